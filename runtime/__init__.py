@@ -1,0 +1,1 @@
+"""A model folder chats: engines behind one protocol. Imports nothing of `convert` or `edge`."""

@@ -1,0 +1,70 @@
+"""The errors a user can meet. Each says in one line what happened, and in `hint` what to do about it.
+
+    EdgeError
+    ├── CheckpointError        a checkpoint that is not one, is damaged, or is of an unsupported kind
+    ├── ConversionError        a conversion that cannot start or whose result is not fit for use
+    │   ├── DiskFull           not enough room for it
+    │   └── VerificationError  the converted model does not speak as its checkpoint does
+    ├── ModelFolderError       a model folder that is missing, damaged, or made by a later version
+    ├── TemplateError          messages that the checkpoint's chat template cannot lay out
+    ├── ToolError              a function that cannot become a tool
+    ├── PromptTooLong          a prompt that does not fit the context
+    └── BackendError           an engine that failed
+        └── DeviceError        an engine or device that is not there
+"""
+
+
+class EdgeError(Exception):
+    """What happened, in one line (`str(error)`), and the cure (`error.hint`)."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class CheckpointError(EdgeError):
+    pass
+
+
+class ConversionError(EdgeError):
+    pass
+
+
+class DiskFull(ConversionError):
+    pass
+
+
+class VerificationError(ConversionError):
+    pass
+
+
+class ModelFolderError(EdgeError):
+    pass
+
+
+class TemplateError(EdgeError):
+    pass
+
+
+class ToolError(EdgeError):
+    pass
+
+
+class PromptTooLong(EdgeError):
+    """The prompt has `prompt_tokens` tokens; at most `limit` fit."""
+
+    def __init__(self, prompt_tokens: int, limit: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens:,} tokens, but at most {limit:,} fit",
+            hint="shorten the message, start a new chat, or use a model with a longer context",
+        )
+        self.prompt_tokens = prompt_tokens
+        self.limit = limit
+
+
+class BackendError(EdgeError):
+    pass
+
+
+class DeviceError(BackendError):
+    pass
