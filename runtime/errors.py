@@ -8,7 +8,8 @@
     ├── ModelFolderError       a model folder that is missing, damaged, or made by a later version
     ├── TemplateError          messages that the checkpoint's chat template cannot lay out
     ├── ToolError              a function that cannot become a tool
-    ├── PromptTooLong          a prompt that does not fit the context
+    ├── RequestError           settings or a saved chat that make no sense
+    │   └── PromptTooLong      a prompt that does not fit the context
     └── BackendError           an engine that failed
         └── DeviceError        an engine or device that is not there
 """
@@ -50,7 +51,11 @@ class ToolError(EdgeError):
     pass
 
 
-class PromptTooLong(EdgeError):
+class RequestError(EdgeError):
+    pass
+
+
+class PromptTooLong(RequestError):
     """The prompt has `prompt_tokens` tokens; at most `limit` fit."""
 
     def __init__(self, prompt_tokens: int, limit: int) -> None:

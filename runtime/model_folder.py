@@ -1,0 +1,166 @@
+"""A model folder: IR, tokenizer, chat template, and `edge.json`, a manifest with the hash of every file.
+
+OpenVINO GenAI's own pipelines open the folder as it is; nothing in it is executed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import EdgeError, ModelFolderError
+from .sampling import Sampling
+
+MANIFEST = "edge.json"
+FORMAT_VERSION = 1
+CONVERT_AGAIN = "convert the checkpoint again"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The checkpoint: its folder's name, its architecture, and a hash of what it holds."""
+
+    name: str
+    architecture: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What `edge.json` says.
+
+    `family` names the prompt format, `special_tokens` maps each to its id, `kv_bytes_per_token` is for an f16 cache,
+    `devices` says in words what each device needs, `verification` holds the figures measured after conversion.
+    """
+
+    family: str
+    recipe: str
+    source: Source
+    context_length: int
+    kv_bytes_per_token: int
+    special_tokens: Mapping[str, int]
+    licence: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, str] = field(default_factory=dict)
+    verification: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    files: Mapping[str, File] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder whose manifest was read and whose files are there in their size. `check` reads them through."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "ModelFolder":
+        """Raises ModelFolderError where the folder is missing, damaged, or made by a later version."""
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
+            raise ModelFolderError(f"there is no folder {folder}", hint="`edge convert CHECKPOINT FOLDER` makes one")
+        manifest = _read_manifest(folder)
+        for name, file in manifest.files.items():
+            try:
+                size = (folder / name).stat().st_size
+            except OSError:
+                raise ModelFolderError(f"{folder} has lost its {name}", hint=CONVERT_AGAIN) from None
+            if size != file.size:
+                raise ModelFolderError(
+                    f"{folder / name} has {size:,} bytes where its manifest says {file.size:,}", hint=CONVERT_AGAIN
+                )
+        return cls(folder, manifest)
+
+    def check(self) -> None:
+        """Holds every file against its hash. Raises ModelFolderError naming the first that differs."""
+        for name, file in self.manifest.files.items():
+            try:
+                found = _sha256(self.path / name)
+            except OSError as exc:
+                raise ModelFolderError(f"{self.path / name} cannot be read: {exc.strerror}", hint=CONVERT_AGAIN) from exc
+            if found != file.sha256:
+                raise ModelFolderError(f"{self.path / name} is damaged: its hash differs", hint=CONVERT_AGAIN)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.manifest.files.values())
+
+    def chat_template(self) -> str:
+        """The checkpoint's own Jinja template. Raises ModelFolderError where it came without."""
+        path = self.path / "chat_template.jinja"
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ModelFolderError(
+                f"{self.path} has no chat template: it is a base model, for completion only",
+                hint="convert a chat model, or put its chat_template.jinja into the checkpoint and convert again",
+            ) from None
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ModelFolderError(f"{path} cannot be read", hint=CONVERT_AGAIN) from exc
+
+    def sampling(self) -> Sampling:
+        """What the checkpoint recommends in its generation_config.json."""
+        path = self.path / "generation_config.json"
+        try:
+            return Sampling.of_checkpoint(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return Sampling()
+        except (OSError, ValueError, TypeError, AttributeError, EdgeError) as exc:
+            raise ModelFolderError(f"{path} is damaged: {exc}", hint=CONVERT_AGAIN) from exc
+
+
+def seal(folder: Path, manifest: Manifest) -> ModelFolder:
+    """Writes the manifest with size and hash of every file in `folder`, which is complete with it."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
+    files = {name: File((folder / name).stat().st_size, _sha256(folder / name)) for name in names}
+    sealed = replace(manifest, files=files)
+    text = json.dumps(asdict(sealed), indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    return ModelFolder(folder, sealed)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    from pydantic import TypeAdapter, ValidationError
+
+    path = folder / MANIFEST
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFolderError(
+            f"{folder} is not a model folder: it has no {MANIFEST}", hint="`edge convert CHECKPOINT FOLDER` makes one"
+        ) from None
+    except (OSError, ValueError) as exc:
+        raise ModelFolderError(f"{path} is damaged: {exc}", hint=CONVERT_AGAIN) from exc
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{folder} was made by a later version (format {version}, this one reads {FORMAT_VERSION})",
+            hint="upgrade glm4-edge",
+        )
+    try:
+        manifest = TypeAdapter(Manifest).validate_python(data)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelFolderError(f"{path} is damaged: {where}: {first['msg']}", hint=CONVERT_AGAIN) from exc
+    for name in manifest.files:
+        if Path(name).name != name:
+            raise ModelFolderError(f"{path} names a file outside the folder: {name!r}", hint=CONVERT_AGAIN)
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,45 @@
+"""How the next token is chosen, and how many there may be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """`temperature` 0 is greedy. `max_new_tokens` None is as many as the context holds.
+
+    Raises RequestError where a value is out of its range.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, ok, wanted in (
+            ("temperature", 0 <= self.temperature <= 5, "0 (greedy) to 5"),
+            ("top_p", 0 < self.top_p <= 1, "more than 0, at most 1"),
+            ("top_k", self.top_k >= 0, "0 (off) or more"),
+            ("repetition_penalty", 0 < self.repetition_penalty <= 10, "more than 0, at most 10"),
+            ("max_new_tokens", self.max_new_tokens is None or self.max_new_tokens > 0, "1 or more"),
+        ):
+            if not ok:
+                raise RequestError(f"{name} is {getattr(self, name)}", hint=f"it may be {wanted}")
+
+    @classmethod
+    def of_checkpoint(cls, generation_config: Mapping[str, Any]) -> "Sampling":
+        """What the checkpoint's generation_config.json asks for; greedy where it does not sample."""
+        if not generation_config.get("do_sample", False):
+            return cls(repetition_penalty=float(generation_config.get("repetition_penalty") or 1.0))
+        return cls(
+            temperature=float(generation_config.get("temperature") or 1.0),
+            top_p=float(generation_config.get("top_p") or 1.0),
+            top_k=int(generation_config.get("top_k") or 0),
+            repetition_penalty=float(generation_config.get("repetition_penalty") or 1.0),
+        )
