@@ -1,0 +1,275 @@
+"""The GLM-4 decoder as an OpenVINO graph, written down operation by operation.
+
+It needs no torch, leaves the weights in the checkpoint's mapped files, and keeps RoPE's frequencies in f32. It has the
+shape that OpenVINO's own transformations look for, so that every pipeline of GenAI takes it (paged attention, the
+stateful one, the NPU's static one): four named inputs, a key and a value state a layer, ScaledDotProductAttention with
+an explicit mask, and norms and RoPE in forms that their fusions recognise.
+
+Shapes in comments: B batch, T new tokens, S cached and new tokens.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+from openvino import Node, PartialShape, Type
+from openvino import opset13 as ops
+from openvino.op import Constant
+from openvino.op.util import Variable, VariableInfo
+
+from .checkpoint import Architecture, Checkpoint
+
+Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor in f32
+
+# The lowest f16, so that no precision turns the mask into -inf: the softmax of a row of -inf is NaN.
+_MASKED = -65504.0
+
+
+def decoder(architecture: Architecture, weight: Weight) -> ov.Model:
+    """The whole decoder, stateful.
+
+    Inputs: input_ids (B,T), attention_mask (B,S; 0 for padding on the left, else 1) and position_ids (B,T), all i64;
+    beam_idx (B, i32), by which the cache's batch is reordered. Output: logits (B,T,vocab) in f32.
+    """
+    ids = _input("input_ids", Type.i64, rank=2)
+    attention_mask = _input("attention_mask", Type.i64, rank=2)
+    positions = _input("position_ids", Type.i64, rank=2)
+    beam = _input("beam_idx", Type.i32, rank=1)
+    blocks = Blocks(architecture, weight)
+    cache = Cache(architecture, batch=_size(ids, 0), beam=beam)
+    rope = rotary_table(architecture, positions)
+    mask = causal_mask(attention_mask, new_tokens=_size(ids, 1))
+    x = blocks.embedding(ids)
+    for layer in range(architecture.layers):
+        x = blocks.layer(x, layer, rope, mask, cache)
+    logits = blocks.head(x)
+    logits.output(0).set_names({"logits"})
+    model = ov.Model([ops.result(logits)], cache.sinks, [ids, attention_mask, positions, beam], "glm4")
+    # GPUs compute in f16, which GLM-4's activations overflow (its answer is then "!!!!"); they divide them by this.
+    model.set_rt_info("8.0", ["runtime_options", "ACTIVATIONS_SCALE_FACTOR"])
+    return model
+
+
+def uncompressed(checkpoint: Checkpoint) -> Weight:
+    """Weights as they are in the checkpoint. Matrices stay in the mapped files: nothing is copied, and therefore the
+    checkpoint must stay open for as long as a model made from this, or anything compiled from it, is in use."""
+
+    def weight(name: str) -> Node:
+        tensor = checkpoint.tensor(name)
+        if len(tensor.shape) == 1:  # norms and biases: small, and worth their full precision
+            node = Constant(tensor.f32())
+            node.set_friendly_name(name)
+            return node
+        element = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}[tensor.dtype]
+        aligned = tensor.data.flags.aligned  # a header of odd length leaves the data at odd addresses
+        view = ov.Tensor(tensor.data if aligned else tensor.data.copy(), ov.Shape(tensor.shape), element)
+        node = Constant(view, shared_memory=aligned)
+        node.set_friendly_name(name)
+        return node if tensor.dtype == "f32" else ops.convert(node, "f32")
+
+    return weight
+
+
+class Rope(NamedTuple):
+    """cos and sin of the rotation angles, each (B, 1, T, rotary_dim / 2)."""
+
+    cos: Node
+    sin: Node
+
+
+class Memory(Protocol):
+    """What a layer does with its new keys or values: returns all of them, old and new."""
+
+    def remember(
+        self, x: Node, layer: int, kind: str
+    ) -> Node: ...  # (B,kv_heads,T,head_dim) -> (B,kv_heads,S,head_dim)
+
+
+class Blocks:
+    """The parts of a decoder with this architecture and these weights."""
+
+    def __init__(self, architecture: Architecture, weight: Weight) -> None:
+        self.architecture = architecture
+        self.weight = weight
+
+    def embedding(self, ids: Node) -> Node:
+        """(B,T) -> (B,T,hidden)"""
+        return ops.gather(self.weight("model.embed_tokens.weight"), ids, _i32(0))
+
+    def head(self, x: Node) -> Node:
+        """(B,T,hidden) -> logits (B,T,vocab). Tied embeddings get a constant of their own, as in other exports; it is
+        the same mapped memory."""
+        tied = self.architecture.tied_embeddings
+        matrix = self.weight("model.embed_tokens.weight" if tied else "lm_head.weight")
+        return ops.matmul(self.norm(x, "model.norm"), matrix, False, True)
+
+    def layer(self, x: Node, layer: int, rope: Rope, mask: Node, memory: Memory) -> Node:
+        """(B,T,hidden) -> (B,T,hidden)"""
+        prefix = f"model.layers.{layer}."
+        attended = self.attention(self.norm(x, prefix + "input_layernorm"), layer, rope, mask, memory)
+        x = ops.add(x, self.after(attended, prefix + "post_self_attn_layernorm"))
+        fed = self.feed_forward(self.norm(x, prefix + "post_attention_layernorm"), prefix)
+        return ops.add(x, self.after(fed, prefix + "post_mlp_layernorm"))
+
+    def after(self, x: Node, name: str) -> Node:
+        """The second norm of a sandwich, where the architecture has one."""
+        return self.norm(x, name) if self.architecture.sandwich_norms else x
+
+    def norm(self, x: Node, name: str) -> Node:
+        """RMSNorm over the last axis."""
+        variance = ops.reduce_mean(ops.power(x, _f32(2.0)), _i64(-1), keep_dims=True)
+        root = ops.sqrt(ops.add(variance, _f32(self.architecture.norm_eps)))
+        return ops.multiply(self.weight(name + ".weight"), ops.multiply(x, ops.divide(_f32(1.0), root)))
+
+    def linear(self, x: Node, name: str, bias: bool = False) -> Node:
+        """(…,in) -> (…,out)"""
+        y = ops.matmul(x, self.weight(name + ".weight"), False, True)
+        return ops.add(y, self.weight(name + ".bias")) if bias else y
+
+    def feed_forward(self, x: Node, prefix: str) -> Node:
+        """SwiGLU, gate and up in one matrix: (B,T,hidden) -> (B,T,hidden)"""
+        gate, up = ops.split(self.linear(x, prefix + "mlp.gate_up_proj"), _i64_scalar(-1), 2).outputs()
+        return self.linear(ops.multiply(up, ops.swish(gate)), prefix + "mlp.down_proj")
+
+    def attention(self, x: Node, layer: int, rope: Rope, mask: Node, memory: Memory) -> Node:
+        """(B,T,hidden) -> (B,T,hidden)"""
+        a, prefix = self.architecture, f"model.layers.{layer}.self_attn."
+        query = self.rotate(self.heads(x, prefix + "q_proj", a.heads), rope, a.heads)
+        key = self.rotate(self.heads(x, prefix + "k_proj", a.kv_heads), rope, a.kv_heads)
+        value = self.heads(x, prefix + "v_proj", a.kv_heads)
+        key, value = memory.remember(key, layer, "key"), memory.remember(value, layer, "value")
+        scale = _f32(a.head_dim**-0.5)
+        mixed = ops.scaled_dot_product_attention(query, self.spread(key), self.spread(value), mask, scale, causal=False)
+        rows = ops.reshape(ops.transpose(mixed, _i64(0, 2, 1, 3)), _i64(0, 0, a.heads * a.head_dim), True)
+        return self.linear(rows, prefix + "o_proj")
+
+    def heads(self, x: Node, name: str, heads: int) -> Node:
+        """(B,T,hidden) -> (B,heads,T,head_dim)"""
+        y = self.linear(x, name, self.architecture.qkv_bias)
+        y = ops.reshape(y, _i64(0, 0, heads, self.architecture.head_dim), True)
+        return ops.transpose(y, _i64(0, 2, 1, 3))
+
+    def rotate(self, x: Node, rope: Rope, heads: int) -> Node:
+        """RoPE on the first rotary_dim dimensions of each head, in pairs of neighbours: (B,heads,T,head_dim), same."""
+        width, rest = self.architecture.rotary_dim, self.architecture.head_dim - self.architecture.rotary_dim
+        turning, still = ops.variadic_split(x, _i64_scalar(-1), _i64(width, rest)).outputs() if rest else (x, None)
+        pairs = ops.reshape(turning, _i64(0, heads, -1, width // 2, 2), True)
+        even, odd = (ops.squeeze(half, _i64(-1)) for half in ops.split(pairs, _i64_scalar(-1), 2).outputs())
+        turned = (
+            ops.subtract(ops.multiply(even, rope.cos), ops.multiply(odd, rope.sin)),
+            ops.add(ops.multiply(odd, rope.cos), ops.multiply(even, rope.sin)),
+        )
+        joined = ops.concat([ops.unsqueeze(half, _i64(-1)) for half in turned], -1)
+        flat = ops.reshape(joined, _i64(0, heads, -1, width), True)
+        return ops.concat([flat, still], -1) if rest else flat
+
+    def spread(self, x: Node) -> Node:
+        """Gives every query head its group's keys or values: (B,kv_heads,S,head_dim) -> (B,heads,S,head_dim)"""
+        a = self.architecture
+        if a.heads == a.kv_heads:
+            return x
+        sizes = [_size(x, 0), _i64(a.kv_heads, a.heads // a.kv_heads), _size(x, 2), _i64(a.head_dim)]
+        copies = ops.broadcast(ops.unsqueeze(x, _i64(2)), ops.concat(sizes, 0), "BIDIRECTIONAL")
+        return ops.reshape(copies, _i64(0, a.heads, -1, a.head_dim), True)
+
+
+class Cache:
+    """The KV cache as model states, two a layer: gathered by beam, appended to, written back."""
+
+    def __init__(self, architecture: Architecture, batch: Node, beam: Node) -> None:
+        self.sinks: list[Node] = []
+        self._beam = beam
+        self._shape = PartialShape([-1, architecture.kv_heads, -1, architecture.head_dim])
+        sizes = [batch, _i64(architecture.kv_heads, 0, architecture.head_dim)]
+        self._empty = ops.broadcast(_f32(0.0), ops.concat(sizes, 0))
+
+    def remember(self, x: Node, layer: int, kind: str) -> Node:
+        info = VariableInfo()
+        # The names are those of optimum-intel's exports, by which GenAI and the NPU plugin find the states.
+        info.variable_id = f"past_key_values.{layer}.{kind}present.{layer}.{kind}"
+        info.data_shape, info.data_type = self._shape, Type.f32
+        variable = Variable(info)
+        past = ops.gather(ops.read_value(self._empty, variable), self._beam, _i64_scalar(0))
+        everything = ops.concat([past, x], 2)
+        self.sinks.append(ops.assign(everything, variable))
+        return everything
+
+
+def causal_mask(attention_mask: Node, new_tokens: Node) -> Node:
+    """(B,S) -> (B,1,T,S): 0 where a new token may look, _MASKED at later tokens and at padding."""
+    all_tokens = _size(attention_mask, 1)
+    key = _range(all_tokens)
+    query = ops.add(_range(new_tokens), ops.subtract(all_tokens, new_tokens))
+    later = ops.greater(ops.unsqueeze(key, _i64(0)), ops.unsqueeze(query, _i64(1)))  # (T,S)
+    padding = ops.unsqueeze(ops.equal(attention_mask, _i64_scalar(0)), _i64(1, 2))  # (B,1,1,S)
+    return ops.select(ops.logical_or(ops.unsqueeze(later, _i64(0, 1)), padding), _f32(_MASKED), _f32(0.0))
+
+
+def rotary_table(architecture: Architecture, positions: Node) -> Rope:
+    """(B,T) -> the angles' cosines and sines"""
+    frequencies = ops.constant(inverse_frequencies(architecture).reshape(1, -1, 1))
+    angles = ops.matmul(frequencies, ops.convert(ops.unsqueeze(positions, _i64(1)), "f32"), False, False)
+    angles = ops.unsqueeze(ops.transpose(angles, _i64(0, 2, 1)), _i64(1))
+    cos, sin = ops.cos(angles), ops.sin(angles)
+    if architecture.yarn is None:
+        return Rope(cos, sin)
+    factor = _f32(architecture.yarn.attention_factor)
+    return Rope(ops.multiply(cos, factor), ops.multiply(sin, factor))
+
+
+def inverse_frequencies(architecture: Architecture) -> npt.NDArray[np.float32]:
+    """Radians a position, one for each pair of dimensions: (rotary_dim / 2). With YaRN, slow ones are divided by its
+    factor, fast ones are kept, and those between are blended: https://arxiv.org/abs/2309.00071, section 3.2. In f32
+    throughout, as in transformers, so that both round alike."""
+    dim, theta, yarn = architecture.rotary_dim, architecture.rope_theta, architecture.yarn
+    wavelengths = np.float32(theta) ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))
+    if yarn is None:
+        return np.asarray(1.0 / wavelengths, dtype=np.float32)
+
+    def dimension(rotations: float) -> float:
+        """The dimension whose frequency turns this many times within the original context."""
+        return dim * math.log(yarn.original_context / (rotations * 2 * math.pi)) / (2 * math.log(theta))
+
+    low, high = dimension(yarn.beta_fast), dimension(yarn.beta_slow)
+    if yarn.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    width = high - low or 0.001  # transformers' guard against a division by zero
+    ramp = np.clip((np.arange(dim // 2, dtype=np.float32) - np.float32(low)) / np.float32(width), 0.0, 1.0)
+    kept = np.float32(1.0) - ramp
+    blended = np.float32(1.0) / (np.float32(yarn.factor) * wavelengths) * (np.float32(1.0) - kept)
+    return np.asarray(blended + np.float32(1.0) / wavelengths * kept, dtype=np.float32)
+
+
+def _input(name: str, element: Type, rank: int) -> Node:
+    node = ops.parameter(PartialShape([-1] * rank), element, name=name)
+    node.output(0).set_names({name})
+    return node
+
+
+def _size(x: Node, axis: int) -> Node:
+    """The length of one axis, as an i64 vector of one element."""
+    return ops.gather(ops.shape_of(x), _i64(axis), _i64_scalar(0))
+
+
+def _range(end: Node) -> Node:
+    return ops.range(_i64_scalar(0), ops.squeeze(end, _i64(0)), _i64_scalar(1), "i64")
+
+
+def _i64(*values: int) -> Node:
+    return ops.constant(np.array(values, dtype=np.int64))
+
+
+def _i64_scalar(value: int) -> Node:
+    return ops.constant(np.int64(value))
+
+
+def _i32(value: int) -> Node:
+    return ops.constant(np.int32(value))
+
+
+def _f32(value: float) -> Node:
+    return ops.constant(np.float32(value))
