@@ -1,17 +1,17 @@
 """The errors a user can meet. Each says in one line what happened, and in `hint` what to do about it.
 
-    EdgeError
-    ├── CheckpointError        a checkpoint that is not one, is damaged, or is of an unsupported kind
-    ├── ConversionError        a conversion that cannot start or whose result is not fit for use
-    │   ├── DiskFull           not enough room for it
-    │   └── VerificationError  the converted model does not speak as its checkpoint does
-    ├── ModelFolderError       a model folder that is missing, damaged, or made by a later version
-    ├── TemplateError          messages that the checkpoint's chat template cannot lay out
-    ├── ToolError              a function that cannot become a tool
-    ├── RequestError           settings or a saved chat that make no sense
-    │   └── PromptTooLong      a prompt that does not fit the context
-    └── BackendError           an engine that failed
-        └── DeviceError        an engine or device that is not there
+EdgeError
+├── CheckpointError        a checkpoint that is not one, is damaged, or is of an unsupported kind
+├── ConversionError        a conversion that cannot start or whose result is not fit for use
+│   ├── DiskFull           not enough room for it
+│   └── VerificationError  the converted model does not speak as its checkpoint does
+├── ModelFolderError       a model folder that is missing, damaged, or made by a later version
+├── TemplateError          messages that the checkpoint's chat template cannot lay out
+├── ToolError              a function that cannot become a tool
+├── RequestError           settings or a saved chat that make no sense
+│   └── PromptTooLong      a prompt that does not fit the context
+└── BackendError           an engine that failed
+    └── DeviceError        an engine or device that is not there
 """
 
 

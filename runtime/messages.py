@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "tool_calls", "rounds", "cancelled"]
+FinishReason = Literal["stop", "length", "rounds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,7 @@ class Usage:
 class Finish:
     """The last event of a reply.
 
-    `reason` is "stop", "length" (the token limit), "tool_calls" (the caller runs them), "rounds" (the model kept calling
-    tools) or "cancelled".
+    `reason` is "stop", "length" (the token limit) or "rounds" (the model kept calling tools).
     """
 
     reason: FinishReason

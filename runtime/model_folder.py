@@ -88,7 +88,9 @@ class ModelFolder:
             try:
                 found = _sha256(self.path / name)
             except OSError as exc:
-                raise ModelFolderError(f"{self.path / name} cannot be read: {exc.strerror}", hint=CONVERT_AGAIN) from exc
+                raise ModelFolderError(
+                    f"{self.path / name} cannot be read: {exc.strerror}", hint=CONVERT_AGAIN
+                ) from exc
             if found != file.sha256:
                 raise ModelFolderError(f"{self.path / name} is damaged: its hash differs", hint=CONVERT_AGAIN)
 

@@ -9,7 +9,7 @@ from .errors import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """`temperature` 0 is greedy. `max_new_tokens` None is as many as the context holds.
+    """`temperature` 0 is greedy. `seed` None is another one every time; `max_new_tokens` None, what the context holds.
 
     Raises RequestError where a value is out of its range.
     """
@@ -18,7 +18,7 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     repetition_penalty: float = 1.0
-    seed: int = 0
+    seed: int | None = None
     max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:

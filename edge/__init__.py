@@ -1,0 +1,43 @@
+"""GLM-4 on laptops, edge boxes and kiosks. Applications import this package alone."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def _check_packages() -> None:
+    """`runtime` and `convert` are common names: another package or file of that name may stand before ours."""
+    ours = Path(__file__).resolve().parent.parent
+    for name in ("runtime", "convert"):
+        spec = find_spec(name)
+        found = Path(spec.origin).resolve() if spec and spec.origin else None
+        if found != ours / name / "__init__.py":
+            raise ImportError(f"glm4-edge needs its own package {name!r}, but {found} hides it: rename or remove that one")
+
+
+_check_packages()
+
+from runtime.chat import Chat, Reply  # noqa: E402
+from runtime.errors import EdgeError  # noqa: E402
+from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolResult, Usage  # noqa: E402
+from runtime.model_folder import ModelFolder  # noqa: E402
+from runtime.sampling import Sampling  # noqa: E402
+from runtime.tools import Tool  # noqa: E402
+from runtime.version import VERSION as __version__  # noqa: E402
+
+__all__ = [
+    "Chat",
+    "EdgeError",
+    "Event",
+    "Finish",
+    "Message",
+    "ModelFolder",
+    "Reasoning",
+    "Reply",
+    "Sampling",
+    "Text",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
+    "Usage",
+    "__version__",
+]

@@ -1,0 +1,122 @@
+"""How fast a model folder is on this machine: load, TTFT, prefill and decode rates, peak memory."""
+
+import random
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime.backends.backend import Backend, Delta, Options, Request
+from runtime.devices import choose
+from runtime.errors import RequestError
+from runtime.model_folder import ModelFolder
+from runtime.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """The median of some runs, and the lowest and highest of them."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Measure":
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Seconds for `load` and `ttft`, tokens a second for `prefill` and `decode`, bytes for `peak_memory`."""
+
+    device: str
+    runs: int
+    prompt_tokens: int
+    new_tokens: int
+    load: float
+    ttft: Measure
+    prefill: Measure
+    decode: Measure
+    peak_memory: int
+
+
+def run(
+    folder: ModelFolder,
+    *,
+    device: str = "auto",
+    prompt_tokens: int = 512,
+    new_tokens: int = 128,
+    runs: int = 5,
+    options: Options = Options(),
+) -> Result:
+    """Loads the folder and generates `new_tokens` greedily `runs` times, each from a prompt never read before.
+
+    Raises RequestError where the prompt and the reply do not fit the context, or a count is not positive.
+    """
+    context = folder.manifest.context_length
+    if min(prompt_tokens, new_tokens - 1, runs) < 1:
+        raise RequestError("a benchmark needs 1 prompt token, 2 new tokens and 1 run", hint="ask for more")
+    if prompt_tokens + new_tokens > context:
+        raise RequestError(
+            f"{prompt_tokens:,} prompt tokens and {new_tokens:,} new ones do not fit the context of {context:,}",
+            hint="ask for fewer with --prompt-tokens and --new-tokens",
+        )
+    choice = choose(device)
+    start = time.perf_counter()
+    backend = choice.backend.load(folder, choice.device, options)
+    load = time.perf_counter() - start
+    measured = [_once(backend, prompt_tokens, new_tokens, seed) for seed in range(-1, runs)][1:]  # the first warms up
+    backend.close()
+    ttfts, counts, rates = zip(*measured, strict=True)
+    return Result(
+        device=choice.device,
+        runs=runs,
+        prompt_tokens=counts[0],
+        new_tokens=new_tokens,
+        load=load,
+        ttft=Measure.of(ttfts),
+        prefill=Measure.of([count / ttft for count, ttft in zip(counts, ttfts, strict=True)]),
+        decode=Measure.of(rates),
+        peak_memory=peak_memory(),
+    )
+
+
+def _once(backend: Backend, prompt_tokens: int, new_tokens: int, seed: int) -> tuple[float, int, float]:
+    """TTFT in seconds, the prompt's tokens, and the decode rate in tokens a second, the first token left out."""
+    prompt = random_prompt(backend, prompt_tokens, seed)
+    start = time.perf_counter()
+    first, generated = 0.0, 0
+    for part in backend.generate(Request((prompt,), (), Sampling(max_new_tokens=new_tokens))):
+        if isinstance(part, Delta):
+            first = first or time.perf_counter()
+            generated += part.tokens
+    end = time.perf_counter()
+    return first - start, backend.count_tokens((prompt,)), (generated - 1) / (end - first)
+
+
+def random_prompt(backend: Backend, tokens: int, seed: int) -> str:
+    """Digits and blanks of at most `tokens` tokens, and not many fewer, different for every seed."""
+    draw = random.Random(seed)
+    words = [str(draw.randrange(10, 1000)) for _ in range(tokens)]
+    low, high = 1, tokens
+    while low < high:  # the most words that fit
+        middle = (low + high + 1) // 2
+        if backend.count_tokens((" ".join(words[:middle]),)) <= tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return " ".join(words[:low])
+
+
+def peak_memory() -> int:
+    """The most resident memory this process ever had, in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,40 @@
+"""The command line. A verb is a module with `add` (its arguments) and `run`; its work is imported when it runs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from runtime.errors import EdgeError
+from runtime.version import VERSION
+
+from . import bench, chat, convert, demo, inspect
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0, 1 for an error (one line and a hint), 130 for Ctrl-C."""
+    args = parser().parse_args(arguments)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except EdgeError as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        if exc.hint:
+            print(f"hint: {exc.hint}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `edge … | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
+    top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
+    verbs = top.add_subparsers(metavar="COMMAND", required=True)
+    for verb in (demo, convert, chat, inspect, bench):
+        verb.add(verbs)
+    return top

@@ -1,0 +1,43 @@
+"""`edge bench`: load, TTFT, prefill and decode rates, peak memory."""
+
+import argparse
+import json
+from dataclasses import asdict
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("bench", help="measure how fast a model folder is here")
+    verb.add_argument("folder", help="a model folder")
+    verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
+    verb.add_argument("--prompt-tokens", type=int, default=512, help="tokens of each prompt (512)")
+    verb.add_argument("--new-tokens", type=int, default=128, help="tokens of each reply (128)")
+    verb.add_argument("--runs", type=int, default=5, help="measured runs after a first one to warm up (5)")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from edge import bench
+    from runtime.model_folder import ModelFolder
+
+    result = bench.run(
+        ModelFolder.open(args.folder),
+        device=args.device,
+        prompt_tokens=args.prompt_tokens,
+        new_tokens=args.new_tokens,
+        runs=args.runs,
+    )
+    if args.json:
+        print(json.dumps(asdict(result), indent=2))
+        return 0
+    print(f"device       {result.device}")
+    print(f"load         {result.load:.2f} s")
+    print(f"TTFT         {_spread(result.ttft, 1000)} ms at {result.prompt_tokens} tokens")
+    print(f"prefill      {_spread(result.prefill)} tokens/s")
+    print(f"decode       {_spread(result.decode)} tokens/s over {result.new_tokens} tokens")
+    print(f"peak memory  {result.peak_memory / 1e6:,.0f} MB")
+    return 0
+
+
+def _spread(measure: "bench.Measure", scale: float = 1.0) -> str:  # type: ignore[name-defined]  # noqa: F821
+    return f"{measure.median * scale:,.1f} ({measure.low * scale:,.1f} to {measure.high * scale:,.1f})"

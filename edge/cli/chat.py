@@ -1,0 +1,85 @@
+"""`edge chat`: a chat in the terminal; piped input gets just the answer."""
+
+import argparse
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from runtime.errors import EdgeError
+
+if TYPE_CHECKING:
+    from runtime.chat import Chat
+
+HELP = "/reset forgets the chat, /save FILE and /load FILE keep it, /exit leaves; Ctrl-C stops a reply."
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("chat", help="chat with a model folder in the terminal", epilog=HELP)
+    verb.add_argument("folder", help="a model folder")
+    verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
+    verb.add_argument("--system", default="", help="the system message")
+    verb.add_argument("--temperature", type=float, help="0 is greedy; the default is the checkpoint's own")
+    verb.add_argument("--max-new-tokens", type=int, help="at most so many tokens a reply")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from runtime.chat import Chat
+    from runtime.model_folder import ModelFolder
+
+    folder = ModelFolder.open(args.folder)
+    asked = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens}
+    sampling = replace(folder.sampling(), **{name: value for name, value in asked.items() if value is not None})
+    with Chat(folder, device=args.device, system=args.system, sampling=sampling) as chat:
+        if sys.stdin.isatty():
+            _converse(chat)
+        else:
+            _say(chat, sys.stdin.read().strip())
+    return 0
+
+
+def _converse(chat: "Chat") -> None:
+    import readline  # noqa: F401  (gives input() its editing and history)
+
+    print(f"{chat.folder.manifest.source.name}, {chat.folder.manifest.recipe}. {HELP}")
+    while True:
+        try:
+            text = input("\n> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if text == "/exit":
+            return
+        try:
+            if text.startswith("/"):
+                _command(chat, *text.split(maxsplit=1))
+            elif text:
+                _say(chat, text)
+        except KeyboardInterrupt:
+            print(" [stopped]")
+        except EdgeError as exc:
+            print(f"{exc}\n{exc.hint}")
+
+
+def _command(chat: "Chat", name: str, value: str = "") -> None:
+    match name:
+        case "/reset":
+            chat.reset()
+        case "/save" if value:
+            chat.save(value)
+        case "/load" if value:
+            chat.load(value)
+        case _:
+            print(HELP)
+
+
+def _say(chat: "Chat", text: str) -> None:
+    from runtime.messages import Text
+
+    with closing(chat.stream(text)) as events:
+        for event in events:
+            if isinstance(event, Text):
+                print(event.text, end="", flush=True)
+    print()

@@ -1,0 +1,54 @@
+"""`edge inspect`: what a model folder holds, its files held against their hashes."""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("inspect", help="show a model folder's manifest and check its files")
+    verb.add_argument("folder", help="a model folder")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from runtime.model_folder import ModelFolder
+
+    folder = ModelFolder.open(args.folder)
+    folder.check()
+    facts: dict[str, Any] = asdict(folder.manifest) | {"path": str(folder.path), "size": folder.size, "checked": True}
+    if args.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        _show(facts)
+    return 0
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    source = facts["source"]
+    rows: dict[str, object] = {
+        "folder": facts["path"],
+        "checkpoint": f"{source['name']} ({source['architecture']})",
+        "family": facts["family"],
+        "recipe": facts["recipe"],
+        "context": f"{facts['context_length']:,} tokens",
+        "KV cache": f"{facts['kv_bytes_per_token']:,} bytes a token in f16",
+        "licence": facts["licence"] or "not stated",
+        "verified": ", ".join(f"{name} {value:.4g}" for name, value in facts["verification"].items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
+        **{f"on {device}": need for device, need in facts["devices"].items()},
+        "notes": "; ".join(facts["notes"]) or "none",
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    for name, file in facts["files"].items():
+        table.add_row(name, f"{file['size']:,} bytes, hash checked")
+    Console(highlight=False, markup=False, emoji=False).print(table)

@@ -1,0 +1,65 @@
+"""The seam: everything an engine must do. Nothing above this folder knows which engine runs."""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+from ..messages import Finish
+from ..model_folder import ModelFolder
+from ..sampling import Sampling
+from ..template import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`prompt` is complete, special tokens spelled out; the engine adds none, and tokenises each piece by itself.
+
+    `stop_tokens` are names; the engine looks up their ids. They end the reply and are not part of it.
+    """
+
+    prompt: Prompt
+    stop_tokens: tuple[str, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What `tokens` more tokens add to the text: whole characters, perhaps none. Special tokens are spelled out."""
+
+    text: str
+    tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an engine is loaded; None leaves the choice to it.
+
+    `threads` is a number of CPU threads, `kv_precision` the KV cache's element type ("u8", "f16", "f32", …).
+    """
+
+    threads: int | None = None
+    kv_precision: str | None = None
+
+
+class Backend(Protocol):
+    """An engine with a model loaded. Engine errors come out as BackendError, nothing else.
+
+    `generate` yields the deltas and at last a Finish whose reason is "stop" or "length"; closing it cancels within a
+    token or two. A prompt of more than `max_prompt_tokens` raises PromptTooLong before anything is generated.
+    """
+
+    max_prompt_tokens: int
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """What it can run on here; () where the engine is not installed."""
+        ...
+
+    @classmethod
+    def load(cls, folder: ModelFolder, device: str, options: Options) -> Self: ...
+
+    def count_tokens(self, prompt: Prompt) -> int: ...
+
+    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]: ...
+
+    def close(self) -> None: ...

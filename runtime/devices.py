@@ -1,0 +1,31 @@
+"""Which engine runs a model folder, and on what."""
+
+from dataclasses import dataclass
+
+from .backends.backend import Backend
+from .errors import DeviceError
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An engine and its device, and why they were chosen."""
+
+    backend: type[Backend]
+    device: str
+    reason: str
+
+
+def choose(device: str = "auto") -> Choice:
+    """The engine for `device`: "auto", or a name such as "CPU". Raises DeviceError where there is none."""
+    from .backends.echo import Echo
+    from .backends.openvino import OpenVINO
+
+    wanted = device.upper()
+    if wanted == "AUTO":
+        if not OpenVINO.devices():
+            raise DeviceError("OpenVINO is not installed here", hint="pip install glm4-edge")
+        return Choice(OpenVINO, "CPU", "the CPU is there on every machine")
+    for backend in (OpenVINO, Echo):
+        if wanted in backend.devices():
+            return Choice(backend, wanted, "it was asked for")
+    raise DeviceError(f"there is no device {device} here", hint=f"found: auto, {', '.join(OpenVINO.devices())}")

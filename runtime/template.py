@@ -1,0 +1,103 @@
+"""Messages and tools become a prompt, by the checkpoint's own Jinja template in the sandbox that transformers uses.
+
+A prompt is a tuple of pieces. Together they are the text; an engine tokenises them one by one. The cuts lie inside
+special tokens that somebody typed: `<|assistant|>` in a user's message is text to the model, never a role.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from .errors import TemplateError
+from .families import Family
+from .messages import Message
+
+Prompt = tuple[str, ...]
+
+# Unicode's noncharacters are "for internal use": no text holds one, and no template asks for one.
+_NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+
+
+class Template:
+    """A chat template, compiled once. Raises TemplateError where it is not valid Jinja."""
+
+    def __init__(self, source: str, family: Family, special_tokens: Collection[str]) -> None:
+        from jinja2 import TemplateError as JinjaError
+        from jinja2.ext import loopcontrols
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        # As transformers' utils/chat_template_utils.py sets it up.
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment.filters["tojson"] = _tojson
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        try:
+            self._template = environment.from_string(source)
+        except JinjaError as exc:
+            raise TemplateError(f"the chat template is not valid: {exc}", hint="take it from the checkpoint") from exc
+        self._family = family
+        self._special = re.compile(
+            "|".join(re.escape(t) for t in sorted(special_tokens, key=len, reverse=True)) or "$^"
+        )
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        add_generation_prompt: bool = True,
+    ) -> Prompt:
+        """The prompt in pieces. `tools` are JSON objects with name, description and parameters.
+
+        Raises TemplateError where the template refuses the messages.
+        """
+        from jinja2 import TemplateError as JinjaError
+
+        variables = self._family.layout(messages, tools)
+        cut = _unused(variables)
+        guarded = _map_text(variables, lambda text: self._special.sub(lambda m: m[0][0] + cut + m[0][1:], text))
+        try:
+            text = self._template.render(**guarded, add_generation_prompt=add_generation_prompt)
+        except (JinjaError, TypeError, ValueError, AttributeError, KeyError, OverflowError) as exc:
+            raise TemplateError(
+                f"the chat template cannot lay out these messages: {exc}", hint="check their roles and their order"
+            ) from exc
+        # A template that asks for ASCII JSON spells the mark as an escape.
+        return tuple(piece for piece in re.split(f"{cut}|\\\\u{ord(cut):04x}", text) if piece)
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise(message: str) -> None:
+    from jinja2 import TemplateError as JinjaError
+
+    raise JinjaError(message)
+
+
+def _map_text(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_map_text(key, change): _map_text(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_map_text(item, change) for item in value]
+    return value
+
+
+def _unused(variables: Mapping[str, Any]) -> str:
+    used: set[str] = set()
+    _map_text(variables, lambda text: used.update(text) or text)  # type: ignore[func-returns-value]
+    free = next((mark for mark in _NONCHARACTERS if mark not in used), None)
+    if free is None:
+        raise TemplateError("the messages hold every Unicode noncharacter", hint="send text, not binary data")
+    return free

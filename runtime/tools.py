@@ -1,0 +1,141 @@
+"""A typed Python function becomes a tool: its name, its docstring, and a JSON schema of its parameters by pydantic."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from .errors import ToolError
+from .messages import ToolCall, ToolResult
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """`parameters` is a JSON schema of an object. `run` takes the arguments' JSON text and gives the result's text.
+
+    `run` may raise anything: `call` hands the exception to the model as the tool's result.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    run: Callable[[str], str]
+
+    @classmethod
+    def of(cls, function: "Callable[..., Any] | Tool") -> "Tool":
+        """The tool of a function. Parameters are described with `Annotated[str, pydantic.Field(description="…")]`.
+
+        Raises ToolError where the function has no usable name, is a coroutine, or has a parameter without a type.
+        """
+        if isinstance(function, Tool):
+            return function
+        name = getattr(function, "__name__", "")
+        if not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
+            raise ToolError(f"{function!r} has no name that a model could call", hint="define it with `def name(…)`")
+        if inspect.iscoroutinefunction(function):
+            raise ToolError(f"the tool {name} is async", hint="wrap it in a function that runs it to its end")
+        arguments = _arguments_model(name, function)
+
+        def run(text: str) -> str:
+            given = arguments.model_validate_json(text)
+            values = {
+                field: getattr(given, field) for field in arguments.model_fields if field in given.model_fields_set
+            }
+            return _as_text(function(**values))
+
+        description = inspect.cleandoc(function.__doc__ or "")
+        return cls(name, description, _bare(arguments.model_json_schema()), run)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a chat template shows of the tool."""
+        return {"name": self.name, "description": self.description, "parameters": self.parameters}
+
+
+def toolbox(tools: Iterable[Callable[..., Any] | Tool]) -> dict[str, Tool]:
+    """The tools by name. Raises ToolError where two share one."""
+    box: dict[str, Tool] = {}
+    for tool in map(Tool.of, tools):
+        if tool.name in box:
+            raise ToolError(f"two tools are named {tool.name}", hint="rename one")
+        box[tool.name] = tool
+    return box
+
+
+def call(tools: Mapping[str, Tool], wanted: ToolCall) -> ToolResult:
+    """Runs the call. Unknown names, wrong arguments and exceptions come back as the result, for the model to read."""
+    from pydantic import ValidationError
+
+    def failed(text: str) -> ToolResult:
+        return ToolResult(wanted.id, wanted.name, f"Error: {text}", error=True)
+
+    if wanted.name not in tools:
+        return failed(f"there is no tool {wanted.name}")
+    if not wanted.complete:
+        return failed("the arguments were cut off")
+    try:
+        return ToolResult(wanted.id, wanted.name, tools[wanted.name].run(wanted.arguments))
+    except ValidationError as exc:
+        return failed("; ".join(_complaint(error) for error in exc.errors(include_url=False)))
+    except Exception as exc:  # whatever a tool raises is for the model to read
+        return failed(f"{type(exc).__name__}: {exc}")
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    return f"{where}: {error['msg']}" if where else str(error["msg"])
+
+
+def _arguments_model(name: str, function: Callable[..., Any]) -> Any:
+    from pydantic import ConfigDict, PydanticUserError, create_model
+
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except (NameError, TypeError) as exc:
+        raise ToolError(
+            f"the types of the tool {name} cannot be read: {exc}", hint="import them where it is defined"
+        ) from exc
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise ToolError(f"the tool {name} takes {parameter}", hint="give every parameter a name of its own")
+        if parameter.name not in hints:
+            raise ToolError(
+                f"the parameter {parameter.name} of the tool {name} has no type", hint="annotate it, as in x: str"
+            )
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    try:
+        model = create_model(name, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
+        model.model_json_schema()
+    except (PydanticUserError, NameError, TypeError) as exc:
+        first = str(exc).splitlines()[0]
+        raise ToolError(
+            f"the tool {name} has no JSON schema: {first}", hint="take JSON types, dataclasses or pydantic models"
+        ) from exc
+    return model
+
+
+def _bare(schema: Any) -> Any:
+    """The schema without pydantic's titles, which tell a model nothing that the names do not."""
+    if isinstance(schema, list):
+        return [_bare(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):
+            out[key] = {name: _bare(item) for name, item in value.items()}
+        elif key in ("default", "enum", "const", "examples"):
+            out[key] = value
+        elif not (key == "title" and isinstance(value, str)) and key != "additionalProperties":
+            out[key] = _bare(value)
+    return out
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    from pydantic_core import to_json
+
+    return to_json(value, fallback=str).decode()

@@ -1,0 +1,58 @@
+"""Token ids become text while they stream, without ever splitting a character.
+
+GLM-4's tokenizers are byte-level BPE: a token is some bytes, written in tokenizer.json with one printable character
+for each byte (GPT-2's `bytes_to_unicode`).
+"""
+
+import codecs
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from .errors import ModelFolderError
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The character that stands for each byte, in GPT-2's encoder.py."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+class Vocabulary:
+    """The bytes of every token."""
+
+    def __init__(self, tokens: dict[int, bytes]) -> None:
+        self._tokens = tokens
+
+    @classmethod
+    def read(cls, path: Path) -> "Vocabulary":
+        """From a tokenizer.json. Raises ModelFolderError where it is not a byte-level vocabulary."""
+        alphabet = byte_alphabet()
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            tokens = {i: bytes(map(alphabet.__getitem__, token)) for token, i in data["model"]["vocab"].items()}
+            tokens |= {added["id"]: added["content"].encode() for added in data["added_tokens"]}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise ModelFolderError(
+                f"{path} is not a byte-level vocabulary: {exc!r}", hint="convert the checkpoint again"
+            ) from exc
+        return cls(tokens)
+
+    def decoder(self) -> "TextDecoder":
+        return TextDecoder(self._tokens)
+
+
+class TextDecoder:
+    """Decodes one reply. Bytes that are no UTF-8 become U+FFFD, as everywhere; ids without a token add nothing."""
+
+    def __init__(self, tokens: dict[int, bytes]) -> None:
+        self._tokens = tokens
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, ids: Iterable[int]) -> str:
+        """The characters that are whole by now."""
+        return self._utf8.decode(b"".join(self._tokens.get(i, b"") for i in ids))
+
+    def finish(self) -> str:
+        return self._utf8.decode(b"", final=True)
