@@ -1,0 +1,128 @@
+import json
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+
+from runtime.errors import ToolError
+from runtime.messages import ToolCall
+from runtime.tools import Tool, call, toolbox
+
+
+@dataclass
+class Place:
+    city: str
+    zone: int = 0
+
+
+def disk_free(path: Annotated[str, Field(description="A folder")], unit: Literal["GB", "MB"] = "GB") -> str:
+    """Free disk space.
+
+    Of the disk that holds the folder.
+    """
+    return f"12 {unit} on {path}"
+
+
+def add(numbers: list[float]) -> float:
+    """Adds numbers."""
+    return sum(numbers)
+
+
+def visit(place: Place) -> Place:
+    return Place(place.city.upper(), place.zone + 1)
+
+
+def fail(path: str) -> str:
+    raise FileNotFoundError(f"no {path}")
+
+
+def test_a_function_becomes_a_tool():
+    tool = Tool.of(disk_free)
+    assert tool.to_json() == {
+        "name": "disk_free",
+        "description": "Free disk space.\n\nOf the disk that holds the folder.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "path": {"description": "A folder", "type": "string"},
+                "unit": {"default": "GB", "enum": ["GB", "MB"], "type": "string"},
+            },
+            "required": ["path"],
+        },
+    }
+
+
+def test_a_parameter_called_title_stays():
+    def find(title: str) -> str:
+        return title
+
+    assert Tool.of(find).parameters["properties"] == {"title": {"type": "string"}}
+
+
+RESULTS = {
+    "text": (disk_free, {"path": "/"}, "12 GB on /"),
+    "an option": (disk_free, {"path": "/", "unit": "MB"}, "12 MB on /"),
+    "a number": (add, {"numbers": [1, 2.5]}, "3.5"),
+    "a dataclass": (visit, {"place": {"city": "paris"}}, '{"city":"PARIS","zone":1}'),
+}
+
+
+@pytest.mark.parametrize(("function", "arguments", "result"), RESULTS.values(), ids=RESULTS.keys())
+def test_a_call_runs(function, arguments, result):
+    made = call(toolbox([function]), ToolCall(function.__name__, json.dumps(arguments), "call_1"))
+    assert (made.call_id, made.name, made.content, made.error) == ("call_1", function.__name__, result, False)
+
+
+COMPLAINTS = {
+    "an unknown tool": (ToolCall("erase", "{}"), "there is no tool erase"),
+    "a missing argument": (ToolCall("disk_free", "{}"), "path: Field required"),
+    "a wrong choice": (ToolCall("disk_free", '{"path": "/", "unit": "TB"}'), "unit: Input should be 'GB' or 'MB'"),
+    "an unknown argument": (ToolCall("disk_free", '{"path": "/", "deep": 1}'), "deep: Extra inputs are not permitted"),
+    "broken JSON": (ToolCall("disk_free", '{"path": }'), "Invalid JSON"),
+    "no object": (ToolCall("disk_free", "[]"), "Input should be an object"),
+    "cut off": (ToolCall("disk_free", '{"path": "/', complete=False), "cut off"),
+    "an exception": (ToolCall("fail", '{"path": "x"}'), "FileNotFoundError: no x"),
+}
+
+
+@pytest.mark.parametrize(("wanted", "words"), COMPLAINTS.values(), ids=COMPLAINTS.keys())
+def test_what_goes_wrong_is_told_to_the_model(wanted, words):
+    result = call(toolbox([disk_free, fail]), wanted)
+    assert result.error
+    assert result.content.startswith("Error: ")
+    assert words in result.content
+    assert "\n" not in result.content
+
+
+def no_type(path):
+    return path
+
+
+def many(*paths: str) -> str:
+    return str(paths)
+
+
+async def later(path: str) -> str:
+    return path
+
+
+def odd(value: slice) -> str:
+    return str(value)
+
+
+def unknown(value: "Nowhere") -> str:  # noqa: F821
+    return str(value)
+
+
+@pytest.mark.parametrize("function", [no_type, many, later, odd, unknown, lambda path: path], ids=lambda f: f.__name__)
+def test_what_cannot_be_a_tool_is_refused_with_a_cure(function):
+    with pytest.raises(ToolError) as caught:
+        Tool.of(function)
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_two_tools_of_one_name_are_refused():
+    with pytest.raises(ToolError, match="two tools are named add"):
+        toolbox([add, add])
