@@ -171,8 +171,9 @@ class Blocks:
         a = self.architecture
         if a.heads == a.kv_heads:
             return x
-        sizes = [_size(x, 0), _i64(a.kv_heads, a.heads // a.kv_heads), _size(x, 2), _i64(a.head_dim)]
-        copies = ops.broadcast(ops.unsqueeze(x, _i64(2)), ops.concat(sizes, 0), "BIDIRECTIONAL")
+        # A bidirectional broadcast needs no sizes of x, and is what the fusions of cache and attention look for.
+        ones = _i64(1, 1, a.heads // a.kv_heads, 1, 1)
+        copies = ops.broadcast(ops.unsqueeze(x, _i64(2)), ones, broadcast_spec="BIDIRECTIONAL")
         return ops.reshape(copies, _i64(0, a.heads, -1, a.head_dim), True)
 
 
