@@ -39,7 +39,7 @@ class Template:
             raise TemplateError(f"the chat template is not valid: {exc}", hint="take it from the checkpoint") from exc
         self._family = family
         self._special = re.compile(
-            "|".join(re.escape(t) for t in sorted(special_tokens, key=len, reverse=True)) or "$^"
+            "|".join(re.escape(t) for t in sorted(special_tokens, key=len, reverse=True)) or r"(?!)"
         )
 
     def render(

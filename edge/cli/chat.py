@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError
@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _converse(chat: "Chat") -> None:
-    import readline  # noqa: F401  (gives input() its editing and history)
+    with suppress(ImportError):  # gives input() its editing and history; Windows has its own
+        import readline  # noqa: F401
 
     print(f"{chat.folder.manifest.source.name}, {chat.folder.manifest.recipe}. {HELP}")
     while True:

@@ -150,6 +150,7 @@ def _generation_config(sampling: Sampling, stops: set[int], room: int) -> Any:
     config = genai.GenerationConfig()
     config.max_new_tokens = min(sampling.max_new_tokens or room, room)
     config.stop_token_ids = stops
+    config.ignore_eos = not stops  # or the engine puts its own stop in
     config.repetition_penalty = sampling.repetition_penalty
     config.apply_chat_template = False
     if sampling.temperature > 0:

@@ -1,0 +1,5 @@
+"""The embedded checkpoint: a tiny trained GLM-4 that chats and calls tools, for checking an installation."""
+
+from pathlib import Path
+
+CHECKPOINT = Path(__file__).resolve().parent / "checkpoint"

@@ -1,0 +1,44 @@
+"""The embedded checkpoint, converted once for all tests, and a folder without weights for those that need no engine."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge.demo import CHECKPOINT
+from runtime.model_folder import Manifest, ModelFolder, Source, seal
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
+SPECIAL = "<|endoftext|> [MASK] [gMASK] [sMASK] <sop> <eop> <|system|> <|user|> <|assistant|> <|observation|>".split()
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Facts and templates of the real GLM-4, which do not come with the project."""
+    if not REFERENCE.is_dir():
+        pytest.skip("the GLM-4 reference data is not here")
+    return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory) -> ModelFolder:
+    """The embedded checkpoint as `edge demo` converts it."""
+    from convert.pipeline import convert
+
+    target = tmp_path_factory.mktemp("demo") / "model"
+    for _ in convert(CHECKPOINT, target, "int4"):
+        pass
+    return ModelFolder.open(target)
+
+
+@pytest.fixture
+def bare_folder(tmp_path) -> ModelFolder:
+    """A sealed folder with a chat template and no weights."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    template = (CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": False}))
+    special = {token: 100 + i for i, token in enumerate(SPECIAL)}
+    source = Source("tiny", "Glm4ForCausalLM", "0" * 64)
+    return seal(folder, Manifest("glm4_0414", "int4", source, 4096, 1024, special))
