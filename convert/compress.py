@@ -1,0 +1,130 @@
+"""A checkpoint's weights, compressed by NNCF one at a time.
+
+Each matrix goes through `nncf.compress_weights` in a graph that holds nothing else. Without data and with a ratio of 1,
+NNCF looks at nothing but the matrix, so the result is bit for bit that of compressing the whole decoder, while only one
+matrix has to be in memory. In the whole decoder, NNCF would also round RoPE's frequencies to int8.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from openvino import Model, Node, PartialShape, Type
+from openvino import opset13 as ops
+
+from .checkpoint import Checkpoint
+from .graph import uncompressed
+from .recipe import SMALLEST_GROUP, Recipe
+
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight of the IR: `node` yields it in f32. `nbytes` is its size in the checkpoint.
+
+    `note` says where its compression is not the recipe's, because the recipe's group size does not divide its columns.
+    """
+
+    name: str
+    node: Node
+    nbytes: int
+    note: str = ""
+
+
+def compress(checkpoint: Checkpoint, recipe: Recipe) -> Iterator[Weight]:
+    """Every weight of the checkpoint, in the order of its names. Norms and biases stay exact, in f32.
+
+    What the recipe leaves uncompressed stays in the checkpoint's mapped files, which must then stay open.
+    """
+    stored = uncompressed(checkpoint)
+    for name in checkpoint.names:
+        node, nbytes = stored(name), checkpoint.tensor(name).data.nbytes
+        if len(node.output(0).shape) == 1 or _mode(recipe, name) is None:
+            yield Weight(name, node, nbytes)
+            continue
+        columns = node.output(0).shape[1]
+        node = _compressed(node, name, recipe)
+        checkpoint.release()
+        yield Weight(name, node, nbytes, "" if name in (EMBEDDING, HEAD) else recipe.note(columns))
+
+
+def describe(model: Model, recipe: Recipe) -> None:
+    """Notes on the model how it was compressed, where and as NNCF does, for other tools to see."""
+    if recipe.linear is None:
+        return
+    # NNCF's own notes, off one small matrix.
+    sample = _compress_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, _options(recipe))
+    for key, value in sample.get_rt_info(["nncf", "weight_compression"]).value.items():
+        model.set_rt_info(value, ["nncf", "weight_compression", key])
+    model.set_rt_info(sample.get_rt_info(["nncf", "version"]).value, ["nncf", "version"])
+
+
+def _mode(recipe: Recipe, name: str) -> str | None:
+    return recipe.ends if name in (EMBEDDING, HEAD) else recipe.linear
+
+
+def _compressed(source: Node, name: str, recipe: Recipe) -> Node:
+    mode = _mode(recipe, name)
+    assert mode is not None
+    # Without all_layers, NNCF would take a lone matrix for the head.
+    options = _options(recipe) | {"all_layers": True} if mode.startswith("int4") else {}
+    model = _compress_alone(source, mode, options)
+    (matmul,) = (op for op in model.get_ops() if op.get_type_name() == "MatMul")
+    return matmul.input_value(1).get_node()
+
+
+def _options(recipe: Recipe) -> dict[str, Any]:
+    """The options of `nncf.compress_weights` for the whole decoder."""
+    if recipe.linear is None or recipe.linear.startswith("int8"):
+        return {}
+    nncf = _import_nncf()
+    return {
+        "ratio": 1.0,
+        "group_size": recipe.group_size,
+        "backup_mode": nncf.BackupMode(recipe.ends),
+        "advanced_parameters": nncf.AdvancedCompressionParameters(
+            group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=SMALLEST_GROUP
+        ),
+    }
+
+
+def _compress_alone(source: Node, mode: str, options: dict[str, Any]) -> Model:
+    """A MatMul with this matrix, compressed. The embedding's Gather would come out the same: a scale a row."""
+    nncf = _import_nncf()
+    x = ops.parameter(PartialShape([-1, source.output(0).shape[1]]), Type.f32)
+    model = Model([ops.result(ops.matmul(x, source, False, True))], [x], "weight")
+    with _silent():
+        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(mode), **options)
+
+
+def _import_nncf() -> Any:
+    os.environ.setdefault("NNCF_CI", "1")  # or it reports its use to its makers
+    import nncf
+
+    return nncf
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """NNCF draws a progress bar for every call, on the console on which our reader draws one, and logs to it."""
+    from nncf.quantization.algorithms.weight_compression import algorithm
+
+    logger = logging.getLogger("nncf")
+    level, track = logger.level, algorithm.track
+    logger.setLevel(logging.ERROR)
+    algorithm.track = _no_track
+    try:
+        yield
+    finally:
+        algorithm.track = track
+        logger.setLevel(level)
+
+
+def _no_track(items: Iterable[Any], **_: Any) -> Iterable[Any]:
+    return items
