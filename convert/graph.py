@@ -26,6 +26,7 @@ Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor 
 
 # The lowest f16, so that no precision turns the mask into -inf: the softmax of a row of -inf is NaN.
 _MASKED = -65504.0
+_TO_THE_END = 2**31 - 1  # the end of a slice
 
 
 def decoder(architecture: Architecture, weight: Weight) -> ov.Model:
@@ -74,7 +75,7 @@ def uncompressed(checkpoint: Checkpoint) -> Weight:
 
 
 class Rope(NamedTuple):
-    """cos and sin of the rotation angles, each (B, 1, T, rotary_dim / 2)."""
+    """cos and sin of the rotation angles, each (B,T,1,rotary_dim). Every angle stands twice: for a pair of neighbours."""
 
     cos: Node
     sin: Node
@@ -139,7 +140,7 @@ class Blocks:
         a, prefix = self.architecture, f"model.layers.{layer}.self_attn."
         query = self.rotate(self.heads(x, prefix + "q_proj", a.heads), rope, a.heads)
         key = self.rotate(self.heads(x, prefix + "k_proj", a.kv_heads), rope, a.kv_heads)
-        value = self.heads(x, prefix + "v_proj", a.kv_heads)
+        value = ops.transpose(self.heads(x, prefix + "v_proj", a.kv_heads), _i64(0, 2, 1, 3))
         key, value = memory.remember(key, layer, "key"), memory.remember(value, layer, "value")
         scale = _f32(a.head_dim**-0.5)
         mixed = ops.scaled_dot_product_attention(query, self.spread(key), self.spread(value), mask, scale, causal=False)
@@ -147,24 +148,23 @@ class Blocks:
         return self.linear(rows, prefix + "o_proj")
 
     def heads(self, x: Node, name: str, heads: int) -> Node:
-        """(B,T,hidden) -> (B,heads,T,head_dim)"""
+        """(B,T,hidden) -> (B,T,heads,head_dim)"""
         y = self.linear(x, name, self.architecture.qkv_bias)
-        y = ops.reshape(y, _i64(0, 0, heads, self.architecture.head_dim), True)
-        return ops.transpose(y, _i64(0, 2, 1, 3))
+        return ops.reshape(y, _i64(0, 0, heads, self.architecture.head_dim), True)
 
     def rotate(self, x: Node, rope: Rope, heads: int) -> Node:
-        """RoPE on the first rotary_dim dimensions of each head, in pairs of neighbours: (B,heads,T,head_dim), same."""
+        """RoPE on the first rotary_dim dimensions of a head, in pairs of neighbours:
+        (B,T,heads,head_dim) -> (B,heads,T,head_dim)
+
+        Split, slices with a step, concat and the transpose at the end are what OpenVINO's RoPEFusionGPTJ looks for.
+        """
         width, rest = self.architecture.rotary_dim, self.architecture.head_dim - self.architecture.rotary_dim
-        turning, still = ops.variadic_split(x, _i64_scalar(-1), _i64(width, rest)).outputs() if rest else (x, None)
-        pairs = ops.reshape(turning, _i64(0, heads, -1, width // 2, 2), True)
-        even, odd = (ops.squeeze(half, _i64(-1)) for half in ops.split(pairs, _i64_scalar(-1), 2).outputs())
-        turned = (
-            ops.subtract(ops.multiply(even, rope.cos), ops.multiply(odd, rope.sin)),
-            ops.add(ops.multiply(odd, rope.cos), ops.multiply(even, rope.sin)),
-        )
-        joined = ops.concat([ops.unsqueeze(half, _i64(-1)) for half in turned], -1)
-        flat = ops.reshape(joined, _i64(0, heads, -1, width), True)
-        return ops.concat([flat, still], -1) if rest else flat
+        turning, still = ops.variadic_split(x, _i64_scalar(3), _i64(width, rest)).outputs() if rest else (x, None)
+        even, odd = (ops.slice(turning, _i64(start), _i64(_TO_THE_END), _i64(2), _i64(3)) for start in (0, 1))
+        quarter_turn = [ops.unsqueeze(half, _i64(-1)) for half in (ops.multiply(odd, _f32(-1.0)), even)]
+        turned = ops.reshape(ops.concat(quarter_turn, -1), _i64(0, 0, heads, width), True)
+        y = ops.add(ops.multiply(turning, rope.cos), ops.multiply(turned, rope.sin))
+        return ops.transpose(ops.concat([y, still], -1) if rest else y, _i64(0, 2, 1, 3))
 
     def spread(self, x: Node) -> Node:
         """Gives every query head its group's keys or values: (B,kv_heads,S,head_dim) -> (B,heads,S,head_dim)"""
@@ -213,12 +213,17 @@ def rotary_table(architecture: Architecture, positions: Node) -> Rope:
     """(B,T) -> the angles' cosines and sines"""
     frequencies = ops.constant(inverse_frequencies(architecture).reshape(1, -1, 1))
     angles = ops.matmul(frequencies, ops.convert(ops.unsqueeze(positions, _i64(1)), "f32"), False, False)
-    angles = ops.unsqueeze(ops.transpose(angles, _i64(0, 2, 1)), _i64(1))
-    cos, sin = ops.cos(angles), ops.sin(angles)
-    if architecture.yarn is None:
-        return Rope(cos, sin)
-    factor = _f32(architecture.yarn.attention_factor)
-    return Rope(ops.multiply(cos, factor), ops.multiply(sin, factor))
+    angles = ops.transpose(angles, _i64(0, 2, 1))  # (B,T,rotary_dim/2)
+    table = ops.concat([ops.sin(angles), ops.cos(angles)], -1)
+    if architecture.yarn is not None:
+        table = ops.multiply(table, _f32(architecture.yarn.attention_factor))
+    half = architecture.rotary_dim // 2
+    twice = ops.constant(np.repeat(np.arange(half, dtype=np.int32), 2))
+    sin, cos = (
+        ops.gather(ops.unsqueeze(part, _i64(2)), twice, _i64_scalar(3))
+        for part in ops.variadic_split(table, _i64_scalar(-1), _i64(half, -1)).outputs()
+    )
+    return Rope(cos, sin)
 
 
 def inverse_frequencies(architecture: Architecture) -> npt.NDArray[np.float32]:

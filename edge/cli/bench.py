@@ -3,6 +3,10 @@
 import argparse
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..bench import Measure
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,8 +21,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from edge import bench
     from runtime.model_folder import ModelFolder
+
+    from .. import bench
 
     result = bench.run(
         ModelFolder.open(args.folder),
@@ -39,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _spread(measure: "bench.Measure", scale: float = 1.0) -> str:  # type: ignore[name-defined]  # noqa: F821
+def _spread(measure: "Measure", scale: float = 1.0) -> str:
     return f"{measure.median * scale:,.1f} ({measure.low * scale:,.1f} to {measure.high * scale:,.1f})"

@@ -1,0 +1,62 @@
+"""`edge convert`: a GLM-4 checkpoint becomes a model folder."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convert.pipeline import Progress
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from convert.recipe import RECIPES
+
+    verb = verbs.add_parser("convert", help="turn a GLM-4 checkpoint into a model folder")
+    verb.add_argument("checkpoint", type=Path, help="a folder with config.json, safetensors and a tokenizer")
+    verb.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
+    recipes = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
+    verb.add_argument("--recipe", default="int4", metavar="NAME", help=f"{recipes} (the default is int4)")
+    verb.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from convert.pipeline import convert
+
+    with closing(convert(args.checkpoint, args.folder, args.recipe)) as steps:
+        last = show(steps, quiet=args.quiet)
+    if not args.quiet:
+        print(last)
+    return 0
+
+
+def show(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
+    """Draws the progress on a terminal and returns the outcome in words."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", style="dim"),
+    )
+    result = None
+    with nullcontext() if console.quiet else Progress(*columns, console=console) as bar:
+        tasks = {}
+        for step in steps:
+            result = step.result or result
+            if bar is None:
+                continue
+            if step.name not in tasks:
+                tasks[step.name] = bar.add_task(step.name, detail="")
+            bar.update(tasks[step.name], completed=step.done, total=step.total, detail=step.detail)
+    assert result is not None, "a conversion ends with its result"
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in result.manifest.verification.items())
+    return f"{result.path}: {result.size / 1e6:,.1f} MB, verified ({figures})"

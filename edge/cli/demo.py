@@ -1,0 +1,75 @@
+"""`edge demo`: the main job from end to end, on the embedded checkpoint and with no network."""
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.chat import Chat
+
+NEXT = """
+That was the whole way, on a model made to check an installation. Next, with a GLM-4 checkpoint of yours:
+
+    edge convert ./GLM-4-9B-0414 ./glm4-int4
+    edge chat ./glm4-int4
+"""
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("demo", help="convert the embedded test model, chat with it, and call a function")
+    verb.add_argument("--recipe", default="int4", metavar="NAME", help="as in `edge convert` (int4)")
+    verb.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the model folder there")
+    verb.set_defaults(run=run)
+
+
+def disk_free(path: str) -> str:
+    """Free disk space of a path, in GB."""
+    return f"{shutil.disk_usage(path).free / 1e9:.1f} GB"
+
+
+def processors() -> int:
+    """Number of processor cores of this computer."""
+    return os.cpu_count() or 1
+
+
+def run(args: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix="edge-demo-") as scratch:
+        _demo(args.keep or Path(scratch) / "model", args.recipe)
+    print(NEXT)
+    return 0
+
+
+def _demo(folder: Path, recipe: str) -> None:
+    from convert.pipeline import convert
+
+    from runtime.chat import Chat
+
+    from ..demo import CHECKPOINT
+    from .convert import show
+
+    print(f"Converting the embedded checkpoint with the recipe {recipe} …", flush=True)
+    print(show(convert(CHECKPOINT, folder, recipe)))
+    with Chat(folder, tools=[disk_free, processors]) as chat:
+        for question in ("Who are you?", "洗手间在哪里？", f"How much disk is free on {Path.home().anchor}?"):
+            _ask(chat, question)
+
+
+def _ask(chat: "Chat", question: str) -> None:
+    from runtime.messages import Finish, Text, ToolCall, ToolResult
+
+    print(f"\n> {question}")
+    for event in chat.stream(question):
+        match event:
+            case Text(text):
+                print(text, end="", flush=True)
+            case ToolCall(name, arguments):
+                print(f"[calls {name} with {arguments}]", flush=True)
+            case ToolResult(content=content):
+                print(f"[it returns {content}]", flush=True)
+            case Finish(usage=usage):
+                rate = usage.completion_tokens / usage.seconds if usage.seconds else 0.0
+                tokens, ttft = usage.completion_tokens, usage.ttft * 1000
+                print(f"\n  ({tokens} tokens, {ttft:.0f} ms to the first, {rate:.0f} a second)")

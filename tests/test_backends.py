@@ -1,0 +1,153 @@
+"""The contract of a backend, held against every engine that is installed, the fake included."""
+
+from contextlib import closing
+from itertools import islice
+from threading import Thread
+
+import pytest
+
+from runtime.backends.backend import Delta, Options, Request
+from runtime.backends.echo import Echo
+from runtime.backends.openvino import OpenVINO
+from runtime.devices import choose
+from runtime.errors import BackendError, DeviceError, PromptTooLong
+from runtime.messages import Finish
+from runtime.model_folder import ModelFolder
+from runtime.sampling import Sampling
+
+STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
+QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
+
+
+@pytest.fixture(scope="module", params=[OpenVINO, Echo], ids=lambda backend: backend.__name__)
+def backend(request, demo_folder):
+    device = request.param.devices()[0]
+    loaded = request.param.load(demo_folder, device, Options(threads=2))
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def openvino(demo_folder):
+    loaded = OpenVINO.load(demo_folder, "CPU", Options())
+    yield loaded
+    loaded.close()
+
+
+def read(parts):
+    *deltas, finish = parts
+    assert all(isinstance(delta, Delta) for delta in deltas)
+    assert isinstance(finish, Finish)
+    return "".join(delta.text for delta in deltas), finish
+
+
+def test_a_reply_is_deltas_and_a_finish(backend):
+    text, finish = read(backend.generate(Request((QUESTION,), STOPS)))
+    assert text.strip()
+    assert finish.reason == "stop"
+    assert finish.usage.prompt_tokens == backend.count_tokens((QUESTION,))
+    assert finish.usage.completion_tokens > 0
+    assert not any(stop in text for stop in STOPS)
+
+
+def test_the_token_limit_is_kept(backend):
+    parts = list(backend.generate(Request((QUESTION,), STOPS, Sampling(max_new_tokens=3))))
+    _, finish = read(parts)
+    assert finish.reason == "length"
+    assert finish.usage.completion_tokens == sum(part.tokens for part in parts[:-1]) == 3
+
+
+def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
+    for sampling in (Sampling(), Sampling(temperature=2.0, seed=7, max_new_tokens=20)):
+        request = Request((QUESTION,), STOPS, sampling)
+        first, second = (read(backend.generate(request))[0] for _ in range(2))
+        if isinstance(backend, OpenVINO):
+            assert first == second
+
+
+def test_pieces_are_tokenised_apart(backend):
+    whole, cut = backend.count_tokens(("<|assistant|>",)), backend.count_tokens(("<", "|assistant|>"))
+    assert cut > whole or isinstance(backend, Echo)
+
+
+def test_a_prompt_past_the_context_is_refused_with_the_counts(backend):
+    prompt = ("a 1 " * backend.max_prompt_tokens,)
+    with pytest.raises(PromptTooLong) as caught:
+        list(backend.generate(Request(prompt, STOPS)))
+    assert caught.value.prompt_tokens == backend.count_tokens(prompt)
+    assert caught.value.limit == backend.max_prompt_tokens
+
+
+def test_closing_cancels_and_the_next_request_is_served(backend):
+    wanted, _ = read(backend.generate(Request((QUESTION,), STOPS)))
+    with closing(backend.generate(Request((QUESTION,), STOPS))) as parts:
+        list(islice(parts, 2))
+    if isinstance(backend, OpenVINO):
+        assert not backend._pipeline.has_non_finished_requests()
+    else:
+        return
+    assert read(backend.generate(Request((QUESTION,), STOPS)))[0] == wanted
+
+
+def test_threads_share_one_engine(openvino):
+    prompts = [QUESTION, QUESTION.replace("Who are you?", "Hello"), QUESTION.replace("Who are you?", "谢谢")] * 2
+    alone = [read(openvino.generate(Request((prompt,), STOPS)))[0] for prompt in prompts]
+    together: dict[int, str] = {}
+
+    def ask(i: int) -> None:
+        together[i] = read(openvino.generate(Request((prompts[i],), STOPS)))[0]
+
+    threads = [Thread(target=ask, args=(i,)) for i in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[i] for i in range(len(prompts))] == alone
+
+
+def test_the_second_turn_reads_only_what_is_new(openvino):
+    """GenAI does not say what it took from its prefix cache; the prefill it skips shows in the tokens it schedules."""
+    long = "[gMASK]<sop><|user|>\n" + "Where is the kiosk? " * 60
+    first = read(openvino.generate(Request((long + "<|assistant|>",), STOPS, Sampling(max_new_tokens=2))))[1].usage
+    again = read(openvino.generate(Request((long + "Please.<|assistant|>",), STOPS, Sampling(max_new_tokens=2))))[
+        1
+    ].usage
+    assert again.prompt_tokens > first.prompt_tokens
+    assert again.ttft < first.ttft
+
+
+def test_context_is_filled_to_the_brim_and_not_past_it(openvino):
+    room = 5
+    filler = "[gMASK]<sop>" + "a" * 10
+    words = 0
+    while openvino.count_tokens((filler,)) < openvino.max_prompt_tokens - room:
+        words += 1
+        filler += " 1"
+    _, finish = read(openvino.generate(Request((filler,), ())))
+    assert finish.reason == "length"
+    assert finish.usage.prompt_tokens + finish.usage.completion_tokens == openvino.max_prompt_tokens + 1
+
+
+def test_devices_that_are_not_there_are_refused(demo_folder):
+    with pytest.raises(DeviceError, match="no device GPU.9"):
+        choose("GPU.9")
+    with pytest.raises(DeviceError, match="no device FPGA"):
+        OpenVINO.load(demo_folder, "FPGA", Options())
+
+
+def test_auto_says_why():
+    choice = choose("auto")
+    assert (choice.backend, choice.device) == (OpenVINO, "CPU")
+    assert choice.reason
+
+
+def test_engine_errors_are_ours(demo_folder, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in demo_folder.path.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    (broken / "openvino_model.xml").write_text("<net")
+    with pytest.raises(BackendError, match="OpenVINO cannot load") as caught:
+        OpenVINO.load(ModelFolder(broken, demo_folder.manifest), "CPU", Options())
+    assert caught.value.__cause__ is not None
+    assert "\n" not in str(caught.value)
