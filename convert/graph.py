@@ -20,12 +20,13 @@ from openvino import opset13 as ops
 from openvino.op import Constant
 from openvino.op.util import Variable, VariableInfo
 
-from .checkpoint import Architecture, Checkpoint
+from .checkpoint import Architecture, Checkpoint, Dtype, Tensor
 
 Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor in f32
 
 # The lowest f16, so that no precision turns the mask into -inf: the softmax of a row of -inf is NaN.
 _MASKED = -65504.0
+ELEMENT_TYPES: dict[Dtype, Type] = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}
 _TO_THE_END = 2**31 - 1  # the end of a slice
 
 
@@ -40,9 +41,9 @@ def decoder(architecture: Architecture, weight: Weight) -> ov.Model:
     positions = _input("position_ids", Type.i64, rank=2)
     beam = _input("beam_idx", Type.i32, rank=1)
     blocks = Blocks(architecture, weight)
-    cache = Cache(architecture, batch=_size(ids, 0), beam=beam)
+    cache = Cache(architecture, batch=size(ids, 0), beam=beam)
     rope = rotary_table(architecture, positions)
-    mask = causal_mask(attention_mask, new_tokens=_size(ids, 1))
+    mask = causal_mask(attention_mask, new_tokens=size(ids, 1))
     x = blocks.embedding(ids)
     for layer in range(architecture.layers):
         x = blocks.layer(x, layer, rope, mask, cache)
@@ -64,18 +65,22 @@ def uncompressed(checkpoint: Checkpoint) -> Weight:
             node = Constant(tensor.f32())
             node.set_friendly_name(name)
             return node
-        element = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}[tensor.dtype]
-        aligned = tensor.data.flags.aligned  # a header of odd length leaves the data at odd addresses
-        view = ov.Tensor(tensor.data if aligned else tensor.data.copy(), ov.Shape(tensor.shape), element)
-        node = Constant(view, shared_memory=aligned)
+        node = Constant(as_openvino(tensor), shared_memory=tensor.data.flags.aligned)
         node.set_friendly_name(name)
         return node if tensor.dtype == "f32" else ops.convert(node, "f32")
 
     return weight
 
 
+def as_openvino(tensor: Tensor) -> ov.Tensor:
+    """The same memory as an OpenVINO tensor, which keeps the view alive. A header of odd length leaves the data at odd
+    addresses; only then it is a copy."""
+    data = tensor.data if tensor.data.flags.aligned else tensor.data.copy()
+    return ov.Tensor(data, ov.Shape(tensor.shape), ELEMENT_TYPES[tensor.dtype])
+
+
 class Rope(NamedTuple):
-    """cos and sin of the rotation angles, each (B,T,1,rotary_dim). Every angle stands twice: for a pair of neighbours."""
+    """cos and sin of the rotation angles, each (B,T,1,rotary_dim); every angle twice, for a pair of neighbours."""
 
     cos: Node
     sin: Node
@@ -201,9 +206,9 @@ class Cache:
 
 def causal_mask(attention_mask: Node, new_tokens: Node) -> Node:
     """(B,S) -> (B,1,T,S): 0 where a new token may look, _MASKED at later tokens and at padding."""
-    all_tokens = _size(attention_mask, 1)
-    key = _range(all_tokens)
-    query = ops.add(_range(new_tokens), ops.subtract(all_tokens, new_tokens))
+    all_tokens = size(attention_mask, 1)
+    key = indices(all_tokens)
+    query = ops.add(indices(new_tokens), ops.subtract(all_tokens, new_tokens))
     later = ops.greater(ops.unsqueeze(key, _i64(0)), ops.unsqueeze(query, _i64(1)))  # (T,S)
     padding = ops.unsqueeze(ops.equal(attention_mask, _i64_scalar(0)), _i64(1, 2))  # (B,1,1,S)
     return ops.select(ops.logical_or(ops.unsqueeze(later, _i64(0, 1)), padding), _f32(_MASKED), _f32(0.0))
@@ -256,12 +261,13 @@ def _input(name: str, element: Type, rank: int) -> Node:
     return node
 
 
-def _size(x: Node, axis: int) -> Node:
+def size(x: Node, axis: int) -> Node:
     """The length of one axis, as an i64 vector of one element."""
     return ops.gather(ops.shape_of(x), _i64(axis), _i64_scalar(0))
 
 
-def _range(end: Node) -> Node:
+def indices(end: Node) -> Node:
+    """0, 1, … up to but not including `end`, a vector of one element."""
     return ops.range(_i64_scalar(0), ops.squeeze(end, _i64(0)), _i64_scalar(1), "i64")
 
 
