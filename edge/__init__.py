@@ -11,7 +11,9 @@ def _check_packages() -> None:
         spec = find_spec(name)
         found = Path(spec.origin).resolve() if spec and spec.origin else None
         if found != ours / name / "__init__.py":
-            raise ImportError(f"glm4-edge needs its own package {name!r}, but {found} hides it: rename or remove that one")
+            raise ImportError(
+                f"glm4-edge needs its own package {name!r}, but {found} hides it: rename or remove that one"
+            )
 
 
 _check_packages()

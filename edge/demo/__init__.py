@@ -2,4 +2,4 @@
 
 from pathlib import Path
 
-CHECKPOINT = Path(__file__).resolve().parent / "checkpoint"
+CHECKPOINT = Path(__file__).parent / "checkpoint"

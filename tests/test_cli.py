@@ -1,0 +1,91 @@
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.cli import main, parser
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(capsys, *arguments):
+    status = main(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_inspect_checks_and_tells(capsys, demo_folder):
+    status, out, _ = run(capsys, "inspect", str(demo_folder.path), "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert (facts["family"], facts["recipe"], facts["checked"]) == ("glm4_0414", "int4", True)
+    assert facts["size"] == demo_folder.size
+    status, out, _ = run(capsys, "inspect", str(demo_folder.path))
+    assert status == 0
+    assert "hash checked" in out
+
+
+def test_bench_measures(capsys, demo_folder):
+    arguments = ("--prompt-tokens", "64", "--new-tokens", "8", "--runs", "2", "--json")
+    status, out, _ = run(capsys, "bench", str(demo_folder.path), *arguments)
+    result = json.loads(out)
+    assert status == 0
+    assert (result["device"], result["new_tokens"], result["runs"]) == ("CPU", 8, 2)
+    assert 48 <= result["prompt_tokens"] <= 64
+    assert min(result["load"], result["ttft"]["low"], result["decode"]["low"], result["peak_memory"]) > 0
+
+
+def test_bench_refuses_what_does_not_fit(capsys, demo_folder):
+    status, _, err = run(capsys, "bench", str(demo_folder.path), "--prompt-tokens", "1000000")
+    assert status == 1
+    assert re.fullmatch(r"error: 1,000,000 prompt tokens .*\nhint: .*\n", err)
+
+
+def test_piped_input_gets_just_the_answer(demo_folder):
+    command = [sys.executable, "-m", "edge", "chat", str(demo_folder.path)]
+    done = subprocess.run(command, input="Who are you?\n", capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "glm4-edge" in done.stdout
+    assert done.stderr == ""
+
+
+ERRORS = {
+    "no folder": ["chat", "nowhere"],
+    "no model folder": ["inspect", str(ROOT / "tests")],
+    "no checkpoint": ["convert", str(ROOT / "tests"), "out"],
+    "no such recipe": ["convert", "nowhere", "out", "--recipe", "int5"],
+    "no such setting": ["chat", "nowhere", "--temperature", "-1"],
+}
+
+
+@pytest.mark.parametrize("arguments", ERRORS.values(), ids=ERRORS.keys())
+def test_an_error_is_one_line_and_a_hint(capsys, monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (1, "")
+    assert re.fullmatch(r"error: .+\nhint: .+\n", err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_of_the_readme_is_understood():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^ {4}(?:.*&& |.*\| )?(edge [^#\n]+)", text, re.MULTILINE)
+    commands += re.findall(r"`[^`\n]*?(edge (?:chat|convert|inspect|bench|demo)[^`|&\n]*)`", text)
+    assert len(commands) >= 6
+    for command in commands:
+        parser().parse_args(shlex.split(command)[1:])
+
+
+def test_the_readme_names_every_verb_and_file():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for verb in re.search(r"COMMAND\n((?: {4}\w.*\n)+)", parser().format_help().replace("  COMMAND", "COMMAND"))[
+        1
+    ].split("\n"):
+        if verb.strip():
+            assert f"edge {verb.split()[0]}" in text
+    for package in ("convert", "runtime"):
+        for path in (ROOT / package).glob("[a-z]*.py"):
+            assert path.name == "version.py" or path.name in text, f"{path.name} is not in the README's tree"
