@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +42,12 @@ class CheckpointTokenizer:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: tuple[int, ...] = ()) -> CheckpointTokenizer:
+def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
     """The tokenizer of a checkpoint folder whose model knows `vocabulary` ids; `end_ids` are its config's end tokens.
 
     Raises CheckpointError where files are missing, damaged, or do not belong to the model.
     """
-    config = _read_config(checkpoint / "tokenizer_config.json")
+    config = read_json(checkpoint / "tokenizer_config.json")
     try:
         if (checkpoint / "tokenizer.json").is_file():
             tokenizer = _from_json(checkpoint / "tokenizer.json")
@@ -77,7 +77,7 @@ def write_tokenizer(source: CheckpointTokenizer, folder: Path) -> None:
     """Writes tokenizer.json and the IR of tokenizer and detokenizer. Raises CheckpointError for an unsupported kind."""
     import openvino as ov
 
-    source.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    (folder / "tokenizer.json").write_text(source.tokenizer.to_str(), encoding="utf-8")
     tokenizer, detokenizer = _convert(source)
     ov.save_model(tokenizer, folder / "openvino_tokenizer.xml", compress_to_fp16=False)
     ov.save_model(detokenizer, folder / "openvino_detokenizer.xml", compress_to_fp16=False)
@@ -196,7 +196,8 @@ def _token(config: Mapping[str, Any], key: str, special: Mapping[str, int]) -> s
     return name if isinstance(name, str) and name in special else None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object beside the weights; {} where there is none. Raises CheckpointError."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,0 +1,78 @@
+"""What a conversion will need, told before it starts."""
+
+import shutil
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from runtime.errors import ConversionError, DiskFull
+
+from .checkpoint import Checkpoint
+from .compress import EMBEDDING, HEAD
+from .recipe import Recipe
+
+# Measured. Tokenizers and headers on the disk; Python, OpenVINO and NNCF in memory; NNCF's temporaries a weight.
+_OTHER_FILES = 64 * 2**20
+_PROGRAM = 700 * 2**20
+_TEMPORARY_BYTES = 6
+_LOADED = 1.15  # the loaded model, its weights repacked, by the size of its file
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Bytes. `model` is the IR's size; `disk` and `memory` are what the whole conversion takes at its peak."""
+
+    model: int
+    disk: int
+    memory: int
+
+
+def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
+    model = largest = 0
+    for name in checkpoint.names:
+        tensor = checkpoint.tensor(name)
+        if len(tensor.shape) == 1:
+            model += 4 * prod(tensor.shape)
+            continue
+        end = name in (EMBEDDING, HEAD)
+        rows, columns = tensor.shape
+        model += recipe.nbytes(rows, columns, end=end, stored_bits=8 * tensor.data.itemsize)
+        largest = max(largest, rows * columns)
+    compressing = model + _TEMPORARY_BYTES * largest if recipe.linear else 0
+    return Needs(model, model + _OTHER_FILES, max(compressing, int(_LOADED * model)) + _PROGRAM)
+
+
+def refuse_too_little(needs: Needs, parent: Path) -> None:
+    """Raises DiskFull or ConversionError where what is free will not do."""
+    import psutil  # type: ignore[import-untyped]
+
+    free = shutil.disk_usage(parent).free
+    if free < needs.disk:
+        raise disk_full(needs.disk, parent)
+    memory = psutil.virtual_memory().available + psutil.swap_memory().free
+    if memory < needs.memory:
+        raise ConversionError(
+            f"the conversion needs about {_gb(needs.memory)} of memory, but {_gb(memory)} is free",
+            hint="close other programs, or convert on a larger machine and copy the folder",
+        )
+
+
+def disk_full(needed: int, parent: Path) -> DiskFull:
+    free = shutil.disk_usage(parent).free
+    return DiskFull(
+        f"the model needs about {_gb(needed)} in {str(parent)!r}, but {_gb(free)} is free",
+        hint="make room, or choose a folder on another disk",
+    )
+
+
+def devices(recipe: Recipe, needs: Needs) -> dict[str, str]:
+    """What each device needs to run the model, in words."""
+    return {
+        "CPU": f"about {_gb(int(_LOADED * needs.model))} of memory, and the KV cache",
+        "GPU": f"its driver, and about {_gb(2 * needs.model)} of memory while it loads",
+        "NPU": "its driver" if recipe.name == "int4-npu" else "the recipe int4-npu",
+    }
+
+
+def _gb(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"

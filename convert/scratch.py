@@ -1,0 +1,112 @@
+"""A folder that appears under its name only when it is complete.
+
+Until then it grows beside that name, as `.NAME.partial-PID-START`: process id and start time of its owner. Whatever
+ends the conversion removes it, but for a kill or a power cut; then the next conversion to that name does.
+"""
+
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from runtime.errors import ConversionError
+
+_CLOCK_STEP = 60  # seconds by which a process's start time, told from the wall clock, may seem to change
+
+
+@contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """An empty folder to fill, for `publish` to put in its place; removed on the way out if it was not published.
+
+    Raises ConversionError where `target` exists or another process is making it.
+    """
+    import psutil  # type: ignore[import-untyped]
+
+    refuse_existing(target)
+    if not target.parent.is_dir():
+        raise ConversionError(f"there is no folder {str(target.parent)!r}", hint="make it first")
+    own = target.parent / f".{target.name}.partial-{os.getpid()}-{int(psutil.Process().create_time())}"
+    busy = ConversionError(f"{str(target)!r} is being converted already", hint="wait for it, or choose another folder")
+    try:
+        own.mkdir()
+    except FileExistsError:
+        raise busy from None
+    try:
+        with _terminated_in_order():
+            # Two that start at once both see the other here, and both give way.
+            for other in _others(own, target):
+                if _is_alive(other):
+                    raise busy
+                shutil.rmtree(other, ignore_errors=True)
+            yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Brings the folder to the disk and renames it. Raises ConversionError where `target` has appeared meanwhile."""
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+    refuse_existing(target)
+    try:
+        folder.rename(target)
+    except OSError as exc:
+        refuse_existing(target)
+        raise exc
+    _sync(target.parent)
+
+
+def refuse_existing(target: Path) -> None:
+    if os.path.lexists(target):
+        raise ConversionError(f"{str(target)!r} exists already", hint="choose another folder, or remove that one")
+
+
+def _others(own: Path, target: Path) -> Iterator[Path]:
+    pattern = re.compile(re.escape(f".{target.name}.partial-") + r"\d+-\d+")
+    for path in sorted(target.parent.iterdir()):
+        if path != own and pattern.fullmatch(path.name):
+            yield path
+
+
+def _is_alive(folder: Path) -> bool:
+    import psutil
+
+    pid, start = (int(number) for number in folder.name.split("-")[-2:])
+    try:
+        return bool(abs(psutil.Process(pid).create_time() - start) <= _CLOCK_STEP)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open a folder
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """SIGTERM, which by default ends a process on the spot, raises SystemExit, unless someone handles it already."""
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if mine:
+        signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        if mine and signal.getsignal(signal.SIGTERM) is _exit:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)

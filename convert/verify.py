@@ -1,0 +1,180 @@
+"""Does the converted model still speak as its checkpoint does? Both read the same prompts, and their logits meet."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.errors import VerificationError
+from runtime.messages import Message, ToolCall
+from runtime.template import Prompt, Template
+
+from .recipe import Recipe
+from .tokenizer import CheckpointTokenizer
+
+Logits = Sequence[npt.NDArray[np.float32]]  # for each prompt: (tokens, vocabulary)
+
+_DAMAGED = "download the checkpoint again; if that does not help, its weights were damaged before it was published"
+_GENERATED = 8  # tokens
+
+_ENGLISH = "The lighthouse keeper climbed the stairs every evening, because the ships relied on the light."
+_CHINESE = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。请问这首诗的作者是谁？"
+_CODE = 'def mean(values: list[float]) -> float:\n    """The mean."""\n    return sum(values) / len(values)\n'
+_WEATHER = {
+    "name": "get_weather",
+    "description": "Tells the weather in a city",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+_TOOL_CALL = (
+    Message("user", "北京天气怎么样？ What is the weather like there?"),
+    Message("assistant", "", tool_calls=(ToolCall("get_weather", '{"city": "北京"}', id="call_1"),)),
+    Message("tool", '{"temperature": 21, "sky": "clear"}', tool_call_id="call_1", name="get_weather"),
+)
+_AWKWARD = (
+    "  tabs\t\tand\r\n\r\n lines \n\n  12345678 it's IT'S café e\u0301 "
+    "👩\u200d🚀🇨🇳 한국어 العربية \u3000《》…\x00\ufffd"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How the converted model differs from the checkpoint, over all tokens of all prompts.
+
+    Kullback-Leibler divergence in nats; `top1` is the share of tokens on whose most likely successor both agree.
+    """
+
+    tokens: int
+    mean_kl: float
+    max_kl: float
+    top1: float
+    max_logit_difference: float
+
+
+def prompts(template: Template | None, *, tools: bool) -> list[Prompt]:
+    """English, Chinese, code, and a tool call where the prompt format has them. Raises TemplateError."""
+    texts = (_ENGLISH, _CHINESE, _CODE)
+    if template is None:
+        return [(text,) for text in texts]
+    found = [template.render([Message("user", text)]) for text in texts]
+    return [*found, template.render(_TOOL_CALL, [_WEATHER])] if tools else found
+
+
+def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[str]) -> None:
+    """Holds the IR in `folder` against the checkpoint's tokenizer, there and back. Raises VerificationError."""
+    import openvino_genai as genai
+
+    try:
+        tokenizer = genai.Tokenizer(str(folder))
+    except RuntimeError as exc:
+        raise _unusable("the converted tokenizer does not load", exc) from exc
+    special = "".join(f"{name} x" for name in source.special_tokens)
+    for text in (*texts, _AWKWARD, special):
+        wanted = source.encode(text)
+        found = tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist()
+        back = tokenizer.decode(wanted, skip_special_tokens=False)
+        if found != wanted or back != source.tokenizer.decode(wanted, skip_special_tokens=False):
+            raise VerificationError(
+                f"the converted tokenizer splits or joins {json.dumps(text, ensure_ascii=False)[:60]} differently",
+                hint="is tokenizer.json GLM-4's own? Download the checkpoint's tokenizer files again",
+            )
+
+
+def converted_logits(folder: Path, token_ids: Sequence[npt.NDArray[np.int64]]) -> Logits:
+    """The logits of the model in `folder`, computed in f32. Raises VerificationError where it does not run."""
+    import openvino as ov
+
+    core = ov.Core()
+    try:
+        # Without the compiler's own cache, and in f32: where the CPU has bf16, it would be the larger difference.
+        compiled = core.compile_model(folder / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        request = compiled.create_infer_request()
+        found = []
+        for ids in token_ids:
+            request.reset_state()
+            inputs = {
+                "input_ids": ids[np.newaxis],
+                "attention_mask": np.ones((1, len(ids)), np.int64),
+                "position_ids": np.arange(len(ids), dtype=np.int64)[np.newaxis],
+                "beam_idx": np.zeros(1, np.int32),
+            }
+            found.append(np.array(request.infer(inputs)["logits"][0]))
+        return found
+    except RuntimeError as exc:
+        raise _unusable("the converted model does not run", exc) from exc
+
+
+def compare(reference: Logits, converted: Logits, recipe: Recipe) -> Figures:
+    """The figures. Raises VerificationError where the converted model is not fit for use."""
+    if not all(np.isfinite(logits).all() for logits in reference):
+        raise VerificationError("the checkpoint itself answers NaN: its weights are damaged", hint=_DAMAGED)
+    if not all(np.isfinite(logits).all() for logits in converted):
+        raise VerificationError(f"with the recipe {recipe.name}, the model answers NaN", hint=_other_recipe(recipe))
+    wanted = np.concatenate([logits.argmax(-1) for logits in reference])
+    found = np.concatenate([logits.argmax(-1) for logits in converted])
+    if len(set(found)) == 1 < len(set(wanted)):
+        raise VerificationError(
+            f"with the recipe {recipe.name}, the model says one token for ever", hint=_other_recipe(recipe)
+        )
+    pairs = list(zip(reference, converted, strict=True))
+    divergence = np.concatenate([_divergence(*pair) for pair in pairs])
+    figures = Figures(
+        tokens=len(wanted),
+        mean_kl=float(divergence.mean()),
+        max_kl=float(divergence.max()),
+        top1=float((wanted == found).mean()),
+        max_logit_difference=max(float(np.abs(a - b).max()) for a, b in pairs),
+    )
+    if figures.mean_kl > recipe.max_kl:
+        raise VerificationError(
+            f"with the recipe {recipe.name}, the model's answers are not the checkpoint's: a KL divergence of "
+            f"{figures.mean_kl:.2g} nats a token, of which {recipe.max_kl} is allowed",
+            hint=_other_recipe(recipe),
+        )
+    return figures
+
+
+def check_generation(folder: Path, ids: npt.NDArray[np.int64]) -> None:
+    """Lets OpenVINO GenAI's own pipeline open the folder and say a few tokens. Raises VerificationError."""
+    import openvino as ov
+    import openvino_genai as genai
+
+    config = genai.GenerationConfig(max_new_tokens=_GENERATED, ignore_eos=True, apply_chat_template=False)
+    try:
+        generated = genai.LLMPipeline(str(folder), "CPU").generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
+    except RuntimeError as exc:
+        raise _unusable("OpenVINO GenAI cannot use the converted model", exc) from exc
+    if len(generated) != _GENERATED:
+        raise VerificationError(f"the converted model says {len(generated)} tokens when asked for {_GENERATED}")
+
+
+def _divergence(reference: npt.NDArray[np.float32], converted: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """KL(reference || converted) after each token."""
+    p, q = _log_softmax(reference), _log_softmax(converted)
+    # Never below zero but by rounding.
+    found: npt.NDArray[np.float64] = np.maximum((np.exp(p) * (p - q)).sum(-1, dtype=np.float64), 0.0)
+    return found
+
+
+def _log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    shifted = logits - logits.max(-1, keepdims=True)
+    normed: npt.NDArray[Any] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return normed
+
+
+def _other_recipe(recipe: Recipe) -> str:
+    better = {"int8": "bf16", "bf16": ""}.get(recipe.name, "int8")
+    return f"try the recipe {better}; if that fails too: {_DAMAGED}" if better else _DAMAGED
+
+
+def _unusable(what: str, exc: RuntimeError) -> VerificationError:
+    return VerificationError(f"{what}: {last_line(exc)}", hint="convert it again; if it stays so, please report it")
+
+
+def last_line(exc: BaseException) -> str:
+    """The line of an OpenVINO error that says something: before it come positions in its source."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(exc).__name__
