@@ -55,9 +55,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """Where a canonical tensor lies: the name in the file, and its rows of that tensor (None: all)."""
+    """Where a canonical tensor lies: the file's tensor and its shape, and the rows of it (None: all)."""
 
     name: str
+    shape: tuple[int, ...]
     rows: slice | None = None
 
 
@@ -138,8 +139,14 @@ class Checkpoint:
         self.close()
 
 
-def _same_name(architecture: Architecture, name: str) -> _Stored:
-    return _Stored(name)
+def stored_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that the files of such a checkpoint hold."""
+    stored = (_STORED[architecture.name](architecture, name, shape) for name, shape in architecture.shapes())
+    return {place.name: place.shape for place in stored}
+
+
+def _under_the_same_name(architecture: Architecture, name: str, shape: tuple[int, ...]) -> _Stored:
+    return _Stored(name, shape)
 
 
 _CHATGLM_NAMES = {  # whole names, and stems within a layer
@@ -152,9 +159,9 @@ _CHATGLM_NAMES = {  # whole names, and stems within a layer
 }
 
 
-def _chatglm_name(a: Architecture, name: str) -> _Stored:
+def _under_the_original_name(a: Architecture, name: str, shape: tuple[int, ...]) -> _Stored:
     if name in _CHATGLM_NAMES:
-        return _Stored(_CHATGLM_NAMES[name])
+        return _Stored(_CHATGLM_NAMES[name], shape)
     _, _, layer, part = name.split(".", 3)
     stem, kind = part.rsplit(".", 1)
     prefix = f"transformer.encoder.layers.{layer}."
@@ -165,14 +172,16 @@ def _chatglm_name(a: Architecture, name: str) -> _Stored:
         "self_attn.v_proj": slice(q + kv, q + 2 * kv),
     }.get(stem)
     if rows is not None:
-        return _Stored(f"{prefix}self_attention.query_key_value.{kind}", rows)
-    return _Stored(f"{prefix}{_CHATGLM_NAMES.get(stem, stem)}.{kind}")
+        return _Stored(f"{prefix}self_attention.query_key_value.{kind}", (q + 2 * kv, *shape[1:]), rows)
+    return _Stored(f"{prefix}{_CHATGLM_NAMES.get(stem, stem)}.{kind}", shape)
 
 
-_STORED: dict[str, Callable[[Architecture, str], _Stored]] = {  # by architecture: where a canonical tensor lies
-    "Glm4ForCausalLM": _same_name,
-    "GlmForCausalLM": _same_name,
-    "ChatGLMModel": _chatglm_name,
+_STORED: dict[
+    str, Callable[[Architecture, str, tuple[int, ...]], _Stored]
+] = {  # by architecture: where a canonical tensor lies
+    "Glm4ForCausalLM": _under_the_same_name,
+    "GlmForCausalLM": _under_the_same_name,
+    "ChatGLMModel": _under_the_original_name,
 }
 _NO_WEIGHTS = "transformer.rotary_pos_emb.inv_freq"  # a table that the original format saves; recomputed in f32
 
@@ -255,28 +264,24 @@ def _places(
     where = _STORED[architecture.name]
     places = {}
     for name, shape in architecture.shapes():
-        stored = where(architecture, name)
+        stored = where(architecture, name, shape)
         if stored.name not in found:
             raise CheckpointError(
                 f"the tensor {stored.name!r} is missing",
                 hint="config.json and the weight files do not belong together, or a shard is missing",
             )
         file, entry = found[stored.name]
-        _check(file, entry, shape if stored.rows is None else (_fused_rows(architecture), *shape[1:]))
+        _check(file, entry, stored.shape)
         places[name] = (file, entry, stored.rows)
     used = {entry.name for _, entry, _ in places.values()} | {_NO_WEIGHTS}
     if architecture.tied_embeddings:
-        used.add(where(architecture, "lm_head.weight").name)  # some files keep a copy; transformers ignores it
+        used.add(where(architecture, "lm_head.weight", ()).name)  # some files keep a copy; transformers ignores it
     if left_over := sorted(found.keys() - used):
         raise CheckpointError(
             f"{left_over[0][:200]!r} is no part of this decoder ({len(left_over)} such tensors)",
             hint="only plain GLM-4 text models convert: merge adapters, and do not mix checkpoints",
         )
     return places
-
-
-def _fused_rows(a: Architecture) -> int:
-    return (a.heads + 2 * a.kv_heads) * a.head_dim
 
 
 def _check(file: SafetensorsFile, entry: Entry, shape: tuple[int, ...]) -> None:
