@@ -159,6 +159,21 @@ def test_auto_says_why():
     assert choice.reason
 
 
+def test_bare_genai_opens_the_folder_and_says_the_same(openvino, demo_folder):
+    import openvino_genai as genai
+
+    config = genai.GenerationConfig(max_new_tokens=30, apply_chat_template=False)
+    text = str(genai.LLMPipeline(str(demo_folder.path), "CPU").generate(QUESTION, config))
+    assert text == read(openvino.generate(Request((QUESTION,), STOPS, Sampling(max_new_tokens=30))))[0]
+
+
+def test_a_closed_backend_says_so(demo_folder):
+    backend = OpenVINO.load(demo_folder, "CPU", Options())
+    backend.close()
+    with pytest.raises(BackendError, match="was closed"):
+        list(backend.generate(Request((QUESTION,), STOPS)))
+
+
 def test_engine_errors_are_ours(demo_folder, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()

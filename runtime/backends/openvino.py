@@ -78,6 +78,8 @@ class OpenVINO:
         import openvino
 
         start = time.perf_counter()
+        if self._pipeline is None:
+            raise BackendError("the model was closed", hint="load it again")
         ids = self._encode(request.prompt)
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
