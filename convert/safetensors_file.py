@@ -80,9 +80,10 @@ class SafetensorsFile:
     def sha256(self) -> str:
         """The hash of the whole file, in hexadecimal."""
         digest = sha256()
-        for begin in range(0, self.size, _HASHED_AT_ONCE):
-            digest.update(self._mapping[begin : begin + _HASHED_AT_ONCE])
-            self.release()
+        with memoryview(self._mapping) as content:
+            for begin in range(0, self.size, _HASHED_AT_ONCE):
+                digest.update(content[begin : begin + _HASHED_AT_ONCE])
+                self.release()
         return digest.hexdigest()
 
 
