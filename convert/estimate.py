@@ -48,21 +48,16 @@ def refuse_too_little(needs: Needs, parent: Path) -> None:
 
     free = shutil.disk_usage(parent).free
     if free < needs.disk:
-        raise disk_full(needs.disk, parent)
+        raise DiskFull(
+            f"the model needs about {_gb(needs.disk)} in {str(parent)!r}, but {_gb(free)} is free",
+            hint="make room, or choose a folder on another disk",
+        )
     memory = psutil.virtual_memory().available + psutil.swap_memory().free
     if memory < needs.memory:
         raise ConversionError(
             f"the conversion needs about {_gb(needs.memory)} of memory, but {_gb(memory)} is free",
             hint="close other programs, or convert on a larger machine and copy the folder",
         )
-
-
-def disk_full(needed: int, parent: Path) -> DiskFull:
-    free = shutil.disk_usage(parent).free
-    return DiskFull(
-        f"the model needs about {_gb(needed)} in {str(parent)!r}, but {_gb(free)} is free",
-        hint="make room, or choose a folder on another disk",
-    )
 
 
 def devices(recipe: Recipe, needs: Needs) -> dict[str, str]:

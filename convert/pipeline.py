@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from openvino import Node
+
 from runtime import families
 from runtime.errors import CheckpointError, ConversionError, DiskFull
 from runtime.families import Family
@@ -24,10 +26,10 @@ from runtime.version import VERSION
 from . import verify
 from .checkpoint import Checkpoint
 from .compress import compress, describe
-from .estimate import Needs, devices, disk_full, estimate, refuse_too_little
+from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
 from .recipe import Recipe, named
-from .scratch import publish, scratch
+from .scratch import publish, save_ir, scratch
 from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer, write_tokenizer
 
 
@@ -145,11 +147,9 @@ def _read_template(checkpoint: Path) -> str | None:
 
 def _weights(checkpoint: Checkpoint, plan: _Plan, folder: Path) -> Generator[Progress, None, tuple[str, ...]]:
     """Compresses the weights and saves the IR. Returns notes on what is not the recipe's."""
-    import openvino as ov
-
     total = sum(checkpoint.tensor(name).data.nbytes for name in checkpoint.names)
     yield Progress("compress", total=total)
-    weights: dict[str, ov.Node] = {}
+    weights: dict[str, Node] = {}
     notes: list[str] = []
     done = 0
     for weight in compress(checkpoint, plan.recipe):
@@ -161,12 +161,7 @@ def _weights(checkpoint: Checkpoint, plan: _Plan, folder: Path) -> Generator[Pro
     yield Progress("save", "openvino_model.bin")
     model = decoder(checkpoint.architecture, weights.__getitem__)
     describe(model, plan.recipe)
-    try:
-        ov.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
-    except RuntimeError as exc:  # OpenVINO does not tell why, and has removed what it wrote
-        if shutil.disk_usage(folder).free < plan.needs.disk:
-            raise disk_full(plan.needs.disk, folder.parent) from exc
-        raise
+    save_ir(model, folder / "openvino_model.xml")
     checkpoint.release()
     yield Progress("save", done=1, total=1)
     return tuple(notes)

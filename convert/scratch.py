@@ -4,6 +4,7 @@ Until then it grows beside that name, as `.NAME.partial-PID-START`: process id a
 ends the conversion removes it, but for a kill or a power cut; then the next conversion to that name does.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -13,9 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from runtime.errors import ConversionError
 
+if TYPE_CHECKING:
+    import openvino as ov
+
+_XML = 16 * 2**20  # bytes that a graph without its weights never reaches
 _CLOCK_STEP = 60  # seconds by which a process's start time, told from the wall clock, may seem to change
 
 
@@ -46,6 +52,19 @@ def scratch(target: Path) -> Iterator[Path]:
             yield own
     finally:
         shutil.rmtree(own, ignore_errors=True)
+
+
+def save_ir(model: "ov.Model", path: Path) -> None:
+    """Saves a graph as `path`, which ends in .xml, and its weights beside it. Raises OSError where the disk is full."""
+    import openvino as ov
+
+    try:
+        ov.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as exc:  # it does not tell why, and has removed what it wrote
+        weights = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
+        if shutil.disk_usage(path.parent).free < weights + _XML:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from exc
+        raise
 
 
 def publish(folder: Path, target: Path) -> None:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from runtime.errors import CheckpointError
 from runtime.vocabulary import byte_alphabet
 
+from .scratch import save_ir
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -75,12 +77,10 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
 
 def write_tokenizer(source: CheckpointTokenizer, folder: Path) -> None:
     """Writes tokenizer.json and the IR of tokenizer and detokenizer. Raises CheckpointError for an unsupported kind."""
-    import openvino as ov
-
     (folder / "tokenizer.json").write_text(source.tokenizer.to_str(), encoding="utf-8")
     tokenizer, detokenizer = _convert(source)
-    ov.save_model(tokenizer, folder / "openvino_tokenizer.xml", compress_to_fp16=False)
-    ov.save_model(detokenizer, folder / "openvino_detokenizer.xml", compress_to_fp16=False)
+    save_ir(tokenizer, folder / "openvino_tokenizer.xml")
+    save_ir(detokenizer, folder / "openvino_detokenizer.xml")
 
 
 def _convert(source: CheckpointTokenizer) -> tuple[Any, Any]:

@@ -1,0 +1,357 @@
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from convert.pipeline import convert
+from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError, TemplateError
+from runtime.model_folder import ModelFolder
+
+from .checkpoints import Tiny
+from .test_tokenizer import RANKS, SPECIAL, VOCABULARY, write_tiktoken
+
+END = len(RANKS)
+TEMPLATE = (
+    "[gMASK]<sop>{% for m in messages %}<|{{ m.role }}|>{{ m.metadata }}\n{{ m.content }}{% endfor %}<|assistant|>"
+)
+
+
+def write_checkpoint(folder: Path, **tiny) -> Path:
+    """A tiny checkpoint with a tokenizer and a chat template."""
+    config = {"eos_token_id": [END, END + 7], "model_type": tiny.get("format", "glm4")}
+    Tiny(**{"layers": 1, "vocab": VOCABULARY + 6, "config": config} | tiny).write(folder)
+    write_tiktoken(folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("source") / "tiny")
+
+
+def run(source, target, recipe="bf16"):
+    """Converts; returns the progress."""
+    return list(convert(source, target, recipe))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "tiny"),
+    [
+        ("int4", {}),
+        ("int4", {"format": "glm", "tied": True, "dtype": "bf16"}),
+        ("int4-npu", {"format": "chatglm", "qkv_bias": True, "dtype": "f16"}),
+        ("int8", {"format": "glm", "qkv_bias": True, "dtype": "mixed", "shards": 2}),
+        ("bf16", {"dtype": "bf16"}),
+    ],
+)
+def test_a_checkpoint_becomes_a_model_folder(tmp_path, recipe, tiny):
+    source = write_checkpoint(tmp_path / "source", **tiny)
+    progress = run(source, tmp_path / "model", recipe)
+    folder = ModelFolder.open(tmp_path / "model")
+    folder.check()
+    assert folder == progress[-1].result
+    manifest = folder.manifest
+    assert (manifest.recipe, manifest.source.name) == (recipe, "source")
+    assert manifest.special_tokens == {name: END + i for i, name in enumerate(SPECIAL)}
+    assert manifest.verification["tokens"] > 100
+    assert 0 <= manifest.verification["mean_kl"] <= manifest.verification["max_kl"]
+    assert folder.chat_template() == TEMPLATE
+    assert json.loads((folder.path / "generation_config.json").read_text())["eos_token_id"] == [END, END + 7]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "source"]
+    assert {"check", "tokenizer", "compress", "save", "verify", "seal"} == {step.name for step in progress}
+    done = [step.done for step in progress if step.name == "compress"]
+    assert done == sorted(done)
+    assert done[-1] == next(step.total for step in progress if step.name == "compress")
+
+
+def test_what_is_not_the_recipe_is_said(tmp_path):
+    source = write_checkpoint(tmp_path / "source", layers=2, ffn=72)
+    (result,) = (step.result for step in convert(source, tmp_path / "model", "int4") if step.result)
+    assert "model.layers.N.mlp.down_proj.weight: int8_asym, since 72 columns do not divide into groups of 128" in (
+        result.manifest.notes
+    )
+
+
+def test_a_base_model_has_no_template(tmp_path):
+    source = write_checkpoint(tmp_path / "source")
+    (source / "chat_template.jinja").unlink()
+    run(source, tmp_path / "model")
+    assert ModelFolder.open(tmp_path / "model").manifest.notes == (
+        "no chat template: a base model, for completion only",
+    )
+
+
+@pytest.mark.parametrize("where", ["text", "list"])
+def test_older_checkpoints_keep_the_template_in_tokenizer_config(tmp_path, where):
+    source = write_checkpoint(tmp_path / "source")
+    (source / "chat_template.jinja").unlink()
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    other = {"name": "tool_use", "template": "no"}
+    config["chat_template"] = TEMPLATE if where == "text" else [other, {"name": "default", "template": TEMPLATE}]
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    run(source, tmp_path / "model")
+    assert ModelFolder.open(tmp_path / "model").chat_template() == TEMPLATE
+
+
+def test_the_licence_goes_along(tmp_path):
+    source = write_checkpoint(tmp_path / "source")
+    (source / "LICENSE").write_text("The terms")
+    (source / "README.md").write_text("---\nlicense: other\nlicense_name: glm-4\n---\nlicense: none\n")
+    run(source, tmp_path / "model")
+    assert ModelFolder.open(tmp_path / "model").manifest.licence == "glm-4"
+    assert (tmp_path / "model" / "LICENSE").read_text() == "The terms"
+
+
+def remove(name):
+    return lambda source: (source / name).unlink()
+
+
+def write(name, text):
+    return lambda source: (source / name).write_text(text)
+
+
+def setting(key, value, file="config.json"):
+    def change(source):
+        config = json.loads((source / file).read_text())
+        (source / file).write_text(json.dumps(config | {key: value}))
+
+    return change
+
+
+REFUSED = {
+    "no folder": (shutil.rmtree, CheckpointError, "there is no folder"),
+    "no weights": (remove("model.safetensors"), CheckpointError, "safetensors"),
+    "no tokenizer": (remove("tokenizer.model"), CheckpointError, "neither tokenizer.json nor"),
+    "another architecture": (setting("architectures", ["LlamaForCausalLM"]), CheckpointError, "LlamaForCausalLM"),
+    "another model type": (setting("model_type", "llama"), CheckpointError, "llama"),
+    "a broken template": (write("chat_template.jinja", "{% for %}"), TemplateError, "not valid"),
+    "a template of a wrong kind": (
+        lambda source: (
+            remove("chat_template.jinja")(source),
+            setting("chat_template", 1, "tokenizer_config.json")(source),
+        ),
+        CheckpointError,
+        "chat_template is damaged",
+    ),
+    "a broken generation_config": (write("generation_config.json", "{"), CheckpointError, "generation_config.json"),
+}
+
+
+@pytest.mark.parametrize(("harm", "kind", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_bad_checkpoint_is_refused_before_the_work(tmp_path, harm, kind, message):
+    harm(write_checkpoint(tmp_path / "source"))
+    with pytest.raises(kind, match=message) as caught:
+        run(tmp_path / "source", tmp_path / "model")
+    assert caught.value.hint
+    assert [path.name for path in tmp_path.iterdir() if path.name != "source"] == []
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_an_existing_target_is_refused_first(tmp_path, make):
+    make(tmp_path / "model")
+    with pytest.raises(ConversionError, match="exists already"):
+        run(tmp_path / "no checkpoint", tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_target_that_appears_meanwhile_is_not_touched(checkpoint, tmp_path):
+    target = tmp_path / "model"
+    progress = convert(checkpoint, target, "bf16")
+    while next(progress).name != "seal":
+        pass
+    target.mkdir()
+    (target / "mine").touch()
+    with pytest.raises(ConversionError, match="exists already"):
+        list(progress)
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "mine"]
+
+
+def test_a_target_that_another_conversion_makes_is_refused(checkpoint, tmp_path):
+    first = convert(checkpoint, tmp_path / "model", "bf16")
+    next(first)
+    with pytest.raises(ConversionError, match="being converted already"):
+        next(convert(checkpoint, tmp_path / "model", "bf16"))
+    import psutil
+
+    other = tmp_path / f".other.partial-1-{int(psutil.Process(1).create_time())}"  # process 1 lives as long as we do
+    other.mkdir()
+    with pytest.raises(ConversionError, match="being converted already"):
+        next(convert(checkpoint, tmp_path / "other", "bf16"))
+    first.close()
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_a_missing_parent_is_refused(checkpoint, tmp_path):
+    with pytest.raises(ConversionError, match="there is no folder"):
+        run(checkpoint, tmp_path / "none" / "model")
+
+
+def test_an_unknown_recipe_is_refused(checkpoint, tmp_path):
+    with pytest.raises(ConversionError, match="int5") as caught:
+        run(checkpoint, tmp_path / "model", "int5")
+    assert "int4" in caught.value.hint
+
+
+def test_too_little_disk_is_refused_at_once(checkpoint, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    with pytest.raises(DiskFull, match=r"needs about .* MB in .*, but 1.0 MB is free"):
+        run(checkpoint, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_memory_is_refused_at_once(checkpoint, tmp_path, monkeypatch):
+    import psutil
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=900_000))
+    monkeypatch.setattr(psutil, "swap_memory", lambda: SimpleNamespace(free=100_000))
+    with pytest.raises(ConversionError, match=r"needs about .* of memory, but 1.0 MB is free"):
+        run(checkpoint, tmp_path / "model")
+
+
+def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
+    steps = len(run(checkpoint, tmp_path / "whole"))
+    shutil.rmtree(tmp_path / "whole")
+    for last in range(1, steps, 2):
+        progress = convert(checkpoint, tmp_path / "model", "bf16")
+        for _ in range(last):
+            next(progress)
+        progress.close()
+        assert list(tmp_path.iterdir()) == [], last
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), DiskFull, "full"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), ConversionError, "'x': permission denied"),
+        (OSError(errno.EIO, "Input/output error"), ConversionError, "input/output error"),
+        (RuntimeError("Exception from src/x.cpp:1:\nit broke"), ConversionError, "failed: it broke"),
+        (MemoryError(), ConversionError, "memory"),
+        (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
+    ],
+)
+@pytest.mark.parametrize("where", ["_weights", "save_ir", "_copy_texts", "_manifest", "seal", "publish"])
+def test_a_failure_anywhere_is_told_in_one_line_and_leaves_nothing(checkpoint, tmp_path, monkeypatch, failure, where):
+    kind, refusal, message = failure
+
+    def fail(*_):
+        raise kind
+
+    monkeypatch.setattr(f"convert.pipeline.{where}", fail)
+    with pytest.raises(refusal, match=message) as caught:
+        run(checkpoint, tmp_path / "model")
+    if issubclass(refusal, EdgeError):
+        assert caught.value.hint
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that mounts a disk of so many bytes. Needs to be root."""
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+
+    def mount(size):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mounted)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("cannot mount a small disk here")
+        return mounted
+
+    yield mount
+    if os.path.ismount(mounted):
+        subprocess.run(["umount", "-l", str(mounted)], check=True)
+
+
+@pytest.mark.parametrize("size", [4_096, 16_384, 45_056, 65_536, 131_072, 262_144, 393_216])
+def test_a_disk_that_fills_up_is_said_and_leaves_nothing(checkpoint, small_disk, monkeypatch, size):
+    monkeypatch.setattr("convert.pipeline.refuse_too_little", lambda *_: None)
+    disk = small_disk(size)
+    with pytest.raises(DiskFull, match="full"):
+        run(checkpoint, disk / "model")
+    assert list(disk.iterdir()) == []
+
+
+HOST = """
+import json, os, shutil, signal, sys
+sys.modules["torch"] = None  # as where it is not installed
+sys.path.insert(0, {root!r})
+source, parent = {source!r}, {parent!r}
+target = os.path.join(parent, "model")
+import convert.compress, convert.pipeline, convert.reference
+import openvino_genai, openvino_tokenizers, tokenizers, transformers
+convert.compress._import_nncf()
+
+def child(tell):
+    try:
+        for number, step in enumerate(convert.pipeline.convert(source, target, "int8")):
+            os.write(tell, f"{{step.name}} {{step.detail}}\\n".encode())
+    except BaseException as exc:
+        os.write(2, f"{{exc!r}}\\n".encode() if not isinstance(exc, (KeyboardInterrupt, SystemExit)) else b"")
+        os._exit(99 if isinstance(exc, Exception) else 130)
+    os._exit(0)
+
+def attempt(at, number):
+    "Converts in a child, which gets the signal when it has taken so many steps."
+    hear, tell = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(hear)
+        child(tell)
+    os.close(tell)
+    seen = 0
+    with os.fdopen(hear) as lines:
+        for line in lines:
+            seen += 1
+            if seen == at:
+                os.kill(pid, number)
+    status, left = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), sorted(os.listdir(parent))
+    shutil.rmtree(target, ignore_errors=True)
+    return seen, status, left
+
+for at, number in json.loads(sys.stdin.read()):
+    print(json.dumps([at, number, *attempt(at, number)]), flush=True)
+    if number == signal.SIGKILL:
+        print(json.dumps([0, 0, *attempt(0, 0)]), flush=True)
+print(json.dumps(["torch", sorted(m for m in sys.modules if m.split(".")[0] == "torch" and sys.modules[m])]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_killed_anywhere_it_leaves_nothing_that_a_rerun_does_not_clear(checkpoint, tmp_path):
+    root = str(Path(__file__).resolve().parents[1])
+    progress = run(checkpoint, tmp_path / "whole", "int8")
+    shutil.rmtree(tmp_path / "whole")
+    steps = [i for i, step in enumerate(progress, 1) if step.done != step.total or step.name == "seal"]
+    published = len(progress) - 1  # it may be by then
+    at = [step for step in steps if progress[step - 1].name != "compress" or step % 7 == 0]
+    cases = [
+        (step, kind) for i, step in enumerate(at) for kind in (signal.SIGKILL, (signal.SIGTERM, signal.SIGINT)[i % 2])
+    ]
+    host = subprocess.run(
+        [sys.executable, "-c", HOST.format(root=root, source=str(checkpoint), parent=str(tmp_path))],
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    *results, torch = [json.loads(line) for line in host.stdout.splitlines() if line.startswith("[")]
+    assert torch == ["torch", []], host.stderr
+    assert len(results) == len(cases) + len(at)
+    for step, kind, _, status, left in results:
+        if not kind:  # the run after a kill
+            assert (status, left) == (0, ["model"]), host.stderr
+        elif kind == signal.SIGKILL:
+            assert status == -signal.SIGKILL
+            assert "model" not in left or step >= published
+        else:
+            assert (status, left) == (130, []) or (left == ["model"] and step >= published), (step, kind, host.stderr)
