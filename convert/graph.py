@@ -23,11 +23,10 @@ from openvino.op.util import Variable, VariableInfo
 from .checkpoint import Architecture, Checkpoint, Dtype, Tensor
 
 Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor in f32
-
+ELEMENT_TYPES: dict[Dtype, Type] = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}
+_TO_THE_END = 2**31 - 1  # as the end of a slice
 # The lowest f16, so that no precision turns the mask into -inf: the softmax of a row of -inf is NaN.
 _MASKED = -65504.0
-ELEMENT_TYPES: dict[Dtype, Type] = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}
-_TO_THE_END = 2**31 - 1  # the end of a slice
 
 
 def decoder(architecture: Architecture, weight: Weight) -> ov.Model:
@@ -87,11 +86,11 @@ class Rope(NamedTuple):
 
 
 class Memory(Protocol):
-    """What a layer does with its new keys or values: returns all of them, old and new."""
+    """Where a layer's keys and values are kept."""
 
-    def remember(
-        self, x: Node, layer: int, kind: str
-    ) -> Node: ...  # (B,kv_heads,T,head_dim) -> (B,kv_heads,S,head_dim)
+    def remember(self, x: Node, layer: int, kind: str) -> Node:
+        """All keys or values, the new ones last: (B,kv_heads,T,head_dim) -> (B,kv_heads,S,head_dim)"""
+        ...
 
 
 class Blocks:
