@@ -378,6 +378,13 @@ def test_no_header_raises_anything_else(data: st.DataObject, tmp_path: Path) -> 
 # --- what a checkpoint offers -----------------------------------------------------------------------------------------
 
 
+def test_the_original_format_has_two_names(tmp_path: Path) -> None:
+    config = {"architectures": ["ChatGLMForConditionalGeneration"], "rope_ratio": None, "num_layers": None}
+    tiny = Tiny(format="chatglm", config={**config, "num_hidden_layers": 2})
+    a = Checkpoint.open(tiny.write(tmp_path)).architecture
+    assert (a.name, a.layers, a.rope_theta) == ("ChatGLMModel", 2, 10000.0)
+
+
 def test_one_file_may_have_any_name(tmp_path: Path) -> None:
     Tiny().write(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "weights.safetensors")
