@@ -1,0 +1,142 @@
+import logging
+
+import numpy as np
+import pytest
+
+from convert.checkpoint import Checkpoint
+from convert.compress import EMBEDDING, HEAD, _options, compress, describe
+from convert.graph import decoder, uncompressed
+from convert.recipe import RECIPES
+
+from .checkpoints import Tiny
+
+CHECKPOINTS = {
+    "bf16": Tiny(hidden=256, head_dim=64, ffn=384, dtype="bf16"),
+    "f16, with biases": Tiny(hidden=256, format="glm", dtype="f16", qkv_bias=True),
+    "mixed dtypes, odd columns": Tiny(hidden=72, dtype="mixed"),
+    "chatglm": Tiny(hidden=128, format="chatglm", dtype="f32", qkv_bias=True),
+}
+CHECKPOINT_NAMES = ("model.", "lm_head.")
+
+
+@pytest.fixture(params=CHECKPOINTS.values(), ids=CHECKPOINTS.keys())
+def checkpoint(request, tmp_path):
+    with Checkpoint.open(request.param.write(tmp_path)) as checkpoint:
+        yield checkpoint
+
+
+def one_by_one(checkpoint, recipe):
+    weights = {weight.name: weight.node for weight in compress(checkpoint, recipe)}
+    model = decoder(checkpoint.architecture, weights.__getitem__)
+    describe(model, recipe)
+    return model
+
+
+def as_a_whole(checkpoint, recipe):
+    """The whole decoder through NNCF, as everybody does it; but for RoPE's frequencies, which it would round."""
+    import nncf
+
+    model = decoder(checkpoint.architecture, uncompressed(checkpoint))
+    rope = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul" and not named(op)]
+    options = _options(recipe) | {"ignored_scope": nncf.IgnoredScope(names=rope)}
+    nncf.set_log_level(logging.ERROR)
+    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(recipe.linear), **options)
+
+
+def named(matmul):
+    """Whether this MatMul's matrix is one of the checkpoint's."""
+    node = matmul.input_value(1).get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return node.get_friendly_name().startswith(CHECKPOINT_NAMES)
+
+
+def constants(model):
+    """Type, shape and bytes of every constant; those of the checkpoint by name, the graph's own as they come."""
+    found = {}
+    for op in model.get_ordered_ops():
+        if op.get_type_name() == "Constant":
+            name = op.get_friendly_name() if op.get_friendly_name().startswith(CHECKPOINT_NAMES) else "graph"
+            type_, shape = str(op.get_element_type()), tuple(op.get_output_shape(0))
+            found.setdefault(name, []).append((type_, shape, op.data.tobytes()))
+    return {name: sorted(values) if name == "graph" else values for name, values in found.items()}
+
+
+def notes(model):
+    found = {key: str(value) for key, value in model.get_rt_info(["nncf", "weight_compression"]).value.items()}
+    return {key: value for key, value in found.items() if key != "ignored_scope"}
+
+
+@pytest.mark.parametrize("recipe", [r for r in RECIPES.values() if r.linear], ids=lambda r: r.name)
+def test_one_by_one_is_bit_for_bit_what_nncf_gives_on_the_whole(checkpoint, recipe):
+    ours, whole = one_by_one(checkpoint, recipe), as_a_whole(checkpoint, recipe)
+    assert constants(ours) == constants(whole)
+    assert len(ours.get_ops()) == len(whole.get_ops())
+    assert notes(ours) == notes(whole)
+    assert ours.get_rt_info(["nncf", "version"]).value == whole.get_rt_info(["nncf", "version"]).value
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+def test_tied_embeddings_are_compressed_once(tmp_path, recipe):
+    with Checkpoint.open(Tiny(hidden=128, tied=True, dtype="bf16").write(tmp_path)) as checkpoint:
+        ours = constants(one_by_one(checkpoint, recipe))
+        assert len(ours[EMBEDDING]) == 1
+        assert not any(name.startswith(HEAD) for name in ours)
+        if recipe.linear:
+            whole = constants(as_a_whole(checkpoint, recipe))
+            assert all(ours[name] == whole[name] for name in ours if name != "graph")
+
+
+def test_uncompressed_is_the_checkpoint_itself(checkpoint):
+    found = constants(one_by_one(checkpoint, RECIPES["bf16"]))
+    for name in checkpoint.names:
+        tensor = checkpoint.tensor(name)
+        data = tensor.data if len(tensor.shape) == 2 else tensor.f32()
+        assert [value[2] for value in found[name]] == [data.tobytes()]
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+def test_sizes_are_those_that_the_recipe_tells(checkpoint, recipe):
+    """Also that NNCF's own fallback, where a group does not fit, is the one we tell of."""
+    found = constants(one_by_one(checkpoint, recipe))
+    for name in checkpoint.names:
+        tensor = checkpoint.tensor(name)
+        if len(tensor.shape) == 2:
+            size = sum(len(value[2]) for key in found if key.startswith(name) for value in found[key])
+            stored = 8 * tensor.data.itemsize
+            assert size == recipe.nbytes(*tensor.shape, end=name in (EMBEDDING, HEAD), stored_bits=stored)
+
+
+def test_progress_and_notes(tmp_path):
+    with Checkpoint.open(Tiny(ffn=192, hidden=128, dtype="bf16").write(tmp_path)) as checkpoint:
+        weights = list(compress(checkpoint, RECIPES["int4"]))
+        assert tuple(weight.name for weight in weights) == checkpoint.names
+        for weight in weights:
+            assert weight.nbytes == checkpoint.tensor(weight.name).data.nbytes
+            assert bool(weight.note) is weight.name.endswith("down_proj.weight")
+
+
+def test_nncf_is_silent_and_reports_to_nobody(tmp_path, capfd):
+    import nncf
+    from nncf.quantization.algorithms.weight_compression import algorithm
+    from nncf.telemetry.wrapper import telemetry
+
+    track, level = algorithm.track, logging.getLogger("nncf").level
+    with Checkpoint.open(Tiny(layers=1).write(tmp_path)) as checkpoint:
+        list(compress(checkpoint, RECIPES["int4"]))
+    assert capfd.readouterr() == ("", "")
+    assert (algorithm.track, logging.getLogger("nncf").level) == (track, level)
+    assert not isinstance(telemetry, nncf.telemetry.wrapper.NNCFTelemetry)
+
+
+def test_values_stay_near(tmp_path):
+    """What the nodes yield, against the checkpoint."""
+    import openvino as ov
+
+    with Checkpoint.open(Tiny(layers=1, hidden=128, dtype="f16").write(tmp_path)) as checkpoint:
+        for name, worst in {"int4": 0.15, "int4-npu": 0.2, "int8": 0.02, "bf16": 0.0}.items():
+            for weight in compress(checkpoint, RECIPES[name]):
+                model = ov.Model([ov.opset13.result(weight.node)], [], "weight")
+                found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
+                wanted = checkpoint.tensor(weight.name).f32()
+                assert np.linalg.norm(found - wanted) <= worst * np.linalg.norm(wanted), (name, weight.name)
