@@ -14,12 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge import Chat, Message, ModelFolder, Sampling
+from edge import Chat, Message, Model, ModelFolder, Sampling
 from edge.bench import Measure, random_prompt
-from runtime import families
 from runtime.backends.backend import Delta, Options
 from runtime.backends.openvino import OpenVINO
-from runtime.template import Template
 
 
 @dataclass(frozen=True)
@@ -100,16 +98,15 @@ def main() -> None:
     args = arguments.parse_args()
 
     folder = ModelFolder.open(args.folder)
-    family = families.named(folder.manifest.family)
-    template = Template(folder.chat_template(), family, folder.manifest.special_tokens)
     watched: Any = Watched(OpenVINO.load(folder, "CPU", Options()))
-    chat = Chat(folder, backend=watched, sampling=Sampling(max_new_tokens=args.new_tokens))
+    model = Model(folder, backend=watched)
+    chat = Chat(model, sampling=Sampling(max_new_tokens=args.new_tokens))
     pipeline = bare_pipeline(folder.path)
-    stops = {folder.manifest.special_tokens[name] for name in family.stop_tokens}
+    stops = {folder.manifest.special_tokens[name] for name in model.family.stop_tokens}
     runs: dict[str, list[Run]] = {"edge": [], "genai": []}
     for seed in range(-1, args.runs):  # the first warms up
         question = random_prompt(watched, args.prompt_tokens, seed)
-        prompt = "".join(template.render([Message("user", question)]))
+        prompt = "".join(model.prompt([Message("user", question)]))
         for side in ("edge", "genai") if seed % 2 else ("genai", "edge"):
             if side == "edge":
                 run = edge_run(chat, watched, question)

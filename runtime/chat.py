@@ -1,22 +1,20 @@
-"""A chat with tools: render, generate, parse, call the tools, go on."""
+"""A chat with tools: ask the model, run the tools it calls, give it their results, keep the history."""
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from . import families, tools
-from .backends.backend import Backend, Delta, Options, Request
-from .devices import choose
+from . import tools
+from .backends.backend import Options
 from .errors import RequestError
 from .messages import Event, Finish, FinishReason, Message, Reasoning, Text, ToolCall, ToolResult, Usage
+from .model import Model
 from .model_folder import ModelFolder
-from .parsing import ReplyParser
 from .sampling import Sampling
-from .template import Template
 from .tools import Tool, toolbox
 
 AnyTool = Callable[..., Any] | Tool
@@ -55,15 +53,16 @@ class Reply:
 
 
 class Chat:
-    """A conversation with a model folder. Not for several threads at once: give each a chat of its own.
+    """A conversation. Not for several threads at once: give each a chat of its own, on one Model.
 
-    `tools` are typed Python functions that the model may call, at most `max_rounds` times before it has to answer.
-    `sampling` is the checkpoint's own where none is given. A `backend` that is loaded already is used, and not closed.
+    `model` is a model folder, which is loaded onto `device` ("auto", or a name such as "CPU"), or a Model, which `close`
+    then leaves alone. `tools` are typed Python functions that the model may call, at most `max_rounds`
+    times before it has to answer. `sampling` is the checkpoint's own where none is given.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | ModelFolder,
+        model: str | os.PathLike[str] | ModelFolder | Model,
         *,
         device: str = "auto",
         system: str = "",
@@ -71,22 +70,19 @@ class Chat:
         max_rounds: int = 8,
         sampling: Sampling | None = None,
         options: Options = Options(),
-        backend: Backend | None = None,
     ) -> None:
-        self.folder = model if isinstance(model, ModelFolder) else ModelFolder.open(model)
-        self.sampling = sampling or self.folder.sampling()
-        self.max_rounds = max_rounds
-        self._family = families.named(self.folder.manifest.family)
-        self._template = Template(self.folder.chat_template(), self._family, self.folder.manifest.special_tokens)
         self._tools = toolbox(tools)
+        self._owns_model = not isinstance(model, Model)
+        if not isinstance(model, Model):
+            folder = model if isinstance(model, ModelFolder) else ModelFolder.open(model)
+            folder.chat_template()  # a base model is refused before it is loaded
+            model = Model(folder, device=device, options=options)
+        self.model = model
+        self.sampling = sampling or self.model.sampling
+        self.max_rounds = max_rounds
         self._system = (Message("system", system),) if system else ()
         self._messages: list[Message] = list(self._system)
         self._busy = False
-        self._owns_backend = backend is None
-        if backend is None:
-            choice = choose(device)
-            backend = choice.backend.load(self.folder, choice.device, options)
-        self._backend = backend
 
     @property
     def history(self) -> tuple[Message, ...]:
@@ -113,10 +109,11 @@ class Chat:
             raise RequestError("the chat is still replying", hint="read that reply to its end, or close it")
         self._busy = True
         turn, usage, said = [user], Usage(), ""
+        offered = [tool.to_json() for tool in box.values()]
         try:
             for _ in range(self.max_rounds):
                 said, calls, finish = "", [], Finish("stop")
-                for event in self._round(turn, box, sampling):
+                for event in self.model.reply((*self._messages, *turn), offered, sampling):
                     match event:
                         case Text(piece):
                             said += piece
@@ -148,23 +145,6 @@ class Chat:
                 self._messages += turn
         yield Finish(finish.reason, usage)
 
-    def _round(
-        self, turn: Sequence[Message], box: dict[str, Tool], sampling: Sampling
-    ) -> Generator[Text | ToolCall | Finish, None, None]:
-        messages = (*self._messages, *turn)
-        prompt = self._template.render(messages, [tool.to_json() for tool in box.values()])
-        parser = ReplyParser(box, self._family.call_start, 1 + sum(len(message.tool_calls) for message in messages))
-        generation = self._backend.generate(Request(prompt, self._family.stop_tokens, sampling))
-        try:
-            for part in generation:
-                if isinstance(part, Delta):
-                    yield from parser.feed(part.text)
-                else:
-                    yield from parser.finish()
-                    yield part
-        finally:
-            generation.close()
-
     def reset(self) -> None:
         """Forgets everything but the system message."""
         self._messages = list(self._system)
@@ -194,8 +174,8 @@ class Chat:
 
     def close(self) -> None:
         """Frees the model, if this chat loaded it."""
-        if self._owns_backend:
-            self._backend.close()
+        if self._owns_model:
+            self.model.close()
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ from runtime.backends.echo import Echo
 from runtime.chat import Chat, Reply
 from runtime.errors import EdgeError, PromptTooLong, RequestError
 from runtime.messages import Finish, Message, ToolCall, ToolResult
+from runtime.model import Model
 from runtime.sampling import Sampling
 
 
@@ -15,7 +16,7 @@ def add(a: int, b: int) -> int:
 
 
 def chat_of(folder, *replies, **settings):
-    return Chat(folder, backend=Echo(replies), **settings)
+    return Chat(Model(folder, backend=Echo(replies)), **settings)
 
 
 def test_an_answer(bare_folder):
@@ -34,7 +35,7 @@ def test_a_tool_is_called_and_its_result_goes_back(bare_folder):
     assert Reply.of(events).text == "It is 3."
     assert isinstance(events[-1], Finish)
     assert chat.history[2] == Message("tool", "3", tool_call_id="call_1", name="add")
-    assert "".join(chat._backend.requests[1].prompt).endswith(
+    assert "".join(chat.model.backend.requests[1].prompt).endswith(
         '<|assistant|>add \n{"a": 1, "b": 2}<|observation|>\n3<|assistant|>'
     )
 
@@ -81,7 +82,7 @@ def test_closing_keeps_what_was_said(bare_folder):
 
 
 def test_a_prompt_that_does_not_fit_leaves_no_trace(bare_folder):
-    chat = Chat(bare_folder, backend=Echo(max_prompt_tokens=100))
+    chat = Chat(Model(bare_folder, backend=Echo(max_prompt_tokens=100)))
     with pytest.raises(PromptTooLong, match="at most 100 fit") as caught:
         chat.send("word " * 50)
     assert caught.value.prompt_tokens > 250

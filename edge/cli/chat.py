@@ -44,7 +44,8 @@ def _converse(chat: "Chat") -> None:
     with suppress(ImportError):  # gives input() its editing and history; Windows has its own
         import readline  # noqa: F401
 
-    print(f"{chat.folder.manifest.source.name}, {chat.folder.manifest.recipe}. {HELP}")
+    manifest = chat.model.folder.manifest
+    print(f"{manifest.source.name}, {manifest.recipe}. {HELP}")
     while True:
         try:
             text = input("\n> ").strip()
