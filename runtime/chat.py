@@ -55,8 +55,8 @@ class Reply:
 class Chat:
     """A conversation. Not for several threads at once: give each a chat of its own, on one Model.
 
-    `model` is a model folder, which is loaded onto `device` ("auto", or a name such as "CPU"), or a Model, which `close`
-    then leaves alone. `tools` are typed Python functions that the model may call, at most `max_rounds`
+    `model` is a folder, which is loaded onto `device` ("auto", or a name such as "CPU"), or a Model, which `close` then
+    leaves alone. `tools` are typed Python functions that the model may call, at most `max_rounds`
     times before it has to answer. `sampling` is the checkpoint's own where none is given.
     """
 
@@ -168,7 +168,7 @@ class Chat:
             messages = [Message.from_json(item) for item in data["messages"]]
         except OSError as exc:
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="`save` writes such a file") from exc
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (ValueError, KeyError, TypeError, RequestError) as exc:
             raise RequestError(f"{path} is not a saved chat: {exc!r}", hint="`save` writes such a file") from exc
         self._messages = messages
 

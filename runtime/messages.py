@@ -1,8 +1,11 @@
 """What is said: the messages of a chat, and the events of a reply while it is generated. All are frozen values."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from .errors import RequestError
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "rounds"]
@@ -74,6 +77,14 @@ class Finish:
     usage: Usage = field(default_factory=Usage)
 
 
+_ROLES: Mapping[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+
 Event = Text | Reasoning | ToolCall | ToolResult | Finish
 
 
@@ -103,26 +114,57 @@ class Message:
         return out
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Message":
-        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on anything else."""
-        role = data["role"]
-        if role not in ("system", "user", "assistant", "tool"):
-            raise ValueError(f"unknown role {role!r}")
-        calls = tuple(
-            ToolCall(_text(call["function"]["name"]), _text(call["function"]["arguments"]), _text(call.get("id", "")))
-            for call in data.get("tool_calls") or ()
-        )
+    def from_json(cls, data: object) -> "Message":
+        """A message in the layout of OpenAI's chat API. Raises RequestError where it is not one that GLM-4 can read.
+
+        `developer` is `system` by a later name; content may be text or a list of text parts.
+        """
+        if not isinstance(data, Mapping):
+            raise RequestError(
+                f"a message is {type(data).__name__}", hint="it has to be an object with role and content"
+            )
+        role = _ROLES.get(str(data.get("role")))
+        if role is None:
+            raise RequestError(f"unknown role {data.get('role')!r}", hint=f"it may be {', '.join(_ROLES)}")
+        calls = data.get("tool_calls") or ()
+        if not isinstance(calls, list | tuple):
+            raise RequestError("a message's tool_calls are no list", hint="send a list of calls")
         return cls(
             role,
-            _text(data.get("content") or ""),
-            _text(data.get("reasoning_content") or ""),
-            calls,
-            _text(data.get("tool_call_id") or ""),
-            _text(data.get("name") or ""),
+            _content(data.get("content")),
+            _text(data, "reasoning_content"),
+            tuple(_call(item) for item in calls),
+            _text(data, "tool_call_id"),
+            _text(data, "name"),
         )
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, found {type(value).__name__}")
-    return value
+def _content(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if not isinstance(value, Sequence):
+        raise RequestError(f"a message's content is {type(value).__name__}", hint="send text, or a list of text parts")
+    for part in value:
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise RequestError(f"a message has content of the type {kind!r}", hint="this model reads text only")
+    return "".join(part["text"] for part in value)
+
+
+def _call(item: object) -> ToolCall:
+    function = item.get("function") if isinstance(item, Mapping) else None
+    if not isinstance(item, Mapping) or not isinstance(function, Mapping) or not _text(function, "name"):
+        raise RequestError("a tool call has no function name", hint='it looks like {"function": {"name": …}, …}')
+    arguments = function.get("arguments", "{}")
+    if isinstance(arguments, Mapping):  # some clients send the object, not its text
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    if not isinstance(arguments, str):
+        raise RequestError("a tool call's arguments are not text", hint="send the arguments' JSON as a string")
+    return ToolCall(_text(function, "name"), arguments, _text(item, "id"))
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
+    if value is not None and not isinstance(value, str):
+        raise RequestError(f"a message's {key} is {type(value).__name__}", hint="it has to be text")
+    return value or ""
