@@ -16,7 +16,7 @@ from typing import Any
 
 from openvino import Node
 
-from runtime import families
+from runtime.detection import detect
 from runtime.errors import CheckpointError, ConversionError, DiskFull
 from runtime.families import Family
 from runtime.model_folder import Manifest, ModelFolder, Source, seal
@@ -105,7 +105,8 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
 
 def _plan(checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
     config, path = checkpoint.config, checkpoint.path
-    family = families.detect(config)
+    source = _read_template(path)
+    family = detect(config, source)
     end_ids = config.get("eos_token_id")
     end_ids = [end_ids] if isinstance(end_ids, int) else end_ids if isinstance(end_ids, list) else []
     tokenizer = read_tokenizer(path, checkpoint.architecture.vocab, end_ids)
@@ -116,7 +117,6 @@ def _plan(checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
             hint="it belongs to another model: download the checkpoint's own tokenizer files",
         )
     generation = {"eos_token_id": end_ids or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad]}
-    source = _read_template(path)
     template = None if source is None else Template(source, family, tokenizer.special_tokens.keys())
     return _Plan(
         recipe=recipe,
@@ -186,7 +186,7 @@ def _verify(checkpoint: Checkpoint, plan: _Plan, folder: Path) -> Generator[Prog
     yield Progress("verify", "what the checkpoint answers", 0, 3)
     reference = logits(checkpoint, ids)
     yield Progress("verify", "what the converted model answers", 1, 3)
-    figures = verify.compare(reference, verify.converted_logits(folder, ids), plan.recipe)
+    figures = verify.compare(ids, reference, verify.converted_logits(folder, ids), plan.recipe)
     yield Progress("verify", "whether OpenVINO GenAI can use it", 2, 3)
     verify.check_generation(folder, ids[0])
     yield Progress("verify", done=3, total=3)

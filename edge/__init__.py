@@ -20,7 +20,7 @@ _check_packages()
 
 from runtime.chat import Chat, Reply  # noqa: E402
 from runtime.errors import EdgeError  # noqa: E402
-from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolResult, Usage  # noqa: E402
+from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult, Usage  # noqa: E402
 from runtime.model import Model  # noqa: E402
 from runtime.model_folder import ModelFolder  # noqa: E402
 from runtime.sampling import Sampling  # noqa: E402
@@ -41,6 +41,7 @@ __all__ = [
     "Text",
     "Tool",
     "ToolCall",
+    "ToolCallDelta",
     "ToolResult",
     "Usage",
     "__version__",

@@ -108,15 +108,17 @@ class Chat:
         if self._busy:
             raise RequestError("the chat is still replying", hint="read that reply to its end, or close it")
         self._busy = True
-        turn, usage, said = [user], Usage(), ""
+        turn, usage, said, thought = [user], Usage(), "", ""
         offered = [tool.to_json() for tool in box.values()]
         try:
             for _ in range(self.max_rounds):
-                said, calls, finish = "", [], Finish("stop")
+                said, thought, calls, finish = "", "", [], Finish("stop")
                 for event in self.model.reply((*self._messages, *turn), offered, sampling):
                     match event:
                         case Text(piece):
                             said += piece
+                        case Reasoning(piece):
+                            thought += piece
                         case ToolCall():
                             calls.append(event)
                         case Finish():
@@ -125,8 +127,8 @@ class Chat:
                     yield event
                 usage += finish.usage
                 cut_off = finish.reason == "length"
-                turn.append(Message("assistant", said, tool_calls=() if cut_off else tuple(calls)))
-                said = ""
+                turn.append(Message("assistant", said, thought, () if cut_off else tuple(calls)))
+                said, thought = "", ""
                 if cut_off or not calls:
                     break
                 for call in calls:
@@ -136,8 +138,8 @@ class Chat:
             else:
                 finish = Finish("rounds")
         except GeneratorExit:
-            if said:
-                turn.append(Message("assistant", said))
+            if said or thought:
+                turn.append(Message("assistant", said, thought))
             raise
         finally:
             self._busy = False

@@ -73,3 +73,7 @@ class BackendError(EdgeError):
 
 class DeviceError(BackendError):
     pass
+
+
+class Notice(UserWarning):
+    """Something that a caller should know and that stops nothing, such as a system message that a model cannot see."""

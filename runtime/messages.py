@@ -26,6 +26,15 @@ class Reasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a call's arguments, while they are written. Those of an id add up to its ToolCall's `arguments`."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """A call as the model wrote it: `arguments` is its JSON text, broken JSON included.
 
@@ -36,6 +45,17 @@ class ToolCall:
     arguments: str
     id: str = ""
     complete: bool = True
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the arguments; "" where they are a JSON object."""
+        if not self.complete:
+            return "the arguments were cut off"
+        try:
+            parsed = json.loads(self.arguments)
+        except ValueError as exc:
+            return f"the arguments are not valid JSON: {exc}"
+        return "" if isinstance(parsed, dict) else "the arguments are no JSON object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +105,7 @@ _ROLES: Mapping[str, Role] = {
     "tool": "tool",
 }
 
-Event = Text | Reasoning | ToolCall | ToolResult | Finish
+Event = Text | Reasoning | ToolCallDelta | ToolCall | ToolResult | Finish
 
 
 @dataclass(frozen=True, slots=True)

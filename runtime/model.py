@@ -1,7 +1,9 @@
 """A model folder on an engine: messages in, the events of one reply out. It calls no tools and keeps no history."""
 
 import os
+import warnings
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -9,9 +11,10 @@ from typing import Any, Self
 from . import families
 from .backends.backend import Backend, Delta, Options, Request
 from .devices import choose
-from .messages import Finish, Message, Text, ToolCall
+from .errors import Notice
+from .messages import Finish, Message, Text
 from .model_folder import ModelFolder
-from .parsing import ReplyParser
+from .parsing import Part, ReplyParser
 from .sampling import Sampling
 from .template import Prompt, Template
 
@@ -34,6 +37,7 @@ class Model:
         self.folder = folder if isinstance(folder, ModelFolder) else ModelFolder.open(folder)
         self.family = families.named(self.folder.manifest.family)
         self.sampling = self.folder.sampling()
+        self._special_tokens = self.folder.manifest.special_tokens
         if backend is None:
             choice = choose(device)
             backend = choice.backend.load(self.folder, choice.device, options)
@@ -42,7 +46,7 @@ class Model:
     @cached_property
     def template(self) -> Template:
         """The chat template, compiled. Raises ModelFolderError for a base model, TemplateError for a bad template."""
-        return Template(self.folder.chat_template(), self.family, self.folder.manifest.special_tokens)
+        return Template(self.folder.chat_template(), self.family, self._special_tokens)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """The prompt of the next reply. Raises TemplateError where the template refuses the messages."""
@@ -57,24 +61,50 @@ class Model:
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] = (),
         sampling: Sampling | None = None,
-    ) -> Generator[Text | ToolCall | Finish, None, None]:
+    ) -> Generator[Part | Finish, None, None]:
         """The events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON schema).
 
         Closing the generator stops the engine within a token or two. Raises PromptTooLong, TemplateError, BackendError.
+        Warns where the model's template leaves out a system message or a tool.
         """
-        request = Request(self.prompt(messages, tools), self.family.stop_tokens, sampling or self.sampling)
+        self._warn(messages, tools)
+        names = self.family.own_tools or [tool["name"] for tool in tools]
         said_before = sum(len(message.tool_calls) for message in messages)
-        parser = ReplyParser([tool["name"] for tool in tools], self.family.call_start, first_call=said_before + 1)
-        generation = self.backend.generate(request)
-        try:
+        parser = ReplyParser(names, self.family.call_start, self.family.reasoning, first_call=said_before + 1)
+        return self._generate(self.prompt(messages, tools), parser, sampling or self.sampling)
+
+    def complete(self, text: str, sampling: Sampling | None = None) -> Generator[Text | Finish, None, None]:
+        """How a text goes on: the only use of a base model. Otherwise as `reply`."""
+        plain = Template(self.family.prefix + "{{ messages[0].content }}", self.family, self._special_tokens)
+        request = Request(plain.render([Message("user", text)]), self.family.stop_tokens, sampling or self.sampling)
+        with closing(self.backend.generate(request)) as generation:
+            for part in generation:
+                yield Text(part.text) if isinstance(part, Delta) else part
+
+    def _generate(
+        self, prompt: Prompt, parser: ReplyParser, sampling: Sampling
+    ) -> Generator[Part | Finish, None, None]:
+        request = Request(prompt, self.family.stop_tokens, sampling)
+        with closing(self.backend.generate(request)) as generation:
             for part in generation:
                 if isinstance(part, Delta):
                     yield from parser.feed(part.text)
                 else:
                     yield from parser.finish()
                     yield part
-        finally:
-            generation.close()
+
+    def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
+        name = self.folder.manifest.source.name
+        if not self.family.system and any(message.role == "system" for message in messages):
+            warnings.warn(f"{name} has a system prompt of its own: yours is ignored", Notice, stacklevel=3)
+        unseen = [tool["name"] for tool in tools if tool["name"] not in self.family.own_tools]
+        if not self.family.tools and unseen:
+            what = (
+                f"knows only the tools {', '.join(self.family.own_tools)}"
+                if self.family.own_tools
+                else "knows no tools"
+            )
+            warnings.warn(f"{name} {what}: it will not see {', '.join(unseen)}", Notice, stacklevel=3)
 
     def close(self) -> None:
         """Frees the engine's memory; the model cannot be used any more."""

@@ -1,21 +1,26 @@
-"""The text of a reply, as it streams in, becomes text and tool calls.
+"""The text of a reply, as it streams in, becomes reasoning, text and tool calls.
 
 GLM-4 writes a call as the tool's name on a line of its own and its arguments as a JSON object on the next:
 
     get_weather
     {"city": "Beijing"}
 
-A reply may hold text before its calls, and several calls, each of which may begin with the assistant's token. A line
-that only looks like a call (a name that was not offered, or no object after it) is text.
+A reply may hold reasoning, then text before its calls, and several calls, each of which may begin with the assistant's
+token. A line that only looks like a call (a name that was not offered, or no object after it) is text.
 """
 
 from collections.abc import Collection, Iterator
 from enum import Enum, auto
 
-from .messages import Text, ToolCall
+from .families import ReasoningMarks
+from .messages import Reasoning, Text, ToolCall, ToolCallDelta
+
+Part = Text | Reasoning | ToolCallDelta | ToolCall
 
 
 class _State(Enum):
+    OPENING = auto()  # the reply may begin with its reasoning
+    REASONING = auto()  # it passes until the mark that closes it
     CANDIDATE = auto()  # what is held begins a line, or with `call_start`: it may turn out to be a call
     TEXT = auto()  # the line is text; it passes until the next line or `call_start`
     ARGUMENTS = auto()  # inside a call's JSON object
@@ -23,36 +28,45 @@ class _State(Enum):
 
 
 class ReplyParser:
-    """Fed any chunks of a reply, in any split, it yields the same text and the same calls.
+    """Fed any chunks of a reply, in any split, it yields the same reasoning, the same text and the same calls.
 
-    `names` are the tools offered, `call_start` the token that may stand before a call. Calls are
-    numbered from `first_call`: call_1, call_2, …
+    `names` are the tools offered, `call_start` the token that may stand before a call. Calls are numbered from
+    `first_call`: call_1, call_2, …
     """
 
-    def __init__(self, names: Collection[str], call_start: str, first_call: int = 1) -> None:
+    def __init__(
+        self, names: Collection[str], call_start: str, reasoning: ReasoningMarks | None = None, first_call: int = 1
+    ) -> None:
         self._names = frozenset(names)
         self._call_start = call_start
-        self._state = _State.CANDIDATE
+        self._reasoning = reasoning
         self._held = ""
-        self._begun = False
+        self._begun = False  # the first blanks of the reasoning, and of the answer, are gone
         self._name = ""
         self._object = _JsonObject()
-        self._next_call = first_call
+        self._sent = 0  # characters of the arguments that went out as deltas
+        self._number = first_call
+        if reasoning is None:
+            self._state = _State.CANDIDATE
+        else:
+            self._state = _State.REASONING if reasoning.prompted else _State.OPENING
 
-    def feed(self, chunk: str) -> Iterator[Text | ToolCall]:
+    def feed(self, chunk: str) -> Iterator[Part]:
         """The events that are certain after this chunk."""
         self._held += chunk
         yield from self._events(at_end=False)
 
-    def finish(self) -> Iterator[Text | ToolCall]:
+    def finish(self) -> Iterator[Part]:
         """The reply is over: what was held back is text, or a call that was cut off."""
         yield from self._events(at_end=True)
         if self._state is _State.ARGUMENTS:
             yield self._call(self._held, complete=False)
         self._held = ""
 
-    def _events(self, *, at_end: bool) -> Iterator[Text | ToolCall]:
+    def _events(self, *, at_end: bool) -> Iterator[Part]:
         steps = {
+            _State.OPENING: self._opening,
+            _State.REASONING: self._thought,
             _State.CANDIDATE: self._candidate,
             _State.TEXT: self._text,
             _State.ARGUMENTS: self._arguments,
@@ -62,16 +76,42 @@ class ReplyParser:
             event = steps[self._state](at_end)
             if event is None:
                 return
-            if not isinstance(event, Text) or event.text:
+            if not isinstance(event, Text | Reasoning) or event.text:
                 yield event
 
     # Each step takes something off `_held` or changes the state and returns an event, perhaps an empty text;
     # or it returns None, and waits for more.
 
+    def _opening(self, at_end: bool) -> Text | None:
+        assert self._reasoning is not None
+        start, mark = self._held.lstrip(), self._reasoning.open
+        if start.startswith(mark):
+            self._held, self._state = start.removeprefix(mark), _State.REASONING
+        elif at_end or not mark.startswith(start):
+            self._state = _State.CANDIDATE
+        else:
+            return None
+        return Text("")
+
+    def _thought(self, at_end: bool) -> Reasoning | None:
+        assert self._reasoning is not None
+        if not self._begun:
+            self._held = self._held.lstrip("\n")
+            self._begun = bool(self._held)
+        mark = self._reasoning.close
+        thought, closed, rest = self._held.partition(mark)
+        if closed:
+            self._held, self._state, self._begun = rest, _State.CANDIDATE, False
+            return Reasoning(thought)
+        end = len(thought) if at_end else len(thought) - _overlap(thought, mark)
+        self._held = thought[end:]
+        return Reasoning(thought[:end]) if end else None
+
     def _candidate(self, at_end: bool) -> Text | None:
         if not self._begun:  # the newline with which GLM-4 opens an answer in words is not part of it
-            self._begun = True
-            self._held = self._held.removeprefix("\n")
+            after_reasoning = self._reasoning is not None
+            self._held = self._held.lstrip("\n") if after_reasoning else self._held.removeprefix("\n")
+            self._begun = bool(self._held) or not after_reasoning
             return Text("")
         if self._names and not at_end and self._call_start.startswith(self._held):
             return None
@@ -84,7 +124,7 @@ class ReplyParser:
         if newline and name in self._names:
             opened = rest.lstrip()
             if opened.startswith("{"):
-                self._name, self._held, self._object = name, opened, _JsonObject()
+                self._name, self._held, self._object, self._sent = name, opened, _JsonObject(), 0
                 self._state = _State.ARGUMENTS
                 return Text("")
             if not opened and not at_end:
@@ -105,16 +145,18 @@ class ReplyParser:
         elif newline_at >= 0:
             end, self._state = newline_at + 1, _State.CANDIDATE
         else:
-            end = len(held)
-            if self._names and not at_end:
-                end -= next(size for size in range(min(len(mark), end), -1, -1) if held.endswith(mark[:size]))
+            end = len(held) if at_end or not self._names else len(held) - _overlap(held, mark)
             if end == 0:
                 return None
         self._held = held[end:]
         return Text(held[:end])
 
-    def _arguments(self, at_end: bool) -> ToolCall | None:
+    def _arguments(self, at_end: bool) -> ToolCallDelta | ToolCall | None:
         end = self._object.end(self._held)
+        arrived = len(self._held) if end is None else end
+        if self._sent < arrived:
+            piece, self._sent = self._held[self._sent : arrived], arrived
+            return ToolCallDelta(f"call_{self._number}", self._name, piece)
         if end is None:
             return None
         arguments, self._held = self._held[:end], self._held[end:]
@@ -132,8 +174,14 @@ class ReplyParser:
         return Text("")
 
     def _call(self, arguments: str, *, complete: bool) -> ToolCall:
-        number, self._next_call = self._next_call, self._next_call + 1
-        return ToolCall(self._name, arguments, f"call_{number}", complete)
+        call = ToolCall(self._name, arguments, f"call_{self._number}", complete)
+        self._number += 1
+        return call
+
+
+def _overlap(text: str, mark: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `mark`."""
+    return next(size for size in range(min(len(mark), len(text)), -1, -1) if text.endswith(mark[:size]))
 
 
 class _JsonObject:
@@ -141,12 +189,15 @@ class _JsonObject:
 
     def __init__(self) -> None:
         self._seen = 0
+        self._end: int | None = None
         self._depth = 0
         self._in_string = False
         self._escaped = False
 
     def end(self, text: str) -> int | None:
         """The index behind the closing brace, or None while it is open. `text` only grows between calls."""
+        if self._end is not None:
+            return self._end
         for index in range(self._seen, len(text)):
             char = text[index]
             if self._in_string:
@@ -163,6 +214,7 @@ class _JsonObject:
             elif char == "}":
                 self._depth -= 1
                 if self._depth == 0:
-                    return index + 1
+                    self._end = index + 1
+                    return self._end
         self._seen = len(text)
         return None

@@ -71,8 +71,8 @@ def call(tools: Mapping[str, Tool], wanted: ToolCall) -> ToolResult:
 
     if wanted.name not in tools:
         return failed(f"there is no tool {wanted.name}")
-    if not wanted.complete:
-        return failed("the arguments were cut off")
+    if wanted.problem:
+        return failed(wanted.problem)
     try:
         return ToolResult(wanted.id, wanted.name, tools[wanted.name].run(wanted.arguments))
     except ValidationError as exc:

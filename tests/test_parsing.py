@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.messages import Text, ToolCall
+from runtime.families import ReasoningMarks
+from runtime.messages import Reasoning, Text, ToolCall, ToolCallDelta
 from runtime.parsing import ReplyParser
 
 NAMES = ("get_weather", "get_time", "f")
@@ -51,8 +52,22 @@ def parse(chunks, names=NAMES):
     parser = ReplyParser(names, MARK)
     events = [event for chunk in chunks for event in parser.feed(chunk)]
     events += parser.finish()
+    check_deltas(events)
     text = "".join(event.text for event in events if isinstance(event, Text))
     return text, [event for event in events if isinstance(event, ToolCall)]
+
+
+def check_deltas(events):
+    """The pieces of each call add up to it, and come before it."""
+    pieces = {}
+    for event in events:
+        if isinstance(event, ToolCallDelta):
+            assert event.arguments
+            name, text = pieces.get(event.id, (event.name, ""))
+            pieces[event.id] = (name, text + event.arguments)
+        elif isinstance(event, ToolCall):
+            assert pieces.pop(event.id, (event.name, "")) == (event.name, event.arguments)
+    assert not pieces
 
 
 @pytest.mark.parametrize(("reply", "text", "calls"), SAMPLES.values(), ids=SAMPLES.keys())
@@ -85,7 +100,56 @@ def test_text_is_held_back_only_while_it_may_be_a_call():
 
 
 def test_calls_are_numbered_from_where_the_chat_is():
-    assert [event.id for event in ReplyParser(["f"], MARK, first_call=7).feed("f\n{}f\n{}")] == ["call_7", "call_8"]
+    assert [
+        event.id for event in ReplyParser(["f"], MARK, first_call=7).feed("f\n{}f\n{}") if isinstance(event, ToolCall)
+    ] == ["call_7", "call_8"]
+
+
+PROMPTED = ReasoningMarks("<think>", "</think>", prompted=True)
+WRITTEN = ReasoningMarks("<think>", "</think>", prompted=False)
+THOUGHTS = {
+    "a thought and an answer": (PROMPTED, "\nHm. 2 < 3?</think>\n\nYes.\n", "Hm. 2 < 3?", "Yes.\n", []),
+    "a thought and a call": (PROMPTED, "\nHm.\n</think>\nf\n{}", "Hm.\n", "", [("f", "{}")]),
+    "a call inside a thought is thought": (PROMPTED, "f\n{}\n</think>No.", "f\n{}\n", "No.", []),
+    "a thought that does not end": (PROMPTED, "Hm.</thin", "Hm.</thin", "", []),
+    "an empty thought": (PROMPTED, "\n</think>\nYes.", "", "Yes.", []),
+    "a written thought": (WRITTEN, "\n<think>\nHm.</think>\nf\n{}", "Hm.", "", [("f", "{}")]),
+    "no thought": (WRITTEN, "\nYes <think>.", "", "Yes <think>.", []),
+    "no thought, and a call": (WRITTEN, "f\n{}", "", "", [("f", "{}")]),
+    "part of a mark": (WRITTEN, "<thi", "", "<thi", []),
+}
+
+
+@pytest.mark.parametrize(("marks", "reply", "thought", "text", "calls"), THOUGHTS.values(), ids=THOUGHTS.keys())
+def test_reasoning_at_every_split(marks, reply, thought, text, calls):
+    for cut in range(len(reply) + 1):
+        for chunks in ([reply[:cut], reply[cut:]], [*reply[:cut], reply[cut:]]):
+            parser = ReplyParser(NAMES, MARK, marks)
+            events = [event for chunk in chunks for event in parser.feed(chunk)] + list(parser.finish())
+            check_deltas(events)
+            assert "".join(event.text for event in events if isinstance(event, Reasoning)) == thought
+            assert "".join(event.text for event in events if isinstance(event, Text)) == text
+            assert [(event.name, event.arguments) for event in events if isinstance(event, ToolCall)] == calls
+
+
+def test_arguments_stream_while_they_are_written():
+    parser = ReplyParser(["f"], MARK)
+    assert list(parser.feed('f\n{"a": ')) == [ToolCallDelta("call_1", "f", '{"a": ')]
+    assert list(parser.feed("1}")) == [ToolCallDelta("call_1", "f", "1}"), ToolCall("f", '{"a": 1}', "call_1")]
+
+
+PROBLEMS = {
+    "none": (ToolCall("f", '{"a": 1}'), ""),
+    "cut off": (ToolCall("f", '{"a": 1', complete=False), "cut off"),
+    "broken": (ToolCall("f", "{a: }"), "not valid JSON"),
+    "no object": (ToolCall("f", "[]"), "no JSON object"),
+}
+
+
+@pytest.mark.parametrize(("call", "words"), PROBLEMS.values(), ids=PROBLEMS.keys())
+def test_broken_arguments_are_reported_with_their_text(call, words):
+    assert words in call.problem
+    assert bool(call.problem) == bool(words)
 
 
 json_objects = st.dictionaries(

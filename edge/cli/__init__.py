@@ -3,9 +3,10 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
-from runtime.errors import EdgeError
+from runtime.errors import EdgeError, Notice
 from runtime.version import VERSION
 
 from . import bench, chat, convert, demo, inspect
@@ -14,6 +15,7 @@ from . import bench, chat, convert, demo, inspect
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0, 1 for an error (one line and a hint), 130 for Ctrl-C."""
     args = parser().parse_args(arguments)
+    warnings.showwarning = _show_notice  # type: ignore[assignment]
     try:
         status: int = args.run(args)
         sys.stdout.flush()
@@ -29,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `edge … | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _show_notice(message: Warning | str, *_: object) -> None:
+    if isinstance(message, Notice):
+        print(f"note: {message}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

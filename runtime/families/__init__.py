@@ -2,28 +2,20 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
-from ..errors import CheckpointError, ModelFolderError
-from .family import Family
+from ..errors import ModelFolderError
+from .base import BASE
+from .family import PROBE, Family, ReasoningMarks
 from .glm4_0414 import GLM4_0414
 from .glm4_2024 import GLM4_2024
+from .glm_edge import GLM_EDGE
+from .rumination import RUMINATION
+from .z1 import Z1
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in (GLM4_0414, GLM4_2024)})
+# The more particular stand before those whose marks are fewer.
+_ALL = (Z1, RUMINATION, GLM4_0414, GLM4_2024, GLM_EDGE, BASE)
 
-_BY_MODEL_TYPE = {"glm4": GLM4_0414, "glm": GLM4_2024, "chatglm": GLM4_2024}
-
-
-def detect(config: Mapping[str, Any]) -> Family:
-    """The family of a checkpoint, from its config.json. Raises CheckpointError where there is none."""
-    model_type = config.get("model_type")
-    family = _BY_MODEL_TYPE.get(model_type) if isinstance(model_type, str) else None
-    if family is None:
-        raise CheckpointError(
-            f"config.json names the model type {model_type!r}, which is not GLM-4's",
-            hint=f"supported model types: {', '.join(_BY_MODEL_TYPE)}",
-        )
-    return family
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _ALL})
 
 
 def named(name: str) -> Family:
@@ -36,4 +28,4 @@ def named(name: str) -> Family:
         ) from None
 
 
-__all__ = ["FAMILIES", "Family", "detect", "named"]
+__all__ = ["BASE", "FAMILIES", "PROBE", "Family", "ReasoningMarks", "named"]
