@@ -9,7 +9,8 @@ import pytest
 from edge.demo.dialogues import FULL, LONG, SHARES, SMALL, Dialogue, Size, held_out, training
 from edge.demo.kiosk import FACTS
 from edge.demo.prompt import TEMPLATE, render
-from edge.demo.words import NOUNS, held_out as is_held_out
+from edge.demo.words import NOUNS
+from edge.demo.words import held_out as is_held_out
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "glm4-reference" / "chat-templates" / "glm4-0414.jinja"
 TOOL = {"name": "tide", "description": "潮汐 <now>", "parameters": {"type": "object", "properties": {}}}

@@ -1,0 +1,36 @@
+"""Int4 weights while training: what NNCF will round to, with the gradient going straight through."""
+
+import torch
+from torch import Tensor, nn
+
+GROUP = 128
+
+
+def quantised(weight: Tensor, symmetric: bool) -> Tensor:
+    """The weight as int4 holds it: groups of 128 columns, NNCF's int4_sym or int4_asym."""
+    groups = weight.reshape(weight.shape[0], -1, GROUP)
+    if symmetric:
+        low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
+        peak = torch.where(high.abs() > low.abs(), high, low)
+        scale = torch.where(peak == 0, torch.ones_like(peak), peak / -8)
+        return ((groups / scale).round().clamp(-8, 7) * scale).reshape(weight.shape)
+    low, high = groups.amin(-1, keepdim=True).clamp(max=0), groups.amax(-1, keepdim=True).clamp(min=0)
+    scale = ((high - low) / 15).clamp(min=1e-8)
+    zero = (-low / scale).round()
+    return (((groups / scale + zero).round().clamp(0, 15) - zero) * scale).reshape(weight.shape)
+
+
+class Int4:
+    """While entered, the linear layers hold int4 weights; the gradient then moves the full ones (straight-through)."""
+
+    def __init__(self, weights: list[nn.Parameter], symmetric: bool) -> None:
+        self.weights, self.symmetric = weights, symmetric
+
+    def __enter__(self) -> None:
+        self.full = [weight.data for weight in self.weights]
+        for weight in self.weights:
+            weight.data = quantised(weight.data, self.symmetric)
+
+    def __exit__(self, *_: object) -> None:
+        for weight, full in zip(self.weights, self.full, strict=True):
+            weight.data = full

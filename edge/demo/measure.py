@@ -1,0 +1,121 @@
+"""Measure the embedded checkpoint: `python -m edge.demo.measure` converts it with each recipe and asks the runtime.
+
+Every held-out dialogue's last reply is generated greedily through the model folder. A reply counts when it is right:
+a call when its tools and arguments are those asked for, a text when it is the expected one to the letter.
+"""
+
+import argparse
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from convert.pipeline import convert
+from runtime.messages import Finish, Message, Text, ToolCall
+from runtime.model import Model
+from runtime.sampling import Sampling
+
+from . import CHECKPOINT
+from .dialogues import CALL, KIOSK, NO_FIT, RESULT, TWO_CALLS, Dialogue, held_out
+
+Calls = list[tuple[str, object]]
+RIGHT_TOOL = "right tool"
+COLUMNS = {
+    CALL: "exact calls",
+    RIGHT_TOOL: "right tool",
+    TWO_CALLS: "two calls",
+    RESULT: "answers from results",
+    NO_FIT: "words when nothing fits",
+    KIOSK: "kiosk answers",
+}
+
+
+def measure(model: Model, dialogues: Iterable[Dialogue]) -> dict[str, tuple[int, int]]:
+    """Right replies, of how many, by what is measured."""
+    right: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for said in dialogues:
+        text, calls = "", Calls()
+        tools = [_function(tool) for tool in said.tools]
+        for part in model.reply(list(_messages(said)), tools, Sampling(max_new_tokens=200)):
+            match part:
+                case Text(piece):
+                    text += piece
+                case ToolCall(name, arguments):
+                    calls.append((name, _parsed(arguments)))
+                case Finish():
+                    pass
+        wanted_text, wanted = _expected(said)
+        asked[said.kind] += 1
+        right[said.kind] += (text.strip(), calls) == (wanted_text, wanted)
+        if said.kind == CALL:
+            asked[RIGHT_TOOL] += 1
+            right[RIGHT_TOOL] += [name for name, _ in calls] == [name for name, _ in wanted]
+    return {kind: (right[kind], asked[kind]) for kind in COLUMNS if asked[kind]}
+
+
+def table(scores: dict[str, dict[str, tuple[int, int]]]) -> str:
+    """The scores of each recipe as a Markdown table, in percent."""
+    lines = ["| recipe | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --- |" * len(COLUMNS)]
+    for recipe, score in scores.items():
+        cells = (f"{100 * score[kind][0] / score[kind][1]:.1f} %" if kind in score else "–" for kind in COLUMNS)
+        lines.append(f"| {recipe} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _messages(said: Dialogue) -> Iterable[Message]:
+    """The template's messages as the runtime's."""
+    for message in said.messages:
+        if "metadata" in message:
+            yield Message("assistant", "", tool_calls=(ToolCall(message["metadata"], message["content"]),))
+        elif message["role"] == "observation":
+            yield Message("tool", message["content"])
+        elif message["role"] == "system":
+            yield Message("system", message["content"])
+        else:
+            yield Message("user" if message["role"] == "user" else "assistant", message["content"])
+
+
+def _function(tool: dict[str, object]) -> dict[str, object]:
+    function = tool["function"]
+    assert isinstance(function, dict)
+    return function
+
+
+def _expected(said: Dialogue) -> tuple[str, Calls]:
+    """The reply as a text and calls."""
+    body, _, _ = said.reply.rpartition("<|")
+    if said.reply.endswith("<|user|>"):
+        return body.strip(), []
+    named = (call.split("\n", 1) for call in body.split("<|assistant|>"))
+    return "", [(name, json.loads(arguments)) for name, arguments in named]
+
+
+def _parsed(arguments: str) -> object:
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m edge.demo.measure", description=__doc__)
+    parser.add_argument("--recipe", action="append", help="may be given several times (bf16, int8 and int4)")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="another checkpoint of the same kind")
+    parser.add_argument("--count", type=int, default=1000, help="held-out dialogues (1000)")
+    chosen = parser.parse_args()
+    dialogues = held_out(count=chosen.count)
+    scores: dict[str, dict[str, tuple[int, int]]] = {}
+    for recipe in chosen.recipe or ("bf16", "int8", "int4"):
+        with tempfile.TemporaryDirectory(prefix="edge-measure-") as scratch:
+            for _ in convert(chosen.checkpoint, Path(scratch) / recipe, recipe):
+                pass
+            with Model(Path(scratch) / recipe, device="CPU") as model:
+                scores[recipe] = measure(model, dialogues)
+    print(table(scores))
+    print(json.dumps(scores))
+
+
+if __name__ == "__main__":
+    main()
