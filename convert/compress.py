@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
+from openvino.op import Constant
 
-from .checkpoint import Checkpoint
-from .graph import uncompressed
+from .checkpoint import Checkpoint, Tensor
+from .graph import as_openvino, uncompressed
 from .recipe import SMALLEST_GROUP, Recipe
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
+BLOCK = 1 << 26  # weights that NNCF gets at a time, where it can: it takes 11 bytes for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,13 @@ def compress(checkpoint: Checkpoint, recipe: Recipe) -> Iterator[Weight]:
     """
     stored = uncompressed(checkpoint)
     for name in checkpoint.names:
-        node, nbytes = stored(name), checkpoint.tensor(name).data.nbytes
-        if len(node.output(0).shape) == 1 or _mode(recipe, name) is None:
-            yield Weight(name, node, nbytes)
+        tensor = checkpoint.tensor(name)
+        if len(tensor.shape) == 1 or _mode(recipe, name) is None:
+            yield Weight(name, stored(name), tensor.data.nbytes)
             continue
-        columns = node.output(0).shape[1]
-        node = _compressed(node, name, recipe)
+        node = _compressed(tensor, name, recipe)
         checkpoint.release()
-        yield Weight(name, node, nbytes, "" if name in (EMBEDDING, HEAD) else recipe.note(columns))
+        yield Weight(name, node, tensor.data.nbytes, "" if name in (EMBEDDING, HEAD) else recipe.note(tensor.shape[1]))
 
 
 def describe(model: Model, recipe: Recipe) -> None:
@@ -69,12 +70,50 @@ def _mode(recipe: Recipe, name: str) -> str | None:
     return recipe.ends if name in (EMBEDDING, HEAD) else recipe.linear
 
 
-def _compressed(source: Node, name: str, recipe: Recipe) -> Node:
+def _compressed(tensor: Tensor, name: str, recipe: Recipe) -> Node:
     mode = _mode(recipe, name)
     assert mode is not None
+    if mode.startswith("int8"):
+        return _by_blocks(tensor, mode)
     # Without all_layers, NNCF would take a lone matrix for the head.
-    options = _options(recipe) | {"all_layers": True} if mode.startswith("int4") else {}
-    model = _compress_alone(source, mode, options)
+    return _weight_of(_compress_alone(_node(tensor), mode, _options(recipe) | {"all_layers": True}))
+
+
+def _by_blocks(tensor: Tensor, mode: str) -> Node:
+    """In int8 a row has its own scale, so rows can be compressed apart. A vocabulary's matrix of 620 million weights
+    would take NNCF 6.9 GB at once."""
+    rows, columns = tensor.shape
+    step = max(1, BLOCK // columns)
+    if rows <= step:
+        return _weight_of(_compress_alone(_node(tensor), mode, {}))
+    parts: dict[str, list[Any]] = {}
+    for first in range(0, rows, step):
+        whole = _compress_alone(_node(tensor.rows(first, first + step)), mode, {})
+        for constant in _constants(whole, tensor.name):
+            parts.setdefault(constant.get_friendly_name(), []).append(constant.data)
+    for constant in _constants(whole, tensor.name):  # the last block's graph becomes that of all rows
+        joined = Constant(np.concatenate(parts.pop(constant.get_friendly_name())))
+        joined.set_friendly_name(constant.get_friendly_name())
+        for reader in constant.output(0).get_target_inputs():
+            reader.replace_source_output(joined.output(0))
+    whole.validate_nodes_and_infer_types()
+    return _weight_of(whole)
+
+
+def _constants(model: Model, name: str) -> list[Node]:
+    """The compressed weight, its scale and its zero point."""
+    return [
+        op for op in model.get_ordered_ops() if op.get_friendly_name() in (name, name + "/scale", name + "/zero_point")
+    ]
+
+
+def _node(tensor: Tensor) -> Node:
+    node = Constant(as_openvino(tensor), shared_memory=tensor.data.flags.aligned)
+    node.set_friendly_name(tensor.name)
+    return node if tensor.dtype == "f32" else ops.convert(node, "f32")
+
+
+def _weight_of(model: Model) -> Node:
     (matmul,) = (op for op in model.get_ops() if op.get_type_name() == "MatMul")
     return matmul.input_value(1).get_node()
 

@@ -123,7 +123,7 @@ def _plan(checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
         family=family,
         tokenizer=tokenizer,
         template=source,
-        prompts=verify.prompts(template, tools=family.tools),
+        prompts=verify.prompts(family, template),
         generation=generation | read_json(path / "generation_config.json"),
         needs=estimate(checkpoint, recipe),
     )

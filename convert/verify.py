@@ -10,16 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import VerificationError
+from runtime.families import Family
 from runtime.messages import Message, ToolCall
 from runtime.template import Prompt, Template
 
 from .recipe import Recipe
 from .tokenizer import CheckpointTokenizer
 
+TokenIds = Sequence[npt.NDArray[np.int64]]  # for each prompt: (tokens)
 Logits = Sequence[npt.NDArray[np.float32]]  # for each prompt: (tokens, vocabulary)
 
 _DAMAGED = "download the checkpoint again; if that does not help, its weights were damaged before it was published"
 _GENERATED = 8  # tokens
+# Random weights magnify every difference: in int4, twelve layers of them stray by 2.5 nats, six trained ones by 0.02.
+# Who tries a conversion with such a checkpoint is not to be refused.
+_UNTRAINED = 6
 
 _ENGLISH = "The lighthouse keeper climbed the stairs every evening, because the ships relied on the light."
 _CHINESE = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。请问这首诗的作者是谁？"
@@ -54,28 +59,29 @@ class Figures:
     max_logit_difference: float
 
 
-def prompts(template: Template | None, *, tools: bool) -> list[Prompt]:
+def prompts(family: Family, template: Template | None) -> list[Prompt]:
     """English, Chinese, code, and a tool call where the prompt format has them. Raises TemplateError."""
     texts = (_ENGLISH, _CHINESE, _CODE)
     if template is None:
-        return [(text,) for text in texts]
+        return [(family.prefix + text,) for text in texts]
     found = [template.render([Message("user", text)]) for text in texts]
-    return [*found, template.render(_TOOL_CALL, [_WEATHER])] if tools else found
+    return [*found, template.render(_TOOL_CALL, [_WEATHER])] if family.tools else found
 
 
 def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[str]) -> None:
     """Holds the IR in `folder` against the checkpoint's tokenizer, there and back. Raises VerificationError."""
     import openvino_genai as genai
 
-    try:
-        tokenizer = genai.Tokenizer(str(folder))
-    except RuntimeError as exc:
-        raise _unusable("the converted tokenizer does not load", exc) from exc
+    tokenizer = None
     special = "".join(f"{name} x" for name in source.special_tokens)
     for text in (*texts, _AWKWARD, special):
         wanted = source.encode(text)
-        found = tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist()
-        back = tokenizer.decode(wanted, skip_special_tokens=False)
+        try:
+            tokenizer = tokenizer or genai.Tokenizer(str(folder))
+            found = tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist()
+            back = tokenizer.decode(wanted, skip_special_tokens=False)
+        except RuntimeError as exc:
+            raise _unusable("the converted tokenizer does not run", exc) from exc
         if found != wanted or back != source.tokenizer.decode(wanted, skip_special_tokens=False):
             raise VerificationError(
                 f"the converted tokenizer splits or joins {json.dumps(text, ensure_ascii=False)[:60]} differently",
@@ -83,7 +89,7 @@ def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[s
             )
 
 
-def converted_logits(folder: Path, token_ids: Sequence[npt.NDArray[np.int64]]) -> Logits:
+def converted_logits(folder: Path, token_ids: TokenIds) -> Logits:
     """The logits of the model in `folder`, computed in f32. Raises VerificationError where it does not run."""
     import openvino as ov
 
@@ -107,7 +113,7 @@ def converted_logits(folder: Path, token_ids: Sequence[npt.NDArray[np.int64]]) -
         raise _unusable("the converted model does not run", exc) from exc
 
 
-def compare(reference: Logits, converted: Logits, recipe: Recipe) -> Figures:
+def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: Recipe) -> Figures:
     """The figures. Raises VerificationError where the converted model is not fit for use."""
     if not all(np.isfinite(logits).all() for logits in reference):
         raise VerificationError("the checkpoint itself answers NaN: its weights are damaged", hint=_DAMAGED)
@@ -128,10 +134,11 @@ def compare(reference: Logits, converted: Logits, recipe: Recipe) -> Figures:
         top1=float((wanted == found).mean()),
         max_logit_difference=max(float(np.abs(a - b).max()) for a, b in pairs),
     )
-    if figures.mean_kl > recipe.max_kl:
+    allowed = recipe.max_kl if _has_learned(token_ids, reference) else recipe.max_kl * _UNTRAINED
+    if figures.mean_kl > allowed:
         raise VerificationError(
             f"with the recipe {recipe.name}, the model's answers are not the checkpoint's: a KL divergence of "
-            f"{figures.mean_kl:.2g} nats a token, of which {recipe.max_kl} is allowed",
+            f"{figures.mean_kl:.2g} nats a token, of which {allowed:g} are allowed",
             hint=_other_recipe(recipe),
         )
     return figures
@@ -149,6 +156,15 @@ def check_generation(folder: Path, ids: npt.NDArray[np.int64]) -> None:
         raise _unusable("OpenVINO GenAI cannot use the converted model", exc) from exc
     if len(generated) != _GENERATED:
         raise VerificationError(f"the converted model says {len(generated)} tokens when asked for {_GENERATED}")
+
+
+def _has_learned(token_ids: TokenIds, reference: Logits) -> bool:
+    """Whether the checkpoint foretells the prompts better than a guess among its vocabulary would."""
+    chances = [
+        _log_softmax(logits[:-1])[np.arange(len(ids) - 1), ids[1:]]
+        for ids, logits in zip(token_ids, reference, strict=True)
+    ]
+    return bool(np.concatenate(chances).mean() > -np.log(reference[0].shape[-1]))
 
 
 def _divergence(reference: npt.NDArray[np.float32], converted: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -76,6 +76,17 @@ def test_one_by_one_is_bit_for_bit_what_nncf_gives_on_the_whole(checkpoint, reci
     assert ours.get_rt_info(["nncf", "version"]).value == whole.get_rt_info(["nncf", "version"]).value
 
 
+@pytest.mark.parametrize("recipe", [r for r in RECIPES.values() if r.linear], ids=lambda r: r.name)
+def test_rows_compressed_apart_are_the_same(checkpoint, monkeypatch, recipe):
+    at_once = one_by_one(checkpoint, recipe)
+    monkeypatch.setattr("convert.compress.BLOCK", 50 * checkpoint.architecture.hidden + 3)  # the last block is smaller
+    apart = one_by_one(checkpoint, recipe)
+    assert constants(apart) == constants(at_once)
+    assert [op.get_type_name() for op in apart.get_ordered_ops()] == [
+        op.get_type_name() for op in at_once.get_ordered_ops()
+    ]
+
+
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 def test_tied_embeddings_are_compressed_once(tmp_path, recipe):
     with Checkpoint.open(Tiny(hidden=128, tied=True, dtype="bf16").write(tmp_path)) as checkpoint:

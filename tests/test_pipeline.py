@@ -18,8 +18,10 @@ from .checkpoints import Tiny
 from .test_tokenizer import RANKS, SPECIAL, VOCABULARY, write_tiktoken
 
 END = len(RANKS)
-TEMPLATE = (
-    "[gMASK]<sop>{% for m in messages %}<|{{ m.role }}|>{{ m.metadata }}\n{{ m.content }}{% endfor %}<|assistant|>"
+TEMPLATE = (  # shows tools where the formats of 0414 and of 2024 have them
+    "[gMASK]<sop>{% for tool in tools or [] %}{{ tool.name }}\n{% endfor %}"
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.metadata }}\n"
+    "{% for tool in m.tools or [] %}{{ tool.function.name }}\n{% endfor %}{{ m.content }}{% endfor %}<|assistant|>"
 )
 
 

@@ -1,0 +1,143 @@
+"""What a conversion takes: time, memory and disk, step by step.
+
+    python -m benchmarks.conversion CHECKPOINT FOLDER --recipe int4
+
+Anonymous memory is what the process must have; file memory is pages of mapped files, which the system takes back when
+it needs them. Linux only, as both are read from /proc.
+"""
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from convert.pipeline import convert
+from runtime.errors import EdgeError
+from runtime.model_folder import ModelFolder
+
+_EVERY = 0.02  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Seconds, and peaks in bytes."""
+
+    name: str
+    seconds: float
+    anonymous: int
+    file: int
+    disk: int
+
+
+class Meter:
+    """Samples memory and disk in a thread. `lap` returns the peaks since the last one."""
+
+    def __init__(self, parent: Path, prefix: str) -> None:
+        self._parent, self._prefix = parent, prefix
+        self._peaks, self._since = (0, 0, 0), time.perf_counter()
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Meter":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def lap(self, name: str) -> Step:
+        self._sample()
+        now = time.perf_counter()
+        with self._lock:
+            step = Step(name, now - self._since, *self._peaks)
+            self._peaks, self._since = (0, 0, 0), now
+        self._sample()
+        return step
+
+    def _run(self) -> None:
+        while not self._stop.wait(_EVERY):
+            self._sample()
+
+    def _sample(self) -> None:
+        anonymous, file = _memory()
+        with self._lock:
+            found = (anonymous, file, sum(_sizes(self._parent, self._prefix)))
+            self._peaks = tuple(max(pair) for pair in zip(self._peaks, found, strict=True))  # type: ignore[assignment]
+
+
+def _memory() -> tuple[int, int]:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return tuple(int(lines[key].split()[0]) * 1024 for key in ("RssAnon", "RssFile"))  # type: ignore[return-value]
+
+
+def _sizes(parent: Path, prefix: str) -> Iterator[int]:
+    for folder in parent.glob(prefix + "*"):
+        for path in folder.glob("*"):
+            try:
+                yield path.stat().st_size
+            except FileNotFoundError:
+                continue
+
+
+def measure(checkpoint: Path, target: Path, recipe: str) -> tuple[list[Step], ModelFolder]:
+    """Converts, and returns what each step took. Raises the errors of `convert`."""
+    steps: list[Step] = []
+    current, result = "check", None
+    target = target.absolute()
+    with Meter(target.parent, f".{target.name}.partial-") as meter, closing(convert(checkpoint, target, recipe)) as all:
+        for progress in all:
+            if progress.name != current:
+                steps.append(meter.lap(current))
+                current = progress.name
+            result = progress.result or result
+        steps.append(meter.lap(current))
+    assert result is not None
+    return steps, result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
+    parser.add_argument("--recipe", default="int4")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    args = parser.parse_args()
+    try:
+        steps, folder = measure(args.checkpoint, args.folder, args.recipe)
+    except EdgeError as exc:
+        print(f"{exc} ({exc.hint})", file=sys.stderr)
+        return 1
+    whole = Step(
+        "whole",
+        sum(step.seconds for step in steps),
+        *(max(getattr(step, key) for step in steps) for key in ("anonymous", "file", "disk")),
+    )
+    if args.json:
+        out = {"recipe": args.recipe, "steps": [asdict(step) for step in [*steps, whole]], "size": folder.size}
+        print(json.dumps(out | {"verification": dict(folder.manifest.verification)}, indent=2))
+    else:
+        _print_table([*steps, whole], folder)
+    return 0
+
+
+def _print_table(steps: list[Step], folder: ModelFolder) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("step", title=f"{folder.manifest.source.name}, {folder.manifest.recipe}: {folder.size / 1e6:,.1f} MB")
+    for heading in ("seconds", "anonymous MB", "file MB", "disk MB"):
+        table.add_column(heading, justify="right")
+    for step in steps:
+        sizes = (f"{size / 1e6:,.0f}" for size in (step.anonymous, step.file, step.disk))
+        table.add_row(step.name, f"{step.seconds:.1f}", *sizes, end_section=step is steps[-2])
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
