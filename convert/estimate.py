@@ -8,13 +8,13 @@ from pathlib import Path
 from runtime.errors import ConversionError, DiskFull
 
 from .checkpoint import Checkpoint
-from .compress import EMBEDDING, HEAD
+from .compress import BLOCK, EMBEDDING, HEAD
 from .recipe import Recipe
 
-# Measured. Tokenizers and headers on the disk; Python, OpenVINO and NNCF in memory; NNCF's temporaries a weight.
-_OTHER_FILES = 64 * 2**20
-_PROGRAM = 700 * 2**20
-_TEMPORARY_BYTES = 6
+# Measured.
+_OTHER_FILES = 64 * 2**20  # on the disk: tokenizers, the graph
+_PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
+_TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
 _LOADED = 1.15  # the loaded model, its weights repacked, by the size of its file
 
 
@@ -28,7 +28,7 @@ class Needs:
 
 
 def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
-    model = largest = 0
+    model = temporary = 0
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
         if len(tensor.shape) == 1:
@@ -36,9 +36,13 @@ def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
             continue
         end = name in (EMBEDDING, HEAD)
         rows, columns = tensor.shape
-        model += recipe.nbytes(rows, columns, end=end, stored_bits=8 * tensor.data.itemsize)
-        largest = max(largest, rows * columns)
-    compressing = model + _TEMPORARY_BYTES * largest if recipe.linear else 0
+        nbytes = recipe.nbytes(rows, columns, end=end, stored_bits=8 * tensor.data.itemsize)
+        model += nbytes
+        mode, _ = recipe.form(columns, end=end)
+        if mode is not None:
+            at_once = min(rows * columns, BLOCK) if mode.startswith("int8") else rows * columns
+            temporary = max(temporary, _TEMPORARY * at_once + nbytes)
+    compressing = model + temporary if recipe.linear else 0
     return Needs(model, model + _OTHER_FILES, max(compressing, int(_LOADED * model)) + _PROGRAM)
 
 

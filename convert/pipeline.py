@@ -157,7 +157,7 @@ def _weights(checkpoint: Checkpoint, plan: _Plan, folder: Path) -> Generator[Pro
         note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
         if weight.note and note not in notes:
             notes.append(note)
-        yield Progress("compress", weight.name, done, total)
+        yield Progress("compress", f"{weight.name} ({weight.note})" if weight.note else weight.name, done, total)
     yield Progress("save", "openvino_model.bin")
     model = decoder(checkpoint.architecture, weights.__getitem__)
     describe(model, plan.recipe)

@@ -116,15 +116,22 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _terminated_in_order() -> Iterator[None]:
-    """SIGTERM, which by default ends a process on the spot, raises SystemExit, unless someone handles it already."""
-    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if mine:
-        signal.signal(signal.SIGTERM, _exit)
+    """SIGTERM and a closed terminal, which by default end a process on the spot, raise SystemExit, unless they are
+    handled already."""
+    mine = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [
+            getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+        ]  # no HUP on Windows
+        mine = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in mine:
+        signal.signal(number, _exit)
     try:
         yield
     finally:
-        if mine and signal.getsignal(signal.SIGTERM) is _exit:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in mine:
+            if signal.getsignal(number) is _exit:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _exit(number: int, _: FrameType | None) -> None:

@@ -74,6 +74,18 @@ def test_a_checkpoint_becomes_a_model_folder(tmp_path, recipe, tiny):
     assert done[-1] == next(step.total for step in progress if step.name == "compress")
 
 
+def test_the_npu_recipe_runs_on_the_npus_own_pipeline(checkpoint, tmp_path):
+    """The one of static shapes, here on the CPU."""
+    import openvino_genai as genai
+
+    run(checkpoint, tmp_path / "model", "int4-npu")
+    on_cpu = {"NPU_USE_NPUW": "YES", "NPUW_DEVICES": "CPU", "NPUW_ONLINE_PIPELINE": "NONE"}
+    pipeline = genai.LLMPipeline(str(tmp_path / "model"), "NPU", MAX_PROMPT_LEN=64, MIN_RESPONSE_LEN=32, **on_cpu)
+    tokens = pipeline.get_tokenizer().encode("<|user|>hello", add_special_tokens=False)
+    config = genai.GenerationConfig(max_new_tokens=8, ignore_eos=True, apply_chat_template=False)
+    assert len(pipeline.generate(tokens, config).tokens[0]) == 8
+
+
 def test_what_is_not_the_recipe_is_said(tmp_path):
     source = write_checkpoint(tmp_path / "source", layers=2, ffn=72)
     (result,) = (step.result for step in convert(source, tmp_path / "model", "int4") if step.result)
@@ -337,7 +349,9 @@ def test_killed_anywhere_it_leaves_nothing_that_a_rerun_does_not_clear(checkpoin
     published = len(progress) - 1  # it may be by then
     at = [step for step in steps if progress[step - 1].name != "compress" or step % 7 == 0]
     cases = [
-        (step, kind) for i, step in enumerate(at) for kind in (signal.SIGKILL, (signal.SIGTERM, signal.SIGINT)[i % 2])
+        (step, kind)
+        for i, step in enumerate(at)
+        for kind in (signal.SIGKILL, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)[i % 3])
     ]
     host = subprocess.run(
         [sys.executable, "-c", HOST.format(root=root, source=str(checkpoint), parent=str(tmp_path))],
