@@ -17,9 +17,10 @@ from typing import Any
 from openvino import Node
 
 from runtime.detection import detect
-from runtime.errors import CheckpointError, ConversionError, DiskFull
+from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError
 from runtime.families import Family
 from runtime.model_folder import Manifest, ModelFolder, Source, seal
+from runtime.sampling import Sampling
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
 
@@ -108,7 +109,7 @@ def _plan(checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
     source = _read_template(path)
     family = detect(config, source)
     end_ids = config.get("eos_token_id")
-    end_ids = [end_ids] if isinstance(end_ids, int) else end_ids if isinstance(end_ids, list) else []
+    end_ids = [id for id in (end_ids if isinstance(end_ids, list) else [end_ids]) if isinstance(id, int)]
     tokenizer = read_tokenizer(path, checkpoint.architecture.vocab, end_ids)
     stops = [tokenizer.special_tokens[name] for name in family.stop_tokens if name in tokenizer.special_tokens]
     if not stops:
@@ -117,6 +118,7 @@ def _plan(checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
             hint="it belongs to another model: download the checkpoint's own tokenizer files",
         )
     generation = {"eos_token_id": end_ids or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad]}
+    generation |= _read_generation_config(path)
     template = None if source is None else Template(source, family, tokenizer.special_tokens.keys())
     return _Plan(
         recipe=recipe,
@@ -124,7 +126,7 @@ def _plan(checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
         tokenizer=tokenizer,
         template=source,
         prompts=verify.prompts(family, template),
-        generation=generation | read_json(path / "generation_config.json"),
+        generation=generation,
         needs=estimate(checkpoint, recipe),
     )
 
@@ -142,6 +144,15 @@ def _read_template(checkpoint: Path) -> str | None:
         found = named.get("default")
     if found is not None and not isinstance(found, str):
         raise CheckpointError("tokenizer_config.json: chat_template is damaged", hint="download it again")
+    return found
+
+
+def _read_generation_config(checkpoint: Path) -> dict[str, Any]:
+    found = read_json(checkpoint / "generation_config.json")
+    try:
+        Sampling.of_checkpoint(found)
+    except (EdgeError, TypeError, ValueError) as exc:
+        raise CheckpointError(f"generation_config.json is damaged: {exc}", hint="download it again") from exc
     return found
 
 

@@ -155,6 +155,11 @@ REFUSED = {
         CheckpointError,
         "chat_template is damaged",
     ),
+    "an impossible generation_config": (
+        write("generation_config.json", '{"do_sample": true, "temperature": 99}'),
+        CheckpointError,
+        "generation_config.json is damaged: temperature",
+    ),
     "a broken generation_config": (write("generation_config.json", "{"), CheckpointError, "generation_config.json"),
 }
 
