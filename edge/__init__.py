@@ -20,6 +20,7 @@ _check_packages()
 
 from runtime.chat import Chat, Reply  # noqa: E402
 from runtime.errors import EdgeError  # noqa: E402
+from runtime.grammar import Choice, JsonObject, JsonSchema, Regex  # noqa: E402
 from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult, Usage  # noqa: E402
 from runtime.model import Model  # noqa: E402
 from runtime.model_folder import ModelFolder  # noqa: E402
@@ -29,13 +30,17 @@ from runtime.version import VERSION as __version__  # noqa: E402
 
 __all__ = [
     "Chat",
+    "Choice",
     "EdgeError",
     "Event",
     "Finish",
+    "JsonObject",
+    "JsonSchema",
     "Message",
     "Model",
     "ModelFolder",
     "Reasoning",
+    "Regex",
     "Reply",
     "Sampling",
     "Text",

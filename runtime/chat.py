@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +11,8 @@ from typing import Any, Self
 from . import tools
 from .backends.backend import Options
 from .errors import RequestError
+from .generation import Constraint
+from .grammar import Grammar
 from .messages import Event, Finish, FinishReason, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from .model import Model
 from .model_folder import ModelFolder
@@ -56,8 +58,9 @@ class Chat:
     """A conversation. Not for several threads at once: give each a chat of its own, on one Model.
 
     `model` is a folder, which is loaded onto `device` ("auto", or a name such as "CPU"), or a Model, which `close` then
-    leaves alone. `tools` are typed Python functions that the model may call, at most `max_rounds`
-    times before it has to answer. `sampling` is the checkpoint's own where none is given.
+    leaves alone. `tools` are typed Python functions that the model may call, at most `max_rounds` times before it has
+    to answer; with `strict` each call is held to its tool's schema while it is written. `sampling` is the checkpoint's
+    own where none is given.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Chat:
         system: str = "",
         tools: Iterable[AnyTool] = (),
         max_rounds: int = 8,
+        strict: bool = False,
         sampling: Sampling | None = None,
         options: Options = Options(),
     ) -> None:
@@ -80,6 +84,7 @@ class Chat:
         self.model = model
         self.sampling = sampling or self.model.sampling
         self.max_rounds = max_rounds
+        self.strict = strict
         self._system = (Message("system", system),) if system else ()
         self._messages: list[Message] = list(self._system)
         self._busy = False
@@ -89,22 +94,42 @@ class Chat:
         """All messages so far, the system's included."""
         return tuple(self._messages)
 
-    def send(self, text: str, *, tools: Iterable[AnyTool] | None = None, sampling: Sampling | None = None) -> Reply:
+    def send(
+        self,
+        text: str,
+        *,
+        tools: Iterable[AnyTool] | None = None,
+        tool_choice: str = "auto",
+        answer: Grammar | None = None,
+        sampling: Sampling | None = None,
+    ) -> Reply:
         """Says `text` and waits for the whole reply. Otherwise as `stream`."""
-        return Reply.of(self.stream(text, tools=tools, sampling=sampling))
+        return Reply.of(self.stream(text, tools=tools, tool_choice=tool_choice, answer=answer, sampling=sampling))
 
     def stream(
-        self, text: str, *, tools: Iterable[AnyTool] | None = None, sampling: Sampling | None = None
+        self,
+        text: str,
+        *,
+        tools: Iterable[AnyTool] | None = None,
+        tool_choice: str = "auto",
+        answer: Grammar | None = None,
+        sampling: Sampling | None = None,
     ) -> Generator[Event, None, None]:
-        """Says `text` and yields the reply's events, the last a Finish.
+        """Says `text` and yields the reply's events, the last a Finish. The settings are for this reply only.
 
-        `tools` and `sampling` are for this reply only. Closing the generator stops the model; what it had said stays in
-        the history. A reply that fails (PromptTooLong, BackendError) before anything is said leaves no trace in it.
+        `tool_choice` is "auto", "none", "required", or a tool's name; `answer` is the grammar of an answer in words,
+        and leaves no room for calls. Closing the generator stops the model; what it had said stays in the history. A
+        reply that fails (RequestError, PromptTooLong, BackendError) before anything is said leaves no trace in it.
         """
-        box = self._tools if tools is None else toolbox(tools)
-        return self._converse(Message("user", text), box, sampling or self.sampling)
+        box = {} if tool_choice == "none" else self._tools if tools is None else toolbox(tools)
+        constraint = Constraint.on_calls([tool.to_json() for tool in box.values()], tool_choice, strict=self.strict)
+        if answer is not None:
+            constraint = Constraint(answer=answer)
+        return self._converse(Message("user", text), box, sampling or self.sampling, constraint)
 
-    def _converse(self, user: Message, box: dict[str, Tool], sampling: Sampling) -> Generator[Event, None, None]:
+    def _converse(
+        self, user: Message, box: dict[str, Tool], sampling: Sampling, constraint: Constraint
+    ) -> Generator[Event, None, None]:
         if self._busy:
             raise RequestError("the chat is still replying", hint="read that reply to its end, or close it")
         self._busy = True
@@ -113,7 +138,7 @@ class Chat:
         try:
             for _ in range(self.max_rounds):
                 said, thought, calls, finish = "", "", [], Finish("stop")
-                for event in self.model.reply((*self._messages, *turn), offered, sampling):
+                for event in self.model.reply((*self._messages, *turn), offered, sampling, constraint):
                     match event:
                         case Text(piece):
                             said += piece
@@ -129,6 +154,7 @@ class Chat:
                 cut_off = finish.reason == "length"
                 turn.append(Message("assistant", said, thought, () if cut_off else tuple(calls)))
                 said, thought = "", ""
+                constraint = replace(constraint, must_call=())  # it has been
                 if cut_off or not calls:
                     break
                 for call in calls:

@@ -12,6 +12,7 @@ from . import families
 from .backends.backend import Backend, Delta, Options, Request
 from .devices import choose
 from .errors import Notice
+from .generation import Constraint, generate
 from .messages import Finish, Message, Text
 from .model_folder import ModelFolder
 from .parsing import Part, ReplyParser
@@ -61,6 +62,7 @@ class Model:
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] = (),
         sampling: Sampling | None = None,
+        constraint: Constraint = Constraint(),
     ) -> Generator[Part | Finish, None, None]:
         """The events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON schema).
 
@@ -71,7 +73,8 @@ class Model:
         names = self.family.own_tools or [tool["name"] for tool in tools]
         said_before = sum(len(message.tool_calls) for message in messages)
         parser = ReplyParser(names, self.family.call_start, self.family.reasoning, first_call=said_before + 1)
-        return self._generate(self.prompt(messages, tools), parser, sampling or self.sampling)
+        request = Request(self.prompt(messages, tools), self.family.stop_tokens, sampling or self.sampling)
+        return generate(self.backend, request, parser, constraint)
 
     def complete(self, text: str, sampling: Sampling | None = None) -> Generator[Text | Finish, None, None]:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
@@ -80,18 +83,6 @@ class Model:
         with closing(self.backend.generate(request)) as generation:
             for part in generation:
                 yield Text(part.text) if isinstance(part, Delta) else part
-
-    def _generate(
-        self, prompt: Prompt, parser: ReplyParser, sampling: Sampling
-    ) -> Generator[Part | Finish, None, None]:
-        request = Request(prompt, self.family.stop_tokens, sampling)
-        with closing(self.backend.generate(request)) as generation:
-            for part in generation:
-                if isinstance(part, Delta):
-                    yield from parser.feed(part.text)
-                else:
-                    yield from parser.finish()
-                    yield part
 
     def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
         name = self.folder.manifest.source.name

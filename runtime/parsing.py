@@ -32,6 +32,9 @@ class ReplyParser:
 
     `names` are the tools offered, `call_start` the token that may stand before a call. Calls are numbered from
     `first_call`: call_1, call_2, …
+
+    With `pause_at` "answer" or "call" it stops where the answer, or a call's arguments, are about to begin: then
+    `paused` is True and `rewind` gives back what was fed beyond that place.
     """
 
     def __init__(
@@ -46,10 +49,27 @@ class ReplyParser:
         self._object = _JsonObject()
         self._sent = 0  # characters of the arguments that went out as deltas
         self._number = first_call
+        self.pause_at = ""
+        self.paused = False
         if reasoning is None:
             self._state = _State.CANDIDATE
         else:
             self._state = _State.REASONING if reasoning.prompted else _State.OPENING
+
+    @property
+    def reasoning_is_open(self) -> bool:
+        """Whether the reply is in its reasoning, or may yet begin with it."""
+        return self._state in (_State.OPENING, _State.REASONING)
+
+    @property
+    def call(self) -> str:
+        """The name of the call that was opened last."""
+        return self._name
+
+    def rewind(self) -> int:
+        """Ends the pause and forgets the characters beyond it; returns how many they were."""
+        beyond, self._held, self.paused = len(self._held), "", False
+        return beyond
 
     def feed(self, chunk: str) -> Iterator[Part]:
         """The events that are certain after this chunk."""
@@ -72,7 +92,7 @@ class ReplyParser:
             _State.ARGUMENTS: self._arguments,
             _State.AFTER_CALL: self._after_call,
         }
-        while self._held:
+        while self._held and not self.paused:
             event = steps[self._state](at_end)
             if event is None:
                 return
@@ -88,7 +108,7 @@ class ReplyParser:
         if start.startswith(mark):
             self._held, self._state = start.removeprefix(mark), _State.REASONING
         elif at_end or not mark.startswith(start):
-            self._state = _State.CANDIDATE
+            self._state, self.paused = _State.CANDIDATE, self.pause_at == "answer"
         else:
             return None
         return Text("")
@@ -102,6 +122,7 @@ class ReplyParser:
         thought, closed, rest = self._held.partition(mark)
         if closed:
             self._held, self._state, self._begun = rest, _State.CANDIDATE, False
+            self.paused = self.pause_at == "answer"
             return Reasoning(thought)
         end = len(thought) if at_end else len(thought) - _overlap(thought, mark)
         self._held = thought[end:]
@@ -125,7 +146,7 @@ class ReplyParser:
             opened = rest.lstrip()
             if opened.startswith("{"):
                 self._name, self._held, self._object, self._sent = name, opened, _JsonObject(), 0
-                self._state = _State.ARGUMENTS
+                self._state, self.paused = _State.ARGUMENTS, self.pause_at == "call"
                 return Text("")
             if not opened and not at_end:
                 return None

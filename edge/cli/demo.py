@@ -44,7 +44,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _demo(folder: Path, recipe: str) -> None:
     from convert.pipeline import convert
-
     from runtime.chat import Chat
 
     from ..demo import CHECKPOINT

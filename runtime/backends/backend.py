@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+from ..grammar import Grammar
 from ..messages import Finish
 from ..model_folder import ModelFolder
 from ..sampling import Sampling
@@ -15,11 +16,13 @@ class Request:
     """`prompt` is complete, special tokens spelled out; the engine adds none, and tokenises each piece by itself.
 
     `stop_tokens` are names; the engine looks up their ids. They end the reply and are not part of it.
+    Under a `grammar` the reply ends, with "stop", where the grammar does.
     """
 
     prompt: Prompt
     stop_tokens: tuple[str, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)

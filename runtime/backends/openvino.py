@@ -4,6 +4,7 @@ It is stepped by whoever waits for a token, so no streamer runs inside it (one t
 requests of several threads are batched as they come.
 """
 
+import re
 import time
 from collections.abc import Generator
 from itertools import count
@@ -11,7 +12,8 @@ from secrets import randbits
 from threading import Lock
 from typing import Any, Self
 
-from ..errors import BackendError, DeviceError, PromptTooLong
+from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
+from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..messages import Finish, Usage
 from ..model_folder import CONVERT_AGAIN, ModelFolder
 from ..sampling import Sampling
@@ -85,12 +87,16 @@ class OpenVINO:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
         stops = self._stop_ids(request)
         config = _generation_config(request.sampling, stops, self._context_length - len(ids))
+        if request.grammar is not None:
+            config.structured_output_config = _structured_output(request.grammar)
         try:
             handle = self._pipeline.add_request(
                 next(self._request_ids), openvino.Tensor(np.array([ids], dtype=np.int64)), config
             )
             yield from self._read(handle, stops, len(ids), start)
         except RuntimeError as exc:
+            if request.grammar is not None and "xgrammar" in str(exc):
+                raise RequestError(f"the engine cannot hold this grammar: {_brief(exc)}", hint="simplify it") from exc
             raise BackendError(
                 f"OpenVINO failed: {_brief(exc)}", hint="close the chat and load the model again"
             ) from exc
@@ -165,7 +171,22 @@ def _generation_config(sampling: Sampling, stops: set[int], room: int) -> Any:
     return config
 
 
+def _structured_output(grammar: Grammar) -> Any:
+    from openvino_genai import StructuredOutputConfig as Config
+
+    match grammar:
+        case JsonSchema():
+            return Config(regex=grammar.pattern())
+        case JsonObject():
+            return Config(grammar=JSON_OBJECT)
+        case Regex(pattern):
+            return Config(regex=pattern)
+        case Choice(options):
+            constants = [Config.ConstString(option) for option in options]
+            return Config(structural_tags_config=Config.Union(constants) if len(constants) > 1 else constants[0])
+
+
 def _brief(exc: Exception) -> str:
-    """The last line that says something: OpenVINO puts source positions before it."""
+    """The last line that says something, without the source position that OpenVINO puts before it."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[-1] if lines else type(exc).__name__
+    return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", lines[-1]) if lines else type(exc).__name__

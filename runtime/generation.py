@@ -1,0 +1,154 @@
+"""One reply as a row of requests to an engine, each under the grammar of what comes next.
+
+GLM-4 opens a call with nothing but the tool's name on a line, so no grammar can tell beforehand where one begins
+without binding plain answers too. Therefore the engine writes freely until the parser has seen a call open; it is
+stopped there, goes on from the same text under the grammar of that tool's arguments, and after them freely again. With
+a prefix cache, going on costs about a token.
+"""
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .backends.backend import Backend, Delta, Request
+from .errors import PromptTooLong, RequestError
+from .grammar import Choice, Grammar, JsonObject, JsonSchema
+from .messages import Finish, Usage
+from .parsing import Part, ReplyParser
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What a reply has to be. Nothing, by default.
+
+    `answer` is the grammar of an answer in words. `arguments` are those of the tools' arguments, by name: each call is
+    held to its own. `must_call` names the tools of which the reply calls one at least.
+    """
+
+    answer: Grammar | None = None
+    arguments: Mapping[str, Grammar] = field(default_factory=dict)
+    must_call: tuple[str, ...] = ()
+
+    @classmethod
+    def on_calls(
+        cls, tools: Sequence[Mapping[str, Any]], choice: str = "auto", *, strict: bool = False
+    ) -> "Constraint":
+        """`choice` is "auto", "none", "required", or a tool's name. `strict` holds each call to its tool's schema; a
+        call that has to be made always is.
+
+        Raises RequestError where there is no such tool, or a schema cannot be held.
+        """
+        names = tuple(tool["name"] for tool in tools)
+        if choice in ("auto", "none"):
+            must_call: tuple[str, ...] = ()
+        elif choice == "required" and names:
+            must_call = names
+        elif choice in names:
+            must_call = (choice,)
+        else:
+            raise RequestError(
+                f"the tool choice is {choice!r}, but the tools offered are {', '.join(names) or 'none'}",
+                hint="it may be auto, none, required, or the name of a tool that is offered",
+            )
+        held = names if strict else must_call
+        return cls(
+            arguments={tool["name"]: JsonSchema.of(tool["parameters"]) for tool in tools if tool["name"] in held},
+            must_call=must_call,
+        )
+
+
+Events = Generator[Part | Finish, None, None]
+Segment = Generator[Part, None, Finish | None]
+
+
+def generate(backend: Backend, request: Request, parser: ReplyParser, constraint: Constraint) -> Events:
+    """The events of a reply, the last a Finish. Closing the generator stops the engine."""
+    writer = _Writer(backend, request, parser)
+    finish = yield from _write(writer, parser, constraint)
+    yield from parser.finish()
+    usage = replace(writer.usage, seconds=time.perf_counter() - writer.start)
+    yield Finish(finish.reason, usage)
+
+
+def _write(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Generator[Part, None, Finish]:
+    if constraint.answer is not None or constraint.must_call:
+        thinks = parser.reasoning_is_open
+        if thinks and (finish := (yield from writer.run(None, pause="answer"))):
+            return finish  # it never came to an answer
+        if thinks or constraint.answer is not None:
+            writer.force("\n")  # as the model itself would go on; after the assistant's token alone stands a call
+    if constraint.answer is not None:
+        return (yield from writer.run(constraint.answer)) or Finish("stop")
+    if constraint.must_call:
+        before = len(writer.said)
+        finish = yield from writer.run(Choice(tuple(f"{name}\n" for name in constraint.must_call)))
+        if finish is not None and finish.reason == "length":
+            return finish
+        finish = yield from writer.run(constraint.arguments.get(writer.said[before:].strip(), JsonObject()))
+        if finish is not None and finish.reason == "length":
+            return finish
+    while True:
+        finish = yield from writer.run(None, pause="call" if constraint.arguments else "")
+        if finish is not None:
+            return finish
+        finish = yield from writer.run(constraint.arguments.get(parser.call, JsonObject()))
+        if finish is not None and finish.reason == "length":
+            return finish
+
+
+class _Writer:
+    """Runs the segments of a reply one after another on one growing text."""
+
+    def __init__(self, backend: Backend, request: Request, parser: ReplyParser) -> None:
+        self.said = ""
+        self.usage = Usage()
+        self.start = time.perf_counter()
+        self._backend = backend
+        self._request = request
+        self._parser = parser
+        self._segments = 0
+
+    def force(self, text: str) -> None:
+        """Puts words into the model's mouth."""
+        self.said += text
+
+    def run(self, grammar: Grammar | None, pause: str = "") -> Segment:
+        """Writes on until the engine finishes, or None: until the parser pauses, at the "answer" or at a "call"."""
+        limit = self._request.sampling.max_new_tokens
+        left = None if limit is None else limit - self.usage.completion_tokens
+        if left is not None and left <= 0:
+            return Finish("length")
+        seed = self._request.sampling.seed
+        sampling = replace(
+            self._request.sampling, max_new_tokens=left, seed=None if seed is None else seed + self._segments
+        )
+        prompt = (*self._request.prompt, self.said) if self.said else self._request.prompt
+        request = replace(self._request, prompt=prompt, grammar=grammar, sampling=sampling)
+        self._parser.pause_at = pause
+        first, self._segments = self._segments == 0, self._segments + 1
+        try:
+            with closing(self._backend.generate(request)) as parts:
+                for part in parts:
+                    if isinstance(part, Finish):
+                        if first:
+                            self.usage = replace(self.usage, prompt_tokens=part.usage.prompt_tokens)
+                        return part
+                    self._count(part)
+                    yield from self._parser.feed(part.text)
+                    if self._parser.paused:
+                        self.said = self.said[: len(self.said) - self._parser.rewind()]
+                        break
+        except PromptTooLong:
+            if first:
+                raise
+            return Finish("length")  # the reply has filled the context
+        if first:
+            self.usage = replace(self.usage, prompt_tokens=self._backend.count_tokens(self._request.prompt))
+        return None
+
+    def _count(self, part: Delta) -> None:
+        self.said += part.text
+        ttft = self.usage.ttft or time.perf_counter() - self.start
+        self.usage = replace(self.usage, ttft=ttft, completion_tokens=self.usage.completion_tokens + part.tokens)

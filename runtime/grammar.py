@@ -1,0 +1,163 @@
+"""What constrains the sampler: a pattern, a choice, a JSON object, or JSON of a schema. Checked before generation.
+
+Blanks are bounded everywhere (at most one between two tokens of JSON), so that a weak model cannot stall in them: the
+engine's own JSON grammar lets a model write blanks for ever.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from .errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """Text that a regular expression matches from its first to its last character."""
+
+    pattern: str
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as exc:
+            raise RequestError(f"the regular expression is not valid: {exc}", hint="mend the pattern") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some texts."""
+
+    options: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.options or not all(self.options):
+            raise RequestError("a choice has no options, or an empty one", hint="name one text or more")
+
+
+@dataclass(frozen=True, slots=True)
+class JsonObject:
+    """Any JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """JSON of a schema, given as its JSON text; its properties come in the schema's order.
+
+    Raises RequestError, before anything is generated, where the schema asks for what cannot be held.
+    """
+
+    schema: str
+
+    def __post_init__(self) -> None:
+        self.pattern()
+
+    @classmethod
+    def of(cls, schema: Mapping[str, Any]) -> "JsonSchema":
+        return cls(json.dumps(schema, ensure_ascii=False))
+
+    def pattern(self) -> str:
+        """The schema as a regular expression."""
+        return _schema_pattern(self.schema)
+
+
+Grammar = Regex | Choice | JsonObject | JsonSchema
+
+# JSON of RFC 8259, in the engine's notation.
+JSON_OBJECT = r"""root ::= object
+object ::= "{" (blank pair (blank "," blank pair)*)? blank "}"
+pair ::= string blank ":" blank value
+array ::= "[" (blank value (blank "," blank value)*)? blank "]"
+value ::= object | array | string | number | "true" | "false" | "null"
+string ::= "\"" ([^"\\\x00-\x1F] | "\\" (["\\/bfnrt] | "u" hex hex hex hex))* "\""
+hex ::= [0-9a-fA-F]
+number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
+blank ::= " "?
+"""
+
+_HELD = {
+    "type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "enum",
+    "const", "anyOf", "oneOf", "minLength", "maxLength", "pattern", "format", "$ref", "$defs", "definitions",
+}  # fmt: skip
+_SAYS_NOTHING = {
+    "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$schema", "$id",
+    "$comment", "strict", "discriminator",
+}  # fmt: skip
+_FORMATS = {"date", "time", "date-time", "uuid"}
+
+
+def check_schema(schema: Any, where: str = "the schema") -> None:
+    """Raises RequestError that names the first keyword that cannot be held."""
+    if schema is True or schema == {}:
+        return
+    if not isinstance(schema, Mapping):
+        raise RequestError(f"{where} is no JSON schema", hint="it has to be an object")
+    for key, value in schema.items():
+        if key not in _HELD and key not in _SAYS_NOTHING:
+            raise RequestError(
+                f"{where} has the keyword {key!r}, which cannot be held while generating",
+                hint="leave it out, or check the reply yourself",
+            )
+        if key == "format" and value not in _FORMATS:
+            raise RequestError(
+                f"{where} has the format {value!r}, which cannot be held while generating",
+                hint=f"these can: {', '.join(sorted(_FORMATS))}",
+            )
+        if key == "$ref" and not str(value).startswith("#/"):
+            raise RequestError(f"{where} refers to {value!r}, outside itself", hint="put it into $defs")
+        if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
+            for name, item in value.items():
+                check_schema(item, f"{where}: {name}")
+        elif key in ("anyOf", "oneOf", "prefixItems") and isinstance(value, list):
+            for item in value:
+                check_schema(item, f"{where}: {key}")
+        elif key in ("items", "additionalProperties") and not isinstance(value, bool):
+            check_schema(value, f"{where}: {key}")
+
+
+@lru_cache(maxsize=256)
+def _schema_pattern(text: str) -> str:
+    from outlines_core.json_schema import build_regex_from_schema
+
+    try:
+        schema = json.loads(text)
+    except ValueError as exc:
+        raise RequestError(f"the schema is not valid JSON: {exc}", hint="send a JSON schema") from exc
+    check_schema(schema)
+    _refuse_recursion(schema)
+    try:
+        pattern = build_regex_from_schema(text)
+    except (ValueError, TypeError) as exc:
+        first = str(exc).strip().splitlines()[0]
+        raise RequestError(f"the schema cannot be held while generating: {first}", hint="simplify it") from exc
+    # The engine takes no ranges beyond ASCII here; and a weak model writes digits for ever if it may.
+    return str(pattern).replace(r"\x00-\x1F\x7F-\x9F", r"\x00-\x1F").replace("[0-9]*", "[0-9]{0,17}")
+
+
+def _refuse_recursion(schema: Mapping[str, Any]) -> None:
+    """A regular expression cannot nest without end."""
+
+    def follow(value: Any, open_refs: tuple[str, ...]) -> None:
+        if isinstance(value, list):
+            for item in value:
+                follow(item, open_refs)
+        if not isinstance(value, Mapping):
+            return
+        ref = value.get("$ref")
+        if isinstance(ref, str):
+            if ref in open_refs:
+                raise RequestError(f"the schema's {ref} refers to itself", hint="unroll it to the depth you need")
+            target: Any = schema
+            for step in ref.removeprefix("#/").split("/"):
+                target = target.get(step) if isinstance(target, Mapping) else None
+            if target is None:
+                raise RequestError(f"the schema refers to {ref}, which it does not hold", hint="put it into $defs")
+            follow(target, (*open_refs, ref))
+        for key, item in value.items():
+            if key not in ("$defs", "definitions"):
+                follow(item, open_refs)
+
+    follow(schema, ())
