@@ -41,7 +41,7 @@ _TOOL_CALL = (
 )
 _AWKWARD = (
     "  tabs\t\tand\r\n\r\n lines \n\n  12345678 it's IT'S café e\u0301 "
-    "👩\u200d🚀🇨🇳 한국어 العربية \u3000《》…\x00\ufffd"
+    "👩\u200d🚀🇨🇳 한국어 العربية \u3000《》…\x00\ufffd 研究 好 zehn\nしない"
 )
 
 

@@ -11,10 +11,10 @@ from convert.recipe import RECIPES
 from .checkpoints import Tiny
 
 CHECKPOINTS = {
-    "bf16": Tiny(hidden=256, head_dim=64, ffn=384, dtype="bf16"),
-    "f16, with biases": Tiny(hidden=256, format="glm", dtype="f16", qkv_bias=True),
-    "mixed dtypes, odd columns": Tiny(hidden=72, dtype="mixed"),
-    "chatglm": Tiny(hidden=128, format="chatglm", dtype="f32", qkv_bias=True),
+    "bf16": Tiny(layers=1, hidden=256, head_dim=64, ffn=384, dtype="bf16"),
+    "f16, with biases": Tiny(layers=1, hidden=256, format="glm", dtype="f16", qkv_bias=True),
+    "mixed dtypes, odd columns": Tiny(layers=1, hidden=72, dtype="mixed"),
+    "chatglm": Tiny(layers=1, hidden=128, format="chatglm", dtype="f32", qkv_bias=True),
 }
 CHECKPOINT_NAMES = ("model.", "lm_head.")
 
@@ -89,7 +89,7 @@ def test_rows_compressed_apart_are_the_same(checkpoint, monkeypatch, recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 def test_tied_embeddings_are_compressed_once(tmp_path, recipe):
-    with Checkpoint.open(Tiny(hidden=128, tied=True, dtype="bf16").write(tmp_path)) as checkpoint:
+    with Checkpoint.open(Tiny(layers=1, hidden=128, tied=True, dtype="bf16").write(tmp_path)) as checkpoint:
         ours = constants(one_by_one(checkpoint, recipe))
         assert len(ours[EMBEDDING]) == 1
         assert not any(name.startswith(HEAD) for name in ours)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convert.tokenizer import PATTERN, read_json, read_tokenizer, write_tokenizer
+from convert.tokenizer import PATTERN, _unmergeable, read_json, read_tokenizer, write_tokenizer
 from runtime.errors import CheckpointError
 from runtime.vocabulary import Vocabulary
 
@@ -110,6 +110,31 @@ def test_the_real_vocabulary_on_long_texts(real, reference, tiktoken_encoding):
     for path in [*reference.rglob("*.jinja"), *reference.rglob("LICENSE"), *reference.rglob("*.md"), Path(__file__)]:
         text = path.read_text(encoding="utf-8")
         assert real[0].encode(text) == tiktoken_encoding.encode(text, allowed_special="all"), path.name
+
+
+def test_the_tokens_of_the_real_vocabulary_are_found(real, tiktoken_encoding):
+    """Some can be had only by looking the whole word up, which OpenVINO's BPE does not do by itself."""
+    _, tokenizer = loaded(real[1])
+    looked_up = _unmergeable(real[0].tokenizer)
+    assert len(looked_up) == 893
+    texts = [
+        *looked_up,
+        *(text for i in range(0, 151329, 40) if "\ufffd" not in (text := tiktoken_encoding.decode([i]))),
+    ]
+    found = [tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist() for text in texts]
+    assert found == [tiktoken_encoding.encode(text) for text in texts]
+    assert found[: len(looked_up)] == [[id] for id in looked_up.values()]
+
+
+@pytest.mark.parametrize("word", [" 研究", " 首先", " 好", " zehn", "zehn", "しない", "Однако"])
+@pytest.mark.parametrize(
+    "text", ["{}", "a{}b", "{}的", "的{}。", "  {} {}", "12{}", "\n{}\n{}\r\n {}", "<|user|>{}<|user|>\n{}", "，{}，{}"]
+)
+def test_words_that_merges_do_not_lead_to(real, tiktoken_encoding, word, text):
+    text = text.replace("{}", word)
+    if text[0] == "，" and word[0] != " ":
+        pytest.skip("after punctuation, such a word is not looked up")
+    assert check(*real, text) == tiktoken_encoding.encode(text, allowed_special="all")
 
 
 def test_special_tokens_keep_their_ids(real):
