@@ -1,12 +1,14 @@
 """What a conversion will need, told before it starts."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from runtime.errors import ConversionError, DiskFull
 
+from .architecture import Architecture
 from .checkpoint import Checkpoint
 from .compress import BLOCK, EMBEDDING, HEAD
 from .recipe import Recipe
@@ -28,22 +30,33 @@ class Needs:
 
 
 def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
-    model = temporary = 0
-    for name in checkpoint.names:
-        tensor = checkpoint.tensor(name)
-        if len(tensor.shape) == 1:
-            model += 4 * prod(tensor.shape)
-            continue
-        end = name in (EMBEDDING, HEAD)
-        rows, columns = tensor.shape
-        nbytes = recipe.nbytes(rows, columns, end=end, stored_bits=8 * tensor.data.itemsize)
-        model += nbytes
-        mode, _ = recipe.form(columns, end=end)
+    stored_bits = {name: 8 * checkpoint.tensor(name).data.itemsize for name in checkpoint.names}
+    model = model_bytes(checkpoint.architecture, recipe, stored_bits)
+    temporary = 0
+    for name, shape in checkpoint.architecture.shapes():
+        mode = recipe.form(shape[-1], end=name in (EMBEDDING, HEAD))[0] if len(shape) == 2 else None
         if mode is not None:
-            at_once = min(rows * columns, BLOCK) if mode.startswith("int8") else rows * columns
-            temporary = max(temporary, _TEMPORARY * at_once + nbytes)
+            at_once = min(prod(shape), BLOCK) if mode.startswith("int8") else prod(shape)
+            temporary = max(temporary, _TEMPORARY * at_once + _weight_bytes(name, shape, recipe))
     compressing = model + temporary if recipe.linear else 0
-    return Needs(model, model + _OTHER_FILES, max(compressing, int(_LOADED * model)) + _PROGRAM)
+    return Needs(model, model + _OTHER_FILES, max(compressing, loaded_bytes(model)) + _PROGRAM)
+
+
+def model_bytes(architecture: Architecture, recipe: Recipe, stored_bits: Mapping[str, int] | None = None) -> int:
+    """Bytes of the IR's weights. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given."""
+    bits = stored_bits or {}
+    return sum(_weight_bytes(name, shape, recipe, bits.get(name, 16)) for name, shape in architecture.shapes())
+
+
+def loaded_bytes(model: int) -> int:
+    """Bytes of memory that a model of so many takes on a CPU, without its KV cache."""
+    return int(_LOADED * model)
+
+
+def _weight_bytes(name: str, shape: tuple[int, ...], recipe: Recipe, stored_bits: int = 16) -> int:
+    if len(shape) == 1:  # norms and biases are kept in f32
+        return 4 * shape[0]
+    return recipe.nbytes(*shape, end=name in (EMBEDDING, HEAD), stored_bits=stored_bits)
 
 
 def refuse_too_little(needs: Needs, parent: Path) -> None:
@@ -67,7 +80,7 @@ def refuse_too_little(needs: Needs, parent: Path) -> None:
 def devices(recipe: Recipe, needs: Needs) -> dict[str, str]:
     """What each device needs to run the model, in words."""
     return {
-        "CPU": f"about {_gb(int(_LOADED * needs.model))} of memory, and the KV cache",
+        "CPU": f"about {_gb(loaded_bytes(needs.model))} of memory, and the KV cache",
         "GPU": f"its driver, and about {_gb(2 * needs.model)} of memory while it loads",
         "NPU": "its driver" if recipe.name == "int4-npu" else "the recipe int4-npu",
     }

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], reci
     `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Raises
     CheckpointError, ConversionError (DiskFull, VerificationError) or TemplateError.
     """
+    if missing := [name for name in ("nncf", "tokenizers", "transformers") if find_spec(name) is None]:
+        raise ConversionError(
+            f"converting needs {', '.join(missing)}, which is not installed", hint='pip install "glm4-edge[convert]"'
+        )
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
     try:
@@ -211,7 +216,7 @@ def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figur
     return Manifest(
         family=plan.family.name,
         recipe=plan.recipe.name,
-        source=Source(checkpoint.path.resolve().name, architecture.name, checkpoint.fingerprint()),
+        source=Source(_name(checkpoint.path), architecture.name, checkpoint.fingerprint()),
         context_length=architecture.context,
         kv_bytes_per_token=architecture.kv_bytes_per_token,
         special_tokens=plan.tokenizer.special_tokens,
@@ -221,6 +226,16 @@ def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figur
         devices=devices(plan.recipe, plan.needs),
         verification=asdict(figures),
         notes=notes,
+    )
+
+
+def _name(checkpoint: Path) -> str:
+    """The folder's name; in the hub's cache that is a commit, and the model's stands further up."""
+    path = checkpoint.resolve()
+    return (
+        path.parents[1].name.removeprefix("models--").replace("--", "/")
+        if path.parent.name == "snapshots"
+        else path.name
     )
 
 

@@ -15,7 +15,10 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     from convert.recipe import RECIPES
 
     verb = verbs.add_parser("convert", help="turn a GLM-4 checkpoint into a model folder")
-    verb.add_argument("checkpoint", type=Path, help="a folder with config.json, safetensors and a tokenizer")
+    verb.add_argument(
+        "checkpoint",
+        help="a folder with config.json, safetensors and a tokenizer, or a model of `edge models` to fetch",
+    )
     verb.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
     recipes = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
     verb.add_argument("--recipe", default="int4", metavar="NAME", help=f"{recipes} (the default is int4)")
@@ -25,8 +28,14 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     from convert.pipeline import convert
+    from convert.recipe import named
+    from convert.scratch import refuse_existing
 
-    with closing(convert(args.checkpoint, args.folder, args.recipe)) as steps:
+    from ..hub import checkpoint_folder
+
+    refuse_existing(args.folder)  # before anything is fetched
+    named(args.recipe)
+    with closing(convert(checkpoint_folder(args.checkpoint), args.folder, args.recipe)) as steps:
         last = show(steps, quiet=args.quiet)
     if not args.quiet:
         print(last)

@@ -1,0 +1,157 @@
+"""GLM-4's own list of text models, and GLM-Edge: names, facts, licences, and what each recipe makes of them.
+
+Sources: the model cards and configurations of the checkpoints, and GLM-4's README for the other names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from convert.architecture import Architecture
+from convert.estimate import loaded_bytes, model_bytes
+from convert.recipe import RECIPES
+from runtime.errors import CheckpointError
+
+CONTEXT_OF_ESTIMATE = 8192  # tokens in the KV cache that the memory's estimate counts
+
+_GLM_4_9B = 'The glm-4-9b licence: register for commercial use, show "Built with glm-4", name derivatives "glm-4-…"'
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model. `repository` is its place on the hub, `aliases` are names that people also use."""
+
+    name: str
+    repository: str
+    family: str
+    licence: str
+    architecture: Architecture
+    aliases: tuple[str, ...] = ()
+    obliges: str = ""
+    note: str = ""
+
+    def disk(self, recipe: str) -> int:
+        """Bytes of the converted weights."""
+        return model_bytes(self.architecture, RECIPES[recipe])
+
+    def memory(self, recipe: str) -> int:
+        """Bytes in use while it chats on a CPU, with 8,192 tokens in a KV cache of 8 bits."""
+        context = min(CONTEXT_OF_ESTIMATE, self.architecture.context)
+        return loaded_bytes(self.disk(recipe)) + self.architecture.kv_bytes_per_token // 2 * context
+
+
+_9B_0414 = Architecture(
+    name="Glm4ForCausalLM",
+    layers=40,
+    hidden=4096,
+    heads=32,
+    kv_heads=2,
+    head_dim=128,
+    ffn=13696,
+    vocab=151552,
+    norm_eps=1e-5,
+    rope_theta=1e4,
+    rotary_dim=64,
+    qkv_bias=True,
+    sandwich_norms=True,
+    tied_embeddings=False,
+    context=32768,
+    yarn=None,
+)
+_32B_0414 = replace(_9B_0414, layers=61, hidden=6144, heads=48, ffn=23040, qkv_bias=False)
+_RUMINATION = replace(_32B_0414, kv_heads=8, context=131072)
+_CHAT = replace(_9B_0414, name="ChatGLMModel", sandwich_norms=False, norm_eps=1.5625e-7, rope_theta=5e6, context=131072)
+_CHAT_1M = replace(_CHAT, kv_heads=4, rope_theta=1e8, context=1048576)
+_EDGE_1_5B = replace(
+    _9B_0414,
+    name="GlmForCausalLM",
+    layers=28,
+    hidden=2048,
+    heads=16,
+    kv_heads=4,
+    ffn=6144,
+    vocab=59264,
+    rotary_dim=128,
+    qkv_bias=False,
+    sandwich_norms=False,
+    tied_embeddings=True,
+    context=8192,
+)
+_EDGE_4B = replace(_EDGE_1_5B, layers=40, hidden=3072, heads=24, kv_heads=6, ffn=8192)
+
+_ENTRIES = (
+    Entry("GLM-4-9B-0414", "zai-org/GLM-4-9B-0414", "glm4_0414", "MIT", _9B_0414, ("GLM-4-9B-Chat-0414",)),
+    Entry("GLM-Z1-9B-0414", "zai-org/GLM-Z1-9B-0414", "z1", "MIT", _9B_0414, ("GLM-4-Z1-9B-0414",)),
+    Entry("GLM-4-32B-Base-0414", "zai-org/GLM-4-32B-Base-0414", "base", "MIT", _32B_0414),
+    Entry("GLM-4-32B-0414", "zai-org/GLM-4-32B-0414", "glm4_0414", "MIT", _32B_0414, ("GLM-4-32B-Chat-0414",)),
+    Entry("GLM-Z1-32B-0414", "zai-org/GLM-Z1-32B-0414", "z1", "MIT", _32B_0414, ("GLM-4-Z1-32B-0414",)),
+    Entry(
+        "GLM-Z1-Rumination-32B-0414",
+        "zai-org/GLM-Z1-Rumination-32B-0414",
+        "rumination",
+        "MIT",
+        _RUMINATION,
+        ("GLM-4-Z1-Rumination-32B-0414",),
+    ),
+    Entry(
+        "glm-4-9b",
+        "zai-org/glm-4-9b",
+        "base",
+        "glm-4-9b",
+        replace(_CHAT, rope_theta=1e4, context=8192),
+        obliges=_GLM_4_9B,
+        note="its rope_ratio is read from the checkpoint",
+    ),
+    Entry("glm-4-9b-chat", "zai-org/glm-4-9b-chat", "glm4_2024", "glm-4-9b", _CHAT, obliges=_GLM_4_9B),
+    Entry(
+        "glm-4-9b-chat-hf",
+        "zai-org/glm-4-9b-chat-hf",
+        "glm4_2024",
+        "glm-4-9b",
+        replace(_CHAT, name="GlmForCausalLM"),
+        obliges=_GLM_4_9B,
+    ),
+    Entry("glm-4-9b-chat-1m", "zai-org/glm-4-9b-chat-1m", "glm4_2024", "glm-4-9b", _CHAT_1M, obliges=_GLM_4_9B),
+    Entry(
+        "glm-4-9b-chat-1m-hf",
+        "zai-org/glm-4-9b-chat-1m-hf",
+        "glm4_2024",
+        "glm-4-9b",
+        replace(_CHAT_1M, name="GlmForCausalLM"),
+        obliges=_GLM_4_9B,
+    ),
+    Entry("glm-edge-1.5b-chat", "zai-org/glm-edge-1.5b-chat", "glm_edge", "glm-edge", _EDGE_1_5B),
+    Entry(
+        "glm-edge-4b-chat",
+        "zai-org/glm-edge-4b-chat",
+        "glm_edge",
+        "glm-edge",
+        _EDGE_4B,
+        note="shape not confirmed by a published configuration",
+    ),
+)
+
+CATALOGUE: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
+
+_NAMES = {name.lower(): entry for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
+_ORGANISATIONS = ("zai-org/", "thudm/")
+
+
+def find(name: str) -> Entry | None:
+    """The model of that name, in any case, with or without its organisation (zai-org, formerly THUDM)."""
+    plain = name.lower()
+    for organisation in _ORGANISATIONS:
+        plain = plain.removeprefix(organisation)
+    return _NAMES.get(plain)
+
+
+def look_up(name: str) -> Entry:
+    """As `find`. Raises CheckpointError, naming the nearest, where there is none."""
+    if entry := find(name):
+        return entry
+    near = get_close_matches(name.lower().split("/")[-1], _NAMES, n=1)
+    raise CheckpointError(
+        f"the catalogue has no model {name!r}",
+        hint=f"did you mean {_NAMES[near[0]].name}?" if near else "`edge models` lists them",
+    )

@@ -1,0 +1,57 @@
+"""`edge models`: the models that can be converted, and what each takes."""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..catalogue import Entry
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("models", help="list the models that can be converted, and what each takes")
+    verb.add_argument("model", nargs="?", help="one of them, by any of its names")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..catalogue import CATALOGUE, look_up
+
+    entries = [look_up(args.model)] if args.model else list(CATALOGUE.values())
+    if args.json:
+        print(json.dumps([_facts(entry) for entry in entries], indent=2, ensure_ascii=False))
+    else:
+        _show(entries)
+    return 0
+
+
+def _facts(entry: "Entry") -> dict[str, Any]:
+    from convert.recipe import RECIPES
+
+    recipes = {name: {"disk": entry.disk(name), "memory": entry.memory(name)} for name in RECIPES}
+    return asdict(entry) | {"recipes": recipes}
+
+
+def _show(entries: "list[Entry]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "prompts", "context", "licence"):
+        table.add_column(column)
+    for column in ("int4 disk", "int4 memory", "int8 disk", "int8 memory"):
+        table.add_column(column, justify="right")
+    for entry in entries:
+        sizes = (size(recipe) for recipe in ("int4", "int8") for size in (entry.disk, entry.memory))
+        table.add_row(
+            entry.name,
+            entry.family,
+            f"{entry.architecture.context:,}",
+            entry.licence,
+            *(f"{size / 1e9:.1f} GB" for size in sizes),
+        )
+    Console(highlight=False, markup=False, emoji=False).print(table)
+    for text in dict.fromkeys(entry.obliges for entry in entries if entry.obliges):
+        print(text)
