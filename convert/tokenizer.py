@@ -60,6 +60,10 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
             raise CheckpointError(f"{str(checkpoint)!r} has neither tokenizer.json nor tokenizer.model", hint=_AGAIN)
     except OSError as exc:
         raise CheckpointError(f"the tokenizer cannot be read: {exc.strerror}", hint="check its permissions") from exc
+    if not set().union(*tokenizer.get_vocab(with_added_tokens=False)) <= byte_alphabet().keys():
+        raise CheckpointError(
+            "the tokenizer is no byte-level BPE, as GLM-4's is", hint="is this the checkpoint's own tokenizer.json?"
+        )
     _add_tokens(tokenizer, config)
     special = {token.content: id for id, token in sorted(tokenizer.get_added_tokens_decoder().items())}
     if not special:

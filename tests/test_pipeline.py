@@ -372,7 +372,6 @@ def test_killed_anywhere_it_leaves_nothing_that_a_rerun_does_not_clear(checkpoin
         if not kind:  # the run after a kill
             assert (status, left) == (0, ["model"]), host.stderr
         elif kind == signal.SIGKILL:
-            assert status == -signal.SIGKILL
-            assert "model" not in left or step >= published
+            assert step >= published or (status == -signal.SIGKILL and "model" not in left), (step, status, left)
         else:
             assert (status, left) == (130, []) or (left == ["model"] and step >= published), (step, kind, host.stderr)

@@ -223,13 +223,20 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
         read_tokenizer(write_tiktoken(tmp_path), VOCABULARY - 1)
 
 
-def test_a_kind_of_tokenizer_that_glm4_never_had_is_refused(tmp_path):
+def test_kinds_of_tokenizer_that_glm4_never_had_are_refused(tmp_path):
     from tokenizers import Tokenizer, models, normalizers
 
-    tokenizer = Tokenizer(models.BPE({"a": 0}, []))
-    tokenizer.normalizer = normalizers.Nmt()
-    tokenizer.add_special_tokens(["<|endoftext|>"])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    def write_json(model, normalizer=None):
+        tokenizer = Tokenizer(model)
+        if normalizer:
+            tokenizer.normalizer = normalizer
+        tokenizer.add_special_tokens(["<|endoftext|>"])
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+
+    write_json(models.BPE({"a": 0}, []), normalizers.Nmt())
     source = read_tokenizer(tmp_path, 10, end_ids=[1])
     with pytest.raises(CheckpointError, match="cannot be converted"):
         write_tokenizer(source, tmp_path)
+    write_json(models.WordPiece({"a": 0, "好": 1}))
+    with pytest.raises(CheckpointError, match="no byte-level BPE"):
+        read_tokenizer(tmp_path, 10, end_ids=[2])
