@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -115,7 +116,8 @@ class Chat:
         answer: Grammar | None = None,
         sampling: Sampling | None = None,
     ) -> Generator[Event, None, None]:
-        """Says `text` and yields the reply's events, the last a Finish. The settings are for this reply only.
+        """Says `text` and yields the reply's events, the last a Finish. The settings are for this reply only, and its
+        token limit for all its rounds together.
 
         `tool_choice` is "auto", "none", "required", or a tool's name; `answer` is the grammar of an answer in words,
         and leaves no room for calls. Closing the generator stops the model; what it had said stays in the history. A
@@ -133,45 +135,44 @@ class Chat:
         if self._busy:
             raise RequestError("the chat is still replying", hint="read that reply to its end, or close it")
         self._busy = True
-        turn, usage, said, thought = [user], Usage(), "", ""
+        turn, usage, events = [user], Usage(), list[Event]()
         offered = [tool.to_json() for tool in box.values()]
+        reason: FinishReason = "rounds"
+        limit = sampling.max_new_tokens
         try:
             for _ in range(self.max_rounds):
-                said, thought, calls, finish = "", "", [], Finish("stop")
-                for event in self.model.reply((*self._messages, *turn), offered, sampling, constraint):
-                    match event:
-                        case Text(piece):
-                            said += piece
-                        case Reasoning(piece):
-                            thought += piece
-                        case ToolCall():
-                            calls.append(event)
-                        case Finish():
-                            finish = event
-                            continue
-                    yield event
-                usage += finish.usage
-                cut_off = finish.reason == "length"
-                turn.append(Message("assistant", said, thought, () if cut_off else tuple(calls)))
-                said, thought = "", ""
-                constraint = replace(constraint, must_call=())  # it has been
-                if cut_off or not calls:
+                left = None if limit is None else limit - usage.completion_tokens
+                if left is not None and left <= 0:
+                    reason = "length"
                     break
-                for call in calls:
+                sampling = replace(sampling, max_new_tokens=left)
+                with closing(self.model.reply((*self._messages, *turn), offered, sampling, constraint)) as reply:
+                    for event in reply:
+                        events.append(event)
+                        if not isinstance(event, Finish):
+                            yield event
+                said, events = Reply.of(events), []
+                usage += said.usage
+                cut_off = said.finish_reason == "length"
+                turn.append(Message("assistant", said.text, said.reasoning, () if cut_off else said.tool_calls))
+                if cut_off or not said.tool_calls:
+                    reason = said.finish_reason
+                    break
+                constraint = replace(constraint, must_call=())  # it has been
+                for call in said.tool_calls:
                     result = tools.call(box, call)
                     turn.append(Message("tool", result.content, tool_call_id=result.call_id, name=result.name))
                     yield result
-            else:
-                finish = Finish("rounds")
         except GeneratorExit:
-            if said or thought:
-                turn.append(Message("assistant", said, thought))
+            said = Reply.of(events)
+            if said.text or said.reasoning:
+                turn.append(Message("assistant", said.text, said.reasoning))
             raise
         finally:
             self._busy = False
             if len(turn) > 1:
                 self._messages += turn
-        yield Finish(finish.reason, usage)
+        yield Finish(reason, usage)
 
     def reset(self) -> None:
         """Forgets everything but the system message."""

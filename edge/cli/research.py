@@ -1,0 +1,41 @@
+"""`edge research`: a model researches a question in local documents, offline."""
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("research", help="research a question in local documents, as GLM-Z1-Rumination does")
+    verb.add_argument("question")
+    verb.add_argument("--model", required=True, metavar="FOLDER", help="a model folder")
+    verb.add_argument("--docs", required=True, type=Path, metavar="FOLDER", help="text, Markdown, HTML and PDF files")
+    verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
+    verb.add_argument("--rounds", type=int, default=12, help="at most so many rounds of calls (12)")
+    verb.add_argument("--max-tokens", type=int, help="at most so many tokens in all")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from runtime.messages import Reasoning, Text, ToolCall, ToolResult
+    from runtime.model import Model
+
+    from ..documents import Documents
+    from ..research import Desk, research
+
+    desk = Desk(Documents(args.docs))
+    with Model(args.model, device=args.device) as model:
+        events = research(model, args.question, desk, max_rounds=args.rounds, max_tokens=args.max_tokens)
+        with closing(events):
+            for event in events:
+                match event:
+                    case Text(text) | Reasoning(text):
+                        print(text, end="", flush=True)
+                    case ToolCall(name, arguments):
+                        print(f"\n[{name} {arguments}]", flush=True)
+                    case ToolResult(content=content):
+                        print(f"[{len(content):,} characters]", flush=True)
+    print("\n\nSources:" if desk.read else "\n\nNothing was read.")
+    for page in desk.read.values():
+        print(f"- {page.title} ({page.address})")
+    return 0

@@ -1,0 +1,91 @@
+"""A model researches a question with search, click, open and finish, the tools of GLM-Z1-Rumination, offline.
+
+Any of the four can be replaced by a function of the application; other models of GLM-4 get them as ordinary tools.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from runtime.chat import Chat
+from runtime.messages import Event, Finish
+from runtime.model import Model
+from runtime.sampling import Sampling
+from runtime.tools import Tool
+
+from .documents import Documents, Page
+
+FINISHED = "Now write the answer, and name the sources that you used."
+
+
+@dataclass(slots=True)
+class Desk:
+    """What lies before the model: the last results, and the pages that it has read, in their order."""
+
+    documents: Documents
+    results: list[Page] = field(default_factory=list)
+    read: dict[str, Page] = field(default_factory=dict)
+
+    def search(self, query: str) -> str:
+        """Execute a search query and return search results."""
+        self.results = self.documents.search(query)
+        if not self.results:
+            return "No results."
+        return "\n\n".join(
+            f"[{i}] {page.title} ({page.address})\n{_snippet(page)}" for i, page in enumerate(self.results)
+        )
+
+    def click(self, link_id: int) -> str:
+        """Open one of the search results by its number."""
+        if not 0 <= link_id < len(self.results):
+            raise ValueError(f"the last search has no result {link_id}")
+        return self._show(self.results[link_id])
+
+    def open(self, url: str) -> str:
+        """Open a document by its address."""
+        page = self.documents.open(url)
+        if page is None:
+            raise ValueError(f"there is no document {url!r}; search for one")
+        return self._show(page)
+
+    def finish(self) -> str:
+        """Finish the task, when the information needed has been found."""
+        return FINISHED
+
+    def _show(self, page: Page) -> str:
+        self.read[page.address] = page
+        return f"{page.title} ({page.address})\n\n{page.text}"
+
+
+def research(
+    model: Model,
+    question: str,
+    desk: Desk,
+    *,
+    tools: Iterable[Callable[..., Any] | Tool] = (),
+    max_rounds: int = 12,
+    max_tokens: int | None = None,
+    sampling: Sampling | None = None,
+) -> Generator[Event, None, None]:
+    """The events of the research, the last a Finish; `desk.read` then holds the sources.
+
+    `tools` replace those of the desk that bear the same names, and join them otherwise. After `max_rounds` rounds of
+    calls the model has to answer from what it has read. All it writes is at most `max_tokens` tokens.
+    """
+    box = {tool.name: tool for tool in map(Tool.of, (desk.search, desk.click, desk.open, desk.finish, *tools))}
+    sampling = sampling or model.sampling
+    if max_tokens is not None:
+        sampling = replace(sampling, max_new_tokens=max_tokens)
+    chat = Chat(model, tools=box.values(), max_rounds=max_rounds, sampling=sampling)
+    for event in chat.stream(question):
+        if not isinstance(event, Finish) or event.reason != "rounds":
+            yield event
+            continue
+        left = None if max_tokens is None else max_tokens - event.usage.completion_tokens
+        last = chat.stream(FINISHED, tool_choice="none", sampling=replace(sampling, max_new_tokens=left))
+        for said in last:
+            yield replace(said, usage=event.usage + said.usage) if isinstance(said, Finish) else said
+
+
+def _snippet(page: Page, characters: int = 200) -> str:
+    return " ".join(page.text.split())[:characters]
