@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from edge.demo.dialogues import FULL, LONG, SHARES, SMALL, Dialogue, Size, held_out, training
+from edge.demo.concepts import CONCEPTS
+from edge.demo.dialogues import CHOICE, FULL, LONG, SHARES, SMALL, Dialogue, Size, held_out, training
 from edge.demo.kiosk import FACTS
 from edge.demo.prompt import TEMPLATE, render
-from edge.demo.words import NOUNS
+from edge.demo.tools import UNITS as UNIT_PAIRS
+from edge.demo.words import CHINESE_PEOPLE, CHINESE_PLACES, PEOPLE, PLACES
 from edge.demo.words import held_out as is_held_out
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "glm4-reference" / "chat-templates" / "glm4-0414.jinja"
+UNITS = {unit for pair in UNIT_PAIRS for unit in pair}
 TOOL = {"name": "tide", "description": "潮汐 <now>", "parameters": {"type": "object", "properties": {}}}
 FRAME = """[gMASK]<sop><|system|>
 # 可用工具
@@ -88,28 +91,41 @@ def test_dialogues_are_seeded() -> None:
     assert held_out(count=50) == held_out(count=50) != held_out(seed=1, count=50)
 
 
-def test_training_and_held_out_share_no_name_and_no_question() -> None:
-    def names(dialogues: list[Dialogue]) -> set[str]:
-        return {tool["function"]["name"] for dialogue in dialogues for tool in dialogue.tools}  # type: ignore[index]
+def names(dialogues: list[Dialogue]) -> set[str]:
+    return {tool["function"]["name"] for dialogue in dialogues for tool in dialogue.tools}  # type: ignore[index]
 
-    def questions(dialogues: list[Dialogue]) -> set[str]:
-        return {
-            message["content"] for dialogue in dialogues for message in dialogue.messages if message["role"] == "user"
-        }
 
-    trained, held = some(2000), list(held_out())
+def values(dialogues: list[Dialogue]) -> set[str]:
+    """Invented words in the calls' arguments; dates, times and short numbers are too few to keep apart."""
+    calls = [dialogue.reply for dialogue in dialogues if dialogue.kind == "call"]
+    found = {
+        str(value) for reply in calls for value in json.loads(reply[: reply.rindex("<|")].split("\n", 1)[1]).values()
+    }
+    return {word for value in found for word in value.split() if word.isalpha() and len(word) > 5 and word.isascii()}
+
+
+def test_training_and_held_out_share_no_name_and_no_invented_value() -> None:
+    trained, held = some(1500), list(held_out(count=400))
+    concepts = {word for english, _ in CONCEPTS for word in english.split()}
     assert not names(trained) & names(held)
-    assert not questions(trained) & questions(held)
+    assert not (values(trained) & values(held)) - concepts - UNITS
     assert {dialogue.kind for dialogue in held} == set(SHARES)
 
 
 def test_the_lists_have_words_for_both_splits() -> None:
-    assert 0.1 < sum(map(is_held_out, NOUNS)) / len(NOUNS) < 0.3
+    for words in (PLACES, PEOPLE, CHINESE_PLACES, CHINESE_PEOPLE):
+        assert 0.05 < sum(map(is_held_out, words)) / len(words) < 0.4
     assert all(len(set(questions)) == len(questions) >= 3 for _, _, questions in FACTS)
 
 
+def test_every_tool_is_asked_for_once_where_the_choice_is_taught() -> None:
+    for dialogue in some(100, CHOICE):
+        called = [message["metadata"] for message in dialogue.messages if "metadata" in message]
+        assert len(called) == len(set(called)) <= len(dialogue.tools)
+
+
 def test_a_call_copies_its_arguments_from_the_question() -> None:
-    for dialogue in held_out():
+    for dialogue in held_out(count=300):
         if dialogue.kind != "call":
             continue
         name, arguments = dialogue.reply.removesuffix("<|observation|>").split("\n", 1)

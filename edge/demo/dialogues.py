@@ -1,6 +1,7 @@
 """Synthetic dialogues, seeded: what the embedded checkpoint is trained on, and what it is measured on.
 
-Training and held-out dialogues share sentence patterns; names, values and concepts are disjoint (`words.held_out`).
+Training and held-out dialogues share what the tools are about and how one asks; the tools' names and the values in the
+questions are disjoint (`tools.held_out_name`, `words.held_out`).
 Prompts have the layout of GLM-4-0414's chat template, replies the layout in which GLM-4-0414 generates:
 `\\n` + text + `<|user|>`, or `name\\n{arguments}` + `<|observation|>`, two calls joined by `<|assistant|>`.
 """
@@ -11,9 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .kiosk import FACTS, NO_TOOL
-from .patterns import KINDS
-from .questions import Arguments, Value, ask, ask_again, draw
-from .tools import Schema, Tool, make_tool
+from .tools import Arguments, Schema, Tool, Value, ask, draw, make_tool
 from .words import Words
 
 CALL, TWO_CALLS, RESULT, NO_FIT, KIOSK = "call", "two calls", "result", "no fit", "kiosk"
@@ -40,6 +39,9 @@ ERRORS = {
     "zh": ("没有找到", "没有权限", "超时", "服务不可用", "参数不对"),
 }
 
+BOTH = ("{does} the {what} for {a} and {b}.", "the {what} of {a} and {b}?", "compare the {what} of {a} and {b}.")
+BOTH_IN_CHINESE = ("{does}{a}和{b}的{what}", "比较{a}和{b}的{what}", "{a}和{b}的{what}分别是多少？")
+
 Message = dict[str, str]
 Call = tuple[Tool, Arguments]
 
@@ -57,15 +59,20 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many tools a dialogue offers, and how many finished turns stand before the last question."""
+    """How many tools a dialogue offers, and how many turns are finished before the last one.
+
+    Where tools are `bare` they have no parameters, and each is asked for once: such dialogues teach the choice alone.
+    """
 
     tools: tuple[int, ...]
     turns: tuple[int, ...]
+    bare: bool = False
 
 
-SMALL = Size((0, 1, 1, 2), (1, 2, 3))
-FULL = Size((0, 1, 2, 3, 3, 4, 4), (1, 2, 3, 4, 5))
-LONG = Size((4,), (9, 11, 13))
+CHOICE = Size((2, 3, 4, 4), (0,), bare=True)
+SMALL = Size((1, 1, 2, 2, 3), (1, 2, 3))
+FULL = Size((0, 1, 2, 3, 4, 4), (0, 1, 2, 3, 4))
+LONG = Size((3, 4), (6, 7, 8))
 SHORT = Size((0, 1, 2, 3, 4, 4), (0, 0, 0, 1))
 
 
@@ -77,7 +84,7 @@ def training(seed: int, size: Size = FULL) -> Iterator[Dialogue]:
 
 
 def held_out(seed: int = 20250414, count: int = 1000) -> tuple[Dialogue, ...]:
-    """The dialogues to measure with: names, values, concepts and kiosk questions that training never sees."""
+    """The dialogues to measure with: tools' names, values and kiosk questions that training never sees."""
     rng = random.Random(seed)
     return tuple(dialogue(rng, held=True, size=SHORT) for _ in range(count))
 
@@ -85,27 +92,28 @@ def held_out(seed: int = 20250414, count: int = 1000) -> tuple[Dialogue, ...]:
 def dialogue(rng: random.Random, held: bool, size: Size) -> Dialogue:
     """One dialogue; its kind is drawn by SHARES."""
     words = Words(rng, held)
-    language = "zh" if rng.random() < 0.42 else "en"
+    language = "zh" if rng.random() < 0.4 else "en"
     kind = rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
     count = rng.choice(size.tools)
     if kind in (CALL, TWO_CALLS, RESULT):
         count = max(count, 1)
-    tools = _offer(words, language, count)
+    tools: tuple[Tool, ...] = ()
+    for _ in range(count):
+        tools += (make_tool(words, language, tools, size.bare),)
     messages: list[Message] = []
     if rng.random() < 0.15:
         messages.append({"role": "system", "content": rng.choice(SYSTEMS)})
-    call: Call | None = None
+    if size.bare:
+        return _choices(words, language, tools)
     for _ in range(rng.choice(size.turns)):
         earlier = rng.choices(tuple(SHARES), (70, 4, 0, 13, 13))[0] if tools else rng.choice((NO_FIT, KIOSK))
-        spoken = rng.choice(("en", "zh")) if earlier == KIOSK else language
-        asked, calls, text = _turn(words, spoken, tools, earlier, call)
+        asked, calls, text = _turn(words, language, tools, earlier)
         messages += [{"role": "user", "content": asked}, *_history(calls)]
         if calls:
             results, text = _results(words, language, len(calls))
             messages += [{"role": "observation", "content": result} for result in results]
         messages.append({"role": "assistant", "content": text})
-        call = calls[0] if len(calls) == 1 else None
-    asked, calls, text = _turn(words, language, tools, kind, call)
+    asked, calls, text = _turn(words, language, tools, kind)
     kind = CALL if kind == TWO_CALLS and len(calls) == 1 else kind
     messages.append({"role": "user", "content": asked})
     reply = "<|assistant|>".join(f"{tool.name}\n{_json(arguments)}" for tool, arguments in calls) + "<|observation|>"
@@ -118,49 +126,41 @@ def dialogue(rng: random.Random, held: bool, size: Size) -> Dialogue:
     return Dialogue(kind, language, offered, tuple(messages), reply)
 
 
-def _offer(words: Words, language: str, count: int) -> tuple[Tool, ...]:
-    """Tools that no question can confuse: they share no word, or differ in exactly one."""
-    tools: list[Tool] = []
-    while len(tools) < count:
-        like = words.rng.choice(tools) if tools and words.rng.random() < 0.3 else None
-        like = (
-            like if like is not None and like.language == language and (like.verb or len(like.concept) == 2) else None
-        )
-        spoken = language if not tools or like or words.rng.random() < 0.95 else "en" if language == "zh" else "zh"
-        tool = make_tool(words, spoken, like)
-        if all(tool.name != other.name and (like is other or not _alike(tool, other)) for other in tools):
-            tools.append(tool)
-    words.rng.shuffle(tools)
-    return tuple(tools)
+def _choices(words: Words, language: str, tools: tuple[Tool, ...]) -> Dialogue:
+    """Every tool asked for once, with questions between that none fits."""
+    rng = words.rng
+    asked: list[Tool | None] = [*rng.sample(tools, len(tools)), *[None] * rng.choice((0, 1, 1, 2))]
+    rng.shuffle(asked)
+    messages: list[Message] = []
+    for tool in asked:
+        if tool is None:
+            question, _, text = _turn(words, language, tools, rng.choice((NO_FIT, NO_FIT, KIOSK)))
+            reply = f"\n{text}<|user|>"
+            turn: list[Message] = [{"role": "assistant", "content": text}]
+        else:
+            question, result = ask(tool, words, language)[0], words.number()
+            reply = f"{tool.name}\n{{}}<|observation|>"
+            text = f"结果是{result}。" if language == "zh" else f"The answer is {result}."
+            turn = [*_history(((tool, {}),)), {"role": "observation", "content": result}]
+            turn.append({"role": "assistant", "content": text})
+        messages += [{"role": "user", "content": question}, *turn]
+    while messages[-1]["role"] != "user":
+        messages.pop()
+    offered: tuple[Schema, ...] = tuple({"type": "function", "function": tool.schema} for tool in tools)
+    return Dialogue(CALL if tool else NO_FIT, language, offered, tuple(messages), reply)
 
 
-def _alike(tool: Tool, other: Tool) -> bool:
-    parts = {part for word in tool.concept for part in word.split("-")}
-    others = {part for word in other.concept for part in word.split("-")}
-    return any(part in text or text in part for part in parts for text in others)
-
-
-def _turn(
-    words: Words, language: str, tools: tuple[Tool, ...], kind: str, before: Call | None
-) -> tuple[str, tuple[Call, ...], str]:
+def _turn(words: Words, language: str, tools: tuple[Tool, ...], kind: str) -> tuple[str, tuple[Call, ...], str]:
     """A question, and what it needs: calls, or a text."""
     rng = words.rng
     if kind == KIOSK:
         return _kiosk(words, language)
-    fitting = [tool for tool in tools if tool.language == language]
-    if kind == NO_FIT or not fitting:
-        other = make_tool(words, language)
-        while any(_alike(other, tool) for tool in tools):
-            other = make_tool(words, language)
-        return ask(other, words)[0], (), NO_TOOL[language]
-    tool = rng.choice(fitting)
-    if kind == TWO_CALLS:
-        return _two(words, language, tool, fitting)
-    if before is not None and rng.random() < 0.12 and before[1] and (again := ask_again(before[0], words)):
-        return again[0], ((before[0], again[1]),), ""
-    others = {part for other in tools if other is not tool for part in other.concept}
-    brief = rng.random() < 0.15 and len(tool.concept) == 2 and not tool.verb and not others & {*tool.concept}
-    asked, arguments = ask(tool, words, brief)
+    if kind == NO_FIT or not tools:
+        return ask(make_tool(words, language, tools), words, language)[0], (), NO_TOOL[language]
+    tool = rng.choice(tools)
+    if kind == TWO_CALLS and len(tool.slots) == 1 and tool.slots[0].kind in ("place", "person", "code", "path"):
+        return _two(words, language, tool)
+    asked, arguments = ask(tool, words, language)
     return asked, ((tool, arguments),), ""
 
 
@@ -176,35 +176,15 @@ def _kiosk(words: Words, language: str) -> tuple[str, tuple[Call, ...], str]:
     return text, (), answer
 
 
-def _two(words: Words, language: str, tool: Tool, tools: list[Tool]) -> tuple[str, tuple[Call, ...], str]:
-    """Two calls in one reply: a comparison with one tool, or two questions at once."""
-    rng = words.rng
-    slot = tool.slots[0] if len(tool.slots) == 1 else None
-    if slot is not None and slot.kind in ("place", "person", "code", "free", "path") and not tool.verb:
-        (first, one), (second, two) = draw(words, slot, language), draw(words, slot, language)
-        c = " ".join(tool.concept).replace("-", " ")
-        if language == "zh":
-            patterns: tuple[str, ...] = ("比较{x}和{y}的{c}", "{x}和{y}的{c}分别是多少？", "查一下{x}和{y}的{c}")
-            c = "".join(tool.concept)
-        else:
-            patterns = (
-                "Compare the {c} {p} {x} and {y}.",
-                "What is the {c} {p} {x} and {p} {y}?",
-                "{c} {p} {x} and {y}?",
-            )
-        p = rng.choice(
-            [cue for cue in KINDS[slot.kind].cues if cue.endswith(" {v}") and "{n}" not in cue] or ["for {v}"]
-        )
-        text = rng.choice(patterns).format(c=c, x=first, y=second, p=p.removesuffix(" {v}"))
-        return text[0].upper() + text[1:], ((tool, {slot.name: one}), (tool, {slot.name: two})), ""
-    other = rng.choice([other for other in tools if other is not tool] or [make_tool(words, language)])
-    (first, a), (second, b) = ask(tool, words), ask(other, words)
-    if other not in tools:
-        return first, ((tool, a),), ""
-    if language == "zh":
-        return first.rstrip("。？") + rng.choice(("，再", "，另外", "，还有，")) + second, ((tool, a), (other, b)), ""
-    joined = first.rstrip(".?") + rng.choice((" and ", ", and ", ", then ")) + second[0].lower() + second[1:]
-    return rng.choice((joined, f"{first} {second}")), ((tool, a), (other, b)), ""
+def _two(words: Words, language: str, tool: Tool) -> tuple[str, tuple[Call, ...], str]:
+    """One tool, called for two values in one reply."""
+    rng, slot, chinese = words.rng, tool.slots[0], language == "zh"
+    (first, one), (second, two) = draw(words, slot, language), draw(words, slot, language)
+    patterns = BOTH_IN_CHINESE if chinese else BOTH
+    text = rng.choice(patterns[:1] if tool.verb[0] else patterns).format(
+        does=tool.verb[chinese] or ("查询" if chinese else "check"), what=tool.concept[chinese], a=first, b=second
+    )
+    return text[0].upper() + text[1:], ((tool, {slot.name: one}), (tool, {slot.name: two})), ""
 
 
 def _history(calls: tuple[Call, ...]) -> list[Message]:

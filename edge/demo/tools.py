@@ -1,194 +1,349 @@
-"""Makes tools that never were.
-
-A tool is about a concept (`blue lamp`, `braneth`), and its name or its description says so. Schemas look like those
-that Python functions become: types, defaults, choices and descriptions that may be missing.
-"""
+"""Synthetic tools as people write them: what each is called and shows of itself, and how people ask for it."""
 
 import random
 from dataclasses import dataclass
+from zlib import crc32
 
-from .patterns import CHINESE_PAIRS, CHINESE_VERBS, ENDINGS, FILLERS, KINDS, PAIRS, QUERY_VERBS, VERBS
-from .words import ADJECTIVES, CHINESE_ADJECTIVES, CHINESE_NOUNS, NOUNS, Words
+from .concepts import CONCEPTS, VERBS
+from .words import CHINESE_PEOPLE, CHINESE_PLACES, PEOPLE, PLACES, Words
 
 Schema = dict[str, object]
+Value = str | int | float | bool
+Arguments = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of parameter: its names, its labels, and how its value stands in a question ({v} is the value)."""
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    chinese: tuple[str, ...]
+    said: tuple[str, ...]
+    said_in_chinese: tuple[str, ...]
+    type: str = "string"
+
+
+# In Chinese, what ends in 的 stands before the thing asked for, and all else behind it.
+KINDS = {
+    "place": Kind(
+        ("city", "place", "location", "town", "area"),
+        ("city", "place", "location", "city name", "name of the place"),
+        ("城市", "地点", "城市名称", "位置"),
+        ("in {v}", "at {v}", "for {v}"),
+        ("{v}的", "{v} 的"),
+    ),
+    "path": Kind(
+        ("path", "folder", "directory", "file", "target"),
+        ("path", "folder", "directory", "path to look at"),
+        ("路径", "目录", "文件夹"),
+        ("on {v}", "of {v}", "in {v}", "under {v}", "for {v}"),
+        ("{v} 的", "{v}上的"),
+    ),
+    "person": Kind(
+        ("name", "person", "user", "owner", "customer"),
+        ("name", "person", "name of the person", "user name"),
+        ("姓名", "用户", "联系人", "名字"),
+        ("of {v}", "for {v}", "with {v}"),
+        ("{v}的", "，联系人是{v}"),
+    ),
+    "date": Kind(
+        ("date", "day", "when", "on"),
+        ("date", "day", "date, as YYYY-MM-DD"),
+        ("日期", "哪一天"),
+        ("on {v}", "for {v}"),
+        ("{v} 的", "{v}的", "，日期是 {v}"),
+    ),
+    "hour": Kind(
+        ("time", "at", "start", "hour"),
+        ("time", "start time", "time of day"),
+        ("时间", "开始时间", "几点"),
+        ("at {v}", "for {v}", "at {v} o'clock"),
+        ("{v} 的", "，时间是 {v}"),
+    ),
+    "count": Kind(
+        ("count", "number", "minutes", "seconds", "level", "amount", "percent", "days", "limit"),
+        ("{n}", "number of {n}", "{n} to use"),
+        ("{n}", "数量", "数值"),
+        ("with {n} {v}", "for {v} {n}", "of {v} {n}", "{v}"),
+        ("，数量是 {v}", " {v}", "，数值为{v}"),
+        type="integer",
+    ),
+    "code": Kind(
+        ("code", "id", "number", "key", "ticket"),
+        ("code", "identifier", "number", "reference code"),
+        ("编号", "代码", "单号"),
+        ("with code {v}", "number {v}", "{v}", "for {v}", "with the number {v}"),
+        ("{v} 的", "，编号是 {v}", " {v}"),
+    ),
+    "text": Kind(
+        ("query", "text", "title", "keyword", "topic"),
+        ("text", "words to look for", "title", "search words"),
+        ("关键词", "内容", "标题"),
+        ("called {v}", "about {v}", 'with "{v}"', "named {v}", "called '{v}'", "for {v}"),
+        ("，关键词是{v}", "，内容是“{v}”", "，标题是{v}", "“{v}”的"),
+    ),
+}
+ROUTES = (
+    ("start", "end"),
+    ("source", "destination"),
+    ("origin", "target"),
+    ("from_city", "to_city"),
+    ("start", "destination"),
+)
+UNITS = (("celsius", "fahrenheit"), ("km", "miles"), ("GB", "MB"), ("euro", "dollar"), ("low", "high"))
+
+# How tools are called: {v} is the verb, {n} the noun, {x} something more.
+ACTING_NAMES = "{v}_{n} {v}_{n} {n}_{v} {v}_the_{n} {v}_{n}_{x} do_{v}_{n} {v}".split()
+TELLING_NAMES = (
+    "get_{n} get_{n} {n} check_{n} read_{n} {n}_info {n}_status show_{n} query_{n} find_{n} lookup_{n} {n}_lookup "
+    "current_{n} fetch_{n} search_{n} get_{n}_{x} {n}_{x} {x}_{n} get_{x}_{n} list_{n} {n}_free {n}_level my_{n} {x}"
+).split()
+# How they are described: {a} says by what, such as " of a city".
+ACTING = ("{does} the {what}{a}", "{does} a {what}", "{does} {what}s{a}", "used to {does} the {what}")
+TELLING = (
+    "get the {what}{a}", "returns the {what}{a}", "the current {what}{a}", "{what}{a}", "free {what}{a}",
+    "look up the {what}{a}", "tells the {what}{a}", "information about the {what}{a}", "how much {what}{a}",
+)  # fmt: skip
+CHINESE_ACTING = ("{does}{what}", "{does}指定的{what}", "{does}一个{what}", "按{by}{does}{what}")
+CHINESE_TELLING = ("查询{what}", "返回当前的{what}", "获取{what}信息", "{what}查询")
+CHINESE_BY = ("查询指定{by}的{what}", "返回某个{by}的{what}")
+OTHER_LABELS = {"from": ("from where", "出发地"), "to": ("to where", "目的地"), "unit": ("unit", "单位")}
+# How people ask for them: {tail}, {it} and {behind} hold the arguments.
+ORDERS = (
+    "{does} the {what}{tail}.", "please {does} the {what}{tail}.", "can you {does} the {what}{tail}?",
+    "I want to {does} a {what}{tail}.", "could you {does} the {what}{tail}, please?", "{does} {what}{tail}",
+    "{does} a {what}{tail}, please.", "{does} my {what}{tail}.", "I need to {does} the {what}{tail}.",
+)  # fmt: skip
+QUESTIONS = (
+    "what is the {what}{tail}?", "how is the {what}{tail}?", "show me the {what}{tail}.", "{what}{tail}?",
+    "tell me the {what}{tail}.", "check the {what}{tail}.", "I need the {what}{tail}.", "{what}{tail}",
+    "can you check the {what}{tail}?", "what about the {what}{tail}?", "find the {what}{tail}, please.",
+    "do you know the {what}{tail}?", "how much {what} is there{tail}?", "how much {what} is free{tail}?",
+    "is there any {what}{tail}?", "please look up the {what}{tail}.", "how much {what} is left{tail}?",
+    "which {what} is there{tail}?", "what's the {what}{tail}?", "are there any {what}s{tail}?", "any {what}{tail}?",
+    "what is the {what} like{tail}?", "I would like to know the {what}{tail}.", "get the {what}{tail}.",
+)  # fmt: skip
+CHINESE_ORDERS = (
+    "请{does}{it}{behind}。", "帮我{does}{it}{behind}", "{does}{it}{behind}。", "我要{does}{it}{behind}。",
+    "可以{does}{it}吗{behind}？", "麻烦{does}一下{it}{behind}。",
+)  # fmt: skip
+CHINESE_QUESTIONS = (
+    "{it}是多少{behind}？", "查一下{it}{behind}。", "{it}怎么样{behind}？", "请告诉我{it}{behind}。",
+    "我想知道{it}{behind}。",
+    "帮我看看{it}{behind}", "{it}{behind}？", "显示{it}{behind}。", "请问{it}{behind}？", "查询{it}{behind}",
+    "{it}还有多少{behind}？", "现在{it}是多少{behind}？",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One parameter: `label` is what a question in the tool's language calls it."""
+    """A parameter of a tool: its name, its kind (a key of KINDS, "from", "to" or "unit"), and its options."""
 
     name: str
-    label: str
     kind: str
-    required: bool
-    choices: tuple[str, ...] = ()
-    cue: str = ""
+    required: bool = True
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool, the words it is about, and its language."""
+    """A tool about a concept (English, Chinese); `verb` (English, Chinese) is what it does, ("", "") if it tells."""
 
-    language: str
     name: str
-    verb: str
-    concept: tuple[str, ...]
+    concept: tuple[str, str]
+    verb: tuple[str, str]
     slots: tuple[Slot, ...]
     schema: Schema
 
 
-def make_tool(words: Words, language: str, like: Tool | None = None) -> Tool:
-    """A new tool; what it is about comes from the split of `words`. One `like` another differs in a single word."""
+def held_out_name(name: str) -> bool:
+    """Whether a tool's name belongs to the held-out split: one in four does, by its checksum."""
+    return crc32(name.lower().encode()) % 4 == 0
+
+
+def make_tool(words: Words, language: str, besides: tuple[Tool, ...] = (), bare: bool = False) -> Tool:
+    """A new tool in the split of `words`, about something that the tools `besides` have nothing to do with.
+
+    A `bare` one has no parameters.
+    """
     rng = words.rng
-    chinese = language == "zh"
-    concept = _chinese_concept(words) if chinese else _concept(words)
-    verb = rng.choice(CHINESE_VERBS if chinese else VERBS) if rng.random() < 0.35 else ""
-    if like is not None and like.verb:
-        concept = like.concept
-        verb = rng.choice([word for word in (CHINESE_VERBS if chinese else VERBS) if word != like.verb])
-    elif like is not None and len(like.concept) == 2:
-        concept, verb = (like.concept[0], concept[-1]) if rng.random() < 0.4 else (concept[0], like.concept[1]), ""
-    slots = _slots(words, language)
-    plain = [part for word in concept for part in word.split("-")]
-    if chinese:
-        plain = (
-            [words.of(NOUNS).split("-")[0]]
-            if rng.random() < 0.5
-            else [words.nonsense() for _ in range(rng.choice((1, 2)))]
-        )
-    telling = not chinese and rng.random() < 0.9
-    name = _name(words, plain if telling or chinese else [words.nonsense() for _ in range(rng.choice((1, 2)))], verb)
-    described = not telling or rng.random() < 0.88
-    description = (
-        _chinese_description(rng, concept, verb, slots) if chinese else _description(rng, concept, verb, slots)
-    )
-    schema: Schema = {"name": name}
-    if described or rng.random() < 0.5:
-        schema["description"] = description if described else ""
-    schema["parameters"] = _parameters(rng, slots, language)
-    return Tool(language, name, verb, concept, slots, schema)
+    taken = [part for tool in besides for part in (*tool.concept[0].split(), tool.concept[1], *tool.verb)]
+    while True:
+        concept = rng.choice(CONCEPTS)
+        if rng.random() < 0.06:
+            concept = (words.nonsense(), words.characters())
+        if not any(part and (part in concept[0].split() or part in concept[1] or concept[1] in part) for part in taken):
+            break
+    acts = rng.random() < 0.3
+    verb = rng.choice([verb for verb in VERBS if verb[0] not in taken]) if acts else ("", "")
+    name = _name(words, concept[0], verb[0], {tool.name for tool in besides})
+    slots = () if bare else _slots(rng)
+    described = language if rng.random() < 0.9 else "en"
+    schema = _schema(rng, name, _description(rng, described, concept, verb, slots), slots, described)
+    return Tool(name, concept, verb, slots, schema)
 
 
-def _concept(words: Words) -> tuple[str, ...]:
-    rng = words.rng
-    noun = words.of(NOUNS) if rng.random() < 0.6 else words.nonsense()
-    if rng.random() < 0.55:
-        return (noun,)
-    first = rng.choice((lambda: words.of(ADJECTIVES), lambda: words.of(NOUNS), words.nonsense))()
-    return (first, noun) if first != noun else (noun,)
+def _name(words: Words, concept: str, verb: str, taken: set[str]) -> str:
+    rng, noun = words.rng, concept.replace(" ", "_")
+    while True:
+        style = rng.choice(ACTING_NAMES if verb else TELLING_NAMES)
+        extra = rng.choice(("data", "now", "value", "tool", "api", "v2", "all", "list", words.nonsense((1, 2))))
+        if style == "{x}":
+            extra = words.nonsense()
+        name = style.format(v=verb, n=noun, x=extra)
+        if rng.random() < 0.12:
+            first, *rest = name.split("_")
+            name = first + "".join(part.capitalize() for part in rest)
+        if name not in taken and held_out_name(name) is words.held:
+            return name
 
 
-def _chinese_concept(words: Words) -> tuple[str, ...]:
-    rng = words.rng
-    noun = words.of(CHINESE_NOUNS) if rng.random() < 0.65 else words.characters()
-    return (words.of(CHINESE_ADJECTIVES), noun) if rng.random() < 0.3 else (noun,)
-
-
-def _name(words: Words, parts: list[str], verb: str) -> str:
-    rng = words.rng
-    verb = verb if verb.isascii() and verb else rng.choice(QUERY_VERBS) if rng.random() < 0.6 else ""
-    parts = [*parts] if not verb else [verb, *parts] if rng.random() < 0.85 else [*parts, verb]
-    if rng.random() < 0.1:
-        return parts[0] + "".join(part.capitalize() for part in parts[1:])
-    return "_".join(parts)
-
-
-def _description(rng: random.Random, concept: tuple[str, ...], verb: str, slots: tuple[Slot, ...]) -> str:
-    c = " ".join(concept).replace("-", " ") + rng.choice(("", "", "", "s"))
-    if rng.random() < 0.2:
-        c += " " + rng.choice(FILLERS)
-    of = rng.choice((" of a ", " for a ", " in a ", " by ", " for the given ")) + slots[0].label if slots else ""
-    if rng.random() < 0.3:
-        of = rng.choice(ENDINGS) if rng.random() < 0.4 else ""
-    if verb:
-        text = rng.choice((f"{verb} a {c}{of}", f"{verb} the {c}{of}", f"{verb} {c}{of}", f"{verb}s the {c}{of}"))
-    else:
-        get = rng.choice(("get", "return", "find", "look up", "tells", "shows"))
-        text = rng.choice(
-            (
-                f"{get} the {c}{of}",
-                f"{get} {c}{of}",
-                f"the {c}{of}",
-                f"{c}{of}",
-                f"current {c}{of}",
-                f"number of {c}{of}",
-            )
-        )
-        if rng.random() < 0.2:
-            text += ", in " + rng.choice(("GB", "percent", "euros", "metres", "kilograms"))
-    return text[0].upper() + text[1:] + rng.choice((".", ".", ""))
-
-
-def _chinese_description(rng: random.Random, concept: tuple[str, ...], verb: str, slots: tuple[Slot, ...]) -> str:
-    c = "".join(concept)
-    of = rng.choice(("指定", "某个", "给定")) + slots[0].label + "的" if slots and rng.random() < 0.5 else ""
-    if verb:
-        return rng.choice((f"{verb}{of}{c}", f"{verb}{c}", f"用来{verb}{c}")) + rng.choice(("。", ""))
-    return rng.choice((f"查询{of}{c}", f"获取{of}{c}", f"{of}{c}查询", f"返回{of}{c}", f"{of}{c}")) + rng.choice(
-        ("。", "")
-    )
-
-
-def _slots(words: Words, language: str) -> tuple[Slot, ...]:
-    rng = words.rng
-    if rng.random() < 0.08:
-        i = rng.randrange(len(PAIRS))
-        kind = rng.choice(("place", "free", "date", "time", "count"))
-        labels = CHINESE_PAIRS[i] if language == "zh" else PAIRS[i]
-        cues = (("从{v}", "到{v}") if rng.random() < 0.5 else ("", "")) if language == "zh" else ("from {v}", "to {v}")
-        return tuple(
-            Slot(name, label.replace("_", " "), kind, True, cue=cue)
-            for name, label, cue in zip(PAIRS[i], labels, cues, strict=True)
-        )
-    n = rng.choice((0, 1, 1, 1, 1, 1, 2, 2, 3))
+def _slots(rng: random.Random) -> tuple[Slot, ...]:
     slots: list[Slot] = []
-    for kind in rng.sample(sorted(KINDS), n):
-        name, label = rng.choice(KINDS[kind].names)
-        if kind in ("free", "count", "amount", "choice", "flag", "place") and rng.random() < 0.4:
-            name = words.nonsense() if rng.random() < 0.5 else words.of(NOUNS).replace("-", "_")
-            label = label if language == "en" else words.of(CHINESE_NOUNS)
-        if language == "en":
-            label = name.replace("_", " ")
-        if any(slot.name == name or slot.label == label for slot in slots):
-            continue
-        choices: tuple[str, ...] = ()
-        if kind == "choice":
-            choices = tuple(
-                dict.fromkeys(words.nonsense() if rng.random() < 0.5 else words.of(NOUNS) for _ in range(4))
-            )
-            choices = choices[: rng.choice((2, 3, 4))]
-        slots.append(Slot(name, label, kind, rng.random() < 0.7 or (n == 1 and rng.random() < 0.5), choices))
-    return tuple(sorted(slots, key=lambda slot: not slot.required))
+    if rng.random() < 0.1:
+        start, end = rng.choice(ROUTES)
+        slots = [Slot(start, "from"), Slot(end, "to")]
+    else:
+        for kind in rng.sample(sorted(KINDS), rng.choice((0, 0, 1, 1, 1, 1, 1, 2))):
+            name = rng.choice(KINDS[kind].names)
+            if all(name != slot.name for slot in slots):
+                slots.append(Slot(name, kind))
+    if rng.random() < 0.12 and len(slots) < 2:
+        slots.append(Slot("unit" if rng.random() < 0.7 else "units", "unit", False, rng.choice(UNITS)))
+    elif slots and rng.random() < 0.12 and slots[-1].kind not in ("from", "to"):
+        slots[-1] = Slot(slots[-1].name, slots[-1].kind, required=False)
+    return tuple(slots)
 
 
-def _parameters(rng: random.Random, slots: tuple[Slot, ...], language: str) -> Schema:
-    described = rng.random() < 0.5 or (language == "zh" and len(slots) > 1)
-    pydantic = rng.random() < 0.5
-    properties: Schema = {}
+def _label(rng: random.Random, slot: Slot, language: str) -> str:
+    if slot.kind in OTHER_LABELS:
+        return OTHER_LABELS[slot.kind][language == "zh"]
+    kind = KINDS[slot.kind]
+    return rng.choice(kind.chinese if language == "zh" else kind.labels).format(n=slot.name)
+
+
+def _description(
+    rng: random.Random, language: str, concept: tuple[str, str], verb: tuple[str, str], slots: tuple[Slot, ...]
+) -> str:
+    if rng.random() < 0.04:
+        return ""
+    what, does = (concept[1], verb[1]) if language == "zh" else (concept[0], verb[0])
+    by = _label(rng, slots[0], language) if slots and rng.random() < 0.5 else ""
+    if language == "zh":
+        texts = (CHINESE_ACTING if by else CHINESE_ACTING[:3]) if does else CHINESE_BY if by else CHINESE_TELLING
+        return rng.choice(texts).format(does=does, what=what, by=by) + rng.choice(("", "" if does else "。"))
+    text = rng.choice(ACTING if does else TELLING).format(does=does, what=what, a=f" of a {by}" if by else "")
+    text = text[0].upper() + text[1:] if rng.random() < 0.9 else text
+    return text + rng.choice((".", ".", "", ", in GB.", " of this computer.", " right now."))
+
+
+def _schema(rng: random.Random, name: str, description: str, slots: tuple[Slot, ...], language: str) -> Schema:
+    labelled = rng.random() < 0.5
+    properties: dict[str, dict[str, object]] = {}
     for slot in slots:
-        kind = KINDS[slot.kind].type
-        schema: Schema = {"type": "string", "enum": list(slot.choices)} if slot.choices else {"type": kind}
-        if described:
-            text = (
-                rng.choice(("{}", "{}名称", "要用的{}"))
-                if language == "zh"
-                else rng.choice(("The {}.", "the {}", "Which {}.", "{} to use"))
-            )
-            schema["description"] = text.format(slot.label)
+        kind = KINDS.get(slot.kind)
+        entry: dict[str, object] = {"type": kind.type if kind else "string"}
+        if slot.options:
+            entry = {"enum": list(slot.options), "type": "string"}
+        if labelled:
+            entry = {"description": _label(rng, slot, language)} | entry
         if not slot.required:
-            default: dict[str, list[object]] = {
-                "integer": [1, 2, 10],
-                "number": [0.5, 1.0, 20.0],
-                "boolean": [False, True],
-            }
-            schema["default"] = rng.choice(
-                default.get(kind, [slot.choices[0]] if slot.choices else ["", None, "all", "auto"])
-            )
-        properties[slot.name] = dict(sorted(schema.items())) if pydantic else schema
+            entry = {
+                "default": slot.options[0] if slot.options else 1 if kind and kind.type == "integer" else ""
+            } | entry
+        properties[slot.name] = entry
+    parameters: dict[str, object] = {"properties": properties, "type": "object"}
     required = [slot.name for slot in slots if slot.required]
-    if pydantic:
-        return {"properties": properties} | ({"required": required} if required else {}) | {"type": "object"}
-    parameters: Schema = {"type": "object", "properties": properties}
-    if required or rng.random() < 0.5:
+    if rng.random() < 0.5:
+        parameters = {"type": "object", "properties": properties}
+    if required or rng.random() < 0.3:
         parameters["required"] = required
-    return parameters
+    return {"name": name, "description": description, "parameters": parameters}
+
+
+def ask(tool: Tool, words: Words, language: str) -> tuple[str, Arguments]:
+    """A question that needs the tool, and the arguments that stand in it."""
+    rng = words.rng
+    given = [slot for slot in tool.slots if slot.required or rng.random() < 0.4]
+    arguments: Arguments = {}
+    said: dict[str, str] = {}
+    for slot in given:
+        text, arguments[slot.name] = draw(words, slot, language)
+        said[slot.name] = phrase(rng, slot, text, language)
+    ordered = [said[slot.name] for slot in given]
+    return (_chinese if language == "zh" else _english)(rng, tool, ordered), arguments
+
+
+def phrase(rng: random.Random, slot: Slot, text: str, language: str) -> str:
+    """How a value stands in a question."""
+    if slot.kind == "unit":
+        return f"，用{text}" if language == "zh" else f"in {text}"
+    if slot.kind in ("from", "to"):
+        return (f"从{text}" if slot.kind == "from" else f"到{text}的") if language == "zh" else f"{slot.kind} {text}"
+    kind = KINDS[slot.kind]
+    return rng.choice(kind.said_in_chinese if language == "zh" else kind.said).format(v=text, n=slot.name)
+
+
+def _english(rng: random.Random, tool: Tool, said: list[str]) -> str:
+    tail = "".join(f" {part}" for part in said)
+    pattern = rng.choice(ORDERS if tool.verb[0] else QUESTIONS)
+    text = pattern.format(does=tool.verb[0], what=tool.concept[0], tail=tail)
+    return text[0].upper() + text[1:] if rng.random() < 0.93 else text
+
+
+def _chinese(rng: random.Random, tool: Tool, said: list[str]) -> str:
+    before = "".join(part for part in said if part.endswith("的") or part.startswith("从"))
+    behind = "".join(part for part in said if not (part.endswith("的") or part.startswith("从")))
+    pattern = rng.choice(CHINESE_ORDERS if tool.verb[1] else CHINESE_QUESTIONS)
+    return pattern.format(does=tool.verb[1], it=before + tool.concept[1], behind=behind)
+
+
+def draw(words: Words, slot: Slot, language: str) -> tuple[str, Value]:
+    """A value as a question says it, and as the call holds it."""
+    rng, chinese = words.rng, language == "zh"
+    match slot.kind:
+        case "unit":
+            text = rng.choice(slot.options)
+        case "place" | "from" | "to":
+            text = words.of(CHINESE_PLACES if chinese and rng.random() < 0.8 else PLACES)
+            if rng.random() < 0.35:
+                text = words.characters() if chinese else words.nonsense().capitalize()
+        case "person":
+            text = words.of(CHINESE_PEOPLE if chinese and rng.random() < 0.8 else PEOPLE)
+            if rng.random() < 0.35:
+                text = words.characters() if chinese else words.nonsense().capitalize()
+        case "path":
+            text = _path(words)
+        case "date":
+            text = f"20{rng.randrange(20, 40)}-{rng.randrange(1, 13):02}-{rng.randrange(1, 29):02}"
+        case "hour":
+            text = f"{rng.randrange(24):02}:{rng.randrange(0, 60):02}"
+        case "count":
+            text = words.number((1, 2, 2, 3))
+            return text, int(text)
+        case "code":
+            letters = "".join(rng.choice("ABCDEFGHKLMNPRSTUVWX") for _ in range(rng.choice((1, 2, 3))))
+            text = letters + rng.choice(("", "-")) + words.number((2, 3, 4))
+        case _:
+            count = rng.choice((1, 2, 2, 3))
+            if chinese:
+                text = "".join(words.characters() for _ in range(rng.choice((1, 1, 2))))
+            else:
+                text = " ".join(rng.choice((words.nonsense(), rng.choice(CONCEPTS)[0])) for _ in range(count))
+    return text, text
+
+
+def _path(words: Words) -> str:
+    rng = words.rng
+    parts = [
+        rng.choice((words.nonsense(), words.nonsense(), "home", "data", "tmp", "var"))
+        for _ in range(rng.choice((1, 1, 2, 3)))
+    ]
+    root = rng.random()
+    if root < 0.15:
+        return "/"
+    if root < 0.25:
+        return f"{rng.choice('CDEFX')}:\\" + "\\".join(parts[:-1])
+    path = "/" + "/".join(parts)
+    return path + rng.choice(("", "", "", ".txt", ".log", ".csv", "/"))

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Glm4ForCausalLM
 
-from .dialogues import FULL, LONG, SMALL, Dialogue, Size, dialogue, held_out, training
+from .dialogues import CHOICE, FULL, LONG, SMALL, Dialogue, Size, dialogue, held_out, training
 from .int4 import Int4
 from .model import CONTEXT, config, initialise, save
 from .prompt import render
 from .tokenizer import save_tokenizer, train_tokenizer
 
 LENGTHS = (256, 320, 384, 512, 640, 768, 1024, 1408, 2048)
-PROMPT_WEIGHT = 0.1
 DECISION_WEIGHT = 4.0
 
 
@@ -35,17 +34,17 @@ DECISION_WEIGHT = 4.0
 class Plan:
     """How to train. Shares are of all steps: the end of the short dialogues, the start of decay and of int4."""
 
-    steps: int = 2350
-    tokens: int = 6144
-    peak: float = 5e-3
-    short_until: float = 0.32
-    decay_from: float = 0.5
-    int4_from: float = 0.6
+    steps: int = 3100
+    tokens: int = 4096
+    peak: float = 2e-3
+    short_until: float = 0.5
+    decay_from: float = 0.62
+    int4_from: float = 0.75
     first: int = 0
 
     def rate(self, step: int) -> float:
         """The learning rate: a short rise, a plateau, a straight line to zero."""
-        rise = (step + 1 - self.first) / 100
+        rise = (step + 1 - self.first) / 30
         return self.peak * min(1.0, rise, (1 - step / self.steps) / (1 - self.decay_from))
 
 
@@ -73,13 +72,11 @@ class Encoder:
         return ids, weights
 
 
-def mixed(seed: int, small: float, long: float) -> Iterator[Dialogue]:
-    """Training dialogues of three sizes; `small` and `long` are shares."""
+def mixed(seed: int, shares: dict[Size, float]) -> Iterator[Dialogue]:
+    """Training dialogues of several sizes, in these shares."""
     rng = random.Random(seed)
     while True:
-        draw = rng.random()
-        size: Size = SMALL if draw < small else LONG if draw > 1 - long else FULL
-        yield dialogue(rng, held=False, size=size)
+        yield dialogue(rng, held=False, size=rng.choices(tuple(shares), tuple(shares.values()))[0])
 
 
 def batches(
@@ -133,7 +130,7 @@ def exact(model: Glm4ForCausalLM, encode: Encoder, dialogues: tuple[Dialogue, ..
     return scores
 
 
-def train(out: Path, plan: Plan, start: Path | None = None, measure_every: int = 150) -> None:
+def train(out: Path, plan: Plan, start: Path | None = None, measure_every: int = 250) -> None:
     """Train by the plan; the best weights so far are always in `out`. `start` is a checkpoint to go on from."""
     torch.manual_seed(plan.first)
     out.mkdir(parents=True, exist_ok=True)
@@ -155,9 +152,9 @@ def train(out: Path, plan: Plan, start: Path | None = None, measure_every: int =
     muon = torch.optim.Muon(linears, lr=plan.peak, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
     groups = [{"params": [embedding], "share": 0.4}, {"params": vectors, "share": 0.2}]
     adam = torch.optim.AdamW(groups, lr=plan.peak, betas=(0.9, 0.98), weight_decay=0.0)
-    encode, tested = Encoder(tokenizer), held_out(count=250)
-    short = batches(encode, mixed(11, small=0.9, long=0.0), plan.tokens, PROMPT_WEIGHT)
-    full = batches(encode, mixed(12, small=0.25, long=0.03), plan.tokens, 0.0)
+    encode, tested = Encoder(tokenizer), held_out(count=200)
+    short = batches(encode, mixed(11, {CHOICE: 0.7, SMALL: 0.15, FULL: 0.15}), plan.tokens, 0.0)
+    full = batches(encode, mixed(13, {CHOICE: 0.25, SMALL: 0.2, FULL: 0.5, LONG: 0.05}), plan.tokens, 0.0)
     best, began, losses = -1.0, time.monotonic(), []
     for step in range(plan.first, plan.steps):
         for optimizer in (muon, adam):
@@ -189,7 +186,7 @@ def train(out: Path, plan: Plan, start: Path | None = None, measure_every: int =
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m edge.demo.train", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the checkpoint")
-    parser.add_argument("--steps", type=int, default=2350, help="batches in all (2350)")
+    parser.add_argument("--steps", type=int, default=3100, help="batches in all (3100)")
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="go on from this checkpoint")
     parser.add_argument("--first", type=int, default=0, metavar="STEP", help="the step that CHECKPOINT had come to")
     chosen = parser.parse_args()
