@@ -54,6 +54,7 @@ def save(model: Glm4ForCausalLM, out: Path) -> None:
     state.pop("lm_head.weight", None)
     state = {name.replace("._orig_mod", ""): tensor for name, tensor in state.items()}
     save_file(state, out / "model.safetensors", metadata={"format": "pt"})
+    model.config.dtype = torch.bfloat16  # a model that was loaded to go on from says float32
     model.config.save_pretrained(out)
     generation = {
         "do_sample": False,
