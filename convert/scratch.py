@@ -59,7 +59,7 @@ def save_ir(model: "ov.Model", path: Path) -> None:
     import openvino as ov
 
     try:
-        ov.save_model(model, path, compress_to_fp16=False)
+        ov.save_model(model, str(path), compress_to_fp16=False)
     except RuntimeError as exc:  # it does not tell why, and has removed what it wrote
         weights = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
         if shutil.disk_usage(path.parent).free < weights + _XML:
@@ -116,23 +116,32 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _terminated_in_order() -> Iterator[None]:
-    """SIGTERM and a closed terminal, which by default end a process on the spot, raise SystemExit, unless they are
-    handled already."""
-    mine = []
+    """Ctrl-C raises KeyboardInterrupt; SIGTERM and a closed terminal, which by default end a process on the spot, raise
+    SystemExit; each unless it is handled already.
+
+    Native code that calls back into Python may turn what a handler raises into an error of its own; then the handler's
+    is raised in its place.
+    """
+    raised: list[BaseException] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        raised.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
+        raise raised[0]
+
+    before = {}
     if threading.current_thread() is threading.main_thread():
-        numbers = [
-            getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
-        ]  # no HUP on Windows
-        mine = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-    for number in mine:
-        signal.signal(number, _exit)
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        defaults = (signal.SIG_DFL, signal.default_int_handler)
+        before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) in defaults}
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
+    except Exception as exc:
+        if raised:
+            raise raised[0] from exc
+        raise
     finally:
-        for number in mine:
-            if signal.getsignal(number) is _exit:
-                signal.signal(number, signal.SIG_DFL)
-
-
-def _exit(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+        for number, handler in before.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, handler)

@@ -96,7 +96,7 @@ def converted_logits(folder: Path, token_ids: TokenIds) -> Logits:
     core = ov.Core()
     try:
         # Without the compiler's own cache, and in f32: where the CPU has bf16, it would be the larger difference.
-        compiled = core.compile_model(folder / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = core.compile_model(str(folder / "openvino_model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         request = compiled.create_infer_request()
         found = []
         for ids in token_ids:
