@@ -21,8 +21,9 @@ from ..template import Prompt
 from ..vocabulary import Vocabulary
 from .backend import Delta, Options, Request
 
-# A prompt is read in chunks of so many tokens, so that a long one can be cancelled.
-_PREFILL_CHUNK = 1024
+# A prompt is read in chunks of so many tokens, so that a long one can be cancelled. Measured on int4 of 9B width, with
+# a prompt of 517 tokens: 256 and 1,024 are slower, by 3 % and 8 to 11 %.
+_PREFILL_CHUNK = 512
 
 
 class OpenVINO:
