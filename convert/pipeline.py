@@ -17,6 +17,7 @@ from typing import Any
 
 from openvino import Node
 
+from runtime.backends.openvino import brief
 from runtime.detection import detect
 from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError
 from runtime.families import Family
@@ -70,7 +71,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], reci
     except OSError as exc:
         raise _explained(exc, target) from exc
     except RuntimeError as exc:  # OpenVINO's and NNCF's
-        raise ConversionError(f"the conversion failed: {verify.last_line(exc)}", hint="please report this") from exc
+        raise ConversionError(f"the conversion failed: {brief(exc)}", hint="please report this") from exc
     except MemoryError as exc:
         raise ConversionError("the memory is full", hint="close other programs, or use a larger machine") from exc
 

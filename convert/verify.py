@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runtime.backends.openvino import brief
 from runtime.errors import VerificationError
 from runtime.families import Family
 from runtime.messages import Message, ToolCall
@@ -187,10 +188,4 @@ def _other_recipe(recipe: Recipe) -> str:
 
 
 def _unusable(what: str, exc: RuntimeError) -> VerificationError:
-    return VerificationError(f"{what}: {last_line(exc)}", hint="convert it again; if it stays so, please report it")
-
-
-def last_line(exc: BaseException) -> str:
-    """The line of an OpenVINO error that says something: before it come positions in its source."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(exc).__name__
+    return VerificationError(f"{what}: {brief(exc)}", hint="convert it again; if it stays so, please report it")

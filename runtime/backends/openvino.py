@@ -70,7 +70,7 @@ class OpenVINO:
         try:
             pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, properties)
         except RuntimeError as exc:
-            raise BackendError(f"OpenVINO cannot load {folder.path}: {_brief(exc)}", hint=CONVERT_AGAIN) from exc
+            raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc
         return cls(pipeline, folder)
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -97,9 +97,9 @@ class OpenVINO:
             yield from self._read(handle, stops, len(ids), start)
         except RuntimeError as exc:
             if request.grammar is not None and "xgrammar" in str(exc):
-                raise RequestError(f"the engine cannot hold this grammar: {_brief(exc)}", hint="simplify it") from exc
+                raise RequestError(f"the engine cannot hold this grammar: {brief(exc)}", hint="simplify it") from exc
             raise BackendError(
-                f"OpenVINO failed: {_brief(exc)}", hint="close the chat and load the model again"
+                f"OpenVINO failed: {brief(exc)}", hint="close the chat and load the model again"
             ) from exc
 
     def _read(
@@ -187,7 +187,7 @@ def _structured_output(grammar: Grammar) -> Any:
             return Config(structural_tags_config=Config.Union(constants) if len(constants) > 1 else constants[0])
 
 
-def _brief(exc: Exception) -> str:
+def brief(exc: Exception) -> str:
     """The last line that says something, without the source position that OpenVINO puts before it."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", lines[-1]) if lines else type(exc).__name__
