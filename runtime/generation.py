@@ -67,7 +67,7 @@ def generate(backend: Backend, request: Request, parser: ReplyParser, constraint
     """The events of a reply, the last a Finish. Closing the generator stops the engine."""
     writer = _Writer(backend, request, parser)
     finish = yield from _write(writer, parser, constraint)
-    yield from parser.finish()
+    yield from parser.finish(cut_off=finish.reason == "length")
     usage = replace(writer.usage, seconds=time.perf_counter() - writer.start)
     yield Finish(finish.reason, usage)
 
@@ -86,9 +86,10 @@ def _write(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Ge
         finish = yield from writer.run(Choice(tuple(f"{name}\n" for name in constraint.must_call)))
         if finish is not None and finish.reason == "length":
             return finish
-        finish = yield from writer.run(constraint.arguments.get(writer.said[before:].strip(), JsonObject()))
-        if finish is not None and finish.reason == "length":
-            return finish
+        if not parser.call_is_text:
+            finish = yield from writer.run(constraint.arguments.get(writer.said[before:].strip(), JsonObject()))
+            if finish is not None and finish.reason == "length":
+                return finish
     while True:
         finish = yield from writer.run(None, pause="call" if constraint.arguments else "")
         if finish is not None:

@@ -12,6 +12,7 @@ from . import families
 from .backends.backend import Backend, Delta, Options, Request
 from .devices import choose
 from .errors import Notice
+from .families.layout import called_with_text
 from .generation import Constraint, generate
 from .messages import Finish, Message, Text
 from .model_folder import ModelFolder
@@ -64,7 +65,8 @@ class Model:
         sampling: Sampling | None = None,
         constraint: Constraint = Constraint(),
     ) -> Generator[Part | Finish, None, None]:
-        """The events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON schema).
+        """The events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON schema),
+        and for a built-in tool its `type`.
 
         Closing the generator stops the engine within a token or two. Raises PromptTooLong, TemplateError, BackendError.
         Warns where the model's template leaves out a system message or a tool.
@@ -72,7 +74,13 @@ class Model:
         self._warn(messages, tools)
         names = self.family.own_tools or [tool["name"] for tool in tools]
         said_before = sum(len(message.tool_calls) for message in messages)
-        parser = ReplyParser(names, self.family.call_start, self.family.reasoning, first_call=said_before + 1)
+        parser = ReplyParser(
+            names,
+            self.family.call_start,
+            self.family.reasoning,
+            first_call=said_before + 1,
+            written=called_with_text(tools, self.family.built_in),
+        )
         request = Request(self.prompt(messages, tools), self.family.stop_tokens, sampling or self.sampling)
         return generate(self.backend, request, parser, constraint)
 

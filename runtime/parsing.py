@@ -5,11 +5,15 @@ GLM-4 writes a call as the tool's name on a line of its own and its arguments as
     get_weather
     {"city": "Beijing"}
 
+The built-in tools of 2024 are called with plain text in the place of the object. Since any text will do, such a call is
+told from an answer by its place alone: right at the start of a reply, or right after the assistant's token.
+
 A reply may hold reasoning, then text before its calls, and several calls, each of which may begin with the assistant's
 token. A line that only looks like a call (a name that was not offered, or no object after it) is text.
 """
 
-from collections.abc import Collection, Iterator
+import json
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum, auto
 
 from .families import ReasoningMarks
@@ -24,26 +28,36 @@ class _State(Enum):
     CANDIDATE = auto()  # what is held begins a line, or with `call_start`: it may turn out to be a call
     TEXT = auto()  # the line is text; it passes until the next line or `call_start`
     ARGUMENTS = auto()  # inside a call's JSON object
+    WRITING = auto()  # inside a call's plain text; it passes until `call_start`
+    WRITTEN = auto()  # that text is over
     AFTER_CALL = auto()  # blanks and `call_start` after a call belong to nothing
 
 
 class ReplyParser:
     """Fed any chunks of a reply, in any split, it yields the same reasoning, the same text and the same calls.
 
-    `names` are the tools offered, `call_start` the token that may stand before a call. Calls are numbered from
-    `first_call`: call_1, call_2, …
+    `names` are the tools offered, `call_start` the token that may stand before a call. `written` are those of them that
+    are called with text, and the parameter that it becomes. Calls are numbered from `first_call`: call_1, call_2, …
 
     With `pause_at` "answer" or "call" it stops where the answer, or a call's arguments, are about to begin: then
     `paused` is True and `rewind` gives back what was fed beyond that place.
     """
 
     def __init__(
-        self, names: Collection[str], call_start: str, reasoning: ReasoningMarks | None = None, first_call: int = 1
+        self,
+        names: Collection[str],
+        call_start: str,
+        reasoning: ReasoningMarks | None = None,
+        first_call: int = 1,
+        written: Mapping[str, str] = {},
     ) -> None:
         self._names = frozenset(names)
         self._call_start = call_start
         self._reasoning = reasoning
         self._held = ""
+        self._written = written
+        self._opens = True  # nothing stands before what is held but the assistant's token
+        self._json = ""  # the arguments, so far, of a call that is written as text
         self._begun = False  # the first blanks of the reasoning, and of the answer, are gone
         self._name = ""
         self._object = _JsonObject()
@@ -76,11 +90,23 @@ class ReplyParser:
         self._held += chunk
         yield from self._events(at_end=False)
 
-    def finish(self) -> Iterator[Part]:
-        """The reply is over: what was held back is text, or a call that was cut off."""
+    @property
+    def call_is_text(self) -> bool:
+        """Whether that call is one of text, and still open."""
+        return self._state is _State.WRITING
+
+    def finish(self, *, cut_off: bool = False) -> Iterator[Part]:
+        """The reply is over: what was held back is text, or a call that was cut off.
+
+        `cut_off` says that the reply was, which a call of text cannot tell by itself.
+        """
         yield from self._events(at_end=True)
         if self._state is _State.ARGUMENTS:
             yield self._call(self._held, complete=False)
+        elif self._state is _State.WRITING:
+            if not cut_off:
+                yield self._write('"}')
+            yield self._call(self._json, complete=not cut_off)
         self._held = ""
 
     def _events(self, *, at_end: bool) -> Iterator[Part]:
@@ -90,6 +116,8 @@ class ReplyParser:
             _State.CANDIDATE: self._candidate,
             _State.TEXT: self._text,
             _State.ARGUMENTS: self._arguments,
+            _State.WRITING: self._writing,
+            _State.WRITTEN: self._written_call,
             _State.AFTER_CALL: self._after_call,
         }
         while self._held and not self.paused:
@@ -128,24 +156,30 @@ class ReplyParser:
         self._held = thought[end:]
         return Reasoning(thought[:end]) if end else None
 
-    def _candidate(self, at_end: bool) -> Text | None:
+    def _candidate(self, at_end: bool) -> Text | ToolCallDelta | None:
         if not self._begun:  # the newline with which GLM-4 opens an answer in words is not part of it
             after_reasoning = self._reasoning is not None
-            self._held = self._held.lstrip("\n") if after_reasoning else self._held.removeprefix("\n")
-            self._begun = bool(self._held) or not after_reasoning
+            answer = self._held.lstrip("\n") if after_reasoning else self._held.removeprefix("\n")
+            self._opens = self._opens and (after_reasoning or answer == self._held)
+            self._held, self._begun = answer, bool(answer) or not after_reasoning
             return Text("")
         if self._names and not at_end and self._call_start.startswith(self._held):
             return None
         line = self._held.removeprefix(self._call_start)
         marked = line != self._held
+        opens = not line.startswith("\n") if marked else self._opens
         if marked:
             line = line.lstrip()
         name, newline, rest = line.partition("\n")
         name = name.rstrip(" ")
-        if newline and name in self._names:
+        if newline and name in self._written and opens:
+            self._name, self._held, self._json, self._state = name, rest, "", _State.WRITING
+            return self._write(f'{{{json.dumps(self._written[name], ensure_ascii=False)}: "')
+        if newline and name in self._names and name not in self._written:
             opened = rest.lstrip()
             if opened.startswith("{"):
                 self._name, self._held, self._object, self._sent = name, opened, _JsonObject(), 0
+                self._opens = False
                 self._state, self.paused = _State.ARGUMENTS, self.pause_at == "call"
                 return Text("")
             if not opened and not at_end:
@@ -153,9 +187,9 @@ class ReplyParser:
         elif not newline and not at_end and any(offered.startswith(name) for offered in self._names):
             return None
         if marked:
-            self._held = self._held.removeprefix(self._call_start)
+            self._held, self._opens = self._held.removeprefix(self._call_start), False
             return Text(self._call_start)
-        self._state = _State.TEXT
+        self._state, self._opens = _State.TEXT, False
         return Text("")
 
     def _text(self, at_end: bool) -> Text | None:
@@ -184,10 +218,29 @@ class ReplyParser:
         self._state = _State.AFTER_CALL
         return self._call(arguments, complete=True)
 
+    def _writing(self, at_end: bool) -> ToolCallDelta | None:
+        text, mark, _ = self._held.partition(self._call_start)
+        if mark and not text:
+            self._state = _State.WRITTEN
+            return self._write('"}')
+        end = len(text) if mark or at_end else len(text) - _overlap(text, self._call_start)
+        if end == 0:
+            return None
+        self._held = self._held[end:]
+        return self._write(json.dumps(text[:end], ensure_ascii=False)[1:-1])
+
+    def _written_call(self, at_end: bool) -> ToolCall:
+        self._state = _State.AFTER_CALL
+        return self._call(self._json, complete=True)
+
+    def _write(self, piece: str) -> ToolCallDelta:
+        self._json += piece
+        return ToolCallDelta(f"call_{self._number}", self._name, piece)
+
     def _after_call(self, at_end: bool) -> Text | None:
         self._held = self._held.lstrip()
         if self._held.startswith(self._call_start):
-            self._held = self._held.removeprefix(self._call_start)
+            self._held, self._opens = self._held.removeprefix(self._call_start), True
         elif at_end or not self._call_start.startswith(self._held):
             self._state = _State.CANDIDATE
         else:

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from .errors import ToolError
@@ -15,12 +15,30 @@ class Tool:
     """`parameters` is a JSON schema of an object. `run` takes the arguments' JSON text and gives the result's text.
 
     `run` may raise anything: `call` hands the exception to the model as the tool's result.
+    `type` is "function", or the tool's name where it was made by `built_in`.
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     run: Callable[[str], str]
+    type: str = "function"
+
+    @classmethod
+    def built_in(cls, function: Callable[..., Any]) -> "Tool":
+        """A tool that GLM-4 of 2024 knows from its training: `python`, `simple_browser` or `cogview`.
+
+        The checkpoint's template describes it in its own words, and the model calls it with plain text, which the
+        function takes as its one parameter, a string. To other models it is a function like any other.
+        Raises ToolError as `of` does, or where the function has other parameters.
+        """
+        tool = cls.of(function)
+        parameters = list(tool.parameters["properties"].values())
+        if [parameter.get("type") for parameter in parameters] != ["string"]:
+            raise ToolError(
+                f"the built-in tool {tool.name} is called with one text", hint="give it one parameter, of type str"
+            )
+        return replace(tool, type=tool.name)
 
     @classmethod
     def of(cls, function: "Callable[..., Any] | Tool") -> "Tool":
@@ -48,8 +66,9 @@ class Tool:
         return cls(name, description, _bare(arguments.model_json_schema()), run)
 
     def to_json(self) -> dict[str, Any]:
-        """What a chat template shows of the tool."""
-        return {"name": self.name, "description": self.description, "parameters": self.parameters}
+        """What a chat template shows of the tool; `type` only where it is not a function."""
+        shown = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return shown if self.type == "function" else shown | {"type": self.type}
 
 
 def toolbox(tools: Iterable[Callable[..., Any] | Tool]) -> dict[str, Tool]:

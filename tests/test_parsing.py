@@ -105,6 +105,41 @@ def test_calls_are_numbered_from_where_the_chat_is():
     ] == ["call_7", "call_8"]
 
 
+WRITTEN_CALLS = {
+    "code": ("python\nprint(1)\n\nf\n{}", "", [("python", {"code": "print(1)\n\nf\n{}"})]),
+    "no code": ("python\n", "", [("python", {"code": ""})]),
+    "quotes and newlines": ('python\n"\\n\t\u4f60🎉"\n', "", [("python", {"code": '"\\n\t\u4f60🎉"\n'})]),
+    "two": (f"python\n1{MARK}cogview\na cat", "", [("python", {"code": "1"}), ("cogview", {"prompt": "a cat"})]),
+    "an empty one and another": (f"python\n{MARK}python\n2", "", [("python", {"code": ""}), ("python", {"code": "2"})]),
+    "after a function": (f"f\n{{}}{MARK}python\n1", "", [("f", {}), ("python", {"code": "1"})]),
+    "before a function": (f"python\n1{MARK}f\n{{}}", "", [("python", {"code": "1"}), ("f", {})]),
+    "part of a mark is code": ("python\n1 <|assi", "", [("python", {"code": "1 <|assi"})]),
+    "an answer": (f"\npython\n1{MARK}\npython\n2", f"python\n1{MARK}\npython\n2", []),
+    "a word of an answer": ("\nI like\npython\n.", "I like\npython\n.", []),
+    "a word after a call": ("f\n{}\npython\n1", "python\n1", [("f", {})]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("reply", "text", "calls"), WRITTEN_CALLS.values(), ids=WRITTEN_CALLS.keys())
+def test_calls_of_text_at_every_split(reply, text, calls):
+    for cut in range(len(reply) + 1):
+        for chunks in ([reply[:cut], reply[cut:]], [*reply[:cut], reply[cut:]]):
+            parser = ReplyParser(["f", "python", "cogview"], MARK, written={"python": "code", "cogview": "prompt"})
+            events = [event for chunk in chunks for event in parser.feed(chunk)] + list(parser.finish())
+            check_deltas(events)
+            assert "".join(event.text for event in events if isinstance(event, Text)) == text
+            found = [event for event in events if isinstance(event, ToolCall)]
+            assert [(call.name, json.loads(call.arguments)) for call in found] == calls
+            assert all(call.complete for call in found)
+
+
+def test_a_call_of_text_that_is_cut_off_says_so():
+    parser = ReplyParser(["python"], MARK, written={"python": "code"})
+    events = [*parser.feed("python\nprint("), *parser.finish(cut_off=True)]
+    check_deltas(events)
+    assert events[-1] == ToolCall("python", '{"code": "print(', "call_1", complete=False)
+
+
 PROMPTED = ReasoningMarks("<think>", "</think>", prompted=True)
 WRITTEN = ReasoningMarks("<think>", "</think>", prompted=False)
 THOUGHTS = {

@@ -28,7 +28,8 @@ class Family:
     `model_types` are those of config.json, and `recognise` tells by the prompt of the probe whether a template is this
     family's. `layout` turns messages and tools (JSON: name, description, parameters) into the template's variables.
     `stop_tokens` end a reply. `call_start` may stand before every call of a reply but the first.
-    `tools`: the template shows the tools that are offered; `own_tools` are those it brings itself, whatever is offered.
+    `tools`: the template shows the tools that are offered; `own_tools` are those it brings itself, whatever is offered;
+    `built_in` are those that it describes in its own words when they are offered as such (`Tool.built_in`).
     `system`: it shows system messages. `prefix` opens the prompt of a plain completion.
     """
 
@@ -43,6 +44,7 @@ class Family:
     reasoning: ReasoningMarks | None = None
     tools: bool = True
     own_tools: tuple[str, ...] = ()
+    built_in: tuple[str, ...] = ()
     system: bool = True
 
 

@@ -1,7 +1,7 @@
 """glm-4-9b-chat and -chat-1m, in the original and in the -hf format."""
 
 from .family import Family, shows_the_probe
-from .layout import tools_in_system
+from .layout import BUILT_IN, tools_in_system
 
 GLM4_2024 = Family(
     name="glm4_2024",
@@ -9,4 +9,5 @@ GLM4_2024 = Family(
     model_types=("glm", "chatglm"),
     recognise=shows_the_probe,
     layout=tools_in_system,
+    built_in=BUILT_IN,
 )

@@ -4,15 +4,22 @@ result is an `observation`. They drop OpenAI's `tool_calls` and `tool` without a
 Source: the chat templates of glm-4-9b-chat and GLM-4-0414.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from ..messages import Message
+from ..messages import Message, ToolCall
+
+# The tools that the templates of 2024 describe in their own words. What they are called with is text, not JSON.
+BUILT_IN = ("python", "simple_browser", "cogview")
 
 
-def native(messages: Sequence[Message]) -> Iterator[dict[str, Any]]:
-    """The messages as role, metadata and content: an assistant's text before its calls, results in the calls' order."""
+def native(messages: Sequence[Message], written: Mapping[str, str] = {}) -> Iterator[dict[str, Any]]:
+    """The messages as role, metadata and content: an assistant's text before its calls, results in the calls' order.
+
+    `written` are the tools that are called with text, and the parameter that holds it.
+    """
     for message in _in_order(messages):
         if message.role == "tool":
             yield {"role": "observation", "metadata": "", "content": message.content}
@@ -20,7 +27,7 @@ def native(messages: Sequence[Message]) -> Iterator[dict[str, Any]]:
         if message.content or not message.tool_calls:
             yield {"role": message.role, "metadata": "", "content": message.content}
         for call in message.tool_calls:
-            yield {"role": "assistant", "metadata": call.name, "content": call.arguments}
+            yield {"role": "assistant", "metadata": call.name, "content": _as_written(call, written)}
 
 
 def _in_order(messages: Sequence[Message]) -> Iterator[Message]:
@@ -35,15 +42,35 @@ def _in_order(messages: Sequence[Message]) -> Iterator[Message]:
             yield message
 
 
+def called_with_text(tools: Sequence[Mapping[str, Any]], built_in: Collection[str]) -> dict[str, str]:
+    """Those of the tools that are offered as built in and are it: by name, the one parameter that holds the text."""
+    return {tool["name"]: next(iter(tool["parameters"]["properties"])) for tool in tools if tool.get("type") in built_in}
+
+
+def _as_written(call: ToolCall, written: Mapping[str, str]) -> str:
+    if call.name not in written or call.problem:
+        return call.arguments
+    return str(json.loads(call.arguments).get(written[call.name], call.arguments))
+
+
 def tools_beside(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """0414: the template reads `tools`."""
-    return {"messages": list(native(messages)), "tools": list(tools) or None}
+    return {"messages": list(native(messages)), "tools": [_function(tool) for tool in tools] or None}
 
 
 def tools_in_system(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """2024: the template reads `tools` of a system message, which it opens with its own words about itself."""
-    laid_out = list(native(messages))
+    written = called_with_text(tools, BUILT_IN)
+    laid_out = list(native(messages, written))
     if tools:
-        functions = [{"type": "function", "function": tool} for tool in tools]
-        laid_out.insert(0, {"role": "system", "metadata": "", "content": "", "tools": functions})
+        shown = [
+            {"type": tool["name"]} if tool["name"] in written else {"type": "function", "function": _function(tool)}
+            for tool in tools
+        ]
+        laid_out.insert(0, {"role": "system", "metadata": "", "content": "", "tools": shown})
     return {"messages": laid_out}
+
+
+def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool as a template shows it: what it is built into is not for the model to read."""
+    return {key: value for key, value in tool.items() if key != "type"}
