@@ -1,5 +1,6 @@
 """The embedded checkpoint, converted once for all tests, and a folder without weights for those that need no engine."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from runtime.model_folder import Manifest, ModelFolder, Source, seal
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
 SPECIAL = "<|endoftext|> [MASK] [gMASK] [sMASK] <sop> <eop> <|system|> <|user|> <|assistant|> <|observation|>".split()
+ALL_SPECIAL = [*SPECIAL, *"<|begin_of_image|> <|end_of_image|> <|begin_of_video|> <|end_of_video|>".split()]
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +20,30 @@ def reference() -> Path:
     if not REFERENCE.is_dir():
         pytest.skip("the GLM-4 reference data is not here")
     return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def real(reference, tmp_path_factory):
+    """GLM-4's own tokenizer, and the folder to which it was converted."""
+    from convert.tokenizer import read_tokenizer, write_tokenizer
+
+    folder = tmp_path_factory.mktemp("real")
+    source = read_tokenizer(reference / "glm-4-9b-chat", 151552)
+    write_tokenizer(source, folder)
+    return source, folder
+
+
+@pytest.fixture(scope="session")
+def tiktoken_encoding(reference):
+    """The same by tiktoken, for which it was made."""
+    import tiktoken
+
+    from convert.tokenizer import PATTERN
+
+    lines = (reference / "glm-4-9b-chat" / "tokenizer.model").read_bytes().splitlines()
+    ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
+    special = {name: len(ranks) + i for i, name in enumerate(ALL_SPECIAL)}
+    return tiktoken.Encoding("glm4", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
 
 
 @pytest.fixture(scope="session")

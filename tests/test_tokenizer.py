@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from convert.tokenizer import PATTERN, _unmergeable, read_json, read_tokenizer, write_tokenizer
+from convert.tokenizer import _unmergeable, read_json, read_tokenizer, write_tokenizer
 from runtime.errors import CheckpointError
 from runtime.vocabulary import Vocabulary
 
-SPECIAL = (
-    "<|endoftext|> [MASK] [gMASK] [sMASK] <sop> <eop> <|system|> <|user|> <|assistant|> <|observation|> "
-    "<|begin_of_image|> <|end_of_image|> <|begin_of_video|> <|end_of_video|>"
-).split()
+from .conftest import ALL_SPECIAL as SPECIAL
+
 MERGED = [b"he", b"ll", b"llo", b"hello", b" w", b"  ", b"\xe4\xbd", "你".encode(), "好".encode()[:2], "好".encode()]
 RANKS = [bytes([byte]) for byte in range(256)] + MERGED
 VOCABULARY = len(RANKS) + len(SPECIAL)
@@ -58,14 +56,6 @@ def tiny(tmp_path_factory):
     return source, folder / "out"
 
 
-@pytest.fixture(scope="module")
-def real(reference, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("real")
-    source = read_tokenizer(reference / "glm-4-9b-chat", 151552)
-    write_tokenizer(source, folder)
-    return source, folder
-
-
 @functools.cache
 def loaded(folder):
     import openvino_genai as genai
@@ -94,16 +84,6 @@ def test_the_ir_splits_and_joins_like_the_tokenizer(tiny, text):
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_the_real_vocabulary_is_that_of_tiktoken(real, tiktoken_encoding, text):
     assert check(*real, text) == tiktoken_encoding.encode(text, allowed_special="all")
-
-
-@pytest.fixture(scope="module")
-def tiktoken_encoding(reference):
-    import tiktoken
-
-    lines = (reference / "glm-4-9b-chat" / "tokenizer.model").read_bytes().splitlines()
-    ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
-    special = {name: len(ranks) + i for i, name in enumerate(SPECIAL)}
-    return tiktoken.Encoding("glm4", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
 
 
 def test_the_real_vocabulary_on_long_texts(real, reference, tiktoken_encoding):

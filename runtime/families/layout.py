@@ -44,7 +44,9 @@ def _in_order(messages: Sequence[Message]) -> Iterator[Message]:
 
 def called_with_text(tools: Sequence[Mapping[str, Any]], built_in: Collection[str]) -> dict[str, str]:
     """Those of the tools that are offered as built in and are it: by name, the one parameter that holds the text."""
-    return {tool["name"]: next(iter(tool["parameters"]["properties"])) for tool in tools if tool.get("type") in built_in}
+    return {
+        tool["name"]: next(iter(tool["parameters"]["properties"])) for tool in tools if tool.get("type") in built_in
+    }
 
 
 def _as_written(call: ToolCall, written: Mapping[str, str]) -> str:

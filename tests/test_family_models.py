@@ -1,0 +1,106 @@
+"""Every model of the catalogue, tiny, in its exact format: it converts, its family is found, and it generates.
+
+Heads, KV groups, biases, norms, RoPE, embeddings, tokenizer files and the keys of config.json are those of the real
+checkpoint; widths, depth and vocabulary are small. Chat templates are the least that behaves as the real one does.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from convert.pipeline import convert
+from edge.catalogue import CATALOGUE
+from runtime.chat import Reply
+from runtime.errors import ModelFolderError
+from runtime.messages import Finish, Message
+from runtime.model import Model
+from runtime.sampling import Sampling
+
+from .checkpoints import Tiny
+from .test_tokenizer import RANKS, SPECIAL, VOCABULARY, write_tiktoken
+
+CLOCK = {"name": "clock", "description": "The time", "parameters": {"type": "object", "properties": {}}}
+FORMATS = {"Glm4ForCausalLM": "glm4", "GlmForCausalLM": "glm", "ChatGLMModel": "chatglm"}
+TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.metadata }}\n{{ m.content }}{% endfor %}<|assistant|>"
+TOOLS = "[gMASK]<sop>{% for tool in tools or [] %}<|system|>\n{{ tool.name }}{% endfor %}"
+TEMPLATES = {
+    "glm4_0414": TOOLS + TURNS,
+    "z1": TOOLS + TURNS + "\n<think>",
+    "rumination": '[gMASK]<sop><|system|>\n[{"name": "finish"}]' + TURNS,
+    "glm4_2024": "[gMASK]<sop>{% for m in messages %}{% for tool in m.tools or [] %}<|system|>\n{{ tool.function.name }}"
+    "{% endfor %}<|{{ m.role }}|>{{ m.metadata }}\n{{ m.content }}{% endfor %}<|assistant|>",
+    "glm_edge": TURNS + "\n",
+}
+# What the configurations of the original format hold besides; the remote code that they name is never run.
+ORIGINAL = {
+    "auto_map": {"AutoConfig": "configuration_chatglm.ChatGLMConfig", "AutoModel": "modeling_chatglm.Nobody"},
+    "apply_query_key_layer_scaling": True,
+    "apply_residual_connection_post_layernorm": False,
+    "attention_softmax_in_fp32": True,
+    "bias_dropout_fusion": True,
+    "fp32_residual_connection": False,
+    "original_rope": True,
+    "post_layer_norm": True,
+    "rmsnorm": True,
+    "torch_dtype": "bfloat16",
+    "use_cache": True,
+}
+
+
+def write(entry, folder: Path) -> Path:
+    """A tiny checkpoint of the entry's model, with the tokenizer files of its format."""
+    real, form = entry.architecture, FORMATS[entry.architecture.name]
+    ends = [len(RANKS), SPECIAL.index("<|user|>") + len(RANKS), SPECIAL.index("<|observation|>") + len(RANKS)]
+    Tiny(
+        format=form,
+        dtype="bf16",
+        heads=real.heads,
+        kv_heads=real.kv_heads,
+        head_dim=16,
+        rotary=real.rotary_dim / real.head_dim,
+        theta=real.rope_theta,
+        qkv_bias=real.qkv_bias,
+        tied=real.tied_embeddings,
+        context=real.context,
+        vocab=VOCABULARY + 2,
+        shards=1 if form == "glm" else 2,
+        config={"eos_token_id": ends, "model_type": form, **(ORIGINAL if form == "chatglm" else {})},
+    ).write(folder)
+    write_tiktoken(folder)
+    if form != "chatglm":
+        from convert.tokenizer import read_tokenizer
+
+        read_tokenizer(folder, VOCABULARY + 2).tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.model").unlink()
+    if entry.family in TEMPLATES:
+        (folder / "chat_template.jinja").write_text(TEMPLATES[entry.family])
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends, "do_sample": True, "top_p": 0.8}))
+    return folder
+
+
+@pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE.keys())
+def test_it_converts_and_generates(entry, tmp_path):
+    source = write(entry, tmp_path / entry.name)
+    for _ in convert(source, tmp_path / "model", "int4"):
+        pass
+    shutil.rmtree(source)
+    few = Sampling(max_new_tokens=8)
+    with Model(tmp_path / "model") as model:
+        manifest = model.folder.manifest
+        assert (manifest.family, manifest.source.name) == (entry.family, entry.name)
+        assert manifest.source.architecture == entry.architecture.name
+        assert manifest.context_length == entry.architecture.context
+        (*_, finish) = model.complete("你好, hello", few)
+        assert isinstance(finish, Finish)
+        assert 0 < finish.usage.completion_tokens <= 8
+        if entry.family == "base":
+            with pytest.raises(ModelFolderError, match="base model"):
+                model.reply([Message("user", "hello")])
+            return
+        tools = [CLOCK] if model.family.tools else []
+        said = Reply.of(model.reply([Message("user", "hello")], tools, few))
+        assert 0 < said.usage.completion_tokens <= 8
+        shown = "".join(model.prompt([Message("user", "hello")], tools))
+        assert ("clock" in shown) is model.family.tools
