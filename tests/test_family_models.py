@@ -29,8 +29,9 @@ TEMPLATES = {
     "glm4_0414": TOOLS + TURNS,
     "z1": TOOLS + TURNS + "\n<think>",
     "rumination": '[gMASK]<sop><|system|>\n[{"name": "finish"}]' + TURNS,
-    "glm4_2024": "[gMASK]<sop>{% for m in messages %}{% for tool in m.tools or [] %}<|system|>\n{{ tool.function.name }}"
-    "{% endfor %}<|{{ m.role }}|>{{ m.metadata }}\n{{ m.content }}{% endfor %}<|assistant|>",
+    "glm4_2024": "[gMASK]<sop>{% for m in messages %}"
+    "{% for tool in m.tools or [] %}<|system|>\n{{ tool.function.name }}{% endfor %}"
+    "<|{{ m.role }}|>{{ m.metadata }}\n{{ m.content }}{% endfor %}<|assistant|>",
     "glm_edge": TURNS + "\n",
 }
 # What the configurations of the original format hold besides; the remote code that they name is never run.
