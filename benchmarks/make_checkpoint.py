@@ -2,8 +2,9 @@
 
     python benchmarks/make_checkpoint.py OUT --shape glm-4-9b-0414 --layers 4
 
-Tokenizer and chat template are those of the demo's checkpoint. Weights go to disk as they are drawn, block by block, in
-shards of at most 5 GB; memory stays below 1 GB at any size. Only numpy is used.
+Shapes are those of `edge models`. The chat template is the demo's, and so is the tokenizer, unless `--tokenizer` names
+another checkpoint. Weights go to disk as they are drawn, block by block, in shards of at most 5 GB; memory stays below
+1 GB at any size. Only numpy is used.
 """
 
 import argparse
@@ -13,88 +14,85 @@ import shutil
 import struct
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from convert.architecture import read_architecture
+from convert.architecture import Architecture, read_architecture
 from convert.checkpoint import stored_tensors
+from edge.catalogue import look_up
 
 DEMO = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 SHARD_BYTES = 5_000_000_000
 BLOCK = 1 << 24  # values drawn at a time
 
-_9B = {"hidden": 4096, "layers": 40, "heads": 32, "kv_heads": 2, "ffn": 13696, "vocab": 151552, "bias": True}
-_9B_0414 = {**_9B, "format": "glm4", "eps": 1e-05, "context": 32768}
-_9B_2024 = {**_9B, "format": "chatglm", "eps": 1.5625e-07, "theta": 5e6, "context": 131072}
-_32B_0414 = {**_9B_0414, "hidden": 6144, "layers": 61, "heads": 48, "ffn": 23040, "bias": False}
-_EDGE = {"format": "glm", "eps": 1e-05, "rotary": 1.0, "vocab": 59264, "context": 8192, "bias": False, "tied": True}
-SHAPES: dict[str, dict[str, Any]] = {
-    "glm-4-9b-0414": _9B_0414,
-    "glm-4-32b-0414": _32B_0414,
-    "glm-z1-rumination-32b-0414": {**_32B_0414, "kv_heads": 8, "context": 131072},
-    "glm-4-9b-chat": _9B_2024,
-    "glm-4-9b-chat-1m": {**_9B_2024, "kv_heads": 4, "theta": 1e8, "context": 1048576},
-    "glm-edge-1.5b": {**_EDGE, "hidden": 2048, "layers": 28, "heads": 16, "kv_heads": 4, "ffn": 6144},
-    "glm-edge-4b": {**_EDGE, "hidden": 3072, "layers": 40, "heads": 24, "kv_heads": 6, "ffn": 8192},
-    "tiny": {**_9B_0414, "hidden": 256, "layers": 4, "heads": 4, "head_dim": 64, "ffn": 512, "vocab": 4096},
-}
+TINY = replace(
+    look_up("GLM-4-9B-0414").architecture,
+    layers=4,
+    hidden=256,
+    heads=4,
+    head_dim=64,
+    rotary_dim=32,
+    ffn=512,
+    vocab=4096,
+)
+FORMATS = {"glm4": "Glm4ForCausalLM", "glm": "GlmForCausalLM", "chatglm": "ChatGLMModel"}
 DTYPES = {"bf16": ("BF16", 2), "f16": ("F16", 2), "f32": ("F32", 4)}
 
 
-def config(shape: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """config.json in the keys of the shape's format; token ids are those of the demo's tokenizer."""
-    demo = json.loads((DEMO / "config.json").read_text())
-    tokens = {key: demo[key] for key in ("eos_token_id", "pad_token_id")}
+def config(a: Architecture, dtype: str, tokenizer: Path) -> dict[str, Any]:
+    """config.json in the keys of the architecture's format; the token ids are those of the tokenizer's checkpoint."""
+    ids = json.loads((tokenizer / "config.json").read_text())
     common = {
-        "hidden_size": shape["hidden"],
-        "num_attention_heads": shape["heads"],
-        "tie_word_embeddings": shape.get("tied", False),
+        "architectures": [a.name],
+        "hidden_size": a.hidden,
+        "num_attention_heads": a.heads,
+        "tie_word_embeddings": a.tied_embeddings,
         "torch_dtype": {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}[dtype],
-        **tokens,
+        **{key: ids[key] for key in ("eos_token_id", "pad_token_id")},
     }
-    head_dim, theta = shape.get("head_dim", 128), shape.get("theta", 10000.0)
-    if shape["format"] == "chatglm":
+    if a.name == "ChatGLMModel":
         return common | {
-            "architectures": ["ChatGLMModel"],
             "model_type": "chatglm",
             "add_bias_linear": False,
-            "add_qkv_bias": shape["bias"],
-            "ffn_hidden_size": shape["ffn"],
-            "kv_channels": head_dim,
-            "layernorm_epsilon": shape["eps"],
+            "add_qkv_bias": a.qkv_bias,
+            "ffn_hidden_size": a.ffn,
+            "kv_channels": a.head_dim,
+            "layernorm_epsilon": a.norm_eps,
             "multi_query_attention": True,
-            "multi_query_group_num": shape["kv_heads"],
-            "num_layers": shape["layers"],
-            "padded_vocab_size": shape["vocab"],
-            "rope_ratio": theta / 10000.0,
-            "seq_length": shape["context"],
+            "multi_query_group_num": a.kv_heads,
+            "num_layers": a.layers,
+            "padded_vocab_size": a.vocab,
+            "rope_ratio": a.rope_theta / 10000.0,
+            "seq_length": a.context,
         }
     return common | {
-        "architectures": ["Glm4ForCausalLM" if shape["format"] == "glm4" else "GlmForCausalLM"],
-        "model_type": shape["format"],
-        "attention_bias": shape["bias"],
-        "head_dim": head_dim,
+        "model_type": "glm4" if a.sandwich_norms else "glm",
+        "attention_bias": a.qkv_bias,
+        "head_dim": a.head_dim,
         "hidden_act": "silu",
-        "intermediate_size": shape["ffn"],
-        "max_position_embeddings": shape["context"],
-        "num_hidden_layers": shape["layers"],
-        "num_key_value_heads": shape["kv_heads"],
-        "partial_rotary_factor": shape.get("rotary", 0.5),
-        "rms_norm_eps": shape["eps"],
-        "rope_theta": theta,
-        "vocab_size": shape["vocab"],
+        "intermediate_size": a.ffn,
+        "max_position_embeddings": a.context,
+        "num_hidden_layers": a.layers,
+        "num_key_value_heads": a.kv_heads,
+        "partial_rotary_factor": a.rotary_dim / a.head_dim,
+        "rms_norm_eps": a.norm_eps,
+        "rope_theta": a.rope_theta,
+        "vocab_size": a.vocab,
     }
 
 
-def write(folder: Path, shape: dict[str, Any], dtype: str, seed: int) -> int:
+def write(folder: Path, architecture: Architecture, dtype: str, seed: int, tokenizer: Path = DEMO) -> int:
     """Writes the whole checkpoint; returns the bytes of its weights."""
     folder.mkdir(parents=True)
-    values = config(shape, dtype)
+    values = config(architecture, dtype, tokenizer)
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        shutil.copyfile(DEMO / name, folder / name)
+    shutil.copyfile(DEMO / "chat_template.jinja", folder / "chat_template.jinja")
+    for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json"):
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, folder / name)
     random = np.random.default_rng(seed)
     item = DTYPES[dtype][1]
     shards = list(into_shards(stored_tensors(read_architecture(values)), item))
@@ -161,21 +159,28 @@ def encode(values: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
-    parser.add_argument("--shape", choices=SHAPES, default="glm-4-9b-0414")
+    parser.add_argument("--shape", default="GLM-4-9B-0414", help='a model of `edge models`, or "tiny" (GLM-4-9B-0414)')
     parser.add_argument("--layers", type=int, help="fewer or more than the shape has")
     parser.add_argument("--hidden", type=int, help="another width; heads and FFN stay")
     parser.add_argument("--vocab", type=int, help="another vocabulary size")
-    parser.add_argument("--format", choices=("glm4", "glm", "chatglm"), help="another format than the shape's own")
+    parser.add_argument("--format", choices=FORMATS, help="another format than the shape's own")
+    parser.add_argument(
+        "--tokenizer", type=Path, default=DEMO, help="a checkpoint whose tokenizer it gets (the demo's)"
+    )
     parser.add_argument("--dtype", choices=DTYPES, default="bf16")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if options.out.exists():
         parser.error(f"{options.out} exists already")
-    changes = {key: getattr(options, key) for key in ("layers", "hidden", "vocab", "format")}
-    shape = SHAPES[options.shape] | {key: value for key, value in changes.items() if value is not None}
-    if shape["vocab"] < (least := json.loads((DEMO / "config.json").read_text())["vocab_size"]):
-        parser.error(f"the demo's tokenizer needs a vocabulary of at least {least}")
-    total = write(options.out, shape, options.dtype, options.seed)
+    shape = TINY if options.shape == "tiny" else look_up(options.shape).architecture
+    changes = {key: value for key in ("layers", "hidden", "vocab") if (value := getattr(options, key)) is not None}
+    if options.format:
+        changes |= {"name": FORMATS[options.format], "sandwich_norms": options.format == "glm4"}
+    shape = replace(shape, **changes)
+    known = json.loads((options.tokenizer / "config.json").read_text())
+    if shape.vocab < (least := known.get("vocab_size") or known["padded_vocab_size"]):
+        parser.error(f"the tokenizer needs a vocabulary of at least {least}")
+    total = write(options.out, shape, options.dtype, options.seed, options.tokenizer)
     print(f"{options.out}: {total / 1e9:.2f} GB of weights")
 
 

@@ -107,7 +107,7 @@ class ModelFolder:
         except FileNotFoundError:
             raise ModelFolderError(
                 f"{self.path} has no chat template: it is a base model, for completion only",
-                hint="convert a chat model, or put its chat_template.jinja into the checkpoint and convert again",
+                hint="`edge complete` goes on from a text; to chat, convert a chat model",
             ) from None
         except (OSError, UnicodeDecodeError) as exc:
             raise ModelFolderError(f"{path} cannot be read", hint=CONVERT_AGAIN) from exc

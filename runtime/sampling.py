@@ -1,7 +1,7 @@
 """How the next token is chosen, and how many there may be."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import RequestError
@@ -31,6 +31,10 @@ class Sampling:
         ):
             if not ok:
                 raise RequestError(f"{name} is {getattr(self, name)}", hint=f"it may be {wanted}")
+
+    def but(self, **settings: Any) -> "Sampling":
+        """The same with these settings; those that are None stay as they are."""
+        return replace(self, **{name: value for name, value in settings.items() if value is not None})
 
     @classmethod
     def of_checkpoint(cls, generation_config: Mapping[str, Any]) -> "Sampling":

@@ -52,7 +52,25 @@ def test_piped_input_gets_just_the_answer(demo_folder):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("piped", [False, True])
+def test_complete_goes_on_from_a_text(demo_folder, piped):
+    text = "[{1, 2, 3"
+    command = [sys.executable, "-m", "edge", "complete", str(demo_folder.path), "--max-new-tokens", "5"]
+    done = subprocess.run(
+        command if piped else [*command, text],
+        input=text + "\n" if piped else "",
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.strip()
+    assert text not in done.stdout
+    assert done.stderr == ""
+
+
 ERRORS = {
+    "nothing to complete with": ["complete", "nowhere", "text"],
     "no folder": ["chat", "nowhere"],
     "no model folder": ["inspect", str(ROOT / "tests")],
     "no checkpoint": ["convert", str(ROOT / "tests"), "out"],

@@ -24,14 +24,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
     from runtime.chat import Chat
     from runtime.model_folder import ModelFolder
 
     folder = ModelFolder.open(args.folder)
-    asked = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens}
-    sampling = replace(folder.sampling(), **{name: value for name, value in asked.items() if value is not None})
+    sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     with Chat(folder, device=args.device, system=args.system, sampling=sampling) as chat:
         if sys.stdin.isatty():
             _converse(chat)

@@ -2,6 +2,9 @@
 
 Every held-out dialogue's last reply is generated greedily through the model folder. A reply counts when it is right:
 a call when its tools and arguments are those asked for, a text when it is the expected one to the letter.
+
+With `--strict` each recipe is measured a second time, its calls held to their schemas while they are written, and a
+third time with a call demanded in every dialogue that offers a tool: there a call counts when it is valid.
 """
 
 import argparse
@@ -10,9 +13,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from convert.pipeline import convert
-from runtime.messages import Finish, Message, Text, ToolCall
+from runtime.chat import Reply
+from runtime.generation import Constraint
+from runtime.messages import Message, ToolCall
 from runtime.model import Model
 from runtime.sampling import Sampling
 
@@ -31,28 +37,44 @@ COLUMNS = {
 }
 
 
-def measure(model: Model, dialogues: Iterable[Dialogue]) -> dict[str, tuple[int, int]]:
-    """Right replies, of how many, by what is measured."""
+def measure(model: Model, dialogues: Iterable[Dialogue], *, strict: bool = False) -> dict[str, tuple[int, int]]:
+    """Right replies, of how many, by what is measured. `strict` holds the calls to their schemas."""
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for said in dialogues:
-        text, calls = "", Calls()
         tools = [_function(tool) for tool in said.tools]
-        for part in model.reply(list(_messages(said)), tools, Sampling(max_new_tokens=200)):
-            match part:
-                case Text(piece):
-                    text += piece
-                case ToolCall(name, arguments):
-                    calls.append((name, _parsed(arguments)))
-                case Finish():
-                    pass
+        reply = _ask(model, said, Constraint.on_calls(tools, strict=strict))
+        calls: Calls = [(call.name, _parsed(call.arguments)) for call in reply.tool_calls]
         wanted_text, wanted = _expected(said)
         asked[said.kind] += 1
-        right[said.kind] += (text.strip(), calls) == (wanted_text, wanted)
+        right[said.kind] += (reply.text.strip(), calls) == (wanted_text, wanted)
         if said.kind == CALL:
             asked[RIGHT_TOOL] += 1
             right[RIGHT_TOOL] += [name for name, _ in calls] == [name for name, _ in wanted]
     return {kind: (right[kind], asked[kind]) for kind in COLUMNS if asked[kind]}
+
+
+def valid_calls(model: Model, dialogues: Iterable[Dialogue]) -> tuple[int, int]:
+    """Calls that their tool's schema allows, of how many that a model made when it had to."""
+    from jsonschema import Draft202012Validator
+
+    valid = made = 0
+    for said in dialogues:
+        tools = [_function(tool) for tool in said.tools]
+        if not tools:
+            continue
+        schemas = {tool["name"]: tool["parameters"] for tool in tools}
+        calls = _ask(model, said, Constraint.on_calls(tools, "required", strict=True)).tool_calls
+        made += max(1, len(calls))  # no call at all is a call that is not valid
+        for call in calls:
+            validator = Draft202012Validator(schemas[call.name])
+            valid += not call.problem and validator.is_valid(_parsed(call.arguments))
+    return valid, made
+
+
+def _ask(model: Model, said: Dialogue, constraint: Constraint) -> Reply:
+    tools = [_function(tool) for tool in said.tools]
+    return Reply.of(model.reply(list(_messages(said)), tools, Sampling(max_new_tokens=200), constraint))
 
 
 def table(scores: dict[str, dict[str, tuple[int, int]]]) -> str:
@@ -77,7 +99,7 @@ def _messages(said: Dialogue) -> Iterable[Message]:
             yield Message("user" if message["role"] == "user" else "assistant", message["content"])
 
 
-def _function(tool: dict[str, object]) -> dict[str, object]:
+def _function(tool: dict[str, object]) -> dict[str, Any]:
     function = tool["function"]
     assert isinstance(function, dict)
     return function
@@ -104,6 +126,7 @@ def main() -> None:
     parser.add_argument("--recipe", action="append", help="may be given several times (bf16, int8 and int4)")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="another checkpoint of the same kind")
     parser.add_argument("--count", type=int, default=1000, help="held-out dialogues (1000)")
+    parser.add_argument("--strict", action="store_true", help="measure strict and required calls, too")
     chosen = parser.parse_args()
     dialogues = held_out(count=chosen.count)
     scores: dict[str, dict[str, tuple[int, int]]] = {}
@@ -113,6 +136,9 @@ def main() -> None:
                 pass
             with Model(Path(scratch) / recipe, device="CPU") as model:
                 scores[recipe] = measure(model, dialogues)
+                if chosen.strict:
+                    scores[f"{recipe}, strict"] = measure(model, dialogues, strict=True)
+                    print("{}: {} of {} demanded calls are valid".format(recipe, *valid_calls(model, dialogues)))
     print(table(scores))
     print(json.dumps(scores))
 
