@@ -19,6 +19,7 @@ from openvino.op import Constant
 
 from .checkpoint import Checkpoint, Tensor
 from .graph import as_openvino, uncompressed
+from .ir import IrWriter, of_bytes
 from .recipe import SMALLEST_GROUP, Recipe
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -39,20 +40,22 @@ class Weight:
     note: str = ""
 
 
-def compress(checkpoint: Checkpoint, recipe: Recipe) -> Iterator[Weight]:
-    """Every weight of the checkpoint, in the order of its names. Norms and biases stay exact, in f32.
-
-    What the recipe leaves uncompressed stays in the checkpoint's mapped files, which must then stay open.
-    """
+def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter) -> Iterator[Weight]:
+    """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
+    biases stay exact, in f32."""
     stored = uncompressed(checkpoint)
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
-        if len(tensor.shape) == 1 or _mode(recipe, name) is None:
-            yield Weight(name, stored(name), tensor.data.nbytes)
-            continue
-        node = _compressed(tensor, name, recipe)
+        mode = recipe.ends if name in (EMBEDDING, HEAD) else recipe.linear
+        if len(tensor.shape) == 1 or mode is None:
+            node, note = ir.keep(stored(name)), ""
+        else:
+            # Without all_layers, NNCF would take a lone matrix for the head.
+            options = {} if mode.startswith("int8") else _options(recipe) | {"all_layers": True}
+            node = _compressed(tensor, mode, options, ir)
+            note = "" if name in (EMBEDDING, HEAD) else recipe.note(tensor.shape[1])
         checkpoint.release()
-        yield Weight(name, node, tensor.data.nbytes, "" if name in (EMBEDDING, HEAD) else recipe.note(tensor.shape[1]))
+        yield Weight(name, node, tensor.data.nbytes, note)
 
 
 def describe(model: Model, recipe: Recipe) -> None:
@@ -66,45 +69,43 @@ def describe(model: Model, recipe: Recipe) -> None:
     model.set_rt_info(sample.get_rt_info(["nncf", "version"]).value, ["nncf", "version"])
 
 
-def _mode(recipe: Recipe, name: str) -> str | None:
-    return recipe.ends if name in (EMBEDDING, HEAD) else recipe.linear
-
-
-def _compressed(tensor: Tensor, name: str, recipe: Recipe) -> Node:
-    mode = _mode(recipe, name)
-    assert mode is not None
-    if mode.startswith("int8"):
-        return _by_blocks(tensor, mode)
-    # Without all_layers, NNCF would take a lone matrix for the head.
-    return _weight_of(_compress_alone(_node(tensor), mode, _options(recipe) | {"all_layers": True}))
-
-
-def _by_blocks(tensor: Tensor, mode: str) -> Node:
-    """In int8 a row has its own scale, so rows can be compressed apart. A vocabulary's matrix of 620 million weights
+def _compressed(tensor: Tensor, mode: str, options: dict[str, Any], ir: IrWriter) -> Node:
+    """Rows do not share anything, so that they can be compressed apart. A vocabulary's matrix of 620 million weights
     would take NNCF 6.9 GB at once."""
     rows, columns = tensor.shape
-    step = max(1, BLOCK // columns)
-    if rows <= step:
-        return _weight_of(_compress_alone(_node(tensor), mode, {}))
-    parts: dict[str, list[Any]] = {}
-    for first in range(0, rows, step):
-        whole = _compress_alone(_node(tensor.rows(first, first + step)), mode, {})
-        for constant in _constants(whole, tensor.name):
-            parts.setdefault(constant.get_friendly_name(), []).append(constant.data)
-    for constant in _constants(whole, tensor.name):  # the last block's graph becomes that of all rows
-        joined = Constant(np.concatenate(parts.pop(constant.get_friendly_name())))
-        joined.set_friendly_name(constant.get_friendly_name())
-        for reader in constant.output(0).get_target_inputs():
-            reader.replace_source_output(joined.output(0))
-    whole.validate_nodes_and_infer_types()
-    return _weight_of(whole)
+    step = max(2, BLOCK // columns // 2 * 2)  # even, so that blocks of 4-bit values end with a byte
+    scales: dict[str, list[Any]] = {}
+    graph: Any = None
+
+    def weights() -> Iterator[Any]:
+        nonlocal graph
+        for first in range(0, rows, step):
+            graph = _compress_alone(_node(tensor.rows(first, first + step)), mode, options)
+            constants = _constants(graph, tensor.name)
+            yield constants.pop(tensor.name).data
+            for name, constant in constants.items():
+                scales.setdefault(name, []).append(constant.data.copy())
+
+    data = {tensor.name: ir.write(weights())} | {name: ir.write(blocks) for name, blocks in scales.items()}
+    for name, constant in _constants(graph, tensor.name).items():  # the last block's graph becomes that of all rows
+        _replace(constant, of_bytes(data[name], constant, [rows, *list(constant.get_output_shape(0))[1:]]))
+    for op in graph.get_ops():
+        if op.get_type_name() == "Reshape":  # of groups to rows
+            shape = op.input_value(1).get_node()
+            _replace(shape, ops.constant([rows, columns], shape.get_element_type(), name=shape.get_friendly_name()))
+    graph.validate_nodes_and_infer_types()
+    return _weight_of(graph)
 
 
-def _constants(model: Model, name: str) -> list[Node]:
-    """The compressed weight, its scale and its zero point."""
-    return [
-        op for op in model.get_ordered_ops() if op.get_friendly_name() in (name, name + "/scale", name + "/zero_point")
-    ]
+def _constants(model: Model, name: str) -> dict[str, Node]:
+    """The compressed weight, its scale and its zero point, by name."""
+    names = (name, name + "/scale", name + "/zero_point")
+    return {op.get_friendly_name(): op for op in model.get_ops() if op.get_friendly_name() in names}
+
+
+def _replace(old: Node, new: Node) -> None:
+    for reader in old.output(0).get_target_inputs():
+        reader.replace_source_output(new.output(0))
 
 
 def _node(tensor: Tensor) -> Node:

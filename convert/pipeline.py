@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,8 +31,9 @@ from .checkpoint import Checkpoint
 from .compress import compress, describe
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
+from .ir import IrWriter
 from .recipe import Recipe, named
-from .scratch import publish, save_ir, scratch
+from .scratch import publish, scratch
 from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer, write_tokenizer
 
 
@@ -99,9 +100,9 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
         write_tokenizer(plan.tokenizer, folder)
         verify.check_tokenizer(folder, plan.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
-        notes = yield from _weights(checkpoint, plan, folder)
+        notes, excerpt = yield from _weights(checkpoint, plan, folder)
         _copy_texts(source, plan, folder)
-        figures = yield from _verify(checkpoint, plan, folder)
+        figures = yield from _verify(checkpoint, plan, folder, excerpt)
         yield Progress("seal", "hashes")
         manifest = _manifest(checkpoint, plan, notes, figures)
     sealed = seal(folder, manifest)
@@ -162,26 +163,30 @@ def _read_generation_config(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
-def _weights(checkpoint: Checkpoint, plan: _Plan, folder: Path) -> Generator[Progress, None, tuple[str, ...]]:
-    """Compresses the weights and saves the IR. Returns notes on what is not the recipe's."""
+def _weights(
+    checkpoint: Checkpoint, plan: _Plan, folder: Path
+) -> Generator[Progress, None, tuple[tuple[str, ...], str]]:
+    """Compresses the weights and writes the IR. Returns notes on what is not the recipe's, and the graph of the model's
+    first layer alone, between its embedding and its head, over the same .bin."""
     total = sum(checkpoint.tensor(name).data.nbytes for name in checkpoint.names)
     yield Progress("compress", total=total)
     weights: dict[str, Node] = {}
     notes: list[str] = []
     done = 0
-    for weight in compress(checkpoint, plan.recipe):
-        weights[weight.name], done = weight.node, done + weight.nbytes
-        note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
-        if weight.note and note not in notes:
-            notes.append(note)
-        yield Progress("compress", f"{weight.name} ({weight.note})" if weight.note else weight.name, done, total)
-    yield Progress("save", "openvino_model.bin")
-    model = decoder(checkpoint.architecture, weights.__getitem__)
-    describe(model, plan.recipe)
-    save_ir(model, folder / "openvino_model.xml")
-    checkpoint.release()
+    with IrWriter(folder / "openvino_model.xml", plan.needs.disk) as ir:
+        for weight in compress(checkpoint, plan.recipe, ir):
+            weights[weight.name], done = weight.node, done + weight.nbytes
+            note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
+            if weight.note and note not in notes:
+                notes.append(note)
+            yield Progress("compress", f"{weight.name} ({weight.note})" if weight.note else weight.name, done, total)
+        yield Progress("save", "openvino_model.xml")
+        model = decoder(checkpoint.architecture, weights.__getitem__)
+        describe(model, plan.recipe)
+        ir.save(model)
+        excerpt = ir.xml(decoder(replace(checkpoint.architecture, layers=1), weights.__getitem__))
     yield Progress("save", done=1, total=1)
-    return tuple(notes)
+    return tuple(notes), excerpt
 
 
 def _copy_texts(source: Path, plan: _Plan, folder: Path) -> None:
@@ -194,7 +199,9 @@ def _copy_texts(source: Path, plan: _Plan, folder: Path) -> None:
             shutil.copyfile(licence, folder / licence.name)
 
 
-def _verify(checkpoint: Checkpoint, plan: _Plan, folder: Path) -> Generator[Progress, None, verify.Figures]:
+def _verify(
+    checkpoint: Checkpoint, plan: _Plan, folder: Path, excerpt: str
+) -> Generator[Progress, None, verify.Figures]:
     import numpy as np
 
     from .reference import logits
@@ -203,9 +210,10 @@ def _verify(checkpoint: Checkpoint, plan: _Plan, folder: Path) -> Generator[Prog
     yield Progress("verify", "what the checkpoint answers", 0, 3)
     reference = logits(checkpoint, ids)
     yield Progress("verify", "what the converted model answers", 1, 3)
-    figures = verify.compare(ids, reference, verify.converted_logits(folder, ids), plan.recipe)
+    converted = verify.converted_logits(folder, checkpoint.architecture, ids)
+    figures = verify.compare(ids, reference, converted, plan.recipe)
     yield Progress("verify", "whether OpenVINO GenAI can use it", 2, 3)
-    verify.check_generation(folder, ids[0])
+    verify.check_generation(folder, excerpt, ids[0])
     yield Progress("verify", done=3, total=3)
     return figures
 

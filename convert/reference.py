@@ -32,9 +32,9 @@ def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
     a = checkpoint.architecture
     embedding = checkpoint.tensor("model.embed_tokens.weight")
     states = [replace(embedding, data=embedding.data[ids]).f32()[np.newaxis] for ids in token_ids]
-    run_layer = Stage(a, _layer)
+    run_layer = Stage(a, layer_alone)
     for layer in range(a.layers):
-        weights = {name: checkpoint.tensor(_of_layer(name, layer)) for name, _ in a.layer_shapes(0)}
+        weights = {name: checkpoint.tensor(of_layer(name, layer)) for name, _ in a.layer_shapes(0)}
         states = [run_layer(x, weights) for x in states]
         checkpoint.release()
     found = [np.empty((x.shape[1], a.vocab), np.float32) for x in states]
@@ -72,10 +72,10 @@ class Stage:
         return np.asarray(result[0], dtype=np.float32)
 
     def _compile(self, weights: Weights) -> ov.CompiledModel:
-        x = _input("x", PartialShape([1, -1, self.architecture.hidden]), Type.f32)
+        x = input_node("x", PartialShape([1, -1, self.architecture.hidden]), Type.f32)
         inputs = {
             # The head comes in blocks of rows, the last one shorter.
-            name: _input(name, PartialShape([-1, *tensor.shape[1:]]), ELEMENT_TYPES[tensor.dtype])
+            name: input_node(name, PartialShape([-1, *tensor.shape[1:]]), ELEMENT_TYPES[tensor.dtype])
             for name, tensor in weights.items()
         }
         blocks = Blocks(self.architecture, lambda name: ops.convert(inputs[name], "f32"))
@@ -90,7 +90,7 @@ class _NoCache:
         return x
 
 
-def _layer(blocks: Blocks, x: Node) -> Node:
+def layer_alone(blocks: Blocks, x: Node) -> Node:
     """Layer 0 over a whole text that has nothing before it. Every layer has its shape."""
     length = size(x, 1)
     positions = ops.unsqueeze(indices(length), np.array([0], dtype=np.int64))
@@ -99,11 +99,12 @@ def _layer(blocks: Blocks, x: Node) -> Node:
     return blocks.layer(x, 0, rope, mask, _NoCache())
 
 
-def _of_layer(name: str, layer: int) -> str:
+def of_layer(name: str, layer: int) -> str:
+    """The name of a tensor of layer 0, in another layer."""
     return name.replace("model.layers.0.", f"model.layers.{layer}.")
 
 
-def _input(name: str, shape: PartialShape, element: Type) -> Node:
+def input_node(name: str, shape: PartialShape, element: Type) -> Node:
     node = ops.parameter(shape, element, name=name)
     node.output(0).set_names({name})
     return node

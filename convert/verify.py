@@ -15,6 +15,7 @@ from runtime.families import Family
 from runtime.messages import Message, ToolCall
 from runtime.template import Prompt, Template
 
+from .architecture import Architecture
 from .recipe import Recipe
 from .tokenizer import CheckpointTokenizer
 
@@ -90,28 +91,16 @@ def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[s
             )
 
 
-def converted_logits(folder: Path, token_ids: TokenIds) -> Logits:
+def converted_logits(folder: Path, architecture: Architecture, token_ids: TokenIds) -> Logits:
     """The logits of the model in `folder`, computed in f32. Raises VerificationError where it does not run."""
-    import openvino as ov
+    from . import saved
 
-    core = ov.Core()
     try:
-        # Without the compiler's own cache, and in f32: where the CPU has bf16, it would be the larger difference.
-        compiled = core.compile_model(str(folder / "openvino_model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        request = compiled.create_infer_request()
-        found = []
-        for ids in token_ids:
-            request.reset_state()
-            inputs = {
-                "input_ids": ids[np.newaxis],
-                "attention_mask": np.ones((1, len(ids)), np.int64),
-                "position_ids": np.arange(len(ids), dtype=np.int64)[np.newaxis],
-                "beam_idx": np.zeros(1, np.int32),
-            }
-            found.append(np.array(request.infer(inputs)["logits"][0]))
-        return found
+        return saved.logits(folder, architecture, token_ids)
     except RuntimeError as exc:
         raise _unusable("the converted model does not run", exc) from exc
+    except KeyError as exc:
+        raise VerificationError(f"the converted model has lost {exc}", hint="convert it again") from exc
 
 
 def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: Recipe) -> Figures:
@@ -145,14 +134,23 @@ def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: R
     return figures
 
 
-def check_generation(folder: Path, ids: npt.NDArray[np.int64]) -> None:
-    """Lets OpenVINO GenAI's own pipeline open the folder and say a few tokens. Raises VerificationError."""
+def check_generation(folder: Path, excerpt: str, ids: npt.NDArray[np.int64]) -> None:
+    """Lets OpenVINO GenAI's own pipeline open the folder and say a few tokens; of a large model, which it would load
+    whole, the `excerpt` of one layer. Raises VerificationError."""
     import openvino as ov
     import openvino_genai as genai
 
+    from .saved import fits_whole
+
+    weights = folder / "openvino_model.bin"
     config = genai.GenerationConfig(max_new_tokens=_GENERATED, ignore_eos=True, apply_chat_template=False)
     try:
-        generated = genai.LLMPipeline(str(folder), "CPU").generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
+        if fits_whole(weights.stat().st_size):
+            pipeline = genai.LLMPipeline(str(folder), "CPU")
+        else:
+            mapped = np.memmap(weights, np.uint8, "r")
+            pipeline = genai.LLMPipeline(excerpt, ov.Tensor(mapped), genai.Tokenizer(str(folder)), "CPU", config)
+        generated = pipeline.generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
     except RuntimeError as exc:
         raise _unusable("OpenVINO GenAI cannot use the converted model", exc) from exc
     if len(generated) != _GENERATED:

@@ -1,4 +1,6 @@
 import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from convert.checkpoint import Checkpoint
 from convert.compress import EMBEDDING, HEAD, _options, compress, describe
 from convert.graph import decoder, uncompressed
+from convert.ir import IrWriter
 from convert.recipe import RECIPES
 
 from .checkpoints import Tiny
@@ -17,6 +20,7 @@ CHECKPOINTS = {
     "chatglm": Tiny(layers=1, hidden=128, format="chatglm", dtype="f32", qkv_bias=True),
 }
 CHECKPOINT_NAMES = ("model.", "lm_head.")
+WRITERS = []  # the constants of their files are read until the tests are over
 
 
 @pytest.fixture(params=CHECKPOINTS.values(), ids=CHECKPOINTS.keys())
@@ -25,8 +29,14 @@ def checkpoint(request, tmp_path):
         yield checkpoint
 
 
+def all_weights(checkpoint, recipe):
+    with TemporaryDirectory() as folder, IrWriter(Path(folder) / "model.xml", 2**24) as ir:
+        WRITERS.append(ir)
+        return list(compress(checkpoint, recipe, ir))
+
+
 def one_by_one(checkpoint, recipe):
-    weights = {weight.name: weight.node for weight in compress(checkpoint, recipe)}
+    weights = {weight.name: weight.node for weight in all_weights(checkpoint, recipe)}
     model = decoder(checkpoint.architecture, weights.__getitem__)
     describe(model, recipe)
     return model
@@ -120,7 +130,7 @@ def test_sizes_are_those_that_the_recipe_tells(checkpoint, recipe):
 
 def test_progress_and_notes(tmp_path):
     with Checkpoint.open(Tiny(ffn=192, hidden=128, dtype="bf16").write(tmp_path)) as checkpoint:
-        weights = list(compress(checkpoint, RECIPES["int4"]))
+        weights = all_weights(checkpoint, RECIPES["int4"])
         assert tuple(weight.name for weight in weights) == checkpoint.names
         for weight in weights:
             assert weight.nbytes == checkpoint.tensor(weight.name).data.nbytes
@@ -134,7 +144,7 @@ def test_nncf_is_silent_and_reports_to_nobody(tmp_path, capfd):
 
     track, level = algorithm.track, logging.getLogger("nncf").level
     with Checkpoint.open(Tiny(layers=1).write(tmp_path)) as checkpoint:
-        list(compress(checkpoint, RECIPES["int4"]))
+        all_weights(checkpoint, RECIPES["int4"])
     assert capfd.readouterr() == ("", "")
     assert (algorithm.track, logging.getLogger("nncf").level) == (track, level)
     assert not isinstance(telemetry, nncf.telemetry.wrapper.NNCFTelemetry)
@@ -146,7 +156,7 @@ def test_values_stay_near(tmp_path):
 
     with Checkpoint.open(Tiny(layers=1, hidden=128, dtype="f16").write(tmp_path)) as checkpoint:
         for name, worst in {"int4": 0.15, "int4-npu": 0.2, "int8": 0.02, "bf16": 0.0}.items():
-            for weight in compress(checkpoint, RECIPES[name]):
+            for weight in all_weights(checkpoint, RECIPES[name]):
                 model = ov.Model([ov.opset13.result(weight.node)], [], "weight")
                 found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
                 wanted = checkpoint.tensor(weight.name).f32()

@@ -4,7 +4,8 @@ import shutil
 import numpy as np
 import pytest
 
-from convert import pipeline, verify
+from convert import pipeline, saved, verify
+from convert.checkpoint import Checkpoint
 from convert.pipeline import convert
 from convert.recipe import RECIPES
 from convert.scratch import save_ir
@@ -110,6 +111,7 @@ def harm_constant(folder, name, value):
     model = ov.Core().read_model(folder / "openvino_model.xml")
     (constant,) = (op for op in model.get_ops() if op.get_friendly_name() == name)
     harmed = ov.opset13.constant(np.full(constant.get_output_shape(0), value), constant.get_element_type())
+    harmed.set_friendly_name(name)
     for reader in constant.output(0).get_target_inputs():
         reader.replace_source_output(harmed.output(0))
     save_ir(model, folder / "harmed.xml")
@@ -137,6 +139,14 @@ DAMAGE = {
 }
 
 
+@pytest.fixture(params=["whole", "by layers"])
+def size(request, monkeypatch):
+    """Whether the converted model is small enough to be loaded as a whole."""
+    if request.param == "by layers":
+        monkeypatch.setattr("convert.saved._WHOLE", 0)
+
+
+@pytest.mark.usefixtures("size")
 @pytest.mark.parametrize(("harm", "message"), DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_result_is_caught(source, tmp_path, monkeypatch, harm, message):
     with pytest.raises(VerificationError, match=message):
@@ -156,6 +166,29 @@ def harmed_conversion(source, parent, monkeypatch, harm):
     return list(convert(source, parent / "model", "int8"))
 
 
+FORMS = {
+    "int4, 0414": ("int4", {"layers": 3, "hidden": 128, "ffn": 256}),
+    "int4, another group": ("int4", {"layers": 2, "ffn": 192, "dtype": "f32"}),
+    "int4-npu, tied": ("int4-npu", {"format": "glm", "layers": 2, "tied": True}),
+    "int8, biases, original format": ("int8", {"format": "chatglm", "layers": 2, "qkv_bias": True}),
+    "bf16": ("bf16", {"layers": 2, "dtype": "bf16"}),
+    "f32": ("bf16", {"layers": 2, "dtype": "f32"}),
+}
+
+
+@pytest.mark.parametrize(("recipe", "tiny"), FORMS.values(), ids=FORMS.keys())
+def test_a_layer_at_a_time_it_answers_the_same(tmp_path, monkeypatch, recipe, tiny):
+    *_, last = convert(write_checkpoint(tmp_path / "source", **tiny), tmp_path / "model", recipe)
+    ids = [np.arange(5, 25), np.arange(40, 47)]
+    with Checkpoint.open(tmp_path / "source") as checkpoint:
+        whole = saved.logits(last.result.path, checkpoint.architecture, ids)
+        monkeypatch.setattr(saved, "_WHOLE", 0)
+        by_layers = saved.logits(last.result.path, checkpoint.architecture, ids)
+    for a, b in zip(whole, by_layers, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.usefixtures("size")
 def test_what_genai_cannot_use_is_caught(source, tmp_path, monkeypatch):
     with pytest.raises(VerificationError, match="GenAI cannot use"):
         harmed_conversion(

@@ -1,0 +1,135 @@
+"""The IR, written as it grows: a weight goes to the .bin as soon as it is finished, and its memory is free again.
+
+OpenVINO's own serialiser copies all constants at the end, so that they have to be somewhere until then: in memory, or a
+second time on the disk. Here it writes the XML alone; the constants in it are then pointed at where their bytes already
+lie. Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
+"""
+
+import errno
+import mmap
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from xml.etree import ElementTree
+
+import numpy as np
+import openvino as ov
+from openvino import Node, Shape
+from openvino.op import Constant
+
+_ALIGNMENT = 64  # of a constant in the file: a cache line
+_SMALL = 4096  # bytes up to which a constant is not worth a mapping
+_XML = 16 * 2**20  # bytes that a graph without its weights never reaches
+
+
+class IrWriter:
+    """Writes `path`, which ends in .xml, and the .bin beside it, of at most `size` bytes. A context manager; raises
+    OSError.
+
+    Constants that were moved to the file are read from there, by a mapping that is gone with the writer: it has to stay
+    for as long as anything made from them is in use.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self._weights = path.with_suffix(".bin").open("xb", buffering=0)
+        # One mapping of what the file will be: a mapping for each constant would need a file descriptor each.
+        self._weights.truncate(size)
+        self._mapping = np.memmap(self._weights.name, np.uint8, "r")
+        self._offsets: dict[int, int] = {}  # where a kept constant's bytes lie, by their address in memory
+        self._small: dict[bytes, int] = {}  # where those of others lie, by their hash
+
+    def write(self, blocks: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """Appends the bytes of the blocks, none of which has to stay in memory; returns them as the file holds them."""
+        offset = self._align()
+        for block in blocks:
+            self._write(np.ascontiguousarray(block).view(np.uint8).data)
+        view = self._mapping[offset : self._weights.tell()]
+        self._offsets[view.ctypes.data] = offset
+        return view
+
+    def keep(self, node: Node) -> Node:
+        """The node, its large constants moved to the file. Where it is a constant itself, another one."""
+        if node.get_type_name() == "Constant":
+            return self._moved(node)
+        for index, source in enumerate(node.input_values()):
+            node.input(index).replace_source_output(self.keep(source.get_node()).output(source.get_index()))
+        return node
+
+    def save(self, model: ov.Model) -> None:
+        """Writes the graph. Its constants are those that were kept, and small ones."""
+        self.path.write_text(self.xml(model), encoding="utf-8")
+
+    def xml(self, model: ov.Model) -> str:
+        """The graph as XML, its constants in the .bin."""
+        bare = self.path.with_suffix(".bare.xml")
+        try:
+            ov.serialize(model, str(bare), os.devnull)
+        except RuntimeError as exc:  # it does not tell why
+            if shutil.disk_usage(self.path.parent).free < _XML:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from exc
+            raise
+        tree = ElementTree.parse(bare)
+        bare.unlink()
+        layers = [layer for layer in tree.iter("layer") if layer.get("type") == "Const"]
+        constants = [op for op in model.get_ordered_ops() if op.get_type_name() == "Constant"]
+        for layer, constant in zip(layers, constants, strict=True):
+            data = layer.find("data")
+            assert data is not None
+            assert (layer.get("name"), data.get("size")) == (
+                constant.get_friendly_name(),
+                str(constant.get_byte_size()),
+            )
+            data.set("offset", str(self._place(constant)))
+        if hasattr(mmap, "MADV_DONTNEED"):  # the serialiser has read it all
+            self._mapping._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        return ElementTree.tostring(tree.getroot(), encoding="unicode", xml_declaration=True)
+
+    def _moved(self, constant: Node) -> Node:
+        if constant.get_byte_size() <= _SMALL:
+            return constant
+        return of_bytes(self.write([constant.data]), constant, constant.get_output_shape(0))
+
+    def _place(self, constant: Node) -> int:
+        data = constant.data
+        if data.ctypes.data in self._offsets:
+            return self._offsets[data.ctypes.data]
+        raw = data.tobytes()
+        key = sha256(raw).digest()
+        if key not in self._small:
+            self._small[key] = self._align()
+            self._write(memoryview(raw))
+        return self._small[key]
+
+    def _align(self) -> int:
+        return self._weights.seek(-self._weights.tell() % _ALIGNMENT, os.SEEK_CUR)
+
+    def _write(self, data: memoryview) -> None:
+        if self._weights.tell() + len(data) > len(self._mapping):
+            raise RuntimeError(f"the weights take more than the {len(self._mapping):,} bytes that were estimated")
+        while data:
+            data = data[self._weights.write(data) :]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with (
+            self._weights,
+            suppress(PermissionError),
+        ):  # Windows cuts no file that is mapped; zeros at its end do no harm
+            self._weights.truncate(self._weights.tell())
+
+
+def of_bytes(data: np.ndarray[Any, Any], like: Node, shape: Iterable[int]) -> Node:
+    """A constant of this shape over these bytes, which are not copied and have to stay; its type and name are those of
+    `like`."""
+    tensor = ov.Tensor(data, Shape(list(shape)), like.get_element_type())
+    constant = Constant(tensor, shared_memory=True)
+    constant.set_friendly_name(like.get_friendly_name())
+    return constant
