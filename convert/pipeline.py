@@ -17,7 +17,7 @@ from typing import Any
 
 from openvino import Node
 
-from runtime.backends.openvino import brief
+from runtime.backends.genai import brief
 from runtime.detection import detect
 from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError
 from runtime.families import Family

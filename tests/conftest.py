@@ -31,6 +31,17 @@ def demo_folder(tmp_path_factory) -> ModelFolder:
     return ModelFolder.open(target)
 
 
+@pytest.fixture(scope="session")
+def npu_folder(tmp_path_factory) -> ModelFolder:
+    """The embedded checkpoint as an NPU wants it."""
+    from convert.pipeline import convert
+
+    target = tmp_path_factory.mktemp("demo-npu") / "model"
+    for _ in convert(CHECKPOINT, target, "int4-npu"):
+        pass
+    return ModelFolder.open(target)
+
+
 @pytest.fixture
 def bare_folder(tmp_path) -> ModelFolder:
     """A sealed folder with a chat template and no weights."""
