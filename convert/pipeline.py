@@ -224,7 +224,8 @@ def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figur
         licence=_licence(checkpoint.path),
         versions={"glm4-edge": VERSION}
         | {name: version(name) for name in ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers")},
-        devices=devices(plan.recipe, plan.needs),
+        devices=devices(plan.recipe, architecture, plan.needs.sizes),
+        sizes=plan.needs.sizes,
         verification=asdict(figures),
         notes=notes,
     )

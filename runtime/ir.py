@@ -11,6 +11,7 @@ from .model_folder import CONVERT_AGAIN, ModelFolder
 
 IR_FILE = "openvino_model.xml"
 NPU_GROUPS = (-1, 128)
+NPU_CURE = "convert the checkpoint with --recipe int4-npu"
 _NPU_INPUTS = {"input_ids", "attention_mask", "position_ids"}
 _BETWEEN = {"Convert", "Multiply", "Subtract", "Reshape"}  # what NNCF puts between a weight and its MatMul
 

@@ -1,9 +1,12 @@
 """What the backends on OpenVINO GenAI share: token ids, sampling, grammars, and the errors in a line."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from secrets import randbits
 from typing import Any
 
+from ..compiled import cached
 from ..errors import BackendError, EdgeError, RequestError
 from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..model_folder import ModelFolder
@@ -42,6 +45,26 @@ def properties(options: Options) -> dict[str, Any]:
         "ACTIVATIONS_SCALE_FACTOR": options.activation_scale,
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+@contextmanager
+def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterator[dict[str, str]]:
+    """Where OpenVINO keeps the compiled model, as properties; the folder's name tells drivers apart, and CPUs.
+
+    Not for the CPU: what it would keep is a second copy of the weights, and loading that saves nothing.
+    """
+    import openvino
+
+    if not options.cache or device == "CPU":
+        yield {}
+        return
+    core = openvino.Core()
+    plugin = "CPU" if device.startswith("NPUW") else device
+    known = core.get_property(plugin, "SUPPORTED_PROPERTIES")
+    names = ("FULL_DEVICE_NAME", "GPU_DRIVER_VERSION", "NPU_DRIVER_VERSION")
+    driver = " ".join(str(core.get_property(plugin, name)) for name in names if name in known)
+    with cached(folder, device, driver) as place:
+        yield place
 
 
 def explained(exc: RuntimeError, request: Request) -> EdgeError:

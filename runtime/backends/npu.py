@@ -1,7 +1,7 @@
 """GenAI's static pipeline, for NPUs: the lengths of prompt and reply are fixed when the model is loaded.
 
-It serves one request at a time; others wait for their turn. Past the fixed length it would go on with a garbled cache, so
-longer prompts are refused before it sees them. "NPUW:CPU" runs the same pipeline without an NPU, on the CPU, for tests.
+It serves one request at a time; others wait for their turn. Past the fixed length it would go on with a garbled cache,
+so longer prompts are refused before it sees them. "NPUW:CPU" runs the same pipeline on the CPU, without an NPU.
 """
 
 import time
@@ -11,12 +11,12 @@ from threading import Event, Lock, Thread
 from typing import Any, Self
 
 from ..errors import BackendError, DeviceError, PromptTooLong
-from ..ir import IR
+from ..ir import IR, NPU_CURE
 from ..messages import Finish, Usage
 from ..model_folder import ModelFolder
 from ..template import Prompt
 from .backend import Delta, Options, Request
-from .genai import Tokens, brief, explained, generation_config, properties
+from .genai import Tokens, brief, compiled_cache, explained, generation_config, properties
 
 CONTEXT = 4096  # tokens of prompt and reply where none are asked for
 REPLY_TOKENS = 1024
@@ -64,7 +64,7 @@ class NPU:
         if unfit := IR.read(folder).unfit_for_npu():
             raise DeviceError(
                 f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}",
-                hint="convert the checkpoint with --recipe int4-npu",
+                hint=NPU_CURE,
             )
         prompt_tokens, reply_tokens = lengths(options, folder.manifest.context_length)
         settings = properties(options) | {
@@ -77,7 +77,9 @@ class NPU:
         import openvino_genai as genai
 
         try:
-            pipeline = genai.LLMPipeline(str(folder.path), "NPU" if device == EMULATED else device, **settings)
+            with compiled_cache(folder, device, options) as place:
+                name = "NPU" if device == EMULATED else device
+                pipeline = genai.LLMPipeline(str(folder.path), name, **settings, **place)
         except RuntimeError as exc:
             raise BackendError(
                 f"the NPU's pipeline cannot load {folder.path}: {brief(exc)}",

@@ -15,11 +15,11 @@ from ..messages import Finish, Usage
 from ..model_folder import CONVERT_AGAIN, ModelFolder
 from ..template import Prompt
 from .backend import Delta, Options, Request
-from .genai import Tokens, brief, explained, generation_config, properties
+from .genai import Tokens, brief, compiled_cache, explained, generation_config, properties
 
 # A prompt is read in chunks of so many tokens, so that a long one can be cancelled. Measured on int4 of 9B width, with
 # a prompt of 517 tokens: 256 and 1,024 are slower, by 3 % and 8 to 11 %.
-_PREFILL_CHUNK = 512
+PREFILL_CHUNK = 512
 
 
 class OpenVINO:
@@ -54,10 +54,12 @@ class OpenVINO:
         scheduler = genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
         scheduler.cache_size = 0  # grows with what is asked
-        scheduler.max_num_batched_tokens = _PREFILL_CHUNK
+        scheduler.max_num_batched_tokens = PREFILL_CHUNK
         scheduler.dynamic_split_fuse = True
         try:
-            pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, properties(options))
+            with compiled_cache(folder, device, options) as place:
+                settings = properties(options) | place
+                pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings)
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc
         return cls(pipeline, folder)
