@@ -31,6 +31,14 @@ def demo_folder(tmp_path_factory) -> ModelFolder:
     return ModelFolder.open(target)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_models(tmp_path_factory):
+    """Compiled models are kept with the tests, not with the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def npu_folder(tmp_path_factory) -> ModelFolder:
     """The embedded checkpoint as an NPU wants it."""

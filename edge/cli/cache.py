@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         print(f"{entry.model} on {entry.device}: {gigabytes(entry.size)}, last used {used}")
-    total = gigabytes(sum(entry.size for entry in entries))
-    done = "removed" if args.clear else f"of at most {gigabytes(compiled.LIMIT)}"
-    print(f"{compiled.root()}: {len(entries)} compiled models, {total} {done}")
+    total, limit = gigabytes(sum(entry.size for entry in entries)), gigabytes(compiled.LIMIT)
+    done = "removed" if args.clear else f"kept, of at most {limit}"
+    print(f"{compiled.root()}: {total} in {len(entries)} {done}")
     return 0
