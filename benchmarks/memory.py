@@ -1,6 +1,6 @@
 """The estimate of runtime/memory.py against what a chat really takes, on the CPU.
 
-    python -m benchmarks.memory FOLDER … [--context 2048] [--kv-precision u8]
+    python -m benchmarks.memory FOLDER … [--context 2048] [--kv-precision u8] [--precision f32]
 
 Each folder is loaded in a fresh process, which reads a prompt that fills the context but for 16 tokens, and writes
 those. Measured is the peak of anonymous memory, which the process must have. Pages of mapped files are not in it: once
@@ -73,10 +73,10 @@ def touched_file_pages() -> int:
     return total
 
 
-def measure(path: str, context: int, kv_precision: str) -> Row:
+def measure(path: str, context: int, kv_precision: str, precision: str | None) -> Row:
     folder = ModelFolder.open(path)
     watch = Watch()
-    backend = OpenVINO.load(folder, "CPU", Options(kv_precision=kv_precision))
+    backend = OpenVINO.load(folder, "CPU", Options(kv_precision=kv_precision, precision=precision))
     loaded = anonymous()
     prompt = random_prompt(backend, context - _REPLY, 1)
     for written, _ in enumerate(backend.generate(Request((prompt,), (), Sampling(max_new_tokens=_REPLY)))):
@@ -92,12 +92,13 @@ def main() -> None:
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--kv-precision", default="u8")
+    parser.add_argument("--precision", help="f32 or bf16; the default is what the CPU is best at")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     args = parser.parse_args()
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=fresh, max_tasks_per_child=1) as pool:
         for folder in args.folders:
-            row = pool.submit(measure, folder, args.context, args.kv_precision).result()
+            row = pool.submit(measure, folder, args.context, args.kv_precision, args.precision).result()
             if args.json:
                 print(json.dumps(asdict(row)), flush=True)
                 continue

@@ -6,6 +6,7 @@ so longer prompts are refused before it sees them. "NPUW:CPU" runs the same pipe
 
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any, Self
@@ -66,8 +67,12 @@ class NPU:
                 f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}",
                 hint=NPU_CURE,
             )
+        if options.kv_precision not in (None, "f16"):
+            raise DeviceError(
+                f"an NPU's KV cache is in f16, not {options.kv_precision}", hint="leave its precision to the engine"
+            )
         prompt_tokens, reply_tokens = lengths(options, folder.manifest.context_length)
-        settings = properties(options) | {
+        settings = properties(replace(options, threads=None, kv_precision=None)) | {
             "MAX_PROMPT_LEN": prompt_tokens,
             "MIN_RESPONSE_LEN": reply_tokens,
             "NPUW_LLM_ENABLE_PREFIX_CACHING": "YES",
@@ -76,8 +81,10 @@ class NPU:
             settings |= _EMULATION
         import openvino_genai as genai
 
+        # What is read back from the cache has forgotten a precision that was asked for, and fails at the first prompt.
+        keep = replace(options, cache=options.cache and options.precision is None)
         try:
-            with compiled_cache(folder, device, options) as place:
+            with compiled_cache(folder, device, keep) as place:
                 name = "NPU" if device == EMULATED else device
                 pipeline = genai.LLMPipeline(str(folder.path), name, **settings, **place)
         except RuntimeError as exc:
