@@ -80,7 +80,7 @@ def test_a_required_call_is_held_to_its_grammar(pair):
 
 def test_prompts_of_every_length_up_to_the_limit_say_what_the_cpu_says(pair):
     npu, cpu = (model.backend for model in pair)
-    for words in (1, 300, 850):
+    for words in (1, 150, 400):
         prompt = ("[gMASK]<sop><|user|>\n" + "1 2 " * words + "<|assistant|>",)
         assert npu.count_tokens(prompt) <= npu.max_prompt_tokens
         texts = [
@@ -155,7 +155,7 @@ def test_closing_stops_the_engine(npu):
 
 def test_the_second_turn_reads_only_what_is_new(npu):
     """With the prefix cache, a prompt seen before costs a fraction; by CPU seconds, the second of two."""
-    prompt = "[gMASK]<sop><|user|>\n" + "9 8 7 6 " * 420 + "<|assistant|>"
+    prompt = "[gMASK]<sop><|user|>\n" + "9 8 7 6 " * 210 + "<|assistant|>"
     seconds = []
     for _ in range(2):
         start = time.process_time()
