@@ -1,56 +1,81 @@
 """What a conversion will need, told before it starts."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from runtime.errors import ConversionError, DiskFull
+from runtime.memory import CONTEXT, gigabytes, needed
+from runtime.model_folder import Sizes
 
 from .architecture import Architecture
 from .checkpoint import Checkpoint
 from .compress import BLOCK, EMBEDDING, HEAD
 from .recipe import Recipe
+from .saved import fits_whole
 
 # Measured.
 _OTHER_FILES = 64 * 2**20  # on the disk: tokenizers, the graph
 _PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
+_VERIFIED = 1024  # tokens of a prompt with which the result is checked
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
-_LOADED = 1.15  # the loaded model, its weights repacked, by the size of its file
+_LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
+_PIECE = 3  # times the largest piece of the converted model, while that is asked
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes. `model` is the IR's size; `disk` and `memory` are what the whole conversion takes at its peak."""
+    """Bytes. `sizes` are the IR's; `disk` and `memory` are what the whole conversion takes at its peak."""
 
-    model: int
+    sizes: Sizes
     disk: int
     memory: int
 
 
 def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
     stored_bits = {name: 8 * checkpoint.tensor(name).data.itemsize for name in checkpoint.names}
-    model = model_bytes(checkpoint.architecture, recipe, stored_bits)
-    temporary = 0
-    for name, shape in checkpoint.architecture.shapes():
-        mode = recipe.form(shape[-1], end=name in (EMBEDDING, HEAD))[0] if len(shape) == 2 else None
-        if mode is not None:
-            at_once = min(prod(shape), BLOCK) if mode.startswith("int8") else prod(shape)
-            temporary = max(temporary, _TEMPORARY * at_once + _weight_bytes(name, shape, recipe))
-    compressing = model + temporary if recipe.linear else 0
-    return Needs(model, model + _OTHER_FILES, max(compressing, loaded_bytes(model)) + _PROGRAM)
+    sizes = model_sizes(checkpoint.architecture, recipe, stored_bits)
+    return Needs(sizes, sizes.weights + _OTHER_FILES, _PROGRAM + max(_steps(checkpoint.architecture, recipe, sizes)))
 
 
-def model_bytes(architecture: Architecture, recipe: Recipe, stored_bits: Mapping[str, int] | None = None) -> int:
-    """Bytes of the IR's weights. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given."""
+def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator[int]:
+    """Bytes of memory that each step takes. None grows with the number of layers, unless the model is small."""
+    if recipe.linear:
+        yield _TEMPORARY * min(BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
+    yield _LAYER * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
+    if fits_whole(sizes.weights):
+        yield loaded_bytes(architecture, sizes, _VERIFIED)
+    else:
+        yield _PIECE * sizes.largest
+
+
+def model_sizes(architecture: Architecture, recipe: Recipe, stored_bits: Mapping[str, int] | None = None) -> Sizes:
+    """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given."""
     bits = stored_bits or {}
-    return sum(_weight_bytes(name, shape, recipe, bits.get(name, 16)) for name, shape in architecture.shapes())
+    nbytes = {name: _weight_bytes(name, shape, recipe, bits.get(name, 16)) for name, shape in architecture.shapes()}
+    groups = 0
+    for name, shape in architecture.shapes():
+        mode, group = recipe.form(shape[-1], end=name in (EMBEDDING, HEAD)) if len(shape) == 2 else (None, -1)
+        if mode is not None and group != -1:
+            groups += prod(shape) // group
+    return Sizes(
+        weights=sum(nbytes.values()),
+        gathered=0 if architecture.tied_embeddings else nbytes[EMBEDDING],
+        largest=max(nbytes.values()),
+        groups=groups,
+        layers=architecture.layers,
+        hidden=architecture.hidden,
+        ffn=architecture.ffn,
+        vocab=architecture.vocab,
+        kv_heads=architecture.kv_heads,
+    )
 
 
-def loaded_bytes(model: int) -> int:
-    """Bytes of memory that a model of so many takes on a CPU, without its KV cache."""
-    return int(_LOADED * model)
+def loaded_bytes(architecture: Architecture, sizes: Sizes, context: int = CONTEXT) -> int:
+    """Bytes of memory that the model takes on a CPU with so many tokens in its KV cache, or as many as it can have."""
+    return needed(sizes, "CPU", min(context, architecture.context), architecture.kv_bytes_per_token).running
 
 
 def _weight_bytes(name: str, shape: tuple[int, ...], recipe: Recipe, stored_bits: int = 16) -> int:
@@ -66,25 +91,25 @@ def refuse_too_little(needs: Needs, parent: Path) -> None:
     free = shutil.disk_usage(parent).free
     if free < needs.disk:
         raise DiskFull(
-            f"the model needs about {_gb(needs.disk)} in {str(parent)!r}, but {_gb(free)} is free",
+            f"the model needs about {gigabytes(needs.disk)} in {str(parent)!r}, but {gigabytes(free)} is free",
             hint="make room, or choose a folder on another disk",
         )
     memory = psutil.virtual_memory().available + psutil.swap_memory().free
     if memory < needs.memory:
         raise ConversionError(
-            f"the conversion needs about {_gb(needs.memory)} of memory, but {_gb(memory)} is free",
+            f"the conversion needs about {gigabytes(needs.memory)} of memory, but {gigabytes(memory)} is free",
             hint="close other programs, or convert on a larger machine and copy the folder",
         )
 
 
-def devices(recipe: Recipe, needs: Needs) -> dict[str, str]:
+def devices(recipe: Recipe, architecture: Architecture, sizes: Sizes) -> dict[str, str]:
     """What each device needs to run the model, in words."""
+    context = min(CONTEXT, architecture.context)
+    cpu, gpu, npu = (needed(sizes, kind, context, architecture.kv_bytes_per_token) for kind in ("CPU", "GPU", "NPU"))
     return {
-        "CPU": f"about {_gb(loaded_bytes(needs.model))} of memory, and the KV cache",
-        "GPU": f"its driver, and about {_gb(2 * needs.model)} of memory while it loads",
-        "NPU": "its driver" if recipe.name == "int4-npu" else "the recipe int4-npu",
+        "CPU": f"about {gigabytes(cpu.running)} of memory at {context:,} tokens",
+        "GPU": f"its driver, and about {gigabytes(gpu.peak)} of memory while it loads",
+        "NPU": f"its driver, and about {gigabytes(npu.peak)} of memory while it loads"
+        if recipe.name == "int4-npu"
+        else "the recipe int4-npu",
     }
-
-
-def _gb(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"

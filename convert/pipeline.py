@@ -17,7 +17,7 @@ from typing import Any
 
 from openvino import Node
 
-from runtime.backends.openvino import brief
+from runtime.backends.genai import brief
 from runtime.detection import detect
 from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError
 from runtime.families import Family
@@ -232,7 +232,8 @@ def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figur
         licence=_licence(checkpoint.path),
         versions={"glm4-edge": VERSION}
         | {name: version(name) for name in ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers")},
-        devices=devices(plan.recipe, plan.needs),
+        devices=devices(plan.recipe, architecture, plan.needs.sizes),
+        sizes=plan.needs.sizes,
         verification=asdict(figures),
         notes=notes,
     )

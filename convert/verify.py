@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.backends.openvino import brief
+from runtime.backends.genai import brief
 from runtime.errors import VerificationError
 from runtime.families import Family
 from runtime.messages import Message, ToolCall

@@ -18,6 +18,7 @@ def _check_packages() -> None:
 
 _check_packages()
 
+from runtime.backends.backend import Options  # noqa: E402
 from runtime.chat import Chat, Reply  # noqa: E402
 from runtime.errors import EdgeError  # noqa: E402
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex  # noqa: E402
@@ -39,6 +40,7 @@ __all__ = [
     "Message",
     "Model",
     "ModelFolder",
+    "Options",
     "Reasoning",
     "Regex",
     "Reply",

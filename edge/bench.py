@@ -5,7 +5,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.backends.backend import Backend, Delta, Options, Request
 from runtime.devices import choose
@@ -32,6 +32,7 @@ class Result:
     """Seconds for `load` and `ttft`, tokens a second for `prefill` and `decode`, bytes for `peak_memory`."""
 
     device: str
+    reason: str
     runs: int
     prompt_tokens: int
     new_tokens: int
@@ -63,7 +64,8 @@ def run(
             f"{prompt_tokens:,} prompt tokens and {new_tokens:,} new ones do not fit the context of {context:,}",
             hint="ask for fewer with --prompt-tokens and --new-tokens",
         )
-    choice = choose(device)
+    options = replace(options, context=prompt_tokens + new_tokens, reply_tokens=new_tokens)
+    choice = choose(device, folder, options)
     start = time.perf_counter()
     backend = choice.backend.load(folder, choice.device, options)
     load = time.perf_counter() - start
@@ -72,6 +74,7 @@ def run(
     ttfts, counts, rates = zip(*measured, strict=True)
     return Result(
         device=choice.device,
+        reason=choice.reason,
         runs=runs,
         prompt_tokens=counts[0],
         new_tokens=new_tokens,

@@ -9,11 +9,9 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from convert.architecture import Architecture
-from convert.estimate import loaded_bytes, model_bytes
+from convert.estimate import loaded_bytes, model_sizes
 from convert.recipe import RECIPES
 from runtime.errors import CheckpointError
-
-CONTEXT_OF_ESTIMATE = 8192  # tokens in the KV cache that the memory's estimate counts
 
 _GLM_4_9B = 'The glm-4-9b licence: register for commercial use, show "Built with glm-4", name derivatives "glm-4-…"'
 
@@ -33,12 +31,11 @@ class Entry:
 
     def disk(self, recipe: str) -> int:
         """Bytes of the converted weights."""
-        return model_bytes(self.architecture, RECIPES[recipe])
+        return model_sizes(self.architecture, RECIPES[recipe]).weights
 
     def memory(self, recipe: str) -> int:
         """Bytes in use while it chats on a CPU, with 8,192 tokens in a KV cache of 8 bits."""
-        context = min(CONTEXT_OF_ESTIMATE, self.architecture.context)
-        return loaded_bytes(self.disk(recipe)) + self.architecture.kv_bytes_per_token // 2 * context
+        return loaded_bytes(self.architecture, model_sizes(self.architecture, RECIPES[recipe]))
 
 
 _9B_0414 = Architecture(

@@ -1,9 +1,21 @@
-"""Which engine runs a model folder, and on what."""
+"""Which engine runs a model folder, and on what; what it chose, and why."""
 
+import warnings
 from dataclasses import dataclass
 
-from .backends.backend import Backend
-from .errors import DeviceError
+from .backends.backend import Backend, Options
+from .backends.echo import Echo
+from .backends.npu import CONTEXT as NPU_CONTEXT
+from .backends.npu import EMULATED, NPU
+from .backends.openvino import OpenVINO
+from .errors import DeviceError, Notice
+from .machine import Machine, find
+from .memory import CONTEXT, LARGEST_ALLOCATION, Need, gigabytes, longest_context, need
+from .model_folder import Manifest, ModelFolder
+
+BACKENDS: tuple[type[Backend], ...] = (OpenVINO, NPU, Echo)  # the first that has a device of the name gets it
+NPU_RECIPE = "int4-npu"
+SMALLEST_RECIPE = "int4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,17 +27,120 @@ class Choice:
     reason: str
 
 
-def choose(device: str = "auto") -> Choice:
-    """The engine for `device`: "auto", or a name such as "CPU". Raises DeviceError where there is none."""
-    from .backends.echo import Echo
-    from .backends.openvino import OpenVINO
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether a model has room on a device for `context` tokens: what it needs, what is free, and why not, "" where it
+    fits. `kind` is CPU, GPU or NPU."""
 
+    device: str
+    kind: str
+    context: int
+    need: Need
+    free: int
+    obstacle: str = ""
+
+
+def choose(device: str = "auto", folder: ModelFolder | None = None, options: Options = Options()) -> Choice:
+    """The engine for `device`: "auto", or a name such as "CPU".
+
+    Raises DeviceError where there is none, or where "auto" finds no device on which the folder fits. A device that was
+    asked for is taken whether or not it fits, with a Notice where it does not.
+    """
     wanted = device.upper()
     if wanted == "AUTO":
         if not OpenVINO.devices():
             raise DeviceError("OpenVINO is not installed here", hint="pip install glm4-edge")
-        return Choice(OpenVINO, "CPU", "the CPU is there on every machine")
-    for backend in (OpenVINO, Echo):
+        if folder is None:
+            return Choice(OpenVINO, "CPU", "the CPU is there on every machine")
+        return automatic(find(), folder.manifest, options)
+    for backend in BACKENDS:
         if wanted in backend.devices():
-            return Choice(backend, wanted, "it was asked for")
-    raise DeviceError(f"there is no device {device} here", hint=f"found: auto, {', '.join(OpenVINO.devices())}")
+            if folder is not None and wanted not in (EMULATED, *Echo.devices()):
+                _warn(wanted, folder.manifest, options)
+            emulated = ": the NPU's pipeline, emulated on the CPU" if wanted == EMULATED else ""
+            return Choice(backend, wanted, f"it was asked for{emulated}")
+    found = [name for backend in BACKENDS for name in backend.devices()]
+    raise DeviceError(f"there is no device {device} here", hint=f"found: auto, {', '.join(found)}")
+
+
+def automatic(machine: Machine, manifest: Manifest, options: Options = Options()) -> Choice:
+    """What "auto" takes: the first of the machine's devices, best first, on which the model fits.
+
+    An NPU only gets models converted for it; then GPUs, those with memory of their own first; then the CPU. The reason
+    names what was passed over. It looks at nothing but its arguments. Raises DeviceError where nothing fits.
+    """
+    tried = fits(machine, manifest, options)
+    passed: list[str] = []
+    for fit in tried:
+        if not fit.obstacle:
+            backend = NPU if fit.kind == "NPU" else OpenVINO
+            return Choice(backend, fit.device, "; ".join([_merit(fit, machine, manifest), *passed, *_unused(machine)]))
+        passed.append(f"not {fit.device}: {fit.obstacle}")
+    raise DeviceError(
+        f"{manifest.source.name} ({manifest.recipe}) fits no device here: {'; '.join(passed)}",
+        hint=_what_would(machine, manifest, options),
+    )
+
+
+def fits(machine: Machine, manifest: Manifest, options: Options = Options()) -> tuple[Fit, ...]:
+    """Every device of OpenVINO on this machine, best first for this model, and whether it has room for it."""
+    found = []
+    for npu in machine.npus:
+        context = min(options.context or NPU_CONTEXT, manifest.context_length)
+        wanted = need(manifest, "NPU", context)
+        obstacle = _short(wanted.peak, machine.free)
+        if manifest.recipe != NPU_RECIPE:
+            obstacle = f"it wants the recipe {NPU_RECIPE}, this is {manifest.recipe}"
+        found.append(Fit(npu.device, "NPU", context, wanted, machine.free, obstacle))
+    context = min(options.context or CONTEXT, manifest.context_length)
+    for gpu in sorted(machine.gpus, key=lambda gpu: (gpu.integrated, -gpu.memory)):
+        wanted = need(manifest, "GPU", context, options.kv_precision)
+        largest = gpu.largest_allocation or LARGEST_ALLOCATION
+        free = min(gpu.memory or machine.free, machine.free) if gpu.integrated else gpu.memory
+        # A card with memory of its own holds the model once; the second copy is the machine's, for a moment.
+        obstacle = _short(wanted.peak if gpu.integrated else wanted.running, free)
+        if wanted.largest > largest:
+            obstacle = f"a weight of {gigabytes(wanted.largest)} is over its largest allocation, {gigabytes(largest)}"
+        found.append(Fit(gpu.device, "GPU", context, wanted, free, obstacle))
+    wanted = need(manifest, "CPU", context, options.kv_precision)
+    found.append(Fit("CPU", "CPU", context, wanted, machine.free, _short(wanted.peak, machine.free)))
+    return tuple(found)
+
+
+def _short(wanted: int, free: int) -> str:
+    return f"it needs {gigabytes(wanted)}, {gigabytes(free)} is free" if wanted > free else ""
+
+
+def _merit(fit: Fit, machine: Machine, manifest: Manifest) -> str:
+    room = f"{gigabytes(fit.need.peak)} of {gigabytes(fit.free)} free"
+    if fit.kind == "NPU":
+        return f"the folder was converted for the NPU ({room})"
+    if fit.kind == "GPU":
+        return f"a GPU reads prompts faster than the CPU ({room})"
+    others = machine.gpus or (machine.npus and manifest.recipe == NPU_RECIPE)
+    return f"{'the CPU has room for it' if others else 'OpenVINO finds no GPU here'} ({room})"
+
+
+def _unused(machine: Machine) -> list[str]:
+    """Hardware that is there and that this engine cannot use."""
+    found = [f"not the {missing.device}: {missing.what} is missing, see `edge doctor`" for missing in machine.missing]
+    return found + [f"not the {card.name}: OpenVINO does not run on it, the engine torch does" for card in machine.cuda]
+
+
+def _what_would(machine: Machine, manifest: Manifest, options: Options) -> str:
+    ways = []
+    if context := longest_context(manifest, "CPU", machine.free, options.kv_precision):
+        ways.append(f"ask for a context of at most {context:,} tokens on the CPU")
+    elif manifest.recipe in ("int8", "bf16"):
+        ways.append(f"convert with the smaller recipe {SMALLEST_RECIPE}")
+    else:
+        ways.append("take a smaller model of `edge models`")
+    ways.append("close other programs")
+    ways.append(f"use the server {machine.servers[0]}" if machine.servers else "run it on a server")
+    return ", or ".join(ways)
+
+
+def _warn(device: str, manifest: Manifest, options: Options) -> None:
+    for fit in fits(find(), manifest, options):
+        if fit.device == device and fit.obstacle:
+            warnings.warn(f"{manifest.source.name} may not fit {device}: {fit.obstacle}", Notice, stacklevel=3)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from . import families
 from .backends.backend import Backend, Delta, Options, Request
-from .devices import choose
+from .devices import Choice, choose
 from .errors import Notice
 from .families.layout import called_with_text
 from .generation import Constraint, generate
@@ -24,8 +24,8 @@ from .template import Prompt, Template
 class Model:
     """A loaded model. Several threads and chats may share it.
 
-    `device` is "auto" or a device's name. A `backend` that is loaded already is taken as it is.
-    Raises ModelFolderError, DeviceError or BackendError.
+    `device` is "auto" or a device's name; `choice` then says what was taken, and why. A `backend` that is loaded
+    already is taken as it is. Raises ModelFolderError, DeviceError or BackendError.
     """
 
     def __init__(
@@ -40,9 +40,10 @@ class Model:
         self.family = families.named(self.folder.manifest.family)
         self.sampling = self.folder.sampling()
         self._special_tokens = self.folder.manifest.special_tokens
+        self.choice: Choice | None = None
         if backend is None:
-            choice = choose(device)
-            backend = choice.backend.load(self.folder, choice.device, options)
+            self.choice = choose(device, self.folder, options)
+            backend = self.choice.backend.load(self.folder, self.choice.device, options)
         self.backend = backend
 
     @cached_property

@@ -35,11 +35,31 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the memory of the loaded model depends on.
+
+    `weights` are bytes in all, `gathered` those of them of which only rows are looked up, `largest` those of the
+    biggest constant. `groups` counts the scales of int4 weights; the rest are the decoder's dimensions.
+    """
+
+    weights: int
+    gathered: int = 0
+    largest: int = 0
+    groups: int = 0
+    layers: int = 0
+    hidden: int = 0
+    ffn: int = 0
+    vocab: int = 0
+    kv_heads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What `edge.json` says.
 
     `family` names the prompt format, `special_tokens` maps each to its id, `kv_bytes_per_token` is for an f16 cache,
-    `devices` says in words what each device needs, `verification` holds the figures measured after conversion.
+    `devices` says in words what each device needs and `sizes` what that follows from, `verification` holds the figures
+    measured after conversion.
     """
 
     family: str
@@ -51,6 +71,7 @@ class Manifest:
     licence: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
+    sizes: Sizes | None = None
     verification: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[str, File] = field(default_factory=dict)
@@ -86,7 +107,7 @@ class ModelFolder:
         """Holds every file against its hash. Raises ModelFolderError naming the first that differs."""
         for name, file in self.manifest.files.items():
             try:
-                found = _sha256(self.path / name)
+                found = file_sha256(self.path / name)
             except OSError as exc:
                 raise ModelFolderError(
                     f"{self.path / name} cannot be read: {exc.strerror}", hint=CONVERT_AGAIN
@@ -126,7 +147,7 @@ class ModelFolder:
 def seal(folder: Path, manifest: Manifest) -> ModelFolder:
     """Writes the manifest with size and hash of every file in `folder`, which is complete with it."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
-    files = {name: File((folder / name).stat().st_size, _sha256(folder / name)) for name in names}
+    files = {name: File((folder / name).stat().st_size, file_sha256(folder / name)) for name in names}
     sealed = replace(manifest, files=files)
     text = json.dumps(asdict(sealed), indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
@@ -163,6 +184,6 @@ def _read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -57,6 +57,25 @@ def demo_folder(tmp_path_factory) -> ModelFolder:
     return ModelFolder.open(target)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_models(tmp_path_factory):
+    """Compiled models are kept with the tests, not with the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def npu_folder(tmp_path_factory) -> ModelFolder:
+    """The embedded checkpoint as an NPU wants it."""
+    from convert.pipeline import convert
+
+    target = tmp_path_factory.mktemp("demo-npu") / "model"
+    for _ in convert(CHECKPOINT, target, "int4-npu"):
+        pass
+    return ModelFolder.open(target)
+
+
 @pytest.fixture
 def bare_folder(tmp_path) -> ModelFolder:
     """A sealed folder with a chat template and no weights."""

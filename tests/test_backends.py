@@ -8,6 +8,7 @@ import pytest
 
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.echo import Echo
+from runtime.backends.npu import NPU
 from runtime.backends.openvino import OpenVINO
 from runtime.devices import choose
 from runtime.errors import BackendError, DeviceError, PromptTooLong
@@ -19,10 +20,10 @@ STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
 
 
-@pytest.fixture(scope="module", params=[OpenVINO, Echo], ids=lambda backend: backend.__name__)
-def backend(request, demo_folder):
-    device = request.param.devices()[0]
-    loaded = request.param.load(demo_folder, device, Options(threads=2))
+@pytest.fixture(scope="module", params=[OpenVINO, NPU, Echo], ids=lambda backend: backend.__name__)
+def backend(request, demo_folder, npu_folder):
+    folder = npu_folder if request.param is NPU else demo_folder
+    loaded = request.param.load(folder, request.param.devices()[-1], Options(threads=2, context=1024))
     yield loaded
     loaded.close()
 
@@ -61,7 +62,7 @@ def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
     for sampling in (Sampling(), Sampling(temperature=2.0, seed=7, max_new_tokens=20)):
         request = Request((QUESTION,), STOPS, sampling)
         first, second = (read(backend.generate(request))[0] for _ in range(2))
-        if isinstance(backend, OpenVINO):
+        if not isinstance(backend, Echo):
             assert first == second
 
 
@@ -82,10 +83,10 @@ def test_closing_cancels_and_the_next_request_is_served(backend):
     wanted, _ = read(backend.generate(Request((QUESTION,), STOPS)))
     with closing(backend.generate(Request((QUESTION,), STOPS))) as parts:
         list(islice(parts, 2))
+    if isinstance(backend, Echo):
+        return
     if isinstance(backend, OpenVINO):
         assert not backend._pipeline.has_non_finished_requests()
-    else:
-        return
     assert read(backend.generate(Request((QUESTION,), STOPS)))[0] == wanted
 
 

@@ -60,7 +60,8 @@ def test_sizes_are_those_of_the_models():
         entry = CATALOGUE[name]
         assert entry.disk("bf16") / 2 == pytest.approx(count, rel=0.005)
         assert entry.disk("int4") < entry.disk("int8") < entry.disk("bf16")
-        assert all(entry.memory(recipe) > entry.disk(recipe) for recipe in RECIPES)
+        # The embedding stays in the file; the KV cache and the activations come on top.
+        assert all(0.9 < entry.memory(recipe) / entry.disk(recipe) < 1.2 for recipe in RECIPES)
 
 
 def test_the_command_lists_them(capsys):

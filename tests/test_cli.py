@@ -1,6 +1,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main, parser
+from runtime import compiled
+from runtime.model_folder import seal
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,6 +48,49 @@ def test_bench_refuses_what_does_not_fit(capsys, demo_folder):
     assert re.fullmatch(r"error: 1,000,000 prompt tokens .*\nhint: .*\n", err)
 
 
+def test_devices_and_doctor_tell_a_person_and_a_program(capsys, demo_folder):
+    status, out, _ = run(capsys, "devices")
+    assert status == 0
+    assert re.search(r"^CPU +\S", out, re.MULTILINE)
+    status, out, _ = run(capsys, "devices", "--json")
+    assert json.loads(out)["cpu"]["cores"] >= 1
+    status, out, _ = run(capsys, "doctor", str(demo_folder.path), "--context", "1024")
+    assert status == 0
+    assert re.search(r"^CPU +1,024 .* yes *$", out, re.MULTILINE)
+    assert re.search(r"^auto: \w+: .* free", out, re.MULTILINE)
+    status, out, _ = run(capsys, "doctor", str(demo_folder.path), "--json")
+    facts = json.loads(out)
+    assert facts["auto"]["device"] in [fit["device"] for fit in facts["fits"]]
+    assert all(fit["running"] <= fit["peak"] for fit in facts["fits"])
+
+
+def test_inspect_for_npu(capsys, npu_folder, tmp_path):
+    status, out, _ = run(capsys, "inspect", str(npu_folder.path), "--for", "npu")
+    assert status == 0
+    assert "Fit for an NPU" in out
+    folder = tmp_path / "unfit"
+    shutil.copytree(npu_folder.path, folder)
+    ir = folder / "openvino_model.xml"
+    ir.write_text(ir.read_text().replace('element_type="i4"', 'element_type="i8"'))
+    seal(folder, npu_folder.manifest)
+    status, out, err = run(capsys, "inspect", str(folder), "--for", "NPU", "--json")
+    assert status == 1
+    assert re.fullmatch(r"error: .*0 of the decoder's \d+ matrices are int4.*\nhint: .*int4-npu\n", err)
+    assert len(json.loads(out)["unfit"]["NPU"]) == 1
+
+
+def test_cache_lists_and_clears(capsys, monkeypatch, tmp_path, bare_folder):
+    monkeypatch.setenv(compiled.VARIABLE, str(tmp_path / "cache"))
+    with compiled.cached(bare_folder, "GPU", "driver 1") as place:
+        (Path(place["CACHE_DIR"]) / "1.blob").write_bytes(b"x" * 1_000_000)
+    status, out, _ = run(capsys, "cache")
+    assert status == 0
+    assert "tiny, int4 on GPU: 1.0 MB" in out
+    assert len(json.loads(run(capsys, "cache", "--json")[1])["compiled"]) == 1
+    assert ": 1.0 MB in 1 removed" in run(capsys, "cache", "--clear")[1]
+    assert ": 0.0 MB in 0 kept" in run(capsys, "cache")[1]
+
+
 def test_piped_input_gets_just_the_answer(demo_folder):
     command = [sys.executable, "-m", "edge", "chat", str(demo_folder.path)]
     done = subprocess.run(command, input="Who are you?\n", capture_output=True, text=True, check=True, cwd=ROOT)
@@ -57,7 +103,7 @@ def test_complete_goes_on_from_a_text(demo_folder, piped):
     text = "[{1, 2, 3"
     command = [sys.executable, "-m", "edge", "complete", str(demo_folder.path), "--max-new-tokens", "5"]
     done = subprocess.run(
-        command if piped else [*command, text],
+        command if piped else [*command, "--prompt", text],
         input=text + "\n" if piped else "",
         capture_output=True,
         text=True,
@@ -70,7 +116,7 @@ def test_complete_goes_on_from_a_text(demo_folder, piped):
 
 
 ERRORS = {
-    "nothing to complete with": ["complete", "nowhere", "text"],
+    "nothing to complete with": ["complete", "nowhere", "--prompt", "text"],
     "no folder": ["chat", "nowhere"],
     "no model folder": ["inspect", str(ROOT / "tests")],
     "no checkpoint": ["convert", str(ROOT / "tests"), "out"],
@@ -91,7 +137,7 @@ def test_an_error_is_one_line_and_a_hint(capsys, monkeypatch, tmp_path, argument
 def test_every_command_of_the_readme_is_understood():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^ {4}(?:.*&& |.*\| )?(edge [^#\n]+)", text, re.MULTILINE)
-    commands += re.findall(r"`[^`\n]*?(edge (?:chat|convert|inspect|bench|demo)[^`|&\n]*)`", text)
+    commands += re.findall(r"`[^`\n]*?(edge (?:chat|convert|inspect|bench|demo|devices|doctor|cache)[^`|&\n]*)`", text)
     assert len(commands) >= 6
     for command in commands:
         parser().parse_args(shlex.split(command)[1:])

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(asdict(result), indent=2))
         return 0
-    print(f"device       {result.device}")
+    print(f"device       {result.device}: {result.reason}")
     print(f"load         {result.load:.2f} s")
     print(f"TTFT         {_spread(result.ttft, 1000)} ms at {result.prompt_tokens} tokens")
     print(f"prefill      {_spread(result.prefill)} tokens/s")

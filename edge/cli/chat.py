@@ -20,16 +20,20 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("--system", default="", help="the system message")
     verb.add_argument("--temperature", type=float, help="0 is greedy; the default is the checkpoint's own")
     verb.add_argument("--max-new-tokens", type=int, help="at most so many tokens a reply")
+    verb.add_argument("--context", type=int, metavar="N", help="tokens of prompt and reply that must have room")
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    from runtime.backends.backend import Options
     from runtime.chat import Chat
     from runtime.model_folder import ModelFolder
 
     folder = ModelFolder.open(args.folder)
     sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
-    with Chat(folder, device=args.device, system=args.system, sampling=sampling) as chat:
+    with Chat(
+        folder, device=args.device, system=args.system, sampling=sampling, options=Options(context=args.context)
+    ) as chat:
         if sys.stdin.isatty():
             _converse(chat)
         else:
@@ -42,7 +46,9 @@ def _converse(chat: "Chat") -> None:
         import readline  # noqa: F401
 
     manifest = chat.model.folder.manifest
-    print(f"{manifest.source.name}, {manifest.recipe}. {HELP}")
+    choice = chat.model.choice
+    print(f"{manifest.source.name}, {manifest.recipe}, on {choice.device}: {choice.reason}." if choice else "")
+    print(HELP)
     while True:
         try:
             text = input("\n> ").strip()

@@ -8,7 +8,7 @@ from contextlib import closing
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("complete", help="go on from a text: what a base model is for")
     verb.add_argument("folder", help="a model folder")
-    verb.add_argument("text", nargs="?", help="the text; without it, what is piped in")
+    verb.add_argument("--prompt", metavar="TEXT", help="the text; without it, what is piped in")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
     verb.add_argument("--temperature", type=float, help="0 is greedy; the default is the checkpoint's own")
     verb.add_argument("--max-new-tokens", type=int, default=256, help="at most so many tokens (256)")
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     folder = ModelFolder.open(args.folder)
     sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
-    text = sys.stdin.read().rstrip("\n") if args.text is None else args.text
+    text = sys.stdin.read().rstrip("\n") if args.prompt is None else args.prompt
     with Model(folder, device=args.device) as model, closing(model.complete(text, sampling)) as events:
         for event in events:
             if isinstance(event, Text):

@@ -9,20 +9,31 @@ from typing import Any
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("inspect", help="show a model folder's manifest and check its files")
     verb.add_argument("folder", help="a model folder")
+    verb.add_argument("--for", dest="device", metavar="NPU", type=str.upper, choices=("NPU",), help="is it fit for it?")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    from runtime.errors import DeviceError
+    from runtime.ir import IR, NPU_CURE
     from runtime.model_folder import ModelFolder
 
     folder = ModelFolder.open(args.folder)
     folder.check()
     facts: dict[str, Any] = asdict(folder.manifest) | {"path": str(folder.path), "size": folder.size, "checked": True}
+    unfit: tuple[str, ...] = ()
+    if args.device:
+        unfit = IR.read(folder).unfit_for_npu()
+        facts["unfit"] = {"NPU": unfit}
     if args.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         _show(facts)
+        if args.device and not unfit:
+            print("Fit for an NPU: stateful, int4 throughout, symmetric, in groups of 128 or by row.")
+    if unfit:
+        raise DeviceError(f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}", hint=NPU_CURE)
     return 0
 
 

@@ -37,11 +37,19 @@ class Delta:
 class Options:
     """How an engine is loaded; None leaves the choice to it.
 
-    `threads` is a number of CPU threads, `kv_precision` the KV cache's element type ("u8", "f16", "f32", …).
+    `threads` is a number of CPU threads, `kv_precision` the KV cache's element type ("u8", "f16", "f32", …), and
+    `precision` that of the calculation. `activation_scale` divides activations in f16, which overflow in GLM-4 without
+    it; the IR names 8. There has to be room for `context` tokens, of which `reply_tokens` are the reply's: an NPU takes
+    no more. `cache` keeps the compiled model for the next load.
     """
 
     threads: int | None = None
     kv_precision: str | None = None
+    precision: str | None = None
+    activation_scale: float | None = None
+    context: int | None = None
+    reply_tokens: int | None = None
+    cache: bool = True
 
 
 class Backend(Protocol):

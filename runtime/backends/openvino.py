@@ -4,26 +4,22 @@ It is stepped by whoever waits for a token, so no streamer runs inside it (one t
 requests of several threads are batched as they come.
 """
 
-import re
 import time
 from collections.abc import Generator
 from itertools import count
-from secrets import randbits
 from threading import Lock
 from typing import Any, Self
 
-from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
-from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ..errors import BackendError, DeviceError, PromptTooLong
 from ..messages import Finish, Usage
 from ..model_folder import CONVERT_AGAIN, ModelFolder
-from ..sampling import Sampling
 from ..template import Prompt
-from ..vocabulary import Vocabulary
 from .backend import Delta, Options, Request
+from .genai import Tokens, brief, compiled_cache, explained, generation_config, properties
 
 # A prompt is read in chunks of so many tokens, so that a long one can be cancelled. Measured on int4 of 9B width, with
 # a prompt of 517 tokens: 256 and 1,024 are slower, by 3 % and 8 to 11 %.
-_PREFILL_CHUNK = 512
+PREFILL_CHUNK = 512
 
 
 class OpenVINO:
@@ -32,9 +28,7 @@ class OpenVINO:
     def __init__(self, pipeline: Any, folder: ModelFolder) -> None:
         self.max_prompt_tokens = folder.manifest.context_length - 1
         self._pipeline = pipeline
-        self._tokenizer = pipeline.get_tokenizer()
-        self._vocabulary = Vocabulary.read(folder.path / "tokenizer.json")
-        self._special_tokens = folder.manifest.special_tokens
+        self._tokens: Any = Tokens(pipeline.get_tokenizer(), folder)
         self._context_length = folder.manifest.context_length
         self._request_ids = count()
         self._stepping = Lock()
@@ -60,21 +54,18 @@ class OpenVINO:
         scheduler = genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
         scheduler.cache_size = 0  # grows with what is asked
-        scheduler.max_num_batched_tokens = _PREFILL_CHUNK
+        scheduler.max_num_batched_tokens = PREFILL_CHUNK
         scheduler.dynamic_split_fuse = True
-        properties: dict[str, Any] = {}
-        if options.threads is not None:
-            properties["INFERENCE_NUM_THREADS"] = options.threads
-        if options.kv_precision is not None:
-            properties["KV_CACHE_PRECISION"] = options.kv_precision
         try:
-            pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, properties)
+            with compiled_cache(folder, device, options) as place:
+                settings = properties(options) | place
+                pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings)
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc
         return cls(pipeline, folder)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        return len(self._encode(prompt))
+        return len(self._tokens.encode(prompt))
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         import numpy as np
@@ -83,31 +74,25 @@ class OpenVINO:
         start = time.perf_counter()
         if self._pipeline is None:
             raise BackendError("the model was closed", hint="load it again")
-        ids = self._encode(request.prompt)
+        ids = self._tokens.encode(request.prompt)
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
-        stops = self._stop_ids(request)
-        config = _generation_config(request.sampling, stops, self._context_length - len(ids))
-        if request.grammar is not None:
-            config.structured_output_config = _structured_output(request.grammar)
+        stops = self._tokens.stop_ids(request)
+        config = generation_config(request, stops, self._context_length - len(ids))
         try:
             handle = self._pipeline.add_request(
                 next(self._request_ids), openvino.Tensor(np.array([ids], dtype=np.int64)), config
             )
             yield from self._read(handle, stops, len(ids), start)
         except RuntimeError as exc:
-            if request.grammar is not None and "xgrammar" in str(exc):
-                raise RequestError(f"the engine cannot hold this grammar: {brief(exc)}", hint="simplify it") from exc
-            raise BackendError(
-                f"OpenVINO failed: {brief(exc)}", hint="close the chat and load the model again"
-            ) from exc
+            raise explained(exc, request) from exc
 
     def _read(
         self, handle: Any, stops: set[int], prompt_tokens: int, start: float
     ) -> Generator[Delta | Finish, None, None]:
         from openvino_genai import GenerationFinishReason, GenerationStatus
 
-        text = self._vocabulary.decoder()
+        text = self._tokens.decoder()
         generated, ttft, reason = 0, 0.0, None
         try:
             while reason is None:
@@ -140,54 +125,5 @@ class OpenVINO:
             if self._pipeline.has_non_finished_requests():
                 self._pipeline.step()  # lets it drop the request
 
-    def _encode(self, prompt: Prompt) -> list[int]:
-        ids: list[int] = []
-        for piece in prompt:
-            ids += self._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()
-        return ids
-
-    def _stop_ids(self, request: Request) -> set[int]:
-        return {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
-
     def close(self) -> None:
-        self._pipeline = self._tokenizer = None
-
-
-def _generation_config(sampling: Sampling, stops: set[int], room: int) -> Any:
-    import openvino_genai as genai
-
-    config = genai.GenerationConfig()
-    config.max_new_tokens = min(sampling.max_new_tokens or room, room)
-    config.stop_token_ids = stops
-    config.ignore_eos = not stops  # or the engine puts its own stop in
-    config.repetition_penalty = sampling.repetition_penalty
-    config.apply_chat_template = False
-    if sampling.temperature > 0:
-        config.do_sample = True
-        config.temperature = sampling.temperature
-        config.top_p = sampling.top_p
-        if sampling.top_k:
-            config.top_k = sampling.top_k
-        config.rng_seed = randbits(31) if sampling.seed is None else sampling.seed
-    return config
-
-
-def _structured_output(grammar: Grammar) -> Any:
-    from openvino_genai import StructuredOutputConfig as Config
-
-    match grammar:
-        case JsonSchema():
-            return Config(regex=grammar.pattern())
-        case JsonObject():
-            return Config(grammar=JSON_OBJECT)
-        case Regex(pattern):
-            return Config(regex=pattern)
-        case Choice(options):
-            constants = [Config.ConstString(option) for option in options]
-            return Config(structural_tags_config=Config.Union(constants) if len(constants) > 1 else constants[0])
-
-
-def brief(exc: Exception) -> str:
-    """The last line that says something, without the source position that OpenVINO puts before it."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", lines[-1]) if lines else type(exc).__name__
+        self._pipeline = self._tokens = None

@@ -1,0 +1,58 @@
+"""The first and the second load of a model folder, with and without the cache of compiled models.
+
+    python -m benchmarks.load FOLDER --device GPU
+
+Every load is in a fresh process: seconds until the folder is loaded, and from there until the first token of a short
+prompt; CPU seconds beside them, which do not change with what else the machine does. The cache is a temporary folder.
+"""
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from runtime.backends.backend import Options, Request
+from runtime.compiled import VARIABLE
+from runtime.devices import choose
+from runtime.model_folder import ModelFolder
+from runtime.sampling import Sampling
+
+
+def load(path: str, device: str, cache: bool) -> tuple[float, float, float]:
+    """Seconds to load, seconds to the first token after that, CPU seconds of both."""
+    folder = ModelFolder.open(path)
+    options = Options(cache=cache)
+    choice = choose(device, folder, options)
+    start, cpu = time.perf_counter(), time.process_time()
+    backend = choice.backend.load(folder, choice.device, options)
+    loaded = time.perf_counter()
+    for _ in backend.generate(Request(("1 2 3",), (), Sampling(max_new_tokens=1))):
+        pass
+    return loaded - start, time.perf_counter() - loaded, time.process_time() - cpu
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    fresh = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(max_workers=1, mp_context=fresh, max_tasks_per_child=1) as pool,
+    ):
+        os.environ[VARIABLE] = scratch
+        for name, cache in (("no cache", False), ("first", True), ("second", True)):
+            loaded, first, cpu = pool.submit(load, args.folder, args.device, cache).result()
+            size = sum(file.stat().st_size for file in Path(scratch).rglob("*") if file.is_file()) / 1e6
+            print(
+                f"{name:9} load {loaded:6.2f} s, first token {first:6.2f} s, CPU {cpu:6.2f} s; cache {size:,.1f} MB",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The estimate of runtime/memory.py against what a chat really takes, on the CPU.
+
+    python -m benchmarks.memory FOLDER … [--context 2048] [--kv-precision u8] [--precision f32]
+
+Each folder is loaded in a fresh process, which reads a prompt that fills the context but for 16 tokens, and writes
+those. Measured is the peak of anonymous memory, which the process must have. Pages of mapped files are not in it: once
+the weights are repacked they are not read again, and the system takes them back; `file` is what of them the last 8
+tokens touched. Linux only, as both are read from /proc.
+"""
+
+import argparse
+import json
+import multiprocessing
+import re
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edge.bench import random_prompt
+from runtime.backends.backend import Options, Request
+from runtime.backends.openvino import OpenVINO
+from runtime.memory import need
+from runtime.model_folder import ModelFolder
+from runtime.sampling import Sampling
+
+_EVERY = 0.01  # seconds
+_REPLY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Bytes; `error` is the estimate's, relative to what was measured."""
+
+    folder: str
+    context: int
+    kv_precision: str
+    loaded: int
+    peak: int
+    file: int
+    estimate: int
+    error: float
+
+
+class Watch:
+    """Samples this process's anonymous memory in a thread."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(_EVERY):
+            self.peak = max(self.peak, anonymous())
+
+
+def anonymous() -> int:
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
+    assert found is not None, "Linux has it since 4.5"
+    return int(found[1]) * 1024
+
+
+def touched_file_pages() -> int:
+    """Bytes of mapped files that were read since /proc/self/clear_refs was written to."""
+    total, mapped = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            mapped = line.split()[4] != "0"  # an inode
+        elif mapped and line.startswith("Referenced:"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+def measure(path: str, context: int, kv_precision: str, precision: str | None) -> Row:
+    folder = ModelFolder.open(path)
+    watch = Watch()
+    backend = OpenVINO.load(folder, "CPU", Options(kv_precision=kv_precision, precision=precision))
+    loaded = anonymous()
+    prompt = random_prompt(backend, context - _REPLY, 1)
+    for written, _ in enumerate(backend.generate(Request((prompt,), (), Sampling(max_new_tokens=_REPLY)))):
+        if written == _REPLY // 2:
+            Path("/proc/self/clear_refs").write_text("1")
+    peak = max(watch.peak, anonymous())
+    estimate = need(folder.manifest, "CPU", context, kv_precision).peak
+    return Row(path, context, kv_precision, loaded, peak, touched_file_pages(), estimate, estimate / peak - 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--context", type=int, default=2048)
+    parser.add_argument("--kv-precision", default="u8")
+    parser.add_argument("--precision", help="f32 or bf16; the default is what the CPU is best at")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    args = parser.parse_args()
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=fresh, max_tasks_per_child=1) as pool:
+        for folder in args.folders:
+            row = pool.submit(measure, folder, args.context, args.kv_precision, args.precision).result()
+            if args.json:
+                print(json.dumps(asdict(row)), flush=True)
+                continue
+            sizes = (f"{name} {getattr(row, name) / 1e6:,.0f} MB" for name in ("loaded", "peak", "file", "estimate"))
+            print(
+                f"{folder} at {row.context:,} tokens, KV {row.kv_precision}: {', '.join(sizes)}, {row.error:+.1%}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

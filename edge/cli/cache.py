@@ -1,0 +1,31 @@
+"""`edge cache`: the compiled models that are kept for the next load."""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("cache", help="list or clear the compiled models kept for the next load")
+    verb.add_argument("--clear", action="store_true", help="remove them all")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from runtime import compiled
+    from runtime.memory import gigabytes
+
+    entries = compiled.clear() if args.clear else compiled.entries()
+    if args.json:
+        found = [asdict(entry) | {"path": str(entry.path)} for entry in entries]
+        print(json.dumps({"folder": str(compiled.root()), "limit": compiled.LIMIT, "compiled": found}, indent=2))
+        return 0
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        print(f"{entry.model} on {entry.device}: {gigabytes(entry.size)}, last used {used}")
+    total, limit = gigabytes(sum(entry.size for entry in entries)), gigabytes(compiled.LIMIT)
+    done = "removed" if args.clear else f"kept, of at most {limit}"
+    print(f"{compiled.root()}: {total} in {len(entries)} {done}")
+    return 0

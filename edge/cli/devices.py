@@ -1,0 +1,62 @@
+"""`edge devices`: what this machine has to run a model on."""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.machine import Machine
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("devices", help="list what this machine has to run a model on")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from runtime.machine import find
+
+    machine = find()
+    if args.json:
+        print(json.dumps(asdict(machine), indent=2, ensure_ascii=False))
+    else:
+        show(machine)
+    return 0
+
+
+def show(machine: "Machine") -> None:
+    """A table of the devices, and below it what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from runtime.machine import NPU_GENERATIONS, SERVERS_VARIABLE
+    from runtime.memory import gigabytes
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("device", "name", "memory", "facts"):
+        table.add_column(column, overflow="fold")
+    cpu = machine.cpu
+    memory = f"{gigabytes(machine.memory)}, {gigabytes(machine.free)} free"
+    table.add_row("CPU", cpu.name, memory, f"{cpu.cores} cores; {', '.join(cpu.isa) or 'no AVX2'}")
+    for gpu in machine.gpus:
+        kind = "integrated" if gpu.integrated else "its own memory"
+        largest = f"at most {gigabytes(gpu.largest_allocation)} at once"
+        table.add_row(
+            gpu.device, gpu.name, gigabytes(gpu.memory), f"{kind}; {largest}; driver {gpu.driver or 'unknown'}"
+        )
+    for npu in machine.npus:
+        generation = f"{npu.generation} ({NPU_GENERATIONS.get(npu.generation, 'a newer one')})"
+        table.add_row(npu.device, npu.name, "the machine's", f"{generation}; driver {npu.driver or 'unknown'}")
+    for card in machine.cuda:
+        table.add_row(
+            "CUDA", card.name, f"{gigabytes(card.memory)}, {gigabytes(card.free)} free", "for the engine torch"
+        )
+    for url in machine.servers:
+        table.add_row("server", url, "", f"of {SERVERS_VARIABLE}")
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(table)
+    console.print("engines: " + ", ".join(f"{name} {version}" for name, version in machine.packages.items()))
+    for missing in machine.missing:
+        console.print(f"{missing.device}: {missing.what} is missing. {missing.cure}")

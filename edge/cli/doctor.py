@@ -1,0 +1,73 @@
+"""`edge doctor`: what is found, what is missing, and whether a model folder fits each device."""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.devices import Fit
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("doctor", help="say what is missing here, and whether a model folder fits each device")
+    verb.add_argument("folder", nargs="?", help="a model folder")
+    verb.add_argument("--context", type=int, metavar="N", help="tokens of prompt and reply that must have room")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from runtime.backends.backend import Options
+    from runtime.devices import automatic, fits
+    from runtime.errors import DeviceError
+    from runtime.machine import find
+    from runtime.model_folder import ModelFolder
+
+    from . import devices
+
+    manifest = ModelFolder.open(args.folder).manifest if args.folder else None
+    machine = find()
+    facts: dict[str, Any] = {"machine": asdict(machine)}
+    found: tuple[Fit, ...] = ()
+    if manifest:
+        options = Options(context=args.context)
+        found = fits(machine, manifest, options)
+        try:
+            choice = automatic(machine, manifest, options)
+            facts["auto"] = {"device": choice.device, "reason": choice.reason}
+        except DeviceError as exc:
+            facts["auto"] = {"device": None, "reason": str(exc), "hint": exc.hint}
+        facts["fits"] = [asdict(fit) | {"running": fit.need.running, "peak": fit.need.peak} for fit in found]
+    if args.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return 0
+    devices.show(machine)
+    if not machine.missing:
+        print("Nothing is missing for the hardware that was found.")
+    if manifest:
+        print()
+        _show(found)
+        print(f"auto: {facts['auto']['device'] or 'nothing fits'}: {facts['auto']['reason']}")
+        if hint := facts["auto"].get("hint"):
+            print(f"hint: {hint}")
+    return 0
+
+
+def _show(found: "tuple[Fit, ...]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from runtime.memory import gigabytes
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("device", no_wrap=True)
+    for column in ("tokens", "weights", "KV", "other", "in all", "at load", "free"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("fits", overflow="fold")
+    for fit in found:
+        need = fit.need
+        other = need.program + need.activations
+        sizes = (need.weights, need.kv_cache, other, need.running, need.peak, fit.free)
+        table.add_row(fit.device, f"{fit.context:,}", *map(gigabytes, sizes), fit.obstacle or "yes")
+    Console(highlight=False, markup=False, emoji=False).print(table)

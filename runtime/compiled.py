@@ -1,0 +1,135 @@
+"""Compiled models, kept for the next load: OpenVINO writes them, we say where, check them and clear old ones away.
+
+A folder in the user's cache holds what one model, device and driver gave. OpenVINO compiles again where it cannot read
+such a file, but it does not see changed bytes among the weights; therefore each folder has a list of hashes, and one
+that does not match it is thrown away before OpenVINO sees it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .model_folder import ModelFolder, file_sha256
+
+VARIABLE = "EDGE_CACHE"  # another place than the user's cache folder
+LIMIT = 20 * 10**9  # bytes of all compiled models; those not used for longest go first
+_SEALS = "seals.json"
+_COMPILING = 600  # seconds for which a folder without seals is left to whoever is filling it
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A cached folder: what it is of, bytes, and when it was last used (seconds since 1970)."""
+
+    path: Path
+    model: str
+    device: str
+    size: int
+    used: float
+
+
+def root() -> Path:
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get(VARIABLE) or user_cache_path("glm4-edge", appauthor=False)) / "compiled"
+
+
+@contextmanager
+def cached(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, str]]:
+    """OpenVINO's property for loading this model on this device; {} where nothing can be kept.
+
+    Afterwards what was compiled is sealed, and what is over the limit is cleared, but for the model just loaded.
+    """
+    path = root() / _key(folder, device, driver)
+    try:
+        if not _is_whole(path):
+            if not (path / _SEALS).exists() and _age(path) < _COMPILING:
+                yield {}  # another process is at it
+                return
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True)
+        before = _stats(path)
+    except OSError:
+        yield {}
+        return
+    yield {"CACHE_DIR": str(path)}
+    with suppress(OSError):
+        if _stats(path) != before:
+            _seal(path, folder, device)
+        os.utime(path / _SEALS)
+        clear(keep=LIMIT, spare=path)
+
+
+def entries() -> list[Compiled]:
+    """What is cached, used last first."""
+    found = []
+    for path in root().glob("*"):
+        with suppress(OSError):
+            size = sum(file.stat().st_size for file in path.iterdir())
+            seals, used = _seals(path), (path / _SEALS if (path / _SEALS).exists() else path).stat().st_mtime
+            found.append(Compiled(path, seals.get("model", "unfinished"), seals.get("device", ""), size, used))
+    return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def clear(keep: int = 0, spare: Path | None = None) -> list[Compiled]:
+    """Removes the folders not used for longest until `keep` bytes are left. Returns those removed."""
+    total, removed = 0, []
+    for entry in entries():
+        total += entry.size
+        if total > keep and entry.path != spare:
+            shutil.rmtree(entry.path, ignore_errors=True)
+            removed.append(entry)
+    return removed
+
+
+def _key(folder: ModelFolder, device: str, driver: str) -> str:
+    """The model by its files' hashes, so that a folder may move; a new driver or OpenVINO makes a new folder."""
+    import openvino
+
+    files = {name: file.sha256 for name, file in folder.manifest.files.items() if name.startswith("openvino_model")}
+    what = json.dumps([files, device, driver, openvino.get_version()], sort_keys=True)
+    return hashlib.sha256(what.encode()).hexdigest()[:32]
+
+
+def _seals(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((path / _SEALS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the folder holds what was sealed, to the byte."""
+    return (path / _SEALS).is_file() and _seals(path).get("files") == _hashes(path)
+
+
+def _seal(path: Path, folder: ModelFolder, device: str) -> None:
+    manifest = folder.manifest
+    seals = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _hashes(path)}
+    scratch = path / f".{_SEALS}.{os.getpid()}"
+    scratch.write_text(json.dumps(seals), encoding="utf-8")
+    scratch.replace(path / _SEALS)
+
+
+def _stats(path: Path) -> dict[str, tuple[int, int]]:
+    return {file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir() if file.name != _SEALS}
+
+
+def _age(path: Path) -> float:
+    """Seconds since the folder was made; infinite where there is none."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    return {file.name: file_sha256(file) for file in sorted(path.iterdir()) if file.name != _SEALS}

@@ -1,0 +1,63 @@
+"""What an IR says of itself, and whether it is fit for an NPU."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from runtime.errors import ModelFolderError
+from runtime.ir import IR, Matrix
+from runtime.model_folder import ModelFolder
+
+FIT = IR(
+    frozenset({"input_ids", "attention_mask", "position_ids", "beam_idx"}),
+    (Matrix("q", "i4", -1, True), Matrix("down", "i4", 128, True), Matrix("head", "u8", -1, False)),
+    1000,
+    True,
+)
+
+
+def with_first(**changes):
+    return replace(FIT, matrices=(replace(FIT.matrices[0], **changes), *FIT.matrices[1:]))
+
+
+@pytest.mark.parametrize(
+    ("ir", "reasons"),
+    [
+        (FIT, []),
+        (replace(FIT, stateful=False), ["not stateful"]),
+        (replace(FIT, inputs=frozenset({"input_ids", "attention_mask"})), ["no input position_ids"]),
+        (with_first(type="u8", group=-1, symmetric=False), [r"1 of the decoder's 2 matrices are int4 \(1 in u8\)"]),
+        (with_first(type="bf16", group=0), [r"1 in bf16"]),
+        (with_first(type="u4", symmetric=False), ["1 int4 matrices have zero points"]),
+        (with_first(group=64), ["in groups of 64"]),
+        (replace(with_first(group=64), stateful=False), ["not stateful", "in groups of 64"]),
+    ],
+)
+def test_what_an_npu_asks_for(ir, reasons):
+    found = ir.unfit_for_npu()
+    assert len(found) == len(reasons)
+    for reason, pattern in zip(found, reasons, strict=True):
+        assert re.search(pattern, reason)
+
+
+def test_a_folder_converted_for_the_npu_is_fit(npu_folder):
+    ir = IR.read(npu_folder)
+    assert ir.unfit_for_npu() == ()
+    assert ir.stateful
+    assert {(matrix.type, matrix.group) for matrix in ir.matrices[:-1]} == {("i4", -1)}
+
+
+def test_the_ir_agrees_with_the_manifest(demo_folder, npu_folder):
+    for folder in (demo_folder, npu_folder):
+        sizes = folder.manifest.sizes
+        assert IR.read(folder).largest == pytest.approx(sizes.largest, rel=0.02)  # the scales are apart
+        weights = folder.manifest.files["openvino_model.bin"].size
+        assert weights == pytest.approx(sizes.weights, rel=0.02)
+
+
+@pytest.mark.parametrize("text", ["", "<net", "<net/>", "<net><layers><layer/></layers></net>"])
+def test_what_is_not_an_ir_is_refused(bare_folder, text):
+    (bare_folder.path / "openvino_model.xml").write_text(text)
+    with pytest.raises(ModelFolderError, match="is not an IR"):
+        IR.read(ModelFolder(bare_folder.path, bare_folder.manifest))

@@ -1,0 +1,53 @@
+"""What this machine has; and, from a table of signs, what is missing elsewhere."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from runtime.machine import SERVERS_VARIABLE, Signs, find, missing
+
+GPU = Signs(intel_gpu=True, render_node=True, render_allowed=True, opencl=True)
+NPU = Signs(intel_npu=True, accel_node=True, accel_allowed=True, level_zero=True)
+
+
+@pytest.mark.parametrize(
+    ("signs", "device", "what", "cure"),
+    [
+        (replace(GPU, render_node=False), "GPU", "/dev/dri", "--device /dev/dri"),
+        (replace(GPU, render_allowed=False), "GPU", "group `render`", "usermod"),
+        (replace(GPU, opencl=False), "GPU", "libOpenCL.so.1", "ocl-icd-libopencl1"),
+        (GPU, "GPU", "OpenCL driver", "intel-opencl-icd"),
+        (replace(NPU, accel_node=False), "NPU", "/dev/accel", "6.6"),
+        (replace(NPU, accel_allowed=False), "NPU", "group `render`", "usermod"),
+        (replace(NPU, level_zero=False), "NPU", "libze_loader", "libze1"),
+        (NPU, "NPU", "driver and compiler", "linux-npu-driver"),
+        (Signs(nvidia=True), "CUDA", "nvidia-smi", "torch"),
+    ],
+)
+def test_the_first_obstacle_is_named_with_its_cure(signs, device, what, cure):
+    (found,) = missing(signs)
+    assert found.device == device
+    assert what in found.what
+    assert cure in found.cure
+
+
+@pytest.mark.parametrize("signs", [Signs(), replace(GPU, gpu_works=True), replace(NPU, npu_works=True)])
+def test_nothing_is_missing_where_all_works_or_nothing_is_built_in(signs):
+    assert missing(signs) == ()
+
+
+def test_obstacles_of_several_devices_are_all_named():
+    both = replace(GPU, intel_npu=True, nvidia=True)
+    assert [found.device for found in missing(both)] == ["GPU", "NPU", "CUDA"]
+
+
+def test_this_machine_is_described(monkeypatch):
+    monkeypatch.setenv(SERVERS_VARIABLE, "http://one:8000/v1  http://two/v1")
+    machine = find()
+    assert machine.cpu.name
+    assert machine.cpu.cores >= 1
+    assert 0 < machine.free < machine.memory
+    assert machine.servers == ("http://one:8000/v1", "http://two/v1")
+    assert machine.packages["openvino"]
+    assert json.loads(json.dumps(asdict(machine)))["memory"] == machine.memory

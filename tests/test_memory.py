@@ -1,0 +1,62 @@
+"""The estimate of memory. What it predicts is measured by `benchmarks/memory.py`."""
+
+from dataclasses import replace
+
+import pytest
+
+from edge.catalogue import CATALOGUE
+from runtime.errors import DeviceError
+from runtime.memory import longest_context, need, needed
+from runtime.model_folder import Manifest, Sizes, Source
+
+SIZES = Sizes(weights=5_000, gathered=1_000, largest=900, layers=2, hidden=8, ffn=16, vocab=10, kv_heads=1)
+MANIFEST = Manifest("glm4_0414", "int4", Source("tiny", "Glm4ForCausalLM", ""), 8192, 1024, {}, sizes=SIZES)
+
+
+def test_each_part_grows_with_what_it_is_made_of():
+    base = needed(SIZES, "CPU", 1024, 1024)
+    assert base.weights == 4_000
+    assert needed(replace(SIZES, groups=10), "CPU", 1024, 1024).weights > 4_000
+    assert needed(SIZES, "CPU", 2048, 1024).kv_cache == 2 * base.kv_cache
+    assert needed(SIZES, "CPU", 2048, 1024).activations == base.activations  # read in chunks of 512
+    assert needed(SIZES, "CPU", 64, 1024).activations < base.activations
+    assert base.running == base.program + base.weights + base.kv_cache + base.activations == base.peak
+
+
+@pytest.mark.parametrize(("precision", "bytes_per_token"), [("f32", 2048), ("f16", 1024), ("u8", 544), ("u4", 288)])
+def test_the_cache_by_precision(precision, bytes_per_token):
+    assert needed(SIZES, "CPU", 1, 1024, precision).kv_cache == bytes_per_token
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(DeviceError, match="u9"):
+        needed(SIZES, "CPU", 1, 1024, "u9")
+
+
+def test_a_gpu_holds_the_weights_twice_while_it_loads():
+    gpu = needed(replace(SIZES, weights=10**9), "GPU", 512, 1024)
+    assert gpu.weights == 10**9
+    assert gpu.peak == gpu.loading >= 2 * 10**9 > gpu.running
+
+
+def test_an_npu_has_two_caches_in_f16():
+    assert needed(SIZES, "NPU", 100, 1024).kv_cache == 2 * 100 * 1024
+
+
+def test_the_longest_context_is_the_longest_that_fits():
+    free = need(MANIFEST, "CPU", 2048).peak
+    assert longest_context(MANIFEST, "CPU", free) == 2048
+    assert longest_context(MANIFEST, "CPU", free - 1) == 2048 - 256
+    assert longest_context(MANIFEST, "CPU", 10**12) == 8192
+    assert longest_context(MANIFEST, "CPU", 1000) == 0
+
+
+def test_a_manifest_without_sizes_is_estimated_by_its_weights(bare_folder):
+    assert need(replace(bare_folder.manifest, sizes=None), "CPU", 512).weights == 0
+
+
+def test_the_real_models_take_what_was_seen():
+    """An int4 9B took 5.5 GB beside the mapped file, without a long context."""
+    entry = CATALOGUE["GLM-4-9B-0414"]
+    assert 5.2e9 < entry.memory("int4") < 6.4e9
+    assert entry.memory("int8") > 1.6 * entry.memory("int4")
