@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from convert.architecture import read_architecture
-from convert.checkpoint import stored_tensors
+from runtime.architecture import read_architecture
+from runtime.checkpoint import stored_tensors
 
 DEMO = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 SHARD_BYTES = 5_000_000_000

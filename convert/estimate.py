@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from runtime.architecture import Architecture
+from runtime.checkpoint import Checkpoint
 from runtime.errors import ConversionError, DiskFull
 
-from .architecture import Architecture
-from .checkpoint import Checkpoint
 from .compress import BLOCK, EMBEDDING, HEAD
 from .recipe import Recipe
 

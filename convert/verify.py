@@ -14,9 +14,9 @@ from runtime.errors import VerificationError
 from runtime.families import Family
 from runtime.messages import Message, ToolCall
 from runtime.template import Prompt, Template
+from runtime.tokenizer import CheckpointTokenizer
 
 from .recipe import Recipe
-from .tokenizer import CheckpointTokenizer
 
 TokenIds = Sequence[npt.NDArray[np.int64]]  # for each prompt: (tokens)
 Logits = Sequence[npt.NDArray[np.float32]]  # for each prompt: (tokens, vocabulary)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from convert.architecture import Architecture
 from convert.estimate import loaded_bytes, model_bytes
 from convert.recipe import RECIPES
+from runtime.architecture import Architecture
 from runtime.errors import CheckpointError
 
 CONTEXT_OF_ESTIMATE = 8192  # tokens in the KV cache that the memory's estimate counts

@@ -3,10 +3,10 @@ import logging
 import numpy as np
 import pytest
 
-from convert.checkpoint import Checkpoint
 from convert.compress import EMBEDDING, HEAD, _options, compress, describe
 from convert.graph import decoder, uncompressed
 from convert.recipe import RECIPES
+from runtime.checkpoint import Checkpoint
 
 from .checkpoints import Tiny
 
