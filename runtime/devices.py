@@ -1,4 +1,4 @@
-"""Which engine runs a model folder, and on what."""
+"""Which engine runs a model folder or a checkpoint, and on what."""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,17 @@ def choose(device: str = "auto") -> Choice:
     """The engine for `device`: "auto", or a name such as "CPU". Raises DeviceError where there is none."""
     from .backends.echo import Echo
     from .backends.openvino import OpenVINO
+    from .backends.torch import Torch
 
     wanted = device.upper()
     if wanted == "AUTO":
         if not OpenVINO.devices():
             raise DeviceError("OpenVINO is not installed here", hint="pip install glm4-edge")
         return Choice(OpenVINO, "CPU", "the CPU is there on every machine")
+    if wanted == "TORCH" and Torch.devices():
+        return Choice(Torch, Torch.devices()[0], "it is the fastest that PyTorch finds here")
+    if wanted.startswith("TORCH"):
+        return Choice(Torch, device.lower(), "it was asked for")
     for backend in (OpenVINO, Echo):
         if wanted in backend.devices():
             return Choice(backend, wanted, "it was asked for")

@@ -1,4 +1,4 @@
-"""A model folder on an engine: messages in, the events of one reply out. It calls no tools and keeps no history."""
+"""A loaded model: messages in, the events of one reply out. It calls no tools and keeps no history."""
 
 import os
 import warnings
@@ -10,11 +10,11 @@ from typing import Any, Self
 
 from . import families
 from .backends.backend import Backend, Delta, Options, Request
+from .checkpoint_folder import Folder, open_folder
 from .devices import choose
 from .errors import Notice
 from .generation import Constraint, generate
 from .messages import Finish, Message, Text
-from .model_folder import ModelFolder
 from .parsing import Part, ReplyParser
 from .sampling import Sampling
 from .template import Prompt, Template
@@ -24,18 +24,18 @@ class Model:
     """A loaded model. Several threads and chats may share it.
 
     `device` is "auto" or a device's name. A `backend` that is loaded already is taken as it is.
-    Raises ModelFolderError, DeviceError or BackendError.
+    Raises ModelFolderError, CheckpointError, DeviceError or BackendError.
     """
 
     def __init__(
         self,
-        folder: str | os.PathLike[str] | ModelFolder,
+        folder: str | os.PathLike[str] | Folder,
         *,
         device: str = "auto",
         options: Options = Options(),
         backend: Backend | None = None,
     ) -> None:
-        self.folder = folder if isinstance(folder, ModelFolder) else ModelFolder.open(folder)
+        self.folder = folder if isinstance(folder, Folder) else open_folder(folder)
         self.family = families.named(self.folder.manifest.family)
         self.sampling = self.folder.sampling()
         self._special_tokens = self.folder.manifest.special_tokens

@@ -21,12 +21,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from runtime.model_folder import ModelFolder
+    from runtime.checkpoint_folder import open_folder
 
     from .. import bench
 
     result = bench.run(
-        ModelFolder.open(args.folder),
+        open_folder(args.folder),
         device=args.device,
         prompt_tokens=args.prompt_tokens,
         new_tokens=args.new_tokens,

@@ -27,9 +27,9 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from runtime.chat import Chat
-    from runtime.model_folder import ModelFolder
+    from runtime.checkpoint_folder import open_folder
 
-    folder = ModelFolder.open(args.folder)
+    folder = open_folder(args.folder)
     asked = {"temperature": args.temperature, "max_new_tokens": args.max_new_tokens}
     sampling = replace(folder.sampling(), **{name: value for name, value in asked.items() if value is not None})
     with Chat(folder, device=args.device, system=args.system, sampling=sampling) as chat:

@@ -4,9 +4,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+from ..checkpoint_folder import Folder
 from ..grammar import Grammar
 from ..messages import Finish
-from ..model_folder import ModelFolder
 from ..sampling import Sampling
 from ..template import Prompt
 
@@ -37,11 +37,13 @@ class Delta:
 class Options:
     """How an engine is loaded; None leaves the choice to it.
 
-    `threads` is a number of CPU threads, `kv_precision` the KV cache's element type ("u8", "f16", "f32", …).
+    `threads` is a number of CPU threads, `kv_precision` the KV cache's element type ("u8", "f16", "f32", …),
+    `precision` the type that it computes in ("bf16", "f16", "f32").
     """
 
     threads: int | None = None
     kv_precision: str | None = None
+    precision: str | None = None
 
 
 class Backend(Protocol):
@@ -59,7 +61,7 @@ class Backend(Protocol):
         ...
 
     @classmethod
-    def load(cls, folder: ModelFolder, device: str, options: Options) -> Self: ...
+    def load(cls, folder: Folder, device: str, options: Options) -> Self: ...
 
     def count_tokens(self, prompt: Prompt) -> int: ...
 

@@ -12,6 +12,7 @@ from secrets import randbits
 from threading import Lock
 from typing import Any, Self
 
+from ..checkpoint_folder import Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..messages import Finish, Usage
@@ -49,11 +50,16 @@ class OpenVINO:
         return tuple(name for name in openvino.Core().available_devices if name.startswith(("CPU", "GPU")))
 
     @classmethod
-    def load(cls, folder: ModelFolder, device: str, options: Options) -> Self:
+    def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
         if device not in cls.devices():
             raise DeviceError(
                 f"OpenVINO finds no device {device} here", hint=f"it finds {', '.join(cls.devices()) or 'none at all'}"
+            )
+        if not isinstance(folder, ModelFolder):
+            raise BackendError(
+                f"{folder.path} is a checkpoint, which OpenVINO cannot run as it is",
+                hint=f"`edge convert {folder.path} FOLDER` converts it; or run it with --device torch",
             )
         import openvino_genai as genai
 
@@ -67,6 +73,8 @@ class OpenVINO:
             properties["INFERENCE_NUM_THREADS"] = options.threads
         if options.kv_precision is not None:
             properties["KV_CACHE_PRECISION"] = options.kv_precision
+        if options.precision is not None:
+            properties["INFERENCE_PRECISION_HINT"] = options.precision
         try:
             pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, properties)
         except RuntimeError as exc:
