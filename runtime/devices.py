@@ -16,11 +16,15 @@ class Choice:
 
 
 def choose(device: str = "auto") -> Choice:
-    """The engine for `device`: "auto", or a name such as "CPU". Raises DeviceError where there is none."""
+    """The engine for `device`: "auto", a name such as "CPU" or "torch:cpu", or a server's URL. Raises DeviceError where
+    there is none."""
     from .backends.echo import Echo
     from .backends.openvino import OpenVINO
+    from .backends.remote import Remote
     from .backends.torch import Torch
 
+    if device.startswith(("http://", "https://")):
+        return Choice(Remote, device, "it was asked for")
     wanted = device.upper()
     if wanted == "AUTO":
         if not OpenVINO.devices():
