@@ -12,7 +12,7 @@ from . import families
 from .backends.backend import Backend, Delta, Options, Request
 from .checkpoint_folder import Folder, open_folder
 from .devices import choose
-from .errors import Notice
+from .errors import BackendError, Notice
 from .generation import Constraint, generate
 from .messages import Finish, Message, Text
 from .parsing import Part, ReplyParser
@@ -23,7 +23,8 @@ from .template import Prompt, Template
 class Model:
     """A loaded model. Several threads and chats may share it.
 
-    `device` is "auto" or a device's name. A `backend` that is loaded already is taken as it is.
+    `device` is "auto", a device's name, or a server's URL. Where it cannot load the folder, those of `fallback` are
+    tried in their order, each with a Notice that says why. A `backend` that is loaded already is taken as it is.
     Raises ModelFolderError, CheckpointError, DeviceError or BackendError.
     """
 
@@ -32,6 +33,7 @@ class Model:
         folder: str | os.PathLike[str] | Folder,
         *,
         device: str = "auto",
+        fallback: Sequence[str] = (),
         options: Options = Options(),
         backend: Backend | None = None,
     ) -> None:
@@ -39,10 +41,20 @@ class Model:
         self.family = families.named(self.folder.manifest.family)
         self.sampling = self.folder.sampling()
         self._special_tokens = self.folder.manifest.special_tokens
-        if backend is None:
-            choice = choose(device)
-            backend = choice.backend.load(self.folder, choice.device, options)
-        self.backend = backend
+        self.backend = backend or self._load((device, *fallback), options)
+
+    def _load(self, devices: Sequence[str], options: Options) -> Backend:
+        *first, last = devices
+        for device, following in zip(first, devices[1:], strict=True):
+            try:
+                return self._load_onto(device, options)
+            except BackendError as exc:
+                warnings.warn(f"{device} cannot be used: {exc}. {following} is tried instead", Notice, stacklevel=4)
+        return self._load_onto(last, options)
+
+    def _load_onto(self, device: str, options: Options) -> Backend:
+        choice = choose(device)
+        return choice.backend.load(self.folder, choice.device, options)
 
     @cached_property
     def template(self) -> Template:

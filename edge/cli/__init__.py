@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from runtime.errors import EdgeError, Notice
 from runtime.version import VERSION
 
-from . import bench, chat, convert, demo, inspect, models, research
+from . import bench, chat, convert, demo, export_template, inspect, models, research
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +42,6 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
-    for verb in (demo, models, convert, chat, inspect, bench, research):
+    for verb in (demo, models, convert, chat, inspect, bench, research, export_template):
         verb.add(verbs)
     return top
