@@ -19,6 +19,7 @@ def choose(device: str = "auto") -> Choice:
     """The engine for `device`: "auto", a name such as "CPU" or "torch:cpu", or a server's URL. Raises DeviceError where
     there is none."""
     from .backends.echo import Echo
+    from .backends.ipex import Ipex
     from .backends.openvino import OpenVINO
     from .backends.remote import Remote
     from .backends.torch import Torch
@@ -34,6 +35,8 @@ def choose(device: str = "auto") -> Choice:
         return Choice(Torch, Torch.devices()[0], "it is the fastest that PyTorch finds here")
     if wanted.startswith("TORCH"):
         return Choice(Torch, device.lower(), "it was asked for")
+    if wanted == "IPEX":
+        return Choice(Ipex, "ipex", "it was asked for")
     for backend in (OpenVINO, Echo):
         if wanted in backend.devices():
             return Choice(backend, wanted, "it was asked for")

@@ -71,7 +71,7 @@ class Torch:
             )
         import torch
 
-        name = device.partition(":")[2]
+        name = device.partition(":")[2] or "cpu"
         precision = options.precision or ("bf16" if cls.has_bf16(name) else "f32")
         dtype = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}.get(precision)
         if dtype is None or options.kv_precision not in (None, precision):
