@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import shlex
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main, parser
+from edge.demo import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,7 +54,16 @@ def test_piped_input_gets_just_the_answer(demo_folder):
     assert done.stderr == ""
 
 
+def test_a_checkpoint_chats_on_torch(capsys, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who are you?\n"))
+    status, out, err = run(capsys, "chat", str(CHECKPOINT), "--device", "torch", "--max-new-tokens", "8")
+    assert (status, err) == (0, "")
+    assert out.strip()
+
+
 ERRORS = {
+    "a checkpoint on OpenVINO": ["chat", str(CHECKPOINT), "--device", "CPU"],
     "no folder": ["chat", "nowhere"],
     "no model folder": ["inspect", str(ROOT / "tests")],
     "no checkpoint": ["convert", str(ROOT / "tests"), "out"],

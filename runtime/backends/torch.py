@@ -125,12 +125,11 @@ class Torch:
         mask = None if request.grammar is None else self._mask(request.grammar)
         choose = _chooser(request.sampling)
         text = self._vocabulary.decoder()
-        context: _Context | None = self._take(ids, prompt_tokens + limit)
+        context = self._take(ids, prompt_tokens + limit)
         generated, ttft = 0, 0.0
         reason: FinishReason | None = None
         try:
             while reason is None:
-                assert context is not None
                 logits = self._read(context, ids[len(context.ids) :])
                 token = choose(logits if mask is None else mask.apply(logits, stops), ids)
                 ids.append(token)
@@ -146,11 +145,8 @@ class Torch:
                 said = text.feed([] if token in stops else [token])
                 yield Delta(said + (text.finish() if reason is not None else ""))
             yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
-        except BackendError:
-            context = None  # nobody knows what it holds
-            raise
         finally:
-            self._kept = context
+            self._kept = context if context.whole else None
 
     def _read(self, context: "_Context", ids: Sequence[int]) -> Any:
         """Reads tokens into the cache; the logits after the last of them, of shape [vocabulary], in f32."""
@@ -158,6 +154,7 @@ class Torch:
 
         for first in range(0, len(ids), _PREFILL_CHUNK):
             chunk = ids[first : first + _PREFILL_CHUNK]
+            context.whole = False
             try:
                 with self._lock, torch.inference_mode():
                     forward = self._model.get_compiled_call(None) if context.graphs and len(ids) == 1 else self._model
@@ -172,6 +169,7 @@ class Torch:
                 hint = "shorten the chat, or load the model again with fewer programs running"
                 raise BackendError(f"PyTorch failed: {first_line(exc)}", hint=hint) from exc
             context.ids += chunk
+            context.whole = True
         return logits
 
     def _take(self, ids: Sequence[int], size: int) -> "_Context":
@@ -188,8 +186,9 @@ class Torch:
         from transformers import DynamicCache, StaticCache
 
         one_card = self._model.device.type == "cuda" and not hasattr(self._model, "hf_device_map")
-        if one_card and size <= _LARGEST_STATIC:
-            return _Context(StaticCache(config=self._model.config, max_cache_len=size), size, graphs=True)
+        largest = min(self._context_length, _LARGEST_STATIC)
+        if one_card and size <= largest:  # always of one size, as each is compiled for
+            return _Context(StaticCache(config=self._model.config, max_cache_len=largest), largest, graphs=True)
         return _Context(DynamicCache(), size)
 
     def _mask(self, grammar: Grammar) -> TokenMask:
@@ -206,13 +205,17 @@ class Torch:
 
 
 class _Context:
-    """A KV cache and the ids of the tokens that it holds. With `graphs` it never moves, so that decoding is compiled
-    and replayed as a CUDA graph; it then holds `size` tokens at most."""
+    """A KV cache and the ids of the tokens that it holds; not `whole` where a pass broke off in the middle of it.
+
+    With `graphs` it never moves, so that decoding is compiled and replayed as a CUDA graph; it then holds `size` tokens
+    at most.
+    """
 
     def __init__(self, cache: Any, size: int, *, graphs: bool = False) -> None:
         self.cache = cache
         self.size = size
         self.graphs = graphs
+        self.whole = True
         self.ids: list[int] = []
 
     def cut(self, length: int) -> None:
