@@ -10,6 +10,7 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,11 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
 
     Raises CheckpointError where files are missing, damaged, or do not belong to the model.
     """
+    if find_spec("tokenizers") is None:
+        raise CheckpointError(
+            "reading a checkpoint needs tokenizers, which is not installed",
+            hint='pip install "glm4-edge[convert]" to convert it, [torch] or [remote] to run it',
+        )
     config = read_json(checkpoint / "tokenizer_config.json")
     try:
         if (checkpoint / "tokenizer.json").is_file():

@@ -171,9 +171,16 @@ def test_a_busy_server_is_asked_again(folder):
     assert len(seen) == 4
 
 
+@pytest.mark.parametrize("url", ["http://", "http://host:port", "https://:8000"])
+def test_what_is_no_url_is_refused(folder, url):
+    with pytest.raises(DeviceError, match="names no server"):
+        ask(folder, url)
+
+
 REFUSALS = {
     "no server": (None, "no server answers"),
     "a refusal": (lambda handler, body: send(handler, 400, {"detail": "no"}), r"completes no text: no \(400\)"),
+    "no JSON": (lambda handler, body: send(handler, 200, ["a"]), "no JSON object"),
     "always busy": (lambda handler, body: send(handler, 503, {}), r"completes no text: .*503"),
     "another model": (
         lambda handler, body: send(handler, 200, {"usage": {"prompt_tokens": 99}}),

@@ -28,6 +28,7 @@ KEY = "EDGE_API_KEY"
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
 _CONNECT, _SILENCE = 10.0, 300.0  # seconds: to connect, and between two words of the server (a long prompt is read)
 _BUSY = (429, 503)
+_WHAT_SERVER = "it has to be an OpenAI-compatible server; http://HOST:PORT#NAME gives the model's name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,11 @@ class Remote:
 
         described = folder if isinstance(folder, CheckpointFolder) else CheckpointFolder.open(folder.path)
         url, _, model = device.partition("#")
-        if not urlsplit(url).hostname:
+        try:
+            known = urlsplit(url).hostname and urlsplit(url).port != 0
+        except ValueError:
+            known = False
+        if not known:
             raise DeviceError(f"{url} names no server", hint="write it as http://HOST:PORT")
         root = url.rstrip("/").removesuffix("/v1")
         key = os.environ.get(KEY)
@@ -112,7 +117,7 @@ class Remote:
                 self._body = body
                 return
             complaint = complaint or _complaint(answer)
-        raise DeviceError(f"{self._url} completes no text: {complaint}", hint="is it an OpenAI-compatible server?")
+        raise DeviceError(f"{self._url} completes no text: {complaint}", hint=_WHAT_SERVER)
 
     def _models(self) -> list[Mapping[str, Any]]:
         answer = self._ask("GET", "v1/models")
@@ -125,8 +130,10 @@ class Remote:
 
     def _compare(self, answer: Any, wanted: int) -> None:
         """A server that counts the same text otherwise has another tokenizer, or puts tokens before each prompt."""
-        usage = (answer.json() or {}).get("usage") or {}
-        found = usage.get("prompt_tokens", wanted)
+        try:
+            found = (answer.json().get("usage") or {}).get("prompt_tokens", wanted)
+        except (ValueError, AttributeError) as exc:
+            raise DeviceError(f"{self._url} answers with no JSON object", hint=_WHAT_SERVER) from exc
         if found != wanted:
             raise DeviceError(
                 f"{self._url} reads {found} tokens where this model has {wanted}: it is another one",
@@ -157,13 +164,14 @@ class Remote:
             body["structured_outputs"] = self._structured(request.grammar)
         generated, ttft = 0, 0.0
         reason: FinishReason | None = None
-        for text, count, ended in self._stream(body):
-            ttft = ttft or time.perf_counter() - start
-            tokens = max(count - generated, 0) if count is not None else 1 if text else 0
-            generated += tokens
-            reason = ended or reason
-            if text or tokens:
-                yield Delta(text, tokens)
+        with closing(self._stream(body)) as stream:
+            for text, count, ended in stream:
+                ttft = ttft or time.perf_counter() - start
+                tokens = max(count - generated, 0) if count is not None else 1 if text else 0
+                generated += tokens
+                reason = ended or reason
+                if text or tokens:
+                    yield Delta(text, tokens)
         if reason is None:
             raise BackendError(f"{self._url} broke off in mid-reply", hint="ask again; see the server's log")
         yield Finish(reason, Usage(len(ids), generated, ttft, time.perf_counter() - start))
