@@ -27,7 +27,7 @@ def replies(engine):
 
 
 @pytest.mark.ipex
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_ipex_says_what_torch_says():
     if not Ipex.devices():
         pytest.skip("IPEX is not installed here")
