@@ -32,7 +32,7 @@ _LARGEST_STATIC = 32_768  # tokens; a longer cache grows as it is filled, withou
 class Torch:
     """A checkpoint on a device of PyTorch: "torch:cpu", "torch:xpu" or "torch:cuda"."""
 
-    needs = ("torch", "transformers", "tokenizers")
+    needs: tuple[str, ...] = ("torch", "transformers", "tokenizers")
     extra = "torch"
 
     def __init__(self, model: Any, folder: CheckpointFolder) -> None:
