@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from convert.architecture import Architecture, read_architecture
-from convert.checkpoint import stored_tensors
 from edge.catalogue import look_up
+from runtime.architecture import Architecture, read_architecture
+from runtime.checkpoint import stored_tensors
 
 DEMO = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 SHARD_BYTES = 5_000_000_000

@@ -17,7 +17,8 @@ from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
 from openvino.op import Constant
 
-from .checkpoint import Checkpoint, Tensor
+from runtime.checkpoint import Checkpoint, Tensor
+
 from .graph import as_openvino, uncompressed
 from .ir import IrWriter, of_bytes
 from .recipe import SMALLEST_GROUP, Recipe

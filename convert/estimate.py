@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from runtime.architecture import Architecture
+from runtime.checkpoint import Checkpoint
 from runtime.errors import ConversionError, DiskFull
 from runtime.memory import CONTEXT, gigabytes, needed
 from runtime.model_folder import Sizes
 
-from .architecture import Architecture
-from .checkpoint import Checkpoint
 from .compress import BLOCK, EMBEDDING, HEAD
 from .recipe import Recipe
 from .saved import fits_whole

@@ -8,33 +8,30 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from openvino import Node
 
 from runtime.backends.genai import brief
-from runtime.detection import detect
-from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError
-from runtime.families import Family
-from runtime.model_folder import Manifest, ModelFolder, Source, seal
-from runtime.sampling import Sampling
+from runtime.checkpoint import Checkpoint
+from runtime.checkpoint_folder import CheckpointFolder
+from runtime.errors import ConversionError, DiskFull
+from runtime.model_folder import Manifest, ModelFolder, seal
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
 
 from . import verify
-from .checkpoint import Checkpoint
 from .compress import compress, describe
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
 from .ir import IrWriter
 from .recipe import Recipe, named
 from .scratch import publish, scratch
-from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer, write_tokenizer
+from .tokenizer import write_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +79,24 @@ class _Plan:
     """What is known before the work begins."""
 
     recipe: Recipe
-    family: Family
-    tokenizer: CheckpointTokenizer
-    template: str | None
+    source: CheckpointFolder
     prompts: list[Prompt]
-    generation: Mapping[str, Any]
     needs: Needs
 
 
 def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
     yield Progress("check", "checkpoint")
-    with Checkpoint.open(source) as checkpoint:
-        plan = _plan(checkpoint, recipe)
+    described = CheckpointFolder.open(source)
+    with described.weights() as checkpoint:
+        plan = _plan(described, checkpoint, recipe)
         refuse_too_little(plan.needs, folder.parent)
         yield Progress("check", done=1, total=1)
         yield Progress("tokenizer")
-        write_tokenizer(plan.tokenizer, folder)
-        verify.check_tokenizer(folder, plan.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
+        write_tokenizer(described.tokenizer, folder)
+        verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
         notes, excerpt = yield from _weights(checkpoint, plan, folder)
-        _copy_texts(source, plan, folder)
+        _copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, excerpt)
         yield Progress("seal", "hashes")
         manifest = _manifest(checkpoint, plan, notes, figures)
@@ -111,56 +106,10 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
     yield Progress("seal", done=1, total=1, result=ModelFolder(target, sealed.manifest))
 
 
-def _plan(checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
-    config, path = checkpoint.config, checkpoint.path
-    source = _read_template(path)
-    family = detect(config, source)
-    end_ids = config.get("eos_token_id")
-    end_ids = [id for id in (end_ids if isinstance(end_ids, list) else [end_ids]) if isinstance(id, int)]
-    tokenizer = read_tokenizer(path, checkpoint.architecture.vocab, end_ids)
-    stops = [tokenizer.special_tokens[name] for name in family.stop_tokens if name in tokenizer.special_tokens]
-    if not stops:
-        raise CheckpointError(
-            f"the tokenizer has none of the stop tokens {', '.join(family.stop_tokens)}",
-            hint="it belongs to another model: download the checkpoint's own tokenizer files",
-        )
-    generation = {"eos_token_id": end_ids or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad]}
-    generation |= _read_generation_config(path)
-    template = None if source is None else Template(source, family, tokenizer.special_tokens.keys())
-    return _Plan(
-        recipe=recipe,
-        family=family,
-        tokenizer=tokenizer,
-        template=source,
-        prompts=verify.prompts(family, template),
-        generation=generation,
-        needs=estimate(checkpoint, recipe),
-    )
-
-
-def _read_template(checkpoint: Path) -> str | None:
-    """The chat template, from where transformers 5 or 4 keep it; of several, the default. None for a base model."""
-    try:
-        return (checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        found = read_json(checkpoint / "tokenizer_config.json").get("chat_template")
-    except UnicodeDecodeError as exc:
-        raise CheckpointError("chat_template.jinja is not UTF-8 text", hint="download it again") from exc
-    if isinstance(found, list):
-        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
-        found = named.get("default")
-    if found is not None and not isinstance(found, str):
-        raise CheckpointError("tokenizer_config.json: chat_template is damaged", hint="download it again")
-    return found
-
-
-def _read_generation_config(checkpoint: Path) -> dict[str, Any]:
-    found = read_json(checkpoint / "generation_config.json")
-    try:
-        Sampling.of_checkpoint(found)
-    except (EdgeError, TypeError, ValueError) as exc:
-        raise CheckpointError(f"generation_config.json is damaged: {exc}", hint="download it again") from exc
-    return found
+def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
+    special = source.manifest.special_tokens.keys()
+    template = None if source.template is None else Template(source.template, source.family, special)
+    return _Plan(recipe, source, verify.prompts(source.family, template), estimate(checkpoint, recipe))
 
 
 def _weights(
@@ -189,12 +138,12 @@ def _weights(
     return tuple(notes), excerpt
 
 
-def _copy_texts(source: Path, plan: _Plan, folder: Path) -> None:
-    shutil.copyfile(source / "config.json", folder / "config.json")
-    (folder / "generation_config.json").write_text(json.dumps(plan.generation, indent=2) + "\n", encoding="utf-8")
-    if plan.template is not None:
-        (folder / "chat_template.jinja").write_text(plan.template, encoding="utf-8", newline="")
-    for licence in source.glob("LICENSE*"):
+def _copy_texts(source: CheckpointFolder, folder: Path) -> None:
+    shutil.copyfile(source.path / "config.json", folder / "config.json")
+    (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
+    if source.template is not None:
+        (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
+    for licence in source.path.glob("LICENSE*"):
         if licence.is_file():
             shutil.copyfile(licence, folder / licence.name)
 
@@ -206,7 +155,7 @@ def _verify(
 
     from .reference import logits
 
-    ids = [np.array([i for piece in prompt for i in plan.tokenizer.encode(piece)]) for prompt in plan.prompts]
+    ids = [np.array([i for piece in prompt for i in plan.source.tokenizer.encode(piece)]) for prompt in plan.prompts]
     yield Progress("verify", "what the checkpoint answers", 0, 3)
     reference = logits(checkpoint, ids)
     yield Progress("verify", "what the converted model answers", 1, 3)
@@ -219,46 +168,20 @@ def _verify(
 
 
 def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figures: verify.Figures) -> Manifest:
-    architecture = checkpoint.architecture
-    if plan.template is None:
+    described = plan.source.manifest
+    if plan.source.template is None:
         notes = (*notes, "no chat template: a base model, for completion only")
-    return Manifest(
-        family=plan.family.name,
+    return replace(
+        described,
         recipe=plan.recipe.name,
-        source=Source(_name(checkpoint.path), architecture.name, checkpoint.fingerprint()),
-        context_length=architecture.context,
-        kv_bytes_per_token=architecture.kv_bytes_per_token,
-        special_tokens=plan.tokenizer.special_tokens,
-        licence=_licence(checkpoint.path),
+        source=replace(described.source, fingerprint=checkpoint.fingerprint()),
         versions={"glm4-edge": VERSION}
         | {name: version(name) for name in ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers")},
-        devices=devices(plan.recipe, architecture, plan.needs.sizes),
+        devices=devices(plan.recipe, checkpoint.architecture, plan.needs.sizes),
         sizes=plan.needs.sizes,
         verification=asdict(figures),
         notes=notes,
     )
-
-
-def _name(checkpoint: Path) -> str:
-    """The folder's name; in the hub's cache that is a commit, and the model's stands further up."""
-    path = checkpoint.resolve()
-    return (
-        path.parents[1].name.removeprefix("models--").replace("--", "/")
-        if path.parent.name == "snapshots"
-        else path.name
-    )
-
-
-def _licence(checkpoint: Path) -> str:
-    """What the model card's header names, or the licence file."""
-    try:
-        header = (checkpoint / "README.md").read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
-    except OSError:
-        header = ""
-    for key in ("license_name", "license"):
-        if (found := re.search(rf"^{key}:\s*(\S.*?)\s*$", header, re.MULTILINE)) and found[1] != "other":
-            return found[1].strip("\"'")[:200]
-    return "see LICENSE" if (checkpoint / "LICENSE").is_file() else ""
 
 
 def _explained(exc: OSError, target: Path) -> ConversionError:

@@ -15,7 +15,8 @@ import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
-from .checkpoint import Architecture, Checkpoint, Dtype, Tensor
+from runtime.checkpoint import Architecture, Checkpoint, Dtype, Tensor
+
 from .graph import ELEMENT_TYPES, Blocks, as_openvino, causal_mask, indices, rotary_table, size
 
 Floats = npt.NDArray[np.float32]

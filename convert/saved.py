@@ -13,7 +13,8 @@ import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
-from .architecture import Architecture
+from runtime.architecture import Architecture
+
 from .graph import Blocks
 from .reference import Floats, input_node, layer_alone, of_layer
 

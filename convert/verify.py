@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runtime.architecture import Architecture
 from runtime.backends.genai import brief
 from runtime.errors import VerificationError
 from runtime.families import Family
 from runtime.messages import Message, ToolCall
 from runtime.template import Prompt, Template
+from runtime.tokenizer import CheckpointTokenizer
 
-from .architecture import Architecture
 from .recipe import Recipe
-from .tokenizer import CheckpointTokenizer
 
 TokenIds = Sequence[npt.NDArray[np.int64]]  # for each prompt: (tokens)
 Logits = Sequence[npt.NDArray[np.float32]]  # for each prompt: (tokens, vocabulary)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runtime.backends.backend import Backend, Delta, Options, Request
+from runtime.checkpoint_folder import Folder
 from runtime.devices import choose
 from runtime.errors import RequestError
-from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
 
@@ -44,7 +44,7 @@ class Result:
 
 
 def run(
-    folder: ModelFolder,
+    folder: Folder,
     *,
     device: str = "auto",
     prompt_tokens: int = 512,

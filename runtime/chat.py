@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import Any, Self
 
 from . import tools
 from .backends.backend import Options
+from .checkpoint_folder import Folder, open_folder
 from .errors import RequestError
 from .generation import Constraint
 from .grammar import Grammar
 from .messages import Event, Finish, FinishReason, Message, Reasoning, Text, ToolCall, ToolResult, Usage
 from .model import Model
-from .model_folder import ModelFolder
 from .sampling import Sampling
 from .tools import Tool, toolbox
 
@@ -58,17 +58,18 @@ class Reply:
 class Chat:
     """A conversation. Not for several threads at once: give each a chat of its own, on one Model.
 
-    `model` is a folder, which is loaded onto `device` ("auto", or a name such as "CPU"), or a Model, which `close` then
-    leaves alone. `tools` are typed Python functions that the model may call, at most `max_rounds` times before it has
-    to answer; with `strict` each call is held to its tool's schema while it is written. `sampling` is the checkpoint's
-    own where none is given.
+    `model` is a model folder or a checkpoint, which is loaded onto `device` ("auto", a name such as "CPU", or a
+    server's URL) or the first of `fallback` that can, or a Model, which `close` then leaves alone. `tools` are typed
+    Python functions that the model may call, at most `max_rounds` times before it has to answer; with `strict` each
+    call is held to its tool's schema while it is written. `sampling` is the checkpoint's own where none is given.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | ModelFolder | Model,
+        model: str | os.PathLike[str] | Folder | Model,
         *,
         device: str = "auto",
+        fallback: Sequence[str] = (),
         system: str = "",
         tools: Iterable[AnyTool] = (),
         max_rounds: int = 8,
@@ -79,9 +80,9 @@ class Chat:
         self._tools = toolbox(tools)
         self._owns_model = not isinstance(model, Model)
         if not isinstance(model, Model):
-            folder = model if isinstance(model, ModelFolder) else ModelFolder.open(model)
+            folder = model if isinstance(model, Folder) else open_folder(model)
             folder.chat_template()  # a base model is refused before it is loaded
-            model = Model(folder, device=device, options=options)
+            model = Model(folder, device=device, fallback=fallback, options=options)
         self.model = model
         self.sampling = sampling or self.model.sampling
         self.max_rounds = max_rounds

@@ -1,13 +1,17 @@
-"""Which engine runs a model folder, and on what; what it chose, and why."""
+"""Which engine runs a model folder or a checkpoint, and on what; what it chose, and why."""
 
 import warnings
 from dataclasses import dataclass
 
 from .backends.backend import Backend, Options
 from .backends.echo import Echo
+from .backends.ipex import Ipex
 from .backends.npu import CONTEXT as NPU_CONTEXT
 from .backends.npu import EMULATED, NPU
 from .backends.openvino import OpenVINO
+from .backends.remote import Remote
+from .backends.torch import Torch
+from .checkpoint_folder import Folder
 from .errors import DeviceError, Notice
 from .machine import Machine, find
 from .memory import CONTEXT, LARGEST_ALLOCATION, Need, gigabytes, longest_context, need
@@ -40,22 +44,30 @@ class Fit:
     obstacle: str = ""
 
 
-def choose(device: str = "auto", folder: ModelFolder | None = None, options: Options = Options()) -> Choice:
-    """The engine for `device`: "auto", or a name such as "CPU".
+def choose(device: str = "auto", folder: Folder | None = None, options: Options = Options()) -> Choice:
+    """The engine for `device`: "auto", a name such as "CPU" or "torch:cpu", or a server's URL.
 
     Raises DeviceError where there is none, or where "auto" finds no device on which the folder fits. A device that was
     asked for is taken whether or not it fits, with a Notice where it does not.
     """
+    if device.startswith(("http://", "https://")):
+        return Choice(Remote, device, "it was asked for")
     wanted = device.upper()
     if wanted == "AUTO":
         if not OpenVINO.devices():
             raise DeviceError("OpenVINO is not installed here", hint="pip install glm4-edge")
-        if folder is None:
+        if not isinstance(folder, ModelFolder):
             return Choice(OpenVINO, "CPU", "the CPU is there on every machine")
         return automatic(find(), folder.manifest, options)
+    if wanted == "TORCH" and Torch.devices():
+        return Choice(Torch, Torch.devices()[0], "it is the fastest that PyTorch finds here")
+    if wanted.startswith("TORCH"):
+        return Choice(Torch, device.lower(), "it was asked for")
+    if wanted == "IPEX":
+        return Choice(Ipex, "ipex", "it was asked for")
     for backend in BACKENDS:
         if wanted in backend.devices():
-            if folder is not None and wanted not in (EMULATED, *Echo.devices()):
+            if isinstance(folder, ModelFolder) and wanted not in (EMULATED, *Echo.devices()):
                 _warn(wanted, folder.manifest, options)
             emulated = ": the NPU's pipeline, emulated on the CPU" if wanted == EMULATED else ""
             return Choice(backend, wanted, f"it was asked for{emulated}")

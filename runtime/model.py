@@ -1,4 +1,4 @@
-"""A model folder on an engine: messages in, the events of one reply out. It calls no tools and keeps no history."""
+"""A loaded model: messages in, the events of one reply out. It calls no tools and keeps no history."""
 
 import os
 import warnings
@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from . import families
 from .backends.backend import Backend, Delta, Options, Request
+from .checkpoint_folder import Folder, open_folder
 from .devices import Choice, choose
-from .errors import Notice
+from .errors import BackendError, Notice
 from .families.layout import called_with_text
 from .generation import Constraint, generate
 from .messages import Finish, Message, Text
-from .model_folder import ModelFolder
 from .parsing import Part, ReplyParser
 from .sampling import Sampling
 from .template import Prompt, Template
@@ -24,27 +24,39 @@ from .template import Prompt, Template
 class Model:
     """A loaded model. Several threads and chats may share it.
 
-    `device` is "auto" or a device's name; `choice` then says what was taken, and why. A `backend` that is loaded
-    already is taken as it is. Raises ModelFolderError, DeviceError or BackendError.
+    `device` is "auto", a device's name, or a server's URL; `choice` then says what was taken, and why. Where it cannot
+    load the folder, those of `fallback` are tried in their order, each with a Notice that says why. A `backend` that is
+    loaded already is taken as it is. Raises ModelFolderError, CheckpointError, DeviceError or BackendError.
     """
 
     def __init__(
         self,
-        folder: str | os.PathLike[str] | ModelFolder,
+        folder: str | os.PathLike[str] | Folder,
         *,
         device: str = "auto",
+        fallback: Sequence[str] = (),
         options: Options = Options(),
         backend: Backend | None = None,
     ) -> None:
-        self.folder = folder if isinstance(folder, ModelFolder) else ModelFolder.open(folder)
+        self.folder = folder if isinstance(folder, Folder) else open_folder(folder)
         self.family = families.named(self.folder.manifest.family)
         self.sampling = self.folder.sampling()
         self._special_tokens = self.folder.manifest.special_tokens
         self.choice: Choice | None = None
-        if backend is None:
-            self.choice = choose(device, self.folder, options)
-            backend = self.choice.backend.load(self.folder, self.choice.device, options)
-        self.backend = backend
+        self.backend = backend or self._load((device, *fallback), options)
+
+    def _load(self, devices: Sequence[str], options: Options) -> Backend:
+        *first, last = devices
+        for device, following in zip(first, devices[1:], strict=True):
+            try:
+                return self._load_onto(device, options)
+            except BackendError as exc:
+                warnings.warn(f"{device} cannot be used: {exc}. {following} is tried instead", Notice, stacklevel=4)
+        return self._load_onto(last, options)
+
+    def _load_onto(self, device: str, options: Options) -> Backend:
+        self.choice = choose(device, self.folder, options)
+        return self.choice.backend.load(self.folder, self.choice.device, options)
 
     @cached_property
     def template(self) -> Template:

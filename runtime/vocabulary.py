@@ -28,16 +28,20 @@ class Vocabulary:
     @classmethod
     def read(cls, path: Path) -> "Vocabulary":
         """From a tokenizer.json. Raises ModelFolderError where it is not a byte-level vocabulary."""
-        alphabet = byte_alphabet()
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            tokens = {i: bytes(map(alphabet.__getitem__, token)) for token, i in data["model"]["vocab"].items()}
-            tokens |= {added["id"]: added["content"].encode() for added in data["added_tokens"]}
+            return cls.parse(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             raise ModelFolderError(
                 f"{path} is not a byte-level vocabulary: {exc!r}", hint="convert the checkpoint again"
             ) from exc
-        return cls(tokens)
+
+    @classmethod
+    def parse(cls, tokenizer_json: str) -> "Vocabulary":
+        """From the text of a tokenizer.json that is known to be a byte-level one."""
+        alphabet = byte_alphabet()
+        data = json.loads(tokenizer_json)
+        tokens = {i: bytes(map(alphabet.__getitem__, token)) for token, i in data["model"]["vocab"].items()}
+        return cls(tokens | {added["id"]: added["content"].encode() for added in data["added_tokens"]})
 
     def decoder(self) -> "TextDecoder":
         return TextDecoder(self._tokens)

@@ -25,7 +25,8 @@ def reference() -> Path:
 @pytest.fixture(scope="session")
 def real(reference, tmp_path_factory):
     """GLM-4's own tokenizer, and the folder to which it was converted."""
-    from convert.tokenizer import read_tokenizer, write_tokenizer
+    from convert.tokenizer import write_tokenizer
+    from runtime.tokenizer import read_tokenizer
 
     folder = tmp_path_factory.mktemp("real")
     source = read_tokenizer(reference / "glm-4-9b-chat", 151552)
@@ -38,7 +39,7 @@ def tiktoken_encoding(reference):
     """The same by tiktoken, for which it was made."""
     import tiktoken
 
-    from convert.tokenizer import PATTERN
+    from runtime.tokenizer import PATTERN
 
     lines = (reference / "glm-4-9b-chat" / "tokenizer.model").read_bytes().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}

@@ -1,29 +1,49 @@
 """The contract of a backend, held against every engine that is installed, the fake included."""
 
 from contextlib import closing
+from importlib.util import find_spec
 from itertools import islice
 from threading import Thread
 
 import pytest
 
+from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.echo import Echo
 from runtime.backends.npu import NPU
 from runtime.backends.openvino import OpenVINO
+from runtime.backends.remote import Remote
+from runtime.backends.torch import Torch
+from runtime.checkpoint_folder import CheckpointFolder
 from runtime.devices import choose
 from runtime.errors import BackendError, DeviceError, PromptTooLong
 from runtime.messages import Finish
 from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
+from .serving import SERVE, serving
+
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
 
 
-@pytest.fixture(scope="module", params=[OpenVINO, NPU, Echo], ids=lambda backend: backend.__name__)
-def backend(request, demo_folder, npu_folder):
-    folder = npu_folder if request.param is NPU else demo_folder
-    loaded = request.param.load(folder, request.param.devices()[-1], Options(threads=2, context=1024))
+@pytest.fixture(scope="module", params=[OpenVINO, NPU, Torch, Remote, Echo], ids=lambda backend: backend.__name__)
+def backend(request, demo_folder, npu_folder, tmp_path_factory):
+    """Torch and Remote work on the checkpoint itself, Remote by a `transformers serve` of its own."""
+    engine = request.param
+    if not engine.devices():
+        pytest.skip("not installed here")
+    if engine is Remote:
+        if any(find_spec(name) is None for name in ("fastapi", "openai", "torch", "uvicorn")):
+            pytest.skip("transformers serve is not installed here")
+        with serving([*SERVE, str(CHECKPOINT), "--device", "cpu"], tmp_path_factory.mktemp("serve") / "log") as url:
+            loaded = Remote.load(CheckpointFolder.open(CHECKPOINT), url, Options())
+            yield loaded
+            loaded.close()
+        return
+    folder = CheckpointFolder.open(CHECKPOINT) if engine is Torch else npu_folder if engine is NPU else demo_folder
+    device = engine.devices()[-1 if engine is NPU else 0]
+    loaded = engine.load(folder, device, Options(threads=1 if engine is Torch else 2, context=1024))
     yield loaded
     loaded.close()
 
@@ -62,8 +82,7 @@ def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
     for sampling in (Sampling(), Sampling(temperature=2.0, seed=7, max_new_tokens=20)):
         request = Request((QUESTION,), STOPS, sampling)
         first, second = (read(backend.generate(request))[0] for _ in range(2))
-        if not isinstance(backend, Echo):
-            assert first == second
+        assert first == second or isinstance(backend, Echo)
 
 
 def test_pieces_are_tokenised_apart(backend):

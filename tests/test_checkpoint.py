@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert.checkpoint import Checkpoint
+from runtime.checkpoint import Checkpoint
 from runtime.errors import CheckpointError
 
 from .checkpoints import YARN, Tiny, write_safetensors

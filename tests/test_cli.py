@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main, parser
+from edge.demo import CHECKPOINT
 from runtime import compiled
 from runtime.model_folder import seal
 
@@ -115,8 +117,17 @@ def test_complete_goes_on_from_a_text(demo_folder, piped):
     assert done.stderr == ""
 
 
+def test_a_checkpoint_chats_on_torch(capsys, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who are you?\n"))
+    status, out, err = run(capsys, "chat", str(CHECKPOINT), "--device", "torch", "--max-new-tokens", "8")
+    assert (status, err) == (0, "")
+    assert out.strip()
+
+
 ERRORS = {
     "nothing to complete with": ["complete", "nowhere", "--prompt", "text"],
+    "a checkpoint on OpenVINO": ["chat", str(CHECKPOINT), "--device", "CPU"],
     "no folder": ["chat", "nowhere"],
     "no model folder": ["inspect", str(ROOT / "tests")],
     "no checkpoint": ["convert", str(ROOT / "tests"), "out"],

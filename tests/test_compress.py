@@ -5,11 +5,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from convert.checkpoint import Checkpoint
 from convert.compress import EMBEDDING, HEAD, _options, compress, describe
 from convert.graph import decoder, uncompressed
 from convert.ir import IrWriter
 from convert.recipe import RECIPES
+from runtime.checkpoint import Checkpoint
 
 from .checkpoints import Tiny
 

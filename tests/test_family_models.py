@@ -71,7 +71,7 @@ def write(entry, folder: Path) -> Path:
     ).write(folder)
     write_tiktoken(folder)
     if form != "chatglm":
-        from convert.tokenizer import read_tokenizer
+        from runtime.tokenizer import read_tokenizer
 
         read_tokenizer(folder, VOCABULARY + 2).tokenizer.save(str(folder / "tokenizer.json"))
         (folder / "tokenizer.model").unlink()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from convert.tokenizer import _unmergeable, read_json, read_tokenizer, write_tokenizer
+from convert.tokenizer import _unmergeable, write_tokenizer
 from runtime.errors import CheckpointError
+from runtime.tokenizer import read_json, read_tokenizer
 from runtime.vocabulary import Vocabulary
 
 from .conftest import ALL_SPECIAL as SPECIAL

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from convert import pipeline, saved, verify
-from convert.checkpoint import Checkpoint
 from convert.pipeline import convert
 from convert.recipe import RECIPES
 from convert.scratch import save_ir
-from convert.tokenizer import read_tokenizer
 from edge.demo import CHECKPOINT
+from runtime.checkpoint import Checkpoint
 from runtime.errors import VerificationError
 from runtime.families import FAMILIES
 from runtime.template import Template
+from runtime.tokenizer import read_tokenizer
 
 from .test_pipeline import TEMPLATE, write_checkpoint
 from .test_tokenizer import RANKS, SPECIAL, VOCABULARY, write_tiktoken
@@ -158,8 +158,8 @@ def harmed_conversion(source, parent, monkeypatch, harm):
     """Converts, with damage done between saving and verifying."""
     copy = pipeline._copy_texts
 
-    def copy_and_harm(checkpoint, plan, folder):
-        copy(checkpoint, plan, folder)
+    def copy_and_harm(described, folder):
+        copy(described, folder)
         harm(folder)
 
     monkeypatch.setattr(pipeline, "_copy_texts", copy_and_harm)

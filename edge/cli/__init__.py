@@ -9,7 +9,20 @@ from collections.abc import Sequence
 from runtime.errors import EdgeError, Notice
 from runtime.version import VERSION
 
-from . import bench, cache, chat, complete, convert, demo, devices, doctor, inspect, models, research
+from . import (
+    bench,
+    cache,
+    chat,
+    complete,
+    convert,
+    demo,
+    devices,
+    doctor,
+    export_template,
+    inspect,
+    models,
+    research,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
-    for verb in (demo, models, convert, chat, complete, inspect, bench, research, devices, doctor, cache):
+    for verb in (
+        demo, models, convert, chat, complete, inspect, bench, research, devices, doctor, cache, export_template
+    ):  # fmt: skip
         verb.add(verbs)
     return top

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("bench", help="measure how fast a model folder is here")
-    verb.add_argument("folder", help="a model folder")
+    verb.add_argument("folder", help="a model folder, or a checkpoint for PyTorch")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
     verb.add_argument("--prompt-tokens", type=int, default=512, help="tokens of each prompt (512)")
     verb.add_argument("--new-tokens", type=int, default=128, help="tokens of each reply (128)")
@@ -21,12 +21,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from runtime.model_folder import ModelFolder
+    from runtime.checkpoint_folder import open_folder
 
     from .. import bench
 
     result = bench.run(
-        ModelFolder.open(args.folder),
+        open_folder(args.folder),
         device=args.device,
         prompt_tokens=args.prompt_tokens,
         new_tokens=args.new_tokens,

@@ -14,9 +14,14 @@ HELP = "/reset forgets the chat, /save FILE and /load FILE keep it, /exit leaves
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    verb = verbs.add_parser("chat", help="chat with a model folder in the terminal", epilog=HELP)
-    verb.add_argument("folder", help="a model folder")
-    verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
+    verb = verbs.add_parser("chat", help="chat with a model in the terminal", epilog=HELP)
+    verb.add_argument("folder", help="a model folder, or a checkpoint for PyTorch or a server")
+    verb.add_argument(
+        "--device", default="auto", help="auto (the default), a device's name such as CPU or torch, or a server's URL"
+    )
+    verb.add_argument(
+        "--fallback", action="append", default=[], metavar="DEVICE", help="where that cannot load; may be given again"
+    )
     verb.add_argument("--system", default="", help="the system message")
     verb.add_argument("--temperature", type=float, help="0 is greedy; the default is the checkpoint's own")
     verb.add_argument("--max-new-tokens", type=int, help="at most so many tokens a reply")
@@ -27,12 +32,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
     from runtime.chat import Chat
-    from runtime.model_folder import ModelFolder
+    from runtime.checkpoint_folder import open_folder
 
-    folder = ModelFolder.open(args.folder)
+    folder = open_folder(args.folder)
     sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
+    options = Options(context=args.context)
     with Chat(
-        folder, device=args.device, system=args.system, sampling=sampling, options=Options(context=args.context)
+        folder, device=args.device, fallback=args.fallback, system=args.system, sampling=sampling, options=options
     ) as chat:
         if sys.stdin.isatty():
             _converse(chat)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from convert.tokenizer import PATTERN
+from runtime.tokenizer import PATTERN
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

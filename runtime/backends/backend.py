@@ -4,9 +4,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+from ..checkpoint_folder import Folder
 from ..grammar import Grammar
 from ..messages import Finish
-from ..model_folder import ModelFolder
 from ..sampling import Sampling
 from ..template import Prompt
 
@@ -38,9 +38,9 @@ class Options:
     """How an engine is loaded; None leaves the choice to it.
 
     `threads` is a number of CPU threads, `kv_precision` the KV cache's element type ("u8", "f16", "f32", …), and
-    `precision` that of the calculation. `activation_scale` divides activations in f16, which overflow in GLM-4 without
-    it; the IR names 8. There has to be room for `context` tokens, of which `reply_tokens` are the reply's: an NPU takes
-    no more. `cache` keeps the compiled model for the next load.
+    `precision` the type that it computes in ("bf16", "f16", "f32"). `activation_scale` divides activations in f16,
+    which overflow in GLM-4 without it; the IR names 8. There has to be room for `context` tokens, of which
+    `reply_tokens` are the reply's: an NPU takes no more. `cache` keeps the compiled model for the next load.
     """
 
     threads: int | None = None
@@ -67,7 +67,7 @@ class Backend(Protocol):
         ...
 
     @classmethod
-    def load(cls, folder: ModelFolder, device: str, options: Options) -> Self: ...
+    def load(cls, folder: Folder, device: str, options: Options) -> Self: ...
 
     def count_tokens(self, prompt: Prompt) -> int: ...
 

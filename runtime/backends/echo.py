@@ -4,9 +4,9 @@ import time
 from collections.abc import Generator, Sequence
 from typing import Self
 
+from ..checkpoint_folder import Folder
 from ..errors import PromptTooLong
 from ..messages import Finish, Usage
-from ..model_folder import ModelFolder
 from ..template import Prompt
 from .backend import Delta, Options, Request
 
@@ -27,7 +27,7 @@ class Echo:
         return ("ECHO",)
 
     @classmethod
-    def load(cls, folder: ModelFolder, device: str, options: Options) -> Self:
+    def load(cls, folder: Folder, device: str, options: Options) -> Self:
         return cls(max_prompt_tokens=folder.manifest.context_length)
 
     def count_tokens(self, prompt: Prompt) -> int:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from secrets import randbits
 from typing import Any
 
+from ..checkpoint_folder import Folder
 from ..compiled import cached
 from ..errors import BackendError, EdgeError, RequestError
 from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
@@ -34,6 +35,16 @@ class Tokens:
 
     def decoder(self) -> TextDecoder:
         return self._vocabulary.decoder()
+
+
+def converted(folder: Folder) -> ModelFolder:
+    """The folder. Raises BackendError where it is a checkpoint: OpenVINO runs converted models only."""
+    if isinstance(folder, ModelFolder):
+        return folder
+    raise BackendError(
+        f"{folder.path} is a checkpoint, which OpenVINO cannot run as it is",
+        hint=f"`edge convert {folder.path} FOLDER` converts it; or run it with --device torch",
+    )
 
 
 def properties(options: Options) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any, Self
 
+from ..checkpoint_folder import Folder
 from ..errors import BackendError, DeviceError, PromptTooLong
 from ..ir import IR, NPU_CURE
 from ..messages import Finish, Usage
 from ..model_folder import ModelFolder
 from ..template import Prompt
 from .backend import Delta, Options, Request
-from .genai import Tokens, brief, compiled_cache, explained, generation_config, properties
+from .genai import Tokens, brief, compiled_cache, converted, explained, generation_config, properties
 
 CONTEXT = 4096  # tokens of prompt and reply where none are asked for
 REPLY_TOKENS = 1024
@@ -58,10 +59,11 @@ class NPU:
         return (*found, EMULATED)
 
     @classmethod
-    def load(cls, folder: ModelFolder, device: str, options: Options) -> Self:
+    def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where there is no NPU or the folder is not fit for one, BackendError where it fails."""
         if device not in cls.devices():
             raise DeviceError(f"OpenVINO finds no {device} here", hint="`edge doctor` says what is missing")
+        folder = converted(folder)
         if unfit := IR.read(folder).unfit_for_npu():
             raise DeviceError(
                 f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}",

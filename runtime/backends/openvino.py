@@ -10,12 +10,13 @@ from itertools import count
 from threading import Lock
 from typing import Any, Self
 
+from ..checkpoint_folder import Folder
 from ..errors import BackendError, DeviceError, PromptTooLong
 from ..messages import Finish, Usage
 from ..model_folder import CONVERT_AGAIN, ModelFolder
 from ..template import Prompt
 from .backend import Delta, Options, Request
-from .genai import Tokens, brief, compiled_cache, explained, generation_config, properties
+from .genai import Tokens, brief, compiled_cache, converted, explained, generation_config, properties
 
 # A prompt is read in chunks of so many tokens, so that a long one can be cancelled. Measured on int4 of 9B width, with
 # a prompt of 517 tokens: 256 and 1,024 are slower, by 3 % and 8 to 11 %.
@@ -43,12 +44,13 @@ class OpenVINO:
         return tuple(name for name in openvino.Core().available_devices if name.startswith(("CPU", "GPU")))
 
     @classmethod
-    def load(cls, folder: ModelFolder, device: str, options: Options) -> Self:
+    def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
         if device not in cls.devices():
             raise DeviceError(
                 f"OpenVINO finds no device {device} here", hint=f"it finds {', '.join(cls.devices()) or 'none at all'}"
             )
+        folder = converted(folder)
         import openvino_genai as genai
 
         scheduler = genai.SchedulerConfig()

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.errors import CheckpointError
+from .architecture import DOWNLOAD_AGAIN
+from .errors import CheckpointError
 
-DOWNLOAD_AGAIN = "the file is damaged or its download was cut short: download it again"
 _LARGEST_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 _ITEM_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _HASHED_AT_ONCE = 64 * 1024 * 1024

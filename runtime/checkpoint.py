@@ -4,7 +4,6 @@ The names are those of transformers' Glm4ForCausalLM. A checkpoint in the origin
 and v are one matrix, is renamed and cut by rows into views. No code from a checkpoint ever runs; no pickle is read.
 """
 
-import json
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,10 +15,9 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from runtime.errors import CheckpointError
-
-from .architecture import Architecture, Yarn, read_architecture
-from .safetensors_file import DOWNLOAD_AGAIN, Entry, SafetensorsFile
+from .architecture import DOWNLOAD_AGAIN, Architecture, Yarn, read_architecture, read_config, read_object
+from .errors import CheckpointError
+from .safetensors_file import Entry, SafetensorsFile
 
 __all__ = ["Architecture", "Checkpoint", "Dtype", "Tensor", "Yarn"]
 
@@ -85,7 +83,7 @@ class Checkpoint:
         the weights. Raises CheckpointError."""
         path = Path(path)
         try:
-            config = _read_config(path)
+            config = read_config(path)
             architecture = read_architecture(config)
             files = [SafetensorsFile.open(file) for file in _weight_files(path)]
             places = _places(architecture, files)
@@ -186,28 +184,6 @@ _STORED: dict[
 _NO_WEIGHTS = "transformer.rotary_pos_emb.inv_freq"  # a table that the original format saves; recomputed in f32
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} is not readable JSON", hint=DOWNLOAD_AGAIN) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path.name} is not a JSON object", hint=DOWNLOAD_AGAIN)
-    return value
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise CheckpointError(f"there is no folder {str(path)!r}", hint="give the folder that holds config.json")
-    if not (path / "config.json").is_file():
-        adapter = (path / "adapter_config.json").is_file()
-        raise CheckpointError(
-            f"{str(path)!r} holds {'a LoRA adapter, not a checkpoint' if adapter else 'no config.json'}",
-            hint="merge it into its base model first" if adapter else "give the folder of a downloaded checkpoint",
-        )
-    return _read_json(path / "config.json")
-
-
 def _weight_files(path: Path) -> list[Path]:
     """The weight files, in the order of transformers: one file, the index's shards, any single other file."""
     if (path / "model.safetensors").exists():
@@ -230,7 +206,7 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def _shards(path: Path) -> list[Path]:
-    weight_map = _read_json(path / _INDEX).get("weight_map")
+    weight_map = read_object(path / _INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{_INDEX} has no weight_map", hint=DOWNLOAD_AGAIN)
     for file in weight_map.values():

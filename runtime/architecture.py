@@ -7,14 +7,17 @@ Three formats hold the same decoder and differ in the keys of config.json and in
     ChatGLMModel      glm-4-9b, -chat, -1m as first published
 """
 
+import json
 import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
-from runtime.errors import CheckpointError
+from .errors import CheckpointError
 
+DOWNLOAD_AGAIN = "the file is damaged or its download was cut short: download it again"
 _CONFIG_HINT = "the checkpoint's config.json is damaged or was edited: download it again"
 
 
@@ -78,6 +81,30 @@ class Architecture:
         yield "model.norm.weight", (self.hidden,)
         if not self.tied_embeddings:
             yield "lm_head.weight", (self.vocab, self.hidden)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that has to be there. Raises CheckpointError."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path.name} is not readable JSON", hint=DOWNLOAD_AGAIN) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path.name} is not a JSON object", hint=DOWNLOAD_AGAIN)
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.json of a checkpoint folder, parsed. Raises CheckpointError."""
+    if not path.is_dir():
+        raise CheckpointError(f"there is no folder {str(path)!r}", hint="give the folder that holds config.json")
+    if not (path / "config.json").is_file():
+        adapter = (path / "adapter_config.json").is_file()
+        raise CheckpointError(
+            f"{str(path)!r} holds {'a LoRA adapter, not a checkpoint' if adapter else 'no config.json'}",
+            hint="merge it into its base model first" if adapter else "give the folder of a downloaded checkpoint",
+        )
+    return read_object(path / "config.json")
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:

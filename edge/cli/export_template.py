@@ -1,0 +1,17 @@
+"""`edge export-template`: what lets vLLM and `transformers serve` parse GLM-4's tool calls."""
+
+import argparse
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("export-template", help="let vLLM and transformers serve parse a checkpoint's tool calls")
+    verb.add_argument("checkpoint", help="a checkpoint's folder; its tokenizer_config.json is changed, a copy kept")
+    verb.add_argument("--force", action="store_true", help="replace a response_template that is there already")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..export import export_template
+
+    print(export_template(args.checkpoint, force=args.force))
+    return 0

@@ -1,0 +1,39 @@
+"""A checkpoint learns to be served by others: its tokenizer_config.json gets the `response_template` of its family."""
+
+import json
+import os
+from pathlib import Path
+
+from runtime.checkpoint_folder import CheckpointFolder
+from runtime.errors import CheckpointError
+from runtime.families.response_template import response_template
+from runtime.tokenizer import read_json
+
+_FILE, _KEY = "tokenizer_config.json", "response_template"
+
+
+def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Writes the template, whole or not at all, and returns the file; the rest of it stays as it was. The file as it
+    came is kept beside it, once, as tokenizer_config.json.orig.
+
+    Raises CheckpointError where the file has a template of its own already, unless `force`, or cannot be written.
+    """
+    folder = CheckpointFolder.open(checkpoint)
+    path = folder.path / _FILE
+    config = read_json(path)
+    wanted = response_template(folder.family)
+    if config.get(_KEY) not in (None, wanted) and not force:
+        raise CheckpointError(f"{path} has a {_KEY} already", hint="--force puts ours in its place")
+    if config.get(_KEY) == wanted:
+        return path
+    kept, scratch = path.with_name(f"{_FILE}.orig"), path.with_name(f".{_FILE}.{os.getpid()}")
+    text = json.dumps(config | {_KEY: wanted}, indent=2, ensure_ascii=False)
+    try:
+        if path.exists() and not kept.exists():
+            kept.write_bytes(path.read_bytes())
+        scratch.write_text(text + "\n", encoding="utf-8")
+        scratch.replace(path)
+    except OSError as exc:
+        scratch.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} cannot be written: {exc.strerror}", hint="check its permissions") from exc
+    return path

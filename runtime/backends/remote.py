@@ -1,0 +1,313 @@
+"""Any OpenAI-compatible server, by its URL: vLLM, SGLang, llama.cpp's, `transformers serve`.
+
+The prompt is ours and goes to `/v1/completions`, so templates, tools and parsing stay the same as on every engine; of
+the folder only the texts are used, and weights may be missing. It goes as token ids, so that special tokens which
+somebody typed stay text. `transformers serve` takes text alone: there such a prompt is refused, and special tokens of
+a reply, as between two tool calls, are lost.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from ..checkpoint_folder import CheckpointFolder, Folder
+from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
+from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ..messages import Finish, FinishReason, Usage
+from ..sampling import Sampling
+from ..template import Prompt
+from .backend import Delta, Options, Request
+
+KEY = "EDGE_API_KEY"
+_WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
+_CONNECT, _SILENCE = 10.0, 300.0  # seconds: to connect, and between two words of the server (a long prompt is read)
+_BUSY = (429, 503)
+_WHAT_SERVER = "it has to be an OpenAI-compatible server; http://HOST:PORT#NAME gives the model's name"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request in our own terms. `stops` and `pad` are ids, `limit` counts new tokens."""
+
+    prompt: Prompt
+    ids: list[int]
+    sampling: Sampling
+    limit: int
+    stops: list[int]
+    pad: int
+
+
+class Remote:
+    """A model that a server has loaded. `http://host:8000#NAME` names it where the server has several."""
+
+    def __init__(self, client: Any, url: str, model: str | None, folder: CheckpointFolder) -> None:
+        self._context_length = folder.manifest.context_length
+        self.max_prompt_tokens = self._context_length - 1
+        self._client = client
+        self._url = url
+        self._model = model
+        self._tokenizer = folder.tokenizer
+        self._pad = int(folder.generation["pad_token_id"])
+        self._vllm = False
+        self._body: Callable[[_Asked], dict[str, Any]] = _with_ids
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """How the names of its devices begin."""
+        return () if any(find_spec(name) is None for name in ("httpx2", "tokenizers")) else ("http://", "https://")
+
+    @classmethod
+    def load(cls, folder: Folder, device: str, options: Options) -> Self:
+        """Asks the server what it has and what it takes. Raises DeviceError where none answers or it has another model,
+        CheckpointError where the folder's tokenizer cannot be read."""
+        if not cls.devices():
+            raise DeviceError("a server is asked with httpx2 and tokenizers", hint='pip install "glm4-edge[remote]"')
+        import httpx2
+
+        described = folder if isinstance(folder, CheckpointFolder) else CheckpointFolder.open(folder.path)
+        url, _, model = device.partition("#")
+        try:
+            known = urlsplit(url).hostname and urlsplit(url).port != 0
+        except ValueError:
+            known = False
+        if not known:
+            raise DeviceError(f"{url} names no server", hint="write it as http://HOST:PORT")
+        root = url.rstrip("/").removesuffix("/v1")
+        key = os.environ.get(KEY)
+        client = httpx2.Client(
+            base_url=f"{root}/",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(_SILENCE, connect=_CONNECT),
+        )
+        engine = cls(client, root, model or None, described)
+        try:
+            engine._greet(described.manifest.source.name)
+        except BaseException:
+            client.close()
+            raise
+        return engine
+
+    def _greet(self, source: str) -> None:
+        """Finds the model's name and context, and which of the two ways of asking the server takes."""
+        listed = self._models()
+        wanted = self._model or (listed[0]["id"] if len(listed) == 1 else source)
+        chosen = [entry for entry in listed if _alike(entry["id"], wanted)]
+        if self._model is None and listed and len(chosen) != 1:
+            names = ", ".join(entry["id"] for entry in listed)
+            raise DeviceError(f"{self._url} has several models: {names}", hint=f"name one: {self._url}#NAME")
+        for entry in chosen:
+            self._model = entry["id"]
+            length = entry.get("max_model_len") or self._context_length
+            self._context_length = min(self._context_length, int(length))
+            self.max_prompt_tokens = self._context_length - 1
+        self._vllm = self._ask("GET", "version").status_code == 200
+        complaint = ""
+        for body in (_with_ids, _as_transformers):
+            text = ("1 2 3",)
+            asked = _Asked(text, self._encode(text), Sampling(), 1, [], self._pad)
+            answer = self._ask("POST", "v1/completions", body(asked) | self._named())
+            if answer.status_code == 200:
+                self._compare(answer, len(asked.ids))
+                self._body = body
+                return
+            complaint = complaint or _complaint(answer)
+        raise DeviceError(f"{self._url} completes no text: {complaint}", hint=_WHAT_SERVER)
+
+    def _models(self) -> list[Mapping[str, Any]]:
+        answer = self._ask("GET", "v1/models")
+        if answer.status_code in (401, 403):
+            raise DeviceError(f"{self._url} asks for a key", hint=f"put it into the environment as {KEY}")
+        try:
+            return [entry for entry in answer.json()["data"] if isinstance(entry["id"], str)]
+        except (ValueError, KeyError, TypeError):
+            return []  # it may have one model without a name
+
+    def _compare(self, answer: Any, wanted: int) -> None:
+        """A server that counts the same text otherwise has another tokenizer, or puts tokens before each prompt."""
+        try:
+            found = (answer.json().get("usage") or {}).get("prompt_tokens", wanted)
+        except (ValueError, AttributeError) as exc:
+            raise DeviceError(f"{self._url} answers with no JSON object", hint=_WHAT_SERVER) from exc
+        if found != wanted:
+            raise DeviceError(
+                f"{self._url} reads {found} tokens where this model has {wanted}: it is another one",
+                hint="name the folder or the checkpoint of the model that the server runs",
+            )
+
+    def _named(self) -> dict[str, Any]:
+        return {} if self._model is None else {"model": self._model}
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self._encode(prompt))
+
+    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        start = time.perf_counter()
+        if self._client is None:
+            raise BackendError("the model was closed", hint="load it again")
+        ids = self._encode(request.prompt)
+        if len(ids) > self.max_prompt_tokens:
+            raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        room = self._context_length - len(ids)
+        special = self._tokenizer.special_tokens
+        stops = sorted(special[name] for name in request.stop_tokens if name in special)
+        limit = min(request.sampling.max_new_tokens or room, room)
+        if self._body is _as_transformers:
+            self._refuse_typed_tokens(request.prompt, ids)
+        body = self._body(_Asked(request.prompt, ids, request.sampling, limit, stops, self._pad)) | self._named()
+        if request.grammar is not None:
+            body["structured_outputs"] = self._structured(request.grammar)
+        generated, ttft = 0, 0.0
+        reason: FinishReason | None = None
+        with closing(self._stream(body)) as stream:
+            for text, count, ended in stream:
+                ttft = ttft or time.perf_counter() - start
+                tokens = max(count - generated, 0) if count is not None else 1 if text else 0
+                generated += tokens
+                reason = ended or reason
+                if text or tokens:
+                    yield Delta(text, tokens)
+        if reason is None:
+            raise BackendError(f"{self._url} broke off in mid-reply", hint="ask again; see the server's log")
+        yield Finish(reason, Usage(len(ids), generated, ttft, time.perf_counter() - start))
+
+    def _stream(self, body: dict[str, Any]) -> Generator[tuple[str, int | None, FinishReason | None], None, None]:
+        """Text, tokens so far where the server counts them, and at the end why it ended. Closing it hangs up."""
+        import httpx2
+
+        with closing(self._ask("POST", "v1/completions", body | {"stream": True}, stream=True)) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                raise BackendError(f"{self._url} refuses: {_complaint(answer)}", hint="see the server's log")
+            try:
+                for event in httpx2.EventSource(answer):
+                    if event.data == "[DONE]":
+                        return
+                    chunk = json.loads(event.data)
+                    if chunk.get("error"):
+                        raise BackendError(f"{self._url} failed: {_said(chunk)}", hint="see the server's log")
+                    (choice,) = chunk.get("choices") or [{}]
+                    ended: FinishReason | None = None
+                    if choice.get("finish_reason"):
+                        ended = "length" if choice["finish_reason"] == "length" else "stop"
+                    yield choice.get("text") or "", (chunk.get("usage") or {}).get("completion_tokens"), ended
+            except httpx2.TimeoutException as exc:
+                raise BackendError(f"{self._url} fell silent in mid-reply", hint="ask again") from exc
+            except (httpx2.TransportError, httpx2.DecodingError, ValueError, AttributeError) as exc:
+                raise BackendError(
+                    f"{self._url} broke off in mid-reply: {exc or type(exc).__name__}",
+                    hint="ask again; see the server's log",
+                ) from exc
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, stream: bool = False) -> Any:
+        """The answer, whatever its status. Who refuses or drops the connection, or is busy, is asked again."""
+        import httpx2
+
+        for wait in (*_WAITS, None):
+            try:
+                answer = self._client.send(self._client.build_request(method, path, json=body), stream=stream)
+            except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout) as exc:
+                if wait is None:
+                    raise DeviceError(f"no server answers at {self._url}", hint="start it, or check the URL") from exc
+            except httpx2.HTTPError as exc:
+                what = exc or type(exc).__name__
+                raise BackendError(f"{self._url} does not answer: {what}", hint="ask again") from exc
+            else:
+                if answer.status_code not in _BUSY or wait is None:
+                    return answer
+                answer.close()
+                asked = answer.headers.get("Retry-After", "")
+                time.sleep(min(float(asked), 30.0) if asked.isdigit() else wait)
+                continue
+            time.sleep(wait)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _refuse_typed_tokens(self, prompt: Prompt, ids: list[int]) -> None:
+        special = set(self._tokenizer.special_tokens.values())
+        as_text = self._tokenizer.encode("".join(prompt))
+        if sum(id in special for id in as_text) != sum(id in special for id in ids):
+            raise RequestError(
+                f"the messages hold special tokens as text, which {self._url} would take for roles",
+                hint="leave them out, or use a server that takes token ids, such as vLLM",
+            )
+
+    def _structured(self, grammar: Grammar) -> dict[str, Any]:
+        """vLLM's `structured_outputs`; other servers would pass over it without a word."""
+        if not self._vllm:
+            raise RequestError(f"{self._url} is not vLLM, and cannot hold a grammar", hint="leave it out, or use vLLM")
+        match grammar:
+            case JsonSchema():
+                return {"regex": grammar.pattern()}
+            case JsonObject():
+                return {"grammar": JSON_OBJECT}
+            case Regex(pattern):
+                return {"regex": pattern}
+            case Choice(options):
+                return {"choice": list(options)}
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        return [id for piece in prompt for id in self._tokenizer.encode(piece)]
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        self._client = None
+
+
+def _with_ids(asked: _Asked) -> dict[str, Any]:
+    """vLLM's parameters; SGLang and llama.cpp know most of them and pass over the others."""
+    sampling = asked.sampling
+    body = {
+        "prompt": asked.ids,
+        "max_tokens": asked.limit,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k or -1,
+        "repetition_penalty": sampling.repetition_penalty,
+        "stop_token_ids": asked.stops,
+        "ignore_eos": not asked.stops,
+        "skip_special_tokens": False,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+    }
+    return body if sampling.seed is None else body | {"seed": sampling.seed}
+
+
+def _as_transformers(asked: _Asked) -> dict[str, Any]:
+    """`transformers serve` refuses parameters that it does not know, and takes all of its own as one JSON text."""
+    sampling = asked.sampling
+    config: dict[str, Any] = {
+        "max_new_tokens": asked.limit,
+        "do_sample": sampling.temperature > 0,
+        "repetition_penalty": sampling.repetition_penalty,
+        "eos_token_id": asked.stops or None,
+        "pad_token_id": asked.pad,
+    }
+    if sampling.temperature > 0:
+        config |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+    body = {"prompt": "".join(asked.prompt), "generation_config": json.dumps(config)}
+    return body if sampling.seed is None else body | {"seed": sampling.seed}
+
+
+def _complaint(answer: Any) -> str:
+    try:
+        return f"{_said(answer.json())} ({answer.status_code})"
+    except ValueError:
+        return f"status {answer.status_code}"
+
+
+def _said(answer: Any) -> str:
+    """The words of an error, as OpenAI or FastAPI wrap them, on one line."""
+    found = answer.get("error") or answer.get("detail") or answer if isinstance(answer, dict) else answer
+    if isinstance(found, dict):
+        found = found.get("message") or found
+    return " ".join(str(found).split())[:300]
+
+
+def _alike(name: str, other: str) -> bool:
+    """Whether two names are of one model, the organisation or folder before them and upper case aside."""
+    return name.rsplit("/", maxsplit=1)[-1].lower() == other.rsplit("/", maxsplit=1)[-1].lower()

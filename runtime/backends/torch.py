@@ -1,0 +1,263 @@
+"""PyTorch over the checkpoint itself, by transformers: the CPU, Intel GPUs (XPU), CUDA.
+
+One forward pass runs at a time. Every request has a KV cache of its own, so the replies of several threads grow token
+by token beside each other; the cache of the last one is kept, and the next prompt is read from where it differs.
+
+transformers' continuous batching is not used: it takes neither a seed nor a mask of tokens for one request, and sets
+its cache aside before the first. Who serves many at once wants a server (`remote`).
+"""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from importlib.util import find_spec
+from threading import Lock
+from typing import Any, Self
+
+from ..checkpoint_folder import CheckpointFolder, Folder
+from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
+from ..grammar import Grammar
+from ..messages import Finish, FinishReason, Usage
+from ..sampling import Sampling
+from ..template import Prompt
+from ..tokenizer import first_line
+from ..vocabulary import Vocabulary
+from .backend import Delta, Options, Request
+from .token_mask import MaskMaker, TokenMask
+
+_PREFILL_CHUNK = 512  # tokens of a prompt that are read at once, so that other requests are not kept waiting
+_LARGEST_STATIC = 32_768  # tokens; a longer cache grows as it is filled, without CUDA graphs
+
+
+class Torch:
+    """A checkpoint on a device of PyTorch: "torch:cpu", "torch:xpu" or "torch:cuda"."""
+
+    needs: tuple[str, ...] = ("torch", "transformers", "tokenizers")
+    extra = "torch"
+
+    def __init__(self, model: Any, folder: CheckpointFolder) -> None:
+        self.max_prompt_tokens = folder.manifest.context_length - 1
+        self._model = model
+        self._tokenizer = folder.tokenizer
+        self._vocabulary = Vocabulary.parse(folder.tokenizer.tokenizer.to_str())
+        self._context_length = folder.manifest.context_length
+        self._kept: _Context | None = None
+        self._masks: MaskMaker | None = None
+        self._lock = Lock()
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """The fastest first."""
+        if any(find_spec(name) is None for name in cls.needs):
+            return ()
+        import torch
+
+        gpus = [name for name in ("cuda", "xpu") if getattr(torch, name).is_available()]
+        return tuple(f"torch:{name}" for name in (*gpus, "cpu"))
+
+    @classmethod
+    def load(cls, folder: Folder, device: str, options: Options) -> Self:
+        """Raises DeviceError where the device is not there, CheckpointError, RequestError for options that do not go
+        together, or BackendError."""
+        if missing := [name for name in cls.needs if find_spec(name) is None]:
+            hint = f'pip install "glm4-edge[{cls.extra}]"'
+            raise DeviceError(f"{device} needs {', '.join(missing)}, which is not installed", hint=hint)
+        if device not in cls.devices():
+            raise DeviceError(f"PyTorch finds no {device} here", hint=f"it finds {', '.join(cls.devices())}")
+        if not isinstance(folder, CheckpointFolder):
+            raise BackendError(
+                f"{folder.path} is a converted model, which PyTorch cannot read",
+                hint="name the checkpoint that it was made from, or run it on OpenVINO",
+            )
+        import torch
+
+        from .torch_model import load_model
+
+        name = device.partition(":")[2] or "cpu"
+        precision = options.precision or ("bf16" if cls.has_bf16(name) else "f32")
+        dtype = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}.get(precision)
+        if dtype is None or options.kv_precision not in (None, precision):
+            raise RequestError(
+                f"PyTorch runs no {precision} with a KV cache of {options.kv_precision or precision}",
+                hint="the precision may be bf16, f16 or f32, and the KV cache has the same",
+            )
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        several = name == "cuda" and torch.cuda.device_count() > 1
+        try:
+            model = load_model(folder, dtype, device_map="auto" if several else None)
+            return cls(cls.prepared(model if several else model.to(name), dtype), folder)
+        except (RuntimeError, ValueError, ImportError) as exc:
+            raise BackendError(
+                f"PyTorch cannot load {folder.path}: {first_line(exc)}", hint="choose another device or precision"
+            ) from exc
+
+    @classmethod
+    def has_bf16(cls, name: str) -> bool:
+        """Whether "cpu", "xpu" or "cuda" computes in bf16 here, rather than emulating it."""
+        import torch
+
+        if name == "cuda":
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        if name == "xpu":
+            return bool(torch.xpu.is_bf16_supported(including_emulation=False))
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+    @classmethod
+    def prepared(cls, model: Any, dtype: Any) -> Any:
+        """The model as it will run."""
+        return model
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self._encode(prompt))
+
+    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        start = time.perf_counter()
+        if self._model is None:
+            raise BackendError("the model was closed", hint="load it again")
+        ids = self._encode(request.prompt)
+        prompt_tokens = len(ids)
+        if prompt_tokens > self.max_prompt_tokens:
+            raise PromptTooLong(prompt_tokens, self.max_prompt_tokens)
+        room = self._context_length - prompt_tokens
+        limit = min(request.sampling.max_new_tokens or room, room)
+        special = self._tokenizer.special_tokens
+        stops = {special[name] for name in request.stop_tokens if name in special}
+        mask = None if request.grammar is None else self._mask(request.grammar)
+        choose = _chooser(request.sampling)
+        text = self._vocabulary.decoder()
+        context = self._take(ids, prompt_tokens + limit)
+        generated, ttft = 0, 0.0
+        reason: FinishReason | None = None
+        try:
+            while reason is None:
+                logits = self._read(context, ids[len(context.ids) :])
+                token = choose(logits if mask is None else mask.apply(logits, stops), ids)
+                ids.append(token)
+                generated += 1
+                ttft = ttft or time.perf_counter() - start
+                if token in stops:
+                    reason = "stop"
+                elif mask is not None:
+                    mask.advance(token)
+                    reason = "stop" if mask.ended else None
+                if reason is None and generated == limit:
+                    reason = "length"
+                said = text.feed([] if token in stops else [token])
+                yield Delta(said + (text.finish() if reason is not None else ""))
+            yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
+        finally:
+            self._kept = context if context.whole else None
+
+    def _read(self, context: "_Context", ids: Sequence[int]) -> Any:
+        """Reads tokens into the cache; the logits after the last of them, of shape [vocabulary], in f32."""
+        import torch
+
+        for first in range(0, len(ids), _PREFILL_CHUNK):
+            chunk = ids[first : first + _PREFILL_CHUNK]
+            context.whole = False
+            try:
+                with self._lock, torch.inference_mode():
+                    forward = self._model.get_compiled_call(None) if context.graphs and len(ids) == 1 else self._model
+                    found = forward(
+                        torch.tensor([chunk], device=self._model.device),
+                        past_key_values=context.cache,
+                        use_cache=True,
+                        logits_to_keep=1,
+                    )
+                    logits = found.logits[0, -1].float().clone()  # the next pass of a CUDA graph writes over it
+            except RuntimeError as exc:
+                hint = "shorten the chat, or load the model again with fewer programs running"
+                raise BackendError(f"PyTorch failed: {first_line(exc)}", hint=hint) from exc
+            context.ids += chunk
+            context.whole = True
+        return logits
+
+    def _take(self, ids: Sequence[int], size: int) -> "_Context":
+        """The kept cache, cut to what the prompt begins with, or a new one for `size` tokens in all."""
+        with self._lock:
+            context, self._kept = self._kept, None
+        if context is None or (context.graphs and context.size < size):
+            context = self._new_context(size)
+        same = next((i for i, (a, b) in enumerate(zip(context.ids, ids, strict=False)) if a != b), None)
+        context.cut(min(len(context.ids) if same is None else same, len(ids) - 1))
+        return context
+
+    def _new_context(self, size: int) -> "_Context":
+        from transformers import DynamicCache, StaticCache
+
+        one_card = self._model.device.type == "cuda" and not hasattr(self._model, "hf_device_map")
+        largest = min(self._context_length, _LARGEST_STATIC)
+        if one_card and size <= largest:  # always of one size, as each is compiled for
+            return _Context(StaticCache(config=self._model.config, max_cache_len=largest), largest, graphs=True)
+        return _Context(DynamicCache(), size)
+
+    def _mask(self, grammar: Grammar) -> TokenMask:
+        if self._masks is None:
+            end = self._tokenizer.special_tokens[self._tokenizer.end]
+            self._masks = MaskMaker(self._tokenizer.tokenizer.to_str(), end)
+        return self._masks.mask(grammar)
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        return [id for piece in prompt for id in self._tokenizer.encode(piece)]
+
+    def close(self) -> None:
+        self._model = self._kept = self._masks = None
+
+
+class _Context:
+    """A KV cache and the ids of the tokens that it holds; not `whole` where a pass broke off in the middle of it.
+
+    With `graphs` it never moves, so that decoding is compiled and replayed as a CUDA graph; it then holds `size` tokens
+    at most.
+    """
+
+    def __init__(self, cache: Any, size: int, *, graphs: bool = False) -> None:
+        self.cache = cache
+        self.size = size
+        self.graphs = graphs
+        self.whole = True
+        self.ids: list[int] = []
+
+    def cut(self, length: int) -> None:
+        """Forgets all but the first `length` tokens."""
+        surplus = len(self.ids) - length
+        if surplus and self.graphs:
+            for layer in self.cache.layers:
+                layer.cumulative_length.fill_(length)
+        elif surplus:
+            self.cache.crop(-surplus)
+        del self.ids[length:]
+
+
+def _chooser(sampling: Sampling) -> Callable[[Any, Sequence[int]], int]:
+    """A function of the logits and of all ids so far: the next id."""
+    import torch
+    from transformers import (
+        LogitsProcessorList,
+        RepetitionPenaltyLogitsProcessor,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    steps = LogitsProcessorList()
+    if sampling.repetition_penalty != 1:
+        steps.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.temperature > 0:
+        steps.append(TemperatureLogitsWarper(sampling.temperature))
+        if sampling.top_k:
+            steps.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            steps.append(TopPLogitsWarper(sampling.top_p))
+    draw = torch.Generator()
+    draw.seed() if sampling.seed is None else draw.manual_seed(sampling.seed)
+
+    def choose(logits: Any, ids: Sequence[int]) -> int:
+        if steps:
+            logits = steps(torch.tensor([ids], device=logits.device), logits[None])[0]
+        if sampling.temperature == 0:
+            return int(logits.argmax())
+        return int(torch.multinomial(logits.softmax(-1).cpu(), 1, generator=draw))
+
+    return choose

@@ -1,0 +1,155 @@
+"""A checkpoint as something that can be opened for a chat: the texts beside its weights, in the words of a manifest."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import families
+from .architecture import Architecture, read_architecture, read_config
+from .detection import detect
+from .errors import CheckpointError, EdgeError
+from .families import Family
+from .model_folder import MANIFEST, Manifest, ModelFolder, Source
+from .sampling import Sampling
+from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+
+AS_IT_IS = "checkpoint"  # stands where a model folder's manifest names its recipe
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFolder:
+    """A folder with config.json and a tokenizer, both read and checked. Its weights may be missing until `weights`.
+
+    `template` is None for a base model. `generation` is generation_config.json over what config.json says.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    architecture: Architecture
+    tokenizer: CheckpointTokenizer
+    template: str | None
+    generation: Mapping[str, Any]
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "CheckpointFolder":
+        """Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template."""
+        folder = Path(path).expanduser()
+        config = read_config(folder)
+        architecture = read_architecture(config)
+        template = _read_template(folder)
+        family = detect(config, template)
+        ends = config.get("eos_token_id")
+        ends = [id for id in (ends if isinstance(ends, list) else [ends]) if isinstance(id, int)]
+        tokenizer = read_tokenizer(folder, architecture.vocab, ends)
+        stops = _stops(family, tokenizer)
+        generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad]}
+        generation |= _read_generation_config(folder)
+        manifest = Manifest(
+            family=family.name,
+            recipe=AS_IT_IS,
+            source=Source(_name(folder), architecture.name, fingerprint=""),
+            context_length=architecture.context,
+            kv_bytes_per_token=architecture.kv_bytes_per_token,
+            special_tokens=tokenizer.special_tokens,
+            licence=_licence(folder),
+        )
+        return cls(folder, config, architecture, tokenizer, template, generation, manifest)
+
+    @property
+    def family(self) -> Family:
+        return families.named(self.manifest.family)
+
+    def weights(self) -> "Checkpoint":
+        """The tensors, lazily. Raises CheckpointError."""
+        from .checkpoint import Checkpoint
+
+        return Checkpoint.open(self.path)
+
+    def chat_template(self) -> str:
+        """The checkpoint's own Jinja template. Raises CheckpointError where it came without."""
+        if self.template is None:
+            raise CheckpointError(
+                f"{self.path} has no chat template: it is a base model, for completion only",
+                hint="take a chat model, or put its chat_template.jinja into the folder",
+            )
+        return self.template
+
+    def sampling(self) -> Sampling:
+        """What the checkpoint recommends."""
+        return Sampling.of_checkpoint(self.generation)
+
+
+Folder = ModelFolder | CheckpointFolder
+
+
+def open_folder(path: str | os.PathLike[str]) -> Folder:
+    """The model folder or the checkpoint in a folder; a model folder holds a config.json, too, and is told by its
+    manifest. Raises ModelFolderError or CheckpointError."""
+    folder = Path(path).expanduser()
+    if (folder / "config.json").is_file() and not (folder / MANIFEST).is_file():
+        return CheckpointFolder.open(folder)
+    return ModelFolder.open(folder)
+
+
+def _stops(family: Family, tokenizer: CheckpointTokenizer) -> list[int]:
+    stops = [tokenizer.special_tokens[name] for name in family.stop_tokens if name in tokenizer.special_tokens]
+    if not stops:
+        raise CheckpointError(
+            f"the tokenizer has none of the stop tokens {', '.join(family.stop_tokens)}",
+            hint="it belongs to another model: download the checkpoint's own tokenizer files",
+        )
+    return stops
+
+
+def _read_template(checkpoint: Path) -> str | None:
+    """The chat template, from where transformers 5 or 4 keep it; of several, the default. None for a base model."""
+    try:
+        return (checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        found = read_json(checkpoint / "tokenizer_config.json").get("chat_template")
+    except UnicodeDecodeError as exc:
+        raise CheckpointError("chat_template.jinja is not UTF-8 text", hint="download it again") from exc
+    if isinstance(found, list):
+        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        found = named.get("default")
+    if found is not None and not isinstance(found, str):
+        raise CheckpointError("tokenizer_config.json: chat_template is damaged", hint="download it again")
+    return found
+
+
+def _read_generation_config(checkpoint: Path) -> dict[str, Any]:
+    found = read_json(checkpoint / "generation_config.json")
+    try:
+        Sampling.of_checkpoint(found)
+    except (EdgeError, TypeError, ValueError) as exc:
+        raise CheckpointError(f"generation_config.json is damaged: {exc}", hint="download it again") from exc
+    return found
+
+
+def _name(checkpoint: Path) -> str:
+    """The folder's name; in the hub's cache that is a commit, and the model's stands further up."""
+    path = checkpoint.resolve()
+    return (
+        path.parents[1].name.removeprefix("models--").replace("--", "/")
+        if path.parent.name == "snapshots"
+        else path.name
+    )
+
+
+def _licence(checkpoint: Path) -> str:
+    """What the model card's header names, or the licence file."""
+    try:
+        header = (checkpoint / "README.md").read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
+    except OSError:
+        header = ""
+    for key in ("license_name", "license"):
+        if (found := re.search(rf"^{key}:\s*(\S.*?)\s*$", header, re.MULTILINE)) and found[1] != "other":
+            return found[1].strip("\"'")[:200]
+    return "see LICENSE" if (checkpoint / "LICENSE").is_file() else ""

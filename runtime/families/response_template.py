@@ -1,0 +1,33 @@
+"""A family's syntax as the `response_template` of tokenizer_config.json, by which `transformers serve` (5.17 and later)
+and vLLM (`--tool-call-parser hf`) parse a reply into reasoning, tool calls and text.
+
+Format: transformers' utils/chat_parsing/response_templates.py.
+"""
+
+import re
+from typing import Any
+
+from .family import Family
+
+
+def response_template(family: Family) -> dict[str, Any]:
+    """What a tokenizer_config.json says of the family's replies, as JSON."""
+    start = re.escape(family.call_start)
+    ends = "|".join(re.escape(token) for token in family.stop_tokens)
+    fields: dict[str, Any] = {}
+    if family.reasoning is not None:
+        fields["reasoning_content"] = {
+            "open": family.reasoning.open,
+            "close": family.reasoning.close,
+            "content": "text",
+        }
+    if family.tools or family.own_tools:
+        fields["tool_calls"] = {
+            "open_pattern": rf"(?:{start})?\s*(?P<name>[A-Za-z_][\w.\-]*)\s*?\n(?=\{{)",
+            "close_pattern": rf"\s*(?:{ends}|(?={start}))",
+            "repeats": True,
+            "content": "json",
+            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}},
+        }
+    fields["content"] = {"close_pattern": rf"\s*(?:{ends})", "content": "text"}
+    return {"defaults": {"role": "assistant"}, "start_anchor": family.call_start, "fields": fields}

@@ -1,0 +1,188 @@
+"""A checkpoint's tokenizer, from `tokenizer.json` or from the tiktoken file of the original format.
+
+It adds no special token by itself, since a prompt carries its own, and splits off those spelled in a text. No code from
+a checkpoint runs. tiktoken itself is not used: it keeps a copy of every file in the temporary folder, by its path, and
+reads that copy when the file has changed.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import CheckpointError
+from .vocabulary import byte_alphabet
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# GLM-4's pre-tokenizer; its tiktoken file holds only the ranks.
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_AGAIN = "download the tokenizer files of the checkpoint again"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointTokenizer:
+    """`special_tokens` maps every added token to its id. `end` and `pad` are names of two of them."""
+
+    tokenizer: "Tokenizer"
+    special_tokens: Mapping[str, int]
+    end: str
+    pad: str
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
+    """The tokenizer of a checkpoint folder whose model knows `vocabulary` ids; `end_ids` are its config's end tokens.
+
+    Raises CheckpointError where files are missing, damaged, or do not belong to the model.
+    """
+    if find_spec("tokenizers") is None:
+        raise CheckpointError(
+            "reading a checkpoint needs tokenizers, which is not installed",
+            hint='pip install "glm4-edge[convert]" to convert it, [torch] or [remote] to run it',
+        )
+    config = read_json(checkpoint / "tokenizer_config.json")
+    try:
+        if (checkpoint / "tokenizer.json").is_file():
+            tokenizer = _from_json(checkpoint / "tokenizer.json")
+        elif (checkpoint / "tokenizer.model").is_file():
+            tokenizer = _from_ranks(checkpoint / "tokenizer.model")
+        else:
+            raise CheckpointError(f"{str(checkpoint)!r} has neither tokenizer.json nor tokenizer.model", hint=_AGAIN)
+    except OSError as exc:
+        raise CheckpointError(f"the tokenizer cannot be read: {exc.strerror}", hint="check its permissions") from exc
+    if not set().union(*tokenizer.get_vocab(with_added_tokens=False)) <= byte_alphabet().keys():
+        raise CheckpointError(
+            "the tokenizer is no byte-level BPE, as GLM-4's is", hint="is this the checkpoint's own tokenizer.json?"
+        )
+    _add_tokens(tokenizer, config)
+    special = {token.content: id for id, token in sorted(tokenizer.get_added_tokens_decoder().items())}
+    if not special:
+        raise CheckpointError("the tokenizer has no special tokens", hint=f"tokenizer_config.json: {_AGAIN}")
+    if (largest := max(tokenizer.get_vocab().values())) >= vocabulary:
+        raise CheckpointError(
+            f"the tokenizer has the id {largest}, but the model only {vocabulary} ids",
+            hint="the tokenizer belongs to another model",
+        )
+    names = {id: name for name, id in special.items()}
+    end = _token(config, "eos_token", special) or next((names[id] for id in end_ids if id in names), None)
+    if end is None:
+        raise CheckpointError("the tokenizer has no end token", hint="tokenizer_config.json must name its eos_token")
+    return CheckpointTokenizer(tokenizer, special, end, _token(config, "pad_token", special) or end)
+
+
+def _from_json(path: Path) -> "Tokenizer":
+    from tokenizers import Tokenizer
+    from tokenizers.processors import ByteLevel
+
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise
+    except Exception as exc:  # tokenizers raises nothing more precise
+        raise CheckpointError(f"{path.name} is damaged: {first_line(exc)}", hint=_AGAIN) from exc
+    # The -hf checkpoints put [gMASK]<sop> before every text here.
+    tokenizer.post_processor = ByteLevel(trim_offsets=False)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _from_ranks(path: Path) -> "Tokenizer":
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    ranks = _read_ranks(path)
+    character = {byte: character for character, byte in byte_alphabet().items()}
+    spelled = {token: "".join(character[byte] for byte in token) for token in ranks}
+    # tiktoken merges the neighbours that make the token of the lowest rank; BPE wants the pairs listed in that order.
+    by_rank = sorted(ranks, key=ranks.__getitem__)
+    merges = [(spelled[a], spelled[b]) for token in by_rank for a, b in _cuts(token, ranks)]
+    vocabulary = {spelled[token]: rank for token, rank in ranks.items()}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, fuse_unk=False, ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tokenizer
+
+
+def _read_ranks(path: Path) -> dict[bytes, int]:
+    """tiktoken's text format: on each line a token in base64 and its rank, which is its id."""
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line:
+            continue
+        try:
+            token, rank = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(rank)
+        except (ValueError, binascii.Error) as exc:
+            raise CheckpointError(
+                f"{path.name}: line {number} is not a token and its rank", hint=f"it is no tiktoken file: {_AGAIN}"
+            ) from exc
+    if len(set(ranks.values())) != len(ranks) or any(rank < 0 for rank in ranks.values()):
+        raise CheckpointError(f"{path.name}: a rank occurs twice or is negative", hint=_AGAIN)
+    if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
+        raise CheckpointError(f"{path.name} is cut short: it has no token for the byte {missing[0]}", hint=_AGAIN)
+    return ranks
+
+
+def _cuts(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """The pairs of tokens that make up `token`, those of lower rank first."""
+    cuts = ((token[:i], token[i:]) for i in range(1, len(token)))
+    return sorted((c for c in cuts if c[0] in ranks and c[1] in ranks), key=lambda c: (ranks[c[0]], ranks[c[1]]))
+
+
+def _add_tokens(tokenizer: "Tokenizer", config: Mapping[str, Any]) -> None:
+    """Adds what tokenizer_config.json lists beyond tokenizer.json, each at its own id."""
+    from tokenizers import AddedToken
+
+    try:
+        listed = sorted((int(id), dict(entry)) for id, entry in dict(config.get("added_tokens_decoder") or {}).items())
+        tokens = [(id, str(entry["content"]), bool(entry.get("special", True))) for id, entry in listed]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise CheckpointError("tokenizer_config.json: added_tokens_decoder is damaged", hint=_AGAIN) from exc
+    for id, name, special in tokens:
+        if tokenizer.token_to_id(name) is None:
+            tokenizer.add_tokens([AddedToken(name, normalized=False, special=special)])
+        if tokenizer.token_to_id(name) != id:
+            raise CheckpointError(
+                f"tokenizer_config.json gives {name!r} the id {id}, the tokenizer {tokenizer.token_to_id(name)}",
+                hint="the tokenizer's files do not belong together: download them again",
+            )
+
+
+def _token(config: Mapping[str, Any], key: str, special: Mapping[str, int]) -> str | None:
+    value = config.get(key)
+    name = value.get("content") if isinstance(value, dict) else value
+    return name if isinstance(name, str) and name in special else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object beside the weights; {} where there is none. Raises CheckpointError."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as exc:
+        raise CheckpointError(f"{path.name} is not readable JSON", hint=_AGAIN) from exc
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path.name} is not a JSON object", hint=_AGAIN)
+    return value
+
+
+def first_line(exc: BaseException) -> str:
+    return (str(exc).strip() or type(exc).__name__).splitlines()[0][:200]

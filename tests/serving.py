@@ -1,0 +1,47 @@
+"""A real OpenAI-compatible server that we did not write, for tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+SERVE = (sys.executable, "-m", "transformers.cli.transformers", "serve")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(command: Sequence[str], log: Path, *, seconds: int = 600) -> Generator[str, None, None]:
+    """Runs a server with --host and --port added, and gives its URL once /health answers; ended on leaving."""
+    import httpx2
+
+    url = f"http://127.0.0.1:{free_port()}"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HF_HOME": str(log.parent)}
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", url.rpartition(":")[2]],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+        try:
+            for _ in range(seconds):
+                assert server.poll() is None, log.read_text(errors="replace")[-2000:]
+                try:
+                    if httpx2.get(f"{url}/health", timeout=10).status_code == 200:
+                        break
+                except httpx2.TransportError:
+                    pass
+                time.sleep(1)
+            yield url
+        finally:
+            server.kill()
+            server.wait()

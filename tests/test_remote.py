@@ -1,0 +1,249 @@
+"""The remote backend beyond the contract: what servers do wrong. The servers that do right are real ones."""
+
+import json
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from edge.demo import CHECKPOINT
+from edge.export import export_template
+from runtime.backends.backend import Delta, Options, Request
+from runtime.checkpoint_folder import CheckpointFolder
+from runtime.errors import BackendError, DeviceError, RequestError
+from runtime.grammar import Choice
+from runtime.messages import Finish
+from runtime.sampling import Sampling
+
+from .serving import SERVE, free_port, serving
+
+httpx2 = pytest.importorskip("httpx2")
+from runtime.backends import remote  # noqa: E402
+from runtime.backends.remote import Remote  # noqa: E402
+
+STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
+QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
+Reply = Callable[[BaseHTTPRequestHandler, dict], None]
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return CheckpointFolder.open(CHECKPOINT)
+
+
+@pytest.fixture(autouse=True)
+def no_long_waits(monkeypatch):
+    monkeypatch.setattr(remote, "_WAITS", (0.05, 0.05))
+    monkeypatch.setattr(remote, "_SILENCE", 1.0)
+
+
+def events(*chunks):
+    """Answers with these chunks as server-sent events."""
+
+    def reply(handler, body):
+        if not body.get("stream"):
+            return send(handler, 200, {"usage": {"prompt_tokens": len(body["prompt"])}})
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        for chunk in chunks:
+            line = chunk if isinstance(chunk, str) else json.dumps(chunk)
+            handler.wfile.write(f"data: {line}\n\n".encode())
+            handler.wfile.flush()
+
+    return reply
+
+
+def send(handler, status, value, **headers):
+    content = json.dumps(value).encode()
+    handler.send_response(status)
+    for name, text in {"Content-Length": str(len(content)), "Content-Type": "application/json", **headers}.items():
+        handler.send_header(name.replace("_", "-"), text)
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def text(said, reason=None):
+    return {"choices": [{"text": said, "finish_reason": reason}]}
+
+
+@contextmanager
+def misbehaving(reply: Reply, models=("tiny",)) -> Generator[tuple[str, list[dict]], None, None]:
+    """A server that answers every completion with `reply`; gives its URL and the bodies it was sent."""
+    bodies: list[dict] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path.endswith("/models"):
+                send(self, 200, {"data": [{"id": name, "max_model_len": 100} for name in models]})
+            else:
+                send(self, 404, {})
+
+        def do_POST(self):
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            bodies[-1]["key"] = self.headers.get("Authorization")
+            reply(self, bodies[-1])
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(folder, url, *pieces, grammar=None, **sampling):
+    engine = Remote.load(folder, url, Options())
+    try:
+        return list(engine.generate(Request(pieces or (QUESTION,), STOPS, Sampling(**sampling), grammar)))
+    finally:
+        engine.close()
+
+
+def test_what_is_sent_and_what_comes_back(folder, monkeypatch):
+    monkeypatch.setenv(remote.KEY, "secret")
+    counted = text("bc") | {"usage": {"completion_tokens": 3}}
+    usage = {"choices": [], "usage": {"completion_tokens": 4}}
+    with misbehaving(events(text("a"), counted, text("", "stop"), usage, "[DONE]")) as (url, bodies):
+        parts = ask(folder, url, "<|user|>", "<", "|user|>", temperature=0.5, top_k=3, seed=1, max_new_tokens=9)
+    assert [(part.text, part.tokens) for part in parts[:-1]] == [("a", 1), ("bc", 2), ("", 1)]
+    assert (parts[-1].reason, parts[-1].usage.completion_tokens) == ("stop", 4)
+    sent = bodies[-1]
+    special = folder.manifest.special_tokens
+    assert sent["prompt"].count(special["<|user|>"]) == 1
+    assert sorted(sent["stop_token_ids"]) == sorted(special[name] for name in STOPS)
+    assert (sent["model"], sent["key"], sent["max_tokens"]) == ("tiny", "Bearer secret", 9)
+    assert (sent["temperature"], sent["top_k"], sent["seed"], sent["skip_special_tokens"]) == (0.5, 3, 1, False)
+
+
+DEATHS = {
+    "it dies": events(text("a")),
+    "it says so": events(text("a"), {"error": {"message": "out of\nmemory"}}),
+    "it babbles": events(text("a"), "{"),
+}
+
+
+@pytest.mark.parametrize("reply", DEATHS.values(), ids=DEATHS.keys())
+def test_a_server_that_fails_in_mid_reply_is_an_error(folder, reply):
+    with misbehaving(reply) as (url, _):
+        engine = Remote.load(folder, url, Options())
+        parts = engine.generate(Request((QUESTION,), STOPS))
+        assert next(parts) == Delta("a")
+        with pytest.raises(BackendError, match=r"broke off in mid-reply|failed: out of memory") as caught:
+            list(parts)
+        engine.close()
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BackendError, match="was closed"):
+        list(engine.generate(Request((QUESTION,), STOPS)))
+
+
+def test_silence_ends(folder):
+    def reply(handler, body):
+        events(text("a"))(handler, body)
+        if body.get("stream"):
+            handler.rfile.read(1)  # until the other side hangs up
+
+    with misbehaving(reply) as (url, _), pytest.raises(BackendError, match="fell silent"):
+        ask(folder, url)
+
+
+def test_a_busy_server_is_asked_again(folder):
+    seen = []
+
+    def reply(handler, body):
+        seen.append(body)
+        if len(seen) in (1, 3):
+            return send(handler, 503, {"error": "loading"}, Retry_After="0")
+        events(text("a", "length"))(handler, body)
+
+    with misbehaving(reply) as (url, _):
+        *_, finish = ask(folder, url)
+    assert finish.reason == "length"
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("url", ["http://", "http://host:port", "https://:8000"])
+def test_what_is_no_url_is_refused(folder, url):
+    with pytest.raises(DeviceError, match="names no server"):
+        ask(folder, url)
+
+
+REFUSALS = {
+    "no server": (None, "no server answers"),
+    "a refusal": (lambda handler, body: send(handler, 400, {"detail": "no"}), r"completes no text: no \(400\)"),
+    "no JSON": (lambda handler, body: send(handler, 200, ["a"]), "no JSON object"),
+    "always busy": (lambda handler, body: send(handler, 503, {}), r"completes no text: .*503"),
+    "another model": (
+        lambda handler, body: send(handler, 200, {"usage": {"prompt_tokens": 99}}),
+        "reads 99 tokens where this model has",
+    ),
+}
+
+
+@pytest.mark.parametrize(("reply", "words"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_a_server_that_cannot_be_used_is_refused(folder, reply, words):
+    if reply is None:
+        with pytest.raises(DeviceError, match=words):
+            ask(folder, f"http://127.0.0.1:{free_port()}")
+        return
+    with misbehaving(reply) as (url, _), pytest.raises(DeviceError, match=words) as caught:
+        ask(folder, url)
+    assert caught.value.hint
+
+
+def test_of_several_models_one_is_named(folder):
+    with misbehaving(events(text("a", "stop")), models=("one", "two")) as (url, bodies):
+        with pytest.raises(DeviceError, match="several models: one, two") as caught:
+            ask(folder, url)
+        assert f"{url}#" in caught.value.hint
+        ask(folder, f"{url}/v1/#two")
+        assert bodies[-1]["model"] == "two"
+    with misbehaving(events(text("a", "stop")), models=("one", "org/Checkpoint")) as (url, bodies):
+        ask(folder, url)
+        assert bodies[-1]["model"] == "org/Checkpoint"
+
+
+def test_only_vllm_holds_a_grammar(folder):
+    with misbehaving(events(text("a", "stop"))) as (url, _), pytest.raises(RequestError, match="cannot hold a grammar"):
+        ask(folder, url, grammar=Choice(("a",)))
+
+
+def test_transformers_serve_calls_tools_by_the_exported_template(tmp_path):
+    pytest.importorskip("fastapi")
+    pytest.importorskip("openai")
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(CHECKPOINT, checkpoint)
+    export_template(checkpoint)
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather in a city",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+    with serving([*SERVE, str(checkpoint), "--device", "cpu"], tmp_path / "log") as url:
+        body = {"messages": [{"role": "user", "content": "What is the weather in Oslo?"}], "tools": [tool]}
+        answer = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=600).json()
+        typed = ("[gMASK]<sop><|user|>\n<", "|user|> is text<|assistant|>")
+        described = CheckpointFolder.open(checkpoint)
+        with pytest.raises(RequestError, match="special tokens as text"):
+            ask(described, url, *typed)
+        *deltas, finish = ask(described, url, max_new_tokens=40)
+    message = answer["choices"][0]["message"]
+    if message.get("tool_calls"):  # a small model need not call; what it says must be parsed
+        (call,) = message["tool_calls"]
+        assert isinstance(json.loads(call["function"]["arguments"]), dict)
+        assert answer["choices"][0]["finish_reason"] == "tool_calls"
+    assert "<|" not in (message.get("content") or "")
+    assert isinstance(finish, Finish)
+    assert sum(delta.tokens for delta in deltas) == finish.usage.completion_tokens
