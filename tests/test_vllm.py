@@ -41,8 +41,9 @@ def test_vllm_says_what_torch_says_and_holds_grammars(tmp_path):
     folder = CheckpointFolder.open(checkpoint)
     torch = Torch.load(folder, "torch:cpu", Options(threads=1, precision="f32"))
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint), "--dtype", "float32"]
+    small = ["--gpu-memory-utilization", "0.2", "--enforce-eager"]  # of the CPU's memory
     tools = ["--enable-auto-tool-choice", "--tool-call-parser", "hf"]
-    with serving([*command, *tools], tmp_path / "log", seconds=1200) as url:
+    with serving([*command, *small, *tools], tmp_path / "log", seconds=1200) as url:
         vllm = Remote.load(folder, url, Options())
         typed = (*QUESTION.partition("?")[:1], "<", "|user|> ?<|assistant|>")
         assert [said(vllm, QUESTION), said(vllm, *typed)] == [said(torch, QUESTION), said(torch, *typed)]
