@@ -20,8 +20,8 @@ from openvino.op import Constant
 from runtime.checkpoint import Checkpoint, Tensor
 
 from .graph import as_openvino, uncompressed
-from .ir import IrWriter, of_bytes
 from .recipe import SMALLEST_GROUP, Recipe
+from .writer import IrWriter, of_bytes
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"

@@ -28,10 +28,10 @@ from . import verify
 from .compress import compress, describe
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
-from .ir import IrWriter
 from .recipe import Recipe, named
 from .scratch import publish, scratch
 from .tokenizer import write_tokenizer
+from .writer import IrWriter
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import pytest
 
 from convert.compress import EMBEDDING, HEAD, _options, compress, describe
 from convert.graph import decoder, uncompressed
-from convert.ir import IrWriter
 from convert.recipe import RECIPES
+from convert.writer import IrWriter
 from runtime.checkpoint import Checkpoint
 
 from .checkpoints import Tiny

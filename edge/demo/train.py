@@ -157,8 +157,8 @@ def train(out: Path, plan: Plan, start: Path | None = None, measure_every: int =
     groups = [{"params": [embedding], "share": 0.4}, {"params": vectors, "share": 0.2}]
     adam = torch.optim.AdamW(groups, lr=plan.peak, betas=(0.9, 0.98), weight_decay=0.0)
     encode, tested = Encoder(tokenizer), held_out(count=200)
-    short = batches(encode, mixed(11, {CHOICE: 0.7, SMALL: 0.15, FULL: 0.15}), plan.tokens, 0.1)
-    full = batches(encode, mixed(13, {CHOICE: 0.25, SMALL: 0.2, FULL: 0.5, LONG: 0.05}), plan.tokens, 0.0)
+    short = batches(encode, mixed(11 + plan.first, {CHOICE: 0.7, SMALL: 0.15, FULL: 0.15}), plan.tokens, 0.1)
+    full = batches(encode, mixed(13 + plan.first, {CHOICE: 0.25, SMALL: 0.2, FULL: 0.5, LONG: 0.05}), plan.tokens, 0.0)
     best, began, losses = -1.0, time.monotonic(), []
     for step in range(plan.first, plan.steps):
         for optimizer in (muon, adam):
