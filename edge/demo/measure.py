@@ -54,22 +54,25 @@ def measure(model: Model, dialogues: Iterable[Dialogue], *, strict: bool = False
     return {kind: (right[kind], asked[kind]) for kind in COLUMNS if asked[kind]}
 
 
-def valid_calls(model: Model, dialogues: Iterable[Dialogue]) -> tuple[int, int]:
-    """Calls that their tool's schema allows, of how many that a model made when it had to."""
+def valid_calls(model: Model, dialogues: Iterable[Dialogue]) -> tuple[int, int, int]:
+    """Calls that their tool's schema allows, of how many that a model made when it had to; and those that the token
+    limit cut off: where no tool fits, a weak model may write a string without end."""
     from jsonschema import Draft202012Validator
 
-    valid = made = 0
+    valid = made = cut_off = 0
     for said in dialogues:
         tools = [_function(tool) for tool in said.tools]
         if not tools:
             continue
         schemas = {tool["name"]: tool["parameters"] for tool in tools}
         calls = _ask(model, said, Constraint.on_calls(tools, "required", strict=True)).tool_calls
-        made += max(1, len(calls))  # no call at all is a call that is not valid
-        for call in calls:
+        complete = [call for call in calls if call.complete]
+        cut_off += len(calls) - len(complete)
+        made += max(len(complete), not calls)  # no call at all is a call that is not valid
+        for call in complete:
             validator = Draft202012Validator(schemas[call.name])
             valid += not call.problem and validator.is_valid(_parsed(call.arguments))
-    return valid, made
+    return valid, made, cut_off
 
 
 def _ask(model: Model, said: Dialogue, constraint: Constraint) -> Reply:
@@ -138,7 +141,8 @@ def main() -> None:
                 scores[recipe] = measure(model, dialogues)
                 if chosen.strict:
                     scores[f"{recipe}, strict"] = measure(model, dialogues, strict=True)
-                    print("{}: {} of {} demanded calls are valid".format(recipe, *valid_calls(model, dialogues)))
+                    valid, made, cut_off = valid_calls(model, dialogues)
+                    print(f"{recipe}: {valid} of {made} demanded calls are valid, {cut_off} more were cut off")
     print(table(scores))
     print(json.dumps(scores))
 
