@@ -1,6 +1,7 @@
 """A real OpenAI-compatible server that we did not write, for tests."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,8 @@ def free_port() -> int:
 
 @contextmanager
 def serving(command: Sequence[str], log: Path, *, seconds: int = 600) -> Generator[str, None, None]:
-    """Runs a server with --host and --port added, and gives its URL once /health answers; ended on leaving."""
+    """Runs a server with --host and --port added, and gives its URL once /health answers; ended on leaving, with all
+    that it started."""
     import httpx2
 
     url = f"http://127.0.0.1:{free_port()}"
@@ -31,6 +33,7 @@ def serving(command: Sequence[str], log: Path, *, seconds: int = 600) -> Generat
             stdout=out,
             stderr=subprocess.STDOUT,
             env=environment,
+            start_new_session=True,  # vLLM has children
         )
         try:
             for _ in range(seconds):
@@ -43,5 +46,5 @@ def serving(command: Sequence[str], log: Path, *, seconds: int = 600) -> Generat
                 time.sleep(1)
             yield url
         finally:
-            server.kill()
+            os.killpg(server.pid, signal.SIGKILL)
             server.wait()

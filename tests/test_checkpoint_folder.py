@@ -23,7 +23,7 @@ def checkpoint(tmp_path):
 def test_its_facts_are_those_of_the_converted_folder(demo_folder):
     opened = open_folder(CHECKPOINT)
     assert isinstance(opened, CheckpointFolder)
-    kept = ("recipe", "versions", "devices", "verification", "notes", "files")
+    kept = ("recipe", "versions", "devices", "sizes", "verification", "notes", "files")
     wanted = replace(demo_folder.manifest, **{name: getattr(opened.manifest, name) for name in kept})
     assert opened.manifest == replace(wanted, source=replace(wanted.source, fingerprint=""))
     assert opened.chat_template() == demo_folder.chat_template()

@@ -107,17 +107,15 @@ class Remote:
             self._context_length = min(self._context_length, int(length))
             self.max_prompt_tokens = self._context_length - 1
         self._vllm = self._ask("GET", "version").status_code == 200
-        complaint = ""
-        for body in (_with_ids, _as_transformers):
-            text = ("1 2 3",)
-            asked = _Asked(text, self._encode(text), Sampling(), 1, [], self._pad)
-            answer = self._ask("POST", "v1/completions", body(asked) | self._named())
-            if answer.status_code == 200:
-                self._compare(answer, len(asked.ids))
-                self._body = body
-                return
-            complaint = complaint or _complaint(answer)
-        raise DeviceError(f"{self._url} completes no text: {complaint}", hint=_WHAT_SERVER)
+        text = ("1 2 3",)
+        asked = _Asked(text, self._encode(text), Sampling(), 1, [], self._pad)
+        answer = self._ask("POST", "v1/completions", _with_ids(asked) | self._named())
+        if answer.status_code == 422:  # so does `transformers serve` refuse a parameter that it does not know
+            self._body = _as_transformers
+            answer = self._ask("POST", "v1/completions", _as_transformers(asked) | self._named())
+        if answer.status_code != 200:
+            raise DeviceError(f"{self._url} completes no text: {_complaint(answer)}", hint=_WHAT_SERVER)
+        self._compare(answer, len(asked.ids))
 
     def _models(self) -> list[Mapping[str, Any]]:
         answer = self._ask("GET", "v1/models")
@@ -160,6 +158,8 @@ class Remote:
         if self._body is _as_transformers:
             self._refuse_typed_tokens(request.prompt, ids)
         body = self._body(_Asked(request.prompt, ids, request.sampling, limit, stops, self._pad)) | self._named()
+        if self._body is _with_ids:
+            body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         if request.grammar is not None:
             body["structured_outputs"] = self._structured(request.grammar)
         generated, ttft = 0, 0.0
@@ -272,7 +272,6 @@ def _with_ids(asked: _Asked) -> dict[str, Any]:
         "stop_token_ids": asked.stops,
         "ignore_eos": not asked.stops,
         "skip_special_tokens": False,
-        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
     return body if sampling.seed is None else body | {"seed": sampling.seed}
 
