@@ -80,7 +80,7 @@ def _sizes(parent: Path, prefix: str) -> Iterator[int]:
     for folder in parent.glob(prefix + "*"):
         for path in folder.glob("*"):
             try:
-                yield path.stat().st_size
+                yield 512 * path.stat().st_blocks  # the .bin is sparse until it is full
             except FileNotFoundError:
                 continue
 

@@ -22,7 +22,7 @@ _PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
 _VERIFIED = 1024  # tokens of a prompt with which the result is checked
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
 _LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
-_PIECE = 3  # times the largest piece of the converted model, while that is asked
+_PIECE = 2  # times the largest piece of the converted model, while that is asked
 
 
 @dataclass(frozen=True, slots=True)

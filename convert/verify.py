@@ -1,9 +1,13 @@
 """Does the converted model still speak as its checkpoint does? Both read the same prompts, and their logits meet."""
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -140,21 +144,37 @@ def check_generation(folder: Path, excerpt: str, ids: npt.NDArray[np.int64]) -> 
     import openvino as ov
     import openvino_genai as genai
 
-    from .saved import fits_whole
-
-    weights = folder / "openvino_model.bin"
     config = genai.GenerationConfig(max_new_tokens=_GENERATED, ignore_eos=True, apply_chat_template=False)
     try:
-        if fits_whole(weights.stat().st_size):
-            pipeline = genai.LLMPipeline(str(folder), "CPU")
-        else:
-            mapped = np.memmap(weights, np.uint8, "r")
-            pipeline = genai.LLMPipeline(excerpt, ov.Tensor(mapped), genai.Tokenizer(str(folder)), "CPU", config)
-        generated = pipeline.generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
+        with _opened(folder, excerpt) as opened:
+            pipeline = genai.LLMPipeline(str(opened), genai.Tokenizer(str(folder)), "CPU")
+            generated = pipeline.generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
+            del pipeline
     except RuntimeError as exc:
         raise _unusable("OpenVINO GenAI cannot use the converted model", exc) from exc
     if len(generated) != _GENERATED:
         raise VerificationError(f"the converted model says {len(generated)} tokens when asked for {_GENERATED}")
+
+
+@contextmanager
+def _opened(folder: Path, excerpt: str) -> Iterator[Path]:
+    """The folder, or, where it is large, one among its files with the excerpt as its graph and the same weights."""
+    from .saved import fits_whole
+
+    weights = folder / "openvino_model.bin"
+    if fits_whole(weights.stat().st_size):
+        yield folder
+        return
+    with TemporaryDirectory(dir=folder) as name:
+        part = Path(name)
+        (part / "openvino_model.xml").write_text(excerpt, encoding="utf-8")
+        try:  # not as a tensor, which GenAI would copy
+            os.link(weights, part / weights.name)
+        except OSError:  # a file system without links
+            shutil.copyfile(weights, part / weights.name)
+        for text in ("config.json", "generation_config.json"):
+            shutil.copyfile(folder / text, part / text)
+        yield part
 
 
 def _has_learned(token_ids: TokenIds, reference: Logits) -> bool:
