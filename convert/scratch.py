@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
 _XML = 16 * 2**20  # bytes that a graph without its weights never reaches
+_raised: list[BaseException] = []  # by the signals of this conversion
 _CLOCK_STEP = 60  # seconds by which a process's start time, told from the wall clock, may seem to change
 
 
@@ -68,7 +69,10 @@ def save_ir(model: "ov.Model", path: Path) -> None:
 
 
 def publish(folder: Path, target: Path) -> None:
-    """Brings the folder to the disk and renames it. Raises ConversionError where `target` has appeared meanwhile."""
+    """Brings the folder to the disk and renames it. Raises ConversionError where `target` has appeared meanwhile, and
+    what a signal raised before and some library has swallowed."""
+    if _raised:
+        raise _raised[0]
     for path in (*folder.iterdir(), folder):
         _sync(path)
     refuse_existing(target)
@@ -122,11 +126,11 @@ def _terminated_in_order() -> Iterator[None]:
     Native code that calls back into Python may turn what a handler raises into an error of its own; then the handler's
     is raised in its place.
     """
-    raised: list[BaseException] = []
+    _raised.clear()
 
     def handle(number: int, _: FrameType | None) -> None:
-        raised.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
-        raise raised[0]
+        _raised.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
+        raise _raised[0]
 
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -138,10 +142,11 @@ def _terminated_in_order() -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        if raised:
-            raise raised[0] from exc
+        if _raised:
+            raise _raised[0] from exc
         raise
     finally:
         for number, handler in before.items():
             if signal.getsignal(number) is handle:
                 signal.signal(number, handler)
+        _raised.clear()
