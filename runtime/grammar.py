@@ -66,17 +66,18 @@ class JsonSchema:
 
 Grammar = Regex | Choice | JsonObject | JsonSchema
 
-# JSON of RFC 8259, in the engine's notation.
+# JSON of RFC 8259, in the notation that xgrammar, llguidance and llama.cpp share.
+JSON_STRING = r"""string ::= "\"" ([^"\\\x00-\x1F] | "\\" (["\\/bfnrt] | "u" hex hex hex hex))* "\""
+"""
 JSON_OBJECT = r"""root ::= object
 object ::= "{" (blank pair (blank "," blank pair)*)? blank "}"
 pair ::= string blank ":" blank value
 array ::= "[" (blank value (blank "," blank value)*)? blank "]"
 value ::= object | array | string | number | "true" | "false" | "null"
-string ::= "\"" ([^"\\\x00-\x1F] | "\\" (["\\/bfnrt] | "u" hex hex hex hex))* "\""
 hex ::= [0-9a-fA-F]
 number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
 blank ::= " "?
-"""
+""" + JSON_STRING
 
 _HELD = {
     "type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "enum",

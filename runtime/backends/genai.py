@@ -9,7 +9,7 @@ from typing import Any
 from ..checkpoint_folder import Folder
 from ..compiled import cached
 from ..errors import BackendError, EdgeError, RequestError
-from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..model_folder import ModelFolder
 from ..template import Prompt
 from ..vocabulary import TextDecoder, Vocabulary
@@ -108,6 +108,16 @@ def generation_config(request: Request, stops: set[int], room: int) -> Any:
     return config
 
 
+# xgrammar's own `(= …)` says what follows a string. Without it, every token that holds a quote is tried one by one at
+# every step: 50 ms a token with GLM-4's 151,552. With it they are sorted out once.
+_JSON_OBJECT = JSON_OBJECT.replace(
+    JSON_STRING,
+    r"""string ::= "\"" rest
+rest ::= ("\"" | [^"\\\x00-\x1F] rest | "\\" (["\\/bfnrt] | "u" hex hex hex hex) rest) (= blank [,:}\]])
+""",
+)
+
+
 def _structured_output(grammar: Grammar) -> Any:
     from openvino_genai import StructuredOutputConfig as Config
 
@@ -115,7 +125,7 @@ def _structured_output(grammar: Grammar) -> Any:
         case JsonSchema():
             return Config(regex=grammar.pattern())
         case JsonObject():
-            return Config(grammar=JSON_OBJECT)
+            return Config(grammar=_JSON_OBJECT)
         case Regex(pattern):
             return Config(regex=pattern)
         case Choice(options):
