@@ -43,7 +43,7 @@ class Weight:
 
 def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter) -> Iterator[Weight]:
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
-    biases stay exact, in f32."""
+    biases stay exact, in f32. What is in the file already is not compressed again."""
     stored = uncompressed(checkpoint)
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
@@ -55,6 +55,7 @@ def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter) -> Iterator[W
             options = {} if mode.startswith("int8") else _options(recipe) | {"all_layers": True}
             node = _compressed(tensor, mode, options, ir)
             note = "" if name in (EMBEDDING, HEAD) else recipe.note(tensor.shape[1])
+        ir.finish(name)
         checkpoint.release()
         yield Weight(name, node, tensor.data.nbytes, note)
 
@@ -87,7 +88,12 @@ def _compressed(tensor: Tensor, mode: str, options: dict[str, Any], ir: IrWriter
             for name, constant in constants.items():
                 scales.setdefault(name, []).append(constant.data.copy())
 
-    data = {tensor.name: ir.write(weights())} | {name: ir.write(blocks) for name, blocks in scales.items()}
+    if ir.has(tensor.name):  # all that is missing is the graph, which any rows have
+        graph = _compress_alone(_node(tensor.rows(0, 2)), mode, options)
+        data = {name: ir.write(name, ()) for name in _constants(graph, tensor.name)}
+    else:
+        data = {tensor.name: ir.write(tensor.name, weights())}
+        data |= {name: ir.write(name, blocks) for name, blocks in scales.items()}
     for name, constant in _constants(graph, tensor.name).items():  # the last block's graph becomes that of all rows
         _replace(constant, of_bytes(data[name], constant, [rows, *list(constant.get_output_shape(0))[1:]]))
     for op in graph.get_ops():

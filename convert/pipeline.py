@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from openvino import Node
 
@@ -28,8 +29,9 @@ from . import verify
 from .compress import compress, describe
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
+from .journal import FILE, Journal
 from .recipe import Recipe, named
-from .scratch import publish, scratch
+from .scratch import Scratch, scratch
 from .tokenizer import write_tokenizer
 from .writer import IrWriter
 
@@ -54,7 +56,8 @@ Steps = Generator[Progress, None, None]
 def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], recipe: str | Recipe = "int4") -> Steps:
     """Converts the checkpoint folder `source` into the model folder `target`, a step at a time.
 
-    `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Raises
+    `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Where a
+    kill or Ctrl-C cut a conversion short, the same one goes on from the last weight that it had finished. Raises
     CheckpointError, ConversionError (DiskFull, VerificationError) or TemplateError.
     """
     if missing := [name for name in ("nncf", "tokenizers", "transformers") if find_spec(name) is None]:
@@ -64,8 +67,10 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], reci
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
     try:
-        with scratch(target) as folder:
-            yield from _convert(source, folder, target, recipe)
+        with scratch(target) as place:
+            for step in _convert(source, place, recipe):
+                place.check()
+                yield step
     except OSError as exc:
         raise _explained(exc, target) from exc
     except RuntimeError as exc:  # OpenVINO's and NNCF's
@@ -84,26 +89,31 @@ class _Plan:
     needs: Needs
 
 
-def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
+def _convert(source: Path, place: Scratch, recipe: Recipe) -> Steps:
+    folder = place.path
     yield Progress("check", "checkpoint")
     described = CheckpointFolder.open(source)
     with described.weights() as checkpoint:
         plan = _plan(described, checkpoint, recipe)
-        refuse_too_little(plan.needs, folder.parent)
+        refuse_too_little(replace(plan.needs, disk=plan.needs.disk - place.size()), folder.parent)
+        yield Progress("check", "what is finished already")
+        journal = Journal.open(folder, _job(checkpoint, recipe))
+        place.clear(but=(FILE, "openvino_model.bin"))
         yield Progress("check", done=1, total=1)
         yield Progress("tokenizer")
         write_tokenizer(described.tokenizer, folder)
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
-        notes, excerpt = yield from _weights(checkpoint, plan, folder)
+        notes, excerpt = yield from _weights(checkpoint, plan, folder, journal)
         _copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, excerpt)
         yield Progress("seal", "hashes")
         manifest = _manifest(checkpoint, plan, notes, figures)
+    journal.remove()
     sealed = seal(folder, manifest)
     yield Progress("seal", "to disk")
-    publish(folder, target)
-    yield Progress("seal", done=1, total=1, result=ModelFolder(target, sealed.manifest))
+    place.publish()
+    yield Progress("seal", done=1, total=1, result=ModelFolder(place.target, sealed.manifest))
 
 
 def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
@@ -113,7 +123,7 @@ def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _
 
 
 def _weights(
-    checkpoint: Checkpoint, plan: _Plan, folder: Path
+    checkpoint: Checkpoint, plan: _Plan, folder: Path, journal: Journal
 ) -> Generator[Progress, None, tuple[tuple[str, ...], str]]:
     """Compresses the weights and writes the IR. Returns notes on what is not the recipe's, and the graph of the model's
     first layer alone, between its embedding and its head, over the same .bin."""
@@ -122,7 +132,7 @@ def _weights(
     weights: dict[str, Node] = {}
     notes: list[str] = []
     done = 0
-    with IrWriter(folder / "openvino_model.xml", plan.needs.disk) as ir:
+    with IrWriter(folder / "openvino_model.xml", plan.needs.disk, journal) as ir:
         for weight in compress(checkpoint, plan.recipe, ir):
             weights[weight.name], done = weight.node, done + weight.nbytes
             note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
@@ -175,13 +185,22 @@ def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figur
         described,
         recipe=plan.recipe.name,
         source=replace(described.source, fingerprint=checkpoint.fingerprint()),
-        versions={"glm4-edge": VERSION}
-        | {name: version(name) for name in ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers")},
+        versions=_versions(),
         devices=devices(plan.recipe, checkpoint.architecture, plan.needs.sizes),
         sizes=plan.needs.sizes,
         verification=asdict(figures),
         notes=notes,
     )
+
+
+def _job(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Any]:
+    """All that the bytes of the weights depend on."""
+    return {"checkpoint": checkpoint.stamp(), "recipe": asdict(recipe), "versions": _versions()}
+
+
+def _versions() -> dict[str, str]:
+    names = ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers")
+    return {"glm4-edge": VERSION} | {name: version(name) for name in names}
 
 
 def _explained(exc: OSError, target: Path) -> ConversionError:

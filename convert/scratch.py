@@ -1,7 +1,8 @@
 """A folder that appears under its name only when it is complete.
 
-Until then it grows beside that name, as `.NAME.partial-PID-START`: process id and start time of its owner. Whatever
-ends the conversion removes it, but for a kill or a power cut; then the next conversion to that name does.
+Until then it grows beside that name, as `.NAME.partial-PID-START`: process id and start time of its owner. What a kill,
+a power cut or Ctrl-C has left of it is handed to the next conversion to that name, which goes on from there or clears
+it; whatever else ends a conversion removes it.
 """
 
 import errno
@@ -10,25 +11,75 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from runtime.errors import ConversionError
+from runtime.memory import gigabytes
+from runtime.signal_stack import use_the_threads_own
 
 if TYPE_CHECKING:
     import openvino as ov
 
 _XML = 16 * 2**20  # bytes that a graph without its weights never reaches
-_raised: list[BaseException] = []  # by the signals of this conversion
+_WORTH_KEEPING = 2**28  # bytes of what Ctrl-C cut short: less is soon done again
 _CLOCK_STEP = 60  # seconds by which a process's start time, told from the wall clock, may seem to change
 
 
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The folder `path`, to be `target`. What signals raised is remembered, since a library may swallow it."""
+
+    path: Path
+    target: Path
+    _raised: list[BaseException] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raises what a signal raised; those to come find a stack."""
+        use_the_threads_own()
+        if self._raised:
+            raise self._raised[0]
+
+    def publish(self) -> None:
+        """Brings the folder to the disk and renames it. Raises ConversionError where `target` has appeared."""
+        self.check()
+        for path in (*self.path.iterdir(), self.path):
+            _sync(path)
+        refuse_existing(self.target)
+        try:
+            self.path.rename(self.target)
+        except OSError as exc:
+            refuse_existing(self.target)
+            raise exc
+        _sync(self.target.parent)
+
+    def inherit(self, left: Path) -> None:
+        """Takes over what another conversion has left."""
+        if not any(self.path.iterdir()):
+            for file in left.iterdir():
+                file.rename(self.path / file.name)
+        shutil.rmtree(left, ignore_errors=True)
+
+    def clear(self, but: Container[str]) -> None:
+        """Removes all that is in it, but for these names."""
+        for path in self.path.iterdir():
+            if path.name not in but:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def size(self) -> int:
+        """Bytes on the disk; a file that is not filled yet counts by what is in it."""
+        found = map(os.stat, self.path.iterdir())
+        return sum(getattr(status, "st_blocks", status.st_size // 512) * 512 for status in found)
+
+
 @contextmanager
-def scratch(target: Path) -> Iterator[Path]:
-    """An empty folder to fill, for `publish` to put in its place; removed on the way out if it was not published.
+def scratch(target: Path) -> Iterator[Scratch]:
+    """A folder to fill, with what a conversion to `target` that was cut short has left in it. It is removed on the way
+    out if it was not published; where a signal leads out, and much is done, it stays for the next one.
 
     Raises ConversionError where `target` exists or another process is making it.
     """
@@ -43,45 +94,45 @@ def scratch(target: Path) -> Iterator[Path]:
         own.mkdir()
     except FileExistsError:
         raise busy from None
+    place, keep = Scratch(own, target), False
     try:
-        with _terminated_in_order():
+        with _terminated_in_order(place):
             # Two that start at once both see the other here, and both give way.
-            for other in _others(own, target):
-                if _is_alive(other):
-                    raise busy
-                shutil.rmtree(other, ignore_errors=True)
-            yield own
+            others = list(_others(own, target))
+            if any(map(_is_alive, others)):
+                raise busy
+            for other in others:
+                place.inherit(other)
+            yield place
+    except (KeyboardInterrupt, SystemExit) as exc:
+        done = place.size() if own.is_dir() else 0
+        if keep := done >= _WORTH_KEEPING:
+            exc.add_note(f"{gigabytes(done)} are finished, and the same conversion goes on from there")
+        raise
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(own, ignore_errors=True)
 
 
 def save_ir(model: "ov.Model", path: Path) -> None:
     """Saves a graph as `path`, which ends in .xml, and its weights beside it. Raises OSError where the disk is full."""
     import openvino as ov
 
-    try:
+    weights = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
+    with full_disk_told(path, weights):
         ov.save_model(model, str(path), compress_to_fp16=False)
-    except RuntimeError as exc:  # it does not tell why, and has removed what it wrote
-        weights = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
+
+
+@contextmanager
+def full_disk_told(path: Path, weights: int = 0) -> Iterator[None]:
+    """OpenVINO's serialiser does not tell why it fails, and removes what it wrote: OSError where the disk is too full
+    for a graph with weights of so many bytes."""
+    try:
+        yield
+    except RuntimeError as exc:
         if shutil.disk_usage(path.parent).free < weights + _XML:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from exc
         raise
-
-
-def publish(folder: Path, target: Path) -> None:
-    """Brings the folder to the disk and renames it. Raises ConversionError where `target` has appeared meanwhile, and
-    what a signal raised before and some library has swallowed."""
-    if _raised:
-        raise _raised[0]
-    for path in (*folder.iterdir(), folder):
-        _sync(path)
-    refuse_existing(target)
-    try:
-        folder.rename(target)
-    except OSError as exc:
-        refuse_existing(target)
-        raise exc
-    _sync(target.parent)
 
 
 def refuse_existing(target: Path) -> None:
@@ -119,18 +170,17 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _terminated_in_order() -> Iterator[None]:
+def _terminated_in_order(place: Scratch) -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt; SIGTERM and a closed terminal, which by default end a process on the spot, raise
     SystemExit; each unless it is handled already.
 
     Native code that calls back into Python may turn what a handler raises into an error of its own; then the handler's
     is raised in its place.
     """
-    _raised.clear()
 
     def handle(number: int, _: FrameType | None) -> None:
-        _raised.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
-        raise _raised[0]
+        place._raised.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
+        place.check()
 
     before = {}
     if threading.current_thread() is threading.main_thread():
@@ -142,11 +192,10 @@ def _terminated_in_order() -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        if _raised:
-            raise _raised[0] from exc
+        if place._raised:
+            raise place._raised[0] from exc
         raise
     finally:
         for number, handler in before.items():
             if signal.getsignal(number) is handle:
                 signal.signal(number, handler)
-        _raised.clear()

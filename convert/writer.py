@@ -5,10 +5,8 @@ second time on the disk. Here it writes the XML alone; the constants in it are t
 lie. Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
 
-import errno
 import mmap
 import os
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
@@ -22,9 +20,11 @@ import openvino as ov
 from openvino import Node, Shape
 from openvino.op import Constant
 
+from .journal import Journal, Part
+from .scratch import full_disk_told
+
 _ALIGNMENT = 64  # of a constant in the file: a cache line
 _SMALL = 4096  # bytes up to which a constant is not worth a mapping
-_XML = 16 * 2**20  # bytes that a graph without its weights never reaches
 
 
 class IrWriter:
@@ -32,26 +32,48 @@ class IrWriter:
     OSError.
 
     Constants that were moved to the file are read from there, by a mapping that is gone with the writer: it has to stay
-    for as long as anything made from them is in use.
+    for as long as anything made from them is in use. Weights that `journal` knows as finished are in the file already.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, journal: Journal | None = None) -> None:
         self.path = path
-        self._weights = path.with_suffix(".bin").open("xb", buffering=0)
+        self._journal = journal
+        self._finished = dict(journal.finished) if journal else {}
+        self._there = {name: part for parts in self._finished.values() for name, part in parts.items()}
+        self._parts: dict[str, Part] = {}  # of the weight at hand
+        self._weights = path.with_suffix(".bin").open("r+b" if self._finished else "wb", buffering=0)
         # One mapping of what the file will be: a mapping for each constant would need a file descriptor each.
         self._weights.truncate(size)
+        self._weights.seek(journal.end if journal else 0)
         self._mapping = np.memmap(self._weights.name, np.uint8, "r")
         self._offsets: dict[int, int] = {}  # where a kept constant's bytes lie, by their address in memory
         self._small: dict[bytes, int] = {}  # where those of others lie, by their hash
 
-    def write(self, blocks: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    def has(self, weight: str) -> bool:
+        """Whether the weight was finished before; then `write` looks at no blocks of it."""
+        return weight in self._finished
+
+    def write(self, name: str, blocks: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """Appends the bytes of the blocks, none of which has to stay in memory; returns them as the file holds them."""
-        offset = self._align()
-        for block in blocks:
-            self._write(np.ascontiguousarray(block).view(np.uint8).data)
-        view = self._mapping[offset : self._weights.tell()]
-        self._offsets[view.ctypes.data] = offset
+        part = self._there.get(name)
+        if part is None:
+            offset, digest = self._align(), sha256()
+            for block in blocks:
+                data = np.ascontiguousarray(block).view(np.uint8).data
+                if self._journal:
+                    digest.update(data)
+                self._write(data)
+            part = Part(offset, self._weights.tell() - offset, digest.hexdigest())
+            self._parts[name] = part
+        view = self._mapping[part.offset : part.offset + part.nbytes]
+        self._offsets[view.ctypes.data] = part.offset
         return view
+
+    def finish(self, weight: str) -> None:
+        """All that was written since the last one is this weight's."""
+        if self._journal and not self.has(weight):
+            self._journal.add(weight, self._parts)
+        self._parts = {}
 
     def keep(self, node: Node) -> Node:
         """The node, its large constants moved to the file. Where it is a constant itself, another one."""
@@ -68,12 +90,8 @@ class IrWriter:
     def xml(self, model: ov.Model) -> str:
         """The graph as XML, its constants in the .bin."""
         bare = self.path.with_suffix(".bare.xml")
-        try:
+        with full_disk_told(self.path):
             ov.serialize(model, str(bare), os.devnull)
-        except RuntimeError as exc:  # it does not tell why
-            if shutil.disk_usage(self.path.parent).free < _XML:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from exc
-            raise
         tree = ElementTree.parse(bare)
         bare.unlink()
         layers = [layer for layer in tree.iter("layer") if layer.get("type") == "Const"]
@@ -93,7 +111,9 @@ class IrWriter:
     def _moved(self, constant: Node) -> Node:
         if constant.get_byte_size() <= _SMALL:
             return constant
-        return of_bytes(self.write([constant.data]), constant, constant.get_output_shape(0))
+        return of_bytes(
+            self.write(constant.get_friendly_name(), [constant.data]), constant, constant.get_output_shape(0)
+        )
 
     def _place(self, constant: Node) -> int:
         data = constant.data

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from convert.pipeline import convert
+from runtime.checkpoint import Checkpoint
 from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError, TemplateError
 from runtime.model_folder import ModelFolder
 
@@ -258,7 +260,9 @@ def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
         (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
     ],
 )
-@pytest.mark.parametrize("where", ["_weights", "IrWriter", "decoder", "_copy_texts", "_manifest", "seal", "publish"])
+@pytest.mark.parametrize(
+    "where", ["_weights", "IrWriter", "decoder", "_copy_texts", "_manifest", "seal", "Scratch.publish", "Journal.add"]
+)
 def test_a_failure_anywhere_is_told_in_one_line_and_leaves_nothing(checkpoint, tmp_path, monkeypatch, failure, where):
     kind, refusal, message = failure
 
@@ -272,6 +276,107 @@ def test_a_failure_anywhere_is_told_in_one_line_and_leaves_nothing(checkpoint, t
         assert caught.value.hint
         assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def cut_short(checkpoint, parent, weights, recipe="int8"):
+    """What a kill leaves after so many weights."""
+    progress = convert(checkpoint, parent / "model", recipe)
+    while weights >= 0:
+        weights -= next(progress).name == "compress"
+    (partial,) = parent.glob(".model.partial-*")
+    left = parent / ".model.partial-4000000-1"  # no process has this number
+    shutil.copytree(partial, left)
+    progress.close()
+    return left
+
+
+@pytest.fixture
+def compressed(monkeypatch):
+    """Rows of all that NNCF was given."""
+    from convert import compress
+
+    rows, whole = [], compress._compress_alone
+    monkeypatch.setattr(
+        compress, "_compress_alone", lambda node, *rest: rows.append(node.output(0).shape[0]) or whole(node, *rest)
+    )
+    return rows
+
+
+def files(folder):
+    """Their names, and the weights."""
+    return sorted(path.name for path in folder.iterdir()), (folder / "openvino_model.bin").read_bytes()
+
+
+def test_what_was_cut_short_goes_on_from_the_last_weight(checkpoint, tmp_path, compressed):
+    run(checkpoint, tmp_path / "whole", "int8")
+    with Checkpoint.open(checkpoint) as opened:
+        matrices = np.array([len(opened.tensor(name).shape) == 2 for name in opened.names])
+    for weights in range(0, len(matrices) + 1, 3):
+        cut_short(checkpoint, tmp_path, weights)
+        (tmp_path / ".model.partial-4000000-1" / "litter").touch()
+        compressed.clear()
+        run(checkpoint, tmp_path / "model", "int8")
+        assert files(tmp_path / "model") == files(tmp_path / "whole")
+        assert sum(rows > 2 for rows in compressed) == matrices[weights:].sum()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]
+        shutil.rmtree(tmp_path / "model")
+
+
+def lose(name, keep):
+    """Cuts a file, as a power cut may."""
+
+    def harm(left):
+        data = (left / name).read_bytes()
+        (left / name).write_bytes(data[: int(keep * len(data.rstrip(b"\0")))])
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lose("openvino_model.bin", 0.5),
+        lose("openvino_model.bin", 0.0),
+        lose("finished.jsonl", 0.5),
+        lose("finished.jsonl", 0.0),
+        lambda left: (left / "openvino_model.bin").unlink(),
+        lambda left: (left / "finished.jsonl").unlink(),
+        lambda left: (left / "finished.jsonl").write_bytes(b"\xff\n{}\n"),
+        lambda left: (left / "tokenizer.json").write_text("{"),
+    ],
+)
+def test_what_was_left_damaged_is_done_again(checkpoint, tmp_path, harm):
+    run(checkpoint, tmp_path / "whole", "int8")
+    harm(cut_short(checkpoint, tmp_path, 9))
+    run(checkpoint, tmp_path / "model", "int8")
+    assert files(tmp_path / "model") == files(tmp_path / "whole")
+
+
+def test_what_was_left_of_another_conversion_is_cleared(checkpoint, tmp_path, compressed):
+    cut_short(checkpoint, tmp_path, 9, "int4")
+    compressed.clear()
+    run(checkpoint, tmp_path / "model", "int8")
+    assert sum(rows > 2 for rows in compressed) == 8
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("worth", "left"), [(0, 1), (2**28, 0)])
+def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
+    from edge.cli import main
+
+    def stop(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convert.scratch._WORTH_KEEPING", worth)
+        patch.setattr("convert.pipeline._copy_texts", stop)
+        assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 130
+    assert ("goes on from there" in capsys.readouterr().err) == bool(left)
+    assert len(list(tmp_path.iterdir())) == left
+    for path in tmp_path.iterdir():
+        path.rename(tmp_path / ".model.partial-4000000-1")
+    run(checkpoint, tmp_path / "model", "int4")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.fixture

@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if exc.hint:
             print(f"hint: {exc.hint}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+    except KeyboardInterrupt as exc:
+        print("; ".join(("stopped", *getattr(exc, "__notes__", ()))), file=sys.stderr)
         return 130
     except BrokenPipeError:  # `edge … | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,6 +16,7 @@ from ..errors import BackendError, DeviceError, PromptTooLong
 from ..ir import IR, NPU_CURE
 from ..messages import Finish, Usage
 from ..model_folder import ModelFolder
+from ..signal_stack import use_the_threads_own
 from ..template import Prompt
 from .backend import Delta, Options, Request
 from .genai import Tokens, brief, compiled_cache, converted, explained, generation_config, properties
@@ -94,6 +95,7 @@ class NPU:
                 f"the NPU's pipeline cannot load {folder.path}: {brief(exc)}",
                 hint="update the NPU's driver, or ask for a shorter context",
             ) from exc
+        use_the_threads_own()
         return cls(pipeline, folder, prompt_tokens, reply_tokens)
 
     def count_tokens(self, prompt: Prompt) -> int:

@@ -14,6 +14,7 @@ from ..checkpoint_folder import Folder
 from ..errors import BackendError, DeviceError, PromptTooLong
 from ..messages import Finish, Usage
 from ..model_folder import CONVERT_AGAIN, ModelFolder
+from ..signal_stack import use_the_threads_own
 from ..template import Prompt
 from .backend import Delta, Options, Request
 from .genai import Tokens, brief, compiled_cache, converted, explained, generation_config, properties
@@ -64,6 +65,7 @@ class OpenVINO:
                 pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings)
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc
+        use_the_threads_own()
         return cls(pipeline, folder)
 
     def count_tokens(self, prompt: Prompt) -> int:
