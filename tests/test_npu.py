@@ -1,5 +1,6 @@
 """The NPU's pipeline by emulation, held against the CPU's on the same folder."""
 
+import random
 import shutil
 import time
 from contextlib import closing
@@ -8,6 +9,8 @@ from threading import Thread
 
 import pytest
 
+from edge.demo.dialogues import LONG, dialogue
+from edge.demo.prompt import render
 from runtime.backends.backend import Options, Request
 from runtime.backends.npu import EMULATED, NPU, lengths
 from runtime.backends.openvino import OpenVINO
@@ -79,19 +82,22 @@ def test_a_required_call_is_held_to_its_grammar(pair):
 
 
 def test_prompts_of_one_chunk_and_more_say_what_the_cpu_says(pair):
-    """A chunk has 1,024 tokens. The talk is one that the model knows: where it only guesses, two tokens are as good as
-    one another, and the emulation's rounding decides."""
+    """A chunk has 1,024 tokens. The dialogues are of a kind that the model has learned: where it only guesses, two
+    tokens are as good as one another, and the emulation's rounding decides."""
     npu, cpu = (model.backend for model in pair)
-    talk = "<|user|>\nWho are you?<|assistant|>\nI am a tiny test model of glm4-edge."
-    for turns in (0, 12, 40):
-        prompt = ("[gMASK]<sop>" + talk * turns + "<|user|>\nWhere are the toilets?<|assistant|>",)
-        assert npu.count_tokens(prompt) <= npu.max_prompt_tokens
+    rng, counts = random.Random(3), []
+    while len(counts) < 6:
+        prompt = (render(dialogue(rng, held=False, size=LONG)),)
+        count = npu.count_tokens(prompt)
+        if count > npu.max_prompt_tokens or (len(counts) > 2 and count < 1024):
+            continue
+        counts.append(count)
         texts = [
             "".join(p.text for p in engine.generate(Request(prompt, STOPS, GREEDY)) if not isinstance(p, Finish))
             for engine in (npu, cpu)
         ]
         assert texts[0] == texts[1]
-    assert npu.count_tokens(prompt) > 1024
+    assert max(counts) > 1024
 
 
 def test_lengths_are_chosen_at_load_and_kept(npu):
