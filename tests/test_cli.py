@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main, parser
+from edge.cli.chat import _say as say
 from edge.demo import CHECKPOINT
 from runtime import compiled
+from runtime.messages import Finish, Reasoning, Text, Usage
 from runtime.model_folder import seal
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,6 +117,26 @@ def test_complete_goes_on_from_a_text(demo_folder, piped):
     assert done.stdout.strip()
     assert text not in done.stdout
     assert done.stderr == ""
+
+
+class Thinker:
+    """A chat that thinks before it speaks, and is cut off."""
+
+    def stream(self, text):
+        yield Reasoning("Hm, ")
+        yield Reasoning(text)
+        yield Text("So")
+        yield Finish("length", Usage(completion_tokens=1200))
+
+
+@pytest.mark.parametrize(
+    ("watched", "wanted"),
+    [(True, "\x1b[2mHm, why?\x1b[0m\nSo [cut off after 1,200 tokens]\n"), (False, "So\n")],
+)
+def test_who_watches_sees_the_thinking(capsys, monkeypatch, watched, wanted):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: watched, raising=False)
+    say(Thinker(), "why?")
+    assert capsys.readouterr().out == wanted
 
 
 def test_a_checkpoint_chats_on_torch(capsys, monkeypatch):

@@ -10,6 +10,7 @@ from runtime.errors import EdgeError
 if TYPE_CHECKING:
     from runtime.chat import Chat
 
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 HELP = "/reset forgets the chat, /save FILE and /load FILE keep it, /exit leaves; Ctrl-C stops a reply."
 
 
@@ -87,10 +88,20 @@ def _command(chat: "Chat", name: str, value: str = "") -> None:
 
 
 def _say(chat: "Chat", text: str) -> None:
-    from runtime.messages import Text
+    """Prints the answer as it comes; who reads along in a terminal sees, dimmed, what the model thinks before it."""
+    from runtime.messages import Finish, Reasoning, Text
 
-    with closing(chat.stream(text)) as events:
-        for event in events:
-            if isinstance(event, Text):
-                print(event.text, end="", flush=True)
-    print()
+    watched = sys.stdout.isatty()
+    thinking = False
+    try:
+        with closing(chat.stream(text)) as events:
+            for event in events:
+                if watched and thinking != isinstance(event, Reasoning):
+                    thinking = not thinking
+                    print(_DIM if thinking else f"{_PLAIN}\n", end="")
+                if isinstance(event, Text) or (watched and isinstance(event, Reasoning)):
+                    print(event.text, end="", flush=True)
+                elif watched and isinstance(event, Finish) and event.reason == "length":
+                    print(f" [cut off after {event.usage.completion_tokens:,} tokens]", end="")
+    finally:
+        print(_PLAIN if thinking else "")
