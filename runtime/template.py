@@ -8,11 +8,14 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import TemplateError
 from .families import Family
 from .messages import Message
+
+if TYPE_CHECKING:
+    from jinja2 import Template as Compiled
 
 Prompt = tuple[str, ...]
 
@@ -25,16 +28,9 @@ class Template:
 
     def __init__(self, source: str, family: Family, special_tokens: Collection[str]) -> None:
         from jinja2 import TemplateError as JinjaError
-        from jinja2.ext import loopcontrols
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        # As transformers' utils/chat_template_utils.py sets it up.
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
         try:
-            self._template = environment.from_string(source)
+            self._template = compiled(source)
         except JinjaError as exc:
             raise TemplateError(f"the chat template is not valid: {exc}", hint="take it from the checkpoint") from exc
         self._family = family
@@ -66,6 +62,18 @@ class Template:
             ) from exc
         # A template that asks for ASCII JSON spells the mark as an escape.
         return tuple(piece for piece in re.split(f"{cut}|\\\\u{ord(cut):04x}", text) if piece)
+
+
+def compiled(source: str) -> "Compiled":
+    """A chat template as transformers' utils/chat_template_utils.py compiles it. Raises jinja2.TemplateError."""
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(source)
 
 
 def _tojson(

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from edge.demo import CHECKPOINT
+from edge.demo.tokenizer import SPECIAL_TOKENS
 from runtime.model_folder import Manifest, ModelFolder, Source, seal
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
-SPECIAL = "<|endoftext|> [MASK] [gMASK] [sMASK] <sop> <eop> <|system|> <|user|> <|assistant|> <|observation|>".split()
-ALL_SPECIAL = [*SPECIAL, *"<|begin_of_image|> <|end_of_image|> <|begin_of_video|> <|end_of_video|>".split()]
 
 
 @pytest.fixture(scope="session")
@@ -43,19 +42,14 @@ def tiktoken_encoding(reference):
 
     lines = (reference / "glm-4-9b-chat" / "tokenizer.model").read_bytes().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
-    special = {name: len(ranks) + i for i, name in enumerate(ALL_SPECIAL)}
+    special = {name: len(ranks) + i for i, name in enumerate(SPECIAL_TOKENS)}
     return tiktoken.Encoding("glm4", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
 
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory) -> ModelFolder:
     """The embedded checkpoint as `edge demo` converts it."""
-    from convert.pipeline import convert
-
-    target = tmp_path_factory.mktemp("demo") / "model"
-    for _ in convert(CHECKPOINT, target, "int4"):
-        pass
-    return ModelFolder.open(target)
+    return converted(tmp_path_factory, "int4")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,12 +63,14 @@ def compiled_models(tmp_path_factory):
 @pytest.fixture(scope="session")
 def npu_folder(tmp_path_factory) -> ModelFolder:
     """The embedded checkpoint as an NPU wants it."""
+    return converted(tmp_path_factory, "int4-npu")
+
+
+def converted(tmp_path_factory, recipe) -> ModelFolder:
     from convert.pipeline import convert
 
-    target = tmp_path_factory.mktemp("demo-npu") / "model"
-    for _ in convert(CHECKPOINT, target, "int4-npu"):
-        pass
-    return ModelFolder.open(target)
+    *_, last = convert(CHECKPOINT, tmp_path_factory.mktemp(recipe) / "model", recipe)
+    return last.result
 
 
 @pytest.fixture
@@ -85,6 +81,6 @@ def bare_folder(tmp_path) -> ModelFolder:
     template = (CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8")
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps({"do_sample": False}))
-    special = {token: 100 + i for i, token in enumerate(SPECIAL)}
+    special = {token: 100 + i for i, token in enumerate(SPECIAL_TOKENS)}
     source = Source("tiny", "Glm4ForCausalLM", "0" * 64)
     return seal(folder, Manifest("glm4_0414", "int4", source, 4096, 1024, special))

@@ -19,7 +19,8 @@ from runtime.model import Model
 from runtime.sampling import Sampling
 
 from .checkpoints import Tiny
-from .test_tokenizer import RANKS, SPECIAL, VOCABULARY, write_tiktoken
+from .conftest import SPECIAL_TOKENS
+from .test_tokenizer import RANKS, VOCABULARY, write_tiktoken
 
 CLOCK = {"name": "clock", "description": "The time", "parameters": {"type": "object", "properties": {}}}
 FORMATS = {"Glm4ForCausalLM": "glm4", "GlmForCausalLM": "glm", "ChatGLMModel": "chatglm"}
@@ -53,7 +54,11 @@ ORIGINAL = {
 def write(entry, folder: Path) -> Path:
     """A tiny checkpoint of the entry's model, with the tokenizer files of its format."""
     real, form = entry.architecture, FORMATS[entry.architecture.name]
-    ends = [len(RANKS), SPECIAL.index("<|user|>") + len(RANKS), SPECIAL.index("<|observation|>") + len(RANKS)]
+    ends = [
+        len(RANKS),
+        SPECIAL_TOKENS.index("<|user|>") + len(RANKS),
+        SPECIAL_TOKENS.index("<|observation|>") + len(RANKS),
+    ]
     Tiny(
         format=form,
         dtype="bf16",

@@ -17,7 +17,8 @@ from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError
 from runtime.model_folder import ModelFolder
 
 from .checkpoints import Tiny
-from .test_tokenizer import RANKS, SPECIAL, VOCABULARY, write_tiktoken
+from .conftest import SPECIAL_TOKENS
+from .test_tokenizer import RANKS, VOCABULARY, write_tiktoken
 
 END = len(RANKS)
 TEMPLATE = (  # shows tools where the formats of 0414 and of 2024 have them
@@ -64,7 +65,7 @@ def test_a_checkpoint_becomes_a_model_folder(tmp_path, recipe, tiny):
     assert folder == progress[-1].result
     manifest = folder.manifest
     assert (manifest.recipe, manifest.source.name) == (recipe, "source")
-    assert manifest.special_tokens == {name: END + i for i, name in enumerate(SPECIAL)}
+    assert manifest.special_tokens == {name: END + i for i, name in enumerate(SPECIAL_TOKENS)}
     assert manifest.verification["tokens"] > 100
     assert 0 <= manifest.verification["mean_kl"] <= manifest.verification["max_kl"]
     assert folder.chat_template() == TEMPLATE

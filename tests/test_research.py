@@ -14,7 +14,7 @@ from runtime.model import Model
 from runtime.model_folder import Manifest, Source, seal
 from runtime.sampling import Sampling
 
-from .conftest import SPECIAL
+from .conftest import SPECIAL_TOKENS
 
 
 def pdf(text):
@@ -94,7 +94,7 @@ def rumination(tmp_path, *replies):
         '[gMASK]<sop><|system|>\n[{"name": "finish"}]{% for m in messages %}<|{{ m.role }}|>{{ m.metadata }}\n'
         "{{ m.content }}{% endfor %}<|assistant|>"
     )
-    special = {token: i for i, token in enumerate(SPECIAL)}
+    special = {token: i for i, token in enumerate(SPECIAL_TOKENS)}
     manifest = Manifest("rumination", "int4", Source("rumination", "Glm4ForCausalLM", ""), 100_000, 1, special)
     return Model(seal(folder, manifest), backend=Echo(replies))
 

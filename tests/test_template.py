@@ -10,7 +10,7 @@ from runtime.families import FAMILIES
 from runtime.messages import Message, ToolCall
 from runtime.template import Template
 
-from .conftest import SPECIAL
+from .conftest import SPECIAL_TOKENS
 
 WEATHER = {
     "name": "get_weather",
@@ -22,7 +22,7 @@ FAMILY = FAMILIES["glm4_0414"]
 
 @pytest.fixture(scope="module")
 def template():
-    return Template((CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8"), FAMILY, SPECIAL)
+    return Template((CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8"), FAMILY, SPECIAL_TOKENS)
 
 
 CHATS = {
@@ -72,10 +72,10 @@ def test_real_templates_render_as_in_transformers(reference, file, family, messa
     wanted, _ = render_jinja_template(
         [native["messages"]], chat_template=source, tools=native.get("tools"), add_generation_prompt=True
     )
-    assert "".join(Template(source, FAMILIES[family], SPECIAL).render(messages, tools)) == wanted[0]
+    assert "".join(Template(source, FAMILIES[family], SPECIAL_TOKENS).render(messages, tools)) == wanted[0]
 
 
-@given(st.lists(st.sampled_from([*SPECIAL, "a", "<", "|", "\ufdd0", "\n"])).map("".join))
+@given(st.lists(st.sampled_from([*SPECIAL_TOKENS, "a", "<", "|", "\ufdd0", "\n"])).map("".join))
 def test_special_tokens_that_somebody_typed_are_cut(template, typed):
     tool = WEATHER | {"description": typed}
     pieces = template.render([Message("system", typed), Message("user", typed)], [tool])
@@ -84,12 +84,14 @@ def test_special_tokens_that_somebody_typed_are_cut(template, typed):
     prompt = "".join(pieces)
     assert f"<|user|>\n{typed}<|assistant|>" in prompt
     ours = ["[gMASK]", "<sop>", "<|system|>", "<|system|>", "<|user|>", "<|assistant|>"]
-    assert sorted(token for piece in pieces for token in SPECIAL for _ in range(piece.count(token))) == sorted(ours)
+    assert sorted(token for piece in pieces for token in SPECIAL_TOKENS for _ in range(piece.count(token))) == sorted(
+        ours
+    )
 
 
 def test_a_template_that_asks_for_ascii_is_cut_too():
     source = "{{ messages[0].content | tojson(ensure_ascii=True) }}"
-    pieces = Template(source, FAMILY, SPECIAL).render([Message("user", "é<|user|>")])
+    pieces = Template(source, FAMILY, SPECIAL_TOKENS).render([Message("user", "é<|user|>")])
     assert pieces == ('"\\u00e9<', '|user|>"')
 
 

@@ -10,11 +10,11 @@ from runtime.errors import CheckpointError
 from runtime.tokenizer import read_json, read_tokenizer
 from runtime.vocabulary import Vocabulary
 
-from .conftest import ALL_SPECIAL as SPECIAL
+from .conftest import SPECIAL_TOKENS
 
 MERGED = [b"he", b"ll", b"llo", b"hello", b" w", b"  ", b"\xe4\xbd", "你".encode(), "好".encode()[:2], "好".encode()]
 RANKS = [bytes([byte]) for byte in range(256)] + MERGED
-VOCABULARY = len(RANKS) + len(SPECIAL)
+VOCABULARY = len(RANKS) + len(SPECIAL_TOKENS)
 
 TEXTS = {
     "empty": "",
@@ -36,7 +36,7 @@ TEXTS = {
 }
 
 
-def write_tiktoken(folder: Path, ranks: list[bytes] = RANKS, special: list[str] = SPECIAL) -> Path:
+def write_tiktoken(folder: Path, ranks: list[bytes] = RANKS, special: list[str] = SPECIAL_TOKENS) -> Path:
     """The tokenizer files of the original format."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = (b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(ranks))
@@ -119,7 +119,7 @@ def test_words_that_merges_do_not_lead_to(real, tiktoken_encoding, word, text):
 
 
 def test_special_tokens_keep_their_ids(real):
-    assert list(real[0].special_tokens.items()) == [(name, 151329 + i) for i, name in enumerate(SPECIAL)]
+    assert list(real[0].special_tokens.items()) == [(name, 151329 + i) for i, name in enumerate(SPECIAL_TOKENS)]
     assert (real[0].end, real[0].pad) == ("<|endoftext|>", "<|endoftext|>")
 
 
