@@ -15,8 +15,9 @@ from runtime.families import FAMILIES
 from runtime.template import Template
 from runtime.tokenizer import read_tokenizer
 
+from .conftest import SPECIAL_TOKENS
 from .test_pipeline import TEMPLATE, write_checkpoint
-from .test_tokenizer import RANKS, SPECIAL, VOCABULARY, write_tiktoken
+from .test_tokenizer import RANKS, VOCABULARY, write_tiktoken
 
 INT4 = RECIPES["int4"]
 
@@ -88,7 +89,7 @@ def test_random_weights_may_stray_farther():
 
 def test_prompts_are_of_all_kinds():
     family = FAMILIES["glm4_0414"]
-    template = Template(TEMPLATE, family, SPECIAL)
+    template = Template(TEMPLATE, family, SPECIAL_TOKENS)
     *texts, call = ["".join(prompt) for prompt in verify.prompts(family, template)]
     assert len(texts) == 3
     assert all(text.startswith("[gMASK]<sop><|user|>") for text in texts)
