@@ -2,12 +2,13 @@
 
 Each matrix goes through `nncf.compress_weights` in a graph that holds nothing else. Without data and with a ratio of 1,
 NNCF looks at nothing but the matrix, so the result is bit for bit that of compressing the whole decoder, while only one
-matrix has to be in memory. In the whole decoder, NNCF would also round RoPE's frequencies to int8.
+matrix has to be in memory. With a lower ratio, what is sensitive has been found before, in `sensitivity.py`. In the
+whole decoder, NNCF would also round RoPE's frequencies to int8.
 """
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,20 +42,20 @@ class Weight:
     note: str = ""
 
 
-def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter) -> Iterator[Weight]:
+def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter, sensitive: Collection[str] = ()) -> Iterator[Weight]:
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
-    biases stay exact, in f32."""
+    biases stay exact, in f32; those named in `sensitive` become int8."""
     stored = uncompressed(checkpoint)
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
-        mode = recipe.ends if name in (EMBEDDING, HEAD) else recipe.linear
+        mode = recipe.ends if name in (EMBEDDING, HEAD) else recipe.backup if name in sensitive else recipe.linear
         if len(tensor.shape) == 1 or mode is None:
             node, note = ir.keep(stored(name)), ""
         else:
             # Without all_layers, NNCF would take a lone matrix for the head.
-            options = {} if mode.startswith("int8") else _options(recipe) | {"all_layers": True}
+            options = {} if mode.startswith("int8") else _options(recipe) | {"ratio": 1.0, "all_layers": True}
             node = _compressed(tensor, mode, options, ir)
-            note = "" if name in (EMBEDDING, HEAD) else recipe.note(tensor.shape[1])
+            note = "" if name in (EMBEDDING, HEAD, *sensitive) else recipe.note(tensor.shape[1])
         checkpoint.release()
         yield Weight(name, node, tensor.data.nbytes, note)
 
@@ -124,11 +125,12 @@ def _options(recipe: Recipe) -> dict[str, Any]:
     """The options of `nncf.compress_weights` for the whole decoder."""
     if recipe.linear is None or recipe.linear.startswith("int8"):
         return {}
-    nncf = _import_nncf()
+    nncf = import_nncf()
     return {
-        "ratio": 1.0,
+        "ratio": recipe.ratio,
         "group_size": recipe.group_size,
-        "backup_mode": nncf.BackupMode(recipe.ends),
+        "all_layers": recipe.ends == recipe.linear,
+        "backup_mode": nncf.BackupMode(recipe.backup),
         "advanced_parameters": nncf.AdvancedCompressionParameters(
             group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=SMALLEST_GROUP
         ),
@@ -137,14 +139,14 @@ def _options(recipe: Recipe) -> dict[str, Any]:
 
 def _compress_alone(source: Node, mode: str, options: dict[str, Any]) -> Model:
     """A MatMul with this matrix, compressed. The embedding's Gather would come out the same: a scale a row."""
-    nncf = _import_nncf()
+    nncf = import_nncf()
     x = ops.parameter(PartialShape([-1, source.output(0).shape[1]]), Type.f32)
     model = Model([ops.result(ops.matmul(x, source, False, True))], [x], "weight")
-    with _silent():
+    with silent():
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(mode), **options)
 
 
-def _import_nncf() -> Any:
+def import_nncf() -> Any:
     os.environ.setdefault("NNCF_CI", "1")  # or it reports its use to its makers
     import nncf
 
@@ -152,7 +154,7 @@ def _import_nncf() -> Any:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """NNCF draws a progress bar for every call, on the console on which our reader draws one, and logs to it."""
     from nncf.quantization.algorithms.weight_compression import algorithm
 

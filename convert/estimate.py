@@ -1,7 +1,7 @@
 """What a conversion will need, told before it starts."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,6 +15,7 @@ from runtime.model_folder import Sizes
 from .compress import BLOCK, EMBEDDING, HEAD
 from .recipe import Recipe
 from .saved import fits_whole
+from .sensitivity import presumed
 
 # Measured.
 _OTHER_FILES = 64 * 2**20  # on the disk: tokenizers, the graph
@@ -34,9 +35,10 @@ class Needs:
     memory: int
 
 
-def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
+def estimate(checkpoint: Checkpoint, recipe: Recipe, sensitive: Collection[str] | None = None) -> Needs:
+    """`sensitive` are the matrices that a mixed recipe leaves in 8 bits; before they are known, as many as can be."""
     stored_bits = {name: 8 * checkpoint.tensor(name).data.itemsize for name in checkpoint.names}
-    sizes = model_sizes(checkpoint.architecture, recipe, stored_bits)
+    sizes = model_sizes(checkpoint.architecture, recipe, stored_bits, sensitive)
     return Needs(sizes, sizes.weights + _OTHER_FILES, _PROGRAM + max(_steps(checkpoint.architecture, recipe, sizes)))
 
 
@@ -51,15 +53,26 @@ def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator
         yield _PIECE * sizes.largest
 
 
-def model_sizes(architecture: Architecture, recipe: Recipe, stored_bits: Mapping[str, int] | None = None) -> Sizes:
+def model_sizes(
+    architecture: Architecture,
+    recipe: Recipe,
+    stored_bits: Mapping[str, int] | None = None,
+    sensitive: Collection[str] | None = None,
+) -> Sizes:
     """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given."""
     bits = stored_bits or {}
-    nbytes = {name: _weight_bytes(name, shape, recipe, bits.get(name, 16)) for name, shape in architecture.shapes()}
-    groups = 0
+    eight = presumed(architecture, recipe) if sensitive is None else sensitive
+    nbytes, groups = {}, 0
     for name, shape in architecture.shapes():
-        mode, group = recipe.form(shape[-1], end=name in (EMBEDDING, HEAD)) if len(shape) == 2 else (None, -1)
+        if len(shape) == 1:  # norms and biases are kept in f32
+            nbytes[name] = 4 * shape[0]
+            continue
+        rows, columns = shape
+        kind = {"end": name in (EMBEDDING, HEAD), "sensitive": name in eight}
+        nbytes[name] = recipe.nbytes(rows, columns, **kind, stored_bits=bits.get(name, 16))
+        mode, group = recipe.form(columns, **kind)
         if mode is not None and group != -1:
-            groups += prod(shape) // group
+            groups += rows * columns // group
     return Sizes(
         weights=sum(nbytes.values()),
         gathered=0 if architecture.tied_embeddings else nbytes[EMBEDDING],
@@ -76,12 +89,6 @@ def model_sizes(architecture: Architecture, recipe: Recipe, stored_bits: Mapping
 def loaded_bytes(architecture: Architecture, sizes: Sizes, context: int = CONTEXT) -> int:
     """Bytes of memory that the model takes on a CPU with so many tokens in its KV cache, or as many as it can have."""
     return needed(sizes, "CPU", min(context, architecture.context), architecture.kv_bytes_per_token).running
-
-
-def _weight_bytes(name: str, shape: tuple[int, ...], recipe: Recipe, stored_bits: int = 16) -> int:
-    if len(shape) == 1:  # norms and biases are kept in f32
-        return 4 * shape[0]
-    return recipe.nbytes(*shape, end=name in (EMBEDDING, HEAD), stored_bits=stored_bits)
 
 
 def refuse_too_little(needs: Needs, parent: Path) -> None:

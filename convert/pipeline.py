@@ -30,6 +30,7 @@ from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
 from .recipe import Recipe, named
 from .scratch import publish, scratch
+from .sensitivity import Sensitivity, candidates, sensitive, sensitivities
 from .tokenizer import write_tokenizer
 from .writer import IrWriter
 
@@ -82,6 +83,7 @@ class _Plan:
     source: CheckpointFolder
     prompts: list[Prompt]
     needs: Needs
+    sensitive: frozenset[str] = frozenset()
 
 
 def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
@@ -95,6 +97,7 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
         write_tokenizer(described.tokenizer, folder)
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
+        plan = yield from _measured(checkpoint, plan)
         notes, excerpt = yield from _weights(checkpoint, plan, folder)
         _copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, excerpt)
@@ -112,6 +115,21 @@ def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _
     return _Plan(recipe, source, verify.prompts(source.family, template), estimate(checkpoint, recipe))
 
 
+def _measured(checkpoint: Checkpoint, plan: _Plan) -> Generator[Progress, None, _Plan]:
+    """The plan of a mixed recipe, with what it leaves in 8 bits."""
+    if plan.recipe.ratio == 1.0:
+        return plan
+    names = list(candidates(checkpoint.architecture, plan.recipe))
+    total = sum(checkpoint.tensor(name).data.nbytes for name in names)
+    yield Progress("measure", total=total)
+    found: list[Sensitivity] = []
+    for one in sensitivities(checkpoint, plan.recipe):
+        found.append(one)
+        yield Progress("measure", one.name, sum(each.nbytes for each in found), total)
+    left = sensitive(found, plan.recipe.ratio)
+    return replace(plan, sensitive=left, needs=estimate(checkpoint, plan.recipe, left))
+
+
 def _weights(
     checkpoint: Checkpoint, plan: _Plan, folder: Path
 ) -> Generator[Progress, None, tuple[tuple[str, ...], str]]:
@@ -123,7 +141,7 @@ def _weights(
     notes: list[str] = []
     done = 0
     with IrWriter(folder / "openvino_model.xml", plan.needs.disk) as ir:
-        for weight in compress(checkpoint, plan.recipe, ir):
+        for weight in compress(checkpoint, plan.recipe, ir, plan.sensitive):
             weights[weight.name], done = weight.node, done + weight.nbytes
             note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
             if weight.note and note not in notes:

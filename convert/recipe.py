@@ -22,6 +22,9 @@ class Recipe:
     """`linear` is the mode of the decoder's matrices, `ends` that of the embedding and the head; None leaves them as
     they are. In int4, `group_size` neighbours in a row share a scale, or the whole row does: -1. In int8 the row does.
 
+    A `ratio` below 1 is the share of the decoder's weights that become int4; the matrices which NNCF finds the most
+    sensitive become int8 (`sensitive` below).
+
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, over which a result is not fit for use. It
     is there to catch damage, not to grade: several times what a trained checkpoint shows.
     """
@@ -31,20 +34,28 @@ class Recipe:
     linear: Mode | None
     ends: Mode | None
     group_size: int = -1
+    ratio: float = 1.0
     max_kl: float = 0.5
 
-    def form(self, columns: int, *, end: bool = False) -> tuple[Mode | None, int]:
+    @property
+    def backup(self) -> Mode:
+        """The mode of what cannot or should not be int4."""
+        return "int8_sym" if self.ends == "int8_sym" else "int8_asym"
+
+    def form(self, columns: int, *, end: bool = False, sensitive: bool = False) -> tuple[Mode | None, int]:
         """Mode and group size of a matrix with so many columns; `end` is the embedding or the head.
 
         As NNCF does, where the group size does not divide them: the largest power of two that does, or int8.
         """
         mode = self.ends if end else self.linear
+        if sensitive:
+            return self.backup, -1
         if mode is None or mode.startswith("int8") or self.group_size == -1:
             return mode, -1
         if columns % self.group_size == 0:
             return mode, self.group_size
         smaller = columns & -columns
-        return (mode, smaller) if smaller >= SMALLEST_GROUP else (self.ends, -1)
+        return (mode, smaller) if smaller >= SMALLEST_GROUP else (self.backup, -1)
 
     def note(self, columns: int) -> str:
         """What to tell about a matrix of the decoder that cannot have the recipe's group size; "" if it can."""
@@ -54,9 +65,11 @@ class Recipe:
         instead = f"groups of {group}" if group != -1 else f"{mode}"
         return f"{instead}, since {columns} columns do not divide into groups of {self.group_size}"
 
-    def nbytes(self, rows: int, columns: int, *, end: bool = False, stored_bits: int = 16) -> int:
+    def nbytes(
+        self, rows: int, columns: int, *, end: bool = False, sensitive: bool = False, stored_bits: int = 16
+    ) -> int:
         """Bytes that a matrix takes in the IR; `stored_bits` has a weight in the checkpoint."""
-        mode, group = self.form(columns, end=end)
+        mode, group = self.form(columns, end=end, sensitive=sensitive)
         if mode is None:
             return rows * columns * stored_bits // 8
         weight, shared = _BITS[mode]
@@ -67,8 +80,13 @@ class Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("int4", "4 bits a weight: the smallest and fastest", "int4_sym", "int8_asym", 128, max_kl=0.5),
-        Recipe("int4-npu", "4 bits, a scale a row: what NPUs want", "int4_sym", "int8_sym", -1, max_kl=0.6),
+        Recipe("int4", "4 bits a weight, groups of 128: small and fast", "int4_sym", "int8_asym", 128),
+        Recipe("int4-asym", "as int4, with a zero point a group: slower on CPUs", "int4_asym", "int8_asym", 128),
+        Recipe("int4-g64", "as int4, groups of 64: closer, slightly larger", "int4_sym", "int8_asym", 64),
+        Recipe("int4-g32", "as int4, groups of 32: closer still", "int4_sym", "int8_asym", 32),
+        Recipe("int4-mixed", "as int4, the most sensitive fifth in 8 bits", "int4_sym", "int8_asym", 128, ratio=0.8),
+        Recipe("int4-small", "as int4, embedding and head too: the smallest", "int4_sym", "int4_sym", 128),
+        Recipe("int4-npu", "4 bits, a scale a row: what NPUs want", "int4_sym", "int8_sym", max_kl=0.6),
         Recipe("int8", "8 bits a weight: close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05),
         Recipe("bf16", "the checkpoint's own weights, uncompressed", None, None, max_kl=0.01),
     )

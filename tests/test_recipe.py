@@ -5,7 +5,8 @@ from runtime.errors import ConversionError
 
 
 def test_recipes_are_found_by_name():
-    assert [named(name).name for name in RECIPES] == ["int4", "int4-npu", "int8", "bf16"]
+    assert all(named(name).name == name for name in RECIPES)
+    assert next(iter(RECIPES)) == "int4"
 
 
 @pytest.mark.parametrize(("name", "near"), [("int-4", "int4"), ("INT8", "int8"), ("int4_npu", "int4-npu"), ("", None)])
@@ -26,6 +27,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, near):
         ("int4", 80, False, ("int8_asym", -1), "int8_asym, since 80 columns do not divide into groups of 128"),
         ("int4-npu", 80, False, ("int4_sym", -1), ""),
         ("int4-npu", 80, True, ("int8_sym", -1), ""),
+        ("int4-asym", 256, False, ("int4_asym", 128), ""),
+        ("int4-g32", 192, False, ("int4_sym", 32), ""),
+        ("int4-small", 192, True, ("int4_sym", 64), ""),
+        ("int4-small", 80, True, ("int8_asym", -1), ""),
         ("int8", 80, False, ("int8_asym", -1), ""),
         ("bf16", 80, False, (None, -1), ""),
     ],
@@ -42,9 +47,17 @@ def test_what_becomes_of_a_matrix(recipe, columns, end, form, note):
         ("int4", True, 100 * (256 + 3)),
         ("int4-npu", False, 100 * (256 // 2 + 2)),
         ("int4-npu", True, 100 * (256 + 2)),
+        ("int4-asym", False, 100 * (256 // 2 + 2 * 2 + 1)),
+        ("int4-g32", False, 100 * (256 // 2 + 2 * 8)),
+        ("int4-small", True, 100 * (256 // 2 + 2 * 2)),
         ("int8", False, 100 * (256 + 3)),
         ("bf16", False, 100 * 256 * 2),
     ],
 )
 def test_how_many_bytes_a_matrix_takes(recipe, end, nbytes):
     assert RECIPES[recipe].nbytes(100, 256, end=end) == nbytes
+
+
+def test_what_is_sensitive_is_int8():
+    assert RECIPES["int4-mixed"].form(256, sensitive=True) == ("int8_asym", -1)
+    assert RECIPES["int4-mixed"].nbytes(100, 256, sensitive=True) == 100 * (256 + 3)

@@ -12,16 +12,13 @@ if TYPE_CHECKING:
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from convert.recipe import RECIPES
-
     verb = verbs.add_parser("convert", help="turn a GLM-4 checkpoint into a model folder")
     verb.add_argument(
         "checkpoint",
         help="a folder with config.json, safetensors and a tokenizer, or a model of `edge models` to fetch",
     )
     verb.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
-    recipes = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
-    verb.add_argument("--recipe", default="int4", metavar="NAME", help=f"{recipes} (the default is int4)")
+    verb.add_argument("--recipe", default="int4", metavar="NAME", help="one of `edge recipes` (the default is int4)")
     verb.add_argument("--quiet", action="store_true", help="print nothing but errors")
     verb.set_defaults(run=run)
 
