@@ -39,7 +39,12 @@ def estimate(checkpoint: Checkpoint, recipe: Recipe, sensitive: Collection[str] 
     """`sensitive` are the matrices that a mixed recipe leaves in 8 bits; before they are known, as many as can be."""
     stored_bits = {name: 8 * checkpoint.tensor(name).data.itemsize for name in checkpoint.names}
     sizes = model_sizes(checkpoint.architecture, recipe, stored_bits, sensitive)
-    return Needs(sizes, sizes.weights + _OTHER_FILES, _PROGRAM + max(_steps(checkpoint.architecture, recipe, sizes)))
+    return Needs(sizes, sizes.weights + _OTHER_FILES, conversion_memory(checkpoint.architecture, recipe, sizes))
+
+
+def conversion_memory(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> int:
+    """Bytes of memory that a conversion takes at its peak."""
+    return _PROGRAM + max(_steps(architecture, recipe, sizes))
 
 
 def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator[int]:

@@ -23,7 +23,7 @@ class Recipe:
     they are. In int4, `group_size` neighbours in a row share a scale, or the whole row does: -1. In int8 the row does.
 
     A `ratio` below 1 is the share of the decoder's weights that become int4; the matrices which NNCF finds the most
-    sensitive become int8 (`sensitive` below).
+    sensitive become int8 (`sensitive` below). `awq`, `scale` (estimation) and `gptq` are NNCF's methods that need data.
 
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, over which a result is not fit for use. It
     is there to catch damage, not to grade: several times what a trained checkpoint shows.
@@ -35,7 +35,21 @@ class Recipe:
     ends: Mode | None
     group_size: int = -1
     ratio: float = 1.0
+    awq: bool = False
+    scale: bool = False
+    gptq: bool = False
+    devices: tuple[str, ...] = ("CPU", "GPU")
     max_kl: float = 0.5
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it looks at what the decoder makes of texts."""
+        return self.awq or self.scale or self.gptq
+
+    @property
+    def cost(self) -> str:
+        """The time it takes, beside that of reading the checkpoint, in a word."""
+        return "an hour" if self.calibrated else "two passes" if self.ratio < 1 else "one pass"
 
     @property
     def backup(self) -> Mode:
@@ -77,18 +91,20 @@ class Recipe:
         return rows * (columns * weight + groups * shared) // 8
 
 
+_NPU = ("NPU", "CPU", "GPU")
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("int4", "4 bits a weight, groups of 128: small and fast", "int4_sym", "int8_asym", 128),
-        Recipe("int4-asym", "as int4, with a zero point a group: slower on CPUs", "int4_asym", "int8_asym", 128),
-        Recipe("int4-g64", "as int4, groups of 64: closer, slightly larger", "int4_sym", "int8_asym", 64),
-        Recipe("int4-g32", "as int4, groups of 32: closer still", "int4_sym", "int8_asym", 32),
-        Recipe("int4-mixed", "as int4, the most sensitive fifth in 8 bits", "int4_sym", "int8_asym", 128, ratio=0.8),
-        Recipe("int4-small", "as int4, embedding and head too: the smallest", "int4_sym", "int4_sym", 128),
-        Recipe("int4-npu", "4 bits, a scale a row: what NPUs want", "int4_sym", "int8_sym", max_kl=0.6),
-        Recipe("int8", "8 bits a weight: close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05),
-        Recipe("bf16", "the checkpoint's own weights, uncompressed", None, None, max_kl=0.01),
+        Recipe("int4", "groups of 128: small and fast", "int4_sym", "int8_asym", 128),
+        Recipe("int4-asym", "zero points: slower on CPUs", "int4_asym", "int8_asym", 128, max_kl=0.6),
+        Recipe("int4-g64", "groups of 64", "int4_sym", "int8_asym", 64, max_kl=0.6),
+        Recipe("int4-g32", "groups of 32: closer, larger", "int4_sym", "int8_asym", 32),
+        Recipe("int4-mixed", "a sensitive fifth in int8", "int4_sym", "int8_asym", 128, ratio=0.8),
+        Recipe("int4-small", "an int4 head, too: the smallest", "int4_sym", "int4_sym", 128, max_kl=0.8),
+        Recipe("int4-npu", "a scale a row: what NPUs want", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6),
+        Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05),
+        Recipe("bf16", "the checkpoint's own weights", None, None, max_kl=0.01),
     )
 }
 

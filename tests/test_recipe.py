@@ -1,6 +1,11 @@
+import json
+
 import pytest
 
 from convert.recipe import RECIPES, named
+from edge.catalogue import CATALOGUE
+from edge.cli import main
+from edge.demo import CHECKPOINT
 from runtime.errors import ConversionError
 
 
@@ -61,3 +66,29 @@ def test_how_many_bytes_a_matrix_takes(recipe, end, nbytes):
 def test_what_is_sensitive_is_int8():
     assert RECIPES["int4-mixed"].form(256, sensitive=True) == ("int8_asym", -1)
     assert RECIPES["int4-mixed"].nbytes(100, 256, sensitive=True) == 100 * (256 + 3)
+
+
+def test_the_command_lists_them_with_their_costs(capsys):
+    assert main(["recipes", "--json"]) == 0
+    listed = {fact["name"]: fact for fact in json.loads(capsys.readouterr().out)}
+    assert list(listed) == list(RECIPES)
+    for name, fact in listed.items():
+        assert fact["disk"] == {
+            "9B": CATALOGUE["GLM-4-9B-0414"].disk(name),
+            "32B": CATALOGUE["GLM-4-32B-0414"].disk(name),
+        }
+    assert (listed["bf16"]["bits"], listed["int8"]["bits"]) == (16.0, 8.01)
+    assert 4 < listed["int4-small"]["bits"] < listed["int4"]["bits"] < listed["int4-mixed"]["bits"] < 6
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in RECIPES)
+
+
+def test_the_command_tells_them_of_a_checkpoint(capsys):
+    assert main(["recipes", str(CHECKPOINT), "--json"]) == 0
+    of_folder = json.loads(capsys.readouterr().out)[0]
+    assert list(of_folder["disk"]) == [CHECKPOINT.name]
+    assert 1e6 < of_folder["disk"][CHECKPOINT.name] < 1e7
+    assert main(["recipes", "glm-edge-1.5b-chat", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)[0]["disk"]) == ["glm-edge-1.5b-chat"]
+    assert main(["recipes", "glm-5"]) == 1
