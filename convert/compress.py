@@ -8,10 +8,10 @@ whole decoder, NNCF would also round RoPE's frequencies to int8.
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from openvino import Model, Node, PartialShape, Type
@@ -24,9 +24,13 @@ from .graph import as_openvino, uncompressed
 from .recipe import SMALLEST_GROUP, Recipe
 from .writer import IrWriter, of_bytes
 
+if TYPE_CHECKING:
+    from .activations import Activations
+
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 BLOCK = 1 << 26  # weights that NNCF gets at a time, where it can: it takes 11 bytes for each
+WITH_DATA = 4  # times as much it takes with data
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,25 @@ class Weight:
     note: str = ""
 
 
-def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter, sensitive: Collection[str] = ()) -> Iterator[Weight]:
+class Rows(Protocol):
+    """A matrix, of which some rows at a time are read."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def rows(self, first: int, end: int) -> Tensor: ...
+
+
+def compress(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    ir: IrWriter,
+    sensitive: Collection[str] = (),
+    activations: "Activations | None" = None,
+) -> Iterator[Weight]:
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
-    biases stay exact, in f32; those named in `sensitive` become int8."""
+    biases stay exact, in f32; those named in `sensitive` become int8. A calibrated recipe needs `activations`."""
     stored = uncompressed(checkpoint)
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
@@ -53,8 +73,12 @@ def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter, sensitive: Co
             node, note = ir.keep(stored(name)), ""
         else:
             # Without all_layers, NNCF would take a lone matrix for the head.
-            options = {} if mode.startswith("int8") else _options(recipe) | {"ratio": 1.0, "all_layers": True}
-            node = _compressed(tensor, mode, options, ir)
+            given = {} if mode.startswith("int8") else options(recipe) | {"ratio": 1.0, "all_layers": True}
+            matrix: Rows = tensor
+            if activations and given and name not in (EMBEDDING, HEAD):
+                matrix, data = activations.of(tensor)
+                given |= data
+            node = _compressed(matrix, mode, given, ir)
             note = "" if name in (EMBEDDING, HEAD, *sensitive) else recipe.note(tensor.shape[1])
         checkpoint.release()
         yield Weight(name, node, tensor.data.nbytes, note)
@@ -65,24 +89,27 @@ def describe(model: Model, recipe: Recipe) -> None:
     if recipe.linear is None:
         return
     # NNCF's own notes, off one small matrix.
-    sample = _compress_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, _options(recipe))
+    sample = _compress_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, options(recipe))
+    methods = {"awq": recipe.awq, "scale_estimation": recipe.scale, "gptq": recipe.gptq}
     for key, value in sample.get_rt_info(["nncf", "weight_compression"]).value.items():
-        model.set_rt_info(value, ["nncf", "weight_compression", key])
+        model.set_rt_info(str(methods[key]) if methods.get(key) else value, ["nncf", "weight_compression", key])
     model.set_rt_info(sample.get_rt_info(["nncf", "version"]).value, ["nncf", "version"])
 
 
-def _compressed(tensor: Tensor, mode: str, options: dict[str, Any], ir: IrWriter) -> Node:
+def _compressed(tensor: Rows, mode: str, options: dict[str, Any], ir: IrWriter) -> Node:
     """Rows do not share anything, so that they can be compressed apart. A vocabulary's matrix of 620 million weights
     would take NNCF 6.9 GB at once."""
     rows, columns = tensor.shape
-    step = max(2, BLOCK // columns // 2 * 2)  # even, so that blocks of 4-bit values end with a byte
+    block = BLOCK // WITH_DATA if "dataset" in options else BLOCK
+    step = max(2, block // columns // 2 * 2)  # even, so that blocks of 4-bit values end with a byte
     scales: dict[str, list[Any]] = {}
     graph: Any = None
 
     def weights() -> Iterator[Any]:
         nonlocal graph
         for first in range(0, rows, step):
-            graph = _compress_alone(_node(tensor.rows(first, first + step)), mode, options)
+            part = tensor.rows(first, first + step)  # the graph does not keep it
+            graph = _compress_alone(_node(part), mode, options)
             constants = _constants(graph, tensor.name)
             yield constants.pop(tensor.name).data
             for name, constant in constants.items():
@@ -121,7 +148,7 @@ def _weight_of(model: Model) -> Node:
     return matmul.input_value(1).get_node()
 
 
-def _options(recipe: Recipe) -> dict[str, Any]:
+def options(recipe: Recipe) -> dict[str, Any]:
     """The options of `nncf.compress_weights` for the whole decoder."""
     if recipe.linear is None or recipe.linear.startswith("int8"):
         return {}
@@ -156,18 +183,14 @@ def import_nncf() -> Any:
 @contextmanager
 def silent() -> Iterator[None]:
     """NNCF draws a progress bar for every call, on the console on which our reader draws one, and logs to it."""
-    from nncf.quantization.algorithms.weight_compression import algorithm
+    from nncf.common.logging.track_progress import track
 
     logger = logging.getLogger("nncf")
-    level, track = logger.level, algorithm.track
+    level, draw = logger.level, track.__iter__
     logger.setLevel(logging.ERROR)
-    algorithm.track = _no_track
+    track.__iter__ = lambda self: iter(self.sequence)
     try:
         yield
     finally:
-        algorithm.track = track
+        track.__iter__ = draw
         logger.setLevel(level)
-
-
-def _no_track(items: Iterable[Any], **_: Any) -> Iterable[Any]:
-    return items

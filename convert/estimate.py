@@ -12,7 +12,7 @@ from runtime.errors import ConversionError, DiskFull
 from runtime.memory import CONTEXT, gigabytes, needed
 from runtime.model_folder import Sizes
 
-from .compress import BLOCK, EMBEDDING, HEAD
+from .compress import BLOCK, EMBEDDING, HEAD, WITH_DATA
 from .recipe import Recipe
 from .saved import fits_whole
 from .sensitivity import presumed
@@ -23,7 +23,10 @@ _PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
 _VERIFIED = 1024  # tokens of a prompt with which the result is checked
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
 _LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
+_AWQ = 24  # bytes that it takes for each weight of a layer's down_proj
+_HESSIAN = 24  # bytes that GPTQ takes for each pair of columns
 _PIECE = 2  # times the largest piece of the converted model, while that is asked
+CALIBRATION = 10_000  # tokens of the calibration texts, where they are not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +38,33 @@ class Needs:
     memory: int
 
 
-def estimate(checkpoint: Checkpoint, recipe: Recipe, sensitive: Collection[str] | None = None) -> Needs:
-    """`sensitive` are the matrices that a mixed recipe leaves in 8 bits; before they are known, as many as can be."""
+def estimate(
+    checkpoint: Checkpoint, recipe: Recipe, sensitive: Collection[str] | None = None, tokens: int = CALIBRATION
+) -> Needs:
+    """`sensitive` are the matrices that a mixed recipe leaves in 8 bits; before they are known, as many as can be.
+    `tokens` are those of the calibration texts."""
     stored_bits = {name: 8 * checkpoint.tensor(name).data.itemsize for name in checkpoint.names}
     sizes = model_sizes(checkpoint.architecture, recipe, stored_bits, sensitive)
-    return Needs(sizes, sizes.weights + _OTHER_FILES, conversion_memory(checkpoint.architecture, recipe, sizes))
+    return Needs(sizes, sizes.weights + _OTHER_FILES, conversion_memory(checkpoint.architecture, recipe, sizes, tokens))
 
 
-def conversion_memory(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> int:
+def conversion_memory(architecture: Architecture, recipe: Recipe, sizes: Sizes, tokens: int = CALIBRATION) -> int:
     """Bytes of memory that a conversion takes at its peak."""
-    return _PROGRAM + max(_steps(architecture, recipe, sizes))
+    steps = [*_steps(architecture, recipe, sizes)]
+    if recipe.calibrated:
+        steps.append(_calibration(architecture, recipe, tokens))
+    return _PROGRAM + max(steps)
+
+
+def _calibration(a: Architecture, recipe: Recipe, tokens: int) -> int:
+    """Bytes of memory that the texts take, and what is done with them beside."""
+    states = 2 * 4 * tokens * a.hidden
+    layer = _LAYER * sum(prod(shape) for _, shape in a.layer_shapes(0))
+    if recipe.gptq:  # keeps the inputs of all matrices, and works on squares as wide as the widest
+        states += 2 * 4 * tokens * (3 * a.hidden + a.ffn)
+        return states + max(layer, _TEMPORARY * BLOCK, _HESSIAN * max(a.hidden, a.ffn) ** 2)
+    awq = _AWQ * a.hidden * a.ffn if recipe.awq else 0
+    return states + max(layer, awq, _TEMPORARY * min(BLOCK, WITH_DATA * a.hidden * a.ffn))
 
 
 def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator[int]:

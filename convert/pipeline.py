@@ -8,12 +8,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from openvino import Node
 
 from runtime.backends.genai import brief
@@ -24,7 +26,9 @@ from runtime.model_folder import Manifest, ModelFolder, seal
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
 
+from . import calibration as texts
 from . import verify
+from .activations import Activations
 from .compress import compress, describe
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
@@ -52,8 +56,14 @@ class Progress:
 Steps = Generator[Progress, None, None]
 
 
-def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], recipe: str | Recipe = "int4") -> Steps:
-    """Converts the checkpoint folder `source` into the model folder `target`, a step at a time.
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    recipe: str | Recipe = "int4",
+    calibration: str | os.PathLike[str] | None = None,
+) -> Steps:
+    """Converts the checkpoint folder `source` into the model folder `target`, a step at a time. `calibration` is a file
+    of texts for a recipe that reads some, instead of ours.
 
     `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Raises
     CheckpointError, ConversionError (DiskFull, VerificationError) or TemplateError.
@@ -63,10 +73,13 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], reci
             f"converting needs {', '.join(missing)}, which is not installed", hint='pip install "glm4-edge[convert]"'
         )
     recipe = named(recipe) if isinstance(recipe, str) else recipe
+    samples = texts.read(calibration or texts.BUILT_IN) if recipe.calibrated else ()
+    if calibration and not samples:
+        raise ConversionError(f"the recipe {recipe.name} reads no texts", hint="leave out --calibration")
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
     try:
         with scratch(target) as folder:
-            yield from _convert(source, folder, target, recipe)
+            yield from _convert(source, folder, target, recipe, samples)
     except OSError as exc:
         raise _explained(exc, target) from exc
     except RuntimeError as exc:  # OpenVINO's and NNCF's
@@ -83,14 +96,15 @@ class _Plan:
     source: CheckpointFolder
     prompts: list[Prompt]
     needs: Needs
+    calibration: Sequence[npt.NDArray[np.int64]] = ()
     sensitive: frozenset[str] = frozenset()
 
 
-def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
+def _convert(source: Path, folder: Path, target: Path, recipe: Recipe, samples: Sequence[texts.Sample]) -> Steps:
     yield Progress("check", "checkpoint")
     described = CheckpointFolder.open(source)
     with described.weights() as checkpoint:
-        plan = _plan(described, checkpoint, recipe)
+        plan = _plan(described, checkpoint, recipe, samples)
         refuse_too_little(plan.needs, folder.parent)
         yield Progress("check", done=1, total=1)
         yield Progress("tokenizer")
@@ -109,10 +123,12 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
     yield Progress("seal", done=1, total=1, result=ModelFolder(target, sealed.manifest))
 
 
-def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
+def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe, samples: Sequence[texts.Sample]) -> _Plan:
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
-    return _Plan(recipe, source, verify.prompts(source.family, template), estimate(checkpoint, recipe))
+    ids = texts.token_ids(samples, source.family, template, source.tokenizer)
+    needs = estimate(checkpoint, recipe, tokens=sum(map(len, ids)))
+    return _Plan(recipe, source, verify.prompts(source.family, template), needs, ids)
 
 
 def _measured(checkpoint: Checkpoint, plan: _Plan) -> Generator[Progress, None, _Plan]:
@@ -141,7 +157,8 @@ def _weights(
     notes: list[str] = []
     done = 0
     with IrWriter(folder / "openvino_model.xml", plan.needs.disk) as ir:
-        for weight in compress(checkpoint, plan.recipe, ir, plan.sensitive):
+        activations = Activations(checkpoint, plan.recipe, plan.calibration) if plan.calibration else None
+        for weight in compress(checkpoint, plan.recipe, ir, plan.sensitive, activations):
             weights[weight.name], done = weight.node, done + weight.nbytes
             note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
             if weight.note and note not in notes:
@@ -169,8 +186,6 @@ def _copy_texts(source: CheckpointFolder, folder: Path) -> None:
 def _verify(
     checkpoint: Checkpoint, plan: _Plan, folder: Path, excerpt: str
 ) -> Generator[Progress, None, verify.Figures]:
-    import numpy as np
-
     from .reference import logits
 
     ids = [np.array([i for piece in prompt for i in plan.source.tokenizer.encode(piece)]) for prompt in plan.prompts]

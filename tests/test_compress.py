@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from convert.compress import EMBEDDING, HEAD, _options, compress, describe
+from convert.compress import EMBEDDING, HEAD, compress, describe, options
 from convert.graph import decoder, uncompressed
 from convert.recipe import RECIPES
 from convert.sensitivity import presumed, sensitive, sensitivities
@@ -56,9 +56,9 @@ def as_a_whole(checkpoint, recipe):
 
     model = decoder(checkpoint.architecture, uncompressed(checkpoint))
     rope = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul" and not named(op)]
-    options = _options(recipe) | {"ignored_scope": nncf.IgnoredScope(names=rope)}
+    given = options(recipe) | {"ignored_scope": nncf.IgnoredScope(names=rope)}
     nncf.set_log_level(logging.ERROR)
-    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(recipe.linear), **options)
+    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(recipe.linear), **given)
 
 
 def named(matmul):
@@ -164,14 +164,14 @@ def test_progress_and_notes(tmp_path):
 
 def test_nncf_is_silent_and_reports_to_nobody(tmp_path, capfd):
     import nncf
-    from nncf.quantization.algorithms.weight_compression import algorithm
+    from nncf.common.logging.track_progress import track
     from nncf.telemetry.wrapper import telemetry
 
-    track, level = algorithm.track, logging.getLogger("nncf").level
+    draw, level = track.__iter__, logging.getLogger("nncf").level
     with Checkpoint.open(Tiny(layers=1).write(tmp_path)) as checkpoint:
         all_weights(checkpoint, RECIPES["int4"])
     assert capfd.readouterr() == ("", "")
-    assert (algorithm.track, logging.getLogger("nncf").level) == (track, level)
+    assert (track.__iter__, logging.getLogger("nncf").level) == (draw, level)
     assert not isinstance(telemetry, nncf.telemetry.wrapper.NNCFTelemetry)
 
 
