@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 BLOCK = 1 << 26  # weights that NNCF gets at a time, where it can: it takes 11 bytes for each
-WITH_DATA = 4  # times as much it takes with data
+WITH_DATA = 4  # times as much it takes to estimate scales
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def _compressed(tensor: Rows, mode: str, options: dict[str, Any], ir: IrWriter) 
     """Rows do not share anything, so that they can be compressed apart. A vocabulary's matrix of 620 million weights
     would take NNCF 6.9 GB at once."""
     rows, columns = tensor.shape
-    block = BLOCK // WITH_DATA if "dataset" in options else BLOCK
+    block = BLOCK // WITH_DATA if options.get("scale_estimation") else BLOCK
     step = max(2, block // columns // 2 * 2)  # even, so that blocks of 4-bit values end with a byte
     scales: dict[str, list[Any]] = {}
     graph: Any = None

@@ -142,6 +142,6 @@ def devices(recipe: Recipe, architecture: Architecture, sizes: Sizes) -> dict[st
         "CPU": f"about {gigabytes(cpu.running)} of memory at {context:,} tokens",
         "GPU": f"its driver, and about {gigabytes(gpu.peak)} of memory while it loads",
         "NPU": f"its driver, and about {gigabytes(npu.peak)} of memory while it loads"
-        if recipe.name == "int4-npu"
+        if "NPU" in recipe.devices
         else "the recipe int4-npu",
     }

@@ -1,6 +1,6 @@
 """How a checkpoint's weights become small: named recipes, and what each costs and promises."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -102,10 +102,9 @@ RECIPES = {
         Recipe("int4-g32", "groups of 32: closer, larger", "int4_sym", "int8_asym", 32),
         Recipe("int4-mixed", "a sensitive fifth in int8", "int4_sym", "int8_asym", 128, ratio=0.8),
         Recipe("int4-small", "an int4 head, too: the smallest", "int4_sym", "int4_sym", 128, max_kl=0.8),
-        Recipe("int4-awq", "AWQ: spares what texts use", "int4_sym", "int8_asym", 128, awq=True),
+        Recipe("int4-awq", "weights that texts need, spared", "int4_sym", "int8_asym", 128, awq=True),
         Recipe("int4-scale", "scales fitted to texts", "int4_sym", "int8_asym", 128, scale=True),
-        Recipe("int4-gptq", "rounded to suit texts", "int4_sym", "int8_asym", 128, gptq=True),
-        Recipe("int4-best", "AWQ and fitted scales", "int4_sym", "int8_asym", 128, awq=True, scale=True),
+        Recipe("int4-gptq", "rounded to suit texts: closest", "int4_sym", "int8_asym", 128, gptq=True),
         Recipe("int4-npu", "a scale a row: what NPUs want", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6),
         Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05),
         Recipe("bf16", "the checkpoint's own weights", None, None, max_kl=0.01),
@@ -113,12 +112,23 @@ RECIPES = {
 }
 
 
+METHODS = ("awq", "scale", "gptq")  # NNCF's that need data
+
+
 def named(name: str) -> Recipe:
-    """The recipe of that name. Raises ConversionError naming those that exist."""
+    """The recipe of that name, or an int4 one and methods that need data: int4-g32+gptq, int4+awq+scale. Raises
+    ConversionError naming those that exist."""
     if name in RECIPES:
         return RECIPES[name]
+    base, *methods = name.split("+")
+    if base.startswith("int4") and base in RECIPES and methods and set(methods) <= set(METHODS):
+        recipe = RECIPES[base]
+        awq, scale, gptq = (method in methods or getattr(recipe, method) for method in METHODS)
+        summary = f"{recipe.summary}; with {' and '.join(methods)}"
+        return replace(recipe, name=name, summary=summary, awq=awq, scale=scale, gptq=gptq)
     near = get_close_matches(name.lower(), RECIPES, n=1, cutoff=0.5)
     raise ConversionError(
         f"there is no recipe {name!r}",
-        hint=(f"did you mean {near[0]!r}? " if near else "") + f"recipes: {', '.join(RECIPES)}",
+        hint=(f"did you mean {near[0]!r}? " if near else "")
+        + f"recipes: {', '.join(RECIPES)}; those of int4 may end in +{', +'.join(METHODS)}",
     )

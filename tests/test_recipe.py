@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,19 @@ from runtime.errors import ConversionError
 def test_recipes_are_found_by_name():
     assert all(named(name).name == name for name in RECIPES)
     assert next(iter(RECIPES)) == "int4"
+
+
+def test_methods_are_added_by_name():
+    recipe = named("int4-npu+awq+scale")
+    assert (recipe.name, recipe.group_size, recipe.ends) == ("int4-npu+awq+scale", -1, "int8_sym")
+    assert (recipe.awq, recipe.scale, recipe.gptq, recipe.calibrated) == (True, True, False, True)
+    assert replace(named("int4+gptq"), name="int4-gptq", summary="") == replace(RECIPES["int4-gptq"], summary="")
+
+
+@pytest.mark.parametrize("name", ["int8+gptq", "int4+", "int4+gtpq", "bf16+awq", "int5+awq", "+awq"])
+def test_methods_that_make_no_sense_are_refused(name):
+    with pytest.raises(ConversionError, match="there is no recipe"):
+        named(name)
 
 
 @pytest.mark.parametrize(("name", "near"), [("int-4", "int4"), ("INT8", "int8"), ("int4_npu", "int4-npu"), ("", None)])
