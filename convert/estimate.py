@@ -37,6 +37,10 @@ class Needs:
     disk: int
     memory: int
 
+    @property
+    def told(self) -> str:
+        return f"needs about {gigabytes(self.memory)} of memory and {gigabytes(self.disk)} on the disk"
+
 
 def estimate(
     checkpoint: Checkpoint, recipe: Recipe, sensitive: Collection[str] | None = None, tokens: int = CALIBRATION

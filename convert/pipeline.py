@@ -106,7 +106,7 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe, samples: 
     with described.weights() as checkpoint:
         plan = _plan(described, checkpoint, recipe, samples)
         refuse_too_little(plan.needs, folder.parent)
-        yield Progress("check", done=1, total=1)
+        yield Progress("check", plan.needs.told, 1, 1)
         yield Progress("tokenizer")
         write_tokenizer(described.tokenizer, folder)
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})

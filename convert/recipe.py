@@ -48,8 +48,8 @@ class Recipe:
 
     @property
     def cost(self) -> str:
-        """The time it takes, beside that of reading the checkpoint, in a word."""
-        return "an hour" if self.calibrated else "two passes" if self.ratio < 1 else "one pass"
+        """The time that 9B takes on a laptop, in a word."""
+        return "hours" if self.gptq or self.scale else "an hour" if self.awq else "minutes"
 
     @property
     def backup(self) -> Mode:

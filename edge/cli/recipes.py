@@ -88,7 +88,7 @@ def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
             f"{fact['bits']:.1f}",
             *(gigabytes(fact["disk"][model]) for model in models),
             gigabytes(fact["memory"][models[-1]]),
-            " ".join(fact["devices"]),
+            "all" if "NPU" in fact["devices"] else " ".join(fact["devices"]),
             fact["cost"],
             fact["summary"],
         )
