@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from convert.estimate import conversion_memory, model_sizes
 from convert.recipe import RECIPES, named
 from edge.catalogue import CATALOGUE
 from edge.cli import main
@@ -106,3 +107,11 @@ def test_the_command_tells_them_of_a_checkpoint(capsys):
     assert main(["recipes", "glm-edge-1.5b-chat", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)[0]["disk"]) == ["glm-edge-1.5b-chat"]
     assert main(["recipes", "glm-5"]) == 1
+
+
+def test_methods_cost_memory_that_is_said_first():
+    a = CATALOGUE["GLM-4-9B-0414"].architecture
+    memory = {name: conversion_memory(a, named(name), model_sizes(a, named(name))) for name in RECIPES}
+    assert memory["int4"] == memory["int4-g32"] < memory["int4-gptq"]
+    more_texts = conversion_memory(a, RECIPES["int4-gptq"], model_sizes(a, RECIPES["int4-gptq"]), tokens=100_000)
+    assert more_texts > memory["int4-gptq"] + 90_000 * a.ffn * 4
