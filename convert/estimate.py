@@ -24,7 +24,7 @@ _VERIFIED = 1024  # tokens of a prompt with which the result is checked
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
 _LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
 _AWQ = 24  # bytes that it takes for each weight of a layer's down_proj
-_HESSIAN = 24  # bytes that GPTQ takes for each pair of columns
+_GPTQ = (28, 24)  # bytes that it takes for each pair of columns, and for each weight it is given
 _PIECE = 2  # times the largest piece of the converted model, while that is asked
 CALIBRATION = 10_000  # tokens of the calibration texts, where they are not known
 
@@ -66,7 +66,8 @@ def _calibration(a: Architecture, recipe: Recipe, tokens: int) -> int:
     layer = _LAYER * sum(prod(shape) for _, shape in a.layer_shapes(0))
     if recipe.gptq:  # keeps the inputs of all matrices, and works on squares as wide as the widest
         states += 2 * 4 * tokens * (3 * a.hidden + a.ffn)
-        return states + max(layer, _TEMPORARY * BLOCK, _HESSIAN * max(a.hidden, a.ffn) ** 2)
+        hessian, weight = _GPTQ
+        return states + max(layer, hessian * a.ffn**2 + weight * min(BLOCK, a.hidden * a.ffn))
     awq = _AWQ * a.hidden * a.ffn if recipe.awq else 0
     return states + max(layer, awq, _TEMPORARY * min(BLOCK, WITH_DATA * a.hidden * a.ffn))
 

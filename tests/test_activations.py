@@ -143,3 +143,14 @@ def test_the_same_texts_give_the_same_bytes_in_silence(tmp_path, capfd):
     first, second = ((tmp_path / f"{name}.bin").read_bytes() for name in ("first", "second"))
     assert first == second
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["int4+awq+scale", "int4-gptq", "int4-mixed+gptq"])
+def test_what_no_group_divides_is_int8(tmp_path, name):
+    with Checkpoint.open(Tiny(layers=1, hidden=72, ffn=200, dtype="f32").write(tmp_path)) as checkpoint:
+        written = [write(checkpoint, named(one), tmp_path / f"{one}.xml") for one in (name, "int4")]
+        fitted, plain = (weights for weights, _ in written)
+        changed = {
+            one for one in fitted if "_proj" in one and not np.array_equal(values(fitted[one]), values(plain[one]))
+        }
+    assert changed == {"model.layers.0.self_attn.o_proj.weight"}  # it has 128 columns
