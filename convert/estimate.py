@@ -24,7 +24,7 @@ _VERIFIED = 1024  # tokens of a prompt with which the result is checked
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
 _LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
 _AWQ = 24  # bytes that it takes for each weight of a layer's down_proj
-_GPTQ = (32, 32)  # bytes that it takes for each pair of columns, and for each weight it is given
+_GPTQ = (34, 32)  # bytes that it takes for each pair of columns, and for each weight it is given
 _PIECE = 2  # times the largest piece of the converted model, while that is asked
 CALIBRATION = 10_000  # tokens of the calibration texts, where they are not known
 
