@@ -2,15 +2,16 @@
 
 Each matrix goes through `nncf.compress_weights` in a graph that holds nothing else. Without data and with a ratio of 1,
 NNCF looks at nothing but the matrix, so the result is bit for bit that of compressing the whole decoder, while only one
-matrix has to be in memory. In the whole decoder, NNCF would also round RoPE's frequencies to int8.
+matrix has to be in memory. With a lower ratio, what is sensitive has been found before, in `sensitivity.py`. In the
+whole decoder, NNCF would also round RoPE's frequencies to int8.
 """
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from openvino import Model, Node, PartialShape, Type
@@ -23,9 +24,13 @@ from .graph import as_openvino, uncompressed
 from .recipe import SMALLEST_GROUP, Recipe
 from .writer import IrWriter, of_bytes
 
+if TYPE_CHECKING:
+    from .activations import Activations
+
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 BLOCK = 1 << 26  # weights that NNCF gets at a time, where it can: it takes 11 bytes for each
+WITH_DATA = 4  # times as much it takes to estimate scales
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +46,41 @@ class Weight:
     note: str = ""
 
 
-def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter) -> Iterator[Weight]:
+class Rows(Protocol):
+    """A matrix, of which some rows at a time are read."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def rows(self, first: int, end: int) -> Tensor: ...
+
+
+def compress(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    ir: IrWriter,
+    sensitive: Collection[str] = (),
+    activations: "Activations | None" = None,
+) -> Iterator[Weight]:
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
-    biases stay exact, in f32. What is in the file already is not compressed again."""
+    biases stay exact, in f32; those named in `sensitive` become int8. A calibrated recipe needs `activations`. What is in
+    the file already is not compressed again."""
     stored = uncompressed(checkpoint)
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
-        mode = recipe.ends if name in (EMBEDDING, HEAD) else recipe.linear
+        mode = recipe.ends if name in (EMBEDDING, HEAD) else recipe.backup if name in sensitive else recipe.linear
         if len(tensor.shape) == 1 or mode is None:
             node, note = ir.keep(stored(name)), ""
         else:
             # Without all_layers, NNCF would take a lone matrix for the head.
-            options = {} if mode.startswith("int8") else _options(recipe) | {"all_layers": True}
-            node = _compressed(tensor, mode, options, ir)
-            note = "" if name in (EMBEDDING, HEAD) else recipe.note(tensor.shape[1])
+            given = {} if mode.startswith("int8") else options(recipe) | {"ratio": 1.0, "all_layers": True}
+            matrix: Rows = tensor
+            if activations and given and name not in (EMBEDDING, HEAD) and not ir.has(name):
+                matrix, data = activations.of(tensor)
+                given |= data
+            node = _compressed(matrix, mode, given, ir)
+            note = "" if name in (EMBEDDING, HEAD, *sensitive) else recipe.note(tensor.shape[1])
         ir.finish(name)
         checkpoint.release()
         yield Weight(name, node, tensor.data.nbytes, note)
@@ -65,31 +91,35 @@ def describe(model: Model, recipe: Recipe) -> None:
     if recipe.linear is None:
         return
     # NNCF's own notes, off one small matrix.
-    sample = _compress_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, _options(recipe))
+    sample = _compress_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, options(recipe))
+    methods = {"awq": recipe.awq, "scale_estimation": recipe.scale, "gptq": recipe.gptq}
     for key, value in sample.get_rt_info(["nncf", "weight_compression"]).value.items():
-        model.set_rt_info(value, ["nncf", "weight_compression", key])
+        model.set_rt_info(str(methods[key]) if methods.get(key) else value, ["nncf", "weight_compression", key])
     model.set_rt_info(sample.get_rt_info(["nncf", "version"]).value, ["nncf", "version"])
 
 
-def _compressed(tensor: Tensor, mode: str, options: dict[str, Any], ir: IrWriter) -> Node:
+def _compressed(tensor: Rows, mode: str, options: dict[str, Any], ir: IrWriter) -> Node:
     """Rows do not share anything, so that they can be compressed apart. A vocabulary's matrix of 620 million weights
     would take NNCF 6.9 GB at once."""
     rows, columns = tensor.shape
-    step = max(2, BLOCK // columns // 2 * 2)  # even, so that blocks of 4-bit values end with a byte
+    block = BLOCK // WITH_DATA if options.get("scale_estimation") else BLOCK
+    step = max(2, block // columns // 2 * 2)  # even, so that blocks of 4-bit values end with a byte
     scales: dict[str, list[Any]] = {}
     graph: Any = None
 
     def weights() -> Iterator[Any]:
         nonlocal graph
         for first in range(0, rows, step):
-            graph = _compress_alone(_node(tensor.rows(first, first + step)), mode, options)
+            part = tensor.rows(first, first + step)  # the graph does not keep it
+            graph = _compress_alone(_node(part), mode, options)
             constants = _constants(graph, tensor.name)
             yield constants.pop(tensor.name).data
             for name, constant in constants.items():
                 scales.setdefault(name, []).append(constant.data.copy())
 
     if ir.has(tensor.name):  # all that is missing is the graph, which any rows have
-        graph = _compress_alone(_node(tensor.rows(0, 2)), mode, options)
+        part = tensor.rows(0, 2)
+        graph = _compress_alone(_node(part), mode, options)
         data = {name: ir.write(name, ()) for name in _constants(graph, tensor.name)}
     else:
         data = {tensor.name: ir.write(tensor.name, weights())}
@@ -126,15 +156,16 @@ def _weight_of(model: Model) -> Node:
     return matmul.input_value(1).get_node()
 
 
-def _options(recipe: Recipe) -> dict[str, Any]:
+def options(recipe: Recipe) -> dict[str, Any]:
     """The options of `nncf.compress_weights` for the whole decoder."""
     if recipe.linear is None or recipe.linear.startswith("int8"):
         return {}
-    nncf = _import_nncf()
+    nncf = import_nncf()
     return {
-        "ratio": 1.0,
+        "ratio": recipe.ratio,
         "group_size": recipe.group_size,
-        "backup_mode": nncf.BackupMode(recipe.ends),
+        "all_layers": recipe.ends == recipe.linear,
+        "backup_mode": nncf.BackupMode(recipe.backup),
         "advanced_parameters": nncf.AdvancedCompressionParameters(
             group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=SMALLEST_GROUP
         ),
@@ -143,14 +174,14 @@ def _options(recipe: Recipe) -> dict[str, Any]:
 
 def _compress_alone(source: Node, mode: str, options: dict[str, Any]) -> Model:
     """A MatMul with this matrix, compressed. The embedding's Gather would come out the same: a scale a row."""
-    nncf = _import_nncf()
+    nncf = import_nncf()
     x = ops.parameter(PartialShape([-1, source.output(0).shape[1]]), Type.f32)
     model = Model([ops.result(ops.matmul(x, source, False, True))], [x], "weight")
-    with _silent():
+    with silent():
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(mode), **options)
 
 
-def _import_nncf() -> Any:
+def import_nncf() -> Any:
     os.environ.setdefault("NNCF_CI", "1")  # or it reports its use to its makers
     import nncf
 
@@ -158,20 +189,16 @@ def _import_nncf() -> Any:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """NNCF draws a progress bar for every call, on the console on which our reader draws one, and logs to it."""
-    from nncf.quantization.algorithms.weight_compression import algorithm
+    from nncf.common.logging.track_progress import track
 
     logger = logging.getLogger("nncf")
-    level, track = logger.level, algorithm.track
+    level, draw = logger.level, track.__iter__
     logger.setLevel(logging.ERROR)
-    algorithm.track = _no_track
+    track.__iter__ = lambda self: iter(self.sequence)
     try:
         yield
     finally:
-        algorithm.track = track
+        track.__iter__ = draw
         logger.setLevel(level)
-
-
-def _no_track(items: Iterable[Any], **_: Any) -> Iterable[Any]:
-    return items

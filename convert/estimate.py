@@ -1,7 +1,7 @@
 """What a conversion will need, told before it starts."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,9 +12,10 @@ from runtime.errors import ConversionError, DiskFull
 from runtime.memory import CONTEXT, gigabytes, needed
 from runtime.model_folder import Sizes
 
-from .compress import BLOCK, EMBEDDING, HEAD
+from .compress import BLOCK, EMBEDDING, HEAD, WITH_DATA
 from .recipe import Recipe
 from .saved import fits_whole
+from .sensitivity import presumed
 
 # Measured.
 _OTHER_FILES = 64 * 2**20  # on the disk: tokenizers, the graph
@@ -22,7 +23,10 @@ _PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
 _VERIFIED = 1024  # tokens of a prompt with which the result is checked
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
 _LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
+_AWQ = 24  # bytes that it takes for each weight of a layer's down_proj
+_GPTQ = (34, 32)  # bytes that it takes for each pair of columns, and for each weight it is given
 _PIECE = 2  # times the largest piece of the converted model, while that is asked
+CALIBRATION = 10_000  # tokens of the calibration texts, where they are not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,39 @@ class Needs:
     disk: int
     memory: int
 
+    @property
+    def told(self) -> str:
+        return f"needs about {gigabytes(self.memory)} of memory and {gigabytes(self.disk)} on the disk"
 
-def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
+
+def estimate(
+    checkpoint: Checkpoint, recipe: Recipe, sensitive: Collection[str] | None = None, tokens: int = CALIBRATION
+) -> Needs:
+    """`sensitive` are the matrices that a mixed recipe leaves in 8 bits; before they are known, as many as can be.
+    `tokens` are those of the calibration texts."""
     stored_bits = {name: 8 * checkpoint.tensor(name).data.itemsize for name in checkpoint.names}
-    sizes = model_sizes(checkpoint.architecture, recipe, stored_bits)
-    return Needs(sizes, sizes.weights + _OTHER_FILES, _PROGRAM + max(_steps(checkpoint.architecture, recipe, sizes)))
+    sizes = model_sizes(checkpoint.architecture, recipe, stored_bits, sensitive)
+    return Needs(sizes, sizes.weights + _OTHER_FILES, conversion_memory(checkpoint.architecture, recipe, sizes, tokens))
+
+
+def conversion_memory(architecture: Architecture, recipe: Recipe, sizes: Sizes, tokens: int = CALIBRATION) -> int:
+    """Bytes of memory that a conversion takes at its peak."""
+    steps = [*_steps(architecture, recipe, sizes)]
+    if recipe.calibrated:
+        steps.append(_calibration(architecture, recipe, tokens))
+    return _PROGRAM + max(steps)
+
+
+def _calibration(a: Architecture, recipe: Recipe, tokens: int) -> int:
+    """Bytes of memory that the texts take, and what is done with them beside."""
+    states = 2 * 4 * tokens * a.hidden
+    layer = _LAYER * sum(prod(shape) for _, shape in a.layer_shapes(0))
+    if recipe.gptq:  # keeps the inputs of all matrices, and works on squares as wide as the widest
+        states += 2 * 4 * tokens * (3 * a.hidden + a.ffn)
+        hessian, weight = _GPTQ
+        return states + max(layer, hessian * a.ffn**2 + weight * min(BLOCK, a.hidden * a.ffn))
+    awq = _AWQ * a.hidden * a.ffn if recipe.awq else 0
+    return states + max(layer, awq, _TEMPORARY * min(BLOCK, WITH_DATA * a.hidden * a.ffn))
 
 
 def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator[int]:
@@ -51,15 +83,26 @@ def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator
         yield _PIECE * sizes.largest
 
 
-def model_sizes(architecture: Architecture, recipe: Recipe, stored_bits: Mapping[str, int] | None = None) -> Sizes:
+def model_sizes(
+    architecture: Architecture,
+    recipe: Recipe,
+    stored_bits: Mapping[str, int] | None = None,
+    sensitive: Collection[str] | None = None,
+) -> Sizes:
     """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given."""
     bits = stored_bits or {}
-    nbytes = {name: _weight_bytes(name, shape, recipe, bits.get(name, 16)) for name, shape in architecture.shapes()}
-    groups = 0
+    eight = presumed(architecture, recipe) if sensitive is None else sensitive
+    nbytes, groups = {}, 0
     for name, shape in architecture.shapes():
-        mode, group = recipe.form(shape[-1], end=name in (EMBEDDING, HEAD)) if len(shape) == 2 else (None, -1)
+        if len(shape) == 1:  # norms and biases are kept in f32
+            nbytes[name] = 4 * shape[0]
+            continue
+        rows, columns = shape
+        kind = {"end": name in (EMBEDDING, HEAD), "sensitive": name in eight}
+        nbytes[name] = recipe.nbytes(rows, columns, **kind, stored_bits=bits.get(name, 16))
+        mode, group = recipe.form(columns, **kind)
         if mode is not None and group != -1:
-            groups += prod(shape) // group
+            groups += rows * columns // group
     return Sizes(
         weights=sum(nbytes.values()),
         gathered=0 if architecture.tied_embeddings else nbytes[EMBEDDING],
@@ -76,12 +119,6 @@ def model_sizes(architecture: Architecture, recipe: Recipe, stored_bits: Mapping
 def loaded_bytes(architecture: Architecture, sizes: Sizes, context: int = CONTEXT) -> int:
     """Bytes of memory that the model takes on a CPU with so many tokens in its KV cache, or as many as it can have."""
     return needed(sizes, "CPU", min(context, architecture.context), architecture.kv_bytes_per_token).running
-
-
-def _weight_bytes(name: str, shape: tuple[int, ...], recipe: Recipe, stored_bits: int = 16) -> int:
-    if len(shape) == 1:  # norms and biases are kept in f32
-        return 4 * shape[0]
-    return recipe.nbytes(*shape, end=name in (EMBEDDING, HEAD), stored_bits=stored_bits)
 
 
 def refuse_too_little(needs: Needs, parent: Path) -> None:
@@ -110,6 +147,6 @@ def devices(recipe: Recipe, architecture: Architecture, sizes: Sizes) -> dict[st
         "CPU": f"about {gigabytes(cpu.running)} of memory at {context:,} tokens",
         "GPU": f"its driver, and about {gigabytes(gpu.peak)} of memory while it loads",
         "NPU": f"its driver, and about {gigabytes(npu.peak)} of memory while it loads"
-        if recipe.name == "int4-npu"
+        if "NPU" in recipe.devices
         else "the recipe int4-npu",
     }

@@ -8,13 +8,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from openvino import Node
 
 from runtime.backends.genai import brief
@@ -25,13 +28,16 @@ from runtime.model_folder import Manifest, ModelFolder, seal
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
 
+from . import calibration as texts
 from . import verify
+from .activations import Activations
 from .compress import compress, describe
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
 from .journal import FILE, Journal
 from .recipe import Recipe, named
 from .scratch import Scratch, scratch
+from .sensitivity import Sensitivity, candidates, sensitive, sensitivities
 from .tokenizer import write_tokenizer
 from .writer import IrWriter
 
@@ -53,8 +59,14 @@ class Progress:
 Steps = Generator[Progress, None, None]
 
 
-def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], recipe: str | Recipe = "int4") -> Steps:
-    """Converts the checkpoint folder `source` into the model folder `target`, a step at a time.
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    recipe: str | Recipe = "int4",
+    calibration: str | os.PathLike[str] | None = None,
+) -> Steps:
+    """Converts the checkpoint folder `source` into the model folder `target`, a step at a time. `calibration` is a file
+    of texts for a recipe that reads some, instead of ours.
 
     `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Where a
     kill or Ctrl-C cut a conversion short, the same one goes on from the last weight that it had finished. Raises
@@ -65,10 +77,13 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], reci
             f"converting needs {', '.join(missing)}, which is not installed", hint='pip install "glm4-edge[convert]"'
         )
     recipe = named(recipe) if isinstance(recipe, str) else recipe
+    samples = texts.read(calibration or texts.BUILT_IN) if recipe.calibrated else ()
+    if calibration and not samples:
+        raise ConversionError(f"the recipe {recipe.name} reads no texts", hint="leave out --calibration")
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
     try:
         with scratch(target) as place:
-            for step in _convert(source, place, recipe):
+            for step in _convert(source, place, recipe, samples):
                 place.check()
                 yield step
     except OSError as exc:
@@ -87,23 +102,26 @@ class _Plan:
     source: CheckpointFolder
     prompts: list[Prompt]
     needs: Needs
+    calibration: Sequence[npt.NDArray[np.int64]] = ()
+    sensitive: frozenset[str] = frozenset()
 
 
-def _convert(source: Path, place: Scratch, recipe: Recipe) -> Steps:
+def _convert(source: Path, place: Scratch, recipe: Recipe, samples: Sequence[texts.Sample]) -> Steps:
     folder = place.path
     yield Progress("check", "checkpoint")
     described = CheckpointFolder.open(source)
     with described.weights() as checkpoint:
-        plan = _plan(described, checkpoint, recipe)
+        plan = _plan(described, checkpoint, recipe, samples)
         refuse_too_little(replace(plan.needs, disk=plan.needs.disk - place.size()), folder.parent)
         yield Progress("check", "what is finished already")
-        journal = Journal.open(folder, _job(checkpoint, recipe))
+        journal = Journal.open(folder, _job(checkpoint, plan))
         place.clear(but=(FILE, "openvino_model.bin"))
-        yield Progress("check", done=1, total=1)
+        yield Progress("check", plan.needs.told, 1, 1)
         yield Progress("tokenizer")
         write_tokenizer(described.tokenizer, folder)
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
+        plan = yield from _measured(checkpoint, plan)
         notes, excerpt = yield from _weights(checkpoint, plan, folder, journal)
         _copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, excerpt)
@@ -116,10 +134,27 @@ def _convert(source: Path, place: Scratch, recipe: Recipe) -> Steps:
     yield Progress("seal", done=1, total=1, result=ModelFolder(place.target, sealed.manifest))
 
 
-def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
+def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe, samples: Sequence[texts.Sample]) -> _Plan:
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
-    return _Plan(recipe, source, verify.prompts(source.family, template), estimate(checkpoint, recipe))
+    ids = texts.token_ids(samples, source.family, template, source.tokenizer)
+    needs = estimate(checkpoint, recipe, tokens=sum(map(len, ids)))
+    return _Plan(recipe, source, verify.prompts(source.family, template), needs, ids)
+
+
+def _measured(checkpoint: Checkpoint, plan: _Plan) -> Generator[Progress, None, _Plan]:
+    """The plan of a mixed recipe, with what it leaves in 8 bits."""
+    if plan.recipe.ratio == 1.0:
+        return plan
+    names = list(candidates(checkpoint.architecture, plan.recipe))
+    total = sum(checkpoint.tensor(name).data.nbytes for name in names)
+    yield Progress("measure", total=total)
+    found: list[Sensitivity] = []
+    for one in sensitivities(checkpoint, plan.recipe):
+        found.append(one)
+        yield Progress("measure", one.name, sum(each.nbytes for each in found), total)
+    left = sensitive(found, plan.recipe.ratio)
+    return replace(plan, sensitive=left, needs=estimate(checkpoint, plan.recipe, left))
 
 
 def _weights(
@@ -133,7 +168,8 @@ def _weights(
     notes: list[str] = []
     done = 0
     with IrWriter(folder / "openvino_model.xml", plan.needs.disk, journal) as ir:
-        for weight in compress(checkpoint, plan.recipe, ir):
+        activations = Activations(checkpoint, plan.recipe, plan.calibration) if plan.calibration else None
+        for weight in compress(checkpoint, plan.recipe, ir, plan.sensitive, activations):
             weights[weight.name], done = weight.node, done + weight.nbytes
             note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
             if weight.note and note not in notes:
@@ -161,8 +197,6 @@ def _copy_texts(source: CheckpointFolder, folder: Path) -> None:
 def _verify(
     checkpoint: Checkpoint, plan: _Plan, folder: Path, excerpt: str
 ) -> Generator[Progress, None, verify.Figures]:
-    import numpy as np
-
     from .reference import logits
 
     ids = [np.array([i for piece in prompt for i in plan.source.tokenizer.encode(piece)]) for prompt in plan.prompts]
@@ -193,9 +227,15 @@ def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figur
     )
 
 
-def _job(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Any]:
+def _job(checkpoint: Checkpoint, plan: _Plan) -> dict[str, Any]:
     """All that the bytes of the weights depend on."""
-    return {"checkpoint": checkpoint.stamp(), "recipe": asdict(recipe), "versions": _versions()}
+    read = sha256(b"".join(ids.tobytes() for ids in plan.calibration)).hexdigest()
+    return {
+        "checkpoint": checkpoint.stamp(),
+        "recipe": asdict(plan.recipe),
+        "calibration": read,
+        "versions": _versions(),
+    }
 
 
 def _versions() -> dict[str, str]:

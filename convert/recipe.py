@@ -1,6 +1,6 @@
 """How a checkpoint's weights become small: named recipes, and what each costs and promises."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -22,6 +22,9 @@ class Recipe:
     """`linear` is the mode of the decoder's matrices, `ends` that of the embedding and the head; None leaves them as
     they are. In int4, `group_size` neighbours in a row share a scale, or the whole row does: -1. In int8 the row does.
 
+    A `ratio` below 1 is the share of the decoder's weights that become int4; the matrices which NNCF finds the most
+    sensitive become int8 (`sensitive` below). `awq`, `scale` (estimation) and `gptq` are NNCF's methods that need data.
+
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, over which a result is not fit for use. It
     is there to catch damage, not to grade: several times what a trained checkpoint shows.
     """
@@ -31,20 +34,42 @@ class Recipe:
     linear: Mode | None
     ends: Mode | None
     group_size: int = -1
+    ratio: float = 1.0
+    awq: bool = False
+    scale: bool = False
+    gptq: bool = False
+    devices: tuple[str, ...] = ("CPU", "GPU")
     max_kl: float = 0.5
 
-    def form(self, columns: int, *, end: bool = False) -> tuple[Mode | None, int]:
+    @property
+    def calibrated(self) -> bool:
+        """Whether it looks at what the decoder makes of texts."""
+        return self.awq or self.scale or self.gptq
+
+    @property
+    def cost(self) -> str:
+        """The time that 9B takes on a laptop, in a word."""
+        return "hours" if self.gptq or self.scale else "an hour" if self.awq else "minutes"
+
+    @property
+    def backup(self) -> Mode:
+        """The mode of what cannot or should not be int4."""
+        return "int8_sym" if self.ends == "int8_sym" else "int8_asym"
+
+    def form(self, columns: int, *, end: bool = False, sensitive: bool = False) -> tuple[Mode | None, int]:
         """Mode and group size of a matrix with so many columns; `end` is the embedding or the head.
 
         As NNCF does, where the group size does not divide them: the largest power of two that does, or int8.
         """
         mode = self.ends if end else self.linear
+        if sensitive:
+            return self.backup, -1
         if mode is None or mode.startswith("int8") or self.group_size == -1:
             return mode, -1
         if columns % self.group_size == 0:
             return mode, self.group_size
         smaller = columns & -columns
-        return (mode, smaller) if smaller >= SMALLEST_GROUP else (self.ends, -1)
+        return (mode, smaller) if smaller >= SMALLEST_GROUP else (self.backup, -1)
 
     def note(self, columns: int) -> str:
         """What to tell about a matrix of the decoder that cannot have the recipe's group size; "" if it can."""
@@ -54,9 +79,11 @@ class Recipe:
         instead = f"groups of {group}" if group != -1 else f"{mode}"
         return f"{instead}, since {columns} columns do not divide into groups of {self.group_size}"
 
-    def nbytes(self, rows: int, columns: int, *, end: bool = False, stored_bits: int = 16) -> int:
+    def nbytes(
+        self, rows: int, columns: int, *, end: bool = False, sensitive: bool = False, stored_bits: int = 16
+    ) -> int:
         """Bytes that a matrix takes in the IR; `stored_bits` has a weight in the checkpoint."""
-        mode, group = self.form(columns, end=end)
+        mode, group = self.form(columns, end=end, sensitive=sensitive)
         if mode is None:
             return rows * columns * stored_bits // 8
         weight, shared = _BITS[mode]
@@ -64,23 +91,44 @@ class Recipe:
         return rows * (columns * weight + groups * shared) // 8
 
 
+_NPU = ("NPU", "CPU", "GPU")
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("int4", "4 bits a weight: the smallest and fastest", "int4_sym", "int8_asym", 128, max_kl=0.5),
-        Recipe("int4-npu", "4 bits, a scale a row: what NPUs want", "int4_sym", "int8_sym", -1, max_kl=0.6),
-        Recipe("int8", "8 bits a weight: close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05),
-        Recipe("bf16", "the checkpoint's own weights, uncompressed", None, None, max_kl=0.01),
+        Recipe("int4", "groups of 128: small and fast", "int4_sym", "int8_asym", 128),
+        Recipe("int4-asym", "zero points: slower on CPUs", "int4_asym", "int8_asym", 128, max_kl=0.6),
+        Recipe("int4-g64", "groups of 64", "int4_sym", "int8_asym", 64, max_kl=0.6),
+        Recipe("int4-g32", "groups of 32: closer, larger", "int4_sym", "int8_asym", 32),
+        Recipe("int4-mixed", "a sensitive fifth in int8", "int4_sym", "int8_asym", 128, ratio=0.8),
+        Recipe("int4-small", "an int4 head, too: the smallest", "int4_sym", "int4_sym", 128, max_kl=0.8),
+        Recipe("int4-awq", "weights that texts need, spared", "int4_sym", "int8_asym", 128, awq=True),
+        Recipe("int4-scale", "scales fitted to texts", "int4_sym", "int8_asym", 128, scale=True),
+        Recipe("int4-gptq", "rounded to suit texts: closest", "int4_sym", "int8_asym", 128, gptq=True),
+        Recipe("int4-npu", "a scale a row: what NPUs want", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6),
+        Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05),
+        Recipe("bf16", "the checkpoint's own weights", None, None, max_kl=0.01),
     )
 }
 
 
+METHODS = ("awq", "scale", "gptq")  # NNCF's that need data
+
+
 def named(name: str) -> Recipe:
-    """The recipe of that name. Raises ConversionError naming those that exist."""
+    """The recipe of that name, or an int4 one and methods that need data: int4-g32+gptq, int4+awq+scale. Raises
+    ConversionError naming those that exist."""
     if name in RECIPES:
         return RECIPES[name]
+    base, *methods = name.split("+")
+    if base.startswith("int4") and base in RECIPES and methods and set(methods) <= set(METHODS):
+        recipe = RECIPES[base]
+        awq, scale, gptq = (method in methods or getattr(recipe, method) for method in METHODS)
+        summary = f"{recipe.summary}; with {' and '.join(methods)}"
+        return replace(recipe, name=name, summary=summary, awq=awq, scale=scale, gptq=gptq)
     near = get_close_matches(name.lower(), RECIPES, n=1, cutoff=0.5)
     raise ConversionError(
         f"there is no recipe {name!r}",
-        hint=(f"did you mean {near[0]!r}? " if near else "") + f"recipes: {', '.join(RECIPES)}",
+        hint=(f"did you mean {near[0]!r}? " if near else "")
+        + f"recipes: {', '.join(RECIPES)}; those of int4 may end in +{', +'.join(METHODS)}",
     )

@@ -54,23 +54,27 @@ def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
 
 
 class Stage:
-    """A part of the decoder, (1,T,hidden) -> (1,T,…), whose weights are inputs.
+    """A part of the decoder, (1,T,hidden) -> (1,T,…), or several outputs, whose weights are inputs.
 
     It is compiled at the first call, and again only for weights in other dtypes.
     """
 
-    def __init__(self, architecture: Architecture, part: Callable[[Blocks, Node], Node]) -> None:
+    def __init__(self, architecture: Architecture, part: Callable[[Blocks, Node], Node | list[Node]]) -> None:
         self.architecture = architecture
         self.part = part
         self._requests: dict[tuple[Dtype, ...], ov.InferRequest] = {}
 
     def __call__(self, x: Floats, weights: Weights) -> Floats:
+        return self.all(x, weights)[0]
+
+    def all(self, x: Floats, weights: Weights) -> list[Floats]:
+        """Every output."""
         dtypes = tuple(tensor.dtype for tensor in weights.values())
         if dtypes not in self._requests:
             self._requests[dtypes] = self._compile(weights).create_infer_request()
         inputs = {name: as_openvino(tensor) for name, tensor in weights.items()}
-        result = self._requests[dtypes].infer({"x": x, **inputs}, share_inputs=True)
-        return np.asarray(result[0], dtype=np.float32)
+        results = self._requests[dtypes].infer({"x": x, **inputs}, share_inputs=True)
+        return [np.asarray(result, dtype=np.float32) for result in results.values()]
 
     def _compile(self, weights: Weights) -> ov.CompiledModel:
         x = input_node("x", PartialShape([1, -1, self.architecture.hidden]), Type.f32)
@@ -80,7 +84,9 @@ class Stage:
             for name, tensor in weights.items()
         }
         blocks = Blocks(self.architecture, lambda name: ops.convert(inputs[name], "f32"))
-        model = ov.Model([ops.result(self.part(blocks, x))], [x, *inputs.values()], "reference")
+        parts = self.part(blocks, x)
+        results = [ops.result(part) for part in (parts if isinstance(parts, list) else [parts])]
+        model = ov.Model(results, [x, *inputs.values()], "reference")
         return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 

@@ -101,7 +101,7 @@ def fits(machine: Machine, manifest: Manifest, options: Options = Options()) -> 
         context = min(options.context or NPU_CONTEXT, manifest.context_length)
         wanted = need(manifest, "NPU", context)
         obstacle = _short(wanted.peak, machine.free)
-        if manifest.recipe != NPU_RECIPE:
+        if not _is_for_npu(manifest):
             obstacle = f"it wants the recipe {NPU_RECIPE}, this is {manifest.recipe}"
         found.append(Fit(npu.device, "NPU", context, wanted, machine.free, obstacle))
     context = min(options.context or CONTEXT, manifest.context_length)
@@ -129,8 +129,13 @@ def _merit(fit: Fit, machine: Machine, manifest: Manifest) -> str:
         return f"the folder was converted for the NPU ({room})"
     if fit.kind == "GPU":
         return f"a GPU reads prompts faster than the CPU ({room})"
-    others = machine.gpus or (machine.npus and manifest.recipe == NPU_RECIPE)
+    others = machine.gpus or (machine.npus and _is_for_npu(manifest))
     return f"{'the CPU has room for it' if others else 'OpenVINO finds no GPU here'} ({room})"
+
+
+def _is_for_npu(manifest: Manifest) -> bool:
+    """With whatever method: int4-npu+gptq is one."""
+    return manifest.recipe.split("+")[0] == NPU_RECIPE
 
 
 def _unused(machine: Machine) -> list[str]:

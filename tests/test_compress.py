@@ -1,13 +1,16 @@
 import logging
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
-from convert.compress import EMBEDDING, HEAD, _options, compress, describe
+from convert.compress import EMBEDDING, HEAD, compress, describe, options
 from convert.graph import decoder, uncompressed
 from convert.recipe import RECIPES
+from convert.sensitivity import presumed, sensitive, sensitivities
 from convert.writer import IrWriter
 from runtime.checkpoint import Checkpoint
 
@@ -20,6 +23,7 @@ CHECKPOINTS = {
     "chatglm": Tiny(layers=1, hidden=128, format="chatglm", dtype="f32", qkv_bias=True),
 }
 CHECKPOINT_NAMES = ("model.", "lm_head.")
+COMPRESSED = [r for name, r in RECIPES.items() if name not in ("int4-g64", "bf16")]  # int4-g32 stands for the one
 WRITERS = []  # the constants of their files are read until the tests are over
 
 
@@ -29,10 +33,14 @@ def checkpoint(request, tmp_path):
         yield checkpoint
 
 
+def left_in_8_bits(checkpoint, recipe):
+    return () if recipe.ratio == 1 else sensitive(list(sensitivities(checkpoint, recipe)), recipe.ratio)
+
+
 def all_weights(checkpoint, recipe):
     with TemporaryDirectory() as folder, IrWriter(Path(folder) / "model.xml", 2**24) as ir:
         WRITERS.append(ir)
-        return list(compress(checkpoint, recipe, ir))
+        return list(compress(checkpoint, recipe, ir, left_in_8_bits(checkpoint, recipe)))
 
 
 def one_by_one(checkpoint, recipe):
@@ -48,9 +56,9 @@ def as_a_whole(checkpoint, recipe):
 
     model = decoder(checkpoint.architecture, uncompressed(checkpoint))
     rope = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul" and not named(op)]
-    options = _options(recipe) | {"ignored_scope": nncf.IgnoredScope(names=rope)}
+    given = options(recipe) | {"ignored_scope": nncf.IgnoredScope(names=rope)}
     nncf.set_log_level(logging.ERROR)
-    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(recipe.linear), **options)
+    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(recipe.linear), **given)
 
 
 def named(matmul):
@@ -77,7 +85,7 @@ def notes(model):
     return {key: value for key, value in found.items() if key != "ignored_scope"}
 
 
-@pytest.mark.parametrize("recipe", [r for r in RECIPES.values() if r.linear], ids=lambda r: r.name)
+@pytest.mark.parametrize("recipe", COMPRESSED, ids=lambda r: r.name)
 def test_one_by_one_is_bit_for_bit_what_nncf_gives_on_the_whole(checkpoint, recipe):
     ours, whole = one_by_one(checkpoint, recipe), as_a_whole(checkpoint, recipe)
     assert constants(ours) == constants(whole)
@@ -86,7 +94,7 @@ def test_one_by_one_is_bit_for_bit_what_nncf_gives_on_the_whole(checkpoint, reci
     assert ours.get_rt_info(["nncf", "version"]).value == whole.get_rt_info(["nncf", "version"]).value
 
 
-@pytest.mark.parametrize("recipe", [r for r in RECIPES.values() if r.linear], ids=lambda r: r.name)
+@pytest.mark.parametrize("recipe", [RECIPES[name] for name in ("int4", "int4-asym", "int8")], ids=lambda r: r.name)
 def test_rows_compressed_apart_are_the_same(checkpoint, monkeypatch, recipe):
     at_once = one_by_one(checkpoint, recipe)
     monkeypatch.setattr("convert.compress.BLOCK", 50 * checkpoint.architecture.hidden + 3)  # the last block is smaller
@@ -97,8 +105,9 @@ def test_rows_compressed_apart_are_the_same(checkpoint, monkeypatch, recipe):
     ]
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
-def test_tied_embeddings_are_compressed_once(tmp_path, recipe):
+@pytest.mark.parametrize("name", ["int4", "int4-small", "int4-npu", "int8", "bf16"])
+def test_tied_embeddings_are_compressed_once(tmp_path, name):
+    recipe = RECIPES[name]
     with Checkpoint.open(Tiny(layers=1, hidden=128, tied=True, dtype="bf16").write(tmp_path)) as checkpoint:
         ours = constants(one_by_one(checkpoint, recipe))
         assert len(ours[EMBEDDING]) == 1
@@ -106,6 +115,21 @@ def test_tied_embeddings_are_compressed_once(tmp_path, recipe):
         if recipe.linear:
             whole = constants(as_a_whole(checkpoint, recipe))
             assert all(ours[name] == whole[name] for name in ours if name != "graph")
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.6, 0.8, 0.95])
+def test_the_choice_of_what_stays_in_8_bits_is_nncfs(tmp_path, ratio):
+    """Of several layers, some with columns that no group divides."""
+    recipe = replace(RECIPES["int4-mixed"], ratio=ratio)
+    tiny = Tiny(layers=4, hidden=128, ffn=200, vocab=64, dtype="bf16", seed=round(100 * ratio))
+    with Checkpoint.open(tiny.write(tmp_path)) as checkpoint:
+        left = left_in_8_bits(checkpoint, recipe)
+        assert 0 < len(left) < 20
+        weights = dict(checkpoint.architecture.shapes())
+        most = presumed(checkpoint.architecture, recipe)
+        chosen, most = (sum(prod(weights[name]) for name in names) for names in (left, most))
+        assert chosen <= most
+        assert constants(one_by_one(checkpoint, recipe)) == constants(as_a_whole(checkpoint, recipe))
 
 
 def test_uncompressed_is_the_checkpoint_itself(checkpoint):
@@ -120,12 +144,13 @@ def test_uncompressed_is_the_checkpoint_itself(checkpoint):
 def test_sizes_are_those_that_the_recipe_tells(checkpoint, recipe):
     """Also that NNCF's own fallback, where a group does not fit, is the one we tell of."""
     found = constants(one_by_one(checkpoint, recipe))
+    left = left_in_8_bits(checkpoint, recipe)
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
         if len(tensor.shape) == 2:
             size = sum(len(value[2]) for key in found if key.startswith(name) for value in found[key])
-            stored = 8 * tensor.data.itemsize
-            assert size == recipe.nbytes(*tensor.shape, end=name in (EMBEDDING, HEAD), stored_bits=stored)
+            kind = {"end": name in (EMBEDDING, HEAD), "sensitive": name in left}
+            assert size == recipe.nbytes(*tensor.shape, **kind, stored_bits=8 * tensor.data.itemsize)
 
 
 def test_progress_and_notes(tmp_path):
@@ -139,14 +164,14 @@ def test_progress_and_notes(tmp_path):
 
 def test_nncf_is_silent_and_reports_to_nobody(tmp_path, capfd):
     import nncf
-    from nncf.quantization.algorithms.weight_compression import algorithm
+    from nncf.common.logging.track_progress import track
     from nncf.telemetry.wrapper import telemetry
 
-    track, level = algorithm.track, logging.getLogger("nncf").level
+    draw, level = track.__iter__, logging.getLogger("nncf").level
     with Checkpoint.open(Tiny(layers=1).write(tmp_path)) as checkpoint:
         all_weights(checkpoint, RECIPES["int4"])
     assert capfd.readouterr() == ("", "")
-    assert (algorithm.track, logging.getLogger("nncf").level) == (track, level)
+    assert (track.__iter__, logging.getLogger("nncf").level) == (draw, level)
     assert not isinstance(telemetry, nncf.telemetry.wrapper.NNCFTelemetry)
 
 

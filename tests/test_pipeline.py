@@ -53,6 +53,11 @@ def run(source, target, recipe="bf16"):
         ("int4", {}),
         ("int4", {"format": "glm", "tied": True, "dtype": "bf16"}),
         ("int4-npu", {"format": "chatglm", "qkv_bias": True, "dtype": "f16"}),
+        ("int4-asym", {"dtype": "bf16", "hidden": 128, "ffn": 200}),
+        ("int4-small", {"dtype": "bf16", "hidden": 128}),
+        ("int4-gptq", {"dtype": "f32", "hidden": 128}),
+        ("int4-npu+awq+scale", {"format": "glm", "tied": True, "hidden": 128, "dtype": "f16"}),
+        ("int4-mixed", {"dtype": "bf16", "hidden": 128, "layers": 3}),
         ("int8", {"format": "glm", "qkv_bias": True, "dtype": "mixed", "shards": 2}),
         ("bf16", {"dtype": "bf16"}),
     ],
@@ -71,10 +76,25 @@ def test_a_checkpoint_becomes_a_model_folder(tmp_path, recipe, tiny):
     assert folder.chat_template() == TEMPLATE
     assert json.loads((folder.path / "generation_config.json").read_text())["eos_token_id"] == [END, END + 7]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "source"]
-    assert {"check", "tokenizer", "compress", "save", "verify", "seal"} == {step.name for step in progress}
+    steps = {"check", "tokenizer", "compress", "save", "verify", "seal"} | ({"measure"} if "mixed" in recipe else set())
+    assert steps == {step.name for step in progress}
+    file = (folder.path / "openvino_model.bin").stat().st_size
+    assert 0 <= file - manifest.sizes.weights < 8192, "the rest is the graph's own, and what aligns it"
     done = [step.done for step in progress if step.name == "compress"]
     assert done == sorted(done)
     assert done[-1] == next(step.total for step in progress if step.name == "compress")
+
+
+def test_the_users_texts_are_read_first(checkpoint, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "hello"}\n{"text": 1}\n')
+    with pytest.raises(ConversionError, match="line 2: its text is empty, or no text"):
+        list(convert("no checkpoint", tmp_path / "model", "int4-awq", path))
+    path.write_text('{"text": "hello, hello, hello"}\n')
+    with pytest.raises(ConversionError, match="the recipe int4 reads no texts"):
+        list(convert("no checkpoint", tmp_path / "model", "int4", path))
+    list(convert(checkpoint, tmp_path / "model", "int4-awq", path))
+    assert ModelFolder.open(tmp_path / "model").manifest.recipe == "int4-awq"
 
 
 def test_the_npu_recipe_runs_on_the_npus_own_pipeline(checkpoint, tmp_path):
@@ -414,7 +434,7 @@ source, parent = {source!r}, {parent!r}
 target = os.path.join(parent, "model")
 import convert.compress, convert.pipeline, convert.reference
 import openvino_genai, openvino_tokenizers, tokenizers, transformers
-convert.compress._import_nncf()
+convert.compress.import_nncf()
 
 def child(tell):
     try:

@@ -1,11 +1,32 @@
+import json
+from dataclasses import replace
+
 import pytest
 
+from convert.estimate import conversion_memory, model_sizes
 from convert.recipe import RECIPES, named
+from edge.catalogue import CATALOGUE
+from edge.cli import main
+from edge.demo import CHECKPOINT
 from runtime.errors import ConversionError
 
 
 def test_recipes_are_found_by_name():
-    assert [named(name).name for name in RECIPES] == ["int4", "int4-npu", "int8", "bf16"]
+    assert all(named(name).name == name for name in RECIPES)
+    assert next(iter(RECIPES)) == "int4"
+
+
+def test_methods_are_added_by_name():
+    recipe = named("int4-npu+awq+scale")
+    assert (recipe.name, recipe.group_size, recipe.ends) == ("int4-npu+awq+scale", -1, "int8_sym")
+    assert (recipe.awq, recipe.scale, recipe.gptq, recipe.calibrated) == (True, True, False, True)
+    assert replace(named("int4+gptq"), name="int4-gptq", summary="") == replace(RECIPES["int4-gptq"], summary="")
+
+
+@pytest.mark.parametrize("name", ["int8+gptq", "int4+", "int4+gtpq", "bf16+awq", "int5+awq", "+awq"])
+def test_methods_that_make_no_sense_are_refused(name):
+    with pytest.raises(ConversionError, match="there is no recipe"):
+        named(name)
 
 
 @pytest.mark.parametrize(("name", "near"), [("int-4", "int4"), ("INT8", "int8"), ("int4_npu", "int4-npu"), ("", None)])
@@ -26,6 +47,10 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, near):
         ("int4", 80, False, ("int8_asym", -1), "int8_asym, since 80 columns do not divide into groups of 128"),
         ("int4-npu", 80, False, ("int4_sym", -1), ""),
         ("int4-npu", 80, True, ("int8_sym", -1), ""),
+        ("int4-asym", 256, False, ("int4_asym", 128), ""),
+        ("int4-g32", 192, False, ("int4_sym", 32), ""),
+        ("int4-small", 192, True, ("int4_sym", 64), ""),
+        ("int4-small", 80, True, ("int8_asym", -1), ""),
         ("int8", 80, False, ("int8_asym", -1), ""),
         ("bf16", 80, False, (None, -1), ""),
     ],
@@ -42,9 +67,51 @@ def test_what_becomes_of_a_matrix(recipe, columns, end, form, note):
         ("int4", True, 100 * (256 + 3)),
         ("int4-npu", False, 100 * (256 // 2 + 2)),
         ("int4-npu", True, 100 * (256 + 2)),
+        ("int4-asym", False, 100 * (256 // 2 + 2 * 2 + 1)),
+        ("int4-g32", False, 100 * (256 // 2 + 2 * 8)),
+        ("int4-small", True, 100 * (256 // 2 + 2 * 2)),
         ("int8", False, 100 * (256 + 3)),
         ("bf16", False, 100 * 256 * 2),
     ],
 )
 def test_how_many_bytes_a_matrix_takes(recipe, end, nbytes):
     assert RECIPES[recipe].nbytes(100, 256, end=end) == nbytes
+
+
+def test_what_is_sensitive_is_int8():
+    assert RECIPES["int4-mixed"].form(256, sensitive=True) == ("int8_asym", -1)
+    assert RECIPES["int4-mixed"].nbytes(100, 256, sensitive=True) == 100 * (256 + 3)
+
+
+def test_the_command_lists_them_with_their_costs(capsys):
+    assert main(["recipes", "--json"]) == 0
+    listed = {fact["name"]: fact for fact in json.loads(capsys.readouterr().out)}
+    assert list(listed) == list(RECIPES)
+    for name, fact in listed.items():
+        assert fact["disk"] == {
+            "9B": CATALOGUE["GLM-4-9B-0414"].disk(name),
+            "32B": CATALOGUE["GLM-4-32B-0414"].disk(name),
+        }
+    assert (listed["bf16"]["bits"], listed["int8"]["bits"]) == (16.0, 8.01)
+    assert 4 < listed["int4-small"]["bits"] < listed["int4"]["bits"] < listed["int4-mixed"]["bits"] < 6
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in RECIPES)
+
+
+def test_the_command_tells_them_of_a_checkpoint(capsys):
+    assert main(["recipes", str(CHECKPOINT), "--json"]) == 0
+    of_folder = json.loads(capsys.readouterr().out)[0]
+    assert list(of_folder["disk"]) == [CHECKPOINT.name]
+    assert 1e6 < of_folder["disk"][CHECKPOINT.name] < 1e7
+    assert main(["recipes", "glm-edge-1.5b-chat", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)[0]["disk"]) == ["glm-edge-1.5b-chat"]
+    assert main(["recipes", "glm-5"]) == 1
+
+
+def test_methods_cost_memory_that_is_said_first():
+    a = CATALOGUE["GLM-4-9B-0414"].architecture
+    memory = {name: conversion_memory(a, named(name), model_sizes(a, named(name))) for name in RECIPES}
+    assert memory["int4"] == memory["int4-g32"] < memory["int4-gptq"]
+    more_texts = conversion_memory(a, RECIPES["int4-gptq"], model_sizes(a, RECIPES["int4-gptq"]), tokens=100_000)
+    assert more_texts > memory["int4-gptq"] + 90_000 * a.ffn * 4

@@ -12,21 +12,22 @@ if TYPE_CHECKING:
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from convert.recipe import RECIPES
-
     verb = verbs.add_parser("convert", help="turn a GLM-4 checkpoint into a model folder")
     verb.add_argument(
         "checkpoint",
         help="a folder with config.json, safetensors and a tokenizer, or a model of `edge models` to fetch",
     )
     verb.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
-    recipes = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
-    verb.add_argument("--recipe", default="int4", metavar="NAME", help=f"{recipes} (the default is int4)")
+    verb.add_argument("--recipe", default="int4", metavar="NAME", help="one of `edge recipes` (the default is int4)")
+    verb.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="texts for int4-awq and its kind, a JSON object a line"
+    )
     verb.add_argument("--quiet", action="store_true", help="print nothing but errors")
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    from convert.calibration import read
     from convert.pipeline import convert
     from convert.recipe import named
     from convert.scratch import refuse_existing
@@ -35,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
 
     refuse_existing(args.folder)  # before anything is fetched
     named(args.recipe)
-    with closing(convert(checkpoint_folder(args.checkpoint), args.folder, args.recipe)) as steps:
+    if args.calibration:
+        read(args.calibration)
+    with closing(convert(checkpoint_folder(args.checkpoint), args.folder, args.recipe, args.calibration)) as steps:
         last = show(steps, quiet=args.quiet)
     if not args.quiet:
         print(last)

@@ -1,0 +1,96 @@
+"""`edge recipes`: how weights become small, and what each way costs and suits."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.architecture import Architecture
+
+_SHAPES = {"9B": "GLM-4-9B-0414", "32B": "GLM-4-32B-0414"}
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("recipes", help="list the recipes of `edge convert`, and what each costs")
+    verb.add_argument("checkpoint", nargs="?", help="of this model or checkpoint folder, instead of 9B and 32B")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    models = _models(args.checkpoint)
+    facts = _facts(models)
+    if args.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        _show(facts, list(models))
+    return 0
+
+
+def _models(checkpoint: str | None) -> "dict[str, Architecture]":
+    from pathlib import Path
+
+    from runtime.architecture import read_architecture, read_config
+
+    from ..catalogue import CATALOGUE, look_up
+
+    if checkpoint is None:
+        return {name: CATALOGUE[model].architecture for name, model in _SHAPES.items()}
+    if Path(checkpoint).is_dir():
+        return {Path(checkpoint).resolve().name: read_architecture(read_config(Path(checkpoint)))}
+    entry = look_up(checkpoint)
+    return {entry.name: entry.architecture}
+
+
+def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
+    """A recipe each: its record, bits a weight of the first model, and bytes of every model."""
+    from math import prod
+
+    from convert.estimate import conversion_memory, model_sizes
+    from convert.recipe import RECIPES
+
+    found = []
+    first = next(iter(models.values()))
+    weights = sum(prod(shape) for _, shape in first.shapes())
+    for recipe in RECIPES.values():
+        sizes = {name: model_sizes(architecture, recipe) for name, architecture in models.items()}
+        found.append(
+            asdict(recipe)
+            | {
+                "bits": round(8 * sizes[next(iter(models))].weights / weights, 2),
+                "disk": {name: size.weights for name, size in sizes.items()},
+                "memory": {name: conversion_memory(models[name], recipe, size) for name, size in sizes.items()},
+                "devices": recipe.devices,
+                "data": "texts" if recipe.calibrated else "none",
+                "cost": recipe.cost,
+            }
+        )
+    return found
+
+
+def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from runtime.memory import gigabytes
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe", no_wrap=True)
+    for column in ("bits", *models, "memory"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("on", "takes", "what it is"):
+        table.add_column(column)
+    for fact in facts:
+        table.add_row(
+            fact["name"],
+            f"{fact['bits']:.1f}",
+            *(gigabytes(fact["disk"][model]) for model in models),
+            gigabytes(fact["memory"][models[-1]]),
+            "all" if "NPU" in fact["devices"] else " ".join(fact["devices"]),
+            fact["cost"],
+            fact["summary"],
+        )
+    Console(highlight=False, markup=False, emoji=False).print(table)
+    print(f"bits: a weight of {models[0]}, all together; memory: to convert {models[-1]}")
