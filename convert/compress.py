@@ -56,7 +56,7 @@ def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter) -> Iterator[W
             node = _compressed(tensor, mode, options, ir)
             note = "" if name in (EMBEDDING, HEAD) else recipe.note(tensor.shape[1])
         checkpoint.release()
-        yield Weight(name, node, tensor.data.nbytes, note)
+        yield Weight(name, node, tensor.nbytes, note)
 
 
 def describe(model: Model, recipe: Recipe) -> None:
@@ -110,7 +110,7 @@ def _replace(old: Node, new: Node) -> None:
 
 
 def _node(tensor: Tensor) -> Node:
-    node = Constant(as_openvino(tensor), shared_memory=tensor.data.flags.aligned)
+    node = Constant(as_openvino(tensor), shared_memory=tensor.lasting)
     node.set_friendly_name(tensor.name)
     return node if tensor.dtype == "f32" else ops.convert(node, "f32")
 

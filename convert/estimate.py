@@ -21,6 +21,7 @@ _OTHER_FILES = 64 * 2**20  # on the disk: tokenizers, the graph
 _PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
 _VERIFIED = 1024  # tokens of a prompt with which the result is checked
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
+_DECODED = 4  # bytes more, where the weights of a GGUF are decoded for it
 _LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
 _PIECE = 2  # times the largest piece of the converted model, while that is asked
 
@@ -35,9 +36,11 @@ class Needs:
 
 
 def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
-    stored_bits = {name: 8 * checkpoint.tensor(name).data.itemsize for name in checkpoint.names}
+    stored_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
     sizes = model_sizes(checkpoint.architecture, recipe, stored_bits)
-    return Needs(sizes, sizes.weights + _OTHER_FILES, _PROGRAM + max(_steps(checkpoint.architecture, recipe, sizes)))
+    decoded = _DECODED * min(BLOCK, sizes.hidden * sizes.vocab) if checkpoint.quantised else 0
+    memory = _PROGRAM + decoded + max(_steps(checkpoint.architecture, recipe, sizes))
+    return Needs(sizes, sizes.weights + _OTHER_FILES, memory)
 
 
 def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator[int]:

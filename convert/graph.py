@@ -64,7 +64,7 @@ def uncompressed(checkpoint: Checkpoint) -> Weight:
             node = Constant(tensor.f32())
             node.set_friendly_name(name)
             return node
-        node = Constant(as_openvino(tensor), shared_memory=tensor.data.flags.aligned)
+        node = Constant(as_openvino(tensor), shared_memory=tensor.lasting)
         node.set_friendly_name(name)
         return node if tensor.dtype == "f32" else ops.convert(node, "f32")
 
@@ -74,7 +74,7 @@ def uncompressed(checkpoint: Checkpoint) -> Weight:
 def as_openvino(tensor: Tensor) -> ov.Tensor:
     """The same memory as an OpenVINO tensor, which keeps the view alive. A header of odd length leaves the data at odd
     addresses; only then it is a copy."""
-    data = tensor.data if tensor.data.flags.aligned else tensor.data.copy()
+    data = np.require(tensor.data, requirements="A")
     return ov.Tensor(data, ov.Shape(tensor.shape), ELEMENT_TYPES[tensor.dtype])
 
 

@@ -117,7 +117,7 @@ def _weights(
 ) -> Generator[Progress, None, tuple[tuple[str, ...], str]]:
     """Compresses the weights and writes the IR. Returns notes on what is not the recipe's, and the graph of the model's
     first layer alone, between its embedding and its head, over the same .bin."""
-    total = sum(checkpoint.tensor(name).data.nbytes for name in checkpoint.names)
+    total = sum(checkpoint.tensor(name).nbytes for name in checkpoint.names)
     yield Progress("compress", total=total)
     weights: dict[str, Node] = {}
     notes: list[str] = []
@@ -139,7 +139,7 @@ def _weights(
 
 
 def _copy_texts(source: CheckpointFolder, folder: Path) -> None:
-    shutil.copyfile(source.path / "config.json", folder / "config.json")
+    (folder / "config.json").write_text(json.dumps(source.config, indent=2) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
     if source.template is not None:
         (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
@@ -171,6 +171,9 @@ def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figur
     described = plan.source.manifest
     if plan.source.template is None:
         notes = (*notes, "no chat template: a base model, for completion only")
+    if checkpoint.quantised:
+        kinds = ", ".join(checkpoint.quantised)
+        notes = (*notes, f"made from weights in {kinds}: what they had lost already, the verification does not see")
     return replace(
         described,
         recipe=plan.recipe.name,
