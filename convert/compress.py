@@ -21,6 +21,7 @@ from runtime.checkpoint import Checkpoint, Tensor
 
 from .graph import as_openvino, uncompressed
 from .recipe import SMALLEST_GROUP, Recipe
+from .stored import agrees, take_over
 from .writer import IrWriter, of_bytes
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -50,18 +51,22 @@ def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter) -> Iterator[W
         mode = recipe.ends if name in (EMBEDDING, HEAD) else recipe.linear
         if len(tensor.shape) == 1 or mode is None:
             node, note = ir.keep(stored(name)), ""
+        elif recipe.take_over and agrees(tensor):
+            node, note = take_over(tensor, ir), ""
         else:
             # Without all_layers, NNCF would take a lone matrix for the head.
             options = {} if mode.startswith("int8") else _options(recipe) | {"all_layers": True}
             node = _compressed(tensor, mode, options, ir)
             note = "" if name in (EMBEDDING, HEAD) else recipe.note(tensor.shape[1])
+            if recipe.take_over:
+                note = f"{mode}, since OpenVINO has no {tensor.blocks or tensor.dtype} in groups"
         checkpoint.release()
         yield Weight(name, node, tensor.nbytes, note)
 
 
 def describe(model: Model, recipe: Recipe) -> None:
     """Notes on the model how it was compressed, where and as NNCF does, for other tools to see."""
-    if recipe.linear is None:
+    if recipe.linear is None or recipe.take_over:
         return
     # NNCF's own notes, off one small matrix.
     sample = _compress_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, _options(recipe))

@@ -12,6 +12,7 @@ from runtime.errors import ConversionError, DiskFull
 from runtime.memory import CONTEXT, gigabytes, needed
 from runtime.model_folder import Sizes
 
+from . import stored
 from .compress import BLOCK, EMBEDDING, HEAD
 from .recipe import Recipe
 from .saved import fits_whole
@@ -37,7 +38,7 @@ class Needs:
 
 def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
     stored_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
-    sizes = model_sizes(checkpoint.architecture, recipe, stored_bits)
+    sizes = model_sizes(checkpoint.architecture, recipe, stored_bits, _taken_over(checkpoint, recipe))
     decoded = _DECODED * min(BLOCK, sizes.hidden * sizes.vocab) if checkpoint.quantised else 0
     memory = _PROGRAM + decoded + max(_steps(checkpoint.architecture, recipe, sizes))
     return Needs(sizes, sizes.weights + _OTHER_FILES, memory)
@@ -54,11 +55,23 @@ def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator
         yield _PIECE * sizes.largest
 
 
-def model_sizes(architecture: Architecture, recipe: Recipe, stored_bits: Mapping[str, int] | None = None) -> Sizes:
-    """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given."""
+def _taken_over(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, int]:
+    tensors = map(checkpoint.tensor, checkpoint.names) if recipe.take_over else ()
+    return {tensor.name: stored.nbytes(tensor) for tensor in tensors if stored.agrees(tensor)}
+
+
+def model_sizes(
+    architecture: Architecture,
+    recipe: Recipe,
+    stored_bits: Mapping[str, int] | None = None,
+    taken_over: Mapping[str, int] = {},
+) -> Sizes:
+    """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given. `taken_over` are
+    bytes of tensors that do not become the recipe's."""
     bits = stored_bits or {}
     nbytes = {name: _weight_bytes(name, shape, recipe, bits.get(name, 16)) for name, shape in architecture.shapes()}
-    groups = 0
+    nbytes |= taken_over
+    groups = sum(prod(shape) // stored.GROUP for name, shape in architecture.shapes() if name in taken_over)
     for name, shape in architecture.shapes():
         mode, group = recipe.form(shape[-1], end=name in (EMBEDDING, HEAD)) if len(shape) == 2 else (None, -1)
         if mode is not None and group != -1:

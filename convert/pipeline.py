@@ -107,6 +107,11 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
 
 
 def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
+    if recipe.take_over and not checkpoint.quantised:
+        raise ConversionError(
+            f"the recipe {recipe.name} takes over the blocks of a quantised GGUF, and this checkpoint has none",
+            hint="choose another recipe: int4, int8 or bf16",
+        )
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
     return _Plan(recipe, source, verify.prompts(source.family, template), estimate(checkpoint, recipe))

@@ -22,6 +22,8 @@ class Recipe:
     """`linear` is the mode of the decoder's matrices, `ends` that of the embedding and the head; None leaves them as
     they are. In int4, `group_size` neighbours in a row share a scale, or the whole row does: -1. In int8 the row does.
 
+    `take_over` leaves the blocks of a GGUF as they are where OpenVINO has their format, and compresses the rest.
+
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, over which a result is not fit for use. It
     is there to catch damage, not to grade: several times what a trained checkpoint shows.
     """
@@ -32,6 +34,7 @@ class Recipe:
     ends: Mode | None
     group_size: int = -1
     max_kl: float = 0.5
+    take_over: bool = False
 
     def form(self, columns: int, *, end: bool = False) -> tuple[Mode | None, int]:
         """Mode and group size of a matrix with so many columns; `end` is the embedding or the head.
@@ -70,6 +73,14 @@ RECIPES = {
         Recipe("int4", "4 bits a weight: the smallest and fastest", "int4_sym", "int8_asym", 128, max_kl=0.5),
         Recipe("int4-npu", "4 bits, a scale a row: what NPUs want", "int4_sym", "int8_sym", -1, max_kl=0.6),
         Recipe("int8", "8 bits a weight: close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05),
+        Recipe(
+            "stored",
+            "a GGUF's own blocks, where OpenVINO has their format, else int8",
+            "int8_asym",
+            "int8_asym",
+            max_kl=0.05,
+            take_over=True,
+        ),
         Recipe("bf16", "the checkpoint's own weights, uncompressed", None, None, max_kl=0.01),
     )
 }

@@ -44,6 +44,11 @@ class IrWriter:
         self._offsets: dict[int, int] = {}  # where a kept constant's bytes lie, by their address in memory
         self._small: dict[bytes, int] = {}  # where those of others lie, by their hash
 
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._weights.tell()
+
     def write(self, blocks: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """Appends the bytes of the blocks, none of which has to stay in memory; returns them as the file holds them."""
         offset = self._align()

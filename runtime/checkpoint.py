@@ -103,8 +103,7 @@ class Checkpoint:
     @property
     def quantised(self) -> tuple[str, ...]:
         """The types of the matrices that are quantised already."""
-        kinds = {entry.dtype for file, entry, _ in self._places.values() if file.tensor(entry, "").decode}
-        return tuple(sorted(kinds))
+        return tuple(sorted({self.tensor(name).blocks for name in self._places} - {""}))
 
     def fingerprint(self) -> str:
         """sha256 over the config and the sha256 of every weight file. Reads all of them: about a second a gigabyte."""

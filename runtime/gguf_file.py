@@ -86,7 +86,7 @@ class GgufFile(MappedFile):
         weights, nbytes = _block(entry.dtype)
         rows = (*entry.shape[:-1], entry.shape[-1] // weights * nbytes)
         stored = self.array(np.uint8, rows, entry.begin)
-        return Tensor(name, entry.shape, "f32", stored, partial(_decode, entry.dtype))
+        return Tensor(name, entry.shape, "f32", stored, partial(_decode, entry.dtype), entry.dtype)
 
 
 def _block(kind: str) -> tuple[int, int]:

@@ -15,8 +15,8 @@ Array = npt.NDArray[Any]
 class Tensor:
     """A tensor under its canonical name. `stored` is a view of the mapped file; bf16 comes as its bits, in uint16.
 
-    Where the file holds blocks of quantised weights, `stored` has the bytes of each row, and `decode` makes f32 values
-    of any number of rows.
+    Where the file holds blocks of quantised weights, `stored` has the bytes of each row, `decode` makes f32 values of
+    any number of rows, and `blocks` is ggml's name of their format.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Tensor:
     dtype: Dtype
     stored: Array
     decode: Callable[[Array], npt.NDArray[np.float32]] | None = None
+    blocks: str = ""
 
     @property
     def data(self) -> Array:
@@ -62,7 +63,7 @@ class Tensor:
 
     def decoded(self) -> "Tensor":
         """The same, its values in memory if they were quantised: for those who read them several times."""
-        return self if self.decode is None else replace(self, stored=self.data, decode=None)
+        return self if self.decode is None else replace(self, stored=self.data, decode=None, blocks="")
 
     def _of(self, stored: Array) -> "Tensor":
         return replace(self, shape=(len(stored), *self.shape[1:]), stored=stored)

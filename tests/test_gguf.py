@@ -21,7 +21,7 @@ from convert.verify import _divergence
 from edge.demo import CHECKPOINT
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder, open_folder
-from runtime.errors import CheckpointError
+from runtime.errors import CheckpointError, ConversionError
 from runtime.model_folder import ModelFolder
 
 from .checkpoints import YARN, Tiny
@@ -92,6 +92,38 @@ def test_quantised_weights_are_compressed_again_and_it_is_said(tmp_path: Path) -
     *_, last = convert(source, tmp_path / "model", "int8")
     assert last.result is not None
     assert "made from weights in Q4_0, Q8_0" in last.result.manifest.notes[0]
+
+
+@pytest.mark.parametrize(("kind", "strays"), [("Q8_0", 0), ("Q4_0", 0), ("Q4_1", 2**-9), ("Q4_K", 2**-9)])
+def test_blocks_are_taken_over_as_they_are(kind: str, strays: float, tmp_path: Path) -> None:
+    """`strays` is the largest difference, as a share of the largest weight of the row's group."""
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    from convert.stored import nbytes, take_over
+    from convert.writer import IrWriter
+
+    tiny = Tiny(format="chatglm", hidden=256, head_dim=64, ffn=256, layers=1)
+    path = write_gguf(tiny.write(tmp_path / "source"), tmp_path / "x.gguf", kind)
+    with Checkpoint.open(path) as found, IrWriter(tmp_path / "x.xml", 2**20) as ir:
+        for name in ("model.layers.0.self_attn.v_proj.weight", "model.embed_tokens.weight"):
+            tensor = found.tensor(name)
+            before = ir.size
+            model = ov.Model([ops.result(take_over(tensor, ir))], [], "weight")
+            assert 0 <= ir.size - before - nbytes(tensor) < 3 * 64
+            values = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
+            groups = np.abs(tensor.data).reshape(len(values), -1, 32).max(-1, keepdims=True)
+            difference = np.abs(values - tensor.data).reshape(len(values), -1, 32)
+            assert (difference <= strays * groups).all()
+
+
+def test_the_recipe_stored_wants_a_quantised_gguf(tmp_path: Path) -> None:
+    *_, last = convert(write_gguf(CHECKPOINT, tmp_path / "x.gguf", "Q8_0"), tmp_path / "model", "stored")
+    assert last.result is not None
+    assert last.result.manifest.sizes is not None
+    assert last.result.manifest.sizes.weights <= (tmp_path / "model" / "openvino_model.bin").stat().st_size
+    with pytest.raises(ConversionError, match="takes over the blocks of a quantised GGUF"):
+        list(convert(CHECKPOINT, tmp_path / "other", "stored"))
 
 
 def test_quantised_logits_stay_close(tmp_path: Path) -> None:

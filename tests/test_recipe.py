@@ -5,7 +5,7 @@ from runtime.errors import ConversionError
 
 
 def test_recipes_are_found_by_name():
-    assert [named(name).name for name in RECIPES] == ["int4", "int4-npu", "int8", "bf16"]
+    assert [named(name).name for name in RECIPES] == ["int4", "int4-npu", "int8", "stored", "bf16"]
 
 
 @pytest.mark.parametrize(("name", "near"), [("int-4", "int4"), ("INT8", "int8"), ("int4_npu", "int4-npu"), ("", None)])
