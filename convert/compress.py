@@ -10,14 +10,14 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
 from openvino.op import Constant
 
-from runtime.checkpoint import Checkpoint, Tensor
+from runtime.checkpoint import Tensor
 
 from .graph import as_openvino, uncompressed
 from .recipe import SMALLEST_GROUP, Recipe
@@ -42,7 +42,18 @@ class Weight:
     note: str = ""
 
 
-def compress(checkpoint: Checkpoint, recipe: Recipe, ir: IrWriter) -> Iterator[Weight]:
+class Weights(Protocol):
+    """A checkpoint, or whatever else has its weights by name."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def tensor(self, name: str) -> Tensor: ...
+
+    def release(self) -> None: ...
+
+
+def compress(checkpoint: Weights, recipe: Recipe, ir: IrWriter) -> Iterator[Weight]:
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
     biases stay exact, in f32."""
     stored = uncompressed(checkpoint)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openvino import Node
 
@@ -33,6 +34,9 @@ from .scratch import publish, scratch
 from .tokenizer import write_tokenizer
 from .writer import IrWriter
 
+if TYPE_CHECKING:
+    from .onnx_decoder import OnnxDecoder
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -52,7 +56,7 @@ Steps = Generator[Progress, None, None]
 
 
 def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], recipe: str | Recipe = "int4") -> Steps:
-    """Converts the checkpoint folder `source` into the model folder `target`, a step at a time.
+    """Converts the checkpoint `source`, a folder or a GGUF or ONNX file, into the model folder `target`, step by step.
 
     `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Raises
     CheckpointError, ConversionError (DiskFull, VerificationError) or TemplateError.
@@ -61,11 +65,17 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], reci
         raise ConversionError(
             f"converting needs {', '.join(missing)}, which is not installed", hint='pip install "glm4-edge[convert]"'
         )
+    from .onnx_decoder import onnx_file
+    from .onnx_pipeline import convert_onnx
+
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
     try:
         with scratch(target) as folder:
-            yield from _convert(source, folder, target, recipe)
+            if (file := onnx_file(source)) is not None:
+                yield from convert_onnx(file, folder, target, recipe)
+            else:
+                yield from _convert(source, folder, target, recipe)
     except OSError as exc:
         raise _explained(exc, target) from exc
     except RuntimeError as exc:  # OpenVINO's and NNCF's
@@ -75,7 +85,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], reci
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """What is known before the work begins."""
 
     recipe: Recipe
@@ -96,17 +106,17 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
         notes, excerpt = yield from _weights(checkpoint, plan, folder)
-        _copy_texts(described, folder)
+        copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, excerpt)
         yield Progress("seal", "hashes")
-        manifest = _manifest(checkpoint, plan, notes, figures)
-    sealed = seal(folder, manifest)
+        described_as = manifest(checkpoint, plan, notes, figures)
+    sealed = seal(folder, described_as)
     yield Progress("seal", "to disk")
     publish(folder, target)
     yield Progress("seal", done=1, total=1, result=ModelFolder(target, sealed.manifest))
 
 
-def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
+def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> Plan:
     if recipe.take_over and not checkpoint.quantised:
         raise ConversionError(
             f"the recipe {recipe.name} takes over the blocks of a quantised GGUF, and this checkpoint has none",
@@ -114,11 +124,11 @@ def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _
         )
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
-    return _Plan(recipe, source, verify.prompts(source.family, template), estimate(checkpoint, recipe))
+    return Plan(recipe, source, verify.prompts(source.family, template), estimate(checkpoint, recipe))
 
 
 def _weights(
-    checkpoint: Checkpoint, plan: _Plan, folder: Path
+    checkpoint: Checkpoint, plan: Plan, folder: Path
 ) -> Generator[Progress, None, tuple[tuple[str, ...], str]]:
     """Compresses the weights and writes the IR. Returns notes on what is not the recipe's, and the graph of the model's
     first layer alone, between its embedding and its head, over the same .bin."""
@@ -143,7 +153,7 @@ def _weights(
     return tuple(notes), excerpt
 
 
-def _copy_texts(source: CheckpointFolder, folder: Path) -> None:
+def copy_texts(source: CheckpointFolder, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(source.config, indent=2) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
     if source.template is not None:
@@ -154,7 +164,7 @@ def _copy_texts(source: CheckpointFolder, folder: Path) -> None:
 
 
 def _verify(
-    checkpoint: Checkpoint, plan: _Plan, folder: Path, excerpt: str
+    checkpoint: Checkpoint, plan: Plan, folder: Path, excerpt: str
 ) -> Generator[Progress, None, verify.Figures]:
     import numpy as np
 
@@ -172,7 +182,9 @@ def _verify(
     return figures
 
 
-def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figures: verify.Figures) -> Manifest:
+def manifest(
+    checkpoint: "Checkpoint | OnnxDecoder", plan: Plan, notes: tuple[str, ...], figures: verify.Figures
+) -> Manifest:
     described = plan.source.manifest
     if plan.source.template is None:
         notes = (*notes, "no chat template: a base model, for completion only")

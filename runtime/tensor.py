@@ -45,7 +45,8 @@ class Tensor:
     def lasting(self) -> bool:
         """Whether `data` is a view of the file, to be used in place for as long as that is open. A header of odd length
         leaves views at odd addresses, which nobody can."""
-        return self.decode is None and self.stored.flags.aligned and not self.stored.flags.owndata
+        flags = self.stored.flags
+        return self.decode is None and flags.aligned and flags.c_contiguous and not flags.owndata
 
     def f32(self) -> npt.NDArray[np.float32]:
         """The values as a new float32 array. Exact: bf16 is the upper half of a float32."""
