@@ -24,6 +24,7 @@ from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.devices import choose
 from runtime.errors import BackendError, CheckpointError, ConversionError
+from runtime.ir import IR
 from runtime.messages import Finish
 from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
@@ -90,6 +91,7 @@ def test_the_model_folder_says_what_it_is_not(converted: ModelFolder, file: Path
     assert (manifest.source.architecture, manifest.recipe) == ("Glm4ForCausalLM", "bf16")
     assert len(manifest.source.fingerprint) == 64
     assert manifest.verification["mean_kl"] < 1e-5
+    assert "its attention is written out" in "; ".join(IR.read(converted).unfit_for_npu())
     with pytest.raises(BackendError, match="ScaledDotProductAttention"):
         OpenVINO.load(converted, "CPU", Options())
 

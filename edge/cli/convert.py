@@ -17,8 +17,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("convert", help="turn a GLM-4 checkpoint into a model folder")
     verb.add_argument(
         "checkpoint",
-        help="a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; or a model "
-        "of `edge models` to fetch",
+        help="a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; "
+        "or a model of `edge models` to fetch",
     )
     verb.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
     recipes = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
