@@ -22,8 +22,8 @@ _OTHER_FILES = 64 * 2**20  # on the disk: tokenizers, the graph
 _PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
 _VERIFIED = 1024  # tokens of a prompt with which the result is checked
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
-_DECODED = 4  # bytes more, where the weights of a GGUF are decoded for it
 _LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
+_DECODED = (4, 2)  # bytes that each of the two takes more where the weights of a GGUF are decoded for it
 _PIECE = 2  # times the largest piece of the converted model, while that is asked
 
 
@@ -39,16 +39,18 @@ class Needs:
 def estimate(checkpoint: Checkpoint, recipe: Recipe) -> Needs:
     stored_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
     sizes = model_sizes(checkpoint.architecture, recipe, stored_bits, _taken_over(checkpoint, recipe))
-    decoded = _DECODED * min(BLOCK, sizes.hidden * sizes.vocab) if checkpoint.quantised else 0
-    memory = _PROGRAM + decoded + max(_steps(checkpoint.architecture, recipe, sizes))
+    more = _DECODED if checkpoint.quantised else (0, 0)
+    memory = _PROGRAM + max(_steps(checkpoint.architecture, recipe, sizes, *more))
     return Needs(sizes, sizes.weights + _OTHER_FILES, memory)
 
 
-def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator[int]:
+def _steps(
+    architecture: Architecture, recipe: Recipe, sizes: Sizes, temporary: int = 0, layer: int = 0
+) -> Iterator[int]:
     """Bytes of memory that each step takes. None grows with the number of layers, unless the model is small."""
     if recipe.linear:
-        yield _TEMPORARY * min(BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
-    yield _LAYER * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
+        yield (_TEMPORARY + temporary) * min(BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
+    yield (_LAYER + layer) * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
     if fits_whole(sizes.weights):
         yield loaded_bytes(architecture, sizes, _VERIFIED)
     else:
