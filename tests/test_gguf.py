@@ -138,6 +138,18 @@ def test_quantised_logits_stay_close(tmp_path: Path) -> None:
     assert strayed[0] < strayed[1] < 1
 
 
+def test_pytorch_runs_it_as_it_is(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from runtime.backends.torch_model import load_model
+
+    path = write_gguf(CHECKPOINT, tmp_path / "demo.gguf", "Q8_0")
+    ids = np.arange(100, 130)
+    with Checkpoint.open(path) as found, torch.no_grad():
+        model = load_model(CheckpointFolder.open(path), torch.float32)
+        answer = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+        np.testing.assert_allclose(answer, logits(found, [ids])[0], atol=2e-3)
+
+
 def test_the_tokenizer_is_the_checkpoint_s(tmp_path: Path) -> None:
     wanted = CheckpointFolder.open(CHECKPOINT)
     found = open_folder(write_gguf(CHECKPOINT, tmp_path / "demo.gguf", "F16", general__sampling__temp=0.6))

@@ -114,15 +114,24 @@ def test_it_replies_as_the_checkpoint_does(converted: ModelFolder, checkpoint: P
     assert len(set(said)) == 1
 
 
-def test_it_may_lie_in_a_folder_of_its_own(file: Path, tmp_path: Path) -> None:
-    """As the hub's exports do: …/onnx/model.onnx, its texts above."""
-    shutil.copytree(file.parent, tmp_path / "source")
-    (tmp_path / "source" / "onnx").mkdir()
-    (tmp_path / "source" / "model.onnx").rename(tmp_path / "source" / "onnx" / "model.onnx")
-    *_, last = convert(tmp_path / "source", tmp_path / "model", "int8")
+def test_it_may_lie_in_a_folder_of_its_own_and_its_weights_beside_it(file: Path, tmp_path: Path) -> None:
+    """As the hub's exports do: …/onnx/model.onnx and model.onnx_data, its texts above."""
+    import onnx
+
+    source = tmp_path / "source"
+    shutil.copytree(file.parent, source, ignore=shutil.ignore_patterns("*.onnx"))
+    (source / "onnx").mkdir()
+    onnx.save(onnx.load(file), source / "onnx" / "model.onnx", save_as_external_data=True, location="model.onnx_data")
+    *_, last = convert(source, tmp_path / "model", "int8")
     assert last.result is not None
-    assert last.result.manifest.source.name == "source"
-    assert last.result.manifest.verification["mean_kl"] < 0.1
+    manifest = last.result.manifest
+    assert (manifest.source.name, manifest.paged) == ("source", False)
+    assert manifest.verification["mean_kl"] < 0.1
+    decoder = OnnxDecoder.open(source / "onnx" / "model.onnx", CheckpointFolder.open(source).architecture)
+    assert decoder.fingerprint() == manifest.source.fingerprint
+    data = source / "onnx" / "model.onnx_data"
+    data.write_bytes(b"\0" + data.read_bytes()[1:])
+    assert decoder.fingerprint() != manifest.source.fingerprint
 
 
 def test_what_cannot_be_is_refused_in_one_line(file: Path, tmp_path: Path) -> None:
