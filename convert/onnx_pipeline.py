@@ -27,7 +27,7 @@ NOTE = (
     "an ONNX graph, its attention in single operations: no PagedAttention, hence one request at a time, no prefix cache"
 )
 _OTHER_FILES = 64 * 2**20
-_UNCOMPRESSED = 10  # bytes of memory for each weight, while the whole file is loaded in f32 to be asked
+_UNCOMPRESSED = 10  # bytes of memory for each weight, while the whole file is loaded in f32 to be asked; measured
 
 
 def convert_onnx(file: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:

@@ -66,7 +66,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], reci
             f"converting needs {', '.join(missing)}, which is not installed", hint='pip install "glm4-edge[convert]"'
         )
     from .onnx_decoder import onnx_file
-    from .onnx_pipeline import convert_onnx
+    from .onnx_pipeline import convert_onnx  # which is built from the parts of this file
 
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
@@ -109,8 +109,8 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
         copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, excerpt)
         yield Progress("seal", "hashes")
-        described_as = manifest(checkpoint, plan, notes, figures)
-    sealed = seal(folder, described_as)
+        complete = manifest(checkpoint, plan, notes, figures)
+    sealed = seal(folder, complete)
     yield Progress("seal", "to disk")
     publish(folder, target)
     yield Progress("seal", done=1, total=1, result=ModelFolder(target, sealed.manifest))

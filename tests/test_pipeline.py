@@ -258,7 +258,7 @@ def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
         (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
     ],
 )
-@pytest.mark.parametrize("where", ["_weights", "IrWriter", "decoder", "_copy_texts", "_manifest", "seal", "publish"])
+@pytest.mark.parametrize("where", ["_weights", "IrWriter", "decoder", "copy_texts", "manifest", "seal", "publish"])
 def test_a_failure_anywhere_is_told_in_one_line_and_leaves_nothing(checkpoint, tmp_path, monkeypatch, failure, where):
     kind, refusal, message = failure
 
