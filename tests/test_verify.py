@@ -226,7 +226,7 @@ def test_a_tokenizer_that_splits_differently_is_caught(tmp_path):
 
 
 @pytest.mark.skipif(not (CHECKPOINT / "model.safetensors").exists(), reason="the embedded checkpoint is not here")
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [r.name for r in RECIPES.values() if not r.take_over])
 def test_a_trained_checkpoint_stays_far_below_the_limit(tmp_path, recipe):
     *_, last = convert(CHECKPOINT, tmp_path / "model", recipe)
     assert last.result.manifest.verification["mean_kl"] < RECIPES[recipe].max_kl / 2
