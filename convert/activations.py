@@ -57,7 +57,7 @@ class Activations:
     def __init__(self, checkpoint: Checkpoint, recipe: Recipe, token_ids: Sequence[npt.NDArray[np.int64]]) -> None:
         self.checkpoint, self.recipe = checkpoint, recipe
         embedding = checkpoint.tensor(EMBEDDING)
-        self._states = [replace(embedding, data=embedding.data[ids]).f32()[np.newaxis] for ids in token_ids]
+        self._states = [embedding.at(ids).f32()[np.newaxis] for ids in token_ids]
         tokens = sum(len(ids) for ids in token_ids)
         few = np.random.default_rng(0).permutation(tokens)[:SAMPLES]
         self._chosen = np.arange(tokens) if recipe.gptq else np.sort(few)

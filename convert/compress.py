@@ -18,10 +18,11 @@ from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
 from openvino.op import Constant
 
-from runtime.checkpoint import Checkpoint, Tensor
+from runtime.checkpoint import Tensor
 
 from .graph import as_openvino, uncompressed
 from .recipe import SMALLEST_GROUP, Recipe
+from .stored import agrees, take_over
 from .writer import IrWriter, of_bytes
 
 if TYPE_CHECKING:
@@ -56,22 +57,33 @@ class Rows(Protocol):
     def rows(self, first: int, end: int) -> Tensor: ...
 
 
+class Weights(Protocol):
+    """A checkpoint, or whatever else has its weights by name."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    def tensor(self, name: str) -> Tensor: ...
+    def release(self) -> None: ...
+
+
 def compress(
-    checkpoint: Checkpoint,
+    checkpoint: Weights,
     recipe: Recipe,
     ir: IrWriter,
     sensitive: Collection[str] = (),
     activations: "Activations | None" = None,
 ) -> Iterator[Weight]:
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
-    biases stay exact, in f32; those named in `sensitive` become int8. A calibrated recipe needs `activations`. What is in
-    the file already is not compressed again."""
+    biases stay exact, in f32; those named in `sensitive` become int8. A calibrated recipe needs `activations`. What is
+    in the file already is not compressed again."""
     stored = uncompressed(checkpoint)
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
         mode = recipe.ends if name in (EMBEDDING, HEAD) else recipe.backup if name in sensitive else recipe.linear
         if len(tensor.shape) == 1 or mode is None:
             node, note = ir.keep(stored(name)), ""
+        elif recipe.take_over and agrees(tensor):
+            node, note = take_over(tensor, ir), ""
         else:
             # Without all_layers, NNCF would take a lone matrix for the head.
             given = {} if mode.startswith("int8") else options(recipe) | {"ratio": 1.0, "all_layers": True}
@@ -81,14 +93,16 @@ def compress(
                 given |= data
             node = _compressed(matrix, mode, given, ir)
             note = "" if name in (EMBEDDING, HEAD, *sensitive) else recipe.note(tensor.shape[1])
+            if recipe.take_over:
+                note = f"{mode}, since OpenVINO has no {tensor.blocks or tensor.dtype} in groups"
         ir.finish(name)
         checkpoint.release()
-        yield Weight(name, node, tensor.data.nbytes, note)
+        yield Weight(name, node, tensor.nbytes, note)
 
 
 def describe(model: Model, recipe: Recipe) -> None:
     """Notes on the model how it was compressed, where and as NNCF does, for other tools to see."""
-    if recipe.linear is None:
+    if recipe.linear is None or recipe.take_over:
         return
     # NNCF's own notes, off one small matrix.
     sample = _compress_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, options(recipe))
@@ -146,7 +160,7 @@ def _replace(old: Node, new: Node) -> None:
 
 
 def _node(tensor: Tensor) -> Node:
-    node = Constant(as_openvino(tensor), shared_memory=tensor.data.flags.aligned)
+    node = Constant(as_openvino(tensor), shared_memory=tensor.lasting)
     node.set_friendly_name(tensor.name)
     return node if tensor.dtype == "f32" else ops.convert(node, "f32")
 

@@ -12,6 +12,7 @@ from runtime.errors import ConversionError, DiskFull
 from runtime.memory import CONTEXT, gigabytes, needed
 from runtime.model_folder import Sizes
 
+from . import stored
 from .compress import BLOCK, EMBEDDING, HEAD, WITH_DATA
 from .recipe import Recipe
 from .saved import fits_whole
@@ -25,6 +26,7 @@ _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
 _LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
 _AWQ = 24  # bytes that it takes for each weight of a layer's down_proj
 _GPTQ = (34, 32)  # bytes that it takes for each pair of columns, and for each weight it is given
+_DECODED = (4, 2)  # bytes that each of the two takes more where the weights of a GGUF are decoded for it
 _PIECE = 2  # times the largest piece of the converted model, while that is asked
 CALIBRATION = 10_000  # tokens of the calibration texts, where they are not known
 
@@ -47,14 +49,18 @@ def estimate(
 ) -> Needs:
     """`sensitive` are the matrices that a mixed recipe leaves in 8 bits; before they are known, as many as can be.
     `tokens` are those of the calibration texts."""
-    stored_bits = {name: 8 * checkpoint.tensor(name).data.itemsize for name in checkpoint.names}
-    sizes = model_sizes(checkpoint.architecture, recipe, stored_bits, sensitive)
-    return Needs(sizes, sizes.weights + _OTHER_FILES, conversion_memory(checkpoint.architecture, recipe, sizes, tokens))
+    a = checkpoint.architecture
+    stored_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
+    sizes = model_sizes(a, recipe, stored_bits, sensitive, _taken_over(checkpoint, recipe))
+    memory = conversion_memory(a, recipe, sizes, tokens, quantised=bool(checkpoint.quantised))
+    return Needs(sizes, sizes.weights + _OTHER_FILES, memory)
 
 
-def conversion_memory(architecture: Architecture, recipe: Recipe, sizes: Sizes, tokens: int = CALIBRATION) -> int:
-    """Bytes of memory that a conversion takes at its peak."""
-    steps = [*_steps(architecture, recipe, sizes)]
+def conversion_memory(
+    architecture: Architecture, recipe: Recipe, sizes: Sizes, tokens: int = CALIBRATION, *, quantised: bool = False
+) -> int:
+    """Bytes of memory that a conversion takes at its peak; `quantised` is a GGUF, whose weights are decoded."""
+    steps = [*_steps(architecture, recipe, sizes, *(_DECODED if quantised else (0, 0)))]
     if recipe.calibrated:
         steps.append(_calibration(architecture, recipe, tokens))
     return _PROGRAM + max(steps)
@@ -72,15 +78,22 @@ def _calibration(a: Architecture, recipe: Recipe, tokens: int) -> int:
     return states + max(layer, awq, _TEMPORARY * min(BLOCK, WITH_DATA * a.hidden * a.ffn))
 
 
-def _steps(architecture: Architecture, recipe: Recipe, sizes: Sizes) -> Iterator[int]:
+def _steps(
+    architecture: Architecture, recipe: Recipe, sizes: Sizes, temporary: int = 0, layer: int = 0
+) -> Iterator[int]:
     """Bytes of memory that each step takes. None grows with the number of layers, unless the model is small."""
     if recipe.linear:
-        yield _TEMPORARY * min(BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
-    yield _LAYER * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
+        yield (_TEMPORARY + temporary) * min(BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
+    yield (_LAYER + layer) * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
     if fits_whole(sizes.weights):
         yield loaded_bytes(architecture, sizes, _VERIFIED)
     else:
         yield _PIECE * sizes.largest
+
+
+def _taken_over(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, int]:
+    tensors = map(checkpoint.tensor, checkpoint.names) if recipe.take_over else ()
+    return {tensor.name: stored.nbytes(tensor) for tensor in tensors if stored.agrees(tensor)}
 
 
 def model_sizes(
@@ -88,8 +101,10 @@ def model_sizes(
     recipe: Recipe,
     stored_bits: Mapping[str, int] | None = None,
     sensitive: Collection[str] | None = None,
+    taken_over: Mapping[str, int] = {},
 ) -> Sizes:
-    """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given."""
+    """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given. `taken_over` are
+    bytes of tensors that do not become the recipe's."""
     bits = stored_bits or {}
     eight = presumed(architecture, recipe) if sensitive is None else sensitive
     nbytes, groups = {}, 0
@@ -100,8 +115,10 @@ def model_sizes(
         rows, columns = shape
         kind = {"end": name in (EMBEDDING, HEAD), "sensitive": name in eight}
         nbytes[name] = recipe.nbytes(rows, columns, **kind, stored_bits=bits.get(name, 16))
-        mode, group = recipe.form(columns, **kind)
-        if mode is not None and group != -1:
+        _, group = recipe.form(columns, **kind)
+        if name in taken_over:
+            nbytes[name], group = taken_over[name], stored.GROUP
+        if group != -1:
             groups += rows * columns // group
     return Sizes(
         weights=sum(nbytes.values()),

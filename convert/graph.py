@@ -20,7 +20,7 @@ from openvino import opset13 as ops
 from openvino.op import Constant
 from openvino.op.util import Variable, VariableInfo
 
-from runtime.checkpoint import Architecture, Checkpoint, Dtype, Tensor
+from runtime.checkpoint import Architecture, Dtype, Tensor
 
 Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor in f32
 ELEMENT_TYPES: dict[Dtype, Type] = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}
@@ -54,7 +54,13 @@ def decoder(architecture: Architecture, weight: Weight) -> ov.Model:
     return model
 
 
-def uncompressed(checkpoint: Checkpoint) -> Weight:
+class Tensors(Protocol):
+    """A checkpoint, or whatever else has tensors by name."""
+
+    def tensor(self, name: str) -> Tensor: ...
+
+
+def uncompressed(checkpoint: Tensors) -> Weight:
     """Weights as they are in the checkpoint. Matrices stay in the mapped files: nothing is copied, and therefore the
     checkpoint must stay open for as long as a model made from this, or anything compiled from it, is in use."""
 
@@ -64,7 +70,7 @@ def uncompressed(checkpoint: Checkpoint) -> Weight:
             node = Constant(tensor.f32())
             node.set_friendly_name(name)
             return node
-        node = Constant(as_openvino(tensor), shared_memory=tensor.data.flags.aligned)
+        node = Constant(as_openvino(tensor), shared_memory=tensor.lasting)
         node.set_friendly_name(name)
         return node if tensor.dtype == "f32" else ops.convert(node, "f32")
 
@@ -74,7 +80,7 @@ def uncompressed(checkpoint: Checkpoint) -> Weight:
 def as_openvino(tensor: Tensor) -> ov.Tensor:
     """The same memory as an OpenVINO tensor, which keeps the view alive. A header of odd length leaves the data at odd
     addresses; only then it is a copy."""
-    data = tensor.data if tensor.data.flags.aligned else tensor.data.copy()
+    data = np.require(tensor.data, requirements=["C", "A"])
     return ov.Tensor(data, ov.Shape(tensor.shape), ELEMENT_TYPES[tensor.dtype])
 
 

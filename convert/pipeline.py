@@ -14,7 +14,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,9 @@ from .sensitivity import Sensitivity, candidates, sensitive, sensitivities
 from .tokenizer import write_tokenizer
 from .writer import IrWriter
 
+if TYPE_CHECKING:
+    from .onnx_decoder import OnnxDecoder
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -65,8 +68,8 @@ def convert(
     recipe: str | Recipe = "int4",
     calibration: str | os.PathLike[str] | None = None,
 ) -> Steps:
-    """Converts the checkpoint folder `source` into the model folder `target`, a step at a time. `calibration` is a file
-    of texts for a recipe that reads some, instead of ours.
+    """Converts the checkpoint `source`, a folder or a GGUF or ONNX file, into the model folder `target`, step by step.
+    `calibration` is a file of texts for a recipe that reads some, instead of ours.
 
     `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Where a
     kill or Ctrl-C cut a conversion short, the same one goes on from the last weight that it had finished. Raises
@@ -76,6 +79,9 @@ def convert(
         raise ConversionError(
             f"converting needs {', '.join(missing)}, which is not installed", hint='pip install "glm4-edge[convert]"'
         )
+    from .onnx_decoder import onnx_file
+    from .onnx_pipeline import convert_onnx  # which is built from the parts of this file
+
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     samples = texts.read(calibration or texts.BUILT_IN) if recipe.calibrated else ()
     if calibration and not samples:
@@ -83,7 +89,9 @@ def convert(
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
     try:
         with scratch(target) as place:
-            for step in _convert(source, place, recipe, samples):
+            file = onnx_file(source)
+            steps = _convert(source, place, recipe, samples) if file is None else convert_onnx(file, place, recipe)
+            for step in steps:
                 place.check()
                 yield step
     except OSError as exc:
@@ -95,7 +103,7 @@ def convert(
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """What is known before the work begins."""
 
     recipe: Recipe
@@ -123,31 +131,36 @@ def _convert(source: Path, place: Scratch, recipe: Recipe, samples: Sequence[tex
         yield Progress("tokenizer", done=1, total=1)
         plan = yield from _measured(checkpoint, plan)
         notes, excerpt = yield from _weights(checkpoint, plan, folder, journal)
-        _copy_texts(described, folder)
+        copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, excerpt)
         yield Progress("seal", "hashes")
-        manifest = _manifest(checkpoint, plan, notes, figures)
+        complete = manifest(checkpoint, plan, notes, figures)
     journal.remove()
-    sealed = seal(folder, manifest)
+    sealed = seal(folder, complete)
     yield Progress("seal", "to disk")
     place.publish()
     yield Progress("seal", done=1, total=1, result=ModelFolder(place.target, sealed.manifest))
 
 
-def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe, samples: Sequence[texts.Sample]) -> _Plan:
+def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe, samples: Sequence[texts.Sample]) -> Plan:
+    if recipe.take_over and not checkpoint.quantised:
+        raise ConversionError(
+            f"the recipe {recipe.name} takes over the blocks of a quantised GGUF, and this checkpoint has none",
+            hint="choose another recipe: int4, int8 or bf16",
+        )
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
     ids = texts.token_ids(samples, source.family, template, source.tokenizer)
     needs = estimate(checkpoint, recipe, tokens=sum(map(len, ids)))
-    return _Plan(recipe, source, verify.prompts(source.family, template), needs, ids)
+    return Plan(recipe, source, verify.prompts(source.family, template), needs, ids)
 
 
-def _measured(checkpoint: Checkpoint, plan: _Plan) -> Generator[Progress, None, _Plan]:
+def _measured(checkpoint: Checkpoint, plan: Plan) -> Generator[Progress, None, Plan]:
     """The plan of a mixed recipe, with what it leaves in 8 bits."""
     if plan.recipe.ratio == 1.0:
         return plan
     names = list(candidates(checkpoint.architecture, plan.recipe))
-    total = sum(checkpoint.tensor(name).data.nbytes for name in names)
+    total = sum(checkpoint.tensor(name).nbytes for name in names)
     yield Progress("measure", total=total)
     found: list[Sensitivity] = []
     for one in sensitivities(checkpoint, plan.recipe):
@@ -158,11 +171,11 @@ def _measured(checkpoint: Checkpoint, plan: _Plan) -> Generator[Progress, None, 
 
 
 def _weights(
-    checkpoint: Checkpoint, plan: _Plan, folder: Path, journal: Journal
+    checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal
 ) -> Generator[Progress, None, tuple[tuple[str, ...], str]]:
     """Compresses the weights and writes the IR. Returns notes on what is not the recipe's, and the graph of the model's
     first layer alone, between its embedding and its head, over the same .bin."""
-    total = sum(checkpoint.tensor(name).data.nbytes for name in checkpoint.names)
+    total = sum(checkpoint.tensor(name).nbytes for name in checkpoint.names)
     yield Progress("compress", total=total)
     weights: dict[str, Node] = {}
     notes: list[str] = []
@@ -184,8 +197,8 @@ def _weights(
     return tuple(notes), excerpt
 
 
-def _copy_texts(source: CheckpointFolder, folder: Path) -> None:
-    shutil.copyfile(source.path / "config.json", folder / "config.json")
+def copy_texts(source: CheckpointFolder, folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(source.config, indent=2) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
     if source.template is not None:
         (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
@@ -195,7 +208,7 @@ def _copy_texts(source: CheckpointFolder, folder: Path) -> None:
 
 
 def _verify(
-    checkpoint: Checkpoint, plan: _Plan, folder: Path, excerpt: str
+    checkpoint: Checkpoint, plan: Plan, folder: Path, excerpt: str
 ) -> Generator[Progress, None, verify.Figures]:
     from .reference import logits
 
@@ -211,10 +224,15 @@ def _verify(
     return figures
 
 
-def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figures: verify.Figures) -> Manifest:
+def manifest(
+    checkpoint: "Checkpoint | OnnxDecoder", plan: Plan, notes: tuple[str, ...], figures: verify.Figures
+) -> Manifest:
     described = plan.source.manifest
     if plan.source.template is None:
         notes = (*notes, "no chat template: a base model, for completion only")
+    if checkpoint.quantised:
+        kinds = ", ".join(checkpoint.quantised)
+        notes = (*notes, f"made from weights in {kinds}: what they had lost already, the verification does not see")
     return replace(
         described,
         recipe=plan.recipe.name,
@@ -227,7 +245,7 @@ def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figur
     )
 
 
-def _job(checkpoint: Checkpoint, plan: _Plan) -> dict[str, Any]:
+def _job(checkpoint: Checkpoint, plan: Plan) -> dict[str, Any]:
     """All that the bytes of the weights depend on."""
     read = sha256(b"".join(ids.tobytes() for ids in plan.calibration)).hexdigest()
     return {

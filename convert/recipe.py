@@ -24,6 +24,7 @@ class Recipe:
 
     A `ratio` below 1 is the share of the decoder's weights that become int4; the matrices which NNCF finds the most
     sensitive become int8 (`sensitive` below). `awq`, `scale` (estimation) and `gptq` are NNCF's methods that need data.
+    `take_over` leaves the blocks of a GGUF as they are where OpenVINO has their format, and compresses the rest.
 
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, over which a result is not fit for use. It
     is there to catch damage, not to grade: several times what a trained checkpoint shows.
@@ -40,6 +41,7 @@ class Recipe:
     gptq: bool = False
     devices: tuple[str, ...] = ("CPU", "GPU")
     max_kl: float = 0.5
+    take_over: bool = False
 
     @property
     def calibrated(self) -> bool:
@@ -107,6 +109,7 @@ RECIPES = {
         Recipe("int4-gptq", "rounded to suit texts: closest", "int4_sym", "int8_asym", 128, gptq=True),
         Recipe("int4-npu", "a scale a row: what NPUs want", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6),
         Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05),
+        Recipe("stored", "a GGUF's own blocks, or int8", "int8_asym", "int8_asym", max_kl=0.05, take_over=True),
         Recipe("bf16", "the checkpoint's own weights", None, None, max_kl=0.01),
     )
 }

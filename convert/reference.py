@@ -6,7 +6,6 @@ implementation that could be wrong in its own way. All arithmetic is in f32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,10 +31,10 @@ def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
     """
     a = checkpoint.architecture
     embedding = checkpoint.tensor("model.embed_tokens.weight")
-    states = [replace(embedding, data=embedding.data[ids]).f32()[np.newaxis] for ids in token_ids]
+    states = [embedding.at(ids).f32()[np.newaxis] for ids in token_ids]
     run_layer = Stage(a, layer_alone)
     for layer in range(a.layers):
-        weights = {name: checkpoint.tensor(of_layer(name, layer)) for name, _ in a.layer_shapes(0)}
+        weights = {name: checkpoint.tensor(of_layer(name, layer)).decoded() for name, _ in a.layer_shapes(0)}
         states = [run_layer(x, weights) for x in states]
         checkpoint.release()
     found = [np.empty((x.shape[1], a.vocab), np.float32) for x in states]
@@ -46,7 +45,7 @@ def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
     )
     for first in range(0, a.vocab, _VOCABULARY_ROWS):
         rows = slice(first, min(first + _VOCABULARY_ROWS, a.vocab))
-        weights = {"model.norm.weight": norm, head: checkpoint.tensor(head).rows(rows.start, rows.stop)}
+        weights = {"model.norm.weight": norm, head: checkpoint.tensor(head).rows(rows.start, rows.stop).decoded()}
         for x, table in zip(states, found, strict=True):
             table[:, rows] = run_head(x, weights)[0]
         checkpoint.release()

@@ -64,7 +64,7 @@ class Scratch:
                 file.rename(self.path / file.name)
         shutil.rmtree(left, ignore_errors=True)
 
-    def clear(self, but: Container[str]) -> None:
+    def clear(self, but: Container[str] = ()) -> None:
         """Removes all that is in it, but for these names."""
         for path in self.path.iterdir():
             if path.name not in but:

@@ -31,7 +31,7 @@ def sensitivities(checkpoint: Checkpoint, recipe: Recipe) -> Iterator[Sensitivit
     """Those of all matrices that the recipe could make int4, in the decoder's order. Reads the whole checkpoint."""
     for name in candidates(checkpoint.architecture, recipe):
         tensor = checkpoint.tensor(name)
-        yield Sensitivity(name, tensor.data.size, tensor.data.nbytes, _score(tensor))
+        yield Sensitivity(name, prod(tensor.shape), tensor.nbytes, _score(tensor))
         checkpoint.release()
 
 

@@ -138,16 +138,16 @@ def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: R
     return figures
 
 
-def check_generation(folder: Path, excerpt: str, ids: npt.NDArray[np.int64]) -> None:
+def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int64], **properties: str) -> None:
     """Lets OpenVINO GenAI's own pipeline open the folder and say a few tokens; of a large model, which it would load
-    whole, the `excerpt` of one layer. Raises VerificationError."""
+    whole, the `excerpt` of one layer, if there is one. Raises VerificationError."""
     import openvino as ov
     import openvino_genai as genai
 
     config = genai.GenerationConfig(max_new_tokens=_GENERATED, ignore_eos=True, apply_chat_template=False)
     try:
         with _opened(folder, excerpt) as opened:
-            pipeline = genai.LLMPipeline(str(opened), genai.Tokenizer(str(folder)), "CPU")
+            pipeline = genai.LLMPipeline(str(opened), genai.Tokenizer(str(folder)), "CPU", **properties)
             generated = pipeline.generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
             del pipeline
     except RuntimeError as exc:
@@ -157,12 +157,12 @@ def check_generation(folder: Path, excerpt: str, ids: npt.NDArray[np.int64]) -> 
 
 
 @contextmanager
-def _opened(folder: Path, excerpt: str) -> Iterator[Path]:
+def _opened(folder: Path, excerpt: str | None) -> Iterator[Path]:
     """The folder, or, where it is large, one among its files with the excerpt as its graph and the same weights."""
     from .saved import fits_whole
 
     weights = folder / "openvino_model.bin"
-    if fits_whole(weights.stat().st_size):
+    if excerpt is None or fits_whole(weights.stat().st_size):
         yield folder
         return
     with TemporaryDirectory(dir=folder) as name:

@@ -49,6 +49,11 @@ class IrWriter:
         self._offsets: dict[int, int] = {}  # where a kept constant's bytes lie, by their address in memory
         self._small: dict[bytes, int] = {}  # where those of others lie, by their hash
 
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._weights.tell()
+
     def has(self, weight: str) -> bool:
         """Whether the weight was finished before; then `write` looks at no blocks of it."""
         return weight in self._finished

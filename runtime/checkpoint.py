@@ -1,92 +1,82 @@
-"""A GLM-4 checkpoint folder: its tensors, lazily, under one set of names whatever the format.
+"""A GLM-4 checkpoint: its tensors, lazily, under one set of names whatever the format.
 
 The names are those of transformers' Glm4ForCausalLM. A checkpoint in the original format (ChatGLMModel), where q, k
-and v are one matrix, is renamed and cut by rows into views. No code from a checkpoint ever runs; no pickle is read.
+and v are one matrix, is renamed and cut by rows into views; so is a GGUF. No code from a checkpoint ever runs; no
+pickle is read.
 """
 
+import json
 import reprlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Protocol, Self
 
 from .architecture import DOWNLOAD_AGAIN, Architecture, Yarn, read_architecture, read_config, read_object
 from .errors import CheckpointError
-from .safetensors_file import Entry, SafetensorsFile
+from .gguf_checkpoint import GgufCheckpoint
+from .mapped_file import Entry
+from .safetensors_file import SafetensorsFile
+from .tensor import Dtype, Tensor
+from .tensor_names import NAMINGS, Naming
 
 __all__ = ["Architecture", "Checkpoint", "Dtype", "Tensor", "Yarn"]
 
-Dtype = Literal["bf16", "f16", "f32"]
-_DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are handed out as uint16
-    "BF16": ("bf16", np.uint16),
-    "F16": ("f16", np.float16),
-    "F32": ("f32", np.float32),
-}
 _INDEX = "model.safetensors.index.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor under its canonical name. `data` is a view of the mapped file; bf16 comes as its bits, in uint16."""
+class WeightFile(Protocol):
+    """An open file of tensors, of whatever kind."""
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: Dtype
-    data: npt.NDArray[Any]
+    @property
+    def path(self) -> Path: ...
 
-    def f32(self) -> npt.NDArray[np.float32]:
-        """The values as a new float32 array. Exact: bf16 is the upper half of a float32."""
-        if self.dtype == "bf16":
-            return (self.data.astype(np.uint32) << 16).view(np.float32)
-        return self.data.astype(np.float32)
+    @property
+    def size(self) -> int: ...
 
-    def rows(self, first: int, end: int) -> "Tensor":
-        """Rows `first` to `end` (not included) as a view."""
-        data = self.data[first:end]
-        return replace(self, shape=data.shape, data=data)
+    @property
+    def entries(self) -> Mapping[str, Entry]: ...
+
+    def check(self, entry: Entry) -> None:
+        """Raises CheckpointError where the tensor is of an unsupported type."""
+        ...
+
+    def tensor(self, entry: Entry, name: str) -> Tensor: ...
+
+    def release(self) -> None: ...
+
+    def sha256(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """Where a canonical tensor lies: the file's tensor and its shape, and the rows of it (None: all)."""
-
-    name: str
-    shape: tuple[int, ...]
-    rows: slice | None = None
+_Place = tuple[WeightFile, Entry, slice | None]
 
 
 class Checkpoint:
-    """An open checkpoint folder; a context manager. Everything was checked by `open`, so reading cannot fail later."""
+    """An open checkpoint; a context manager. Everything was checked by `open`, so reading cannot fail later."""
 
     def __init__(
         self,
         path: Path,
         config: dict[str, Any],
         architecture: Architecture,
-        files: list[SafetensorsFile],
-        places: dict[str, tuple[SafetensorsFile, Entry, slice | None]],
+        files: Sequence[WeightFile],
+        places: dict[str, _Place],
     ) -> None:
         self.path = path
         self.config = config
         self.architecture = architecture
-        self._files = files
+        self._files = list(files)
         self._places = places
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Opens a folder with config.json and safetensors files, and checks all that can be checked without reading
-        the weights. Raises CheckpointError."""
+        """Opens a folder with config.json and safetensors files, or a GGUF file, and checks all that can be checked
+        without reading the weights. Raises CheckpointError."""
         path = Path(path)
         try:
-            config = read_config(path)
-            architecture = read_architecture(config)
-            files = [SafetensorsFile.open(file) for file in _weight_files(path)]
-            places = _places(architecture, files)
+            config, architecture, files, naming = _read_gguf(path) if path.is_file() else _read_folder(path)
+            places = _places(architecture, files, naming)
         except OSError as error:
             what = error.strerror or type(error).__name__
             raise CheckpointError(
@@ -107,23 +97,26 @@ class Checkpoint:
     def tensor(self, name: str) -> Tensor:
         """The tensor of that canonical name. Raises KeyError for a name that `names` does not have."""
         file, entry, rows = self._places[name]
-        dtype, view = _DTYPES[entry.dtype]
-        data = file.view(entry, view)
-        if rows is not None:
-            data = data[rows]
-        return Tensor(name, data.shape, dtype, data)
+        tensor = file.tensor(entry, name)
+        return tensor if rows is None else tensor.rows(rows.start, rows.stop)
+
+    @property
+    def quantised(self) -> tuple[str, ...]:
+        """The types of the matrices that are quantised already."""
+        return tuple(sorted({self.tensor(name).blocks for name in self._places} - {""}))
 
     def fingerprint(self) -> str:
-        """sha256 over config.json and the sha256 of every weight file. Reads all of them: about a second a gigabyte."""
-        digest = sha256((self.path / "config.json").read_bytes())
+        """sha256 over the config and the sha256 of every weight file. Reads all of them: about a second a gigabyte."""
+        config = self.path / "config.json"
+        digest = sha256(config.read_bytes() if config.is_file() else json.dumps(self.config).encode())
         for file in self._files:
             digest.update(f"{file.path.name} {file.sha256()}\n".encode())
         return digest.hexdigest()
 
     def stamp(self) -> str:
-        """What tells at once whether the checkpoint is the same: sha256 over config.json and every weight file's name,
+        """What tells at once whether the checkpoint is the same: sha256 over its config and every weight file's name,
         size and time of change."""
-        digest = sha256((self.path / "config.json").read_bytes())
+        digest = sha256(json.dumps(self.config).encode())
         for file in self._files:
             digest.update(f"{file.path.name} {file.size} {file.path.stat().st_mtime_ns}\n".encode())
         return digest.hexdigest()
@@ -146,50 +139,32 @@ class Checkpoint:
 
 
 def stored_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that the files of such a checkpoint hold."""
-    stored = (_STORED[architecture.name](architecture, name, shape) for name, shape in architecture.shapes())
+    """Names and shapes of the tensors that the safetensors files of such a checkpoint hold."""
+    naming = NAMINGS[architecture.name]
+    stored = (naming(architecture, name, shape) for name, shape in architecture.shapes())
     return {place.name: place.shape for place in stored}
 
 
-def _under_the_same_name(architecture: Architecture, name: str, shape: tuple[int, ...]) -> _Stored:
-    return _Stored(name, shape)
-
-
-_CHATGLM_NAMES = {  # whole names, and stems within a layer
-    "model.embed_tokens.weight": "transformer.embedding.word_embeddings.weight",
-    "model.norm.weight": "transformer.encoder.final_layernorm.weight",
-    "lm_head.weight": "transformer.output_layer.weight",
-    "self_attn.o_proj": "self_attention.dense",
-    "mlp.gate_up_proj": "mlp.dense_h_to_4h",
-    "mlp.down_proj": "mlp.dense_4h_to_h",
+_NO_WEIGHTS = {  # a table that some files have; recomputed in f32
+    "transformer.rotary_pos_emb.inv_freq",
+    "rope_freqs.weight",
 }
 
 
-def _under_the_original_name(a: Architecture, name: str, shape: tuple[int, ...]) -> _Stored:
-    if name in _CHATGLM_NAMES:
-        return _Stored(_CHATGLM_NAMES[name], shape)
-    _, _, layer, part = name.split(".", 3)
-    stem, kind = part.rsplit(".", 1)
-    prefix = f"transformer.encoder.layers.{layer}."
-    q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
-    rows = {
-        "self_attn.q_proj": slice(0, q),
-        "self_attn.k_proj": slice(q, q + kv),
-        "self_attn.v_proj": slice(q + kv, q + 2 * kv),
-    }.get(stem)
-    if rows is not None:
-        return _Stored(f"{prefix}self_attention.query_key_value.{kind}", (q + 2 * kv, *shape[1:]), rows)
-    return _Stored(f"{prefix}{_CHATGLM_NAMES.get(stem, stem)}.{kind}", shape)
+_Opened = tuple[dict[str, Any], Architecture, Sequence[WeightFile], Naming]
 
 
-_STORED: dict[
-    str, Callable[[Architecture, str, tuple[int, ...]], _Stored]
-] = {  # by architecture: where a canonical tensor lies
-    "Glm4ForCausalLM": _under_the_same_name,
-    "GlmForCausalLM": _under_the_same_name,
-    "ChatGLMModel": _under_the_original_name,
-}
-_NO_WEIGHTS = "transformer.rotary_pos_emb.inv_freq"  # a table that the original format saves; recomputed in f32
+def _read_folder(path: Path) -> _Opened:
+    config = read_config(path)
+    architecture = read_architecture(config)
+    files = [SafetensorsFile.open(file) for file in _weight_files(path)]
+    return config, architecture, files, NAMINGS[architecture.name]
+
+
+def _read_gguf(path: Path) -> _Opened:
+    gguf = GgufCheckpoint.open(path)
+    config = gguf.config()
+    return config, read_architecture(config), gguf.files, gguf.naming()
 
 
 def _weight_files(path: Path) -> list[Path]:
@@ -232,11 +207,9 @@ def _shards(path: Path) -> list[Path]:
     return [path / file for file in sorted(set(weight_map.values()))]
 
 
-def _places(
-    architecture: Architecture, files: list[SafetensorsFile]
-) -> dict[str, tuple[SafetensorsFile, Entry, slice | None]]:
+def _places(architecture: Architecture, files: Sequence[WeightFile], where: Naming) -> dict[str, _Place]:
     """Finds every tensor of the architecture in the files; refuses what is missing, misshapen, or left over."""
-    found: dict[str, tuple[SafetensorsFile, Entry]] = {}
+    found: dict[str, tuple[WeightFile, Entry]] = {}
     for file in files:
         for entry in file.entries.values():
             if entry.name in found:
@@ -245,19 +218,18 @@ def _places(
                     hint="remove the weight files that do not belong to this checkpoint",
                 )
             found[entry.name] = (file, entry)
-    where = _STORED[architecture.name]
-    places = {}
+    places: dict[str, _Place] = {}
     for name, shape in architecture.shapes():
         stored = where(architecture, name, shape)
         if stored.name not in found:
             raise CheckpointError(
                 f"the tensor {stored.name!r} is missing",
-                hint="config.json and the weight files do not belong together, or a shard is missing",
+                hint="the config and the weights do not belong together, or a file of them is missing",
             )
         file, entry = found[stored.name]
         _check(file, entry, stored.shape)
         places[name] = (file, entry, stored.rows)
-    used = {entry.name for _, entry, _ in places.values()} | {_NO_WEIGHTS}
+    used = {entry.name for _, entry, _ in places.values()} | _NO_WEIGHTS
     if architecture.tied_embeddings:
         used.add(where(architecture, "lm_head.weight", ()).name)  # some files keep a copy; transformers ignores it
     if left_over := sorted(found.keys() - used):
@@ -268,14 +240,10 @@ def _places(
     return places
 
 
-def _check(file: SafetensorsFile, entry: Entry, shape: tuple[int, ...]) -> None:
-    if entry.dtype not in _DTYPES:
-        raise CheckpointError(
-            f"{entry.name!r} in {file.path.name} has the dtype {entry.dtype[:80]!r}",
-            hint="bf16, f16 and f32 are supported; for a quantised checkpoint, convert the original one",
-        )
+def _check(file: WeightFile, entry: Entry, shape: tuple[int, ...]) -> None:
+    file.check(entry)
     if entry.shape != shape:
         raise CheckpointError(
-            f"{entry.name!r} has the shape {list(entry.shape)[:8]}, but config.json makes it {list(shape)}",
-            hint="config.json and the weight files do not belong together",
+            f"{entry.name!r} has the shape {list(entry.shape)[:8]}, but the config makes it {list(shape)}",
+            hint="the config and the weights do not belong together",
         )

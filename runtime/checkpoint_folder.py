@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import families
 from .architecture import Architecture, read_architecture, read_config
@@ -24,7 +24,8 @@ AS_IT_IS = "checkpoint"  # stands where a model folder's manifest names its reci
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFolder:
-    """A folder with config.json and a tokenizer, both read and checked. Its weights may be missing until `weights`.
+    """A folder with config.json and a tokenizer, or a GGUF file, read and checked. The folder's weights may be missing
+    until `weights`.
 
     `template` is None for a base model. `generation` is generation_config.json over what config.json says.
     """
@@ -40,27 +41,28 @@ class CheckpointFolder:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "CheckpointFolder":
         """Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template."""
-        folder = Path(path).expanduser()
-        config = read_config(folder)
+        path = Path(path).expanduser()
+        source = _open(path)
+        config = source.config()
         architecture = read_architecture(config)
-        template = _read_template(folder)
+        template = source.template()
         family = detect(config, template)
         ends = config.get("eos_token_id")
         ends = [id for id in (ends if isinstance(ends, list) else [ends]) if isinstance(id, int)]
-        tokenizer = read_tokenizer(folder, architecture.vocab, ends)
+        tokenizer = source.tokenizer(architecture.vocab, ends)
         stops = _stops(family, tokenizer)
         generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad]}
-        generation |= _read_generation_config(folder)
+        generation |= _checked(source.generation())
         manifest = Manifest(
             family=family.name,
             recipe=AS_IT_IS,
-            source=Source(_name(folder), architecture.name, fingerprint=""),
+            source=Source(source.name(), architecture.name, fingerprint=""),
             context_length=architecture.context,
             kv_bytes_per_token=architecture.kv_bytes_per_token,
             special_tokens=tokenizer.special_tokens,
-            licence=_licence(folder),
+            licence=source.licence(),
         )
-        return cls(folder, config, architecture, tokenizer, template, generation, manifest)
+        return cls(path, config, architecture, tokenizer, template, generation, manifest)
 
     @property
     def family(self) -> Family:
@@ -90,12 +92,64 @@ Folder = ModelFolder | CheckpointFolder
 
 
 def open_folder(path: str | os.PathLike[str]) -> Folder:
-    """The model folder or the checkpoint in a folder; a model folder holds a config.json, too, and is told by its
-    manifest. Raises ModelFolderError or CheckpointError."""
+    """The model folder or the checkpoint in a folder or file; a model folder holds a config.json, too, and is told by
+    its manifest. Raises ModelFolderError or CheckpointError."""
     folder = Path(path).expanduser()
-    if (folder / "config.json").is_file() and not (folder / MANIFEST).is_file():
+    if folder.is_file() or ((folder / "config.json").is_file() and not (folder / MANIFEST).is_file()):
         return CheckpointFolder.open(folder)
     return ModelFolder.open(folder)
+
+
+class _Source(Protocol):
+    """Where the texts of a checkpoint are. Each raises CheckpointError."""
+
+    def name(self) -> str: ...
+
+    def config(self) -> dict[str, Any]: ...
+
+    def template(self) -> str | None: ...
+
+    def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer: ...
+
+    def generation(self) -> dict[str, Any]: ...
+
+    def licence(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """They are files of a folder."""
+
+    path: Path
+
+    def name(self) -> str:
+        return _name(self.path)
+
+    def config(self) -> dict[str, Any]:
+        return read_config(self.path)
+
+    def template(self) -> str | None:
+        return _read_template(self.path)
+
+    def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
+        return read_tokenizer(self.path, vocabulary, end_ids)
+
+    def generation(self) -> dict[str, Any]:
+        return read_json(self.path / "generation_config.json")
+
+    def licence(self) -> str:
+        return _licence(self.path)
+
+
+def _open(path: Path) -> _Source:
+    if not path.is_file():
+        return _Files(path)
+    from .gguf_checkpoint import GgufCheckpoint
+
+    try:
+        return GgufCheckpoint.open(path)
+    except OSError as exc:
+        raise CheckpointError(f"{str(path)!r} cannot be read: {exc.strerror}", hint="check its permissions") from exc
 
 
 def _stops(family: Family, tokenizer: CheckpointTokenizer) -> list[int]:
@@ -124,8 +178,7 @@ def _read_template(checkpoint: Path) -> str | None:
     return found
 
 
-def _read_generation_config(checkpoint: Path) -> dict[str, Any]:
-    found = read_json(checkpoint / "generation_config.json")
+def _checked(found: dict[str, Any]) -> dict[str, Any]:
     try:
         Sampling.of_checkpoint(found)
     except (EdgeError, TypeError, ValueError) as exc:

@@ -10,6 +10,7 @@ from .backends.npu import CONTEXT as NPU_CONTEXT
 from .backends.npu import EMULATED, NPU
 from .backends.openvino import OpenVINO
 from .backends.remote import Remote
+from .backends.stateful import Stateful
 from .backends.torch import Torch
 from .checkpoint_folder import Folder
 from .errors import DeviceError, Notice
@@ -70,7 +71,8 @@ def choose(device: str = "auto", folder: Folder | None = None, options: Options 
             if isinstance(folder, ModelFolder) and wanted not in (EMULATED, *Echo.devices()):
                 _warn(wanted, folder.manifest, options)
             emulated = ": the NPU's pipeline, emulated on the CPU" if wanted == EMULATED else ""
-            return Choice(backend, wanted, f"it was asked for{emulated}")
+            taken = openvino(folder.manifest) if backend is OpenVINO and isinstance(folder, ModelFolder) else backend
+            return Choice(taken, wanted, f"it was asked for{emulated}")
     found = [name for backend in BACKENDS for name in backend.devices()]
     raise DeviceError(f"there is no device {device} here", hint=f"found: auto, {', '.join(found)}")
 
@@ -85,13 +87,18 @@ def automatic(machine: Machine, manifest: Manifest, options: Options = Options()
     passed: list[str] = []
     for fit in tried:
         if not fit.obstacle:
-            backend = NPU if fit.kind == "NPU" else OpenVINO
+            backend = NPU if fit.kind == "NPU" else openvino(manifest)
             return Choice(backend, fit.device, "; ".join([_merit(fit, machine, manifest), *passed, *_unused(machine)]))
         passed.append(f"not {fit.device}: {fit.obstacle}")
     raise DeviceError(
         f"{manifest.source.name} ({manifest.recipe}) fits no device here: {'; '.join(passed)}",
         hint=_what_would(machine, manifest, options),
     )
+
+
+def openvino(manifest: Manifest) -> type[Backend]:
+    """Which of GenAI's pipelines runs the folder on CPUs and GPUs."""
+    return OpenVINO if manifest.paged else Stateful
 
 
 def fits(machine: Machine, manifest: Manifest, options: Options = Options()) -> tuple[Fit, ...]:

@@ -33,12 +33,14 @@ class Matrix:
 @dataclass(frozen=True, slots=True)
 class IR:
     """`matrices` stand in the order in which the decoder uses them, the head last; `largest` is the biggest constant's
-    size in bytes. A stateful IR keeps its KV cache itself."""
+    size in bytes. A stateful IR keeps its KV cache itself; `attention` is an operation of its own, or written out in
+    others."""
 
     inputs: frozenset[str]
     matrices: tuple[Matrix, ...]
     largest: int
     stateful: bool
+    attention: bool = True
 
     @classmethod
     def read(cls, folder: ModelFolder) -> "IR":
@@ -58,6 +60,8 @@ class IR:
         found = []
         if not self.stateful:
             found.append("its KV cache is not in the graph (not stateful)")
+        if not self.attention:  # the emulation says "!!!!": its mask overflows in f16
+            found.append("its attention is written out in single operations, as in an ONNX file")
         if missing := sorted(_NPU_INPUTS - self.inputs):
             found.append(f"it has no input {', '.join(missing)}")
         decoder = self.matrices[:-1]
@@ -95,6 +99,7 @@ class _Graph:
             matrices=tuple(self._matrices(kinds.get("MatMul", []))),
             largest=max(int(_data(layer)["size"]) for layer in kinds["Const"]),
             stateful="ReadValue" in kinds,
+            attention="ScaledDotProductAttention" in kinds,
         )
 
     def _matrices(self, matmuls: list[ElementTree.Element]) -> Iterator[Matrix]:

@@ -59,7 +59,7 @@ class Manifest:
 
     `family` names the prompt format, `special_tokens` maps each to its id, `kv_bytes_per_token` is for an f16 cache,
     `devices` says in words what each device needs and `sizes` what that follows from, `verification` holds the figures
-    measured after conversion.
+    measured after conversion. `paged`: PagedAttention takes the graph, so that requests are batched and share a cache.
     """
 
     family: str
@@ -74,6 +74,7 @@ class Manifest:
     sizes: Sizes | None = None
     verification: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    paged: bool = True
     files: Mapping[str, File] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 

@@ -9,11 +9,9 @@ is missing, and does not let go of the mapped pages.
 
 import json
 import math
-import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,69 +20,49 @@ import numpy.typing as npt
 
 from .architecture import DOWNLOAD_AGAIN
 from .errors import CheckpointError
+from .mapped_file import Entry, MappedFile, mapped
+from .tensor import Dtype, Tensor
 
+_DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are handed out as uint16
+    "BF16": ("bf16", np.uint16),
+    "F16": ("f16", np.float16),
+    "F32": ("f32", np.float32),
+}
 _LARGEST_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 _ITEM_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
-_HASHED_AT_ONCE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A tensor's place in its file. `begin` and `end` count bytes from the start of the file."""
+class SafetensorsFile(MappedFile):
+    """An open file, its header checked."""
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class SafetensorsFile:
-    """An open file. Views stay valid for as long as someone holds them, also after `release`."""
-
-    path: Path
-    size: int
     entries: dict[str, Entry]
-    _mapping: mmap.mmap = field(repr=False)
 
     @classmethod
     def open(cls, path: Path) -> "SafetensorsFile":
         """Maps the file and checks its header. Raises CheckpointError for a file that is not what it claims to be."""
-        if not path.is_file():
-            raise CheckpointError(f"{path.name} is missing", hint=f"download it into {path.parent}")
-        size = path.stat().st_size
-        if size < 8:
-            raise CheckpointError(f"{path.name} has only {size} bytes", hint=DOWNLOAD_AGAIN)
-        with path.open("rb") as file:
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        (length,) = struct.unpack("<Q", mapping[:8])
-        if length > min(size - 8, _LARGEST_HEADER):
+        file = mapped(path, smallest=8)
+        (length,) = struct.unpack("<Q", file.mapping[:8])
+        if length > min(file.size - 8, _LARGEST_HEADER):
             raise CheckpointError(
-                f"{path.name} claims a header of {length:,} bytes, but the file has {size:,}", hint=DOWNLOAD_AGAIN
+                f"{path.name} claims a header of {length:,} bytes, but the file has {file.size:,}", hint=DOWNLOAD_AGAIN
             )
-        entries = {e.name: e for e in _entries(path.name, mapping[8 : 8 + length], start=8 + length)}
-        _check_layout(path.name, entries, start=8 + length, size=size)
-        return cls(path, size, entries, mapping)
+        entries = {e.name: e for e in _entries(path.name, file.mapping[8 : 8 + length], start=8 + length)}
+        _check_layout(path.name, entries, start=8 + length, size=file.size)
+        return cls(path, file.size, file.mapping, entries)
 
-    def view(self, entry: Entry, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """The tensor's bytes as an array of `dtype` in its own shape, read-only, nothing copied."""
-        raw = np.frombuffer(self._mapping, dtype=dtype, count=math.prod(entry.shape), offset=entry.begin)
-        return raw.reshape(entry.shape)
+    def check(self, entry: Entry) -> None:
+        """Raises CheckpointError where the tensor's dtype is not supported."""
+        if entry.dtype not in _DTYPES:
+            raise CheckpointError(
+                f"{entry.name!r} in {self.path.name} has the dtype {entry.dtype[:80]!r}",
+                hint="bf16, f16 and f32 are supported; for a quantised checkpoint, convert the original one",
+            )
 
-    def release(self) -> None:
-        """Gives the mapped pages back to the system; the next reader of a view has them read from disk again."""
-        if hasattr(mmap, "MADV_DONTNEED"):  # Windows has no madvise, and trims mapped pages by itself
-            self._mapping.madvise(mmap.MADV_DONTNEED)
-
-    def sha256(self) -> str:
-        """The hash of the whole file, in hexadecimal."""
-        digest = sha256()
-        with memoryview(self._mapping) as content:
-            for begin in range(0, self.size, _HASHED_AT_ONCE):
-                digest.update(content[begin : begin + _HASHED_AT_ONCE])
-                self.release()
-        return digest.hexdigest()
+    def tensor(self, entry: Entry, name: str) -> Tensor:
+        """The tensor, under another name."""
+        dtype, view = _DTYPES[entry.dtype]
+        return Tensor(name, entry.shape, dtype, self.array(view, entry.shape, entry.begin))
 
 
 def _entries(file: str, header: bytes, start: int) -> Iterator[Entry]:

@@ -46,11 +46,7 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
 
     Raises CheckpointError where files are missing, damaged, or do not belong to the model.
     """
-    if find_spec("tokenizers") is None:
-        raise CheckpointError(
-            "reading a checkpoint needs tokenizers, which is not installed",
-            hint='pip install "glm4-edge[convert]" to convert it, [torch] or [remote] to run it',
-        )
+    refuse_without_tokenizers()
     config = read_json(checkpoint / "tokenizer_config.json")
     try:
         if (checkpoint / "tokenizer.json").is_file():
@@ -61,6 +57,14 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
             raise CheckpointError(f"{str(checkpoint)!r} has neither tokenizer.json nor tokenizer.model", hint=_AGAIN)
     except OSError as exc:
         raise CheckpointError(f"the tokenizer cannot be read: {exc.strerror}", hint="check its permissions") from exc
+    return described(tokenizer, vocabulary, config, end_ids)
+
+
+def described(
+    tokenizer: "Tokenizer", vocabulary: int, config: Mapping[str, Any], end_ids: Sequence[int] = ()
+) -> CheckpointTokenizer:
+    """The tokenizer with what a tokenizer_config.json says of it: tokens beyond it, its end and pad. Raises
+    CheckpointError."""
     if not set().union(*tokenizer.get_vocab(with_added_tokens=False)) <= byte_alphabet().keys():
         raise CheckpointError(
             "the tokenizer is no byte-level BPE, as GLM-4's is", hint="is this the checkpoint's own tokenizer.json?"
@@ -81,6 +85,14 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
     return CheckpointTokenizer(tokenizer, special, end, _token(config, "pad_token", special) or end)
 
 
+def refuse_without_tokenizers() -> None:
+    if find_spec("tokenizers") is None:
+        raise CheckpointError(
+            "reading a checkpoint needs tokenizers, which is not installed",
+            hint='pip install "glm4-edge[convert]" to convert it, [torch] or [remote] to run it',
+        )
+
+
 def _from_json(path: Path) -> "Tokenizer":
     from tokenizers import Tokenizer
     from tokenizers.processors import ByteLevel
@@ -99,8 +111,6 @@ def _from_json(path: Path) -> "Tokenizer":
 
 
 def _from_ranks(path: Path) -> "Tokenizer":
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-
     ranks = _read_ranks(path)
     character = {byte: character for character, byte in byte_alphabet().items()}
     spelled = {token: "".join(character[byte] for byte in token) for token in ranks}
@@ -108,6 +118,14 @@ def _from_ranks(path: Path) -> "Tokenizer":
     by_rank = sorted(ranks, key=ranks.__getitem__)
     merges = [(spelled[a], spelled[b]) for token in by_rank for a, b in _cuts(token, ranks)]
     vocabulary = {spelled[token]: rank for token, rank in ranks.items()}
+    return byte_level(vocabulary, merges)
+
+
+def byte_level(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
+    """GLM-4's kind of tokenizer: ids of tokens in the byte alphabet, and the pairs that are merged, the first first. A
+    word that is a token is looked up before its bytes are merged."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, fuse_unk=False, ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -13,6 +13,7 @@ from runtime.backends.echo import Echo
 from runtime.backends.npu import NPU
 from runtime.backends.openvino import OpenVINO
 from runtime.backends.remote import Remote
+from runtime.backends.stateful import Stateful
 from runtime.backends.torch import Torch
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.devices import choose
@@ -27,7 +28,10 @@ STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
 
 
-@pytest.fixture(scope="module", params=[OpenVINO, NPU, Torch, Remote, Echo], ids=lambda backend: backend.__name__)
+ENGINES = (OpenVINO, Stateful, NPU, Torch, Remote, Echo)
+
+
+@pytest.fixture(scope="module", params=ENGINES, ids=lambda backend: backend.__name__)
 def backend(request, demo_folder, npu_folder, tmp_path_factory):
     """Torch and Remote work on the checkpoint itself, Remote by a `transformers serve` of its own."""
     engine = request.param

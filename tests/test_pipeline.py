@@ -282,7 +282,7 @@ def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
     ],
 )
 @pytest.mark.parametrize(
-    "where", ["_weights", "IrWriter", "decoder", "_copy_texts", "_manifest", "seal", "Scratch.publish", "Journal.add"]
+    "where", ["_weights", "IrWriter", "decoder", "copy_texts", "manifest", "seal", "Scratch.publish", "Journal.add"]
 )
 def test_a_failure_anywhere_is_told_in_one_line_and_leaves_nothing(checkpoint, tmp_path, monkeypatch, failure, where):
     kind, refusal, message = failure

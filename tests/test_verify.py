@@ -157,13 +157,13 @@ def test_a_damaged_result_is_caught(source, tmp_path, monkeypatch, harm, message
 
 def harmed_conversion(source, parent, monkeypatch, harm):
     """Converts, with damage done between saving and verifying."""
-    copy = pipeline._copy_texts
+    copy = pipeline.copy_texts
 
     def copy_and_harm(described, folder):
         copy(described, folder)
         harm(folder)
 
-    monkeypatch.setattr(pipeline, "_copy_texts", copy_and_harm)
+    monkeypatch.setattr(pipeline, "copy_texts", copy_and_harm)
     return list(convert(source, parent / "model", "int8"))
 
 

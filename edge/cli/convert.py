@@ -15,7 +15,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("convert", help="turn a GLM-4 checkpoint into a model folder")
     verb.add_argument(
         "checkpoint",
-        help="a folder with config.json, safetensors and a tokenizer, or a model of `edge models` to fetch",
+        help="a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; "
+        "or a model of `edge models` to fetch",
     )
     verb.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
     verb.add_argument("--recipe", default="int4", metavar="NAME", help="one of `edge recipes` (the default is int4)")

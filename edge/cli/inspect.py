@@ -56,6 +56,7 @@ def _show(facts: dict[str, Any]) -> None:
         "verified": ", ".join(f"{name} {value:.4g}" for name, value in facts["verification"].items()),
         "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
         **{f"on {device}": need for device, need in facts["devices"].items()},
+        "attention": "paged: requests are batched" if facts["paged"] else "stateful: one request at a time",
         "notes": "; ".join(facts["notes"]) or "none",
     }
     for name, value in rows.items():

@@ -4,22 +4,15 @@ It serves one request at a time; others wait for their turn. Past the fixed leng
 so longer prompts are refused before it sees them. "NPUW:CPU" runs the same pipeline on the CPU, without an NPU.
 """
 
-import time
-from collections.abc import Generator
 from dataclasses import replace
-from queue import SimpleQueue
-from threading import Event, Lock, Thread
-from typing import Any, Self
+from typing import Self
 
 from ..checkpoint_folder import Folder
-from ..errors import BackendError, DeviceError, PromptTooLong
+from ..errors import BackendError, DeviceError
 from ..ir import IR, NPU_CURE
-from ..messages import Finish, Usage
-from ..model_folder import ModelFolder
-from ..signal_stack import use_the_threads_own
-from ..template import Prompt
-from .backend import Delta, Options, Request
-from .genai import Tokens, brief, compiled_cache, converted, explained, generation_config, properties
+from .backend import Options
+from .genai import brief, compiled_cache, converted, properties
+from .serial import Serial
 
 CONTEXT = 4096  # tokens of prompt and reply where none are asked for
 REPLY_TOKENS = 1024
@@ -39,15 +32,8 @@ def lengths(options: Options, context_length: int) -> tuple[int, int]:
     return context - reply, reply
 
 
-class NPU:
+class NPU(Serial):
     """A model folder on the NPU, or on its emulation."""
-
-    def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, reply_tokens: int) -> None:
-        self.max_prompt_tokens = prompt_tokens
-        self._room = prompt_tokens + reply_tokens
-        self._pipeline = pipeline
-        self._tokens: Any = Tokens(pipeline.get_tokenizer(), folder)
-        self._turn = Lock()
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -95,88 +81,4 @@ class NPU:
                 f"the NPU's pipeline cannot load {folder.path}: {brief(exc)}",
                 hint="update the NPU's driver, or ask for a shorter context",
             ) from exc
-        use_the_threads_own()
-        return cls(pipeline, folder, prompt_tokens, reply_tokens)
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        return len(self._tokens.encode(prompt))
-
-    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
-        start = time.perf_counter()
-        if self._pipeline is None:
-            raise BackendError("the model was closed", hint="load it again")
-        ids = self._tokens.encode(request.prompt)
-        if len(ids) > self.max_prompt_tokens:
-            raise PromptTooLong(len(ids), self.max_prompt_tokens)
-        stops = self._tokens.stop_ids(request)
-        run = _Run(self._pipeline, self._turn, ids, generation_config(request, stops, self._room - len(ids)))
-        text = self._tokens.decoder()
-        generated, ttft = 0, 0.0
-        try:
-            while isinstance(new := run.tokens.get(), list):
-                ttft = ttft or time.perf_counter() - start
-                generated += len(new)
-                yield Delta(text.feed(i for i in new if i not in stops), len(new))
-        finally:
-            run.stop()
-        if isinstance(new, RuntimeError):
-            raise explained(new, request) from new
-        if isinstance(new, BaseException):
-            raise new
-        if rest := text.finish():
-            yield Delta(rest, 0)
-        yield Finish(new, Usage(len(ids), generated, ttft, time.perf_counter() - start))
-
-    def close(self) -> None:
-        self._pipeline = self._tokens = None
-
-
-class _Run:
-    """One reply, written in a thread of its own: GenAI calls back for every token and returns only at the end.
-
-    `tokens` yields lists of ids, and at last the reason for which the reply ended, or what went wrong.
-    """
-
-    def __init__(self, pipeline: Any, turn: Lock, ids: list[int], config: Any) -> None:
-        self.tokens: SimpleQueue[Any] = SimpleQueue()
-        self._cancelled = Event()
-        self._thread = Thread(target=self._write, args=(pipeline, turn, ids, config), name="npu")
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Cancels what is still to come, and waits until the engine has left off."""
-        self._cancelled.set()
-        self._thread.join()
-
-    def _write(self, pipeline: Any, turn: Lock, ids: list[int], config: Any) -> None:
-        import numpy as np
-        import openvino
-        from openvino_genai import GenerationFinishReason, TokenizedInputs
-
-        try:
-            with turn:
-                if self._cancelled.is_set():
-                    return
-                prompt = np.array([ids], dtype=np.int64)
-                inputs = TokenizedInputs(openvino.Tensor(prompt), openvino.Tensor(np.ones_like(prompt)))
-                result = pipeline.generate(inputs, config, _streamer(self.tokens, self._cancelled))
-            # It ends without a reason where prompt and reply have filled the cache.
-            stopped = result.finish_reasons[0] == GenerationFinishReason.STOP
-            self.tokens.put("stop" if stopped else "length")
-        except BaseException as exc:
-            self.tokens.put(exc)
-
-
-def _streamer(tokens: "SimpleQueue[Any]", cancelled: Event) -> Any:
-    """What GenAI calls for every token. An exception in it would end the process, so it does nothing that can raise."""
-    from openvino_genai import StreamerBase, StreamingStatus
-
-    class Streamer(StreamerBase):  # type: ignore[misc]
-        def write(self, token: Any) -> Any:
-            tokens.put([token] if isinstance(token, int) else list(token))
-            return StreamingStatus.CANCEL if cancelled.is_set() else StreamingStatus.RUNNING
-
-        def end(self) -> None:
-            pass
-
-    return Streamer()
+        return cls(pipeline, folder, prompt_tokens, prompt_tokens + reply_tokens)

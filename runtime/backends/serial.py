@@ -1,0 +1,113 @@
+"""One request at a time, for those pipelines of GenAI that cannot take several: each reply has a thread of its own.
+
+The NPU's static pipeline is one, the stateful one for graphs that PagedAttention does not take is another.
+"""
+
+import time
+from collections.abc import Generator
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+from typing import Any
+
+from ..errors import BackendError, PromptTooLong
+from ..messages import Finish, Usage
+from ..model_folder import ModelFolder
+from ..signal_stack import use_the_threads_own
+from ..template import Prompt
+from .backend import Delta, Request
+from .genai import Tokens, explained, generation_config
+
+
+class Serial:
+    """A loaded LLMPipeline. Prompts may have so many tokens; with the reply, at most `room`. Others wait their turn."""
+
+    def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
+        self.max_prompt_tokens = prompt_tokens
+        self._room = room
+        self._pipeline = pipeline
+        self._tokens: Any = Tokens(pipeline.get_tokenizer(), folder)
+        self._turn = Lock()
+        use_the_threads_own()
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self._tokens.encode(prompt))
+
+    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        start = time.perf_counter()
+        if self._pipeline is None:
+            raise BackendError("the model was closed", hint="load it again")
+        ids = self._tokens.encode(request.prompt)
+        if len(ids) > self.max_prompt_tokens:
+            raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        stops = self._tokens.stop_ids(request)
+        run = _Run(self._pipeline, self._turn, ids, generation_config(request, stops, self._room - len(ids)))
+        text = self._tokens.decoder()
+        generated, ttft = 0, 0.0
+        try:
+            while isinstance(new := run.tokens.get(), list):
+                ttft = ttft or time.perf_counter() - start
+                generated += len(new)
+                yield Delta(text.feed(i for i in new if i not in stops), len(new))
+        finally:
+            run.stop()
+        if isinstance(new, RuntimeError):
+            raise explained(new, request) from new
+        if isinstance(new, BaseException):
+            raise new
+        if rest := text.finish():
+            yield Delta(rest, 0)
+        yield Finish(new, Usage(len(ids), generated, ttft, time.perf_counter() - start))
+
+    def close(self) -> None:
+        self._pipeline = self._tokens = None
+
+
+class _Run:
+    """One reply, written in a thread of its own: GenAI calls back for every token and returns only at the end.
+
+    `tokens` yields lists of ids, and at last the reason for which the reply ended, or what went wrong.
+    """
+
+    def __init__(self, pipeline: Any, turn: Lock, ids: list[int], config: Any) -> None:
+        self.tokens: SimpleQueue[Any] = SimpleQueue()
+        self._cancelled = Event()
+        self._thread = Thread(target=self._write, args=(pipeline, turn, ids, config), name="reply")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cancels what is still to come, and waits until the engine has left off."""
+        self._cancelled.set()
+        self._thread.join()
+
+    def _write(self, pipeline: Any, turn: Lock, ids: list[int], config: Any) -> None:
+        import numpy as np
+        import openvino
+        from openvino_genai import GenerationFinishReason, TokenizedInputs
+
+        try:
+            with turn:
+                if self._cancelled.is_set():
+                    return
+                prompt = np.array([ids], dtype=np.int64)
+                inputs = TokenizedInputs(openvino.Tensor(prompt), openvino.Tensor(np.ones_like(prompt)))
+                result = pipeline.generate(inputs, config, _streamer(self.tokens, self._cancelled))
+            # It ends without a reason where prompt and reply have filled the cache.
+            stopped = result.finish_reasons[0] == GenerationFinishReason.STOP
+            self.tokens.put("stop" if stopped else "length")
+        except BaseException as exc:
+            self.tokens.put(exc)
+
+
+def _streamer(tokens: "SimpleQueue[Any]", cancelled: Event) -> Any:
+    """What GenAI calls for every token. An exception in it would end the process, so it does nothing that can raise."""
+    from openvino_genai import StreamerBase, StreamingStatus
+
+    class Streamer(StreamerBase):  # type: ignore[misc]
+        def write(self, token: Any) -> Any:
+            tokens.put([token] if isinstance(token, int) else list(token))
+            return StreamingStatus.CANCEL if cancelled.is_set() else StreamingStatus.RUNNING
+
+        def end(self) -> None:
+            pass
+
+    return Streamer()

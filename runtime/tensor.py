@@ -1,0 +1,70 @@
+"""A tensor of a checkpoint: a view of a mapped file, and how its values are had from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Dtype = Literal["bf16", "f16", "f32"]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor under its canonical name. `stored` is a view of the mapped file; bf16 comes as its bits, in uint16.
+
+    Where the file holds blocks of quantised weights, `stored` has the bytes of each row, `decode` makes f32 values of
+    any number of rows, and `blocks` is ggml's name of their format.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Dtype
+    stored: Array
+    decode: Callable[[Array], npt.NDArray[np.float32]] | None = None
+    blocks: str = ""
+
+    @property
+    def data(self) -> Array:
+        """The values, in `dtype`: the view itself, or, decoded anew at each call, a new array."""
+        return self.stored if self.decode is None else self.decode(self.stored)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.stored.nbytes
+
+    @property
+    def bits(self) -> int:
+        """Bits that a value of `data` has."""
+        return 32 if self.dtype == "f32" else 16
+
+    @property
+    def lasting(self) -> bool:
+        """Whether `data` is a view of the file, to be used in place for as long as that is open. A header of odd length
+        leaves views at odd addresses, which nobody can."""
+        flags = self.stored.flags
+        return self.decode is None and flags.aligned and flags.c_contiguous and not flags.owndata
+
+    def f32(self) -> npt.NDArray[np.float32]:
+        """The values as a new float32 array. Exact: bf16 is the upper half of a float32."""
+        if self.dtype == "bf16":
+            return (self.data.astype(np.uint32) << 16).view(np.float32)
+        return self.data.astype(np.float32)
+
+    def rows(self, first: int, end: int) -> "Tensor":
+        """Rows `first` to `end` (not included) as a view."""
+        return self._of(self.stored[first:end])
+
+    def at(self, indices: npt.NDArray[np.integer[Any]]) -> "Tensor":
+        """Those rows, copied."""
+        return self._of(self.stored[indices])
+
+    def decoded(self) -> "Tensor":
+        """The same, its values in memory if they were quantised: for those who read them several times."""
+        return self if self.decode is None else replace(self, stored=self.data, decode=None, blocks="")
+
+    def _of(self, stored: Array) -> "Tensor":
+        return replace(self, shape=(len(stored), *self.shape[1:]), stored=stored)

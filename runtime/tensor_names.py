@@ -1,0 +1,102 @@
+"""Where a tensor with a canonical name lies in a checkpoint: its name in each format, and its rows there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .architecture import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The file's tensor and its shape, and the rows of it (None: all)."""
+
+    name: str
+    shape: tuple[int, ...]
+    rows: slice | None = None
+
+
+Naming = Callable[[Architecture, str, tuple[int, ...]], Place]  # canonical name and shape -> where
+
+
+def canonical(architecture: Architecture, name: str, shape: tuple[int, ...]) -> Place:
+    return Place(name, shape)
+
+
+_CHATGLM_NAMES = {  # whole names, and stems within a layer
+    "model.embed_tokens.weight": "transformer.embedding.word_embeddings.weight",
+    "model.norm.weight": "transformer.encoder.final_layernorm.weight",
+    "lm_head.weight": "transformer.output_layer.weight",
+    "self_attn.o_proj": "self_attention.dense",
+    "mlp.gate_up_proj": "mlp.dense_h_to_4h",
+    "mlp.down_proj": "mlp.dense_4h_to_h",
+}
+
+
+def original(a: Architecture, name: str, shape: tuple[int, ...]) -> Place:
+    """ChatGLMModel's."""
+    if name in _CHATGLM_NAMES:
+        return Place(_CHATGLM_NAMES[name], shape)
+    layer, stem, kind = _parts(name)
+    prefix = f"transformer.encoder.layers.{layer}."
+    return _fused(a, stem, shape, f"{prefix}self_attention.query_key_value.{kind}") or Place(
+        f"{prefix}{_CHATGLM_NAMES.get(stem, stem)}.{kind}", shape
+    )
+
+
+# llama.cpp's. Its graphs of glm4 and chatglm turn neighbours by RoPE and keep gate and up in one matrix, as the
+# checkpoints do, so that its converter renames and permutes nothing: src/models/glm4.cpp, conversion/glm.py.
+_GGUF_NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_self_attn_layernorm": "post_attention_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "post_mlp_layernorm": "post_ffw_norm",
+}
+
+
+def gguf(a: Architecture, name: str, shape: tuple[int, ...]) -> Place:
+    if name in _GGUF_NAMES:
+        return Place(_GGUF_NAMES[name], shape)
+    layer, stem, kind = _parts(name)
+    return Place(f"blk.{layer}.{_GGUF_NAMES[stem]}.{kind}", shape)
+
+
+def gguf_fused(a: Architecture, name: str, shape: tuple[int, ...]) -> Place:
+    """The same of a checkpoint in the original format: q, k and v are still one matrix."""
+    if name in _GGUF_NAMES:
+        return Place(_GGUF_NAMES[name], shape)
+    layer, stem, kind = _parts(name)
+    return _fused(a, stem, shape, f"blk.{layer}.attn_qkv.{kind}") or gguf(a, name, shape)
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Layer, stem and kind (weight or bias) of a name within a layer."""
+    _, _, layer, part = name.split(".", 3)
+    stem, kind = part.rsplit(".", 1)
+    return layer, stem, kind
+
+
+def _fused(a: Architecture, stem: str, shape: tuple[int, ...], name: str) -> Place | None:
+    """Where q, k or v lie in a matrix of all three; None for any other stem."""
+    q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
+    rows = {
+        "self_attn.q_proj": slice(0, q),
+        "self_attn.k_proj": slice(q, q + kv),
+        "self_attn.v_proj": slice(q + kv, q + 2 * kv),
+    }.get(stem)
+    return rows and Place(name, (q + 2 * kv, *shape[1:]), rows)
+
+
+NAMINGS: dict[str, Naming] = {  # of safetensors, by architecture
+    "Glm4ForCausalLM": canonical,
+    "GlmForCausalLM": canonical,
+    "ChatGLMModel": original,
+}

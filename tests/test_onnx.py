@@ -1,0 +1,158 @@
+"""ONNX files of exported decoders: the same weights and answers as from the checkpoint that they were exported from."""
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxscript")
+
+from convert.compress import compress
+from convert.onnx_decoder import OnnxDecoder
+from convert.pipeline import convert
+from convert.recipe import RECIPES
+from convert.reference import logits
+from convert.writer import IrWriter
+from runtime.backends.backend import Options, Request
+from runtime.backends.openvino import OpenVINO
+from runtime.backends.stateful import Stateful
+from runtime.checkpoint import Checkpoint
+from runtime.checkpoint_folder import CheckpointFolder
+from runtime.devices import choose
+from runtime.errors import BackendError, CheckpointError, ConversionError
+from runtime.ir import IR
+from runtime.messages import Finish
+from runtime.model_folder import ModelFolder
+from runtime.sampling import Sampling
+
+from .onnx_exports import export
+from .test_pipeline import write_checkpoint
+
+EXACT = Options(precision="f32", kv_precision="f32")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("source") / "tiny", qkv_bias=True, hidden=128, ffn=128)
+
+
+@pytest.fixture(scope="module")
+def file(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(checkpoint, tmp_path_factory.mktemp("onnx") / "exported")
+
+
+@pytest.fixture(scope="module")
+def converted(file: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    *_, last = convert(file.parent, tmp_path_factory.mktemp("model") / "bf16", "bf16")
+    assert last.result is not None
+    return ModelFolder.open(last.result.path)
+
+
+def test_the_file_answers_as_its_checkpoint(checkpoint: Path, file: Path) -> None:
+    ids = [np.arange(40) * 3, np.arange(7)]
+    with Checkpoint.open(checkpoint) as opened:
+        decoder = OnnxDecoder.open(file, opened.architecture)
+        for found, wanted in zip(decoder.logits(ids), logits(opened, ids), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("recipe", ["int4", "int8"])
+def test_its_weights_are_compressed_as_the_checkpoint_s_are(
+    recipe: str, checkpoint: Path, file: Path, tmp_path: Path
+) -> None:
+    def hashes(source: Any, name: str) -> set[str]:
+        """Of the compressed weights, each without the operations around it."""
+        with IrWriter(tmp_path / f"{name}.xml", 2**24) as ir:
+            nodes = [weight.node for weight in compress(source, RECIPES[recipe], ir) if "norm" not in weight.name]
+            matrices = [_weight(node) for node in nodes if len(node.get_output_shape(0)) == 2]
+            return {sha256(constant.data.tobytes()).hexdigest() for constant in matrices}
+
+    with Checkpoint.open(checkpoint) as opened:
+        found = hashes(OnnxDecoder.open(file, opened.architecture), "onnx")
+        assert found == hashes(opened, "checkpoint")
+        assert len(found) == 8
+
+
+def _weight(node: Any) -> Any:
+    while node.get_type_name() != "Constant":
+        node = node.input_value(0).get_node()
+    return node
+
+
+def test_the_model_folder_says_what_it_is_not(converted: ModelFolder, file: Path) -> None:
+    converted.check()
+    manifest = converted.manifest
+    assert not manifest.paged
+    assert "no PagedAttention" in manifest.notes[0]
+    assert (manifest.source.architecture, manifest.recipe) == ("Glm4ForCausalLM", "bf16")
+    assert len(manifest.source.fingerprint) == 64
+    assert manifest.verification["mean_kl"] < 1e-5
+    assert "its attention is written out" in "; ".join(IR.read(converted).unfit_for_npu())
+    with pytest.raises(BackendError, match="ScaledDotProductAttention"):
+        OpenVINO.load(converted, "CPU", Options())
+
+
+def test_it_replies_as_the_checkpoint_does(converted: ModelFolder, checkpoint: Path, tmp_path: Path) -> None:
+    *_, last = convert(checkpoint, tmp_path / "paged", "bf16")
+    assert last.result is not None
+    said = []
+    for folder in (converted, last.result):
+        choice = choose("CPU", folder)
+        assert choice.backend is (OpenVINO if folder.manifest.paged else Stateful)
+        backend = choice.backend.load(folder, "CPU", EXACT)
+        request = Request(("[gMASK]<sop><|user|>\nHello<|assistant|>",), (), Sampling(max_new_tokens=24))
+        for _ in range(2):  # the second does not remember the first
+            *deltas, finish = backend.generate(request)
+            assert isinstance(finish, Finish)
+            said.append(("".join(delta.text for delta in deltas), finish.reason))  # type: ignore[union-attr]
+        backend.close()
+    assert said[0][0]
+    assert len(set(said)) == 1
+
+
+def test_it_may_lie_in_a_folder_of_its_own_and_its_weights_beside_it(file: Path, tmp_path: Path) -> None:
+    """As the hub's exports do: …/onnx/model.onnx and model.onnx_data, its texts above."""
+    import onnx
+
+    source = tmp_path / "source"
+    shutil.copytree(file.parent, source, ignore=shutil.ignore_patterns("*.onnx"))
+    (source / "onnx").mkdir()
+    onnx.save(onnx.load(file), source / "onnx" / "model.onnx", save_as_external_data=True, location="model.onnx_data")
+    *_, last = convert(source, tmp_path / "model", "int8")
+    assert last.result is not None
+    manifest = last.result.manifest
+    assert (manifest.source.name, manifest.paged) == ("source", False)
+    assert manifest.verification["mean_kl"] < 0.1
+    decoder = OnnxDecoder.open(source / "onnx" / "model.onnx", CheckpointFolder.open(source).architecture)
+    assert decoder.fingerprint() == manifest.source.fingerprint
+    data = source / "onnx" / "model.onnx_data"
+    data.write_bytes(b"\0" + data.read_bytes()[1:])
+    assert decoder.fingerprint() != manifest.source.fingerprint
+
+
+def test_what_cannot_be_is_refused_in_one_line(file: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(file.parent, source)
+    architecture = CheckpointFolder.open(source).architecture
+    with pytest.raises(ConversionError, match="the recipe stored is not for an ONNX file"):
+        list(convert(source, tmp_path / "model", "stored"))
+    with pytest.raises(CheckpointError, match="no file"):
+        list(convert(source / "other.onnx", tmp_path / "model"))
+    config = json.loads((source / "config.json").read_text())
+    for change, message in (
+        ({"num_hidden_layers": 2}, "the cache of 1 layers, where config.json has 2"),
+        ({"head_dim": 64}, r"not \(batch,2,tokens,64\)"),
+        ({"vocab_size": config["vocab_size"] + 1}, "no matrix of"),
+    ):
+        (source / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(CheckpointError, match=message) as caught:
+            list(convert(source, tmp_path / "model"))
+        assert caught.value.hint
+    (source / "model.onnx").write_bytes((source / "model.onnx").read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"model\.onnx is no ONNX file that OpenVINO reads") as caught:
+        OnnxDecoder.open(source / "model.onnx", architecture)
+    assert "\n" not in str(caught.value)
