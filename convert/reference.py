@@ -1,8 +1,11 @@
 """What the checkpoint itself answers: logits of the uncompressed model, which is never in memory as a whole.
 
 One layer's graph is compiled once, with its weights as inputs, and run for every layer in turn: in memory are the layer
-at hand in f32, the hidden states and the logits. The graph's parts are the decoder's own; there is no second
+at hand in f32, the hidden states and the logits asked for. The graph's parts are the decoder's own; there is no second
 implementation that could be wrong in its own way. All arithmetic is in f32.
+
+A text goes through a layer in chunks, the layer's KV cache between them, so that attention over a long one takes memory
+by its length, not by the square of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +20,17 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint import Architecture, Checkpoint, Dtype, Tensor
 
-from .graph import ELEMENT_TYPES, Blocks, as_openvino, causal_mask, indices, rotary_table, size
+from .graph import ELEMENT_TYPES, Blocks, Cache, as_openvino, causal_mask, indices, rotary_table, size
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Tensor]
+Head = Callable[[Floats], Floats]  # states (n,hidden) -> logits (n,vocab)
 
+CHUNK = 512  # tokens that go through a layer at a time
+POSITIONS = 256  # of which logits are made at a time: 155 MB with GLM-4's vocabulary
+# In f32 throughout: where the CPU has bf16, it would be the larger difference; so would be the int8 to which the plugin
+# rounds what it multiplies with compressed weights, and its u8 cache.
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 _VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,096
 
 
@@ -30,79 +39,128 @@ def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
 
     Needs memory for a layer in f32 and, what soon is more, vocab * 4 bytes a token for what it returns.
     """
+    make = head(checkpoint)
+    return [make(x) for x in states(checkpoint, token_ids)]
+
+
+def states(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+    """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
     a = checkpoint.architecture
     embedding = checkpoint.tensor("model.embed_tokens.weight")
-    states = [replace(embedding, data=embedding.data[ids]).f32()[np.newaxis] for ids in token_ids]
+    found = [replace(embedding, data=embedding.data[ids]).f32() for ids in token_ids]
     run_layer = Stage(a, layer_alone)
     for layer in range(a.layers):
         weights = {name: checkpoint.tensor(of_layer(name, layer)) for name, _ in a.layer_shapes(0)}
-        states = [run_layer(x, weights) for x in states]
+        for x in found:
+            in_chunks(run_layer.ready(weights), x)
         checkpoint.release()
-    found = [np.empty((x.shape[1], a.vocab), np.float32) for x in states]
-    run_head = Stage(a, Blocks.head)
-    norm, head = (
-        checkpoint.tensor("model.norm.weight"),
-        "model.embed_tokens.weight" if a.tied_embeddings else "lm_head.weight",
-    )
-    for first in range(0, a.vocab, _VOCABULARY_ROWS):
-        rows = slice(first, min(first + _VOCABULARY_ROWS, a.vocab))
-        weights = {"model.norm.weight": norm, head: checkpoint.tensor(head).rows(rows.start, rows.stop)}
-        for x, table in zip(states, found, strict=True):
-            table[:, rows] = run_head(x, weights)[0]
-        checkpoint.release()
+    norm = Stage(a, last_norm).ready({"model.norm.weight": checkpoint.tensor("model.norm.weight")})
+    for x in found:
+        in_chunks(norm, x)
     return found
 
 
+def head(checkpoint: Checkpoint) -> Head:
+    """What makes logits of states. The matrix is turned into f32 a block of its rows at a time."""
+    a = checkpoint.architecture
+    matrix = checkpoint.tensor(a.head_name)
+    stage = Stage(a, vocabulary)
+
+    def make(x: Floats) -> Floats:
+        found = np.empty((len(x), a.vocab), np.float32)
+        for first in range(0, a.vocab, _VOCABULARY_ROWS):
+            rows = slice(first, min(first + _VOCABULARY_ROWS, a.vocab))
+            block = stage.ready({a.head_name: matrix.rows(rows.start, rows.stop)})
+            found[:, rows] = block.run({"x": x[np.newaxis]})[0]
+            checkpoint.release()
+        return found
+
+    return make
+
+
+class Ready:
+    """A compiled part of the decoder with its weights. Where it has a KV cache, `run` appends to it."""
+
+    def __init__(self, request: ov.InferRequest, inputs: Mapping[str, ov.Tensor] = {}) -> None:
+        self.request = request
+        self._inputs = inputs
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Floats:
+        result = self.request.infer({**inputs, **self._inputs}, share_inputs=True)
+        return np.asarray(result[0], dtype=np.float32)
+
+
+def in_chunks(part: Ready, x: Floats) -> None:
+    """Puts a text's states (T,hidden) through a part of the decoder, in their place."""
+    counts = any("past" in port.get_names() for port in part.request.model_inputs)
+    part.request.reset_state()
+    for first in range(0, len(x), CHUNK):
+        past = {"past": np.array([first], np.int64)} if counts else {}
+        x[first : first + CHUNK] = part.run({"x": x[np.newaxis, first : first + CHUNK], **past})[0]
+
+
 class Stage:
-    """A part of the decoder, (1,T,hidden) -> (1,T,…), whose weights are inputs.
+    """A part of the decoder whose weights are inputs. It is compiled when it is first made ready, and again only for
+    weights in other dtypes."""
 
-    It is compiled at the first call, and again only for weights in other dtypes.
-    """
-
-    def __init__(self, architecture: Architecture, part: Callable[[Blocks, Node], Node]) -> None:
+    def __init__(self, architecture: Architecture, part: Callable[[Blocks, Sequence[Node]], ov.Model]) -> None:
         self.architecture = architecture
         self.part = part
         self._requests: dict[tuple[Dtype, ...], ov.InferRequest] = {}
 
-    def __call__(self, x: Floats, weights: Weights) -> Floats:
+    def ready(self, weights: Weights) -> Ready:
         dtypes = tuple(tensor.dtype for tensor in weights.values())
         if dtypes not in self._requests:
-            self._requests[dtypes] = self._compile(weights).create_infer_request()
-        inputs = {name: as_openvino(tensor) for name, tensor in weights.items()}
-        result = self._requests[dtypes].infer({"x": x, **inputs}, share_inputs=True)
-        return np.asarray(result[0], dtype=np.float32)
+            self._requests[dtypes] = self._compile(weights)
+        return Ready(self._requests[dtypes], {name: as_openvino(tensor) for name, tensor in weights.items()})
 
-    def _compile(self, weights: Weights) -> ov.CompiledModel:
-        x = input_node("x", PartialShape([1, -1, self.architecture.hidden]), Type.f32)
+    def _compile(self, weights: Weights) -> ov.InferRequest:
         inputs = {
             # The head comes in blocks of rows, the last one shorter.
             name: input_node(name, PartialShape([-1, *tensor.shape[1:]]), ELEMENT_TYPES[tensor.dtype])
             for name, tensor in weights.items()
         }
         blocks = Blocks(self.architecture, lambda name: ops.convert(inputs[name], "f32"))
-        model = ov.Model([ops.result(self.part(blocks, x))], [x, *inputs.values()], "reference")
-        return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return compiled(self.part(blocks, list(inputs.values())))
 
 
-class _NoCache:
-    """All tokens are new: there is nothing to remember."""
-
-    def remember(self, x: Node, layer: int, kind: str) -> Node:
-        return x
+def compiled(model: ov.Model) -> ov.InferRequest:
+    return ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
 
 
-def layer_alone(blocks: Blocks, x: Node) -> Node:
-    """Layer 0 over a whole text that has nothing before it. Every layer has its shape."""
+def layer_alone(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+    """Layer 0 with a KV cache: x (1,T,hidden), and `past`, how many tokens went before -> (1,T,hidden). Every layer has
+    its shape."""
+    a = blocks.architecture
+    x, past = _states(a), input_node("past", PartialShape([1]), Type.i64)
     length = size(x, 1)
-    positions = ops.unsqueeze(indices(length), np.array([0], dtype=np.int64))
-    rope = rotary_table(blocks.architecture, positions)
-    mask = causal_mask(ops.broadcast(np.array([[1]], dtype=np.int64), ops.shape_of(positions)), length)
-    return blocks.layer(x, 0, rope, mask, _NoCache())
+    positions = ops.unsqueeze(ops.add(indices(length), past), np.array([0], np.int64))
+    one = np.array([1], np.int64)
+    everything = ops.broadcast(np.array([[1]], np.int64), ops.concat([one, ops.add(length, past)], 0))
+    cache = Cache(a, batch=ops.constant(one), beam=ops.constant(np.array([0], np.int32)))
+    y = blocks.layer(x, 0, rotary_table(a, positions), causal_mask(everything, length), cache)
+    return ov.Model([ops.result(y)], cache.sinks, [x, past, *weights], "layer")
+
+
+def last_norm(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+    """(1,T,hidden) -> what the head reads."""
+    x = _states(blocks.architecture)
+    return ov.Model([ops.result(blocks.norm(x, "model.norm"))], [x, *weights], "norm")
+
+
+def vocabulary(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+    """What the head reads -> (1,T,vocab), or as many logits as the matrix has rows."""
+    x = _states(blocks.architecture)
+    return ov.Model([ops.result(blocks.vocabulary(x))], [x, *weights], "head")
 
 
 def of_layer(name: str, layer: int) -> str:
     """The name of a tensor of layer 0, in another layer."""
     return name.replace("model.layers.0.", f"model.layers.{layer}.")
+
+
+def _states(architecture: Architecture) -> Node:
+    return input_node("x", PartialShape([1, -1, architecture.hidden]), Type.f32)
 
 
 def input_node(name: str, shape: PartialShape, element: Type) -> Node:
