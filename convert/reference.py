@@ -31,7 +31,7 @@ POSITIONS = 256  # of which logits are made at a time: 155 MB with GLM-4's vocab
 # In f32 throughout: where the CPU has bf16, it would be the larger difference; so would be the int8 to which the plugin
 # rounds what it multiplies with compressed weights, and its u8 cache.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
-_VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,096
+VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,096
 
 
 def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
@@ -68,8 +68,8 @@ def head(checkpoint: Checkpoint) -> Head:
 
     def make(x: Floats) -> Floats:
         found = np.empty((len(x), a.vocab), np.float32)
-        for first in range(0, a.vocab, _VOCABULARY_ROWS):
-            rows = slice(first, min(first + _VOCABULARY_ROWS, a.vocab))
+        for first in range(0, a.vocab, VOCABULARY_ROWS):
+            rows = slice(first, min(first + VOCABULARY_ROWS, a.vocab))
             block = stage.ready({a.head_name: matrix.rows(rows.start, rows.stop)})
             found[:, rows] = block.run({"x": x[np.newaxis]})[0]
             checkpoint.release()
@@ -124,8 +124,8 @@ class Stage:
         return compiled(self.part(blocks, list(inputs.values())))
 
 
-def compiled(model: ov.Model) -> ov.InferRequest:
-    return ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
+def compiled(model: ov.Model, properties: Mapping[str, str] = EXACT) -> ov.InferRequest:
+    return ov.Core().compile_model(model, "CPU", properties).create_infer_request()
 
 
 def layer_alone(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
