@@ -1,9 +1,9 @@
 """A model folder as OpenVINO's CPU plugin runs it: whole, with a KV cache of some precision, read in chunks.
 
-Three things beside the weights' compression change what it says: the precision in which keys and values are kept; the
-plugin's habit of rounding what it multiplies with compressed weights to int8 ("dynamic quantization", from AVX2 on); and
-the precision in which it computes, bf16 where the CPU has it. Each is a setting here, so that each can be measured
-alone. The first chunk of a prompt never reads the cache; the later ones and every generated token do.
+Three things beside the weights' compression change what it says: the precision in which keys and values are kept, the
+plugin's habit of rounding what it multiplies with compressed weights to int8 ("dynamic quantization"), and the
+precision in which it computes, bf16 where the CPU has it. Each is a setting here, so that each can be measured alone.
+The first chunk of a prompt never reads the cache; the later ones and every generated token do.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

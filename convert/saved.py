@@ -67,13 +67,17 @@ class Layers:
         found = [np.array(embed.run({"x": ids[np.newaxis]})[0]) for ids in token_ids]
         del embed
         for layer in range(self.architecture.layers):
-            part = Ready(compiled(layer_alone(self._blocks(layer))))
+            part = self.layer(layer)
             for x in found:
                 in_chunks(part, x)
         norm = Ready(compiled(last_norm(self._blocks())))
         for x in found:
             in_chunks(norm, x)
         return found
+
+    def layer(self, number: int) -> Ready:
+        """One layer, for `in_chunks`."""
+        return Ready(compiled(layer_alone(self._blocks(number))))
 
     def head(self) -> Head:
         """What makes logits of states."""

@@ -160,10 +160,14 @@ def _read(
                 parts.append(_part(path, setting, texts, answers, wanted))
             except RuntimeError as exc:
                 notes.append(f"this CPU's plugin does not take the setting {setting.name!r}: {exc}".splitlines()[0])
+    figures = readings.figures()
+    known = figures.reference_perplexity or figures.perplexity
+    if known is not None and known > subject.architecture.vocab:
+        notes.append("the model does not know these texts, a blind guess would do better: give --texts that it knows")
     return Report(
         **subject.facts(source),
         texts={name: len(tokens) for name, tokens in ids.items()},
-        figures=readings.figures(),
+        figures=figures,
         by_context=readings.by_context(),
         by_text=_by_text(readings, list(ids)),
         engine=tuple(parts),
@@ -231,7 +235,7 @@ def _calls(subject: Subject, tasks: Sequence[tool_calls.Task] | None) -> Mapping
     """The user's tasks; without, those of the embedded checkpoint where the folder is made of it."""
     from runtime.model import Model
 
-    if tasks is None and not subject.is_the_demo():
+    if tasks is None and not subject.is_the_demo:
         return {}
     with Model(subject.folder, device="CPU") as model:
         return tool_calls.held_out(model) if tasks is None else tool_calls.exact(model, tasks)

@@ -137,9 +137,8 @@ def _engine(report: "Report") -> list[str]:
     for part in report.engine:
         f, whole = part.figures, part.against_checkpoint
         against = nats(whole.mean_kl) if whole else ""
-        rows.append(
-            (part.setting, *map(nats, (f.mean_kl, f.p99_kl, f.max_kl)), share(f.top1), _two(f.perplexity), against)
-        )
+        divergences = map(nats, (f.mean_kl, f.p99_kl, f.max_kl))
+        rows.append((part.setting, part.runs_with, *divergences, share(f.top1), _two(f.perplexity), against))
     return _table(heading, rows)
 
 

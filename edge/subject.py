@@ -1,9 +1,10 @@
 """What `edge eval` judges: a model folder, its prompt format and its tokenizer, and whether a checkpoint is its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from itertools import cycle
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _CONTEXT = 2048  # tokens, where none are asked for
 _OPENING = 200  # characters from which a base model goes on
+_DEMO_DIALOGUES = 24
 # Bytes, measured: the program with its engines; and for each weight of a layer or of the block of the head at hand.
 _PROGRAM, _WEIGHT = 500 * 2**20, 6
 
@@ -79,19 +81,14 @@ class Subject:
         """
         import numpy as np
 
-        chat = self.template is not None
         filling = samples is None
-        if samples is None:
-            samples = library.built_in(dialogues=chat and self.family.tools)
-        found: dict[str, Ids] = {}
-        for sample in samples:
-            ids = self._encoded(self._prompt(sample), source)
-            if len(ids) > 1:
-                found[sample.name] = np.array(ids[: self.context])
+        prompts = self._built_in() if samples is None else {s.name: self._prompt(s) for s in samples}
+        encoded = {name: self._encoded(prompt, source) for name, prompt in prompts.items()}
+        found = {name: np.array(ids[: self.context]) for name, ids in encoded.items() if len(ids) > 1}
         if not found:
             raise RequestError("no text has two tokens", hint="give longer texts")
         if filling and max(map(len, found.values())) < self.context:
-            ids = self._encoded(self._plain(self._woven()), source)
+            ids = self._encoded(self._filling(prompts), source)
             found["all in a row"] = np.array(ids[: self.context])
         return found
 
@@ -152,6 +149,7 @@ class Subject:
         """Bytes of what is kept of each text: the converted model's states, the checkpoint's, and a setting's."""
         return 3 * 4 * self.architecture.hidden * sum(map(len, texts))
 
+    @cached_property
     def is_the_demo(self) -> bool:
         """Whether the folder was made of the embedded checkpoint."""
         from .demo import CHECKPOINT
@@ -198,15 +196,26 @@ class Subject:
         )
         return plain.render([Message("user", text)])
 
-    def _woven(self) -> str:
-        """Text of at least as many tokens as the context has."""
+    def _built_in(self) -> dict[str, Prompt]:
+        """The embedded checkpoint knows nothing of the world, so it is judged by dialogues of its own kind."""
+        if not self.is_the_demo:
+            dialogues = self.template is not None and self.family.tools
+            return {sample.name: self._prompt(sample) for sample in library.built_in(dialogues)}
+        from .demo.dialogues import held_out
+        from .demo.prompt import render
+
+        said = held_out(count=_DEMO_DIALOGUES)
+        return {f"dialogues: {number}": (render(one) + one.reply,) for number, one in enumerate(said)}
+
+    def _filling(self, prompts: Mapping[str, Prompt]) -> Prompt:
+        """A text of at least as many tokens as the context has."""
         text, tokens = "", 0
-        for paragraph in library.woven():
-            text += paragraph + "\n\n"
-            tokens += len(self._encoded((paragraph,), None))
-            if tokens >= self.context:
-                return text
-        raise AssertionError("it has no end")
+        pieces = ("".join(prompt) for prompt in cycle(prompts.values())) if self.is_the_demo else library.woven()
+        while tokens < self.context:
+            piece = next(pieces)
+            text += piece
+            tokens += len(self._encoded((piece,), None))
+        return (text,) if self.is_the_demo else self._plain(text)
 
     def _encoded(self, prompt: Prompt, source: CheckpointFolder | None) -> list[int]:
         ids: list[int] = []

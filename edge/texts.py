@@ -316,7 +316,7 @@ def woven(seed: int = 7) -> Iterator[str]:
     paragraphs = [part.strip() for text in (ENGLISH, CHINESE, CODE) for part in text.split("\n\n") if part.strip()]
     draw = random.Random(seed)
     while True:
-        yield from draw.sample(paragraphs, len(paragraphs))
+        yield from (part + "\n\n" for part in draw.sample(paragraphs, len(paragraphs)))
 
 
 def read(path: Path) -> list[Sample]:
