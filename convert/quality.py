@@ -30,6 +30,10 @@ class Answers:
     states: Sequence[Floats]
     head: Head
 
+    def of(self, numbers: Sequence[int]) -> "Answers":
+        """Those to some of the texts."""
+        return Answers([self.states[number] for number in numbers], self.head)
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:

@@ -115,6 +115,11 @@ def evaluate(
         report = yield from _read(subject, source, ids, new_tokens)
         yield "tool calls"
         scores = _calls(subject, tasks)
+    except KeyError as exc:  # a graph that we did not make
+        raise BackendError(
+            f"the model has no {exc}: it can only be read whole, and memory is too little for that",
+            hint="close other programs, or use a larger machine",
+        ) from exc
     except RuntimeError as exc:
         from runtime.backends.genai import brief
 
@@ -154,10 +159,12 @@ def _read(
         yield "how far they part"
         readings = quality.read(texts, answers, wanted)
         parts = []
+        numbers = _longest(texts, 2 * subject.context)
+        longest = [texts[number] for number in numbers]
         for setting in () if obstacle else engine.settings():
             yield f"the engine: {setting.name}"
             try:
-                parts.append(_part(path, setting, texts, answers, wanted))
+                parts.append(_part(path, setting, longest, answers.of(numbers), wanted and wanted.of(numbers)))
             except RuntimeError as exc:
                 notes.append(f"this CPU's plugin does not take the setting {setting.name!r}: {exc}".splitlines()[0])
     figures = readings.figures()
@@ -209,6 +216,18 @@ def _drift(reply: _Reply, states: "Floats", head: "Head") -> Drift:
     return Drift(reply.name, len(same), None if same.all() else int(same.argmin()), float(same.mean()))
 
 
+def _longest(texts: "Sequence[Ids]", tokens: int) -> list[int]:
+    """Numbers of the longest text, and of the next ones that together have no more than so many tokens: an engine shows
+    in long texts what it adds, and reads each text once for every setting."""
+    longest, *others = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
+    found, left = [longest], tokens - len(texts[longest])
+    for number in others:
+        if len(texts[number]) <= left:
+            found.append(number)
+            left -= len(texts[number])
+    return found
+
+
 def _part(path: Path, setting: "Setting", texts: "Sequence[Ids]", exact: "Answers", wanted: "Answers | None") -> Part:
     from convert import engine, quality
 
@@ -217,9 +236,9 @@ def _part(path: Path, setting: "Setting", texts: "Sequence[Ids]", exact: "Answer
     answers = quality.Answers(loaded.states(texts), engine.head(path, setting))
     del loaded
     readings = quality.read(texts, answers, exact)
-    both = setting is engine.AS_IT_RUNS and wanted is not None
-    against = quality.read(texts, answers, wanted).figures() if both else None
-    return Part(setting.name, runs_with, readings.figures(), readings.by_context(), against)
+    against = wanted if setting is engine.AS_IT_RUNS else None
+    figures = quality.read(texts, answers, against).figures() if against else None
+    return Part(setting.name, runs_with, readings.figures(), readings.by_context(), figures)
 
 
 def _by_text(readings: "Readings", names: Sequence[str]) -> dict[str, "Figures"]:

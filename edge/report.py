@@ -88,7 +88,7 @@ def markdown(report: "Report", *, pictures: bool = True) -> str:
     out += ["By text:", "", *_table(("", *_COLUMNS), _rows(report.by_text)), ""]
     out += _picture(drawn, "size.svg")
     if report.engine:
-        out += ["## What the engine adds", "", "Against the same weights computed in f32.", "", *_engine(report), ""]
+        out += ["## What the engine adds", "", _against(report), "", *_engine(report), ""]
         out += _picture(drawn, "engine.svg")
     if report.drift:
         out += ["## Greedy replies", "", *_drift(report), ""]
@@ -120,6 +120,12 @@ def _facts(report: "Report") -> Iterable[str]:
     yield f"- {sum(lengths):,} tokens in {len(lengths)} texts, the longest {max(lengths):,}"
     yield f"- on {report.machine}, OpenVINO {report.versions['openvino']}"
     yield f"- {report.seconds:.0f} s, {report.peak_memory / 1e6:,.0f} MB of memory at most"
+
+
+def _against(report: "Report") -> str:
+    return (
+        f"Against the same weights computed in f32, on the longest texts: {report.engine[0].figures.tokens:,} tokens."
+    )
 
 
 def _engine(report: "Report") -> list[str]:

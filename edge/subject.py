@@ -127,12 +127,13 @@ class Subject:
                 f"the evaluation needs about {gigabytes(needed)} of memory, but {gigabytes(free)} is free",
                 hint="ask for less with --context or --texts, or close other programs",
             )
-        whole = self.states(texts) + need(self.folder.manifest, "CPU", max(map(len, texts)), "f32").running
+        loaded = need(self.folder.manifest, "CPU", max(map(len, texts)), "f32").running
+        whole = _PROGRAM + self.states(texts) + loaded + self.logits
         return f"they need {gigabytes(whole)} of memory, {gigabytes(free)} is free" if free < whole else ""
 
     def memory(self, texts: "Sequence[Ids]") -> int:
         """Bytes of memory that the figures take, the model a layer at a time."""
-        from convert.reference import CHUNK, POSITIONS, VOCABULARY_ROWS
+        from convert.reference import CHUNK, VOCABULARY_ROWS
 
         a, longest = self.architecture, max(map(len, texts))
         chunk = min(CHUNK, longest)
@@ -142,8 +143,14 @@ class Subject:
             16 * chunk * longest + 8 * longest * a.kv_heads * a.head_dim + 4 * chunk * (3 * a.ffn + 4 * a.hidden)
         )
         head = 2 * a.vocab * a.hidden + _WEIGHT * min(VOCABULARY_ROWS, a.vocab) * a.hidden
-        logits = 3 * 4 * POSITIONS * a.vocab
-        return _PROGRAM + self.states(texts) + max(layer + attention, head + logits)
+        return _PROGRAM + self.states(texts) + max(layer + attention, head + self.logits)
+
+    @property
+    def logits(self) -> int:
+        """Bytes of both models' logits at a time, and of what is computed with them."""
+        from convert.reference import POSITIONS
+
+        return 3 * 4 * POSITIONS * self.architecture.vocab
 
     def states(self, texts: "Sequence[Ids]") -> int:
         """Bytes of what is kept of each text: the converted model's states, the checkpoint's, and a setting's."""
