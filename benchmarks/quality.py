@@ -84,18 +84,19 @@ def one_layer(shape: str, recipes: list[Recipe]) -> Iterator[LayerRow]:
             x = replace(embedding, data=embedding.data[ids]).f32()
             stage = reference.Stage(a, reference.layer_alone)
             wanted = x.copy()
-            reference.in_chunks(stage.ready({n: checkpoint.tensor(n) for n, _ in a.layer_shapes(0)}), wanted)
+            weights = {name: checkpoint.tensor(name) for name, _ in a.layer_shapes(0)}
+            reference.through_layer(stage.ready(weights), a, wanted)
             wanted -= x
             for recipe, folder in converted(path, recipes):
                 found = x.copy()
-                reference.in_chunks(saved.Layers(folder.path, a).layer(0), found)
+                reference.through_layer(saved.Layers(folder.path, a).layer(0), a, found)
                 found -= x
                 linear = sum(recipe.nbytes(*shape) for _, shape in a.layer_shapes(0) if len(shape) == 2)
-                weights = sum(shape[0] * shape[1] for _, shape in a.layer_shapes(0) if len(shape) == 2)
+                values = sum(shape[0] * shape[1] for _, shape in a.layer_shapes(0) if len(shape) == 2)
                 error = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
                 product = np.linalg.norm(found, axis=-1) * np.linalg.norm(wanted, axis=-1)
                 cosine = float(((found * wanted).sum(-1) / product).mean())
-                yield LayerRow(recipe.name, 8 * linear / weights, error, cosine)
+                yield LayerRow(recipe.name, 8 * linear / values, error, cosine)
 
 
 def converted(path: Path, recipes: list[Recipe]) -> Iterator[tuple[Recipe, ModelFolder]]:

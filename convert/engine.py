@@ -53,6 +53,12 @@ class Engine:
         decoder = ov.Model([result], model.get_sinks(), model.get_parameters(), "decoder")
         self._request = compiled(decoder, setting.properties)
 
+    def close(self) -> None:
+        """Gives its memory back; the engine cannot be used any more."""
+        self._request.reset_state()
+        self._request.get_compiled_model().release_memory()
+        del self._request
+
     def chosen(self) -> str:
         """What the plugin runs with, in words."""
         model = self._request.get_compiled_model()
@@ -100,7 +106,7 @@ def head(folder: Path, setting: Setting = WEIGHTS_ALONE) -> Head:
     attributes = matmul.get_attributes()
     y = ops.matmul(x, matmul.input_value(1), attributes["transpose_a"], attributes["transpose_b"])
     part = Ready(compiled(ov.Model([ops.result(y)], [x], "head"), setting.properties))
-    return lambda states: np.array(part.run({"x": states[np.newaxis]})[0])
+    return lambda states: part.run({"x": states[np.newaxis]})[0][0]
 
 
 def _read(folder: Path) -> tuple[ov.Model, Node]:

@@ -4,8 +4,8 @@ One layer's graph is compiled once, with its weights as inputs, and run for ever
 at hand in f32, the hidden states and the logits asked for. The graph's parts are the decoder's own; there is no second
 implementation that could be wrong in its own way. All arithmetic is in f32.
 
-A text goes through a layer in chunks, the layer's KV cache between them, so that attention over a long one takes memory
-by its length, not by the square of it.
+A text goes through a layer in chunks, its keys and values kept between them, so that attention over a long one takes
+memory by its length, not by the square of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +20,14 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint import Architecture, Checkpoint, Dtype, Tensor
 
-from .graph import ELEMENT_TYPES, Blocks, Cache, as_openvino, causal_mask, indices, rotary_table, size
+from .graph import ELEMENT_TYPES, Blocks, as_openvino, causal_mask, indices, rotary_table, size
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Tensor]
 Head = Callable[[Floats], Floats]  # states (n,hidden) -> logits (n,vocab)
 
 CHUNK = 512  # tokens that go through a layer at a time
+SCORES = 2**29  # bytes of attention scores at a time, f32 for each head, new token and token before
 POSITIONS = 256  # of which logits are made at a time: 155 MB with GLM-4's vocabulary
 # In f32 throughout: where the CPU has bf16, it would be the larger difference; so would be the int8 to which the plugin
 # rounds what it multiplies with compressed weights, and its u8 cache.
@@ -52,7 +53,7 @@ def states(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
     for layer in range(a.layers):
         weights = {name: checkpoint.tensor(of_layer(name, layer)) for name, _ in a.layer_shapes(0)}
         for x in found:
-            in_chunks(run_layer.ready(weights), x)
+            through_layer(run_layer.ready(weights), a, x)
         checkpoint.release()
     norm = Stage(a, last_norm).ready({"model.norm.weight": checkpoint.tensor("model.norm.weight")})
     for x in found:
@@ -71,7 +72,7 @@ def head(checkpoint: Checkpoint) -> Head:
         for first in range(0, a.vocab, VOCABULARY_ROWS):
             rows = slice(first, min(first + VOCABULARY_ROWS, a.vocab))
             block = stage.ready({a.head_name: matrix.rows(rows.start, rows.stop)})
-            found[:, rows] = block.run({"x": x[np.newaxis]})[0]
+            found[:, rows] = block.run({"x": x[np.newaxis]})[0][0]
             checkpoint.release()
         return found
 
@@ -79,24 +80,33 @@ def head(checkpoint: Checkpoint) -> Head:
 
 
 class Ready:
-    """A compiled part of the decoder with its weights. Where it has a KV cache, `run` appends to it."""
+    """A compiled part of the decoder with its weights."""
 
     def __init__(self, request: ov.InferRequest, inputs: Mapping[str, ov.Tensor] = {}) -> None:
         self.request = request
         self._inputs = inputs
 
-    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Floats:
-        result = self.request.infer({**inputs, **self._inputs}, share_inputs=True)
-        return np.asarray(result[0], dtype=np.float32)
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[Floats]:
+        """What it makes of the inputs, in the order of its results."""
+        found = self.request.infer({**inputs, **self._inputs}, share_inputs=True)
+        return [np.array(found[i], dtype=np.float32) for i in range(len(found))]
+
+
+def through_layer(layer: Ready, architecture: Architecture, x: Floats) -> None:
+    """Puts a text's states (T,hidden) through a layer, in their place."""
+    a = architecture
+    key = value = np.zeros((1, a.kv_heads, 0, a.head_dim), np.float32)
+    step = max(1, min(CHUNK, SCORES // (4 * a.heads * len(x))))
+    for first in range(0, len(x), step):
+        new = x[np.newaxis, first : first + step]
+        y, key, value = layer.run({"x": new, "past_key": key, "past_value": value})
+        x[first : first + step] = y[0]
 
 
 def in_chunks(part: Ready, x: Floats) -> None:
-    """Puts a text's states (T,hidden) through a part of the decoder, in their place."""
-    counts = any("past" in port.get_names() for port in part.request.model_inputs)
-    part.request.reset_state()
+    """The same through a part that sees each token by itself."""
     for first in range(0, len(x), CHUNK):
-        past = {"past": np.array([first], np.int64)} if counts else {}
-        x[first : first + CHUNK] = part.run({"x": x[np.newaxis, first : first + CHUNK], **past})[0]
+        x[first : first + CHUNK] = part.run({"x": x[np.newaxis, first : first + CHUNK]})[0][0]
 
 
 class Stage:
@@ -128,18 +138,32 @@ def compiled(model: ov.Model, properties: Mapping[str, str] = EXACT) -> ov.Infer
     return ov.Core().compile_model(model, "CPU", properties).create_infer_request()
 
 
+class _Past:
+    """What a layer's cache holds as inputs, and what it will hold as results. A graph with states would do the same;
+    OpenVINO 2026.4 does not free all that such a graph took, and there is one for every layer of a saved model."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        shape = PartialShape([1, architecture.kv_heads, -1, architecture.head_dim])
+        self.inputs = {kind: input_node(f"past_{kind}", shape, Type.f32) for kind in ("key", "value")}
+        self.results: list[Node] = []
+
+    def remember(self, x: Node, layer: int, kind: str) -> Node:
+        everything = ops.concat([self.inputs[kind], x], 2)
+        self.results.append(ops.result(everything))
+        return everything
+
+
 def layer_alone(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
-    """Layer 0 with a KV cache: x (1,T,hidden), and `past`, how many tokens went before -> (1,T,hidden). Every layer has
-    its shape."""
+    """Layer 0: x (1,T,hidden), and keys and values of the P tokens before them (1,kv_heads,P,head_dim) -> (1,T,hidden),
+    and keys and values of all (1,kv_heads,P+T,head_dim). Every layer has its shape."""
     a = blocks.architecture
-    x, past = _states(a), input_node("past", PartialShape([1]), Type.i64)
-    length = size(x, 1)
-    positions = ops.unsqueeze(ops.add(indices(length), past), np.array([0], np.int64))
+    x, past = _states(a), _Past(a)
+    length, before = size(x, 1), size(past.inputs["key"], 2)
+    positions = ops.unsqueeze(ops.add(indices(length), before), np.array([0], np.int64))
     one = np.array([1], np.int64)
-    everything = ops.broadcast(np.array([[1]], np.int64), ops.concat([one, ops.add(length, past)], 0))
-    cache = Cache(a, batch=ops.constant(one), beam=ops.constant(np.array([0], np.int32)))
-    y = blocks.layer(x, 0, rotary_table(a, positions), causal_mask(everything, length), cache)
-    return ov.Model([ops.result(y)], cache.sinks, [x, past, *weights], "layer")
+    everything = ops.broadcast(np.array([[1]], np.int64), ops.concat([one, ops.add(length, before)], 0))
+    y = blocks.layer(x, 0, rotary_table(a, positions), causal_mask(everything, length), past)
+    return ov.Model([ops.result(y), *past.results], [x, *past.inputs.values(), *weights], "layer")
 
 
 def last_norm(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:

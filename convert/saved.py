@@ -26,6 +26,7 @@ from .reference import (
     last_norm,
     layer_alone,
     of_layer,
+    through_layer,
     vocabulary,
 )
 
@@ -64,25 +65,25 @@ class Layers:
         """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
         ids = input_node("x", PartialShape([1, -1]), Type.i64)
         embed = Ready(compiled(ov.Model([ops.result(self._blocks().embedding(ids))], [ids], "embedding")))
-        found = [np.array(embed.run({"x": ids[np.newaxis]})[0]) for ids in token_ids]
+        found = [embed.run({"x": ids[np.newaxis]})[0][0] for ids in token_ids]
         del embed
         for layer in range(self.architecture.layers):
             part = self.layer(layer)
             for x in found:
-                in_chunks(part, x)
+                through_layer(part, self.architecture, x)
         norm = Ready(compiled(last_norm(self._blocks())))
         for x in found:
             in_chunks(norm, x)
         return found
 
     def layer(self, number: int) -> Ready:
-        """One layer, for `in_chunks`."""
+        """One layer, for `through_layer`."""
         return Ready(compiled(layer_alone(self._blocks(number))))
 
     def head(self) -> Head:
         """What makes logits of states."""
         part = Ready(compiled(vocabulary(self._blocks())))
-        return lambda x: np.array(part.run({"x": x[np.newaxis]})[0])
+        return lambda x: part.run({"x": x[np.newaxis]})[0][0]
 
     def _blocks(self, layer: int = 0) -> Blocks:
         return Blocks(self.architecture, lambda name: _decompressed(self._constants[of_layer(name, layer)]))

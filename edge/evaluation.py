@@ -142,10 +142,14 @@ def _read(
     replies: list[_Reply] = []
     if source and new_tokens and not layers:
         yield "greedy replies"
-        replies = _replies(subject, engine.Engine(path, engine.AS_IT_RUNS), head, new_tokens)
+        loaded = engine.Engine(path, engine.AS_IT_RUNS)
+        replies = _replies(subject, loaded, head, new_tokens)
+        loaded.close()
     yield "what the converted model says"
     exact = layers or engine.Engine(path, engine.WEIGHTS_ALONE)
     answers = quality.Answers(exact.states(texts), head)
+    if isinstance(exact, engine.Engine):
+        exact.close()
     del exact, layers
     with ExitStack() as stack:
         wanted: Answers | None = None
@@ -234,7 +238,7 @@ def _part(path: Path, setting: "Setting", texts: "Sequence[Ids]", exact: "Answer
     loaded = engine.Engine(path, setting)
     runs_with = loaded.chosen()
     answers = quality.Answers(loaded.states(texts), engine.head(path, setting))
-    del loaded
+    loaded.close()
     readings = quality.read(texts, answers, exact)
     against = wanted if setting is engine.AS_IT_RUNS else None
     figures = quality.read(texts, answers, against).figures() if against else None

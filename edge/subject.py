@@ -133,7 +133,7 @@ class Subject:
 
     def memory(self, texts: "Sequence[Ids]") -> int:
         """Bytes of memory that the figures take, the model a layer at a time."""
-        from convert.reference import CHUNK, VOCABULARY_ROWS
+        from convert.reference import CHUNK, SCORES, VOCABULARY_ROWS
 
         a, longest = self.architecture, max(map(len, texts))
         chunk = min(CHUNK, longest)
