@@ -138,10 +138,9 @@ class Subject:
         a, longest = self.architecture, max(map(len, texts))
         chunk = min(CHUNK, longest)
         layer = _WEIGHT * sum(prod(shape) for _, shape in a.layer_shapes(0))
-        # A mask of i1, i64 and f32 values, keys and values in f32, and the widest activations.
-        attention = (
-            16 * chunk * longest + 8 * longest * a.kv_heads * a.head_dim + 4 * chunk * (3 * a.ffn + 4 * a.hidden)
-        )
+        # Scores and masks; keys and values of every head, in f32; and the widest activations.
+        attention = min(SCORES, 4 * a.heads * chunk * longest) + 16 * chunk * longest
+        attention += 8 * longest * (a.heads + 2 * a.kv_heads) * a.head_dim + 4 * chunk * (3 * a.ffn + 4 * a.hidden)
         head = 2 * a.vocab * a.hidden + _WEIGHT * min(VOCABULARY_ROWS, a.vocab) * a.hidden
         return _PROGRAM + self.states(texts) + max(layer + attention, head + self.logits)
 
