@@ -84,11 +84,13 @@ class Activations:
         """Reads the texts with the next layer."""
         a = self.checkpoint.architecture
         self._layer += 1
-        weights = {name: self.checkpoint.tensor(of_layer(name, self._layer)) for name, _ in a.layer_shapes(0)}
+        names = (name for name, _ in a.layer_shapes(0))
+        layer = self._run.ready({name: self.checkpoint.tensor(of_layer(name, self._layer)).decoded() for name in names})
+        nothing = np.zeros((1, a.kv_heads, 0, a.head_dim), np.float32)
         seen: list[list[Floats]] = [[] for _ in _WATCHED]
         first, chosen = 0, self._chosen
         for number, x in enumerate(self._states):
-            self._states[number], *inputs = self._run.all(x, weights)
+            self._states[number], _, _, *inputs = layer.run({"x": x, "past_key": nothing, "past_value": nothing})
             here = chosen[(chosen >= first) & (chosen < first + x.shape[1])] - first
             for kept, values in zip(seen, inputs, strict=True):
                 kept.append(values[0, here])
@@ -165,7 +167,9 @@ class _Watching(Blocks):
         return super().linear(x, name, bias)
 
 
-def _watched(blocks: Blocks, x: Node) -> list[Node]:
-    """The layer's output, and the inputs of its matrices."""
+def _watched(blocks: Blocks, weights: Sequence[Node]) -> Model:
+    """A layer, whose results are followed by the inputs of its matrices."""
     watching = _Watching(blocks)
-    return [layer_alone(watching, x), *(watching.seen[name] for name in _WATCHED)]
+    layer = layer_alone(watching, weights)
+    seen = [ops.result(watching.seen[name]) for name in _WATCHED]
+    return Model([*layer.get_results(), *seen], layer.get_parameters(), "watched")

@@ -111,11 +111,13 @@ class Blocks:
         return ops.gather(self.weight("model.embed_tokens.weight"), ids, _i32(0))
 
     def head(self, x: Node) -> Node:
-        """(B,T,hidden) -> logits (B,T,vocab). Tied embeddings get a constant of their own, as in other exports; it is
-        the same mapped memory."""
-        tied = self.architecture.tied_embeddings
-        matrix = self.weight("model.embed_tokens.weight" if tied else "lm_head.weight")
-        return ops.matmul(self.norm(x, "model.norm"), matrix, False, True)
+        """(B,T,hidden) -> logits (B,T,vocab)"""
+        return self.vocabulary(self.norm(x, "model.norm"))
+
+    def vocabulary(self, x: Node) -> Node:
+        """(B,T,hidden), normed -> logits (B,T,vocab). Tied embeddings get a constant of their own, as in other exports;
+        it is the same mapped memory."""
+        return ops.matmul(x, self.weight(self.architecture.head_name), False, True)
 
     def layer(self, x: Node, layer: int, rope: Rope, mask: Node, memory: Memory) -> Node:
         """(B,T,hidden) -> (B,T,hidden)"""

@@ -19,6 +19,7 @@ from .estimate import Needs, loaded_bytes, model_sizes, refuse_too_little
 from .onnx_decoder import OnnxDecoder, files, texts
 from .pipeline import Plan, Progress, Steps, copy_texts, manifest
 from .recipe import Recipe
+from .reference import EXACT
 from .scratch import Scratch
 from .tokenizer import write_tokenizer
 from .writer import IrWriter
@@ -105,7 +106,7 @@ def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path) -> Steps:
 
 def _logits(folder: Path, token_ids: list[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
     model = ov.Core().read_model(folder / "openvino_model.xml")
-    request = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
     found = []
     for ids in token_ids:
         request.reset_state()

@@ -1,8 +1,11 @@
 """What the checkpoint itself answers: logits of the uncompressed model, which is never in memory as a whole.
 
 One layer's graph is compiled once, with its weights as inputs, and run for every layer in turn: in memory are the layer
-at hand in f32, the hidden states and the logits. The graph's parts are the decoder's own; there is no second
+at hand in f32, the hidden states and the logits asked for. The graph's parts are the decoder's own; there is no second
 implementation that could be wrong in its own way. All arithmetic is in f32.
+
+A text goes through a layer in chunks, its keys and values kept between them, so that attention over a long one takes
+memory by its length, not by the square of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +23,15 @@ from .graph import ELEMENT_TYPES, Blocks, as_openvino, causal_mask, indices, rot
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Tensor]
+Head = Callable[[Floats], Floats]  # states (n,hidden) -> logits (n,vocab)
 
-_VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,096
+CHUNK = 512  # tokens that go through a layer at a time
+SCORES = 2**29  # bytes of attention scores at a time, f32 for each head, new token and token before
+POSITIONS = 256  # of which logits are made at a time: 155 MB with GLM-4's vocabulary
+# In f32 throughout: where the CPU has bf16, it would be the larger difference; so would be the int8 to which the plugin
+# rounds what it multiplies with compressed weights, and its u8 cache.
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,096
 
 
 def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
@@ -29,85 +39,151 @@ def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
 
     Needs memory for a layer in f32 and, what soon is more, vocab * 4 bytes a token for what it returns.
     """
+    make = head(checkpoint)
+    return [make(x) for x in states(checkpoint, token_ids)]
+
+
+def states(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+    """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
     a = checkpoint.architecture
     embedding = checkpoint.tensor("model.embed_tokens.weight")
-    states = [embedding.at(ids).f32()[np.newaxis] for ids in token_ids]
+    found = [embedding.at(ids).f32() for ids in token_ids]
     run_layer = Stage(a, layer_alone)
     for layer in range(a.layers):
         weights = {name: checkpoint.tensor(of_layer(name, layer)).decoded() for name, _ in a.layer_shapes(0)}
-        states = [run_layer(x, weights) for x in states]
+        for x in found:
+            through_layer(run_layer.ready(weights), a, x)
         checkpoint.release()
-    found = [np.empty((x.shape[1], a.vocab), np.float32) for x in states]
-    run_head = Stage(a, Blocks.head)
-    norm, head = (
-        checkpoint.tensor("model.norm.weight"),
-        "model.embed_tokens.weight" if a.tied_embeddings else "lm_head.weight",
-    )
-    for first in range(0, a.vocab, _VOCABULARY_ROWS):
-        rows = slice(first, min(first + _VOCABULARY_ROWS, a.vocab))
-        weights = {"model.norm.weight": norm, head: checkpoint.tensor(head).rows(rows.start, rows.stop).decoded()}
-        for x, table in zip(states, found, strict=True):
-            table[:, rows] = run_head(x, weights)[0]
-        checkpoint.release()
+    norm = Stage(a, last_norm).ready({"model.norm.weight": checkpoint.tensor("model.norm.weight")})
+    for x in found:
+        in_chunks(norm, x)
     return found
 
 
+def head(checkpoint: Checkpoint) -> Head:
+    """What makes logits of states. The matrix is turned into f32 a block of its rows at a time."""
+    a = checkpoint.architecture
+    matrix = checkpoint.tensor(a.head_name)
+    stage = Stage(a, vocabulary)
+
+    def make(x: Floats) -> Floats:
+        found = np.empty((len(x), a.vocab), np.float32)
+        for first in range(0, a.vocab, VOCABULARY_ROWS):
+            rows = slice(first, min(first + VOCABULARY_ROWS, a.vocab))
+            block = stage.ready({a.head_name: matrix.rows(rows.start, rows.stop).decoded()})
+            found[:, rows] = block.run({"x": x[np.newaxis]})[0][0]
+            checkpoint.release()
+        return found
+
+    return make
+
+
+class Ready:
+    """A compiled part of the decoder with its weights."""
+
+    def __init__(self, request: ov.InferRequest, inputs: Mapping[str, ov.Tensor] = {}) -> None:
+        self.request = request
+        self._inputs = inputs
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[Floats]:
+        """What it makes of the inputs, in the order of its results."""
+        found = self.request.infer({**inputs, **self._inputs}, share_inputs=True)
+        return [np.array(found[i], dtype=np.float32) for i in range(len(found))]
+
+
+def through_layer(layer: Ready, architecture: Architecture, x: Floats) -> None:
+    """Puts a text's states (T,hidden) through a layer, in their place."""
+    a = architecture
+    key = value = np.zeros((1, a.kv_heads, 0, a.head_dim), np.float32)
+    step = max(1, min(CHUNK, SCORES // (4 * a.heads * len(x))))
+    for first in range(0, len(x), step):
+        new = x[np.newaxis, first : first + step]
+        y, key, value = layer.run({"x": new, "past_key": key, "past_value": value})
+        x[first : first + step] = y[0]
+
+
+def in_chunks(part: Ready, x: Floats) -> None:
+    """The same through a part that sees each token by itself."""
+    for first in range(0, len(x), CHUNK):
+        x[first : first + CHUNK] = part.run({"x": x[np.newaxis, first : first + CHUNK]})[0][0]
+
+
 class Stage:
-    """A part of the decoder, (1,T,hidden) -> (1,T,…), or several outputs, whose weights are inputs.
+    """A part of the decoder whose weights are inputs. It is compiled when it is first made ready, and again only for
+    weights in other dtypes."""
 
-    It is compiled at the first call, and again only for weights in other dtypes.
-    """
-
-    def __init__(self, architecture: Architecture, part: Callable[[Blocks, Node], Node | list[Node]]) -> None:
+    def __init__(self, architecture: Architecture, part: Callable[[Blocks, Sequence[Node]], ov.Model]) -> None:
         self.architecture = architecture
         self.part = part
         self._requests: dict[tuple[Dtype, ...], ov.InferRequest] = {}
 
-    def __call__(self, x: Floats, weights: Weights) -> Floats:
-        return self.all(x, weights)[0]
-
-    def all(self, x: Floats, weights: Weights) -> list[Floats]:
-        """Every output."""
+    def ready(self, weights: Weights) -> Ready:
         dtypes = tuple(tensor.dtype for tensor in weights.values())
         if dtypes not in self._requests:
-            self._requests[dtypes] = self._compile(weights).create_infer_request()
-        inputs = {name: as_openvino(tensor) for name, tensor in weights.items()}
-        results = self._requests[dtypes].infer({"x": x, **inputs}, share_inputs=True)
-        return [np.asarray(result, dtype=np.float32) for result in results.values()]
+            self._requests[dtypes] = self._compile(weights)
+        return Ready(self._requests[dtypes], {name: as_openvino(tensor) for name, tensor in weights.items()})
 
-    def _compile(self, weights: Weights) -> ov.CompiledModel:
-        x = input_node("x", PartialShape([1, -1, self.architecture.hidden]), Type.f32)
+    def _compile(self, weights: Weights) -> ov.InferRequest:
         inputs = {
             # The head comes in blocks of rows, the last one shorter.
             name: input_node(name, PartialShape([-1, *tensor.shape[1:]]), ELEMENT_TYPES[tensor.dtype])
             for name, tensor in weights.items()
         }
         blocks = Blocks(self.architecture, lambda name: ops.convert(inputs[name], "f32"))
-        parts = self.part(blocks, x)
-        results = [ops.result(part) for part in (parts if isinstance(parts, list) else [parts])]
-        model = ov.Model(results, [x, *inputs.values()], "reference")
-        return ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return compiled(self.part(blocks, list(inputs.values())))
 
 
-class _NoCache:
-    """All tokens are new: there is nothing to remember."""
+def compiled(model: ov.Model, properties: Mapping[str, str] = EXACT) -> ov.InferRequest:
+    return ov.Core().compile_model(model, "CPU", properties).create_infer_request()
+
+
+class _Past:
+    """What a layer's cache holds as inputs, and what it will hold as results. A graph with states would do the same;
+    OpenVINO 2026.4 does not free all that such a graph took, and there is one for every layer of a saved model."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        shape = PartialShape([1, architecture.kv_heads, -1, architecture.head_dim])
+        self.inputs = {kind: input_node(f"past_{kind}", shape, Type.f32) for kind in ("key", "value")}
+        self.results: list[Node] = []
 
     def remember(self, x: Node, layer: int, kind: str) -> Node:
-        return x
+        everything = ops.concat([self.inputs[kind], x], 2)
+        self.results.append(ops.result(everything))
+        return everything
 
 
-def layer_alone(blocks: Blocks, x: Node) -> Node:
-    """Layer 0 over a whole text that has nothing before it. Every layer has its shape."""
-    length = size(x, 1)
-    positions = ops.unsqueeze(indices(length), np.array([0], dtype=np.int64))
-    rope = rotary_table(blocks.architecture, positions)
-    mask = causal_mask(ops.broadcast(np.array([[1]], dtype=np.int64), ops.shape_of(positions)), length)
-    return blocks.layer(x, 0, rope, mask, _NoCache())
+def layer_alone(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+    """Layer 0: x (1,T,hidden), and keys and values of the P tokens before them (1,kv_heads,P,head_dim) -> (1,T,hidden),
+    and keys and values of all (1,kv_heads,P+T,head_dim). Every layer has its shape."""
+    a = blocks.architecture
+    x, past = _states(a), _Past(a)
+    length, before = size(x, 1), size(past.inputs["key"], 2)
+    positions = ops.unsqueeze(ops.add(indices(length), before), np.array([0], np.int64))
+    one = np.array([1], np.int64)
+    everything = ops.broadcast(np.array([[1]], np.int64), ops.concat([one, ops.add(length, before)], 0))
+    y = blocks.layer(x, 0, rotary_table(a, positions), causal_mask(everything, length), past)
+    return ov.Model([ops.result(y), *past.results], [x, *past.inputs.values(), *weights], "layer")
+
+
+def last_norm(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+    """(1,T,hidden) -> what the head reads."""
+    x = _states(blocks.architecture)
+    return ov.Model([ops.result(blocks.norm(x, "model.norm"))], [x, *weights], "norm")
+
+
+def vocabulary(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+    """What the head reads -> (1,T,vocab), or as many logits as the matrix has rows."""
+    x = _states(blocks.architecture)
+    return ov.Model([ops.result(blocks.vocabulary(x))], [x, *weights], "head")
 
 
 def of_layer(name: str, layer: int) -> str:
     """The name of a tensor of layer 0, in another layer."""
     return name.replace("model.layers.0.", f"model.layers.{layer}.")
+
+
+def _states(architecture: Architecture) -> Node:
+    return input_node("x", PartialShape([1, -1, architecture.hidden]), Type.f32)
 
 
 def input_node(name: str, shape: PartialShape, element: Type) -> Node:

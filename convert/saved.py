@@ -2,8 +2,7 @@
 whole takes as much memory as the file has bytes: then a conversion needs less memory than the model itself.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,20 @@ from openvino import opset13 as ops
 from runtime.architecture import Architecture
 
 from .graph import Blocks
-from .reference import Floats, input_node, layer_alone, of_layer
+from .reference import (
+    EXACT,
+    Floats,
+    Head,
+    Ready,
+    compiled,
+    in_chunks,
+    input_node,
+    last_norm,
+    layer_alone,
+    of_layer,
+    through_layer,
+    vocabulary,
+)
 
 _WHOLE = 2**30  # bytes of a .bin up to which the model is loaded as it is
 _DECOMPRESSION = ("Convert", "Subtract", "Multiply", "Reshape")
@@ -32,27 +44,53 @@ def logits(folder: Path, a: Architecture, token_ids: Sequence[npt.NDArray[Any]])
 
     Raises RuntimeError where the IR does not run.
     """
-    model = ov.Core().read_model(folder / "openvino_model.xml")
     if fits_whole((folder / "openvino_model.bin").stat().st_size):
-        return _whole(model, token_ids)
-    constants = {op.get_friendly_name(): op for op in model.get_ops() if op.get_type_name() == "Constant"}
+        return _whole(ov.Core().read_model(folder / "openvino_model.xml"), token_ids)
+    layers = Layers(folder, a)
+    found = layers.states(token_ids)
+    make = layers.head()
+    return [make(x) for x in found]
 
-    def blocks(layer: int = 0) -> Blocks:
-        return Blocks(a, lambda name: _decompressed(constants[of_layer(name, layer)]))
 
-    embed = _compiled(Type.i64, PartialShape([1, -1]), blocks().embedding)
-    states = [embed(ids[np.newaxis]) for ids in token_ids]
-    del embed
-    hidden = PartialShape([1, -1, a.hidden])
-    for layer in range(a.layers):
-        run = _compiled(Type.f32, hidden, partial(layer_alone, blocks(layer)))
-        states = [run(x) for x in states]
-    head = _compiled(Type.f32, hidden, blocks().head)
-    return [head(x)[0] for x in states]
+class Layers:
+    """The converted model, of which one layer at a time is in memory. Raises RuntimeError where the IR does not run."""
+
+    def __init__(self, folder: Path, architecture: Architecture) -> None:
+        self.architecture = architecture
+        # The model holds the mapping in which its constants lie.
+        self._model = ov.Core().read_model(folder / "openvino_model.xml")
+        self._constants = {op.get_friendly_name(): op for op in self._model.get_ops() if is_constant(op)}
+
+    def states(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+        """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
+        ids = input_node("x", PartialShape([1, -1]), Type.i64)
+        embed = Ready(compiled(ov.Model([ops.result(self._blocks().embedding(ids))], [ids], "embedding")))
+        found = [embed.run({"x": ids[np.newaxis]})[0][0] for ids in token_ids]
+        del embed
+        for layer in range(self.architecture.layers):
+            part = self.layer(layer)
+            for x in found:
+                through_layer(part, self.architecture, x)
+        norm = Ready(compiled(last_norm(self._blocks())))
+        for x in found:
+            in_chunks(norm, x)
+        return found
+
+    def layer(self, number: int) -> Ready:
+        """One layer, for `through_layer`."""
+        return Ready(compiled(layer_alone(self._blocks(number))))
+
+    def head(self) -> Head:
+        """What makes logits of states."""
+        part = Ready(compiled(vocabulary(self._blocks())))
+        return lambda x: part.run({"x": x[np.newaxis]})[0][0]
+
+    def _blocks(self, layer: int = 0) -> Blocks:
+        return Blocks(self.architecture, lambda name: _decompressed(self._constants[of_layer(name, layer)]))
 
 
 def _whole(model: ov.Model, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
-    request = ov.Core().compile_model(model, "CPU", _EXACT).create_infer_request()
+    request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
     found = []
     for ids in token_ids:
         request.reset_state()
@@ -64,18 +102,6 @@ def _whole(model: ov.Model, token_ids: Sequence[npt.NDArray[Any]]) -> list[Float
         }
         found.append(np.array(request.infer(inputs)["logits"][0]))
     return found
-
-
-# Without the compiler's own cache, and in f32: where the CPU has bf16, it would be the larger difference.
-_EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
-
-
-def _compiled(element: Type, shape: PartialShape, part: Callable[[Node], Node]) -> Callable[[Any], Floats]:
-    x = input_node("x", shape, element)
-    request = (
-        ov.Core().compile_model(ov.Model([ops.result(part(x))], [x], "part"), "CPU", _EXACT).create_infer_request()
-    )
-    return lambda value: np.array(request.infer([value])[0], dtype=np.float32)
 
 
 def _decompressed(node: Node) -> Node:
@@ -92,4 +118,8 @@ def _decompressed(node: Node) -> Node:
 def _is_stored(node: Node) -> bool:
     while node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
+    return is_constant(node)
+
+
+def is_constant(node: Node) -> bool:
     return bool(node.get_type_name() == "Constant")

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from runtime.messages import Message, ToolCall
 from runtime.template import Prompt, Template
 from runtime.tokenizer import CheckpointTokenizer
 
+from .quality import divergence, log_softmax
 from .recipe import Recipe
 
 TokenIds = Sequence[npt.NDArray[np.int64]]  # for each prompt: (tokens)
@@ -120,11 +120,11 @@ def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: R
             f"with the recipe {recipe.name}, the model says one token for ever", hint=_other_recipe(recipe)
         )
     pairs = list(zip(reference, converted, strict=True))
-    divergence = np.concatenate([_divergence(*pair) for pair in pairs])
+    divergences = np.concatenate([divergence(log_softmax(a), log_softmax(b)) for a, b in pairs])
     figures = Figures(
         tokens=len(wanted),
-        mean_kl=float(divergence.mean()),
-        max_kl=float(divergence.max()),
+        mean_kl=float(divergences.mean()),
+        max_kl=float(divergences.max()),
         top1=float((wanted == found).mean()),
         max_logit_difference=max(float(np.abs(a - b).max()) for a, b in pairs),
     )
@@ -180,24 +180,10 @@ def _opened(folder: Path, excerpt: str | None) -> Iterator[Path]:
 def _has_learned(token_ids: TokenIds, reference: Logits) -> bool:
     """Whether the checkpoint foretells the prompts better than a guess among its vocabulary would."""
     chances = [
-        _log_softmax(logits[:-1])[np.arange(len(ids) - 1), ids[1:]]
+        log_softmax(logits[:-1])[np.arange(len(ids) - 1), ids[1:]]
         for ids, logits in zip(token_ids, reference, strict=True)
     ]
     return bool(np.concatenate(chances).mean() > -np.log(reference[0].shape[-1]))
-
-
-def _divergence(reference: npt.NDArray[np.float32], converted: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """KL(reference || converted) after each token."""
-    p, q = _log_softmax(reference), _log_softmax(converted)
-    # Never below zero but by rounding.
-    found: npt.NDArray[np.float64] = np.maximum((np.exp(p) * (p - q)).sum(-1, dtype=np.float64), 0.0)
-    return found
-
-
-def _log_softmax(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    shifted = logits - logits.max(-1, keepdims=True)
-    normed: npt.NDArray[Any] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return normed
 
 
 def _other_recipe(recipe: Recipe) -> str:

@@ -59,6 +59,11 @@ class Architecture:
         """Bytes that one token takes in an f16 KV cache."""
         return 2 * self.layers * self.kv_heads * self.head_dim * 2
 
+    @property
+    def head_name(self) -> str:
+        """The canonical name of the matrix that makes logits."""
+        return "model.embed_tokens.weight" if self.tied_embeddings else "lm_head.weight"
+
     def layer_shapes(self, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Canonical name and shape of each tensor of one layer."""
         prefix, hidden = f"model.layers.{layer}.", self.hidden

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import openvino as ov
@@ -10,14 +9,25 @@ from convert.activations import Activations, Scaled
 from convert.compress import EMBEDDING, compress, describe
 from convert.graph import Blocks, decoder, uncompressed
 from convert.recipe import RECIPES, named
-from convert.reference import layer_alone, logits, of_layer
-from convert.saved import _compiled, _whole
+from convert.reference import (
+    EXACT,
+    Ready,
+    compiled,
+    in_chunks,
+    input_node,
+    last_norm,
+    layer_alone,
+    logits,
+    of_layer,
+    through_layer,
+    vocabulary,
+)
+from convert.saved import _whole
 from convert.writer import IrWriter
 from runtime.checkpoint import Checkpoint
 
 from .checkpoints import Tiny
 
-EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 CALIBRATED = [recipe for recipe in RECIPES.values() if recipe.calibrated]
 TEXTS = [np.random.default_rng(3).integers(0, 160, length) for length in (70, 3, 110)]
 UNSEEN = [np.random.default_rng(4).integers(0, 160, 64)]
@@ -92,16 +102,17 @@ def test_what_awq_moves_changes_nothing_by_itself(checkpoint, awq):
 
 
 @pytest.mark.parametrize("recipe", CALIBRATED, ids=lambda recipe: recipe.name)
-def test_the_decoder_says_what_its_layers_say_one_by_one(checkpoint, nodes, monkeypatch, recipe):
-    # Or, where the CPU has VNNI, activations are rounded to int8, and that magnifies the last bit.
-    monkeypatch.setattr("convert.saved._EXACT", EXACT | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"})
+def test_the_decoder_says_what_its_layers_say_one_by_one(checkpoint, nodes, recipe):
     a, weights = checkpoint.architecture, nodes(recipe)
     (whole,) = _whole(decoder(a, weights.__getitem__), UNSEEN)
-    x = _compiled(Type.i64, PartialShape([1, -1]), Blocks(a, weights.__getitem__).embedding)(UNSEEN[0][np.newaxis])
+    ends, ids = Blocks(a, weights.__getitem__), input_node("x", PartialShape([1, -1]), Type.i64)
+    embedding = ov.Model([ov.opset13.result(ends.embedding(ids))], [ids], "embedding")
+    x = Ready(compiled(embedding)).run({"x": UNSEEN[0][np.newaxis]})[0][0]
     for layer in range(a.layers):
         blocks = Blocks(a, lambda name, layer=layer: weights[of_layer(name, layer)])
-        x = _compiled(Type.f32, PartialShape([1, -1, a.hidden]), partial(layer_alone, blocks))(x)
-    (found,) = _compiled(Type.f32, PartialShape([1, -1, a.hidden]), Blocks(a, weights.__getitem__).head)(x)
+        through_layer(Ready(compiled(layer_alone(blocks))), a, x)
+    in_chunks(Ready(compiled(last_norm(ends))), x)
+    (found,) = Ready(compiled(vocabulary(ends))).run({"x": x[np.newaxis]})[0]
     np.testing.assert_allclose(found, whole, atol=1e-3)
 
 

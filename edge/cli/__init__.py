@@ -18,6 +18,7 @@ from . import (
     demo,
     devices,
     doctor,
+    evaluate,
     export_template,
     inspect,
     models,
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
-        demo, models, recipes, convert, chat, complete, inspect, bench, research,
+        demo, models, recipes, convert, chat, complete, inspect, bench, evaluate, research,
         devices, doctor, cache, export_template,
     ):  # fmt: skip
         verb.add(verbs)

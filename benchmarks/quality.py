@@ -1,0 +1,142 @@
+"""Quality against size and speed, recipe by recipe, as Markdown.
+
+    python -m benchmarks.quality CHECKPOINT [--recipes int8 int4] [--context 2048] [--layer GLM-4-9B-0414]
+
+The first table is of the checkpoint's conversions: Kullback-Leibler divergence from the uncompressed model in nats a
+token, with nothing compressed but the weights, on the texts of `edge eval`; and the decode rate on this machine as it
+is. The second is of one random layer in the shape of a full-size model, whose checkpoint is not here: how far its
+output is from the uncompressed one's. Random weights have no outliers, so it is what rounding alone does; calibration
+has nothing to find there.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.make_checkpoint import write
+from convert import quality, reference, saved
+from convert.pipeline import convert
+from convert.recipe import RECIPES, Recipe, named
+from edge import bench
+from edge.catalogue import look_up
+from edge.demo import CHECKPOINT
+from edge.report import nats, share
+from edge.subject import Subject
+from runtime.checkpoint import Checkpoint
+from runtime.checkpoint_folder import CheckpointFolder
+from runtime.model_folder import ModelFolder
+
+_VOCABULARY = 4096  # of the random checkpoint: more than the demo's tokenizer has, and hardly anything beside the layer
+_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    recipe: str
+    megabytes: float
+    bits: float
+    figures: quality.Figures
+    decode: bench.Measure
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """Of what the layer adds to its input: the error's size relative to it, and the cosine between both."""
+
+    recipe: str
+    bits: float
+    error: float
+    cosine: float
+
+
+def whole(path: Path, recipes: list[Recipe], context: int | None) -> Iterator[Row]:
+    """Converts with each recipe; the checkpoint is asked once."""
+    source, ids, wanted = CheckpointFolder.open(path), [], None
+    with source.weights() as checkpoint:
+        for recipe, folder in converted(path, recipes):
+            subject = Subject.open(folder.path, context)
+            if wanted is None:
+                ids = list(subject.encoded(None, source).values())
+                wanted = quality.Answers(reference.states(checkpoint, ids), reference.head(checkpoint))
+            layers = saved.Layers(folder.path, subject.architecture)
+            figures = quality.read(ids, quality.Answers(layers.states(ids), layers.head()), wanted).figures()
+            del layers
+            speed = bench.run(folder, device="CPU", prompt_tokens=128, new_tokens=128)
+            facts = subject.facts(None)
+            yield Row(recipe.name, facts["weights"] / 1e6, facts["bits_per_weight"], figures, speed.decode)
+
+
+def one_layer(shape: str, recipes: list[Recipe]) -> Iterator[LayerRow]:
+    """One random layer, with weights as `make_checkpoint` draws them."""
+    architecture = replace(look_up(shape).architecture, layers=1, vocab=_VOCABULARY)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+        path = Path(scratch) / "random"
+        write(path, architecture, "bf16", seed=1)
+        with Checkpoint.open(path) as checkpoint:
+            a = checkpoint.architecture
+            ids = np.random.default_rng(1).integers(0, a.vocab, _TOKENS)
+            embedding = checkpoint.tensor("model.embed_tokens.weight")
+            x = replace(embedding, data=embedding.data[ids]).f32()
+            stage = reference.Stage(a, reference.layer_alone)
+            wanted = x.copy()
+            weights = {name: checkpoint.tensor(name) for name, _ in a.layer_shapes(0)}
+            reference.through_layer(stage.ready(weights), a, wanted)
+            wanted -= x
+            for recipe, folder in converted(path, recipes):
+                found = x.copy()
+                reference.through_layer(saved.Layers(folder.path, a).layer(0), a, found)
+                found -= x
+                linear = sum(recipe.nbytes(*shape) for _, shape in a.layer_shapes(0) if len(shape) == 2)
+                values = sum(shape[0] * shape[1] for _, shape in a.layer_shapes(0) if len(shape) == 2)
+                error = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+                product = np.linalg.norm(found, axis=-1) * np.linalg.norm(wanted, axis=-1)
+                cosine = float(((found * wanted).sum(-1) / product).mean())
+                yield LayerRow(recipe.name, 8 * linear / values, error, cosine)
+
+
+def converted(path: Path, recipes: list[Recipe]) -> Iterator[tuple[Recipe, ModelFolder]]:
+    """A folder at a time, whatever it is worth."""
+    for recipe in recipes:
+        print(f"{path.name}: {recipe.name}", file=sys.stderr)
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+            folder = Path(scratch) / recipe.name
+            for _ in convert(path, folder, replace(recipe, max_kl=float("inf"))):
+                pass
+            yield recipe, ModelFolder.open(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, help="the embedded one by default")
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), help="by name (all)")
+    parser.add_argument("--context", type=int, help="tokens of the longest text, as in `edge eval`")
+    parser.add_argument("--layer", metavar="MODEL", help="also one random layer of a model of `edge models`")
+    options = parser.parse_args()
+    recipes = [named(name) for name in options.recipes]
+    print("| recipe | MB | bits a weight | mean KL | p99 KL | top-1 | perplexity | decode, tokens/s |")
+    print("|---|---|---|---|---|---|---|---|")
+    last = None
+    for row in whole(options.checkpoint, recipes, options.context):
+        f, last = row.figures, row.figures
+        print(
+            f"| {row.recipe} | {row.megabytes:,.1f} | {row.bits:.2f} | {nats(f.mean_kl)} | {nats(f.p99_kl)} "
+            f"| {share(f.top1)} | {f.perplexity:,.2f} | {row.decode.median:,.1f} "
+            f"({row.decode.low:,.1f} to {row.decode.high:,.1f}) |",
+            flush=True,
+        )
+    if last is not None:
+        print(f"\nOver {last.tokens:,} tokens; the checkpoint's own perplexity is {last.reference_perplexity:,.2f}.")
+    if options.layer:
+        print(f"\n| recipe, a layer of {options.layer} | bits a weight | error of its output | cosine |")
+        print("|---|---|---|---|")
+        for layer in one_layer(options.layer, recipes):
+            print(f"| {layer.recipe} | {layer.bits:.2f} | {layer.error:.2%} | {layer.cosine:.6f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""How far one model's answers are from another's: Kullback-Leibler divergence, top-1 agreement, perplexity.
+
+Logits of a long text are never in memory as a whole: with GLM-4's vocabulary 32,768 tokens have 20 GB of them. What is
+kept is the hidden states; logits are made of them for some positions at a time, and leave a handful of numbers each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.errors import VerificationError
+
+from .reference import POSITIONS, Floats, Head
+
+Doubles = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+# Tokens before a token, up to which it belongs to a context length: 0 to 127, 128 to 511, …
+CONTEXTS = (128, 512, 2048, 8192, 32768, 131072, 1048576)
+_AT_ONCE = 2**22  # logits that are reduced at a time: 16 MB, a few times over
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A model's states for every text, (T,hidden) each, and what makes logits of them."""
+
+    states: Sequence[Floats]
+    head: Head
+
+    def of(self, numbers: Sequence[int]) -> "Answers":
+        """Those to some of the texts."""
+        return Answers([self.states[number] for number in numbers], self.head)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Over `tokens` tokens: divergence in nats a token, its mean, its 99th percentile and its maximum; the share of
+    tokens on whose likeliest successor both agree; and each one's perplexity of what really follows.
+
+    None where there is no reference, or nothing follows.
+    """
+
+    tokens: int
+    mean_kl: float | None
+    p99_kl: float | None
+    max_kl: float | None
+    top1: float | None
+    perplexity: float | None
+    reference_perplexity: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What was found after each of N tokens, the texts in a row.
+
+    `text` is the text's number, `before` how many tokens stand before it there; `divergence` in nats, `same` whether
+    both expect the same token; `found` and `reference` are the log-probabilities of what follows. NaN where there is no
+    reference, or nothing follows.
+    """
+
+    text: npt.NDArray[np.int64]
+    before: npt.NDArray[np.int64]
+    divergence: Doubles
+    same: Mask
+    found: Doubles
+    reference: Doubles
+
+    def figures(self, where: Mask | None = None) -> Figures:
+        """The figures of all tokens, or of some."""
+        where = np.ones(len(self.text), np.bool_) if where is None else where
+        divergence, followed = self.divergence[where], where & ~np.isnan(self.found)
+        compared = len(divergence) > 0 and not np.isnan(divergence).any()
+        return Figures(
+            tokens=int(where.sum()),
+            mean_kl=float(divergence.mean()) if compared else None,
+            p99_kl=float(np.quantile(divergence, 0.99)) if compared else None,
+            max_kl=float(divergence.max()) if compared else None,
+            top1=float(self.same[where].mean()) if compared else None,
+            perplexity=_perplexity(self.found[followed]),
+            reference_perplexity=_perplexity(self.reference[followed]),
+        )
+
+    def by_context(self) -> dict[int, Figures]:
+        """The figures by context length, those of which there are tokens."""
+        found, low = {}, 0
+        for high in CONTEXTS:
+            where = (self.before >= low) & (self.before < high)
+            if where.any():
+                found[high] = self.figures(where)
+            low = high
+        return found
+
+
+def read(token_ids: Sequence[npt.NDArray[Any]], answers: Answers, reference: Answers | None = None) -> Readings:
+    """Holds the answers against the reference, where there is one. Raises VerificationError where either is NaN."""
+    parts = [_read(number, ids, answers, reference) for number, ids in enumerate(token_ids)]
+    return Readings(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _read(number: int, ids: npt.NDArray[Any], answers: Answers, reference: Answers | None) -> tuple[Any, ...]:
+    tokens = len(ids)
+    apart, found, wanted = (np.full(tokens, np.nan) for _ in range(3))
+    same = np.zeros(tokens, np.bool_)
+    for first in range(0, tokens, POSITIONS):
+        rows = slice(first, min(first + POSITIONS, tokens))
+        logits = answers.head(answers.states[number][rows])
+        theirs = reference.head(reference.states[number][rows]) if reference else None
+        step = max(1, _AT_ONCE // logits.shape[1])
+        for i in range(0, len(logits), step):
+            here = slice(first + i, min(first + i + step, rows.stop))
+            following = ids[here.start + 1 : here.stop + 1]
+            q = _finite(log_softmax(logits[i : i + step]), "the converted model")
+            found[here.start : here.start + len(following)] = q[np.arange(len(following)), following]
+            if theirs is not None:
+                p = _finite(log_softmax(theirs[i : i + step]), "the reference")
+                wanted[here.start : here.start + len(following)] = p[np.arange(len(following)), following]
+                apart[here] = divergence(p, q)
+                same[here] = p.argmax(-1) == q.argmax(-1)
+    return np.full(tokens, number), np.arange(tokens), apart, same, found, wanted
+
+
+def likeliest(states: Floats, head: Head) -> npt.NDArray[np.int64]:
+    """The token that a model expects after each of its states: (n,hidden) -> (n)"""
+    blocks = [head(states[i : i + POSITIONS]).argmax(-1) for i in range(0, len(states), POSITIONS)]
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.int64)
+
+
+def divergence(p: Floats, q: Floats) -> Doubles:
+    """KL(p || q) in nats, of log-probabilities (n,vocab): (n)"""
+    # Never below zero but by rounding.
+    found: Doubles = np.maximum((np.exp(p) * (p - q)).sum(-1, dtype=np.float64), 0.0)
+    return found
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Logits as log-probabilities: (n,vocab)"""
+    shifted = logits - logits.max(-1, keepdims=True)
+    normed: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return normed
+
+
+def _finite(chances: Floats, whose: str) -> Floats:
+    if not np.isfinite(chances).all():
+        raise VerificationError(f"{whose} answers NaN", hint="its weights are damaged: convert or download it again")
+    return chances
+
+
+def _perplexity(chances: Doubles) -> float | None:
+    if not len(chances) or np.isnan(chances).any():
+        return None
+    return float(np.exp(-chances.mean()))

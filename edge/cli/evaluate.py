@@ -1,0 +1,69 @@
+"""`edge eval`: how well a model folder keeps what its checkpoint knows."""
+
+import argparse
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..evaluation import Report
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("eval", help="measure what a conversion cost in quality")
+    verb.add_argument("folder", type=Path, help="a model folder")
+    verb.add_argument("--against", type=Path, metavar="CHECKPOINT", help="the checkpoint that it was made of")
+    verb.add_argument("--texts", type=Path, metavar="FILE.jsonl", help="texts or dialogues of your own")
+    verb.add_argument("--calls", type=Path, metavar="FILE.jsonl", help="dialogues, tools and the calls to be expected")
+    verb.add_argument("--context", type=int, help="tokens of the longest text (2048, or what the model has)")
+    verb.add_argument("--new-tokens", type=int, default=64, help="tokens of each greedy reply (64)")
+    verb.add_argument("--out", type=Path, metavar="FOLDER", help="write report.json, report.md and plots there")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument("--max-kl", type=float, help="fail where the mean KL divergence is above so many nats a token")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from runtime.errors import RequestError, VerificationError
+
+    from .. import report
+    from ..evaluation import evaluate
+
+    if args.max_kl is not None and args.against is None:
+        raise RequestError("--max-kl needs a checkpoint to measure by", hint="add --against CHECKPOINT")
+    if args.out is not None:
+        report.refuse_existing(args.out)
+    steps = evaluate(
+        args.folder,
+        args.against,
+        texts=args.texts,
+        calls=args.calls,
+        context=args.context,
+        new_tokens=args.new_tokens,
+    )
+    found = show(steps)
+    if args.out is not None:
+        report.write(found, args.out)
+    print(report.to_json(found) if args.json else report.markdown(found, pictures=False), end="")
+    measured = found.figures.mean_kl
+    if args.max_kl is not None and measured is not None and not measured <= args.max_kl:
+        raise VerificationError(
+            f"the mean KL divergence is {measured:.4g} nats a token, of which {args.max_kl:g} are allowed",
+            hint="choose a recipe with more bits a weight, such as int8",
+        )
+    return 0
+
+
+def show(steps: "Generator[str, None, Report]") -> "Report":
+    """Tells on a terminal what is done; returns the report."""
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=not sys.stderr.isatty())
+    with console.status("") as status:
+        while True:
+            try:
+                status.update(next(steps))
+            except StopIteration as end:
+                found: Report = end.value
+                return found
