@@ -112,12 +112,13 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def on_disk(folder: Path) -> int:
-    """Bytes that the files below a folder have on the disk; a sparse one has fewer than its size."""
-    total = 0
+    """Bytes that the files below a folder have on the disk: a sparse one has fewer than its size, a hard link none."""
+    found: dict[int, int] = {}
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
-                total += 512 * os.stat(os.path.join(parent, name), follow_symlinks=False).st_blocks
+                status = os.stat(os.path.join(parent, name), follow_symlinks=False)
             except FileNotFoundError:
                 continue
-    return total
+            found[status.st_ino] = 512 * status.st_blocks
+    return sum(found.values())

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from openvino import Node
 
@@ -24,7 +25,7 @@ from runtime.model_folder import Manifest, ModelFolder, seal
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
 
-from . import verify
+from . import optimum, verify
 from .compress import compress, describe
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
@@ -49,10 +50,17 @@ class Progress:
 
 
 Steps = Generator[Progress, None, None]
+Exporter = Literal["edge", "optimum"]
 
 
-def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], recipe: str | Recipe = "int4") -> Steps:
-    """Converts the checkpoint folder `source` into the model folder `target`, a step at a time.
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    recipe: str | Recipe = "int4",
+    exporter: Exporter = "edge",
+) -> Steps:
+    """Converts the checkpoint folder `source` into the model folder `target`, a step at a time; the IR is written by us
+    or by optimum-intel.
 
     `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Raises
     CheckpointError, ConversionError (DiskFull, VerificationError) or TemplateError.
@@ -65,7 +73,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], reci
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
     try:
         with scratch(target) as folder:
-            yield from _convert(source, folder, target, recipe)
+            yield from _convert(source, folder, target, recipe, exporter)
     except OSError as exc:
         raise _explained(exc, target) from exc
     except RuntimeError as exc:  # OpenVINO's and NNCF's
@@ -79,23 +87,24 @@ class _Plan:
     """What is known before the work begins."""
 
     recipe: Recipe
+    exporter: Exporter
     source: CheckpointFolder
     prompts: list[Prompt]
     needs: Needs
 
 
-def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
+def _convert(source: Path, folder: Path, target: Path, recipe: Recipe, exporter: Exporter) -> Steps:
     yield Progress("check", "checkpoint")
     described = CheckpointFolder.open(source)
     with described.weights() as checkpoint:
-        plan = _plan(described, checkpoint, recipe)
+        plan = _plan(described, checkpoint, recipe, exporter)
         refuse_too_little(plan.needs, folder.parent)
         yield Progress("check", done=1, total=1)
         yield Progress("tokenizer")
         write_tokenizer(described.tokenizer, folder)
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
-        notes, excerpt = yield from _weights(checkpoint, plan, folder)
+        notes, excerpt = yield from (_weights if exporter == "edge" else _exported)(checkpoint, plan, folder)
         _copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, excerpt)
         yield Progress("seal", "hashes")
@@ -106,18 +115,36 @@ def _convert(source: Path, folder: Path, target: Path, recipe: Recipe) -> Steps:
     yield Progress("seal", done=1, total=1, result=ModelFolder(target, sealed.manifest))
 
 
-def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe) -> _Plan:
+def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe, exporter: Exporter) -> _Plan:
+    needs = estimate(checkpoint, recipe)
+    if exporter == "optimum":
+        optimum.refuse(checkpoint.architecture, recipe)
+        needs = optimum.needs(needs, _stored(checkpoint))
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
-    return _Plan(recipe, source, verify.prompts(source.family, template), estimate(checkpoint, recipe))
+    return _Plan(recipe, exporter, source, verify.prompts(source.family, template), needs)
 
 
-def _weights(
-    checkpoint: Checkpoint, plan: _Plan, folder: Path
-) -> Generator[Progress, None, tuple[tuple[str, ...], str]]:
+def _stored(checkpoint: Checkpoint) -> int:
+    """Bytes of the checkpoint's weights."""
+    return sum(checkpoint.tensor(name).data.nbytes for name in checkpoint.names)
+
+
+Written = Generator[Progress, None, tuple[tuple[str, ...], str | None]]
+
+
+def _exported(checkpoint: Checkpoint, plan: _Plan, folder: Path) -> Written:
+    """Has optimum-intel write the IR. Its weights have other names than ours, and there is no graph of one layer."""
+    for _ in optimum.export(plan.source.path, folder, plan.recipe):
+        yield Progress("export", "optimum-intel")
+    yield Progress("export", done=1, total=1)
+    return (f"the IR is optimum-intel's, exported with transformers {version('transformers')}",), None
+
+
+def _weights(checkpoint: Checkpoint, plan: _Plan, folder: Path) -> Written:
     """Compresses the weights and writes the IR. Returns notes on what is not the recipe's, and the graph of the model's
     first layer alone, between its embedding and its head, over the same .bin."""
-    total = sum(checkpoint.tensor(name).data.nbytes for name in checkpoint.names)
+    total = _stored(checkpoint)
     yield Progress("compress", total=total)
     weights: dict[str, Node] = {}
     notes: list[str] = []
@@ -149,7 +176,7 @@ def _copy_texts(source: CheckpointFolder, folder: Path) -> None:
 
 
 def _verify(
-    checkpoint: Checkpoint, plan: _Plan, folder: Path, excerpt: str
+    checkpoint: Checkpoint, plan: _Plan, folder: Path, excerpt: str | None
 ) -> Generator[Progress, None, verify.Figures]:
     import numpy as np
 
@@ -159,7 +186,7 @@ def _verify(
     yield Progress("verify", "what the checkpoint answers", 0, 3)
     reference = logits(checkpoint, ids)
     yield Progress("verify", "what the converted model answers", 1, 3)
-    converted = verify.converted_logits(folder, checkpoint.architecture, ids)
+    converted = verify.converted_logits(folder, checkpoint.architecture, ids, whole=excerpt is None)
     figures = verify.compare(ids, reference, converted, plan.recipe)
     yield Progress("verify", "whether OpenVINO GenAI can use it", 2, 3)
     verify.check_generation(folder, excerpt, ids[0])
@@ -171,12 +198,14 @@ def _manifest(checkpoint: Checkpoint, plan: _Plan, notes: tuple[str, ...], figur
     described = plan.source.manifest
     if plan.source.template is None:
         notes = (*notes, "no chat template: a base model, for completion only")
+    packages: tuple[str, ...] = ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers")
+    if plan.exporter == "optimum":
+        packages += optimum.PACKAGES
     return replace(
         described,
         recipe=plan.recipe.name,
         source=replace(described.source, fingerprint=checkpoint.fingerprint()),
-        versions={"glm4-edge": VERSION}
-        | {name: version(name) for name in ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers")},
+        versions={"glm4-edge": VERSION} | {name: version(name) for name in packages},
         devices=devices(plan.recipe, checkpoint.architecture, plan.needs.sizes),
         sizes=plan.needs.sizes,
         verification=asdict(figures),

@@ -95,12 +95,13 @@ def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[s
             )
 
 
-def converted_logits(folder: Path, architecture: Architecture, token_ids: TokenIds) -> Logits:
-    """The logits of the model in `folder`, computed in f32. Raises VerificationError where it does not run."""
+def converted_logits(folder: Path, architecture: Architecture, token_ids: TokenIds, *, whole: bool = False) -> Logits:
+    """The logits of the model in `folder`, computed in f32; a large one is loaded `whole` where its weights do not have
+    our names. Raises VerificationError where it does not run."""
     from . import saved
 
     try:
-        return saved.logits(folder, architecture, token_ids)
+        return saved.logits(folder, architecture, token_ids, whole=whole)
     except RuntimeError as exc:
         raise _unusable("the converted model does not run", exc) from exc
     except KeyError as exc:
@@ -138,9 +139,9 @@ def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: R
     return figures
 
 
-def check_generation(folder: Path, excerpt: str, ids: npt.NDArray[np.int64]) -> None:
+def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int64]) -> None:
     """Lets OpenVINO GenAI's own pipeline open the folder and say a few tokens; of a large model, which it would load
-    whole, the `excerpt` of one layer. Raises VerificationError."""
+    whole, the `excerpt` of one layer if there is one. Raises VerificationError."""
     import openvino as ov
     import openvino_genai as genai
 
@@ -157,12 +158,12 @@ def check_generation(folder: Path, excerpt: str, ids: npt.NDArray[np.int64]) -> 
 
 
 @contextmanager
-def _opened(folder: Path, excerpt: str) -> Iterator[Path]:
+def _opened(folder: Path, excerpt: str | None) -> Iterator[Path]:
     """The folder, or, where it is large, one among its files with the excerpt as its graph and the same weights."""
     from .saved import fits_whole
 
     weights = folder / "openvino_model.bin"
-    if fits_whole(weights.stat().st_size):
+    if excerpt is None or fits_whole(weights.stat().st_size):
         yield folder
         return
     with TemporaryDirectory(dir=folder) as name:

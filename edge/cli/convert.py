@@ -22,6 +22,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
     recipes = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
     verb.add_argument("--recipe", default="int4", metavar="NAME", help=f"{recipes} (the default is int4)")
+    verb.add_argument(
+        "--exporter",
+        choices=("edge", "optimum"),
+        default="edge",
+        help="who writes the IR: edge (the default) or optimum",
+    )
     verb.add_argument("--quiet", action="store_true", help="print nothing but errors")
     verb.set_defaults(run=run)
 
@@ -35,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
     refuse_existing(args.folder)  # before anything is fetched
     named(args.recipe)
-    with closing(convert(checkpoint_folder(args.checkpoint), args.folder, args.recipe)) as steps:
+    checkpoint = checkpoint_folder(args.checkpoint)
+    with closing(convert(checkpoint, args.folder, args.recipe, args.exporter)) as steps:
         last = show(steps, quiet=args.quiet)
     if not args.quiet:
         print(last)
