@@ -5,13 +5,15 @@
 
 Converting: `edge convert`, optimum-cli and llama.cpp's convert_hf_to_gguf.py with its quantisation, each a command in a
 folder of its own. Running: this project's runtime, bare OpenVINO GenAI on the same folder, and llama.cpp on its files,
-each in a fresh process with every core, on the same random prompts. The sides alternate, and each round begins with
-another one. A peer whose Python is not given is left out, and the report says so.
+each in a fresh process, on the same random prompts. The sides alternate, and each round begins with another one. A peer
+whose Python is not given is left out, and the report says so. On a machine that does other work, too, look at the CPU
+seconds, with `--threads 1`: threads that wait for one another take more of them than they need.
 
 Memory is anonymous memory at its peak; for running, pages of the model's file that the last tokens read stand beside
-it. The memory bandwidth is that of a maximum over 1 GiB by every core, the best before and after. optimum-cli and
+it. The memory bandwidth is that of a maximum over 1 GiB by as many threads, the best before and after. optimum-cli and
 llama.cpp do not verify what they convert; edge does, within its time. onnxruntime-genai is not here: the builder that
 comes with 0.18 takes ChatGLMModel alone of GLM's formats, through code out of the checkpoint.
+
 Linux only. SCRATCH gets the converted models, report.json, report.md and a chart a figure.
 """
 
@@ -42,7 +44,6 @@ from .process import Peak, anonymous, forget_touched_pages, on_disk, run, touche
 ENGINE = Path(__file__).with_name("peer_engine.py")
 ROOT = ENGINE.parents[1]
 GGUF = ("Q4_0", "Q4_K_M")
-_CORES = os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,16 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """An engine of peer_engine.py, the Python that has it, its model, and the bytes of it that each token reads."""
+    """An engine of peer_engine.py, the Python that has it, its model, and the bytes of it that each token reads.
+    `properties` are OpenVINO's, in JSON."""
 
     name: str
     python: str
     engine: str
     model: Path
-    read: int
+    read: int = 0
+    properties: str = "{}"
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def conversions(args: argparse.Namespace) -> Iterator[Conversion]:
@@ -127,14 +131,16 @@ class Tokens:
         return sum(len(self.encode(piece)) for piece in prompt)
 
 
-def speed(side: Side, tokens: Any, seed: int, new_tokens: int) -> Speed:
+def speed(
+    side: Side, tokens: Any, seed: int, new_tokens: int, threads: int, *, prompts: Sequence[int] = PROMPTS
+) -> Speed:
     """Loads the model in a fresh process, and reads a prompt of each length with it."""
     process = subprocess.Popen(
-        [side.python, str(ENGINE), side.engine, str(side.model)],
+        [side.python, str(ENGINE), side.engine, str(side.model), str(threads), side.properties],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)} if side.python == sys.executable else None,
+        env={**os.environ, **dict(side.environment), "PYTHONPATH": str(ROOT)},
         text=True,
     )
     assert process.stdin is not None
@@ -156,31 +162,25 @@ def speed(side: Side, tokens: Any, seed: int, new_tokens: int) -> Speed:
         with Peak(lambda: anonymous(process.pid)) as peak:
             loaded = answer()
             times(16, 4)  # warms up
-            found = [times(count, new_tokens) for count in PROMPTS]
+            found = [times(count, new_tokens) for count in prompts]
             forget_touched_pages(process.pid)
             times(16, 8)
             touched = touched_file_pages(process.pid)
     finally:
         process.kill()
         process.wait()
-    return Speed(
-        loaded["load"],
-        tuple(one["ttft"] for one in found),
-        tuple(one["decode"] for one in found),
-        peak.value,
-        touched,
-        loaded["about"],
-    )
+    figures: dict[str, list[float]] = {key: [one[key] for one in found] for key in found[0]}
+    return Speed(loaded["load"], **figures, anonymous=peak.value, touched=touched, about=loaded["about"])
 
 
-def bandwidth() -> float:
-    """Bytes a second that every core together reads."""
+def bandwidth(threads: int) -> float:
+    """Bytes a second that so many threads together read."""
     values = np.ones(2**27)
     best = 0.0
-    with ThreadPoolExecutor(_CORES) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for _ in range(5):
             start = time.perf_counter()
-            list(pool.map(np.max, np.array_split(values, _CORES)))
+            list(pool.map(np.max, np.array_split(values, threads)))
             best = max(best, values.nbytes / (time.perf_counter() - start))
     return best
 
@@ -196,14 +196,15 @@ def alternating(sides: Sequence[Any], rounds: int, measure: Callable[[Any, int],
     return found
 
 
-def machine() -> dict[str, Any]:
+def machine(threads: int) -> dict[str, Any]:
     """What the figures depend on beside the programs."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     wanted = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
     return {
         "cpu": facts.get("model name", platform.processor()),
-        "cores": _CORES,
+        "cores": os.cpu_count(),
+        "threads": threads,
         "features": [name for name in wanted if name in facts.get("flags", "").split()],
         "versions": {name: version(name) for name in ("openvino", "openvino-genai", "nncf", "glm4-edge")},
     }
@@ -218,22 +219,30 @@ def main() -> int:
     parser.add_argument("--llama-cpp", metavar="SOURCE", type=Path, help="llama.cpp's, for convert_hf_to_gguf.py")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each engine while it runs (all cores)")
     parser.add_argument("--skip-converting", action="store_true", help="run what SCRATCH has from an earlier time")
     args = parser.parse_args()
     args.scratch = args.scratch.absolute()
     args.scratch.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {"machine": machine(), "load_average": [os.getloadavg()]}
+    path = args.scratch / "report.json"
+    report: dict[str, Any] = {"machine": machine(args.threads), "load_average": [os.getloadavg()]}
     if not args.skip_converting:
         report["conversion"] = alternating(list(conversions(args)), args.rounds, lambda one, _: convert(one))
         report["load_average"].append(os.getloadavg())
+    elif path.exists():
+        earlier = json.loads(path.read_text())["conversion"]
+        report["conversion"] = {name: [Cost(**cost) for cost in costs] for name, costs in earlier.items()}
+    path.write_text(json.dumps(report, indent=2, default=asdict))
     engines = list(sides(args))
     report["read"] = {side.name: side.read for side in engines}
     tokens = Tokens(read_tokenizer(args.checkpoint, 2**31))
-    report["bandwidth"] = bandwidth()
-    report["running"] = alternating(engines, args.rounds, lambda side, seed: speed(side, tokens, seed, args.new_tokens))
-    report["bandwidth"] = max(report["bandwidth"], bandwidth())
+    report["bandwidth"] = bandwidth(args.threads)
+    report["running"] = alternating(
+        engines, args.rounds, lambda side, seed: speed(side, tokens, seed, args.new_tokens, args.threads)
+    )
+    report["bandwidth"] = max(report["bandwidth"], bandwidth(args.threads))
     report["load_average"].append(os.getloadavg())
-    (args.scratch / "report.json").write_text(json.dumps(report, indent=2, default=asdict))
+    path.write_text(json.dumps(report, indent=2, default=asdict))
     text = markdown(report, [name for name in ("optimum", "llama", "llama_cpp") if not getattr(args, name)])
     (args.scratch / "report.md").write_text(text)
     for name, chart in charts(report):

@@ -26,11 +26,14 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One process: seconds, tokens a second, bytes. `ttft` and `decode` have a value for each of PROMPTS."""
+    """One process: seconds, tokens a second, bytes. What comes in lists has a value for each of PROMPTS; `ttft_cpu` and
+    `token_cpu` are CPU seconds until the first token and for each that follows."""
 
     load: float
-    ttft: tuple[float, ...]
-    decode: tuple[float, ...]
+    ttft: list[float]
+    decode: list[float]
+    ttft_cpu: list[float]
+    token_cpu: list[float]
     anonymous: int
     touched: int
     about: str
@@ -60,7 +63,12 @@ def conversion_table(found: Mapping[str, Sequence[Cost]]) -> str:
 def running_table(found: Mapping[str, Sequence[Speed]], read: Mapping[str, int], bandwidth: float) -> str:
     """`read` has the bytes of its model that each side reads for a token."""
     lengths = " / ".join(f"{count:,}" for count in PROMPTS)
-    headings = ("running", "load s", f"TTFT s at {lengths}", f"decode tokens/s after {lengths}")
+    columns: dict[str, tuple[str, float, int]] = {
+        "ttft": (f"TTFT s at {lengths}", 1, 2),
+        "decode": (f"decode tokens/s after {lengths}", 1, 1),
+        "ttft_cpu": ("TTFT CPU s", 1, 2),
+        "token_cpu": ("CPU ms a token", 1e3, 1),
+    }
     rows = []
     for name, speeds in found.items():
         rate = statistics.median(one.decode[0] for one in speeds)
@@ -70,15 +78,16 @@ def running_table(found: Mapping[str, Sequence[Speed]], read: Mapping[str, int],
                 spread([one.load for one in speeds], digits=2),
                 *(
                     " / ".join(
-                        spread([getattr(one, key)[i] for one in speeds], digits=digits) for i in range(len(PROMPTS))
+                        spread([getattr(one, key)[i] for one in speeds], scale, digits) for i in range(len(PROMPTS))
                     )
-                    for key, digits in (("ttft", 2), ("decode", 1))
+                    for key, (_, scale, digits) in columns.items()
                 ),
                 spread([one.anonymous for one in speeds], 1e-6, 0),
                 spread([one.touched for one in speeds], 1e-6, 0),
                 f"{rate * read[name] / bandwidth:.0%} of {bandwidth / 1e9:.0f} GB/s",
             ]
         )
+    headings = ("running", "load s", *(heading for heading, *_ in columns.values()))
     return table((*headings, "peak anonymous MB", "file MB", "bandwidth"), rows)
 
 
@@ -108,6 +117,8 @@ SPEEDS: dict[str, Callable[[Speed], float]] = {
     "load": lambda speed: speed.load,
     **{f"TTFT {count:,}": lambda speed, i=i: speed.ttft[i] for i, count in enumerate(PROMPTS)},  # type: ignore[misc]
     **{f"decode {count:,}": lambda speed, i=i: speed.decode[i] for i, count in enumerate(PROMPTS)},  # type: ignore[misc]
+    "CPU s to the first": lambda speed: speed.ttft_cpu[0],
+    "CPU s a token": lambda speed: speed.token_cpu[0],
     "memory": lambda speed: speed.anonymous + speed.touched,
 }
 
@@ -116,7 +127,7 @@ def markdown(report: Mapping[str, Any], left_out: Sequence[str]) -> str:
     facts = report["machine"]
     loads = ", ".join(f"{load[0]:.1f}" for load in report["load_average"])
     parts = [
-        f"{facts['cpu']}, {facts['cores']} cores ({', '.join(facts['features'])}); medians of "
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} used ({', '.join(facts['features'])}); medians of "
         f"{len(next(iter(report['running'].values())))} rounds, lowest and highest in brackets; load average at the "
         f"start, between and at the end: {loads}; "
         + ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
