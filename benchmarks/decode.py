@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runtime.tokenizer import read_tokenizer
+from tokenizers import Tokenizer
 
 from .peers import Side, Tokens, alternating, speed
 from .peers_report import PROMPTS, Speed, spread, table
@@ -30,7 +30,7 @@ PROPERTIES: dict[str, dict[str, Any]] = {
     "KV cache f16": {"KV_CACHE_PRECISION": "f16"},
 }
 # oneDNN's own names; it holds back its kernels, not OpenVINO's own.
-INSTRUCTIONS = {"AVX2": "AVX2", "AVX2 with VNNI": "AVX2_VNNI", "AVX-512 without VNNI": "AVX512_CORE"}
+INSTRUCTIONS = {"AVX2": "AVX2", "AVX2 with VNNI": "AVX2_VNNI"}
 
 
 def sides(folders: list[Path]) -> Iterator[Side]:
@@ -54,7 +54,8 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--only", help="sides whose names have this in them, and the first")
     args = parser.parse_args()
-    tokens = Tokens(read_tokenizer(args.folders[0], 2**31))
+    tokenizer = Tokenizer.from_file(str(args.folders[0] / "tokenizer.json"))
+    tokens = Tokens(lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids))
     chosen = [side for i, side in enumerate(sides(args.folders)) if not i or not args.only or args.only in side.name]
     print(f"load average {os.getloadavg()[0]:.1f}", file=sys.stderr)
     found = alternating(

@@ -36,7 +36,7 @@ import numpy as np
 
 from edge.bench import random_prompt
 from runtime.model_folder import ModelFolder
-from runtime.tokenizer import CheckpointTokenizer, read_tokenizer
+from runtime.tokenizer import read_tokenizer
 
 from .peers_report import PROMPTS, Cost, Speed, charts, markdown
 from .process import Peak, anonymous, forget_touched_pages, on_disk, run, touched_file_pages
@@ -124,8 +124,8 @@ def sides(args: argparse.Namespace) -> Iterator[Side]:
 class Tokens:
     """Counts a prompt's tokens, which is all that `random_prompt` asks of an engine."""
 
-    def __init__(self, tokenizer: CheckpointTokenizer) -> None:
-        self.encode = tokenizer.encode
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        self.encode = encode
 
     def count_tokens(self, prompt: Sequence[str]) -> int:
         return sum(len(self.encode(piece)) for piece in prompt)
@@ -235,7 +235,7 @@ def main() -> int:
     path.write_text(json.dumps(report, indent=2, default=asdict))
     engines = list(sides(args))
     report["read"] = {side.name: side.read for side in engines}
-    tokens = Tokens(read_tokenizer(args.checkpoint, 2**31))
+    tokens = Tokens(read_tokenizer(args.checkpoint, 2**31).encode)
     report["bandwidth"] = bandwidth(args.threads)
     report["running"] = alternating(
         engines, args.rounds, lambda side, seed: speed(side, tokens, seed, args.new_tokens, args.threads)

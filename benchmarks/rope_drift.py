@@ -103,8 +103,8 @@ def compare(
         )
 
 
-def exports(checkpoint: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
-    for recipe in ("bf16", "int8", "int4"):
+def exports(checkpoint: Path, scratch: Path, recipes: list[str]) -> Iterator[tuple[str, Path]]:
+    for recipe in recipes:
         target = scratch / f"ours-{recipe}"
         for _ in convert(checkpoint, target, replace(RECIPES[recipe], max_kl=99.0)):
             pass
@@ -130,6 +130,7 @@ def exports(checkpoint: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[2048, 8192, 32768], help=f"multiples of {_CHUNK}")
+    parser.add_argument("--recipes", nargs="+", default=["bf16", "int8", "int4"], choices=("bf16", "int8", "int4"))
     parser.add_argument("--dtype", default="bf16", choices=("bf16", "f16"), help="of the checkpoint")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
@@ -139,7 +140,7 @@ def main() -> None:
         checkpoint = Path(name) / "checkpoint"
         write(checkpoint, SHAPE, args.dtype, seed=1)
         reference = windows(transformers_model(checkpoint), ids, args.tokens)
-        for export, folder in exports(checkpoint, Path(name)):
+        for export, folder in exports(checkpoint, Path(name), args.recipes):
             rows += compare(export, reference, windows(openvino_model(folder), ids, args.tokens))
             print(*rows[-len(args.tokens) :], sep="\n", file=sys.stderr, flush=True)
     if args.json:
