@@ -68,7 +68,6 @@ class Side:
     model: Path
     read: int = 0
     properties: str = "{}"
-    environment: tuple[tuple[str, str], ...] = ()
 
 
 def conversions(args: argparse.Namespace) -> Iterator[Conversion]:
@@ -140,7 +139,7 @@ def speed(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, **dict(side.environment), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
     )
     assert process.stdin is not None
