@@ -6,8 +6,8 @@ The first folder is measured as it is, and with each property in turn; the other
 process of bare OpenVINO GenAI, all alternating. CPU milliseconds a token, with one thread, are what to compare on a
 machine that does other work, too. Ratios are over the first folder as it is.
 
-A CPU with AVX2 alone cannot be had by ONEDNN_MAX_CPU_ISA on one with AVX-512: OpenVINO 2026.4.1 then skips the work, and
-GenAI fails with `m_ptr != nullptr`.
+A CPU with AVX2 alone cannot be had by ONEDNN_MAX_CPU_ISA on one with AVX-512: OpenVINO 2026.4.1 then skips the work,
+and GenAI fails with `m_ptr != nullptr`.
 """
 
 import argparse
