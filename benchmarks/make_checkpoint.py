@@ -4,7 +4,7 @@
 
 Shapes are those of `edge models`. The chat template is the demo's, and so is the tokenizer, unless `--tokenizer` names
 another checkpoint. Weights go to disk as they are drawn, block by block, in shards of at most 5 GB; memory stays below
-1 GB at any size. Only numpy is used.
+1 GB at any size.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import numpy as np
 from edge.catalogue import look_up
 from runtime.architecture import Architecture, read_architecture
 from runtime.checkpoint import stored_tensors
+from runtime.tokenizer import read_tokenizer
 
 DEMO = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 SHARD_BYTES = 5_000_000_000
@@ -93,6 +94,8 @@ def write(folder: Path, architecture: Architecture, dtype: str, seed: int, token
     for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json"):
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, folder / name)
+    if architecture.name != "ChatGLMModel" and not (folder / "tokenizer.json").is_file():
+        write_as_published(folder, architecture.vocab)
     random = np.random.default_rng(seed)
     item = DTYPES[dtype][1]
     shards = list(into_shards(stored_tensors(read_architecture(values)), item))
@@ -107,6 +110,16 @@ def write(folder: Path, architecture: Architecture, dtype: str, seed: int, token
         index = {"metadata": {"total_size": total}, "weight_map": names}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
     return total
+
+
+def write_as_published(folder: Path, vocab: int) -> None:
+    """tokenizer.json in place of tiktoken's ranks, as in the -hf and 0414 checkpoints. Other converters want it."""
+    (folder / "tokenizer.json").write_text(read_tokenizer(folder, vocab).tokenizer.to_str(), encoding="utf-8")
+    (folder / "tokenizer.model").unlink()
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values.pop("auto_map", None)
+    path.write_text(json.dumps(values | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2), encoding="utf-8")
 
 
 def into_shards(tensors: dict[str, tuple[int, ...]], item: int) -> Iterator[dict[str, tuple[int, ...]]]:

@@ -11,11 +11,8 @@ tokens touched. Linux only, as both are read from /proc.
 import argparse
 import json
 import multiprocessing
-import re
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from edge.bench import random_prompt
 from runtime.backends.backend import Options, Request
@@ -23,6 +20,8 @@ from runtime.backends.openvino import OpenVINO
 from runtime.memory import need
 from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
+
+from .process import Peak, anonymous, forget_touched_pages, touched_file_pages
 
 _EVERY = 0.01  # seconds
 _REPLY = 16
@@ -42,47 +41,16 @@ class Row:
     error: float
 
 
-class Watch:
-    """Samples this process's anonymous memory in a thread."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(_EVERY):
-            self.peak = max(self.peak, anonymous())
-
-
-def anonymous() -> int:
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
-    assert found is not None, "Linux has it since 4.5"
-    return int(found[1]) * 1024
-
-
-def touched_file_pages() -> int:
-    """Bytes of mapped files that were read since /proc/self/clear_refs was written to."""
-    total, mapped = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-            mapped = line.split()[4] != "0"  # an inode
-        elif mapped and line.startswith("Referenced:"):
-            total += int(line.split()[1]) * 1024
-    return total
-
-
 def measure(path: str, context: int, kv_precision: str, precision: str | None) -> Row:
     folder = ModelFolder.open(path)
-    watch = Watch()
-    backend = OpenVINO.load(folder, "CPU", Options(kv_precision=kv_precision, precision=precision))
-    loaded = anonymous()
-    prompt = random_prompt(backend, context - _REPLY, 1)
-    for written, _ in enumerate(backend.generate(Request((prompt,), (), Sampling(max_new_tokens=_REPLY)))):
-        if written == _REPLY // 2:
-            Path("/proc/self/clear_refs").write_text("1")
-    peak = max(watch.peak, anonymous())
+    with Peak(anonymous, _EVERY) as watch:
+        backend = OpenVINO.load(folder, "CPU", Options(kv_precision=kv_precision, precision=precision))
+        loaded = anonymous()
+        prompt = random_prompt(backend, context - _REPLY, 1)
+        for written, _ in enumerate(backend.generate(Request((prompt,), (), Sampling(max_new_tokens=_REPLY)))):
+            if written == _REPLY // 2:
+                forget_touched_pages()
+    peak = max(watch.value, anonymous())
     estimate = need(folder.manifest, "CPU", context, kv_precision).peak
     return Row(path, context, kv_precision, loaded, peak, touched_file_pages(), estimate, estimate / peak - 1)
 

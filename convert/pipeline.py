@@ -14,7 +14,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from runtime.template import Prompt, Template
 from runtime.version import VERSION
 
 from . import calibration as texts
-from . import verify
+from . import optimum, verify
 from .activations import Activations
 from .compress import compress, describe
 from .estimate import Needs, devices, estimate, refuse_too_little
@@ -60,6 +60,7 @@ class Progress:
 
 
 Steps = Generator[Progress, None, None]
+Exporter = Literal["edge", "optimum"]
 
 
 def convert(
@@ -67,9 +68,11 @@ def convert(
     target: str | os.PathLike[str],
     recipe: str | Recipe = "int4",
     calibration: str | os.PathLike[str] | None = None,
+    exporter: Exporter = "edge",
 ) -> Steps:
     """Converts the checkpoint `source`, a folder or a GGUF or ONNX file, into the model folder `target`, step by step.
-    `calibration` is a file of texts for a recipe that reads some, instead of ours.
+    `calibration` is a file of texts for a recipe that reads some, instead of ours. The IR is written by us or by
+    optimum-intel.
 
     `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Where a
     kill or Ctrl-C cut a conversion short, the same one goes on from the last weight that it had finished. Raises
@@ -87,10 +90,15 @@ def convert(
     if calibration and not samples:
         raise ConversionError(f"the recipe {recipe.name} reads no texts", hint="leave out --calibration")
     source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
+    if exporter == "optimum" and (source.is_file() or onnx_file(source)):
+        raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
     try:
         with scratch(target) as place:
             file = onnx_file(source)
-            steps = _convert(source, place, recipe, samples) if file is None else convert_onnx(file, place, recipe)
+            if file is None:
+                steps = _convert(source, place, recipe, samples, exporter)
+            else:
+                steps = convert_onnx(file, place, recipe)
             for step in steps:
                 place.check()
                 yield step
@@ -112,14 +120,17 @@ class Plan:
     needs: Needs
     calibration: Sequence[npt.NDArray[np.int64]] = ()
     sensitive: frozenset[str] = frozenset()
+    exporter: Exporter = "edge"
 
 
-def _convert(source: Path, place: Scratch, recipe: Recipe, samples: Sequence[texts.Sample]) -> Steps:
+def _convert(
+    source: Path, place: Scratch, recipe: Recipe, samples: Sequence[texts.Sample], exporter: Exporter
+) -> Steps:
     folder = place.path
     yield Progress("check", "checkpoint")
     described = CheckpointFolder.open(source)
     with described.weights() as checkpoint:
-        plan = _plan(described, checkpoint, recipe, samples)
+        plan = _plan(described, checkpoint, recipe, samples, exporter)
         refuse_too_little(replace(plan.needs, disk=plan.needs.disk - place.size()), folder.parent)
         yield Progress("check", "what is finished already")
         journal = Journal.open(folder, _job(checkpoint, plan))
@@ -129,8 +140,11 @@ def _convert(source: Path, place: Scratch, recipe: Recipe, samples: Sequence[tex
         write_tokenizer(described.tokenizer, folder)
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
-        plan = yield from _measured(checkpoint, plan)
-        notes, excerpt = yield from _weights(checkpoint, plan, folder, journal)
+        if exporter == "edge":
+            plan = yield from _measured(checkpoint, plan)
+            notes, excerpt = yield from _weights(checkpoint, plan, folder, journal)
+        else:
+            notes, excerpt = yield from _exported(plan, folder)
         copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, excerpt)
         yield Progress("seal", "hashes")
@@ -142,7 +156,13 @@ def _convert(source: Path, place: Scratch, recipe: Recipe, samples: Sequence[tex
     yield Progress("seal", done=1, total=1, result=ModelFolder(place.target, sealed.manifest))
 
 
-def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe, samples: Sequence[texts.Sample]) -> Plan:
+def _plan(
+    source: CheckpointFolder,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    samples: Sequence[texts.Sample],
+    exporter: Exporter,
+) -> Plan:
     if recipe.take_over and not checkpoint.quantised:
         raise ConversionError(
             f"the recipe {recipe.name} takes over the blocks of a quantised GGUF, and this checkpoint has none",
@@ -152,7 +172,15 @@ def _plan(source: CheckpointFolder, checkpoint: Checkpoint, recipe: Recipe, samp
     template = None if source.template is None else Template(source.template, source.family, special)
     ids = texts.token_ids(samples, source.family, template, source.tokenizer)
     needs = estimate(checkpoint, recipe, tokens=sum(map(len, ids)))
-    return Plan(recipe, source, verify.prompts(source.family, template), needs, ids)
+    if exporter == "optimum":
+        optimum.refuse(checkpoint.architecture, recipe)
+        needs = optimum.needs(needs, _stored(checkpoint))
+    return Plan(recipe, source, verify.prompts(source.family, template), needs, ids, exporter=exporter)
+
+
+def _stored(checkpoint: Checkpoint) -> int:
+    """Bytes of the checkpoint's weights."""
+    return sum(checkpoint.tensor(name).nbytes for name in checkpoint.names)
 
 
 def _measured(checkpoint: Checkpoint, plan: Plan) -> Generator[Progress, None, Plan]:
@@ -170,12 +198,21 @@ def _measured(checkpoint: Checkpoint, plan: Plan) -> Generator[Progress, None, P
     return replace(plan, sensitive=left, needs=estimate(checkpoint, plan.recipe, left))
 
 
-def _weights(
-    checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal
-) -> Generator[Progress, None, tuple[tuple[str, ...], str]]:
+Written = Generator[Progress, None, tuple[tuple[str, ...], str | None]]
+
+
+def _exported(plan: Plan, folder: Path) -> Written:
+    """Has optimum-intel write the IR. Its weights have other names than ours, and there is no graph of one layer."""
+    for _ in optimum.export(plan.source.path, folder, plan.recipe):
+        yield Progress("export", "optimum-intel")
+    yield Progress("export", done=1, total=1)
+    return (f"the IR is optimum-intel's, exported with transformers {version('transformers')}",), None
+
+
+def _weights(checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal) -> Written:
     """Compresses the weights and writes the IR. Returns notes on what is not the recipe's, and the graph of the model's
     first layer alone, between its embedding and its head, over the same .bin."""
-    total = sum(checkpoint.tensor(name).nbytes for name in checkpoint.names)
+    total = _stored(checkpoint)
     yield Progress("compress", total=total)
     weights: dict[str, Node] = {}
     notes: list[str] = []
@@ -208,7 +245,7 @@ def copy_texts(source: CheckpointFolder, folder: Path) -> None:
 
 
 def _verify(
-    checkpoint: Checkpoint, plan: Plan, folder: Path, excerpt: str
+    checkpoint: Checkpoint, plan: Plan, folder: Path, excerpt: str | None
 ) -> Generator[Progress, None, verify.Figures]:
     from .reference import logits
 
@@ -216,7 +253,7 @@ def _verify(
     yield Progress("verify", "what the checkpoint answers", 0, 3)
     reference = logits(checkpoint, ids)
     yield Progress("verify", "what the converted model answers", 1, 3)
-    converted = verify.converted_logits(folder, checkpoint.architecture, ids)
+    converted = verify.converted_logits(folder, checkpoint.architecture, ids, whole=excerpt is None)
     figures = verify.compare(ids, reference, converted, plan.recipe)
     yield Progress("verify", "whether OpenVINO GenAI can use it", 2, 3)
     verify.check_generation(folder, excerpt, ids[0])
@@ -237,7 +274,7 @@ def manifest(
         described,
         recipe=plan.recipe.name,
         source=replace(described.source, fingerprint=checkpoint.fingerprint()),
-        versions=_versions(),
+        versions=_versions(*(optimum.PACKAGES if plan.exporter == "optimum" else ())),
         devices=devices(plan.recipe, checkpoint.architecture, plan.needs.sizes),
         sizes=plan.needs.sizes,
         verification=asdict(figures),
@@ -252,12 +289,13 @@ def _job(checkpoint: Checkpoint, plan: Plan) -> dict[str, Any]:
         "checkpoint": checkpoint.stamp(),
         "recipe": asdict(plan.recipe),
         "calibration": read,
+        "exporter": plan.exporter,
         "versions": _versions(),
     }
 
 
-def _versions() -> dict[str, str]:
-    names = ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers")
+def _versions(*more: str) -> dict[str, str]:
+    names = ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers", *more)
     return {"glm4-edge": VERSION} | {name: version(name) for name in names}
 
 

@@ -39,13 +39,17 @@ def fits_whole(model: int) -> bool:
     return model <= _WHOLE
 
 
-def logits(folder: Path, a: Architecture, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
-    """For every text, T token ids, the logits after each of its tokens, in f32: (T,vocab).
+def logits(
+    folder: Path, a: Architecture, token_ids: Sequence[npt.NDArray[Any]], *, whole: bool = False
+) -> list[Floats]:
+    """For every text, T token ids, the logits after each of its tokens, in f32: (T,vocab). A large model whose weights
+    do not have our names can only be run `whole`.
 
     Raises RuntimeError where the IR does not run.
     """
-    if fits_whole((folder / "openvino_model.bin").stat().st_size):
-        return _whole(ov.Core().read_model(folder / "openvino_model.xml"), token_ids)
+    model = folder / "openvino_model.xml"
+    if whole or fits_whole((folder / "openvino_model.bin").stat().st_size):
+        return _whole(ov.Core().read_model(model), token_ids)
     layers = Layers(folder, a)
     found = layers.states(token_ids)
     make = layers.head()

@@ -95,12 +95,13 @@ def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[s
             )
 
 
-def converted_logits(folder: Path, architecture: Architecture, token_ids: TokenIds) -> Logits:
-    """The logits of the model in `folder`, computed in f32. Raises VerificationError where it does not run."""
+def converted_logits(folder: Path, architecture: Architecture, token_ids: TokenIds, *, whole: bool = False) -> Logits:
+    """The logits of the model in `folder`, computed in f32; a large one is loaded `whole` where its weights do not have
+    our names. Raises VerificationError where it does not run."""
     from . import saved
 
     try:
-        return saved.logits(folder, architecture, token_ids)
+        return saved.logits(folder, architecture, token_ids, whole=whole)
     except RuntimeError as exc:
         raise _unusable("the converted model does not run", exc) from exc
     except KeyError as exc:

@@ -23,6 +23,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--calibration", type=Path, metavar="FILE", help="texts for int4-awq and its kind, a JSON object a line"
     )
+    verb.add_argument(
+        "--exporter",
+        choices=("edge", "optimum"),
+        default="edge",
+        help="who writes the IR: edge (the default) or optimum",
+    )
     verb.add_argument("--quiet", action="store_true", help="print nothing but errors")
     verb.set_defaults(run=run)
 
@@ -39,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     named(args.recipe)
     if args.calibration:
         read(args.calibration)
-    with closing(convert(checkpoint_folder(args.checkpoint), args.folder, args.recipe, args.calibration)) as steps:
+    checkpoint = checkpoint_folder(args.checkpoint)
+    with closing(convert(checkpoint, args.folder, args.recipe, args.calibration, args.exporter)) as steps:
         last = show(steps, quiet=args.quiet)
     if not args.quiet:
         print(last)

@@ -1,0 +1,124 @@
+"""What a process takes, read from /proc (Linux only), and what a command took from its start to its end.
+
+Anonymous memory is what the process must have; pages of mapped files are given back when the system needs them.
+"""
+
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_EVERY, _DISK_EVERY = 0.02, 0.2  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """By a command and all that it started: wall and CPU seconds, the most anonymous memory, and the most bytes on the
+    disk below its folder at one time."""
+
+    seconds: float
+    cpu: float
+    anonymous: int
+    disk: int
+
+
+def anonymous(pid: int | str = "self") -> int:
+    """Bytes of anonymous memory; 0 for a process that has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)  # Linux has it since 4.5; a zombie has not
+    return int(found[1]) * 1024 if found else 0
+
+
+def forget_touched_pages(pid: int | str = "self") -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("1")
+
+
+def touched_file_pages(pid: int | str = "self") -> int:
+    """Bytes of mapped files that were read since `forget_touched_pages`."""
+    total, mapped = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            mapped = line.split()[4] != "0"  # an inode
+        elif mapped and line.startswith("Referenced:"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+class Peak:
+    """The highest of what `read` returned, sampled in a thread."""
+
+    def __init__(self, read: Callable[[], int], every: float = _EVERY) -> None:
+        self.value = 0
+        self._read, self._every = read, every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            self.value = max(self.value, self._read())
+
+
+def run(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> Taken:
+    """Runs the commands one after another, and says what they took together. What they print goes to `folder`.log.
+
+    Raises CalledProcessError for the first that fails, with the end of what it printed as its output.
+    """
+    cpu = 0.0
+    running: list[int] = []
+    log = folder.with_name(folder.name + ".log")
+    start = time.perf_counter()
+    with (
+        log.open("wb") as out,
+        Peak(lambda: sum(anonymous(pid) for root in running for pid in tree(root))) as memory,
+        Peak(lambda: on_disk(folder), _DISK_EVERY) as disk,
+    ):
+        for command in commands:
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **environment})
+            running[:] = [process.pid]
+            _, status, usage = os.wait4(process.pid, 0)
+            running.clear()
+            process.returncode = os.waitstatus_to_exitcode(status)
+            cpu += usage.ru_utime + usage.ru_stime
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, command, log.read_bytes()[-2000:])
+    return Taken(time.perf_counter() - start, cpu, memory.value, max(disk.value, on_disk(folder)))
+
+
+def tree(pid: int) -> Iterator[int]:
+    """The process and all its descendants."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found = children.read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for child in found:
+            yield from tree(int(child))
+
+
+def on_disk(folder: Path) -> int:
+    """Bytes that the files below a folder have on the disk: a sparse one has fewer than its size, a hard link none."""
+    found: dict[int, int] = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                status = os.stat(os.path.join(parent, name), follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            found[status.st_ino] = 512 * status.st_blocks
+    return sum(found.values())

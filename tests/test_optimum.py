@@ -1,0 +1,95 @@
+"""optimum-intel's export, in our folder, answers what ours answers. Run by tests/environments/optimum.sh."""
+
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert import optimum, verify
+from convert.pipeline import convert
+from convert.recipe import RECIPES
+from runtime.architecture import read_architecture, read_config
+from runtime.errors import ConversionError
+from runtime.ir import IR
+
+from .test_pipeline import write_checkpoint
+
+CHECKPOINT = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
+ARCHITECTURE = read_architecture(read_config(CHECKPOINT))
+
+
+def installed():
+    try:
+        return version("optimum-intel")
+    except PackageNotFoundError:
+        return ""
+
+
+needs_optimum = pytest.mark.skipif(not installed(), reason="optimum-intel is not installed here")
+needs_none = pytest.mark.skipif(bool(installed()), reason="optimum-intel is installed here")
+
+
+@pytest.mark.optimum
+@needs_optimum
+@pytest.mark.parametrize(
+    ("recipe", "tiny"),
+    [
+        ("int4", None),
+        ("int4-npu", None),
+        ("int8", None),
+        ("int4", {"format": "glm4", "dtype": "bf16", "layers": 2}),
+        ("int4", {"format": "glm", "dtype": "bf16", "qkv_bias": True}),
+    ],
+)
+def test_its_logits_are_ours(tmp_path, recipe, tiny):
+    source = CHECKPOINT if tiny is None else write_checkpoint(tmp_path / "source", **tiny)
+    architecture = read_architecture(read_config(source))
+    ids = [np.random.default_rng(1).integers(0, min(architecture.vocab, 2000), 1000)]
+    found = {}
+    for exporter in ("edge", "optimum"):
+        (*_, last) = convert(source, tmp_path / exporter, recipe, exporter)
+        last.result.check()
+        (logits,) = verify.converted_logits(last.result.path, architecture, ids, whole=True)
+        found[exporter] = last.result, logits
+    (ours, wanted), (its, logits) = found.values()
+    assert np.abs(wanted - logits).max() < 1e-4
+    assert set(ours.manifest.files) == set(its.manifest.files)
+    assert its.manifest.versions["optimum-intel"] == installed()
+    assert IR.read(ours).unfit_for_npu() == IR.read(its).unfit_for_npu()
+
+
+@pytest.mark.optimum
+@needs_optimum
+def test_closing_ends_it(tmp_path):
+    import psutil
+
+    steps = convert(CHECKPOINT, tmp_path / "model", "int4", "optimum")
+    next(step for step in steps if step.name == "export")
+    (child,) = psutil.Process().children()
+    steps.close()
+    assert not child.is_running()
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_none
+def test_where_it_is_missing_it_is_said(tmp_path):
+    with pytest.raises(ConversionError, match="optimum-intel is not installed") as caught:
+        list(convert(CHECKPOINT, tmp_path / "model", "int4", "optimum"))
+    assert "glm4-edge[optimum]" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("architecture", "recipe", "message"),
+    [
+        (replace(ARCHITECTURE, name="ChatGLMModel"), "int4", "none of that is run"),
+        (ARCHITECTURE, "bf16", "changes the checkpoint's weights to f16"),
+    ],
+)
+def test_what_it_does_not_take_is_refused(monkeypatch, architecture, recipe, message):
+    monkeypatch.setattr(optimum, "version", lambda name: "2.2.0")
+    with pytest.raises(ConversionError, match=message) as caught:
+        optimum.refuse(architecture, RECIPES[recipe])
+    assert "--exporter" in caught.value.hint

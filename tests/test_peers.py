@@ -1,0 +1,93 @@
+"""The benchmark of peers: what it asks of them, how it measures a process, and its tables. Peers are not needed."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.bars import bars
+from benchmarks.peers import alternating, conversions
+from benchmarks.peers_report import Cost, Speed, charts, markdown
+from benchmarks.process import on_disk, run
+from edge.bench import Measure
+
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc is Linux's")
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({}, ["edge convert"]),
+        ({"optimum": "/o/python"}, ["edge convert", "optimum-cli"]),
+        ({"llama": "/l/python"}, ["edge convert"]),
+        ({"llama": "/l/python", "llama_cpp": Path("/l")}, ["edge convert", "llama.cpp Q4_0", "llama.cpp Q4_K_M"]),
+    ],
+)
+def test_a_peer_that_is_not_given_is_left_out(given, names):
+    peers = {"optimum": None, "llama": None, "llama_cpp": None}
+    args = argparse.Namespace(checkpoint=Path("c"), scratch=Path("/s"), **(peers | given))
+    found = list(conversions(args))
+    assert [conversion.name for conversion in found] == names
+    assert all(any(str(one.folder / one.model) in command for command in one.commands) for one in found)
+
+
+def test_each_round_begins_with_another_side():
+    order = []
+    sides = [argparse.Namespace(name=name) for name in "ab"]
+    found = alternating(sides, 3, lambda side, number: order.append(side.name) or number)
+    assert "".join(order) == "abbaab"
+    assert found == {"a": [0, 1, 2], "b": [0, 1, 2]}
+
+
+@linux
+def test_a_command_is_measured_with_all_that_it_starts(tmp_path):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    child = "import time; x = b'x' * 80_000_000; time.sleep(0.5)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); "
+    written = f"open({str(folder / 'f')!r}, 'wb').write(b'x' * 200_000)"
+    taken = run([[sys.executable, "-c", parent + written]], folder, {})
+    assert 80e6 < taken.anonymous < 300e6
+    assert 0 < taken.cpu < taken.seconds + 5
+    assert 200_000 <= taken.disk == on_disk(folder)
+    os.link(folder / "f", folder / "same")
+    assert on_disk(folder) == taken.disk
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run([[sys.executable, "-c", "raise SystemExit('no such model')"]], folder, {})
+    assert b"no such model" in caught.value.output
+
+
+def test_the_report_has_medians_spreads_and_ratios():
+    def speed(rate):
+        return Speed(2.0, [0.5] * 3, [rate] * 3, [1.0] * 3, [1 / rate] * 3, 4_000_000_000, 500_000_000, "flags")
+
+    report = {
+        "machine": {"cpu": "CPU", "cores": 2, "threads": 1, "features": ["avx2"], "versions": {"openvino": "2026"}},
+        "load_average": [(1.0, 1.0, 1.0), (2.0, 2.0, 2.0)],
+        "conversion": {
+            "edge convert": [Cost(10.0, 20.0, 1_000_000_000, 0, 5), Cost(30.0, 20.0, 1_000_000_000, 0, 5)],
+            "optimum-cli": [Cost(40.0, 40.0, 4_000_000_000, 10, 5), Cost(40.0, 40.0, 4_000_000_000, 10, 5)],
+        },
+        "read": {"edge": 1_000_000_000, "llama.cpp Q4_0": 1_000_000_000},
+        "bandwidth": 20e9,
+        "running": {"edge": [speed(10.0), speed(12.0)], "llama.cpp Q4_0": [speed(20.0), speed(20.0)]},
+    }
+    text = markdown(report, ["llama_cpp"])
+    assert "| edge convert | 20 (10 to 30) | 20 (20 to 20) | 1,000 (1,000 to 1,000) | 0 (0 to 0) |" in text
+    assert "| edge convert over optimum-cli | 0.50 | 0.50 | 0.25 |" in text
+    assert "55% of 20 GB/s" in text
+    assert "Left out: --llama-cpp was not given." in text
+    row = next(line for line in text.splitlines() if line.startswith("| edge over llama.cpp Q4_0"))
+    assert row.count("0.55") == 3
+    for name, chart in charts(report):
+        assert ElementTree.fromstring(chart).tag.endswith("svg"), name
+
+
+def test_bars_are_as_long_as_their_medians():
+    chart = ElementTree.fromstring(bars("a < b", {"x & y": Measure(1.0, 0.5, 2.0), "z": Measure(2.0, 2.0, 2.0)}))
+    first, second = (float(r.attrib["width"]) for r in chart.iter() if r.tag.endswith("rect") and "x" in r.attrib)
+    assert second == pytest.approx(2 * first)
