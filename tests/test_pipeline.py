@@ -390,7 +390,7 @@ def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("convert.scratch._WORTH_KEEPING", worth)
-        patch.setattr("convert.pipeline._copy_texts", stop)
+        patch.setattr("convert.pipeline.copy_texts", stop)
         assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 130
     assert ("goes on from there" in capsys.readouterr().err) == bool(left)
     assert len(list(tmp_path.iterdir())) == left
