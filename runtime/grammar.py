@@ -69,7 +69,8 @@ Grammar = Regex | Choice | JsonObject | JsonSchema
 # JSON of RFC 8259, in the notation that xgrammar, llguidance and llama.cpp share.
 JSON_STRING = r"""string ::= "\"" ([^"\\\x00-\x1F] | "\\" (["\\/bfnrt] | "u" hex hex hex hex))* "\""
 """
-JSON_OBJECT = r"""root ::= object
+JSON_OBJECT = (
+    r"""root ::= object
 object ::= "{" (blank pair (blank "," blank pair)*)? blank "}"
 pair ::= string blank ":" blank value
 array ::= "[" (blank value (blank "," blank value)*)? blank "]"
@@ -77,7 +78,9 @@ value ::= object | array | string | number | "true" | "false" | "null"
 hex ::= [0-9a-fA-F]
 number ::= "-"? ("0" | [1-9] [0-9]*) ("." [0-9]+)? ([eE] [-+]? [0-9]+)?
 blank ::= " "?
-""" + JSON_STRING
+"""
+    + JSON_STRING
+)
 
 _HELD = {
     "type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "enum",
