@@ -99,10 +99,14 @@ class Model:
         request = Request(self.prompt(messages, tools), self.family.stop_tokens, sampling or self.sampling)
         return generate(self.backend, request, parser, constraint)
 
+    def plain(self, text: str) -> Prompt:
+        """A text in pieces, so that special tokens spelled in it are text."""
+        return Template("{{ messages[0].content }}", self.family, self._special_tokens).render([Message("user", text)])
+
     def complete(self, text: str, sampling: Sampling | None = None) -> Generator[Text | Finish, None, None]:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
-        plain = Template(self.family.prefix + "{{ messages[0].content }}", self.family, self._special_tokens)
-        request = Request(plain.render([Message("user", text)]), self.family.stop_tokens, sampling or self.sampling)
+        prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
+        request = Request(prompt, self.family.stop_tokens, sampling or self.sampling)
         stop, start, usage = StopTexts(request.sampling.stop), time.perf_counter(), Usage()
         with closing(self.backend.generate(request)) as generation:
             for part in generation:

@@ -22,6 +22,7 @@ from . import (
     inspect,
     models,
     research,
+    serve,
 )
 
 
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
-        demo, models, convert, chat, complete, inspect, bench, research, devices, doctor, cache, export_template
+        demo, models, convert, chat, complete, inspect, bench, research, devices, doctor, cache, export_template, serve
     ):  # fmt: skip
         verb.add(verbs)
     return top

@@ -72,7 +72,11 @@ class Process:
         return self._reader.is_alive()
 
     def count_tokens(self, prompt: Prompt) -> int:
-        return int(self._ask("count", prompt))
+        return len(self.encode(prompt))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        ids: list[int] = self._ask("encode", prompt)
+        return ids
 
     def kv_cache(self) -> int:
         """Bytes of the KV cache that are in use, those of prompts kept for later included."""
@@ -195,8 +199,8 @@ class _Loop:
                 case "cancel":
                     if running := self._running.pop(number, None):
                         self._engine.cancel(running)
-                case "count":
-                    self._out.append((number, self._engine.count_tokens(value)))
+                case "encode":
+                    self._out.append((number, self._engine.encode(value)))
                 case "cache":
                     self._out.append((number, self._engine.kv_cache()))
         except Exception as exc:
