@@ -23,6 +23,7 @@ from . import (
     models,
     research,
     serve,
+    service,
 )
 
 
@@ -57,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
-        demo, models, convert, chat, complete, inspect, bench, research, devices, doctor, cache, export_template, serve
+        demo, models, convert, chat, complete, inspect, bench, research, devices, doctor, cache, export_template,
+        serve, service
     ):  # fmt: skip
         verb.add(verbs)
     return top

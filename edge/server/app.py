@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from runtime.tools import Tool
 
-from . import chat, completions, page, status
+from . import chat, completions, page, responses, status
 from .counter import Counter, answering
 from .errors import ApiError
 from .guard import Guard
@@ -31,6 +31,9 @@ OPERATIONS = (
         completions.CompletionRequest,
         completions.Completion,
         stream=True,
+    ),
+    Operation(
+        "POST", "/v1/responses", responses.responses, responses.ResponsesRequest, responses.ResponsesReply, stream=True
     ),
     Operation("GET", "/v1/models", status.models, None, status.ModelList),
     Operation("POST", "/tokenize", completions.tokenize, completions.TokenizeRequest, completions.Tokens),

@@ -1,0 +1,119 @@
+"""Many short requests against a server of its own, a third of them hung up: errors, memory, turns that stay taken.
+
+    python -m benchmarks.soak FOLDER [--requests 2000] [--clients 8]
+
+Memory is what the server and its engine have resident (USS, in which pages shared with the file cache do not count),
+after the first tenth of the requests and at the end. A hang-up closes the connection after the first piece of text;
+"to the freed turn" is the time from there until /metrics shows a turn less, in tokens at the rate of that moment.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import psutil
+
+WORDS = "Oslo Paris Rome weather tickets kiosk hotel train museum doctor coffee Hello Thanks".split()
+
+
+def memory(pid: int) -> int:
+    """Bytes that the process and its children have for themselves."""
+    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(process.memory_full_info().uss for process in tree)
+
+
+async def ask(client: Any, draw: random.Random, hang_up: bool) -> str:
+    """One request; returns what became of it."""
+    body = {
+        "messages": [{"role": "user", "content": " ".join(draw.choices(WORDS, k=draw.randint(1, 12)))}],
+        "max_tokens": 400 if hang_up else draw.randint(1, 24),
+        "stream": hang_up or draw.random() < 0.5,
+        "temperature": draw.choice((0, 1)),
+    }
+    if not body["stream"]:
+        answer = await client.post("/v1/chat/completions", json=body)
+        return str(answer.status_code)
+    async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        last = ""
+        async for line in answer.aiter_lines():
+            last = line or last
+            if hang_up and '"content":"' in line and '"content":""' not in line:
+                return "hung up"
+    return str(answer.status_code) if last == "data: [DONE]" else f"ended with {last[:60]}"
+
+
+async def gauge(client: Any, name: str) -> float:
+    text = (await client.get("/metrics")).text
+    found = re.search(rf"^{name}{{[^}}]*}} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+async def soak(url: str, pid: int, requests: int, clients: int) -> None:
+    import httpx2
+
+    outcomes: Counter[str] = Counter()
+    left = iter(range(requests))
+    marks: list[int] = []
+
+    async def client_of(number: int) -> None:
+        draw = random.Random(number)
+        async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
+            for index in left:
+                if index in (requests // 10, requests // 2):
+                    marks.append(await asyncio.to_thread(memory, pid))
+                try:
+                    outcomes[await ask(client, draw, index % 3 == 0)] += 1
+                except httpx2.HTTPError as exc:
+                    outcomes[type(exc).__name__] += 1
+
+    start = time.perf_counter()
+    await asyncio.gather(*(client_of(number) for number in range(clients)))
+    seconds = time.perf_counter() - start
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+        await asyncio.sleep(1)
+        running = await gauge(client, "edge_requests_running")
+    marks.append(memory(pid))
+    print(f"{requests:,} requests by {clients} clients in {seconds:.0f} s: {dict(outcomes)}")
+    print(f"turns still taken after a second: {running:.0f}")
+    first, *_, last = marks
+    grown = (last - first) / first
+    steps = ", ".join(f"{mark / 1e6:.1f}" for mark in marks)
+    print(f"memory after a tenth, a half, all: {steps} MB; grown by {grown:.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--port", type=int, default=8766)
+    args = parser.parse_args()
+    command = [
+        sys.executable,
+        "-m",
+        "edge",
+        "serve",
+        args.folder,
+        "--device",
+        "CPU",
+        "--port",
+        str(args.port),
+        "--quiet",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        server.stdout.readline()
+        asyncio.run(soak(f"http://127.0.0.1:{args.port}", server.pid, args.requests, args.clients))
+        server.terminate()
+    print(f"the server ended with {server.returncode}")
+
+
+if __name__ == "__main__":
+    main()
