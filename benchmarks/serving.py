@@ -11,7 +11,6 @@ work is in the rate. Sides alternate, and the ratio is the median of the pairs. 
 
 import argparse
 import asyncio
-import json
 import statistics
 import subprocess
 import sys

@@ -40,7 +40,7 @@ def document(operations: Sequence[Operation], has_key: bool) -> dict[str, Any]:
             {"application/json": {"schema": names[op.reply, "serialization"]}} if op.reply else {"text/plain": {}}
         )
         if op.stream:
-            content["text/event-stream"] = {"schema": {"type": "string"}}
+            content["text/event-stream"] = {}
         described["responses"]["200"] = {"description": "The answer", "content": content}
         error = {"application/json": {"schema": names[ErrorReply, "serialization"]}}
         described["responses"]["default"] = {"description": "An error", "content": error}

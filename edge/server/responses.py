@@ -230,7 +230,8 @@ class Told:
         if self._open is None or self._open["type"] != kind:
             item: Item = {"type": kind, "id": f"{'msg' if kind == 'message' else 'rs'}_{uuid4().hex}"}
             item |= {"status": "in_progress", "content": []}
-            item.update({"role": "assistant"} if kind == "message" else {"summary": []})
+            own: Item = {"role": "assistant"} if kind == "message" else {"summary": []}
+            item |= own
             out = self._begin(item)
             new: Item = {"type": part, "text": ""} | ({"annotations": []} if kind == "message" else {})
             out += self._send("response.content_part.added", part=new, content_index=0, **self._place())
