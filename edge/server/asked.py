@@ -32,9 +32,9 @@ class SamplingFields(Asking):
 
     model: str | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=1e-6, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     stream: bool | None = None
 
 
@@ -99,8 +99,9 @@ class Asked:
 def sampling_of(
     fields: SamplingFields, own: Sampling, limit: int | None, stop: Sequence[str], seed: int | None
 ) -> Sampling:
+    cold = fields.temperature is not None and fields.temperature < 1e-4  # to the engine, a division by nothing
     return own.but(
-        temperature=fields.temperature,
+        temperature=0.0 if cold else fields.temperature,
         top_p=fields.top_p,
         top_k=fields.top_k,
         repetition_penalty=fields.repetition_penalty,
