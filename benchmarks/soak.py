@@ -22,10 +22,11 @@ import psutil
 WORDS = "Oslo Paris Rome weather tickets kiosk hotel train museum doctor coffee Hello Thanks".split()
 
 
-def memory(pid: int) -> int:
-    """Bytes that the process and its children have for themselves."""
-    tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    return sum(process.memory_full_info().uss for process in tree)
+def memory(pid: int) -> tuple[float, float]:
+    """MB that the server and its engine have for themselves."""
+    server = psutil.Process(pid)
+    engine = sum(child.memory_full_info().uss for child in server.children(recursive=True))
+    return server.memory_full_info().uss / 1e6, engine / 1e6
 
 
 async def ask(client: Any, draw: random.Random, hang_up: bool) -> str:
@@ -59,14 +60,16 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
 
     outcomes: Counter[str] = Counter()
     left = iter(range(requests))
-    marks: list[int] = []
+    marks: list[tuple[float, float, float]] = []
 
     async def client_of(number: int) -> None:
         draw = random.Random(number)
         async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
             for index in left:
                 if index in (requests // 10, requests // 2):
-                    marks.append(await asyncio.to_thread(memory, pid))
+                    marks.append(
+                        (*await asyncio.to_thread(memory, pid), await gauge(client, "edge_kv_cache_bytes") / 1e6)
+                    )
                 try:
                     outcomes[await ask(client, draw, index % 3 == 0)] += 1
                 except httpx2.HTTPError as exc:
@@ -78,13 +81,15 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
     async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
         await asyncio.sleep(1)
         running = await gauge(client, "edge_requests_running")
-    marks.append(memory(pid))
+        marks.append((*memory(pid), await gauge(client, "edge_kv_cache_bytes") / 1e6))
     print(f"{requests:,} requests by {clients} clients in {seconds:.0f} s: {dict(outcomes)}")
     print(f"turns still taken after a second: {running:.0f}")
-    first, *_, last = marks
-    grown = (last - first) / first
-    steps = ", ".join(f"{mark / 1e6:.1f}" for mark in marks)
-    print(f"memory after a tenth, a half, all: {steps} MB; grown by {grown:.1%}")
+    for name, (server, engine, cache) in zip(("a tenth", "a half", "all"), marks, strict=True):
+        print(
+            f"memory after {name:7}: server {server:6.1f} MB, engine {engine:7.1f} MB, of which KV cache {cache:6.1f} MB"
+        )
+    first, *_, last = ((server + engine, server + engine - cache) for server, engine, cache in marks)
+    print(f"grown by {last[0] / first[0] - 1:.1%}; without the KV cache by {last[1] / first[1] - 1:.1%}")
 
 
 def main() -> None:
