@@ -86,7 +86,7 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
     print(f"turns still taken after a second: {running:.0f}")
     for name, (server, engine, cache) in zip(("a tenth", "a half", "all"), marks, strict=True):
         print(
-            f"memory after {name:7}: server {server:6.1f} MB, engine {engine:7.1f} MB, of which KV cache {cache:6.1f} MB"
+            f"memory after {name:7}: server {server:6.1f} MB, engine {engine:7.1f} MB, KV cache in use {cache:6.1f} MB"
         )
     first, *_, last = ((server + engine, server + engine - cache) for server, engine, cache in marks)
     print(f"grown by {last[0] / first[0] - 1:.1%}; without the KV cache by {last[1] / first[1] - 1:.1%}")

@@ -384,3 +384,45 @@ def test_models_are_loaded_on_demand_and_put_back(demo_folder, npu_folder, tmp_p
         books[0].model = None
         ask(client, model=first, max_tokens=1)
         assert [book.model is not None for book in books] == [True, False]
+
+
+def clock(city: str) -> str:
+    """The time in a city."""
+    return f"noon in {city}"
+
+
+def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
+    from edge.server.page import named
+    from runtime.backends.echo import Echo
+
+    (tool,) = named([f"{__name__}:clock"])
+    with serving_ours(demo_folder.path, device="ECHO", tools=[tool], origins=["*"]) as (url, counter):
+        assert httpx2.get(f"{url}/chat").json() == {"tools": [{"name": "clock", "description": "The time in a city."}]}
+        (book,) = counter.shelf.books.values()
+        book.model = Model(bare_folder, backend=Echo(['clock\n{"city": "Oslo"}', "\nIt is noon."]))
+        answer = httpx2.post(f"{url}/chat", json=ASK)
+        told = [event.split("\n") for event in answer.text.strip().split("\n\n")]
+        told = [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in told]
+        assert {"tool_call_delta", "text"} <= {name for name, _ in told}
+        shown = dict(told)
+        assert (shown["tool_call"]["name"], shown["tool_result"]["content"]) == ("clock", "noon in Oslo")
+        assert [message["role"] for message in shown["finish"]["messages"]] == [
+            "user",
+            "assistant",
+            "tool",
+            "assistant",
+        ]
+        again = {"messages": [*shown["finish"]["messages"], *ASK["messages"]]}
+        assert "event: finish" in httpx2.post(f"{url}/chat", json=again).text
+        assert httpx2.post(f"{url}/chat", json=again, headers={"Origin": "https://page.example"}).status_code == 403
+        wrong = httpx2.post(f"{url}/chat", json={"messages": [{"role": "assistant", "content": "?"}]})
+        assert wrong.status_code == 400
+
+
+def test_the_document_is_openapi(client):
+    document = client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    assert set(document["paths"]) >= {CHAT, "/v1/responses", "/v1/completions", "/v1/models", "/chat", "/metrics"}
+    text = json.dumps(document)
+    for name in document["components"]["schemas"]:
+        assert f'#/components/schemas/{name}"' in text

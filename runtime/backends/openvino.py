@@ -138,7 +138,7 @@ class OpenVINO:
                 self._pipeline.step()  # lets it drop the request
 
     def kv_cache(self) -> int:
-        """Bytes of the KV cache that are in use, those of prompts kept for later included."""
+        """Bytes of the KV cache that requests use now."""
         metrics = self._pipeline.get_metrics()
         return int(metrics.kv_cache_size_in_bytes * metrics.cache_usage / 100)
 

@@ -79,7 +79,7 @@ class Process:
         return ids
 
     def kv_cache(self) -> int:
-        """Bytes of the KV cache that are in use, those of prompts kept for later included."""
+        """Bytes of the KV cache that requests use now."""
         return int(self._ask("cache", None))
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
