@@ -5,8 +5,9 @@
 Every client streams one greedy completion of `new-tokens` tokens, from prompts that neither side has read before; the
 rate is of all of them together, from the first request to the last token. The bare pipeline is stepped by one thread
 that reads every token and makes text of none. The clients are one process beside the server, so at each count their
-work is in the rate. Sides alternate, and the ratio is the median of the pairs. TTFT is that of one client against
-`Model.complete` on the same kind of engine, without HTTP.
+work is in the rate. Sides alternate, and the ratio is the median of the pairs. TTFT is to the first text at the client,
+the median of the clients, and for the bare pipeline to the first token of any; with one client the difference is what
+the server adds. Take a model whose tokens have text (`make_checkpoint --tokenizer`): others hold the first one back.
 """
 
 import argparse

@@ -3,14 +3,15 @@
     python -m benchmarks.soak FOLDER [--requests 2000] [--clients 8]
 
 Memory is what the server and its engine have resident (USS, in which pages shared with the file cache do not count),
-after the first tenth of the requests and at the end. A hang-up closes the connection after the first piece of text;
-"to the freed turn" is the time from there until /metrics shows a turn less, in tokens at the rate of that moment.
+after the first tenth of the requests, after a half, and at the end. A hang-up closes the connection after the first
+piece of text. From a hang-up to the freed turn it is until /metrics shows none taken, its answer's time included.
 """
 
 import argparse
 import asyncio
 import random
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -55,6 +56,31 @@ async def gauge(client: Any, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+async def freed(url: str, times: int = 10) -> tuple[float, float]:
+    """Seconds from a hang-up to the freed turn, and between two tokens before it; medians."""
+    import httpx2
+
+    waits, gaps = [], []
+    body = {"prompt": "[1, 2, 3, ", "max_tokens": 400, "stream": True}
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as watcher:
+        for _ in range(times):
+            came = []
+            async with (
+                httpx2.AsyncClient(base_url=url, timeout=60) as client,
+                client.stream("POST", "/v1/completions", json=body) as answer,
+            ):
+                async for line in answer.aiter_lines():
+                    came += [time.perf_counter()] if line else []
+                    if len(came) == 12:
+                        break
+            start = time.perf_counter()
+            while await gauge(watcher, "edge_requests_running"):
+                await asyncio.sleep(0)
+            waits.append(time.perf_counter() - start)
+            gaps.append((came[-1] - came[0]) / (len(came) - 1))
+    return statistics.median(waits), statistics.median(gaps)
+
+
 async def soak(url: str, pid: int, requests: int, clients: int) -> None:
     import httpx2
 
@@ -84,6 +110,8 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
         marks.append((*memory(pid), await gauge(client, "edge_kv_cache_bytes") / 1e6))
     print(f"{requests:,} requests by {clients} clients in {seconds:.0f} s: {dict(outcomes)}")
     print(f"turns still taken after a second: {running:.0f}")
+    wait, gap = await freed(url)
+    print(f"from a hang-up to the freed turn: {wait * 1e3:.1f} ms, {wait / gap:.1f} tokens of {gap * 1e3:.1f} ms")
     for name, (server, engine, cache) in zip(("a tenth", "a half", "all"), marks, strict=True):
         print(
             f"memory after {name:7}: server {server:6.1f} MB, engine {engine:7.1f} MB, KV cache in use {cache:6.1f} MB"
