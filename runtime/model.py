@@ -101,7 +101,11 @@ class Model:
 
     def plain(self, text: str) -> Prompt:
         """A text in pieces, so that special tokens spelled in it are text."""
-        return Template("{{ messages[0].content }}", self.family, self._special_tokens).render([Message("user", text)])
+        return self._plain.render([Message("user", text)])
+
+    @cached_property
+    def _plain(self) -> Template:
+        return Template("{{ messages[0].content }}", self.family, self._special_tokens)
 
     def complete(self, text: str, sampling: Sampling | None = None) -> Generator[Text | Finish, None, None]:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
