@@ -68,13 +68,16 @@ def application(
         yield
         shelf.close()
 
-    routes = [Route(op.path, answering(counter, partial(op.answer, counter)), methods=[op.method]) for op in operations]
+    routes = [
+        Route(op.path, answering(counter, op.path, partial(op.answer, counter)), methods=[op.method])
+        for op in operations
+    ]
     guard = Middleware(Guard, host=host, key=key, origins=origins, body=shelf.limits.body)
     cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
     app = Starlette(
         routes=[
             *routes,
-            Route("/v1/models/{name:path}", answering(counter, partial(status.model, counter))),
+            Route(one := "/v1/models/{name:path}", answering(counter, one, partial(status.model, counter))),
             Route("/openapi.json", openapi),
         ],
         middleware=[guard, *([cors] if origins else [])],

@@ -194,7 +194,7 @@ async def read(request: Request, model: type[M]) -> M:
     return model.model_validate_json(await request.body() or b"{}")
 
 
-def answering(counter: Counter, endpoint: Endpoint) -> Endpoint:
+def answering(counter: Counter, path: str, endpoint: Endpoint) -> Endpoint:
     """The endpoint with its errors as answers, counted and logged without a word of what was said."""
 
     async def answer(request: Request) -> Response:
@@ -205,7 +205,6 @@ def answering(counter: Counter, endpoint: Endpoint) -> Endpoint:
             response = Response(status_code=499)
         except Exception as exc:
             response = _told(exc).response()
-        path = request.url.path
         counter.metrics.requests.labels(path, str(response.status_code)).inc()
         LOG.info("%s %s %d %.0f ms", request.method, path, response.status_code, (time.perf_counter() - start) * 1e3)
         return response

@@ -104,12 +104,16 @@ class Shelf:
 
     async def model(self, book: Book) -> Model:
         """The loaded model. Raises what loading does, and ApiError where others in use leave no room."""
+        if self.stopped:
+            raise stopping()
+        if book.model is not None and _alive(book.model):  # who holds a turn at it keeps it from being put back
+            return book.model
         async with self._hands:
             if self.stopped:
                 raise stopping()
-            if isinstance(book.model and book.model.backend, Process) and not book.model.backend.alive:  # type: ignore[union-attr]
-                await asyncio.to_thread(book.model.close)  # type: ignore[union-attr]
-                book.model = None
+            if book.model is not None and not _alive(book.model):
+                dead, book.model = book.model, None
+                await asyncio.to_thread(dead.close)
             if book.model is None:
                 await self._make_room(book)
                 self.loading = True
@@ -132,7 +136,8 @@ class Shelf:
                     raise ApiError(503, "the models in use leave no room for this one", code="no_memory")
                 return  # the loader says what is missing
             oldest, idle[0].model = idle[0].model, None
-            await asyncio.to_thread(oldest.close)  # type: ignore[union-attr]
+            if oldest is not None:
+                await asyncio.to_thread(oldest.close)
 
     def stop(self) -> None:
         self.stopped = True
@@ -145,6 +150,10 @@ class Shelf:
             if book.model is not None:
                 book.model.close()
                 book.model = None
+
+
+def _alive(model: Model) -> bool:
+    return not isinstance(model.backend, Process) or model.backend.alive
 
 
 def load(folder: Folder, device: str, options: Options) -> Model:
