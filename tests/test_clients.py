@@ -62,4 +62,4 @@ def test_schemathesis_finds_no_server_error(url, tmp_path):
     command += ["--request-timeout", "120"]  # an answer may fill the context
     done = subprocess.run([*command, "--no-color"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
-    assert re.search(r"Operations: +Selected: (\d+)/\1|No issues found", done.stdout), done.stdout[-2000:]
+    assert re.search(r"(\d{3,}) generated, \1 passed", done.stdout), done.stdout[-2000:]
