@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 openai = pytest.importorskip("openai")
-pytest.importorskip("starlette")
+pytest.importorskip("prometheus_client")
 
 from .serving import serving_ours  # noqa: E402
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 pytest.importorskip("starlette")
+pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.server.limits import Limits  # noqa: E402
