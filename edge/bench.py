@@ -92,7 +92,7 @@ def _once(backend: Backend, prompt_tokens: int, new_tokens: int, seed: int) -> t
     start = time.perf_counter()
     first, generated = 0.0, 0
     for part in backend.generate(Request((prompt,), (), Sampling(max_new_tokens=new_tokens))):
-        if isinstance(part, Delta):
+        if isinstance(part, Delta) and part.tokens:
             first = first or time.perf_counter()
             generated += part.tokens
     end = time.perf_counter()

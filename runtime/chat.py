@@ -61,7 +61,8 @@ class Chat:
     `model` is a model folder or a checkpoint, which is loaded onto `device` ("auto", a name such as "CPU", or a
     server's URL) or the first of `fallback` that can, or a Model, which `close` then leaves alone. `tools` are typed
     Python functions that the model may call, at most `max_rounds` times before it has to answer; with `strict` each
-    call is held to its tool's schema while it is written. `sampling` is the checkpoint's own where none is given.
+    call is held to its tool's schema while it is written. `sampling` is the checkpoint's own where none is given. The
+    chat goes on from `history`.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Chat:
         strict: bool = False,
         sampling: Sampling | None = None,
         options: Options = Options(),
+        history: Sequence[Message] = (),
     ) -> None:
         self._tools = toolbox(tools)
         self._owns_model = not isinstance(model, Model)
@@ -88,7 +90,7 @@ class Chat:
         self.max_rounds = max_rounds
         self.strict = strict
         self._system = (Message("system", system),) if system else ()
-        self._messages: list[Message] = list(self._system)
+        self._messages: list[Message] = [*self._system, *history]
         self._busy = False
 
     @property

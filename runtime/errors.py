@@ -66,6 +66,9 @@ class PromptTooLong(RequestError):
         self.prompt_tokens = prompt_tokens
         self.limit = limit
 
+    def __reduce__(self) -> tuple[type["PromptTooLong"], tuple[int, int]]:  # it comes out of other processes, too
+        return type(self), (self.prompt_tokens, self.limit)
+
 
 class BackendError(EdgeError):
     pass

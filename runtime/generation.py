@@ -15,8 +15,8 @@ from typing import Any
 from .backends.backend import Backend, Delta, Request
 from .errors import PromptTooLong, RequestError
 from .grammar import Choice, Grammar, JsonObject, JsonSchema
-from .messages import Finish, Usage
-from .parsing import Part, ReplyParser
+from .messages import Finish, Text, ToolCall, Usage
+from .parsing import Part, ReplyParser, overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,15 @@ class Constraint:
     """What a reply has to be. Nothing, by default.
 
     `answer` is the grammar of an answer in words. `arguments` are those of the tools' arguments, by name: each call is
-    held to its own. `must_call` names the tools of which the reply calls one at least.
+    held to its own. `must_call` names the tools of which the reply calls one at least, `may_call` those that it may
+    call in the place of an `answer`. With `one_call` it ends after the first.
     """
 
     answer: Grammar | None = None
     arguments: Mapping[str, Grammar] = field(default_factory=dict)
     must_call: tuple[str, ...] = ()
+    may_call: tuple[str, ...] = ()
+    one_call: bool = False
 
     @classmethod
     def on_calls(
@@ -66,10 +69,30 @@ Segment = Generator[Part, None, Finish | None]
 def generate(backend: Backend, request: Request, parser: ReplyParser, constraint: Constraint) -> Events:
     """The events of a reply, the last a Finish. Closing the generator stops the engine."""
     writer = _Writer(backend, request, parser)
+    stop = StopTexts(request.sampling.stop)
+    with closing(_parts(writer, parser, constraint)) as parts:
+        for part in parts:
+            match part:
+                case Text(text):
+                    yield Text(stop.feed(text))
+                case Finish():
+                    if rest := stop.finish():
+                        yield Text(rest)
+                    yield Finish(part.reason, writer.usage_now())
+                    return
+                case _:
+                    if rest := stop.finish():
+                        yield Text(rest)
+                    yield part
+            if stop.found or (constraint.one_call and isinstance(part, ToolCall)):
+                break
+    yield Finish("stop", writer.usage_now())
+
+
+def _parts(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Events:
     finish = yield from _write(writer, parser, constraint)
     yield from parser.finish(cut_off=finish.reason == "length")
-    usage = replace(writer.usage, seconds=time.perf_counter() - writer.start)
-    yield Finish(finish.reason, usage)
+    yield finish
 
 
 def _write(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Generator[Part, None, Finish]:
@@ -77,8 +100,18 @@ def _write(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Ge
         thinks = parser.reasoning_is_open
         if thinks and (finish := (yield from writer.run(None, pause="answer"))):
             return finish  # it never came to an answer
-        if thinks or constraint.answer is not None:
+        if thinks or (constraint.answer is not None and not constraint.may_call):
             writer.force("\n")  # as the model itself would go on; after the assistant's token alone stands a call
+    if constraint.answer is not None and constraint.may_call:
+        before = len(writer.said)  # GLM-4 opens an answer with a newline, a call with the tool's name
+        finish = yield from writer.run(Choice(("\n", *(f"{name}\n" for name in constraint.may_call))))
+        if finish is not None and finish.reason == "length":
+            return finish
+        if name := writer.said[before:].strip():
+            finish = yield from writer.run(constraint.arguments.get(name, JsonObject()))
+            if finish is not None and finish.reason == "length":
+                return finish
+            constraint = replace(constraint, answer=None)
     if constraint.answer is not None:
         return (yield from writer.run(constraint.answer)) or Finish("stop")
     if constraint.must_call:
@@ -97,6 +130,29 @@ def _write(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Ge
         finish = yield from writer.run(constraint.arguments.get(parser.call, JsonObject()))
         if finish is not None and finish.reason == "length":
             return finish
+
+
+class StopTexts:
+    """Lets a text pass up to the first of the `stops`, in whatever pieces it comes."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.found = False
+        self._stops = stops
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """What is certain to stand before a stop."""
+        held = self._held + piece
+        places = [place for stop in self._stops if (place := held.find(stop)) >= 0]
+        self.found = bool(places)
+        end = min(places) if places else len(held) - max((overlap(held, stop) for stop in self._stops), default=0)
+        self._held = "" if self.found else held[end:]
+        return held[:end]
+
+    def finish(self) -> str:
+        """What was held back and turned out to be no stop."""
+        held, self._held = self._held, ""
+        return held
 
 
 class _Writer:
@@ -137,6 +193,8 @@ class _Writer:
                             self.usage = replace(self.usage, prompt_tokens=part.usage.prompt_tokens)
                         return part
                     self._count(part)
+                    if not part.tokens:
+                        yield Text("")  # here it can be closed
                     yield from self._parser.feed(part.text)
                     if self._parser.paused:
                         self.said = self.said[: len(self.said) - self._parser.rewind()]
@@ -149,7 +207,14 @@ class _Writer:
             self.usage = replace(self.usage, prompt_tokens=self._backend.count_tokens(self._request.prompt))
         return None
 
+    def usage_now(self) -> Usage:
+        """What it has come to by now."""
+        prompt_tokens = self.usage.prompt_tokens or self._backend.count_tokens(self._request.prompt)
+        return replace(self.usage, prompt_tokens=prompt_tokens, seconds=time.perf_counter() - self.start)
+
     def _count(self, part: Delta) -> None:
         self.said += part.text
+        if not part.tokens:
+            return
         ttft = self.usage.ttft or time.perf_counter() - self.start
         self.usage = replace(self.usage, ttft=ttft, completion_tokens=self.usage.completion_tokens + part.tokens)

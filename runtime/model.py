@@ -1,21 +1,23 @@
 """A loaded model: messages in, the events of one reply out. It calls no tools and keeps no history."""
 
 import os
+import time
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
 from . import families
-from .backends.backend import Backend, Delta, Options, Request
+from .backends.backend import Backend, Options, Request
 from .checkpoint_folder import Folder, open_folder
 from .devices import Choice, choose
 from .errors import BackendError, Notice
 from .families.layout import called_with_text
-from .generation import Constraint, generate
-from .messages import Finish, Message, Text
+from .generation import Constraint, StopTexts, generate
+from .messages import Finish, Message, Text, Usage
 from .parsing import Part, ReplyParser
 from .sampling import Sampling
 from .template import Prompt, Template
@@ -97,13 +99,32 @@ class Model:
         request = Request(self.prompt(messages, tools), self.family.stop_tokens, sampling or self.sampling)
         return generate(self.backend, request, parser, constraint)
 
+    def plain(self, text: str) -> Prompt:
+        """A text in pieces, so that special tokens spelled in it are text."""
+        return self._plain.render([Message("user", text)])
+
+    @cached_property
+    def _plain(self) -> Template:
+        return Template("{{ messages[0].content }}", self.family, self._special_tokens)
+
     def complete(self, text: str, sampling: Sampling | None = None) -> Generator[Text | Finish, None, None]:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
-        plain = Template(self.family.prefix + "{{ messages[0].content }}", self.family, self._special_tokens)
-        request = Request(plain.render([Message("user", text)]), self.family.stop_tokens, sampling or self.sampling)
+        prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
+        request = Request(prompt, self.family.stop_tokens, sampling or self.sampling)
+        stop, start, usage = StopTexts(request.sampling.stop), time.perf_counter(), Usage()
         with closing(self.backend.generate(request)) as generation:
             for part in generation:
-                yield Text(part.text) if isinstance(part, Delta) else part
+                if isinstance(part, Finish):
+                    yield Text(stop.finish())
+                    yield part
+                    return
+                seconds = time.perf_counter() - start
+                ttft = usage.ttft or (seconds if part.tokens else 0.0)
+                usage = Usage(0, usage.completion_tokens + part.tokens, ttft, seconds)
+                yield Text(stop.feed(part.text))
+                if stop.found:
+                    break
+        yield Finish("stop", replace(usage, prompt_tokens=self.backend.count_tokens(request.prompt)))
 
     def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
         name = self.folder.manifest.source.name

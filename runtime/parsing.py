@@ -152,7 +152,7 @@ class ReplyParser:
             self._held, self._state, self._begun = rest, _State.CANDIDATE, False
             self.paused = self.pause_at == "answer"
             return Reasoning(thought)
-        end = len(thought) if at_end else len(thought) - _overlap(thought, mark)
+        end = len(thought) if at_end else len(thought) - overlap(thought, mark)
         self._held = thought[end:]
         return Reasoning(thought[:end]) if end else None
 
@@ -200,7 +200,7 @@ class ReplyParser:
         elif newline_at >= 0:
             end, self._state = newline_at + 1, _State.CANDIDATE
         else:
-            end = len(held) if at_end or not self._names else len(held) - _overlap(held, mark)
+            end = len(held) if at_end or not self._names else len(held) - overlap(held, mark)
             if end == 0:
                 return None
         self._held = held[end:]
@@ -223,7 +223,7 @@ class ReplyParser:
         if mark and not text:
             self._state = _State.WRITTEN
             return self._write('"}')
-        end = len(text) if mark or at_end else len(text) - _overlap(text, self._call_start)
+        end = len(text) if mark or at_end else len(text) - overlap(text, self._call_start)
         if end == 0:
             return None
         self._held = self._held[end:]
@@ -253,7 +253,7 @@ class ReplyParser:
         return call
 
 
-def _overlap(text: str, mark: str) -> int:
+def overlap(text: str, mark: str) -> int:
     """How many characters at the end of `text` may be the beginning of `mark`."""
     return next(size for size in range(min(len(mark), len(text)), -1, -1) if text.endswith(mark[:size]))
 

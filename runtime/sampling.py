@@ -10,6 +10,7 @@ from .errors import RequestError
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """`temperature` 0 is greedy. `seed` None is another one every time; `max_new_tokens` None, what the context holds.
+    The answer ends before the first of the `stop` texts that it comes to; reasoning and calls do not.
 
     Raises RequestError where a value is out of its range.
     """
@@ -20,6 +21,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int | None = None
     max_new_tokens: int | None = None
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, ok, wanted in (
@@ -27,6 +29,7 @@ class Sampling:
             ("top_p", 0 < self.top_p <= 1, "more than 0, at most 1"),
             ("top_k", self.top_k >= 0, "0 (off) or more"),
             ("repetition_penalty", 0 < self.repetition_penalty <= 10, "more than 0, at most 10"),
+            ("stop", all(self.stop), "texts that are not empty"),
             ("max_new_tokens", self.max_new_tokens is None or self.max_new_tokens > 0, "1 or more"),
         ):
             if not ok:

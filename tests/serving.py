@@ -1,4 +1,4 @@
-"""A real OpenAI-compatible server that we did not write, for tests."""
+"""Real servers for tests: an OpenAI-compatible one that we did not write, and our own."""
 
 import os
 import signal
@@ -9,6 +9,8 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 SERVE = (sys.executable, "-m", "transformers.cli.transformers", "serve")
 
@@ -48,3 +50,28 @@ def serving(command: Sequence[str], log: Path, *, seconds: int = 600) -> Generat
         finally:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+
+
+@contextmanager
+def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], None, None]:
+    """Our own server in a thread of this process: its URL, and the Counter behind it."""
+    import uvicorn
+
+    from edge.server.app import application
+    from edge.server.limits import Limits
+    from edge.server.shelf import Shelf
+
+    shelf = Shelf(folders, device=settings.pop("device", "CPU"), limits=settings.pop("limits", Limits()))
+    app = application(shelf, **settings)
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, ws="none"))
+    thread = Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}", app.state.counter
+    finally:
+        server.should_exit = True
+        thread.join()

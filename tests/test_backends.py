@@ -12,12 +12,14 @@ from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.echo import Echo
 from runtime.backends.npu import NPU
 from runtime.backends.openvino import OpenVINO
+from runtime.backends.process import Process
 from runtime.backends.remote import Remote
 from runtime.backends.stateful import Stateful
 from runtime.backends.torch import Torch
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.devices import choose
-from runtime.errors import BackendError, DeviceError, PromptTooLong
+from runtime.errors import BackendError, DeviceError, PromptTooLong, RequestError
+from runtime.grammar import Regex
 from runtime.messages import Finish
 from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
@@ -28,7 +30,7 @@ STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
 
 
-ENGINES = (OpenVINO, Stateful, NPU, Torch, Remote, Echo)
+ENGINES = (OpenVINO, Process, Stateful, NPU, Torch, Remote, Echo)
 
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda backend: backend.__name__)
@@ -127,6 +129,30 @@ def test_threads_share_one_engine(openvino):
     for thread in threads:
         thread.join()
     assert [together[i] for i in range(len(prompts))] == alone
+
+
+def test_a_process_works_for_threads_and_its_death_is_an_error(demo_folder):
+    engine = Process.load(demo_folder, "CPU", Options(threads=2))
+    others: list[str] = []
+    threads = [
+        Thread(target=lambda: others.append(read(engine.generate(Request((QUESTION,), STOPS)))[0])) for _ in "ab"
+    ]
+    for thread in threads:
+        thread.start()
+    with pytest.raises(RequestError, match="cannot hold this grammar"):  # while the others are served
+        list(engine.generate(Request((QUESTION,), STOPS, grammar=Regex("(?=a)b"))))
+    for thread in threads:
+        thread.join()
+    assert others[0] == others[1]
+    assert others[0].strip()
+    parts = engine.generate(Request((QUESTION,), ()))
+    next(parts)
+    engine._process.kill()
+    with pytest.raises(BackendError, match="has died"):
+        list(parts)
+    with pytest.raises(BackendError, match="has died"):
+        engine.count_tokens((QUESTION,))
+    engine.close()
 
 
 class Steps:

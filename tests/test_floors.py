@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"runtime": {"runtime"}, "convert": {"runtime", "convert"}, "edge": {"runtime", "convert", "edge"}}
 HEAVY = (
     "torch transformers nncf openvino openvino_genai openvino_tokenizers tokenizers pydantic jinja2 rich numpy "
-    "httpx2 llguidance"
+    "httpx2 llguidance starlette uvicorn prometheus_client"
 ).split()
 FILES = sorted(path for package in FLOORS for path in (ROOT / package).rglob("*.py"))
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -150,3 +151,43 @@ def test_a_chat_demands_a_call_once(bare_folder):
 def test_a_choice_without_such_a_tool_is_refused(choice):
     with pytest.raises(RequestError, match="tools offered are none"):
         Constraint.on_calls([], choice)
+
+
+STOPS = {
+    "in one piece": (["END"], "Before END after", "Before "),
+    "the first of two": (["zz", "b", "ef"], "abzz", "a"),
+    "nearly": (["abc"], "ab ab", "ab ab"),
+    "none": ([], "text", "text"),
+}
+
+
+@pytest.mark.parametrize(("stops", "said", "passed"), STOPS.values(), ids=STOPS.keys())
+def test_a_stop_text_ends_the_answer_before_it(bare_folder, stops, said, passed):
+    model = scripted(bare_folder, said, said)
+    for events in (
+        model.complete("?", Sampling(stop=tuple(stops))),
+        model.reply(ASK, (), Sampling(stop=tuple(stops))),
+    ):
+        answer = Reply.of(events)
+        assert answer.text == passed
+        assert answer.finish_reason == "stop"
+        assert answer.usage.prompt_tokens > 0
+        assert len(passed) <= answer.usage.completion_tokens <= len(said)
+
+
+def test_one_call_is_the_last(bare_folder):
+    model = scripted(bare_folder, "clock\n{}\nclock\n{}")
+    said = reply(model, Constraint(one_call=True))
+    assert [call.id for call in said.tool_calls] == ["call_1"]
+
+
+def test_an_answer_or_a_call(bare_folder, model):
+    schema = JsonSchema.of({"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]})
+    either = replace(Constraint.on_calls([WEATHER, CLOCK]), answer=schema, may_call=("get_weather", "clock"))
+    said = reply(model, either)
+    assert said.tool_calls or type(json.loads(said.text)["open"]) is bool
+    called = reply(scripted(bare_folder, "clock\n", "{}", ""), either)
+    assert [call.name for call in called.tool_calls] == ["clock"]
+    fake = scripted(bare_folder, "\n", '{"open": true}')
+    assert reply(fake, either).text == '{"open": true}'
+    assert [type(request.grammar) for request in fake.backend.requests] == [Choice, JsonSchema]

@@ -24,6 +24,8 @@ from . import (
     models,
     recipes,
     research,
+    serve,
+    service,
 )
 
 
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
-        demo, models, recipes, convert, chat, complete, inspect, bench, evaluate, research,
+        demo, models, recipes, convert, chat, complete, inspect, bench, evaluate, research, serve, service,
         devices, doctor, cache, export_template,
     ):  # fmt: skip
         verb.add(verbs)

@@ -27,7 +27,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What `tokens` more tokens add to the text: whole characters, perhaps none. Special tokens are spelled out."""
+    """What `tokens` more tokens add to the text: whole characters, perhaps none. Special tokens are spelled out.
+
+    One without a token comes from an engine that is still busy: a place where it can be closed.
+    """
 
     text: str
     tokens: int = 1

@@ -6,6 +6,7 @@ requests of several threads are batched as they come.
 
 import time
 from collections.abc import Generator
+from dataclasses import dataclass, field
 from itertools import count
 from threading import Lock
 from typing import Any, Self
@@ -16,6 +17,7 @@ from ..messages import Finish, Usage
 from ..model_folder import CONVERT_AGAIN, ModelFolder
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
+from ..vocabulary import TextDecoder
 from .backend import Delta, Options, Request
 from .genai import Tokens, brief, compiled_cache, converted, explained, generation_config, properties
 
@@ -69,9 +71,30 @@ class OpenVINO:
         return cls(pipeline, folder)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        return len(self._tokens.encode(prompt))
+        return len(self.encode(prompt))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        ids: list[int] = self._tokens.encode(prompt)
+        return ids
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        running = self.begin(request)
+        try:
+            while not running.over:
+                if not running.can_read():
+                    with self._stepping:
+                        if not running.can_read():
+                            self._pipeline.step()
+                else:
+                    yield from running.read()
+        except RuntimeError as exc:
+            raise explained(exc, request) from exc
+        finally:
+            if not running.over:
+                self.cancel(running)
+
+    def begin(self, request: Request) -> "Running":
+        """Lets the request join at the next step. Who calls this calls `step` and reads, or `cancel`s."""
         import numpy as np
         import openvino
 
@@ -84,50 +107,85 @@ class OpenVINO:
         stops = self._tokens.stop_ids(request)
         config = generation_config(request, stops, self._context_length - len(ids))
         try:
-            handle = self._pipeline.add_request(
-                next(self._request_ids), openvino.Tensor(np.array([ids], dtype=np.int64)), config
-            )
-            yield from self._read(handle, stops, len(ids), start)
+            prompt = openvino.Tensor(np.array([ids], dtype=np.int64))
+            handle = self._pipeline.add_request(next(self._request_ids), prompt, config)
         except RuntimeError as exc:
             raise explained(exc, request) from exc
+        return Running(request, ids, handle, self._tokens.decoder(), stops, start)
 
-    def _read(
-        self, handle: Any, stops: set[int], prompt_tokens: int, start: float
-    ) -> Generator[Delta | Finish, None, None]:
-        from openvino_genai import GenerationFinishReason, GenerationStatus
+    def begin_again(self, running: "Running") -> None:
+        """Puts a request that was cancelled back in where it was. Under a grammar it has to be at its beginning."""
+        import numpy as np
+        import openvino
 
-        text = self._tokens.decoder()
-        generated, ttft, reason = 0, 0.0, None
-        try:
-            while reason is None:
-                while not handle.can_read():
-                    if handle.get_status() == GenerationStatus.IGNORED:
-                        raise BackendError(
-                            "the KV cache does not fit into memory", hint="shorten the chat, or choose a smaller recipe"
-                        )
-                    with self._stepping:
-                        if not handle.can_read():
-                            self._pipeline.step()
-                (output,) = handle.read().values()
-                if not generated:
-                    ttft = time.perf_counter() - start
-                if output.finish_reason != GenerationFinishReason.NONE:
-                    reason = output.finish_reason
-                said = [i for i in output.generated_ids if i not in stops]
-                generated += len(output.generated_ids)
-                delta = text.feed(said) + (text.finish() if reason is not None else "")
-                yield Delta(delta, len(output.generated_ids))
-            usage = Usage(prompt_tokens, generated, ttft, time.perf_counter() - start)
-            yield Finish("length" if reason == GenerationFinishReason.LENGTH else "stop", usage)
-        finally:
-            if reason is None:
-                self._cancel(handle)
+        ids = running.ids + running.said
+        config = generation_config(running.request, running.stops, self._context_length - len(ids))
+        if limit := running.request.sampling.max_new_tokens:
+            config.max_new_tokens = min(limit - len(running.said), config.max_new_tokens)
+        prompt = openvino.Tensor(np.array([ids], dtype=np.int64))
+        running.handle = self._pipeline.add_request(next(self._request_ids), prompt, config)
+        running.over = False
 
-    def _cancel(self, handle: Any) -> None:
-        handle.cancel()
+    def step(self) -> None:
+        """A token more for every request that runs. Raises GenAI's RuntimeError."""
+        with self._stepping:
+            self._pipeline.step()
+
+    def cancel(self, *requests: "Running") -> None:
+        for running in requests:
+            running.over = True
+            running.handle.cancel()
         with self._stepping:
             if self._pipeline.has_non_finished_requests():
                 self._pipeline.step()  # lets it drop the request
 
+    def kv_cache(self) -> int:
+        """Bytes of the KV cache that requests use now."""
+        metrics = self._pipeline.get_metrics()
+        return int(metrics.kv_cache_size_in_bytes * metrics.cache_usage / 100)
+
     def close(self) -> None:
         self._pipeline = self._tokens = None
+
+
+@dataclass(slots=True)
+class Running:
+    """A request in the pipeline, with the ids of its prompt and of what it has said. `over` once its Finish was read;
+    `start` and `ttft` are seconds."""
+
+    request: Request
+    ids: list[int]
+    handle: Any
+    text: TextDecoder
+    stops: set[int]
+    start: float
+    said: list[int] = field(default_factory=list)
+    ttft: float = 0.0
+    over: bool = False
+
+    def can_read(self) -> bool:
+        """Whether a step has brought something. Raises BackendError where the request has no room."""
+        from openvino_genai import GenerationStatus
+
+        if self.handle.can_read():
+            return True
+        if self.handle.get_status() == GenerationStatus.IGNORED:
+            raise BackendError(
+                "the KV cache does not fit into memory", hint="shorten the chat, or choose a smaller recipe"
+            )
+        return False
+
+    def read(self) -> Generator[Delta | Finish, None, None]:
+        """What one step has brought."""
+        from openvino_genai import GenerationFinishReason
+
+        (output,) = self.handle.read().values()
+        self.ttft = self.ttft or time.perf_counter() - self.start
+        ended = output.finish_reason != GenerationFinishReason.NONE
+        said = [i for i in output.generated_ids if i not in self.stops]
+        self.said += output.generated_ids
+        self.over = ended
+        yield Delta(self.text.feed(said) + (self.text.finish() if ended else ""), len(output.generated_ids))
+        if ended:
+            usage = Usage(len(self.ids), len(self.said), self.ttft, time.perf_counter() - self.start)
+            yield Finish("length" if output.finish_reason == GenerationFinishReason.LENGTH else "stop", usage)

@@ -30,7 +30,11 @@ class Serial:
         use_the_threads_own()
 
     def count_tokens(self, prompt: Prompt) -> int:
-        return len(self._tokens.encode(prompt))
+        return len(self.encode(prompt))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        ids: list[int] = self._tokens.encode(prompt)
+        return ids
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()

@@ -1,0 +1,160 @@
+"""Tokens a second through `edge serve` over one bare GenAI pipeline given the same load, and the TTFT that HTTP adds.
+
+    python -m benchmarks.serving FOLDER [--clients 1 4 16] [--new-tokens 64] [--runs 5]
+
+Every client streams one greedy completion of `new-tokens` tokens, from prompts that neither side has read before; the
+rate is of all of them together, from the first request to the last token. The bare pipeline is stepped by one thread
+that reads every token and makes text of none. The clients are one process beside the server, so at each count their
+work is in the rate. Sides alternate, and the ratio is the median of the pairs. TTFT is to the first text at the client,
+the median of the clients, and for the bare pipeline to the first token of any; with one client the difference is what
+the server adds. Take a model whose tokens have text (`make_checkpoint --tokenizer`): others hold the first one back.
+"""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing import get_context
+from typing import Any
+
+from edge.bench import Measure
+from runtime.model_folder import ModelFolder
+
+
+def prompt(seed: int) -> str:
+    return f"[{seed}, {seed * 7 % 1000}, " + "1, 2, 3, " * 8
+
+
+async def one(client: Any, seed: int, tokens: int) -> float:
+    """Streams a completion; returns the seconds to its first token."""
+    start, first = time.perf_counter(), 0.0
+    schema = {"prompt": prompt(seed), "max_tokens": tokens, "stream": True, "temperature": 0, "ignore_eos": True}
+    async with client.stream("POST", "/v1/completions", json=schema) as answer:
+        async for line in answer.aiter_lines():
+            if line and not first:
+                first = time.perf_counter() - start
+    return first
+
+
+def served(pipe: Any, url: str) -> None:
+    """The clients' process: takes (seeds, tokens), gives seconds in all and to the first token."""
+    import httpx2
+
+    async def load(seeds: Sequence[int], tokens: int) -> tuple[float, float]:
+        async with httpx2.AsyncClient(base_url=url, timeout=600) as client:
+            await client.get("/health")
+            start = time.perf_counter()
+            firsts = await asyncio.gather(*(one(client, seed, tokens) for seed in seeds))
+            return time.perf_counter() - start, statistics.median(firsts)
+
+    while (wanted := pipe.recv()) is not None:
+        pipe.send(asyncio.run(load(*wanted)))
+
+
+def bare(pipe: Any, folder: str) -> None:
+    """The bare pipeline's process."""
+    import numpy as np
+    import openvino
+    import openvino_genai as genai
+
+    from runtime.backends.openvino import PREFILL_CHUNK
+
+    scheduler = genai.SchedulerConfig()
+    scheduler.enable_prefix_caching = True
+    scheduler.cache_size = 0
+    scheduler.max_num_batched_tokens = PREFILL_CHUNK
+    scheduler.dynamic_split_fuse = True
+    pipeline = genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", {})
+    tokenizer, number = pipeline.get_tokenizer(), 0
+    opened = ModelFolder.open(folder)
+    prefix = [opened.manifest.special_tokens[t] for t in ("[gMASK]", "<sop>") if t in opened.manifest.special_tokens]
+    stops = {opened.manifest.special_tokens[t] for t in ("<|endoftext|>", "<|user|>", "<|observation|>")}
+    while (wanted := pipe.recv()) is not None:
+        seeds, tokens = wanted
+        start, first, written, handles = time.perf_counter(), 0.0, 0, []
+        for seed in seeds:
+            config = genai.GenerationConfig(max_new_tokens=tokens, apply_chat_template=False)
+            config.stop_token_ids = stops
+            ids = prefix + tokenizer.encode(prompt(seed), add_special_tokens=False).input_ids.data[0].tolist()
+            handles.append(pipeline.add_request(number, openvino.Tensor(np.array([ids], dtype=np.int64)), config))
+            number += 1
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+            for handle in handles:
+                while handle.can_read():
+                    (output,) = handle.read().values()
+                    written += len(output.generated_ids)
+                    first = first or time.perf_counter() - start
+        pipe.send((time.perf_counter() - start, first, written))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--port", type=int, default=8765)
+    args = parser.parse_args()
+    spawn = get_context("spawn")
+    command = [
+        sys.executable,
+        "-m",
+        "edge",
+        "serve",
+        args.folder,
+        "--device",
+        "CPU",
+        "--port",
+        str(args.port),
+        "--quiet",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        server.stdout.readline()
+        sides = {}
+        for name, target, argument in (("edge", served, f"http://127.0.0.1:{args.port}"), ("genai", bare, args.folder)):
+            ours, theirs = spawn.Pipe()
+            spawn.Process(target=target, args=(theirs, argument), daemon=True).start()
+            sides[name] = ours
+        seed = 0
+        for clients in args.clients:
+            pairs = []
+            for run in range(-1, args.runs):  # the first warms up
+                seeds = list(range(seed, seed + clients))
+                seed += clients
+                figures = {}
+                for name in ("edge", "genai") if run % 2 else ("genai", "edge"):
+                    sides[name].send((seeds, args.new_tokens))
+                    figures[name] = sides[name].recv()
+                if run >= 0:
+                    written = figures["genai"][2]
+                    pairs.append(
+                        (
+                            written / figures["edge"][0],
+                            written / figures["genai"][0],
+                            figures["edge"][1],
+                            figures["genai"][1],
+                        )
+                    )
+            ours, bare_, ttft, bare_ttft = (Measure.of(values) for values in zip(*pairs, strict=True))
+            ratio = Measure.of([a / b for a, b, _, _ in pairs])
+            added = Measure.of([(c - d) * 1e3 for _, _, c, d in pairs])
+            print(
+                f"{clients:3} clients: edge {ours.median:7.1f} tokens/s, bare {bare_.median:7.1f},"
+                f" ratio {ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f});"
+                f" TTFT {ttft.median * 1e3:.1f} ms, bare {bare_ttft.median * 1e3:.1f},"
+                f" added {added.median:.1f} ms ({added.low:.1f} to {added.high:.1f})",
+                flush=True,
+            )
+        for pipe in sides.values():
+            pipe.send(None)
+        server.terminate()
+
+
+if __name__ == "__main__":
+    main()

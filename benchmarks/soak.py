@@ -1,0 +1,152 @@
+"""Many short requests against a server of its own, a third of them hung up: errors, memory, turns that stay taken.
+
+    python -m benchmarks.soak FOLDER [--requests 2000] [--clients 8]
+
+Memory is what the server and its engine have resident (USS, in which pages shared with the file cache do not count),
+after the first tenth of the requests, after a half, and at the end. A hang-up closes the connection after the first
+piece of text. From a hang-up to the freed turn it is until /metrics shows none taken, its answer's time included.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import psutil
+
+WORDS = "Oslo Paris Rome weather tickets kiosk hotel train museum doctor coffee Hello Thanks".split()
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """MB that the server and its engine have for themselves."""
+    server = psutil.Process(pid)
+    engine = sum(child.memory_full_info().uss for child in server.children(recursive=True))
+    return server.memory_full_info().uss / 1e6, engine / 1e6
+
+
+async def ask(client: Any, draw: random.Random, hang_up: bool) -> str:
+    """One request; returns what became of it."""
+    body = {
+        "messages": [{"role": "user", "content": " ".join(draw.choices(WORDS, k=draw.randint(1, 12)))}],
+        "max_tokens": 400 if hang_up else draw.randint(1, 24),
+        "stream": hang_up or draw.random() < 0.5,
+        "temperature": draw.choice((0, 1)),
+    }
+    if not body["stream"]:
+        answer = await client.post("/v1/chat/completions", json=body)
+        return str(answer.status_code)
+    async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        last = ""
+        async for line in answer.aiter_lines():
+            last = line or last
+            if hang_up and '"content":"' in line and '"content":""' not in line:
+                return "hung up"
+    return str(answer.status_code) if last == "data: [DONE]" else f"ended with {last[:60]}"
+
+
+async def gauge(client: Any, name: str) -> float:
+    text = (await client.get("/metrics")).text
+    found = re.search(rf"^{name}{{[^}}]*}} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+async def freed(url: str, times: int = 10) -> tuple[float, float]:
+    """Seconds from a hang-up to the freed turn, and between two tokens before it; medians."""
+    import httpx2
+
+    waits, gaps = [], []
+    body = {"prompt": "[1, 2, 3, ", "max_tokens": 400, "stream": True}
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as watcher:
+        for _ in range(times):
+            came = []
+            async with (
+                httpx2.AsyncClient(base_url=url, timeout=60) as client,
+                client.stream("POST", "/v1/completions", json=body) as answer,
+            ):
+                async for line in answer.aiter_lines():
+                    came += [time.perf_counter()] if line else []
+                    if len(came) == 12:
+                        break
+            start = time.perf_counter()
+            while await gauge(watcher, "edge_requests_running"):
+                await asyncio.sleep(0)
+            waits.append(time.perf_counter() - start)
+            gaps.append((came[-1] - came[0]) / (len(came) - 1))
+    return statistics.median(waits), statistics.median(gaps)
+
+
+async def soak(url: str, pid: int, requests: int, clients: int) -> None:
+    import httpx2
+
+    outcomes: Counter[str] = Counter()
+    left = iter(range(requests))
+    marks: list[tuple[float, float, float]] = []
+
+    async def client_of(number: int) -> None:
+        draw = random.Random(number)
+        async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
+            for index in left:
+                if index in (requests // 10, requests // 2):
+                    marks.append(
+                        (*await asyncio.to_thread(memory, pid), await gauge(client, "edge_kv_cache_bytes") / 1e6)
+                    )
+                try:
+                    outcomes[await ask(client, draw, index % 3 == 0)] += 1
+                except httpx2.HTTPError as exc:
+                    outcomes[type(exc).__name__] += 1
+
+    start = time.perf_counter()
+    await asyncio.gather(*(client_of(number) for number in range(clients)))
+    seconds = time.perf_counter() - start
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+        await asyncio.sleep(1)
+        running = await gauge(client, "edge_requests_running")
+        marks.append((*memory(pid), await gauge(client, "edge_kv_cache_bytes") / 1e6))
+    print(f"{requests:,} requests by {clients} clients in {seconds:.0f} s: {dict(outcomes)}")
+    print(f"turns still taken after a second: {running:.0f}")
+    wait, gap = await freed(url)
+    print(f"from a hang-up to the freed turn: {wait * 1e3:.1f} ms, {wait / gap:.1f} tokens of {gap * 1e3:.1f} ms")
+    for name, (server, engine, cache) in zip(("a tenth", "a half", "all"), marks, strict=True):
+        print(
+            f"memory after {name:7}: server {server:6.1f} MB, engine {engine:7.1f} MB, KV cache in use {cache:6.1f} MB"
+        )
+    first, *_, last = ((server + engine, server + engine - cache) for server, engine, cache in marks)
+    print(f"grown by {last[0] / first[0] - 1:.1%}; without the KV cache by {last[1] / first[1] - 1:.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--port", type=int, default=8766)
+    args = parser.parse_args()
+    command = [
+        sys.executable,
+        "-m",
+        "edge",
+        "serve",
+        args.folder,
+        "--device",
+        "CPU",
+        "--port",
+        str(args.port),
+        "--quiet",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        server.stdout.readline()
+        asyncio.run(soak(f"http://127.0.0.1:{args.port}", server.pid, args.requests, args.clients))
+        server.terminate()
+    print(f"the server ended with {server.returncode}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""`edge serve`: a local server that OpenAI's clients talk to."""
+
+import argparse
+import logging
+from importlib.util import find_spec
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("serve", help="serve models to OpenAI's clients, on this machine alone by default")
+    verb.add_argument("folder", nargs="+", help="model folders; all but the first are loaded when they are asked for")
+    verb.add_argument("--host", default="127.0.0.1", help="the address (127.0.0.1); any other asks for an API key")
+    verb.add_argument("--port", type=int, default=8000, help="8000 by default")
+    verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
+    verb.add_argument("--context", type=int, metavar="N", help="tokens of prompt and reply that must have room")
+    verb.add_argument("--api-key-file", metavar="FILE", help="what clients must show; or the variable EDGE_API_KEY")
+    verb.add_argument(
+        "--allow-origin", action="append", default=[], metavar="URL", help="a web page that may ask; may be given again"
+    )
+    verb.add_argument(
+        "--tools", metavar="MODULE:FUNCTION", action="append", default=[], help="a tool of /chat; as above"
+    )
+    verb.add_argument("--quiet", action="store_true", help="no line for each request")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from runtime.backends.backend import Options
+    from runtime.errors import RequestError
+
+    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client")):
+        raise RequestError("the server's packages are not installed", hint='pip install "glm4-edge[serve]"')
+    from ..server import run as server
+    from ..server.page import named
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logging.getLogger("edge.server").setLevel(logging.WARNING if args.quiet else logging.INFO)
+    server.run(
+        args.folder,
+        host=args.host,
+        port=args.port,
+        device=args.device,
+        options=Options(context=args.context),
+        key=server.key_of(args.api_key_file),
+        origins=args.allow_origin,
+        tools=named(args.tools),
+    )
+    return 0

@@ -1,0 +1,45 @@
+"""`edge service`: the server at every login."""
+
+import argparse
+from pathlib import Path
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("service", help="start the server at every login: install, status, remove")
+    verb.add_argument("what", choices=("install", "status", "remove"))
+    verb.add_argument("folder", nargs="*", help="model folders, for install")
+    verb.add_argument("--host", help="as `edge serve` has it, and so are the others")
+    verb.add_argument("--port", type=int)
+    verb.add_argument("--device")
+    verb.add_argument("--context", type=int, metavar="N")
+    verb.add_argument("--api-key-file", metavar="FILE")
+    verb.add_argument("--print", action="store_true", help="print the service's file and change nothing")
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from runtime.checkpoint_folder import open_folder
+    from runtime.errors import RequestError
+
+    from .. import service as services
+
+    serve = [str(open_folder(folder).path.resolve()) for folder in args.folder]
+    for flag in ("host", "port", "device", "context"):
+        if (value := getattr(args, flag)) is not None:
+            serve += [f"--{flag}", str(value)]
+    if args.api_key_file:
+        serve += ["--api-key-file", str(Path(args.api_key_file).expanduser().resolve())]
+    wanted = services.service(serve)
+    if args.what == "install" and not args.folder:
+        raise RequestError("there is no model to serve", hint="edge service install FOLDER")
+    if args.print:
+        print(wanted.text, end="")
+    elif args.what == "install":
+        services.install(wanted)
+        print(f"{wanted.path} is installed, and the server started")
+    elif args.what == "remove":
+        services.remove(wanted)
+        print(f"{wanted.path} is removed")
+    else:
+        print(services.status(wanted))
+    return 0

@@ -1,0 +1,88 @@
+"""The application: which path is whose."""
+
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from runtime.tools import Tool
+
+from . import chat, completions, page, responses, status
+from .counter import Counter, answering
+from .errors import ApiError
+from .guard import Guard
+from .openapi import Operation, document
+from .shelf import Shelf
+
+OPERATIONS = (
+    Operation("POST", "/v1/chat/completions", chat.completions, chat.ChatRequest, chat.ChatCompletion, stream=True),
+    Operation(
+        "POST",
+        "/v1/completions",
+        completions.completions,
+        completions.CompletionRequest,
+        completions.Completion,
+        stream=True,
+    ),
+    Operation(
+        "POST", "/v1/responses", responses.responses, responses.ResponsesRequest, responses.ResponsesReply, stream=True
+    ),
+    Operation("GET", "/v1/models", status.models, None, status.ModelList),
+    Operation("POST", "/tokenize", completions.tokenize, completions.TokenizeRequest, completions.Tokens),
+    Operation("POST", "/detokenize", completions.detokenize, completions.DetokenizeRequest, completions.Detokenized),
+    Operation("GET", "/health", status.health, None, status.Health),
+    Operation("GET", "/ready", status.ready, None, status.Health),
+    Operation("GET", "/metrics", status.metrics, None, None),
+)
+
+
+def application(
+    shelf: Shelf, *, host: str = "127.0.0.1", key: str = "", origins: Sequence[str] = (), tools: Sequence[Tool] = ()
+) -> Starlette:
+    """The server as an ASGI application. `app.state.counter.stop()` ends all replies."""
+    counter = Counter(shelf)
+    operations = (
+        *OPERATIONS,
+        Operation("GET", "/chat", partial(page.facts, tools), None, page.PageFacts),
+        Operation("POST", "/chat", partial(page.chat, tools), page.PageRequest, None, stream=True),
+    )
+    described = document(operations, bool(key))
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(described)
+
+    async def refused(request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)
+        return ApiError(exc.status_code, f"{request.method} {request.url.path}: {exc.detail}").response()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> Any:
+        yield
+        shelf.close()
+
+    routes = [
+        Route(op.path, answering(counter, op.path, partial(op.answer, counter)), methods=[op.method])
+        for op in operations
+    ]
+    guard = Middleware(Guard, host=host, key=key, origins=origins, body=shelf.limits.body)
+    cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+    app = Starlette(
+        routes=[
+            *routes,
+            Route(one := "/v1/models/{name:path}", answering(counter, one, partial(status.model, counter))),
+            Route("/openapi.json", openapi),
+        ],
+        middleware=[guard, *([cors] if origins else [])],
+        exception_handlers={HTTPException: refused},
+        lifespan=lifespan,
+    )
+    app.state.counter = counter
+    return app

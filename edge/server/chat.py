@@ -1,0 +1,318 @@
+"""POST /v1/chat/completions, as OpenAI's clients know it, with `reasoning_content` beside the content."""
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+from pydantic import Field
+from pydantic import JsonValue as Json
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from runtime.chat import Reply
+from runtime.errors import RequestError
+from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, Usage
+from runtime.model import Model
+
+from .asked import (
+    Asked,
+    Asking,
+    Count,
+    JsonSchemaFormat,
+    Name,
+    Offered,
+    SamplingFields,
+    Seed,
+    Stop,
+    answer_of,
+    sampling_of,
+)
+from .counter import Counter, read, sse, stream
+from .errors import ApiError
+from .limits import Limits
+from .replies import Indexed
+from .schemas import check_held, check_size
+
+
+class TextPart(Asking):
+    type: Literal["text"]
+    text: str
+
+
+class CalledFunction(Asking):
+    name: str
+    arguments: str = "{}"
+
+
+class AssistantCall(Asking):
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class ChatMessage(Asking):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[AssistantCall] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class ToolFunction(Asking):
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(Asking):
+    type: Literal["function"]
+    function: ToolFunction
+
+
+class NamedFunction(Asking):
+    name: Name
+
+
+class NamedTool(Asking):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class TextFormat(Asking):
+    type: Literal["text", "json_object"]
+
+
+class SchemaFormat(Asking):
+    type: Literal["json_schema"]
+    json_schema: JsonSchemaFormat
+
+
+class StreamOptions(Asking):
+    include_usage: bool | None = None
+
+
+class ChatRequest(SamplingFields):
+    """`max_tokens` is the older name of `max_completion_tokens`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    tools: list[FunctionTool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Annotated[TextFormat | SchemaFormat, Field(discriminator="type")] | None = None
+    stream_options: StreamOptions | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    seed: Seed | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: dict[str, float] | None = None
+    functions: list[Json] | None = None
+
+
+class CallReply(Asking):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class MessageReply(Asking):
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+    reasoning_content: str | None = None
+    tool_calls: list[CallReply] | None = None
+
+
+FinishWord = Literal["stop", "length", "tool_calls"]
+
+
+class ChatChoice(Asking):
+    index: int
+    message: MessageReply
+    logprobs: None = None
+    finish_reason: FinishWord
+
+
+class UsageReply(Asking):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+    @classmethod
+    def of(cls, usages: Sequence[Usage]) -> "UsageReply":
+        """Several replies have one prompt."""
+        prompt = max((usage.prompt_tokens for usage in usages), default=0)
+        written = sum(usage.completion_tokens for usage in usages)
+        return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
+
+
+class ChatCompletion(Asking):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: UsageReply
+
+
+def not_here(fields: Any) -> None:
+    """Raises ApiError for what would change the reply and is not held here."""
+    for name, cure in (
+        ("logprobs", "log-probabilities are not given"),
+        ("top_logprobs", "log-probabilities are not given"),
+        ("frequency_penalty", "it is not held; repetition_penalty is"),
+        ("presence_penalty", "it is not held; repetition_penalty is"),
+        ("logit_bias", "it is not held"),
+        ("functions", "send them as tools"),
+        ("suffix", "text goes on at its end alone"),
+    ):
+        if getattr(fields, name, None):
+            raise ApiError(400, f"{name}: {cure}", param=name, code="unsupported_parameter")
+
+
+def reply_of(model: Model, asked: Asked) -> Generator[Event, None, None]:
+    tools = [tool.to_json() for tool in asked.tools]
+    yield from model.reply(asked.messages, tools, asked.sampling, asked.constraint)
+
+
+def offered(tool: ToolFunction, choice: str, limits: Limits, param: str) -> Offered:
+    """Raises ApiError where the tool's schema is too large, or a call has to be held to it and cannot be."""
+    schema = tool.parameters or {"type": "object", "properties": {}}
+    strict = bool(tool.strict)
+    (check_held if strict or choice in ("required", tool.name) else check_size)(schema, limits, param)
+    return Offered(tool.name, tool.description or "", schema, strict)
+
+
+def messages_of(said: Sequence[ChatMessage], limits: Limits) -> list[Message]:
+    """Raises ApiError for too many, or one that the model cannot read."""
+    if len(said) > limits.messages:
+        raise ApiError(400, f"there are more than {limits.messages:,} messages", param="messages", code="too_many")
+    messages = []
+    for index, message in enumerate(said):
+        try:
+            messages.append(Message.from_json(message.model_dump(exclude_none=True)))
+        except RequestError as exc:
+            raise ApiError(400, f"{exc}; {exc.hint}", param=f"messages[{index}]", code="invalid_value") from exc
+    return messages
+
+
+def asked(body: ChatRequest, model: Model, limits: Limits) -> Asked:
+    """Raises ApiError or RequestError for what cannot be held."""
+    not_here(body)
+    if body.tools and len(body.tools) > limits.tools:
+        raise ApiError(400, f"there are more than {limits.tools:,} tools", param="tools", code="too_many")
+    messages = messages_of(body.messages, limits)
+    wanted = body.tool_choice or "auto"
+    choice = wanted if isinstance(wanted, str) else wanted.function.name
+    tools = [
+        offered(tool.function, choice, limits, f"tools[{index}].function.parameters")
+        for index, tool in enumerate(body.tools or ())
+    ]
+    match body.response_format:
+        case SchemaFormat(json_schema=form):
+            answer = answer_of("json_schema", form.json_schema, limits, "response_format.json_schema.schema")
+        case form:
+            answer = answer_of(form.type if form else "text", None, limits, "response_format")
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    limit = body.max_completion_tokens or body.max_tokens
+    sampling = sampling_of(body, model.sampling, limit, stop, body.seed)
+    try:
+        return Asked.of(messages, tools, choice, answer, sampling, parallel=body.parallel_tool_calls is not False)
+    except RequestError as exc:
+        raise ApiError(400, f"{exc}; {exc.hint}", param="tool_choice", code="invalid_value") from exc
+
+
+async def completions(counter: Counter, request: Request) -> Response:
+    body = await read(request, ChatRequest)
+    book = counter.shelf.find(body.model)
+    count = body.n or 1
+    if count > counter.limits.replies:
+        raise ApiError(400, f"n may be at most {counter.limits.replies}", param="n", code="invalid_value")
+
+    def write(model: Model, index: int) -> Generator[Event, None, None]:
+        with closing(reply_of(model, asked(body, model, counter.limits).but_seed(index))) as events:
+            yield from events
+
+    served = await counter.serve(request, body.model, count, write)
+    made: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": book.name}
+    if body.stream:
+        include_usage = bool(body.stream_options and body.stream_options.include_usage)
+        chunks = Chunks(made, count, include_usage)
+        return stream(served, chunks.write, chunks.opening(), chunks.ending)
+    replies = await served.whole(request)
+    usage = UsageReply.of([event.usage for reply in replies for event in reply if isinstance(event, Finish)])
+    whole = ChatCompletion(**made, choices=[choice_of(i, reply) for i, reply in enumerate(replies)], usage=usage)
+    out = whole.model_dump(mode="json")
+    for choice in out["choices"]:  # some clients take a null for a list
+        choice["message"] = {k: v for k, v in choice["message"].items() if v is not None or k in ("content", "refusal")}
+    return JSONResponse(out)
+
+
+def choice_of(index: int, events: Sequence[Event]) -> ChatChoice:
+    said = Reply.of(events)
+    calls = [CallReply(id=c.id, function=CalledFunction(name=c.name, arguments=c.arguments)) for c in said.tool_calls]
+    message = MessageReply(
+        content=said.text if said.text or not calls else None,
+        reasoning_content=said.reasoning or None,
+        tool_calls=calls or None,
+    )
+    return ChatChoice(index=index, message=message, finish_reason=finish_word(said.finish_reason, bool(calls)))
+
+
+def finish_word(reason: str, called: bool) -> FinishWord:
+    return "length" if reason == "length" else "tool_calls" if called else "stop"
+
+
+class Chunks:
+    """The events of `count` replies as chat.completion.chunk objects."""
+
+    def __init__(self, made: dict[str, Any], count: int, include_usage: bool) -> None:
+        self._made = made | {"object": "chat.completion.chunk"}
+        self._count = count
+        self._include_usage = include_usage
+        self._usages: list[Usage] = []
+        self._calls: list[list[str]] = [[] for _ in range(count)]  # the ids of each reply's calls, in their order
+
+    def opening(self) -> str:
+        return "".join(self._chunk(index, {"role": "assistant", "content": ""}) for index in range(self._count))
+
+    def write(self, batch: list[Indexed]) -> str:
+        return "".join(self._event(index, event) for index, event in batch)
+
+    def ending(self) -> str:
+        usage = ""
+        if self._include_usage:
+            usage = sse(self._made | {"choices": [], "usage": UsageReply.of(self._usages).model_dump()})
+        return f"{usage}data: [DONE]\n\n"
+
+    def _event(self, index: int, event: Event) -> str:
+        calls = self._calls[index]
+        match event:
+            case Text(text):
+                return self._chunk(index, {"content": text})
+            case Reasoning(text):
+                return self._chunk(index, {"reasoning_content": text})
+            case ToolCallDelta(id, name, arguments) | ToolCall(name, arguments, id) if id not in calls:
+                calls.append(id)
+                function = {"name": name, "arguments": arguments}
+                call = {"index": len(calls) - 1, "id": id, "type": "function", "function": function}
+                return self._chunk(index, {"tool_calls": [call]})
+            case ToolCallDelta(id, _, arguments):
+                piece = {"index": calls.index(id), "function": {"arguments": arguments}}
+                return self._chunk(index, {"tool_calls": [piece]})
+            case Finish(reason, usage):
+                self._usages.append(usage)
+                return self._chunk(index, {}, finish_word(reason, bool(calls)))
+        return ""
+
+    def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> str:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return sse(self._made | {"choices": [choice]} | ({"usage": None} if self._include_usage else {}))

@@ -1,0 +1,222 @@
+"""From a request to its reply: the turn, the model, the threads that write, the client that may hang up."""
+
+import asyncio
+import json
+import logging
+import time
+import traceback
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from runtime.messages import Event, Finish
+from runtime.model import Model
+
+from .errors import ApiError, api_error, stopping
+from .metrics import Metrics
+from .replies import Indexed, Replies
+from .shelf import Loan, Shelf
+
+LOG = logging.getLogger("edge.server")
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Counter:
+    """What the endpoints share. Lives in the event loop."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self.limits = shelf.limits
+        self.metrics = Metrics(shelf)
+        self._replies: set[Replies] = set()
+
+    async def serve(
+        self,
+        request: Request,
+        name: str | None,
+        count: int,
+        write: Callable[[Model, int], Generator[Event, None, None]],
+    ) -> "Served":
+        """`count` replies, begun: what the engine refuses is refused here, before the first byte of an answer.
+
+        `write` makes the writer of a reply, in the event loop; what takes time belongs into the generator. Raises what
+        they raise, ApiError, and ClientDisconnect where the client has gone.
+        """
+        return await attended(request, self._begin(name, count, write))
+
+    async def _begin(
+        self, name: str | None, count: int, write: Callable[[Model, int], Generator[Event, None, None]]
+    ) -> "Served":
+        start = time.perf_counter()
+        loan = await self.shelf.lend(name, count)
+        replies = Replies([write(loan.model, index) for index in range(count)], loan.deadline, loan.give_back)
+        self._replies.add(replies)
+        batches = replies.batches()
+        try:
+            first = await anext(batches)
+        except BaseException:
+            replies.close()
+            self._replies.discard(replies)
+            raise
+        self.metrics.first(loan.book.name, time.perf_counter() - start)
+        return Served(self, loan, replies, batches, first)
+
+    def leave(self, replies: Replies) -> None:
+        replies.close()
+        self._replies.discard(replies)
+
+    def stop(self) -> None:
+        """Ends all replies; who waits or comes is turned away."""
+        self.shelf.stop()
+        for replies in self._replies:
+            replies.cut()
+
+
+@dataclass(slots=True)
+class Served:
+    """Replies of which the first events have come."""
+
+    counter: Counter
+    loan: Loan
+    replies: Replies
+    rest: AsyncGenerator[list[Indexed], None]
+    first: list[Indexed]
+
+    async def batches(self) -> AsyncIterator[list[Indexed]]:
+        """All events as they come, to the Finish of every reply. Stops the writers when it is left."""
+        try:
+            self._count(self.first)
+            yield self.first
+            async for batch in self.rest:
+                self._count(batch)
+                yield batch
+        finally:
+            self.counter.leave(self.replies)
+
+    async def whole(self, request: Request) -> list[list[Event]]:
+        """The events of each reply, when all have come. Raises ApiError where the server stops before that."""
+
+        async def collect() -> list[list[Event]]:
+            replies: list[list[Event]] = [[] for _ in range(self.loan.count)]
+            async for batch in self.batches():
+                for index, event in batch:
+                    replies[index].append(event)
+            return replies
+
+        try:
+            collected = await attended(request, collect())
+        finally:
+            self.counter.leave(self.replies)
+        if self.replies.was_cut and self.counter.shelf.stopped:
+            raise stopping()
+        return collected
+
+    def _count(self, batch: list[Indexed]) -> None:
+        for _, event in batch:
+            if isinstance(event, Finish):
+                self.counter.metrics.finished(self.loan.book.name, event.usage)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. `close` is called at the end, also where the client has gone before the first."""
+
+    def __init__(self, events: AsyncIterator[str], close: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
+
+
+def stream(
+    served: Served,
+    write: Callable[[list[Indexed]], str],
+    opening: str,
+    ending: Callable[[], str],
+    failure: Callable[[ApiError], str] | None = None,
+) -> EventStream:
+    """What `write` makes of each batch, between `opening` and `ending`. An error on the way is the last event."""
+
+    async def lines() -> AsyncIterator[str]:
+        batches = served.batches()
+        try:
+            yield opening
+            async for batch in batches:
+                yield write(batch)
+            yield ending()
+        except Exception as exc:
+            told = _told(exc)
+            yield failure(told) if failure else sse(told.body())
+        finally:
+            await batches.aclose()  # type: ignore[attr-defined]
+
+    return EventStream(lines(), lambda: served.counter.leave(served.replies))
+
+
+def sse(data: Any, event: str = "") -> str:
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {event}\ndata: {text}\n\n" if event else f"data: {text}\n\n"
+
+
+async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Does the work while the client is there. Raises ClientDisconnect where it goes, and cancels the work."""
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for done in (task, watch):
+            done.cancel()
+            with suppress(BaseException):
+                await done
+
+
+async def read(request: Request, model: type[M]) -> M:
+    """The body. Raises ApiError or ValidationError where it is not one."""
+    return model.model_validate_json(await request.body() or b"{}")
+
+
+def answering(counter: Counter, path: str, endpoint: Endpoint) -> Endpoint:
+    """The endpoint with its errors as answers, counted and logged without a word of what was said."""
+
+    async def answer(request: Request) -> Response:
+        start = time.perf_counter()
+        try:
+            response = await endpoint(request)
+        except ClientDisconnect:
+            response = Response(status_code=499)
+        except Exception as exc:
+            response = _told(exc).response()
+        counter.metrics.requests.labels(path, str(response.status_code)).inc()
+        LOG.info("%s %s %d %.0f ms", request.method, path, response.status_code, (time.perf_counter() - start) * 1e3)
+        return response
+
+    return answer
+
+
+def _told(exc: Exception) -> ApiError:
+    """The answer to an error, which is logged where it is ours: its place and kind, since its words may be a user's."""
+    told = api_error(exc)
+    if told.code == "internal_error":
+        LOG.error("%s\n%s", type(exc).__name__, "".join(traceback.format_tb(exc.__traceback__)))
+    elif told.status >= 500:
+        LOG.error("%s", told)
+    return told

@@ -1,0 +1,99 @@
+"""Who may ask: the Host that a request names, the page that it comes from, its key, and its size."""
+
+import hmac
+import ipaddress
+import socket
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import ApiError
+
+OPEN = ("/health", "/ready")  # without a key, for those who watch over the server
+SAME_ORIGIN = ("/chat",)  # for the server's own page alone, whatever is allowed elsewhere
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_ANYWHERE = ("0.0.0.0", "::")
+
+
+class Guard:
+    """Stands before the application.
+
+    A browser may be led to this server by a name that somebody else controls (DNS rebinding), so the Host has to be
+    one of ours. A page of another origin could ask without being able to read the answer, so it is turned away unless
+    it is among `origins`.
+    """
+
+    def __init__(self, app: ASGIApp, *, host: str, key: str, origins: Sequence[str], body: int) -> None:
+        self._app = app
+        self._anywhere = host in _ANYWHERE
+        own = socket.gethostname().lower() if self._anywhere else host.lower()
+        self._hosts = {*_LOCAL, own, f"{own}.local"}
+        self._key = key.encode()
+        self._origins = origins
+        self._body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope["path"], scope["method"], Headers(scope=scope))
+        except ApiError as exc:
+            await exc.response()(scope, receive, send)
+            return
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._body:
+                raise _too_large(self._body)
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _check(self, path: str, method: str, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if not self._ours(host):
+            raise ApiError(403, f"this server does not go by the name {host[:100]!r}", code="unknown_host")
+        origin = headers.get("origin")
+        same = origin is not None and urlsplit(origin).netloc == host
+        allowed = not path.startswith(SAME_ORIGIN) and (origin in self._origins or "*" in self._origins)
+        if origin is not None and not same and not allowed:
+            raise ApiError(403, f"pages of {origin[:100]} may not ask this server", code="unknown_origin")
+        if self._key and path not in OPEN and method != "OPTIONS":
+            kind, _, given = headers.get("authorization", "").partition(" ")
+            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
+                raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._body:
+            raise _too_large(self._body)
+
+    def _ours(self, host: str) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+        except ValueError:
+            return False
+        if name in self._hosts:
+            return True
+        return self._anywhere and _is_address(name)  # an address is nobody's name
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach a server that binds `host`."""
+    return host in _LOCAL or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"the body is larger than {limit:,} bytes", code="too_large")

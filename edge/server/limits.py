@@ -1,0 +1,19 @@
+"""What a client may ask of the server at most."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`running` replies are written at once for each model (one on an NPU), `waiting` more wait behind them. A request
+    ends `seconds` after it came. `body` and `schema` are bytes; `states` counts those of a schema's automaton."""
+
+    running: int = 16
+    waiting: int = 64
+    seconds: float = 600.0
+    body: int = 8 * 2**20
+    messages: int = 1000
+    tools: int = 128
+    replies: int = 8
+    schema: int = 64 * 2**10
+    states: int = 50_000

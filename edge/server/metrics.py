@@ -1,0 +1,75 @@
+"""What the server counts, for Prometheus. Nothing of what is said is in it."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from runtime.errors import BackendError
+from runtime.messages import Usage
+
+if TYPE_CHECKING:
+    from .shelf import Shelf
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
+_PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+class Metrics:
+    """Seconds and tokens. TTFT is from the request's arrival to the first event of its reply, the queue included."""
+
+    def __init__(self, shelf: "Shelf") -> None:
+        self._shelf = shelf
+        self._registry = CollectorRegistry()
+        self._kv_cache: dict[str, int] = {}
+        self.requests = self._counter("edge_requests", "Requests answered", "path", "status")
+        self.tokens = self._counter("edge_tokens", "Tokens read and written", "model", "kind")
+        self.ttft = self._histogram("edge_time_to_first_token_seconds", "From the request to its first token", _TTFT)
+        self.per_token = self._histogram(
+            "edge_time_per_output_token_seconds", "Between two tokens of a reply, on average", _PER_TOKEN
+        )
+        self._registry.register(self)
+
+    def first(self, model: str, seconds: float) -> None:
+        self.ttft.labels(model).observe(seconds)
+
+    def finished(self, model: str, usage: Usage) -> None:
+        self.tokens.labels(model, "prompt").inc(usage.prompt_tokens)
+        self.tokens.labels(model, "completion").inc(usage.completion_tokens)
+        if usage.completion_tokens > 1:
+            self.per_token.labels(model).observe((usage.seconds - usage.ttft) / (usage.completion_tokens - 1))
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges, as they stand."""
+        books = self._shelf.books.values()
+        for name, words, values in (
+            ("edge_requests_running", "Replies being written", {book.name: book.turns.running for book in books}),
+            ("edge_requests_waiting", "Requests in the queue", {book.name: book.turns.waiting for book in books}),
+            ("edge_model_loaded", "Whether the model is loaded", {book.name: int(bool(book.model)) for book in books}),
+            ("edge_kv_cache_bytes", "Bytes of the KV cache in use, where the engine tells", self._kv_cache),
+        ):
+            gauge = GaugeMetricFamily(name, words, labels=["model"])
+            for model, value in values.items():
+                gauge.add_metric([model], value)
+            yield gauge
+
+    async def text(self) -> bytes:
+        """In Prometheus' text format."""
+        self._kv_cache = {}
+        for book in self._shelf.books.values():
+            ask = getattr(book.model.backend, "kv_cache", None) if book.model else None
+            if ask is not None:
+                try:
+                    self._kv_cache[book.name] = await asyncio.to_thread(ask)
+                except BackendError:
+                    continue  # it has died, and is loaded again when it is asked for
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(name, words, labels, registry=self._registry)
+
+    def _histogram(self, name: str, words: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, words, ["model"], buckets=buckets, registry=self._registry)

@@ -1,0 +1,116 @@
+"""Opens the port, loads the first model, answers until it is told to stop."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from runtime.backends.backend import Options
+from runtime.backends.remote import KEY
+from runtime.errors import RequestError
+from runtime.tools import Tool
+
+from .app import application
+from .guard import is_local
+from .limits import Limits
+from .shelf import Shelf
+
+GRACE = 10  # seconds in which replies may end once the server is told to stop
+
+
+def run(
+    folders: Sequence[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+    options: Options = Options(),
+    key: str = "",
+    origins: Sequence[str] = (),
+    tools: Sequence[Tool] = (),
+    limits: Limits = Limits(),
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serves until SIGTERM or Ctrl-C. Raises EdgeError where it cannot begin."""
+    if not key and not is_local(host):
+        raise RequestError(
+            f"whoever reaches {host} could use the model", hint=f"give an API key: --api-key-file FILE, or {KEY}"
+        )
+    if not 0 <= port < 2**16:
+        raise RequestError(f"{port} is no port: it cannot be used", hint="choose one up to 65535")
+    shelf = Shelf(folders, device=device, options=options, limits=limits)
+    app = application(shelf, host=host, key=key, origins=origins, tools=tools)
+    with _bound(host, port) as listener:
+        asyncio.run(_serve(listener, shelf, app, say))
+
+
+async def _serve(listener: socket.socket, shelf: Shelf, app: Starlette, say: Callable[[str], None]) -> None:
+    try:
+        first = shelf.find(None)
+        choice = (await shelf.model(first)).choice
+        host, port = listener.getsockname()[:2]
+        say(
+            f"{first.name}, {first.folder.manifest.recipe}"
+            + (f", on {choice.device}: {choice.reason}" if choice else "")
+        )
+        say(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1 answers OpenAI's clients; Ctrl-C stops")
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, ws="none")
+        await _Server(config, app.state.counter.stop).serve(sockets=[listener])
+    finally:
+        shelf.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which ends all replies when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # heard: the program ends as it should, not by the signal
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stop()
+        await super().shutdown(sockets)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # asyncio gives TCP_NODELAY to a socket that names TCP alone; without it a token waits 40 ms for an ACK.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as exc:
+        raise RequestError(f"{host} is no address of this machine: {exc}", hint="take 127.0.0.1") from exc
+    try:
+        if sys.platform != "win32":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except (OSError, OverflowError) as exc:
+        listener.close()
+        reason = getattr(exc, "strerror", None) or exc
+        raise RequestError(
+            f"port {port} of {host} cannot be used: {reason}", hint="choose another with --port"
+        ) from exc
+    return listener
+
+
+def key_of(path: str | None) -> str:
+    """The API key: the file's text, or what the environment names. Raises RequestError where the file has none."""
+    if path is None:
+        return os.environ.get(KEY, "").strip()
+    try:
+        key = Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RequestError(f"{path} cannot be read: {exc}", hint="put the API key into it, on a line") from exc
+    if not key or not key.isascii() or any(char.isspace() for char in key):
+        raise RequestError(f"{path} holds no API key", hint="put one line of ASCII without blanks into it")
+    return key

@@ -1,0 +1,68 @@
+"""What the server has, and how it is: models, health, readiness, metrics."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from .counter import Counter
+from .errors import ApiError, stopping
+from .metrics import TEXT
+
+
+class ModelEntry(BaseModel):
+    """`max_model_len` is the context in tokens, as vLLM names it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    max_model_len: int
+    loaded: bool
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelEntry]
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+async def models(counter: Counter, request: Request) -> Response:
+    entries = [_entry(book) for book in counter.shelf.books.values()]
+    return JSONResponse(ModelList(data=entries).model_dump())
+
+
+async def model(counter: Counter, request: Request) -> Response:
+    return JSONResponse(_entry(counter.shelf.find(request.path_params["name"])).model_dump())
+
+
+def _entry(book: Any) -> ModelEntry:
+    return ModelEntry(
+        id=book.name,
+        created=book.since,
+        owned_by="local",
+        max_model_len=book.folder.manifest.context_length,
+        loaded=book.model is not None,
+    )
+
+
+async def health(counter: Counter, request: Request) -> Response:
+    """The server answers."""
+    return JSONResponse(Health().model_dump())
+
+
+async def ready(counter: Counter, request: Request) -> Response:
+    """A request would be served now, and not wait for a model to be loaded."""
+    if counter.shelf.stopped:
+        raise stopping()
+    if not any(book.model for book in counter.shelf.books.values()):
+        raise ApiError(503, "no model is loaded", code="loading")
+    return JSONResponse(Health().model_dump())
+
+
+async def metrics(counter: Counter, request: Request) -> Response:
+    return Response(await counter.metrics.text(), media_type=TEXT)

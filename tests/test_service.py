@@ -1,0 +1,76 @@
+"""The texts that three systems read. systemd's own checker sees its unit where it is here."""
+
+import plistlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from edge import service
+from edge.cli import main
+from runtime.errors import RequestError
+
+FOLDER = '/home/a b/100% & "$more"'
+COMMAND = (sys.executable, "-m", "edge", "serve", FOLDER, "--port", "80")
+
+
+def made(platform, tmp_path):
+    return service.service((FOLDER, "--port", "80"), platform, tmp_path)
+
+
+def test_systemd(tmp_path):
+    unit = made("linux", tmp_path)
+    assert unit.path == tmp_path / ".config/systemd/user/glm4-edge.service"
+    assert r'"/home/a b/100%% & \"$$more\"" "--port" "80"' in unit.text
+    if checker := shutil.which("systemd-analyze"):
+        file = tmp_path / "glm4-edge.service"
+        file.write_text(unit.text)
+        subprocess.run([checker, "--user", "verify", str(file)], check=True, env={"XDG_RUNTIME_DIR": str(tmp_path)})
+
+
+def test_launchd(tmp_path):
+    plist = plistlib.loads(made("darwin", tmp_path).text.encode())
+    assert plist["ProgramArguments"] == list(COMMAND)
+    assert plist["RunAtLoad"] is True
+
+
+def test_windows(tmp_path):
+    task = made("win32", tmp_path)
+    root = ElementTree.fromstring(task.text.encode(task.encoding))
+    space = {"t": "http://schemas.microsoft.com/windows/2004/02/mit/task"}
+    assert root.findtext(".//t:Command", namespaces=space) == sys.executable
+    assert root.findtext(".//t:Arguments", namespaces=space) == subprocess.list2cmdline(COMMAND[1:])
+
+
+def test_other_systems_are_refused(tmp_path):
+    with pytest.raises(RequestError, match="no services are known on amiga"):
+        made("amiga", tmp_path)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it runs what Linux has")
+def test_install_status_remove(tmp_path, monkeypatch, capsys, demo_folder):
+    """With a systemctl that notes what it is asked: the real one would change this user's services."""
+    (tmp_path / "bin").mkdir()
+    control = tmp_path / "bin/systemctl"
+    control.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho active\n')
+    control.chmod(0o755)
+    monkeypatch.setenv("PATH", str(control.parent))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert main(["service", "status"]) == 0
+    assert capsys.readouterr().out == "not installed\n"
+    assert main(["service", "remove"]) == 1
+    assert main(["service", "install"]) == 1
+    capsys.readouterr()
+    assert main(["service", "install", str(demo_folder.path), "--port", "8001"]) == 0
+    unit = tmp_path / ".config/systemd/user/glm4-edge.service"
+    assert f'"{demo_folder.path}" "--port" "8001"' in unit.read_text()
+    assert main(["service", "status"]) == 0
+    assert capsys.readouterr().out.endswith("active\n")
+    assert main(["service", "remove"]) == 0
+    assert not unit.exists()
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[1] == "--user enable --now glm4-edge.service"
+    assert asked[-1] == "--user disable --now glm4-edge.service"
