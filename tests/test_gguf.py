@@ -16,8 +16,8 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
 from convert.pipeline import convert
+from convert.quality import divergence, log_softmax
 from convert.reference import logits
-from convert.verify import _divergence
 from edge.demo import CHECKPOINT
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder, open_folder
@@ -133,7 +133,7 @@ def test_quantised_logits_stay_close(tmp_path: Path) -> None:
     strayed = []
     for kind in ("Q8_0", "Q4_0"):
         with Checkpoint.open(write_gguf(CHECKPOINT, tmp_path / f"{kind}.gguf", kind)) as found:
-            strayed.append(_divergence(wanted, logits(found, ids)[0]).mean())
+            strayed.append(divergence(log_softmax(wanted), log_softmax(logits(found, ids)[0])).mean())
     assert 0 < strayed[0] < 0.05
     assert strayed[0] < strayed[1] < 1
 

@@ -49,7 +49,7 @@ def test_its_logits_are_ours(tmp_path, recipe, tiny):
     ids = [np.random.default_rng(1).integers(0, min(architecture.vocab, 2000), 1000)]
     found = {}
     for exporter in ("edge", "optimum"):
-        (*_, last) = convert(source, tmp_path / exporter, recipe, exporter)
+        (*_, last) = convert(source, tmp_path / exporter, recipe, exporter=exporter)
         last.result.check()
         (logits,) = verify.converted_logits(last.result.path, architecture, ids, whole=True)
         found[exporter] = last.result, logits
@@ -65,7 +65,7 @@ def test_its_logits_are_ours(tmp_path, recipe, tiny):
 def test_closing_ends_it(tmp_path):
     import psutil
 
-    steps = convert(CHECKPOINT, tmp_path / "model", "int4", "optimum")
+    steps = convert(CHECKPOINT, tmp_path / "model", "int4", exporter="optimum")
     next(step for step in steps if step.name == "export")
     (child,) = psutil.Process().children()
     steps.close()
@@ -76,7 +76,7 @@ def test_closing_ends_it(tmp_path):
 @needs_none
 def test_where_it_is_missing_it_is_said(tmp_path):
     with pytest.raises(ConversionError, match="optimum-intel is not installed") as caught:
-        list(convert(CHECKPOINT, tmp_path / "model", "int4", "optimum"))
+        list(convert(CHECKPOINT, tmp_path / "model", "int4", exporter="optimum"))
     assert "glm4-edge[optimum]" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 

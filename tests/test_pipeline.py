@@ -388,10 +388,12 @@ def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
     def stop(*_):
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("convert.scratch._WORTH_KEEPING", worth)
         patch.setattr("convert.pipeline.copy_texts", stop)
         assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 130
+    signal.signal(signal.SIGINT, before)
     assert ("goes on from there" in capsys.readouterr().err) == bool(left)
     assert len(list(tmp_path.iterdir())) == left
     for path in tmp_path.iterdir():
@@ -430,6 +432,7 @@ HOST = """
 import json, os, shutil, signal, sys
 sys.modules["torch"] = None  # as where it is not installed
 sys.path.insert(0, {root!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 source, parent = {source!r}, {parent!r}
 target = os.path.join(parent, "model")
 import convert.compress, convert.pipeline, convert.reference

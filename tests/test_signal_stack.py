@@ -19,6 +19,7 @@ for number in range(3):
         gc.collect()
 loaded.pop().close()
 gc.collect()
+signal.signal(signal.SIGINT, signal.default_int_handler)
 taken = bytearray(b"x") * 50_000_000  # where the stack was
 try:
     os.kill(os.getpid(), signal.SIGINT)
