@@ -16,7 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
@@ -91,6 +92,17 @@ def bare(pipe: Any, folder: str) -> None:
         pipe.send((time.perf_counter() - start, first, written))
 
 
+@contextmanager
+def serving(folder: str, port: int) -> Iterator["subprocess.Popen[str]"]:
+    """`edge serve` in a process of its own, its model loaded."""
+    command = [sys.executable, "-m", "edge", "serve", folder, "--device", "CPU", "--port", str(port), "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        server.stdout.readline()
+        yield server
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
@@ -100,22 +112,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8765)
     args = parser.parse_args()
     spawn = get_context("spawn")
-    command = [
-        sys.executable,
-        "-m",
-        "edge",
-        "serve",
-        args.folder,
-        "--device",
-        "CPU",
-        "--port",
-        str(args.port),
-        "--quiet",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        server.stdout.readline()
-        server.stdout.readline()
+    with serving(args.folder, args.port) as server:
         sides = {}
         for name, target, argument in (("edge", served, f"http://127.0.0.1:{args.port}"), ("genai", bare, args.folder)):
             ours, theirs = spawn.Pipe()

@@ -12,13 +12,13 @@ import asyncio
 import random
 import re
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
 from typing import Any
 
 import psutil
+
+from benchmarks.serving import serving
 
 WORDS = "Oslo Paris Rome weather tickets kiosk hotel train museum doctor coffee Hello Thanks".split()
 
@@ -127,22 +127,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--port", type=int, default=8766)
     args = parser.parse_args()
-    command = [
-        sys.executable,
-        "-m",
-        "edge",
-        "serve",
-        args.folder,
-        "--device",
-        "CPU",
-        "--port",
-        str(args.port),
-        "--quiet",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        server.stdout.readline()
-        server.stdout.readline()
+    with serving(args.folder, args.port) as server:
         asyncio.run(soak(f"http://127.0.0.1:{args.port}", server.pid, args.requests, args.clients))
         server.terminate()
     print(f"the server ended with {server.returncode}")

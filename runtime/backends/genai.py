@@ -8,7 +8,7 @@ from typing import Any
 
 from ..checkpoint_folder import Folder
 from ..compiled import cached
-from ..errors import BackendError, EdgeError, RequestError
+from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..model_folder import ModelFolder
 from ..template import Prompt
@@ -30,11 +30,26 @@ class Tokens:
             ids += self._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()
         return ids
 
+    def within(self, prompt: Prompt, limit: int) -> list[int]:
+        """The ids. Raises PromptTooLong where they are more."""
+        ids = self.encode(prompt)
+        if len(ids) > limit:
+            raise PromptTooLong(len(ids), limit)
+        return ids
+
     def stop_ids(self, request: Request) -> set[int]:
         return {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
 
     def decoder(self) -> TextDecoder:
         return self._vocabulary.decoder()
+
+
+def refuse_missing(device: str, found: tuple[str, ...]) -> None:
+    """Raises DeviceError where the device is not among those."""
+    if device not in found:
+        raise DeviceError(
+            f"OpenVINO finds no device {device} here", hint=f"it finds {', '.join(found) or 'none at all'}"
+        )
 
 
 def converted(folder: Folder) -> ModelFolder:

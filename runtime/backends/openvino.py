@@ -12,14 +12,14 @@ from threading import Lock
 from typing import Any, Self
 
 from ..checkpoint_folder import Folder
-from ..errors import BackendError, DeviceError, PromptTooLong
+from ..errors import BackendError
 from ..messages import Finish, Usage
 from ..model_folder import CONVERT_AGAIN, ModelFolder
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
 from ..vocabulary import TextDecoder
 from .backend import Delta, Options, Request
-from .genai import Tokens, brief, compiled_cache, converted, explained, generation_config, properties
+from .genai import Tokens, brief, compiled_cache, converted, explained, generation_config, properties, refuse_missing
 
 # A prompt is read in chunks of so many tokens, so that a long one can be cancelled. Measured on int4 of 9B width, with
 # a prompt of 517 tokens: 256 and 1,024 are slower, by 3 % and 8 to 11 %.
@@ -49,10 +49,7 @@ class OpenVINO:
     @classmethod
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
-        if device not in cls.devices():
-            raise DeviceError(
-                f"OpenVINO finds no device {device} here", hint=f"it finds {', '.join(cls.devices()) or 'none at all'}"
-            )
+        refuse_missing(device, cls.devices())
         folder = converted(folder)
         import openvino_genai as genai
 
@@ -101,9 +98,7 @@ class OpenVINO:
         start = time.perf_counter()
         if self._pipeline is None:
             raise BackendError("the model was closed", hint="load it again")
-        ids = self._tokens.encode(request.prompt)
-        if len(ids) > self.max_prompt_tokens:
-            raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        ids = self._tokens.within(request.prompt, self.max_prompt_tokens)
         stops = self._tokens.stop_ids(request)
         config = generation_config(request, stops, self._context_length - len(ids))
         try:

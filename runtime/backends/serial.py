@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any
 
-from ..errors import BackendError, PromptTooLong
+from ..errors import BackendError
 from ..messages import Finish, Usage
 from ..model_folder import ModelFolder
 from ..signal_stack import use_the_threads_own
@@ -40,9 +40,7 @@ class Serial:
         start = time.perf_counter()
         if self._pipeline is None:
             raise BackendError("the model was closed", hint="load it again")
-        ids = self._tokens.encode(request.prompt)
-        if len(ids) > self.max_prompt_tokens:
-            raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        ids = self._tokens.within(request.prompt, self.max_prompt_tokens)
         stops = self._tokens.stop_ids(request)
         run = _Run(self._pipeline, self._turn, ids, generation_config(request, stops, self._room - len(ids)))
         text = self._tokens.decoder()

@@ -6,10 +6,10 @@ One request at a time, and every prompt is read from its beginning.
 from typing import Self
 
 from ..checkpoint_folder import Folder
-from ..errors import BackendError, DeviceError
+from ..errors import BackendError
 from ..model_folder import CONVERT_AGAIN
 from .backend import Options
-from .genai import brief, compiled_cache, converted, properties
+from .genai import brief, compiled_cache, converted, properties, refuse_missing
 from .openvino import OpenVINO
 from .serial import Serial
 
@@ -24,10 +24,7 @@ class Stateful(Serial):
     @classmethod
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
-        if device not in cls.devices():
-            raise DeviceError(
-                f"OpenVINO finds no device {device} here", hint=f"it finds {', '.join(cls.devices()) or 'none at all'}"
-            )
+        refuse_missing(device, cls.devices())
         folder = converted(folder)
         import openvino_genai as genai
 
