@@ -121,4 +121,5 @@ def test_an_engine_uses_it_and_a_damaged_one_changes_nothing(cache, npu_folder):
         blob.write_bytes(damaged)
         assert reply(npu_folder) == wanted
         assert json.loads((entry.path / "seals.json").read_text())["files"]
-        assert blob.stat().st_size == pytest.approx(len(whole), abs=64)
+        # OpenVINO numbers its nodes for as long as the process lives, and their names are in the file.
+        assert blob.stat().st_size == pytest.approx(len(whole), rel=0.01)
