@@ -3,7 +3,8 @@
     python benchmarks/runtime_overhead.py FOLDER [--prompt-tokens 512] [--new-tokens 128] [--runs 11] [--json]
 
 TTFT is from the question to the first token in Python: for `edge`, rendering, tokenisation in pieces and parsing are in
-it; bare GenAI gets the finished prompt. Medians, with the lowest and highest run. Each prompt is new to both caches.
+it; bare GenAI gets the finished prompt, and the same properties. Medians, with the lowest and highest run. Each prompt
+is new to both caches.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any
 from edge import Chat, Message, Model, ModelFolder, Sampling
 from edge.bench import Measure, random_prompt
 from runtime.backends.backend import Delta, Options
+from runtime.backends.genai import properties
 from runtime.backends.openvino import OpenVINO
 
 
@@ -85,7 +87,7 @@ def bare_pipeline(folder: Path) -> Any:
 
     scheduler = genai.SchedulerConfig()
     scheduler.enable_prefix_caching = True
-    return genai.LLMPipeline(str(folder), "CPU", scheduler_config=scheduler)
+    return genai.LLMPipeline(str(folder), "CPU", scheduler_config=scheduler, **properties(Options(), "CPU"))
 
 
 def main() -> None:

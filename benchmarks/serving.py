@@ -61,6 +61,8 @@ def bare(pipe: Any, folder: str) -> None:
     import openvino
     import openvino_genai as genai
 
+    from runtime.backends.backend import Options
+    from runtime.backends.genai import properties
     from runtime.backends.openvino import PREFILL_CHUNK
 
     scheduler = genai.SchedulerConfig()
@@ -68,7 +70,7 @@ def bare(pipe: Any, folder: str) -> None:
     scheduler.cache_size = 0
     scheduler.max_num_batched_tokens = PREFILL_CHUNK
     scheduler.dynamic_split_fuse = True
-    pipeline = genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", {})
+    pipeline = genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", properties(Options(), "CPU"))
     tokenizer, number = pipeline.get_tokenizer(), 0
     opened = ModelFolder.open(folder)
     prefix = [opened.manifest.special_tokens[t] for t in ("[gMASK]", "<sop>") if t in opened.manifest.special_tokens]

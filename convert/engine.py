@@ -1,8 +1,9 @@
 """A model folder as OpenVINO's CPU plugin runs it: whole, with a KV cache of some precision, read in chunks.
 
 Three things beside the weights' compression change what it says: the precision in which keys and values are kept, the
-plugin's habit of rounding what it multiplies with compressed weights to int8 ("dynamic quantization"), and the
-precision in which it computes, bf16 where the CPU has it. Each is a setting here, so that each can be measured alone.
+plugin's habit of rounding what it multiplies with compressed weights to int8, in groups of some size ("dynamic
+quantization"), and the precision in which it computes, bf16 where the CPU has it. Each is a setting here, so that each
+can be measured alone.
 The first chunk of a prompt never reads the cache; the later ones and every generated token do.
 """
 
@@ -17,6 +18,9 @@ import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
+from runtime.backends.backend import Options
+from runtime.backends.genai import properties
+
 from .reference import EXACT, Floats, Head, Ready, compiled, input_node
 
 # Tokens that are read at a time. Fewer than in a chat, so that most of a text reads the cache, as all of a reply does.
@@ -28,17 +32,18 @@ class Setting:
     """How the plugin runs, in its own properties; where one is not named, it chooses."""
 
     name: str
-    properties: Mapping[str, str]
+    properties: Mapping[str, Any]
 
 
 WEIGHTS_ALONE = Setting("weights alone", EXACT)
-AS_IT_RUNS = Setting("as it runs", {})
+AS_IT_RUNS = Setting("as it runs", properties(Options(), "CPU"))
 
 
 def settings() -> list[Setting]:
-    """Those to hold against the weights alone. Each changes one thing, but for the last, which is the plugin's own."""
+    """Those to hold against the weights alone. Each changes one thing, but for the last, which a chat has."""
     found = [Setting(f"KV {kv}", EXACT | {"KV_CACHE_PRECISION": kv}) for kv in ("f16", "u8", "u4")]
-    found.append(Setting("activations int8", {k: v for k, v in EXACT.items() if not k.startswith("DYNAMIC")}))
+    for group in ("32", "128"):  # the plugin's own choice, and ours
+        found.append(Setting(f"activations int8 by {group}", EXACT | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": group}))
     if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         found.append(Setting("computed in bf16", EXACT | {"INFERENCE_PRECISION_HINT": "bf16"}))
     return [*found, AS_IT_RUNS]

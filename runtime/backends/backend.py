@@ -42,14 +42,16 @@ class Options:
 
     `threads` is a number of CPU threads, `kv_precision` the KV cache's element type ("u8", "f16", "f32", …), and
     `precision` the type that it computes in ("bf16", "f16", "f32"). `activation_scale` divides activations in f16,
-    which overflow in GLM-4 without it; the IR names 8. There has to be room for `context` tokens, of which
-    `reply_tokens` are the reply's: an NPU takes no more. `cache` keeps the compiled model for the next load.
+    which overflow in GLM-4 without it; the IR names 8. A CPU rounds activations that meet compressed weights to int8,
+    in groups of `activation_group` values that share a scale; 0 forbids it. There has to be room for `context` tokens,
+    of which `reply_tokens` are the reply's: an NPU takes no more. `cache` keeps the compiled model for the next load.
     """
 
     threads: int | None = None
     kv_precision: str | None = None
     precision: str | None = None
     activation_scale: float | None = None
+    activation_group: int | None = None
     context: int | None = None
     reply_tokens: int | None = None
     cache: bool = True

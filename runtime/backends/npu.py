@@ -61,7 +61,7 @@ class NPU(Serial):
                 f"an NPU's KV cache is in f16, not {options.kv_precision}", hint="leave its precision to the engine"
             )
         prompt_tokens, reply_tokens = lengths(options, folder.manifest.context_length)
-        settings = properties(replace(options, threads=None, kv_precision=None)) | {
+        settings = properties(replace(options, threads=None, kv_precision=None), device) | {
             "MAX_PROMPT_LEN": prompt_tokens,
             "MIN_RESPONSE_LEN": reply_tokens,
             "NPUW_LLM_ENABLE_PREFIX_CACHING": "YES",

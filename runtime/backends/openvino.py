@@ -60,7 +60,7 @@ class OpenVINO:
         scheduler.dynamic_split_fuse = True
         try:
             with compiled_cache(folder, device, options) as place:
-                settings = properties(options) | place
+                settings = properties(options, device) | place
                 pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings)
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc

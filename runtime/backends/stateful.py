@@ -30,7 +30,7 @@ class Stateful(Serial):
 
         try:
             with compiled_cache(folder, device, options) as place:
-                settings = properties(options) | place
+                settings = properties(options, device) | place
                 pipeline = genai.LLMPipeline(str(folder.path), device, ATTENTION_BACKEND="SDPA", **settings)
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc
