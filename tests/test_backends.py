@@ -1,6 +1,7 @@
 """The contract of a backend, held against every engine that is installed, the fake included."""
 
 from contextlib import closing
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import islice
 from threading import Thread
@@ -30,7 +31,15 @@ STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
 
 
-ENGINES = (OpenVINO, Process, Stateful, NPU, Torch, Remote, Echo)
+class Lookup(OpenVINO):
+    """OpenVINO with prompt lookup."""
+
+    @classmethod
+    def load(cls, folder, device, options):
+        return super().load(folder, device, replace(options, lookup=4))
+
+
+ENGINES = (OpenVINO, Lookup, Process, Stateful, NPU, Torch, Remote, Echo)
 
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda backend: backend.__name__)
@@ -182,6 +191,28 @@ def test_the_second_turn_of_a_chat_reads_only_what_is_new(openvino, monkeypatch)
         list(openvino.generate(Request((prompt,), STOPS, Sampling(max_new_tokens=1))))
         counts.append(steps.count)
     assert counts == [4, 1]
+
+
+@pytest.mark.parametrize(
+    ("question", "grammar", "saves"),
+    [
+        ("Who are you?", None, False),
+        ("Say 61 62 63 64 65 66.", Regex(r"Say 61 62 63 64 65 66\. Say 61 62 63 64 65 66\."), True),
+    ],
+)
+def test_prompt_lookup_says_the_same_in_fewer_steps(demo_folder, monkeypatch, question, grammar, saves):
+    request = Request((QUESTION.replace("Who are you?", question),), STOPS, grammar=grammar)
+    found = []
+    for lookup in (0, 4):
+        exact = Options(lookup=lookup, precision="f32", kv_precision="f32", activation_group=0)
+        with closing(OpenVINO.load(demo_folder, "CPU", exact)) as engine:
+            steps = Steps(engine._pipeline)
+            monkeypatch.setattr(engine, "_pipeline", steps)
+            text, finish = read(engine.generate(request))
+            found.append((text, finish.usage.completion_tokens, finish.reason))
+            if lookup:
+                assert steps.count < found[0][1] / (2 if saves else 1) + 1
+    assert found[0] == found[1]
 
 
 def test_context_is_filled_to_the_brim_and_not_past_it(openvino):

@@ -45,6 +45,10 @@ class Options:
     which overflow in GLM-4 without it; the IR names 8. A CPU rounds activations that meet compressed weights to int8,
     in groups of `activation_group` values that share a scale; 0 forbids it. There has to be room for `context` tokens,
     of which `reply_tokens` are the reply's: an NPU takes no more. `cache` keeps the compiled model for the next load.
+
+    Prompt lookup guesses up to `lookup` tokens ahead: what followed the last few words where they stood before, in the
+    prompt or the reply. The model reads them in one step and keeps those that it would have written, so replies stay
+    the same. It pays where a reply quotes its prompt. OpenVINO alone has it, and not on an NPU.
     """
 
     threads: int | None = None
@@ -54,6 +58,7 @@ class Options:
     activation_group: int | None = None
     context: int | None = None
     reply_tokens: int | None = None
+    lookup: int = 0
     cache: bool = True
 
 

@@ -25,15 +25,19 @@ from .genai import Tokens, brief, compiled_cache, converted, explained, generati
 # a prompt of 517 tokens: 256 and 1,024 are slower, by 3 % and 8 to 11 %.
 PREFILL_CHUNK = 512
 
+# Tokens that a guess goes by: the last so many, or fewer where those do not stand anywhere before.
+_NGRAM = 3
+
 
 class OpenVINO:
     """A model folder on a device of OpenVINO."""
 
-    def __init__(self, pipeline: Any, folder: ModelFolder) -> None:
+    def __init__(self, pipeline: Any, folder: ModelFolder, lookup: int = 0) -> None:
         self.max_prompt_tokens = folder.manifest.context_length - 1
         self._pipeline = pipeline
         self._tokens: Any = Tokens(pipeline.get_tokenizer(), folder)
         self._context_length = folder.manifest.context_length
+        self._lookup = lookup
         self._request_ids = count()
         self._stepping = Lock()
 
@@ -61,11 +65,13 @@ class OpenVINO:
         try:
             with compiled_cache(folder, device, options) as place:
                 settings = properties(options, device) | place
+                if options.lookup:
+                    settings["prompt_lookup"] = True
                 pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings)
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc
         use_the_threads_own()
-        return cls(pipeline, folder)
+        return cls(pipeline, folder, options.lookup)
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.encode(prompt))
@@ -100,7 +106,7 @@ class OpenVINO:
             raise BackendError("the model was closed", hint="load it again")
         ids = self._tokens.within(request.prompt, self.max_prompt_tokens)
         stops = self._tokens.stop_ids(request)
-        config = generation_config(request, stops, self._context_length - len(ids))
+        config = self._config(request, stops, len(ids))
         try:
             prompt = openvino.Tensor(np.array([ids], dtype=np.int64))
             handle = self._pipeline.add_request(next(self._request_ids), prompt, config)
@@ -114,12 +120,18 @@ class OpenVINO:
         import openvino
 
         ids = running.ids + running.said
-        config = generation_config(running.request, running.stops, self._context_length - len(ids))
+        config = self._config(running.request, running.stops, len(ids))
         if limit := running.request.sampling.max_new_tokens:
             config.max_new_tokens = min(limit - len(running.said), config.max_new_tokens)
         prompt = openvino.Tensor(np.array([ids], dtype=np.int64))
         running.handle = self._pipeline.add_request(next(self._request_ids), prompt, config)
         running.over = False
+
+    def _config(self, request: Request, stops: set[int], read: int) -> Any:
+        config = generation_config(request, stops, self._context_length - read)
+        if self._lookup:
+            config.num_assistant_tokens, config.max_ngram_size = self._lookup, _NGRAM
+        return config
 
     def step(self) -> None:
         """A token more for every request that runs. Raises GenAI's RuntimeError."""
