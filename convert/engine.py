@@ -84,15 +84,15 @@ class Engine:
             if token in stops:
                 break
             reply.append(token)
-            last = self._read(np.array([token]), len(prompt) + len(reply) - 1)
+            last = self.read(np.array([token]), len(prompt) + len(reply) - 1)
         return reply
 
     def _text(self, ids: npt.NDArray[Any]) -> Iterator[Floats]:
         self._request.reset_state()
         for first in range(0, len(ids), _CHUNK):
-            yield self._read(ids[first : first + _CHUNK], first)
+            yield self.read(ids[first : first + _CHUNK], first)
 
-    def _read(self, ids: npt.NDArray[Any], past: int) -> Floats:
+    def read(self, ids: npt.NDArray[Any], past: int) -> Floats:
         """The next tokens of a text, of which `past` went before: (n,hidden)"""
         end = past + len(ids)
         inputs = {

@@ -43,7 +43,7 @@ def exact(model: Model, tasks: Sequence[Task]) -> Scores:
     right = named = calling = 0
     for task in tasks:
         reply = Reply.of(model.reply(task.messages, task.tools, Sampling(max_new_tokens=_LONGEST)))
-        made: Calls = [(call.name, _parsed(call.arguments)) for call in reply.tool_calls]
+        made: Calls = [(call.name, parsed(call.arguments)) for call in reply.tool_calls]
         right += made == task.expected
         if task.expected:
             calling += 1
@@ -58,6 +58,14 @@ def held_out(model: Model, count: int = 100) -> Scores:
     from .demo.measure import COLUMNS, measure
 
     return {COLUMNS[kind]: score for kind, score in measure(model, dialogues(count=count)).items()}
+
+
+def parsed(arguments: str) -> object:
+    """A call's arguments as JSON, or as they are where they are none."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
 
 
 def _task(name: str, data: Mapping[str, Any]) -> Task:
@@ -77,11 +85,4 @@ def _call(name: str, item: object) -> Iterator[tuple[str, object]]:
     if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
         raise RequestError(f"{name} expects a call without a name", hint=_LINE)
     arguments = call.get("arguments", {})
-    yield call["name"], _parsed(arguments) if isinstance(arguments, str) else arguments
-
-
-def _parsed(arguments: str) -> object:
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return arguments
+    yield call["name"], parsed(arguments) if isinstance(arguments, str) else arguments

@@ -22,10 +22,10 @@ from runtime.messages import Message, ToolCall
 from runtime.model import Model
 from runtime.sampling import Sampling
 
+from ..calls import Calls, parsed
 from . import CHECKPOINT
 from .dialogues import CALL, KIOSK, NO_FIT, RESULT, TWO_CALLS, Dialogue, held_out
 
-Calls = list[tuple[str, object]]
 RIGHT_TOOL = "right tool"
 COLUMNS = {
     CALL: "exact calls",
@@ -44,7 +44,7 @@ def measure(model: Model, dialogues: Iterable[Dialogue], *, strict: bool = False
     for said in dialogues:
         tools = [_function(tool) for tool in said.tools]
         reply = _ask(model, said, Constraint.on_calls(tools, strict=strict))
-        calls: Calls = [(call.name, _parsed(call.arguments)) for call in reply.tool_calls]
+        calls: Calls = [(call.name, parsed(call.arguments)) for call in reply.tool_calls]
         wanted_text, wanted = _expected(said)
         asked[said.kind] += 1
         right[said.kind] += (reply.text.strip(), calls) == (wanted_text, wanted)
@@ -71,7 +71,7 @@ def valid_calls(model: Model, dialogues: Iterable[Dialogue]) -> tuple[int, int, 
         made += max(len(complete), not calls)  # no call at all is a call that is not valid
         for call in complete:
             validator = Draft202012Validator(schemas[call.name])
-            valid += not call.problem and validator.is_valid(_parsed(call.arguments))
+            valid += not call.problem and validator.is_valid(parsed(call.arguments))
     return valid, made, cut_off
 
 
@@ -115,13 +115,6 @@ def _expected(said: Dialogue) -> tuple[str, Calls]:
         return body.strip(), []
     named = (call.split("\n", 1) for call in body.split("<|assistant|>"))
     return "", [(name, json.loads(arguments)) for name, arguments in named]
-
-
-def _parsed(arguments: str) -> object:
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return arguments
 
 
 def main() -> None:

@@ -1,0 +1,110 @@
+"""What prompt lookup is worth: tokens that a step brings, and what a step of several tokens costs.
+
+    python -m benchmarks.lookup FOLDER [--lookup 2 4 8] [--count 200] [--threads 1]
+
+The first is counted on the embedded checkpoint and its held-out dialogues, as random weights quote nothing: greedy
+replies, by kind. The second is measured with FOLDER, of full width: CPU milliseconds of a step after 256 tokens, the
+head included, the lengths alternating. Both together say how many times faster such replies would be.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from convert import engine
+from convert.pipeline import convert
+from edge.demo import CHECKPOINT
+from edge.demo.dialogues import Dialogue, held_out
+from edge.demo.measure import COLUMNS, measure
+from runtime.backends.backend import Delta, Options, Request
+from runtime.backends.openvino import OpenVINO
+from runtime.messages import Finish
+from runtime.model import Model
+from runtime.model_folder import ModelFolder
+
+from .peers_report import spread, table
+
+_PAST, _ROUNDS = 256, 12
+
+
+class Counted:
+    """A backend that counts the steps after each reply's first, and the tokens that they brought."""
+
+    def __init__(self, backend: OpenVINO) -> None:
+        self._backend = backend
+        self.max_prompt_tokens = backend.max_prompt_tokens
+        self.count_tokens, self.close = backend.count_tokens, backend.close
+        self.tokens = self.steps = 0
+
+    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        first = True
+        for part in self._backend.generate(request):
+            if isinstance(part, Delta) and not first:
+                self.steps += 1
+                self.tokens += part.tokens
+            first = False
+            yield part
+
+
+def tokens_a_step(folder: ModelFolder, dialogues: Sequence[Dialogue], lookup: int) -> dict[str, float]:
+    kinds = defaultdict(list)
+    for said in dialogues:
+        kinds[said.kind].append(said)
+    counted = Counted(OpenVINO.load(folder, "CPU", Options(lookup=lookup)))
+    found, total = {}, Counter[str]()
+    with Model(folder, backend=counted) as model:
+        for kind, some in kinds.items():
+            counted.tokens = counted.steps = 0
+            measure(model, some)
+            found[kind] = counted.tokens / counted.steps
+            total.update(tokens=counted.tokens, steps=counted.steps)
+    return found | {"all": total["tokens"] / total["steps"]}
+
+
+def step_costs(folder: Path, lengths: Sequence[int], threads: int) -> dict[int, list[float]]:
+    """CPU seconds of steps of so many tokens."""
+    setting = engine.Setting("a chat's", {**engine.AS_IT_RUNS.properties, "INFERENCE_NUM_THREADS": threads})
+    loaded, head = engine.Engine(folder, setting), engine.head(folder, setting)
+    ids = np.random.default_rng(0).integers(0, ModelFolder.open(folder).manifest.sizes.vocab, (_ROUNDS, _PAST))
+    found: dict[int, list[float]] = {length: [] for length in lengths}
+    for row in ids:
+        for length in lengths:
+            loaded.states([row])
+            start = time.process_time()
+            head(loaded.read(row[:length], _PAST))
+            found[length].append(time.process_time() - start)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lookup", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--count", type=int, default=200, help="held-out dialogues")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    dialogues = list(held_out(count=args.count))
+    costs = step_costs(args.folder, [1, *(1 + lookup for lookup in args.lookup)], args.threads)
+    one = statistics.median(costs[1])
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for _ in convert(CHECKPOINT, demo := Path(scratch) / "demo", "int4"):
+            pass
+        for lookup in args.lookup:
+            tokens = tokens_a_step(ModelFolder.open(demo), dialogues, lookup)
+            cost = statistics.median(costs[1 + lookup]) / one
+            for kind, rate in tokens.items():
+                name = COLUMNS.get(kind, kind)
+                rows.append([str(lookup), name, f"{rate:.2f}", f"{cost:.2f}", f"{rate / cost:.2f}"])
+    print(f"A step of one token takes {spread(costs[1], 1e3)} CPU ms.\n")
+    print(table(("lookup", "replies", "tokens a step", "cost of a step", "times faster"), rows))
+
+
+if __name__ == "__main__":
+    main()
