@@ -55,12 +55,17 @@ class Torch:
         return tuple(f"torch:{name}" for name in (*gpus, "cpu"))
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self:
-        """Raises DeviceError where the device is not there, CheckpointError, RequestError for options that do not go
-        together, or BackendError."""
+    def refuse_missing(cls, device: str) -> None:
+        """Raises DeviceError where packages are missing."""
         if missing := [name for name in cls.needs if find_spec(name) is None]:
             hint = f'pip install "glm4-edge[{cls.extra}]"'
             raise DeviceError(f"{device} needs {', '.join(missing)}, which is not installed", hint=hint)
+
+    @classmethod
+    def load(cls, folder: Folder, device: str, options: Options) -> Self:
+        """Raises DeviceError where the device is not there, CheckpointError, RequestError for options that do not go
+        together, or BackendError."""
+        cls.refuse_missing(device)
         if device not in cls.devices():
             raise DeviceError(f"PyTorch finds no {device} here", hint=f"it finds {', '.join(cls.devices())}")
         if not isinstance(folder, CheckpointFolder):
