@@ -3,16 +3,17 @@
     python -m benchmarks.memory FOLDER … [--context 2048] [--kv-precision u8] [--precision f32]
 
 Each folder is loaded in a fresh process, which reads a prompt that fills the context but for 16 tokens, and writes
-those. Measured is the peak of anonymous memory, which the process must have. Pages of mapped files are not in it: once
-the weights are repacked they are not read again, and the system takes them back; `file` is what of them the last 8
-tokens touched. Linux only, as both are read from /proc.
+those. Measured is the peak of anonymous memory, which the process must have, by another one: the engine lets no other
+thread look while it works. Pages of mapped files are not in it: once the weights are repacked they are not read again,
+and the system takes them back; `file` is what of them the last 8 tokens touched. Linux only, as both are read from
+/proc.
 """
 
 import argparse
 import json
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 
 from edge.bench import random_prompt
 from runtime.backends.backend import Options, Request
@@ -41,18 +42,30 @@ class Row:
     error: float
 
 
-def measure(path: str, context: int, kv_precision: str, precision: str | None) -> Row:
-    folder = ModelFolder.open(path)
-    with Peak(anonymous, _EVERY) as watch:
-        backend = OpenVINO.load(folder, "CPU", Options(kv_precision=kv_precision, precision=precision))
-        loaded = anonymous()
-        prompt = random_prompt(backend, context - _REPLY, 1)
-        for written, _ in enumerate(backend.generate(Request((prompt,), (), Sampling(max_new_tokens=_REPLY)))):
-            if written == _REPLY // 2:
-                forget_touched_pages()
-    peak = max(watch.value, anonymous())
-    estimate = need(folder.manifest, "CPU", context, kv_precision).peak
-    return Row(path, context, kv_precision, loaded, peak, touched_file_pages(), estimate, estimate / peak - 1)
+def chat(pipe: "Connection[tuple[int, int], None]", path: str, context: int, options: Options) -> None:
+    """Sends the anonymous memory after the load, and the pages of files that the last tokens touched."""
+    backend = OpenVINO.load(ModelFolder.open(path), "CPU", options)
+    loaded = anonymous()
+    prompt = random_prompt(backend, context - _REPLY, 1)
+    for written, _ in enumerate(backend.generate(Request((prompt,), (), Sampling(max_new_tokens=_REPLY)))):
+        if written == _REPLY // 2:
+            forget_touched_pages()
+    pipe.send((loaded, touched_file_pages()))
+
+
+def measure(path: str, context: int, options: Options) -> Row:
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    child = spawn.Process(target=chat, args=(theirs, path, context, options))
+    child.start()
+    theirs.close()
+    with Peak(lambda: anonymous(child.pid or 0), _EVERY) as watch:
+        loaded, file = ours.recv()
+        child.join()
+    kv_precision = options.kv_precision or "u8"
+    estimate = need(ModelFolder.open(path).manifest, "CPU", context, kv_precision, options.threads).peak
+    error = estimate / watch.value - 1
+    return Row(path, context, kv_precision, loaded, watch.value, file, estimate, error)
 
 
 def main() -> None:
@@ -61,20 +74,20 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--kv-precision", default="u8")
     parser.add_argument("--precision", help="f32 or bf16; the default is what the CPU is best at")
+    parser.add_argument("--threads", type=int, help="of the engine; the default is a thread a core")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     args = parser.parse_args()
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=fresh, max_tasks_per_child=1) as pool:
-        for folder in args.folders:
-            row = pool.submit(measure, folder, args.context, args.kv_precision, args.precision).result()
-            if args.json:
-                print(json.dumps(asdict(row)), flush=True)
-                continue
-            sizes = (f"{name} {getattr(row, name) / 1e6:,.0f} MB" for name in ("loaded", "peak", "file", "estimate"))
-            print(
-                f"{folder} at {row.context:,} tokens, KV {row.kv_precision}: {', '.join(sizes)}, {row.error:+.1%}",
-                flush=True,
-            )
+    options = Options(kv_precision=args.kv_precision, precision=args.precision, threads=args.threads)
+    for folder in args.folders:
+        row = measure(folder, args.context, options)
+        if args.json:
+            print(json.dumps(asdict(row)), flush=True)
+            continue
+        sizes = (f"{name} {getattr(row, name) / 1e6:,.0f} MB" for name in ("loaded", "peak", "file", "estimate"))
+        print(
+            f"{folder} at {row.context:,} tokens, KV {row.kv_precision}: {', '.join(sizes)}, {row.error:+.1%}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ def choose(device: str = "auto", folder: Folder | None = None, options: Options 
     Raises DeviceError where there is none, or where "auto" finds no device on which the folder fits. A device that was
     asked for is taken whether or not it fits, with a Notice where it does not.
     """
-    if device.startswith(("http://", "https://")):
-        return Choice(Remote, device, "it was asked for")
     wanted = device.upper()
+    if (engine := of_checkpoints(device)) is Remote:
+        return Choice(Remote, device, "it was asked for")
     if wanted == "AUTO":
         if not OpenVINO.devices():
             raise DeviceError("OpenVINO is not installed here", hint="pip install glm4-edge")
@@ -62,10 +62,8 @@ def choose(device: str = "auto", folder: Folder | None = None, options: Options 
         return automatic(find(), folder.manifest, options)
     if wanted == "TORCH" and Torch.devices():
         return Choice(Torch, Torch.devices()[0], "it is the fastest that PyTorch finds here")
-    if wanted.startswith("TORCH"):
-        return Choice(Torch, device.lower(), "it was asked for")
-    if wanted == "IPEX":
-        return Choice(Ipex, "ipex", "it was asked for")
+    if engine is not None:
+        return Choice(engine, device.lower(), "it was asked for")
     for backend in BACKENDS:
         if wanted in backend.devices():
             if isinstance(folder, ModelFolder) and wanted not in (EMULATED, *Echo.devices()):
@@ -75,6 +73,12 @@ def choose(device: str = "auto", folder: Folder | None = None, options: Options 
             return Choice(taken, wanted, f"it was asked for{emulated}")
     found = [name for backend in BACKENDS for name in backend.devices()]
     raise DeviceError(f"there is no device {device} here", hint=f"found: auto, {', '.join(found)}")
+
+
+def of_checkpoints(device: str) -> type[Torch] | type[Remote] | None:
+    """The engine that works on a checkpoint as it is, where that is what the name is of. Remote needs no weights."""
+    kind = device.partition(":")[0].lower()
+    return {"http": Remote, "https": Remote, "ipex": Ipex, "torch": Torch}.get(kind)
 
 
 def automatic(machine: Machine, manifest: Manifest, options: Options = Options()) -> Choice:

@@ -39,9 +39,12 @@ class Need:
         return max(self.running, self.loading)
 
 
-def need(manifest: Manifest, kind: str, context: int, kv_precision: str | None = None) -> Need:
-    """What the model takes on a device of this `kind` (CPU, GPU or NPU) with `context` tokens in its KV cache."""
-    return needed(sizes_of(manifest), kind, context, manifest.kv_bytes_per_token, kv_precision)
+def need(
+    manifest: Manifest, kind: str, context: int, kv_precision: str | None = None, threads: int | None = None
+) -> Need:
+    """What the model takes on a device of this `kind` (CPU, GPU or NPU) with `context` tokens in its KV cache, and so
+    many threads on a CPU."""
+    return needed(sizes_of(manifest), kind, context, manifest.kv_bytes_per_token, kv_precision, threads=threads)
 
 
 def sizes_of(manifest: Manifest) -> Sizes:
@@ -50,7 +53,15 @@ def sizes_of(manifest: Manifest) -> Sizes:
     return manifest.sizes or Sizes(weights=file.size if file else 0)
 
 
-def needed(sizes: Sizes, kind: str, context: int, kv_bytes_per_token: int, kv_precision: str | None = None) -> Need:
+def needed(
+    sizes: Sizes,
+    kind: str,
+    context: int,
+    kv_bytes_per_token: int,
+    kv_precision: str | None = None,
+    *,
+    threads: int | None = None,
+) -> Need:
     """As `need`. `kv_bytes_per_token` is for an f16 cache.
 
     On the CPU the matrices are repacked into memory of their own, one by one as the first prompt comes to them; the

@@ -9,7 +9,7 @@ from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.ipex import Ipex
 from runtime.backends.torch import Torch
 from runtime.checkpoint_folder import CheckpointFolder
-from runtime.errors import DeviceError, Notice
+from runtime.errors import BackendError, DeviceError, Notice, RequestError
 from runtime.messages import Finish
 from runtime.sampling import Sampling
 
@@ -26,16 +26,53 @@ def replies(engine):
         yield "".join(delta.text for delta in deltas if isinstance(delta, Delta)), finish.usage.completion_tokens
 
 
-@pytest.mark.ipex
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_ipex_says_what_torch_says():
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+def load(precision=None):
     if not Ipex.devices():
         pytest.skip("IPEX is not installed here")
-    folder = CheckpointFolder.open(CHECKPOINT)
-    options = Options(threads=2, precision="f32")
     with pytest.warns(Notice, match="last release"):
-        ipex = Ipex.load(folder, "ipex", options)
-    assert list(replies(ipex)) == list(replies(Torch.load(folder, "torch:cpu", options)))
+        return Ipex.load(CheckpointFolder.open(CHECKPOINT), "ipex", Options(threads=2, precision=precision))
+
+
+@pytest.mark.ipex
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_ipex_says_what_torch_says(precision):
+    ipex = load(precision)
+    import torch
+
+    if precision == "bf16" and torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("this CPU has no AVX512")
+    other = Torch.load(CheckpointFolder.open(CHECKPOINT), "torch:cpu", Options(threads=2, precision=precision))
+    assert ipex._model.dtype == other._model.dtype
+    assert list(replies(ipex)) == list(replies(other))
+
+
+@pytest.mark.ipex
+def test_bf16_is_taken_where_the_cpu_computes_in_it():
+    flags = Path("/proc/cpuinfo").read_text().split()
+    ipex = load()
+    import torch
+
+    wanted = torch.bfloat16 if {"avx512_bf16", "amx_tile"} & set(flags) else torch.float32
+    assert ipex._model.dtype == wanted
+
+
+@pytest.mark.ipex
+def test_a_layer_that_was_not_replaced_is_an_error(monkeypatch):
+    if not Ipex.devices():
+        pytest.skip("IPEX is not installed here")
+    import intel_extension_for_pytorch
+
+    monkeypatch.setattr(intel_extension_for_pytorch, "optimize", lambda model, **_: model)
+    with pytest.raises(BackendError, match="replaced 0 of the model's 36 matrices"):
+        Ipex.load(CheckpointFolder.open(CHECKPOINT), "ipex", Options(threads=2, precision="f32"))
+
+
+def test_int8_is_refused():
+    with pytest.raises(RequestError, match="IPEX runs f32 and bf16, not int8"):
+        Ipex.load(CheckpointFolder.open(CHECKPOINT), "ipex", Options(precision="int8"))
 
 
 def test_where_ipex_is_missing_it_is_said():

@@ -14,7 +14,7 @@ from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino import OpenVINO
 from runtime.checkpoint_folder import CheckpointFolder
-from runtime.errors import BackendError, DeviceError, ModelFolderError, RequestError
+from runtime.errors import BackendError, DeviceError, ModelFolderError, Notice, RequestError
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import Finish, Message, ToolCall
 from runtime.model import Model
@@ -26,7 +26,8 @@ from .checkpoints import YARN, Tiny
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from runtime.backends.torch import Torch, _Context  # noqa: E402
+from runtime.backends.torch import Torch, _wants_several_cards  # noqa: E402
+from runtime.backends.torch_cache import Contexts, static_tokens  # noqa: E402
 from runtime.backends.torch_model import load_model  # noqa: E402
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
@@ -141,9 +142,9 @@ def test_every_format_gives_the_reference_logits(tiny, tmp_path):
 
 def test_the_second_turn_of_a_chat_reads_only_what_is_new(engine, monkeypatch):
     read = []
-    forward = engine._read
-    monkeypatch.setattr(engine, "_read", lambda context, ids: (read.append(len(ids)), forward(context, ids))[1])
-    engine._kept = None
+    forward = engine._passes.read
+    monkeypatch.setattr(engine._passes, "read", lambda context, ids: (read.append(len(ids)), forward(context, ids))[1])
+    monkeypatch.setattr(engine, "_contexts", Contexts(engine._model.config))
     first = prompt("When do you open?")
     reply, _ = said(engine, first)
     whole, read[:] = list(read), []
@@ -151,21 +152,92 @@ def test_the_second_turn_of_a_chat_reads_only_what_is_new(engine, monkeypatch):
     again, _ = said(engine, second)
     assert whole[0] == engine.count_tokens((first,))
     assert read[0] < engine.count_tokens((second,)) - engine.count_tokens((first,))
-    engine._kept = None
+    monkeypatch.setattr(engine, "_contexts", Contexts(engine._model.config))
     assert said(engine, second)[0] == again
 
 
-def test_a_static_cache_says_the_same(engine, monkeypatch):
-    """What CUDA decodes with, here without its graphs."""
-    from transformers import StaticCache
+@pytest.fixture
+def graphs(engine, folder, monkeypatch):
+    """What CUDA decodes with, but for the graphs: the cache that does not move, the compiled pass, its thread."""
+    compiled = torch.compile(engine._model.__call__, backend="eager", dynamic=False, fullgraph=True)
+    monkeypatch.setattr(engine._model, "get_compiled_call", lambda _: compiled)
+    return Torch(engine._model, folder, static=512)
 
-    prompts = [prompt("Who are you?"), prompt("Who are you? And when do you open?")]
-    wanted = [said(engine, each)[0] for each in prompts]
-    cache = StaticCache(config=engine._model.config, max_cache_len=512)
+
+def test_a_static_cache_says_the_same(engine, graphs):
+    first = prompt("Who are you?")
+    prompts = [first, prompt("Who are you? And when do you open?"), first, first + "I am"]
+    assert [said(graphs, each)[0] for each in prompts] == [said(engine, each)[0] for each in prompts]
+    (context,) = graphs._contexts._idle
+    assert context.static
+
+
+def test_a_reply_outgrows_the_static_cache_and_others_do_without(engine, graphs):
+    long = prompt("1 2 3 4 5 " * 50)
+    assert 490 < engine.count_tokens((long,)) <= 512
+    wanted = [said(engine, each, max_new_tokens=60) for each in (long, prompt("Hello"))]
+    begun = graphs.generate(Request((long,), STOPS, Sampling(max_new_tokens=60)))
+    parts = [next(begun)]
+    assert said(graphs, prompt("Hello"), max_new_tokens=60) == wanted[1]  # while the other has the static one
+    parts += begun
+    assert ("".join(part.text for part in parts[:-1]), parts[-1].reason) == wanted[0]
+    assert [context.static for context in graphs._contexts._idle] == [True, False]
+
+
+def test_a_cache_is_read_up_to_a_bound(engine, folder, monkeypatch):
+    monkeypatch.setattr("runtime.backends.torch_cache._SMALLEST", 32)
+    graphs = Torch(engine._model, folder, static=100)
     monkeypatch.setattr(engine._model, "get_compiled_call", lambda _: engine._model)
-    monkeypatch.setattr(engine, "_kept", _Context(cache, 512, graphs=True))
-    assert [said(engine, each, max_new_tokens=100)[0] for each in (*prompts, prompts[0])] == [*wanted, wanted[0]]
-    assert engine._kept.cache is cache
+    read = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda q, k, *args, **kwargs: (read.append(k.shape[2]), attend(q, k, *args, **kwargs))[1],
+    )
+    request = Request((prompt("1 2 3 "),), (), Sampling(max_new_tokens=60))
+    found = [part.text for part in graphs.generate(request) if isinstance(part, Delta)]
+    assert sorted(set(read)) == [11, 32, 64, 100]  # the prompt by itself, then up to each bound
+    assert found == [part.text for part in engine.generate(request) if isinstance(part, Delta)]
+
+
+@pytest.mark.parametrize(
+    ("length", "token", "free", "wanted"),
+    [
+        (131_072, 40_960, 10**11, 32_768),
+        (8192, 40_960, 10**11, 8192),
+        (32_768, 40_960, 10**9, 8192),
+        (32_768, 1, 0, 2048),
+    ],
+)
+def test_the_size_of_a_static_cache(length, token, free, wanted):
+    assert static_tokens(length, token, free) == wanted
+
+
+def test_where_nothing_compiles_it_is_said_and_goes_on(engine, folder, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("Failed to find C compiler")
+
+    compiled = torch.compile(engine._model.__call__, backend=broken)
+    monkeypatch.setattr(engine._model, "get_compiled_call", lambda _: compiled)
+    graphs = Torch(engine._model, folder, static=512)
+    with pytest.warns(Notice, match="decoding is slower than it could be: .*Failed to find C compiler"):
+        found = said(graphs, QUESTION)
+    assert found == said(engine, QUESTION) == said(graphs, QUESTION)
+
+
+def test_a_model_goes_to_several_cards_only_where_one_is_too_small(folder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000_000, 16_000_000))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [_wants_several_cards(folder, dtype) for dtype in (torch.float32, torch.bfloat16)] == [True, False]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert not _wants_several_cards(folder, torch.float32)
+
+
+def test_weights_that_accelerate_places_say_the_same(engine, folder):
+    """As on several cards: here all go to the one device that there is."""
+    model = load_model(folder, torch.float32, device_map="auto")
+    assert said(Torch(model, folder), QUESTION) == said(engine, QUESTION)
 
 
 def test_threads_share_one_engine(engine):
@@ -260,5 +332,5 @@ def test_cuda_says_what_the_cpu_says(engine, folder):
     cuda = Torch.load(folder, "torch:cuda", Options(precision="f32"))
     prompts = [prompt(question) for question in ("Who are you?", "Who are you? And when do you open?", "谢谢")]
     assert [said(cuda, each) for each in prompts] == [said(engine, each) for each in prompts]
-    assert cuda._kept.graphs
+    assert any(context.static for context in cuda._contexts._idle)
     cuda.close()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("bench", help="measure how fast a model folder is here")
-    verb.add_argument("folder", help="a model folder, or a checkpoint for PyTorch")
+    verb.add_argument("folder", help="a model folder; for PyTorch a checkpoint, or a model of `edge models` to fetch")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
     verb.add_argument("--prompt-tokens", type=int, default=512, help="tokens of each prompt (512)")
     verb.add_argument("--new-tokens", type=int, default=128, help="tokens of each reply (128)")
@@ -21,12 +21,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from runtime.checkpoint_folder import open_folder
-
     from .. import bench
+    from ..hub import open_for
 
     result = bench.run(
-        open_folder(args.folder),
+        open_for((args.device,), args.folder),
         device=args.device,
         prompt_tokens=args.prompt_tokens,
         new_tokens=args.new_tokens,

@@ -16,7 +16,9 @@ HELP = "/reset forgets the chat, /save FILE and /load FILE keep it, /exit leaves
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("chat", help="chat with a model in the terminal", epilog=HELP)
-    verb.add_argument("folder", help="a model folder, or a checkpoint for PyTorch or a server")
+    verb.add_argument(
+        "folder", help="a model folder; for PyTorch or a server a checkpoint, or a model of `edge models` to fetch"
+    )
     verb.add_argument(
         "--device", default="auto", help="auto (the default), a device's name such as CPU or torch, or a server's URL"
     )
@@ -33,9 +35,10 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
     from runtime.chat import Chat
-    from runtime.checkpoint_folder import open_folder
 
-    folder = open_folder(args.folder)
+    from ..hub import open_for
+
+    folder = open_for((args.device, *args.fallback), args.folder)
     sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     options = Options(context=args.context)
     with Chat(

@@ -7,9 +7,13 @@ from contextlib import closing
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("complete", help="go on from a text: what a base model is for")
-    verb.add_argument("folder", help="a model folder")
+    verb.add_argument(
+        "folder", help="a model folder; for PyTorch or a server a checkpoint, or a model of `edge models` to fetch"
+    )
     verb.add_argument("--prompt", metavar="TEXT", help="the text; without it, what is piped in")
-    verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
+    verb.add_argument(
+        "--device", default="auto", help="auto (the default), a device's name such as CPU or torch, or a server's URL"
+    )
     verb.add_argument("--temperature", type=float, help="0 is greedy; the default is the checkpoint's own")
     verb.add_argument("--max-new-tokens", type=int, default=256, help="at most so many tokens (256)")
     verb.set_defaults(run=run)
@@ -18,9 +22,10 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from runtime.messages import Text
     from runtime.model import Model
-    from runtime.model_folder import ModelFolder
 
-    folder = ModelFolder.open(args.folder)
+    from ..hub import open_for
+
+    folder = open_for((args.device,), args.folder)
     sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     text = sys.stdin.read().rstrip("\n") if args.prompt is None else args.prompt
     with Model(folder, device=args.device) as model, closing(model.complete(text, sampling)) as events:

@@ -1,4 +1,4 @@
-"""What the backends on OpenVINO GenAI share: token ids, sampling, grammars, and the errors in a line."""
+"""What the backends on OpenVINO GenAI share: how a pipeline starts, token ids, sampling, grammars, errors in a line."""
 
 import re
 from collections.abc import Iterator
@@ -11,18 +11,29 @@ from ..compiled import cached
 from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..model_folder import ModelFolder
+from ..signal_stack import use_the_threads_own
 from ..template import Prompt
 from ..vocabulary import TextDecoder, Vocabulary
 from .backend import Options, Request
 
 
-class Tokens:
-    """A prompt becomes token ids with the pipeline's own tokenizer, and the reply's ids become text with ours."""
+class Loaded:
+    """A pipeline with a model in it. Prompts may have `prompt_tokens` tokens; with the reply, at most `room`.
 
-    def __init__(self, tokenizer: Any, folder: ModelFolder) -> None:
-        self._tokenizer = tokenizer
+    A prompt becomes token ids with the pipeline's own tokenizer, and the reply's ids become text with ours.
+    """
+
+    def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
+        self.max_prompt_tokens = prompt_tokens
+        self._room = room
+        self._pipeline = pipeline
+        self._tokenizer: Any = pipeline.get_tokenizer()
         self._vocabulary = Vocabulary.read(folder.path / "tokenizer.json")
         self._special_tokens = folder.manifest.special_tokens
+        use_the_threads_own()
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self.encode(prompt))
 
     def encode(self, prompt: Prompt) -> list[int]:
         ids: list[int] = []
@@ -30,30 +41,56 @@ class Tokens:
             ids += self._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()
         return ids
 
-    def within(self, prompt: Prompt, limit: int) -> list[int]:
-        """The ids. Raises PromptTooLong where they are more."""
-        ids = self.encode(prompt)
-        if len(ids) > limit:
-            raise PromptTooLong(len(ids), limit)
-        return ids
+    def prepare(self, request: Request) -> tuple[list[int], set[int], Any]:
+        """The prompt's ids, the ids that stop the reply, and GenAI's settings for it. Raises PromptTooLong, and
+        BackendError where the model was closed."""
+        if self._pipeline is None:
+            raise BackendError("the model was closed", hint="load it again")
+        ids = self.encode(request.prompt)
+        if len(ids) > self.max_prompt_tokens:
+            raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        stops = {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
+        return ids, stops, self.config(request, stops, len(ids))
 
-    def stop_ids(self, request: Request) -> set[int]:
-        return {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
+    def config(self, request: Request, stops: set[int], read: int) -> Any:
+        """GenAI's settings for the request, of which `read` tokens are in the context."""
+        return generation_config(request, stops, self._room - read)
 
     def decoder(self) -> TextDecoder:
         return self._vocabulary.decoder()
 
+    def close(self) -> None:
+        self._pipeline = self._tokenizer = None
 
-def refuse_missing(device: str, found: tuple[str, ...]) -> None:
-    """Raises DeviceError where the device is not among those."""
+
+def devices(*kinds: str) -> tuple[str, ...]:
+    """OpenVINO's devices of those kinds, such as "GPU"; () where OpenVINO or GenAI is not installed."""
+    try:
+        import openvino
+        import openvino_genai  # noqa: F401
+    except ImportError:
+        return ()
+    return tuple(name for name in openvino.Core().available_devices if name.startswith(kinds))
+
+
+@contextmanager
+def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
+    """The properties with which a pipeline is made. Raises BackendError, with that cure, where making it fails."""
+    try:
+        with compiled_cache(folder, device, options) as place:
+            yield properties(options, device) | place
+    except RuntimeError as exc:
+        raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=cure) from exc
+
+
+def startable(folder: Folder, device: str, found: tuple[str, ...]) -> ModelFolder:
+    """The folder. Raises DeviceError where the device is not among those found, BackendError where the folder is a
+    checkpoint: OpenVINO runs converted models only."""
     if device not in found:
         raise DeviceError(
-            f"OpenVINO finds no device {device} here", hint=f"it finds {', '.join(found) or 'none at all'}"
+            f"OpenVINO finds no device {device} here",
+            hint=f"it finds {', '.join(found) or 'none at all'}; `edge doctor` says what is missing",
         )
-
-
-def converted(folder: Folder) -> ModelFolder:
-    """The folder. Raises BackendError where it is a checkpoint: OpenVINO runs converted models only."""
     if isinstance(folder, ModelFolder):
         return folder
     raise BackendError(

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Self
 
 from ..checkpoint_folder import Folder
-from ..errors import BackendError, DeviceError
+from ..errors import DeviceError
 from ..ir import IR, NPU_CURE
 from .backend import Options
-from .genai import brief, compiled_cache, converted, properties
+from .genai import devices, loading, startable
 from .serial import Serial
 
 CONTEXT = 4096  # tokens of prompt and reply where none are asked for
@@ -37,20 +37,13 @@ class NPU(Serial):
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        try:
-            import openvino
-            import openvino_genai  # noqa: F401
-        except ImportError:
-            return ()
-        found = [name for name in openvino.Core().available_devices if name.startswith("NPU")]
-        return (*found, EMULATED)
+        found = devices("CPU", "NPU")
+        return (*(name for name in found if name != "CPU"), EMULATED) if found else ()
 
     @classmethod
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where there is no NPU or the folder is not fit for one, BackendError where it fails."""
-        if device not in cls.devices():
-            raise DeviceError(f"OpenVINO finds no {device} here", hint="`edge doctor` says what is missing")
-        folder = converted(folder)
+        folder = startable(folder, device, cls.devices())
         if unfit := IR.read(folder).unfit_for_npu():
             raise DeviceError(
                 f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}",
@@ -61,24 +54,16 @@ class NPU(Serial):
                 f"an NPU's KV cache is in f16, not {options.kv_precision}", hint="leave its precision to the engine"
             )
         prompt_tokens, reply_tokens = lengths(options, folder.manifest.context_length)
-        settings = properties(replace(options, threads=None, kv_precision=None), device) | {
+        static = {
             "MAX_PROMPT_LEN": prompt_tokens,
             "MIN_RESPONSE_LEN": reply_tokens,
             "NPUW_LLM_ENABLE_PREFIX_CACHING": "YES",
-        }
-        if device == EMULATED:
-            settings |= _EMULATION
+        } | (_EMULATION if device == EMULATED else {})
+        # What is read back from the cache has forgotten a precision that was asked for, and fails at the first prompt.
+        kept = replace(options, threads=None, kv_precision=None, cache=options.cache and options.precision is None)
         import openvino_genai as genai
 
-        # What is read back from the cache has forgotten a precision that was asked for, and fails at the first prompt.
-        keep = replace(options, cache=options.cache and options.precision is None)
-        try:
-            with compiled_cache(folder, device, keep) as place:
-                name = "NPU" if device == EMULATED else device
-                pipeline = genai.LLMPipeline(str(folder.path), name, **settings, **place)
-        except RuntimeError as exc:
-            raise BackendError(
-                f"the NPU's pipeline cannot load {folder.path}: {brief(exc)}",
-                hint="update the NPU's driver, or ask for a shorter context",
-            ) from exc
+        with loading(folder, device, kept, "update the NPU's driver, or ask for a shorter context") as settings:
+            name = "NPU" if device == EMULATED else device
+            pipeline = genai.LLMPipeline(str(folder.path), name, **static, **settings)
         return cls(pipeline, folder, prompt_tokens, prompt_tokens + reply_tokens)

@@ -15,11 +15,9 @@ from ..checkpoint_folder import Folder
 from ..errors import BackendError
 from ..messages import Finish, Usage
 from ..model_folder import CONVERT_AGAIN, ModelFolder
-from ..signal_stack import use_the_threads_own
-from ..template import Prompt
 from ..vocabulary import TextDecoder
 from .backend import Delta, Options, Request
-from .genai import Tokens, brief, compiled_cache, converted, explained, generation_config, properties, refuse_missing
+from .genai import Loaded, devices, explained, loading, startable
 
 # A prompt is read in chunks of so many tokens, so that a long one can be cancelled. Measured on int4 of 9B width, with
 # a prompt of 517 tokens: 256 and 1,024 are slower, by 3 % and 8 to 11 %.
@@ -29,32 +27,24 @@ PREFILL_CHUNK = 512
 _NGRAM = 3
 
 
-class OpenVINO:
+class OpenVINO(Loaded):
     """A model folder on a device of OpenVINO."""
 
     def __init__(self, pipeline: Any, folder: ModelFolder, lookup: int = 0) -> None:
-        self.max_prompt_tokens = folder.manifest.context_length - 1
-        self._pipeline = pipeline
-        self._tokens: Any = Tokens(pipeline.get_tokenizer(), folder)
-        self._context_length = folder.manifest.context_length
+        context = folder.manifest.context_length
+        super().__init__(pipeline, folder, context - 1, context)
         self._lookup = lookup
         self._request_ids = count()
         self._stepping = Lock()
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        try:
-            import openvino
-            import openvino_genai  # noqa: F401
-        except ImportError:
-            return ()
-        return tuple(name for name in openvino.Core().available_devices if name.startswith(("CPU", "GPU")))
+        return devices("CPU", "GPU")
 
     @classmethod
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
-        refuse_missing(device, cls.devices())
-        folder = converted(folder)
+        folder = startable(folder, device, cls.devices())
         import openvino_genai as genai
 
         scheduler = genai.SchedulerConfig()
@@ -62,23 +52,11 @@ class OpenVINO:
         scheduler.cache_size = 0  # grows with what is asked
         scheduler.max_num_batched_tokens = PREFILL_CHUNK
         scheduler.dynamic_split_fuse = True
-        try:
-            with compiled_cache(folder, device, options) as place:
-                settings = properties(options, device) | place
-                if options.lookup:
-                    settings["prompt_lookup"] = True
-                pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings)
-        except RuntimeError as exc:
-            raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc
-        use_the_threads_own()
+        with loading(folder, device, options, CONVERT_AGAIN) as settings:
+            if options.lookup:
+                settings["prompt_lookup"] = True
+            pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings)
         return cls(pipeline, folder, options.lookup)
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        return len(self.encode(prompt))
-
-    def encode(self, prompt: Prompt) -> list[int]:
-        ids: list[int] = self._tokens.encode(prompt)
-        return ids
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         running = self.begin(request)
@@ -102,17 +80,13 @@ class OpenVINO:
         import openvino
 
         start = time.perf_counter()
-        if self._pipeline is None:
-            raise BackendError("the model was closed", hint="load it again")
-        ids = self._tokens.within(request.prompt, self.max_prompt_tokens)
-        stops = self._tokens.stop_ids(request)
-        config = self._config(request, stops, len(ids))
+        ids, stops, config = self.prepare(request)
         try:
             prompt = openvino.Tensor(np.array([ids], dtype=np.int64))
             handle = self._pipeline.add_request(next(self._request_ids), prompt, config)
         except RuntimeError as exc:
             raise explained(exc, request) from exc
-        return Running(request, ids, handle, self._tokens.decoder(), stops, start)
+        return Running(request, ids, handle, self.decoder(), stops, start)
 
     def begin_again(self, running: "Running") -> None:
         """Puts a request that was cancelled back in where it was. Under a grammar it has to be at its beginning."""
@@ -120,15 +94,15 @@ class OpenVINO:
         import openvino
 
         ids = running.ids + running.said
-        config = self._config(running.request, running.stops, len(ids))
+        config = self.config(running.request, running.stops, len(ids))
         if limit := running.request.sampling.max_new_tokens:
             config.max_new_tokens = min(limit - len(running.said), config.max_new_tokens)
         prompt = openvino.Tensor(np.array([ids], dtype=np.int64))
         running.handle = self._pipeline.add_request(next(self._request_ids), prompt, config)
         running.over = False
 
-    def _config(self, request: Request, stops: set[int], read: int) -> Any:
-        config = generation_config(request, stops, self._context_length - read)
+    def config(self, request: Request, stops: set[int], read: int) -> Any:
+        config = super().config(request, stops, read)
         if self._lookup:
             config.num_assistant_tokens, config.max_ngram_size = self._lookup, _NGRAM
         return config
@@ -150,9 +124,6 @@ class OpenVINO:
         """Bytes of the KV cache that requests use now."""
         metrics = self._pipeline.get_metrics()
         return int(metrics.kv_cache_size_in_bytes * metrics.cache_usage / 100)
-
-    def close(self) -> None:
-        self._pipeline = self._tokens = None
 
 
 @dataclass(slots=True)

@@ -63,11 +63,16 @@ class Remote:
         return () if any(find_spec(name) is None for name in ("httpx2", "tokenizers")) else ("http://", "https://")
 
     @classmethod
+    def refuse_missing(cls, device: str) -> None:
+        """Raises DeviceError where packages are missing."""
+        if not cls.devices():
+            raise DeviceError("a server is asked with httpx2 and tokenizers", hint='pip install "glm4-edge[remote]"')
+
+    @classmethod
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Asks the server what it has and what it takes. Raises DeviceError where none answers or it has another model,
         CheckpointError where the folder's tokenizer cannot be read."""
-        if not cls.devices():
-            raise DeviceError("a server is asked with httpx2 and tokenizers", hint='pip install "glm4-edge[remote]"')
+        cls.refuse_missing(device)
         import httpx2
 
         described = folder if isinstance(folder, CheckpointFolder) else CheckpointFolder.open(folder.path)

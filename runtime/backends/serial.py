@@ -9,41 +9,24 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any
 
-from ..errors import BackendError
 from ..messages import Finish, Usage
 from ..model_folder import ModelFolder
-from ..signal_stack import use_the_threads_own
-from ..template import Prompt
 from .backend import Delta, Request
-from .genai import Tokens, explained, generation_config
+from .genai import Loaded, explained
 
 
-class Serial:
-    """A loaded LLMPipeline. Prompts may have so many tokens; with the reply, at most `room`. Others wait their turn."""
+class Serial(Loaded):
+    """A loaded LLMPipeline. Requests beside the one that runs wait their turn."""
 
     def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
-        self.max_prompt_tokens = prompt_tokens
-        self._room = room
-        self._pipeline = pipeline
-        self._tokens: Any = Tokens(pipeline.get_tokenizer(), folder)
+        super().__init__(pipeline, folder, prompt_tokens, room)
         self._turn = Lock()
-        use_the_threads_own()
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        return len(self.encode(prompt))
-
-    def encode(self, prompt: Prompt) -> list[int]:
-        ids: list[int] = self._tokens.encode(prompt)
-        return ids
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
-        if self._pipeline is None:
-            raise BackendError("the model was closed", hint="load it again")
-        ids = self._tokens.within(request.prompt, self.max_prompt_tokens)
-        stops = self._tokens.stop_ids(request)
-        run = _Run(self._pipeline, self._turn, ids, generation_config(request, stops, self._room - len(ids)))
-        text = self._tokens.decoder()
+        ids, stops, config = self.prepare(request)
+        run = _Run(self._pipeline, self._turn, ids, config)
+        text = self.decoder()
         generated, ttft = 0, 0.0
         try:
             while isinstance(new := run.tokens.get(), list):
@@ -59,9 +42,6 @@ class Serial:
         if rest := text.finish():
             yield Delta(rest, 0)
         yield Finish(new, Usage(len(ids), generated, ttft, time.perf_counter() - start))
-
-    def close(self) -> None:
-        self._pipeline = self._tokens = None
 
 
 class _Run:

@@ -6,11 +6,9 @@ One request at a time, and every prompt is read from its beginning.
 from typing import Self
 
 from ..checkpoint_folder import Folder
-from ..errors import BackendError
 from ..model_folder import CONVERT_AGAIN
 from .backend import Options
-from .genai import brief, compiled_cache, converted, properties, refuse_missing
-from .openvino import OpenVINO
+from .genai import devices, loading, startable
 from .serial import Serial
 
 
@@ -19,20 +17,15 @@ class Stateful(Serial):
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        return OpenVINO.devices()
+        return devices("CPU", "GPU")
 
     @classmethod
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
-        refuse_missing(device, cls.devices())
-        folder = converted(folder)
+        folder = startable(folder, device, cls.devices())
         import openvino_genai as genai
 
-        try:
-            with compiled_cache(folder, device, options) as place:
-                settings = properties(options, device) | place
-                pipeline = genai.LLMPipeline(str(folder.path), device, ATTENTION_BACKEND="SDPA", **settings)
-        except RuntimeError as exc:
-            raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc
+        with loading(folder, device, options, CONVERT_AGAIN) as settings:
+            pipeline = genai.LLMPipeline(str(folder.path), device, ATTENTION_BACKEND="SDPA", **settings)
         context = folder.manifest.context_length
         return cls(pipeline, folder, context - 1, context)

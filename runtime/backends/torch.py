@@ -3,6 +3,10 @@
 One forward pass runs at a time. Every request has a KV cache of its own, so the replies of several threads grow token
 by token beside each other; the cache of the last one is kept, and the next prompt is read from where it differs.
 
+On one CUDA card a reply decodes by CUDA graphs, in a cache that never moves. There is one such cache, since the graphs
+would be recorded anew for another: who comes while it is lent, or has more tokens than it holds, decodes without. Its
+logic is tested on the CPU; on a card it has not been run.
+
 transformers' continuous batching is not used: it takes neither a seed nor a mask of tokens for one request, and sets
 its cache aside before the first. Who serves many at once wants a server (`remote`).
 """
@@ -10,7 +14,7 @@ its cache aside before the first. Who serves many at once wants a server (`remot
 import time
 from collections.abc import Callable, Generator, Sequence
 from importlib.util import find_spec
-from threading import Lock
+from math import prod
 from typing import Any, Self
 
 from ..checkpoint_folder import CheckpointFolder, Folder
@@ -23,26 +27,30 @@ from ..tokenizer import first_line
 from ..vocabulary import Vocabulary
 from .backend import Delta, Options, Request
 from .token_mask import MaskMaker, TokenMask
+from .torch_cache import Contexts, static_tokens
+from .torch_pass import Passes
 
-_PREFILL_CHUNK = 512  # tokens of a prompt that are read at once, so that other requests are not kept waiting
-_LARGEST_STATIC = 32_768  # tokens; a longer cache grows as it is filled, without CUDA graphs
+_SHARE = 0.9  # of a card's free memory that the weights may take; the rest is for activations and the KV cache
 
 
 class Torch:
-    """A checkpoint on a device of PyTorch: "torch:cpu", "torch:xpu" or "torch:cuda"."""
+    """A checkpoint on a device of PyTorch: "torch:cpu", "torch:xpu" or "torch:cuda".
+
+    With `static` tokens it decodes by CUDA graphs, in a cache of that size.
+    """
 
     needs: tuple[str, ...] = ("torch", "transformers", "tokenizers")
     extra = "torch"
 
-    def __init__(self, model: Any, folder: CheckpointFolder) -> None:
+    def __init__(self, model: Any, folder: CheckpointFolder, static: int = 0) -> None:
         self.max_prompt_tokens = folder.manifest.context_length - 1
         self._model = model
         self._tokenizer = folder.tokenizer
         self._vocabulary = Vocabulary.parse(folder.tokenizer.tokenizer.to_str())
         self._context_length = folder.manifest.context_length
-        self._kept: _Context | None = None
+        self._contexts = Contexts(model.config, static)
+        self._passes = Passes(model, graphs=static > 0)
         self._masks: MaskMaker | None = None
-        self._lock = Lock()
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -55,12 +63,17 @@ class Torch:
         return tuple(f"torch:{name}" for name in (*gpus, "cpu"))
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self:
-        """Raises DeviceError where the device is not there, CheckpointError, RequestError for options that do not go
-        together, or BackendError."""
+    def refuse_missing(cls, device: str) -> None:
+        """Raises DeviceError where packages are missing."""
         if missing := [name for name in cls.needs if find_spec(name) is None]:
             hint = f'pip install "glm4-edge[{cls.extra}]"'
             raise DeviceError(f"{device} needs {', '.join(missing)}, which is not installed", hint=hint)
+
+    @classmethod
+    def load(cls, folder: Folder, device: str, options: Options) -> Self:
+        """Raises DeviceError where the device is not there, CheckpointError, RequestError for options that do not go
+        together, or BackendError."""
+        cls.refuse_missing(device)
         if device not in cls.devices():
             raise DeviceError(f"PyTorch finds no {device} here", hint=f"it finds {', '.join(cls.devices())}")
         if not isinstance(folder, CheckpointFolder):
@@ -82,10 +95,16 @@ class Torch:
             )
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        several = name == "cuda" and torch.cuda.device_count() > 1
+        several = name == "cuda" and _wants_several_cards(folder, dtype)
+        static = 0
         try:
             model = load_model(folder, dtype, device_map="auto" if several else None)
-            return cls(cls.prepared(model if several else model.to(name), dtype), folder)
+            model = cls.prepared(model if several else model.to(name), dtype)
+            if name == "cuda" and not several:
+                manifest = folder.manifest
+                token = manifest.kv_bytes_per_token * dtype.itemsize // 2  # the manifest's is of an f16 cache
+                static = static_tokens(manifest.context_length, token, torch.cuda.mem_get_info()[0])
+            return cls(model, folder, static)
         except (RuntimeError, ValueError, ImportError) as exc:
             raise BackendError(
                 f"PyTorch cannot load {folder.path}: {first_line(exc)}", hint="choose another device or precision"
@@ -126,12 +145,14 @@ class Torch:
         mask = None if request.grammar is None else self._mask(request.grammar)
         choose = _chooser(request.sampling)
         text = self._vocabulary.decoder()
-        context = self._take(ids, prompt_tokens + limit)
+        context = self._contexts.take(ids)
         generated, ttft = 0, 0.0
         reason: FinishReason | None = None
         try:
             while reason is None:
-                logits = self._read(context, ids[len(context.ids) :])
+                if not context.has_room(len(ids)):
+                    context = self._contexts.outgrown(context)
+                logits = self._passes.read(context, ids[len(context.ids) :])
                 token = choose(logits if mask is None else mask.apply(logits, stops), ids)
                 ids.append(token)
                 generated += 1
@@ -147,50 +168,7 @@ class Torch:
                 yield Delta(said + (text.finish() if reason is not None else ""))
             yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
         finally:
-            self._kept = context if context.whole else None
-
-    def _read(self, context: "_Context", ids: Sequence[int]) -> Any:
-        """Reads tokens into the cache; the logits after the last of them, of shape [vocabulary], in f32."""
-        import torch
-
-        for first in range(0, len(ids), _PREFILL_CHUNK):
-            chunk = ids[first : first + _PREFILL_CHUNK]
-            context.whole = False
-            try:
-                with self._lock, torch.inference_mode():
-                    forward = self._model.get_compiled_call(None) if context.graphs and len(ids) == 1 else self._model
-                    found = forward(
-                        torch.tensor([chunk], device=self._model.device),
-                        past_key_values=context.cache,
-                        use_cache=True,
-                        logits_to_keep=1,
-                    )
-                    logits = found.logits[0, -1].float().clone()  # the next pass of a CUDA graph writes over it
-            except RuntimeError as exc:
-                hint = "shorten the chat, or load the model again with fewer programs running"
-                raise BackendError(f"PyTorch failed: {first_line(exc)}", hint=hint) from exc
-            context.ids += chunk
-            context.whole = True
-        return logits
-
-    def _take(self, ids: Sequence[int], size: int) -> "_Context":
-        """The kept cache, cut to what the prompt begins with, or a new one for `size` tokens in all."""
-        with self._lock:
-            context, self._kept = self._kept, None
-        if context is None or (context.graphs and context.size < size):
-            context = self._new_context(size)
-        same = next((i for i, (a, b) in enumerate(zip(context.ids, ids, strict=False)) if a != b), None)
-        context.cut(min(len(context.ids) if same is None else same, len(ids) - 1))
-        return context
-
-    def _new_context(self, size: int) -> "_Context":
-        from transformers import DynamicCache, StaticCache
-
-        one_card = self._model.device.type == "cuda" and not hasattr(self._model, "hf_device_map")
-        largest = min(self._context_length, _LARGEST_STATIC)
-        if one_card and size <= largest:  # always of one size, as each is compiled for
-            return _Context(StaticCache(config=self._model.config, max_cache_len=largest), largest, graphs=True)
-        return _Context(DynamicCache(), size)
+            self._contexts.give(context)
 
     def _mask(self, grammar: Grammar) -> TokenMask:
         if self._masks is None:
@@ -202,32 +180,18 @@ class Torch:
         return [id for piece in prompt for id in self._tokenizer.encode(piece)]
 
     def close(self) -> None:
-        self._model = self._kept = self._masks = None
+        self._passes.close()
+        self._model = self._masks = None
+        self._contexts = Contexts(None)
 
 
-class _Context:
-    """A KV cache and the ids of the tokens that it holds; not `whole` where a pass broke off in the middle of it.
+def _wants_several_cards(folder: CheckpointFolder, dtype: Any) -> bool:
+    """Whether the weights are too much for the first card, and there are others. One alone decodes faster: layers on
+    several wait for one another, and without CUDA graphs."""
+    import torch
 
-    With `graphs` it never moves, so that decoding is compiled and replayed as a CUDA graph; it then holds `size` tokens
-    at most.
-    """
-
-    def __init__(self, cache: Any, size: int, *, graphs: bool = False) -> None:
-        self.cache = cache
-        self.size = size
-        self.graphs = graphs
-        self.whole = True
-        self.ids: list[int] = []
-
-    def cut(self, length: int) -> None:
-        """Forgets all but the first `length` tokens."""
-        surplus = len(self.ids) - length
-        if surplus and self.graphs:
-            for layer in self.cache.layers:
-                layer.cumulative_length.fill_(length)
-        elif surplus:
-            self.cache.crop(-surplus)
-        del self.ids[length:]
+    weights = dtype.itemsize * sum(prod(shape) for _, shape in folder.architecture.shapes())
+    return bool(torch.cuda.device_count() > 1 and weights > _SHARE * torch.cuda.mem_get_info(0)[0])
 
 
 def _chooser(sampling: Sampling) -> Callable[[Any, Sequence[int]], int]:
