@@ -25,6 +25,10 @@ from .genai import Tokens, brief, compiled_cache, converted, explained, generati
 # a prompt of 517 tokens: 256 and 1,024 are slower, by 3 % and 8 to 11 %.
 PREFILL_CHUNK = 512
 
+# The CPU plugin keeps what it has compiled for every number of tokens that a step has had, 5,000 of each kind: in a
+# server, some 100 MB more with every new mix of requests. So few are enough: nothing was slower with them at 9B width.
+COMPILED_SHAPES = 32
+
 
 class OpenVINO:
     """A model folder on a device of OpenVINO."""
@@ -61,6 +65,8 @@ class OpenVINO:
         try:
             with compiled_cache(folder, device, options) as place:
                 settings = properties(options) | place
+                if device == "CPU":
+                    settings["CPU_RUNTIME_CACHE_CAPACITY"] = COMPILED_SHAPES
                 pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings)
         except RuntimeError as exc:
             raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=CONVERT_AGAIN) from exc
