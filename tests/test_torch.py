@@ -262,3 +262,24 @@ def test_cuda_says_what_the_cpu_says(engine, folder):
     assert [said(cuda, each) for each in prompts] == [said(engine, each) for each in prompts]
     assert cuda._kept.graphs
     cuda.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "chosen"),
+    [
+        ([], {"frequency_penalty": 2.0}, 1),  # the prompt's token does not count
+        ([1], {"presence_penalty": 0.5}, 1),
+        ([1, 1, 1], {"presence_penalty": 0.5}, 1),
+        ([1, 1, 1], {"frequency_penalty": 0.5}, 2),
+        ([1], {"presence_penalty": 1.5}, 2),
+        ([0, 0], {"frequency_penalty": -2.0}, 0),
+    ],
+)
+def test_penalties_are_taken_off_logits_below_nothing_too(said, settings, chosen):
+    import torch
+
+    from runtime.backends.torch import _chooser
+
+    logits = torch.tensor([-3.0, -1.0, -2.0])
+    assert _chooser(Sampling(**settings), 1)(logits, [1, *said]) == chosen
+    assert logits.tolist() == [-3.0, -1.0, -2.0]

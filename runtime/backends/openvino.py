@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from ..checkpoint_folder import Folder
 from ..errors import BackendError
-from ..messages import Finish, Usage
+from ..messages import Finish, TokenLogprob, Usage
 from ..model_folder import CONVERT_AGAIN, ModelFolder
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
@@ -186,7 +186,16 @@ class Running:
         said = [i for i in output.generated_ids if i not in self.stops]
         self.said += output.generated_ids
         self.over = ended
-        yield Delta(self.text.feed(said) + (self.text.finish() if ended else ""), len(output.generated_ids))
+        if self.request.sampling.logprobs:
+            for id, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True):
+                if id in self.stops:
+                    yield Delta("")
+                else:
+                    yield Delta(self.text.feed([id]), 1, TokenLogprob(self.text.bytes_of(id), logprob))
+            if rest := self.text.finish() if ended else "":
+                yield Delta(rest, 0)
+        else:
+            yield Delta(self.text.feed(said) + (self.text.finish() if ended else ""), len(output.generated_ids))
         if ended:
             usage = Usage(len(self.ids), len(self.said), self.ttft, time.perf_counter() - self.start)
             yield Finish("length" if output.finish_reason == GenerationFinishReason.LENGTH else "stop", usage)

@@ -14,7 +14,7 @@ from ..messages import Finish, Usage
 from ..model_folder import ModelFolder
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
-from .backend import Delta, Request
+from .backend import Delta, Request, refuse
 from .genai import Tokens, explained, generation_config
 
 
@@ -40,6 +40,7 @@ class Serial:
         start = time.perf_counter()
         if self._pipeline is None:
             raise BackendError("the model was closed", hint="load it again")
+        refuse(request.sampling, "GenAI's pipeline for one request at a time tells none", "logprobs")
         ids = self._tokens.within(request.prompt, self.max_prompt_tokens)
         stops = self._tokens.stop_ids(request)
         run = _Run(self._pipeline, self._turn, ids, generation_config(request, stops, self._room - len(ids)))

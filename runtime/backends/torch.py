@@ -16,7 +16,7 @@ from typing import Any, Self
 from ..checkpoint_folder import CheckpointFolder, Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import Grammar
-from ..messages import Finish, FinishReason, Usage
+from ..messages import Finish, FinishReason, TokenLogprob, Usage
 from ..sampling import Sampling
 from ..template import Prompt
 from ..tokenizer import first_line
@@ -124,7 +124,7 @@ class Torch:
         special = self._tokenizer.special_tokens
         stops = {special[name] for name in request.stop_tokens if name in special}
         mask = None if request.grammar is None else self._mask(request.grammar)
-        choose = _chooser(request.sampling)
+        choose = _chooser(request.sampling, prompt_tokens)
         text = self._vocabulary.decoder()
         context = self._take(ids, prompt_tokens + limit)
         generated, ttft = 0, 0.0
@@ -132,6 +132,7 @@ class Torch:
         try:
             while reason is None:
                 logits = self._read(context, ids[len(context.ids) :])
+                logprobs = logits.log_softmax(-1) if request.sampling.logprobs else None  # the model's own
                 token = choose(logits if mask is None else mask.apply(logits, stops), ids)
                 ids.append(token)
                 generated += 1
@@ -144,7 +145,12 @@ class Torch:
                 if reason is None and generated == limit:
                     reason = "length"
                 said = text.feed([] if token in stops else [token])
-                yield Delta(said + (text.finish() if reason is not None else ""))
+                written = None
+                if logprobs is not None and token not in stops:
+                    written = TokenLogprob(text.bytes_of(token), float(logprobs[token]))
+                yield Delta(said, 1, written)
+                if reason is not None and (rest := text.finish()):
+                    yield Delta(rest, 0)
             yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
         finally:
             self._kept = context if context.whole else None
@@ -230,8 +236,8 @@ class _Context:
         del self.ids[length:]
 
 
-def _chooser(sampling: Sampling) -> Callable[[Any, Sequence[int]], int]:
-    """A function of the logits and of all ids so far: the next id."""
+def _chooser(sampling: Sampling, prompt_tokens: int) -> Callable[[Any, Sequence[int]], int]:
+    """A function of the logits and of all ids so far, the first of which are the prompt's: the next id."""
     import torch
     from transformers import (
         LogitsProcessorList,
@@ -254,6 +260,12 @@ def _chooser(sampling: Sampling) -> Callable[[Any, Sequence[int]], int]:
     draw.seed() if sampling.seed is None else draw.manual_seed(sampling.seed)
 
     def choose(logits: Any, ids: Sequence[int]) -> int:
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            written, times = torch.tensor(ids[prompt_tokens:], dtype=torch.long, device=logits.device).unique(
+                return_counts=True
+            )
+            logits = logits.clone()
+            logits[written] -= sampling.presence_penalty + sampling.frequency_penalty * times
         if steps:
             logits = steps(torch.tensor([ids], device=logits.device), logits[None])[0]
         if sampling.temperature == 0:
