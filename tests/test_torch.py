@@ -26,7 +26,7 @@ from .checkpoints import YARN, Tiny
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from runtime.backends.torch import Torch, _Context  # noqa: E402
+from runtime.backends.torch import Torch, _chooser, _Context  # noqa: E402
 from runtime.backends.torch_model import load_model  # noqa: E402
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
@@ -276,10 +276,6 @@ def test_cuda_says_what_the_cpu_says(engine, folder):
     ],
 )
 def test_penalties_are_taken_off_logits_below_nothing_too(said, settings, chosen):
-    import torch
-
-    from runtime.backends.torch import _chooser
-
     logits = torch.tensor([-3.0, -1.0, -2.0])
     assert _chooser(Sampling(**settings), 1)(logits, [1, *said]) == chosen
     assert logits.tolist() == [-3.0, -1.0, -2.0]
