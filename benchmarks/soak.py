@@ -3,8 +3,9 @@
     python -m benchmarks.soak FOLDER [--requests 2000] [--clients 8]
 
 Memory is what the server and its engine have resident (USS, in which pages shared with the file cache do not count),
-after the first tenth of the requests, after a half, and at the end. A hang-up closes the connection after the first
-piece of text. From a hang-up to the freed turn it is until /metrics shows none taken, its answer's time included.
+after every tenth of the requests; the growth is from the first tenth to the end. A hang-up closes the connection after
+the first piece of text. From a hang-up to the freed turn it is until /metrics shows none taken, its answer's time
+included; what such a look takes by itself is told beside it.
 """
 
 import argparse
@@ -56,11 +57,11 @@ async def gauge(client: Any, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-async def freed(url: str, times: int = 10) -> tuple[float, float]:
-    """Seconds from a hang-up to the freed turn, and between two tokens before it; medians."""
+async def freed(url: str, times: int = 10) -> tuple[float, float, float]:
+    """Seconds from a hang-up to the freed turn, between two tokens before it, and of a look at /metrics; medians."""
     import httpx2
 
-    waits, gaps = [], []
+    waits, gaps, looks = [], [], []
     body = {"prompt": "[1, 2, 3, ", "max_tokens": 400, "stream": True}
     async with httpx2.AsyncClient(base_url=url, timeout=60) as watcher:
         for _ in range(times):
@@ -78,7 +79,10 @@ async def freed(url: str, times: int = 10) -> tuple[float, float]:
                 await asyncio.sleep(0)
             waits.append(time.perf_counter() - start)
             gaps.append((came[-1] - came[0]) / (len(came) - 1))
-    return statistics.median(waits), statistics.median(gaps)
+            start = time.perf_counter()
+            await gauge(watcher, "edge_requests_running")
+            looks.append(time.perf_counter() - start)
+    return statistics.median(waits), statistics.median(gaps), statistics.median(looks)
 
 
 async def soak(url: str, pid: int, requests: int, clients: int) -> None:
@@ -92,7 +96,7 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
         draw = random.Random(number)
         async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
             for index in left:
-                if index in (requests // 10, requests // 2):
+                if index and index % -(-requests // 10) == 0:
                     marks.append(
                         (*await asyncio.to_thread(memory, pid), await gauge(client, "edge_kv_cache_bytes") / 1e6)
                     )
@@ -110,14 +114,18 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
         marks.append((*memory(pid), await gauge(client, "edge_kv_cache_bytes") / 1e6))
     print(f"{requests:,} requests by {clients} clients in {seconds:.0f} s: {dict(outcomes)}")
     print(f"turns still taken after a second: {running:.0f}")
-    wait, gap = await freed(url)
-    print(f"from a hang-up to the freed turn: {wait * 1e3:.1f} ms, {wait / gap:.1f} tokens of {gap * 1e3:.1f} ms")
-    for name, (server, engine, cache) in zip(("a tenth", "a half", "all"), marks, strict=True):
+    wait, gap, look = await freed(url)
+    print(
+        f"from a hang-up to the freed turn: {wait * 1e3:.1f} ms, {wait / gap:.1f} tokens of {gap * 1e3:.1f} ms;"
+        f" a look takes {look * 1e3:.1f} ms"
+    )
+    for tenth, (server, engine, cache) in enumerate(marks, 1):
         print(
-            f"memory after {name:7}: server {server:6.1f} MB, engine {engine:7.1f} MB, KV cache in use {cache:6.1f} MB"
+            f"memory at {tenth:2}/10: server {server:6.1f} MB, engine {engine:7.1f} MB, KV cache in use {cache:6.1f} MB"
         )
-    first, *_, last = ((server + engine, server + engine - cache) for server, engine, cache in marks)
-    print(f"grown by {last[0] / first[0] - 1:.1%}; without the KV cache by {last[1] / first[1] - 1:.1%}")
+    first, *_, last = (server + engine for server, engine, _ in marks)
+    half = sum(marks[len(marks) // 2 - 1][:2])
+    print(f"grown by {last / first - 1:.1%} since the first tenth, by {last / half - 1:.1%} in the second half")
 
 
 def main() -> None:

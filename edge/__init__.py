@@ -22,7 +22,19 @@ from runtime.backends.backend import Options  # noqa: E402
 from runtime.chat import Chat, Reply  # noqa: E402
 from runtime.errors import EdgeError  # noqa: E402
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex  # noqa: E402
-from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult, Usage  # noqa: E402
+from runtime.messages import (  # noqa: E402
+    Event,
+    Finish,
+    Logprobs,
+    Message,
+    Reasoning,
+    Text,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+    Usage,
+)
 from runtime.model import Model  # noqa: E402
 from runtime.model_folder import ModelFolder  # noqa: E402
 from runtime.sampling import Sampling  # noqa: E402
@@ -37,6 +49,7 @@ __all__ = [
     "Finish",
     "JsonObject",
     "JsonSchema",
+    "Logprobs",
     "Message",
     "Model",
     "ModelFolder",
@@ -46,6 +59,7 @@ __all__ = [
     "Reply",
     "Sampling",
     "Text",
+    "TokenLogprob",
     "Tool",
     "ToolCall",
     "ToolCallDelta",

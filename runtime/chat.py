@@ -15,7 +15,19 @@ from .checkpoint_folder import Folder, open_folder
 from .errors import RequestError
 from .generation import Constraint
 from .grammar import Grammar
-from .messages import Event, Finish, FinishReason, Message, Reasoning, Text, ToolCall, ToolResult, Usage
+from .messages import (
+    Event,
+    Finish,
+    FinishReason,
+    Logprobs,
+    Message,
+    Reasoning,
+    Text,
+    TokenLogprob,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from .model import Model
 from .sampling import Sampling
 from .tools import Tool, toolbox
@@ -33,6 +45,7 @@ class Reply:
     tool_results: tuple[ToolResult, ...]
     finish_reason: FinishReason
     usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Self:
@@ -40,8 +53,11 @@ class Reply:
         text, reasoning, finish = "", "", Finish("stop")
         calls: list[ToolCall] = []
         results: list[ToolResult] = []
+        logprobs: list[TokenLogprob] = []
         for event in events:
             match event:
+                case Logprobs(tokens):
+                    logprobs += tokens
                 case Text(piece):
                     text += piece
                 case Reasoning(piece):
@@ -52,7 +68,7 @@ class Reply:
                     results.append(event)
                 case Finish():
                     finish = event
-        return cls(text, reasoning, tuple(calls), tuple(results), finish.reason, finish.usage)
+        return cls(text, reasoning, tuple(calls), tuple(results), finish.reason, finish.usage, tuple(logprobs))
 
 
 class Chat:

@@ -9,7 +9,8 @@ EdgeError
 ├── TemplateError          messages that the checkpoint's chat template cannot lay out
 ├── ToolError              a function that cannot become a tool
 ├── RequestError           settings or a saved chat that make no sense
-│   └── PromptTooLong      a prompt that does not fit the context
+│   ├── PromptTooLong      a prompt that does not fit the context
+│   └── NotHeld            a setting that this engine cannot hold
 └── BackendError           an engine that failed
     └── DeviceError        an engine or device that is not there
 """
@@ -68,6 +69,14 @@ class PromptTooLong(RequestError):
 
     def __reduce__(self) -> tuple[type["PromptTooLong"], tuple[int, int]]:  # it comes out of other processes, too
         return type(self), (self.prompt_tokens, self.limit)
+
+
+class NotHeld(RequestError):
+    """`setting` is its name in Sampling."""
+
+    def __init__(self, message: str, *, hint: str = "", setting: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.setting = setting
 
 
 class BackendError(EdgeError):

@@ -15,7 +15,8 @@ from typing import Any
 from .backends.backend import Backend, Delta, Request
 from .errors import PromptTooLong, RequestError
 from .grammar import Choice, Grammar, JsonObject, JsonSchema
-from .messages import Finish, Text, ToolCall, Usage
+from .logprobs import Tokens
+from .messages import Finish, Logprobs, Text, ToolCall, Usage
 from .parsing import Part, ReplyParser, overlap
 
 
@@ -63,10 +64,11 @@ class Constraint:
 
 
 Events = Generator[Part | Finish, None, None]
+Told = Generator[Part | Logprobs | Finish, None, None]
 Segment = Generator[Part, None, Finish | None]
 
 
-def generate(backend: Backend, request: Request, parser: ReplyParser, constraint: Constraint) -> Events:
+def generate(backend: Backend, request: Request, parser: ReplyParser, constraint: Constraint) -> Told:
     """The events of a reply, the last a Finish. Closing the generator stops the engine."""
     writer = _Writer(backend, request, parser)
     stop = StopTexts(request.sampling.stop)
@@ -74,19 +76,27 @@ def generate(backend: Backend, request: Request, parser: ReplyParser, constraint
         for part in parts:
             match part:
                 case Text(text):
-                    yield Text(stop.feed(text))
+                    writer.tokens.tell(len(text), parser.held)
+                    yield from told(stop.feed(text), writer.tokens)
                 case Finish():
                     if rest := stop.finish():
-                        yield Text(rest)
+                        yield from told(rest, writer.tokens)
                     yield Finish(part.reason, writer.usage_now())
                     return
                 case _:
                     if rest := stop.finish():
-                        yield Text(rest)
+                        yield from told(rest, writer.tokens)
                     yield part
             if stop.found or (constraint.one_call and isinstance(part, ToolCall)):
                 break
     yield Finish("stop", writer.usage_now())
+
+
+def told(text: str, tokens: Tokens) -> Generator[Text | Logprobs, None, None]:
+    """The text, after the tokens of which it is made where they are known."""
+    if logged := tokens.passed(len(text)):
+        yield Logprobs(logged)
+    yield Text(text)
 
 
 def _parts(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Events:
@@ -162,6 +172,7 @@ class _Writer:
         self.said = ""
         self.usage = Usage()
         self.start = time.perf_counter()
+        self.tokens = Tokens()
         self._backend = backend
         self._request = request
         self._parser = parser
@@ -197,7 +208,9 @@ class _Writer:
                         yield Text("")  # here it can be closed
                     yield from self._parser.feed(part.text)
                     if self._parser.paused:
-                        self.said = self.said[: len(self.said) - self._parser.rewind()]
+                        beyond = self._parser.rewind()
+                        self.said = self.said[: len(self.said) - beyond]
+                        self.tokens.rewind(beyond)
                         break
         except PromptTooLong:
             if first:
@@ -214,6 +227,7 @@ class _Writer:
 
     def _count(self, part: Delta) -> None:
         self.said += part.text
+        self.tokens.write(len(part.text), part.written)
         if not part.tokens:
             return
         ttft = self.usage.ttft or time.perf_counter() - self.start

@@ -19,6 +19,27 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token that was written, and the natural logarithm of the probability that the model itself gave it, before
+    temperature, penalties and grammars. A token may hold a part of a character alone."""
+
+    bytes: bytes
+    logprob: float
+
+    @property
+    def text(self) -> str:
+        """Bytes that are no UTF-8 by themselves are U+FFFD."""
+        return self.bytes.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """The tokens of which the next Text is made, where `Sampling.logprobs` asks for them."""
+
+    tokens: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reasoning:
     """A piece of what the model thought before it answered."""
 
@@ -105,7 +126,7 @@ _ROLES: Mapping[str, Role] = {
     "tool": "tool",
 }
 
-Event = Text | Reasoning | ToolCallDelta | ToolCall | ToolResult | Finish
+Event = Text | Logprobs | Reasoning | ToolCallDelta | ToolCall | ToolResult | Finish
 
 
 @dataclass(frozen=True, slots=True)

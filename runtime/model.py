@@ -16,8 +16,9 @@ from .checkpoint_folder import Folder, open_folder
 from .devices import Choice, choose
 from .errors import BackendError, Notice
 from .families.layout import called_with_text
-from .generation import Constraint, StopTexts, generate
-from .messages import Finish, Message, Text, Usage
+from .generation import Constraint, StopTexts, generate, told
+from .logprobs import Tokens
+from .messages import Finish, Logprobs, Message, Text, Usage
 from .parsing import Part, ReplyParser
 from .sampling import Sampling
 from .template import Prompt, Template
@@ -79,7 +80,7 @@ class Model:
         tools: Sequence[Mapping[str, Any]] = (),
         sampling: Sampling | None = None,
         constraint: Constraint = Constraint(),
-    ) -> Generator[Part | Finish, None, None]:
+    ) -> Generator[Part | Logprobs | Finish, None, None]:
         """The events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON schema),
         and for a built-in tool its `type`.
 
@@ -107,21 +108,23 @@ class Model:
     def _plain(self) -> Template:
         return Template("{{ messages[0].content }}", self.family, self._special_tokens)
 
-    def complete(self, text: str, sampling: Sampling | None = None) -> Generator[Text | Finish, None, None]:
+    def complete(self, text: str, sampling: Sampling | None = None) -> Generator[Text | Logprobs | Finish, None, None]:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
         prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
         request = Request(prompt, self.family.stop_tokens, sampling or self.sampling)
-        stop, start, usage = StopTexts(request.sampling.stop), time.perf_counter(), Usage()
+        stop, start, usage, tokens = StopTexts(request.sampling.stop), time.perf_counter(), Usage(), Tokens()
         with closing(self.backend.generate(request)) as generation:
             for part in generation:
                 if isinstance(part, Finish):
-                    yield Text(stop.finish())
+                    yield from told(stop.finish(), tokens)
                     yield part
                     return
+                tokens.write(len(part.text), part.written)
+                tokens.tell(len(part.text), 0)
                 seconds = time.perf_counter() - start
                 ttft = usage.ttft or (seconds if part.tokens else 0.0)
                 usage = Usage(0, usage.completion_tokens + part.tokens, ttft, seconds)
-                yield Text(stop.feed(part.text))
+                yield from told(stop.feed(part.text), tokens)
                 if stop.found:
                     break
         yield Finish("stop", replace(usage, prompt_tokens=self.backend.count_tokens(request.prompt)))

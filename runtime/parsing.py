@@ -80,6 +80,11 @@ class ReplyParser:
         """The name of the call that was opened last."""
         return self._name
 
+    @property
+    def held(self) -> int:
+        """How many characters, the last that were fed, are not told yet."""
+        return len(self._held)
+
     def rewind(self) -> int:
         """Ends the pause and forgets the characters beyond it; returns how many they were."""
         beyond, self._held, self.paused = len(self._held), "", False

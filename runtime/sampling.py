@@ -12,6 +12,10 @@ class Sampling:
     """`temperature` 0 is greedy. `seed` None is another one every time; `max_new_tokens` None, what the context holds.
     The answer ends before the first of the `stop` texts that it comes to; reasoning and calls do not.
 
+    `presence_penalty` is taken off the logit of each token that was written before, `frequency_penalty` as often as it
+    was; the prompt's tokens do not count. `logprobs` gives Logprobs of the answer. Not every engine has the three: what
+    it cannot hold it refuses.
+
     Raises RequestError where a value is out of its range.
     """
 
@@ -22,6 +26,9 @@ class Sampling:
     seed: int | None = None
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         for name, ok, wanted in (
@@ -29,6 +36,8 @@ class Sampling:
             ("top_p", 0 < self.top_p <= 1, "more than 0, at most 1"),
             ("top_k", self.top_k >= 0, "0 (off) or more"),
             ("repetition_penalty", 0 < self.repetition_penalty <= 10, "more than 0, at most 10"),
+            ("presence_penalty", -2 <= self.presence_penalty <= 2, "-2 to 2"),
+            ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "-2 to 2"),
             ("stop", all(self.stop), "texts that are not empty"),
             ("max_new_tokens", self.max_new_tokens is None or self.max_new_tokens > 0, "1 or more"),
         ):

@@ -54,6 +54,9 @@ class TextDecoder:
         self._tokens = tokens
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
+    def bytes_of(self, id: int) -> bytes:
+        return self._tokens.get(id, b"")
+
     def feed(self, ids: Iterable[int]) -> str:
         """The characters that are whole by now."""
         return self._utf8.decode(b"".join(self._tokens.get(i, b"") for i in ids))

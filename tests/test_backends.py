@@ -19,7 +19,7 @@ from runtime.backends.stateful import Stateful
 from runtime.backends.torch import Torch
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.devices import choose
-from runtime.errors import BackendError, DeviceError, PromptTooLong, RequestError
+from runtime.errors import BackendError, DeviceError, NotHeld, PromptTooLong, RequestError
 from runtime.grammar import Regex
 from runtime.messages import Finish
 from runtime.model_folder import ModelFolder
@@ -98,6 +98,18 @@ def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
         request = Request((QUESTION,), STOPS, sampling)
         first, second = (read(backend.generate(request))[0] for _ in range(2))
         assert first == second or isinstance(backend, Echo)
+
+
+def test_log_probabilities_are_told_or_refused(backend):
+    request = Request((QUESTION,), STOPS, Sampling(max_new_tokens=8, logprobs=True))
+    if isinstance(backend, Stateful | NPU | Remote):
+        with pytest.raises(NotHeld, match="logprobs is not held"):
+            next(backend.generate(request))
+        return
+    *deltas, _ = backend.generate(request)
+    written = [delta.written for delta in deltas if delta.written]
+    assert b"".join(token.bytes for token in written).decode() == "".join(delta.text for delta in deltas)
+    assert all(token.logprob <= 0 for token in written)
 
 
 def test_pieces_are_tokenised_apart(backend):

@@ -124,6 +124,38 @@ def test_completions(client, name):
     assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
 
 
+@pytest.mark.parametrize("question", ["谢谢", "Who are you?"])
+def test_log_probabilities_spell_the_content(client, name, question):
+    asked = {"model": name, "messages": [{"role": "user", "content": question}], "logprobs": True}
+    whole = client.chat.completions.create(**asked).choices[0]
+    tokens = whole.logprobs.content
+    assert b"".join(bytes(token.bytes) for token in tokens).decode() == whole.message.content
+    assert all(token.logprob <= 0 and token.top_logprobs == [] for token in tokens)
+    pieces = [chunk.choices[0].logprobs for chunk in client.chat.completions.create(**asked, stream=True)]
+    assert [t.bytes for piece in pieces if piece for t in piece.content] == [token.bytes for token in tokens]
+    assert client.chat.completions.create(**asked | {"logprobs": False}).choices[0].logprobs is None
+
+
+def test_log_probabilities_in_the_other_two(client, name):
+    asked = {"model": name, "prompt": "谢谢 [1, 2", "max_tokens": 8, "logprobs": 0}
+    whole = client.completions.create(**asked).choices[0]
+    assert "".join(whole.logprobs.tokens) == whole.text
+    assert [
+        whole.text[i:][: len(t)] for i, t in zip(whole.logprobs.text_offset, whole.logprobs.tokens, strict=True)
+    ] == (whole.logprobs.tokens)
+    chunks = [chunk.choices[0].logprobs for chunk in client.completions.create(**asked, stream=True)]
+    assert [i for chunk in chunks if chunk for i in chunk.text_offset] == whole.logprobs.text_offset
+    for refused in ({"logprobs": 1}, {"echo": True}):
+        with pytest.raises(openai.BadRequestError, match="logprobs"):
+            client.completions.create(**asked | refused)
+    asked = {"model": name, "input": "Who are you?", "include": ["message.output_text.logprobs"]}
+    (part,) = client.responses.create(**asked).output[0].content
+    assert "".join(token.token for token in part.logprobs) == part.text
+    with client.responses.stream(**asked) as events:
+        told = [token.token for e in events if e.type == "response.output_text.delta" for token in e.logprobs]
+    assert told == [token.token for token in part.logprobs]
+
+
 def test_responses(client, name):
     whole = client.responses.create(model=name, input="Who are you?", instructions="Be brief.")
     assert whole.status == "completed"

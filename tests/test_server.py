@@ -185,8 +185,8 @@ WRONG = {
         "tool_choice",
     ),
     "a choice without tools": ({"tool_choice": "required"}, "tool_choice"),
-    "log-probabilities": ({"logprobs": True}, "logprobs"),
-    "a penalty": ({"presence_penalty": 1}, "presence_penalty"),
+    "log-probabilities of others": ({"logprobs": True, "top_logprobs": 2}, "top_logprobs"),
+    "a penalty": ({"frequency_penalty": 1}, "frequency_penalty"),
     "a schema that cannot be held": (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}},
         "response_format.json_schema.schema",

@@ -26,7 +26,7 @@ from .checkpoints import YARN, Tiny
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from runtime.backends.torch import Torch, _wants_several_cards  # noqa: E402
+from runtime.backends.torch import Torch, _chooser, _wants_several_cards  # noqa: E402
 from runtime.backends.torch_cache import Contexts, static_tokens  # noqa: E402
 from runtime.backends.torch_model import load_model  # noqa: E402
 
@@ -334,3 +334,20 @@ def test_cuda_says_what_the_cpu_says(engine, folder):
     assert [said(cuda, each) for each in prompts] == [said(engine, each) for each in prompts]
     assert any(context.static for context in cuda._contexts._idle)
     cuda.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "chosen"),
+    [
+        ([], {"frequency_penalty": 2.0}, 1),  # the prompt's token does not count
+        ([1], {"presence_penalty": 0.5}, 1),
+        ([1, 1, 1], {"presence_penalty": 0.5}, 1),
+        ([1, 1, 1], {"frequency_penalty": 0.5}, 2),
+        ([1], {"presence_penalty": 1.5}, 2),
+        ([0, 0], {"frequency_penalty": -2.0}, 0),
+    ],
+)
+def test_penalties_are_taken_off_logits_below_nothing_too(said, settings, chosen):
+    logits = torch.tensor([-3.0, -1.0, -2.0])
+    assert _chooser(Sampling(**settings), 1)(logits, [1, *said]) == chosen
+    assert logits.tolist() == [-3.0, -1.0, -2.0]

@@ -35,6 +35,8 @@ class SamplingFields(Asking):
     top_p: Annotated[float, Field(ge=1e-6, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     stream: bool | None = None
 
 
@@ -97,7 +99,13 @@ class Asked:
 
 
 def sampling_of(
-    fields: SamplingFields, own: Sampling, limit: int | None, stop: Sequence[str], seed: int | None
+    fields: SamplingFields,
+    own: Sampling,
+    limit: int | None,
+    stop: Sequence[str],
+    seed: int | None,
+    *,
+    logprobs: bool = False,
 ) -> Sampling:
     cold = fields.temperature is not None and fields.temperature < 1e-4  # to the engine, a division by nothing
     return own.but(
@@ -105,9 +113,12 @@ def sampling_of(
         top_p=fields.top_p,
         top_k=fields.top_k,
         repetition_penalty=fields.repetition_penalty,
+        presence_penalty=fields.presence_penalty,
+        frequency_penalty=fields.frequency_penalty,
         max_new_tokens=limit,
         seed=None if seed is None else seed % 2**31,
         stop=tuple(stop),
+        logprobs=logprobs,
     )
 
 

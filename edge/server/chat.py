@@ -13,7 +13,18 @@ from starlette.responses import JSONResponse, Response
 
 from runtime.chat import Reply
 from runtime.errors import RequestError
-from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, Usage
+from runtime.messages import (
+    Event,
+    Finish,
+    Logprobs,
+    Message,
+    Reasoning,
+    Text,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from runtime.model import Model
 
 from .asked import (
@@ -111,8 +122,6 @@ class ChatRequest(SamplingFields):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[str, float] | None = None
     functions: list[Json] | None = None
 
@@ -121,6 +130,24 @@ class CallReply(Asking):
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
+
+
+class TokenReply(Asking):
+    """`bytes` are those of `token`, which is U+FFFD where a token holds a part of a character."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: tuple[()] = ()
+
+    @classmethod
+    def of(cls, tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
+        return [cls(token=t.text, logprob=t.logprob, bytes=list(t.bytes)).model_dump() for t in tokens]
+
+
+class LogprobsReply(Asking):
+    content: list[TokenReply]
+    refusal: None = None
 
 
 class MessageReply(Asking):
@@ -137,7 +164,7 @@ FinishWord = Literal["stop", "length", "tool_calls"]
 class ChatChoice(Asking):
     index: int
     message: MessageReply
-    logprobs: None = None
+    logprobs: LogprobsReply | None = None
     finish_reason: FinishWord
 
 
@@ -166,10 +193,7 @@ class ChatCompletion(Asking):
 def not_here(fields: Any) -> None:
     """Raises ApiError for what would change the reply and is not held here."""
     for name, cure in (
-        ("logprobs", "log-probabilities are not given"),
-        ("top_logprobs", "log-probabilities are not given"),
-        ("frequency_penalty", "it is not held; repetition_penalty is"),
-        ("presence_penalty", "it is not held; repetition_penalty is"),
+        ("top_logprobs", "the engine tells that of the chosen token alone: send logprobs without it"),
         ("logit_bias", "it is not held"),
         ("functions", "send them as tools"),
         ("suffix", "text goes on at its end alone"),
@@ -223,7 +247,7 @@ def asked(body: ChatRequest, model: Model, limits: Limits) -> Asked:
             answer = answer_of(form.type if form else "text", None, limits, "response_format")
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     limit = body.max_completion_tokens or body.max_tokens
-    sampling = sampling_of(body, model.sampling, limit, stop, body.seed)
+    sampling = sampling_of(body, model.sampling, limit, stop, body.seed, logprobs=bool(body.logprobs))
     try:
         return Asked.of(messages, tools, choice, answer, sampling, parallel=body.parallel_tool_calls is not False)
     except RequestError as exc:
@@ -249,14 +273,16 @@ async def completions(counter: Counter, request: Request) -> Response:
         return stream(served, chunks.write, chunks.opening(), chunks.ending)
     replies = await served.whole(request)
     usage = UsageReply.of([event.usage for reply in replies for event in reply if isinstance(event, Finish)])
-    whole = ChatCompletion(**made, choices=[choice_of(i, reply) for i, reply in enumerate(replies)], usage=usage)
+    whole = ChatCompletion(
+        **made, choices=[choice_of(i, reply, bool(body.logprobs)) for i, reply in enumerate(replies)], usage=usage
+    )
     out = whole.model_dump(mode="json")
     for choice in out["choices"]:  # some clients take a null for a list
         choice["message"] = {k: v for k, v in choice["message"].items() if v is not None or k in ("content", "refusal")}
     return JSONResponse(out)
 
 
-def choice_of(index: int, events: Sequence[Event]) -> ChatChoice:
+def choice_of(index: int, events: Sequence[Event], logged: bool) -> ChatChoice:
     said = Reply.of(events)
     calls = [CallReply(id=c.id, function=CalledFunction(name=c.name, arguments=c.arguments)) for c in said.tool_calls]
     message = MessageReply(
@@ -264,7 +290,9 @@ def choice_of(index: int, events: Sequence[Event]) -> ChatChoice:
         reasoning_content=said.reasoning or None,
         tool_calls=calls or None,
     )
-    return ChatChoice(index=index, message=message, finish_reason=finish_word(said.finish_reason, bool(calls)))
+    logprobs = LogprobsReply.model_validate({"content": TokenReply.of(said.logprobs)}) if logged else None
+    reason = finish_word(said.finish_reason, bool(calls))
+    return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=reason)
 
 
 def finish_word(reason: str, called: bool) -> FinishWord:
@@ -279,6 +307,7 @@ class Chunks:
         self._count = count
         self._include_usage = include_usage
         self._usages: list[Usage] = []
+        self._logprobs: dict[int, Sequence[TokenLogprob]] = {}  # of the text that comes next
         self._calls: list[list[str]] = [[] for _ in range(count)]  # the ids of each reply's calls, in their order
 
     def opening(self) -> str:
@@ -296,8 +325,10 @@ class Chunks:
     def _event(self, index: int, event: Event) -> str:
         calls = self._calls[index]
         match event:
+            case Logprobs(tokens):
+                self._logprobs[index] = tokens
             case Text(text):
-                return self._chunk(index, {"content": text})
+                return self._chunk(index, {"content": text}, tokens=self._logprobs.pop(index, None))
             case Reasoning(text):
                 return self._chunk(index, {"reasoning_content": text})
             case ToolCallDelta(id, name, arguments) | ToolCall(name, arguments, id) if id not in calls:
@@ -313,6 +344,13 @@ class Chunks:
                 return self._chunk(index, {}, finish_word(reason, bool(calls)))
         return ""
 
-    def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> str:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        reason: str | None = None,
+        tokens: Sequence[TokenLogprob] | None = None,
+    ) -> str:
+        logprobs = None if tokens is None else {"content": TokenReply.of(tokens), "refusal": None}
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return sse(self._made | {"choices": [choice]} | ({"usage": None} if self._include_usage else {}))

@@ -1,6 +1,7 @@
 """Plain text in and out: POST /v1/completions for base models, /tokenize and /detokenize."""
 
 import asyncio
+import codecs
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from runtime.chat import Reply
-from runtime.messages import Event, Finish, Text, Usage
+from runtime.messages import Event, Finish, Logprobs, Text, TokenLogprob, Usage
 from runtime.model import Model
 from runtime.vocabulary import Vocabulary
 
@@ -26,7 +27,8 @@ from .replies import Indexed
 
 
 class CompletionRequest(SamplingFields):
-    """One prompt of text. Special tokens that are spelled in it are text."""
+    """One prompt of text. Special tokens that are spelled in it are text. `logprobs` 0 asks for those of the tokens
+    that are chosen; those of others are not told."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
     max_tokens: Count | None = 16
@@ -36,16 +38,31 @@ class CompletionRequest(SamplingFields):
     echo: bool | None = None
     suffix: str | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[str, float] | None = None
     stream_options: StreamOptions | None = None
+
+
+class TextLogprobs(BaseModel):
+    """`text_offset` is where each token begins in the text, in characters."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: None = None
+    text_offset: list[int]
+
+    @classmethod
+    def of(cls, tokens: Sequence[TokenLogprob], start: int) -> "TextLogprobs":
+        decoder, offsets = codecs.getincrementaldecoder("utf-8")("replace"), []
+        for token in tokens:
+            offsets.append(start)
+            start += len(decoder.decode(token.bytes))
+        return cls(tokens=[t.text for t in tokens], token_logprobs=[t.logprob for t in tokens], text_offset=offsets)
 
 
 class CompletionChoice(BaseModel):
     index: int
     text: str
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
     finish_reason: Literal["stop", "length"]
 
 
@@ -82,6 +99,10 @@ class Detokenized(BaseModel):
 async def completions(counter: Counter, request: Request) -> Response:
     body = await read(request, CompletionRequest)
     not_here(body)
+    logged = body.logprobs is not None
+    if body.logprobs or (logged and body.echo):
+        told = "those of the prompt are not told" if body.echo else "the engine tells that of the chosen token alone"
+        raise ApiError(400, f"logprobs: {told}; send 0", param="logprobs", code="unsupported_parameter")
     book = counter.shelf.find(body.model)
     count = body.n or 1
     if count > counter.limits.replies:
@@ -93,7 +114,8 @@ async def completions(counter: Counter, request: Request) -> Response:
         seed = None if body.seed is None else body.seed + index
         if body.echo:
             yield Text(prompt)
-        with closing(model.complete(prompt, sampling_of(body, model.sampling, body.max_tokens, stop, seed))) as events:
+        sampling = sampling_of(body, model.sampling, body.max_tokens, stop, seed, logprobs=logged)
+        with closing(model.complete(prompt, sampling)) as events:
             yield from events
 
     served = await counter.serve(request, body.model, count, write)
@@ -101,14 +123,15 @@ async def completions(counter: Counter, request: Request) -> Response:
     if body.stream:
         return _stream(served, made, bool(body.stream_options and body.stream_options.include_usage))
     replies = await served.whole(request)
-    choices = [_choice(index, Reply.of(events)) for index, events in enumerate(replies)]
+    choices = [_choice(index, Reply.of(events), logged) for index, events in enumerate(replies)]
     usage = UsageReply.of([event.usage for reply in replies for event in reply if isinstance(event, Finish)])
     whole = Completion(**made, choices=choices, usage=usage)
     return Response(whole.model_dump_json(), media_type="application/json")
 
 
-def _choice(index: int, said: Reply) -> CompletionChoice:
-    return CompletionChoice(index=index, text=said.text, finish_reason=_word(said.finish_reason))
+def _choice(index: int, said: Reply, logged: bool) -> CompletionChoice:
+    logprobs = TextLogprobs.of(said.logprobs, 0) if logged else None
+    return CompletionChoice(index=index, text=said.text, logprobs=logprobs, finish_reason=_word(said.finish_reason))
 
 
 def _word(reason: str) -> Literal["stop", "length"]:
@@ -118,14 +141,22 @@ def _word(reason: str) -> Literal["stop", "length"]:
 def _stream(served: Any, made: dict[str, Any], include_usage: bool) -> Response:
     made |= {"object": "text_completion"}
     usages: list[Usage] = []
+    offsets: dict[int, int] = {}
+    tokens: dict[int, Sequence[TokenLogprob]] = {}
 
     def chunk(index: int, text: str, reason: str | None = None) -> str:
-        return sse(made | {"choices": [{"index": index, "text": text, "logprobs": None, "finish_reason": reason}]})
+        logprobs = None
+        if index in tokens:
+            logprobs = TextLogprobs.of(tokens.pop(index), offsets.get(index, 0)).model_dump()
+        offsets[index] = offsets.get(index, 0) + len(text)
+        return sse(made | {"choices": [{"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}]})
 
     def write(batch: Sequence[Indexed]) -> str:
         out = ""
         for index, event in batch:
-            if isinstance(event, Text):
+            if isinstance(event, Logprobs):
+                tokens[index] = event.tokens
+            elif isinstance(event, Text):
                 out += chunk(index, event.text)
             elif isinstance(event, Finish):
                 usages.append(event.usage)

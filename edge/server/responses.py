@@ -11,17 +11,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from runtime.errors import RequestError
-from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, Usage
+from runtime.messages import Event, Finish, Logprobs, Message, Reasoning, Text, ToolCall, ToolCallDelta, Usage
 from runtime.model import Model
 
 from .asked import Asked, Asking, Count, JsonSchemaFormat, Name, SamplingFields, answer_of, sampling_of
-from .chat import ToolFunction, offered, reply_of
+from .chat import TokenReply, ToolFunction, not_here, offered, reply_of
 from .counter import Counter, read, sse, stream
 from .errors import ApiError
 from .limits import Limits
 from .replies import Indexed
 
 Item = dict[str, Any]
+LOGPROBS = "message.output_text.logprobs"
 
 
 class FlatTool(ToolFunction):
@@ -46,7 +47,8 @@ class TextSettings(Asking):
 
 
 class ResponsesRequest(SamplingFields):
-    """The items of `input` are messages, function_call, function_call_output and reasoning."""
+    """The items of `input` are messages, function_call, function_call_output and reasoning. Of what may be included,
+    `message.output_text.logprobs` alone is known."""
 
     input: str | Annotated[list[dict[str, Any]], Field(min_length=1)]
     instructions: str | None = None
@@ -54,6 +56,8 @@ class ResponsesRequest(SamplingFields):
     tool_choice: Literal["auto", "none", "required"] | FlatChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextSettings | None = None
+    include: list[str] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     max_output_tokens: Count | None = None
     previous_response_id: str | None = None
     conversation: Any = None
@@ -128,6 +132,7 @@ def asked(body: ResponsesRequest, model: Model, limits: Limits) -> Asked:
     for name in ("previous_response_id", "conversation", "background"):
         if getattr(body, name):
             raise ApiError(400, f"{name}: nothing is kept here", param=name, code="unsupported_parameter")
+    not_here(body)
     if body.tools and len(body.tools) > limits.tools:
         raise ApiError(400, f"there are more than {limits.tools:,} tools", param="tools", code="too_many")
     wanted = body.tool_choice or "auto"
@@ -138,7 +143,8 @@ def asked(body: ResponsesRequest, model: Model, limits: Limits) -> Asked:
             answer = answer_of("json_schema", schema, limits, "text.format.schema")
         case form:
             answer = answer_of(form.type if form else "text", None, limits, "text.format")
-    sampling = sampling_of(body, model.sampling, body.max_output_tokens, (), None)
+    logged = LOGPROBS in (body.include or ())
+    sampling = sampling_of(body, model.sampling, body.max_output_tokens, (), None, logprobs=logged)
     parallel = body.parallel_tool_calls is not False
     try:
         return Asked.of(messages_of(body, limits), tools, choice, answer, sampling, parallel=parallel)
@@ -189,6 +195,7 @@ class Told:
             "usage": None,
         }
         self._number = 0
+        self._logprobs: list[Item] = []  # of the text that comes next
         self._open: Item | None = None  # the item that is being written
 
     def response(self) -> Item:
@@ -209,6 +216,8 @@ class Told:
     def event(self, event: Event) -> str:
         """What the event adds to the stream."""
         match event:
+            case Logprobs(tokens):
+                self._logprobs = TokenReply.of(tokens)
             case Text(text):
                 return self._piece("message", text)
             case Reasoning(text):
@@ -233,12 +242,16 @@ class Told:
             own: Item = {"role": "assistant"} if kind == "message" else {"summary": []}
             item |= own
             out = self._begin(item)
-            new: Item = {"type": part, "text": ""} | ({"annotations": []} if kind == "message" else {})
+            new: Item = {"type": part, "text": ""}
+            new |= {"annotations": [], "logprobs": []} if kind == "message" else {}
             out += self._send("response.content_part.added", part=new, content_index=0, **self._place())
             item["content"].append(new)
         assert self._open is not None
         self._open["content"][0]["text"] += text
-        more: Item = {"logprobs": []} if kind == "message" else {}
+        more: Item = {}
+        if kind == "message":
+            more, self._logprobs = {"logprobs": self._logprobs}, []
+            self._open["content"][0]["logprobs"] += more["logprobs"]
         return out + self._send(f"response.{part}.delta", delta=text, content_index=0, **more, **self._place())
 
     def _call(self, id: str, name: str) -> str:
@@ -263,7 +276,7 @@ class Told:
             out += self._send("response.function_call_arguments.done", **done, **place)
         else:
             (part,) = item["content"]
-            more: Item = {"logprobs": []} if part["type"] == "output_text" else {}
+            more: Item = {"logprobs": part["logprobs"]} if part["type"] == "output_text" else {}
             out += self._send(f"response.{part['type']}.done", text=part["text"], content_index=0, **more, **place)
             out += self._send("response.content_part.done", part=part, content_index=0, **place)
         out += self._send("response.output_item.done", item=item, output_index=place["output_index"])

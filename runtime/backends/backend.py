@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from ..checkpoint_folder import Folder
+from ..errors import NotHeld
 from ..grammar import Grammar
-from ..messages import Finish
+from ..messages import Finish, TokenLogprob
 from ..sampling import Sampling
 from ..template import Prompt
 
@@ -29,11 +30,13 @@ class Request:
 class Delta:
     """What `tokens` more tokens add to the text: whole characters, perhaps none. Special tokens are spelled out.
 
-    One without a token comes from an engine that is still busy: a place where it can be closed.
+    One without a token comes from an engine that is still busy: a place where it can be closed. Where the request asks
+    for `logprobs`, each token of the text has a delta of its own, and is its `written`.
     """
 
     text: str
     tokens: int = 1
+    written: TokenLogprob | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,13 @@ class Options:
     reply_tokens: int | None = None
     lookup: int = 0
     cache: bool = True
+
+
+def refuse(sampling: Sampling, why: str, *names: str) -> None:
+    """Raises NotHeld where one of these settings of Sampling is asked for."""
+    for name in names:
+        if getattr(sampling, name):
+            raise NotHeld(f"{name} is not held: {why}", hint="leave it out, or choose another device", setting=name)
 
 
 class Backend(Protocol):

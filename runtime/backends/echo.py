@@ -6,7 +6,7 @@ from typing import Self
 
 from ..checkpoint_folder import Folder
 from ..errors import PromptTooLong
-from ..messages import Finish, Usage
+from ..messages import Finish, TokenLogprob, Usage
 from ..template import Prompt
 from .backend import Delta, Options, Request
 
@@ -43,7 +43,7 @@ class Echo:
         limit = request.sampling.max_new_tokens
         said = reply[:limit]
         for char in said:
-            yield Delta(char)
+            yield Delta(char, 1, TokenLogprob(char.encode(), 0.0) if request.sampling.logprobs else None)
         usage = Usage(prompt_tokens, len(said), 0.0, time.perf_counter() - start)
         yield Finish("stop" if said == reply else "length", usage)
 

@@ -14,7 +14,7 @@ from ..model_folder import ModelFolder
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
 from ..vocabulary import TextDecoder, Vocabulary
-from .backend import Options, Request
+from .backend import Options, Request, refuse
 
 
 class Loaded:
@@ -149,11 +149,15 @@ def generation_config(request: Request, stops: set[int], room: int) -> Any:
     import openvino_genai as genai
 
     sampling = request.sampling
+    refuse(sampling, "OpenVINO GenAI adds it to logits below nothing, so that words come back", "frequency_penalty")
     config = genai.GenerationConfig()
     config.max_new_tokens = min(sampling.max_new_tokens or room, room)
     config.stop_token_ids = stops
     config.ignore_eos = not stops  # or the engine puts its own stop in
     config.repetition_penalty = sampling.repetition_penalty
+    # Of a logit below nothing GenAI takes it away by adding it. Two of them are no matter: what is likely is far above.
+    config.presence_penalty = sampling.presence_penalty
+    config.logprobs = int(sampling.logprobs)
     config.apply_chat_template = False
     if sampling.temperature > 0:
         config.do_sample = True

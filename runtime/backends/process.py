@@ -8,6 +8,7 @@ took is given back for good when it is closed.
 
 import atexit
 import multiprocessing
+import os
 import signal
 from collections.abc import Generator
 from contextlib import suppress
@@ -23,7 +24,7 @@ from ..messages import Finish
 from ..template import Prompt
 from .backend import Delta, Options, Request
 from .genai import explained
-from .openvino import OpenVINO, Running
+from .openvino import COMPILED_SHAPES, OpenVINO, Running
 
 _PULSE = 0.05  # seconds without a word after which a request that waits may be closed
 _DEAD = BackendError("the engine's process has died", hint="load the model again; `dmesg` tells if memory ran out")
@@ -156,6 +157,7 @@ def _work(pipe: "Connection[Any, Any]", folder: Folder, device: str, options: Op
     """The other process. It ends with the pipe: Ctrl-C and a service's signals are for the one that holds it."""
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(2 * COMPILED_SHAPES))  # read when it is loaded
     try:
         engine = OpenVINO.load(folder, device, options)
     except BaseException as exc:

@@ -22,7 +22,7 @@ from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Rege
 from ..messages import Finish, FinishReason, Usage
 from ..sampling import Sampling
 from ..template import Prompt
-from .backend import Delta, Options, Request
+from .backend import Delta, Options, Request, refuse
 
 KEY = "EDGE_API_KEY"
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
@@ -153,6 +153,9 @@ class Remote:
         start = time.perf_counter()
         if self._client is None:
             raise BackendError("the model was closed", hint="load it again")
+        refuse(request.sampling, "those of a server are not read", "logprobs")
+        if self._body is _as_transformers:
+            refuse(request.sampling, f"{self._url} does not know it", "presence_penalty", "frequency_penalty")
         ids = self._encode(request.prompt)
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
@@ -274,6 +277,8 @@ def _with_ids(asked: _Asked) -> dict[str, Any]:
         "top_p": sampling.top_p,
         "top_k": sampling.top_k or -1,
         "repetition_penalty": sampling.repetition_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
         "stop_token_ids": asked.stops,
         "ignore_eos": not asked.stops,
         "skip_special_tokens": False,

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..messages import Finish, Usage
 from ..model_folder import ModelFolder
-from .backend import Delta, Request
+from .backend import Delta, Request, refuse
 from .genai import Loaded, explained
 
 
@@ -24,6 +24,7 @@ class Serial(Loaded):
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
+        refuse(request.sampling, "GenAI's pipeline for one request at a time tells none", "logprobs")
         ids, stops, config = self.prepare(request)
         run = _Run(self._pipeline, self._turn, ids, config)
         text = self.decoder()

@@ -20,7 +20,7 @@ from typing import Any, Self
 from ..checkpoint_folder import CheckpointFolder, Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import Grammar
-from ..messages import Finish, FinishReason, Usage
+from ..messages import Finish, FinishReason, TokenLogprob, Usage
 from ..sampling import Sampling
 from ..template import Prompt
 from ..tokenizer import first_line
@@ -143,7 +143,7 @@ class Torch:
         special = self._tokenizer.special_tokens
         stops = {special[name] for name in request.stop_tokens if name in special}
         mask = None if request.grammar is None else self._mask(request.grammar)
-        choose = _chooser(request.sampling)
+        choose = _chooser(request.sampling, prompt_tokens)
         text = self._vocabulary.decoder()
         context = self._contexts.take(ids)
         generated, ttft = 0, 0.0
@@ -153,6 +153,7 @@ class Torch:
                 if not context.has_room(len(ids)):
                     context = self._contexts.outgrown(context)
                 logits = self._passes.read(context, ids[len(context.ids) :])
+                logprobs = logits.log_softmax(-1) if request.sampling.logprobs else None  # the model's own
                 token = choose(logits if mask is None else mask.apply(logits, stops), ids)
                 ids.append(token)
                 generated += 1
@@ -165,7 +166,12 @@ class Torch:
                 if reason is None and generated == limit:
                     reason = "length"
                 said = text.feed([] if token in stops else [token])
-                yield Delta(said + (text.finish() if reason is not None else ""))
+                written = None
+                if logprobs is not None and token not in stops:
+                    written = TokenLogprob(text.bytes_of(token), float(logprobs[token]))
+                yield Delta(said, 1, written)
+                if reason is not None and (rest := text.finish()):
+                    yield Delta(rest, 0)
             yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
         finally:
             self._contexts.give(context)
@@ -194,8 +200,8 @@ def _wants_several_cards(folder: CheckpointFolder, dtype: Any) -> bool:
     return bool(torch.cuda.device_count() > 1 and weights > _SHARE * torch.cuda.mem_get_info(0)[0])
 
 
-def _chooser(sampling: Sampling) -> Callable[[Any, Sequence[int]], int]:
-    """A function of the logits and of all ids so far: the next id."""
+def _chooser(sampling: Sampling, prompt_tokens: int) -> Callable[[Any, Sequence[int]], int]:
+    """A function of the logits and of all ids so far, the first of which are the prompt's: the next id."""
     import torch
     from transformers import (
         LogitsProcessorList,
@@ -218,6 +224,12 @@ def _chooser(sampling: Sampling) -> Callable[[Any, Sequence[int]], int]:
     draw.seed() if sampling.seed is None else draw.manual_seed(sampling.seed)
 
     def choose(logits: Any, ids: Sequence[int]) -> int:
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            written, times = torch.tensor(ids[prompt_tokens:], dtype=torch.long, device=logits.device).unique(
+                return_counts=True
+            )
+            logits = logits.clone()
+            logits[written] -= sampling.presence_penalty + sampling.frequency_penalty * times
         if steps:
             logits = steps(torch.tensor([ids], device=logits.device), logits[None])[0]
         if sampling.temperature == 0:
