@@ -20,8 +20,9 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint import Checkpoint, Tensor
 
-from .compress import EMBEDDING, Rows, import_nncf, options, silent
+from .compress import EMBEDDING, options
 from .graph import Blocks
+from .quantise import Rows, import_nncf, silent
 from .recipe import Recipe
 from .reference import Floats, Stage, layer_alone, of_layer
 
