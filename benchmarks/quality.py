@@ -27,6 +27,7 @@ from edge.catalogue import look_up
 from edge.demo import CHECKPOINT
 from edge.report import nats, share
 from edge.subject import Subject
+from runtime.architecture import Architecture
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.model_folder import ModelFolder
@@ -71,17 +72,16 @@ def whole(path: Path, recipes: list[Recipe], context: int | None) -> Iterator[Ro
             yield Row(recipe.name, facts["weights"] / 1e6, facts["bits_per_weight"], figures, speed.decode)
 
 
-def one_layer(shape: str, recipes: list[Recipe]) -> Iterator[LayerRow]:
-    """One random layer, with weights as `make_checkpoint` draws them."""
-    architecture = replace(look_up(shape).architecture, layers=1, vocab=_VOCABULARY)
+def one_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[LayerRow]:
+    """One random layer of that width, with weights as `make_checkpoint` draws them."""
+    architecture = replace(architecture, layers=1, vocab=_VOCABULARY)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         path = Path(scratch) / "random"
         write(path, architecture, "bf16", seed=1)
         with Checkpoint.open(path) as checkpoint:
             a = checkpoint.architecture
             ids = np.random.default_rng(1).integers(0, a.vocab, _TOKENS)
-            embedding = checkpoint.tensor("model.embed_tokens.weight")
-            x = replace(embedding, data=embedding.data[ids]).f32()
+            x = checkpoint.tensor("model.embed_tokens.weight").at(ids).f32()
             stage = reference.Stage(a, reference.layer_alone)
             wanted = x.copy()
             weights = {name: checkpoint.tensor(name) for name, _ in a.layer_shapes(0)}
@@ -134,7 +134,7 @@ def main() -> None:
     if options.layer:
         print(f"\n| recipe, a layer of {options.layer} | bits a weight | error of its output | cosine |")
         print("|---|---|---|---|")
-        for layer in one_layer(options.layer, recipes):
+        for layer in one_layer(look_up(options.layer).architecture, recipes):
             print(f"| {layer.recipe} | {layer.bits:.2f} | {layer.error:.2%} | {layer.cosine:.6f} |", flush=True)
 
 

@@ -20,10 +20,11 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint import Checkpoint, Tensor
 
-from .compress import EMBEDDING, Rows, import_nncf, options, silent
+from .compress import EMBEDDING, options
 from .graph import Blocks
+from .quantise import Rows, import_nncf, silent
 from .recipe import Recipe
-from .reference import Floats, Stage, layer_alone, of_layer
+from .reference import Floats, Stage, layer_alone, nothing, of_layer
 
 SAMPLES = 128  # tokens whose inputs AWQ and scale estimation see
 _HIGHEST = 0.25 * 65504  # of up's outputs, as in NNCF: GPUs compute in f16
@@ -86,11 +87,10 @@ class Activations:
         self._layer += 1
         names = (name for name, _ in a.layer_shapes(0))
         layer = self._run.ready({name: self.checkpoint.tensor(of_layer(name, self._layer)).decoded() for name in names})
-        nothing = np.zeros((1, a.kv_heads, 0, a.head_dim), np.float32)
         seen: list[list[Floats]] = [[] for _ in _WATCHED]
         first, chosen = 0, self._chosen
         for number, x in enumerate(self._states):
-            self._states[number], _, _, *inputs = layer.run({"x": x, "past_key": nothing, "past_value": nothing})
+            self._states[number], _, _, *inputs = layer.run({"x": x} | nothing(a, [x.shape[1]]))
             here = chosen[(chosen >= first) & (chosen < first + x.shape[1])] - first
             for kept, values in zip(seen, inputs, strict=True):
                 kept.append(values[0, here])

@@ -1,26 +1,24 @@
 """A checkpoint's weights, compressed by NNCF one at a time.
 
-Each matrix goes through `nncf.compress_weights` in a graph that holds nothing else. Without data and with a ratio of 1,
-NNCF looks at nothing but the matrix, so the result is bit for bit that of compressing the whole decoder, while only one
-matrix has to be in memory. With a lower ratio, what is sensitive has been found before, in `sensitivity.py`. In the
-whole decoder, NNCF would also round RoPE's frequencies to int8.
+Each matrix goes to NNCF by itself. Without data and with a ratio of 1, NNCF looks at nothing but the matrix, so the
+result is bit for bit that of compressing the whole decoder, while only some rows have to be in memory. With a lower
+ratio, what is sensitive has been found before, in `sensitivity.py`. In the whole decoder, NNCF would also round RoPE's
+frequencies to int8.
 """
 
-import logging
-import os
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from openvino import Model, Node, PartialShape, Type
+from openvino import Model, Node
 from openvino import opset13 as ops
 from openvino.op import Constant
 
 from runtime.checkpoint import Tensor
 
 from .graph import as_openvino, uncompressed
+from .quantise import Part, Rows, blocks, compressed_alone, import_nncf, quantised
 from .recipe import SMALLEST_GROUP, Recipe
 from .stored import agrees, take_over
 from .writer import IrWriter, of_bytes
@@ -30,8 +28,9 @@ if TYPE_CHECKING:
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
-BLOCK = 1 << 26  # weights that NNCF gets at a time, where it can: it takes 11 bytes for each
+BLOCK = 1 << 26  # weights that NNCF gets at a time, where it needs data
 WITH_DATA = 4  # times as much it takes to estimate scales
+_ANY = "any matrix"  # a name to be replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +44,6 @@ class Weight:
     node: Node
     nbytes: int
     note: str = ""
-
-
-class Rows(Protocol):
-    """A matrix, of which some rows at a time are read."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    def rows(self, first: int, end: int) -> Tensor: ...
 
 
 class Weights(Protocol):
@@ -76,10 +65,11 @@ def compress(
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
     biases stay exact, in f32; those named in `sensitive` become int8. A calibrated recipe needs `activations`. What is
     in the file already is not compressed again."""
-    stored = uncompressed(checkpoint)
+    stored, graphs = uncompressed(checkpoint), _Graphs()
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
-        mode = recipe.ends if name in (EMBEDDING, HEAD) else recipe.backup if name in sensitive else recipe.linear
+        end = name in (EMBEDDING, HEAD)
+        mode = recipe.ends if end else recipe.backup if name in sensitive else recipe.linear
         if len(tensor.shape) == 1 or mode is None:
             node, note = ir.keep(stored(name)), ""
         elif recipe.take_over and agrees(tensor):
@@ -88,11 +78,13 @@ def compress(
             # Without all_layers, NNCF would take a lone matrix for the head.
             given = {} if mode.startswith("int8") else options(recipe) | {"ratio": 1.0, "all_layers": True}
             matrix: Rows = tensor
-            if activations and given and name not in (EMBEDDING, HEAD) and not ir.has(name):
+            data: Mapping[str, Any] = {}
+            if activations and given and not end and not ir.has(name):
                 matrix, data = activations.of(tensor)
-                given |= data
-            node = _compressed(matrix, mode, given, ir)
-            note = "" if name in (EMBEDDING, HEAD, *sensitive) else recipe.note(tensor.shape[1])
+            kind, group = recipe.form(tensor.shape[1], end=end, sensitive=name in sensitive)
+            parts = _fitted(matrix, mode, {**given, **data}) if data else quantised(matrix, kind or mode, group)
+            node = _compressed(matrix, graphs.of(matrix, mode, given), parts, ir)
+            note = "" if end or name in sensitive else recipe.note(tensor.shape[1])
             if recipe.take_over:
                 note = f"{mode}, since OpenVINO has no {tensor.blocks or tensor.dtype} in groups"
         ir.finish(name)
@@ -105,47 +97,66 @@ def describe(model: Model, recipe: Recipe) -> None:
     if recipe.linear is None or recipe.take_over:
         return
     # NNCF's own notes, off one small matrix.
-    sample = _compress_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, options(recipe))
+    sample = compressed_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, options(recipe))
     methods = {"awq": recipe.awq, "scale_estimation": recipe.scale, "gptq": recipe.gptq}
     for key, value in sample.get_rt_info(["nncf", "weight_compression"]).value.items():
         model.set_rt_info(str(methods[key]) if methods.get(key) else value, ["nncf", "weight_compression", key])
     model.set_rt_info(sample.get_rt_info(["nncf", "version"]).value, ["nncf", "version"])
 
 
-def _compressed(tensor: Rows, mode: str, options: dict[str, Any], ir: IrWriter) -> Node:
-    """Rows do not share anything, so that they can be compressed apart. A vocabulary's matrix of 620 million weights
-    would take NNCF 6.9 GB at once."""
-    rows, columns = tensor.shape
-    block = BLOCK // WITH_DATA if options.get("scale_estimation") else BLOCK
-    step = max(2, block // columns // 2 * 2)  # even, so that blocks of 4-bit values end with a byte
-    scales: dict[str, list[Any]] = {}
-    graph: Any = None
+class _Graphs:
+    """NNCF's graph of a matrix, as it makes it of two rows without data; made once for all matrices of a kind."""
 
-    def weights() -> Iterator[Any]:
-        nonlocal graph
-        for first in range(0, rows, step):
-            part = tensor.rows(first, first + step)  # the graph does not keep it
-            graph = _compress_alone(_node(part), mode, options)
-            constants = _constants(graph, tensor.name)
-            yield constants.pop(tensor.name).data
-            for name, constant in constants.items():
-                scales.setdefault(name, []).append(constant.data.copy())
+    def __init__(self) -> None:
+        self._made: dict[tuple[Any, ...], Model] = {}
 
-    if ir.has(tensor.name):  # all that is missing is the graph, which any rows have
-        part = tensor.rows(0, 2)
-        graph = _compress_alone(_node(part), mode, options)
-        data = {name: ir.write(name, ()) for name in _constants(graph, tensor.name)}
-    else:
-        data = {tensor.name: ir.write(tensor.name, weights())}
-        data |= {name: ir.write(name, blocks) for name, blocks in scales.items()}
-    for name, constant in _constants(graph, tensor.name).items():  # the last block's graph becomes that of all rows
-        _replace(constant, of_bytes(data[name], constant, [rows, *list(constant.get_output_shape(0))[1:]]))
+    def of(self, matrix: Rows, mode: str, options: Mapping[str, Any]) -> Model:
+        part = matrix.rows(0, 2)
+        kind = (mode, part.shape, part.dtype)
+        if kind not in self._made:
+            self._made[kind] = compressed_alone(_node(replace(part, name=_ANY)), mode, options)
+        graph = self._made[kind].clone()
+        for op in graph.get_ops():
+            op.set_friendly_name(op.get_friendly_name().replace(_ANY, matrix.name))
+        return graph
+
+
+def _compressed(matrix: Rows, graph: Model, parts: Iterable[Part], ir: IrWriter) -> Node:
+    """The matrix in the IR's file, by its parts; the node, out of the graph of two of its rows, yields it in f32."""
+    rows, columns = matrix.shape
+    constants = _constants(graph, matrix.name)
+    has = ir.has(matrix.name)
+    written = {name: ir.write(name, ()) for name in constants} if has else _write(matrix.name, parts, ir)
+    for name, constant in constants.items():
+        _replace(constant, of_bytes(written[name], constant, [rows, *list(constant.get_output_shape(0))[1:]]))
     for op in graph.get_ops():
         if op.get_type_name() == "Reshape":  # of groups to rows
             shape = op.input_value(1).get_node()
             _replace(shape, ops.constant([rows, columns], shape.get_element_type(), name=shape.get_friendly_name()))
     graph.validate_nodes_and_infer_types()
     return _weight_of(graph)
+
+
+def _write(weight: str, parts: Iterable[Part], ir: IrWriter) -> dict[str, Any]:
+    """The bytes of all parts in the IR's file, by the names of their constants: the weights as they come, what groups
+    of them share afterwards."""
+    shared: dict[str, list[Any]] = {}
+
+    def weights() -> Iterator[Any]:
+        for part in parts:
+            yield part.pop(weight)
+            for name, data in part.items():
+                shared.setdefault(name, []).append(data.copy())
+
+    written = {weight: ir.write(weight, weights())}
+    return written | {name: ir.write(name, data) for name, data in shared.items()}
+
+
+def _fitted(matrix: Rows, mode: str, options: Mapping[str, Any]) -> Iterator[Part]:
+    """The parts of a matrix by NNCF's methods that need data."""
+    for rows in blocks(matrix, BLOCK // WITH_DATA if options.get("scale_estimation") else BLOCK):
+        graph = compressed_alone(_node(rows), mode, options)
+        yield {name: constant.data for name, constant in _constants(graph, matrix.name).items()}
 
 
 def _constants(model: Model, name: str) -> dict[str, Node]:
@@ -184,35 +195,3 @@ def options(recipe: Recipe) -> dict[str, Any]:
             group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=SMALLEST_GROUP
         ),
     }
-
-
-def _compress_alone(source: Node, mode: str, options: dict[str, Any]) -> Model:
-    """A MatMul with this matrix, compressed. The embedding's Gather would come out the same: a scale a row."""
-    nncf = import_nncf()
-    x = ops.parameter(PartialShape([-1, source.output(0).shape[1]]), Type.f32)
-    model = Model([ops.result(ops.matmul(x, source, False, True))], [x], "weight")
-    with silent():
-        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(mode), **options)
-
-
-def import_nncf() -> Any:
-    os.environ.setdefault("NNCF_CI", "1")  # or it reports its use to its makers
-    import nncf
-
-    return nncf
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """NNCF draws a progress bar for every call, on the console on which our reader draws one, and logs to it."""
-    from nncf.common.logging.track_progress import track
-
-    logger = logging.getLogger("nncf")
-    level, draw = logger.level, track.__iter__
-    logger.setLevel(logging.ERROR)
-    track.__iter__ = lambda self: iter(self.sequence)
-    try:
-        yield
-    finally:
-        track.__iter__ = draw
-        logger.setLevel(level)

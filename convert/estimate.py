@@ -12,7 +12,7 @@ from runtime.errors import ConversionError, DiskFull
 from runtime.memory import CONTEXT, gigabytes, needed
 from runtime.model_folder import Sizes
 
-from . import stored
+from . import quantise, stored
 from .compress import BLOCK, EMBEDDING, HEAD, WITH_DATA
 from .recipe import Recipe
 from .saved import fits_whole
@@ -83,7 +83,7 @@ def _steps(
 ) -> Iterator[int]:
     """Bytes of memory that each step takes. None grows with the number of layers, unless the model is small."""
     if recipe.linear:
-        yield (_TEMPORARY + temporary) * min(BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
+        yield (_TEMPORARY + temporary) * min(quantise.BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
     yield (_LAYER + layer) * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
     if fits_whole(sizes.weights):
         yield loaded_bytes(architecture, sizes, _VERIFIED)

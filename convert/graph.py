@@ -26,7 +26,7 @@ Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor 
 ELEMENT_TYPES: dict[Dtype, Type] = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}
 _TO_THE_END = 2**31 - 1  # as the end of a slice
 # The lowest f16, so that no precision turns the mask into -inf: the softmax of a row of -inf is NaN.
-_MASKED = -65504.0
+MASKED = -65504.0
 
 
 def decoder(architecture: Architecture, weight: Weight) -> ov.Model:
@@ -212,13 +212,13 @@ class Cache:
 
 
 def causal_mask(attention_mask: Node, new_tokens: Node) -> Node:
-    """(B,S) -> (B,1,T,S): 0 where a new token may look, _MASKED at later tokens and at padding."""
+    """(B,S) -> (B,1,T,S): 0 where a new token may look, MASKED at later tokens and at padding."""
     all_tokens = size(attention_mask, 1)
     key = indices(all_tokens)
     query = ops.add(indices(new_tokens), ops.subtract(all_tokens, new_tokens))
     later = ops.greater(ops.unsqueeze(key, _i64(0)), ops.unsqueeze(query, _i64(1)))  # (T,S)
     padding = ops.unsqueeze(ops.equal(attention_mask, _i64_scalar(0)), _i64(1, 2))  # (B,1,1,S)
-    return ops.select(ops.logical_or(ops.unsqueeze(later, _i64(0, 1)), padding), _f32(_MASKED), _f32(0.0))
+    return ops.select(ops.logical_or(ops.unsqueeze(later, _i64(0, 1)), padding), _f32(MASKED), _f32(0.0))
 
 
 def rotary_table(architecture: Architecture, positions: Node) -> Rope:

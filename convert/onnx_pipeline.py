@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +49,7 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
     write_tokenizer(described.tokenizer, folder)
     verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
     yield Progress("tokenizer", done=1, total=1)
-    ids = [np.array([i for piece in prompt for i in described.tokenizer.encode(piece)]) for prompt in plan.prompts]
+    ids = verify.token_ids(plan.prompts, described.tokenizer)
     yield Progress("verify", "what the ONNX file answers", 0, 3)
     reference = decoder.logits(ids)
     yield from _weights(decoder, plan, folder)
@@ -104,7 +103,7 @@ def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path) -> Steps:
     yield Progress("save", done=1, total=1)
 
 
-def _logits(folder: Path, token_ids: list[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+def _logits(folder: Path, token_ids: verify.TokenIds) -> list[npt.NDArray[np.float32]]:
     model = ov.Core().read_model(folder / "openvino_model.xml")
     request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
     found = []

@@ -249,7 +249,7 @@ def _verify(
 ) -> Generator[Progress, None, verify.Figures]:
     from .reference import logits
 
-    ids = [np.array([i for piece in prompt for i in plan.source.tokenizer.encode(piece)]) for prompt in plan.prompts]
+    ids = verify.token_ids(plan.prompts, plan.source.tokenizer)
     yield Progress("verify", "what the checkpoint answers", 0, 3)
     reference = logits(checkpoint, ids)
     yield Progress("verify", "what the converted model answers", 1, 3)

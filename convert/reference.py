@@ -9,6 +9,7 @@ memory by its length, not by the square of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint import Architecture, Checkpoint, Dtype, Tensor
 
-from .graph import ELEMENT_TYPES, Blocks, as_openvino, causal_mask, indices, rotary_table, size
+from .graph import ELEMENT_TYPES, MASKED, Blocks, as_openvino, causal_mask, rotary_table, size
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Tensor]
@@ -39,25 +40,25 @@ def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
 
     Needs memory for a layer in f32 and, what soon is more, vocab * 4 bytes a token for what it returns.
     """
-    make = head(checkpoint)
-    return [make(x) for x in states(checkpoint, token_ids)]
+    return through_head(head(checkpoint), states(checkpoint, token_ids))
 
 
 def states(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
     """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
     a = checkpoint.architecture
     embedding = checkpoint.tensor("model.embed_tokens.weight")
-    found = [embedding.at(ids).f32() for ids in token_ids]
+    rows = together(token_ids)
+    found = [embedding.at(row.ids).f32() for row in rows]
     run_layer = Stage(a, layer_alone)
     for layer in range(a.layers):
         weights = {name: checkpoint.tensor(of_layer(name, layer)).decoded() for name, _ in a.layer_shapes(0)}
-        for x in found:
-            through_layer(run_layer.ready(weights), a, x)
+        for x, row in zip(found, rows, strict=True):
+            through_layer(run_layer.ready(weights), a, x, row.lengths)
         checkpoint.release()
     norm = Stage(a, last_norm).ready({"model.norm.weight": checkpoint.tensor("model.norm.weight")})
     for x in found:
         in_chunks(norm, x)
-    return found
+    return apart(found, rows)
 
 
 def head(checkpoint: Checkpoint) -> Head:
@@ -91,15 +92,58 @@ class Ready:
         return [np.array(found[i], dtype=np.float32) for i in range(len(found))]
 
 
-def through_layer(layer: Ready, architecture: Architecture, x: Floats) -> None:
-    """Puts a text's states (T,hidden) through a layer, in their place."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Texts that go through the decoder one behind the other: their token ids, and how many each has."""
+
+    ids: npt.NDArray[Any]
+    lengths: tuple[int, ...]
+
+
+def together(token_ids: Sequence[npt.NDArray[Any]]) -> list[Row]:
+    """Texts in rows of at most CHUNK tokens, or of one text: what a layer does for each of its weights, it does once
+    for all tokens that it gets at a time."""
+    rows: list[list[npt.NDArray[Any]]] = []
+    for ids in token_ids:
+        if rows and sum(map(len, rows[-1])) + len(ids) <= CHUNK:
+            rows[-1].append(ids)
+        else:
+            rows.append([ids])
+    return [Row(np.concatenate(row), tuple(map(len, row))) for row in rows]
+
+
+def apart(found: Sequence[Floats], rows: Sequence[Row]) -> list[Floats]:
+    """The rows' (T,…) as their texts'."""
+    return [text for x, row in zip(found, rows, strict=True) for text in np.split(x, np.cumsum(row.lengths)[:-1])]
+
+
+def through_head(make: Head, found: Sequence[Floats]) -> list[Floats]:
+    """The logits of every text's states, all made at once."""
+    return np.split(make(np.concatenate(found)), np.cumsum([len(x) for x in found])[:-1])
+
+
+def through_layer(layer: Ready, architecture: Architecture, x: Floats, lengths: Sequence[int] = ()) -> None:
+    """Puts the states (T,hidden) of a text, or of texts of these lengths in a row, through a layer, in their place."""
     a = architecture
-    key = value = np.zeros((1, a.kv_heads, 0, a.head_dim), np.float32)
+    past = nothing(a, lengths or (len(x),))
+    text, position = past.pop("text"), past.pop("position")
     step = max(1, min(CHUNK, SCORES // (4 * a.heads * len(x))))
     for first in range(0, len(x), step):
-        new = x[np.newaxis, first : first + step]
-        y, key, value = layer.run({"x": new, "past_key": key, "past_value": value})
-        x[first : first + step] = y[0]
+        here = slice(first, first + step)
+        new = {"x": x[np.newaxis, here], "position": position[:, here], "text": text[:, : first + step]}
+        y, *cache = layer.run(new | past)
+        past = dict(zip(past, cache, strict=True))
+        x[here] = y[0]
+
+
+def nothing(architecture: Architecture, lengths: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+    """A layer's inputs beside the states of texts of these lengths, before it has seen anything: an empty cache, and
+    for each token the number of its text and its position there."""
+    a = architecture
+    empty = np.zeros((1, a.kv_heads, 0, a.head_dim), np.float32)
+    text = np.repeat(np.arange(len(lengths)), lengths)[np.newaxis]
+    position = np.concatenate([np.arange(length) for length in lengths])[np.newaxis]
+    return {"past_key": empty, "past_value": empty, "text": text, "position": position}
 
 
 def in_chunks(part: Ready, x: Floats) -> None:
@@ -153,16 +197,21 @@ class _Past:
 
 
 def layer_alone(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
-    """Layer 0: x (1,T,hidden), and keys and values of the P tokens before them (1,kv_heads,P,head_dim) -> (1,T,hidden),
-    and keys and values of all (1,kv_heads,P+T,head_dim). Every layer has its shape."""
+    """Layer 0: x (1,T,hidden), the tokens' positions (1,T), keys and values of the P tokens before them
+    (1,kv_heads,P,head_dim), and the number of every token's text (1,P+T) -> (1,T,hidden), and keys and values of all
+    (1,kv_heads,P+T,head_dim). Every layer has its shape. Texts do not see one another."""
     a = blocks.architecture
     x, past = _states(a), _Past(a)
+    position, text = (input_node(name, PartialShape([1, -1]), Type.i64) for name in ("position", "text"))
     length, before = size(x, 1), size(past.inputs["key"], 2)
-    positions = ops.unsqueeze(ops.add(indices(length), before), np.array([0], np.int64))
+    mask = causal_mask(ops.broadcast(np.array([[1]], np.int64), ops.shape_of(text)), length)
     one = np.array([1], np.int64)
-    everything = ops.broadcast(np.array([[1]], np.int64), ops.concat([one, ops.add(length, before)], 0))
-    y = blocks.layer(x, 0, rotary_table(a, positions), causal_mask(everything, length), past)
-    return ov.Model([ops.result(y), *past.results], [x, *past.inputs.values(), *weights], "layer")
+    new = ops.slice(text, before, ops.add(before, length), one, one)
+    other = ops.not_equal(ops.unsqueeze(new, np.int64(2)), ops.unsqueeze(text, one))  # (1,T,P+T)
+    mask = ops.select(ops.unsqueeze(other, one), np.float32(MASKED), mask)
+    y = blocks.layer(x, 0, rotary_table(a, position), mask, past)
+    inputs = [x, *past.inputs.values(), position, text, *weights]
+    return ov.Model([ops.result(y), *past.results], inputs, "layer")
 
 
 def last_norm(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:

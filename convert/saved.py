@@ -20,13 +20,16 @@ from .reference import (
     Floats,
     Head,
     Ready,
+    apart,
     compiled,
     in_chunks,
     input_node,
     last_norm,
     layer_alone,
     of_layer,
+    through_head,
     through_layer,
+    together,
     vocabulary,
 )
 
@@ -52,8 +55,7 @@ def logits(
         return _whole(ov.Core().read_model(model), token_ids)
     layers = Layers(folder, a)
     found = layers.states(token_ids)
-    make = layers.head()
-    return [make(x) for x in found]
+    return through_head(layers.head(), found)
 
 
 class Layers:
@@ -69,16 +71,17 @@ class Layers:
         """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
         ids = input_node("x", PartialShape([1, -1]), Type.i64)
         embed = Ready(compiled(ov.Model([ops.result(self._blocks().embedding(ids))], [ids], "embedding")))
-        found = [embed.run({"x": ids[np.newaxis]})[0][0] for ids in token_ids]
+        rows = together(token_ids)
+        found = [embed.run({"x": row.ids[np.newaxis]})[0][0] for row in rows]
         del embed
         for layer in range(self.architecture.layers):
             part = self.layer(layer)
-            for x in found:
-                through_layer(part, self.architecture, x)
+            for x, row in zip(found, rows, strict=True):
+                through_layer(part, self.architecture, x, row.lengths)
         norm = Ready(compiled(last_norm(self._blocks())))
         for x in found:
             in_chunks(norm, x)
-        return found
+        return apart(found, rows)
 
     def layer(self, number: int) -> Ready:
         """One layer, for `through_layer`."""

@@ -12,8 +12,9 @@ from math import prod
 from runtime.architecture import Architecture
 from runtime.checkpoint import Checkpoint, Tensor
 
-from .compress import BLOCK, EMBEDDING, HEAD, import_nncf
+from .compress import EMBEDDING, HEAD
 from .graph import as_openvino
+from .quantise import BLOCK, blocks, import_nncf
 from .recipe import Recipe
 
 
@@ -77,11 +78,9 @@ def _score(tensor: Tensor) -> float:
     from nncf.tensor import Tensor as Values
     from nncf.tensor import functions
 
-    rows, columns = tensor.shape
-    step = max(1, BLOCK // columns)
-    blocks = (Values(as_openvino(tensor.rows(first, first + step))) for first in range(0, rows, step))
     error, eps = 0.0, 0.0
-    for block in blocks:
+    for rows in blocks(tensor, BLOCK):
+        block = Values(as_openvino(rows))
         found = get_integer_quantization_error(block, (1,), WeightCompressionConfig(), reduction="max_mean")
         error, eps = max(error, found), functions.finfo(block).eps
     return float(1 / (error + eps))

@@ -28,6 +28,7 @@ Logits = Sequence[npt.NDArray[np.float32]]  # for each prompt: (tokens, vocabula
 
 _DAMAGED = "download the checkpoint again; if that does not help, its weights were damaged before it was published"
 _GENERATED = 8  # tokens
+_READ = 32  # tokens of a prompt that both models read: damage shows at once, and a token costs each as much as the next
 # Random weights magnify every difference: in int4, twelve layers of them stray by 2.5 nats, six trained ones by 0.02.
 # Who tries a conversion with such a checkpoint is not to be refused.
 _UNTRAINED = 6
@@ -72,6 +73,11 @@ def prompts(family: Family, template: Template | None) -> list[Prompt]:
         return [(family.prefix + text,) for text in texts]
     found = [template.render([Message("user", text)]) for text in texts]
     return [*found, template.render(_TOOL_CALL, [_WEATHER])] if family.tools else found
+
+
+def token_ids(prompts: Iterable[Prompt], tokenizer: CheckpointTokenizer) -> TokenIds:
+    """What both models read: the beginning of each prompt."""
+    return [np.array([i for piece in prompt for i in tokenizer.encode(piece)][:_READ]) for prompt in prompts]
 
 
 def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[str]) -> None:

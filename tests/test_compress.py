@@ -98,7 +98,7 @@ def test_one_by_one_is_bit_for_bit_what_nncf_gives_on_the_whole(checkpoint, reci
 @pytest.mark.parametrize("recipe", [RECIPES[name] for name in ("int4", "int4-asym", "int8")], ids=lambda r: r.name)
 def test_rows_compressed_apart_are_the_same(checkpoint, monkeypatch, recipe):
     at_once = one_by_one(checkpoint, recipe)
-    monkeypatch.setattr("convert.compress.BLOCK", 50 * checkpoint.architecture.hidden + 3)  # the last block is smaller
+    monkeypatch.setattr("convert.quantise.BLOCK", 50 * checkpoint.architecture.hidden + 3)  # the last block is smaller
     apart = one_by_one(checkpoint, recipe)
     assert constants(apart) == constants(at_once)
     assert [op.get_type_name() for op in apart.get_ordered_ops()] == [

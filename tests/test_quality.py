@@ -1,11 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.quality import one_layer
 from convert import engine, quality, reference, saved
 from convert.pipeline import convert
-from convert.recipe import RECIPES
+from convert.recipe import RECIPES, named
+from edge.demo import CHECKPOINT
+from runtime.architecture import read_architecture, read_config
 from runtime.checkpoint import Checkpoint
 from runtime.errors import VerificationError
 from runtime.model_folder import ModelFolder
@@ -165,3 +169,13 @@ def test_a_greedy_reply_is_what_the_model_expects_of_itself(demo_folder, demo_id
     states = loaded.states([np.array([*prompt, *reply])])[0]
     assert quality.likeliest(states[len(prompt) - 1 : -1], head).tolist() == reply
     assert loaded.greedy(prompt, head, 12, stops=reply[3:4]) == reply[: reply.index(reply[3])]
+
+
+def test_the_table_of_one_layer_tells_recipes_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = replace(read_architecture(read_config(CHECKPOINT)), hidden=128, ffn=256)
+    int4, int8, bf16 = one_layer(small, [named(name) for name in ("int4", "int8", "bf16")])
+    assert 1 > int4.error > 5 * int8.error > 0.01
+    assert bf16.error < 1e-3
+    assert int4.cosine < int8.cosine <= bf16.cosine + 1e-6
+    assert int4.bits < int8.bits < bf16.bits == 16
