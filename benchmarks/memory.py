@@ -15,6 +15,8 @@ import multiprocessing
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 
+import psutil
+
 from edge.bench import random_prompt
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino import OpenVINO
@@ -62,8 +64,8 @@ def measure(path: str, context: int, options: Options) -> Row:
     with Peak(lambda: anonymous(child.pid or 0), _EVERY) as watch:
         loaded, file = ours.recv()
         child.join()
-    kv_precision = options.kv_precision or "u8"
-    estimate = need(ModelFolder.open(path).manifest, "CPU", context, kv_precision, options.threads).peak
+    kv_precision, cores = options.kv_precision or "u8", psutil.cpu_count(logical=False)
+    estimate = need(ModelFolder.open(path).manifest, "CPU", context, kv_precision, options.threads or cores).peak
     error = estimate / watch.value - 1
     return Row(path, context, kv_precision, loaded, watch.value, file, estimate, error)
 

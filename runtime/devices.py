@@ -72,7 +72,8 @@ def choose(device: str = "auto", folder: Folder | None = None, options: Options 
             taken = openvino(folder.manifest) if backend is OpenVINO and isinstance(folder, ModelFolder) else backend
             return Choice(taken, wanted, f"it was asked for{emulated}")
     found = [name for backend in BACKENDS for name in backend.devices()]
-    raise DeviceError(f"there is no device {device} here", hint=f"found: auto, {', '.join(found)}")
+    hint = f"found: auto, {', '.join(found)}; else torch, ipex or a server's URL; `edge doctor` says what is missing"
+    raise DeviceError(f"there is no device {device} here", hint=hint)
 
 
 def of_checkpoints(device: str) -> type[Torch] | type[Remote] | None:
@@ -125,7 +126,7 @@ def fits(machine: Machine, manifest: Manifest, options: Options = Options()) -> 
         if wanted.largest > largest:
             obstacle = f"a weight of {gigabytes(wanted.largest)} is over its largest allocation, {gigabytes(largest)}"
         found.append(Fit(gpu.device, "GPU", context, wanted, free, obstacle))
-    wanted = need(manifest, "CPU", context, options.kv_precision)
+    wanted = need(manifest, "CPU", context, options.kv_precision, options.threads or machine.cpu.cores)
     found.append(Fit("CPU", "CPU", context, wanted, machine.free, _short(wanted.peak, machine.free)))
     return tuple(found)
 
@@ -157,7 +158,8 @@ def _unused(machine: Machine) -> list[str]:
 
 def _what_would(machine: Machine, manifest: Manifest, options: Options) -> str:
     ways = []
-    if context := longest_context(manifest, "CPU", machine.free, options.kv_precision):
+    threads = options.threads or machine.cpu.cores
+    if context := longest_context(manifest, "CPU", machine.free, options.kv_precision, threads):
         ways.append(f"ask for a context of at most {context:,} tokens on the CPU")
     elif manifest.recipe in ("int8", "bf16"):
         ways.append(f"convert with the smaller recipe {SMALLEST_RECIPE}")

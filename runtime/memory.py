@@ -16,6 +16,9 @@ _TOKEN = 200  # of the vocabulary: its bytes object and its place in a table
 _LAYER = 700_000  # of the compiled graph
 _SCALE = 6  # the CPU plugin keeps the f16 scale of an int4 group twice, in f32
 _VECTOR = 8  # bytes of scale and zero point for each vector of a quantised cache
+_TOKEN_SEEN = 350  # bytes for each token in the context, of the pipeline and of the first thread's scores
+_SCORES = 800  # bytes for each of them and each further thread (measured with 32 heads, and two threads at most)
+_THREADS = 8  # where their number is not known
 _KV_BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4}
 
 
@@ -65,8 +68,11 @@ def needed(
     """As `need`. `kv_bytes_per_token` is for an f16 cache.
 
     On the CPU the matrices are repacked into memory of their own, one by one as the first prompt comes to them; the
-    file's pages need not stay. The embedding's rows are read in the file. A GPU holds all of it, and for a moment
-    twice; an NPU has the cache in f16, once for the prompt's model and once for the reply's.
+    file's pages need not stay. The embedding's rows are read in the file. Attention reads keys and values unpacked to
+    the type that it computes in, f32 at most, into buffers that all layers share; and each thread has scores for the
+    whole context (`_qk_scratch_b`, `_wv_scratch_b` and `_weight` of the plugin's executor_pa.cpp, which is kept once
+    for each type in paged_attn.cpp). A GPU holds all of the weights, and for a moment twice; an NPU has the cache in
+    f16, once for the prompt's model and once for the reply's.
     """
     precision = kv_precision or ("f16" if kind == "NPU" else "u8")
     if precision not in _KV_BITS:
@@ -78,6 +84,8 @@ def needed(
     program = _PROGRAM + sizes.vocab * _TOKEN + sizes.layers * _LAYER
     if kind == "CPU":
         weights = sizes.weights - sizes.gathered + _SCALE * sizes.groups
+        unpacked = 2 * kv_bytes_per_token // max(sizes.layers, 1)
+        activations += context * (unpacked + _TOKEN_SEEN + _SCORES * ((threads or _THREADS) - 1))
         return Need(program, weights, kv_cache, activations, 0, sizes.largest)
     copies = 2 if kind == "NPU" else 1
     running = program + sizes.weights + copies * kv_cache + activations
@@ -85,12 +93,14 @@ def needed(
     return Need(program, sizes.weights, copies * kv_cache, activations, loading, sizes.largest)
 
 
-def longest_context(manifest: Manifest, kind: str, free: int, kv_precision: str | None = None) -> int:
+def longest_context(
+    manifest: Manifest, kind: str, free: int, kv_precision: str | None = None, threads: int | None = None
+) -> int:
     """The most tokens that fit into `free` bytes, in steps of 256; 0 where the model does not fit at all."""
     low, high = 0, manifest.context_length // 256
     while low < high:
         middle = (low + high + 1) // 2
-        if need(manifest, kind, 256 * middle, kv_precision).peak <= free:
+        if need(manifest, kind, 256 * middle, kv_precision, threads).peak <= free:
             low = middle
         else:
             high = middle - 1

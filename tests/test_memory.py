@@ -18,8 +18,11 @@ def test_each_part_grows_with_what_it_is_made_of():
     assert base.weights == 4_000
     assert needed(replace(SIZES, groups=10), "CPU", 1024, 1024).weights > 4_000
     assert needed(SIZES, "CPU", 2048, 1024).kv_cache == 2 * base.kv_cache
-    assert needed(SIZES, "CPU", 2048, 1024).activations == base.activations  # read in chunks of 512
-    assert needed(SIZES, "CPU", 64, 1024).activations < base.activations
+    assert needed(SIZES, "GPU", 2048, 1024).activations == needed(SIZES, "GPU", 512, 1024).activations  # of a chunk
+    assert needed(SIZES, "GPU", 64, 1024).activations < needed(SIZES, "GPU", 512, 1024).activations
+    more = needed(SIZES, "CPU", 2048, 1024).activations - base.activations  # keys, values and scores of the context
+    assert more > 1024 * 1024
+    assert needed(SIZES, "CPU", 2048, 1024, threads=1).activations < needed(SIZES, "CPU", 2048, 1024).activations
     assert base.running == base.program + base.weights + base.kv_cache + base.activations == base.peak
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from secrets import randbits
 from typing import Any
 
+from ..allocator import give_large_pieces_back
 from ..checkpoint_folder import Folder
 from ..compiled import cached
 from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError
@@ -76,6 +77,7 @@ def devices(*kinds: str) -> tuple[str, ...]:
 @contextmanager
 def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
     """The properties with which a pipeline is made. Raises BackendError, with that cure, where making it fails."""
+    give_large_pieces_back()
     try:
         with compiled_cache(folder, device, options) as place:
             yield properties(options, device) | place

@@ -1,0 +1,45 @@
+"""Large pieces of memory have mappings of their own, whatever was freed before."""
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = """
+import ctypes, sys
+from runtime.allocator import give_large_pieces_back
+
+class Info(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.mallinfo2.restype = ctypes.c_void_p, Info
+if sys.argv[1] == "asked":
+    give_large_pieces_back()
+libc.free(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(16 << 20))))  # glibc takes it for the threshold
+before = libc.mallinfo2().hblks
+kept = [libc.malloc(ctypes.c_size_t(8 << 20)) for _ in range(4)]
+print(libc.mallinfo2().hblks - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="this is not glibc")
+@pytest.mark.parametrize(
+    ("asked", "environment", "mapped"),
+    [
+        ("no", {}, 0),
+        ("asked", {}, 4),
+        ("asked", {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=33554432"}, 0),
+    ],
+)
+def test_large_pieces_are_mapped_unless_the_environment_says_otherwise(asked, environment, mapped):
+    command = [sys.executable, "-c", CODE, asked]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ, **environment}
+    )
+    assert int(done.stdout) == mapped
