@@ -4,20 +4,23 @@
 
 Every client streams one greedy completion of `new-tokens` tokens, from prompts that neither side has read before; the
 rate is of all of them together, from the first request to the last token. The bare pipeline is stepped by one thread
-that reads every token and makes text of none. The clients are one process beside the server, so at each count their
-work is in the rate. Sides alternate, and the ratio is the median of the pairs. TTFT is to the first text at the client,
+that reads every token and makes text of none. The clients are one process beside the server, which reads from sockets
+that are open before the clock starts, and looks for no more than the first and the last event: what little it does is
+in the rate. Sides alternate, and the ratio is the median of the pairs. TTFT is to the first text at the client,
 the median of the clients, and for the bare pipeline to the first token of any; with one client the difference is what
 the server adds. Take a model whose tokens have text (`make_checkpoint --tokenizer`): others hold the first one back.
 """
 
 import argparse
-import asyncio
+import json
+import selectors
+import socket
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from typing import Any
 
@@ -29,30 +32,41 @@ def prompt(seed: int) -> str:
     return f"[{seed}, {seed * 7 % 1000}, " + "1, 2, 3, " * 8
 
 
-async def one(client: Any, seed: int, tokens: int) -> float:
-    """Streams a completion; returns the seconds to its first token."""
-    start, first = time.perf_counter(), 0.0
-    schema = {"prompt": prompt(seed), "max_tokens": tokens, "stream": True, "temperature": 0, "ignore_eos": True}
-    async with client.stream("POST", "/v1/completions", json=schema) as answer:
-        async for line in answer.aiter_lines():
-            if line and not first:
-                first = time.perf_counter() - start
-    return first
+def asked(seed: int, tokens: int) -> bytes:
+    """The request of a completion."""
+    body = json.dumps({"prompt": prompt(seed), "max_tokens": tokens, "stream": True, "temperature": 0}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"Content-Type: application/json\r\n\r\n" + body
 
 
-def served(pipe: Any, url: str) -> None:
+def load(port: int, seeds: Sequence[int], tokens: int) -> tuple[float, float]:
+    """Seconds until all completions have ended, and to the first event of one, the median."""
+    requests = [asked(seed, tokens) for seed in seeds]
+    firsts: dict[Any, float] = {}
+    ends: dict[Any, bytes] = {}
+    with ExitStack() as opened, selectors.DefaultSelector() as ready:
+        sockets = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in seeds]
+        for connection in sockets:
+            ready.register(connection, selectors.EVENT_READ)
+        start = time.perf_counter()
+        for connection, request in zip(sockets, requests, strict=True):
+            connection.sendall(request)
+        while ready.get_map():
+            for key, _ in ready.select():
+                came = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                if b"data: " in came:
+                    firsts.setdefault(key.fileobj, time.perf_counter() - start)
+                ends[key.fileobj] = (ends.get(key.fileobj, b"") + came)[-32:]
+                if b"[DONE]" in ends[key.fileobj]:
+                    ready.unregister(key.fileobj)
+                assert came, "the server hung up"
+        return time.perf_counter() - start, statistics.median(firsts.values())
+
+
+def served(pipe: Any, port: int) -> None:
     """The clients' process: takes (seeds, tokens), gives seconds in all and to the first token."""
-    import httpx2
-
-    async def load(seeds: Sequence[int], tokens: int) -> tuple[float, float]:
-        async with httpx2.AsyncClient(base_url=url, timeout=600) as client:
-            await client.get("/health")
-            start = time.perf_counter()
-            firsts = await asyncio.gather(*(one(client, seed, tokens) for seed in seeds))
-            return time.perf_counter() - start, statistics.median(firsts)
-
     while (wanted := pipe.recv()) is not None:
-        pipe.send(asyncio.run(load(*wanted)))
+        pipe.send(load(port, *wanted))
 
 
 def bare(pipe: Any, folder: str) -> None:
@@ -116,7 +130,7 @@ def main() -> None:
     spawn = get_context("spawn")
     with serving(args.folder, args.port) as server:
         sides = {}
-        for name, target, argument in (("edge", served, f"http://127.0.0.1:{args.port}"), ("genai", bare, args.folder)):
+        for name, target, argument in (("edge", served, args.port), ("genai", bare, args.folder)):
             ours, theirs = spawn.Pipe()
             spawn.Process(target=target, args=(theirs, argument), daemon=True).start()
             sides[name] = ours

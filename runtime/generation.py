@@ -170,7 +170,7 @@ class _Writer:
 
     def __init__(self, backend: Backend, request: Request, parser: ReplyParser) -> None:
         self.said = ""
-        self.usage = Usage()
+        self._prompt_tokens, self._written, self._ttft = 0, 0, 0.0
         self.start = time.perf_counter()
         self.tokens = Tokens()
         self._backend = backend
@@ -185,7 +185,7 @@ class _Writer:
     def run(self, grammar: Grammar | None, pause: str = "") -> Segment:
         """Writes on until the engine finishes, or None: until the parser pauses, at the "answer" or at a "call"."""
         limit = self._request.sampling.max_new_tokens
-        left = None if limit is None else limit - self.usage.completion_tokens
+        left = None if limit is None else limit - self._written
         if left is not None and left <= 0:
             return Finish("length")
         seed = self._request.sampling.seed
@@ -201,7 +201,7 @@ class _Writer:
                 for part in parts:
                     if isinstance(part, Finish):
                         if first:
-                            self.usage = replace(self.usage, prompt_tokens=part.usage.prompt_tokens)
+                            self._prompt_tokens = part.usage.prompt_tokens
                         return part
                     self._count(part)
                     if not part.tokens:
@@ -217,18 +217,17 @@ class _Writer:
                 raise
             return Finish("length")  # the reply has filled the context
         if first:
-            self.usage = replace(self.usage, prompt_tokens=self._backend.count_tokens(self._request.prompt))
+            self._prompt_tokens = self._backend.count_tokens(self._request.prompt)
         return None
 
     def usage_now(self) -> Usage:
         """What it has come to by now."""
-        prompt_tokens = self.usage.prompt_tokens or self._backend.count_tokens(self._request.prompt)
-        return replace(self.usage, prompt_tokens=prompt_tokens, seconds=time.perf_counter() - self.start)
+        prompt_tokens = self._prompt_tokens or self._backend.count_tokens(self._request.prompt)
+        return Usage(prompt_tokens, self._written, self._ttft, time.perf_counter() - self.start)
 
     def _count(self, part: Delta) -> None:
         self.said += part.text
         self.tokens.write(len(part.text), part.written)
-        if not part.tokens:
-            return
-        ttft = self.usage.ttft or time.perf_counter() - self.start
-        self.usage = replace(self.usage, ttft=ttft, completion_tokens=self.usage.completion_tokens + part.tokens)
+        self._written += part.tokens
+        if part.tokens and not self._ttft:
+            self._ttft = time.perf_counter() - self.start

@@ -5,7 +5,6 @@ import time
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -112,7 +111,8 @@ class Model:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
         prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
         request = Request(prompt, self.family.stop_tokens, sampling or self.sampling)
-        stop, start, usage, tokens = StopTexts(request.sampling.stop), time.perf_counter(), Usage(), Tokens()
+        stop, tokens = StopTexts(request.sampling.stop), Tokens()
+        start, ttft, written = time.perf_counter(), 0.0, 0
         with closing(self.backend.generate(request)) as generation:
             for part in generation:
                 if isinstance(part, Finish):
@@ -121,13 +121,14 @@ class Model:
                     return
                 tokens.write(len(part.text), part.written)
                 tokens.tell(len(part.text), 0)
-                seconds = time.perf_counter() - start
-                ttft = usage.ttft or (seconds if part.tokens else 0.0)
-                usage = Usage(0, usage.completion_tokens + part.tokens, ttft, seconds)
+                written += part.tokens
+                if part.tokens and not ttft:
+                    ttft = time.perf_counter() - start
                 yield from told(stop.feed(part.text), tokens)
                 if stop.found:
                     break
-        yield Finish("stop", replace(usage, prompt_tokens=self.backend.count_tokens(request.prompt)))
+        seconds = time.perf_counter() - start
+        yield Finish("stop", Usage(self.backend.count_tokens(request.prompt), written, ttft, seconds))
 
     def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
         name = self.folder.manifest.source.name

@@ -1,5 +1,6 @@
 """Clients that come from neither us nor OpenAI, in the environment of tests/environments/openai.sh."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -41,6 +42,41 @@ def test_langchain_calls_tools_and_goes_on(url, demo_folder):
     assert "".join(chunk.content for chunk in model.stream("Who are you?")) == model.invoke("Who are you?").content
     schema = {"title": "Shop", "type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]}
     assert type(model.with_structured_output(schema, method="json_schema").invoke("Is it open?")["open"]) is bool
+
+
+@pytest.mark.parametrize("api", ["OpenAIChatCompletionsModel", "OpenAIResponsesModel"])
+def test_openais_agents_run_their_loop(url, demo_folder, api):
+    import agents
+    from openai import AsyncOpenAI
+
+    agents.set_tracing_disabled(True)
+    asked = []
+
+    @agents.function_tool
+    def get_weather(city: str) -> str:
+        """The weather in a city."""
+        asked.append(city)
+        return f"Sunny in {city}"
+
+    async def run():
+        async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+            agent = agents.Agent(
+                name="Kiosk",
+                instructions="Answer briefly.",
+                tools=[get_weather],
+                model=getattr(agents, api)(model=demo_folder.path.name, openai_client=client),
+                model_settings=agents.ModelSettings(temperature=0, tool_choice="required", parallel_tool_calls=False),
+            )
+            whole = await agents.Runner.run(agent, "What is the weather in Oslo?", max_turns=4)
+            streamed = agents.Runner.run_streamed(agent, "What is the weather in Oslo?", max_turns=4)
+            names = [event.name async for event in streamed.stream_events() if event.type == "run_item_stream_event"]
+            return whole, streamed, names
+
+    whole, streamed, names = asyncio.run(run())
+    assert [item.type for item in whole.new_items] == ["tool_call_item", "tool_call_output_item", "message_output_item"]
+    assert asked == ["Oslo", "Oslo"]
+    assert whole.final_output == streamed.final_output != ""
+    assert names == ["tool_called", "tool_output", "message_output_created"]
 
 
 def test_schemathesis_finds_no_server_error(url, tmp_path):

@@ -24,7 +24,7 @@ class Replies:
     ) -> None:
         self.was_cut = False
         self._loop = asyncio.get_running_loop()
-        self._deadline = deadline
+        self._end = self._loop.call_at(deadline, self.cut)
         self._done = done
         self._events: deque[tuple[int, Event | BaseException]] = deque()
         self._arrived = asyncio.Event()
@@ -38,11 +38,7 @@ class Replies:
     async def batches(self) -> AsyncGenerator[list[Indexed], None]:
         """All that has come since the last time; pieces of one text are joined. Raises what a writer raised."""
         while self._open:
-            try:
-                async with asyncio.timeout_at(self._deadline):
-                    await self._arrived.wait()
-            except TimeoutError:
-                self.cut()
+            await self._arrived.wait()
             self._arrived.clear()
             self._woken = False
             if batch := self._drain():
@@ -59,6 +55,7 @@ class Replies:
     def close(self) -> None:
         """Stops the writers."""
         self._closed = True
+        self._end.cancel()
 
     def _drain(self) -> list[Indexed]:
         batch: list[Indexed] = []
@@ -107,4 +104,5 @@ class Replies:
     def _leave(self) -> None:
         self._working -= 1
         if self._working == 0:
+            self._end.cancel()
             self._done()

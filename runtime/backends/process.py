@@ -26,7 +26,7 @@ from .backend import Delta, Options, Request
 from .genai import explained
 from .openvino import COMPILED_SHAPES, OpenVINO, Running
 
-_PULSE = 0.05  # seconds without a word after which a request that waits may be closed
+_PULSE = 0.05  # seconds after which a request that waits for its first token may be closed; later the tokens serve
 _DEAD = BackendError("the engine's process has died", hint="load the model again; `dmesg` tells if memory ran out")
 
 
@@ -85,15 +85,15 @@ class Process:
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         number, parts = self._post("begin", request)
-        over = False
+        over, pulse = False, _PULSE
         try:
             while not over:
                 try:
-                    part = parts.get(timeout=_PULSE)
+                    part = parts.get(timeout=pulse)
                 except Empty:
                     yield Delta("", 0)
                     continue
-                over = not isinstance(part, Delta)
+                over, pulse = not isinstance(part, Delta), 20 * _PULSE
                 if isinstance(part, BaseException):
                     raise part
                 yield part
