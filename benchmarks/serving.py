@@ -12,6 +12,7 @@ the server adds. Take a model whose tokens have text (`make_checkpoint --tokeniz
 
 import argparse
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
@@ -95,8 +96,9 @@ def bare(pipe: Any, folder: str) -> None:
 @contextmanager
 def serving(folder: str, port: int) -> Iterator["subprocess.Popen[str]"]:
     """`edge serve` in a process of its own, its model loaded."""
-    command = [sys.executable, "-m", "edge", "serve", folder, "--device", "CPU", "--port", str(port), "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    command = [sys.executable, "-m", "edge", "serve", folder, "--device", "CPU", "--port", str(port)]
+    quiet = os.environ | {"EDGE_QUIET": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quiet) as server:
         assert server.stdout is not None
         server.stdout.readline()
         server.stdout.readline()
