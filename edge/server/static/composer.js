@@ -3,6 +3,8 @@
 import { h, icon, iconButton } from "./element.js";
 import { label } from "./words.js";
 
+const SIZED = CSS.supports("field-sizing", "content"); // then the style makes the field as tall as its text
+
 export class Composer {
   constructor(root, { send, stop, typed = () => {} }) {
     this.actions = { send, stop, typed };
@@ -16,7 +18,7 @@ export class Composer {
     );
     this.notice = h("div", { class: "notices" });
     root.replaceChildren(this.notice, this.form, h("p", { id: "keys", class: "hint keys", t: "keys" }));
-    this.field.addEventListener("input", () => this.changed());
+    this.field.addEventListener("input", () => (this.changed(), typed(this.text)));
     this.field.addEventListener("keydown", (event) => {
       // While a Chinese word is composed, Enter belongs to the input method (229 is what Safari says after it).
       if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
@@ -33,6 +35,7 @@ export class Composer {
   set text(value) {
     this.field.value = value;
     this.changed();
+    this.actions.typed(value);
   }
 
   get busy() {
@@ -56,10 +59,11 @@ export class Composer {
   }
 
   changed() {
-    this.field.style.height = "auto";
-    this.field.style.height = `${this.field.scrollHeight}px`;
+    if (!SIZED) {
+      this.field.style.height = "auto";
+      this.field.style.height = `${this.field.scrollHeight}px`;
+    }
     this.button.disabled = !this.busy && !this.text.trim();
-    this.actions.typed(this.text);
   }
 
   focus() {

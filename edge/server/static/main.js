@@ -25,7 +25,7 @@ class Page {
     this.composer = new Composer($("dock"), {
       send: (text) => this.send(text),
       stop: () => this.stop(),
-      typed: (text) => this.kiosk || settings.set("draft", text),
+      typed: (text) => this.typed?.(text),
     });
     this.thread = new Thread(
       $("thread"),
@@ -58,8 +58,7 @@ class Page {
 
   greeting() {
     const suggestions = this.kiosk ? inLanguage(this.kiosk.suggestions) || [] : [];
-    const name = this.kiosk ? inLanguage(this.kiosk.title) : "";
-    return greeting({ facts: this.facts, suggestions, title: name, suggest: (text) => this.send(text) });
+    return greeting({ facts: this.facts, suggestions, suggest: (text) => this.send(text) });
   }
 
   notice(element) {
@@ -196,7 +195,7 @@ async function desk(page) {
     h("button", { type: "button", t: "exportJson", on: { click: () => save("json") } }),
   );
   const sidebar = new Sidebar($("sidebar"), {
-    begin: () => fresh(),
+    begin: () => (fresh(), page.composer.focus()),
     open: (id) => page.show(page.conversations.find((one) => one.id === id)),
     rename: (id, name) => rename(id, name),
     remove: (id) => remove(id),
@@ -216,7 +215,7 @@ async function desk(page) {
     iconButton("share", "export", () => {}, { popovertarget: "saving", class: "icon-button share" }),
     saving,
     iconButton("gear", "settings", () => dialog.open(page.current)),
-    iconButton("plus", "newChat", () => fresh(), { class: "icon-button only-narrow" }),
+    iconButton("plus", "newChat", () => (fresh(), page.composer.focus()), { class: "icon-button only-narrow" }),
   );
   $("shade").addEventListener("click", () => sidebar.shut());
 
@@ -244,16 +243,23 @@ async function desk(page) {
   await page.store.open();
   page.conversations = await page.store.all().catch(() => []);
   page.composer.text = settings.get("draft");
+  const draft = () => settings.set("draft", page.composer.text);
+  let soon = null;
+  page.typed = () => {
+    clearTimeout(soon);
+    soon = setTimeout(draft, 300);
+  };
   const last = page.conversations.find(({ id }) => id === settings.get("current"));
   if (last) page.show(last);
   else fresh();
+  if (matchMedia("(hover: hover)").matches) page.composer.focus(); // on a phone the keyboard would jump up
   addEventListener("pagehide", () => {
+    draft();
     for (const [id, written] of page.writing) page.keepPart(page.conversations.find((one) => one.id === id), written);
   });
 
   function fresh() {
     page.show(begin(page.conversations[0]));
-    page.composer.focus();
   }
 
   function set(name, value) {
@@ -345,6 +351,13 @@ function publicly(page) {
     const now = await reached();
     if (now.version !== facts.version) location.reload();
   }
+}
+
+/** Saves a text as a file of the user's. */
+function download(name, type, text) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  h("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
 /** The server's facts, waited for while it is away. */

@@ -5,6 +5,7 @@ import { h, icon } from "./element.js";
 import cjkFriendly from "./vendor/cjk-friendly.js";
 import MarkdownIt from "./vendor/markdown-it.js";
 
+const ITEM = /^(\d{1,9}[.)]?|[-+*])$/;
 const LINK = /^(https?:\/\/|mailto:)/i;
 const PICTURE = /^data:image\/(png|jpeg|gif|webp);base64,/i;
 
@@ -62,14 +63,15 @@ export class Growing {
     this.timer = null;
     const start = performance.now();
     const tokens = parser.parse(this.tail, this.env);
-    const begin = tokens.findLastIndex((token) => token.level === 0 && token.nesting >= 0);
-    if (begin > 0) {
-      this.replace([...build(tokens.slice(0, begin), this.still).childNodes]);
-      this.last = [];
-      this.tail = this.tail.split("\n").slice(tokens[begin].map[0]).join("\n");
-    }
-    const block = tokens.slice(Math.max(begin, 0));
-    if (!this.extend(block)) this.replace([...build(block, this.still).childNodes]);
+    const begins = tokens.flatMap((token, index) => (token.level === 0 && token.nesting >= 0 ? [index] : []));
+    // What may still become a list's next item, such as a number alone, belongs to what is before it.
+    if (begins.length > 1 && ITEM.test(tokens[begins.at(-1) + 1]?.content ?? "")) begins.pop();
+    begins.forEach((begin, index) => {
+      const block = tokens.slice(begin, begins[index + 1]);
+      if (index > 0) this.last = [];
+      if (!this.extend(block)) this.replace([...build(block, this.still).childNodes]);
+    });
+    if (begins.length > 1) this.tail = this.tail.split("\n").slice(tokens[begins.at(-1)].map[0]).join("\n");
     this.cost = performance.now() - start;
     this.grown();
   }

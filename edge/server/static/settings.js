@@ -3,7 +3,7 @@
 import { h, iconButton, say } from "./element.js";
 import { settings } from "./store.js";
 import { useKey } from "./stream.js";
-import { speak } from "./words.js";
+import { label, speak } from "./words.js";
 
 export class Settings {
   /** `changed(name, value)` for the conversation's; `exportAll`, `load(file)`, `removeAll`, `count` for the data. */
@@ -21,7 +21,7 @@ export class Settings {
       { id: "set-model", class: "field", on: { change: () => this.changed("model", this.model.value) } },
       ...facts.models.map(({ name }) => h("option", { value: name }, name)),
     );
-    this.key = h("input", { id: "set-key", class: "field", type: "password", autocomplete: "off", on: { change: () => useKey(this.key.value) } });
+    this.key = h("input", { class: "field", type: "password", autocomplete: "off", "t-label": "key", on: { change: () => useKey(this.key.value) } });
     this.count = h("button", { type: "button", class: "button danger", t: "removeAll", on: { click: () => this.removeAll() } });
     const file = h("input", { type: "file", accept: "application/json,.json", hidden: true, "t-label": "import", on: { change: () => this.load(file) } });
     this.dialog = h(
@@ -46,7 +46,7 @@ export class Settings {
           row("set-theme", "theme", choice("theme", [["", "themeAuto"], ["light", "light"], ["dark", "dark"]], paint)),
           row("set-language", "language", choice("language", [["", "languageAuto"], ["en", "English"], ["zh", "中文"]], speak)),
         ),
-        section("key", "keyHint", stack("set-key", "key", this.key)),
+        section("key", "keyHint", h("form", { on: { submit: (event) => event.preventDefault() } }, this.key)),
         section(
           "data",
           "dataHint",
@@ -83,7 +83,7 @@ export class Settings {
       field.value = conversation[name] ?? "";
       field.dataset.tPlaceholder = name === "max_tokens" ? "noLimit" : "modelsOwn";
       field.dataset.values = JSON.stringify({ value: model?.[name] ?? "" });
-      say(field, "");
+      label(field);
     }
     say(this.count, "removeAll");
     this.sure = false;

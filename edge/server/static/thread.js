@@ -7,8 +7,8 @@ import { words } from "./words.js";
 const NEAR = 60; // pixels from the end at which the view still follows
 
 export class Thread {
-  /** `change(index, text)` sends the message at that index anew, `again()` has the last reply written anew,
-   *  `suggest(text)` sends a suggestion. */
+  /** `change(index, text)` sends the message at that index anew, `again()` has the last reply written anew. `still`: no
+   *  links and no copies, as in a kiosk. */
   constructor(root, scroller, actions, { still = false } = {}) {
     this.root = root;
     this.scroller = scroller;
@@ -26,7 +26,8 @@ export class Thread {
       this.latest.hidden = near;
       before = scrollTop;
     }, { passive: true });
-    new ResizeObserver(() => this.grown()).observe(root);
+    // While nothing is written, what a reader opens stays where it was touched.
+    new ResizeObserver(() => this.working && this.grown()).observe(root);
     root.addEventListener("click", (event) => copy(event.target.closest("[data-copy]")));
   }
 
@@ -62,6 +63,8 @@ export class Thread {
 
   /** A busy thread offers neither edits nor another reply. */
   set busy(is) {
+    if (this.working && !is) this.grown();
+    this.working = is;
     this.root.classList.toggle("busy", is);
     this.root.setAttribute("aria-busy", String(is));
   }
@@ -76,14 +79,14 @@ export class Thread {
   }
 }
 
-export function greeting({ facts, suggestions = [], title = "", suggest = () => {} }) {
+export function greeting({ facts, suggestions = [], suggest = () => {} }) {
   const [model] = facts.models;
   const local = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
   const where = { model: model?.name ?? "GLM-4", host: location.hostname };
   return h(
     "section",
     { class: "greeting" },
-    title ? h("h2", {}, title) : h("h2", { t: "greeting" }),
+    h("h2", { t: "greeting" }),
     facts.kiosk ? null : h("p", { t: local ? "runsHere" : "runsThere", values: where }),
     facts.tools.length && !facts.kiosk
       ? h(

@@ -43,7 +43,8 @@ export function userTurn(message, { change }) {
     });
     text.replaceWith(form);
     actions.remove();
-    field.focus();
+    field.focus({ preventScroll: true });
+    form.scrollIntoView({ block: "nearest" });
   }
 
   return turn;
@@ -197,7 +198,7 @@ class Call {
   }
 }
 
-/** Why a reply ended early, and how to go on. `act` is what the button does; `key(text)` is set where one is asked for. */
+/** Why a reply ended early, and how to go on: `act` is what its button does. */
 export function noteLine(note, act) {
   const calm = ["noteStopped", "noteLength"].includes(note.word);
   return h(
