@@ -43,7 +43,7 @@ class Browser:
     def ready(self) -> None:
         self.until("return document.documentElement.dataset.ready === ''")
 
-    def until(self, script: str, *arguments: Any, seconds: float = 30) -> Any:
+    def until(self, script: str, *arguments: Any, seconds: float = 120) -> Any:
         """Waits for a script's true answer, and gives it."""
         end = time.monotonic() + seconds
         while not (found := self.js(script, *arguments)):
@@ -84,7 +84,7 @@ class Browser:
         )
 
     def requested(self) -> set[str]:
-        """The addresses that were asked for since the page was opened, as the network log has them. The policy's refusals are none."""
+        """The addresses that were asked for since the last time, by the network log; not what the policy refused."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         refused = {
             m["params"]["requestId"]

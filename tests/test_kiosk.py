@@ -79,7 +79,9 @@ def test_what_visitors_may_not_set_is_refused_by_the_server(bare_folder):
 
 
 def test_a_visitor_asks_and_leaves_nothing_behind(browser, bare_folder):
-    kiosk = Kiosk(title={"en": "City Museum", "zh": "城市博物馆"}, suggestions={"zh": ["几点开门？"]}, language="en", idle=10)
+    kiosk = Kiosk(
+        title={"en": "City Museum", "zh": "城市博物馆"}, suggestions={"zh": ["几点开门？"]}, language="en", idle=10
+    )
     replies = [*CALL, "\nSee [our page](https://museum.example/), https://museum.example/."]
     with scripted(bare_folder, replies, kiosk=kiosk, tools=TOOLS) as (url, *_):
         browser.open(url, language="zh-CN")
@@ -115,11 +117,11 @@ def test_a_visitor_asks_and_leaves_nothing_behind(browser, bare_folder):
 
 
 def test_a_kiosk_waits_for_its_server_and_starts_over_by_hand(browser, bare_folder):
-    with scripted(bare_folder, ["\nSlowly said."], kiosk=Kiosk(), pause=0.05) as (url, counter, engine):
+    with scripted(bare_folder, ["\nSlowly said."], kiosk=Kiosk(), pause=0.05) as (url, counter, _engine):
         browser.open(url)
         browser.type("Hello\n")
         browser.until("return document.querySelector('.reply .prose')?.textContent.length > 2")
-        (book,) = counter.shelf.books.values()
+        (_book,) = counter.shelf.books.values()
         browser.click(".over")
         browser.until("return document.querySelector('.greeting')")
         assert browser.texts(".turn") == []

@@ -10,13 +10,13 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
-from edge.server.limits import Limits  # noqa: E402
-from edge.server.page import named  # noqa: E402
-from runtime.model_folder import seal  # noqa: E402
+from edge.server.limits import Limits
+from edge.server.page import named
+from runtime.model_folder import seal
 
-from .serving import scripted, serving_ours  # noqa: E402
-from .test_serve import program  # noqa: E402
-from .test_server import until  # noqa: E402
+from .serving import scripted, serving_ours
+from .test_serve import program
+from .test_server import until
 
 STATIC = Path(__file__).resolve().parents[1] / "edge" / "server" / "static"
 CALL = ['clock\n{"city": "Oslo"}', "\nIt is noon."]
@@ -59,7 +59,8 @@ def test_a_chat_on_the_real_model_survives_a_reload(browser, served):
     assert browser.js("return document.querySelector('#prompt').value") == "a draft"
     assert browser.texts(".list .open") == ["Who are you?"]
     assert browser.driver.title == "Who are you? · glm4-edge"
-    assert browser.requested() and all(address.startswith(url) for address in browser.requested())
+    assert browser.requested()
+    assert all(address.startswith(url) for address in browser.requested())
     assert browser.complaints() == []
 
 
@@ -222,7 +223,8 @@ MARKDOWN = {
     "3. a": '<ol start="3"><li>a</li></ol>',
     "> a\n> b": "<blockquote><p>a<br>b</p></blockquote>",
     "&lt;b&gt; &copy; \\* <b>": "<p>&lt;b&gt; © * &lt;b&gt;</p>",
-    "x \\(a_1 * b_2\\) $$c*d*e$$": '<p>x <span class="maths">\\(a_1 * b_2\\)</span> <span class="maths">$$c*d*e$$</span></p>',
+    "\\(a_1 * b_2\\)": '<p><span class="maths">\\(a_1 * b_2\\)</span></p>',
+    "$$c*d*e$$ f": '<p><span class="maths">$$c*d*e$$</span> f</p>',
     "https://a.example/x。": '<p><a href="https://a.example/x" rel="noopener noreferrer" target="_blank">https://a.example/x</a>。</p>',
     "a.example and me@a.example": "<p>a.example and me@a.example</p>",
 }  # fmt: skip
@@ -250,7 +252,7 @@ def test_markdown_becomes_nodes_whole_or_grown(browser, bare_folder):
             browser,
             url,
             """
-            const html = (nodes) => { const d = document.createElement("div"); d.append(...nodes); return d.innerHTML; };
+            const html = (made) => { const d = document.createElement("div"); d.append(...made); return d.innerHTML; };
             const whole = given[0].map((text) => html(nodes(text)));
             const grown = given[0].map((text) => {
               const target = document.createElement("div");
@@ -408,9 +410,8 @@ def test_enter_while_a_word_is_composed_does_not_send(browser, bare_folder):
         enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
         browser.cdp("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
         browser.cdp("Input.dispatchKeyEvent", {"type": "keyUp", **enter})
-        browser.js(
-            "document.querySelector('#prompt').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
-        )
+        composing = "new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true})"
+        browser.js(f"document.querySelector('#prompt').dispatchEvent({composing})")
         browser.cdp("Input.insertText", {"text": "你好"})
         assert browser.texts(".bubble") == []
         browser.type("\ue008\n")  # Shift+Enter
@@ -444,7 +445,7 @@ def test_the_keyboard_reaches_everything_in_a_sensible_order(browser, bare_folde
 
 
 def test_screen_readers_hear_whole_replies_and_find_names_and_landmarks(browser, bare_folder):
-    with scripted(bare_folder, [*CALL], tools=TOOLS) as (url, _, engine):
+    with scripted(bare_folder, [*CALL], tools=TOOLS) as (url, _, _engine):
         browser.open(url)
         browser.js(
             "window.heard = []; new MutationObserver(() => heard.push(spoken.textContent))"
