@@ -80,7 +80,7 @@ def test_what_visitors_may_not_set_is_refused_by_the_server(bare_folder):
 
 def test_a_visitor_asks_and_leaves_nothing_behind(browser, bare_folder):
     kiosk = Kiosk(
-        title={"en": "City Museum", "zh": "城市博物馆"}, suggestions={"zh": ["几点开门？"]}, language="en", idle=10
+        title={"en": "City Museum", "zh": "城市博物馆"}, suggestions={"zh": ["几点开门？"]}, language="en", idle=60
     )
     replies = [*CALL, "\nSee [our page](https://museum.example/), https://museum.example/."]
     with scripted(bare_folder, replies, kiosk=kiosk, tools=TOOLS) as (url, *_):
@@ -99,12 +99,15 @@ def test_a_visitor_asks_and_leaves_nothing_behind(browser, bare_folder):
         size = browser.js("return parseFloat(getComputedStyle(document.querySelector('.bubble')).fontSize)")
         assert size >= 18
         browser.type("half a sen")
+        browser.js("const now = performance.now.bind(performance); performance.now = () => now() + (window.later ?? 0)")
+        browser.js("window.later = 50_000")
         browser.until("return document.querySelector('.idle')?.open")
         assert re.search(r"\d 秒", browser.text(".idle p"))
         browser.click(".idle .button")
         assert not browser.js("return document.querySelector('.idle').open")
         assert browser.texts(".bubble") == ["几点开门？", "Where?"]
-        browser.until("return document.querySelector('.greeting')")  # nobody touches it any more
+        browser.js("window.later += 61_000")  # nobody touches it any more
+        browser.until("return document.querySelector('.greeting')")
         assert browser.texts(".bubble") == []
         assert browser.js("return document.querySelector('#prompt').value") == ""
         assert browser.text("h1") == "City Museum"

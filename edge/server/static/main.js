@@ -140,7 +140,8 @@ class Page {
       this.drawn();
       if (document.activeElement === document.body) this.composer.focus();
       const text = reply.messages.at(-1)?.content.slice(0, 2000) ?? "";
-      say($("spoken"), failure ? (failure.word === "noteStopped" ? "stoppedAloud" : failure.word) : "repliedAloud", { text, ...failure?.values });
+      const heard = failure ? (failure.word === "noteStopped" ? "stoppedAloud" : failure.word) : "repliedAloud";
+      $("spoken").textContent = words(heard, { text, ...failure?.values });
     }
     if (failure && failure.word.startsWith("key")) this.askKey(failure.word, () => this.again());
   }
