@@ -12,12 +12,12 @@ export class Composer {
     this.button = iconButton("send", "send", () => (this.busy ? stop() : this.submit()), { class: "icon-button send" });
     this.form = h(
       "form",
-      { class: "composer", "t-label": "prompt", on: { submit: (event) => (event.preventDefault(), this.submit()) } },
-      this.field,
-      this.button,
+      { "t-label": "prompt", on: { submit: (event) => (event.preventDefault(), this.submit()) } },
+      h("div", { class: "composer" }, this.field, this.button),
+      h("p", { id: "keys", class: "hint keys", t: "keys" }),
     );
     this.notice = h("div", { class: "notices" });
-    root.replaceChildren(this.notice, this.form, h("p", { id: "keys", class: "hint keys", t: "keys" }));
+    root.replaceChildren(this.notice, this.form);
     this.field.addEventListener("input", () => (this.changed(), typed(this.text)));
     this.field.addEventListener("keydown", (event) => {
       // While a Chinese word is composed, Enter belongs to the input method (229 is what Safari says after it).
