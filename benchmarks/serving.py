@@ -13,6 +13,7 @@ the server adds. Take a model whose tokens have text (`make_checkpoint --tokeniz
 
 import argparse
 import json
+import os
 import selectors
 import socket
 import statistics
@@ -111,8 +112,9 @@ def bare(pipe: Any, folder: str) -> None:
 @contextmanager
 def serving(folder: str, port: int) -> Iterator["subprocess.Popen[str]"]:
     """`edge serve` in a process of its own, its model loaded."""
-    command = [sys.executable, "-m", "edge", "serve", folder, "--device", "CPU", "--port", str(port), "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    command = [sys.executable, "-m", "edge", "serve", folder, "--device", "CPU", "--port", str(port)]
+    quiet = os.environ | {"EDGE_QUIET": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quiet) as server:
         assert server.stdout is not None
         server.stdout.readline()
         server.stdout.readline()

@@ -73,6 +73,15 @@ def converted(tmp_path_factory, recipe) -> ModelFolder:
     return last.result
 
 
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """One Chromium for all tests of the page."""
+    from .browser import chromium
+
+    with chromium(tmp_path_factory.mktemp("profile"), tmp_path_factory.mktemp("downloads")) as opened:
+        yield opened
+
+
 @pytest.fixture
 def bare_folder(tmp_path) -> ModelFolder:
     """A sealed folder with a chat template and no weights."""

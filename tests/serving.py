@@ -75,3 +75,28 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def scripted(
+    folder: Any, replies: Sequence[str], *, pause: float = 0.0, **settings: Any
+) -> Generator[tuple[str, Any, Any], None, None]:
+    """Our own server on the fake engine, which gives these replies in turn: its URL, the Counter, the engine. It waits
+    `pause` seconds, which may be set later, before each character."""
+    from runtime.backends.echo import Echo
+    from runtime.model import Model
+
+    class Slow(Echo):
+        pause = 0.0
+
+        def generate(self, request: Any) -> Any:
+            for delta in super().generate(request):
+                time.sleep(self.pause)
+                yield delta
+
+    with serving_ours(folder.path, device="ECHO", **settings) as (url, counter):
+        (book,) = counter.shelf.books.values()
+        engine = Slow(replies)
+        engine.pause = pause
+        book.model = Model(folder, backend=engine)
+        yield url, counter, engine

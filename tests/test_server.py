@@ -398,7 +398,12 @@ def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
 
     (tool,) = named([f"{__name__}:clock"])
     with serving_ours(demo_folder.path, device="ECHO", tools=[tool], origins=["*"]) as (url, counter):
-        assert httpx2.get(f"{url}/chat").json() == {"tools": [{"name": "clock", "description": "The time in a city."}]}
+        facts = httpx2.get(f"{url}/chat").json()
+        assert facts["tools"] == [{"name": "clock", "description": "The time in a city."}]
+        assert facts["models"] == [
+            {"name": demo_folder.path.name, "context": 2048, "temperature": 0.0, "top_p": 1.0},
+        ]
+        assert facts["kiosk"] is None
         (book,) = counter.shelf.books.values()
         book.model = Model(bare_folder, backend=Echo(['clock\n{"city": "Oslo"}', "\nIt is noon."]))
         answer = httpx2.post(f"{url}/chat", json=ASK)

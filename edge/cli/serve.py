@@ -1,13 +1,17 @@
-"""`edge serve`: a local server that OpenAI's clients talk to."""
+"""`edge serve`: a local server that OpenAI's clients talk to, and its chat page."""
 
 import argparse
 import logging
+import os
 from importlib.util import find_spec
+from pathlib import Path
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    verb = verbs.add_parser("serve", help="serve models to OpenAI's clients, on this machine alone by default")
-    verb.add_argument("folder", nargs="+", help="model folders; all but the first are loaded when they are asked for")
+    verb = verbs.add_parser(
+        "serve", help="serve models to OpenAI's clients and a chat page, on this machine alone by default"
+    )
+    verb.add_argument("folder", nargs="*", help="model folders; all but the first are loaded when they are asked for")
     verb.add_argument("--host", default="127.0.0.1", help="the address (127.0.0.1); any other asks for an API key")
     verb.add_argument("--port", type=int, default=8000, help="8000 by default")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
@@ -19,7 +23,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--tools", metavar="MODULE:FUNCTION", action="append", default=[], help="a tool of /chat; as above"
     )
-    verb.add_argument("--quiet", action="store_true", help="no line for each request")
+    verb.add_argument(
+        "--kiosk",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="the page for a public screen, set up by a TOML file (docs/server.md); nothing else is served",
+    )
     verb.set_defaults(run=run)
 
 
@@ -29,13 +39,20 @@ def run(args: argparse.Namespace) -> int:
 
     if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client")):
         raise RequestError("the server's packages are not installed", hint='pip install "glm4-edge[serve]"')
+    folders = list(args.folder)
+    if args.kiosk and Path(args.kiosk).is_dir():  # edge serve --kiosk FOLDER
+        folders.append(args.kiosk)
+        args.kiosk = ""
+    if not folders:
+        raise RequestError("no model folder is named", hint="edge serve FOLDER; `edge convert` makes one")
     from ..server import run as server
+    from ..server.kiosk import Kiosk
     from ..server.page import named
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    logging.getLogger("edge.server").setLevel(logging.WARNING if args.quiet else logging.INFO)
+    logging.getLogger("edge.server").setLevel(logging.WARNING if os.environ.get("EDGE_QUIET") else logging.INFO)
     server.run(
-        args.folder,
+        folders,
         host=args.host,
         port=args.port,
         device=args.device,
@@ -43,5 +60,6 @@ def run(args: argparse.Namespace) -> int:
         key=server.key_of(args.api_key_file),
         origins=args.allow_origin,
         tools=named(args.tools),
+        kiosk=None if args.kiosk is None else Kiosk.read(args.kiosk) if args.kiosk else Kiosk(),
     )
     return 0

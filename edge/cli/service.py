@@ -13,6 +13,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("--device")
     verb.add_argument("--context", type=int, metavar="N")
     verb.add_argument("--api-key-file", metavar="FILE")
+    verb.add_argument("--kiosk", metavar="FILE")
     verb.add_argument("--print", action="store_true", help="print the service's file and change nothing")
     verb.set_defaults(run=run)
 
@@ -27,8 +28,9 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("host", "port", "device", "context"):
         if (value := getattr(args, flag)) is not None:
             serve += [f"--{flag}", str(value)]
-    if args.api_key_file:
-        serve += ["--api-key-file", str(Path(args.api_key_file).expanduser().resolve())]
+    for flag, file in (("--api-key-file", args.api_key_file), ("--kiosk", args.kiosk)):
+        if file:
+            serve += [flag, str(Path(file).expanduser().resolve())]
     wanted = services.service(serve)
     if args.what == "install" and not args.folder:
         raise RequestError("there is no model to serve", hint="edge service install FOLDER")

@@ -19,8 +19,11 @@ from . import chat, completions, page, responses, status
 from .counter import Counter, answering
 from .errors import ApiError
 from .guard import Guard
+from .kiosk import PATHS as kiosk_paths
+from .kiosk import Kiosk
 from .openapi import Operation, document
 from .shelf import Shelf
+from .site import PATH, Site
 
 OPERATIONS = (
     Operation("POST", "/v1/chat/completions", chat.completions, chat.ChatRequest, chat.ChatCompletion, stream=True),
@@ -45,15 +48,24 @@ OPERATIONS = (
 
 
 def application(
-    shelf: Shelf, *, host: str = "127.0.0.1", key: str = "", origins: Sequence[str] = (), tools: Sequence[Tool] = ()
+    shelf: Shelf,
+    *,
+    host: str = "127.0.0.1",
+    key: str = "",
+    origins: Sequence[str] = (),
+    tools: Sequence[Tool] = (),
+    kiosk: Kiosk | None = None,
 ) -> Starlette:
     """The server as an ASGI application. `app.state.counter.stop()` ends all replies."""
     counter = Counter(shelf)
-    operations = (
+    site = Site()
+    operations: tuple[Operation, ...] = (
         *OPERATIONS,
-        Operation("GET", "/chat", partial(page.facts, tools), None, page.PageFacts),
-        Operation("POST", "/chat", partial(page.chat, tools), page.PageRequest, None, stream=True),
+        Operation("GET", "/chat", partial(page.facts, tools, kiosk), None, page.PageFacts),
+        Operation("POST", "/chat", partial(page.chat, tools, kiosk), page.PageRequest, None, stream=True),
     )
+    if kiosk:  # what it refuses on its page could be had from the other paths
+        operations = tuple(op for op in operations if op.path in kiosk_paths)
     described = document(operations, bool(key))
 
     async def openapi(request: Request) -> Response:
@@ -74,11 +86,14 @@ def application(
     ]
     guard = Middleware(Guard, host=host, key=key, origins=origins, body=shelf.limits.body)
     cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+    if not kiosk:
+        routes.append(Route(one := "/v1/models/{name:path}", answering(counter, one, partial(status.model, counter))))
     app = Starlette(
         routes=[
             *routes,
-            Route(one := "/v1/models/{name:path}", answering(counter, one, partial(status.model, counter))),
             Route("/openapi.json", openapi),
+            Route("/", answering(counter, "/", site.index)),
+            Route(file := f"{PATH}{{name:path}}", answering(counter, file, site.file)),
         ],
         middleware=[guard, *([cors] if origins else [])],
         exception_handlers={HTTPException: refused},

@@ -10,8 +10,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ApiError
+from .site import PATH
 
-OPEN = ("/health", "/ready")  # without a key, for those who watch over the server
+OPEN = ("/", "/health", "/ready")  # without a key: the page, which asks for it, and those who watch over the server
 SAME_ORIGIN = ("/chat",)  # for the server's own page alone, whatever is allowed elsewhere
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _ANYWHERE = ("0.0.0.0", "::")
@@ -64,7 +65,7 @@ class Guard:
         allowed = not path.startswith(SAME_ORIGIN) and (origin in self._origins or "*" in self._origins)
         if origin is not None and not same and not allowed:
             raise ApiError(403, f"pages of {origin[:100]} may not ask this server", code="unknown_origin")
-        if self._key and path not in OPEN and method != "OPTIONS":
+        if self._key and path not in OPEN and not path.startswith(PATH) and method != "OPTIONS":
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
                 raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")

@@ -9,7 +9,7 @@
     error {message, type, param, code}
 
 `messages` of the finish are what the chat gained, to be sent with the next request; the server keeps nothing. GET /chat
-tells which tools there are.
+tells which models and tools there are, and whether this is a kiosk.
 """
 
 from collections.abc import Generator, Sequence
@@ -27,11 +27,13 @@ from runtime.errors import RequestError, ToolError
 from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult
 from runtime.model import Model
 from runtime.tools import Tool, toolbox
+from runtime.version import VERSION
 
 from .asked import Count, SamplingFields, Seed, sampling_of
 from .chat import ChatMessage, messages_of
 from .counter import Counter, sse, stream
 from .counter import read as read_body
+from .kiosk import Kiosk, Language
 from .replies import Indexed
 
 _NAMES: dict[type, str] = {
@@ -56,8 +58,27 @@ class ToolEntry(BaseModel):
     description: str
 
 
+class PageModel(BaseModel):
+    """The sampling is what holds where a request sets none; `context` is in tokens."""
+
+    name: str
+    context: int
+    temperature: float
+    top_p: float
+
+
+class KioskFacts(BaseModel):
+    idle: int
+    language: Language | None
+    title: str | dict[Language, str]
+    suggestions: list[str] | dict[Language, list[str]]
+
+
 class PageFacts(BaseModel):
+    version: str
+    models: list[PageModel]
     tools: list[ToolEntry]
+    kiosk: KioskFacts | None
 
 
 def named(names: Sequence[str]) -> tuple[Tool, ...]:
@@ -76,20 +97,31 @@ def named(names: Sequence[str]) -> tuple[Tool, ...]:
     return tuple(toolbox(found).values())
 
 
-async def facts(tools: Sequence[Tool], counter: Counter, request: Request) -> Response:
+async def facts(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Counter, request: Request) -> Response:
+    models = []
+    for book in counter.shelf.books.values():
+        own = book.folder.sampling()
+        context = book.folder.manifest.context_length
+        models.append(PageModel(name=book.name, context=context, temperature=own.temperature, top_p=own.top_p))
     entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]
-    return JSONResponse(PageFacts(tools=entries).model_dump())
+    shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None
+    return JSONResponse(PageFacts(version=VERSION, models=models, tools=entries, kiosk=shown).model_dump())
 
 
-async def chat(tools: Sequence[Tool], counter: Counter, request: Request) -> Response:
+async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Counter, request: Request) -> Response:
     body = await read_body(request, PageRequest)
     *history, last = messages_of(body.messages, counter.limits)
     if last.role != "user":
         raise RequestError("the last message is not the user's", hint="send what the user says last")
+    limit = body.max_tokens
+    if kiosk:
+        kiosk.check(body, history)
+        limit = kiosk.max_tokens
+        history = [Message("system", kiosk.system), *history] if kiosk.system else history
     gained: list[Message] = []
 
     def write(model: Model, index: int) -> Generator[Event, None, None]:
-        sampling = sampling_of(body, model.sampling, body.max_tokens, (), body.seed)
+        sampling = sampling_of(body, model.sampling, limit, (), body.seed)
         talk = Chat(model, tools=tools, sampling=sampling, history=history)
         with closing(talk.stream(last.content)) as events:
             for event in events:

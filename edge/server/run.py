@@ -18,6 +18,7 @@ from runtime.tools import Tool
 
 from .app import application
 from .guard import is_local
+from .kiosk import Kiosk
 from .limits import Limits
 from .shelf import Shelf
 
@@ -34,6 +35,7 @@ def run(
     key: str = "",
     origins: Sequence[str] = (),
     tools: Sequence[Tool] = (),
+    kiosk: Kiosk | None = None,
     limits: Limits = Limits(),
     say: Callable[[str], None] = print,
 ) -> None:
@@ -45,12 +47,13 @@ def run(
     if not 0 <= port < 2**16:
         raise RequestError(f"{port} is no port: it cannot be used", hint="choose one up to 65535")
     shelf = Shelf(folders, device=device, options=options, limits=limits)
-    app = application(shelf, host=host, key=key, origins=origins, tools=tools)
+    app = application(shelf, host=host, key=key, origins=origins, tools=tools, kiosk=kiosk)
     with _bound(host, port) as listener:
-        asyncio.run(_serve(listener, shelf, app, say))
+        what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
+        asyncio.run(_serve(listener, shelf, app, what, say))
 
 
-async def _serve(listener: socket.socket, shelf: Shelf, app: Starlette, say: Callable[[str], None]) -> None:
+async def _serve(listener: socket.socket, shelf: Shelf, app: Starlette, what: str, say: Callable[[str], None]) -> None:
     try:
         first = shelf.find(None)
         choice = (await shelf.model(first)).choice
@@ -59,7 +62,7 @@ async def _serve(listener: socket.socket, shelf: Shelf, app: Starlette, say: Cal
             f"{first.name}, {first.folder.manifest.recipe}"
             + (f", on {choice.device}: {choice.reason}" if choice else "")
         )
-        say(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1 answers OpenAI's clients; Ctrl-C stops")
+        say(f"http://{f'[{host}]' if ':' in host else host}:{port} {what}; Ctrl-C stops")
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, ws="none")
         await _Server(config, app.state.counter.stop).serve(sockets=[listener])
     finally:

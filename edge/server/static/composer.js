@@ -1,0 +1,72 @@
+// The field for a message, and its button: it sends, or stops what is being written.
+
+import { h, icon, iconButton } from "./element.js";
+import { label } from "./words.js";
+
+const SIZED = CSS.supports("field-sizing", "content"); // then the style makes the field as tall as its text
+
+export class Composer {
+  constructor(root, { send, stop, typed = () => {} }) {
+    this.actions = { send, stop, typed };
+    this.field = h("textarea", { id: "prompt", rows: "1", "t-label": "prompt", "t-placeholder": "promptHint", "aria-describedby": "keys", autocomplete: "off" });
+    this.button = iconButton("send", "send", () => (this.busy ? stop() : this.submit()), { class: "icon-button send" });
+    this.form = h(
+      "form",
+      { "t-label": "prompt", on: { submit: (event) => (event.preventDefault(), this.submit()) } },
+      h("div", { class: "composer" }, this.field, this.button),
+      h("p", { id: "keys", class: "hint keys", t: "keys" }),
+    );
+    this.notice = h("div", { class: "notices" });
+    root.replaceChildren(this.notice, this.form);
+    this.field.addEventListener("input", () => (this.changed(), typed(this.text)));
+    this.field.addEventListener("keydown", (event) => {
+      // While a Chinese word is composed, Enter belongs to the input method (229 is what Safari says after it).
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      event.preventDefault();
+      if (!this.busy) this.submit();
+    });
+    this.busy = false;
+  }
+
+  get text() {
+    return this.field.value;
+  }
+
+  set text(value) {
+    this.field.value = value;
+    this.changed();
+    this.actions.typed(value);
+  }
+
+  get busy() {
+    return this.working;
+  }
+
+  set busy(is) {
+    this.working = is;
+    this.button.replaceChildren(icon(is ? "stop" : "send"));
+    this.button.dataset.tLabel = is ? "stop" : "send";
+    this.button.classList.toggle("stop", is);
+    label(this.button);
+    this.changed();
+  }
+
+  submit() {
+    const { text } = this;
+    if (!text.trim()) return;
+    this.text = "";
+    this.actions.send(text);
+  }
+
+  changed() {
+    if (!SIZED) {
+      this.field.style.height = "auto";
+      this.field.style.height = `${this.field.scrollHeight}px`;
+    }
+    this.button.disabled = !this.busy && !this.text.trim();
+  }
+
+  focus() {
+    this.field.focus({ preventScroll: true });
+  }
+}

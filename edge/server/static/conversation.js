@@ -1,0 +1,123 @@
+// A conversation as a value: OpenAI's messages, what is set for it, and how it is sent, saved and read again.
+//
+// {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages}. A message may carry more than
+// the server takes: `error` of a tool's result, `usage` of a reply, and `note`, {word, values}: why it ended early.
+
+const FORMAT = "glm4-edge conversations";
+const SETTINGS = ["system", "model", "temperature", "top_p", "max_tokens"];
+const ROLES = ["user", "assistant", "tool"];
+
+export function begin(settings = {}) {
+  const now = Date.now();
+  const own = { system: "", model: "", temperature: null, top_p: null, max_tokens: null };
+  for (const name of SETTINGS) own[name] = settings[name] ?? own[name];
+  return { id: identity(), title: "", created: now, updated: now, ...own, messages: [] };
+}
+
+/** The body of POST /chat. */
+export function request(conversation, models) {
+  const { system, model, temperature, top_p, max_tokens } = conversation;
+  const body = { messages: conversation.messages.map(plain) };
+  if (system.trim()) body.messages.unshift({ role: "system", content: system });
+  if (models.some(({ name }) => name === model)) body.model = model; // the one that is gone is another's place
+  for (const [name, value] of Object.entries({ temperature, top_p, max_tokens })) if (value !== null) body[name] = value;
+  return body;
+}
+
+function plain({ role, content, reasoning_content, tool_calls, tool_call_id, name }) {
+  return JSON.parse(JSON.stringify({ role, content, reasoning_content, tool_calls, tool_call_id, name }));
+}
+
+/** The first line of what was asked first. */
+export function title(conversation) {
+  if (conversation.title) return conversation.title;
+  const first = conversation.messages.find(({ role }) => role === "user")?.content.trim() ?? "";
+  const line = first.split("\n")[0];
+  return line.length > 60 ? `${line.slice(0, 60)}…` : line;
+}
+
+export function holds(conversation, text) {
+  const wanted = text.toLowerCase();
+  return [title(conversation), ...conversation.messages.map(({ content }) => content)].some((part) =>
+    part.toLowerCase().includes(wanted),
+  );
+}
+
+/** The conversation in the form in which it is kept; throws where it is none. What is not known is left out. */
+export function check(value) {
+  const text = (part) => {
+    if (typeof part !== "string") throw new TypeError("no text");
+    return part;
+  };
+  const number = (part) => (Number.isFinite(part) ? part : null);
+  const messages = value.messages.map((message) => {
+    if (!ROLES.includes(message.role)) throw new TypeError("no role");
+    const out = { role: message.role, content: text(message.content ?? "") };
+    if (message.reasoning_content) out.reasoning_content = text(message.reasoning_content);
+    if (message.tool_calls) out.tool_calls = message.tool_calls.map((call) => ({
+      id: text(call.id),
+      type: "function",
+      function: { name: text(call.function.name), arguments: text(call.function.arguments) },
+    }));
+    if (message.role === "tool") Object.assign(out, { tool_call_id: text(message.tool_call_id), name: text(message.name) });
+    if (message.error === true) out.error = true;
+    if (message.usage) out.usage = { completion_tokens: number(message.usage.completion_tokens), seconds: number(message.usage.seconds), ttft: number(message.usage.ttft) };
+    if (message.note) out.note = { word: text(message.note.word), values: message.note.values ?? {} };
+    return out;
+  });
+  return {
+    ...begin(value),
+    id: text(value.id),
+    title: text(value.title ?? ""),
+    created: number(value.created) ?? Date.now(),
+    updated: number(value.updated) ?? Date.now(),
+    system: text(value.system ?? ""),
+    model: text(value.model ?? ""),
+    temperature: number(value.temperature),
+    top_p: number(value.top_p),
+    max_tokens: number(value.max_tokens),
+    messages,
+  };
+}
+
+export function toJson(conversations) {
+  return JSON.stringify({ format: FORMAT, version: 1, conversations }, null, 2);
+}
+
+/** The conversations of a saved file, under names of their own; throws where it is none. */
+export function fromJson(text) {
+  const data = JSON.parse(text);
+  if (data.format !== FORMAT || data.version !== 1) throw new TypeError("another format");
+  return data.conversations.map((conversation) => ({ ...check(conversation), id: identity() }));
+}
+
+export function toMarkdown(conversation, words) {
+  const parts = [`# ${title(conversation)}`];
+  if (conversation.system.trim()) parts.push(`*${words("system")}*`, quoted(conversation.system));
+  for (const message of conversation.messages) {
+    if (message.role === "user") parts.push(`## ${words("you")}`, message.content);
+    if (message.role === "tool") parts.push(`**${words("result")}** \`${message.name}\``, fenced(message.content));
+    if (message.role === "assistant") {
+      if (parts.at(-2) === `## ${words("you")}`) parts.push(`## ${words("reply")}`);
+      if (message.reasoning_content) parts.push(`*${words("thought")}*`, quoted(message.reasoning_content));
+      if (message.content.trim()) parts.push(message.content.trim());
+      for (const { function: call } of message.tool_calls ?? [])
+        parts.push(`**${words("calling")}** \`${call.name}\``, fenced(call.arguments));
+    }
+  }
+  return `${parts.join("\n\n")}\n`;
+}
+
+function quoted(text) {
+  return text.trim().split("\n").map((line) => `> ${line}`.trim()).join("\n");
+}
+
+function fenced(text) {
+  const fence = "`".repeat(Math.max(3, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
+  return `${fence}\n${text}\n${fence}`;
+}
+
+/** A name that nobody else has. randomUUID is missing where a page comes by plain HTTP from another machine. */
+export function identity() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

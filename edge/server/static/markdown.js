@@ -1,0 +1,190 @@
+// Markdown as DOM nodes, built from a parser's tokens. No markup is ever parsed: HTML in a text is shown as it stands,
+// links go to web and mail addresses alone, and images of other machines are named, not loaded.
+
+import { h, icon } from "./element.js";
+import cjkFriendly from "./vendor/cjk-friendly.js";
+import MarkdownIt from "./vendor/markdown-it.js";
+
+const ITEM = /^(\d{1,9}[.)]?|[-+*])$/;
+const LINK = /^(https?:\/\/|mailto:)/i;
+const PICTURE = /^data:image\/(png|jpeg|gif|webp);base64,/i;
+
+// A line of dashes under a text is a rule: models mean that, and a list's first "-" would flash as a heading.
+const parser = new MarkdownIt({ html: false, linkify: true, breaks: true }).use(cjkFriendly).disable("lheading");
+parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
+parser.validateLink = (address) => LINK.test(address) || PICTURE.test(address);
+parser.inline.ruler.before("escape", "maths", maths);
+
+/** \(…\), \[…\] and $$…$$ stay as they were written, out of the reach of other rules. */
+function maths(state, silent) {
+  if (state.src[state.pos] !== "\\" && state.src[state.pos] !== "$") return false;
+  const found = /^(\\\([\s\S]+?\\\)|\\\[[\s\S]+?\\\]|\$\$[\s\S]+?\$\$)/.exec(state.src.slice(state.pos, state.pos + 2000));
+  if (!found) return false;
+  if (!silent) state.push("maths", "", 0).content = found[0];
+  state.pos += found[0].length;
+  return true;
+}
+
+/** The nodes of a whole text. `still`: links are text, for a screen that must not leave its page. */
+export function nodes(text, { still = false } = {}) {
+  return build(parser.parse(text.replaceAll("\r", ""), {}), still).childNodes;
+}
+
+/**
+ * A text that grows. Blocks that are at their end stay as they are; only the last is made anew, once a frame at most,
+ * and less often where that takes long.
+ */
+export class Growing {
+  constructor(target, options = {}) {
+    this.target = target;
+    this.still = options.still ?? false;
+    this.grown = options.grown ?? (() => {});
+    this.tail = ""; // the source of the last block
+    this.env = {}; // what links are called
+    this.last = []; // its nodes
+    this.timer = null;
+    this.cost = 0;
+  }
+
+  write(piece) {
+    this.tail += piece.replaceAll("\r", "");
+    if (this.timer !== null) return;
+    const wait = document.hidden ? 200 : this.cost > 8 ? this.cost * 3 : 0; // frames do not come to a hidden page
+    this.timer = wait ? setTimeout(() => this.draw(), wait) : requestAnimationFrame(() => this.draw());
+    this.framed = !wait;
+  }
+
+  end() {
+    if (this.timer !== null) (this.framed ? cancelAnimationFrame : clearTimeout)(this.timer);
+    this.draw();
+  }
+
+  draw() {
+    this.timer = null;
+    const start = performance.now();
+    const tokens = parser.parse(this.tail, this.env);
+    const begins = tokens.flatMap((token, index) => (token.level === 0 && token.nesting >= 0 ? [index] : []));
+    // What may still become a list's next item, such as a number alone, belongs to what is before it.
+    if (begins.length > 1 && ITEM.test(tokens[begins.at(-1) + 1]?.content ?? "")) begins.pop();
+    begins.forEach((begin, index) => {
+      const block = tokens.slice(begin, begins[index + 1]);
+      if (index > 0) this.last = [];
+      if (!this.extend(block)) this.replace([...build(block, this.still).childNodes]);
+    });
+    if (begins.length > 1) this.tail = this.tail.split("\n").slice(tokens[begins.at(-1)].map[0]).join("\n");
+    this.cost = performance.now() - start;
+    this.grown();
+  }
+
+  /** Adds to the code block that is last, so that a long one is not made anew. */
+  extend(block) {
+    const code = this.last.length === 1 && this.last[0].querySelector?.(":scope > pre > code");
+    if (!code || block.length !== 1 || block[0].type !== "fence") return false;
+    const [now, before] = [lines(block[0]), code.textContent];
+    if (this.last[0].dataset.info !== block[0].info || !now.startsWith(before)) return false;
+    if (now.length > before.length) {
+      if (code.firstChild) code.firstChild.appendData(now.slice(before.length));
+      else code.append(now);
+    }
+    return true;
+  }
+
+  replace(made) {
+    const [first, ...others] = this.last;
+    others.forEach((node) => node.remove());
+    if (first) first.replaceWith(...made);
+    else this.target.append(...made);
+    this.last = made;
+  }
+}
+
+const MARKS = { em: "em", strong: "strong", s: "s" };
+const BLOCKS = {
+  paragraph: "p",
+  blockquote: "blockquote",
+  bullet_list: "ul",
+  list_item: "li",
+  thead: "thead",
+  tbody: "tbody",
+  tr: "tr",
+};
+
+/** The tokens' nodes, in a fragment. A token that opens is the parent of what follows, until one closes. */
+function build(tokens, still) {
+  const root = document.createDocumentFragment();
+  const parents = [root];
+  const open = (element, inner = element) => {
+    parents.at(-1).append(element);
+    parents.push(inner);
+  };
+  for (const token of tokens) {
+    const here = parents.at(-1);
+    const kind = token.type.replace(/_(open|close)$/, "");
+    if (token.hidden) continue; // the paragraphs of a tight list
+    if (token.nesting < 0) {
+      parents.pop();
+    } else if (token.type === "inline") {
+      here.append(build(token.children, still));
+    } else if (kind in MARKS || kind in BLOCKS) {
+      open(h(MARKS[kind] ?? BLOCKS[kind]));
+    } else if (kind === "heading") {
+      // The page's own headings are above those of a reply.
+      open(h(`h${Math.min(Number(token.tag[1]) + 2, 6)}`, { class: `level-${token.tag[1]}` }));
+    } else if (kind === "ordered_list") {
+      open(h("ol", { start: token.attrGet("start") }));
+    } else if (kind === "table") {
+      const table = h("table");
+      open(h("div", { class: "table", tabindex: "0" }, table), table);
+    } else if (kind === "th" || kind === "td") {
+      open(h(kind, { class: /right|center/.exec(token.attrGet("style") ?? "")?.[0] }));
+    } else if (kind === "link") {
+      open(link(token.attrGet("href"), still));
+    } else if (token.type === "fence" || token.type === "code_block") {
+      here.append(code(token));
+    } else if (token.type === "code_inline") {
+      here.append(h("code", {}, token.content));
+    } else if (token.type === "maths") {
+      here.append(h("span", { class: "maths" }, token.content));
+    } else if (token.type === "hr") {
+      here.append(h("hr"));
+    } else if (token.type === "hardbreak" || token.type === "softbreak") {
+      here.append(h("br"));
+    } else if (token.type === "image") {
+      here.append(image(token, still));
+    } else {
+      here.append(token.content);
+    }
+  }
+  return root;
+}
+
+function link(address, still) {
+  if (still || !LINK.test(address)) return h("span", { class: "link" });
+  return h("a", { href: address, rel: "noopener noreferrer", target: "_blank" });
+}
+
+function image(token, still) {
+  const address = token.attrGet("src");
+  const alt = token.content || address;
+  if (PICTURE.test(address)) return h("img", { src: address, alt: token.content });
+  const place = link(address, still);
+  place.append(h("span", { class: "remote", t: "remote", values: { alt } }));
+  return place;
+}
+
+function code(token) {
+  const info = (token.info ?? "").trim();
+  const language = info.split(/\s+/)[0].slice(0, 40);
+  const copy = h("button", { type: "button", class: "quiet", "data-copy": "code", "t-label": "copyCode" }, icon("copy"));
+  return h(
+    "figure",
+    { class: "code", "data-info": token.info ?? "" },
+    h("figcaption", {}, h("span", {}, language), copy),
+    h("pre", { tabindex: "0" }, h("code", {}, lines(token))),
+  );
+}
+
+/** A code block's text. While it grows, the parser ends it with a line's end that nobody wrote yet. */
+function lines(token) {
+  return token.content.replace(/\n$/, "");
+}

@@ -1,0 +1,69 @@
+// A reply as it comes: the messages that its events add up to.
+
+export class Reply {
+  constructor() {
+    this.messages = [];
+  }
+
+  /** The assistant's message that is being written. After a tool's result it is another one. */
+  get open() {
+    if (this.messages.at(-1)?.role !== "assistant") this.messages.push({ role: "assistant", content: "" });
+    return this.messages.at(-1);
+  }
+
+  take({ name, data }) {
+    if (name === "text") this.open.content += data.text;
+    if (name === "reasoning") this.open.reasoning_content = (this.open.reasoning_content ?? "") + data.text;
+    if (name === "tool_call" && data.complete)
+      (this.open.tool_calls ??= []).push({
+        id: data.id,
+        type: "function",
+        function: { name: data.name, arguments: data.arguments },
+      });
+    if (name === "tool_result") {
+      const { call_id, name: tool, content, error } = data;
+      this.messages.push({ role: "tool", tool_call_id: call_id, name: tool, content, ...(error ? { error } : {}) });
+    }
+    if (name === "finish") {
+      const failed = new Set(this.messages.filter(({ error }) => error).map(({ tool_call_id }) => tool_call_id));
+      this.messages = data.messages.slice(1); // the first is the user's
+      for (const message of this.messages) if (failed.has(message.tool_call_id)) message.error = true;
+      const notes = { length: "noteLength", rounds: "noteRounds" };
+      if (this.messages.length) this.messages.at(-1).usage = data.usage;
+      if (data.reason in notes) this.note(notes[data.reason]);
+    }
+  }
+
+  /** The reply ended before its finish: a call that has no result is none. */
+  cut(word, values) {
+    const answered = new Set(this.messages.map(({ tool_call_id }) => tool_call_id));
+    for (const message of this.messages) {
+      const kept = message.tool_calls?.filter(({ id }) => answered.has(id));
+      if (kept?.length) message.tool_calls = kept;
+      else delete message.tool_calls;
+    }
+    this.messages = this.messages.filter(
+      (message) => message.role === "tool" || message.content || message.reasoning_content || message.tool_calls,
+    );
+    this.note(word, values);
+  }
+
+  note(word, values = {}) {
+    if (this.messages.length) this.messages.at(-1).note = { word, values };
+  }
+}
+
+/** The events that the messages of a reply would have come with, to be shown again. */
+export function* events(messages) {
+  for (const message of messages) {
+    if (message.role === "tool") {
+      const { tool_call_id, name, content, error } = message;
+      yield { name: "tool_result", data: { call_id: tool_call_id, name, content, error: error ?? false } };
+      continue;
+    }
+    if (message.reasoning_content) yield { name: "reasoning", data: { text: message.reasoning_content } };
+    if (message.content) yield { name: "text", data: { text: message.content } };
+    for (const { id, function: call } of message.tool_calls ?? [])
+      yield { name: "tool_call", data: { id, ...call, complete: true } };
+  }
+}

@@ -1,0 +1,236 @@
+// What one side said, on the page: a user's message, or a reply with its thoughts and its tool calls.
+
+import { h, icon, iconButton, say } from "./element.js";
+import { Growing } from "./markdown.js";
+import { events } from "./reply.js";
+
+/** A user's message. `change(text)` sends it anew. */
+export function userTurn(message, { change }) {
+  const text = h("div", { class: "bubble" }, message.content);
+  const actions = h(
+    "div",
+    { class: "actions" },
+    iconButton("copy", "copy", () => {}, { "data-copy": "turn" }),
+    iconButton("edit", "edit", () => edit()),
+  );
+  const turn = h("article", { class: "turn user" }, h("h2", { class: "unseen", t: "you" }), text, actions);
+  turn.source = message.content;
+
+  function edit() {
+    const field = h("textarea", { class: "field", "t-label": "edit", rows: "3" });
+    field.value = message.content;
+    const back = () => {
+      form.replaceWith(text, actions);
+      actions.lastChild.focus();
+    };
+    const send = () => field.value.trim() && change(field.value);
+    const form = h(
+      "form",
+      { class: "editing", on: { submit: (event) => (event.preventDefault(), send()) } },
+      field,
+      h(
+        "div",
+        { class: "row" },
+        h("span", { class: "hint", t: "editHint" }),
+        h("button", { type: "button", class: "button", t: "cancel", on: { click: back } }),
+        h("button", { type: "submit", class: "button strong", t: "send" }),
+      ),
+    );
+    field.addEventListener("keydown", (event) => {
+      if (event.isComposing || event.keyCode === 229) return;
+      if (event.key === "Escape") (event.stopPropagation(), back());
+      if (event.key === "Enter" && !event.shiftKey) (event.preventDefault(), send());
+    });
+    text.replaceWith(form);
+    actions.remove();
+    field.focus({ preventScroll: true });
+    form.scrollIntoView({ block: "nearest" });
+  }
+
+  return turn;
+}
+
+/** A reply: `take` its events as they come, then `finish` it. */
+export class ReplyTurn {
+  /** `again` writes it anew; `grown` is called whenever it was drawn. `still`: no links, no copies (a kiosk). */
+  constructor({ again, grown = () => {}, still = false }) {
+    this.again = again;
+    this.options = { grown, still };
+    this.body = h("div", { class: "body" });
+    this.foot = h("div", { class: "foot" });
+    this.wait = h("div", { class: "wait", "t-label": "writing", role: "img" }, h("i"), h("i"), h("i"));
+    this.element = h("article", { class: "turn reply" }, h("h2", { class: "unseen", t: "reply" }), this.body, this.wait, this.foot);
+    this.element.source = "";
+    this.calls = new Map();
+    this.part = null; // what is being written: {kind, growing, details, since}
+  }
+
+  take({ name, data }) {
+    if (name === "text") this.text(data.text);
+    else if (name === "reasoning") this.reasoning(data.text);
+    else if (name === "tool_call_delta") this.call(data).write(data.arguments);
+    else if (name === "tool_call") this.call(data).called(data);
+    else if (name === "tool_result") this.call({ id: data.call_id, name: data.name }).returned(data);
+    if (name !== "finish") this.wait.hidden = name === "text" || name === "reasoning";
+  }
+
+  text(piece) {
+    const first = this.part?.kind !== "text";
+    if (first) {
+      this.leave();
+      piece = piece.replace(/^\n+/, "");
+      if (!piece) return;
+      const target = h("div", { class: "prose" });
+      this.body.append(target);
+      this.part = { kind: "text", growing: new Growing(target, this.options) };
+      if (this.element.source) this.element.source += "\n\n";
+    }
+    this.element.source += piece;
+    this.part.growing.write(piece);
+  }
+
+  reasoning(piece) {
+    if (this.part?.kind !== "reasoning") {
+      this.leave();
+      const target = h("div", { class: "prose" });
+      const summary = h("summary", {}, h("span", { t: "thinking" }));
+      const details = folding("thoughts", summary, target);
+      this.body.append(details);
+      this.part = { kind: "reasoning", details, summary, growing: new Growing(target, this.options), since: Date.now() };
+    }
+    this.part.growing.write(piece);
+  }
+
+  /** The view of a call, which begins with the first that is heard of it. */
+  call({ id, name }) {
+    if (!this.calls.has(id)) {
+      this.leave();
+      const view = new Call(name);
+      this.calls.set(id, view);
+      this.body.append(view.element);
+    }
+    this.options.grown();
+    return this.calls.get(id);
+  }
+
+  /** Ends what is being written. */
+  leave() {
+    this.part?.growing.end();
+    if (this.part?.kind === "reasoning") {
+      const seconds = Math.round((Date.now() - this.part.since) / 1000);
+      if (seconds > 0 && !this.stored) say(this.part.summary.firstChild, "thoughtFor", { seconds });
+      else say(this.part.summary.firstChild, "thought");
+      fold(this.part.details);
+    }
+    this.part = null;
+  }
+
+  /** Ends the reply. `last` is its last message, which says how it went. */
+  finish(last) {
+    this.leave();
+    this.wait.remove();
+    for (const call of this.calls.values()) call.ended();
+    const { note, usage } = last ?? {};
+    if (note) this.foot.append(noteLine(note, this.again));
+    if (this.options.still) return;
+    this.foot.append(
+      h(
+        "div",
+        { class: "actions" },
+        iconButton("copy", "copy", () => {}, { "data-copy": "turn" }),
+        iconButton("retry", "retry", () => this.again(), { class: "icon-button retry" }),
+        usage?.seconds ? h("span", { class: "hint", t: "speed", values: rate(usage) }) : null,
+      ),
+    );
+  }
+
+  /** A reply that is over. */
+  static of(messages, options) {
+    const turn = new ReplyTurn(options);
+    turn.stored = true;
+    for (const event of events(messages)) turn.take(event);
+    turn.finish(messages.at(-1));
+    return turn;
+  }
+}
+
+/** A tool call: its name, its arguments as they are written, what came of it. */
+class Call {
+  constructor(name) {
+    this.state = h("span", { class: "state", t: "running" });
+    this.preview = h("span", { class: "preview" });
+    this.arguments = h("code");
+    this.result = h("code");
+    this.output = h("div", { hidden: true }, h("h3", { t: "result" }), h("pre", { tabindex: "0" }, this.result));
+    this.element = folding(
+      "call",
+      h("summary", {}, icon("tool"), h("span", { class: "name" }, name), this.preview, this.state),
+      h("div", {}, h("h3", { t: "arguments" }), h("pre", { tabindex: "0" }, this.arguments)),
+      this.output,
+    );
+    this.element.classList.add("running");
+  }
+
+  write(piece) {
+    this.arguments.append(piece);
+  }
+
+  called({ arguments: text }) {
+    this.arguments.textContent = pretty(text);
+    this.preview.textContent = text.replace(/\s+/g, " ");
+  }
+
+  returned({ content, error }) {
+    this.output.hidden = false;
+    this.result.textContent = pretty(content);
+    this.element.classList.remove("running");
+    this.element.classList.toggle("failed", error);
+    say(this.state, error ? "failed" : "finished");
+    fold(this.element);
+  }
+
+  /** The reply is over: a call without a result has none. */
+  ended() {
+    if (!this.element.classList.contains("running")) return;
+    this.element.classList.remove("running");
+    say(this.state, "unanswered");
+    fold(this.element);
+  }
+}
+
+/** Why a reply ended early, and how to go on: `act` is what its button does. */
+export function noteLine(note, act) {
+  const calm = ["noteStopped", "noteLength"].includes(note.word);
+  return h(
+    "p",
+    { class: calm ? "note" : "note trouble", role: calm ? null : "alert" },
+    h("span", { t: note.word, values: note.values }),
+    calm ? null : h("button", { type: "button", class: "button", t: "again", on: { click: act } }),
+  );
+}
+
+/** Details that are open while they are written, and that a reader's own click keeps as it is. */
+function folding(kind, summary, ...content) {
+  const details = h("details", { class: kind, open: true }, summary, h("div", { class: "inside" }, ...content));
+  summary.addEventListener("click", () => (details.dataset.touched = "yes"));
+  return details;
+}
+
+function fold(details) {
+  if (!details.dataset.touched) details.open = false;
+}
+
+function pretty(text) {
+  try {
+    const value = JSON.parse(text);
+    return typeof value === "object" ? JSON.stringify(value, null, 2) : text;
+  } catch {
+    return text;
+  }
+}
+
+function rate({ completion_tokens: tokens, seconds, ttft }) {
+  const writing = seconds - (ttft ?? 0);
+  const a_second = writing > 0 && tokens > 1 ? (tokens - 1) / writing : tokens / seconds;
+  return { tokens, rate: a_second < 10 ? a_second.toFixed(1) : Math.round(a_second) };
+}
