@@ -13,13 +13,16 @@ from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.architecture import Architecture
+from runtime.tensor import Tensor
 
+from .decompress import DECOMPRESSION, decompress
 from .graph import Blocks
 from .reference import (
     EXACT,
     Floats,
     Head,
     Ready,
+    Stage,
     apart,
     compiled,
     in_chunks,
@@ -34,7 +37,6 @@ from .reference import (
 )
 
 _WHOLE = 2**30  # bytes of a .bin up to which the model is loaded as it is
-_DECOMPRESSION = ("Convert", "Subtract", "Multiply", "Reshape")
 
 
 def fits_whole(model: int) -> bool:
@@ -66,6 +68,9 @@ class Layers:
         # The model holds the mapping in which its constants lie.
         self._model = ov.Core().read_model(folder / "openvino_model.xml")
         self._constants = {op.get_friendly_name(): op for op in self._model.get_ops() if is_constant(op)}
+        self._run = Stage(architecture, layer_alone)
+        # One place for the weights of every layer: fresh memory would cost as much as filling it.
+        self._weights = {name: np.empty(shape, np.float32) for name, shape in architecture.layer_shapes(0)}
 
     def states(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
         """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
@@ -84,16 +89,21 @@ class Layers:
         return apart(found, rows)
 
     def layer(self, number: int) -> Ready:
-        """One layer, for `through_layer`."""
-        return Ready(compiled(layer_alone(self._blocks(number))))
+        """One layer, for `through_layer`; valid until the next one is asked for."""
+        for name, values in self._weights.items():
+            decompress(self._node(of_layer(name, number)), values)
+        return self._run.ready({name: Tensor(name, x.shape, "f32", x) for name, x in self._weights.items()})
 
     def head(self) -> Head:
         """What makes logits of states."""
         part = Ready(compiled(vocabulary(self._blocks())))
         return lambda x: part.run({"x": x[np.newaxis]})[0][0]
 
-    def _blocks(self, layer: int = 0) -> Blocks:
-        return Blocks(self.architecture, lambda name: _decompressed(self._constants[of_layer(name, layer)]))
+    def _blocks(self) -> Blocks:
+        return Blocks(self.architecture, self._node)
+
+    def _node(self, name: str) -> Node:
+        return _decompressed(self._constants[name])
 
 
 def _whole(model: ov.Model, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
@@ -116,7 +126,7 @@ def _decompressed(node: Node) -> Node:
     while len(readers := node.output(0).get_target_inputs()) == 1:
         reader = next(iter(readers)).get_node()
         others = [source.get_node() for source in reader.input_values() if source.get_node() != node]
-        if reader.get_type_name() not in _DECOMPRESSION or not all(map(_is_stored, others)):
+        if reader.get_type_name() not in DECOMPRESSION or not all(map(_is_stored, others)):
             break
         node = reader
     return node
