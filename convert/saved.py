@@ -2,7 +2,7 @@
 whole takes as much memory as the file has bytes: then a conversion needs less memory than the model itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,6 @@ class Layers:
         # The model holds the mapping in which its constants lie.
         self._model = ov.Core().read_model(folder / "openvino_model.xml")
         self._constants = {op.get_friendly_name(): op for op in self._model.get_ops() if is_constant(op)}
-        self._run = Stage(architecture, layer_alone)
-        # One place for the weights of every layer: fresh memory would cost as much as filling it.
-        self._weights = {name: np.empty(shape, np.float32) for name, shape in architecture.layer_shapes(0)}
 
     def states(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
         """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
@@ -79,8 +76,7 @@ class Layers:
         rows = together(token_ids)
         found = [embed.run({"x": row.ids[np.newaxis]})[0][0] for row in rows]
         del embed
-        for layer in range(self.architecture.layers):
-            part = self.layer(layer)
+        for part in self.layers():
             for x, row in zip(found, rows, strict=True):
                 through_layer(part, self.architecture, x, row.lengths)
         norm = Ready(compiled(last_norm(self._blocks())))
@@ -88,11 +84,15 @@ class Layers:
             in_chunks(norm, x)
         return apart(found, rows)
 
-    def layer(self, number: int) -> Ready:
-        """One layer, for `through_layer`; valid until the next one is asked for."""
-        for name, values in self._weights.items():
-            decompress(self._node(of_layer(name, number)), values)
-        return self._run.ready({name: Tensor(name, x.shape, "f32", x) for name, x in self._weights.items()})
+    def layers(self) -> Iterator[Ready]:
+        """The layers in turn, for `through_layer`; each is valid until the next one."""
+        run = Stage(self.architecture, layer_alone)
+        # One place for the weights of all: fresh memory would cost as much as filling it.
+        weights = {name: np.empty(shape, np.float32) for name, shape in self.architecture.layer_shapes(0)}
+        for number in range(self.architecture.layers):
+            for name, values in weights.items():
+                decompress(self._node(of_layer(name, number)), values)
+            yield run.ready({name: Tensor(name, x.shape, "f32", x) for name, x in weights.items()})
 
     def head(self) -> Head:
         """What makes logits of states."""
