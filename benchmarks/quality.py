@@ -89,7 +89,7 @@ def one_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[Lay
             wanted -= x
             for recipe, folder in converted(path, recipes):
                 found = x.copy()
-                reference.through_layer(saved.Layers(folder.path, a).layer(0), a, found)
+                reference.through_layer(next(saved.Layers(folder.path, a).layers()), a, found)
                 found -= x
                 linear = sum(recipe.nbytes(*shape) for _, shape in a.layer_shapes(0) if len(shape) == 2)
                 values = sum(shape[0] * shape[1] for _, shape in a.layer_shapes(0) if len(shape) == 2)

@@ -1,7 +1,8 @@
 """What a conversion has finished, so that one that was cut short can go on: `finished.jsonl` beside the .bin.
 
 Its first line says what is being converted, and how; then comes a line for each weight, with where its bytes lie in the
-.bin and their hash. A line is written when its bytes are.
+.bin, and the hash of all of the .bin up to there, which is made while writing and in the end is the file's. A line is
+written when its bytes are.
 """
 
 import json
@@ -9,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
 
 FILE = "finished.jsonl"
 _HASHED_AT_ONCE = 2**24
@@ -21,14 +25,22 @@ class Part:
 
     offset: int
     nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A weight: its parts by their names, where the .bin ended with it, and the sha256 of the .bin up to there."""
+
+    parts: dict[str, Part]
+    end: int
     sha256: str
 
 
 class Journal:
-    """`finished` has the parts of every weight that is in the .bin, by the weight's name and their own."""
+    """`finished` has every weight that is in the .bin, by its name; `digest` has read the .bin up to their end."""
 
-    def __init__(self, path: Path, finished: dict[str, dict[str, Part]]) -> None:
-        self.finished = finished
+    def __init__(self, path: Path, finished: dict[str, Finished], digest: "Digest") -> None:
+        self.finished, self.digest = finished, digest
         self._path = path
 
     @classmethod
@@ -39,56 +51,58 @@ class Journal:
         """
         path = folder / FILE
         said = json.dumps(job, sort_keys=True)
-        finished = {}
+        finished: dict[str, Finished] = {}
+        digest = sha256()
         if path.is_file() and (weights := folder / "openvino_model.bin").is_file():
             first, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
             if first == said:
                 with weights.open("rb") as file:
-                    finished = _intact(file, lines)
+                    finished, digest = _intact(file, lines)
         path.write_text("".join(f"{line}\n" for line in (said, *map(_line, finished.items()))), encoding="utf-8")
-        return cls(path, finished)
+        return cls(path, finished, digest)
 
     @property
     def end(self) -> int:
         """Bytes of the .bin that are finished."""
-        return max(
-            (part.offset + part.nbytes for parts in self.finished.values() for part in parts.values()), default=0
-        )
+        return max((weight.end for weight in self.finished.values()), default=0)
 
-    def add(self, weight: str, parts: dict[str, Part]) -> None:
-        self.finished[weight] = parts
+    def add(self, name: str, weight: Finished) -> None:
+        self.finished[name] = weight
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(_line((weight, parts)) + "\n")
+            file.write(_line((name, weight)) + "\n")
 
     def remove(self) -> None:
         """The conversion has come to its end."""
         self._path.unlink()
 
 
-def _line(weight: tuple[str, dict[str, Part]]) -> str:
-    name, parts = weight
-    return json.dumps({"weight": name, "parts": {name: asdict(part) for name, part in parts.items()}})
+def _line(weight: tuple[str, Finished]) -> str:
+    name, finished = weight
+    return json.dumps({"weight": name} | asdict(finished))
 
 
-def _intact(file: BinaryIO, lines: list[str]) -> dict[str, dict[str, Part]]:
-    """The weights whose bytes are what they were, up to the first that is not: a power cut may have lost the rest."""
-    found = {}
+def _intact(file: BinaryIO, lines: list[str]) -> tuple[dict[str, Finished], "Digest"]:
+    """The weights up to the first with which the bytes are not what they were, and the hash of those bytes: a power cut
+    may have lost the rest."""
+    found: dict[str, Finished] = {}
+    digest, at = sha256(), 0
     for line in lines:
         try:
             value = json.loads(line)
             parts = {name: Part(**part) for name, part in value["parts"].items()}
-            name = value["weight"]
+            name, weight = value["weight"], Finished(parts, value["end"], value["sha256"])
+            further = _further(digest, file, weight.end - at)
         except (ValueError, TypeError, KeyError):  # torn
             break
-        if not all(_hash(file, part) == part.sha256 for part in parts.values()):
+        if further.hexdigest() != weight.sha256:
             break
-        found[name] = parts
+        found[name], digest, at = weight, further, weight.end
+    return found, digest
+
+
+def _further(digest: "Digest", file: BinaryIO, nbytes: int) -> "Digest":
+    """Another one, which has read so many bytes more."""
+    found = digest.copy()
+    for first in range(0, nbytes, _HASHED_AT_ONCE):
+        found.update(file.read(min(_HASHED_AT_ONCE, nbytes - first)))
     return found
-
-
-def _hash(file: BinaryIO, part: Part) -> str:
-    digest = sha256()
-    file.seek(part.offset)
-    for first in range(0, part.nbytes, _HASHED_AT_ONCE):
-        digest.update(file.read(min(_HASHED_AT_ONCE, part.nbytes - first)))
-    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """ONNX decoder -> model folder: its own graph, its weights compressed one at a time, its cache in states."""
 
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import openvino as ov
 
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import CheckpointError, ConversionError
-from runtime.model_folder import ModelFolder, seal
+from runtime.model_folder import File, ModelFolder, seal
 from runtime.template import Template
 
 from . import verify
@@ -52,7 +53,7 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
     ids = verify.token_ids(plan.prompts, described.tokenizer)
     yield Progress("verify", "what the ONNX file answers", 0, 3)
     reference = decoder.logits(ids)
-    yield from _weights(decoder, plan, folder)
+    weights = yield from _weights(decoder, plan, folder)
     copy_texts(described, folder)
     yield Progress("verify", "what the converted model answers", 1, 3)
     figures = verify.compare(ids, reference, _logits(folder, ids), recipe)
@@ -60,7 +61,8 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
     verify.check_generation(folder, None, ids[0], ATTENTION_BACKEND="SDPA")
     yield Progress("verify", done=3, total=3)
     yield Progress("seal", "hashes")
-    sealed = seal(folder, replace(manifest(decoder, plan, (NOTE,), figures), paged=False))
+    complete = replace(manifest(decoder, plan, (NOTE,), figures), paged=False)
+    sealed = seal(folder, complete, {"openvino_model.bin": weights})
     yield Progress("seal", "to disk")
     place.publish()
     yield Progress("seal", done=1, total=1, result=ModelFolder(place.target, sealed.manifest))
@@ -88,7 +90,7 @@ def _plan(source: CheckpointFolder, file: Path, recipe: Recipe) -> Plan:
     )
 
 
-def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path) -> Steps:
+def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path) -> Generator[Progress, None, File]:
     total, done = sum(decoder.tensor(name).nbytes for name in decoder.names), 0
     yield Progress("compress", total=total)
     with IrWriter(folder / "openvino_model.xml", plan.needs.disk) as ir:
@@ -100,7 +102,9 @@ def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path) -> Steps:
         model = decoder.stateful()
         describe(model, plan.recipe)
         ir.save(model)
+        weights = ir.file
     yield Progress("save", done=1, total=1)
+    return weights
 
 
 def _logits(folder: Path, token_ids: verify.TokenIds) -> list[npt.NDArray[np.float32]]:

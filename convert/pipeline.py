@@ -8,8 +8,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ from runtime.backends.genai import brief
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import ConversionError, DiskFull
-from runtime.model_folder import Manifest, ModelFolder, seal
+from runtime.model_folder import File, Manifest, ModelFolder, seal
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
 
@@ -142,15 +142,15 @@ def _convert(
         yield Progress("tokenizer", done=1, total=1)
         if exporter == "edge":
             plan = yield from _measured(checkpoint, plan)
-            notes, excerpt = yield from _weights(checkpoint, plan, folder, journal)
+            written = yield from _weights(checkpoint, plan, folder, journal)
         else:
-            notes, excerpt = yield from _exported(plan, folder)
+            written = yield from _exported(plan, folder)
         copy_texts(described, folder)
-        figures = yield from _verify(checkpoint, plan, folder, excerpt)
+        figures = yield from _verify(checkpoint, plan, folder, written.excerpt)
         yield Progress("seal", "hashes")
-        complete = manifest(checkpoint, plan, notes, figures)
+        complete = manifest(checkpoint, plan, written.notes, figures)
     journal.remove()
-    sealed = seal(folder, complete)
+    sealed = seal(folder, complete, written.files)
     yield Progress("seal", "to disk")
     place.publish()
     yield Progress("seal", done=1, total=1, result=ModelFolder(place.target, sealed.manifest))
@@ -198,20 +198,26 @@ def _measured(checkpoint: Checkpoint, plan: Plan) -> Generator[Progress, None, P
     return replace(plan, sensitive=left, needs=estimate(checkpoint, plan.recipe, left))
 
 
-Written = Generator[Progress, None, tuple[tuple[str, ...], str | None]]
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Of the IR: notes on what is not the recipe's; where it is ours, the graph of the model's first layer alone,
+    between its embedding and its head, over the same .bin; and the files whose hashes are known."""
+
+    notes: tuple[str, ...]
+    excerpt: str | None = None
+    files: Mapping[str, File] = field(default_factory=dict)
 
 
-def _exported(plan: Plan, folder: Path) -> Written:
+def _exported(plan: Plan, folder: Path) -> Generator[Progress, None, Written]:
     """Has optimum-intel write the IR. Its weights have other names than ours, and there is no graph of one layer."""
     for _ in optimum.export(plan.source.path, folder, plan.recipe):
         yield Progress("export", "optimum-intel")
     yield Progress("export", done=1, total=1)
-    return (f"the IR is optimum-intel's, exported with transformers {version('transformers')}",), None
+    return Written((f"the IR is optimum-intel's, exported with transformers {version('transformers')}",))
 
 
-def _weights(checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal) -> Written:
-    """Compresses the weights and writes the IR. Returns notes on what is not the recipe's, and the graph of the model's
-    first layer alone, between its embedding and its head, over the same .bin."""
+def _weights(checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal) -> Generator[Progress, None, Written]:
+    """Compresses the weights and writes the IR."""
     total = _stored(checkpoint)
     yield Progress("compress", total=total)
     weights: dict[str, Node] = {}
@@ -230,8 +236,9 @@ def _weights(checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal)
         describe(model, plan.recipe)
         ir.save(model)
         excerpt = ir.xml(decoder(replace(checkpoint.architecture, layers=1), weights.__getitem__))
+        files = {"openvino_model.bin": ir.file}
     yield Progress("save", done=1, total=1)
-    return tuple(notes), excerpt
+    return Written(tuple(notes), excerpt, files)
 
 
 def copy_texts(source: CheckpointFolder, folder: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import numpy as np
 import openvino as ov
 from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
@@ -22,6 +23,7 @@ from .graph import as_openvino
 from .recipe import Mode
 
 BLOCK = 1 << 21  # weights at a time: 8 MB in f32
+_KEPT = 31 << 20  # bytes; glibc looks at blocks of up to 32 MB
 _TYPES: dict[Mode, Type] = {"int4_sym": Type.i4, "int4_asym": Type.u4, "int8_sym": Type.i8, "int8_asym": Type.u8}
 
 
@@ -45,6 +47,9 @@ def quantised(matrix: Rows, mode: Mode, group_size: int) -> Iterator[Part]:
     from nncf.quantization.algorithms.weight_compression.weight_lowering import compress_weight
     from nncf.tensor import Tensor as Values
 
+    # The largest block that was ever freed tells glibc how much freed memory to keep: see mallopt(3), M_MMAP_THRESHOLD.
+    # It would else give the temporaries back after every few rows.
+    np.empty(_KEPT, np.uint8)
     config, kind = WeightCompressionConfig(nncf.CompressWeightsMode(mode), group_size), _TYPES[mode]
     for rows in blocks(matrix, BLOCK):
         found = compress_weight(Values(as_openvino(rows)), (1,), config)

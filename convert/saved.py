@@ -2,7 +2,7 @@
 whole takes as much memory as the file has bytes: then a conversion needs less memory than the model itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.architecture import Architecture
+from runtime.tensor import Tensor
 
+from .decompress import DECOMPRESSION, decompress
 from .graph import Blocks
 from .reference import (
     EXACT,
     Floats,
     Head,
     Ready,
+    Stage,
     apart,
     compiled,
     in_chunks,
@@ -34,7 +37,6 @@ from .reference import (
 )
 
 _WHOLE = 2**30  # bytes of a .bin up to which the model is loaded as it is
-_DECOMPRESSION = ("Convert", "Subtract", "Multiply", "Reshape")
 
 
 def fits_whole(model: int) -> bool:
@@ -74,8 +76,7 @@ class Layers:
         rows = together(token_ids)
         found = [embed.run({"x": row.ids[np.newaxis]})[0][0] for row in rows]
         del embed
-        for layer in range(self.architecture.layers):
-            part = self.layer(layer)
+        for part in self.layers():
             for x, row in zip(found, rows, strict=True):
                 through_layer(part, self.architecture, x, row.lengths)
         norm = Ready(compiled(last_norm(self._blocks())))
@@ -83,17 +84,26 @@ class Layers:
             in_chunks(norm, x)
         return apart(found, rows)
 
-    def layer(self, number: int) -> Ready:
-        """One layer, for `through_layer`."""
-        return Ready(compiled(layer_alone(self._blocks(number))))
+    def layers(self) -> Iterator[Ready]:
+        """The layers in turn, for `through_layer`; each is valid until the next one."""
+        run = Stage(self.architecture, layer_alone)
+        # One place for the weights of all: fresh memory would cost as much as filling it.
+        weights = {name: np.empty(shape, np.float32) for name, shape in self.architecture.layer_shapes(0)}
+        for number in range(self.architecture.layers):
+            for name, values in weights.items():
+                decompress(self._node(of_layer(name, number)), values)
+            yield run.ready({name: Tensor(name, x.shape, "f32", x) for name, x in weights.items()})
 
     def head(self) -> Head:
         """What makes logits of states."""
         part = Ready(compiled(vocabulary(self._blocks())))
         return lambda x: part.run({"x": x[np.newaxis]})[0][0]
 
-    def _blocks(self, layer: int = 0) -> Blocks:
-        return Blocks(self.architecture, lambda name: _decompressed(self._constants[of_layer(name, layer)]))
+    def _blocks(self) -> Blocks:
+        return Blocks(self.architecture, self._node)
+
+    def _node(self, name: str) -> Node:
+        return _decompressed(self._constants[name])
 
 
 def _whole(model: ov.Model, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
@@ -116,7 +126,7 @@ def _decompressed(node: Node) -> Node:
     while len(readers := node.output(0).get_target_inputs()) == 1:
         reader = next(iter(readers)).get_node()
         others = [source.get_node() for source in reader.input_values() if source.get_node() != node]
-        if reader.get_type_name() not in _DECOMPRESSION or not all(map(_is_stored, others)):
+        if reader.get_type_name() not in DECOMPRESSION or not all(map(_is_stored, others)):
             break
         node = reader
     return node

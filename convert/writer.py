@@ -20,7 +20,9 @@ import openvino as ov
 from openvino import Node, Shape
 from openvino.op import Constant
 
-from .journal import Journal, Part
+from runtime.model_folder import File
+
+from .journal import Finished, Journal, Part
 from .scratch import full_disk_told
 
 _ALIGNMENT = 64  # of a constant in the file: a cache line
@@ -39,7 +41,8 @@ class IrWriter:
         self.path = path
         self._journal = journal
         self._finished = dict(journal.finished) if journal else {}
-        self._there = {name: part for parts in self._finished.values() for name, part in parts.items()}
+        self._there = {name: part for weight in self._finished.values() for name, part in weight.parts.items()}
+        self._digest = journal.digest.copy() if journal else sha256()  # of all that is written
         self._parts: dict[str, Part] = {}  # of the weight at hand
         self._weights = path.with_suffix(".bin").open("r+b" if self._finished else "wb", buffering=0)
         # One mapping of what the file will be: a mapping for each constant would need a file descriptor each.
@@ -54,6 +57,11 @@ class IrWriter:
         """Bytes written so far."""
         return self._weights.tell()
 
+    @property
+    def file(self) -> File:
+        """What the .bin will be if no more is written."""
+        return File(self.size, self._digest.hexdigest())
+
     def has(self, weight: str) -> bool:
         """Whether the weight was finished before; then `write` looks at no blocks of it."""
         return weight in self._finished
@@ -62,13 +70,10 @@ class IrWriter:
         """Appends the bytes of the blocks, none of which has to stay in memory; returns them as the file holds them."""
         part = self._there.get(name)
         if part is None:
-            offset, digest = self._align(), sha256()
+            offset = self._align()
             for block in blocks:
-                data = np.ascontiguousarray(block).view(np.uint8).data
-                if self._journal:
-                    digest.update(data)
-                self._write(data)
-            part = Part(offset, self._weights.tell() - offset, digest.hexdigest())
+                self._write(np.ascontiguousarray(block).view(np.uint8).data)
+            part = Part(offset, self._weights.tell() - offset)
             self._parts[name] = part
         view = self._mapping[part.offset : part.offset + part.nbytes]
         self._offsets[view.ctypes.data] = part.offset
@@ -77,7 +82,7 @@ class IrWriter:
     def finish(self, weight: str) -> None:
         """All that was written since the last one is this weight's."""
         if self._journal and not self.has(weight):
-            self._journal.add(weight, self._parts)
+            self._journal.add(weight, Finished(self._parts, self.size, self._digest.hexdigest()))
         self._parts = {}
 
     def keep(self, node: Node) -> Node:
@@ -132,11 +137,13 @@ class IrWriter:
         return self._small[key]
 
     def _align(self) -> int:
-        return self._weights.seek(-self._weights.tell() % _ALIGNMENT, os.SEEK_CUR)
+        self._write(memoryview(bytes(-self._weights.tell() % _ALIGNMENT)))
+        return self._weights.tell()
 
     def _write(self, data: memoryview) -> None:
         if self._weights.tell() + len(data) > len(self._mapping):
             raise RuntimeError(f"the weights take more than the {len(self._mapping):,} bytes that were estimated")
+        self._digest.update(data)
         while data:
             data = data[self._weights.write(data) :]
 

@@ -145,14 +145,20 @@ class ModelFolder:
             raise ModelFolderError(f"{path} is damaged: {exc}", hint=CONVERT_AGAIN) from exc
 
 
-def seal(folder: Path, manifest: Manifest) -> ModelFolder:
-    """Writes the manifest with size and hash of every file in `folder`, which is complete with it."""
+def seal(folder: Path, manifest: Manifest, known: Mapping[str, File] = {}) -> ModelFolder:
+    """Writes the manifest with size and hash of every file in `folder`, which is complete with it. Those that are
+    `known` from their writing are not read again."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
-    files = {name: File((folder / name).stat().st_size, file_sha256(folder / name)) for name in names}
+    files = {name: _file(folder / name, known.get(name)) for name in names}
     sealed = replace(manifest, files=files)
     text = json.dumps(asdict(sealed), indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return ModelFolder(folder, sealed)
+
+
+def _file(path: Path, known: File | None) -> File:
+    size = path.stat().st_size
+    return known if known and known.size == size else File(size, file_sha256(path))
 
 
 def _read_manifest(folder: Path) -> Manifest:
