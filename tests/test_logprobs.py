@@ -75,7 +75,7 @@ def test_the_tokens_of_a_text_are_told_before_it(tokens, how, wanted):
 
 @pytest.fixture(scope="module")
 def engine(demo_folder):
-    loaded = OpenVINO.load(demo_folder, "CPU", Options(precision="f32", kv_precision="f32"))
+    loaded = OpenVINO.load(demo_folder, "CPU", Options(precision="f32", kv_precision="f32", activation_group=0))
     yield loaded
     loaded.close()
 
