@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
+from edge.server import page
 from edge.server.limits import Limits
 from edge.server.page import named
+from runtime.grammar import JsonSchema
 from runtime.model_folder import seal
 
 from .serving import scripted, serving_ours
 from .test_serve import program
-from .test_server import until
+from .test_server import ENDLESS, until
 
 STATIC = Path(__file__).resolve().parents[1] / "edge" / "server" / "static"
 CALL = ['clock\n{"city": "Oslo"}', "\nIt is noon."]
@@ -64,14 +67,28 @@ def test_a_chat_on_the_real_model_survives_a_reload(browser, served):
     assert browser.complaints() == []
 
 
-def test_stopping_keeps_what_came_and_frees_the_turn(browser, served):
+WRITING = "return document.querySelector('.busy .turn.reply:last-child .prose')?.textContent.length > 5"
+
+
+@pytest.fixture
+def endless(monkeypatch):
+    """Replies on the real model are at least 1,800 characters long, so that they can be caught in the middle."""
+
+    class Endless(page.Chat):
+        def stream(self, text):
+            return super().stream(text, answer=JsonSchema.of(ENDLESS["schema"]))
+
+    monkeypatch.setattr(page, "Chat", Endless)
+
+
+def test_stopping_keeps_what_came_and_frees_the_turn(browser, served, endless):
     url, counter = served
     (book,) = counter.shelf.books.values()
     browser.open(url)
-    settings(browser, **WILD)
+    settings(browser, temperature="1")
     for stop in ("click", "key"):
         browser.type("Who are you?\n")
-        browser.until("return document.querySelector('.busy .turn.reply:last-child .prose')?.textContent.length > 5")
+        browser.until(WRITING)
         assert book.turns.running == 1
         browser.click(".send") if stop == "click" else browser.type("\ue00c")
         until(lambda: book.turns.running == 0)
@@ -571,25 +588,34 @@ def test_a_server_that_is_killed_in_mid_reply_leaves_what_had_come(browser, demo
     with program(demo_folder.path, "--device", "CPU", log=tmp_path / "log") as (url, process):
         browser.open(url)
         settings(browser, **WILD)
-        browser.type("Who are you?\n")
-        browser.until("return document.querySelector('.reply .prose')?.textContent.length > 5")
+        for asked in range(1, 20):  # so wild a reply may end at any word: it is held while the page is looked at
+            browser.type("Who are you?\n")
+            browser.until("return document.querySelectorAll('.turn.reply').length === arguments[0]", asked)
+            browser.until(WRITING.replace("return", "return !document.querySelector('.busy') ||"))
+            process.send_signal(signal.SIGSTOP)
+            browser.driver.execute_async_script("setTimeout(arguments[0], 300)")  # what is on its way arrives
+            if browser.js(WRITING):
+                break
+            process.send_signal(signal.SIGCONT)
+            browser.replied()
         process.kill()
         browser.until("return document.querySelector('.trouble')")
         assert browser.text(".trouble span").startswith("The connection broke off; what had come is kept.")
-        assert len(browser.text(".reply .prose")) > 5
-        assert browser.texts(".bubble") == ["Who are you?"]
+        assert len(browser.text(".reply:last-child .prose")) > 5
+        assert browser.texts(".bubble") == ["Who are you?"] * asked
 
 
-def test_an_engine_that_dies_is_said_and_the_reply_written_again(browser, served):
+def test_an_engine_that_dies_is_said_and_the_reply_written_again(browser, served, endless, monkeypatch):
     url, counter = served
     (book,) = counter.shelf.books.values()
     browser.open(url)
-    settings(browser, **WILD)
+    settings(browser, temperature="1")
     browser.type("Who are you?\n")
-    browser.until("return document.querySelector('.reply .prose')?.textContent.length > 5")
+    browser.until(WRITING)
     book.model.backend._process.kill()
     browser.until("return document.querySelector('.trouble')")
     assert "has died" in browser.text(".trouble span")
+    monkeypatch.undo()
     settings(browser, temperature="0")
     browser.click(".trouble .button")
     browser.until("return !document.querySelector('.trouble')")
