@@ -15,6 +15,7 @@ from openvino import Model, Node
 from openvino import opset13 as ops
 from openvino.op import Constant
 
+from runtime.allocator import give_free_pages_back
 from runtime.checkpoint import Tensor
 
 from .graph import as_openvino, uncompressed
@@ -31,6 +32,7 @@ HEAD = "lm_head.weight"
 BLOCK = 1 << 26  # weights that NNCF gets at a time, where it needs data
 WITH_DATA = 4  # times as much it takes to estimate scales
 _ANY = "any matrix"  # a name to be replaced
+_TRIM = 1 << 29  # bytes read after which freed memory is given back: the heap would grow with every layer (50 MB of 9B)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def compress(
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
     biases stay exact, in f32; those named in `sensitive` become int8. A calibrated recipe needs `activations`. What is
     in the file already is not compressed again."""
-    stored, graphs = uncompressed(checkpoint), _Graphs()
+    stored, graphs, read = uncompressed(checkpoint), _Graphs(), 0
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
         end = name in (EMBEDDING, HEAD)
@@ -89,6 +91,10 @@ def compress(
                 note = f"{mode}, since OpenVINO has no {tensor.blocks or tensor.dtype} in groups"
         ir.finish(name)
         checkpoint.release()
+        read += tensor.nbytes
+        if read >= _TRIM:
+            give_free_pages_back()
+            read = 0
         yield Weight(name, node, tensor.nbytes, note)
 
 

@@ -17,5 +17,16 @@ _LARGE = 1 << 20  # bytes; decoding a token allocates nothing as large, and read
 def give_large_pieces_back() -> None:
     """For the whole process. Who has set the threshold in the environment keeps it, and so does who has not glibc."""
     theirs = "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
-    if sys.platform == "linux" and not theirs and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    if not theirs and (libc := _glibc()):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def give_free_pages_back() -> None:
+    """What lies freed in the heap goes back to the system now (malloc_trim(3)). Nothing where there is no glibc."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if hasattr(libc, "malloc_trim") else None

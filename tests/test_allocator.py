@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+glibc = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="this is not glibc"
+)
 CODE = """
 import ctypes, sys
 from runtime.allocator import give_large_pieces_back
@@ -28,7 +31,7 @@ print(libc.mallinfo2().hblks - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="this is not glibc")
+@glibc
 @pytest.mark.parametrize(
     ("asked", "environment", "mapped"),
     [
@@ -43,3 +46,21 @@ def test_large_pieces_are_mapped_unless_the_environment_says_otherwise(asked, en
         command, capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ, **environment}
     )
     assert int(done.stdout) == mapped
+
+
+@glibc
+def test_freed_pages_go_back_when_asked():
+    code = """
+import psutil
+from runtime.allocator import give_free_pages_back
+memory = lambda: psutil.Process().memory_info().rss / 2**20
+pieces = [bytes(10_000) for _ in range(20_000)]
+last = bytes(10_000)
+del pieces
+before = memory()
+give_free_pages_back()
+print(before - memory())
+"""
+    command = [sys.executable, "-c", code]
+    given = float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert given > 100
