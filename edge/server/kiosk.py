@@ -15,7 +15,7 @@ from .errors import ApiError
 
 Language = Literal["en", "zh"]
 Line = Annotated[str, Field(min_length=1, max_length=200)]
-PATHS = ("/health", "/ready", "/metrics", "/chat")  # all that a kiosk's server answers, beside its page
+PATHS = ("/health", "/ready", "/metrics", "/chat")  # all that it answers, beside its page and /openapi.json
 
 
 class Kiosk(BaseModel):
