@@ -78,12 +78,12 @@ def bare(pipe: Any, folder: str) -> None:
 
     from runtime.backends.backend import Options
     from runtime.backends.genai import properties
-    from runtime.backends.openvino import PREFILL_CHUNK
+    from runtime.backends.openvino import step_tokens
 
     scheduler = genai.SchedulerConfig()
     scheduler.enable_prefix_caching = True
     scheduler.cache_size = 0
-    scheduler.max_num_batched_tokens = PREFILL_CHUNK
+    scheduler.max_num_batched_tokens = step_tokens("CPU")
     scheduler.dynamic_split_fuse = True
     pipeline = genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", properties(Options(), "CPU"))
     tokenizer, number = pipeline.get_tokenizer(), 0

@@ -18,6 +18,10 @@ def _check_packages() -> None:
 
 _check_packages()
 
+from runtime.backends.child import run_if_frozen_child  # noqa: E402
+
+run_if_frozen_child()
+
 from runtime.backends.backend import Options  # noqa: E402
 from runtime.chat import Chat, Reply  # noqa: E402
 from runtime.errors import EdgeError  # noqa: E402

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from . import tools
 from .backends.backend import Options
+from .cancellation import Cancellable, Cancellation
 from .checkpoint_folder import Folder, open_folder
 from .errors import RequestError
 from .generation import Constraint
@@ -78,7 +79,8 @@ class Chat:
     server's URL) or the first of `fallback` that can, or a Model, which `close` then leaves alone. `tools` are typed
     Python functions that the model may call, at most `max_rounds` times before it has to answer; with `strict` each
     call is held to its tool's schema while it is written. `sampling` is the checkpoint's own where none is given. The
-    chat goes on from `history`.
+    chat goes on from `history`. The engine works in a process of its own, so that a window or an event loop goes on
+    while it does; `in_process` keeps it in this one.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Chat:
         strict: bool = False,
         sampling: Sampling | None = None,
         options: Options = Options(),
+        in_process: bool = False,
         history: Sequence[Message] = (),
     ) -> None:
         self._tools = toolbox(tools)
@@ -100,7 +103,7 @@ class Chat:
         if not isinstance(model, Model):
             folder = model if isinstance(model, Folder) else open_folder(model)
             folder.chat_template()  # a base model is refused before it is loaded
-            model = Model(folder, device=device, fallback=fallback, options=options)
+            model = Model(folder, device=device, fallback=fallback, options=options, in_process=in_process)
         self.model = model
         self.sampling = sampling or self.model.sampling
         self.max_rounds = max_rounds
@@ -108,6 +111,7 @@ class Chat:
         self._system = (Message("system", system),) if system else ()
         self._messages: list[Message] = [*self._system, *history]
         self._busy = False
+        self._cancellation = Cancellation()  # of the last reply
 
     @property
     def history(self) -> tuple[Message, ...]:
@@ -134,27 +138,41 @@ class Chat:
         tool_choice: str = "auto",
         answer: Grammar | None = None,
         sampling: Sampling | None = None,
-    ) -> Generator[Event, None, None]:
+    ) -> Cancellable[Event]:
         """Says `text` and yields the reply's events, the last a Finish. The settings are for this reply only, and its
         token limit for all its rounds together.
 
         `tool_choice` is "auto", "none", "required", or a tool's name; `answer` is the grammar of an answer in words,
-        and leaves no room for calls. Closing the generator stops the model; what it had said stays in the history. A
+        and leaves no room for calls. Closing the generator stops the model; what it had said stays in the history. So
+        does `cancel`, of the chat or of the generator, from any thread: the last event then is a Finish that says so. A
         reply that fails (RequestError, PromptTooLong, BackendError) before anything is said leaves no trace in it.
         """
         box = {} if tool_choice == "none" else self._tools if tools is None else toolbox(tools)
         constraint = Constraint.on_calls([tool.to_json() for tool in box.values()], tool_choice, strict=self.strict)
         if answer is not None:
             constraint = Constraint(answer=answer)
-        return self._converse(Message("user", text), box, sampling or self.sampling, constraint)
+        if not self._busy:
+            self._cancellation = Cancellation()
+        events = self._converse(Message("user", text), box, sampling or self.sampling, constraint, self._cancellation)
+        return Cancellable(events, self._cancellation)
+
+    def cancel(self) -> None:
+        """End the reply that is being written, from any thread, within one step of the engine. Does not wait."""
+        self._cancellation.cancel()
 
     def _converse(
-        self, user: Message, box: dict[str, Tool], sampling: Sampling, constraint: Constraint
+        self,
+        user: Message,
+        box: dict[str, Tool],
+        sampling: Sampling,
+        constraint: Constraint,
+        cancellation: Cancellation,
     ) -> Generator[Event, None, None]:
         if self._busy:
-            raise RequestError("the chat is still replying", hint="read that reply to its end, or close it")
+            raise RequestError("the chat is still replying", hint="read that reply to its end, or cancel it")
         self._busy = True
         turn, usage, events = [user], Usage(), list[Event]()
+        unanswered: list[ToolCall] = []
         offered = [tool.to_json() for tool in box.values()]
         reason: FinishReason = "rounds"
         limit = sampling.max_new_tokens
@@ -165,23 +183,31 @@ class Chat:
                     reason = "length"
                     break
                 sampling = replace(sampling, max_new_tokens=left)
-                with closing(self.model.reply((*self._messages, *turn), offered, sampling, constraint)) as reply:
+                messages = (*self._messages, *turn)
+                with closing(self.model.reply(messages, offered, sampling, constraint, cancellation)) as reply:
                     for event in reply:
                         events.append(event)
                         if not isinstance(event, Finish):
                             yield event
                 said, events = Reply.of(events), []
                 usage += said.usage
-                cut_off = said.finish_reason == "length"
+                cut_off = said.finish_reason != "stop"
+                if said.finish_reason == "cancelled" and not (said.text or said.reasoning):
+                    reason = "cancelled"
+                    break
                 turn.append(Message("assistant", said.text, said.reasoning, () if cut_off else said.tool_calls))
                 if cut_off or not said.tool_calls:
                     reason = said.finish_reason
                     break
                 constraint = replace(constraint, must_call=())  # it has been
-                for call in said.tool_calls:
-                    result = tools.call(box, call)
+                unanswered = list(said.tool_calls)
+                while unanswered and not cancellation.cancelled:
+                    result = tools.call(box, unanswered.pop(0))
                     turn.append(Message("tool", result.content, tool_call_id=result.call_id, name=result.name))
                     yield result
+                if cancellation.cancelled:
+                    reason = "cancelled"
+                    break
         except GeneratorExit:
             said = Reply.of(events)
             if said.text or said.reasoning:
@@ -189,6 +215,7 @@ class Chat:
             raise
         finally:
             self._busy = False
+            turn += [Message("tool", "cancelled", tool_call_id=call.id, name=call.name) for call in unanswered]
             if len(turn) > 1:
                 self._messages += turn
         yield Finish(reason, usage)

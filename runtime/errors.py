@@ -10,7 +10,8 @@ EdgeError
 ├── ToolError              a function that cannot become a tool
 ├── RequestError           settings or a saved chat that make no sense
 │   ├── PromptTooLong      a prompt that does not fit the context
-│   └── NotHeld            a setting that this engine cannot hold
+│   ├── NotHeld            a setting that this engine cannot hold
+│   └── UnsupportedGrammar a grammar or schema that the engine does not compile, or not in time
 └── BackendError           an engine that failed
     └── DeviceError        an engine or device that is not there
 """
@@ -77,6 +78,14 @@ class NotHeld(RequestError):
     def __init__(self, message: str, *, hint: str = "", setting: str = "") -> None:
         super().__init__(message, hint=hint)
         self.setting = setting
+
+
+class UnsupportedGrammar(RequestError):
+    """`grammar` is the one that was refused, as the request had it."""
+
+    def __init__(self, message: str, *, hint: str = "", grammar: object = None) -> None:
+        super().__init__(message, hint=hint)
+        self.grammar = grammar
 
 
 class BackendError(EdgeError):

@@ -7,7 +7,7 @@ a prefix cache, going on costs about a token.
 """
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +34,12 @@ class Constraint:
     must_call: tuple[str, ...] = ()
     may_call: tuple[str, ...] = ()
     one_call: bool = False
+
+    def grammars(self) -> Iterator[Grammar]:
+        """All that the reply may come under."""
+        yield from self.arguments.values()
+        if self.answer is not None:
+            yield self.answer
 
     @classmethod
     def on_calls(
@@ -69,7 +75,12 @@ Segment = Generator[Part, None, Finish | None]
 
 
 def generate(backend: Backend, request: Request, parser: ReplyParser, constraint: Constraint) -> Told:
-    """The events of a reply, the last a Finish. Closing the generator stops the engine."""
+    """The events of a reply, the last a Finish. Closing the generator stops the engine.
+
+    Raises UnsupportedGrammar, before anything is written, where the engine does not take one of the constraint's.
+    """
+    for grammar in constraint.grammars():
+        backend.admit(grammar, request.cancellation)
     writer = _Writer(backend, request, parser)
     stop = StopTexts(request.sampling.stop)
     with closing(_parts(writer, parser, constraint)) as parts:
@@ -101,7 +112,7 @@ def told(text: str, tokens: Tokens) -> Generator[Text | Logprobs, None, None]:
 
 def _parts(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Events:
     finish = yield from _write(writer, parser, constraint)
-    yield from parser.finish(cut_off=finish.reason == "length")
+    yield from parser.finish(cut_off=finish.reason != "stop")
     yield finish
 
 
@@ -115,11 +126,11 @@ def _write(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Ge
     if constraint.answer is not None and constraint.may_call:
         before = len(writer.said)  # GLM-4 opens an answer with a newline, a call with the tool's name
         finish = yield from writer.run(Choice(("\n", *(f"{name}\n" for name in constraint.may_call))))
-        if finish is not None and finish.reason == "length":
+        if finish is not None and finish.reason != "stop":
             return finish
         if name := writer.said[before:].strip():
             finish = yield from writer.run(constraint.arguments.get(name, JsonObject()))
-            if finish is not None and finish.reason == "length":
+            if finish is not None and finish.reason != "stop":
                 return finish
             constraint = replace(constraint, answer=None)
     if constraint.answer is not None:
@@ -127,18 +138,18 @@ def _write(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Ge
     if constraint.must_call:
         before = len(writer.said)
         finish = yield from writer.run(Choice(tuple(f"{name}\n" for name in constraint.must_call)))
-        if finish is not None and finish.reason == "length":
+        if finish is not None and finish.reason != "stop":
             return finish
         if not parser.call_is_text:
             finish = yield from writer.run(constraint.arguments.get(writer.said[before:].strip(), JsonObject()))
-            if finish is not None and finish.reason == "length":
+            if finish is not None and finish.reason != "stop":
                 return finish
     while True:
         finish = yield from writer.run(None, pause="call" if constraint.arguments else "")
         if finish is not None:
             return finish
         finish = yield from writer.run(constraint.arguments.get(parser.call, JsonObject()))
-        if finish is not None and finish.reason == "length":
+        if finish is not None and finish.reason != "stop":
             return finish
 
 
@@ -222,7 +233,9 @@ class _Writer:
 
     def usage_now(self) -> Usage:
         """What it has come to by now."""
-        prompt_tokens = self._prompt_tokens or self._backend.count_tokens(self._request.prompt)
+        prompt_tokens = self._prompt_tokens
+        if not prompt_tokens and not self._request.cancellation.cancelled:
+            prompt_tokens = self._backend.count_tokens(self._request.prompt)
         return Usage(prompt_tokens, self._written, self._ttft, time.perf_counter() - self.start)
 
     def _count(self, part: Delta) -> None:

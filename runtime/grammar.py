@@ -7,7 +7,7 @@ engine's own JSON grammar lets a model write blanks for ever.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -47,21 +47,23 @@ class JsonObject:
 class JsonSchema:
     """JSON of a schema, given as its JSON text; its properties come in the schema's order.
 
-    Raises RequestError, before anything is generated, where the schema asks for what cannot be held.
+    Raises RequestError, before anything is generated, where the schema asks for what cannot be held. Its pattern is
+    made when it is needed, which may take long, or is `built` already.
     """
 
     schema: str
+    built: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        self.pattern()
+        _checked(self.schema)
 
     @classmethod
     def of(cls, schema: Mapping[str, Any]) -> "JsonSchema":
         return cls(json.dumps(schema, ensure_ascii=False))
 
     def pattern(self) -> str:
-        """The schema as a regular expression."""
-        return _schema_pattern(self.schema)
+        """The schema as a regular expression. Raises RequestError where there is none for it."""
+        return self.built or _schema_pattern(self.schema)
 
 
 Grammar = Regex | Choice | JsonObject | JsonSchema
@@ -123,15 +125,19 @@ def check_schema(schema: Any, where: str = "the schema") -> None:
 
 
 @lru_cache(maxsize=256)
-def _schema_pattern(text: str) -> str:
-    from outlines_core.json_schema import build_regex_from_schema
-
+def _checked(text: str) -> None:
     try:
         schema = json.loads(text)
     except ValueError as exc:
         raise RequestError(f"the schema is not valid JSON: {exc}", hint="send a JSON schema") from exc
     check_schema(schema)
     _refuse_recursion(schema)
+
+
+@lru_cache(maxsize=256)
+def _schema_pattern(text: str) -> str:
+    from outlines_core.json_schema import build_regex_from_schema
+
     try:
         pattern = build_regex_from_schema(text)
     except (ValueError, TypeError) as exc:
@@ -143,6 +149,7 @@ def _schema_pattern(text: str) -> str:
 
 def _refuse_recursion(schema: Mapping[str, Any]) -> None:
     """A regular expression cannot nest without end."""
+    followed: set[str] = set()  # each reference is followed once, however often it is made
 
     def follow(value: Any, open_refs: tuple[str, ...]) -> None:
         if isinstance(value, list):
@@ -154,12 +161,14 @@ def _refuse_recursion(schema: Mapping[str, Any]) -> None:
         if isinstance(ref, str):
             if ref in open_refs:
                 raise RequestError(f"the schema's {ref} refers to itself", hint="unroll it to the depth you need")
-            target: Any = schema
-            for step in ref.removeprefix("#/").split("/"):
-                target = target.get(step) if isinstance(target, Mapping) else None
-            if target is None:
-                raise RequestError(f"the schema refers to {ref}, which it does not hold", hint="put it into $defs")
-            follow(target, (*open_refs, ref))
+            if ref not in followed:
+                target: Any = schema
+                for step in ref.removeprefix("#/").split("/"):
+                    target = target.get(step) if isinstance(target, Mapping) else None
+                if target is None:
+                    raise RequestError(f"the schema refers to {ref}, which it does not hold", hint="put it into $defs")
+                follow(target, (*open_refs, ref))
+                followed.add(ref)
         for key, item in value.items():
             if key not in ("$defs", "definitions"):
                 follow(item, open_refs)

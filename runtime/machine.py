@@ -139,9 +139,16 @@ def missing(signs: Signs) -> tuple[Missing, ...]:
     return tuple(found)
 
 
+def free_memory() -> int:
+    """Bytes that programs can have without swapping."""
+    import psutil  # type: ignore[import-untyped]
+
+    return int(psutil.virtual_memory().available)
+
+
 def find() -> Machine:
     """Looks at this machine. Costs some tenths of a second: OpenVINO loads its plugins."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     core = _core()
     memory = psutil.virtual_memory()
@@ -149,7 +156,7 @@ def find() -> Machine:
     return Machine(
         cpu=CPU(_ask(core, "CPU", "FULL_DEVICE_NAME", "unknown"), psutil.cpu_count(logical=False) or 1, _isa()),
         memory=memory.total,
-        free=memory.available,
+        free=free_memory(),
         gpus=gpus,
         npus=npus,
         cuda=cuda,

@@ -5,7 +5,7 @@ Measured on CPUs by `benchmarks/memory.py`. For GPUs and NPUs the rules are Inte
 
 from dataclasses import dataclass
 
-from .backends.openvino import PREFILL_CHUNK
+from .backends.openvino import step_tokens
 from .errors import DeviceError
 from .model_folder import Manifest, Sizes
 
@@ -14,6 +14,7 @@ LARGEST_ALLOCATION = 4_294_959_104  # bytes that Intel's GPU drivers give at onc
 _PROGRAM = 60 * 2**20  # Python, OpenVINO
 _TOKEN = 200  # of the vocabulary: its bytes object and its place in a table
 _LAYER = 700_000  # of the compiled graph
+_NPU_CHUNK = 512  # tokens
 _SCALE = 6  # the CPU plugin keeps the f16 scale of an int4 group twice, in f32
 _VECTOR = 8  # bytes of scale and zero point for each vector of a quantised cache
 _TOKEN_SEEN = 350  # bytes for each token in the context, of the pipeline and of the first thread's scores
@@ -79,7 +80,7 @@ def needed(
         raise DeviceError(f"a KV cache of {precision!r} is not known", hint=f"known: {', '.join(_KV_BITS)}")
     vectors = 2 * sizes.layers * sizes.kv_heads * (_VECTOR if _KV_BITS[precision] < 16 else 0)
     kv_cache = context * (kv_bytes_per_token * _KV_BITS[precision] // 16 + vectors)
-    chunk = min(context, PREFILL_CHUNK)
+    chunk = min(context, _NPU_CHUNK if kind == "NPU" else step_tokens(kind))
     activations = 4 * (chunk * (3 * sizes.ffn + 4 * sizes.hidden) + 2 * sizes.vocab)
     program = _PROGRAM + sizes.vocab * _TOKEN + sizes.layers * _LAYER
     if kind == "CPU":

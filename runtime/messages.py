@@ -8,7 +8,7 @@ from typing import Any, Literal
 from .errors import RequestError
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "rounds"]
+FinishReason = Literal["stop", "length", "rounds", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Usage:
 class Finish:
     """The last event of a reply.
 
-    `reason` is "stop", "length" (the token limit) or "rounds" (the model kept calling tools).
+    `reason` is "stop", "length" (the token limit), "rounds" (the model kept calling tools) or "cancelled".
     """
 
     reason: FinishReason

@@ -11,6 +11,9 @@ from typing import Any, Self
 
 from . import families
 from .backends.backend import Backend, Options, Request
+from .backends.openvino import OpenVINO
+from .backends.process import Process
+from .cancellation import Cancellable, Cancellation
 from .checkpoint_folder import Folder, open_folder
 from .devices import Choice, choose
 from .errors import BackendError, Notice
@@ -27,8 +30,10 @@ class Model:
     """A loaded model. Several threads and chats may share it.
 
     `device` is "auto", a device's name, or a server's URL; `choice` then says what was taken, and why. Where it cannot
-    load the folder, those of `fallback` are tried in their order, each with a Notice that says why. A `backend` that is
-    loaded already is taken as it is. Raises ModelFolderError, CheckpointError, DeviceError or BackendError.
+    load the folder, those of `fallback` are tried in their order, each with a Notice that says why. OpenVINO's engine
+    works in a process of its own: it would keep all threads of this one standing while it takes a step, unless
+    `in_process` asks for that. A `backend` that is loaded already is taken as it is. Raises ModelFolderError,
+    CheckpointError, DeviceError or BackendError.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Model:
         device: str = "auto",
         fallback: Sequence[str] = (),
         options: Options = Options(),
+        in_process: bool = False,
         backend: Backend | None = None,
     ) -> None:
         self.folder = folder if isinstance(folder, Folder) else open_folder(folder)
@@ -45,6 +51,7 @@ class Model:
         self.sampling = self.folder.sampling()
         self._special_tokens = self.folder.manifest.special_tokens
         self.choice: Choice | None = None
+        self._in_process = in_process
         self.backend = backend or self._load((device, *fallback), options)
 
     def _load(self, devices: Sequence[str], options: Options) -> Backend:
@@ -58,7 +65,10 @@ class Model:
 
     def _load_onto(self, device: str, options: Options) -> Backend:
         self.choice = choose(device, self.folder, options)
-        return self.choice.backend.load(self.folder, self.choice.device, options)
+        backend = self.choice.backend
+        if backend is OpenVINO and not self._in_process:
+            backend = Process
+        return backend.load(self.folder, self.choice.device, options)
 
     @cached_property
     def template(self) -> Template:
@@ -79,11 +89,13 @@ class Model:
         tools: Sequence[Mapping[str, Any]] = (),
         sampling: Sampling | None = None,
         constraint: Constraint = Constraint(),
-    ) -> Generator[Part | Logprobs | Finish, None, None]:
+        cancellation: Cancellation | None = None,
+    ) -> Cancellable[Part | Logprobs | Finish]:
         """The events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON schema),
         and for a built-in tool its `type`.
 
-        Closing the generator stops the engine within a token or two. Raises PromptTooLong, TemplateError, BackendError.
+        Closing the generator stops the engine within a token or two; its `cancel`, or that of `cancellation`, does it
+        from any thread, within one step of the engine. Raises PromptTooLong, TemplateError, BackendError.
         Warns where the model's template leaves out a system message or a tool.
         """
         self._warn(messages, tools)
@@ -96,8 +108,16 @@ class Model:
             first_call=said_before + 1,
             written=called_with_text(tools, self.family.built_in),
         )
-        request = Request(self.prompt(messages, tools), self.family.stop_tokens, sampling or self.sampling)
-        return generate(self.backend, request, parser, constraint)
+        request = self._request(self.prompt(messages, tools), sampling, cancellation)
+        return Cancellable(generate(self.backend, request, parser, constraint), request.cancellation)
+
+    def _request(self, prompt: Prompt, sampling: Sampling | None, cancellation: Cancellation | None) -> Request:
+        return Request(
+            prompt,
+            self.family.stop_tokens,
+            sampling or self.sampling,
+            cancellation=cancellation or Cancellation(),
+        )
 
     def plain(self, text: str) -> Prompt:
         """A text in pieces, so that special tokens spelled in it are text."""
@@ -107,10 +127,15 @@ class Model:
     def _plain(self) -> Template:
         return Template("{{ messages[0].content }}", self.family, self._special_tokens)
 
-    def complete(self, text: str, sampling: Sampling | None = None) -> Generator[Text | Logprobs | Finish, None, None]:
+    def complete(
+        self, text: str, sampling: Sampling | None = None, cancellation: Cancellation | None = None
+    ) -> Cancellable[Text | Logprobs | Finish]:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
         prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
-        request = Request(prompt, self.family.stop_tokens, sampling or self.sampling)
+        request = self._request(prompt, sampling, cancellation)
+        return Cancellable(self._complete(request), request.cancellation)
+
+    def _complete(self, request: Request) -> Generator[Text | Logprobs | Finish, None, None]:
         stop, tokens = StopTexts(request.sampling.stop), Tokens()
         start, ttft, written = time.perf_counter(), 0.0, 0
         with closing(self.backend.generate(request)) as generation:

@@ -31,6 +31,9 @@ class Scripted:
     def count_tokens(self, prompt):
         return 1
 
+    def admit(self, grammar, cancellation):
+        pass
+
     def generate(self, request):
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         while self._tokens:

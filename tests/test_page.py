@@ -1,6 +1,7 @@
 """The chat page in a real Chromium: on the real model, and on scripted replies where those have to be other words."""
 
 import json
+import os
 import re
 import signal
 from dataclasses import replace
@@ -612,7 +613,7 @@ def test_an_engine_that_dies_is_said_and_the_reply_written_again(browser, served
     settings(browser, temperature="1")
     browser.type("Who are you?\n")
     browser.until(WRITING)
-    book.model.backend._process.kill()
+    os.kill(book.model.backend.pid, signal.SIGKILL)
     browser.until("return document.querySelector('.trouble')")
     assert "has died" in browser.text(".trouble span")
     monkeypatch.undo()

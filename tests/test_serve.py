@@ -82,6 +82,31 @@ def test_when_it_is_killed_its_engine_ends_too(demo_folder, tmp_path):
         until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
 
 
+@pytest.mark.parametrize("how", ["stdin closes", "the parent dies"])
+def test_it_ends_with_the_program_that_started_it(demo_folder, tmp_path, how):
+    import psutil
+
+    port = free_port()
+    command = [sys.executable, "-m", "edge", "serve", str(demo_folder.path), "--device", "CPU", "--port", str(port)]
+    starter = "import subprocess, sys; subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL).wait()"
+    dies = how == "the parent dies"
+    parent = [sys.executable, "-c", starter] if dies else []
+    with (tmp_path / "log").open("wb") as log:
+        started = subprocess.Popen(
+            [*parent, *command, "--exit-with-parent"], cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log
+        )
+    until(lambda: answers(f"http://127.0.0.1:{port}"), seconds=60)
+    family = [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]
+    assert len(family) >= 2
+    if dies:
+        started.kill()
+    else:
+        started.stdin.close()
+    with started:
+        until(lambda: not any(one.is_running() and one.status() != "zombie" for one in family), seconds=20)
+        assert dies or started.wait(20) == 0
+
+
 def test_what_cannot_begin_is_one_line(capsys, monkeypatch, demo_folder, tmp_path):
     monkeypatch.delenv("EDGE_API_KEY", raising=False)
     damaged = shutil.copytree(demo_folder.path, tmp_path / "damaged")

@@ -1,7 +1,9 @@
 """The server over HTTP, on the real engine: what it answers, what it refuses, who gets in, what a hang-up frees."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -357,7 +359,7 @@ def test_an_engine_that_dies_is_an_error_and_is_loaded_again(demo_folder):
         with client.stream("POST", CHAT, json=LONG | {"stream": True}) as stream:
             lines = stream.iter_lines()
             next(lines)
-            book.model.backend._process.kill()
+            os.kill(book.model.backend.pid, signal.SIGKILL)
             last = [line for line in lines if line][-1]
         assert "has died" in json.loads(last.removeprefix("data: "))["error"]["message"]
         assert ask(client, max_tokens=2)["choices"]

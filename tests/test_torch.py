@@ -143,7 +143,9 @@ def test_every_format_gives_the_reference_logits(tiny, tmp_path):
 def test_the_second_turn_of_a_chat_reads_only_what_is_new(engine, monkeypatch):
     read = []
     forward = engine._passes.read
-    monkeypatch.setattr(engine._passes, "read", lambda context, ids: (read.append(len(ids)), forward(context, ids))[1])
+    monkeypatch.setattr(
+        engine._passes, "read", lambda context, ids, *more: (read.append(len(ids)), forward(context, ids, *more))[1]
+    )
     monkeypatch.setattr(engine, "_contexts", Contexts(engine._model.config))
     first = prompt("When do you open?")
     reply, _ = said(engine, first)

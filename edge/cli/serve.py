@@ -30,6 +30,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar="FILE",
         help="the page for a public screen, set up by a TOML file (docs/server.md); nothing else is served",
     )
+    verb.add_argument(
+        "--exit-with-parent", action="store_true", help="end when standard input closes or the program that started it"
+    )
     verb.set_defaults(run=run)
 
 
@@ -49,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     from ..server.kiosk import Kiosk
     from ..server.page import named
 
+    if args.exit_with_parent:
+        from ..server.parent import exit_with_parent
+
+        exit_with_parent()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("edge.server").setLevel(logging.WARNING if os.environ.get("EDGE_QUIET") else logging.INFO)
     server.run(

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.errors import UnsupportedGrammar
 from runtime.generation import Constraint
 from runtime.grammar import Grammar, JsonObject, JsonSchema
 from runtime.messages import Message
@@ -55,6 +56,7 @@ class Offered:
     description: str
     parameters: Mapping[str, Any]
     strict: bool
+    param: str  # where the request has its schema
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "description": self.description, "parameters": self.parameters}
@@ -68,6 +70,14 @@ class Asked:
     tools: tuple[Offered, ...]
     sampling: Sampling
     constraint: Constraint
+    answer_param: str
+
+    def refused(self, exc: UnsupportedGrammar) -> ApiError:
+        """The answer where the engine does not take a grammar: it names the field that asks for it."""
+        held = self.constraint.arguments
+        tool = next((tool for tool in self.tools if held.get(tool.name) == exc.grammar), None)
+        param = tool.param if tool and exc.grammar != self.constraint.answer else self.answer_param
+        return ApiError(400, f"{exc}; {exc.hint}", param=param, code="invalid_value")
 
     @classmethod
     def of(
@@ -79,6 +89,7 @@ class Asked:
         sampling: Sampling,
         *,
         parallel: bool,
+        answer_param: str,
     ) -> "Asked":
         """Raises RequestError where the tools or the choice cannot be held."""
         names = [tool.name for tool in tools]
@@ -90,7 +101,7 @@ class Asked:
         constraint = replace(constraint, arguments={**constraint.arguments, **held}, one_call=not parallel)
         if answer is not None and not constraint.must_call:
             constraint = replace(constraint, answer=answer, may_call=tuple(tool.name for tool in offered))
-        return cls(tuple(messages), offered, sampling, constraint)
+        return cls(tuple(messages), offered, sampling, constraint, answer_param)
 
     def but_seed(self, index: int) -> "Asked":
         """The same for another of several replies."""

@@ -11,8 +11,9 @@ from pydantic import JsonValue as Json
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from runtime.cancellation import Cancellation
 from runtime.chat import Reply
-from runtime.errors import RequestError
+from runtime.errors import RequestError, UnsupportedGrammar
 from runtime.messages import (
     Event,
     Finish,
@@ -158,6 +159,7 @@ class MessageReply(Asking):
     tool_calls: list[CallReply] | None = None
 
 
+SCHEMA_PARAM = "response_format.json_schema.schema"
 FinishWord = Literal["stop", "length", "tool_calls"]
 
 
@@ -202,9 +204,12 @@ def not_here(fields: Any) -> None:
             raise ApiError(400, f"{name}: {cure}", param=name, code="unsupported_parameter")
 
 
-def reply_of(model: Model, asked: Asked) -> Generator[Event, None, None]:
+def reply_of(model: Model, asked: Asked, cancellation: Cancellation) -> Generator[Event, None, None]:
     tools = [tool.to_json() for tool in asked.tools]
-    yield from model.reply(asked.messages, tools, asked.sampling, asked.constraint)
+    try:
+        yield from model.reply(asked.messages, tools, asked.sampling, asked.constraint, cancellation)
+    except UnsupportedGrammar as exc:
+        raise asked.refused(exc) from exc
 
 
 def offered(tool: ToolFunction, choice: str, limits: Limits, param: str) -> Offered:
@@ -212,7 +217,7 @@ def offered(tool: ToolFunction, choice: str, limits: Limits, param: str) -> Offe
     schema = tool.parameters or {"type": "object", "properties": {}}
     strict = bool(tool.strict)
     (check_held if strict or choice in ("required", tool.name) else check_size)(schema, limits, param)
-    return Offered(tool.name, tool.description or "", schema, strict)
+    return Offered(tool.name, tool.description or "", schema, strict, param)
 
 
 def messages_of(said: Sequence[ChatMessage], limits: Limits) -> list[Message]:
@@ -242,14 +247,15 @@ def asked(body: ChatRequest, model: Model, limits: Limits) -> Asked:
     ]
     match body.response_format:
         case SchemaFormat(json_schema=form):
-            answer = answer_of("json_schema", form.json_schema, limits, "response_format.json_schema.schema")
+            answer = answer_of("json_schema", form.json_schema, limits, SCHEMA_PARAM)
         case form:
             answer = answer_of(form.type if form else "text", None, limits, "response_format")
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     limit = body.max_completion_tokens or body.max_tokens
     sampling = sampling_of(body, model.sampling, limit, stop, body.seed, logprobs=bool(body.logprobs))
     try:
-        return Asked.of(messages, tools, choice, answer, sampling, parallel=body.parallel_tool_calls is not False)
+        parallel = body.parallel_tool_calls is not False
+        return Asked.of(messages, tools, choice, answer, sampling, parallel=parallel, answer_param=SCHEMA_PARAM)
     except RequestError as exc:
         raise ApiError(400, f"{exc}; {exc.hint}", param="tool_choice", code="invalid_value") from exc
 
@@ -261,8 +267,8 @@ async def completions(counter: Counter, request: Request) -> Response:
     if count > counter.limits.replies:
         raise ApiError(400, f"n may be at most {counter.limits.replies}", param="n", code="invalid_value")
 
-    def write(model: Model, index: int) -> Generator[Event, None, None]:
-        with closing(reply_of(model, asked(body, model, counter.limits).but_seed(index))) as events:
+    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
+        with closing(reply_of(model, asked(body, model, counter.limits).but_seed(index), cancellation)) as events:
             yield from events
 
     served = await counter.serve(request, body.model, count, write)

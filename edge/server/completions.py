@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from runtime.cancellation import Cancellation
 from runtime.chat import Reply
 from runtime.messages import Event, Finish, Logprobs, Text, TokenLogprob, Usage
 from runtime.model import Model
@@ -110,12 +111,12 @@ async def completions(counter: Counter, request: Request) -> Response:
     prompt = body.prompt if isinstance(body.prompt, str) else body.prompt[0]
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
 
-    def write(model: Model, index: int) -> Generator[Event, None, None]:
+    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
         seed = None if body.seed is None else body.seed + index
         if body.echo:
             yield Text(prompt)
         sampling = sampling_of(body, model.sampling, body.max_tokens, stop, seed, logprobs=logged)
-        with closing(model.complete(prompt, sampling)) as events:
+        with closing(model.complete(prompt, sampling, cancellation)) as events:
             yield from events
 
     served = await counter.serve(request, body.model, count, write)

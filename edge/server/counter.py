@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from runtime.cancellation import Cancellation
 from runtime.messages import Event, Finish
 from runtime.model import Model
 
@@ -27,6 +28,7 @@ LOG = logging.getLogger("edge.server")
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 Endpoint = Callable[[Request], Awaitable[Response]]
+Writer = Callable[[Model, int, Cancellation], Generator[Event, None, None]]
 
 
 class Counter:
@@ -43,7 +45,7 @@ class Counter:
         request: Request,
         name: str | None,
         count: int,
-        write: Callable[[Model, int], Generator[Event, None, None]],
+        write: Writer,
     ) -> "Served":
         """`count` replies, begun: what the engine refuses is refused here, before the first byte of an answer.
 
@@ -52,12 +54,12 @@ class Counter:
         """
         return await attended(request, self._begin(name, count, write))
 
-    async def _begin(
-        self, name: str | None, count: int, write: Callable[[Model, int], Generator[Event, None, None]]
-    ) -> "Served":
+    async def _begin(self, name: str | None, count: int, write: Writer) -> "Served":
         start = time.perf_counter()
         loan = await self.shelf.lend(name, count)
-        replies = Replies([write(loan.model, index) for index in range(count)], loan.deadline, loan.give_back)
+        cancellation = Cancellation()
+        writers = [write(loan.model, index, cancellation) for index in range(count)]
+        replies = Replies(writers, cancellation, loan.deadline, loan.give_back)
         self._replies.add(replies)
         batches = replies.batches()
         try:

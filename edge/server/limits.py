@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`running` replies are written at once for each model (one on an NPU), `waiting` more wait behind them. A request
-    ends `seconds` after it came. `body` and `schema` are bytes; `states` counts those of a schema's automaton."""
+    ends `seconds` after it came. `body` and `schema` are bytes; `counts` is the largest number that a
+    schema may hold."""
 
     running: int = 16
     waiting: int = 64
@@ -16,4 +17,4 @@ class Limits:
     tools: int = 128
     replies: int = 8
     schema: int = 64 * 2**10
-    states: int = 50_000
+    counts: int = 50_000

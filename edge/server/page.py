@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from runtime.cancellation import Cancellation
 from runtime.chat import Chat
 from runtime.errors import RequestError, ToolError
 from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult
@@ -120,10 +121,10 @@ async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Counter, req
         history = [Message("system", kiosk.system), *history] if kiosk.system else history
     gained: list[Message] = []
 
-    def write(model: Model, index: int) -> Generator[Event, None, None]:
+    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
         sampling = sampling_of(body, model.sampling, limit, (), body.seed)
         talk = Chat(model, tools=tools, sampling=sampling, history=history)
-        with closing(talk.stream(last.content)) as events:
+        with closing(talk.stream(last.content)) as events, cancellation.calling(talk.cancel):
             for event in events:
                 if isinstance(event, Finish):
                     gained.extend(talk.history[len(history) :])

@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from threading import Thread
 from typing import Any
 
+from runtime.cancellation import Cancellation
 from runtime.messages import Event, Finish, Reasoning, Text
 
 Indexed = tuple[int, Event]
@@ -15,13 +16,18 @@ Indexed = tuple[int, Event]
 class Replies:
     """The events of some replies that are written side by side, each with the number of its reply.
 
-    A reply ends with a Finish. `cut` ends all of them with "length", `close` without a word; the threads leave off
-    within a token or two, and `done` is called in the event loop once they have.
+    A reply ends with a Finish. `cut` ends all of them with "length", `close` without a word, by `cancellation`; the
+    threads leave off within a step of the engine, and `done` is called in the event loop once they have.
     """
 
     def __init__(
-        self, writers: Sequence[Generator[Event, None, None]], deadline: float, done: Callable[[], None]
+        self,
+        writers: Sequence[Generator[Event, None, None]],
+        cancellation: Cancellation,
+        deadline: float,
+        done: Callable[[], None],
     ) -> None:
+        self._cancellation = cancellation
         self.was_cut = False
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.call_at(deadline, self.cut)
@@ -53,8 +59,9 @@ class Replies:
             self._arrived.set()
 
     def close(self) -> None:
-        """Stops the writers."""
+        """Stops the writers, wherever they wait."""
         self._closed = True
+        self._cancellation.cancel()
         self._end.cancel()
 
     def _drain(self) -> list[Indexed]:

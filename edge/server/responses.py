@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from runtime.cancellation import Cancellation
 from runtime.errors import RequestError
 from runtime.messages import Event, Finish, Logprobs, Message, Reasoning, Text, ToolCall, ToolCallDelta, Usage
 from runtime.model import Model
@@ -22,6 +23,7 @@ from .limits import Limits
 from .replies import Indexed
 
 Item = dict[str, Any]
+SCHEMA_PARAM = "text.format.schema"
 LOGPROBS = "message.output_text.logprobs"
 
 
@@ -140,14 +142,15 @@ def asked(body: ResponsesRequest, model: Model, limits: Limits) -> Asked:
     tools = [offered(tool, choice, limits, f"tools[{i}].parameters") for i, tool in enumerate(body.tools or ())]
     match body.text.format if body.text else None:
         case FlatSchema(json_schema=schema):
-            answer = answer_of("json_schema", schema, limits, "text.format.schema")
+            answer = answer_of("json_schema", schema, limits, SCHEMA_PARAM)
         case form:
             answer = answer_of(form.type if form else "text", None, limits, "text.format")
     logged = LOGPROBS in (body.include or ())
     sampling = sampling_of(body, model.sampling, body.max_output_tokens, (), None, logprobs=logged)
     parallel = body.parallel_tool_calls is not False
     try:
-        return Asked.of(messages_of(body, limits), tools, choice, answer, sampling, parallel=parallel)
+        messages = messages_of(body, limits)
+        return Asked.of(messages, tools, choice, answer, sampling, parallel=parallel, answer_param=SCHEMA_PARAM)
     except RequestError as exc:
         raise ApiError(400, f"{exc}; {exc.hint}", param="tool_choice", code="invalid_value") from exc
 
@@ -156,8 +159,8 @@ async def responses(counter: Counter, request: Request) -> Response:
     body = await read(request, ResponsesRequest)
     book = counter.shelf.find(body.model)
 
-    def write(model: Model, index: int) -> Generator[Event, None, None]:
-        with closing(reply_of(model, asked(body, model, counter.limits))) as events:
+    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
+        with closing(reply_of(model, asked(body, model, counter.limits), cancellation)) as events:
             yield from events
 
     served = await counter.serve(request, body.model, 1, write)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from runtime.backends.backend import Options
 from runtime.backends.npu import NPU
-from runtime.backends.openvino import OpenVINO
 from runtime.backends.process import Process
 from runtime.checkpoint_folder import Folder, open_folder
-from runtime.devices import choose, fits
+from runtime.devices import fits
 from runtime.errors import DeviceError, RequestError
 from runtime.machine import find
 from runtime.model import Model
@@ -118,7 +117,7 @@ class Shelf:
                 await self._make_room(book)
                 self.loading = True
                 try:
-                    book.model = await asyncio.to_thread(load, book.folder, self._device, self._options)
+                    book.model = await asyncio.to_thread(Model, book.folder, device=self._device, options=self._options)
                 finally:
                     self.loading = False
                 if isinstance(book.model.backend, NPU):
@@ -154,18 +153,6 @@ class Shelf:
 
 def _alive(model: Model) -> bool:
     return not isinstance(model.backend, Process) or model.backend.alive
-
-
-def load(folder: Folder, device: str, options: Options) -> Model:
-    """The model, OpenVINO's pipeline in a process of its own."""
-    if device.startswith(("http://", "https://")) or not isinstance(folder, ModelFolder):
-        return Model(folder, device=device, options=options)
-    choice = choose(device, folder, options)
-    if choice.backend is not OpenVINO:
-        return Model(folder, device=device, options=options)
-    model = Model(folder, backend=Process.load(folder, choice.device, options))
-    model.choice = choice
-    return model
 
 
 def _short(folder: Folder, device: str, options: Options) -> bool:

@@ -4,9 +4,10 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+from ..cancellation import Cancellation
 from ..checkpoint_folder import Folder
-from ..errors import NotHeld
-from ..grammar import Grammar
+from ..errors import NotHeld, RequestError, UnsupportedGrammar
+from ..grammar import Grammar, JsonSchema
 from ..messages import Finish, TokenLogprob
 from ..sampling import Sampling
 from ..template import Prompt
@@ -17,13 +18,15 @@ class Request:
     """`prompt` is complete, special tokens spelled out; the engine adds none, and tokenises each piece by itself.
 
     `stop_tokens` are names; the engine looks up their ids. They end the reply and are not part of it.
-    Under a `grammar` the reply ends, with "stop", where the grammar does.
+    Under a `grammar` the reply ends, with "stop", where the grammar does. Once its `cancellation` is cancelled it ends,
+    with "cancelled", after the step that the engine is in.
     """
 
     prompt: Prompt
     stop_tokens: tuple[str, ...]
     sampling: Sampling = field(default_factory=Sampling)
     grammar: Grammar | None = None
+    cancellation: Cancellation = field(default_factory=Cancellation, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Options:
     which overflow in GLM-4 without it; the IR names 8. A CPU rounds activations that meet compressed weights to int8,
     in groups of `activation_group` values that share a scale; 0 forbids it. There has to be room for `context` tokens,
     of which `reply_tokens` are the reply's: an NPU takes no more. `cache` keeps the compiled model for the next load.
+    Grammars stay in an engine's memory; where they take more than `grammar_memory` MB (512), its process is started
+    again between two requests.
 
     Prompt lookup guesses up to `lookup` tokens ahead: what followed the last few words where they stood before, in the
     prompt or the reply. The model reads them in one step and keeps those that it would have written, so replies stay
@@ -63,6 +68,7 @@ class Options:
     reply_tokens: int | None = None
     lookup: int = 0
     cache: bool = True
+    grammar_memory: int | None = None
 
 
 def refuse(sampling: Sampling, why: str, *names: str) -> None:
@@ -72,11 +78,21 @@ def refuse(sampling: Sampling, why: str, *names: str) -> None:
             raise NotHeld(f"{name} is not held: {why}", hint="leave it out, or choose another device", setting=name)
 
 
+def check_pattern(grammar: Grammar) -> None:
+    """Raises UnsupportedGrammar where a schema has no pattern."""
+    if isinstance(grammar, JsonSchema):
+        try:
+            grammar.pattern()
+        except RequestError as exc:
+            raise UnsupportedGrammar(str(exc), hint=exc.hint, grammar=grammar) from exc
+
+
 class Backend(Protocol):
     """An engine with a model loaded. Engine errors come out as BackendError, nothing else.
 
-    `generate` yields the deltas and at last a Finish whose reason is "stop" or "length"; closing it cancels within a
-    token or two. A prompt of more than `max_prompt_tokens` raises PromptTooLong before anything is generated.
+    `generate` yields the deltas and at last a Finish whose reason is "stop", "length" or "cancelled"; closing it
+    cancels within a token or two. A prompt of more than `max_prompt_tokens` raises PromptTooLong before anything is
+    generated.
     """
 
     max_prompt_tokens: int
@@ -90,6 +106,11 @@ class Backend(Protocol):
     def load(cls, folder: Folder, device: str, options: Options) -> Self: ...
 
     def count_tokens(self, prompt: Prompt) -> int: ...
+
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
+        """Make sure that `generate` takes the grammar. Raises UnsupportedGrammar where it does not, or where it would
+        take so long that others had to wait."""
+        ...
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]: ...
 

@@ -4,8 +4,10 @@ import time
 from collections.abc import Generator, Sequence
 from typing import Self
 
+from ..cancellation import Cancellation
 from ..checkpoint_folder import Folder
 from ..errors import PromptTooLong
+from ..grammar import Grammar
 from ..messages import Finish, TokenLogprob, Usage
 from ..template import Prompt
 from .backend import Delta, Options, Request
@@ -33,6 +35,9 @@ class Echo:
     def count_tokens(self, prompt: Prompt) -> int:
         return sum(map(len, prompt))
 
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
+        pass
+
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         prompt_tokens = self.count_tokens(request.prompt)
         if prompt_tokens > self.max_prompt_tokens:
@@ -42,7 +47,10 @@ class Echo:
         reply = self._replies.pop(0) if self._replies else f"\nI was sent {prompt_tokens} characters."
         limit = request.sampling.max_new_tokens
         said = reply[:limit]
-        for char in said:
+        for written, char in enumerate(said):
+            if request.cancellation.cancelled:
+                yield Finish("cancelled", Usage(prompt_tokens, written, 0.0, time.perf_counter() - start))
+                return
             yield Delta(char, 1, TokenLogprob(char.encode(), 0.0) if request.sampling.logprobs else None)
         usage = Usage(prompt_tokens, len(said), 0.0, time.perf_counter() - start)
         yield Finish("stop" if said == reply else "length", usage)

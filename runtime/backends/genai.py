@@ -3,19 +3,23 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from secrets import randbits
+from threading import Lock
 from typing import Any
 
 from ..allocator import give_large_pieces_back
+from ..cancellation import Cancellation
 from ..checkpoint_folder import Folder
 from ..compiled import cached
-from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError
+from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, UnsupportedGrammar
 from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..model_folder import ModelFolder
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
 from ..vocabulary import TextDecoder, Vocabulary
 from .backend import Options, Request, refuse
+from .grammar_trial import GrammarTrial
 
 
 class Loaded:
@@ -29,24 +33,34 @@ class Loaded:
         self._room = room
         self._pipeline = pipeline
         self._tokenizer: Any = pipeline.get_tokenizer()
+        self._encoding = Lock()
         self._vocabulary = Vocabulary.read(folder.path / "tokenizer.json")
+        self._trial = GrammarTrial(folder)
         self._special_tokens = folder.manifest.special_tokens
+        self.encode(("a",))  # the first call from several threads at once can wait for ever
         use_the_threads_own()
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.encode(prompt))
 
     def encode(self, prompt: Prompt) -> list[int]:
+        """The prompt's ids, a piece at a time. GenAI's tokenizer is not for several threads at once."""
         ids: list[int] = []
-        for piece in prompt:
-            ids += self._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()
+        with self._encoding:
+            if self._tokenizer is None:
+                raise closed()
+            try:
+                for piece in prompt:
+                    ids += self._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()
+            except RuntimeError as exc:
+                raise BackendError(f"the prompt cannot be tokenised: {brief(exc)}", hint="change its text") from exc
         return ids
 
     def prepare(self, request: Request) -> tuple[list[int], set[int], Any]:
         """The prompt's ids, the ids that stop the reply, and GenAI's settings for it. Raises PromptTooLong, and
         BackendError where the model was closed."""
         if self._pipeline is None:
-            raise BackendError("the model was closed", hint="load it again")
+            raise closed()
         ids = self.encode(request.prompt)
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
@@ -57,11 +71,26 @@ class Loaded:
         """GenAI's settings for the request, of which `read` tokens are in the context."""
         return generation_config(request, stops, self._room - read)
 
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
+        self._trial.admit(grammar, cancellation)
+
+    def admitted(self, request: Request) -> Request:
+        """The request, its grammar as the engine takes it. Raises UnsupportedGrammar."""
+        if request.grammar is None:
+            return request
+        found = self._trial.admit(request.grammar, request.cancellation)
+        return request if found is None else replace(request, grammar=found.grammar)
+
     def decoder(self) -> TextDecoder:
         return self._vocabulary.decoder()
 
     def close(self) -> None:
+        self._trial.close()
         self._pipeline = self._tokenizer = None
+
+
+def closed() -> BackendError:
+    return BackendError("the model was closed", hint="load it again")
 
 
 def devices(*kinds: str) -> tuple[str, ...]:
@@ -142,7 +171,9 @@ def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterat
 def explained(exc: RuntimeError, request: Request) -> EdgeError:
     """An error of GenAI while it generates, as one of ours."""
     if request.grammar is not None and "xgrammar" in str(exc):
-        return RequestError(f"the engine cannot hold this grammar: {brief(exc)}", hint="simplify it")
+        return UnsupportedGrammar(
+            f"the engine cannot hold this grammar: {brief(exc)}", hint="simplify it", grammar=request.grammar
+        )
     return BackendError(f"OpenVINO failed: {brief(exc)}", hint="close the chat and load the model again")
 
 

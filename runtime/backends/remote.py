@@ -9,26 +9,33 @@ a reply, as between two tool calls, are lost.
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from ..cancellation import Cancellation
 from ..checkpoint_folder import CheckpointFolder, Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..messages import Finish, FinishReason, Usage
 from ..sampling import Sampling
 from ..template import Prompt
-from .backend import Delta, Options, Request, refuse
+from .backend import Delta, Options, Request, check_pattern, refuse
 
 KEY = "EDGE_API_KEY"
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
 _CONNECT, _SILENCE = 10.0, 300.0  # seconds: to connect, and between two words of the server (a long prompt is read)
 _BUSY = (429, 503)
 _WHAT_SERVER = "it has to be an OpenAI-compatible server; http://HOST:PORT#NAME gives the model's name"
+
+
+# Text, tokens so far where the server counts them, and at the end why it ended.
+Chunk = tuple[str, int | None, FinishReason | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,9 @@ class Remote:
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._encode(prompt))
 
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
+        check_pattern(grammar)
+
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
         if self._client is None:
@@ -172,8 +182,8 @@ class Remote:
             body["structured_outputs"] = self._structured(request.grammar)
         generated, ttft = 0, 0.0
         reason: FinishReason | None = None
-        with closing(self._stream(body)) as stream:
-            for text, count, ended in stream:
+        with closing(_Reading(self._stream(body), request.cancellation)) as reading:
+            for text, count, ended in reading.chunks():
                 ttft = ttft or time.perf_counter() - start
                 tokens = max(count - generated, 0) if count is not None else 1 if text else 0
                 generated += tokens
@@ -184,8 +194,8 @@ class Remote:
             raise BackendError(f"{self._url} broke off in mid-reply", hint="ask again; see the server's log")
         yield Finish(reason, Usage(len(ids), generated, ttft, time.perf_counter() - start))
 
-    def _stream(self, body: dict[str, Any]) -> Generator[tuple[str, int | None, FinishReason | None], None, None]:
-        """Text, tokens so far where the server counts them, and at the end why it ended. Closing it hangs up."""
+    def _stream(self, body: dict[str, Any]) -> Generator[Chunk, None, None]:
+        """The reply as it comes. Closing it hangs up."""
         import httpx2
 
         with closing(self._ask("POST", "v1/completions", body | {"stream": True}, stream=True)) as answer:
@@ -265,6 +275,45 @@ class Remote:
         if self._client is not None:
             self._client.close()
         self._client = None
+
+
+class _Reading:
+    """A reply of the server, read in a thread of its own: who waits for a server's word cannot be cancelled."""
+
+    def __init__(self, stream: Generator[Chunk, None, None], cancellation: Cancellation) -> None:
+        self._stream = stream
+        self._cancellation = cancellation
+        self._read: SimpleQueue[Chunk | BaseException | None] = SimpleQueue()
+        self._closed = False
+
+    def chunks(self) -> Iterator[Chunk]:
+        """To the server's end, or to one of ours whose reason is "cancelled"."""
+        cancelled: Chunk = ("", None, "cancelled")
+        with self._cancellation.calling(lambda: self._read.put(cancelled)):
+            if not self._cancellation.cancelled:
+                Thread(target=self._write, name="remote", daemon=True).start()
+            while (chunk := self._read.get()) is not None:
+                if isinstance(chunk, BaseException):
+                    raise chunk
+                yield chunk
+                if chunk is cancelled:
+                    return
+
+    def close(self) -> None:
+        """Hangs up, at the server's next word at the latest."""
+        self._closed = True
+
+    def _write(self) -> None:
+        try:
+            with closing(self._stream) as stream:
+                for chunk in stream:
+                    self._read.put(chunk)
+                    if self._closed or self._cancellation.cancelled:
+                        return
+        except BaseException as exc:
+            self._read.put(exc)
+        else:
+            self._read.put(None)
 
 
 def _with_ids(asked: _Asked) -> dict[str, Any]:

@@ -25,17 +25,19 @@ class Serial(Loaded):
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
         refuse(request.sampling, "GenAI's pipeline for one request at a time tells none", "logprobs")
+        request = self.admitted(request)
         ids, stops, config = self.prepare(request)
         run = _Run(self._pipeline, self._turn, ids, config)
         text = self.decoder()
         generated, ttft = 0, 0.0
         try:
-            while isinstance(new := run.tokens.get(), list):
-                ttft = ttft or time.perf_counter() - start
-                generated += len(new)
-                yield Delta(text.feed(i for i in new if i not in stops), len(new))
+            with request.cancellation.calling(run.cancel):
+                while isinstance(new := run.tokens.get(), list):
+                    ttft = ttft or time.perf_counter() - start
+                    generated += len(new)
+                    yield Delta(text.feed(i for i in new if i not in stops), len(new))
         finally:
-            run.stop()
+            run.stop(wait=not request.cancellation.cancelled)
         if isinstance(new, RuntimeError):
             raise explained(new, request) from new
         if isinstance(new, BaseException):
@@ -48,7 +50,8 @@ class Serial(Loaded):
 class _Run:
     """One reply, written in a thread of its own: GenAI calls back for every token and returns only at the end.
 
-    `tokens` yields lists of ids, and at last the reason for which the reply ended, or what went wrong.
+    `tokens` yields lists of ids, and at last the reason for which the reply ended, or what went wrong. One that is
+    cancelled while its prompt is read ends at once; the engine, which reads a prompt in one step, after that step.
     """
 
     def __init__(self, pipeline: Any, turn: Lock, ids: list[int], config: Any) -> None:
@@ -57,10 +60,15 @@ class _Run:
         self._thread = Thread(target=self._write, args=(pipeline, turn, ids, config), name="reply")
         self._thread.start()
 
-    def stop(self) -> None:
-        """Cancels what is still to come, and waits until the engine has left off."""
+    def cancel(self) -> None:
         self._cancelled.set()
-        self._thread.join()
+        self.tokens.put("cancelled")
+
+    def stop(self, *, wait: bool) -> None:
+        """Cancels what is still to come. May wait until the engine has left off."""
+        self._cancelled.set()
+        if wait:
+            self._thread.join()
 
     def _write(self, pipeline: Any, turn: Lock, ids: list[int], config: Any) -> None:
         import numpy as np

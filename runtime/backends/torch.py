@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from math import prod
 from typing import Any, Self
 
+from ..cancellation import Cancellation
 from ..checkpoint_folder import CheckpointFolder, Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import Grammar
@@ -25,7 +26,7 @@ from ..sampling import Sampling
 from ..template import Prompt
 from ..tokenizer import first_line
 from ..vocabulary import Vocabulary
-from .backend import Delta, Options, Request
+from .backend import Delta, Options, Request, check_pattern
 from .token_mask import MaskMaker, TokenMask
 from .torch_cache import Contexts, static_tokens
 from .torch_pass import Passes
@@ -130,6 +131,9 @@ class Torch:
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self._encode(prompt))
 
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
+        check_pattern(grammar)
+
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
         if self._model is None:
@@ -152,7 +156,10 @@ class Torch:
             while reason is None:
                 if not context.has_room(len(ids)):
                     context = self._contexts.outgrown(context)
-                logits = self._passes.read(context, ids[len(context.ids) :])
+                logits = self._passes.read(context, ids[len(context.ids) :], request.cancellation)
+                if logits is None:
+                    reason = "cancelled"
+                    break
                 logprobs = logits.log_softmax(-1) if request.sampling.logprobs else None  # the model's own
                 token = choose(logits if mask is None else mask.apply(logits, stops), ids)
                 ids.append(token)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any
 
+from ..cancellation import Cancellation
 from ..errors import BackendError, Notice
 from ..tokenizer import first_line
 from .torch_cache import Context
@@ -26,9 +27,13 @@ class Passes:
         self._thread = ThreadPoolExecutor(1, "graphs") if graphs else None
         self._lock = Lock()
 
-    def read(self, context: Context, ids: Sequence[int]) -> Any:
-        """Reads tokens into the cache; the logits after the last of them, of shape [vocabulary], in f32."""
+    def read(self, context: Context, ids: Sequence[int], cancellation: Cancellation) -> Any:
+        """Reads tokens into the cache; the logits after the last of them, of shape [vocabulary], in f32. None where it
+        was cancelled before."""
+        logits = None
         for first in range(0, len(ids), _CHUNK):
+            if cancellation.cancelled:
+                return None
             chunk = ids[first : first + _CHUNK]
             context.whole = False
             try:

@@ -1,0 +1,258 @@
+"""A Python process that works for this one: started without the application's main module, ended with this process.
+
+multiprocessing's `spawn` runs the main module again, so that scripts need a guard and notebooks cannot use it. Here the
+child imports the function it runs and nothing else, from where this process has it. In a frozen application, whose
+executable is no Python, the child is the application once more, and `import edge` turns it into the worker
+(`run_if_frozen_child`), before what the application does after its imports.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing import spawn
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+from ..errors import BackendError
+
+_ENTRY = "GLM4_EDGE_CHILD"  # of a frozen application's child: the function, the pipe's handle, the parent's id
+_ROOT = Path(__file__).resolve().parents[2]
+# No file of the working directory comes before the modules of this process (-P), and no module of another `runtime`.
+_BOOT = """
+import json, sys
+entry, handle, parent, ours, paths = json.loads(sys.argv[1])
+sys.path += [path for path in paths if path not in sys.path]
+from importlib.util import find_spec
+found = find_spec("runtime")
+if found is None or found.origin != ours:
+    from os.path import dirname
+    sys.path.insert(0, dirname(dirname(ours)))
+from runtime.backends.child import run
+run(entry, handle, parent)
+"""
+STOPPED = 5.0  # seconds after which a process that is stopped counts as lost
+IDLE = 60.0  # seconds without any CPU time after which one that has work does
+
+
+class Child:
+    """A process that runs `entry`, "module:function", with its end of `pipe`. What it prints is kept for errors."""
+
+    def __init__(self, entry: str, *, nice: bool = False) -> None:
+        ours, theirs = Pipe()
+        try:
+            self._process = _start(entry, theirs)
+        except OSError as exc:
+            ours.close()
+            raise BackendError(
+                f"the engine's process cannot be started: {exc.strerror or exc}",
+                hint="close other programs, or keep the engine in this process: in_process=True",
+            ) from exc
+        finally:
+            theirs.close()
+        self.pipe: Connection[Any, Any] = ours
+        self._printed: deque[bytes] = deque(maxlen=20)
+        Thread(target=self._drain, name="engine-output", daemon=True).start()
+        self._watch = _Watch(self._process.pid)
+        if nice:
+            self._watch.lower_priority()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def problem(self, *, working: bool) -> str:
+        """Why nothing more is to be expected of it: "has died", "is stopped" or "does nothing"; else "". A process that
+        is `working` uses CPU time."""
+        return "has died" if not self.running else self._watch.problem(working=working)
+
+    def usage(self) -> tuple[float, int]:
+        """CPU seconds since it was started, and bytes of memory; zeros where it has ended."""
+        return self._watch.usage()
+
+    @property
+    def last_words(self) -> str:
+        """The last line that it printed, such as the message of an abort."""
+        lines = [line.decode(errors="replace").strip() for line in self._printed]
+        return next((line for line in reversed(lines) if line), "")
+
+    def kill(self) -> None:
+        """Ends it. Whoever reads the pipe comes to its end."""
+        with suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+
+    def wait(self, seconds: float) -> None:
+        """Waits for its end, and kills it where that does not come."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        self.kill()
+
+    def close(self) -> None:
+        """Ends it, and closes the pipe, which no other thread may be using."""
+        self.kill()
+        self.pipe.close()
+
+    def _drain(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as output:
+            self._printed.extend(iter(output.readline, b""))
+
+
+class _Watch:
+    """What the system says of a process."""
+
+    def __init__(self, pid: int) -> None:
+        import psutil  # type: ignore[import-untyped]
+
+        self._errors = psutil.Error
+        self._stopped = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+        self._since: float | None = None
+        self._used, self._progress = 0.0, time.monotonic()
+        try:
+            self._process = psutil.Process(pid)
+        except psutil.Error:
+            self._process = None
+
+    def usage(self) -> tuple[float, int]:
+        try:
+            times = self._process.cpu_times()
+            return times.user + times.system, self._process.memory_info().rss
+        except (self._errors, AttributeError):
+            return 0.0, 0
+
+    def problem(self, *, working: bool) -> str:
+        now = time.monotonic()
+        try:
+            stopped = self._process.status() in self._stopped
+        except (self._errors, AttributeError):
+            stopped = False
+        if not stopped:
+            self._since = None
+        elif now - (self._since or now) >= STOPPED:
+            return "is stopped"
+        else:
+            self._since = self._since or now
+        used, _ = self.usage()
+        if used != self._used or not working:
+            self._used, self._progress = used, now
+        return "does nothing" if now - self._progress >= IDLE else ""
+
+    def lower_priority(self) -> None:
+        import psutil
+
+        with suppress(self._errors, AttributeError, OSError):
+            self._process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+
+
+def _start(entry: str, theirs: "Connection[Any, Any]") -> "subprocess.Popen[bytes]":
+    handle = theirs.fileno()
+    environment = dict(os.environ)
+    if getattr(sys, "frozen", False):
+        command = [sys.executable]
+        environment[_ENTRY] = json.dumps([entry, handle, os.getpid()])
+    else:
+        ours = str(_ROOT / "runtime" / "__init__.py")
+        paths = [path for path in sys.path if path and os.path.isabs(path)]
+        python = os.fsdecode(spawn.get_executable() or sys.executable)
+        command = [python, "-P", "-c", _BOOT, json.dumps([entry, handle, os.getpid(), ours, paths])]
+    settings: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "env": environment,
+    }
+    if sys.platform == "win32":
+        os.set_handle_inheritable(handle, True)
+        settings["startupinfo"] = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+        settings["creationflags"] = subprocess.CREATE_NO_WINDOW
+    else:
+        settings |= {"pass_fds": (handle,), "start_new_session": True}  # Ctrl-C is for this process alone
+    process: subprocess.Popen[bytes] = _launcher.call(lambda: subprocess.Popen(command, **settings))
+    return process
+
+
+class _Launcher:
+    """Starts processes from a thread that lives as long as this process does: Linux ends a child that has asked for it
+    (PR_SET_PDEATHSIG) with the thread that started it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pid = 0  # of the process in which the thread runs: it does not come along with a fork
+        self._calls: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]]] = SimpleQueue()
+
+    def call(self, start: Callable[[], Any]) -> Any:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._calls, self._pid = SimpleQueue(), os.getpid()
+                Thread(target=self._run, args=(self._calls,), name="launcher", daemon=True).start()
+        answers: SimpleQueue[Any] = SimpleQueue()
+        self._calls.put((start, answers))
+        answer = answers.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    @staticmethod
+    def _run(calls: "SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]]]") -> None:
+        while True:
+            start, answers = calls.get()
+            try:
+                answers.put(start())
+            except BaseException as exc:
+                answers.put(exc)
+
+
+_launcher = _Launcher()
+
+
+# In the child.
+
+
+def run_if_frozen_child() -> None:
+    """In a frozen application that was started as a child: do its work, and end the process."""
+    if getattr(sys, "frozen", False) and (started := os.environ.pop(_ENTRY, None)):
+        run(*json.loads(started))
+        os._exit(0)
+
+
+def run(entry: str, handle: int, parent: int) -> None:
+    """Calls the function with this end of the pipe. Ctrl-C and a service's signals are for the parent."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    _end_with(parent)
+    module, _, function = entry.partition(":")
+    work = getattr(import_module(module), function)
+    with _connection(handle) as pipe, suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        work(pipe)
+
+
+def _end_with(parent: int) -> None:
+    """Linux ends this process with its parent, whatever it does then. Elsewhere it ends when it next reads the pipe."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _connection(handle: int) -> "Connection[Any, Any]":
+    if sys.platform == "win32":
+        from multiprocessing.connection import PipeConnection
+
+        return PipeConnection(handle)
+    return Connection(handle)

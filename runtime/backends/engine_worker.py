@@ -1,0 +1,93 @@
+"""The other side of SubprocessEngine: one thread that takes what has come, steps the engine, and sends on what the step
+has brought. Requests join and leave between two steps."""
+
+import os
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..errors import BackendError, EdgeError
+from .backend import Request
+from .genai import explained
+from .openvino import COMPILED_SHAPES, OpenVINO, Running
+
+
+def work(pipe: "Connection[Any, Any]") -> None:
+    """The process's function. It ends with the pipe."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(2 * COMPILED_SHAPES))  # read when it is loaded
+    folder, device, options = pipe.recv()
+    try:
+        engine = OpenVINO.load(folder, device, options)
+    except BaseException as exc:
+        pipe.send(_ours(exc))
+        return
+    pipe.send(engine.max_prompt_tokens)
+    _Loop(engine, pipe).run()
+
+
+class _Loop:
+    def __init__(self, engine: OpenVINO, pipe: "Connection[Any, Any]") -> None:
+        self._engine = engine
+        self._pipe = pipe
+        self._running: dict[int, Running] = {}
+        self._out: list[tuple[int, Any]] = []
+
+    def run(self) -> None:
+        while True:
+            while not self._running or self._pipe.poll():
+                what, number, value = self._pipe.recv()
+                if what == "close":
+                    return
+                self._take(what, number, value)
+                self._flush()
+            try:
+                self._engine.step()
+            except Exception as exc:  # GenAI's pipeline cannot go on after it
+                self._out.append((-1, None))  # all that follows is of its end
+                self._out += [(number, _failed(exc, running.request)) for number, running in self._running.items()]
+                self._flush()
+                return
+            for number, running in list(self._running.items()):
+                self._read(number, running)
+            self._flush()
+
+    def _take(self, what: str, number: int, value: Any) -> None:
+        try:
+            match what:
+                case "begin":
+                    self._running[number] = running = self._engine.begin(value)
+                    self._out.append((number, len(running.ids)))
+                case "cancel":
+                    if number in self._running:
+                        self._engine.cancel(self._running.pop(number))
+                case "encode":
+                    self._out.append((number, self._engine.encode(value)))
+                case "cache":
+                    self._out.append((number, self._engine.kv_cache()))
+        except Exception as exc:
+            self._out.append((number, _ours(exc)))
+
+    def _read(self, number: int, running: Running) -> None:
+        try:
+            while not running.over and running.can_read():
+                self._out += [(number, part) for part in running.read()]
+        except Exception as exc:
+            self._out.append((number, _ours(exc)))
+            with suppress(RuntimeError):
+                self._engine.cancel(self._running.pop(number))
+        else:
+            if running.over:
+                del self._running[number]
+
+    def _flush(self) -> None:
+        if self._out:
+            self._pipe.send(self._out)
+            self._out = []
+
+
+def _failed(exc: Exception, request: Request) -> EdgeError:
+    return explained(exc, request) if isinstance(exc, RuntimeError) else _ours(exc)
+
+
+def _ours(exc: BaseException) -> EdgeError:
+    return exc if isinstance(exc, EdgeError) else BackendError(f"OpenVINO failed: {exc!r}")
