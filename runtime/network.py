@@ -18,7 +18,9 @@ from urllib.request import getproxies, proxy_bypass
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
-_BROKEN = {"RemoteProtocolError", "ProtocolError", "ChunkedEncodingError", "IncompleteRead", "ReadError", "WriteError"}
+_BROKEN = {"ConnectionResetError", "ConnectionAbortedError", "BrokenPipeError", "SSLEOFError", "ReadError",
+           "WriteError",
+           "RemoteProtocolError", "ProtocolError", "ChunkedEncodingError", "IncompleteRead"}  # fmt: skip
 _NO_URL = {"UnsupportedProtocol", "MissingSchema", "InvalidSchema", "InvalidURL", "LocationParseError"}
 AGAIN = "try again"  # the hint where nothing is wrong but the moment
 
@@ -92,10 +94,9 @@ def explain(exc: BaseException, url: str) -> Fault | None:
     between = proxy(url)
     whom = _named(between) if between else _address(url)
     cure = f"correct or unset {between[1] or 'the proxy'}, or add {host} to NO_PROXY" if between else ""
-    if between and any("socks" in str(each).lower() for each in chain if isinstance(each, ImportError | OSError)):
-        return Fault(
-            f"{whom} is a SOCKS proxy, for which a package is missing", f'pip install "httpx2[socks]", or {cure}'
-        )
+    if any("socks" in str(each).lower() for each in chain if isinstance(each, ImportError | OSError)):
+        named = next((_named((value, "")) for value in getproxies().values() if value.startswith("socks")), whom)
+        return Fault(f"{named} is a SOCKS proxy, which takes a package more", "pip install socksio, or unset ALL_PROXY")
     if any("unknown scheme for proxy" in str(each).lower() for each in chain):
         return Fault(f"{whom} is of an unknown kind", f"write it as http://HOST:PORT; or {cure}")
     if stale := _stale_certificates(chain):
@@ -108,12 +109,10 @@ def explain(exc: BaseException, url: str) -> Fault | None:
             return Fault(
                 why, "where a proxy checks traffic, name its certificate by SSL_CERT_FILE; is the clock right?"
             )
-        if isinstance(each, ssl.SSLError):
+        if isinstance(each, ssl.SSLError) and not isinstance(each, ssl.SSLEOFError):
             return Fault(
                 f"{host} does not speak TLS as it should ({each.reason or each})", "check whether it is http://"
             )
-    if "ProxyError" in names:
-        return Fault(f"{whom} refuses ({_last(chain)})", cure)
     if names & _NO_URL:
         return Fault(f"{url} is no URL of a server", "write it as http://HOST:PORT")
     return _broken(chain, names, whom, cure)
@@ -130,10 +129,12 @@ def _broken(chain: list[BaseException], names: set[str], whom: str, cure: str) -
         return Fault(f"this machine does not allow a connection to {whom}", "look into its firewall")
     if names & {"TimeoutError", "TimeoutException", "Timeout"}:
         return Fault(f"{whom} did not answer in time", AGAIN)
-    if names & {"ConnectionResetError", "BrokenPipeError", "ConnectionAbortedError", *_BROKEN}:
+    if names & _BROKEN and "LocalProtocolError" not in names:
         return Fault(f"{whom} broke the connection off", AGAIN)
     if "TooManyRedirects" in names:
         return Fault(f"{whom} redirects without end")
+    if "ProxyError" in names:
+        return Fault(f"{whom} refuses ({_last(chain)})", cure)
     if names & {"NetworkError", "ConnectionError", "TransportError"}:
         return Fault(f"{whom} cannot be reached ({_last(chain)})", cure)
     return None
