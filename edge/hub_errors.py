@@ -63,7 +63,10 @@ def explained(exc: Exception, repository: str, endpoint: str, cache: str) -> Che
             "if this network wants a login in a browser, log in first; else check HF_ENDPOINT and proxies",
         )
     what = " ".join(str(exc).split())[:200]
-    return _error(f"{repository} cannot be fetched: {type(exc).__name__}: {what}", _AGAIN)
+    return _error(
+        f"{repository} cannot be fetched: {type(exc).__name__}: {what}",
+        "check HF_HOME, HF_ENDPOINT and proxies; or name a folder",
+    )
 
 
 def _stumbled(exc: BaseException) -> bool:
