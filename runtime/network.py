@@ -73,9 +73,13 @@ def proxy(url: str) -> tuple[str, str] | None:
     found = getproxies()
     for scheme in (parts.scheme, "all"):
         if address := found.get(scheme):
-            names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
-            return address, next((name for name in names if os.environ.get(name)), "")
+            return address, _variable(scheme)
     return None
+
+
+def _variable(scheme: str) -> str:
+    names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+    return next((name for name in names if os.environ.get(name)), "")
 
 
 def _named(between: tuple[str, str]) -> str:
@@ -94,20 +98,18 @@ def explain(exc: BaseException, url: str) -> Fault | None:
     between = proxy(url)
     whom = _named(between) if between else _address(url)
     cure = f"correct or unset {between[1] or 'the proxy'}, or add {host} to NO_PROXY" if between else ""
-    if any("socks" in str(each).lower() for each in chain if isinstance(each, ImportError | OSError)):
-        named = next((_named((value, "")) for value in getproxies().values() if value.startswith("socks")), whom)
-        return Fault(f"{named} is a SOCKS proxy, which takes a package more", "pip install socksio, or unset ALL_PROXY")
-    if any("unknown scheme for proxy" in str(each).lower() for each in chain):
-        return Fault(f"{whom} is of an unknown kind", f"write it as http://HOST:PORT; or {cure}")
+    if unusable := _unusable_proxy(chain, names):
+        return unusable
     if stale := _stale_certificates(chain):
         return stale
     for each in chain:
         if isinstance(each, socket.gaierror):
             return Fault(f"the name {f'of {whom}' if between else host} cannot be looked up", cure)
         if isinstance(each, ssl.SSLCertVerificationError):
-            why = f"the certificate of {host} is not trusted ({each.verify_message})"
+            ours = next((f"{name} is {os.environ[name]}; " for name in CERTIFICATES if os.environ.get(name)), "")
             return Fault(
-                why, "where a proxy checks traffic, name its certificate by SSL_CERT_FILE; is the clock right?"
+                f"the certificate of {host} is not trusted ({each.verify_message})",
+                f"{ours}where a proxy checks traffic, SSL_CERT_FILE has to name its certificate; is the clock right?",
             )
         if isinstance(each, ssl.SSLError) and not isinstance(each, ssl.SSLEOFError):
             return Fault(
@@ -137,6 +139,27 @@ def _broken(chain: list[BaseException], names: set[str], whom: str, cure: str) -
         return Fault(f"{whom} refuses ({_last(chain)})", cure)
     if names & {"NetworkError", "ConnectionError", "TransportError"}:
         return Fault(f"{whom} cannot be reached ({_last(chain)})", cure)
+    return None
+
+
+def _unusable_proxy(chain: list[BaseException], names: set[str]) -> Fault | None:
+    """A proxy of the environment that the library cannot take. It reads them all, whatever it is asked for."""
+    words = " ".join(str(each).lower() for each in chain)
+    for scheme in ("http", "https", "all"):
+        if not (address := getproxies().get(scheme)):
+            continue
+        kind, _, rest = address.rpartition("://")
+        variable = _variable(scheme)
+        whom, cure = _named((address, variable)), f"unset {variable or 'it'}"
+        if kind.startswith("socks") and "socks" in words:
+            return Fault(f"{whom} is a SOCKS proxy, which takes a package more", f"pip install socksio, or {cure}")
+        if kind not in ("", "http", "https") and "proxy" in words and "scheme" in words:
+            return Fault(f"{whom} is of an unknown kind", f"write it as http://HOST:PORT, or {cure}")
+        try:
+            split(f"http://{rest}")
+        except ValueError as exc:
+            if names & _NO_URL or isinstance(chain[0], ValueError):
+                return Fault(f"{whom} is no URL of a proxy: {exc}", f"write it as http://HOST:PORT, or {cure}")
     return None
 
 

@@ -76,6 +76,16 @@ FAULTS = [
     (NOWHERE, {}, "^127.0.0.1:[0-9]+ refused the connection$"),
     ("http://host.invalid", {}, "^the name host.invalid cannot be looked up$"),
     ("http://host.invalid", {"HTTP_PROXY": NOWHERE}, "^the proxy http://127.0.0.1:[0-9]+ of HTTP_PROXY refused"),
+    (
+        "http://host.invalid",
+        {"HTTP_PROXY": "http://[::1"},
+        "^the proxy http://\\[::1 of HTTP_PROXY is no URL of a proxy",
+    ),
+    (
+        "http://host.invalid",
+        {"ALL_PROXY": "gopher://p:1"},
+        "^the proxy gopher://p:1 of ALL_PROXY is of an unknown kind$",
+    ),
     ("http://host.invalid", {"HTTP_PROXY": "http://proxy.invalid:1"}, "^the name of the proxy .* cannot be looked up$"),
 ]
 

@@ -142,6 +142,8 @@ DEATHS = {
     "it dies": events(text("a")),
     "it says so": events(text("a"), {"error": {"message": "out of\nmemory"}}),
     "it babbles": events(text("a"), "{"),
+    "it says something else": events(text("a"), {"choices": 5}),
+    "it nests without end": events(text("a"), "[" * 100_000),
 }
 
 
@@ -217,6 +219,11 @@ AROUND = {  # what stands between this machine and another, and what is said of 
     ),
     "stale certificates": ("https://127.0.0.1:9", {"SSL_CERT_FILE": "/nowhere"}, "SSL_CERT_FILE is /nowhere, which"),
     "certificates that are none": ("https://127.0.0.1:9", {"SSL_CERT_FILE": __file__}, "which holds no certificates"),
+    "a proxy that is no URL": (
+        "http://host.invalid",
+        {"HTTP_PROXY": "http://p:99999"},
+        "http://p:99999 of HTTP_PROXY is no URL of a proxy",
+    ),
     "no such name": ("http://host.invalid", {}, "the name host.invalid cannot be looked up"),
     "a key of two lines": (NOWHERE, {"EDGE_API_KEY": "a\nb"}, "EDGE_API_KEY has characters"),
 }

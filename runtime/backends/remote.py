@@ -28,6 +28,7 @@ KEY = "EDGE_API_KEY"
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
 _CONNECT, _SILENCE = 10.0, 300.0  # seconds: to connect, and between two words of the server (a long prompt is read)
 _BUSY = (429, 503)
+_NOT_SO = (ValueError, TypeError, AttributeError, RecursionError)  # JSON that is none, or of another shape
 _WHAT_SERVER = "it has to be an OpenAI-compatible server; http://HOST:PORT#NAME gives the model's name"
 
 
@@ -120,7 +121,7 @@ class Remote:
         self._check_allowed(answer)
         try:
             return [entry for entry in answer.json()["data"] if isinstance(entry["id"], str)]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return []  # it may have one model without a name
 
     def _check_allowed(self, answer: Any) -> None:
@@ -136,7 +137,7 @@ class Remote:
         """A server that counts the same text otherwise has another tokenizer, or puts tokens before each prompt."""
         try:
             found = (answer.json().get("usage") or {}).get("prompt_tokens", wanted)
-        except (ValueError, AttributeError) as exc:
+        except (ValueError, AttributeError, RecursionError) as exc:
             if "html" in answer.headers.get("Content-Type", ""):
                 raise DeviceError(f"{self._url} answers with a web page", hint=_WHAT_SERVER) from exc
             raise DeviceError(f"{self._url} answers with no JSON object", hint=_WHAT_SERVER) from exc
@@ -209,7 +210,7 @@ class Remote:
                     yield choice.get("text") or "", (chunk.get("usage") or {}).get("completion_tokens"), ended
             except httpx2.TimeoutException as exc:
                 raise BackendError(f"{self._url} fell silent in mid-reply", hint="ask again") from exc
-            except (httpx2.TransportError, httpx2.DecodingError, ValueError, TypeError, AttributeError) as exc:
+            except (httpx2.TransportError, httpx2.DecodingError, *_NOT_SO) as exc:
                 raise BackendError(
                     f"{self._url} broke off in mid-reply: {exc or type(exc).__name__}",
                     hint="ask again; see the server's log",
@@ -235,7 +236,7 @@ class Remote:
                     return answer
                 answer.close()
                 asked = answer.headers.get("Retry-After", "")
-                time.sleep(min(float(asked), 30.0) if asked.isdigit() else wait)
+                time.sleep(min(float(asked), 30.0) if asked.isdecimal() else wait)
                 continue
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
@@ -338,7 +339,7 @@ def _complaint(answer: Any) -> str:
         return f"it redirects to {elsewhere[:200]} ({answer.status_code})"
     try:
         return f"{_said(answer.json())} ({answer.status_code})"
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"status {answer.status_code}"
 
 
