@@ -102,12 +102,16 @@ def _fetch(repository: str, files: Sequence[str], *, quiet: bool = False) -> Pat
 
 @contextmanager
 def _environment(endpoint: str) -> Iterator[None]:
-    """For a hub on this machine, neither proxies nor certificates: the library takes both from the environment."""
+    """For a hub on this machine, neither proxies nor certificates: the library takes both from the environment, and it
+    fails over a SOCKS proxy that it cannot use, even where NO_PROXY has the hub."""
     parts = network.split(endpoint)
     changed: dict[str, str | None] = {}
     if network.is_loopback(parts.hostname or ""):
         changed = {"NO_PROXY": "*", "no_proxy": "*"}
         changed |= dict.fromkeys(network.CERTIFICATES if parts.scheme == "http" else ())
+    elif network.proxy(endpoint) is None and find_spec("socksio") is None:
+        names = [name for name in os.environ if name.lower().endswith("_proxy")]
+        changed = dict.fromkeys(name for name in names if os.environ[name].startswith("socks"))
     before = {name: os.environ.get(name) for name in changed}
     try:
         _set(changed)

@@ -48,11 +48,11 @@ def explained(exc: Exception, repository: str, endpoint: str, cache: str) -> Che
     if names & _BAD_TOKEN:
         return _error("your token has characters that no token has", "correct HF_TOKEN, or `hf auth login` again")
     if fault := network.explain(exc, endpoint):
-        if fault.hint == network.AGAIN:
-            return _error(f"{repository} cannot be fetched: {fault.cause}", _AGAIN)
+        if fault.hint:
+            hint = _AGAIN if fault.hint == network.AGAIN else fault.hint
+            return _error(f"{repository} is not here, and cannot be fetched: {fault.cause}", hint)
         return _error(
-            f"{repository} is not here, and cannot be fetched: {fault.cause}; the hub cannot be reached",
-            fault.hint or _ONLINE,
+            f"{repository} is not here, and cannot be fetched: {fault.cause}; the hub cannot be reached", _ONLINE
         )
     if "Consistency check" in str(exc):
         return _error(f"{repository} cannot be fetched: a file came damaged or in part", _AGAIN)

@@ -98,7 +98,7 @@ def explain(exc: BaseException, url: str) -> Fault | None:
     between = proxy(url)
     whom = _named(between) if between else _address(url)
     cure = f"correct or unset {between[1] or 'the proxy'}, or add {host} to NO_PROXY" if between else ""
-    if unusable := _unusable_proxy(chain, names):
+    if unusable := _unusable_proxy(chain, names, between):
         return unusable
     if stale := _stale_certificates(chain):
         return stale
@@ -142,7 +142,7 @@ def _broken(chain: list[BaseException], names: set[str], whom: str, cure: str) -
     return None
 
 
-def _unusable_proxy(chain: list[BaseException], names: set[str]) -> Fault | None:
+def _unusable_proxy(chain: list[BaseException], names: set[str], between: tuple[str, str] | None) -> Fault | None:
     """A proxy of the environment that the library cannot take. It reads them all, whatever it is asked for."""
     words = " ".join(str(each).lower() for each in chain)
     for scheme in ("http", "https", "all"):
@@ -151,14 +151,14 @@ def _unusable_proxy(chain: list[BaseException], names: set[str]) -> Fault | None
         kind, _, rest = address.rpartition("://")
         variable = _variable(scheme)
         whom, cure = _named((address, variable)), f"unset {variable or 'it'}"
-        if kind.startswith("socks") and "socks" in words:
+        if kind in ("socks5", "socks5h") and "socks" in words:
             return Fault(f"{whom} is a SOCKS proxy, which takes a package more", f"pip install socksio, or {cure}")
-        if kind not in ("", "http", "https") and "proxy" in words and "scheme" in words:
+        if kind not in ("", "http", "https") and "proxy" in words and ("scheme" in words or "socks" in words):
             return Fault(f"{whom} is of an unknown kind", f"write it as http://HOST:PORT, or {cure}")
         try:
             split(f"http://{rest}")
         except ValueError as exc:
-            if names & _NO_URL or isinstance(chain[0], ValueError):
+            if names & _NO_URL or (between and between[0] == address):
                 return Fault(f"{whom} is no URL of a proxy: {exc}", f"write it as http://HOST:PORT, or {cure}")
     return None
 

@@ -244,6 +244,12 @@ AROUND = {  # for a hub elsewhere; HUB is the one on this machine
         {"ALL_PROXY": "socks5://127.0.0.1:9"},
         "SOCKS proxy|of ALL_PROXY|looked up",
     ),
+    "a SOCKS proxy for others": (
+        "http://hub.invalid",
+        {"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "hub.invalid"},
+        "the name hub.invalid cannot be looked up",
+    ),
+    "a proxy that is no URL": ("http://hub.invalid", {"HTTP_PROXY": "http://p:99999"}, "is no URL of a proxy: Port"),
     "a proxy that is gone": (
         "http://hub.invalid",
         {"HTTP_PROXY": NOWHERE},
