@@ -36,6 +36,7 @@ def edge(model: str, threads: int, properties: dict[str, object]) -> tuple[Gener
 
 
 def genai(model: str, threads: int, properties: dict[str, object]) -> tuple[Generate, str]:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # or the import reports to its makers
     import numpy as np
     import openvino
     import openvino_genai

@@ -15,11 +15,13 @@ from tempfile import TemporaryDirectory
 
 from runtime.architecture import Architecture
 from runtime.errors import ConversionError
+from runtime.telemetry import PREAMBLE
 
 from .estimate import Needs
 from .recipe import Recipe
 
 PACKAGES = ("optimum-intel", "transformers", "torch")
+_TOOL = f"{PREAMBLE}; import runpy; runpy.run_module('optimum.commands.optimum_cli', run_name='__main__')"
 _FILES = ("openvino_model.xml", "openvino_model.bin")
 _EVERY = 0.5  # seconds
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
@@ -58,8 +60,8 @@ def export(checkpoint: Path, folder: Path, recipe: Recipe) -> Iterator[None]:
     """Puts the IR into `folder`; yields while that goes on, and ends it when closed. Raises ConversionError."""
     with TemporaryDirectory(dir=folder) as name:
         result, log = Path(name) / "model", Path(name) / "log"
-        tool = (sys.executable, "-m", "optimum.commands.optimum_cli", "export", "openvino", "--model", str(checkpoint))
-        environment = os.environ | {"TMPDIR": name, "HF_HUB_OFFLINE": "1", "NNCF_CI": "1"}
+        tool = (sys.executable, "-P", "-c", _TOOL, "export", "openvino", "--model", str(checkpoint))
+        environment = os.environ | {"TMPDIR": name, "HF_HUB_OFFLINE": "1"}
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [*tool, *_options(recipe), str(result)], stdout=out, stderr=subprocess.STDOUT, env=environment

@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.errors import Notice, RequestError
@@ -11,6 +12,7 @@ from runtime.errors import Notice, RequestError
 PAGE = 4000  # characters
 _TEXT = {".txt", ".md", ".markdown", ".rst", ".csv", ".json"}
 _HTML = {".html", ".htm"}
+_PACKAGES = ("bm25s", "bs4", "pypdf")
 _READ = {*_TEXT, *_HTML, ".pdf"}
 
 
@@ -24,12 +26,17 @@ class Page:
 
 
 class Documents:
-    """The pages of a folder and its subfolders. Raises RequestError where there are none.
+    """The pages of a folder and its subfolders. Raises RequestError where there are none, or packages are missing.
 
     A file that cannot be read is left out with a Notice. Nothing outside of the folder is ever opened.
     """
 
     def __init__(self, folder: Path) -> None:
+        if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+            raise RequestError(
+                f"searching documents needs {', '.join(missing)}, which is not installed",
+                hint='pip install "glm4-edge[research]"',
+            )
         import bm25s
 
         if not folder.is_dir():

@@ -1,1 +1,5 @@
 """A model folder chats: engines behind one protocol. Imports nothing of `convert` or `edge`."""
+
+from . import telemetry
+
+telemetry.disable()  # before any module of ours imports OpenVINO

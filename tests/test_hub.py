@@ -1,20 +1,17 @@
 """Fetching by name, from a hub of our own on this machine, and without any."""
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from edge.demo import CHECKPOINT
 from edge.hub import checkpoint_folder, open_for
 from runtime.errors import CheckpointError, DeviceError
+
+from .hub_server import hub as hub_of
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = {
@@ -26,62 +23,14 @@ FILES = {
 }
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's API as a download of a snapshot asks for."""
-
-    files: ClassVar[dict[str, bytes]] = FILES
-    asked: ClassVar[list[str]] = []
-
-    def do_HEAD(self):
-        self.answer(with_body=False)
-
-    def do_GET(self):
-        self.answer(with_body=True)
-
-    def answer(self, with_body):
-        self.asked.append(self.path)
-        path = self.path.split("?")[0]
-        commit = "a" * 40
-        if path.startswith("/api/models/zai-org/GLM-4-9B-0414"):
-            siblings = [{"rfilename": name, "size": len(data)} for name, data in self.files.items()]
-            tree = [
-                {"type": "file", "path": name, "size": len(data), "oid": "b" * 40} for name, data in self.files.items()
-            ]
-            info = {"id": "zai-org/GLM-4-9B-0414", "sha": commit, "siblings": siblings}
-            self.send(200, json.dumps(tree if "/tree/" in path else info).encode(), {}, with_body)
-        elif path.startswith("/zai-org/GLM-4-9B-0414/resolve/"):
-            data = self.files[path.split("/")[-1]]
-            tag = hashlib.sha1(data).hexdigest()
-            self.send(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": commit}, with_body)
-        else:
-            self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, with_body)
-
-    def send(self, status, data, headers, with_body):
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), "Content-Type": "application/json", **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if with_body:
-            self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
-class HubOfTheDemo(Hub):
-    """It has the embedded checkpoint under a name of the catalogue."""
-
-    files: ClassVar = {file.name: file.read_bytes() for file in CHECKPOINT.iterdir() if file.is_file()}
-    asked: ClassVar[list[str]] = []
+DEMO = {file.name: file.read_bytes() for file in CHECKPOINT.iterdir() if file.is_file()}
 
 
 @pytest.fixture
 def hub(request):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), getattr(request, "param", Hub))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    """A hub's URL; of the embedded checkpoint under a name of the catalogue, where a test asks for DEMO."""
+    with hub_of(getattr(request, "param", FILES)) as server:
+        yield server.url
 
 
 def python(*arguments, endpoint, home, text=""):
@@ -123,7 +72,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path):
         checkpoint_folder(str(tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize("hub", [HubOfTheDemo], indirect=True)
+@pytest.mark.parametrize("hub", [DEMO], indirect=True)
 def test_a_chat_with_torch_fetches_a_model_by_its_name(hub, tmp_path):
     pytest.importorskip("torch")
     chat = ("-m", "edge", "chat", "GLM-4-9B-0414", "--device", "torch:cpu", "--max-new-tokens", "8")
@@ -133,12 +82,12 @@ def test_a_chat_with_torch_fetches_a_model_by_its_name(hub, tmp_path):
     assert python(*chat, endpoint=nowhere, home=tmp_path, text="Who are you?") == said  # from the cache
 
 
-@pytest.mark.parametrize("hub", [HubOfTheDemo], indirect=True)
-def test_for_a_server_the_texts_alone_are_fetched(hub, tmp_path):
-    HubOfTheDemo.asked.clear()
+def test_for_a_server_the_texts_alone_are_fetched(tmp_path):
     code = "open_for(('http://127.0.0.1:9', 'CPU'), {name!r}).manifest.source.name"
-    assert fetch("THUDM/GLM-4-9B-0414", hub, tmp_path, code) == "zai-org/GLM-4-9B-0414"
-    assert not any("safetensors" in path for path in HubOfTheDemo.asked)
+    with hub_of(DEMO) as server:
+        assert fetch("THUDM/GLM-4-9B-0414", server.url, tmp_path, code) == "zai-org/GLM-4-9B-0414"
+        assert server.asked
+        assert not any("safetensors" in path for _, path, _ in server.asked)
 
 
 def test_what_openvino_would_have_to_convert_is_not_fetched():

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +19,7 @@ from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import BackendError, DeviceError, RequestError
 from runtime.grammar import Choice
 from runtime.messages import Finish
+from runtime.network import CERTIFICATES
 from runtime.sampling import Sampling
 
 from .serving import SERVE, free_port, serving
@@ -71,7 +75,9 @@ def text(said, reason=None):
 
 
 @contextmanager
-def misbehaving(reply: Reply, models=("tiny",)) -> Generator[tuple[str, list[dict]], None, None]:
+def misbehaving(
+    reply: Reply, models=("tiny",), host="127.0.0.1", certificate=None
+) -> Generator[tuple[str, list[dict]], None, None]:
     """A server that answers every completion with `reply`; gives its URL and the bodies it was sent."""
     bodies: list[dict] = []
 
@@ -90,11 +96,19 @@ def misbehaving(reply: Reply, models=("tiny",)) -> Generator[tuple[str, list[dic
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            pass  # a client that hangs up
+
+    server = Server((host, 0), Handler)
     server.daemon_threads = True
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", bodies
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}", bodies
     finally:
         server.shutdown()
         server.server_close()
@@ -128,6 +142,8 @@ DEATHS = {
     "it dies": events(text("a")),
     "it says so": events(text("a"), {"error": {"message": "out of\nmemory"}}),
     "it babbles": events(text("a"), "{"),
+    "it says something else": events(text("a"), {"choices": 5}),
+    "it nests without end": events(text("a"), "[" * 100_000),
 }
 
 
@@ -171,10 +187,108 @@ def test_a_busy_server_is_asked_again(folder):
     assert len(seen) == 4
 
 
-@pytest.mark.parametrize("url", ["http://", "http://host:port", "https://:8000"])
+NO_URLS = [
+    "http://",
+    "http://host:port",
+    "https://:8000",
+    "http://host:99999",
+    "http://[::1",
+    "http://a b",
+    "http://a..b",
+]
+
+
+@pytest.mark.parametrize("url", NO_URLS)
 def test_what_is_no_url_is_refused(folder, url):
     with pytest.raises(DeviceError, match="names no server"):
         ask(folder, url)
+
+
+NOWHERE = f"http://127.0.0.1:{free_port()}"
+AROUND = {  # what stands between this machine and another, and what is said of it
+    "a SOCKS proxy": ("http://host.invalid", {"ALL_PROXY": "socks5://127.0.0.1:9"}, "the proxy socks5://127.0.0.1:9"),
+    "a proxy that is gone": (
+        "http://host.invalid",
+        {"HTTP_PROXY": NOWHERE},
+        f"the proxy {NOWHERE} of HTTP_PROXY refused",
+    ),
+    "a proxy of no kind": (
+        "http://host.invalid",
+        {"HTTP_PROXY": "gopher://me:secret@p:1"},
+        "gopher://p:1 of HTTP_PROXY",
+    ),
+    "stale certificates": ("https://127.0.0.1:9", {"SSL_CERT_FILE": "/nowhere"}, "SSL_CERT_FILE is /nowhere, which"),
+    "certificates that are none": ("https://127.0.0.1:9", {"SSL_CERT_FILE": __file__}, "which holds no certificates"),
+    "a proxy that is no URL": (
+        "http://host.invalid",
+        {"HTTP_PROXY": "http://p:99999"},
+        "http://p:99999 of HTTP_PROXY is no URL of a proxy",
+    ),
+    "no such name": ("http://host.invalid", {}, "the name host.invalid cannot be looked up"),
+    "a key of two lines": (NOWHERE, {"EDGE_API_KEY": "a\nb"}, "EDGE_API_KEY has characters"),
+}
+
+
+@pytest.fixture
+def no_proxies(monkeypatch):
+    for scheme in ("http", "https", "all", "no"):
+        for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
+            monkeypatch.delenv(name, raising=False)
+    for name in CERTIFICATES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize(("url", "environment", "words"), AROUND.values(), ids=AROUND.keys())
+def test_what_stands_between(folder, monkeypatch, url, environment, words):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DeviceError) as caught:
+        ask(folder, url)
+    assert words in str(caught.value)
+    assert caught.value.hint
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("no_proxies")
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "127.8.8.8"])
+def test_no_proxy_stands_before_this_machine(folder, monkeypatch, address):
+    if address == "127.8.8.8" and sys.platform == "darwin":
+        pytest.skip("macOS has 127.0.0.1 alone")
+    proxies = {"HTTP_PROXY": NOWHERE, "http_proxy": NOWHERE, "ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": ""}
+    for name, value in (proxies | {"SSL_CERT_FILE": "/nowhere"}).items():
+        monkeypatch.setenv(name, value)
+    with misbehaving(events(text("a", "stop")), host="" if address == "127.8.8.8" else "127.0.0.1") as (url, _):
+        *_, finish = ask(folder, url.replace("127.0.0.1", address))
+    assert finish.reason == "stop"
+
+
+@pytest.mark.usefixtures("no_proxies")
+def test_a_host_that_goes_by_no_proxy(folder, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "host.invalid")
+    with pytest.raises(DeviceError, match=r"the name host\.invalid cannot be looked up"):
+        ask(folder, "http://host.invalid")
+
+
+@pytest.mark.usefixtures("no_proxies")
+def test_a_certificate_of_its_own_is_not_trusted(folder, tmp_path):
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("needs openssl to make one")
+    file = tmp_path / "own.pem"
+    wanted = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout {file} -out {tmp_path / 'cert'}"
+    subprocess.run([openssl, *wanted.split()], check=True, capture_output=True)
+    file.write_text(file.read_text() + (tmp_path / "cert").read_text())
+    with misbehaving(events(), certificate=file) as (url, _), pytest.raises(DeviceError, match="not trusted") as caught:
+        ask(folder, url)
+    assert "SSL_CERT_FILE" in caught.value.hint
+
+
+@pytest.mark.usefixtures("no_proxies")
+def test_a_server_without_tls(folder):
+    with misbehaving(events()) as (url, _), pytest.raises(DeviceError, match="does not speak TLS") as caught:
+        ask(folder, url.replace("http:", "https:"))
+    assert "http://" in caught.value.hint
 
 
 REFUSALS = {
@@ -182,6 +296,13 @@ REFUSALS = {
     "a refusal": (lambda handler, body: send(handler, 400, {"detail": "no"}), r"completes no text: no \(400\)"),
     "no JSON": (lambda handler, body: send(handler, 200, ["a"]), "no JSON object"),
     "always busy": (lambda handler, body: send(handler, 503, {}), r"completes no text: .*503"),
+    "a key": (lambda handler, body: send(handler, 401, {}), "asks for a key"),
+    "a proxy's password": (lambda handler, body: send(handler, 407, {}), "asks for a user and password"),
+    "a portal": (
+        lambda handler, body: send(handler, 302, {}, Location="http://login/"),
+        "it redirects to http://login/",
+    ),
+    "a web page": (lambda handler, body: send(handler, 200, "<html>", Content_Type="text/html"), "with a web page"),
     "another model": (
         lambda handler, body: send(handler, 200, {"usage": {"prompt_tokens": 99}}),
         "reads 99 tokens where this model has",

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     named(args.recipe)
     if args.calibration:
         read(args.calibration)
-    checkpoint = checkpoint_folder(args.checkpoint)
+    checkpoint = checkpoint_folder(args.checkpoint, quiet=args.quiet)
     with closing(convert(checkpoint, args.folder, args.recipe, args.calibration, args.exporter)) as steps:
         last = show(steps, quiet=args.quiet)
     if not args.quiet:

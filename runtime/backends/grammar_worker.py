@@ -26,41 +26,40 @@ _LEAST = 1 << 16  # bytes of a grammar; what it takes is measured with the reque
 
 def work(pipe: "Connection[Any, Any]") -> None:
     """The process's function: a grammar comes, and goes back as it is admitted, or an error. Before each, "ready"."""
-    with tempfile.TemporaryDirectory(prefix="glm4-edge-") as place:
-        engine = _Engine(pipe.recv(), Path(place))
-        while True:
-            pipe.send("ready")
-            grammar = pipe.recv()
-            try:
-                pipe.send(engine.compile(grammar))
-            except EdgeError as exc:
-                pipe.send(exc)
-                engine.start()
+    engine = _Engine(pipe.recv())
+    while True:
+        pipe.send("ready")
+        grammar = pipe.recv()
+        try:
+            pipe.send(engine.compile(grammar))
+        except EdgeError as exc:
+            pipe.send(exc)
+            engine.start()
 
 
 class _Engine:
-    def __init__(self, folder: ModelFolder, place: Path) -> None:
-        import openvino as ov
+    def __init__(self, folder: ModelFolder) -> None:
         import openvino_genai as genai
 
-        self._place = place
-        self._vocab = _vocabulary(folder)
+        self._config = (folder.path / "config.json").read_bytes()
+        self._graph = _graph(_vocabulary(folder))
         self._tokenizer = genai.Tokenizer(str(folder.path))
-        ov.save_model(_graph(self._vocab), str(place / "openvino_model.xml"))
-        (place / "config.json").write_text((folder.path / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
         self.start()
         self.compile(JsonObject())  # what the first grammar takes is the compiler's own
 
     def start(self) -> None:
         """A new pipeline: the last one was broken by what it refused."""
+        import openvino as ov
         import openvino_genai as genai
 
         scheduler = genai.SchedulerConfig()
         scheduler.num_kv_blocks = 1
         self._requests = 0
-        self._pipeline = genai.ContinuousBatchingPipeline(
-            str(self._place), self._tokenizer, scheduler, "CPU", INFERENCE_NUM_THREADS=1
-        )
+        with tempfile.TemporaryDirectory(prefix="glm4-edge-") as place:  # gone at once: this process may be killed
+            ov.save_model(self._graph, str(Path(place, "openvino_model.xml")))
+            Path(place, "config.json").write_bytes(self._config)
+            settings = {"INFERENCE_NUM_THREADS": 1, "ENABLE_MMAP": False}
+            self._pipeline = genai.ContinuousBatchingPipeline(place, self._tokenizer, scheduler, "CPU", **settings)
 
     def compile(self, grammar: Grammar) -> tuple[Grammar, int, float]:
         """The grammar, a schema's pattern built; the bytes that it takes and the CPU seconds in which it is compiled.

@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Self
-from urllib.parse import urlsplit
 
+from .. import network
 from ..cancellation import Cancellation
 from ..checkpoint_folder import CheckpointFolder, Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
@@ -31,6 +31,7 @@ KEY = "EDGE_API_KEY"
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
 _CONNECT, _SILENCE = 10.0, 300.0  # seconds: to connect, and between two words of the server (a long prompt is read)
 _BUSY = (429, 503)
+_NOT_SO = (ValueError, TypeError, AttributeError, RecursionError)  # JSON that is none, or of another shape
 _WHAT_SERVER = "it has to be an OpenAI-compatible server; http://HOST:PORT#NAME gives the model's name"
 
 
@@ -80,23 +81,14 @@ class Remote:
         """Asks the server what it has and what it takes. Raises DeviceError where none answers or it has another model,
         CheckpointError where the folder's tokenizer cannot be read."""
         cls.refuse_missing(device)
-        import httpx2
-
         described = folder if isinstance(folder, CheckpointFolder) else CheckpointFolder.open(folder.path)
         url, _, model = device.partition("#")
         try:
-            known = urlsplit(url).hostname and urlsplit(url).port != 0
-        except ValueError:
-            known = False
-        if not known:
-            raise DeviceError(f"{url} names no server", hint="write it as http://HOST:PORT")
+            network.split(url)
+        except ValueError as exc:
+            raise DeviceError(f"{url} names no server: {exc}", hint="write it as http://HOST:PORT") from exc
         root = url.rstrip("/").removesuffix("/v1")
-        key = os.environ.get(KEY)
-        client = httpx2.Client(
-            base_url=f"{root}/",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(_SILENCE, connect=_CONNECT),
-        )
+        client = _client(root, os.environ.get(KEY, "").strip())
         engine = cls(client, root, model or None, described)
         try:
             engine._greet(described.manifest.source.name)
@@ -115,8 +107,9 @@ class Remote:
             raise DeviceError(f"{self._url} has several models: {names}", hint=f"name one: {self._url}#NAME")
         for entry in chosen:
             self._model = entry["id"]
-            length = entry.get("max_model_len") or self._context_length
-            self._context_length = min(self._context_length, int(length))
+            length = entry.get("max_model_len")
+            if isinstance(length, int) and length > 1:
+                self._context_length = min(self._context_length, length)
             self.max_prompt_tokens = self._context_length - 1
         self._vllm = self._ask("GET", "version").status_code == 200
         text = ("1 2 3",)
@@ -125,24 +118,35 @@ class Remote:
         if answer.status_code == 422:  # so does `transformers serve` refuse a parameter that it does not know
             self._body = _as_transformers
             answer = self._ask("POST", "v1/completions", _as_transformers(asked) | self._named())
+        self._check_allowed(answer)
         if answer.status_code != 200:
             raise DeviceError(f"{self._url} completes no text: {_complaint(answer)}", hint=_WHAT_SERVER)
         self._compare(answer, len(asked.ids))
 
     def _models(self) -> list[Mapping[str, Any]]:
         answer = self._ask("GET", "v1/models")
-        if answer.status_code in (401, 403):
-            raise DeviceError(f"{self._url} asks for a key", hint=f"put it into the environment as {KEY}")
+        self._check_allowed(answer)
         try:
             return [entry for entry in answer.json()["data"] if isinstance(entry["id"], str)]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return []  # it may have one model without a name
+
+    def _check_allowed(self, answer: Any) -> None:
+        if answer.status_code in (401, 403):
+            raise DeviceError(f"{self._url} asks for a key", hint=f"put it into the environment as {KEY}")
+        if answer.status_code == 407:
+            raise DeviceError(
+                f"the proxy in front of {self._url} asks for a user and password",
+                hint="write them into its variable, as http://USER:PASSWORD@HOST:PORT",
+            )
 
     def _compare(self, answer: Any, wanted: int) -> None:
         """A server that counts the same text otherwise has another tokenizer, or puts tokens before each prompt."""
         try:
             found = (answer.json().get("usage") or {}).get("prompt_tokens", wanted)
-        except (ValueError, AttributeError) as exc:
+        except (ValueError, AttributeError, RecursionError) as exc:
+            if "html" in answer.headers.get("Content-Type", ""):
+                raise DeviceError(f"{self._url} answers with a web page", hint=_WHAT_SERVER) from exc
             raise DeviceError(f"{self._url} answers with no JSON object", hint=_WHAT_SERVER) from exc
         if found != wanted:
             raise DeviceError(
@@ -199,10 +203,10 @@ class Remote:
         import httpx2
 
         with closing(self._ask("POST", "v1/completions", body | {"stream": True}, stream=True)) as answer:
-            if answer.status_code != 200:
-                answer.read()
-                raise BackendError(f"{self._url} refuses: {_complaint(answer)}", hint="see the server's log")
             try:
+                if answer.status_code != 200:
+                    answer.read()
+                    raise BackendError(f"{self._url} refuses: {_complaint(answer)}", hint="see the server's log")
                 for event in httpx2.EventSource(answer):
                     if event.data == "[DONE]":
                         return
@@ -216,7 +220,7 @@ class Remote:
                     yield choice.get("text") or "", (chunk.get("usage") or {}).get("completion_tokens"), ended
             except httpx2.TimeoutException as exc:
                 raise BackendError(f"{self._url} fell silent in mid-reply", hint="ask again") from exc
-            except (httpx2.TransportError, httpx2.DecodingError, ValueError, AttributeError) as exc:
+            except (httpx2.TransportError, httpx2.DecodingError, *_NOT_SO) as exc:
                 raise BackendError(
                     f"{self._url} broke off in mid-reply: {exc or type(exc).__name__}",
                     hint="ask again; see the server's log",
@@ -231,16 +235,18 @@ class Remote:
                 answer = self._client.send(self._client.build_request(method, path, json=body), stream=stream)
             except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout) as exc:
                 if wait is None:
-                    raise DeviceError(f"no server answers at {self._url}", hint="start it, or check the URL") from exc
+                    raise _unreachable(exc, self._url) from exc
             except httpx2.HTTPError as exc:
-                what = exc or type(exc).__name__
-                raise BackendError(f"{self._url} does not answer: {what}", hint="ask again") from exc
+                fault = network.explain(exc, self._url) or network.Fault(str(exc) or type(exc).__name__)
+                raise BackendError(
+                    f"{self._url} does not answer: {fault.cause}", hint=fault.hint or "ask again"
+                ) from exc
             else:
                 if answer.status_code not in _BUSY or wait is None:
                     return answer
                 answer.close()
                 asked = answer.headers.get("Retry-After", "")
-                time.sleep(min(float(asked), 30.0) if asked.isdigit() else wait)
+                time.sleep(min(float(asked), 30.0) if asked.isdecimal() else wait)
                 continue
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
@@ -316,6 +322,32 @@ class _Reading:
             self._read.put(None)
 
 
+def _client(url: str, key: str) -> Any:
+    """A client for this server. No proxy stands before this machine, whatever the environment has for others."""
+    import httpx2
+
+    if not (key.isascii() and key.isprintable()):
+        raise DeviceError(f"{KEY} has characters that no key has", hint="set it to the server's key")
+    try:
+        # Given a transport, httpx2 does not read the proxies of the environment.
+        direct = None if network.proxy(url) else httpx2.HTTPTransport(trust_env=url.lower().startswith("https"))
+        return httpx2.Client(
+            base_url=f"{url}/",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(_SILENCE, connect=_CONNECT),
+            transport=direct,
+        )
+    except (OSError, ImportError, ValueError, httpx2.InvalidURL) as exc:
+        raise _unreachable(exc, url) from exc
+
+
+def _unreachable(exc: Exception, url: str) -> DeviceError:
+    fault = network.explain(exc, url) or network.Fault(" ".join(str(exc).split()))
+    if fault.hint:
+        return DeviceError(f"{url} cannot be reached: {fault.cause}", hint=fault.hint)
+    return DeviceError(f"no server answers at {url}: {fault.cause}", hint="start it, or check the URL")
+
+
 def _with_ids(asked: _Asked) -> dict[str, Any]:
     """vLLM's parameters; SGLang and llama.cpp know most of them and pass over the others."""
     sampling = asked.sampling
@@ -352,9 +384,11 @@ def _as_transformers(asked: _Asked) -> dict[str, Any]:
 
 
 def _complaint(answer: Any) -> str:
+    if elsewhere := answer.headers.get("Location"):
+        return f"it redirects to {elsewhere[:200]} ({answer.status_code})"
     try:
         return f"{_said(answer.json())} ({answer.status_code})"
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"status {answer.status_code}"
 
 

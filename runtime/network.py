@@ -1,0 +1,223 @@
+"""The true cause of a failed request, in a few words, and its cure.
+
+httpx, httpx2 and requests (with urllib3 below it) wrap what went wrong in exceptions of their own, to several layers;
+which of the three huggingface_hub uses depends on its version. None is imported here: an exception is known by the
+names of its classes, and by the operating system's errors among its causes.
+"""
+
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
+_BROKEN = {"ConnectionResetError", "ConnectionAbortedError", "BrokenPipeError", "SSLEOFError", "ReadError",
+           "WriteError",
+           "RemoteProtocolError", "ProtocolError", "ChunkedEncodingError", "IncompleteRead"}  # fmt: skip
+_NO_URL = {"UnsupportedProtocol", "MissingSchema", "InvalidSchema", "InvalidURL", "LocationParseError"}
+AGAIN = "try again"  # the hint where nothing is wrong but the moment
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a request failed, as the end of a sentence, and what to do about it, "" where that depends on the server."""
+
+    cause: str
+    hint: str = ""
+
+
+def split(url: str) -> SplitResult:
+    """The parts of a URL of a server. Raises ValueError, which says what is wrong with it."""
+    parts = urlsplit(url)  # ValueError for http://[::1
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("it has to begin with http:// or https://")
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    if parts.port == 0:  # ValueError above 65535
+        raise ValueError("it has the port 0")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ValueError("it has a blank in it")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as exc:
+        raise ValueError("it has no valid host name") from exc
+    return parts
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: localhost, 127.0.0.0/8, ::1."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_loopback or mapped.is_unspecified
+
+
+def proxy(url: str) -> tuple[str, str] | None:
+    """The proxy that the environment has for a URL, and the variable's name ("" for a setting of the system); None for
+    this machine and for hosts of NO_PROXY."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_loopback(host) or proxy_bypass(host):
+        return None
+    found = getproxies()
+    for scheme in (parts.scheme, "all"):
+        if address := found.get(scheme):
+            return address, _variable(scheme)
+    return None
+
+
+def _variable(scheme: str) -> str:
+    names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+    return next((name for name in names if os.environ.get(name)), "")
+
+
+def _named(between: tuple[str, str]) -> str:
+    """A proxy, without its user and password."""
+    address, variable = between
+    scheme, mark, rest = address.rpartition("://")
+    return f"the proxy {scheme}{mark}{rest.rpartition('@')[2]}{f' of {variable}' if variable else ''}"
+
+
+def explain(exc: BaseException, url: str) -> Fault | None:
+    """Why a request to a URL failed. None where it is no fault of the network."""
+    chain = list(causes(exc))
+    names = {kind.__name__ for each in chain for kind in type(each).__mro__}
+    url = next((asked for each in chain if (asked := _url(each))), url)
+    host = urlsplit(url).hostname or url
+    between = proxy(url)
+    whom = _named(between) if between else _address(url)
+    cure = f"correct or unset {between[1] or 'the proxy'}, or add {host} to NO_PROXY" if between else ""
+    if unusable := _unusable_proxy(chain, names, between):
+        return unusable
+    if stale := _stale_certificates(chain):
+        return stale
+    for each in chain:
+        if isinstance(each, socket.gaierror):
+            return Fault(f"the name {f'of {whom}' if between else host} cannot be looked up", cure)
+        if isinstance(each, ssl.SSLCertVerificationError):
+            ours = next((f"{name} is {os.environ[name]}; " for name in CERTIFICATES if os.environ.get(name)), "")
+            return Fault(
+                f"the certificate of {host} is not trusted ({each.verify_message})",
+                f"{ours}where a proxy checks traffic, SSL_CERT_FILE has to name its certificate; is the clock right?",
+            )
+        if isinstance(each, ssl.SSLError) and not isinstance(each, ssl.SSLEOFError):
+            return Fault(
+                f"{host} does not speak TLS as it should ({each.reason or each})", "check whether it is http://"
+            )
+    if names & _NO_URL:
+        return Fault(f"{url} is no URL of a server", "write it as http://HOST:PORT")
+    return _broken(chain, names, whom, cure)
+
+
+def _broken(chain: list[BaseException], names: set[str], whom: str, cure: str) -> Fault | None:
+    """What happened to the connection itself."""
+    codes = {each.errno for each in chain if isinstance(each, OSError) and not each.filename}
+    if "ConnectionRefusedError" in names:
+        return Fault(f"{whom} refused the connection", cure)
+    if codes & set(_UNREACHABLE):
+        return Fault(f"there is no way to {whom}", cure)
+    if codes & {errno.EACCES, errno.EPERM}:
+        return Fault(f"this machine does not allow a connection to {whom}", "look into its firewall")
+    if names & {"TimeoutError", "TimeoutException", "Timeout"}:
+        return Fault(f"{whom} did not answer in time", AGAIN)
+    if names & _BROKEN and "LocalProtocolError" not in names:
+        return Fault(f"{whom} broke the connection off", AGAIN)
+    if "TooManyRedirects" in names:
+        return Fault(f"{whom} redirects without end")
+    if "ProxyError" in names:
+        return Fault(f"{whom} refuses ({_last(chain)})", cure)
+    if names & {"NetworkError", "ConnectionError", "TransportError"}:
+        return Fault(f"{whom} cannot be reached ({_last(chain)})", cure)
+    return None
+
+
+def _unusable_proxy(chain: list[BaseException], names: set[str], between: tuple[str, str] | None) -> Fault | None:
+    """A proxy of the environment that the library cannot take. It reads them all, whatever it is asked for."""
+    words = " ".join(str(each).lower() for each in chain)
+    for scheme in ("http", "https", "all"):
+        if not (address := getproxies().get(scheme)):
+            continue
+        kind, _, rest = address.rpartition("://")
+        variable = _variable(scheme)
+        whom, cure = _named((address, variable)), f"unset {variable or 'it'}"
+        if kind in ("socks5", "socks5h") and "socks" in words:
+            return Fault(f"{whom} is a SOCKS proxy, which takes a package more", f"pip install socksio, or {cure}")
+        if kind not in ("", "http", "https") and "proxy" in words and ("scheme" in words or "socks" in words):
+            return Fault(f"{whom} is of an unknown kind", f"write it as http://HOST:PORT, or {cure}")
+        try:
+            split(f"http://{rest}")
+        except ValueError as exc:
+            if names & _NO_URL or (between and between[0] == address):
+                return Fault(f"{whom} is no URL of a proxy: {exc}", f"write it as http://HOST:PORT, or {cure}")
+    return None
+
+
+def _stale_certificates(chain: list[BaseException]) -> Fault | None:
+    """A file of certificates that is named in the environment and cannot be read."""
+    loading = any(
+        (isinstance(each, OSError) and "TLS" in str(each) and "bundle" in str(each))
+        or (isinstance(each, FileNotFoundError | PermissionError | IsADirectoryError) and not each.filename)
+        or (isinstance(each, ssl.SSLError) and not isinstance(each, ssl.SSLCertVerificationError))
+        for each in chain
+    )
+    for name in CERTIFICATES if loading else ():
+        if (value := os.environ.get(name)) and (why := _unreadable(value, folder=name == "SSL_CERT_DIR")):
+            return Fault(f"{name} is {value}, {why}", f"correct {name}, or unset it")
+    return None
+
+
+def _unreadable(path: str, *, folder: bool) -> str:
+    if not os.path.exists(path):
+        return "which does not exist"
+    if folder or os.path.isdir(path):
+        return "" if os.path.isdir(path) else "which is no folder"
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ValueError):
+        return "which holds no certificates that can be read"
+    return ""
+
+
+def causes(exc: BaseException) -> Iterator[BaseException]:
+    """An exception and its causes, the outermost first. urllib3 and requests keep some among the arguments."""
+    waiting, seen = [exc], set[int]()
+    while waiting:
+        each = waiting.pop(0)
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        inner = (each.__cause__, each.__context__, getattr(each, "reason", None), *each.args)
+        waiting += [other for other in inner if isinstance(other, BaseException)]
+
+
+def _url(exc: BaseException) -> str:
+    """The URL that was asked, where the exception knows: a redirect may have led elsewhere."""
+    try:
+        request: Any = getattr(exc, "request", None)
+    except RuntimeError:  # httpx has none yet
+        return ""
+    found = str(getattr(request, "url", "") or "")
+    return found if urlsplit(found).hostname else ""
+
+
+def _address(url: str) -> str:
+    """HOST:PORT, as a person reads it: without user and password."""
+    return urlsplit(url).netloc.rpartition("@")[2] or url
+
+
+def _last(chain: list[BaseException]) -> str:
+    """The innermost words, on one line."""
+    words = next((str(each) for each in reversed(chain) if str(each).strip()), type(chain[0]).__name__)
+    return " ".join(words.split())[:200]
