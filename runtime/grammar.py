@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from . import strict_json
+from .checks import require, require_all
 from .errors import RequestError
+from .text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class Regex:
     pattern: str
 
     def __post_init__(self) -> None:
+        require("the regular expression", self.pattern, str, "text")
+        object.__setattr__(self, "pattern", replace_surrogates(self.pattern))
         try:
             re.compile(self.pattern)
         except re.error as exc:
@@ -34,6 +39,8 @@ class Choice:
     options: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        require_all("a choice's options", self.options, str, "a tuple of texts")
+        object.__setattr__(self, "options", tuple(map(replace_surrogates, self.options)))
         if not self.options or not all(self.options):
             raise RequestError("a choice has no options, or an empty one", hint="name one text or more")
 
@@ -53,11 +60,18 @@ class JsonSchema:
     schema: str
 
     def __post_init__(self) -> None:
+        require("the schema", self.schema, str, "JSON text; JsonSchema.of takes a dict")
+        object.__setattr__(self, "schema", replace_json_surrogates(self.schema))
         self.pattern()
 
     @classmethod
     def of(cls, schema: Mapping[str, Any]) -> "JsonSchema":
-        return cls(json.dumps(schema, ensure_ascii=False))
+        require("the schema", schema, Mapping, "a dict")
+        try:
+            text = json.dumps(replace_surrogates_within(schema), ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise RequestError(f"the schema is not JSON: {exc}", hint="send a JSON schema") from exc
+        return cls(text)
 
     def pattern(self) -> str:
         """The schema as a regular expression."""
@@ -127,7 +141,7 @@ def _schema_pattern(text: str) -> str:
     from outlines_core.json_schema import build_regex_from_schema
 
     try:
-        schema = json.loads(text)
+        schema = strict_json.parse(text)
     except ValueError as exc:
         raise RequestError(f"the schema is not valid JSON: {exc}", hint="send a JSON schema") from exc
     check_schema(schema)

@@ -12,6 +12,7 @@ from typing import Any, Self
 from . import families
 from .backends.backend import Backend, Options, Request
 from .checkpoint_folder import Folder, open_folder
+from .checks import require, require_all
 from .devices import Choice, choose
 from .errors import BackendError, Notice
 from .families.layout import called_with_text
@@ -40,6 +41,10 @@ class Model:
         options: Options = Options(),
         backend: Backend | None = None,
     ) -> None:
+        require("the model folder", folder, str | os.PathLike | Folder, "a path")
+        require("device", device, str, "a device's name")
+        require_all("fallback", fallback, str, "a list of devices' names")
+        require("options", options, Options, "an Options, such as edge.Options(threads=4)")
         self.folder = folder if isinstance(folder, Folder) else open_folder(folder)
         self.family = families.named(self.folder.manifest.family)
         self.sampling = self.folder.sampling()
@@ -86,6 +91,7 @@ class Model:
         Closing the generator stops the engine within a token or two. Raises PromptTooLong, TemplateError, BackendError.
         Warns where the model's template leaves out a system message or a tool.
         """
+        require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         self._warn(messages, tools)
         names = self.family.own_tools or [tool["name"] for tool in tools]
         said_before = sum(len(message.tool_calls) for message in messages)
@@ -109,6 +115,7 @@ class Model:
 
     def complete(self, text: str, sampling: Sampling | None = None) -> Generator[Text | Logprobs | Finish, None, None]:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
+        require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
         request = Request(prompt, self.family.stop_tokens, sampling or self.sampling)
         stop, tokens = StopTexts(request.sampling.stop), Tokens()

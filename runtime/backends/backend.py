@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from ..checkpoint_folder import Folder
-from ..errors import NotHeld
+from ..checks import require, require_integer, require_number
+from ..errors import NotHeld, RequestError
 from ..grammar import Grammar
 from ..messages import Finish, TokenLogprob
 from ..sampling import Sampling
@@ -63,6 +64,20 @@ class Options:
     reply_tokens: int | None = None
     lookup: int = 0
     cache: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises RequestError where a value is of another type or out of its range."""
+        for name, least in (("threads", 1), ("activation_group", 0), ("context", 1), ("reply_tokens", 1)):
+            if (value := getattr(self, name)) is not None:
+                require_integer(name, value, least)
+        require_integer("lookup", self.lookup, 0)
+        for name in ("kv_precision", "precision"):
+            require(name, getattr(self, name), str | None, "the name of a type, such as f16")
+        if self.activation_scale is not None:
+            require_number("activation_scale", self.activation_scale)
+            if self.activation_scale <= 0:
+                raise RequestError(f"activation_scale is {self.activation_scale}", hint="it may be more than 0")
+        require("cache", self.cache, bool, "True or False")
 
 
 def refuse(sampling: Sampling, why: str, *names: str) -> None:
