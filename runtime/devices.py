@@ -81,10 +81,11 @@ def choose(device: str = "auto", folder: Folder | None = None, options: Options 
 
 def refuse_context(manifest: Manifest, options: Options) -> None:
     """Raise RequestError where a longer context is asked for than the model has."""
-    if options.context is not None and options.context > manifest.context_length:
+    most = manifest.context_length
+    if options.context is not None and options.context > most:
         raise RequestError(
-            f"a context of {options.context:,} tokens is more than {manifest.source.name} has: {manifest.context_length:,}",
-            hint=f"ask for at most {manifest.context_length:,}, or leave it out",
+            f"a context of {options.context:,} tokens is more than {manifest.source.name} has: {most:,}",
+            hint=f"ask for at most {most:,}, or leave it out",
         )
 
 

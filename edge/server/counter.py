@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from runtime import strict_json
 from runtime.messages import Event, Finish
 from runtime.model import Model
 
@@ -165,7 +166,7 @@ def stream(
 
 
 def sse(data: Any, event: str = "") -> str:
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return f"event: {event}\ndata: {text}\n\n" if event else f"data: {text}\n\n"
 
 
@@ -191,7 +192,11 @@ async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 async def read(request: Request, model: type[M]) -> M:
     """The body. Raises ApiError or ValidationError where it is not one."""
-    return model.model_validate_json(await request.body() or b"{}")
+    try:
+        value = strict_json.parse(await request.body() or b"{}")
+    except ValueError as exc:
+        raise ApiError(400, f"the body is not JSON: {exc}", code="invalid_value") from exc
+    return model.model_validate(value)
 
 
 def answering(counter: Counter, path: str, endpoint: Endpoint) -> Endpoint:

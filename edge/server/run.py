@@ -109,7 +109,10 @@ def _bound(host: str, port: int) -> socket.socket:
 def key_of(path: str | None) -> str:
     """The API key: the file's text, or what the environment names. Raises RequestError where the file has none."""
     if path is None:
-        return os.environ.get(KEY, "").strip()
+        key = os.environ.get(KEY, "").strip()
+        if not key.isascii():
+            raise RequestError(f"{KEY} is not ASCII", hint="choose a key of ASCII characters")
+        return key
     try:
         key = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
