@@ -30,6 +30,7 @@ class Regex:
             re.compile(self.pattern)
         except re.error as exc:
             raise RequestError(f"the regular expression is not valid: {exc}", hint="mend the pattern") from exc
+        _refuse_inner_anchors(self.pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,24 @@ def _schema_pattern(text: str) -> str:
     except (ValueError, TypeError) as exc:
         first = str(exc).strip().splitlines()[0]
         raise RequestError(f"the schema cannot be held while generating: {first}", hint="simplify it") from exc
+    _refuse_inner_anchors(str(pattern))
     # The engine takes no ranges beyond ASCII here; and a weak model writes digits for ever if it may.
     return str(pattern).replace(r"\x00-\x1F\x7F-\x9F", r"\x00-\x1F").replace("[0-9]*", "[0-9]{0,17}")
+
+
+# An escape, a character class (of which a bracket may be the first member), or an anchor.
+_ANCHORS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|([\^$])", re.DOTALL)
+
+
+def _refuse_inner_anchors(pattern: str) -> None:
+    """Raise RequestError for an anchor within the pattern, which matches whole texts. xgrammar would ignore it, with a
+    warning on stderr."""
+    for match in _ANCHORS.finditer(pattern):
+        if (match[1] == "^" and match.start() > 0) or (match[1] == "$" and match.end() < len(pattern)):
+            raise RequestError(
+                f"{match[1]} is not supported inside a pattern",
+                hint="leave it out: a pattern matches the whole text anyway",
+            )
 
 
 def _refuse_recursion(schema: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """`edge doctor`: what is found, what is missing, and whether a model folder fits each device."""
 
 import argparse
+import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +25,21 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
     from runtime.devices import automatic, fits
-    from runtime.errors import DeviceError
+    from runtime.errors import DeviceError, Notice
     from runtime.machine import find
     from runtime.model_folder import ModelFolder
 
     from . import devices
 
     manifest = ModelFolder.open(args.folder).manifest if args.folder else None
+    options = Options(context=args.context)
+    if manifest and args.context and args.context > manifest.context_length:
+        most = f"{manifest.source.name} has a context of {manifest.context_length:,} tokens"
+        warnings.warn(f"{most}: that is looked at, not {args.context:,}", Notice, stacklevel=1)
     machine = find()
     facts: dict[str, Any] = {"machine": asdict(machine)}
     found: tuple[Fit, ...] = ()
     if manifest:
-        options = Options(context=args.context)
         found = fits(machine, manifest, options)
         try:
             choice = automatic(machine, manifest, options)

@@ -34,14 +34,15 @@ def print_table(table: "Table", *, may_drop: bool = False) -> None:
     dropped: list[str] = []
     while may_drop and len(table.columns) > 1 and wanted() > width:
         dropped.insert(0, " ".join(str(table.columns.pop().header).split()))
-    *others, last = table.columns
-    for column in others:
-        column.no_wrap = True
-    last.overflow = "fold"
+    first, *others = table.columns
     whole = wanted()
-    last.max_width = _FOLDED
+    for column in (first, *others[:-1]):
+        column.no_wrap = True
+    for column in others[-1:]:
+        column.overflow, column.max_width = "fold", _FOLDED
     console.width = min(max(width, wanted()), whole)
-    last.max_width = None
+    for column in others[-1:]:
+        column.max_width = None
     console.print(table, soft_wrap=console.width > width)
     if dropped:
         print(f"The terminal is too narrow for {', '.join(dropped)}; --json has them.")

@@ -21,12 +21,17 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from runtime.backends.backend import Options
     from runtime.checkpoint_folder import open_folder
+    from runtime.devices import refuse_context
     from runtime.errors import RequestError
 
     from .. import service as services
 
-    serve = [str(open_folder(folder).path.resolve()) for folder in args.folder]
+    folders = [open_folder(folder) for folder in args.folder]
+    for folder in folders:
+        refuse_context(folder.manifest, Options(context=args.context))
+    serve = [str(folder.path.resolve()) for folder in folders]
     for flag in ("host", "port", "device", "context"):
         if (value := getattr(args, flag)) is not None:
             serve += [f"--{flag}", str(value)]
