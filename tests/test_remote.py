@@ -128,6 +128,8 @@ DEATHS = {
     "it dies": events(text("a")),
     "it says so": events(text("a"), {"error": {"message": "out of\nmemory"}}),
     "it babbles": events(text("a"), "{"),
+    "it digs": events(text("a"), "[" * 100_000 + "]" * 100_000),
+    "it has no number": events(text("a"), '{"usage": NaN}'),
 }
 
 

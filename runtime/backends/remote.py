@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from .. import strict_json
 from ..checkpoint_folder import CheckpointFolder, Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
@@ -127,14 +128,14 @@ class Remote:
         if answer.status_code in (401, 403):
             raise DeviceError(f"{self._url} asks for a key", hint=f"put it into the environment as {KEY}")
         try:
-            return [entry for entry in answer.json()["data"] if isinstance(entry["id"], str)]
+            return [entry for entry in strict_json.parse(answer.content)["data"] if isinstance(entry["id"], str)]
         except (ValueError, KeyError, TypeError):
             return []  # it may have one model without a name
 
     def _compare(self, answer: Any, wanted: int) -> None:
         """A server that counts the same text otherwise has another tokenizer, or puts tokens before each prompt."""
         try:
-            found = (answer.json().get("usage") or {}).get("prompt_tokens", wanted)
+            found = (strict_json.parse(answer.content).get("usage") or {}).get("prompt_tokens", wanted)
         except (ValueError, AttributeError) as exc:
             raise DeviceError(f"{self._url} answers with no JSON object", hint=_WHAT_SERVER) from exc
         if found != wanted:
@@ -196,7 +197,7 @@ class Remote:
                 for event in httpx2.EventSource(answer):
                     if event.data == "[DONE]":
                         return
-                    chunk = json.loads(event.data)
+                    chunk = strict_json.parse(event.data)
                     if chunk.get("error"):
                         raise BackendError(f"{self._url} failed: {_said(chunk)}", hint="see the server's log")
                     (choice,) = chunk.get("choices") or [{}]
@@ -304,7 +305,7 @@ def _as_transformers(asked: _Asked) -> dict[str, Any]:
 
 def _complaint(answer: Any) -> str:
     try:
-        return f"{_said(answer.json())} ({answer.status_code})"
+        return f"{_said(strict_json.parse(answer.content))} ({answer.status_code})"
     except ValueError:
         return f"status {answer.status_code}"
 
