@@ -196,7 +196,7 @@ class _Writer:
             return Finish("length")
         seed = self._request.sampling.seed
         sampling = replace(
-            self._request.sampling, max_new_tokens=left, seed=None if seed is None else seed + self._segments
+            self._request.sampling, max_new_tokens=left, seed=None if seed is None else (seed + self._segments) % 2**63
         )
         said = self.said
         prompt = (*self._request.prompt, said) if said else self._request.prompt

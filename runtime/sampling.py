@@ -35,7 +35,7 @@ class Sampling:
     def __post_init__(self) -> None:
         for name in ("temperature", "top_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
             require_number(name, getattr(self, name))
-        require_integer("top_k", self.top_k, 0)
+        require_integer("top_k", self.top_k, 0, 2**31 - 1)
         if self.max_new_tokens is not None:
             require_integer("max_new_tokens", self.max_new_tokens, 1)
         if self.seed is not None:

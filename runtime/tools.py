@@ -38,8 +38,13 @@ class Tool:
             require(f"a tool's {field}", getattr(self, field), kind, wanted, ToolError)  # type: ignore[arg-type]
         if not self.name.strip():
             raise ToolError("a tool has no name", hint="name it as the model shall call it")
-        for field in ("name", "description", "parameters"):
-            object.__setattr__(self, field, replace_surrogates_within(getattr(self, field)))
+        try:
+            for field in ("name", "description", "parameters"):
+                object.__setattr__(self, field, replace_surrogates_within(getattr(self, field)))
+        except RecursionError as exc:
+            raise ToolError(
+                f"the parameters of the tool {self.name} are nested too deeply", hint="simplify them"
+            ) from exc
 
     @classmethod
     def built_in(cls, function: Callable[..., Any]) -> "Tool":

@@ -21,6 +21,7 @@ SAMPLING = [
     {"top_k": 1.5},
     {"top_k": "many"},
     {"top_k": -1},
+    {"top_k": 10**30},
     {"repetition_penalty": NAN},
     {"repetition_penalty": [1.0]},
     {"presence_penalty": -INF},
@@ -41,6 +42,7 @@ OPTIONS = [
     {"threads": 0},
     {"threads": -4},
     {"threads": "4"},
+    {"threads": 10**30},
     {"context": 0},
     {"context": -5},
     {"context": 1e4},
@@ -54,6 +56,11 @@ OPTIONS = [
     {"precision": 16},
     {"cache": "no"},
 ]
+
+
+DEEP = {"type": "object"}
+for _ in range(2000):
+    DEEP = {"type": "object", "properties": {"a": DEEP}}
 
 
 def refused(name, make, *arguments, **settings):
@@ -145,16 +152,18 @@ VALUES = [
     ("name", edge.Tool, " ", "", {}, str),
     ("description", edge.Tool, "f", None, {}, str),
     ("parameters", edge.Tool, "f", "", [], str),
+    ("parameters", edge.Tool, "f", "", DEEP, str),
     ("run", edge.Tool, "f", "", {}, "run"),
     ("expression", edge.Regex, 1),
     ("options", edge.Choice, "yes"),
     ("options", edge.Choice, ("yes", 1)),
     ("schema", edge.JsonSchema, {"type": "object"}),
+    ("schema", edge.JsonSchema.of, DEEP),
     ("schema", edge.JsonSchema.of, '{"type": "object"}'),
 ]
 
 
-@pytest.mark.parametrize("case", VALUES, ids=lambda case: f"{case[1].__name__}{case[2:]}")
+@pytest.mark.parametrize("case", VALUES, ids=lambda case: f"{case[1].__name__} {case[0]}")
 def test_a_field_of_a_value(case):
     name, make, *arguments = case
     refused(name, make, *arguments)

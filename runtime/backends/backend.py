@@ -69,8 +69,8 @@ class Options:
         """Raises RequestError where a value is of another type or out of its range."""
         for name, least in (("threads", 1), ("activation_group", 0), ("context", 1), ("reply_tokens", 1)):
             if (value := getattr(self, name)) is not None:
-                require_integer(name, value, least)
-        require_integer("lookup", self.lookup, 0)
+                require_integer(name, value, least, 2**31 - 1)
+        require_integer("lookup", self.lookup, 0, 2**31 - 1)
         for name in ("kv_precision", "precision"):
             require(name, getattr(self, name), str | None, "the name of a type, such as f16")
         if self.activation_scale is not None:
