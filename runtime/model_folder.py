@@ -14,6 +14,7 @@ from typing import Any
 from . import strict_json
 from .errors import EdgeError, ModelFolderError
 from .sampling import Sampling
+from .text import replace_surrogates
 
 MANIFEST = "edge.json"
 FORMAT_VERSION = 1
@@ -33,6 +34,9 @@ class Source:
     name: str
     architecture: str
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", replace_surrogates(self.name))  # it is that of a folder, in any encoding
 
 
 @dataclass(frozen=True, slots=True)

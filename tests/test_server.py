@@ -1,12 +1,15 @@
 """The server over HTTP, on the real engine: what it answers, what it refuses, who gets in, what a hang-up frees."""
 
 import json
+import os
 import re
 import shutil
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,6 +23,7 @@ from edge.server.completions import TextLogprobs  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
 from runtime.messages import Message, TokenLogprob  # noqa: E402
 from runtime.model import Model  # noqa: E402
+from runtime.model_folder import Source, seal  # noqa: E402
 
 from .serving import serving_ours  # noqa: E402
 
@@ -502,3 +506,15 @@ def test_log_probabilities_are_json():
     tokens = (TokenLogprob(b"a", float("-inf")), TokenLogprob(b"b", -0.5))
     assert [token["logprob"] for token in TokenReply.of(tokens)] == [-9999.0, -0.5]
     assert TextLogprobs.of(tokens, 0).token_logprobs == [-9999.0, -0.5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")
+def test_a_folder_whose_name_is_no_unicode_is_served(demo_folder, tmp_path):
+    folder = tmp_path / os.fsdecode("模型".encode("gbk"))
+    shutil.copytree(demo_folder.path, folder)
+    seal(folder, replace(demo_folder.manifest, source=Source(folder.name, "Glm4ForCausalLM", "0" * 64)))
+    with serving_ours(folder) as (url, _), httpx2.Client(base_url=url, timeout=60) as client:
+        for path in ("/v1/models", "/chat", "/metrics", "/health"):
+            assert client.get(path).status_code == 200
+        name = client.get("/v1/models").json()["data"][0]["id"]
+        assert ask(client, model=name, max_tokens=4)["model"] == name

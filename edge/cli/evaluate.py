@@ -21,7 +21,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--context", type=whole("--context"), help="tokens of the longest text (2048, or what the model has)"
     )
-    verb.add_argument("--new-tokens", type=whole("--new-tokens"), default=64, help="tokens of each greedy reply (64)")
+    verb.add_argument(
+        "--new-tokens", type=whole("--new-tokens", 0), default=64, help="tokens of each greedy reply (64)"
+    )
     verb.add_argument("--out", type=Path, metavar="FOLDER", help="write report.json, report.md and plots there")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.add_argument(
