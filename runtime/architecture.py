@@ -7,6 +7,7 @@ Three formats hold the same decoder and differ in the keys of config.json and in
     ChatGLMModel      glm-4-9b, -chat, -1m as first published
 """
 
+import json
 import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from . import strict_json
 from .errors import CheckpointError
 
 DOWNLOAD_AGAIN = "the file is damaged or its download was cut short: download it again"
@@ -91,8 +91,8 @@ class Architecture:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file that has to be there. Raises CheckpointError."""
     try:
-        value = strict_json.parse(path.read_bytes())
-    except ValueError as error:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} is not readable JSON", hint=DOWNLOAD_AGAIN) from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} is not a JSON object", hint=DOWNLOAD_AGAIN)
