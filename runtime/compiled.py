@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import strict_json
 from .model_folder import ModelFolder, file_sha256
 
 VARIABLE = "EDGE_CACHE"  # another place than the user's cache folder
@@ -101,7 +100,7 @@ def _key(folder: ModelFolder, device: str, driver: str) -> str:
 
 def _seals(path: Path) -> dict[str, Any]:
     try:
-        found = strict_json.parse((path / _SEALS).read_bytes())
+        found = json.loads((path / _SEALS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

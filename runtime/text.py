@@ -11,6 +11,7 @@ from typing import Any
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
+_ANY = re.compile(r"\\u[dD][89a-fA-F]")  # most texts have none, however many escapes they have
 
 
 def replace_surrogates(text: str) -> str:
@@ -25,7 +26,7 @@ def replace_surrogates(text: str) -> str:
 def replace_json_surrogates(text: str) -> str:
     """Return JSON text without lone surrogates, neither as such nor as escapes (`\\ud83d`). All else stays as it is."""
     text = replace_surrogates(text)
-    if "\\u" not in text:
+    if not _ANY.search(text):
         return text
     return _ESCAPE.sub(lambda match: r"\ufffd" if match[1] else match[0], text)
 

@@ -24,6 +24,7 @@ from .metrics import Metrics
 from .replies import Indexed, Replies
 from .shelf import Loan, Shelf
 
+_LARGE = 2**18  # bytes of a body that takes a while to read
 LOG = logging.getLogger("edge.server")
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -192,8 +193,11 @@ async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 async def read(request: Request, model: type[M]) -> M:
     """The body. Raises ApiError or ValidationError where it is not one."""
+    content = await request.body() or b"{}"
     try:
-        value = strict_json.parse(await request.body() or b"{}")
+        value = (
+            await asyncio.to_thread(strict_json.parse, content) if len(content) > _LARGE else strict_json.parse(content)
+        )
     except ValueError as exc:
         raise ApiError(400, f"the body is not JSON: {exc}", code="invalid_value") from exc
     return model.model_validate(value)
