@@ -4,7 +4,6 @@ A file has an object a line: {"text": …}, or a chat in OpenAI's layout, {"mess
 such a file, written for this purpose: English, Chinese, code and tool calls.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runtime import strict_json
 from runtime.errors import ConversionError, RequestError
 from runtime.families import Family
 from runtime.messages import Message
@@ -46,8 +46,8 @@ def read(path: str | os.PathLike[str]) -> tuple[Sample, ...]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(_sample(json.loads(line)))
-            except (ValueError, RequestError, RecursionError) as exc:
+                found.append(_sample(strict_json.parse(line)))
+            except (ValueError, RequestError) as exc:
                 raise ConversionError(f"{str(path)!r}, line {number}: {exc}", hint=_FORM) from exc
     if not found:
         raise ConversionError(f"{str(path)!r} holds no texts", hint=_FORM)

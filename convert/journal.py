@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from runtime import strict_json
+
 if TYPE_CHECKING:
     from hashlib import _Hash as Digest
 
@@ -88,7 +90,7 @@ def _intact(file: BinaryIO, lines: list[str]) -> tuple[dict[str, Finished], "Dig
     digest, at = sha256(), 0
     for line in lines:
         try:
-            value = json.loads(line)
+            value = strict_json.parse(line)
             parts = {name: Part(**part) for name, part in value["parts"].items()}
             name, weight = value["weight"], Finished(parts, value["end"], value["sha256"])
             further = _further(digest, file, weight.end - at)

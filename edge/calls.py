@@ -1,11 +1,11 @@
 """Exact tool calls: in how many dialogues a model makes the call that is expected, to the letter of its arguments."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime import strict_json
 from runtime.chat import Reply
 from runtime.errors import RequestError
 from runtime.messages import Message
@@ -63,7 +63,7 @@ def held_out(model: Model, count: int = 100) -> Scores:
 def parsed(arguments: str) -> object:
     """A call's arguments as JSON, or as they are where they are none."""
     try:
-        return json.loads(arguments)
+        return strict_json.parse(arguments)
     except ValueError:
         return arguments
 

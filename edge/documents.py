@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.errors import Notice, RequestError
+from runtime.text import replace_surrogates
 
 PAGE = 4000  # characters
 _TEXT = {".txt", ".md", ".markdown", ".rst", ".csv", ".json"}
@@ -71,14 +72,14 @@ def _terms(text: str) -> list[str]:
 def _pages(path: Path, folder: Path) -> Iterator[Page]:
     if path.suffix.lower() not in _READ or not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
         return
-    name = path.relative_to(folder).as_posix()
+    name = replace_surrogates(path.relative_to(folder).as_posix())
     try:
-        title, text = _read(path)
+        title, text = map(replace_surrogates, _read(path))  # a PDF may have halves of characters
     except Exception as exc:  # a file of the user's may be damaged in any way
         warnings.warn(f"{name} cannot be read and is left out: {exc}", Notice, stacklevel=2)
         return
     for number, piece in enumerate(_pieces(text), start=1):
-        yield Page(name if number == 1 else f"{name}#{number}", title or path.stem, piece)
+        yield Page(name if number == 1 else f"{name}#{number}", title or replace_surrogates(path.stem), piece)
 
 
 def _read(path: Path) -> tuple[str, str]:

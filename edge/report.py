@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.errors import RequestError
+from runtime.text import replace_surrogates
 
 from .plot import bars, lines
 
@@ -36,7 +37,7 @@ def write(report: "Report", target: Path) -> None:
             whole = Path(scratch) / "report"
             whole.mkdir()
             for name, text in files.items():
-                (whole / name).write_text(text, encoding="utf-8")
+                (whole / name).write_text(replace_surrogates(text), encoding="utf-8")
             whole.rename(target)
     except OSError as exc:
         raise RequestError(f"{str(target)!r} cannot be written: {exc.strerror}", hint="choose another folder") from exc

@@ -147,7 +147,7 @@ def windows_task(command: Sequence[str]) -> str:
 def install(wanted: Service) -> None:
     """Writes the file and starts the service. Raises RequestError where the system refuses."""
     wanted.path.parent.mkdir(parents=True, exist_ok=True)
-    wanted.path.write_text(wanted.text, encoding=wanted.encoding)
+    wanted.path.write_text(wanted.text, encoding=wanted.encoding, errors="surrogateescape")  # a path's own bytes
     for command in wanted.install:
         _run(command)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime import strict_json
 from runtime.errors import RequestError
 from runtime.messages import Message, ToolCall
 
@@ -358,7 +359,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if not line.strip():
             continue
         try:
-            data = json.loads(line)
+            data = strict_json.parse(line)
         except ValueError:
             data = None
         if not isinstance(data, dict):

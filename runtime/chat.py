@@ -9,10 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from . import tools
+from . import strict_json, tools
 from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
 from .checkpoint_folder import Folder, open_folder
+from .checks import require, require_all, require_integer
 from .errors import RequestError
 from .generation import Constraint
 from .grammar import Grammar
@@ -51,7 +52,9 @@ class Reply:
     @classmethod
     def of(cls, events: Iterable[Event]) -> Self:
         """Collects the events of a reply, to its Finish."""
-        text, reasoning, finish = "", "", Finish("stop")
+        finish = Finish("stop")
+        text: list[str] = []
+        reasoning: list[str] = []
         calls: list[ToolCall] = []
         results: list[ToolResult] = []
         logprobs: list[TokenLogprob] = []
@@ -60,16 +63,24 @@ class Reply:
                 case Logprobs(tokens):
                     logprobs += tokens
                 case Text(piece):
-                    text += piece
+                    text.append(piece)
                 case Reasoning(piece):
-                    reasoning += piece
+                    reasoning.append(piece)
                 case ToolCall():
                     calls.append(event)
                 case ToolResult():
                     results.append(event)
                 case Finish():
                     finish = event
-        return cls(text, reasoning, tuple(calls), tuple(results), finish.reason, finish.usage, tuple(logprobs))
+        return cls(
+            "".join(text),
+            "".join(reasoning),
+            tuple(calls),
+            tuple(results),
+            finish.reason,
+            finish.usage,
+            tuple(logprobs),
+        )
 
 
 class Chat:
@@ -80,7 +91,8 @@ class Chat:
     Python functions that the model may call, at most `max_rounds` times before it has to answer; with `strict` each
     call is held to its tool's schema while it is written. `sampling` is the checkpoint's own where none is given. The
     chat goes on from `history`. The engine works in a process of its own, so that a window or an event loop goes on
-    while it does; `in_process` keeps it in this one.
+    while it does; `in_process` keeps it in this one. Raises RequestError where an argument is of another type or out of
+    its range.
     """
 
     def __init__(
@@ -98,6 +110,11 @@ class Chat:
         in_process: bool = False,
         history: Sequence[Message] = (),
     ) -> None:
+        require("system", system, str, "text")
+        require_integer("max_rounds", max_rounds, 1)
+        require("strict", strict, bool, "True or False")
+        require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
+        require_all("history", history, Message, "a list of Message")
         self._tools = toolbox(tools)
         self._owns_model = not isinstance(model, Model)
         if not isinstance(model, Model):
@@ -147,6 +164,8 @@ class Chat:
         does `cancel`, of the chat or of the generator, from any thread: the last event then is a Finish that says so. A
         reply that fails (RequestError, PromptTooLong, BackendError) before anything is said leaves no trace in it.
         """
+        require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
+        require("answer", answer, Grammar | None, "a Regex, Choice, JsonObject or JsonSchema")
         box = {} if tool_choice == "none" else self._tools if tools is None else toolbox(tools)
         constraint = Constraint.on_calls([tool.to_json() for tool in box.values()], tool_choice, strict=self.strict)
         if answer is not None:
@@ -239,7 +258,7 @@ class Chat:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Takes up a saved history. Raises RequestError where the file is not one; the chat then stays as it was."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = strict_json.parse(Path(path).read_bytes())
             messages = [Message.from_json(item) for item in data["messages"]]
         except OSError as exc:
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="`save` writes such a file") from exc

@@ -13,7 +13,7 @@ from .backends.remote import Remote
 from .backends.stateful import Stateful
 from .backends.torch import Torch
 from .checkpoint_folder import Folder
-from .errors import DeviceError, Notice
+from .errors import DeviceError, Notice, RequestError
 from .machine import Machine, find
 from .memory import CONTEXT, LARGEST_ALLOCATION, Need, gigabytes, longest_context, need
 from .model_folder import Manifest, ModelFolder
@@ -48,9 +48,12 @@ class Fit:
 def choose(device: str = "auto", folder: Folder | None = None, options: Options = Options()) -> Choice:
     """The engine for `device`: "auto", a name such as "CPU" or "torch:cpu", or a server's URL.
 
-    Raises DeviceError where there is none, or where "auto" finds no device on which the folder fits. A device that was
-    asked for is taken whether or not it fits, with a Notice where it does not.
+    Raises DeviceError where there is none, or where "auto" finds no device on which the folder fits, and RequestError
+    where a longer context is asked for than the model has. A device that was asked for is taken whether or not it
+    fits, with a Notice where it does not.
     """
+    if folder is not None:
+        refuse_context(folder.manifest, options)
     wanted = device.upper()
     if (engine := of_checkpoints(device)) is Remote:
         return Choice(Remote, device, "it was asked for")
@@ -71,9 +74,19 @@ def choose(device: str = "auto", folder: Folder | None = None, options: Options 
             emulated = ": the NPU's pipeline, emulated on the CPU" if wanted == EMULATED else ""
             taken = openvino(folder.manifest) if backend is OpenVINO and isinstance(folder, ModelFolder) else backend
             return Choice(taken, wanted, f"it was asked for{emulated}")
-    found = [name for backend in BACKENDS for name in backend.devices()]
+    found = [name for backend in BACKENDS if backend is not Echo for name in backend.devices()]
     hint = f"found: auto, {', '.join(found)}; else torch, ipex or a server's URL; `edge doctor` says what is missing"
     raise DeviceError(f"there is no device {device} here", hint=hint)
+
+
+def refuse_context(manifest: Manifest, options: Options) -> None:
+    """Raise RequestError where a longer context is asked for than the model has."""
+    most = manifest.context_length
+    if options.context is not None and options.context > most:
+        raise RequestError(
+            f"a context of {options.context:,} tokens is more than {manifest.source.name} has: {most:,}",
+            hint=f"ask for at most {most:,}, or leave it out",
+        )
 
 
 def of_checkpoints(device: str) -> type[Torch] | type[Remote] | None:

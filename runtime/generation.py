@@ -180,7 +180,7 @@ class _Writer:
     """Runs the segments of a reply one after another on one growing text."""
 
     def __init__(self, backend: Backend, request: Request, parser: ReplyParser) -> None:
-        self.said = ""
+        self._pieces: list[str] = []
         self._prompt_tokens, self._written, self._ttft = 0, 0, 0.0
         self.start = time.perf_counter()
         self.tokens = Tokens()
@@ -189,9 +189,15 @@ class _Writer:
         self._parser = parser
         self._segments = 0
 
+    @property
+    def said(self) -> str:
+        """The text so far. It grows in pieces: to add each to the whole would cost the square of its length."""
+        self._pieces = ["".join(self._pieces)]
+        return self._pieces[0]
+
     def force(self, text: str) -> None:
         """Puts words into the model's mouth."""
-        self.said += text
+        self._pieces.append(text)
 
     def run(self, grammar: Grammar | None, pause: str = "") -> Segment:
         """Writes on until the engine finishes, or None: until the parser pauses, at the "answer" or at a "call"."""
@@ -201,9 +207,10 @@ class _Writer:
             return Finish("length")
         seed = self._request.sampling.seed
         sampling = replace(
-            self._request.sampling, max_new_tokens=left, seed=None if seed is None else seed + self._segments
+            self._request.sampling, max_new_tokens=left, seed=None if seed is None else (seed + self._segments) % 2**63
         )
-        prompt = (*self._request.prompt, self.said) if self.said else self._request.prompt
+        said = self.said
+        prompt = (*self._request.prompt, said) if said else self._request.prompt
         request = replace(self._request, prompt=prompt, grammar=grammar, sampling=sampling)
         self._parser.pause_at = pause
         first, self._segments = self._segments == 0, self._segments + 1
@@ -220,7 +227,7 @@ class _Writer:
                     yield from self._parser.feed(part.text)
                     if self._parser.paused:
                         beyond = self._parser.rewind()
-                        self.said = self.said[: len(self.said) - beyond]
+                        self._pieces = [self.said[: len(self.said) - beyond]]
                         self.tokens.rewind(beyond)
                         break
         except PromptTooLong:
@@ -239,7 +246,7 @@ class _Writer:
         return Usage(prompt_tokens, self._written, self._ttft, time.perf_counter() - self.start)
 
     def _count(self, part: Delta) -> None:
-        self.said += part.text
+        self._pieces.append(part.text)
         self.tokens.write(len(part.text), part.written)
         self._written += part.tokens
         if part.tokens and not self._ttft:

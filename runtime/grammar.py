@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from . import strict_json
+from .checks import require, require_all
 from .errors import RequestError
+from .text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +24,13 @@ class Regex:
     pattern: str
 
     def __post_init__(self) -> None:
+        require("the regular expression", self.pattern, str, "text")
+        object.__setattr__(self, "pattern", replace_surrogates(self.pattern))
         try:
             re.compile(self.pattern)
         except re.error as exc:
             raise RequestError(f"the regular expression is not valid: {exc}", hint="mend the pattern") from exc
+        _refuse_inner_anchors(self.pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,8 @@ class Choice:
     options: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        require_all("a choice's options", self.options, str, "a tuple of texts")
+        object.__setattr__(self, "options", tuple(map(replace_surrogates, self.options)))
         if not self.options or not all(self.options):
             raise RequestError("a choice has no options, or an empty one", hint="name one text or more")
 
@@ -55,11 +63,18 @@ class JsonSchema:
     built: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        require("the schema", self.schema, str, "JSON text; JsonSchema.of takes a dict")
+        object.__setattr__(self, "schema", replace_json_surrogates(self.schema))
         _checked(self.schema)
 
     @classmethod
     def of(cls, schema: Mapping[str, Any]) -> "JsonSchema":
-        return cls(json.dumps(schema, ensure_ascii=False))
+        require("the schema", schema, Mapping, "a dict")
+        try:
+            text = json.dumps(replace_surrogates_within(schema), ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise RequestError(f"the schema is not JSON: {exc}", hint="send a JSON schema") from exc
+        return cls(text)
 
     def pattern(self) -> str:
         """The schema as a regular expression. Raises RequestError where there is none for it."""
@@ -127,7 +142,7 @@ def check_schema(schema: Any, where: str = "the schema") -> None:
 @lru_cache(maxsize=256)
 def _checked(text: str) -> None:
     try:
-        schema = json.loads(text)
+        schema = strict_json.parse(text)
     except ValueError as exc:
         raise RequestError(f"the schema is not valid JSON: {exc}", hint="send a JSON schema") from exc
     check_schema(schema)
@@ -143,8 +158,24 @@ def _schema_pattern(text: str) -> str:
     except (ValueError, TypeError) as exc:
         first = str(exc).strip().splitlines()[0]
         raise RequestError(f"the schema cannot be held while generating: {first}", hint="simplify it") from exc
+    _refuse_inner_anchors(str(pattern))
     # The engine takes no ranges beyond ASCII here; and a weak model writes digits for ever if it may.
     return str(pattern).replace(r"\x00-\x1F\x7F-\x9F", r"\x00-\x1F").replace("[0-9]*", "[0-9]{0,17}")
+
+
+# An escape, a character class (of which a bracket may be the first member), or an anchor.
+_ANCHORS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|([\^$])", re.DOTALL)
+
+
+def _refuse_inner_anchors(pattern: str) -> None:
+    """Raise RequestError for an anchor within the pattern, which matches whole texts. xgrammar would ignore it, with a
+    warning on stderr."""
+    for match in _ANCHORS.finditer(pattern):
+        if (match[1] == "^" and match.start() > 0) or (match[1] == "$" and match.end() < len(pattern)):
+            raise RequestError(
+                f"{match[1]} is not supported inside a pattern",
+                hint="leave it out: a pattern matches the whole text anyway",
+            )
 
 
 def _refuse_recursion(schema: Mapping[str, Any]) -> None:

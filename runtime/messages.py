@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from . import strict_json
+from .checks import require, require_all
 from .errors import RequestError
+from .text import replace_surrogates, replace_surrogates_within
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "rounds", "cancelled"]
@@ -60,6 +63,7 @@ class ToolCall:
     """A call as the model wrote it: `arguments` is its JSON text, broken JSON included.
 
     `complete` is False when the reply ended inside the arguments; `arguments` then holds what arrived.
+    Raises RequestError where a field is of another type. Lone surrogates become U+FFFD here and in the other values.
     """
 
     name: str
@@ -67,13 +71,16 @@ class ToolCall:
     id: str = ""
     complete: bool = True
 
+    def __post_init__(self) -> None:
+        _clean(self, "a tool call's", "name", "arguments", "id")
+
     @property
     def problem(self) -> str:
         """What is wrong with the arguments; "" where they are a JSON object."""
         if not self.complete:
             return "the arguments were cut off"
         try:
-            parsed = json.loads(self.arguments)
+            parsed = strict_json.parse(self.arguments)
         except ValueError as exc:
             return f"the arguments are not valid JSON: {exc}"
         return "" if isinstance(parsed, dict) else "the arguments are no JSON object"
@@ -87,6 +94,9 @@ class ToolResult:
     name: str
     content: str
     error: bool = False
+
+    def __post_init__(self) -> None:
+        _clean(self, "a tool result's", "call_id", "name", "content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +141,8 @@ Event = Text | Logprobs | Reasoning | ToolCallDelta | ToolCall | ToolResult | Fi
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a chat. `tool_call_id` and `name` belong to a tool's message, `tool_calls` to the assistant's."""
+    """One message of a chat. `tool_call_id` and `name` belong to a tool's message, `tool_calls` to the assistant's.
+    Raises RequestError for an unknown role, or a field of another type."""
 
     role: Role
     content: str = ""
@@ -139,6 +150,13 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.role not in _ROLES.values():
+            raise RequestError(f"unknown role {self.role!r}", hint=f"choose one of {', '.join(_ROLES.values())}")
+        _clean(self, "a message's", "content", "reasoning", "tool_call_id", "name")
+        require_all("a message's tool_calls", self.tool_calls, ToolCall, "a list of ToolCall")
+        object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
 
     def to_json(self) -> dict[str, Any]:
         """The message in the layout of OpenAI's chat API, empty fields left out."""
@@ -180,6 +198,14 @@ class Message:
         )
 
 
+def _clean(value: object, whose: str, *fields: str) -> None:
+    """Replace lone surrogates in these fields of a frozen value. Raises RequestError where one is not text."""
+    for name in fields:
+        text = getattr(value, name)
+        require(f"{whose} {name}", text, str, "text")
+        object.__setattr__(value, name, replace_surrogates(text))
+
+
 def _content(value: object) -> str:
     if value is None or isinstance(value, str):
         return value or ""
@@ -198,7 +224,10 @@ def _call(item: object) -> ToolCall:
         raise RequestError("a tool call has no function name", hint='it looks like {"function": {"name": …}, …}')
     arguments = function.get("arguments", "{}")
     if isinstance(arguments, Mapping):  # some clients send the object, not its text
-        arguments = json.dumps(arguments, ensure_ascii=False)
+        try:
+            arguments = json.dumps(replace_surrogates_within(arguments), ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise RequestError(f"a tool call's arguments are not JSON: {exc}", hint="send a JSON object") from exc
     if not isinstance(arguments, str):
         raise RequestError("a tool call's arguments are not text", hint="send the arguments' JSON as a string")
     return ToolCall(_text(function, "name"), arguments, _text(item, "id"))

@@ -15,6 +15,7 @@ from .backends.openvino import OpenVINO
 from .backends.process import Process
 from .cancellation import Cancellable, Cancellation
 from .checkpoint_folder import Folder, open_folder
+from .checks import require, require_all
 from .devices import Choice, choose
 from .errors import BackendError, Notice
 from .families.layout import called_with_text
@@ -46,6 +47,10 @@ class Model:
         in_process: bool = False,
         backend: Backend | None = None,
     ) -> None:
+        require("the model folder", folder, str | os.PathLike | Folder, "a path")
+        require("device", device, str, "a device's name")
+        require_all("fallback", fallback, str, "a list of devices' names")
+        require("options", options, Options, "an Options, such as edge.Options(threads=4)")
         self.folder = folder if isinstance(folder, Folder) else open_folder(folder)
         self.family = families.named(self.folder.manifest.family)
         self.sampling = self.folder.sampling()
@@ -98,6 +103,7 @@ class Model:
         from any thread, within one step of the engine. Raises PromptTooLong, TemplateError, BackendError.
         Warns where the model's template leaves out a system message or a tool.
         """
+        require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         self._warn(messages, tools)
         names = self.family.own_tools or [tool["name"] for tool in tools]
         said_before = sum(len(message.tool_calls) for message in messages)
@@ -131,6 +137,7 @@ class Model:
         self, text: str, sampling: Sampling | None = None, cancellation: Cancellation | None = None
     ) -> Cancellable[Text | Logprobs | Finish]:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
+        require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
         request = self._request(prompt, sampling, cancellation)
         return Cancellable(self._complete(request), request.cancellation)

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from . import strict_json
 from .errors import EdgeError, ModelFolderError
 from .sampling import Sampling
+from .text import replace_surrogates
 
 MANIFEST = "edge.json"
 FORMAT_VERSION = 1
@@ -32,6 +34,9 @@ class Source:
     name: str
     architecture: str
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", replace_surrogates(self.name))  # it is that of a folder, in any encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ class ModelFolder:
         """What the checkpoint recommends in its generation_config.json."""
         path = self.path / "generation_config.json"
         try:
-            return Sampling.of_checkpoint(json.loads(path.read_text(encoding="utf-8")))
+            return Sampling.of_checkpoint(strict_json.parse(path.read_bytes()))
         except FileNotFoundError:
             return Sampling()
         except (OSError, ValueError, TypeError, AttributeError, EdgeError) as exc:
@@ -166,7 +171,7 @@ def _read_manifest(folder: Path) -> Manifest:
 
     path = folder / MANIFEST
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = strict_json.parse(path.read_bytes())
     except FileNotFoundError:
         raise ModelFolderError(
             f"{folder} is not a model folder: it has no {MANIFEST}", hint="`edge convert CHECKPOINT FOLDER` makes one"

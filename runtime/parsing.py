@@ -9,7 +9,8 @@ The built-in tools of 2024 are called with plain text in the place of the object
 told from an answer by its place alone: right at the start of a reply, or right after the assistant's token.
 
 A reply may hold reasoning, then text before its calls, and several calls, each of which may begin with the assistant's
-token. A line that only looks like a call (a name that was not offered, or no object after it) is text.
+token. A line that only looks like a call (a name that was not offered, or no object after it) is text. The assistant's
+token ends a call, also one whose object is still open.
 """
 
 import json
@@ -20,6 +21,11 @@ from .families import ReasoningMarks
 from .messages import Reasoning, Text, ToolCall, ToolCallDelta
 
 Part = Text | Reasoning | ToolCallDelta | ToolCall
+
+
+_SLICE = 4096  # characters read at once: what is held is searched and cut again for every line
+_BLANKS = 256  # so many in a row are no part of a call
+_DOUBT = 2**16  # so many characters after a mark within a string, and it is taken for text
 
 
 class _State(Enum):
@@ -57,11 +63,13 @@ class ReplyParser:
         self._held = ""
         self._written = written
         self._opens = True  # nothing stands before what is held but the assistant's token
-        self._json = ""  # the arguments, so far, of a call that is written as text
+        self._written_json: list[str] = []  # the arguments, so far, of a call that is written as text
         self._begun = False  # the first blanks of the reasoning, and of the answer, are gone
         self._name = ""
-        self._object = _JsonObject()
-        self._sent = 0  # characters of the arguments that went out as deltas
+        self._object = _JsonObject(call_start)
+        self._taken: list[str] = []  # the arguments, so far, of a call that is written as an object
+        self._unread = 0  # characters of a chunk that are not held yet
+        self._cut_off = False
         self._number = first_call
         self.pause_at = ""
         self.paused = False
@@ -83,7 +91,7 @@ class ReplyParser:
     @property
     def held(self) -> int:
         """How many characters, the last that were fed, are not told yet."""
-        return len(self._held)
+        return len(self._held) + self._unread
 
     def rewind(self) -> int:
         """Ends the pause and forgets the characters beyond it; returns how many they were."""
@@ -92,8 +100,14 @@ class ReplyParser:
 
     def feed(self, chunk: str) -> Iterator[Part]:
         """The events that are certain after this chunk."""
-        self._held += chunk
-        yield from self._events(at_end=False)
+        for end in range(_SLICE, len(chunk) + _SLICE, _SLICE):
+            self._held += chunk[end - _SLICE : end]
+            self._unread = max(len(chunk) - end, 0)
+            yield from self._events(at_end=False)
+            if self.paused:
+                self._held += chunk[end:]
+                break
+        self._unread = 0
 
     @property
     def call_is_text(self) -> bool:
@@ -105,13 +119,17 @@ class ReplyParser:
 
         `cut_off` says that the reply was, which a call of text cannot tell by itself.
         """
+        self._cut_off = cut_off
         yield from self._events(at_end=True)
         if self._state is _State.ARGUMENTS:
-            yield self._call(self._held, complete=False)
+            if self._held:
+                self._taken.append(self._held)
+                yield ToolCallDelta(f"call_{self._number}", self._name, self._held)
+            yield self._call("".join(self._taken), complete=False)
         elif self._state is _State.WRITING:
             if not cut_off:
                 yield self._write('"}')
-            yield self._call(self._json, complete=not cut_off)
+            yield self._call("".join(self._written_json), complete=not cut_off)
         self._held = ""
 
     def _events(self, *, at_end: bool) -> Iterator[Part]:
@@ -125,7 +143,7 @@ class ReplyParser:
             _State.WRITTEN: self._written_call,
             _State.AFTER_CALL: self._after_call,
         }
-        while self._held and not self.paused:
+        while (self._held or self._object.over) and not self.paused:
             event = steps[self._state](at_end)
             if event is None:
                 return
@@ -140,7 +158,7 @@ class ReplyParser:
         start, mark = self._held.lstrip(), self._reasoning.open
         if start.startswith(mark):
             self._held, self._state = start.removeprefix(mark), _State.REASONING
-        elif at_end or not mark.startswith(start):
+        elif at_end or not mark.startswith(start) or len(self._held) - len(start) > _BLANKS:
             self._state, self.paused = _State.CANDIDATE, self.pause_at == "answer"
         else:
             return None
@@ -173,21 +191,29 @@ class ReplyParser:
         line = self._held.removeprefix(self._call_start)
         marked = line != self._held
         opens = not line.startswith("\n") if marked else self._opens
+        blanks = len(line)
         if marked:
             line = line.lstrip()
+        blanks -= len(line)
         name, newline, rest = line.partition("\n")
+        blanks += len(name)
         name = name.rstrip(" ")
+        blanks -= len(name)
+        if blanks > _BLANKS:
+            newline, name = "\n", ""  # a line of text
         if newline and name in self._written and opens:
-            self._name, self._held, self._json, self._state = name, rest, "", _State.WRITING
+            self._name, self._held, self._written_json, self._state = name, rest, [], _State.WRITING
             return self._write(f'{{{json.dumps(self._written[name], ensure_ascii=False)}: "')
         if newline and name in self._names and name not in self._written:
             opened = rest.lstrip()
-            if opened.startswith("{"):
-                self._name, self._held, self._object, self._sent = name, opened, _JsonObject(), 0
+            near = len(rest) - len(opened) <= _BLANKS
+            if near and opened.startswith("{"):
+                self._name, self._held = name, opened
+                self._object, self._taken = _JsonObject(self._call_start), []
                 self._opens = False
                 self._state, self.paused = _State.ARGUMENTS, self.pause_at == "call"
                 return Text("")
-            if not opened and not at_end:
+            if near and not opened and not at_end:
                 return None
         elif not newline and not at_end and any(offered.startswith(name) for offered in self._names):
             return None
@@ -212,16 +238,15 @@ class ReplyParser:
         return Text(held[:end])
 
     def _arguments(self, at_end: bool) -> ToolCallDelta | ToolCall | None:
-        end = self._object.end(self._held)
-        arrived = len(self._held) if end is None else end
-        if self._sent < arrived:
-            piece, self._sent = self._held[self._sent : arrived], arrived
+        end = self._object.take(self._held, at_end=at_end and not self._cut_off)
+        if end:
+            piece, self._held = self._held[:end], self._held[end:]
+            self._taken.append(piece)
             return ToolCallDelta(f"call_{self._number}", self._name, piece)
-        if end is None:
+        if not self._object.over:
             return None
-        arguments, self._held = self._held[:end], self._held[end:]
-        self._state = _State.AFTER_CALL
-        return self._call(arguments, complete=True)
+        complete, self._object, self._state = self._object.whole, _JsonObject(self._call_start), _State.AFTER_CALL
+        return self._call("".join(self._taken), complete=complete)
 
     def _writing(self, at_end: bool) -> ToolCallDelta | None:
         text, mark, _ = self._held.partition(self._call_start)
@@ -236,10 +261,10 @@ class ReplyParser:
 
     def _written_call(self, at_end: bool) -> ToolCall:
         self._state = _State.AFTER_CALL
-        return self._call(self._json, complete=True)
+        return self._call("".join(self._written_json), complete=True)
 
     def _write(self, piece: str) -> ToolCallDelta:
-        self._json += piece
+        self._written_json.append(piece)
         return ToolCallDelta(f"call_{self._number}", self._name, piece)
 
     def _after_call(self, at_end: bool) -> Text | None:
@@ -264,28 +289,59 @@ def overlap(text: str, mark: str) -> int:
 
 
 class _JsonObject:
-    """Finds where an object that begins at 0 ends, each character looked at once. Broken JSON ends where braces do."""
+    """Finds where an object ends, each character looked at once. Broken JSON ends where braces do, or before `mark`.
 
-    def __init__(self) -> None:
+    A mark within a string is text where the string is closed on the same line, as JSON wants it.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self.over = False
+        self.whole = False
+        self._mark = mark
         self._seen = 0
-        self._end: int | None = None
+        self._doubt: int | None = None  # where a mark stands in an open string
         self._depth = 0
         self._in_string = False
         self._escaped = False
 
-    def end(self, text: str) -> int | None:
-        """The index behind the closing brace, or None while it is open. `text` only grows between calls."""
-        if self._end is not None:
-            return self._end
+    def take(self, text: str, *, at_end: bool) -> int:
+        """How many of the characters are the object's for certain; the next call is given those behind them, and more.
+        At its end the object is `over`, and `whole` if its braces are closed. `at_end`: nothing follows the text."""
+        if self.over:
+            return 0
+        end = self._scan(text, at_end)
+        self._seen = max(self._seen - end, 0)
+        if self._doubt is not None:
+            self._doubt -= end
+        return end
+
+    def _scan(self, text: str, at_end: bool) -> int:
         for index in range(self._seen, len(text)):
             char = text[index]
-            if self._in_string:
-                if self._escaped:
-                    self._escaped = False
-                elif char == "\\":
+            if self._escaped:
+                self._escaped = False
+            elif (
+                char == self._mark[0]
+                and self._doubt is None
+                and self._mark.startswith(text[index : index + len(self._mark)])
+            ):
+                if len(text) - index < len(self._mark):
+                    if not at_end:
+                        self._seen = index
+                        return index
+                elif self._in_string:
+                    self._doubt = index
+                else:
+                    self.over = True
+                    return index
+            elif self._in_string:
+                if char == "\\":
                     self._escaped = True
                 elif char == '"':
-                    self._in_string = False
+                    self._in_string, self._doubt = False, None
+                elif char == "\n" and self._doubt is not None:
+                    self.over = True
+                    return self._doubt
             elif char == '"':
                 self._in_string = True
             elif char == "{":
@@ -293,7 +349,11 @@ class _JsonObject:
             elif char == "}":
                 self._depth -= 1
                 if self._depth == 0:
-                    self._end = index + 1
-                    return self._end
+                    self.over = self.whole = True
+                    return index + 1
         self._seen = len(text)
-        return None
+        if self._doubt is not None and at_end:
+            self.over = True
+        elif self._doubt is not None and len(text) - self._doubt > _DOUBT:
+            self._doubt = None
+        return len(text) if self._doubt is None else self._doubt

@@ -7,7 +7,6 @@ We read it ourselves because safetensors' own numpy reader copies every tensor, 
 is missing, and does not let go of the mapped pages.
 """
 
-import json
 import math
 import struct
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import strict_json
 from .architecture import DOWNLOAD_AGAIN
 from .errors import CheckpointError
 from .mapped_file import Entry, MappedFile, mapped
@@ -67,8 +67,8 @@ class SafetensorsFile(MappedFile):
 
 def _entries(file: str, header: bytes, start: int) -> Iterator[Entry]:
     try:
-        values = json.loads(header, object_pairs_hook=_object_without_duplicates)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        values = strict_json.parse(header, pairs=_object_without_duplicates)
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise CheckpointError(f"the header of {file} is not readable JSON", hint=DOWNLOAD_AGAIN) from error
     if not isinstance(values, dict):
         raise CheckpointError(f"the header of {file} is not a JSON object", hint=DOWNLOAD_AGAIN)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .checks import require, require_all, require_integer, require_number
 from .errors import RequestError
+from .text import replace_surrogates
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class Sampling:
     was; the prompt's tokens do not count. `logprobs` gives Logprobs of the answer. Not every engine has the three: what
     it cannot hold it refuses.
 
-    Raises RequestError where a value is out of its range.
+    Raises RequestError where a value is out of its range, or of another type.
     """
 
     temperature: float = 0.0
@@ -31,15 +33,23 @@ class Sampling:
     logprobs: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
+            require_number(name, getattr(self, name))
+        require_integer("top_k", self.top_k, 0, 2**31 - 1)
+        if self.max_new_tokens is not None:
+            require_integer("max_new_tokens", self.max_new_tokens, 1)
+        if self.seed is not None:
+            require_integer("seed", self.seed, 0, 2**63 - 1)
+        require("logprobs", self.logprobs, bool, "True or False")
+        require_all("stop", self.stop, str, "a tuple of texts")
+        object.__setattr__(self, "stop", tuple(map(replace_surrogates, self.stop)))
         for name, ok, wanted in (
             ("temperature", 0 <= self.temperature <= 5, "0 (greedy) to 5"),
             ("top_p", 0 < self.top_p <= 1, "more than 0, at most 1"),
-            ("top_k", self.top_k >= 0, "0 (off) or more"),
             ("repetition_penalty", 0 < self.repetition_penalty <= 10, "more than 0, at most 10"),
             ("presence_penalty", -2 <= self.presence_penalty <= 2, "-2 to 2"),
             ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "-2 to 2"),
             ("stop", all(self.stop), "texts that are not empty"),
-            ("max_new_tokens", self.max_new_tokens is None or self.max_new_tokens > 0, "1 or more"),
         ):
             if not ok:
                 raise RequestError(f"{name} is {getattr(self, name)}", hint=f"it may be {wanted}")

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 from .errors import TemplateError
 from .families import Family
 from .messages import Message
+from .text import replace_surrogates
 
 if TYPE_CHECKING:
     from jinja2 import Template as Compiled
 
 Prompt = tuple[str, ...]
 
-# Unicode's noncharacters are "for internal use": no text holds one, and no template asks for one.
-_NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+# What may mark a cut: a character that no text of these messages holds, nor spells as the escape that ASCII JSON would
+# make of it. Unicode's noncharacters are "for internal use", those of the private use area for anybody's.
+_MARKS = [*range(0xFDD0, 0xFDF0), *range(0xE000, 0xF900)]
+_SPELLED = re.compile(r"\\u([0-9a-f]{4})")
 
 
 class Template:
@@ -52,11 +55,14 @@ class Template:
         from jinja2 import TemplateError as JinjaError
 
         variables = self._family.layout(messages, tools)
-        cut = _unused(variables)
-        guarded = _map_text(variables, lambda text: self._special.sub(lambda m: m[0][0] + cut + m[0][1:], text))
         try:
+            cut = _unused(variables)
+            guarded = _map_text(
+                variables,
+                lambda text: self._special.sub(lambda m: m[0][0] + cut + m[0][1:], replace_surrogates(text)),
+            )
             text = self._template.render(**guarded, add_generation_prompt=add_generation_prompt)
-        except (JinjaError, TypeError, ValueError, AttributeError, KeyError, OverflowError) as exc:
+        except (JinjaError, TypeError, ValueError, AttributeError, KeyError, OverflowError, RecursionError) as exc:
             raise TemplateError(
                 f"the chat template cannot lay out these messages: {exc}", hint="check their roles and their order"
             ) from exc
@@ -103,9 +109,15 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _unused(variables: Mapping[str, Any]) -> str:
-    used: set[str] = set()
-    _map_text(variables, lambda text: used.update(text) or text)  # type: ignore[func-returns-value]
-    free = next((mark for mark in _NONCHARACTERS if mark not in used), None)
+    used: set[int] = set()
+
+    def note(text: str) -> str:
+        used.update(map(ord, set(text)))
+        used.update(int(code, 16) for code in _SPELLED.findall(text))
+        return text
+
+    _map_text(variables, note)
+    free = next((mark for mark in _MARKS if mark not in used), None)
     if free is None:
-        raise TemplateError("the messages hold every Unicode noncharacter", hint="send text, not binary data")
-    return free
+        raise TemplateError("the messages use every private character of Unicode", hint="send text, not binary data")
+    return chr(free)

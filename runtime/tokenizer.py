@@ -7,13 +7,13 @@ reads that copy when the file has changed.
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import strict_json
 from .errors import CheckpointError
 from .vocabulary import byte_alphabet
 
@@ -192,10 +192,10 @@ def _token(config: Mapping[str, Any], key: str, special: Mapping[str, int]) -> s
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object beside the weights; {} where there is none. Raises CheckpointError."""
     try:
-        value = json.loads(path.read_bytes())
+        value = strict_json.parse(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as exc:
+    except (OSError, ValueError) as exc:
         raise CheckpointError(f"{path.name} is not readable JSON", hint=_AGAIN) from exc
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} is not a JSON object", hint=_AGAIN)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
+from .checks import require
 from .errors import ToolError
 from .messages import ToolCall, ToolResult
+from .text import replace_json_surrogates, replace_surrogates_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,7 @@ class Tool:
 
     `run` may raise anything: `call` hands the exception to the model as the tool's result.
     `type` is "function", or the tool's name where it was made by `built_in`.
+    Raises ToolError where a field is of another type.
     """
 
     name: str
@@ -23,6 +26,25 @@ class Tool:
     parameters: Mapping[str, Any]
     run: Callable[[str], str]
     type: str = "function"
+
+    def __post_init__(self) -> None:
+        for field, kind, wanted in (
+            ("name", str, "text"),
+            ("description", str, "text"),
+            ("parameters", Mapping, "a JSON schema as a dict"),
+            ("run", Callable, "a function that takes the arguments' JSON text"),
+            ("type", str, "text"),
+        ):
+            require(f"a tool's {field}", getattr(self, field), kind, wanted, ToolError)  # type: ignore[arg-type]
+        if not self.name.strip():
+            raise ToolError("a tool has no name", hint="name it as the model shall call it")
+        try:
+            for field in ("name", "description", "parameters"):
+                object.__setattr__(self, field, replace_surrogates_within(getattr(self, field)))
+        except RecursionError as exc:
+            raise ToolError(
+                f"the parameters of the tool {self.name} are nested too deeply", hint="simplify them"
+            ) from exc
 
     @classmethod
     def built_in(cls, function: Callable[..., Any]) -> "Tool":
@@ -72,7 +94,9 @@ class Tool:
 
 
 def toolbox(tools: Iterable[Callable[..., Any] | Tool]) -> dict[str, Tool]:
-    """The tools by name. Raises ToolError where two share one."""
+    """The tools by name. Raises ToolError where two share one, or they are not a list of functions and Tools."""
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
+        raise ToolError(f"tools must be a list, not {type(tools).__name__}", hint="pass a list of functions")
     box: dict[str, Tool] = {}
     for tool in map(Tool.of, tools):
         if tool.name in box:
@@ -93,7 +117,8 @@ def call(tools: Mapping[str, Tool], wanted: ToolCall) -> ToolResult:
     if wanted.problem:
         return failed(wanted.problem)
     try:
-        return ToolResult(wanted.id, wanted.name, tools[wanted.name].run(wanted.arguments))
+        result = tools[wanted.name].run(replace_json_surrogates(wanted.arguments))
+        return ToolResult(wanted.id, wanted.name, _as_text(result))
     except ValidationError as exc:
         return failed("; ".join(_complaint(error) for error in exc.errors(include_url=False)))
     except Exception as exc:  # whatever a tool raises is for the model to read
@@ -155,6 +180,10 @@ def _bare(schema: Any) -> Any:
 def _as_text(value: object) -> str:
     if isinstance(value, str):
         return value
-    from pydantic_core import to_json
+    from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
-    return to_json(value, fallback=str).decode()
+    try:
+        return to_json(value, fallback=str, inf_nan_mode="strings").decode()
+    except PydanticSerializationError:  # a text in it is no Unicode, such as the name of a file from elsewhere
+        plain = to_jsonable_python(replace_surrogates_within(value), fallback=str)
+        return to_json(replace_surrogates_within(plain), inf_nan_mode="strings").decode()

@@ -5,10 +5,10 @@ for each byte (GPT-2's `bytes_to_unicode`).
 """
 
 import codecs
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from . import strict_json
 from .errors import ModelFolderError
 
 
@@ -39,7 +39,7 @@ class Vocabulary:
     def parse(cls, tokenizer_json: str) -> "Vocabulary":
         """From the text of a tokenizer.json that is known to be a byte-level one."""
         alphabet = byte_alphabet()
-        data = json.loads(tokenizer_json)
+        data = strict_json.parse(tokenizer_json)
         tokens = {i: bytes(map(alphabet.__getitem__, token)) for token, i in data["model"]["vocab"].items()}
         return cls(tokens | {added["id"]: added["content"].encode() for added in data["added_tokens"]})
 

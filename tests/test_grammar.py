@@ -60,6 +60,26 @@ def test_what_cannot_be_held_is_refused_by_name(schema, words):
     assert caught.value.hint
 
 
+ANCHORS = {
+    "a^b": False, "a$b": False, "(^a)": False, "^a|^b": False, "a$|b": False,
+    "^a$": True, r"\^a\$b": True, "[$^]x[^$]": True, "[]$]": True, "[^]^]": True, r"x[\]$]y": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("pattern", "fine"), ANCHORS.items(), ids=ANCHORS.keys())
+def test_anchors_stand_at_the_ends(pattern, fine):
+    """Inside, xgrammar would ignore them, and say so on the user's stderr."""
+    schema = {"type": "string", "pattern": pattern}
+    if fine:
+        assert Regex(pattern).pattern == pattern
+        assert JsonSchema.of(schema).pattern()
+        return
+    for make in (lambda: Regex(pattern), lambda: JsonSchema.of(schema)):
+        with pytest.raises(RequestError, match="inside a pattern") as caught:
+            make()
+        assert caught.value.hint
+
+
 @pytest.mark.parametrize("make", [lambda: Regex("("), lambda: Choice(()), lambda: JsonSchema("{")])
 def test_grammars_that_are_none_are_refused(make):
     with pytest.raises(RequestError):

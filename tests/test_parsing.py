@@ -1,6 +1,7 @@
 """Every sample gives the same events however it is cut."""
 
 import json
+import time
 from itertools import combinations, pairwise
 
 import pytest
@@ -84,6 +85,75 @@ def test_every_split(reply, text, calls):
 def test_a_call_that_is_cut_off_keeps_what_arrived(end):
     reply = 'f\n{"a": "b"}'[:end]
     assert parse(reply) == ("", [ToolCall("f", reply[2:], "call_1", complete=False)])
+
+
+BROKEN_OFF = {
+    "half an object": (f'f\n{{"a": 1{MARK}\nHello.', "Hello.", [("f", '{"a": 1', False)]),
+    "half an object, and another call": (
+        f'f\n{{"a": {{"b": 1}}, {MARK}get_time\n{{"c": 2}}',
+        "",
+        [("f", '{"a": {"b": 1}, ', False), ("get_time", '{"c": 2}', True)],
+    ),
+    "an open string, and an answer": (f'f\n{{"a": "Par{MARK}\nHello.', "Hello.", [("f", '{"a": "Par', False)]),
+    "an open string, and a call": (
+        f'f\n{{"a": "Par{MARK}f\n{{}}',
+        "",
+        [("f", '{"a": "Par', False), ("f", "{}", True)],
+    ),
+    "an open string, and the end": (f'f\n{{"a": "Par{MARK}Hello', "Hello", [("f", '{"a": "Par', False)]),
+    "a mark that somebody wants written": (
+        f'f\n{{"a": "Say {MARK} and \\"{MARK}"}}\nDone.',
+        "Done.",
+        [("f", f'{{"a": "Say {MARK} and \\"{MARK}"}}', True)],
+    ),
+    "part of a mark": ('f\n{"a": "<|assi", "b": <|assis}', "", [("f", '{"a": "<|assi", "b": <|assis}', True)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("reply", "text", "calls"), BROKEN_OFF.values(), ids=BROKEN_OFF.keys())
+def test_the_assistants_token_ends_a_call_at_every_split(reply, text, calls):
+    wanted = (text, [ToolCall(n, a, f"call_{i}", complete) for i, (n, a, complete) in enumerate(calls, start=1)])
+    assert parse(reply) == wanted
+    for cut in range(len(reply) + 1):
+        assert parse([reply[:cut], reply[cut:]]) == wanted
+
+
+def test_a_reply_that_was_cut_off_keeps_a_mark_in_its_string():
+    parser = ReplyParser(["f"], MARK)
+    events = [*parser.feed(f'f\n{{"a": "{MARK} is'), *parser.finish(cut_off=True)]
+    check_deltas(events)
+    assert events[-1] == ToolCall("f", f'{{"a": "{MARK} is', "call_1", complete=False)
+
+
+LONG = {
+    "arguments": (lambda n: 'f\n{"a": "' + "x" * 4 * n + '"}'),
+    "nested arguments": (lambda n: 'f\n{"a": ' + "[" * n + "]" * n + "}"),
+    "arguments with a mark": (lambda n: 'f\n{"a": "' + MARK + "x" * n + '"}'),
+    "a call of text": (lambda n: "python\n" + "x" * n),
+    "a line": (lambda n: "x" * n),
+    "lines": (lambda n: "x\n" * (n // 2)),
+    "blanks after a name": (lambda n: "f\n" + " " * n),
+    "blanks before a newline": (lambda n: "f" + " " * n),
+    "blanks after a mark": (lambda n: MARK + " " * n),
+    "reasoning": (lambda n: "<think>" + "x" * n),
+    "blanks before reasoning": (lambda n: " " * n),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["a character at a time", "at once"])
+@pytest.mark.parametrize("reply", LONG.values(), ids=LONG.keys())
+def test_a_reply_costs_as_much_as_it_is_long(reply, whole):
+    def seconds(n):
+        text = reply(n)
+        parser = ReplyParser(["f", "python"], MARK, WRITTEN, written={"python": "code"})
+        start = time.process_time()
+        events = [event for chunk in ([text] if whole else text) for event in parser.feed(chunk)] + [*parser.finish()]
+        assert events
+        return time.process_time() - start
+
+    seconds(1000)
+    short, long = min(seconds(5_000) for _ in range(3)), seconds(160_000)
+    assert long < 32 * 6 * max(short, 1e-3)  # twice as long would cost four times as much, were it quadratic: 1,024
 
 
 def test_without_tools_all_is_text_at_once():

@@ -144,6 +144,8 @@ DEATHS = {
     "it babbles": events(text("a"), "{"),
     "it says something else": events(text("a"), {"choices": 5}),
     "it nests without end": events(text("a"), "[" * 100_000),
+    "it digs": events(text("a"), "[" * 100_000 + "]" * 100_000),
+    "it has no number": events(text("a"), '{"usage": NaN}'),
 }
 
 

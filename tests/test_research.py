@@ -1,6 +1,8 @@
 """The research loop end to end on real documents, with a scripted model: the tiny checkpoint cannot ruminate."""
 
 import json
+import os
+import sys
 
 import pytest
 
@@ -146,3 +148,19 @@ def test_a_tool_of_the_applications_own_takes_its_place(library, tmp_path):
     model = rumination(tmp_path, call("search", query="tide"), "\nDone.")
     reply = Reply.of(research(model, "?", Desk(Documents(library)), tools=[search]))
     assert reply.tool_results[0].content == "my own results for tide"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")
+def test_a_name_that_is_no_unicode_is_found_and_opened(bare_folder, tmp_path):
+    """One in GBK, from an archive of Windows."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / os.fsdecode("渡轮.txt".encode("gbk"))).write_text("Ferries leave at noon.")
+    desk = Desk(Documents(tmp_path / "docs"))
+    (page,) = desk.documents.pages
+    assert page.address.encode()
+    assert page.title.encode()
+    assert "noon" in desk.search("ferries")
+    assert "noon" in desk.open(page.address)
+    calls = ['search\n{"query": "ferries"}', 'click\n{"link_id": 0}', "\nAt noon."]
+    model = Model(bare_folder, backend=Echo(calls))
+    assert Reply.of(research(model, "When?", desk)).text == "At noon."

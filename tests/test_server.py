@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,9 +19,12 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
+from edge.server.chat import TokenReply  # noqa: E402
+from edge.server.completions import TextLogprobs  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
-from runtime.messages import Message  # noqa: E402
+from runtime.messages import Message, TokenLogprob  # noqa: E402
 from runtime.model import Model  # noqa: E402
+from runtime.model_folder import Source, seal  # noqa: E402
 
 from .serving import serving_ours  # noqa: E402
 
@@ -434,3 +440,82 @@ def test_the_document_is_openapi(client):
     text = json.dumps(document)
     for name in document["components"]["schemas"]:
         assert f'#/components/schemas/{name}"' in text
+
+
+HALF = r"\ud83d"  # as JSON escapes it
+TOOL = '{"type": "function", "function": {"name": "f", "description": "HALF", "parameters": {"type": "object", ' + (
+    '"properties": {"HALF": {"type": "string", "enum": ["HALF"]}}}}}'
+)
+CALLED = '{"role": "assistant", "content": null, "tool_calls": [{"id": "HALF", "function": {"name": "gHALF", ' + (
+    '"arguments": "{\\"a\\": \\"HALF\\"}"}}]}, {"role": "tool", "tool_call_id": "HALF", "content": "HALF"}, '
+)
+USER = '{"role": "user", "content": "hi HALF", "name": "HALF"}'
+SCHEMA = '{"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["HALF"]}}}'
+HALVES = {
+    "content": (CHAT, f'"messages": [{USER}], "max_tokens": 4'),
+    "content in parts": (CHAT, '"messages": [{"role": "user", "content": [{"type": "text", "text": "HALF"}]}]'),
+    "system": (CHAT, f'"messages": [{{"role": "system", "content": "HALF"}}, {USER}], "max_tokens": 4'),
+    "a call and its result": (CHAT, f'"messages": [{CALLED}{USER}], "max_tokens": 4'),
+    "a tool": (CHAT, f'"messages": [{USER}], "tools": [{TOOL}], "max_tokens": 4'),
+    "a tool that is called": (CHAT, f'"messages": [{USER}], "tools": [{TOOL}], "tool_choice": "required"'),
+    "a schema": (CHAT, f'"messages": [{USER}], "response_format": {SCHEMA}'),
+    "stop": (CHAT, f'"messages": [{USER}], "stop": ["HALF", "aHALF"], "max_tokens": 4'),
+    "instructions": ("/v1/responses", '"input": "HALF", "instructions": "HALF", "max_output_tokens": 4'),
+    "a prompt": ("/v1/completions", '"prompt": "aHALF", "max_tokens": 4, "echo": true'),
+    "a text in tokens": ("/tokenize", '"prompt": "aHALF"'),
+    "the page": ("/chat", f'"messages": [{USER}], "max_tokens": 4'),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), HALVES.values(), ids=HALVES.keys())
+@pytest.mark.parametrize("half", [r"\ud83d", r"\uDE00\udce9", "\ud83d"], ids=["high", "low", "raw"])
+def test_half_an_emoji_is_a_replacement_character(client, path, body, half):
+    answer = client.post(path, content=f"{{{body}}}".replace("HALF", half).encode(errors="surrogatepass"))
+    assert answer.status_code == 200, answer.text
+    assert "event: error" not in answer.text
+    if "echo" in body:
+        assert answer.json()["choices"][0]["text"].startswith("a�")
+
+
+def test_a_model_by_half_an_emoji_is_not_there(client):
+    answer = client.post(CHAT, content=rf'{{"messages": [{USER}], "model": "{HALF}"}}')
+    assert answer.status_code == 404
+    assert "�" in answer.json()["error"]["message"]
+
+
+NO_JSON = {
+    "NaN": '"temperature": NaN',
+    "Infinity": '"max_tokens": Infinity',
+    "beyond a float": '"top_p": 1e999',
+    "NaN in a schema": '"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": [NaN]}}}',  # noqa: E501
+    "NaN in what is passed over": '"metadata": {"a": [-Infinity]}',
+    "2,000 lists": '"metadata": ' + "[" * 2_000 + "]" * 2_000,
+    "2,000 objects": '"metadata": ' + '{"a":' * 2_000 + "1" + "}" * 2_000,
+    "100,000 lists": '"metadata": ' + "[" * 100_000 + "]" * 100_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", NO_JSON.values(), ids=NO_JSON.keys())
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses", "/tokenize", "/chat"])
+def test_what_is_no_json_is_refused(client, path, more):
+    answer = client.post(path, content=f'{{"messages": [{USER}], "prompt": "a", "input": "a", {more}}}')
+    assert answer.status_code == 400
+    assert re.match(r"the body is not JSON: .*(not a JSON value|out of range|deep)", answer.json()["error"]["message"])
+
+
+def test_log_probabilities_are_json():
+    tokens = (TokenLogprob(b"a", float("-inf")), TokenLogprob(b"b", -0.5))
+    assert [token["logprob"] for token in TokenReply.of(tokens)] == [-9999.0, -0.5]
+    assert TextLogprobs.of(tokens, 0).token_logprobs == [-9999.0, -0.5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")
+def test_a_folder_whose_name_is_no_unicode_is_served(demo_folder, tmp_path):
+    folder = tmp_path / os.fsdecode("模型".encode("gbk"))
+    shutil.copytree(demo_folder.path, folder)
+    seal(folder, replace(demo_folder.manifest, source=Source(folder.name, "Glm4ForCausalLM", "0" * 64)))
+    with serving_ours(folder) as (url, _), httpx2.Client(base_url=url, timeout=60) as client:
+        for path in ("/v1/models", "/chat", "/metrics", "/health"):
+            assert client.get(path).status_code == 200
+        name = client.get("/v1/models").json()["data"][0]["id"]
+        assert ask(client, model=name, max_tokens=4)["model"] == name

@@ -26,14 +26,16 @@ from . import (
     research,
     serve,
     service,
+    streams,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0, 1 for an error (one line and a hint), 130 for Ctrl-C."""
-    args = parser().parse_args(arguments)
+    streams.prepare()
     warnings.showwarning = _show_notice  # type: ignore[assignment]
     try:
+        args = parser().parse_args(arguments)
         status: int = args.run(args)
         sys.stdout.flush()
         return status

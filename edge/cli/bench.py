@@ -1,9 +1,11 @@
 """`edge bench`: load, TTFT, prefill and decode rates, peak memory."""
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from .numbers import whole
+from .output import print_json
 
 if TYPE_CHECKING:
     from ..bench import Measure
@@ -13,9 +15,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("bench", help="measure how fast a model folder is here")
     verb.add_argument("folder", help="a model folder; for PyTorch a checkpoint, or a model of `edge models` to fetch")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
-    verb.add_argument("--prompt-tokens", type=int, default=512, help="tokens of each prompt (512)")
-    verb.add_argument("--new-tokens", type=int, default=128, help="tokens of each reply (128)")
-    verb.add_argument("--runs", type=int, default=5, help="measured runs after a first one to warm up (5)")
+    verb.add_argument("--prompt-tokens", type=whole("--prompt-tokens"), default=512, help="tokens of each prompt (512)")
+    verb.add_argument("--new-tokens", type=whole("--new-tokens", 2), default=128, help="tokens of each reply (128)")
+    verb.add_argument("--runs", type=whole("--runs"), default=5, help="measured runs after a first one to warm up (5)")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=run)
 
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         runs=args.runs,
     )
     if args.json:
-        print(json.dumps(asdict(result), indent=2))
+        print_json(asdict(result))
         return 0
     print(f"device       {result.device}: {result.reason}")
     print(f"load         {result.load:.2f} s")

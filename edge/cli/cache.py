@@ -1,9 +1,10 @@
 """`edge cache`: the compiled models that are kept for the next load."""
 
 import argparse
-import json
 import time
 from dataclasses import asdict
+
+from .output import print_json
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     entries = compiled.clear() if args.clear else compiled.entries()
     if args.json:
         found = [asdict(entry) | {"path": str(entry.path)} for entry in entries]
-        print(json.dumps({"folder": str(compiled.root()), "limit": compiled.LIMIT, "compiled": found}, indent=2))
+        print_json({"folder": str(compiled.root()), "limit": compiled.LIMIT, "compiled": found})
         return 0
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))

@@ -2,16 +2,21 @@
 
 import argparse
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from runtime.errors import EdgeError
+from runtime.errors import EdgeError, RequestError
+
+from .numbers import real, whole
+from .prompt import Prompt
+from .streams import is_terminal, read_all, takes_escapes
 
 if TYPE_CHECKING:
     from runtime.chat import Chat
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-HELP = "/reset forgets the chat, /save FILE and /load FILE keep it, /exit leaves; Ctrl-C stops a reply."
+_COMMANDS = ("/exit", "/load", "/reset", "/save")
+HELP = "/reset forgets the chat, /save FILE and /load FILE keep it, /exit or Ctrl-D leaves; Ctrl-C stops a reply."
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,9 +31,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "--fallback", action="append", default=[], metavar="DEVICE", help="where that cannot load; may be given again"
     )
     verb.add_argument("--system", default="", help="the system message")
-    verb.add_argument("--temperature", type=float, help="0 is greedy; the default is the checkpoint's own")
-    verb.add_argument("--max-new-tokens", type=int, help="at most so many tokens a reply")
-    verb.add_argument("--context", type=int, metavar="N", help="tokens of prompt and reply that must have room")
+    verb.add_argument(
+        "--temperature", type=real("--temperature", 0, 5), help="0 is greedy; the default is the checkpoint's own"
+    )
+    verb.add_argument("--max-new-tokens", type=whole("--max-new-tokens"), help="at most so many tokens a reply")
+    verb.add_argument(
+        "--context", type=whole("--context"), metavar="N", help="tokens of prompt and reply that must have room"
+    )
     verb.set_defaults(run=run)
 
 
@@ -38,39 +47,38 @@ def run(args: argparse.Namespace) -> int:
 
     from ..hub import open_for
 
+    piped = "" if is_terminal(sys.stdin) else read_all().strip()
+    if not piped and not is_terminal(sys.stdin):
+        raise RequestError(
+            "nothing was asked: standard input is empty",
+            hint='ask in a terminal, or with a pipe: echo "Who are you?" | edge chat FOLDER',
+        )
     folder = open_for((args.device, *args.fallback), args.folder)
     sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     options = Options(context=args.context)
     with Chat(
         folder, device=args.device, fallback=args.fallback, system=args.system, sampling=sampling, options=options
     ) as chat:
-        if sys.stdin.isatty():
-            _converse(chat)
+        if piped:
+            _say(chat, piped)
         else:
-            _say(chat, sys.stdin.read().strip())
+            _converse(chat)
     return 0
 
 
 def _converse(chat: "Chat") -> None:
-    with suppress(ImportError):  # gives input() its editing and history; Windows has its own
-        import readline  # noqa: F401
-
     manifest = chat.model.folder.manifest
     choice = chat.model.choice
     print(f"{manifest.source.name}, {manifest.recipe}, on {choice.device}: {choice.reason}." if choice else "")
     print(HELP)
-    while True:
-        try:
-            text = input("\n> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            print()
-            return
-        if text == "/exit":
+    for text in Prompt(_COMMANDS):
+        name, *value = text.split(maxsplit=1)
+        if name == "/exit":
             return
         try:
-            if text.startswith("/"):
-                _command(chat, *text.split(maxsplit=1))
-            elif text:
+            if text.startswith("/") and "\n" not in text:
+                _command(chat, name, *value)
+            else:
                 _say(chat, text)
         except KeyboardInterrupt:
             print(" [stopped]")
@@ -94,17 +102,17 @@ def _say(chat: "Chat", text: str) -> None:
     """Prints the answer as it comes; who reads along in a terminal sees, dimmed, what the model thinks before it."""
     from runtime.messages import Finish, Reasoning, Text
 
-    watched = sys.stdout.isatty()
-    thinking = False
+    watched, thinking = is_terminal(sys.stdout), False
+    dim, plain = (_DIM, _PLAIN) if takes_escapes(sys.stdout) else ("", "")
     try:
         with closing(chat.stream(text)) as events:
             for event in events:
                 if watched and thinking != isinstance(event, Reasoning):
                     thinking = not thinking
-                    print(_DIM if thinking else f"{_PLAIN}\n", end="")
+                    print(dim if thinking else f"{plain}\n", end="")
                 if isinstance(event, Text) or (watched and isinstance(event, Reasoning)):
                     print(event.text, end="", flush=True)
                 elif watched and isinstance(event, Finish) and event.reason == "length":
                     print(f" [cut off after {event.usage.completion_tokens:,} tokens]", end="")
     finally:
-        print(_PLAIN if thinking else "")
+        print(plain if thinking else "")

@@ -1,8 +1,12 @@
 """`edge complete`: how a text goes on, as a base model writes it."""
 
 import argparse
-import sys
 from contextlib import closing
+
+from runtime.errors import RequestError
+
+from .numbers import real, whole
+from .streams import read_all
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -14,8 +18,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--device", default="auto", help="auto (the default), a device's name such as CPU or torch, or a server's URL"
     )
-    verb.add_argument("--temperature", type=float, help="0 is greedy; the default is the checkpoint's own")
-    verb.add_argument("--max-new-tokens", type=int, default=256, help="at most so many tokens (256)")
+    verb.add_argument(
+        "--temperature", type=real("--temperature", 0, 5), help="0 is greedy; the default is the checkpoint's own"
+    )
+    verb.add_argument(
+        "--max-new-tokens", type=whole("--max-new-tokens"), default=256, help="at most so many tokens (256)"
+    )
     verb.set_defaults(run=run)
 
 
@@ -25,9 +33,11 @@ def run(args: argparse.Namespace) -> int:
 
     from ..hub import open_for
 
+    text = read_all().rstrip("\n") if args.prompt is None else args.prompt
+    if not text.strip():
+        raise RequestError("there is no text to go on from", hint='give one: --prompt "Once upon a time", or a pipe')
     folder = open_for((args.device,), args.folder)
     sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
-    text = sys.stdin.read().rstrip("\n") if args.prompt is None else args.prompt
     with Model(folder, device=args.device) as model, closing(model.complete(text, sampling)) as events:
         for event in events:
             if isinstance(event, Text):

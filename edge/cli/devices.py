@@ -1,9 +1,10 @@
 """`edge devices`: what this machine has to run a model on."""
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from .output import print_json, print_table
 
 if TYPE_CHECKING:
     from runtime.machine import Machine
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
 
     machine = find()
     if args.json:
-        print(json.dumps(asdict(machine), indent=2, ensure_ascii=False))
+        print_json(asdict(machine))
     else:
         show(machine)
     return 0
@@ -28,7 +29,6 @@ def run(args: argparse.Namespace) -> int:
 
 def show(machine: "Machine") -> None:
     """A table of the devices, and below it what is missing."""
-    from rich.console import Console
     from rich.table import Table
 
     from runtime.machine import NPU_GENERATIONS, SERVERS_VARIABLE
@@ -55,8 +55,7 @@ def show(machine: "Machine") -> None:
         )
     for url in machine.servers:
         table.add_row("server", url, "", f"of {SERVERS_VARIABLE}")
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(table)
-    console.print("engines: " + ", ".join(f"{name} {version}" for name, version in machine.packages.items()))
+    print_table(table)
+    print("engines: " + ", ".join(f"{name} {version}" for name, version in machine.packages.items()))
     for missing in machine.missing:
-        console.print(f"{missing.device}: {missing.what} is missing. {missing.cure}")
+        print(f"{missing.device}: {missing.what} is missing. {missing.cure}")

@@ -1,9 +1,12 @@
 """`edge doctor`: what is found, what is missing, and whether a model folder fits each device."""
 
 import argparse
-import json
+import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from .numbers import whole
+from .output import print_json, print_table
 
 if TYPE_CHECKING:
     from runtime.devices import Fit
@@ -12,7 +15,9 @@ if TYPE_CHECKING:
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("doctor", help="say what is missing here, and whether a model folder fits each device")
     verb.add_argument("folder", nargs="?", help="a model folder")
-    verb.add_argument("--context", type=int, metavar="N", help="tokens of prompt and reply that must have room")
+    verb.add_argument(
+        "--context", type=whole("--context"), metavar="N", help="tokens of prompt and reply that must have room"
+    )
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=run)
 
@@ -20,18 +25,21 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
     from runtime.devices import automatic, fits
-    from runtime.errors import DeviceError
+    from runtime.errors import DeviceError, Notice
     from runtime.machine import find
     from runtime.model_folder import ModelFolder
 
     from . import devices
 
     manifest = ModelFolder.open(args.folder).manifest if args.folder else None
+    options = Options(context=args.context)
+    if manifest and args.context and args.context > manifest.context_length:
+        most = f"{manifest.source.name} has a context of {manifest.context_length:,} tokens"
+        warnings.warn(f"{most}: that is looked at, not {args.context:,}", Notice, stacklevel=1)
     machine = find()
     facts: dict[str, Any] = {"machine": asdict(machine)}
     found: tuple[Fit, ...] = ()
     if manifest:
-        options = Options(context=args.context)
         found = fits(machine, manifest, options)
         try:
             choice = automatic(machine, manifest, options)
@@ -40,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             facts["auto"] = {"device": None, "reason": str(exc), "hint": exc.hint}
         facts["fits"] = [asdict(fit) | {"running": fit.need.running, "peak": fit.need.peak} for fit in found]
     if args.json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json(facts)
         return 0
     devices.show(machine)
     if not machine.missing:
@@ -55,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(found: "tuple[Fit, ...]") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from runtime.memory import gigabytes
@@ -70,4 +77,4 @@ def _show(found: "tuple[Fit, ...]") -> None:
         other = need.program + need.activations
         sizes = (need.weights, need.kv_cache, other, need.running, need.peak, fit.free)
         table.add_row(fit.device, f"{fit.context:,}", *map(gigabytes, sizes), fit.obstacle or "yes")
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    print_table(table)

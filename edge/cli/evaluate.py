@@ -6,6 +6,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .numbers import real, whole
+
 if TYPE_CHECKING:
     from ..evaluation import Report
 
@@ -16,11 +18,19 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("--against", type=Path, metavar="CHECKPOINT", help="the checkpoint that it was made of")
     verb.add_argument("--texts", type=Path, metavar="FILE.jsonl", help="texts or dialogues of your own")
     verb.add_argument("--calls", type=Path, metavar="FILE.jsonl", help="dialogues, tools and the calls to be expected")
-    verb.add_argument("--context", type=int, help="tokens of the longest text (2048, or what the model has)")
-    verb.add_argument("--new-tokens", type=int, default=64, help="tokens of each greedy reply (64)")
+    verb.add_argument(
+        "--context", type=whole("--context"), help="tokens of the longest text (2048, or what the model has)"
+    )
+    verb.add_argument(
+        "--new-tokens", type=whole("--new-tokens", 0), default=64, help="tokens of each greedy reply (64)"
+    )
     verb.add_argument("--out", type=Path, metavar="FOLDER", help="write report.json, report.md and plots there")
     verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.add_argument("--max-kl", type=float, help="fail where the mean KL divergence is above so many nats a token")
+    verb.add_argument(
+        "--max-kl",
+        type=real("--max-kl", 0, 100),
+        help="fail where the mean KL divergence is above so many nats a token",
+    )
     verb.set_defaults(run=run)
 
 

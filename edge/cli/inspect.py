@@ -1,9 +1,10 @@
 """`edge inspect`: what a model folder holds, its files held against their hashes."""
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import Any
+
+from .output import print_json, print_table
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         unfit = IR.read(folder).unfit_for_npu()
         facts["unfit"] = {"NPU": unfit}
     if args.json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json(facts)
     else:
         _show(facts)
         if args.device and not unfit:
@@ -38,7 +39,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(facts: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -63,4 +63,4 @@ def _show(facts: dict[str, Any]) -> None:
         table.add_row(name, str(value))
     for name, file in facts["files"].items():
         table.add_row(name, f"{file['size']:,} bytes, hash checked")
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    print_table(table)

@@ -1,9 +1,10 @@
 """`edge models`: the models that can be converted, and what each takes."""
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from .output import print_json, print_table
 
 if TYPE_CHECKING:
     from ..catalogue import Entry
@@ -21,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     entries = [look_up(args.model)] if args.model else list(CATALOGUE.values())
     if args.json:
-        print(json.dumps([_facts(entry) for entry in entries], indent=2, ensure_ascii=False))
+        print_json([_facts(entry) for entry in entries])
     else:
         _show(entries)
     return 0
@@ -36,13 +37,12 @@ def _facts(entry: "Entry") -> dict[str, Any]:
 
 
 def _show(entries: "list[Entry]") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for column in ("model", "prompts", "context", "licence"):
         table.add_column(column)
-    for column in ("int4 disk", "int4 memory", "int8 disk", "int8 memory"):
+    for column in ("int4\ndisk", "int4\nmemory", "int8\ndisk", "int8\nmemory"):
         table.add_column(column, justify="right")
     for entry in entries:
         sizes = (size(recipe) for recipe in ("int4", "int8") for size in (entry.disk, entry.memory))
@@ -53,6 +53,6 @@ def _show(entries: "list[Entry]") -> None:
             entry.licence,
             *(f"{size / 1e9:.1f} GB" for size in sizes),
         )
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    print_table(table, may_drop=True)
     for text in dict.fromkeys(entry.obliges for entry in entries if entry.obliges):
         print(text)

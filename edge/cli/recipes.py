@@ -1,10 +1,11 @@
 """`edge recipes`: how weights become small, and what each way costs and suits."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from .output import print_json, print_table
 
 if TYPE_CHECKING:
     from runtime.architecture import Architecture
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     models = _models(args.checkpoint)
     facts = _facts(models)
     if args.json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json(facts)
     else:
         _show(facts, list(models))
     return 0
@@ -71,7 +72,6 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
 
 
 def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from runtime.memory import gigabytes
@@ -92,5 +92,5 @@ def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
             fact["cost"],
             fact["summary"],
         )
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    print_table(table)
     print(f"bits: a weight of {models[0]}, all together; memory: to convert {models[-1]}")

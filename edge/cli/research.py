@@ -4,6 +4,8 @@ import argparse
 from contextlib import closing
 from pathlib import Path
 
+from .numbers import whole
+
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("research", help="research a question in local documents, as GLM-Z1-Rumination does")
@@ -11,18 +13,21 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("--model", required=True, metavar="FOLDER", help="a model folder")
     verb.add_argument("--docs", required=True, type=Path, metavar="FOLDER", help="text, Markdown, HTML and PDF files")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
-    verb.add_argument("--rounds", type=int, default=12, help="at most so many rounds of calls (12)")
-    verb.add_argument("--max-tokens", type=int, help="at most so many tokens in all")
+    verb.add_argument("--rounds", type=whole("--rounds"), default=12, help="at most so many rounds of calls (12)")
+    verb.add_argument("--max-tokens", type=whole("--max-tokens"), help="at most so many tokens in all")
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    from runtime.errors import RequestError
     from runtime.messages import Reasoning, Text, ToolCall, ToolResult
     from runtime.model import Model
 
     from ..documents import Documents
     from ..research import Desk, research
 
+    if not args.question.strip():
+        raise RequestError("nothing was asked: the question is empty", hint='edge research "When do ferries leave?" …')
     desk = Desk(Documents(args.docs))
     with Model(args.model, device=args.device) as model:
         events = research(model, args.question, desk, max_rounds=args.rounds, max_tokens=args.max_tokens)

@@ -6,6 +6,8 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from .numbers import whole
+
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser(
@@ -13,9 +15,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     verb.add_argument("folder", nargs="*", help="model folders; all but the first are loaded when they are asked for")
     verb.add_argument("--host", default="127.0.0.1", help="the address (127.0.0.1); any other asks for an API key")
-    verb.add_argument("--port", type=int, default=8000, help="8000 by default")
+    verb.add_argument("--port", type=whole("--port", 0), default=8000, help="8000 by default")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
-    verb.add_argument("--context", type=int, metavar="N", help="tokens of prompt and reply that must have room")
+    verb.add_argument(
+        "--context", type=whole("--context"), metavar="N", help="tokens of prompt and reply that must have room"
+    )
     verb.add_argument("--api-key-file", metavar="FILE", help="what clients must show; or the variable EDGE_API_KEY")
     verb.add_argument(
         "--allow-origin", action="append", default=[], metavar="URL", help="a web page that may ask; may be given again"

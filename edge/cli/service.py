@@ -3,15 +3,17 @@
 import argparse
 from pathlib import Path
 
+from .numbers import whole
+
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("service", help="start the server at every login: install, status, remove")
     verb.add_argument("what", choices=("install", "status", "remove"))
     verb.add_argument("folder", nargs="*", help="model folders, for install")
     verb.add_argument("--host", help="as `edge serve` has it, and so are the others")
-    verb.add_argument("--port", type=int)
+    verb.add_argument("--port", type=whole("--port", 1, 65535))
     verb.add_argument("--device")
-    verb.add_argument("--context", type=int, metavar="N")
+    verb.add_argument("--context", type=whole("--context"), metavar="N")
     verb.add_argument("--api-key-file", metavar="FILE")
     verb.add_argument("--kiosk", metavar="FILE")
     verb.add_argument("--print", action="store_true", help="print the service's file and change nothing")
@@ -19,12 +21,17 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from runtime.backends.backend import Options
     from runtime.checkpoint_folder import open_folder
+    from runtime.devices import refuse_context
     from runtime.errors import RequestError
 
     from .. import service as services
 
-    serve = [str(open_folder(folder).path.resolve()) for folder in args.folder]
+    folders = [open_folder(folder) for folder in args.folder]
+    for folder in folders:
+        refuse_context(folder.manifest, Options(context=args.context))
+    serve = [str(folder.path.resolve()) for folder in folders]
     for flag in ("host", "port", "device", "context"):
         if (value := getattr(args, flag)) is not None:
             serve += [f"--{flag}", str(value)]

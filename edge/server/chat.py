@@ -1,5 +1,6 @@
 """POST /v1/chat/completions, as OpenAI's clients know it, with `reasoning_content` beside the content."""
 
+import math
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -143,7 +144,12 @@ class TokenReply(Asking):
 
     @classmethod
     def of(cls, tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
-        return [cls(token=t.text, logprob=t.logprob, bytes=list(t.bytes)).model_dump() for t in tokens]
+        return [cls(token=t.text, logprob=finite(t.logprob), bytes=list(t.bytes)).model_dump() for t in tokens]
+
+
+def finite(logprob: float) -> float:
+    """JSON has no infinity: OpenAI writes -9999.0 for a token that has no probability."""
+    return logprob if math.isfinite(logprob) else -9999.0
 
 
 class LogprobsReply(Asking):

@@ -21,7 +21,7 @@ from runtime.model import Model
 from runtime.vocabulary import Vocabulary
 
 from .asked import Asking, Count, SamplingFields, Seed, Stop, sampling_of
-from .chat import StreamOptions, UsageReply, not_here
+from .chat import StreamOptions, UsageReply, finite, not_here
 from .counter import Counter, read, sse, stream
 from .errors import ApiError
 from .replies import Indexed
@@ -57,7 +57,8 @@ class TextLogprobs(BaseModel):
         for token in tokens:
             offsets.append(start)
             start += len(decoder.decode(token.bytes))
-        return cls(tokens=[t.text for t in tokens], token_logprobs=[t.logprob for t in tokens], text_offset=offsets)
+        logprobs = [finite(t.logprob) for t in tokens]
+        return cls(tokens=[t.text for t in tokens], token_logprobs=logprobs, text_offset=offsets)
 
 
 class CompletionChoice(BaseModel):

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from runtime import strict_json
 from runtime.cancellation import Cancellation
 from runtime.messages import Event, Finish
 from runtime.model import Model
@@ -24,6 +25,7 @@ from .metrics import Metrics
 from .replies import Indexed, Replies
 from .shelf import Loan, Shelf
 
+_LARGE = 2**18  # bytes of a body that takes a while to read
 LOG = logging.getLogger("edge.server")
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -167,7 +169,7 @@ def stream(
 
 
 def sse(data: Any, event: str = "") -> str:
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return f"event: {event}\ndata: {text}\n\n" if event else f"data: {text}\n\n"
 
 
@@ -193,7 +195,14 @@ async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 async def read(request: Request, model: type[M]) -> M:
     """The body. Raises ApiError or ValidationError where it is not one."""
-    return model.model_validate_json(await request.body() or b"{}")
+    content = await request.body() or b"{}"
+    try:
+        value = (
+            await asyncio.to_thread(strict_json.parse, content) if len(content) > _LARGE else strict_json.parse(content)
+        )
+    except ValueError as exc:
+        raise ApiError(400, f"the body is not JSON: {exc}", code="invalid_value") from exc
+    return model.model_validate(value)
 
 
 def answering(counter: Counter, path: str, endpoint: Endpoint) -> Endpoint:

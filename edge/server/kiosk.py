@@ -37,7 +37,9 @@ class Kiosk(BaseModel):
     def read(cls, path: str) -> "Kiosk":
         """From a TOML file. Raises RequestError where it is none, or says what a kiosk does not know."""
         try:
-            return cls.model_validate(tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8")), strict=True)
+            return cls.model_validate(
+                tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8-sig")), strict=True
+            )
         except OSError as exc:
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="name a TOML file") from exc
         except ValidationError as exc:

@@ -200,6 +200,7 @@ class Told:
         self._number = 0
         self._logprobs: list[Item] = []  # of the text that comes next
         self._open: Item | None = None  # the item that is being written
+        self._pieces: list[str] = []  # its text, until it is closed
 
     def response(self) -> Item:
         return self._whole
@@ -213,6 +214,7 @@ class Told:
         return "".join(self.event(event) for _, event in batch)
 
     def failed(self, error: ApiError) -> str:
+        self._join()
         detail = {"code": "server_error", "message": str(error)}
         return self._send("response.failed", response=self._whole | {"status": "failed", "error": detail})
 
@@ -227,8 +229,7 @@ class Told:
                 return self._piece("reasoning", text)
             case ToolCallDelta(id, name, arguments):
                 out = self._call(id, name)
-                assert self._open is not None
-                self._open["arguments"] += arguments
+                self._pieces.append(arguments)
                 place = self._place()
                 return out + self._send("response.function_call_arguments.delta", delta=arguments, **place)
             case ToolCall(_, _, id, complete):
@@ -250,7 +251,7 @@ class Told:
             out += self._send("response.content_part.added", part=new, content_index=0, **self._place())
             item["content"].append(new)
         assert self._open is not None
-        self._open["content"][0]["text"] += text
+        self._pieces.append(text)
         more: Item = {}
         if kind == "message":
             more, self._logprobs = {"logprobs": self._logprobs}, []
@@ -265,13 +266,21 @@ class Told:
 
     def _begin(self, item: Item) -> str:
         out = self._close()
-        self._open = item
+        self._open, self._pieces = item, []
         self._whole["output"].append(item)
         return out + self._send("response.output_item.added", item=item, output_index=len(self._whole["output"]) - 1)
+
+    def _join(self) -> None:
+        """Puts what was written so far into the item."""
+        if self._open is not None and self._open["type"] == "function_call":
+            self._open["arguments"] = "".join(self._pieces)
+        elif self._open is not None and self._open["content"]:
+            self._open["content"][0]["text"] = "".join(self._pieces)
 
     def _close(self, *, complete: bool = True) -> str:
         if (item := self._open) is None:
             return ""
+        self._join()
         out, place = "", self._place()
         item["status"] = "completed" if complete else "incomplete"
         if item["type"] == "function_call":

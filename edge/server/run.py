@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from runtime.backends.backend import Options
 from runtime.backends.remote import KEY
+from runtime.devices import refuse_context
 from runtime.errors import RequestError
 from runtime.tools import Tool
 
@@ -47,6 +48,8 @@ def run(
     if not 0 <= port < 2**16:
         raise RequestError(f"{port} is no port: it cannot be used", hint="choose one up to 65535")
     shelf = Shelf(folders, device=device, options=options, limits=limits)
+    for book in shelf.books.values():
+        refuse_context(book.folder.manifest, options)
     app = application(shelf, host=host, key=key, origins=origins, tools=tools, kiosk=kiosk)
     with _bound(host, port) as listener:
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
@@ -109,7 +112,10 @@ def _bound(host: str, port: int) -> socket.socket:
 def key_of(path: str | None) -> str:
     """The API key: the file's text, or what the environment names. Raises RequestError where the file has none."""
     if path is None:
-        return os.environ.get(KEY, "").strip()
+        key = os.environ.get(KEY, "").strip()
+        if not key.isascii():
+            raise RequestError(f"{KEY} is not ASCII", hint="choose a key of ASCII characters")
+        return key
     try:
         key = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:

@@ -16,6 +16,7 @@ from runtime.errors import DeviceError, RequestError
 from runtime.machine import find
 from runtime.model import Model
 from runtime.model_folder import ModelFolder
+from runtime.text import replace_surrogates
 
 from .errors import ApiError, stopping
 from .limits import Limits
@@ -72,7 +73,7 @@ class Shelf:
         self.books: dict[str, Book] = {}
         for path in folders:
             folder = open_folder(path)
-            name = folder.path.resolve().name
+            name = replace_surrogates(folder.path.resolve().name)
             if name in self.books:
                 raise RequestError(f"two folders are named {name}", hint="rename one: clients ask by that name")
             self.books[name] = Book(name, folder, Turns(limits.running, limits.waiting))

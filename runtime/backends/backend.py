@@ -6,6 +6,7 @@ from typing import Protocol, Self
 
 from ..cancellation import Cancellation
 from ..checkpoint_folder import Folder
+from ..checks import require, require_integer, require_number
 from ..errors import NotHeld, RequestError, UnsupportedGrammar
 from ..grammar import Grammar, JsonSchema
 from ..messages import Finish, TokenLogprob
@@ -69,6 +70,21 @@ class Options:
     lookup: int = 0
     cache: bool = True
     grammar_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises RequestError where a value is of another type or out of its range."""
+        least = {"threads": 1, "activation_group": 0, "context": 1, "reply_tokens": 1, "grammar_memory": 1}
+        for name, smallest in least.items():
+            if (value := getattr(self, name)) is not None:
+                require_integer(name, value, smallest, 2**31 - 1)
+        require_integer("lookup", self.lookup, 0, 2**31 - 1)
+        for name in ("kv_precision", "precision"):
+            require(name, getattr(self, name), str | None, "the name of a type, such as f16")
+        if self.activation_scale is not None:
+            require_number("activation_scale", self.activation_scale)
+            if self.activation_scale <= 0:
+                raise RequestError(f"activation_scale is {self.activation_scale}", hint="it may be more than 0")
+        require("cache", self.cache, bool, "True or False")
 
 
 def refuse(sampling: Sampling, why: str, *names: str) -> None:

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Self
 
-from .. import network
+from .. import network, strict_json
 from ..cancellation import Cancellation
 from ..checkpoint_folder import CheckpointFolder, Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
@@ -127,8 +127,8 @@ class Remote:
         answer = self._ask("GET", "v1/models")
         self._check_allowed(answer)
         try:
-            return [entry for entry in answer.json()["data"] if isinstance(entry["id"], str)]
-        except (ValueError, KeyError, TypeError, RecursionError):
+            return [entry for entry in strict_json.parse(answer.content)["data"] if isinstance(entry["id"], str)]
+        except (ValueError, KeyError, TypeError):
             return []  # it may have one model without a name
 
     def _check_allowed(self, answer: Any) -> None:
@@ -143,8 +143,8 @@ class Remote:
     def _compare(self, answer: Any, wanted: int) -> None:
         """A server that counts the same text otherwise has another tokenizer, or puts tokens before each prompt."""
         try:
-            found = (answer.json().get("usage") or {}).get("prompt_tokens", wanted)
-        except (ValueError, AttributeError, RecursionError) as exc:
+            found = (strict_json.parse(answer.content).get("usage") or {}).get("prompt_tokens", wanted)
+        except (ValueError, AttributeError) as exc:
             if "html" in answer.headers.get("Content-Type", ""):
                 raise DeviceError(f"{self._url} answers with a web page", hint=_WHAT_SERVER) from exc
             raise DeviceError(f"{self._url} answers with no JSON object", hint=_WHAT_SERVER) from exc
@@ -210,7 +210,7 @@ class Remote:
                 for event in httpx2.EventSource(answer):
                     if event.data == "[DONE]":
                         return
-                    chunk = json.loads(event.data)
+                    chunk = strict_json.parse(event.data)
                     if chunk.get("error"):
                         raise BackendError(f"{self._url} failed: {_said(chunk)}", hint="see the server's log")
                     (choice,) = chunk.get("choices") or [{}]
@@ -387,8 +387,8 @@ def _complaint(answer: Any) -> str:
     if elsewhere := answer.headers.get("Location"):
         return f"it redirects to {elsewhere[:200]} ({answer.status_code})"
     try:
-        return f"{_said(answer.json())} ({answer.status_code})"
-    except (ValueError, RecursionError):
+        return f"{_said(strict_json.parse(answer.content))} ({answer.status_code})"
+    except ValueError:
         return f"status {answer.status_code}"
 
 

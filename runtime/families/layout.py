@@ -4,11 +4,11 @@ result is an `observation`. They drop OpenAI's `tool_calls` and `tool` without a
 Source: the chat templates of glm-4-9b-chat and GLM-4-0414.
 """
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from .. import strict_json
 from ..messages import Message, ToolCall
 
 # The tools that the templates of 2024 describe in their own words. What they are called with is text, not JSON.
@@ -52,7 +52,7 @@ def called_with_text(tools: Sequence[Mapping[str, Any]], built_in: Collection[st
 def _as_written(call: ToolCall, written: Mapping[str, str]) -> str:
     if call.name not in written or call.problem:
         return call.arguments
-    return str(json.loads(call.arguments).get(written[call.name], call.arguments))
+    return str(strict_json.parse(call.arguments).get(written[call.name], call.arguments))
 
 
 def tools_beside(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

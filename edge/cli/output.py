@@ -1,0 +1,48 @@
+"""Tables and JSON on standard output."""
+
+import codecs
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .streams import is_terminal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_UNBOUNDED = 10_000  # characters: wider than any table
+_FOLDED = 16  # a column is folded to so many characters at least
+
+
+def print_json(value: Any) -> None:
+    """Print the value as JSON: with every character as it is where the stream can hold all, and else with escapes."""
+    utf = codecs.lookup(sys.stdout.encoding or "utf-8").name.startswith("utf")
+    print(json.dumps(value, indent=2, ensure_ascii=not utf, allow_nan=False))
+
+
+def print_table(table: "Table", *, may_drop: bool = False) -> None:
+    """Print the table, in a pipe as wide as it is. In a terminal that is too narrow the last column is folded or, if
+    the table `may_drop` columns, the last ones are left out by name. Never a part of a name."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    width = console.width if is_terminal(sys.stdout) else _UNBOUNDED
+
+    def wanted() -> int:
+        return console.measure(table, options=console.options.update(width=_UNBOUNDED)).maximum
+
+    dropped: list[str] = []
+    while may_drop and len(table.columns) > 1 and wanted() > width:
+        dropped.insert(0, " ".join(str(table.columns.pop().header).split()))
+    first, *others = table.columns
+    whole = wanted()
+    for column in (first, *others[:-1]):
+        column.no_wrap = True
+    for column in others[-1:]:
+        column.overflow, column.max_width = "fold", _FOLDED
+    console.width = min(max(width, wanted()), whole)
+    for column in others[-1:]:
+        column.max_width = None
+    console.print(table, soft_wrap=console.width > width)
+    if dropped:
+        print(f"The terminal is too narrow for {', '.join(dropped)}; --json has them.")

@@ -1,0 +1,80 @@
+"""The prompt of `edge chat`: what a person types or pastes, one message at a time."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+_PASTE = 0.05  # seconds in which the next line of a pasted text comes
+
+
+class Prompt:
+    """The messages that are typed, until Ctrl-D, or Ctrl-C at an empty prompt the second time.
+
+    A line that waits already when one has been read belongs to the same message: it was pasted. One that begins with
+    one of the `commands` stands alone.
+    """
+
+    def __init__(self, commands: Sequence[str]) -> None:
+        self._commands = commands
+        self._ahead = ""  # a command that was read after another message
+        with suppress(ImportError):  # gives input() its editing and history; Windows has its own
+            import readline  # noqa: F401
+
+    def __iter__(self) -> Iterator[str]:
+        interrupted = False
+        while True:
+            try:
+                text = self._message().strip()
+            except EOFError:
+                print()
+                return
+            except KeyboardInterrupt:
+                print()
+                if interrupted and not _typed():
+                    return
+                interrupted = True
+                print("Ctrl-C once more, Ctrl-D or /exit leaves.")
+                continue
+            interrupted = False
+            if text:
+                yield text
+
+    def _message(self) -> str:
+        if self._ahead:
+            command, self._ahead = self._ahead, ""
+            return command
+        lines = [input("\n> ")]
+        with suppress(EOFError):
+            while not self._is_command(lines[0]) and _waits():
+                line = input()
+                if self._is_command(line):
+                    self._ahead = line
+                    break
+                lines.append(line)
+        return "\n".join(lines)
+
+    def _is_command(self, line: str) -> bool:
+        return line.split(maxsplit=1)[:1] in [[command] for command in self._commands]
+
+
+def _typed() -> str:
+    """What stands in the line that Ctrl-C left; "" where nobody knows."""
+    readline = sys.modules.get("readline")
+    return str(readline.get_line_buffer()) if readline else ""
+
+
+if sys.platform == "win32":
+
+    def _waits() -> bool:
+        import msvcrt
+        import time
+
+        time.sleep(_PASTE)
+        return msvcrt.kbhit()
+
+else:
+
+    def _waits() -> bool:
+        import select
+
+        return bool(select.select([sys.stdin], [], [], _PASTE)[0])

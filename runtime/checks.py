@@ -1,0 +1,48 @@
+"""Checks of what an application passes, so that a mistake is named where it was made."""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any
+
+from .errors import EdgeError, RequestError
+
+
+def require(
+    name: str, value: object, kind: type[Any] | UnionType, wanted: str, error: type[EdgeError] = RequestError
+) -> None:
+    """Raise RequestError that names the argument, unless the value is of the type `kind`, `wanted` in words."""
+    if not isinstance(value, kind):
+        raise error(f"{name} must be {wanted}, not {_describe(value)}", hint=f"pass {wanted}")
+
+
+def require_all(name: str, values: object, kind: type[Any] | UnionType, wanted: str) -> None:
+    """The same of a list or tuple and each of its items, `wanted` being the whole in words."""
+    require(name, values, list | tuple, wanted)
+    assert isinstance(values, Sequence)
+    for value in values:
+        require(f"{name}: each item", value, kind, wanted)
+
+
+def require_integer(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise RequestError unless the value is a whole number from `least` to `most`."""
+    bounds = f"{least:,} or more" if most is None else f"{least:,} to {most:,}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise RequestError(f"{name} must be a whole number, not {_describe(value)}", hint=f"it may be {bounds}")
+    if int(value) < least or (most is not None and int(value) > most):
+        raise RequestError(f"{name} is {int(value):,}", hint=f"it may be {bounds}")
+
+
+def require_number(name: str, value: object) -> None:
+    """Raise RequestError unless the value is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise RequestError(f"{name} must be a number, not {_describe(value)}", hint="pass an int or a float")
+    if not isinstance(value, Integral) and not math.isfinite(value):
+        raise RequestError(f"{name} is {value}", hint="it must be a finite number")
+
+
+def _describe(value: object) -> str:
+    """What somebody passed, in the words of Python; short, since it may be anything."""
+    shown = repr(value)
+    return f"{type(value).__name__} {shown}" if len(shown) <= 40 else type(value).__name__

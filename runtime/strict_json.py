@@ -1,0 +1,52 @@
+"""JSON from outside, as RFC 8259 defines it.
+
+Python's parser takes NaN and Infinity, turns 1e999 into infinity, and fails with RecursionError on deep nesting.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from .text import replace_json_surrogates
+
+DEPTH = 200  # objects and lists within one another: what walks over the value afterwards may be recursive
+_TOO_DEEP = f"it is nested more than {DEPTH} deep"
+
+
+def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Return the value of a JSON text, without lone surrogates; bytes are UTF-8, or UTF-16 or -32, as json.loads takes
+    them. `pairs` makes the object of its members.
+
+    Raises ValueError, and nothing else, for a text that is not JSON, a number beyond a float, or nesting too deep.
+    """
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text), "surrogatepass")
+    try:
+        value = json.loads(
+            replace_json_surrogates(text), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=pairs
+        )
+    except RecursionError as exc:
+        raise ValueError(_TOO_DEEP) from exc
+    level = [value]
+    for _ in range(DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return value
+    raise ValueError(_TOO_DEEP)
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {digits[:40]} is out of range")
+    return value
