@@ -93,7 +93,7 @@ def convert(
     if exporter == "optimum" and (source.is_file() or onnx_file(source)):
         raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
     try:
-        with scratch(target) as place:
+        with scratch(target, (FILE, "openvino_model.bin")) as place:
             file = onnx_file(source)
             if file is None:
                 steps = _convert(source, place, recipe, samples, exporter)
@@ -310,6 +310,11 @@ def _explained(exc: OSError, target: Path) -> ConversionError:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
             f"the disk of {str(target.parent)!r} is full", hint="make room, or choose a folder on another disk"
+        )
+    if exc.errno == errno.EFBIG:
+        return ConversionError(
+            f"the disk of {str(target.parent)!r} takes no file so large",
+            hint="choose a folder on another disk (FAT takes 4 GB), or lift the limit of `ulimit -f`",
         )
     where = exc.filename or target.parent
     hint = "check the permissions of the folder, or choose another one" if isinstance(exc, PermissionError) else ""

@@ -13,6 +13,7 @@ from . import tools
 from .backends.backend import Options
 from .checkpoint_folder import Folder, open_folder
 from .errors import RequestError
+from .files import write_whole
 from .generation import Constraint
 from .grammar import Grammar
 from .messages import (
@@ -200,13 +201,10 @@ class Chat:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the history as JSON, in the layout of OpenAI's messages; the file appears whole or not at all."""
         target = Path(path)
-        scratch = target.with_name(f".{target.name}.{os.getpid()}")
         text = json.dumps({"messages": [message.to_json() for message in self._messages]}, indent=2, ensure_ascii=False)
         try:
-            scratch.write_text(text + "\n", encoding="utf-8")
-            scratch.replace(target)
+            write_whole(target, f"{text}\n".encode())
         except OSError as exc:
-            scratch.unlink(missing_ok=True)
             raise RequestError(f"{target} cannot be written: {exc.strerror}", hint="choose another place") from exc
 
     def load(self, path: str | os.PathLike[str]) -> None:
