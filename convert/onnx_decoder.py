@@ -5,6 +5,7 @@ The layout is that of optimum's exports: inputs input_ids, attention_mask, posit
 attention written out in single operations, which OpenVINO's PagedAttention does not recognise.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,20 @@ class OnnxDecoder:
         data = use.constant.data.view(view)
         data = data.T if use.turned else data
         return Tensor(name, data.shape, dtype, data)
+
+    def place(self, name: str) -> str:
+        """The matrix and its file, for messages."""
+        return f"{name!r} in {self.path.name}"
+
+    def norms(self) -> Iterator[Tensor]:
+        """The weights of every norm: what a hidden state is multiplied by."""
+        hidden = self.architecture.hidden
+        for op in self._model.get_ordered_ops():
+            if op.get_type_name() == "Constant" and math.prod(op.get_output_shape(0)) == hidden:
+                kind = op.get_element_type()
+                if kind in _DTYPES and {node.get_type_name() for node in _readers(op)} == {"Multiply"}:
+                    dtype, view = _DTYPES[kind]
+                    yield Tensor(op.get_friendly_name(), (hidden,), dtype, op.data.view(view).reshape(-1))
 
     def release(self) -> None:
         """OpenVINO holds the mapping, and the system takes its pages back by itself."""
@@ -198,6 +213,13 @@ def _check(file: str, model: ov.Model, a: Architecture) -> None:
                 f"{file}: {name} has the shape {inputs[name]}, not (batch,{a.kv_heads},tokens,{a.head_dim})",
                 hint="the file and config.json do not belong together",
             )
+
+
+def _readers(node: Node) -> Iterator[Node]:
+    """Who reads what the node yields, in whatever precision."""
+    for port in node.output(0).get_target_inputs():
+        reader = port.get_node()
+        yield from _readers(reader) if reader.get_type_name() == "Convert" else [reader]
 
 
 def _matrices(model: ov.Model, a: Architecture) -> dict[str, _Use]:

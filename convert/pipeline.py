@@ -32,6 +32,7 @@ from . import calibration as texts
 from . import optimum, verify
 from .activations import Activations
 from .compress import compress, describe
+from .damage import Damage
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
 from .journal import FILE, Journal
@@ -140,9 +141,12 @@ def _convert(
         write_tokenizer(described.tokenizer, folder)
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
+        damage = Damage(checkpoint, described.tokenizer)
+        if exporter != "edge" or recipe.calibrated or recipe.ratio < 1:  # which read the weights before they pass by
+            yield from _searched(checkpoint, damage)
         if exporter == "edge":
             plan = yield from _measured(checkpoint, plan)
-            written = yield from _weights(checkpoint, plan, folder, journal)
+            written = yield from _weights(checkpoint, plan, folder, journal, damage)
         else:
             written = yield from _exported(plan, folder)
         copy_texts(described, folder)
@@ -176,6 +180,17 @@ def _plan(
         optimum.refuse(checkpoint.architecture, recipe)
         needs = optimum.needs(needs, _stored(checkpoint))
     return Plan(recipe, source, verify.prompts(source.family, template), needs, ids, exporter=exporter)
+
+
+def _searched(checkpoint: Checkpoint, damage: Damage) -> Steps:
+    """Looks for damage in all weights."""
+    total, done = _stored(checkpoint), 0
+    for name in checkpoint.names:
+        yield Progress("check", name, done, total)
+        tensor = checkpoint.tensor(name)
+        damage.refuse(tensor)
+        done += tensor.nbytes
+        checkpoint.release()
 
 
 def _stored(checkpoint: Checkpoint) -> int:
@@ -216,7 +231,9 @@ def _exported(plan: Plan, folder: Path) -> Generator[Progress, None, Written]:
     return Written((f"the IR is optimum-intel's, exported with transformers {version('transformers')}",))
 
 
-def _weights(checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal) -> Generator[Progress, None, Written]:
+def _weights(
+    checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal, damage: Damage
+) -> Generator[Progress, None, Written]:
     """Compresses the weights and writes the IR."""
     total = _stored(checkpoint)
     yield Progress("compress", total=total)
@@ -225,7 +242,7 @@ def _weights(checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal)
     done = 0
     with IrWriter(folder / "openvino_model.xml", plan.needs.disk, journal) as ir:
         activations = Activations(checkpoint, plan.recipe, plan.calibration) if plan.calibration else None
-        for weight in compress(checkpoint, plan.recipe, ir, plan.sensitive, activations):
+        for weight in compress(checkpoint, plan.recipe, ir, plan.sensitive, activations, damage=damage):
             weights[weight.name], done = weight.node, done + weight.nbytes
             note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
             if weight.note and note not in notes:

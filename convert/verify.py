@@ -32,6 +32,7 @@ _READ = 32  # tokens of a prompt that both models read: damage shows at once, an
 # Random weights magnify every difference: in int4, twelve layers of them stray by 2.5 nats, six trained ones by 0.02.
 # Who tries a conversion with such a checkpoint is not to be refused.
 _UNTRAINED = 6
+_SPREAD = 1e-3  # between the least and the most likely token, in logits: random weights have more
 
 _ENGLISH = "The lighthouse keeper climbed the stairs every evening, because the ships relied on the light."
 _CHINESE = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。请问这首诗的作者是谁？"
@@ -118,6 +119,10 @@ def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: R
     """The figures. Raises VerificationError where the converted model is not fit for use."""
     if not all(np.isfinite(logits).all() for logits in reference):
         raise VerificationError("the checkpoint itself answers NaN: its weights are damaged", hint=_DAMAGED)
+    if all(np.ptp(logits, axis=-1).max() < _SPREAD for logits in reference):
+        raise VerificationError(
+            "to the checkpoint all tokens are equally likely: its weights are damaged", hint=_DAMAGED
+        )
     if not all(np.isfinite(logits).all() for logits in converted):
         raise VerificationError(f"with the recipe {recipe.name}, the model answers NaN", hint=_other_recipe(recipe))
     wanted = np.concatenate([logits.argmax(-1) for logits in reference])

@@ -100,6 +100,11 @@ class Checkpoint:
         tensor = file.tensor(entry, name)
         return tensor if rows is None else tensor.rows(rows.start, rows.stop)
 
+    def place(self, name: str) -> str:
+        """The tensor under the name that its file has for it, and the file, for messages."""
+        file, entry, _ = self._places[name]
+        return f"{entry.name[:200]!r} in {file.path.name}"
+
     @property
     def quantised(self) -> tuple[str, ...]:
         """The types of the matrices that are quantised already."""
