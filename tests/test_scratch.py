@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import stat
@@ -14,6 +15,7 @@ import pytest
 
 from convert import scratch
 from convert.pipeline import convert
+from edge.cli import main
 from runtime.errors import ConversionError
 from runtime.model_folder import ModelFolder
 
@@ -151,6 +153,20 @@ def test_what_a_leftover_points_to_is_not_touched(checkpoint, tmp_path, put, beg
     ModelFolder.open(parent / "model").check()
     assert seen(precious) == before
     assert [path.name for path in parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("worth", [0, 2**28])
+def test_what_a_signal_cut_short_says_that_it_goes_on(checkpoint, tmp_path, capsys, number, worth):
+    before = signal.signal(number, signal.SIG_DFL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scratch, "_WORTH_KEEPING", worth)
+        patch.setattr("convert.pipeline.copy_texts", lambda *_: os.kill(os.getpid(), number))
+        assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 128 + number
+    signal.signal(number, before)
+    goes_on = "" if worth else "; .* and the same conversion goes on from there"
+    assert re.fullmatch(f"stopped{goes_on}\n", capsys.readouterr().err)
+    assert len(list(tmp_path.iterdir())) == (not worth)
 
 
 def test_a_file_of_such_a_name_is_left_alone(checkpoint, tmp_path):

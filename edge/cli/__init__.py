@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 from runtime.errors import EdgeError, Notice
 from runtime.version import VERSION
@@ -28,9 +29,12 @@ from . import (
     service,
 )
 
+_SIGNAL = 128  # plus its number is the exit code of what a signal ended
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code: 0, 1 for an error (one line and a hint), 130 for Ctrl-C."""
+    """Runs the command; returns the exit code: 0, 1 for an error (one line and a hint), 130 for Ctrl-C, 143 for
+    SIGTERM."""
     args = parser().parse_args(arguments)
     warnings.showwarning = _show_notice  # type: ignore[assignment]
     try:
@@ -43,11 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"hint: {exc.hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as exc:
-        print("; ".join(("stopped", *getattr(exc, "__notes__", ()))), file=sys.stderr)
+        _say_stopped(exc)
         return 130
+    except SystemExit as exc:
+        if not isinstance(exc.code, int) or exc.code <= _SIGNAL:
+            raise
+        _say_stopped(exc)  # by SIGTERM, or with its terminal
+        return exc.code
     except BrokenPipeError:  # `edge … | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _say_stopped(exc: BaseException) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print("; ".join(("stopped", *getattr(exc, "__notes__", ()))), file=sys.stderr)
 
 
 def _show_notice(message: Warning | str, *_: object) -> None:
