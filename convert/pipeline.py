@@ -24,6 +24,7 @@ from runtime.backends.genai import brief
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import ConversionError, DiskFull
+from runtime.files import expanded
 from runtime.model_folder import File, Manifest, ModelFolder, seal
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
@@ -90,7 +91,7 @@ def convert(
     samples = texts.read(calibration or texts.BUILT_IN) if recipe.calibrated else ()
     if calibration and not samples:
         raise ConversionError(f"the recipe {recipe.name} reads no texts", hint="leave out --calibration")
-    source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
+    source, target = expanded(source), expanded(target).absolute()
     if exporter == "optimum" and (source.is_file() or onnx_file(source)):
         raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
     try:

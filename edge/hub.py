@@ -8,6 +8,7 @@ from runtime.backends.remote import Remote
 from runtime.checkpoint_folder import Folder, open_folder
 from runtime.devices import of_checkpoints
 from runtime.errors import CheckpointError
+from runtime.files import expanded
 
 from .catalogue import find
 
@@ -20,7 +21,7 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 def checkpoint_folder(name: str) -> Path:
     """The folder of that name, or else the download of the model of that name: zai-org/GLM-4-9B-0414, or just
     GLM-4-9B-0414. Raises CheckpointError where it is neither, or there is no network."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.exists():
         return path
     if not (repository := _repository(name)):
@@ -37,7 +38,7 @@ def open_for(devices: Sequence[str], name: str) -> Folder:
     Raises what `open_folder` does, CheckpointError where it cannot be fetched or has to be converted first, and
     DeviceError, before anything is fetched, where the engine is not installed.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     engines = {device: engine for device in devices if (engine := of_checkpoints(device))}
     repository = "" if path.exists() else _repository(name)
     if engines and repository:

@@ -33,7 +33,7 @@ class Service:
 
 def service(serve: Sequence[str], platform: str = sys.platform, home: Path | None = None) -> Service:
     """The service that runs `edge serve` with these arguments. Raises RequestError where the system has none."""
-    home = home or Path.home()
+    home = home or _home()
     command = (sys.executable, "-m", "edge", "serve", *serve)
     if platform.startswith("linux"):
         unit = f"{NAME}.service"
@@ -67,6 +67,15 @@ def service(serve: Sequence[str], platform: str = sys.platform, home: Path | Non
             (("schtasks", "/End", "/TN", NAME), ("schtasks", "/Delete", "/F", "/TN", NAME)),
         )
     raise RequestError(f"no services are known on {platform}", hint="start `edge serve` as that system starts programs")
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise RequestError(
+            "this user has no home folder", hint="start `edge serve` as the system starts programs"
+        ) from None
 
 
 def systemd(command: Sequence[str]) -> str:

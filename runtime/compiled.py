@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import RequestError
 from .files import is_plain_file, is_plain_folder, remove, write_whole
 from .model_folder import ModelFolder, file_sha256
 
@@ -38,9 +39,17 @@ class Compiled:
 
 
 def root() -> Path:
+    """The folder of all compiled models. Raises RequestError where nothing says which, and the user has no home."""
     from platformdirs import user_cache_path
 
-    return Path(os.environ.get(VARIABLE) or user_cache_path("glm4-edge", appauthor=False)) / "compiled"
+    no_home = RequestError("this user has no home folder for compiled models", hint=f"name another in {VARIABLE}")
+    try:
+        found = Path(os.environ.get(VARIABLE) or user_cache_path("glm4-edge", appauthor=False))
+    except RuntimeError:
+        raise no_home from None
+    if found.parts[:1] == ("~",):  # older versions of platformdirs
+        raise no_home
+    return found / "compiled"
 
 
 @contextmanager
@@ -49,8 +58,8 @@ def cached(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, 
 
     Afterwards what was compiled is sealed, and what is over the limit is cleared, but for the model just loaded.
     """
-    path = root() / _key(folder, device, driver)
     try:
+        path = root() / _key(folder, device, driver)
         if not _is_whole(path):
             if not _is_sealed(path) and _age(path) < _COMPILING:
                 yield {}  # another process is at it
@@ -58,7 +67,7 @@ def cached(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, 
             remove(path)
             path.mkdir(parents=True)
         before = _stats(path)
-    except OSError:
+    except (OSError, RequestError):
         yield {}
         return
     yield {"CACHE_DIR": str(path)}

@@ -11,6 +11,12 @@ from pathlib import Path
 _is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda _: False)  # Windows, from Python 3.12 on
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return the path with `~` as the home folder. What names no user's home stays as it is: a folder may be called ~x,
+    and a user may have no home."""
+    return Path(os.path.expanduser(path))
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file, which appears whole or not at all. A link of that name is replaced; the file behind it stays.
 

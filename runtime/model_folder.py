@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EdgeError, ModelFolderError
+from .files import expanded
 from .sampling import Sampling
 
 MANIFEST = "edge.json"
@@ -89,7 +90,7 @@ class ModelFolder:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "ModelFolder":
         """Raises ModelFolderError where the folder is missing, damaged, or made by a later version."""
-        folder = Path(path).expanduser()
+        folder = expanded(path)
         if not folder.is_dir():
             raise ModelFolderError(f"there is no folder {folder}", hint="`edge convert CHECKPOINT FOLDER` makes one")
         manifest = _read_manifest(folder)

@@ -1,11 +1,19 @@
 """What a link points to outlives whatever replaces or removes the link."""
 
 import os
+import shutil
 import stat
+from pathlib import Path
 
 import pytest
 
-from runtime.files import is_plain_file, is_plain_folder, remove, write_whole
+from convert import quantise
+from edge import service
+from edge.cli import main
+from edge.demo import CHECKPOINT
+from runtime import compiled
+from runtime.errors import RequestError
+from runtime.files import expanded, is_plain_file, is_plain_folder, remove, write_whole
 
 
 @pytest.fixture
@@ -64,3 +72,44 @@ def test_what_is_removed_is_gone_and_nothing_else(tmp_path, precious, what):
     remove(path)
     assert not os.path.lexists(path)
     assert (precious / "file").read_bytes() == b"x"
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user whom the system does not know, as in a container with a number for a user."""
+    pwd = pytest.importorskip("pwd")
+
+    def unknown(who):
+        raise KeyError(who)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "EDGE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_needs_none(bare_folder):
+    with pytest.raises(RequestError, match="no home folder") as caught:
+        compiled.root()
+    assert "EDGE_CACHE" in caught.value.hint
+    with compiled.cached(bare_folder, "GPU", "1") as place:
+        assert place == {}
+    with pytest.raises(RequestError, match="no home folder"):
+        service.service(())
+    with quantise._some_home():  # NNCF asks for it when it is imported
+        assert Path.home().is_dir()
+    assert expanded("~") == Path("~")
+    assert (main(["cache"]), main(["service", "status"]), main(["recipes"])) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("name", ["~x", "~no such user/x", "~"])
+def test_a_folder_may_be_called_so(tmp_path, monkeypatch, name, request):
+    if name == "~":
+        request.getfixturevalue("homeless")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(CHECKPOINT, name)
+    target = f"{name} converted"
+    assert main(["convert", name, target, "--recipe", "int8", "--quiet"]) == 0
+    assert main(["inspect", target]) == 0
+    assert main(["export-template", name]) == 0
+    assert main(["recipes", name]) == 0

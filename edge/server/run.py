@@ -5,7 +5,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -14,6 +13,7 @@ from starlette.applications import Starlette
 from runtime.backends.backend import Options
 from runtime.backends.remote import KEY
 from runtime.errors import RequestError
+from runtime.files import expanded
 from runtime.tools import Tool
 
 from .app import application
@@ -111,7 +111,7 @@ def key_of(path: str | None) -> str:
     if path is None:
         return os.environ.get(KEY, "").strip()
     try:
-        key = Path(path).expanduser().read_text(encoding="utf-8").strip()
+        key = expanded(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise RequestError(f"{path} cannot be read: {exc}", hint="put the API key into it, on a line") from exc
     if not key or not key.isascii() or any(char.isspace() for char in key):
