@@ -27,6 +27,7 @@ from runtime.errors import CheckpointError
 from runtime.model_folder import file_sha256
 
 from .compress import EMBEDDING, HEAD, Weight
+from .saved import read
 
 _DTYPES: dict[Type, tuple[Dtype, Any]] = {
     Type.bf16: ("bf16", np.uint16),
@@ -62,7 +63,7 @@ class OnnxDecoder:
     def open(cls, path: Path, architecture: Architecture) -> "OnnxDecoder":
         """Raises CheckpointError where it is not readable, or not a decoder of this architecture with a cache."""
         try:
-            model = ov.Core().read_model(path)
+            model = read(path)
         except RuntimeError as exc:
             raise CheckpointError(
                 f"{path.name} is no ONNX file that OpenVINO reads: {brief(exc)}", hint=DOWNLOAD_AGAIN
@@ -145,7 +146,7 @@ class OnnxDecoder:
     def logits(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         """For every text, T token ids, what the file itself answers after each of them: (T,vocab). It is loaded as a
         whole, in f32."""
-        model = ov.Core().read_model(self.path)
+        model = read(self.path)
         compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         request, found = compiled.create_infer_request(), []
         for ids in token_ids:

@@ -21,6 +21,7 @@ from .onnx_decoder import OnnxDecoder, files, texts
 from .pipeline import Plan, Progress, Steps, copy_texts, manifest
 from .recipe import Recipe
 from .reference import EXACT
+from .saved import read
 from .scratch import Scratch
 from .tokenizer import write_tokenizer
 from .writer import IrWriter
@@ -112,7 +113,7 @@ def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path, damage: Damage) -> 
 
 
 def _logits(folder: Path, token_ids: verify.TokenIds) -> list[npt.NDArray[np.float32]]:
-    model = ov.Core().read_model(folder / "openvino_model.xml")
+    model = read(folder / "openvino_model.xml")
     request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
     found = []
     for ids in token_ids:

@@ -16,6 +16,7 @@ from runtime.architecture import Architecture
 from runtime.backends.genai import brief
 from runtime.errors import VerificationError
 from runtime.families import Family
+from runtime.mapped_file import openvino_reads
 from runtime.messages import Message, ToolCall
 from runtime.template import Prompt, Template
 from runtime.tokenizer import CheckpointTokenizer
@@ -90,7 +91,7 @@ def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[s
     for text in (*texts, _AWKWARD, special):
         wanted = source.encode(text)
         try:
-            tokenizer = tokenizer or genai.Tokenizer(str(folder))
+            tokenizer = tokenizer or genai.Tokenizer(str(folder), **_reads(folder))
             found = tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist()
             back = tokenizer.decode(wanted, skip_special_tokens=False)
         except RuntimeError as exc:
@@ -159,13 +160,18 @@ def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int6
     config = genai.GenerationConfig(max_new_tokens=_GENERATED, ignore_eos=True, apply_chat_template=False)
     try:
         with _opened(folder, excerpt) as opened:
-            pipeline = genai.LLMPipeline(str(opened), genai.Tokenizer(str(folder)), "CPU", **properties)
+            tokenizer = genai.Tokenizer(str(folder), **_reads(folder))
+            pipeline = genai.LLMPipeline(str(opened), tokenizer, "CPU", **properties, **_reads(folder))
             generated = pipeline.generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
             del pipeline
     except RuntimeError as exc:
         raise _unusable("OpenVINO GenAI cannot use the converted model", exc) from exc
     if len(generated) != _GENERATED:
         raise VerificationError(f"the converted model says {len(generated)} tokens when asked for {_GENERATED}")
+
+
+def _reads(folder: Path) -> dict[str, bool]:
+    return openvino_reads(folder / "openvino_tokenizer.bin")
 
 
 @contextmanager

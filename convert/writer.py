@@ -22,6 +22,7 @@ from openvino import Node, Shape
 from openvino import opset13 as ops
 from openvino.op import Constant
 
+from runtime.mapped_file import UNMAPPABLE
 from runtime.model_folder import File
 
 from .journal import Finished, Journal, Part
@@ -51,7 +52,10 @@ class IrWriter:
             self._weights.truncate(size)
             self._weights.seek(journal.end if journal else 0)
             # One mapping of what the file will be: a mapping for each constant would need a file descriptor each.
-            self._mapping = np.memmap(self._weights.name, np.uint8, "r")
+            self._map = _mapped(path.with_suffix(".bin"), size)
+            # Memory in the mapping's place is never touched: the address of a constant tells where its bytes lie in the
+            # file, and nobody reads them.
+            self._mapping = np.empty(size, np.uint8) if self._map is None else np.frombuffer(self._map, np.uint8)
         except BaseException:
             self._weights.close()
             raise
@@ -124,8 +128,8 @@ class IrWriter:
             layer.set("type", "Const")
             data.set("offset", str(self._place(constant)))
             data.set("size", str(constant.get_byte_size()))
-        if hasattr(mmap, "MADV_DONTNEED"):  # the hashing has read some of it
-            self._mapping._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):  # the hashing has read some of it
+            self._map.madvise(mmap.MADV_DONTNEED)
         return ElementTree.tostring(tree.getroot(), encoding="unicode", xml_declaration=True)
 
     def _without_moved(self, model: ov.Model) -> list[Node]:
@@ -181,6 +185,17 @@ class IrWriter:
             suppress(PermissionError),
         ):  # Windows cuts no file that is mapped; zeros at its end do no harm
             self._weights.truncate(self._weights.tell())
+
+
+def _mapped(path: Path, size: int) -> "mmap.mmap | None":
+    """The file's bytes; None where its file system does not map them."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    except OSError as exc:
+        if exc.errno not in UNMAPPABLE:
+            raise
+        return None
 
 
 def of_bytes(data: np.ndarray[Any, Any], like: Node, shape: Iterable[int]) -> Node:

@@ -11,6 +11,7 @@ from ..checkpoint_folder import Folder
 from ..compiled import cached
 from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ..mapped_file import openvino_reads
 from ..model_folder import ModelFolder
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
@@ -80,7 +81,7 @@ def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> It
     give_large_pieces_back()
     try:
         with compiled_cache(folder, device, options) as place:
-            yield properties(options, device) | place
+            yield properties(options, device) | place | openvino_reads(folder.path / "openvino_model.bin")
     except RuntimeError as exc:
         raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=cure) from exc
 
