@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from openvino import Node
 
+from runtime.allocator import large_pieces_kept
 from runtime.backends.genai import brief
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder
@@ -95,7 +96,7 @@ def convert(
     if exporter == "optimum" and (source.is_file() or onnx_file(source)):
         raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
     try:
-        with scratch(target, (FILE, "openvino_model.bin")) as place:
+        with large_pieces_kept(), scratch(target, (FILE, "openvino_model.bin")) as place:
             file = onnx_file(source)
             if file is None:
                 steps = _convert(source, place, recipe, samples, exporter)
