@@ -7,7 +7,7 @@ from pathlib import Path
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import CheckpointError
 from runtime.families.response_template import response_template
-from runtime.files import write_whole
+from runtime.files import expanded, write_whole
 from runtime.model_folder import MANIFEST
 from runtime.tokenizer import read_json
 
@@ -21,7 +21,7 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
     Raises CheckpointError for a model folder, and where the file has a template of its own already, unless `force`, or
     cannot be written.
     """
-    if (Path(checkpoint) / MANIFEST).is_file():
+    if (expanded(checkpoint) / MANIFEST).is_file():
         raise CheckpointError(
             f"{str(checkpoint)!r} is a model folder, which its manifest seals",
             hint="give the folder of the checkpoint that vLLM or transformers serves",

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -204,3 +205,22 @@ def test_the_readme_names_every_verb_and_file():
     for package in ("convert", "runtime"):
         for path in (ROOT / package).glob("[a-z]*.py"):
             assert path.name == "version.py" or path.name in text, f"{path.name} is not in the README's tree"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is full is Linux's")
+@pytest.mark.parametrize("verb", ["recipes", "inspect --json", "chat"])
+def test_an_output_that_cannot_be_written_is_said_in_a_line(demo_folder, verb):
+    name, *options = verb.split()
+    folder = [] if name == "recipes" else [str(demo_folder.path)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge", name, *folder, *options],
+            input="hi",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: the output cannot be written: no space left on device\nhint: .*\n", done.stderr)

@@ -55,8 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say_stopped(exc)  # by SIGTERM, or with its terminal
         return exc.code
     except BrokenPipeError:  # `edge … | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 1
+    except OSError as exc:
+        if exc.filename is not None:
+            raise
+        _write_no_more()  # standard output is a file on a full disk
+        with suppress(OSError):
+            print(f"error: the output cannot be written: {(exc.strerror or str(exc)).lower()}", file=sys.stderr)
+            print("hint: make room on the disk that it is written to", file=sys.stderr)
+        return 1
+
+
+def _write_no_more() -> None:
+    """What is still in the buffer would fail again at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say_stopped(exc: BaseException) -> None:
