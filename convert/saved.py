@@ -13,7 +13,7 @@ from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.architecture import Architecture
-from runtime.mapped_file import openvino_reads
+from runtime.files import openvino_reads
 from runtime.tensor import Tensor
 
 from .decompress import DECOMPRESSION, decompress

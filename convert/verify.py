@@ -16,7 +16,7 @@ from runtime.architecture import Architecture
 from runtime.backends.genai import brief
 from runtime.errors import VerificationError
 from runtime.families import Family
-from runtime.mapped_file import openvino_reads
+from runtime.files import openvino_reads
 from runtime.messages import Message, ToolCall
 from runtime.template import Prompt, Template
 from runtime.tokenizer import CheckpointTokenizer

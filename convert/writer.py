@@ -22,7 +22,7 @@ from openvino import Node, Shape
 from openvino import opset13 as ops
 from openvino.op import Constant
 
-from runtime.mapped_file import UNMAPPABLE
+from runtime.files import UNMAPPABLE
 from runtime.model_folder import File
 
 from .journal import Finished, Journal, Part

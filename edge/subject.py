@@ -14,7 +14,7 @@ from runtime.architecture import Architecture, read_architecture, read_config
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import BackendError, ModelFolderError, RequestError, VerificationError
 from runtime.families import Family
-from runtime.mapped_file import openvino_reads
+from runtime.files import openvino_reads
 from runtime.memory import gigabytes, need
 from runtime.messages import Message
 from runtime.model_folder import CONVERT_AGAIN, ModelFolder

@@ -1,6 +1,7 @@
-"""Files and folders that are replaced or removed without following a symbolic link to somebody else's."""
+"""Files and folders: replaced or removed without following a symbolic link, found by `~`, mapped or not."""
 
 import errno
+import mmap
 import os
 import secrets
 import shutil
@@ -9,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 _is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda _: False)  # Windows, from Python 3.12 on
+
+# What mmap says where the file system has no mappings: mmap(2); NFS, 9p and FUSE differ.
+UNMAPPABLE = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -60,3 +64,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         return
+
+
+def openvino_reads(path: Path) -> dict[str, bool]:
+    """OpenVINO's property for reading an IR beside or at `path`: it maps weights, and fails where they cannot be."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+            return {}
+    except OSError as exc:
+        return {"ENABLE_MMAP": False} if exc.errno in UNMAPPABLE else {}
+    except ValueError:  # an empty file
+        return {}

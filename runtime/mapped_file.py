@@ -3,7 +3,6 @@
 Where the file system does not map files, they are read instead.
 """
 
-import errno
 import math
 import mmap
 from dataclasses import dataclass, field
@@ -16,10 +15,9 @@ import numpy.typing as npt
 
 from .architecture import DOWNLOAD_AGAIN
 from .errors import CheckpointError
+from .files import UNMAPPABLE
 from .unmapped_file import Rows, UnmappedFile
 
-# What mmap says where the file system has no mappings: mmap(2); NFS, 9p and FUSE differ.
-UNMAPPABLE = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _HASHED_AT_ONCE = 64 * 1024 * 1024
 
 
@@ -77,14 +75,3 @@ def mapped(path: Path, smallest: int) -> MappedFile:
             if exc.errno not in UNMAPPABLE:
                 raise
     return MappedFile(path, size, UnmappedFile(path))
-
-
-def openvino_reads(path: Path) -> dict[str, bool]:
-    """OpenVINO's property for reading an IR beside or at `path`: it maps weights, and fails where they cannot be."""
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
-            return {}
-    except OSError as exc:
-        return {"ENABLE_MMAP": False} if exc.errno in UNMAPPABLE else {}
-    except ValueError:  # an empty file
-        return {}

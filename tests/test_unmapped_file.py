@@ -14,7 +14,7 @@ from runtime.backends.openvino import OpenVINO
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import CheckpointError
-from runtime.mapped_file import openvino_reads
+from runtime.files import openvino_reads
 from runtime.sampling import Sampling
 from runtime.unmapped_file import UnmappedFile
 

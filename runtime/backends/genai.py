@@ -10,8 +10,8 @@ from ..allocator import give_large_pieces_back
 from ..checkpoint_folder import Folder
 from ..compiled import cached
 from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError
+from ..files import openvino_reads
 from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
-from ..mapped_file import openvino_reads
 from ..model_folder import ModelFolder
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
