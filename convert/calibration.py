@@ -16,6 +16,7 @@ import numpy.typing as npt
 from runtime import strict_json
 from runtime.errors import ConversionError, RequestError
 from runtime.families import Family
+from runtime.files import expanded
 from runtime.messages import Message
 from runtime.template import Prompt, Template
 from runtime.tokenizer import CheckpointTokenizer
@@ -37,7 +38,7 @@ class Sample:
 def read(path: str | os.PathLike[str]) -> tuple[Sample, ...]:
     """The samples of a file. Raises ConversionError, naming the line that is wrong."""
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = expanded(path).read_text(encoding="utf-8").splitlines()
     except OSError as exc:
         raise ConversionError(f"cannot read {str(path)!r}: {(exc.strerror or str(exc)).lower()}", hint=_FORM) from exc
     except UnicodeDecodeError as exc:

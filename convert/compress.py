@@ -26,6 +26,7 @@ from .writer import IrWriter, of_bytes
 
 if TYPE_CHECKING:
     from .activations import Activations
+    from .damage import Damage
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -63,13 +64,17 @@ def compress(
     ir: IrWriter,
     sensitive: Collection[str] = (),
     activations: "Activations | None" = None,
+    *,
+    damage: "Damage | None" = None,
 ) -> Iterator[Weight]:
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
     biases stay exact, in f32; those named in `sensitive` become int8. A calibrated recipe needs `activations`. What is
-    in the file already is not compressed again."""
+    in the file already is not compressed again. Raises CheckpointError for a weight in which `damage` finds some."""
     stored, graphs, read = uncompressed(checkpoint), _Graphs(), 0
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
+        if damage and not ir.has(name):
+            damage.refuse(tensor)
         end = name in (EMBEDDING, HEAD)
         mode = recipe.ends if end else recipe.backup if name in sensitive else recipe.linear
         if len(tensor.shape) == 1 or mode is None:

@@ -22,6 +22,7 @@ from runtime.backends.backend import Options
 from runtime.backends.genai import properties
 
 from .reference import EXACT, Floats, Head, Ready, compiled, input_node
+from .saved import read
 
 # Tokens that are read at a time. Fewer than in a chat, so that most of a text reads the cache, as all of a reply does.
 _CHUNK = 128
@@ -116,7 +117,7 @@ def head(folder: Path, setting: Setting = WEIGHTS_ALONE) -> Head:
 
 def _read(folder: Path) -> tuple[ov.Model, Node]:
     """The model, and the MatMul that makes its logits."""
-    model = ov.Core().read_model(folder / "openvino_model.xml")
+    model = read(folder / "openvino_model.xml")
     node = model.output("logits").get_node()
     while node.get_type_name() != "MatMul":
         node = node.input_value(0).get_node()

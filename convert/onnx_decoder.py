@@ -5,6 +5,7 @@ The layout is that of optimum's exports: inputs input_ids, attention_mask, posit
 attention written out in single operations, which OpenVINO's PagedAttention does not recognise.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from runtime.errors import CheckpointError
 from runtime.model_folder import file_sha256
 
 from .compress import EMBEDDING, HEAD, Weight
+from .saved import read
 
 _DTYPES: dict[Type, tuple[Dtype, Any]] = {
     Type.bf16: ("bf16", np.uint16),
@@ -61,7 +63,7 @@ class OnnxDecoder:
     def open(cls, path: Path, architecture: Architecture) -> "OnnxDecoder":
         """Raises CheckpointError where it is not readable, or not a decoder of this architecture with a cache."""
         try:
-            model = ov.Core().read_model(path)
+            model = read(path)
         except RuntimeError as exc:
             raise CheckpointError(
                 f"{path.name} is no ONNX file that OpenVINO reads: {brief(exc)}", hint=DOWNLOAD_AGAIN
@@ -79,6 +81,20 @@ class OnnxDecoder:
         data = use.constant.data.view(view)
         data = data.T if use.turned else data
         return Tensor(name, data.shape, dtype, data)
+
+    def place(self, name: str) -> str:
+        """The matrix and its file, for messages."""
+        return f"{name!r} in {self.path.name}"
+
+    def norms(self) -> Iterator[Tensor]:
+        """The weights of every norm: what a hidden state is multiplied by."""
+        hidden = self.architecture.hidden
+        for op in self._model.get_ordered_ops():
+            if op.get_type_name() == "Constant" and math.prod(op.get_output_shape(0)) == hidden:
+                kind = op.get_element_type()
+                if kind in _DTYPES and {node.get_type_name() for node in _readers(op)} == {"Multiply"}:
+                    dtype, view = _DTYPES[kind]
+                    yield Tensor(op.get_friendly_name(), (hidden,), dtype, op.data.view(view).reshape(-1))
 
     def release(self) -> None:
         """OpenVINO holds the mapping, and the system takes its pages back by itself."""
@@ -130,7 +146,7 @@ class OnnxDecoder:
     def logits(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         """For every text, T token ids, what the file itself answers after each of them: (T,vocab). It is loaded as a
         whole, in f32."""
-        model = ov.Core().read_model(self.path)
+        model = read(self.path)
         compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         request, found = compiled.create_infer_request(), []
         for ids in token_ids:
@@ -198,6 +214,13 @@ def _check(file: str, model: ov.Model, a: Architecture) -> None:
                 f"{file}: {name} has the shape {inputs[name]}, not (batch,{a.kv_heads},tokens,{a.head_dim})",
                 hint="the file and config.json do not belong together",
             )
+
+
+def _readers(node: Node) -> Iterator[Node]:
+    """Who reads what the node yields, in whatever precision."""
+    for port in node.output(0).get_target_inputs():
+        reader = port.get_node()
+        yield from _readers(reader) if reader.get_type_name() == "Convert" else [reader]
 
 
 def _matrices(model: ov.Model, a: Architecture) -> dict[str, _Use]:

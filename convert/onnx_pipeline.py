@@ -15,11 +15,13 @@ from runtime.template import Template
 
 from . import verify
 from .compress import compress, describe
+from .damage import Damage
 from .estimate import Needs, loaded_bytes, model_sizes, refuse_too_little
 from .onnx_decoder import OnnxDecoder, files, texts
 from .pipeline import Plan, Progress, Steps, copy_texts, manifest
 from .recipe import Recipe
 from .reference import EXACT
+from .saved import read
 from .scratch import Scratch
 from .tokenizer import write_tokenizer
 from .writer import IrWriter
@@ -45,6 +47,9 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
     plan = _plan(described, file, recipe)
     refuse_too_little(plan.needs, folder.parent)
     decoder = OnnxDecoder.open(file, described.architecture)
+    damage = Damage(decoder, described.tokenizer)
+    for norm in decoder.norms():
+        damage.refuse(norm)
     yield Progress("check", done=1, total=1)
     yield Progress("tokenizer")
     write_tokenizer(described.tokenizer, folder)
@@ -53,7 +58,7 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
     ids = verify.token_ids(plan.prompts, described.tokenizer)
     yield Progress("verify", "what the ONNX file answers", 0, 3)
     reference = decoder.logits(ids)
-    weights = yield from _weights(decoder, plan, folder)
+    weights = yield from _weights(decoder, plan, folder, damage)
     copy_texts(described, folder)
     yield Progress("verify", "what the converted model answers", 1, 3)
     figures = verify.compare(ids, reference, _logits(folder, ids), recipe)
@@ -90,11 +95,11 @@ def _plan(source: CheckpointFolder, file: Path, recipe: Recipe) -> Plan:
     )
 
 
-def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path) -> Generator[Progress, None, File]:
+def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path, damage: Damage) -> Generator[Progress, None, File]:
     total, done = sum(decoder.tensor(name).nbytes for name in decoder.names), 0
     yield Progress("compress", total=total)
     with IrWriter(folder / "openvino_model.xml", plan.needs.disk) as ir:
-        for weight in compress(decoder, plan.recipe, ir):
+        for weight in compress(decoder, plan.recipe, ir, damage=damage):
             decoder.put(weight)
             done += weight.nbytes
             yield Progress("compress", weight.name, done, total)
@@ -108,7 +113,7 @@ def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path) -> Generator[Progre
 
 
 def _logits(folder: Path, token_ids: verify.TokenIds) -> list[npt.NDArray[np.float32]]:
-    model = ov.Core().read_model(folder / "openvino_model.xml")
+    model = read(folder / "openvino_model.xml")
     request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
     found = []
     for ids in token_ids:

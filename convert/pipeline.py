@@ -20,10 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from openvino import Node
 
+from runtime.allocator import large_pieces_kept
 from runtime.backends.genai import brief
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import ConversionError, DiskFull
+from runtime.files import expanded
 from runtime.model_folder import File, Manifest, ModelFolder, seal
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
@@ -32,6 +34,7 @@ from . import calibration as texts
 from . import optimum, verify
 from .activations import Activations
 from .compress import compress, describe
+from .damage import Damage
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
 from .journal import FILE, Journal
@@ -89,11 +92,11 @@ def convert(
     samples = texts.read(calibration or texts.BUILT_IN) if recipe.calibrated else ()
     if calibration and not samples:
         raise ConversionError(f"the recipe {recipe.name} reads no texts", hint="leave out --calibration")
-    source, target = Path(source).expanduser(), Path(target).expanduser().absolute()
+    source, target = expanded(source), expanded(target).absolute()
     if exporter == "optimum" and (source.is_file() or onnx_file(source)):
         raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
     try:
-        with scratch(target) as place:
+        with large_pieces_kept(), scratch(target, (FILE, "openvino_model.bin")) as place:
             file = onnx_file(source)
             if file is None:
                 steps = _convert(source, place, recipe, samples, exporter)
@@ -140,9 +143,12 @@ def _convert(
         write_tokenizer(described.tokenizer, folder)
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
+        damage = Damage(checkpoint, described.tokenizer)
+        if exporter != "edge" or recipe.calibrated or recipe.ratio < 1:  # which read the weights before they pass by
+            yield from _searched(checkpoint, damage)
         if exporter == "edge":
             plan = yield from _measured(checkpoint, plan)
-            written = yield from _weights(checkpoint, plan, folder, journal)
+            written = yield from _weights(checkpoint, plan, folder, journal, damage)
         else:
             written = yield from _exported(plan, folder)
         copy_texts(described, folder)
@@ -176,6 +182,17 @@ def _plan(
         optimum.refuse(checkpoint.architecture, recipe)
         needs = optimum.needs(needs, _stored(checkpoint))
     return Plan(recipe, source, verify.prompts(source.family, template), needs, ids, exporter=exporter)
+
+
+def _searched(checkpoint: Checkpoint, damage: Damage) -> Steps:
+    """Looks for damage in all weights."""
+    total, done = _stored(checkpoint), 0
+    for name in checkpoint.names:
+        yield Progress("check", name, done, total)
+        tensor = checkpoint.tensor(name)
+        damage.refuse(tensor)
+        done += tensor.nbytes
+        checkpoint.release()
 
 
 def _stored(checkpoint: Checkpoint) -> int:
@@ -216,7 +233,9 @@ def _exported(plan: Plan, folder: Path) -> Generator[Progress, None, Written]:
     return Written((f"the IR is optimum-intel's, exported with transformers {version('transformers')}",))
 
 
-def _weights(checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal) -> Generator[Progress, None, Written]:
+def _weights(
+    checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal, damage: Damage
+) -> Generator[Progress, None, Written]:
     """Compresses the weights and writes the IR."""
     total = _stored(checkpoint)
     yield Progress("compress", total=total)
@@ -225,7 +244,7 @@ def _weights(checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal)
     done = 0
     with IrWriter(folder / "openvino_model.xml", plan.needs.disk, journal) as ir:
         activations = Activations(checkpoint, plan.recipe, plan.calibration) if plan.calibration else None
-        for weight in compress(checkpoint, plan.recipe, ir, plan.sensitive, activations):
+        for weight in compress(checkpoint, plan.recipe, ir, plan.sensitive, activations, damage=damage):
             weights[weight.name], done = weight.node, done + weight.nbytes
             note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
             if weight.note and note not in notes:
@@ -310,6 +329,11 @@ def _explained(exc: OSError, target: Path) -> ConversionError:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
             f"the disk of {str(target.parent)!r} is full", hint="make room, or choose a folder on another disk"
+        )
+    if exc.errno == errno.EFBIG:
+        return ConversionError(
+            f"the disk of {str(target.parent)!r} takes no file so large",
+            hint="choose a folder on another disk (FAT takes 4 GB), or lift the limit of `ulimit -f`",
         )
     where = exc.filename or target.parent
     hint = "check the permissions of the folder, or choose another one" if isinstance(exc, PermissionError) else ""

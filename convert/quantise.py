@@ -7,8 +7,10 @@ the result is the same to the last bit.
 """
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from tempfile import gettempdir
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,9 +83,25 @@ def compressed_alone(source: Node, mode: str, options: Mapping[str, Any]) -> Mod
 
 
 def import_nncf() -> Any:
-    import nncf
+    with _some_home():
+        import nncf
 
     return nncf
+
+
+@contextmanager
+def _some_home() -> Iterator[None]:
+    """NNCF wants a home folder when it is imported, for what it may download later. A user without one, as in many
+    containers, gets one for that moment."""
+    if os.path.expanduser("~") != "~":
+        yield
+        return
+    variable = "USERPROFILE" if os.name == "nt" else "HOME"
+    os.environ[variable] = gettempdir()
+    try:
+        yield
+    finally:
+        del os.environ[variable]
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """How a checkpoint's weights become small: named recipes, and what each costs and promises."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
@@ -8,7 +10,9 @@ from runtime.errors import ConversionError
 
 Mode = Literal["int4_sym", "int4_asym", "int8_sym", "int8_asym"]  # NNCF's names
 
+DEFAULT = "int4"
 SMALLEST_GROUP = 32
+_NEARLY_THE_SAME = 0.005  # nats a token: what int8 shows
 _BITS: dict[Mode, tuple[int, int]] = {  # of a weight, and of what a group shares: its f16 scale, its zero point
     "int4_sym": (4, 16),
     "int4_asym": (4, 16 + 4),
@@ -27,7 +31,9 @@ class Recipe:
     `take_over` leaves the blocks of a GGUF as they are where OpenVINO has their format, and compresses the rest.
 
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, over which a result is not fit for use. It
-    is there to catch damage, not to grade: several times what a trained checkpoint shows.
+    is there to catch damage, not to grade: several times what a trained checkpoint shows. `usual_kl` grades: what the
+    verification of a trained checkpoint stays below. Both were measured on the embedded one, and it stays farther from
+    its checkpoint than a large model does.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Recipe:
     gptq: bool = False
     devices: tuple[str, ...] = ("CPU", "GPU")
     max_kl: float = 0.5
+    usual_kl: float = 0.4
     take_over: bool = False
 
     @property
@@ -99,20 +106,45 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("int4", "groups of 128: small and fast", "int4_sym", "int8_asym", 128),
-        Recipe("int4-asym", "zero points: slower on CPUs", "int4_asym", "int8_asym", 128, max_kl=0.6),
-        Recipe("int4-g64", "groups of 64", "int4_sym", "int8_asym", 64, max_kl=0.6),
-        Recipe("int4-g32", "groups of 32: closer, larger", "int4_sym", "int8_asym", 32),
-        Recipe("int4-mixed", "a sensitive fifth in int8", "int4_sym", "int8_asym", 128, ratio=0.8),
-        Recipe("int4-small", "an int4 head, too: the smallest", "int4_sym", "int4_sym", 128, max_kl=0.8),
+        Recipe("int4-asym", "zero points: slower on CPUs", "int4_asym", "int8_asym", 128, max_kl=0.6, usual_kl=0.42),
+        Recipe("int4-g64", "groups of 64", "int4_sym", "int8_asym", 64, max_kl=0.6, usual_kl=0.3),
+        Recipe("int4-g32", "groups of 32: closer, larger", "int4_sym", "int8_asym", 32, usual_kl=0.25),
+        Recipe("int4-mixed", "a sensitive fifth in int8", "int4_sym", "int8_asym", 128, ratio=0.8, usual_kl=0.25),
+        Recipe("int4-small", "an int4 head, too: the smallest", "int4_sym", "int4_sym", 128, max_kl=0.8, usual_kl=0.55),
         Recipe("int4-awq", "weights that texts need, spared", "int4_sym", "int8_asym", 128, awq=True),
-        Recipe("int4-scale", "scales fitted to texts", "int4_sym", "int8_asym", 128, scale=True),
-        Recipe("int4-gptq", "rounded to suit texts: closest", "int4_sym", "int8_asym", 128, gptq=True),
-        Recipe("int4-npu", "a scale a row: what NPUs want", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6),
-        Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05),
-        Recipe("stored", "a GGUF's own blocks, or int8", "int8_asym", "int8_asym", max_kl=0.05, take_over=True),
-        Recipe("bf16", "the checkpoint's own weights", None, None, max_kl=0.01),
+        Recipe("int4-scale", "scales fitted to texts", "int4_sym", "int8_asym", 128, scale=True, usual_kl=0.3),
+        Recipe("int4-gptq", "rounded to suit texts: closest", "int4_sym", "int8_asym", 128, gptq=True, usual_kl=0.2),
+        Recipe(
+            "int4-npu", "a scale a row: what NPUs want", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6, usual_kl=0.5
+        ),
+        Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05, usual_kl=0.01),
+        Recipe(
+            "stored",
+            "a GGUF's own blocks, or int8",
+            "int8_asym",
+            "int8_asym",
+            max_kl=0.05,
+            take_over=True,
+            usual_kl=0.01,
+        ),
+        Recipe("bf16", "the checkpoint's own weights", None, None, max_kl=0.01, usual_kl=0.001),
     )
 }
+
+
+def verdict(name: str, figures: Mapping[str, float]) -> str:
+    """Say whether the figures of a verification are good for the recipe of that name, with the figures behind it."""
+    known = name.partition("+")[0] in RECIPES
+    if not known or not {"tokens", "mean_kl", "top1"} <= figures.keys():  # of another version
+        return ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
+    if figures["mean_kl"] < _NEARLY_THE_SAME:
+        words = "nearly the same as the checkpoint"
+    elif figures["mean_kl"] <= named(name).usual_kl:
+        words = f"as close to the checkpoint as {name} usually is"
+    else:
+        words = f"farther from the checkpoint than {name} usually is; `edge eval` measures it on more texts"
+    share, tokens = math.floor(100 * figures["top1"]), figures["tokens"]
+    return f"{words} (the same next token in {share} % of {tokens:,.0f} positions; mean KL {figures['mean_kl']:.3g})"
 
 
 METHODS = ("awq", "scale", "gptq")  # NNCF's that need data
@@ -128,7 +160,8 @@ def named(name: str) -> Recipe:
         recipe = RECIPES[base]
         awq, scale, gptq = (method in methods or getattr(recipe, method) for method in METHODS)
         summary = f"{recipe.summary}; with {' and '.join(methods)}"
-        return replace(recipe, name=name, summary=summary, awq=awq, scale=scale, gptq=gptq)
+        usual = min(RECIPES[each].usual_kl for each in (base, *(f"int4-{method}" for method in methods)))
+        return replace(recipe, name=name, summary=summary, awq=awq, scale=scale, gptq=gptq, usual_kl=usual)
     near = get_close_matches(name.lower(), RECIPES, n=1, cutoff=0.5)
     raise ConversionError(
         f"there is no recipe {name!r}",

@@ -13,6 +13,7 @@ from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.architecture import Architecture
+from runtime.files import openvino_reads
 from runtime.tensor import Tensor
 
 from .decompress import DECOMPRESSION, decompress
@@ -52,12 +53,19 @@ def logits(
 
     Raises RuntimeError where the IR does not run.
     """
-    model = folder / "openvino_model.xml"
     if whole or fits_whole((folder / "openvino_model.bin").stat().st_size):
-        return _whole(ov.Core().read_model(model), token_ids)
+        return _whole(read(folder / "openvino_model.xml"), token_ids)
     layers = Layers(folder, a)
     found = layers.states(token_ids)
     return through_head(layers.head(), found)
+
+
+def read(model: Path) -> ov.Model:
+    """The model in a file, an IR's or another. Raises RuntimeError."""
+    core = ov.Core()
+    for name, value in openvino_reads(model.with_suffix(".bin") if model.suffix == ".xml" else model).items():
+        core.set_property({name: value})
+    return core.read_model(model)
 
 
 class Layers:
@@ -66,7 +74,7 @@ class Layers:
     def __init__(self, folder: Path, architecture: Architecture) -> None:
         self.architecture = architecture
         # The model holds the mapping in which its constants lie.
-        self._model = ov.Core().read_model(folder / "openvino_model.xml")
+        self._model = read(folder / "openvino_model.xml")
         self._constants = {op.get_friendly_name(): op for op in self._model.get_ops() if is_constant(op)}
 
     def states(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:

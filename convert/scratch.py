@@ -1,8 +1,8 @@
 """A folder that appears under its name only when it is complete.
 
 Until then it grows beside that name, as `.NAME.partial-PID-START`: process id and start time of its owner. What a kill,
-a power cut or Ctrl-C has left of it is handed to the next conversion to that name, which goes on from there or clears
-it; whatever else ends a conversion removes it.
+a power cut, Ctrl-C or SIGTERM has left of it is handed to the next conversion to that name, which goes on from there or
+clears it; whatever else ends a conversion removes it. A link in what was left, or in its place, is removed.
 """
 
 import errno
@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import threading
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from runtime.errors import ConversionError
+from runtime.files import is_plain_folder, remove
 from runtime.memory import gigabytes
 from runtime.signal_stack import use_the_threads_own
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
 _XML = 16 * 2**20  # bytes that a graph without its weights never reaches
+_PROBED_AT_ONCE = 2**20  # bytes
 _WORTH_KEEPING = 2**28  # bytes of what Ctrl-C cut short: less is soon done again
 _CLOCK_STEP = 60  # seconds by which a process's start time, told from the wall clock, may seem to change
 
@@ -47,39 +50,44 @@ class Scratch:
     def publish(self) -> None:
         """Brings the folder to the disk and renames it. Raises ConversionError where `target` has appeared."""
         self.check()
-        for path in (*self.path.iterdir(), self.path):
+        for path in self.path.iterdir():
             _sync(path)
+        _sync_folder(self.path)
         refuse_existing(self.target)
         try:
             self.path.rename(self.target)
         except OSError as exc:
             refuse_existing(self.target)
             raise exc
-        _sync(self.target.parent)
+        _sync_folder(self.target.parent)
 
-    def inherit(self, left: Path) -> None:
-        """Takes over what another conversion has left."""
+    def adopt(self, left: Path, names: Container[str]) -> None:
+        """Take over the files of these names that another conversion has left, unless there are some already. The rest
+        of `left` is removed."""
         if not any(self.path.iterdir()):
-            for file in left.iterdir():
-                file.rename(self.path / file.name)
-        shutil.rmtree(left, ignore_errors=True)
+            _move_files(left, self.path, names)
+        remove(left)
+        for file in self.path.iterdir():
+            status = file.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # to write to it would change another file
+                remove(file)
 
     def clear(self, but: Container[str] = ()) -> None:
         """Removes all that is in it, but for these names."""
         for path in self.path.iterdir():
             if path.name not in but:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                remove(path)
 
     def size(self) -> int:
         """Bytes on the disk; a file that is not filled yet counts by what is in it."""
-        found = map(os.stat, self.path.iterdir())
+        found = map(os.lstat, self.path.iterdir())
         return sum(getattr(status, "st_blocks", status.st_size // 512) * 512 for status in found)
 
 
 @contextmanager
-def scratch(target: Path) -> Iterator[Scratch]:
-    """A folder to fill, with what a conversion to `target` that was cut short has left in it. It is removed on the way
-    out if it was not published; where a signal leads out, and much is done, it stays for the next one.
+def scratch(target: Path, resumed: Container[str] = ()) -> Iterator[Scratch]:
+    """A folder to fill, with what a conversion to `target` that was cut short has left of the files `resumed`. It is
+    removed on the way out if it was not published; where a signal leads out, and much is done, it stays for the next.
 
     Raises ConversionError where `target` exists or another process is making it.
     """
@@ -102,7 +110,7 @@ def scratch(target: Path) -> Iterator[Scratch]:
             if any(map(_is_alive, others)):
                 raise busy
             for other in others:
-                place.inherit(other)
+                place.adopt(other, resumed)
             yield place
     except (KeyboardInterrupt, SystemExit) as exc:
         done = place.size() if own.is_dir() else 0
@@ -125,13 +133,20 @@ def save_ir(model: "ov.Model", path: Path) -> None:
 
 @contextmanager
 def full_disk_told(path: Path, weights: int = 0) -> Iterator[None]:
-    """OpenVINO's serialiser does not tell why it fails, and removes what it wrote: OSError where the disk is too full
-    for a graph with weights of so many bytes."""
+    """Raise OSError with the reason where OpenVINO's serialiser fails and no file with a graph and weights of so many
+    bytes can be written there: the serialiser gives no reason, and removes what it wrote."""
     try:
         yield
     except RuntimeError as exc:
-        if shutil.disk_usage(path.parent).free < weights + _XML:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from exc
+        probe = path.with_suffix(".probe")
+        try:
+            with probe.open("xb") as file:
+                for _ in range(0, weights + _XML, _PROBED_AT_ONCE):
+                    file.write(bytes(_PROBED_AT_ONCE))
+        except OSError as reason:
+            raise OSError(reason.errno, reason.strerror, str(path)) from exc
+        finally:
+            probe.unlink(missing_ok=True)
         raise
 
 
@@ -141,32 +156,66 @@ def refuse_existing(target: Path) -> None:
 
 
 def _others(own: Path, target: Path) -> Iterator[Path]:
+    """The folders of other conversions to `target`, running or cut short. A link of such a name is removed."""
     pattern = re.compile(re.escape(f".{target.name}.partial-") + r"\d+-\d+")
     for path in sorted(target.parent.iterdir()):
-        if path != own and pattern.fullmatch(path.name):
+        if path == own or not pattern.fullmatch(path.name):
+            continue
+        if is_plain_folder(path):
             yield path
+        elif path.is_symlink():
+            remove(path)
+
+
+def _move_files(source: Path, to: Path, names: Container[str]) -> None:
+    """Move the files of a folder, which is opened so that a link put in its place is not followed."""
+    if os.rename not in os.supports_dir_fd:
+        for path in source.iterdir():
+            if path.name in names:
+                path.rename(to / path.name)
+        return
+    opened = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        for name in os.listdir(opened):
+            if name in names:
+                os.rename(name, to / name, src_dir_fd=opened)
+    finally:
+        os.close(opened)
 
 
 def _is_alive(folder: Path) -> bool:
+    """Return whether the process that made the folder still runs: not another one of its number, and no zombie."""
     import psutil
 
     pid, start = (int(number) for number in folder.name.split("-")[-2:])
     try:
-        return bool(abs(psutil.Process(pid).create_time() - start) <= _CLOCK_STEP)
-    except psutil.NoSuchProcess:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return False
+        return bool(abs(process.create_time() - start) <= _CLOCK_STEP)
+    except (psutil.NoSuchProcess, OverflowError):
         return False
     except psutil.AccessDenied:
         return True
 
 
 def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return  # Windows cannot open a folder
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR | getattr(os, "O_BINARY", 0))
+    flags = os.O_RDONLY | os.O_NOFOLLOW if os.name != "nt" else os.O_RDWR | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    """Bring a folder's entries to the disk. Many file systems cannot (CIFS, vboxsf, WSL: EINVAL or EIO; Windows opens
+    none), and its files are there by then: only a full disk is an error."""
+    try:
+        _sync(path)
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 @contextmanager

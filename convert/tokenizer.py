@@ -1,12 +1,15 @@
 """A checkpoint's tokenizer becomes `tokenizer.json` and tokenizer IR, which add no special token by themselves."""
 
 import logging
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
-from runtime.errors import CheckpointError
+from runtime.errors import CheckpointError, ConversionError
 from runtime.tokenizer import CheckpointTokenizer, first_line
 from runtime.vocabulary import byte_alphabet
 
@@ -46,6 +49,13 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
         raise CheckpointError(
             f"this kind of tokenizer cannot be converted: {first_line(exc)}",
             hint="GLM-4 has a byte-level BPE tokenizer; is this its own tokenizer.json?",
+        ) from exc
+    except Exception as exc:  # what tokenizers raises of a file that openvino_tokenizers writes for a moment
+        if not (number := re.search(r"\(os error (\d+)\)", str(exc))):
+            raise
+        raise ConversionError(
+            f"{gettempdir()!r} cannot be written: {os.strerror(int(number[1])).lower()}",
+            hint="make room there, or set TMPDIR to a folder on another disk",
         ) from exc
     if words:
         marked = {_SPACE_MARK + word[1:] if word[0] == " " else _MARK + word: id for word, id in words.items()}

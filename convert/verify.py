@@ -16,6 +16,7 @@ from runtime.architecture import Architecture
 from runtime.backends.genai import brief
 from runtime.errors import VerificationError
 from runtime.families import Family
+from runtime.files import openvino_reads
 from runtime.messages import Message, ToolCall
 from runtime.template import Prompt, Template
 from runtime.tokenizer import CheckpointTokenizer
@@ -32,6 +33,7 @@ _READ = 32  # tokens of a prompt that both models read: damage shows at once, an
 # Random weights magnify every difference: in int4, twelve layers of them stray by 2.5 nats, six trained ones by 0.02.
 # Who tries a conversion with such a checkpoint is not to be refused.
 _UNTRAINED = 6
+_SPREAD = 1e-3  # between the least and the most likely token, in logits: random weights have more
 
 _ENGLISH = "The lighthouse keeper climbed the stairs every evening, because the ships relied on the light."
 _CHINESE = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。请问这首诗的作者是谁？"
@@ -89,7 +91,7 @@ def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[s
     for text in (*texts, _AWKWARD, special):
         wanted = source.encode(text)
         try:
-            tokenizer = tokenizer or genai.Tokenizer(str(folder))
+            tokenizer = tokenizer or genai.Tokenizer(str(folder), **_reads(folder))
             found = tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist()
             back = tokenizer.decode(wanted, skip_special_tokens=False)
         except RuntimeError as exc:
@@ -118,6 +120,10 @@ def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: R
     """The figures. Raises VerificationError where the converted model is not fit for use."""
     if not all(np.isfinite(logits).all() for logits in reference):
         raise VerificationError("the checkpoint itself answers NaN: its weights are damaged", hint=_DAMAGED)
+    if all(np.ptp(logits, axis=-1).max() < _SPREAD for logits in reference):
+        raise VerificationError(
+            "to the checkpoint all tokens are equally likely: its weights are damaged", hint=_DAMAGED
+        )
     if not all(np.isfinite(logits).all() for logits in converted):
         raise VerificationError(f"with the recipe {recipe.name}, the model answers NaN", hint=_other_recipe(recipe))
     wanted = np.concatenate([logits.argmax(-1) for logits in reference])
@@ -154,13 +160,18 @@ def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int6
     config = genai.GenerationConfig(max_new_tokens=_GENERATED, ignore_eos=True, apply_chat_template=False)
     try:
         with _opened(folder, excerpt) as opened:
-            pipeline = genai.LLMPipeline(str(opened), genai.Tokenizer(str(folder)), "CPU", **properties)
+            tokenizer = genai.Tokenizer(str(folder), **_reads(folder))
+            pipeline = genai.LLMPipeline(str(opened), tokenizer, "CPU", **properties, **_reads(folder))
             generated = pipeline.generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
             del pipeline
     except RuntimeError as exc:
         raise _unusable("OpenVINO GenAI cannot use the converted model", exc) from exc
     if len(generated) != _GENERATED:
         raise VerificationError(f"the converted model says {len(generated)} tokens when asked for {_GENERATED}")
+
+
+def _reads(folder: Path) -> dict[str, bool]:
+    return openvino_reads(folder / "openvino_tokenizer.bin")
 
 
 @contextmanager

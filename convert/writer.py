@@ -1,12 +1,13 @@
 """The IR, written as it grows: a weight goes to the .bin as soon as it is finished, and its memory is free again.
 
 OpenVINO's own serialiser copies all constants at the end, so that they have to be somewhere until then: in memory, or a
-second time on the disk. Here it writes the XML alone; the constants in it are then pointed at where their bytes already
-lie. Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
+second time on the disk. Here it gets a copy of the graph in which they are inputs; in the XML that it writes, those
+become constants again, which point at where their bytes already lie. It writes beside the IR and nowhere else: where a
+write fails, it removes both files that it was given, were one of them /dev/null.
+Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
 
 import mmap
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
@@ -18,8 +19,10 @@ from xml.etree import ElementTree
 import numpy as np
 import openvino as ov
 from openvino import Node, Shape
+from openvino import opset13 as ops
 from openvino.op import Constant
 
+from runtime.files import UNMAPPABLE
 from runtime.model_folder import File
 
 from .journal import Finished, Journal, Part
@@ -45,10 +48,17 @@ class IrWriter:
         self._digest = journal.digest.copy() if journal else sha256()  # of all that is written
         self._parts: dict[str, Part] = {}  # of the weight at hand
         self._weights = path.with_suffix(".bin").open("r+b" if self._finished else "wb", buffering=0)
-        # One mapping of what the file will be: a mapping for each constant would need a file descriptor each.
-        self._weights.truncate(size)
-        self._weights.seek(journal.end if journal else 0)
-        self._mapping = np.memmap(self._weights.name, np.uint8, "r")
+        try:
+            self._weights.truncate(size)
+            self._weights.seek(journal.end if journal else 0)
+            # One mapping of what the file will be: a mapping for each constant would need a file descriptor each.
+            self._map = _mapped(path.with_suffix(".bin"), size)
+            # Memory in the mapping's place is never touched: the address of a constant tells where its bytes lie in the
+            # file, and nobody reads them.
+            self._mapping = np.empty(size, np.uint8) if self._map is None else np.frombuffer(self._map, np.uint8)
+        except BaseException:
+            self._weights.close()
+            raise
         self._offsets: dict[int, int] = {}  # where a kept constant's bytes lie, by their address in memory
         self._small: dict[bytes, int] = {}  # where those of others lie, by their hash
 
@@ -99,24 +109,43 @@ class IrWriter:
 
     def xml(self, model: ov.Model) -> str:
         """The graph as XML, its constants in the .bin."""
-        bare = self.path.with_suffix(".bare.xml")
-        with full_disk_told(self.path):
-            ov.serialize(model, str(bare), os.devnull)
+        bare, rest = self.path.with_suffix(".bare.xml"), self.path.with_suffix(".bare.bin")
+        copy = model.clone()
+        moved = self._without_moved(copy)
+        others = [op for op in copy.get_ordered_ops() if op.get_type_name() == "Constant"]
+        with full_disk_told(self.path, sum(op.get_byte_size() for op in others)):
+            ov.serialize(copy, str(bare), str(rest))
         tree = ElementTree.parse(bare)
         bare.unlink()
-        layers = [layer for layer in tree.iter("layer") if layer.get("type") == "Const"]
-        constants = [op for op in model.get_ordered_ops() if op.get_type_name() == "Constant"]
-        for layer, constant in zip(layers, constants, strict=True):
+        rest.unlink()
+        inputs = [layer for layer in tree.iter("layer") if layer.get("type") == "Parameter"]
+        stand_ins = inputs[len(model.get_parameters()) :]
+        layers = [*stand_ins, *(layer for layer in tree.iter("layer") if layer.get("type") == "Const")]
+        for layer, constant in zip(layers, [*moved, *others], strict=True):
             data = layer.find("data")
             assert data is not None
-            assert (layer.get("name"), data.get("size")) == (
-                constant.get_friendly_name(),
-                str(constant.get_byte_size()),
-            )
+            assert layer.get("name") == constant.get_friendly_name()
+            layer.set("type", "Const")
             data.set("offset", str(self._place(constant)))
-        if hasattr(mmap, "MADV_DONTNEED"):  # the serialiser has read it all
-            self._mapping._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            data.set("size", str(constant.get_byte_size()))
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):  # the hashing has read some of it
+            self._map.madvise(mmap.MADV_DONTNEED)
         return ElementTree.tostring(tree.getroot(), encoding="unicode", xml_declaration=True)
+
+    def _without_moved(self, model: ov.Model) -> list[Node]:
+        """Puts an input in the place of each constant whose bytes are in the .bin already; returns those constants."""
+        moved = [
+            op
+            for op in model.get_ordered_ops()
+            if op.get_type_name() == "Constant" and op.data.ctypes.data in self._offsets
+        ]
+        for constant in moved:
+            stand_in = ops.parameter(constant.get_output_shape(0), constant.get_element_type())
+            stand_in.set_friendly_name(constant.get_friendly_name())
+            for reader in constant.output(0).get_target_inputs():
+                reader.replace_source_output(stand_in.output(0))
+            model.add_parameters([stand_in])
+        return moved
 
     def _moved(self, constant: Node) -> Node:
         if constant.get_byte_size() <= _SMALL:
@@ -156,6 +185,17 @@ class IrWriter:
             suppress(PermissionError),
         ):  # Windows cuts no file that is mapped; zeros at its end do no harm
             self._weights.truncate(self._weights.tell())
+
+
+def _mapped(path: Path, size: int) -> "mmap.mmap | None":
+    """The file's bytes; None where its file system does not map them."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    except OSError as exc:
+        if exc.errno not in UNMAPPABLE:
+            raise
+        return None
 
 
 def of_bytes(data: np.ndarray[Any, Any], like: Node, shape: Iterable[int]) -> Node:

@@ -7,6 +7,8 @@ from pathlib import Path
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import CheckpointError
 from runtime.families.response_template import response_template
+from runtime.files import expanded, write_whole
+from runtime.model_folder import MANIFEST
 from runtime.tokenizer import read_json
 
 _FILE, _KEY = "tokenizer_config.json", "response_template"
@@ -16,8 +18,14 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
     """Writes the template, whole or not at all, and returns the file; the rest of it stays as it was. The file as it
     came is kept beside it, once, as tokenizer_config.json.orig.
 
-    Raises CheckpointError where the file has a template of its own already, unless `force`, or cannot be written.
+    Raises CheckpointError for a model folder, and where the file has a template of its own already, unless `force`, or
+    cannot be written.
     """
+    if (expanded(checkpoint) / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{str(checkpoint)!r} is a model folder, which its manifest seals",
+            hint="give the folder of the checkpoint that vLLM or transformers serves",
+        )
     folder = CheckpointFolder.open(checkpoint)
     path = folder.path / _FILE
     config = read_json(path)
@@ -26,14 +34,12 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
         raise CheckpointError(f"{path} has a {_KEY} already", hint="--force puts ours in its place")
     if config.get(_KEY) == wanted:
         return path
-    kept, scratch = path.with_name(f"{_FILE}.orig"), path.with_name(f".{_FILE}.{os.getpid()}")
+    kept = path.with_name(f"{_FILE}.orig")
     text = json.dumps(config | {_KEY: wanted}, indent=2, ensure_ascii=False)
     try:
-        if path.exists() and not kept.exists():
-            kept.write_bytes(path.read_bytes())
-        scratch.write_text(text + "\n", encoding="utf-8")
-        scratch.replace(path)
+        if path.exists() and not os.path.lexists(kept):
+            write_whole(kept, path.read_bytes())
+        write_whole(path, f"{text}\n".encode())
     except OSError as exc:
-        scratch.unlink(missing_ok=True)
         raise CheckpointError(f"{path} cannot be written: {exc.strerror}", hint="check its permissions") from exc
     return path

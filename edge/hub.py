@@ -16,6 +16,7 @@ from runtime.backends.remote import Remote
 from runtime.checkpoint_folder import Folder, open_folder
 from runtime.devices import of_checkpoints
 from runtime.errors import CheckpointError
+from runtime.files import expanded
 
 from .catalogue import find
 from .hub_download import snapshot
@@ -32,7 +33,7 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 def checkpoint_folder(name: str, *, quiet: bool = False) -> Path:
     """The folder of that name, or else the download of the model of that name: zai-org/GLM-4-9B-0414, or just
     GLM-4-9B-0414; `quiet` draws no progress. Raises CheckpointError where it is neither, or cannot be fetched."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.exists():
         return path
     if not (repository := _repository(name)):
@@ -49,7 +50,7 @@ def open_for(devices: Sequence[str], name: str) -> Folder:
     Raises what `open_folder` does, CheckpointError where it cannot be fetched or has to be converted first, and
     DeviceError, before anything is fetched, where the engine is not installed.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     engines = {device: engine for device in devices if (engine := of_checkpoints(device))}
     repository = "" if path.exists() else _repository(name)
     if engines and repository:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import network
+from runtime.files import is_plain_file, remove
 
 _ANSWER = 30.0  # seconds in which the hub has to answer, and to send something more
 _WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts that bring nothing new
@@ -79,6 +80,8 @@ class _File:
         with self._utils.WeakFileLock(self._locks / f"{self._hash}.part.lock"):
             if (self._blobs / self._hash).exists():  # another process was here
                 return
+            if not is_plain_file(partial):
+                remove(partial)
             with partial.open("a+b") as file:
                 self._fill(file)
                 self._check(file)

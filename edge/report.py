@@ -1,6 +1,7 @@
 """A report of `edge eval` as a folder: report.json, report.md, and the plots that it shows."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +23,7 @@ _COLUMNS = ("tokens", "mean KL", "p99 KL", "max KL", "top-1", "perplexity", "the
 
 def refuse_existing(target: Path) -> None:
     """Raises RequestError where a report could not be written there."""
-    if target.exists():
+    if os.path.lexists(target):
         raise RequestError(f"{str(target)!r} exists already", hint="choose another folder, or remove that one")
     if not target.absolute().parent.is_dir():
         raise RequestError(f"there is no folder {str(target.absolute().parent)!r}", hint="make it first")

@@ -3,6 +3,7 @@
 Each is a text that the system reads, and the commands that make it do so.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from runtime.errors import RequestError
+from runtime.files import write_whole
 
 NAME = "glm4-edge"
 LABEL = "io.glm4-edge.serve"
@@ -31,7 +33,7 @@ class Service:
 
 def service(serve: Sequence[str], platform: str = sys.platform, home: Path | None = None) -> Service:
     """The service that runs `edge serve` with these arguments. Raises RequestError where the system has none."""
-    home = home or Path.home()
+    home = home or _home()
     command = (sys.executable, "-m", "edge", "serve", *serve)
     if platform.startswith("linux"):
         unit = f"{NAME}.service"
@@ -65,6 +67,15 @@ def service(serve: Sequence[str], platform: str = sys.platform, home: Path | Non
             (("schtasks", "/End", "/TN", NAME), ("schtasks", "/Delete", "/F", "/TN", NAME)),
         )
     raise RequestError(f"no services are known on {platform}", hint="start `edge serve` as that system starts programs")
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise RequestError(
+            "this user has no home folder", hint="start `edge serve` as the system starts programs"
+        ) from None
 
 
 def systemd(command: Sequence[str]) -> str:
@@ -146,15 +157,20 @@ def windows_task(command: Sequence[str]) -> str:
 
 def install(wanted: Service) -> None:
     """Writes the file and starts the service. Raises RequestError where the system refuses."""
-    wanted.path.parent.mkdir(parents=True, exist_ok=True)
-    wanted.path.write_text(wanted.text, encoding=wanted.encoding, errors="surrogateescape")  # a path's own bytes
+    try:
+        wanted.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(wanted.path, wanted.text.encode(wanted.encoding, "surrogateescape"))  # a path's own bytes
+    except OSError as exc:
+        raise RequestError(
+            f"{wanted.path} cannot be written: {exc.strerror}", hint="start `edge serve` by hand"
+        ) from exc
     for command in wanted.install:
         _run(command)
 
 
 def remove(wanted: Service) -> None:
     """Stops the service and removes its file."""
-    if not wanted.path.exists():
+    if not os.path.lexists(wanted.path):
         raise RequestError("the service is not installed", hint="`edge service install FOLDER` does that")
     for command in wanted.remove:
         _run(command)

@@ -14,6 +14,7 @@ from runtime.architecture import Architecture, read_architecture, read_config
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import BackendError, ModelFolderError, RequestError, VerificationError
 from runtime.families import Family
+from runtime.files import openvino_reads
 from runtime.memory import gigabytes, need
 from runtime.messages import Message
 from runtime.model_folder import CONVERT_AGAIN, ModelFolder
@@ -239,6 +240,6 @@ class Subject:
         import openvino_genai as genai
 
         try:
-            return genai.Tokenizer(str(self.folder.path))
+            return genai.Tokenizer(str(self.folder.path), **openvino_reads(self.folder.path / "openvino_tokenizer.bin"))
         except RuntimeError as exc:
             raise ModelFolderError(f"{self.folder.path} has no tokenizer that runs", hint=CONVERT_AGAIN) from exc

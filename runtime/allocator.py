@@ -1,24 +1,52 @@
-"""What a long context's buffers leave behind goes back to the system.
+"""What a long context's buffers leave behind goes back to the system, but for what a conversion soon takes again.
 
 Some of OpenVINO's buffers grow with the context, a little with every chunk of a prompt. glibc gives a large piece a
 mapping of its own only above a threshold that it raises, up to 32 MB, as such pieces are freed; from then on each
 buffer leaves a hole in the heap that the next one, a little larger, does not fit. With 16,384 tokens of a model of one
 layer, 246 to 306 MB were taken in place of 201. A threshold that is set stays as it is (mallopt(3)).
+
+A conversion takes and frees the same pieces of some MB thousands of times. With mappings of their own they would be
+zeroed pages each time: it would take twice as long in a process that has loaded a model.
 """
 
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE = 1 << 20  # bytes; decoding a token allocates nothing as large, and reading a prompt is no slower
+_LARGEST = 32 << 20  # bytes; glibc raises its own threshold no further, and that of freed memory to twice as much
+_UNTRIMMED = 128 << 10  # bytes of freed memory that glibc keeps where it has raised nothing
+
+_set = False  # whether the threshold is ours
 
 
 def give_large_pieces_back() -> None:
     """For the whole process. Who has set the threshold in the environment keeps it, and so does who has not glibc."""
+    global _set  # noqa: PLW0603
     theirs = "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
     if not theirs and (libc := _glibc()):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        _set = True
+
+
+@contextmanager
+def large_pieces_kept() -> Iterator[None]:
+    """Freed pieces stay in the heap for the next ones, as where `give_large_pieces_back` was never called."""
+    libc = _glibc() if _set else None
+    if libc is None:  # glibc does so by itself
+        yield
+        return
+    libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST)
+    try:
+        yield
+    finally:
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        libc.mallopt(_M_TRIM_THRESHOLD, _UNTRIMMED)
+        libc.malloc_trim(0)
 
 
 def give_free_pages_back() -> None:

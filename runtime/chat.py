@@ -15,6 +15,7 @@ from .cancellation import Cancellable, Cancellation
 from .checkpoint_folder import Folder, open_folder
 from .checks import require, require_all, require_integer
 from .errors import RequestError
+from .files import write_whole
 from .generation import Constraint
 from .grammar import Grammar
 from .messages import (
@@ -246,13 +247,10 @@ class Chat:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the history as JSON, in the layout of OpenAI's messages; the file appears whole or not at all."""
         target = Path(path)
-        scratch = target.with_name(f".{target.name}.{os.getpid()}")
         text = json.dumps({"messages": [message.to_json() for message in self._messages]}, indent=2, ensure_ascii=False)
         try:
-            scratch.write_text(text + "\n", encoding="utf-8")
-            scratch.replace(target)
+            write_whole(target, f"{text}\n".encode())
         except OSError as exc:
-            scratch.unlink(missing_ok=True)
             raise RequestError(f"{target} cannot be written: {exc.strerror}", hint="choose another place") from exc
 
     def load(self, path: str | os.PathLike[str]) -> None:

@@ -17,6 +17,7 @@ from .architecture import DOWNLOAD_AGAIN, Architecture, Yarn, read_architecture,
 from .errors import CheckpointError
 from .gguf_checkpoint import GgufCheckpoint
 from .mapped_file import Entry
+from .model_folder import MANIFEST
 from .safetensors_file import SafetensorsFile
 from .tensor import Dtype, Tensor
 from .tensor_names import NAMINGS, Naming
@@ -100,6 +101,11 @@ class Checkpoint:
         tensor = file.tensor(entry, name)
         return tensor if rows is None else tensor.rows(rows.start, rows.stop)
 
+    def place(self, name: str) -> str:
+        """The tensor under the name that its file has for it, and the file, for messages."""
+        file, entry, _ = self._places[name]
+        return f"{entry.name[:200]!r} in {file.path.name}"
+
     @property
     def quantised(self) -> tuple[str, ...]:
         """The types of the matrices that are quantised already."""
@@ -179,6 +185,11 @@ def _weight_files(path: Path) -> list[Path]:
     if found:
         raise CheckpointError(
             f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from where the shards came"
+        )
+    if (path / MANIFEST).is_file() or (path / "openvino_model.xml").is_file():
+        raise CheckpointError(
+            f"{str(path)!r} is a model folder: it is converted already",
+            hint="`edge chat` runs it; for another recipe, give the checkpoint that it was made from",
         )
     if any(path.glob("*.bin")) or any(path.glob("*.pt")) or any(path.glob("*.pth")):
         raise CheckpointError(

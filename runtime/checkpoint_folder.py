@@ -12,6 +12,7 @@ from .architecture import Architecture, read_architecture, read_config
 from .detection import detect
 from .errors import CheckpointError, EdgeError
 from .families import Family
+from .files import expanded
 from .model_folder import MANIFEST, Manifest, ModelFolder, Source
 from .sampling import Sampling
 from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer
@@ -41,7 +42,7 @@ class CheckpointFolder:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "CheckpointFolder":
         """Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template."""
-        path = Path(path).expanduser()
+        path = expanded(path)
         source = _open(path)
         config = source.config()
         architecture = read_architecture(config)
@@ -94,7 +95,7 @@ Folder = ModelFolder | CheckpointFolder
 def open_folder(path: str | os.PathLike[str]) -> Folder:
     """The model folder or the checkpoint in a folder or file; a model folder holds a config.json, too, and is told by
     its manifest. Raises ModelFolderError or CheckpointError."""
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if folder.is_file() or ((folder / "config.json").is_file() and not (folder / MANIFEST).is_file()):
         return CheckpointFolder.open(folder)
     return ModelFolder.open(folder)

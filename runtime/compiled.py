@@ -8,7 +8,7 @@ that does not match it is thrown away before OpenVINO sees it.
 import hashlib
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import RequestError
+from .files import is_plain_file, is_plain_folder, remove, write_whole
 from .model_folder import ModelFolder, file_sha256
 
 VARIABLE = "EDGE_CACHE"  # another place than the user's cache folder
 LIMIT = 20 * 10**9  # bytes of all compiled models; those not used for longest go first
+_KEY = re.compile("[0-9a-f]{32}")
 _SEALS = "seals.json"
 _COMPILING = 600  # seconds for which a folder without seals is left to whoever is filling it
 
@@ -36,9 +39,17 @@ class Compiled:
 
 
 def root() -> Path:
+    """The folder of all compiled models. Raises RequestError where nothing says which, and the user has no home."""
     from platformdirs import user_cache_path
 
-    return Path(os.environ.get(VARIABLE) or user_cache_path("glm4-edge", appauthor=False)) / "compiled"
+    no_home = RequestError("this user has no home folder for compiled models", hint=f"name another in {VARIABLE}")
+    try:
+        found = Path(os.environ.get(VARIABLE) or user_cache_path("glm4-edge", appauthor=False))
+    except RuntimeError:
+        raise no_home from None
+    if found.parts[:1] == ("~",):  # older versions of platformdirs
+        raise no_home
+    return found / "compiled"
 
 
 @contextmanager
@@ -47,16 +58,16 @@ def cached(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, 
 
     Afterwards what was compiled is sealed, and what is over the limit is cleared, but for the model just loaded.
     """
-    path = root() / _key(folder, device, driver)
     try:
+        path = root() / _key(folder, device, driver)
         if not _is_whole(path):
-            if not (path / _SEALS).exists() and _age(path) < _COMPILING:
+            if not _is_sealed(path) and _age(path) < _COMPILING:
                 yield {}  # another process is at it
                 return
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
             path.mkdir(parents=True)
         before = _stats(path)
-    except OSError:
+    except (OSError, RequestError):
         yield {}
         return
     yield {"CACHE_DIR": str(path)}
@@ -71,9 +82,11 @@ def entries() -> list[Compiled]:
     """What is cached, used last first."""
     found = []
     for path in root().glob("*"):
+        if not _KEY.fullmatch(path.name) or not is_plain_folder(path):  # somebody else's
+            continue
         with suppress(OSError):
-            size = sum(file.stat().st_size for file in path.iterdir())
-            seals, used = _seals(path), (path / _SEALS if (path / _SEALS).exists() else path).stat().st_mtime
+            size = sum(file.lstat().st_size for file in path.iterdir())
+            seals, used = _seals(path), (path / _SEALS if _is_sealed(path) else path).stat().st_mtime
             found.append(Compiled(path, seals.get("model", "unfinished"), seals.get("device", ""), size, used))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
@@ -84,7 +97,7 @@ def clear(keep: int = 0, spare: Path | None = None) -> list[Compiled]:
     for entry in entries():
         total += entry.size
         if total > keep and entry.path != spare:
-            shutil.rmtree(entry.path, ignore_errors=True)
+            remove(entry.path)
             removed.append(entry)
     return removed
 
@@ -99,6 +112,8 @@ def _key(folder: ModelFolder, device: str, driver: str) -> str:
 
 
 def _seals(path: Path) -> dict[str, Any]:
+    if not _is_sealed(path):
+        return {}
     try:
         found = json.loads((path / _SEALS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -107,16 +122,19 @@ def _seals(path: Path) -> dict[str, Any]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the folder holds what was sealed, to the byte."""
-    return (path / _SEALS).is_file() and _seals(path).get("files") == _hashes(path)
+    """Whether the folder holds what was sealed, to the byte, in files and a folder of its own."""
+    plain = is_plain_folder(path) and all(map(is_plain_file, path.iterdir()))
+    return plain and _is_sealed(path) and _seals(path).get("files") == _hashes(path)
+
+
+def _is_sealed(path: Path) -> bool:
+    return is_plain_file(path / _SEALS)
 
 
 def _seal(path: Path, folder: ModelFolder, device: str) -> None:
     manifest = folder.manifest
     seals = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _hashes(path)}
-    scratch = path / f".{_SEALS}.{os.getpid()}"
-    scratch.write_text(json.dumps(seals), encoding="utf-8")
-    scratch.replace(path / _SEALS)
+    write_whole(path / _SEALS, json.dumps(seals).encode())
 
 
 def _stats(path: Path) -> dict[str, tuple[int, int]]:
@@ -125,10 +143,7 @@ def _stats(path: Path) -> dict[str, tuple[int, int]]:
 
 def _age(path: Path) -> float:
     """Seconds since the folder was made; infinite where there is none."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return float("inf")
+    return time.time() - path.stat().st_mtime if is_plain_folder(path) else float("inf")
 
 
 def _hashes(path: Path) -> dict[str, str]:

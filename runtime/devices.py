@@ -126,7 +126,7 @@ def fits(machine: Machine, manifest: Manifest, options: Options = Options()) -> 
         context = min(options.context or NPU_CONTEXT, manifest.context_length)
         wanted = need(manifest, "NPU", context)
         obstacle = _short(wanted.peak, machine.free)
-        if not _is_for_npu(manifest):
+        if not is_for_npu(manifest):
             obstacle = f"it wants the recipe {NPU_RECIPE}, this is {manifest.recipe}"
         found.append(Fit(npu.device, "NPU", context, wanted, machine.free, obstacle))
     context = min(options.context or CONTEXT, manifest.context_length)
@@ -149,17 +149,17 @@ def _short(wanted: int, free: int) -> str:
 
 
 def _merit(fit: Fit, machine: Machine, manifest: Manifest) -> str:
-    room = f"{gigabytes(fit.need.peak)} of {gigabytes(fit.free)} free"
+    room = f"needs {gigabytes(fit.need.peak)}; {gigabytes(fit.free)} free"
     if fit.kind == "NPU":
         return f"the folder was converted for the NPU ({room})"
     if fit.kind == "GPU":
         return f"a GPU reads prompts faster than the CPU ({room})"
-    others = machine.gpus or (machine.npus and _is_for_npu(manifest))
+    others = machine.gpus or (machine.npus and is_for_npu(manifest))
     return f"{'the CPU has room for it' if others else 'OpenVINO finds no GPU here'} ({room})"
 
 
-def _is_for_npu(manifest: Manifest) -> bool:
-    """With whatever method: int4-npu+gptq is one."""
+def is_for_npu(manifest: Manifest) -> bool:
+    """Return whether the recipe is the NPU's, with whatever method: int4-npu+gptq is one."""
     return manifest.recipe.split("+")[0] == NPU_RECIPE
 
 

@@ -7,13 +7,14 @@ conversion/glm.py and conversion/chatglm.py.
 
 import re
 import reprlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .architecture import DOWNLOAD_AGAIN
-from .errors import CheckpointError
+from .errors import CheckpointError, Notice
 from .gguf_file import GgufFile
 from .tensor_names import Naming, gguf, gguf_fused
 from .tokenizer import CheckpointTokenizer, byte_level, described, refuse_without_tokenizers
@@ -83,7 +84,7 @@ class GgufCheckpoint:
             "rope_parameters": self._rope()
             | {
                 "rope_theta": self._number("rope.freq_base", 1e4),
-                "partial_rotary_factor": self._integer("rope.dimension_count", head_dim) / head_dim,
+                "partial_rotary_factor": self._rotary_dim(head_dim) / head_dim,
             },
             "tie_word_embeddings": "output.weight" not in self._shapes(),
             "vocab_size": self._vocabulary(),
@@ -153,6 +154,34 @@ class GgufCheckpoint:
                 f"{self.path.name} has no token_embd.weight", hint="give the file with the model, not a part of it"
             )
         return shape[0]
+
+    def _rotary_dim(self, head_dim: int) -> int:
+        """Return how many dimensions of a head RoPE rotates: half of them in GLM-4, whatever the file says, and as it
+        says in GLM-Edge. Early files say nothing, or the whole head (llama.cpp#12946)."""
+        half = head_dim // 2
+        found = self._get("rope.dimension_count")
+        if self._is_glm_edge():
+            return self._integer("rope.dimension_count", head_dim)
+        if found != half:
+            stated = (
+                "does not say how many" if found is None else f"says that RoPE rotates {reprlib.repr(found)} of the"
+            )
+            warnings.warn(
+                f"{self.path.name} {stated} {head_dim} dimensions of a head{' RoPE rotates' if found is None else ''}: "
+                f"{half} are rotated, as in every GLM-4 (rope.dimension_count)",
+                Notice,
+                stacklevel=1,  # for one place, however often it is opened
+            )
+        return half
+
+    def _is_glm_edge(self) -> bool:
+        """Return whether this is GLM-Edge: of its architecture, the model with tied embeddings and no biases."""
+        names = self._shapes().keys()
+        return (
+            self.metadata["general.architecture"] == "chatglm"
+            and "output.weight" not in names
+            and not any(name.endswith(".bias") for name in names)
+        )
 
     def _rope(self) -> dict[str, Any]:
         """The type of RoPE, and YaRN's numbers."""

@@ -127,6 +127,8 @@ def check_schema(schema: Any, where: str = "the schema") -> None:
                 f"{where} has the format {value!r}, which cannot be held while generating",
                 hint=f"these can: {', '.join(sorted(_FORMATS))}",
             )
+        if key == "pattern" and isinstance(value, str):
+            _refuse_inner_anchors(value)
         if key == "$ref" and not str(value).startswith("#/"):
             raise RequestError(f"{where} refers to {value!r}, outside itself", hint="put it into $defs")
         if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping):

@@ -1,17 +1,22 @@
-"""A file of weights, mapped into memory: bytes of it as arrays, nothing copied, and its pages given back when used."""
+"""A file of weights, mapped into memory: bytes of it as arrays, nothing copied, and its pages given back when used.
+
+Where the file system does not map files, they are read instead.
+"""
 
 import math
 import mmap
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from .architecture import DOWNLOAD_AGAIN
 from .errors import CheckpointError
+from .files import UNMAPPABLE
+from .unmapped_file import Rows, UnmappedFile
 
 _HASHED_AT_ONCE = 64 * 1024 * 1024
 
@@ -33,24 +38,26 @@ class MappedFile:
 
     path: Path
     size: int
-    mapping: mmap.mmap = field(repr=False)
+    mapping: "mmap.mmap | UnmappedFile" = field(repr=False)
 
     def array(self, dtype: npt.DTypeLike, shape: tuple[int, ...], begin: int) -> npt.NDArray[Any]:
-        """The bytes from `begin` on as an array, read-only, nothing copied."""
+        """The bytes from `begin` on as an array, read-only, nothing copied; of a file that is not mapped, `Rows`."""
+        if isinstance(self.mapping, UnmappedFile):
+            return cast(npt.NDArray[Any], Rows(self.mapping, dtype, shape, begin))
         return np.frombuffer(self.mapping, dtype=dtype, count=math.prod(shape), offset=begin).reshape(shape)
 
     def release(self) -> None:
         """Gives the mapped pages back to the system; the next reader of a view has them read from disk again."""
-        if hasattr(mmap, "MADV_DONTNEED"):  # Windows has no madvise, and trims mapped pages by itself
+        # Windows has no madvise, and trims mapped pages by itself.
+        if not isinstance(self.mapping, UnmappedFile) and hasattr(mmap, "MADV_DONTNEED"):
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
     def sha256(self) -> str:
         """The hash of the whole file, in hexadecimal."""
         digest = sha256()
-        with memoryview(self.mapping) as content:
-            for begin in range(0, self.size, _HASHED_AT_ONCE):
-                digest.update(content[begin : begin + _HASHED_AT_ONCE])
-                self.release()
+        for begin in range(0, self.size, _HASHED_AT_ONCE):
+            digest.update(np.asarray(self.array(np.uint8, (min(_HASHED_AT_ONCE, self.size - begin),), begin)).data)
+            self.release()
         return digest.hexdigest()
 
 
@@ -62,4 +69,9 @@ def mapped(path: Path, smallest: int) -> MappedFile:
     if size < smallest:
         raise CheckpointError(f"{path.name} has only {size} bytes", hint=DOWNLOAD_AGAIN)
     with path.open("rb") as file:
-        return MappedFile(path, size, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        try:
+            return MappedFile(path, size, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except OSError as exc:
+            if exc.errno not in UNMAPPABLE:
+                raise
+    return MappedFile(path, size, UnmappedFile(path))

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import strict_json
 from .errors import EdgeError, ModelFolderError
+from .files import expanded
 from .sampling import Sampling
 from .text import replace_surrogates
 
@@ -94,7 +95,7 @@ class ModelFolder:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "ModelFolder":
         """Raises ModelFolderError where the folder is missing, damaged, or made by a later version."""
-        folder = Path(path).expanduser()
+        folder = expanded(path)
         if not folder.is_dir():
             raise ModelFolderError(f"there is no folder {folder}", hint="`edge convert CHECKPOINT FOLDER` makes one")
         manifest = _read_manifest(folder)

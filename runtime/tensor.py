@@ -16,7 +16,7 @@ class Tensor:
     """A tensor under its canonical name. `stored` is a view of the mapped file; bf16 comes as its bits, in uint16.
 
     Where the file holds blocks of quantised weights, `stored` has the bytes of each row, `decode` makes f32 values of
-    any number of rows, and `blocks` is ggml's name of their format.
+    any number of rows, and `blocks` is ggml's name of their format. Of a file that is not mapped, `stored` is `Rows`.
     """
 
     name: str
@@ -29,7 +29,8 @@ class Tensor:
     @property
     def data(self) -> Array:
         """The values, in `dtype`: the view itself, or, decoded anew at each call, a new array."""
-        return self.stored if self.decode is None else self.decode(self.stored)
+        stored = np.asarray(self.stored)  # reads what is not mapped
+        return stored if self.decode is None else self.decode(stored)
 
     @property
     def nbytes(self) -> int:

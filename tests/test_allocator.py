@@ -49,6 +49,34 @@ def test_large_pieces_are_mapped_unless_the_environment_says_otherwise(asked, en
 
 
 @glibc
+def test_a_conversion_keeps_its_pieces_in_the_heap():
+    """In a process that has loaded a model; afterwards the threshold is as before."""
+    code = (
+        CODE.partition("before =")[0]
+        + """
+from runtime.allocator import large_pieces_kept
+
+def mapped():
+    before = libc.mallinfo2().hblks
+    kept = [libc.malloc(ctypes.c_size_t(8 << 20)) for _ in range(4)]
+    found = libc.mallinfo2().hblks - before
+    for piece in kept:
+        libc.free(ctypes.c_void_p(piece))
+    return found
+
+found = [mapped()]
+with large_pieces_kept():
+    found += [mapped(), mapped()]
+print(*found, mapped())
+"""
+    )
+    for asked, wanted in (("asked", "4 0 0 4"), ("no", "0 0 0 0")):
+        command = [sys.executable, "-c", code, asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout.split() == wanted.split()
+
+
+@glibc
 def test_freed_pages_go_back_when_asked():
     code = """
 import psutil

@@ -1,5 +1,7 @@
 """The chat's loop on scripted replies; `test_demo` runs it on a model that really answers."""
 
+import os
+
 import pytest
 
 from runtime.backends.echo import Echo
@@ -109,6 +111,20 @@ def test_a_chat_is_saved_and_taken_up(bare_folder, tmp_path):
     assert other.history == chat.history
     assert [path.name for path in tmp_path.glob("*chat*")] == ["chat.json"]
     assert other.send("Sure?").text == "Yes."
+
+
+def test_saving_writes_through_no_link(bare_folder, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    (tmp_path / "chat.json").symlink_to(precious)
+    (tmp_path / f".chat.json.{os.getpid()}").symlink_to(precious)  # where it was written first, in older versions
+    chat = chat_of(bare_folder, "\nYes.")
+    chat.send("Sure?")
+    chat.save(tmp_path / "chat.json")
+    assert precious.read_text() == "x"
+    assert "Sure?" in (tmp_path / "chat.json").read_text()
+    with pytest.raises(RequestError, match="no regular file"):
+        chat.save(os.devnull)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -62,6 +63,7 @@ def test_devices_and_doctor_tell_a_person_and_a_program(capsys, demo_folder):
     assert status == 0
     assert re.search(r"^CPU +1,024 .* yes *$", out, re.MULTILINE)
     assert re.search(r"^auto: \w+: .* free", out, re.MULTILINE)
+    assert re.search(r"\(needs [\d.]+ [MG]B; [\d.]+ [MG]B free\)", out)
     status, out, _ = run(capsys, "doctor", str(demo_folder.path), "--json")
     facts = json.loads(out)
     assert facts["auto"]["device"] in [fit["device"] for fit in facts["fits"]]
@@ -81,6 +83,23 @@ def test_inspect_for_npu(capsys, npu_folder, tmp_path):
     assert status == 1
     assert re.fullmatch(r"error: .*0 of the decoder's \d+ matrices are int4.*\nhint: .*int4-npu\n", err)
     assert len(json.loads(out)["unfit"]["NPU"]) == 1
+
+
+def test_an_int4_folder_is_told_one_thing_about_an_npu(capsys, demo_folder):
+    status, out, _ = run(capsys, "inspect", str(demo_folder.path), "--for", "NPU", "--json")
+    facts = json.loads(out)
+    assert (status, facts["unfit"]["NPU"]) == (0, [])
+    assert facts["devices"]["NPU"] == "fit for it; auto takes an NPU only for the recipe int4-npu"
+
+
+def test_a_model_folder_is_not_converted_again(capsys, demo_folder, tmp_path):
+    status, _, err = run(capsys, "convert", str(demo_folder.path), str(tmp_path / "model"))
+    assert status == 1
+    assert re.fullmatch(r"error: .* is a model folder: it is converted already\nhint: .*`edge chat`.*\n", err)
+    shutil.copytree(demo_folder.path, tmp_path / "theirs")  # as optimum-intel leaves one, without our manifest
+    (tmp_path / "theirs/edge.json").unlink()
+    assert "is converted already" in run(capsys, "convert", str(tmp_path / "theirs"), str(tmp_path / "model"))[2]
+    assert not (tmp_path / "model").exists()
 
 
 def test_cache_lists_and_clears(capsys, monkeypatch, tmp_path, bare_folder):
@@ -186,3 +205,22 @@ def test_the_readme_names_every_verb_and_file():
     for package in ("convert", "runtime"):
         for path in (ROOT / package).glob("[a-z]*.py"):
             assert path.name == "version.py" or path.name in text, f"{path.name} is not in the README's tree"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is full is Linux's")
+@pytest.mark.parametrize("verb", ["recipes", "inspect --json", "chat"])
+def test_an_output_that_cannot_be_written_is_said_in_a_line(demo_folder, verb):
+    name, *options = verb.split()
+    folder = [] if name == "recipes" else [str(demo_folder.path)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge", name, *folder, *options],
+            input="hi",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: the output cannot be written: no space left on device\nhint: .*\n", done.stderr)

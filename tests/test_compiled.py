@@ -123,3 +123,37 @@ def test_an_engine_uses_it_and_a_damaged_one_changes_nothing(cache, npu_folder):
         assert json.loads((entry.path / "seals.json").read_text())["files"]
         # OpenVINO numbers its nodes for as long as the process lives, and their names are in the file.
         assert blob.stat().st_size == pytest.approx(len(whole), rel=0.01)
+
+
+def test_a_link_in_the_cache_and_what_is_not_its_own_are_left_alone(cache, bare_folder, tmp_path):
+    fill(bare_folder)
+    path = compiled.entries()[0].path
+    precious = tmp_path / "precious"
+    path.rename(precious)
+    path.symlink_to(precious)
+    mine = cache / "compiled" / "mine"
+    mine.mkdir()
+    (mine / "file").touch()
+    kept = sorted(file.name for file in precious.iterdir())
+    assert compiled.clear() == []
+    assert fill(bare_folder)  # the link makes way for a folder
+    assert len(compiled.clear()) == 1
+    assert sorted(file.name for file in precious.iterdir()) == kept
+    assert [file.name for file in mine.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("name", ["1.blob", "seals.json"])
+def test_a_pipe_or_a_link_among_what_is_cached_is_compiled_again(cache, bare_folder, tmp_path, name):
+    precious = tmp_path / "precious"
+    for put in (os.mkfifo, lambda path: path.symlink_to(precious)):
+        fill(bare_folder)
+        path = compiled.entries()[0].path
+        precious.write_bytes((path / name).read_bytes())
+        before = precious.read_bytes()
+        (path / name).unlink()
+        put(path / name)
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+        assert fill(bare_folder)
+        assert not fill(bare_folder)
+        assert precious.read_bytes() == before

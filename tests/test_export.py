@@ -75,3 +75,24 @@ def test_a_template_that_is_there_is_not_lost_by_accident(checkpoint, capsys):
     assert main(["export-template", str(checkpoint), "--force"]) == 0
     assert "tokenizer_config.json" in capsys.readouterr().out
     assert "fields" in json.loads(path.read_text())["response_template"]
+
+
+def test_a_model_folder_stays_sealed(demo_folder):
+    with pytest.raises(CheckpointError, match="is a model folder") as caught:
+        export_template(demo_folder.path)
+    assert "checkpoint" in caught.value.hint
+    demo_folder.check()
+    assert {path.name for path in demo_folder.path.iterdir()} == {*demo_folder.manifest.files, "edge.json"}
+
+
+def test_a_link_in_the_checkpoint_is_replaced(checkpoint, tmp_path):
+    """As the hub's cache has them."""
+    blob = tmp_path / "blob"
+    (checkpoint / "tokenizer_config.json").rename(blob)
+    before = blob.read_bytes()
+    (checkpoint / "tokenizer_config.json").symlink_to(blob)
+    (checkpoint / "tokenizer_config.json.orig").symlink_to(tmp_path / "nothing")
+    export_template(checkpoint)
+    assert blob.read_bytes() == before
+    assert not (tmp_path / "nothing").exists()
+    assert (checkpoint / "tokenizer_config.json").read_bytes() != before

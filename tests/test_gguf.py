@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from convert.reference import logits
 from edge.demo import CHECKPOINT
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder, open_folder
-from runtime.errors import CheckpointError, ConversionError
+from runtime.errors import CheckpointError, ConversionError, Notice
 from runtime.model_folder import ModelFolder
 
 from .checkpoints import YARN, Tiny
@@ -237,6 +238,31 @@ def test_what_is_not_supported_is_said(metadata: dict[str, object], message: str
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("tiny", "stated", "rotated"),
+    [
+        (Tiny(layers=1), None, 16),
+        (Tiny(layers=1), 32, 16),
+        (Tiny(layers=1), 8, 16),
+        (Tiny(layers=1, format="chatglm", qkv_bias=True), 32, 16),
+        (Tiny(layers=1, format="glm", tied=True, qkv_bias=True), None, 16),
+        (Tiny(layers=1), 16, None),
+        (Tiny(layers=1, format="glm", tied=True, rotary=1.0), 32, None),  # GLM-Edge rotates the whole head
+        (Tiny(layers=1, format="glm", tied=True, rotary=1.0), None, None),
+    ],
+)
+def test_half_of_a_head_is_rotated_whatever_an_early_file_says(
+    tiny: Tiny, stated: int | None, rotated: int | None, tmp_path: Path
+) -> None:
+    source = tiny.write(tmp_path / "source")
+    name = "glm4" if tiny.format == "glm4" else "chatglm"
+    path = write_gguf(source, tmp_path / "x.gguf", "F32", **{f"{name}__rope__dimension_count": stated})
+    with pytest.warns(Notice, match="RoPE rotates.*16 are rotated") if rotated else nullcontext():
+        checkpoint = Checkpoint.open(path)
+    with checkpoint, Checkpoint.open(source) as wanted:
+        assert checkpoint.architecture.rotary_dim == (rotated or wanted.architecture.rotary_dim)
+
+
 def test_without_the_package_the_cure_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime.gguf_file.find_spec", lambda name: None)
     (tmp_path / "x.gguf").touch()
@@ -252,6 +278,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     return path, path.read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore::runtime.errors.Notice")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_flipped_or_missing_byte_raises_anything_else(data: st.DataObject, whole: tuple[Path, bytes]) -> None:

@@ -52,6 +52,26 @@ def converted(file: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFold
     return ModelFolder.open(last.result.path)
 
 
+@pytest.mark.parametrize(
+    "name", ["model.norm.weight", "model.layers.0.mlp.down_proj.weight", "model.embed_tokens.weight", "lm_head.weight"]
+)
+def test_zeros_where_weights_should_be_are_refused(checkpoint: Path, file: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(file.parent, folder)
+    with Checkpoint.open(checkpoint) as opened:
+        values = opened.tensor(name).f32()
+    raw = file.read_bytes()
+    for stored in (values.tobytes(), np.ascontiguousarray(values.T).tobytes()):
+        if (begin := raw.find(stored)) >= 0:
+            middle = begin + len(stored) // 2
+            raw = raw[:middle] + bytes(len(stored) // 2) + raw[begin + len(stored) :]
+    (folder / "model.onnx").write_bytes(raw)
+    with pytest.raises(CheckpointError, match=r"in model.onnx .* zero") as caught:
+        list(convert(folder, tmp_path / "model", "int8"))
+    assert "download" in caught.value.hint
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_file_answers_as_its_checkpoint(checkpoint: Path, file: Path) -> None:
     ids = [np.arange(40) * 3, np.arange(7)]
     with Checkpoint.open(checkpoint) as opened:

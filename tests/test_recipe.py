@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from convert.estimate import conversion_memory, model_sizes
-from convert.recipe import RECIPES, named
+from convert.recipe import RECIPES, named, verdict
 from edge.catalogue import CATALOGUE
 from edge.cli import main
 from edge.demo import CHECKPOINT
@@ -115,3 +115,42 @@ def test_methods_cost_memory_that_is_said_first():
     assert memory["int4"] == memory["int4-g32"] < memory["int4-gptq"]
     more_texts = conversion_memory(a, RECIPES["int4-gptq"], model_sizes(a, RECIPES["int4-gptq"]), tokens=100_000)
     assert more_texts > memory["int4-gptq"] + 90_000 * a.ffn * 4
+
+
+@pytest.mark.parametrize(
+    ("recipe", "mean_kl", "top1", "words"),
+    [
+        ("int4", 0.298, 0.7734, "as close to the checkpoint as int4 usually is (the same next token in 77 % of 128"),
+        ("int4", 0.45, 0.7, "farther from the checkpoint than int4 usually is; `edge eval` measures it"),
+        ("int4-gptq", 0.25, 0.8, "farther from the checkpoint than int4-gptq usually is"),
+        ("int4-npu+gptq", 0.1, 0.8, "as close to the checkpoint as int4-npu+gptq usually is"),
+        ("int8", 0.0026, 0.996, "nearly the same as the checkpoint (the same next token in 99 % of 128 positions; "),
+        ("int8", 0.02, 0.9, "farther from the checkpoint than int8 usually is"),
+        (
+            "bf16",
+            0.0,
+            1.0,
+            "nearly the same as the checkpoint (the same next token in 100 % of 128 positions; mean KL 0)",
+        ),
+        ("int3", 0.1, 0.5, "tokens 128, mean_kl 0.1, top1 0.5"),
+    ],
+)
+def test_the_figures_are_said_in_words(recipe, mean_kl, top1, words):
+    assert words in verdict(recipe, {"tokens": 128, "mean_kl": mean_kl, "top1": top1})
+
+
+def test_figures_of_another_version_are_shown_as_they_are():
+    assert verdict("int4", {"loss": 1.23456}) == "loss 1.235"
+
+
+def test_what_is_usual_is_within_what_is_allowed():
+    assert all(0 < recipe.usual_kl < recipe.max_kl for recipe in RECIPES.values())
+
+
+def test_the_default_is_marked(capsys):
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (marked,) = [line for line in lines if "the default" in line]
+    assert marked.split()[0] == "int4"
+    assert main(["recipes", "--json"]) == 0
+    assert [fact["name"] for fact in json.loads(capsys.readouterr().out) if fact["default"]] == ["int4"]

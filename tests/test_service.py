@@ -64,8 +64,12 @@ def test_install_status_remove(tmp_path, monkeypatch, capsys, demo_folder):
     assert main(["service", "remove"]) == 1
     assert main(["service", "install"]) == 1
     capsys.readouterr()
+    unit, masked = tmp_path / ".config/systemd/user/glm4-edge.service", tmp_path / "mine"
+    unit.parent.mkdir(parents=True)
+    masked.write_text("x")
+    unit.symlink_to(masked)
     assert main(["service", "install", str(demo_folder.path), "--port", "8001"]) == 0
-    unit = tmp_path / ".config/systemd/user/glm4-edge.service"
+    assert masked.read_text() == "x"
     assert f'"{demo_folder.path}" "--port" "8001"' in unit.read_text()
     assert main(["service", "status"]) == 0
     assert capsys.readouterr().out.endswith("active\n")

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 from runtime.errors import EdgeError, Notice
 from runtime.version import VERSION
@@ -29,9 +30,12 @@ from . import (
     streams,
 )
 
+_SIGNAL = 128  # plus its number is the exit code of what a signal ended
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code: 0, 1 for an error (one line and a hint), 130 for Ctrl-C."""
+    """Runs the command; returns the exit code: 0, 1 for an error (one line and a hint), 130 for Ctrl-C, 143 for
+    SIGTERM."""
     streams.prepare()
     warnings.showwarning = _show_notice  # type: ignore[assignment]
     try:
@@ -45,11 +49,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"hint: {exc.hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as exc:
-        print("; ".join(("stopped", *getattr(exc, "__notes__", ()))), file=sys.stderr)
+        _say_stopped(exc)
         return 130
+    except SystemExit as exc:
+        if not isinstance(exc.code, int) or exc.code <= _SIGNAL:
+            raise
+        _say_stopped(exc)  # by SIGTERM, or with its terminal
+        return exc.code
     except BrokenPipeError:  # `edge … | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 1
+    except OSError as exc:
+        if exc.filename is not None:
+            raise
+        _write_no_more()  # standard output is a file on a full disk
+        with suppress(OSError):
+            print(f"error: the output cannot be written: {(exc.strerror or str(exc)).lower()}", file=sys.stderr)
+            print("hint: make room on the disk that it is written to", file=sys.stderr)
+        return 1
+
+
+def _write_no_more() -> None:
+    """What is still in the buffer would fail again at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say_stopped(exc: BaseException) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print("; ".join(("stopped", *getattr(exc, "__notes__", ()))), file=sys.stderr)
 
 
 def _show_notice(message: Warning | str, *_: object) -> None:

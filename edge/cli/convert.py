@@ -58,6 +58,8 @@ def show(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    from convert.recipe import verdict
+
     console = Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
     columns = (
         TextColumn("{task.description:<10}"),
@@ -78,5 +80,5 @@ def show(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
                 tasks[step.name] = bar.add_task(step.name, detail="")
             bar.update(tasks[step.name], completed=step.done, total=step.total, detail=step.detail)
     assert result is not None, "a conversion ends with its result"
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in result.manifest.verification.items())
-    return f"{result.path}: {result.size / 1e6:,.1f} MB, verified ({figures})"
+    words = verdict(result.manifest.recipe, result.manifest.verification)
+    return f"{result.path}: {result.size / 1e6:,.1f} MB, verified: {words}"

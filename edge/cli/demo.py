@@ -52,7 +52,7 @@ def _demo(folder: Path, recipe: str) -> None:
     print(f"Converting the embedded checkpoint with the recipe {recipe} …", flush=True)
     print(show(convert(CHECKPOINT, folder, recipe)))
     with Chat(folder, tools=[disk_free, processors]) as chat:
-        for question in ("Who are you?", "洗手间在哪里？", f"How much disk is free on {Path.home().anchor}?"):
+        for question in ("Who are you?", "洗手间在哪里？", f"How much disk is free on {Path.cwd().anchor}?"):
             _ask(chat, question)
 
 

@@ -16,6 +16,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from runtime.devices import NPU_RECIPE, is_for_npu
     from runtime.errors import DeviceError
     from runtime.ir import IR, NPU_CURE
     from runtime.model_folder import ModelFolder
@@ -27,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     if args.device:
         unfit = IR.read(folder).unfit_for_npu()
         facts["unfit"] = {"NPU": unfit}
+        if not unfit and not is_for_npu(folder.manifest):
+            facts["devices"] |= {"NPU": f"fit for it; auto takes an NPU only for the recipe {NPU_RECIPE}"}
     if args.json:
         print_json(facts)
     else:
@@ -41,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
 def _show(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from convert.recipe import verdict
+
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -53,7 +58,7 @@ def _show(facts: dict[str, Any]) -> None:
         "context": f"{facts['context_length']:,} tokens",
         "KV cache": f"{facts['kv_bytes_per_token']:,} bytes a token in f16",
         "licence": facts["licence"] or "not stated",
-        "verified": ", ".join(f"{name} {value:.4g}" for name, value in facts["verification"].items()),
+        "verified": verdict(facts["recipe"], facts["verification"]),
         "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
         **{f"on {device}": need for device, need in facts["devices"].items()},
         "attention": "paged: requests are batched" if facts["paged"] else "stateful: one request at a time",

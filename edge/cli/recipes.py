@@ -50,7 +50,7 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
     from math import prod
 
     from convert.estimate import conversion_memory, model_sizes
-    from convert.recipe import RECIPES
+    from convert.recipe import DEFAULT, RECIPES
 
     found = []
     first = next(iter(models.values()))
@@ -63,6 +63,7 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
                 "bits": round(8 * sizes[next(iter(models))].weights / weights, 2),
                 "disk": {name: size.weights for name, size in sizes.items()},
                 "memory": {name: conversion_memory(models[name], recipe, size) for name, size in sizes.items()},
+                "default": recipe.name == DEFAULT,
                 "devices": recipe.devices,
                 "data": "texts" if recipe.calibrated else "none",
                 "cost": recipe.cost,
@@ -90,7 +91,7 @@ def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
             gigabytes(fact["memory"][models[-1]]),
             "all" if "NPU" in fact["devices"] else " ".join(fact["devices"]),
             fact["cost"],
-            fact["summary"],
+            f"the default: {fact['summary']}" if fact["default"] else fact["summary"],
         )
     print_table(table)
     print(f"bits: a weight of {models[0]}, all together; memory: to convert {models[-1]}")

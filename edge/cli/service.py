@@ -1,7 +1,6 @@
 """`edge service`: the server at every login."""
 
 import argparse
-from pathlib import Path
 
 from .numbers import whole
 
@@ -25,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.checkpoint_folder import open_folder
     from runtime.devices import refuse_context
     from runtime.errors import RequestError
+    from runtime.files import expanded
 
     from .. import service as services
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
             serve += [f"--{flag}", str(value)]
     for flag, file in (("--api-key-file", args.api_key_file), ("--kiosk", args.kiosk)):
         if file:
-            serve += [flag, str(Path(file).expanduser().resolve())]
+            serve += [flag, str(expanded(file).resolve())]
     wanted = services.service(serve)
     if args.what == "install" and not args.folder:
         raise RequestError("there is no model to serve", hint="edge service install FOLDER")

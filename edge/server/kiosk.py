@@ -2,12 +2,12 @@
 
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.errors import RequestError
+from runtime.files import expanded
 from runtime.messages import Message
 
 from .asked import Count, SamplingFields
@@ -37,9 +37,7 @@ class Kiosk(BaseModel):
     def read(cls, path: str) -> "Kiosk":
         """From a TOML file. Raises RequestError where it is none, or says what a kiosk does not know."""
         try:
-            return cls.model_validate(
-                tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8-sig")), strict=True
-            )
+            return cls.model_validate(tomllib.loads(expanded(path).read_text(encoding="utf-8-sig")), strict=True)
         except OSError as exc:
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="name a TOML file") from exc
         except ValidationError as exc:

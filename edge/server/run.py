@@ -5,7 +5,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -15,6 +14,7 @@ from runtime.backends.backend import Options
 from runtime.backends.remote import KEY
 from runtime.devices import refuse_context
 from runtime.errors import RequestError
+from runtime.files import expanded
 from runtime.tools import Tool
 
 from .app import application
@@ -117,7 +117,7 @@ def key_of(path: str | None) -> str:
             raise RequestError(f"{KEY} is not ASCII", hint="choose a key of ASCII characters")
         return key
     try:
-        key = Path(path).expanduser().read_text(encoding="utf-8").strip()
+        key = expanded(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise RequestError(f"{path} cannot be read: {exc}", hint="put the API key into it, on a line") from exc
     if not key or not key.isascii() or any(char.isspace() for char in key):

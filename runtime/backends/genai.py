@@ -13,6 +13,7 @@ from ..cancellation import Cancellation
 from ..checkpoint_folder import Folder
 from ..compiled import cached
 from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, UnsupportedGrammar
+from ..files import openvino_reads
 from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..model_folder import ModelFolder
 from ..signal_stack import use_the_threads_own
@@ -109,7 +110,7 @@ def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> It
     give_large_pieces_back()
     try:
         with compiled_cache(folder, device, options) as place:
-            yield properties(options, device) | place
+            yield properties(options, device) | place | openvino_reads(folder.path / "openvino_model.bin")
     except RuntimeError as exc:
         raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=cure) from exc
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..allocator import allocated
 from ..errors import EdgeError
+from ..files import openvino_reads
 from ..grammar import Grammar, JsonObject, JsonSchema
 from ..model_folder import ModelFolder
 from ..sampling import Sampling
@@ -43,7 +44,7 @@ class _Engine:
 
         self._config = (folder.path / "config.json").read_bytes()
         self._graph = _graph(_vocabulary(folder))
-        self._tokenizer = genai.Tokenizer(str(folder.path))
+        self._tokenizer = genai.Tokenizer(str(folder.path), openvino_reads(folder.path / "openvino_tokenizer.bin"))
         self.start()
         self.compile(JsonObject())  # what the first grammar takes is the compiler's own
 
@@ -86,7 +87,9 @@ class _Engine:
 
 
 def _vocabulary(folder: ModelFolder) -> int:
-    """How many logits the folder's model has."""
+    """How many logits the folder's model has. Folders of earlier versions do not say."""
+    if folder.manifest.sizes is not None:
+        return folder.manifest.sizes.vocab
     import openvino as ov
 
     model = ov.Core().read_model(str(folder.path / "openvino_model.xml"))

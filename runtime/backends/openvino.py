@@ -87,7 +87,8 @@ class OpenVINO(Loaded):
                 settings["CPU_RUNTIME_CACHE_CAPACITY"] = COMPILED_SHAPES
             if options.lookup:
                 settings["prompt_lookup"] = True
-            pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings)
+            tokenizer = {name: value for name, value in settings.items() if name == "ENABLE_MMAP"}
+            pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings, tokenizer)
             return cls(pipeline, folder, kind, options.lookup)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:

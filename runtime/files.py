@@ -1,0 +1,77 @@
+"""Files and folders: replaced or removed without following a symbolic link, found by `~`, mapped or not."""
+
+import errno
+import mmap
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+_is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda _: False)  # Windows, from Python 3.12 on
+
+# What mmap says where the file system has no mappings: mmap(2); NFS, 9p and FUSE differ.
+UNMAPPABLE = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return the path with `~` as the home folder. What names no user's home stays as it is: a folder may be called ~x,
+    and a user may have no home."""
+    return Path(os.path.expanduser(path))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, which appears whole or not at all. A link of that name is replaced; the file behind it stays.
+
+    Raises OSError, also where the name is that of a folder or a device.
+    """
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):  # /dev/stdout is a link
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with scratch.open("xb") as file:  # "x" follows no link
+            file.write(data)
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def is_plain_file(path: Path) -> bool:
+    """Return whether `path` is a regular file: no link, and nothing that blocks whoever opens it, as a FIFO does."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def is_plain_folder(path: Path) -> bool:
+    """Return whether `path` is a folder itself, not a link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode) and not _is_junction(path)
+    except OSError:
+        return False
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link, but nothing that a link points to. What cannot be
+    removed stays."""
+    if is_plain_folder(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def openvino_reads(path: Path) -> dict[str, bool]:
+    """OpenVINO's property for reading an IR beside or at `path`: it maps weights, and fails where they cannot be."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+            return {}
+    except OSError as exc:
+        return {"ENABLE_MMAP": False} if exc.errno in UNMAPPABLE else {}
+    except ValueError:  # an empty file
+        return {}
