@@ -234,7 +234,7 @@ class Steps:
 def test_the_second_turn_of_a_chat_reads_only_what_is_new(openvino, monkeypatch):
     steps = Steps(openvino._pipeline)
     monkeypatch.setattr(openvino, "_pipeline", steps)
-    first = "[gMASK]<sop><|user|>\n" + "1 2 3 4 5 " * 160 + "<|assistant|>"
+    first = "6 [gMASK]<sop><|user|>\n" + "1 2 3 4 5 " * 160 + "<|assistant|>"
     second = first + "\nYes.<|user|>\nAnd 6?<|assistant|>"
     counts = []
     for prompt in (first, second):

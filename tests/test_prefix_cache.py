@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino import OpenVINO
+from runtime.backends.openvino import OpenVINO, step_tokens
 from runtime.backends.prefix_cache import BLOCK, PrefixCache
 from runtime.sampling import Sampling
 
@@ -90,7 +90,7 @@ def test_log_probabilities_after_200_random_cancels_are_those_of_a_fresh_engine(
 @pytest.mark.parametrize("lookup", [0, 4])
 def test_ten_chats_in_turn_read_their_new_tokens_alone(demo_folder, lookup, monkeypatch):
     """Each step reads so few tokens that their number tells what was computed."""
-    step = 2 * BLOCK
+    step = step_tokens("CPU", lookup)
     options = Options(lookup=lookup, threads=1)
     with closing(OpenVINO.load(demo_folder, "CPU", options)) as engine:
         steps = 0

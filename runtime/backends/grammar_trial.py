@@ -19,6 +19,7 @@ from ..errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
 from ..grammar import Choice, Grammar, JsonObject, JsonSchema
 from ..model_folder import ModelFolder
 from .child import Child
+from .grammar_cost import too_dear
 
 LIMIT = 1.0  # CPU seconds
 _QUICK = 0.25  # CPU seconds, where others wait
@@ -83,10 +84,7 @@ class GrammarTrial:
             found = self._quick.compile(grammar, weight, cancellation) if weight < _HEAVY else None
             found = found or self._patient.compile(grammar, weight, cancellation)
             if found is None and not cancellation.cancelled:
-                found = RequestError(
-                    "the grammar takes more than a second to compile, which every other reply would wait for",
-                    hint="shorten its lengths and counted repeats, or have fewer optional properties",
-                )
+                found = too_dear()
             with self._lock:
                 if found is not None:
                     self._known[grammar] = found

@@ -20,7 +20,9 @@ from ..model_folder import ModelFolder
 from ..sampling import Sampling
 from .backend import Request
 from .genai import explained, generation_config
+from .grammar_cost import seconds, too_dear
 
+_HOPELESS = 4.0  # CPU seconds: the guess is that of an order
 _HIDDEN = 32  # one head
 _LEAST = 1 << 16  # bytes of a grammar; what it takes is measured with the request around it
 
@@ -43,7 +45,8 @@ class _Engine:
         import openvino_genai as genai
 
         self._config = (folder.path / "config.json").read_bytes()
-        self._graph = _graph(_vocabulary(folder))
+        self._vocab = _vocabulary(folder)
+        self._graph = _graph(self._vocab)
         self._tokenizer = genai.Tokenizer(str(folder.path), openvino_reads(folder.path / "openvino_tokenizer.bin"))
         self.start()
         self.compile(JsonObject())  # what the first grammar takes is the compiler's own
@@ -70,6 +73,9 @@ class _Engine:
 
         if isinstance(grammar, JsonSchema):
             grammar = replace(grammar, built=grammar.pattern())
+        pattern = grammar.built if isinstance(grammar, JsonSchema) else getattr(grammar, "pattern", "")
+        if seconds(pattern, self._vocab) > _HOPELESS:
+            raise too_dear()
         request = Request((), (), Sampling(max_new_tokens=1), grammar)
         self._requests += 1
         before, start = allocated(), time.process_time()
@@ -81,9 +87,9 @@ class _Engine:
             handle.read_all()
         except RuntimeError as exc:
             raise explained(exc, request) from exc
-        seconds = time.process_time() - start
+        taken = time.process_time() - start
         del handle, config
-        return grammar, max(allocated() - before, _LEAST), seconds
+        return grammar, max(allocated() - before, _LEAST), taken
 
 
 def _vocabulary(folder: ModelFolder) -> int:

@@ -30,9 +30,9 @@ from .genai import Loaded, closed, devices, explained, loading, startable
 from .prefix_cache import BLOCK, PrefixCache
 
 # Tokens of a prompt that one step reads: beside replies that are being written, which stand still meanwhile, and alone.
-# A GPU needs more of them at once to be busy. On the CPU 32 are read at the rate of 512: docs/measured.md.
+# A CPU reads 128 at the rate of 512; fewer take longer where it has AMX. A GPU needs more to be busy. docs/measured.md
 _BESIDE = {"CPU": BLOCK, "GPU": 8 * BLOCK}
-_ALONE = {"CPU": 2 * BLOCK, "GPU": 16 * BLOCK}
+_ALONE = {"CPU": 4 * BLOCK, "GPU": 16 * BLOCK}
 _REPLIES = 16  # replies at once for which a step has room beside a slice
 
 # Tokens that a guess goes by: the last so many, or fewer where those do not stand anywhere before.

@@ -18,7 +18,7 @@ class PrefixCache:
     def __init__(self, tokens: int) -> None:
         self._capacity = max(2 * tokens // BLOCK, 1024)
         self._blocks: OrderedDict[int, None] = OrderedDict()
-        self._tails: OrderedDict[tuple[int, int], None] = OrderedDict()
+        self._tails: OrderedDict[tuple[int, ...], None] = OrderedDict()
 
     def add(self, ids: Sequence[int], computed: int) -> None:
         """Record that keys and values of the first `computed` ids are in the cache, and perhaps of a few more."""
@@ -27,7 +27,7 @@ class PrefixCache:
             self._blocks[last] = None
             self._blocks.move_to_end(last)
         if (start := computed // BLOCK * BLOCK) < len(ids):
-            tail = (last, ids[start])
+            tail = (last, *ids[start : max(computed - 1, start + 1)])
             self._tails[tail] = None
             self._tails.move_to_end(tail)
         for known in (self._blocks, self._tails):
@@ -43,7 +43,8 @@ class PrefixCache:
                 break
             self._blocks.move_to_end(key)
             count, last = count + BLOCK, key
-        return count, count < len(ids) and (last, ids[count]) in self._tails
+        tails = ((last, *ids[count:end]) for end in range(count + 1, min(count + BLOCK, len(ids)) + 1))
+        return count, any(tail in self._tails for tail in tails)
 
 
 def _chain(ids: Sequence[int]) -> Iterator[int]:
