@@ -60,6 +60,19 @@ def test_a_script_needs_no_guard_of_its_main_module(demo_folder, tmp_path, how):
     assert not done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows numbers no streams")
+def test_a_program_without_standard_streams_has_an_engine(demo_folder, tmp_path):
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); [os.close(fd) for fd in range(3)]\n"
+        "import edge\n"
+        "with edge.Chat(sys.argv[2], device='CPU') as chat: said = chat.send('Who are you?').text\n"
+        "open(sys.argv[3], 'w').write(said)"
+    )
+    command = [sys.executable, "-c", code, str(ROOT), str(demo_folder.path), str(tmp_path / "said")]
+    subprocess.run(command, check=True, timeout=60)
+    assert "tiny test model" in (tmp_path / "said").read_text()
+
+
 def test_a_child_answers_and_what_it_prints_is_kept(child):
     child.pipe.send("hello")
     pid, _, said = child.pipe.recv()

@@ -49,7 +49,7 @@ class Child:
     """A process that runs `entry`, "module:function", with its end of `pipe`. What it prints is kept for errors."""
 
     def __init__(self, entry: str, *, nice: bool = False) -> None:
-        ours, theirs = Pipe()
+        ours, theirs = map(_above_standard, Pipe())
         try:
             self._process = _start(entry, theirs)
         except OSError as exc:
@@ -157,6 +157,17 @@ class _Watch:
 
         with suppress(self._errors, AttributeError, OSError):
             self._process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+
+
+def _above_standard(end: "Connection[Any, Any]") -> "Connection[Any, Any]":
+    """The end of a pipe, not under the number of a standard stream: where those are closed, it may have come there, and
+    what a library prints would go into it."""
+    if sys.platform == "win32" or end.fileno() > 2:
+        return end
+    import fcntl
+
+    with end:
+        return Connection(fcntl.fcntl(end.fileno(), fcntl.F_DUPFD_CLOEXEC, 3))
 
 
 def _start(entry: str, theirs: "Connection[Any, Any]") -> "subprocess.Popen[bytes]":
