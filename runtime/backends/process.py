@@ -235,6 +235,7 @@ class _Engine:
 
     def __init__(self, folder: Folder, device: str, options: Options) -> None:
         self.broken = False
+        self._closed = False
         self._child = Child(_ENTRY)
         atexit.register(self._child.kill)
         self._sending = Lock()
@@ -311,6 +312,7 @@ class _Engine:
             self._waiting.pop(number, None)
 
     def close(self) -> None:
+        self._closed = True
         if self._child.running and not self._child.problem(working=False):
             with suppress(BackendError):
                 self._send("close", -1, None)
@@ -355,6 +357,8 @@ class _Engine:
                 raise self._lost(problem)
 
     def _lost(self, problem: str) -> BackendError:
+        if self._closed:
+            return closed()
         words = self._child.last_words if problem == "has died" else ""
         return BackendError(
             f"the engine's process {problem}" + (f": {words}" if words else ""),
