@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from . import strict_json, tools
+from . import strict_json, tool_run, tools
 from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
 from .checkpoint_folder import Folder, open_folder
-from .checks import require, require_all, require_integer
+from .checks import require, require_all, require_integer, require_seconds
 from .errors import RequestError
 from .files import write_whole
 from .generation import Constraint
@@ -90,8 +90,10 @@ class Chat:
     `model` is a model folder or a checkpoint, which is loaded onto `device` ("auto", a name such as "CPU", or a
     server's URL) or the first of `fallback` that can, or a Model, which `close` then leaves alone. `tools` are typed
     Python functions that the model may call, at most `max_rounds` times before it has to answer; with `strict` each
-    call is held to its tool's schema while it is written. `sampling` is the checkpoint's own where none is given. The
-    chat goes on from `history`. The engine works in a process of its own, so that a window or an event loop goes on
+    call is held to its tool's schema while it is written. A tool runs in a thread of its own for at most `tool_timeout`
+    seconds (None: without limit), after which the model is told and a late result is dropped, and gives back at most
+    `max_tool_characters`; a Tool may have limits of its own. `sampling` is the checkpoint's own where none is given.
+    The chat goes on from `history`. The engine works in a process of its own, so that a window or an event loop goes on
     while it does; `in_process` keeps it in this one. Raises RequestError where an argument is of another type or out of
     its range.
     """
@@ -106,6 +108,8 @@ class Chat:
         tools: Iterable[AnyTool] = (),
         max_rounds: int = 8,
         strict: bool = False,
+        tool_timeout: float | None = tool_run.TIMEOUT,
+        max_tool_characters: int = tool_run.LONGEST,
         sampling: Sampling | None = None,
         options: Options = Options(),
         in_process: bool = False,
@@ -114,6 +118,8 @@ class Chat:
         require("system", system, str, "text")
         require_integer("max_rounds", max_rounds, 1)
         require("strict", strict, bool, "True or False")
+        require_seconds("tool_timeout", tool_timeout)
+        require_integer("max_tool_characters", max_tool_characters, 100)
         require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         require_all("history", history, Message, "a list of Message")
         self._tools = toolbox(tools)
@@ -126,6 +132,8 @@ class Chat:
         self.sampling = sampling or self.model.sampling
         self.max_rounds = max_rounds
         self.strict = strict
+        self.tool_timeout = tool_timeout
+        self.max_tool_characters = max_tool_characters
         self._system = (Message("system", system),) if system else ()
         self._messages: list[Message] = [*self._system, *history]
         self._busy = False
@@ -177,7 +185,8 @@ class Chat:
         return Cancellable(events, self._cancellation)
 
     def cancel(self) -> None:
-        """End the reply that is being written, from any thread, within one step of the engine. Does not wait."""
+        """End the reply that is being written, from any thread, within one step of the engine. Does not wait, neither
+        for the engine nor for a tool that runs."""
         self._cancellation.cancel()
 
     def _converse(
@@ -221,10 +230,7 @@ class Chat:
                     break
                 constraint = replace(constraint, must_call=())  # it has been
                 unanswered = list(said.tool_calls)
-                while unanswered and not cancellation.cancelled:
-                    result = tools.call(box, unanswered.pop(0))
-                    turn.append(Message("tool", result.content, tool_call_id=result.call_id, name=result.name))
-                    yield result
+                yield from self._answer(unanswered, box, turn, cancellation)
                 if cancellation.cancelled:
                     reason = "cancelled"
                     break
@@ -239,6 +245,25 @@ class Chat:
             if len(turn) > 1:
                 self._messages += turn
         yield Finish(reason, usage)
+
+    def _answer(
+        self, calls: list[ToolCall], box: dict[str, Tool], turn: list[Message], cancellation: Cancellation
+    ) -> Generator[Event, None, None]:
+        """Run the calls in their order. One whose result is in `turn` leaves `calls`; the others stay when the reply is
+        cancelled."""
+        while calls and not cancellation.cancelled:
+            result = tools.call(
+                box,
+                calls[0],
+                timeout=self.tool_timeout,
+                max_characters=self.max_tool_characters,
+                cancellation=cancellation,
+            )
+            if cancellation.cancelled and result.error:
+                return
+            del calls[0]
+            turn.append(Message("tool", result.content, tool_call_id=result.call_id, name=result.name))
+            yield result
 
     def reset(self) -> None:
         """Forgets everything but the system message."""

@@ -42,6 +42,15 @@ def require_number(name: str, value: object) -> None:
         raise RequestError(f"{name} is {value}", hint="it must be a finite number")
 
 
+def require_seconds(name: str, value: object) -> None:
+    """Raise RequestError unless the value is a number of seconds above 0, or None."""
+    if value is None:
+        return
+    require_number(name, value)
+    if float(value) <= 0:  # type: ignore[arg-type]
+        raise RequestError(f"{name} is {value}", hint="it must be above 0 seconds, or None for no limit")
+
+
 def _describe(value: object) -> str:
     """What somebody passed, in the words of Python; short, since it may be anything."""
     shown = repr(value)

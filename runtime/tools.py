@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
-from .checks import require
+from . import tool_run
+from .cancellation import Cancellation
+from .checks import require, require_integer, require_seconds
 from .errors import ToolError
 from .messages import ToolCall, ToolResult
 from .text import replace_json_surrogates, replace_surrogates_within
@@ -17,8 +19,9 @@ class Tool:
     """`parameters` is a JSON schema of an object. `run` takes the arguments' JSON text and gives the result's text.
 
     `run` may raise anything: `call` hands the exception to the model as the tool's result.
-    `type` is "function", or the tool's name where it was made by `built_in`.
-    Raises ToolError where a field is of another type.
+    `type` is "function", or the tool's name where it was made by `built_in`. A run that takes longer than `timeout`
+    seconds is an error, and a result longer than `max_characters` is cut; None leaves both to the chat.
+    Raises ToolError where a field is of another type, RequestError where one is out of its range.
     """
 
     name: str
@@ -26,6 +29,8 @@ class Tool:
     parameters: Mapping[str, Any]
     run: Callable[[str], str]
     type: str = "function"
+    timeout: float | None = None
+    max_characters: int | None = None
 
     def __post_init__(self) -> None:
         for field, kind, wanted in (
@@ -36,6 +41,9 @@ class Tool:
             ("type", str, "text"),
         ):
             require(f"a tool's {field}", getattr(self, field), kind, wanted, ToolError)  # type: ignore[arg-type]
+        require_seconds("a tool's timeout", self.timeout)
+        if self.max_characters is not None:
+            require_integer("a tool's max_characters", self.max_characters, 100)
         if not self.name.strip():
             raise ToolError("a tool has no name", hint="name it as the model shall call it")
         try:
@@ -63,13 +71,24 @@ class Tool:
         return replace(tool, type=tool.name)
 
     @classmethod
-    def of(cls, function: "Callable[..., Any] | Tool") -> "Tool":
+    def of(
+        cls,
+        function: "Callable[..., Any] | Tool",
+        *,
+        timeout: float | None = None,
+        max_characters: int | None = None,
+    ) -> "Tool":
         """The tool of a function. Parameters are described with `Annotated[str, pydantic.Field(description="…")]`.
+        `timeout` and `max_characters` are the tool's own limits.
 
         Raises ToolError where the function has no usable name, is a coroutine, or has a parameter without a type.
         """
         if isinstance(function, Tool):
-            return function
+            return replace(
+                function,
+                timeout=function.timeout if timeout is None else timeout,
+                max_characters=function.max_characters if max_characters is None else max_characters,
+            )
         name = getattr(function, "__name__", "")
         if not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
             raise ToolError(f"{function!r} has no name that a model could call", hint="define it with `def name(…)`")
@@ -85,7 +104,8 @@ class Tool:
             return _as_text(function(**values))
 
         description = inspect.cleandoc(function.__doc__ or "")
-        return cls(name, description, _bare(arguments.model_json_schema()), run)
+        schema = _bare(arguments.model_json_schema())
+        return cls(name, description, schema, run, timeout=timeout, max_characters=max_characters)
 
     def to_json(self) -> dict[str, Any]:
         """What a chat template shows of the tool; `type` only where it is not a function."""
@@ -105,9 +125,16 @@ def toolbox(tools: Iterable[Callable[..., Any] | Tool]) -> dict[str, Tool]:
     return box
 
 
-def call(tools: Mapping[str, Tool], wanted: ToolCall) -> ToolResult:
-    """Runs the call. Unknown names, wrong arguments and exceptions come back as the result, for the model to read."""
-    from pydantic import ValidationError
+def call(
+    tools: Mapping[str, Tool],
+    wanted: ToolCall,
+    *,
+    timeout: float | None = tool_run.TIMEOUT,
+    max_characters: int = tool_run.LONGEST,
+    cancellation: Cancellation | None = None,
+) -> ToolResult:
+    """Runs the call. Unknown names, wrong arguments, exceptions of any kind and a run that takes longer than `timeout`
+    seconds come back as the result, for the model to read, which has at most `max_characters`. So does cancelling."""
 
     def failed(text: str) -> ToolResult:
         return ToolResult(wanted.id, wanted.name, f"Error: {text}", error=True)
@@ -116,13 +143,26 @@ def call(tools: Mapping[str, Tool], wanted: ToolCall) -> ToolResult:
         return failed(f"there is no tool {wanted.name}")
     if wanted.problem:
         return failed(wanted.problem)
-    try:
-        result = tools[wanted.name].run(replace_json_surrogates(wanted.arguments))
-        return ToolResult(wanted.id, wanted.name, _as_text(result))
-    except ValidationError as exc:
-        return failed("; ".join(_complaint(error) for error in exc.errors(include_url=False)))
-    except Exception as exc:  # whatever a tool raises is for the model to read
-        return failed(f"{type(exc).__name__}: {exc}")
+    tool = tools[wanted.name]
+    text, error = tool_run.run(
+        tool.name,
+        lambda: _as_text(tool.run(replace_json_surrogates(wanted.arguments))),
+        _explained,
+        timeout=timeout if tool.timeout is None else tool.timeout,
+        longest=max_characters if tool.max_characters is None else tool.max_characters,
+        cancellation=cancellation or Cancellation(),
+    )
+    return failed(text) if error else ToolResult(wanted.id, wanted.name, text)
+
+
+def _explained(exc: BaseException) -> str:
+    from pydantic import ValidationError
+
+    if isinstance(exc, ValidationError):
+        return "; ".join(_complaint(error) for error in exc.errors(include_url=False))
+    if isinstance(exc, SystemExit):
+        return f"the tool exited with {exc.code!r}"
+    return f"{type(exc).__name__}: {exc}"
 
 
 def _complaint(error: Mapping[str, Any]) -> str:

@@ -123,7 +123,8 @@ async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Counter, req
 
     def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
         sampling = sampling_of(body, model.sampling, limit, (), body.seed)
-        talk = Chat(model, tools=tools, sampling=sampling, history=history)
+        seconds = counter.limits.tool_seconds
+        talk = Chat(model, tools=tools, tool_timeout=seconds, sampling=sampling, history=history)
         with closing(talk.stream(last.content)) as events, cancellation.calling(talk.cancel):
             for event in events:
                 if isinstance(event, Finish):

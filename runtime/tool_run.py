@@ -1,0 +1,99 @@
+"""One run of a tool: somebody else's code, in a thread of its own, with a time limit and a bounded result.
+
+No exception of it gets out, SystemExit and KeyboardInterrupt included: argparse and click exit on bad arguments. A
+real Ctrl-C interrupts the thread that waits, not the tool's. Python cannot stop a thread: one whose time is over goes
+on, and what it returns then is dropped.
+"""
+
+import contextvars
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+
+from .cancellation import Cancellation
+
+TIMEOUT = 300.0  # seconds
+LONGEST = 65_536  # characters of a result
+_ABANDONED = 64  # threads whose time is over and that still run
+_SLICE = 0.2  # seconds: Windows does not interrupt a wait by Ctrl-C, only what comes between two
+
+_GRACE = 0.1  # seconds that a tool has to end once its reply is cancelled, which it may have done itself
+
+Outcome = tuple[str, bool]  # a result's text, and whether it is an error
+
+_CANCELLED: Outcome = "cancelled", True
+_lock = Lock()
+_running: set[Thread] = set()  # those that nobody waits for
+
+
+def run(
+    name: str,
+    work: Callable[[], str],
+    explain: Callable[[BaseException], str],
+    *,
+    timeout: float | None,
+    longest: int,
+    cancellation: Cancellation,
+) -> Outcome:
+    """Return the text of `work`, or of its exception by `explain`, cut to `longest` characters.
+
+    After `timeout` seconds that is an error, and at once when the reply is cancelled. Neither waits for the tool.
+    """
+    if abandoned() >= _ABANDONED:
+        return f"{_ABANDONED} tools still run past their time limits, so {name} was not started", True
+    done: SimpleQueue[Outcome] = SimpleQueue()
+    context = contextvars.copy_context()
+    thread = Thread(
+        target=lambda: done.put(context.run(_outcome, work, explain, longest)), name=f"tool {name}", daemon=True
+    )
+    with cancellation.calling(lambda: done.put(_CANCELLED)):
+        if cancellation.cancelled:
+            return _CANCELLED
+        try:
+            thread.start()
+        except RuntimeError as exc:  # the system has no threads left
+            return str(exc), True
+        try:
+            outcome = _wait(done, timeout)
+            if outcome is _CANCELLED:
+                outcome = _wait(done, _GRACE) or _CANCELLED
+        finally:
+            with _lock:
+                _running.add(thread)
+    return outcome or (f"{name} did not finish within {timeout:g} seconds", True)
+
+
+def abandoned() -> int:
+    """The number of tools that still run and that nobody waits for."""
+    with _lock:
+        _running.difference_update([thread for thread in _running if not thread.is_alive()])
+        return len(_running)
+
+
+def _wait(done: "SimpleQueue[Outcome]", seconds: float | None) -> Outcome | None:
+    """The outcome; None after so many seconds."""
+    end = None if seconds is None else time.monotonic() + seconds
+    while end is None or time.monotonic() < end:
+        with suppress(Empty):
+            return done.get(timeout=_SLICE if end is None else max(0, min(_SLICE, end - time.monotonic())))
+    return None
+
+
+def _outcome(work: Callable[[], str], explain: Callable[[BaseException], str], longest: int) -> Outcome:
+    try:
+        return cut(work(), longest), False
+    except BaseException as exc:  # whatever a tool raises is for the model to read
+        try:
+            return cut(explain(exc), longest), True
+        except BaseException:  # it fails to describe itself
+            return type(exc).__name__[:longest], True
+
+
+def cut(text: str, longest: int) -> str:
+    """Return at most `longest` characters of a text; the last line of one that is cut says so."""
+    if len(text) <= longest:
+        return text
+    note = f"\n[cut off: {longest:,} of {len(text):,} characters]"
+    return text[: max(longest - len(note), 0)] + note
