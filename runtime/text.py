@@ -14,6 +14,15 @@ _ESCAPE = re.compile(
 _ANY = re.compile(r"\\u[dD][89a-fA-F]")  # most texts have none, however many escapes they have
 
 
+# All of Unicode's control characters but tab and line feed: terminals act on them, those above DEL included.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def replace_controls(text: str) -> str:
+    """Return the text for a terminal: each control character but tab and line feed as U+FFFD."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
 def replace_surrogates(text: str) -> str:
     """Return the text with paired surrogates as the character that they spell, and each lone one as U+FFFD."""
     try:

@@ -76,14 +76,17 @@ def text(said, reason=None):
 
 @contextmanager
 def misbehaving(
-    reply: Reply, models=("tiny",), host="127.0.0.1", certificate=None
+    reply: Reply, models=("tiny",), host="127.0.0.1", certificate=None, listing=None
 ) -> Generator[tuple[str, list[dict]], None, None]:
-    """A server that answers every completion with `reply`; gives its URL and the bodies it was sent."""
+    """A server that answers every completion with `reply`; gives its URL and the bodies it was sent.
+    `listing` answers what asks for its models."""
     bodies: list[dict] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            if self.path.endswith("/models"):
+            if listing and self.path.endswith("/models"):
+                listing(self)
+            elif self.path.endswith("/models"):
                 send(self, 200, {"data": [{"id": name, "max_model_len": 100} for name in models]})
             else:
                 send(self, 404, {})

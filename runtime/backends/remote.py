@@ -26,17 +26,17 @@ from ..messages import Finish, FinishReason, Usage
 from ..sampling import Sampling
 from ..template import Prompt
 from .backend import Delta, Options, Request, check_pattern, refuse
+from .remote_answer import Chunk, bound, complaint, integer, read_chunk, short
 
 KEY = "EDGE_API_KEY"
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
 _CONNECT, _SILENCE = 10.0, 300.0  # seconds: to connect, and between two words of the server (a long prompt is read)
+_WHOLE = 8 * 2**20  # bytes of an answer that does not stream
+_STREAM, _TOKEN = 2**20, 2**13  # bytes of one that does: for all, and more for each token; vLLM takes some 400
+_SLACK = 64  # pieces of text beyond the tokens asked for, where a server counts none
 _BUSY = (429, 503)
 _NOT_SO = (ValueError, TypeError, AttributeError, RecursionError)  # JSON that is none, or of another shape
 _WHAT_SERVER = "it has to be an OpenAI-compatible server; http://HOST:PORT#NAME gives the model's name"
-
-
-# Text, tokens so far where the server counts them, and at the end why it ended.
-Chunk = tuple[str, int | None, FinishReason | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,15 @@ class Remote:
         wanted = self._model or (listed[0]["id"] if len(listed) == 1 else source)
         chosen = [entry for entry in listed if _alike(entry["id"], wanted)]
         if self._model is None and listed and len(chosen) != 1:
-            names = ", ".join(entry["id"] for entry in listed)
+            names = short(", ".join(entry["id"] for entry in listed))
             raise DeviceError(f"{self._url} has several models: {names}", hint=f"name one: {self._url}#NAME")
         for entry in chosen:
             self._model = entry["id"]
-            length = entry.get("max_model_len")
-            if isinstance(length, int) and length > 1:
+            try:
+                length = integer(entry.get("max_model_len"), "max_model_len") or 0
+            except ValueError as exc:
+                raise DeviceError(f"{self._url} cannot be used: {exc}", hint=_WHAT_SERVER) from exc
+            if length > 1:
                 self._context_length = min(self._context_length, length)
             self.max_prompt_tokens = self._context_length - 1
         self._vllm = self._ask("GET", "version").status_code == 200
@@ -120,7 +123,7 @@ class Remote:
             answer = self._ask("POST", "v1/completions", _as_transformers(asked) | self._named())
         self._check_allowed(answer)
         if answer.status_code != 200:
-            raise DeviceError(f"{self._url} completes no text: {_complaint(answer)}", hint=_WHAT_SERVER)
+            raise DeviceError(f"{self._url} completes no text: {complaint(answer)}", hint=_WHAT_SERVER)
         self._compare(answer, len(asked.ids))
 
     def _models(self) -> list[Mapping[str, Any]]:
@@ -150,7 +153,7 @@ class Remote:
             raise DeviceError(f"{self._url} answers with no JSON object", hint=_WHAT_SERVER) from exc
         if found != wanted:
             raise DeviceError(
-                f"{self._url} reads {found} tokens where this model has {wanted}: it is another one",
+                f"{self._url} reads {short(str(found))} tokens where this model has {wanted}: it is another one",
                 hint="name the folder or the checkpoint of the model that the server runs",
             )
 
@@ -184,45 +187,43 @@ class Remote:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         if request.grammar is not None:
             body["structured_outputs"] = self._structured(request.grammar)
-        generated, ttft = 0, 0.0
+        generated, pieces, ttft = 0, 0, 0.0
         reason: FinishReason | None = None
-        with closing(_Reading(self._stream(body), request.cancellation)) as reading:
+        with closing(_Reading(self._stream(body, limit), request.cancellation)) as reading:
             for text, count, ended in reading.chunks():
                 ttft = ttft or time.perf_counter() - start
                 tokens = max(count - generated, 0) if count is not None else 1 if text else 0
                 generated += tokens
                 reason = ended or reason
+                pieces += bool(text)
+                if generated > limit or pieces > limit + _SLACK:  # it does not stop where it was asked to
+                    generated, reason = limit, "length"
+                    break
                 if text or tokens:
                     yield Delta(text, tokens)
         if reason is None:
             raise BackendError(f"{self._url} broke off in mid-reply", hint="ask again; see the server's log")
         yield Finish(reason, Usage(len(ids), generated, ttft, time.perf_counter() - start))
 
-    def _stream(self, body: dict[str, Any]) -> Generator[Chunk, None, None]:
+    def _stream(self, body: dict[str, Any], limit: int) -> Generator[Chunk, None, None]:
         """The reply as it comes. Closing it hangs up."""
         import httpx2
 
         with closing(self._ask("POST", "v1/completions", body | {"stream": True}, stream=True)) as answer:
             try:
+                bound(answer, self._url, _STREAM + limit * _TOKEN)
                 if answer.status_code != 200:
                     answer.read()
-                    raise BackendError(f"{self._url} refuses: {_complaint(answer)}", hint="see the server's log")
-                for event in httpx2.EventSource(answer):
+                    raise BackendError(f"{self._url} refuses: {complaint(answer)}", hint="see the server's log")
+                for event in httpx2.EventSource(answer, max_event_size=_STREAM):
                     if event.data == "[DONE]":
                         return
-                    chunk = strict_json.parse(event.data)
-                    if chunk.get("error"):
-                        raise BackendError(f"{self._url} failed: {_said(chunk)}", hint="see the server's log")
-                    (choice,) = chunk.get("choices") or [{}]
-                    ended: FinishReason | None = None
-                    if choice.get("finish_reason"):
-                        ended = "length" if choice["finish_reason"] == "length" else "stop"
-                    yield choice.get("text") or "", (chunk.get("usage") or {}).get("completion_tokens"), ended
+                    yield read_chunk(event.data, self._url)
             except httpx2.TimeoutException as exc:
                 raise BackendError(f"{self._url} fell silent in mid-reply", hint="ask again") from exc
             except (httpx2.TransportError, httpx2.DecodingError, *_NOT_SO) as exc:
                 raise BackendError(
-                    f"{self._url} broke off in mid-reply: {exc or type(exc).__name__}",
+                    f"{self._url} broke off in mid-reply: {short(str(exc)) or type(exc).__name__}",
                     hint="ask again; see the server's log",
                 ) from exc
 
@@ -232,7 +233,11 @@ class Remote:
 
         for wait in (*_WAITS, None):
             try:
-                answer = self._client.send(self._client.build_request(method, path, json=body), stream=stream)
+                answer = self._client.send(self._client.build_request(method, path, json=body), stream=True)
+                if not stream:
+                    with closing(answer):
+                        bound(answer, self._url, _WHOLE, _SILENCE)
+                        answer.read()
             except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout) as exc:
                 if wait is None:
                     raise _unreachable(exc, self._url) from exc
@@ -333,7 +338,7 @@ def _client(url: str, key: str) -> Any:
         direct = None if network.proxy(url) else httpx2.HTTPTransport(trust_env=url.lower().startswith("https"))
         return httpx2.Client(
             base_url=f"{url}/",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
             timeout=httpx2.Timeout(_SILENCE, connect=_CONNECT),
             transport=direct,
         )
@@ -381,23 +386,6 @@ def _as_transformers(asked: _Asked) -> dict[str, Any]:
         config |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
     body = {"prompt": "".join(asked.prompt), "generation_config": json.dumps(config)}
     return body if sampling.seed is None else body | {"seed": sampling.seed}
-
-
-def _complaint(answer: Any) -> str:
-    if elsewhere := answer.headers.get("Location"):
-        return f"it redirects to {elsewhere[:200]} ({answer.status_code})"
-    try:
-        return f"{_said(strict_json.parse(answer.content))} ({answer.status_code})"
-    except ValueError:
-        return f"status {answer.status_code}"
-
-
-def _said(answer: Any) -> str:
-    """The words of an error, as OpenAI or FastAPI wrap them, on one line."""
-    found = answer.get("error") or answer.get("detail") or answer if isinstance(answer, dict) else answer
-    if isinstance(found, dict):
-        found = found.get("message") or found
-    return " ".join(str(found).split())[:300]
 
 
 def _alike(name: str, other: str) -> bool:

@@ -1,0 +1,96 @@
+"""What a server answers, believed only after a look: its size, its time, its types, and what it says of its errors."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from .. import strict_json
+from ..errors import BackendError
+from ..messages import FinishReason
+from ..text import replace_controls
+
+_QUOTED = 300  # characters of what a server says
+
+# Text, tokens so far where the server counts them, and at the end why it ended.
+Chunk = tuple[str, int | None, FinishReason | None]
+
+
+def bound(answer: Any, url: str, most: int, seconds: float | None = None) -> None:
+    """Let the answer raise BackendError past `most` bytes, or where its end has not come after `seconds`."""
+    import httpx2
+
+    inner = answer.stream
+    end = None if seconds is None else time.monotonic() + seconds
+    encoding = answer.headers.get("Content-Encoding", "identity")
+
+    class Bounded(httpx2.SyncByteStream):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            if encoding.strip().lower() != "identity":  # a few bytes may become gigabytes
+                raise BackendError(f"{url} compresses its answers, unasked", hint="turn that off in the server")
+            read = 0
+            for piece in inner:
+                read += len(piece)
+                if read > most:
+                    raise BackendError(f"{url} answers with more than {most:,} bytes", hint="see the server's log")
+                if end is not None and time.monotonic() > end:
+                    raise BackendError(f"{url} does not come to an end", hint="see the server's log")
+                yield piece
+
+        def close(self) -> None:
+            inner.close()
+
+    answer.stream = Bounded()
+
+
+def read_chunk(data: str, url: str) -> Chunk:
+    """A server-sent event of a completion. Raises BackendError for an error that it tells, ValueError for what is no
+    such event."""
+    chunk = _of(dict, strict_json.parse(data), "event")
+    if chunk.get("error"):
+        raise BackendError(f"{url} failed: {said(chunk)}", hint="see the server's log")
+    choices = _of(list, chunk.get("choices") or [{}], "choices")
+    if len(choices) != 1:
+        raise ValueError(f"it sends {len(choices)} choices")
+    choice = _of(dict, choices[0], "choice")
+    usage = _of(dict, chunk.get("usage") or {}, "usage")
+    reason = choice.get("finish_reason")
+    ended: FinishReason | None = None if not reason else "length" if reason == "length" else "stop"
+    return _of(str, choice.get("text") or "", "text"), integer(usage.get("completion_tokens"), "token count"), ended
+
+
+def integer(value: object, what: str) -> int | None:
+    """A count, None where there is none. Raises ValueError for what is no whole number from 0 on."""
+    if value is None:
+        return None
+    if type(value) is not int or value < 0:
+        raise ValueError(f"its {what} is {short(repr(value))}")
+    return value
+
+
+def _of(kind: type[Any], value: Any, what: str) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"its {what} is {short(repr(value))}")
+    return value
+
+
+def complaint(answer: Any) -> str:
+    """Why a server refuses, and its status."""
+    if elsewhere := answer.headers.get("Location"):
+        return f"it redirects to {short(elsewhere)} ({answer.status_code})"
+    try:
+        return f"{said(strict_json.parse(answer.content))} ({answer.status_code})"
+    except ValueError:
+        return f"status {answer.status_code}"
+
+
+def said(answer: Any) -> str:
+    """The words of an error, as OpenAI or FastAPI wrap them, on one line."""
+    found = answer.get("error") or answer.get("detail") or answer if isinstance(answer, dict) else answer
+    if isinstance(found, dict):
+        found = found.get("message") or found
+    return short(str(found))
+
+
+def short(text: str) -> str:
+    """A text of the server's for an error of ours: on one line, without control characters, cut."""
+    return replace_controls(" ".join(text[: 4 * _QUOTED].split()))[:_QUOTED]
