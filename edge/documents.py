@@ -1,9 +1,11 @@
 """A folder of documents, searched by BM25: text, Markdown, HTML and PDF, in pages that a model can read at once."""
 
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,9 +13,13 @@ from runtime.errors import Notice, RequestError
 from runtime.text import replace_surrogates
 
 PAGE = 4000  # characters
+_TITLE = 200  # characters: each page of a document bears it
+_LARGEST = 16 * 2**20  # bytes of a document of text
+_SECONDS = 10.0  # for HTML and PDF, which may be made to take for ever
 _TEXT = {".txt", ".md", ".markdown", ".rst", ".csv", ".json"}
 _HTML = {".html", ".htm"}
-_PACKAGES = ("bm25s", "bs4", "pypdf")
+_HIDDEN = {"script", "style", "noscript"}
+_PACKAGES = ("bm25s", "pypdf")
 _READ = {*_TEXT, *_HTML, ".pdf"}
 
 
@@ -88,29 +94,76 @@ def _read(path: Path) -> tuple[str, str]:
     if suffix == ".pdf":
         from pypdf import PdfReader
 
+        end = time.monotonic() + _SECONDS
         reader = PdfReader(path)
         title = str((reader.metadata and reader.metadata.title) or "")
-        return title, "\n\n".join(page.extract_text() for page in reader.pages)
-    content = path.read_text(encoding="utf-8", errors="replace")
+        texts = []
+        for page in reader.pages:
+            texts.append(page.extract_text())
+            _check(end)
+        return title[:_TITLE], "\n\n".join(texts)
+    with path.open("rb") as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        warnings.warn(f"{path.name} is read to its first {_LARGEST:,} bytes", Notice, stacklevel=2)
+    content = data[:_LARGEST].decode("utf-8", "replace")
     if suffix in _HTML:
-        from bs4 import BeautifulSoup
+        parser = _HtmlText(time.monotonic() + _SECONDS)
+        parser.feed(content)
+        parser.close()
+        return " ".join(parser.title)[:_TITLE], "\n".join(parser.texts)
+    heading = re.match(r"#+[^\S\n]+(\S.*)", content.lstrip()[: 2 * _TITLE])
+    return heading[1].strip()[:_TITLE] if heading else "", content
 
-        soup = BeautifulSoup(content, "html.parser")
-        for hidden in soup(["script", "style", "noscript"]):
-            hidden.decompose()
-        title = soup.title.get_text(" ", strip=True) if soup.title else ""
-        return title, soup.get_text("\n", strip=True)
-    heading = re.match(r"#+\s+(.+)", content.lstrip())
-    return heading[1].strip() if heading else "", content
+
+class _HtmlText(HTMLParser):
+    """The title and the visible texts of a page. Raises TimeoutError at `end`, in time.monotonic's seconds: what is not
+    closed makes Python's parser look to the end of the page again and again, and so those built on it."""
+
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self.title: list[str] = []
+        self.texts: list[str] = []
+        self._end = end
+        self._hidden = 0
+        self._in_title = False
+
+    def updatepos(self, i: int, j: int) -> int:
+        """What the parser calls at each of its steps, to count lines."""
+        _check(self._end)
+        return j
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._hidden += tag in _HIDDEN
+        self._in_title = tag == "title" and not self.title
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = max(0, self._hidden - (tag in _HIDDEN))
+        self._in_title = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden and (text := data.strip()):
+            self.texts.append(text)
+            if self._in_title:
+                self.title.append(text)
+
+
+def _check(end: float) -> None:
+    if time.monotonic() > end:
+        raise TimeoutError(f"it takes longer than {_SECONDS:g} seconds to read")
 
 
 def _pieces(text: str) -> Iterator[str]:
     """The text in pieces of at most PAGE characters, cut between paragraphs or lines where there are some."""
     text = text.strip()
-    while len(text) > PAGE:
-        cut = max(text.rfind("\n\n", PAGE // 2, PAGE), text.rfind("\n", PAGE // 2, PAGE))
-        cut = cut if cut > 0 else PAGE
-        yield text[:cut].rstrip()
-        text = text[cut:].lstrip()
-    if text:
-        yield text
+    begin = 0
+    while len(text) - begin > PAGE:
+        half, most = begin + PAGE // 2, begin + PAGE
+        cut = max(text.rfind("\n\n", half, most), text.rfind("\n", half, most))
+        cut = cut if cut > 0 else most
+        yield text[begin:cut].rstrip()
+        begin = cut
+        while begin < len(text) and text[begin].isspace():
+            begin += 1
+    if begin < len(text):
+        yield text[begin:]
