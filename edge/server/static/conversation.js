@@ -3,9 +3,13 @@
 // {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages}. A message may carry more than
 // the server takes: `error` of a tool's result, `usage` of a reply, and `note`, {word, values}: why it ended early.
 
+import { has } from "./words.js";
+
 const FORMAT = "glm4-edge conversations";
 const SETTINGS = ["system", "model", "temperature", "top_p", "max_tokens"];
 const ROLES = ["user", "assistant", "tool"];
+// What the server takes: a file may say anything.
+const LIMITS = { temperature: [0, 5], top_p: [1e-6, 1], max_tokens: [1, 2 ** 31 - 1] };
 
 export function begin(settings = {}) {
   const now = Date.now();
@@ -50,6 +54,11 @@ export function check(value) {
     return part;
   };
   const number = (part) => (Number.isFinite(part) ? part : null);
+  const setting = (name) => {
+    const [least, most] = LIMITS[name];
+    const part = number(value[name]);
+    return part === null || part < least || part > most || (name === "max_tokens" && !Number.isInteger(part)) ? null : part;
+  };
   const messages = value.messages.map((message) => {
     if (!ROLES.includes(message.role)) throw new TypeError("no role");
     const out = { role: message.role, content: text(message.content ?? "") };
@@ -62,7 +71,7 @@ export function check(value) {
     if (message.role === "tool") Object.assign(out, { tool_call_id: text(message.tool_call_id), name: text(message.name) });
     if (message.error === true) out.error = true;
     if (message.usage) out.usage = { completion_tokens: number(message.usage.completion_tokens), seconds: number(message.usage.seconds), ttft: number(message.usage.ttft) };
-    if (message.note) out.note = { word: text(message.note.word), values: message.note.values ?? {} };
+    if (message.note) out.note = noteOf(message.note);
     return out;
   });
   return {
@@ -73,11 +82,17 @@ export function check(value) {
     updated: number(value.updated) ?? Date.now(),
     system: text(value.system ?? ""),
     model: text(value.model ?? ""),
-    temperature: number(value.temperature),
-    top_p: number(value.top_p),
-    max_tokens: number(value.max_tokens),
+    temperature: setting("temperature"),
+    top_p: setting("top_p"),
+    max_tokens: setting("max_tokens"),
     messages,
   };
+}
+
+/** A note of this page's own words; any other, of a later version or a strange hand, is that of a reply that broke off. */
+function noteOf({ word, values }) {
+  if (!has(word)) return { word: "noteBroken", values: {} };
+  return { word, values: typeof values === "object" && values ? values : {} };
 }
 
 export function toJson(conversations) {

@@ -217,6 +217,11 @@ const WORDS = {
 const TAGS = { en: "en", zh: "zh-Hans" };
 let language = "en";
 
+/** Whether there are words of that key. */
+export function has(key) {
+  return typeof key === "string" && Object.hasOwn(WORDS.en, key);
+}
+
 /** The words of a key, their {places} filled in. */
 export function words(key, values = {}) {
   return WORDS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
