@@ -4,6 +4,7 @@ Each is a text that the system reads, and the commands that make it do so.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,10 +14,13 @@ from xml.sax.saxutils import escape
 
 from runtime.errors import RequestError
 from runtime.files import write_whole
+from runtime.text import replace_controls
 
 NAME = "glm4-edge"
 LABEL = "io.glm4-edge.serve"
 Command = tuple[str, ...]
+# A line break would begin a directive of its own in a unit of systemd; XML has none of the others.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,15 @@ class Service:
 
 
 def service(serve: Sequence[str], platform: str = sys.platform, home: Path | None = None) -> Service:
-    """The service that runs `edge serve` with these arguments. Raises RequestError where the system has none."""
+    """The service that runs `edge serve` with these arguments. Raises RequestError where the system has none,
+    or an argument has a control character."""
     home = home or _home()
+    for word in serve:
+        if _CONTROL.search(word):
+            raise RequestError(
+                f"{replace_controls(word)!r} has a line break or another control character in it",
+                hint="rename the folder; no file of a service can name it",
+            )
     command = (sys.executable, "-m", "edge", "serve", *serve)
     if platform.startswith("linux"):
         unit = f"{NAME}.service"
