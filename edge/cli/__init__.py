@@ -29,6 +29,7 @@ from . import (
     service,
     streams,
 )
+from .output import print_text
 
 _SIGNAL = 128  # plus its number is the exit code of what a signal ended
 
@@ -44,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except EdgeError as exc:
-        print(f"error: {exc}", file=sys.stderr)
+        print_text(f"error: {exc}", file=sys.stderr)
         if exc.hint:
-            print(f"hint: {exc.hint}", file=sys.stderr)
+            print_text(f"hint: {exc.hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as exc:
         _say_stopped(exc)
@@ -81,7 +82,7 @@ def _say_stopped(exc: BaseException) -> None:
 
 def _show_notice(message: Warning | str, *_: object) -> None:
     if isinstance(message, Notice):
-        print(f"note: {message}", file=sys.stderr)
+        print_text(f"note: {message}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from .numbers import whole
-from .output import print_json
+from .output import print_json, print_text
 
 if TYPE_CHECKING:
     from ..bench import Measure
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(asdict(result))
         return 0
-    print(f"device       {result.device}: {result.reason}")
+    print_text(f"device       {result.device}: {result.reason}")
     print(f"load         {result.load:.2f} s")
     print(f"TTFT         {_spread(result.ttft, 1000)} ms at {result.prompt_tokens} tokens")
     print(f"prefill      {_spread(result.prefill)} tokens/s")

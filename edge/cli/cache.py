@@ -4,7 +4,7 @@ import argparse
 import time
 from dataclasses import asdict
 
-from .output import print_json
+from .output import print_json, print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        print(f"{entry.model} on {entry.device}: {gigabytes(entry.size)}, last used {used}")
+        print_text(f"{entry.model} on {entry.device}: {gigabytes(entry.size)}, last used {used}")
     total, limit = gigabytes(sum(entry.size for entry in entries)), gigabytes(compiled.LIMIT)
     done = "removed" if args.clear else f"kept, of at most {limit}"
-    print(f"{compiled.root()}: {total} in {len(entries)} {done}")
+    print_text(f"{compiled.root()}: {total} in {len(entries)} {done}")
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import EdgeError, RequestError
 
 from .numbers import real, whole
+from .output import print_text
 from .prompt import Prompt
 from .streams import is_terminal, read_all, takes_escapes
 
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 def _converse(chat: "Chat") -> None:
     manifest = chat.model.folder.manifest
     choice = chat.model.choice
-    print(f"{manifest.source.name}, {manifest.recipe}, on {choice.device}: {choice.reason}." if choice else "")
+    print_text(f"{manifest.source.name}, {manifest.recipe}, on {choice.device}: {choice.reason}." if choice else "")
     print(HELP)
     for text in Prompt(_COMMANDS):
         name, *value = text.split(maxsplit=1)
@@ -83,7 +84,7 @@ def _converse(chat: "Chat") -> None:
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
-            print(f"{exc}\n{exc.hint}")
+            print_text(f"{exc}\n{exc.hint}")
 
 
 def _command(chat: "Chat", name: str, value: str = "") -> None:
@@ -111,7 +112,7 @@ def _say(chat: "Chat", text: str) -> None:
                     thinking = not thinking
                     print(dim if thinking else f"{plain}\n", end="")
                 if isinstance(event, Text) or (watched and isinstance(event, Reasoning)):
-                    print(event.text, end="", flush=True)
+                    print_text(event.text, end="", flush=True)
                 elif watched and isinstance(event, Finish) and event.reason == "length":
                     print(f" [cut off after {event.usage.completion_tokens:,} tokens]", end="")
     finally:

@@ -6,6 +6,7 @@ from contextlib import closing
 from runtime.errors import RequestError
 
 from .numbers import real, whole
+from .output import print_text
 from .streams import read_all
 
 
@@ -41,6 +42,6 @@ def run(args: argparse.Namespace) -> int:
     with Model(folder, device=args.device) as model, closing(model.complete(text, sampling)) as events:
         for event in events:
             if isinstance(event, Text):
-                print(event.text, end="", flush=True)
+                print_text(event.text, end="", flush=True)
     print()
     return 0

@@ -7,6 +7,8 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .output import print_text
+
 if TYPE_CHECKING:
     from convert.pipeline import Progress
 
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     with closing(convert(checkpoint, args.folder, args.recipe, args.calibration, args.exporter)) as steps:
         last = show(steps, quiet=args.quiet)
     if not args.quiet:
-        print(last)
+        print_text(last)
     return 0
 
 

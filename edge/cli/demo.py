@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.chat import Chat
+    from .output import print_text
+from runtime.chat import Chat
 
 NEXT = """
 That was the whole way, on a model made to check an installation. Next, with a GLM-4 checkpoint of yours:
@@ -50,7 +51,7 @@ def _demo(folder: Path, recipe: str) -> None:
     from .convert import show
 
     print(f"Converting the embedded checkpoint with the recipe {recipe} …", flush=True)
-    print(show(convert(CHECKPOINT, folder, recipe)))
+    print_text(show(convert(CHECKPOINT, folder, recipe)))
     with Chat(folder, tools=[disk_free, processors]) as chat:
         for question in ("Who are you?", "洗手间在哪里？", f"How much disk is free on {Path.cwd().anchor}?"):
             _ask(chat, question)
@@ -63,11 +64,11 @@ def _ask(chat: "Chat", question: str) -> None:
     for event in chat.stream(question):
         match event:
             case Text(text):
-                print(text, end="", flush=True)
+                print_text(text, end="", flush=True)
             case ToolCall(name, arguments):
-                print(f"[calls {name} with {arguments}]", flush=True)
+                print_text(f"[calls {name} with {arguments}]", flush=True)
             case ToolResult(content=content):
-                print(f"[it returns {content}]", flush=True)
+                print_text(f"[it returns {content}]", flush=True)
             case Finish(usage=usage):
                 rate = usage.completion_tokens / usage.seconds if usage.seconds else 0.0
                 tokens, ttft = usage.completion_tokens, usage.ttft * 1000

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from .output import print_json, print_table
+from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from runtime.machine import Machine
@@ -58,4 +58,4 @@ def show(machine: "Machine") -> None:
     print_table(table)
     print("engines: " + ", ".join(f"{name} {version}" for name, version in machine.packages.items()))
     for missing in machine.missing:
-        print(f"{missing.device}: {missing.what} is missing. {missing.cure}")
+        print_text(f"{missing.device}: {missing.what} is missing. {missing.cure}")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .numbers import whole
-from .output import print_json, print_table
+from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from runtime.devices import Fit
@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     if manifest:
         print()
         _show(found)
-        print(f"auto: {facts['auto']['device'] or 'nothing fits'}: {facts['auto']['reason']}")
+        print_text(f"auto: {facts['auto']['device'] or 'nothing fits'}: {facts['auto']['reason']}")
         if hint := facts["auto"].get("hint"):
-            print(f"hint: {hint}")
+            print_text(f"hint: {hint}")
     return 0
 
 

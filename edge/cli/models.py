@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .output import print_json, print_table
+from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from ..catalogue import Entry
@@ -55,4 +55,4 @@ def _show(entries: "list[Entry]") -> None:
         )
     print_table(table, may_drop=True)
     for text in dict.fromkeys(entry.obliges for entry in entries if entry.obliges):
-        print(text)
+        print_text(text)

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from .numbers import whole
+from .output import print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -35,12 +36,12 @@ def run(args: argparse.Namespace) -> int:
             for event in events:
                 match event:
                     case Text(text) | Reasoning(text):
-                        print(text, end="", flush=True)
+                        print_text(text, end="", flush=True)
                     case ToolCall(name, arguments):
-                        print(f"\n[{name} {arguments}]", flush=True)
+                        print_text(f"\n[{name} {arguments}]", flush=True)
                     case ToolResult(content=content):
-                        print(f"[{len(content):,} characters]", flush=True)
+                        print_text(f"[{len(content):,} characters]", flush=True)
     print("\n\nSources:" if desk.read else "\n\nNothing was read.")
     for page in desk.read.values():
-        print(f"- {page.title} ({page.address})")
+        print_text(f"- {page.title} ({page.address})")
     return 0

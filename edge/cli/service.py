@@ -3,6 +3,7 @@
 import argparse
 
 from .numbers import whole
+from .output import print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
         print(wanted.text, end="")
     elif args.what == "install":
         services.install(wanted)
-        print(f"{wanted.path} is installed, and the server started")
+        print_text(f"{wanted.path} is installed, and the server started")
     elif args.what == "remove":
         services.remove(wanted)
-        print(f"{wanted.path} is removed")
+        print_text(f"{wanted.path} is removed")
     else:
-        print(services.status(wanted))
+        print_text(services.status(wanted))
     return 0
