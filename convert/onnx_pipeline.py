@@ -10,6 +10,7 @@ import openvino as ov
 
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import CheckpointError, ConversionError
+from runtime.folder_check import remember
 from runtime.model_folder import File, ModelFolder, seal
 from runtime.template import Template
 
@@ -70,7 +71,9 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
     sealed = seal(folder, complete, {"openvino_model.bin": weights})
     yield Progress("seal", "to disk")
     place.publish()
-    yield Progress("seal", done=1, total=1, result=ModelFolder(place.target, sealed.manifest))
+    result = ModelFolder(place.target, sealed.manifest)
+    remember(result)
+    yield Progress("seal", done=1, total=1, result=result)
 
 
 def _texts(file: Path) -> Path:

@@ -26,6 +26,7 @@ from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import ConversionError, DiskFull
 from runtime.files import expanded
+from runtime.folder_check import remember
 from runtime.model_folder import File, Manifest, ModelFolder, seal
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
@@ -159,7 +160,9 @@ def _convert(
     sealed = seal(folder, complete, written.files)
     yield Progress("seal", "to disk")
     place.publish()
-    yield Progress("seal", done=1, total=1, result=ModelFolder(place.target, sealed.manifest))
+    result = ModelFolder(place.target, sealed.manifest)
+    remember(result)
+    yield Progress("seal", done=1, total=1, result=result)
 
 
 def _plan(

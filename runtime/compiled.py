@@ -38,8 +38,8 @@ class Compiled:
     used: float
 
 
-def root() -> Path:
-    """The folder of all compiled models. Raises RequestError where nothing says which, and the user has no home."""
+def cache() -> Path:
+    """The folder of all that is kept. Raises RequestError where nothing says which, and the user has no home."""
     from platformdirs import user_cache_path
 
     no_home = RequestError("this user has no home folder for compiled models", hint=f"name another in {VARIABLE}")
@@ -49,7 +49,12 @@ def root() -> Path:
         raise no_home from None
     if found.parts[:1] == ("~",):  # older versions of platformdirs
         raise no_home
-    return found / "compiled"
+    return found
+
+
+def root() -> Path:
+    """The folder of all compiled models. Raises RequestError as `cache` does."""
+    return cache() / "compiled"
 
 
 @contextmanager

@@ -38,6 +38,21 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return what a regular file holds, or one that a link leads to.
+
+    Raises OSError, also for a folder, for what would block or never end (a FIFO, a device), and for more than `limit`
+    bytes.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
+    return data
+
+
 def is_plain_file(path: Path) -> bool:
     """Return whether `path` is a regular file: no link, and nothing that blocks whoever opens it, as a FIFO does."""
     try:

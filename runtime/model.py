@@ -4,7 +4,7 @@ import os
 import time
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -13,15 +13,18 @@ from . import families
 from .backends.backend import Backend, Options, Request
 from .backends.openvino import OpenVINO
 from .backends.process import Process
+from .backends.remote import Remote
 from .cancellation import Cancellable, Cancellation
 from .checkpoint_folder import Folder, open_folder
 from .checks import require, require_all
 from .devices import Choice, choose
 from .errors import BackendError, Notice
 from .families.layout import called_with_text
+from .folder_check import checked
 from .generation import Constraint, StopTexts, generate, told
 from .logprobs import Tokens
 from .messages import Finish, Logprobs, Message, Text, Usage
+from .model_folder import ModelFolder
 from .parsing import Part, ReplyParser
 from .sampling import Sampling
 from .template import Prompt, Template
@@ -73,7 +76,15 @@ class Model:
         backend = self.choice.backend
         if backend is OpenVINO and not self._in_process:
             backend = Process
-        return backend.load(self.folder, self.choice.device, options)
+        if not options.verify or not isinstance(self.folder, ModelFolder):
+            return backend.load(self.folder, self.choice.device, options)
+        with ExitStack() as undo:
+            # A server's model has weights of its own. In this process damaged ones must not be loaded at all.
+            with checked(self.folder, weights=backend is not Remote, beside=backend is Process):
+                loaded = backend.load(self.folder, self.choice.device, options)
+                undo.callback(loaded.close)
+            undo.pop_all()
+        return loaded
 
     @cached_property
     def template(self) -> Template:

@@ -6,20 +6,23 @@ OpenVINO GenAI's own pipelines open the folder as it is; nothing in it is execut
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from . import strict_json
 from .errors import EdgeError, ModelFolderError
-from .files import expanded
+from .files import expanded, read_bounded
 from .sampling import Sampling
 from .text import replace_surrogates
 
 MANIFEST = "edge.json"
 FORMAT_VERSION = 1
 CONVERT_AGAIN = "convert the checkpoint again"
+_DIGEST = "sha256"  # of the manifest itself, beside its fields; folders of early versions have none
+_LARGEST_TEXT = 1 << 26  # bytes of a manifest or a template
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +104,39 @@ class ModelFolder:
         manifest = _read_manifest(folder)
         for name, file in manifest.files.items():
             try:
-                size = (folder / name).stat().st_size
-            except OSError:
-                raise ModelFolderError(f"{folder} has lost its {name}", hint=CONVERT_AGAIN) from None
+                status = (folder / name).stat()
+            except (OSError, ValueError):  # ValueError: \0 in the name
+                raise ModelFolderError(f"{folder} has lost its {name[:200]}", hint=CONVERT_AGAIN) from None
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelFolderError(f"{folder / name} is no regular file", hint=CONVERT_AGAIN)
+            size = status.st_size
             if size != file.size:
                 raise ModelFolderError(
                     f"{folder / name} has {size:,} bytes where its manifest says {file.size:,}", hint=CONVERT_AGAIN
                 )
         return cls(folder, manifest)
 
-    def check(self) -> None:
-        """Holds every file against its hash. Raises ModelFolderError naming the first that differs."""
-        for name, file in self.manifest.files.items():
+    def check(self, names: Iterable[str] | None = None) -> None:
+        """Holds these files, or all, against their hashes. Raises ModelFolderError naming the first that differs."""
+        for name in self.manifest.files if names is None else names:
             try:
                 found = file_sha256(self.path / name)
             except OSError as exc:
                 raise ModelFolderError(
                     f"{self.path / name} cannot be read: {exc.strerror}", hint=CONVERT_AGAIN
                 ) from exc
-            if found != file.sha256:
-                raise ModelFolderError(f"{self.path / name} is damaged: its hash differs", hint=CONVERT_AGAIN)
+            self.check_hash(name, found)
+
+    def check_hash(self, name: str, found: str) -> None:
+        """Raises ModelFolderError where the file of that name has another sha256."""
+        if found != self.manifest.files[name].sha256:
+            raise ModelFolderError(f"{self.path / name} is damaged: its hash differs", hint=CONVERT_AGAIN)
+
+    def check_manifest(self) -> None:
+        """Holds the manifest against its own hash, where it has one. Raises ModelFolderError."""
+        data = _read_object(self.path)
+        if _DIGEST in data and data.pop(_DIGEST) != _digest(data):
+            raise ModelFolderError(f"{self.path / MANIFEST} is damaged: its hash differs", hint=CONVERT_AGAIN)
 
     @property
     def size(self) -> int:
@@ -131,7 +147,7 @@ class ModelFolder:
         """The checkpoint's own Jinja template. Raises ModelFolderError where it came without."""
         path = self.path / "chat_template.jinja"
         try:
-            return path.read_text(encoding="utf-8")
+            return read_bounded(path, _LARGEST_TEXT).decode()
         except FileNotFoundError:
             raise ModelFolderError(
                 f"{self.path} has no chat template: it is a base model, for completion only",
@@ -144,7 +160,7 @@ class ModelFolder:
         """What the checkpoint recommends in its generation_config.json."""
         path = self.path / "generation_config.json"
         try:
-            return Sampling.of_checkpoint(strict_json.parse(path.read_bytes()))
+            return Sampling.of_checkpoint(strict_json.parse(read_bounded(path, _LARGEST_TEXT)))
         except FileNotFoundError:
             return Sampling()
         except (OSError, ValueError, TypeError, AttributeError, EdgeError) as exc:
@@ -157,7 +173,8 @@ def seal(folder: Path, manifest: Manifest, known: Mapping[str, File] = {}) -> Mo
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
     files = {name: _file(folder / name, known.get(name)) for name in names}
     sealed = replace(manifest, files=files)
-    text = json.dumps(asdict(sealed), indent=2, ensure_ascii=False) + "\n"
+    data = asdict(sealed)
+    text = json.dumps(data | {_DIGEST: _digest(data)}, indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return ModelFolder(folder, sealed)
 
@@ -167,18 +184,28 @@ def _file(path: Path, known: File | None) -> File:
     return known if known and known.size == size else File(size, file_sha256(path))
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    from pydantic import TypeAdapter, ValidationError
+def _digest(data: Mapping[str, Any]) -> str:
+    """Of a manifest's fields, however they are laid out."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
+
+def _read_object(folder: Path) -> Any:
     path = folder / MANIFEST
     try:
-        data: Any = strict_json.parse(path.read_bytes())
+        return strict_json.parse(read_bounded(path, _LARGEST_TEXT))
     except FileNotFoundError:
         raise ModelFolderError(
             f"{folder} is not a model folder: it has no {MANIFEST}", hint="`edge convert CHECKPOINT FOLDER` makes one"
         ) from None
     except (OSError, ValueError) as exc:
         raise ModelFolderError(f"{path} is damaged: {exc}", hint=CONVERT_AGAIN) from exc
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    from pydantic import TypeAdapter, ValidationError
+
+    path = folder / MANIFEST
+    data = _read_object(folder)
     version = data.get("format_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ModelFolderError(
@@ -189,11 +216,11 @@ def _read_manifest(folder: Path) -> Manifest:
         manifest = TypeAdapter(Manifest).validate_python(data)
     except ValidationError as exc:
         first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part)[:80] for part in first["loc"])
         raise ModelFolderError(f"{path} is damaged: {where}: {first['msg']}", hint=CONVERT_AGAIN) from exc
     for name in manifest.files:
-        if Path(name).name != name:
-            raise ModelFolderError(f"{path} names a file outside the folder: {name!r}", hint=CONVERT_AGAIN)
+        if Path(name).name != name or not name.isprintable():
+            raise ModelFolderError(f"{path} names a file outside the folder: {name[:200]!r}", hint=CONVERT_AGAIN)
     return manifest
 
 

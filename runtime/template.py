@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import TemplateError
 from .families import Family
 from .messages import Message
-from .text import replace_surrogates
+from .text import one_line, replace_surrogates
 
 if TYPE_CHECKING:
     from jinja2 import Template as Compiled
@@ -35,7 +35,9 @@ class Template:
         try:
             self._template = compiled(source)
         except JinjaError as exc:
-            raise TemplateError(f"the chat template is not valid: {exc}", hint="take it from the checkpoint") from exc
+            raise TemplateError(
+                f"the chat template is not valid: {one_line(exc)}", hint="take it from the checkpoint"
+            ) from exc
         self._family = family
         self._special = re.compile(
             "|".join(re.escape(t) for t in sorted(special_tokens, key=len, reverse=True)) or r"(?!)"
@@ -53,6 +55,9 @@ class Template:
         Raises TemplateError where the template refuses the messages.
         """
         from jinja2 import TemplateError as JinjaError
+        from jinja2.exceptions import SecurityError
+
+        from .template_sandbox import budget
 
         variables = self._family.layout(messages, tools)
         try:
@@ -61,25 +66,45 @@ class Template:
                 variables,
                 lambda text: self._special.sub(lambda m: m[0][0] + cut + m[0][1:], replace_surrogates(text)),
             )
-            text = self._template.render(**guarded, add_generation_prompt=add_generation_prompt)
-        except (JinjaError, TypeError, ValueError, AttributeError, KeyError, OverflowError, RecursionError) as exc:
+            with budget(guarded):
+                text = self._template.render(**guarded, add_generation_prompt=add_generation_prompt)
+        except SecurityError as exc:
             raise TemplateError(
-                f"the chat template cannot lay out these messages: {exc}", hint="check their roles and their order"
+                f"the chat template goes too far: {one_line(exc)}", hint="take the checkpoint's own chat template"
+            ) from exc
+        except (JinjaError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as exc:
+            raise TemplateError(
+                f"the chat template cannot lay out these messages: {one_line(exc)}",
+                hint="check their roles and their order",
             ) from exc
         # A template that asks for ASCII JSON spells the mark as an escape.
         return tuple(piece for piece in re.split(f"{cut}|\\\\u{ord(cut):04x}", text) if piece)
 
 
 def compiled(source: str) -> "Compiled":
-    """A chat template as transformers' utils/chat_template_utils.py compiles it. Raises jinja2.TemplateError."""
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    """A chat template as transformers' utils/chat_template_utils.py compiles it, with limits on what it may cost.
+    Raises jinja2.TemplateError."""
+    from jinja2 import TemplateError as JinjaError
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = _tojson
+    from .template_sandbox import Sandbox, budget
+
+    environment = Sandbox()
+    environment.add_filter("tojson", _tojson)
     environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(source)
+    environment.globals["strftime_now"] = _strftime_now
+    try:
+        with budget():  # constants are computed now
+            return environment.from_string(source)
+    except JinjaError:
+        raise
+    except Exception as exc:  # whatever Python's own compiler says of what Jinja made: nested too deep, too many names
+        raise JinjaError(f"it cannot be compiled: {type(exc).__name__}") from exc
+
+
+def _strftime_now(form: str) -> str:
+    if len(form) > 200 or re.search(r"\d{3}", form):  # glibc takes widths
+        raise ValueError("a date's format is too long")
+    return datetime.now().strftime(form)
 
 
 def _tojson(
@@ -95,7 +120,7 @@ def _tojson(
 def _raise(message: str) -> None:
     from jinja2 import TemplateError as JinjaError
 
-    raise JinjaError(message)
+    raise JinjaError(one_line(message))
 
 
 def _map_text(value: Any, change: Callable[[str], str]) -> Any:

@@ -5,6 +5,7 @@ They come as half an emoji out of a client's JSON, and as bytes that were no UTF
 """
 
 import re
+import unicodedata
 from typing import Any
 
 # What a backslash begins in JSON: a pair of surrogates, a lone one, or anything else.
@@ -30,6 +31,14 @@ def replace_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def one_line(text: object, limit: int = 300) -> str:
+    """Return a text from outside as a line for a message: blanks for line breaks, U+FFFD for control characters and
+    for those that turn the direction of writing, and no more than `limit` characters."""
+    line = " ".join(replace_surrogates(str(text)[: 4 * limit]).split())
+    line = "".join("\ufffd" if unicodedata.category(character) in ("Cc", "Cf") else character for character in line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def replace_json_surrogates(text: str) -> str:

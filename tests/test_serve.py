@@ -120,7 +120,7 @@ def test_what_cannot_begin_is_one_line(capsys, monkeypatch, demo_folder, tmp_pat
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         for arguments, words in (
             ([str(damaged)], "openvino_model.bin has 0 bytes"),
-            ([str(broken), "--device", "CPU", "--port", str(free_port())], "OpenVINO cannot load"),
+            ([str(broken), "--no-verify", "--device", "CPU", "--port", str(free_port())], "OpenVINO cannot load"),
             ([folder, "--port", str(taken.getsockname()[1])], "cannot be used: Address already in use"),
             ([folder, "--port", "99999"], "cannot be used"),
             ([folder, "--host", "0.0.0.0"], "whoever reaches 0.0.0.0 could use the model"),

@@ -39,6 +39,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--context", type=whole("--context"), metavar="N", help="tokens of prompt and reply that must have room"
     )
+    verb.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="load the folder without a look at its files' hashes"
+    )
     verb.set_defaults(run=run)
 
 
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         )
     folder = open_for((args.device, *args.fallback), args.folder)
     sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
-    options = Options(context=args.context)
+    options = Options(context=args.context, verify=args.verify)
     with Chat(
         folder, device=args.device, fallback=args.fallback, system=args.system, sampling=sampling, options=options
     ) as chat:

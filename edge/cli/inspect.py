@@ -18,11 +18,14 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from runtime.devices import NPU_RECIPE, is_for_npu
     from runtime.errors import DeviceError
+    from runtime.folder_check import remember
     from runtime.ir import IR, NPU_CURE
     from runtime.model_folder import ModelFolder
 
     folder = ModelFolder.open(args.folder)
+    folder.check_manifest()
     folder.check()
+    remember(folder)
     facts: dict[str, Any] = asdict(folder.manifest) | {"path": str(folder.path), "size": folder.size, "checked": True}
     unfit: tuple[str, ...] = ()
     if args.device:

@@ -20,6 +20,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--context", type=whole("--context"), metavar="N", help="tokens of prompt and reply that must have room"
     )
+    verb.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="load the folder without a look at its files' hashes"
+    )
     verb.add_argument("--api-key-file", metavar="FILE", help="what clients must show; or the variable EDGE_API_KEY")
     verb.add_argument(
         "--allow-origin", action="append", default=[], metavar="URL", help="a web page that may ask; may be given again"
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         port=args.port,
         device=args.device,
-        options=Options(context=args.context),
+        options=Options(context=args.context, verify=args.verify),
         key=server.key_of(args.api_key_file),
         origins=args.allow_origin,
         tools=named(args.tools),

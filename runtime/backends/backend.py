@@ -52,6 +52,7 @@ class Options:
     which overflow in GLM-4 without it; the IR names 8. A CPU rounds activations that meet compressed weights to int8,
     in groups of `activation_group` values that share a scale; 0 forbids it. There has to be room for `context` tokens,
     of which `reply_tokens` are the reply's: an NPU takes no more. `cache` keeps the compiled model for the next load.
+    `verify` holds a model folder against its manifest's hashes first, the weights only where they have changed.
     Grammars stay in an engine's memory; where they take more than `grammar_memory` MB (512), its process is started
     again between two requests.
 
@@ -70,6 +71,7 @@ class Options:
     lookup: int = 0
     cache: bool = True
     grammar_memory: int | None = None
+    verify: bool = True
 
     def __post_init__(self) -> None:
         """Raises RequestError where a value is of another type or out of its range."""
@@ -84,7 +86,8 @@ class Options:
             require_number("activation_scale", self.activation_scale)
             if self.activation_scale <= 0:
                 raise RequestError(f"activation_scale is {self.activation_scale}", hint="it may be more than 0")
-        require("cache", self.cache, bool, "True or False")
+        for name in ("cache", "verify"):
+            require(name, getattr(self, name), bool, "True or False")
 
 
 def refuse(sampling: Sampling, why: str, *names: str) -> None:

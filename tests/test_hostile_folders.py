@@ -1,0 +1,136 @@
+"""A model folder with a damaged byte answers right or is refused by the file's name; it never crashes or rambles."""
+
+import json
+import os
+import random
+import shutil
+import warnings
+
+import pytest
+
+import edge
+from edge.cli import main
+from runtime import folder_check
+from runtime.errors import EdgeError, ModelFolderError
+from runtime.model_folder import ModelFolder
+
+SPOTS = 6  # in each of a dozen files
+QUESTION = "Who are you?"
+
+
+@pytest.fixture
+def copied(demo_folder, tmp_path):
+    return shutil.copytree(demo_folder.path, tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def right(demo_folder):
+    return ask(demo_folder.path)
+
+
+def ask(path, **more):
+    with warnings.catch_warnings(), edge.Chat(path, device="CPU", **more) as chat:
+        warnings.simplefilter("ignore")
+        return chat.send(QUESTION).text
+
+
+def flip(path, place, bit):
+    """Through the file system, as a failing disk or a bad copy does."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1 << bit]))
+
+
+def test_one_flipped_bit_is_a_right_answer_or_a_refusal(copied, right):
+    chance = random.Random(14)
+    names = sorted(file.name for file in copied.iterdir())
+    answered, refused = [], []
+    for name in names:
+        for _ in range(SPOTS):
+            place, bit = chance.randrange((copied / name).stat().st_size), chance.randrange(8)
+            flip(copied / name, place, bit)
+            try:
+                answered.append((name, ask(copied, in_process=True)))
+            except EdgeError as exc:
+                refused.append((name, str(exc), exc.hint))
+            flip(copied / name, place, bit)
+    assert len(names) * SPOTS >= 60
+    assert [said for said in refused if said[0] not in said[1] or "\n" in said[1] or len(said[1]) > 500] == []
+    assert all(hint for _, _, hint in refused)
+    assert all(answer == right for _, answer in answered)
+    assert {name for name, _ in answered} <= {"edge.json"}  # whose layout means nothing
+    assert ask(copied) == right
+
+
+def test_damaged_weights_end_the_loading_beside_which_they_are_hashed(copied):
+    size = (copied / "openvino_model.bin").stat().st_size
+    flip(copied / "openvino_model.bin", size // 2, 3)
+    with pytest.raises(ModelFolderError, match=r"openvino_model\.bin is damaged") as caught:
+        ask(copied)
+    assert caught.value.hint
+
+
+def test_weights_are_hashed_again_only_where_they_have_changed(copied, monkeypatch):
+    folder, weights = ModelFolder.open(copied), copied / "openvino_model.bin"
+    hashed = []
+    record = folder_check._record
+    monkeypatch.setattr(folder_check, "_record", lambda *given: (hashed.append(given[1]), record(*given)))
+
+    def looks():
+        hashed.clear()
+        with folder_check.checked(folder):
+            pass
+        return len(hashed)
+
+    assert [looks(), looks()] == [1, 0]
+    os.utime(weights, ns=(1, 1))
+    assert [looks(), looks()] == [1, 0]
+    other = weights.with_name("other")
+    shutil.copy2(weights, other)
+    other.replace(weights)
+    assert [looks(), looks()] == [1, 0]
+    status = weights.stat()
+    flip(weights, 1000, 1)
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(ModelFolderError, match=r"openvino_model\.bin"):
+        looks()
+    flip(weights, 1000, 1)
+    assert looks() == 1
+
+
+def test_a_conversion_counts_as_a_check(demo_folder, monkeypatch):
+    monkeypatch.setattr(folder_check, "_record", lambda *given: pytest.fail("the weights were hashed again"))
+    with folder_check.checked(ModelFolder.open(demo_folder.path)):
+        pass
+
+
+def test_who_wants_no_look_gets_none(copied, right, monkeypatch, capsys):
+    generation = copied / "generation_config.json"
+    generation.write_bytes(generation.read_bytes().replace(b"{\n ", b"{\n\t", 1))
+    with pytest.raises(ModelFolderError, match=r"generation_config\.json is damaged"):
+        ask(copied)
+    assert ask(copied, options=edge.Options(verify=False)) == right
+    monkeypatch.setattr("edge.cli.chat.read_all", lambda: QUESTION)
+    monkeypatch.setattr("edge.cli.chat.is_terminal", lambda stream: False)
+    assert main(["chat", str(copied), "--device", "CPU"]) == 1
+    assert "generation_config.json is damaged" in capsys.readouterr().err
+    assert main(["chat", str(copied), "--device", "CPU", "--no-verify"]) == 0
+    assert capsys.readouterr().out.strip() == right
+
+
+def test_a_folder_from_before_the_manifest_had_a_hash_loads(copied, right):
+    manifest = json.loads((copied / "edge.json").read_text())
+    del manifest["sha256"]
+    (copied / "edge.json").write_text(json.dumps(manifest))
+    assert ask(copied) == right
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+@pytest.mark.parametrize("name", ["edge.json", "chat_template.jinja", "openvino_model.bin"])
+def test_what_would_block_is_refused(copied, name):
+    (copied / name).unlink()
+    os.mkfifo(copied / name)
+    with pytest.raises(ModelFolderError, match="regular file"):
+        ModelFolder.open(copied)
