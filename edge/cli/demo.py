@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .output import print_text
+
 if TYPE_CHECKING:
-    from .output import print_text
-from runtime.chat import Chat
+    from runtime.chat import Chat
 
 NEXT = """
 That was the whole way, on a model made to check an installation. Next, with a GLM-4 checkpoint of yours:
