@@ -27,6 +27,7 @@ from ..errors import BackendError
 from ..grammar import Grammar
 from ..messages import Finish, Usage
 from ..model_folder import ModelFolder
+from ..signal_stack import use_the_threads_own
 from ..template import Prompt
 from .backend import Delta, Options, Request
 from .child import Child
@@ -59,6 +60,7 @@ class Process:
         self._closed = False
         self._engine: _Engine | None = _Engine(*self._loading)
         self.max_prompt_tokens = self._engine.max_prompt_tokens
+        use_the_threads_own()  # a conversion before it, or the look for devices, may have left none
         self._trial = GrammarTrial(folder) if isinstance(folder, ModelFolder) else None
 
     @classmethod
