@@ -35,7 +35,7 @@ def too_dear() -> RequestError:
 
 
 def _states(parsed: Any) -> tuple[float, int]:
-    """How many states allow most tokens, one that allows fewer being a part of one; and how many there are."""
+    """Return the number of states that allow most tokens, fractional for narrower classes, and that of all states."""
     wide, states = 0.0, 0
     for op, value in parsed:
         if op in (_constants.MAX_REPEAT, _constants.MIN_REPEAT, _constants.POSSESSIVE_REPEAT):
@@ -56,7 +56,7 @@ def _states(parsed: Any) -> tuple[float, int]:
 
 
 def _share(members: Any) -> float:
-    """How much of ASCII a class holds."""
+    """Return the share of printable ASCII that a character class matches, 0 to 1; 0 for a small class."""
     count, negated = 0, False
     for op, value in members:
         if op is _constants.NEGATE:

@@ -123,7 +123,7 @@ class OpenVINO(Loaded):
         return _guessing(super().config(request, stops, read), self._lookup)
 
     def step(self) -> None:
-        """A slice of one prompt, and a token more for every reply. Raises GenAI's RuntimeError."""
+        """Prefill a slice of one prompt and decode a token of every reply. Raises GenAI's RuntimeError."""
         with self._stepping:
             self._step()
 
@@ -256,7 +256,7 @@ class Running:
 
     @property
     def ready(self) -> bool:
-        """Whether its first token was written."""
+        """Whether the first token has been generated."""
         return bool(self.said) or (self.handle is not None and self.handle.can_read())
 
     def can_read(self) -> bool:
@@ -299,7 +299,7 @@ class Running:
             yield Finish("length" if output.finish_reason == GenerationFinishReason.LENGTH else "stop", self._usage())
 
     def cancelled(self) -> Finish:
-        """Its end, where it was cancelled."""
+        """Return the Finish of a cancelled request."""
         return Finish("cancelled", self._usage())
 
     def _usage(self) -> Usage:

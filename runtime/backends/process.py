@@ -77,12 +77,12 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The engine process's id. It changes when the process is restarted."""
         return self._current().pid
 
     @property
     def grammar_memory(self) -> int:
-        """Bytes that grammars take in the engine now."""
+        """Estimated bytes that compiled grammars occupy in the engine process."""
         return sum(self._grammars.values())
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -216,7 +216,7 @@ class Process:
                 self._renew()
 
     def _renew(self) -> None:
-        """Starts the process again. Whoever calls it holds `_changed`."""
+        """Restart the engine process. The caller holds `_changed`."""
         engine, self._engine = self._engine, None
         self._grammars.clear()
         if engine is not None:
@@ -233,7 +233,7 @@ class _Broken(Exception):
 
 
 class _Engine:
-    """A process with the model in it, and those who wait for what it sends."""
+    """The client of one engine process: sends it requests and routes its answers to the threads that wait for them."""
 
     def __init__(self, folder: Folder, device: str, options: Options) -> None:
         self.broken = False
