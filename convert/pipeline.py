@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import re
-import shutil
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
@@ -23,8 +22,9 @@ from openvino import Node
 from runtime.allocator import large_pieces_kept
 from runtime.backends.genai import brief
 from runtime.checkpoint import Checkpoint
+from runtime.checkpoint_files import LICENCE, read_file
 from runtime.checkpoint_folder import CheckpointFolder
-from runtime.errors import ConversionError, DiskFull
+from runtime.errors import CheckpointError, ConversionError, DiskFull
 from runtime.files import expanded
 from runtime.folder_check import remember
 from runtime.model_folder import File, Manifest, ModelFolder, seal
@@ -269,8 +269,11 @@ def copy_texts(source: CheckpointFolder, folder: Path) -> None:
     if source.template is not None:
         (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
     for licence in source.path.glob("LICENSE*"):
-        if licence.is_file():
-            shutil.copyfile(licence, folder / licence.name)
+        if (text := read_file(source.path, licence.name, LICENCE, within=True)) is None:
+            continue
+        if not licence.name.isprintable():
+            raise CheckpointError(f"the licence {licence.name!r} has no printable name", hint="rename or remove it")
+        (folder / licence.name).write_bytes(text)
 
 
 def _verify(

@@ -52,7 +52,7 @@ def _cached(hub: Any, repository: str, wanted: dict[str, Any]) -> Path | None:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
             if "*.safetensors" in wanted["allow_patterns"] and not all((folder / shard).exists() for shard in shards):
                 return None
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     return folder
 

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from . import strict_json
+from .checkpoint_files import read_file, regular_file
 from .errors import CheckpointError
+from .text import replace_surrogates_within
 
 DOWNLOAD_AGAIN = "the file is damaged or its download was cut short: download it again"
 _CONFIG_HINT = "the checkpoint's config.json is damaged or was edited: download it again"
@@ -90,8 +93,11 @@ class Architecture:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file that has to be there. Raises CheckpointError."""
+    data = read_file(path.parent, path.name)
+    if data is None:
+        raise CheckpointError(f"{path.name} is missing", hint=DOWNLOAD_AGAIN)
     try:
-        value = json.loads(path.read_bytes())
+        value = strict_json.refuse_deep(json.loads(data))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} is not readable JSON", hint=DOWNLOAD_AGAIN) from error
     if not isinstance(value, dict):
@@ -103,13 +109,14 @@ def read_config(path: Path) -> dict[str, Any]:
     """The config.json of a checkpoint folder, parsed. Raises CheckpointError."""
     if not path.is_dir():
         raise CheckpointError(f"there is no folder {str(path)!r}", hint="give the folder that holds config.json")
-    if not (path / "config.json").is_file():
+    if regular_file(path, "config.json") is None:
         adapter = (path / "adapter_config.json").is_file()
         raise CheckpointError(
             f"{str(path)!r} holds {'a LoRA adapter, not a checkpoint' if adapter else 'no config.json'}",
             hint="merge it into its base model first" if adapter else "give the folder of a downloaded checkpoint",
         )
-    return read_object(path / "config.json")
+    config: dict[str, Any] = replace_surrogates_within(read_object(path / "config.json"))
+    return config
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:

@@ -43,6 +43,10 @@ class WeightFile(Protocol):
         """Raises CheckpointError where the tensor is of an unsupported type."""
         ...
 
+    def refuse_gaps(self) -> None:
+        """Raises CheckpointError where bytes belong to no tensor."""
+        ...
+
     def tensor(self, entry: Entry, name: str) -> Tensor: ...
 
     def release(self) -> None: ...
@@ -78,6 +82,8 @@ class Checkpoint:
         try:
             config, architecture, files, naming = _read_gguf(path) if path.is_file() else _read_folder(path)
             places = _places(architecture, files, naming)
+            for file in files:
+                file.refuse_gaps()
         except OSError as error:
             what = error.strerror or type(error).__name__
             raise CheckpointError(

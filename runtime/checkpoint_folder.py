@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import families
 from .architecture import Architecture, read_architecture, read_config
+from .checkpoint_files import read_file, read_licence
 from .detection import detect
 from .errors import CheckpointError, EdgeError
 from .families import Family
 from .files import expanded
 from .model_folder import MANIFEST, Manifest, ModelFolder, Source
+from .role_tokens import refuse_ordinary_ends, refuse_ordinary_roles
 from .sampling import Sampling
+from .text import one_line
 from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
 
+_NO_TEMPLATE = "put the checkpoint's own chat template there; llama.cpp's names of its built-in ones are not known here"
+_TEMPLATE = 1 << 22  # bytes
 AS_IT_IS = "checkpoint"  # stands where a model folder's manifest names its recipe
 
 
@@ -47,6 +52,9 @@ class CheckpointFolder:
         config = source.config()
         architecture = read_architecture(config)
         template = source.template()
+        if template is not None and "{" not in template:  # nothing to fill in
+            what = f"is {one_line(template, 60)!r}, no template" if template.strip() else "is empty"
+            raise CheckpointError(f"the chat template of {source.name()} {what}", hint=_NO_TEMPLATE)
         family = detect(config, template)
         ends = config.get("eos_token_id")
         ends = [id for id in (ends if isinstance(ends, list) else [ends]) if isinstance(id, int)]
@@ -54,6 +62,8 @@ class CheckpointFolder:
         stops = _stops(family, tokenizer)
         generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad]}
         generation |= _checked(source.generation())
+        refuse_ordinary_ends(generation["eos_token_id"], tokenizer)
+        refuse_ordinary_roles(family, template, tokenizer)
         manifest = Manifest(
             family=family.name,
             recipe=AS_IT_IS,
@@ -165,12 +175,13 @@ def _stops(family: Family, tokenizer: CheckpointTokenizer) -> list[int]:
 
 def _read_template(checkpoint: Path) -> str | None:
     """The chat template, from where transformers 5 or 4 keep it; of several, the default. None for a base model."""
+    text = read_file(checkpoint, "chat_template.jinja", _TEMPLATE, within=True)
     try:
-        return (checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        found = read_json(checkpoint / "tokenizer_config.json").get("chat_template")
+        if text is not None:
+            return text.decode()
     except UnicodeDecodeError as exc:
         raise CheckpointError("chat_template.jinja is not UTF-8 text", hint="download it again") from exc
+    found = read_json(checkpoint / "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):
         named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
         found = named.get("default")
@@ -182,8 +193,8 @@ def _read_template(checkpoint: Path) -> str | None:
 def _checked(found: dict[str, Any]) -> dict[str, Any]:
     try:
         Sampling.of_checkpoint(found)
-    except (EdgeError, TypeError, ValueError) as exc:
-        raise CheckpointError(f"generation_config.json is damaged: {exc}", hint="download it again") from exc
+    except (EdgeError, TypeError, ValueError, OverflowError) as exc:
+        raise CheckpointError(f"generation_config.json is damaged: {one_line(exc)}", hint="download it again") from exc
     return found
 
 
@@ -199,11 +210,9 @@ def _name(checkpoint: Path) -> str:
 
 def _licence(checkpoint: Path) -> str:
     """What the model card's header names, or the licence file."""
-    try:
-        header = (checkpoint / "README.md").read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
-    except OSError:
-        header = ""
+    card, licensed = read_licence(checkpoint)
+    header = card.decode(errors="replace").split("\n---", 1)[0]
     for key in ("license_name", "license"):
         if (found := re.search(rf"^{key}:\s*(\S.*?)\s*$", header, re.MULTILINE)) and found[1] != "other":
-            return found[1].strip("\"'")[:200]
-    return "see LICENSE" if (checkpoint / "LICENSE").is_file() else ""
+            return one_line(found[1].strip("\"'"), 200)
+    return "see LICENSE" if licensed else ""

@@ -41,6 +41,8 @@ class GgufFile(MappedFile):
 
     entries: dict[str, Entry]
     metadata: dict[str, Any]
+    start: int  # of the tensors' data
+    alignment: int
 
     @classmethod
     def open(cls, path: Path) -> "GgufFile":
@@ -62,8 +64,21 @@ class GgufFile(MappedFile):
             )
         tensors, pairs = header.number("Q"), header.number("Q")
         metadata = header.object(pairs)
-        entries = header.entries(tensors, metadata.get("general.alignment", 32))
-        return cls(path, file.size, file.mapping, entries, metadata)
+        alignment = metadata.get("general.alignment", 32)
+        start, entries = header.entries(tensors, alignment)
+        return cls(path, file.size, file.mapping, entries, metadata, start, alignment)
+
+    def refuse_gaps(self) -> None:
+        """Raises CheckpointError where bytes among or after the tensors belong to none: all that follows is shifted."""
+        end = self.start
+        for name, begin, after in [*((e.name, e.begin, e.end) for e in self.entries.values()), ("", self.size, 0)]:
+            if begin - end >= self.alignment:
+                where = f"before {name[:200]!r}" if name else "after its last tensor"
+                raise CheckpointError(
+                    f"{self.path.name} is damaged: {begin - end:,} bytes {where} belong to no tensor",
+                    hint=DOWNLOAD_AGAIN,
+                )
+            end = after
 
     def check(self, entry: Entry) -> None:
         """Raises CheckpointError where the tensor's type cannot be decoded."""
@@ -133,7 +148,8 @@ class _Header:
             found[key] = self._value(self.number("I"))
         return found
 
-    def entries(self, count: int, alignment: Any) -> dict[str, Entry]:
+    def entries(self, count: int, alignment: Any) -> tuple[int, dict[str, Entry]]:
+        """Where the data begin, and the tensors in their order."""
         raw = [self._entry() for _ in range(self._believable(count, 24))]
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
             raise self._damaged(f"general.alignment is {alignment!r:.40}, not a power of two")
@@ -151,7 +167,7 @@ class _Header:
                 f"{position:,}",
                 hint=DOWNLOAD_AGAIN,
             )
-        return found
+        return start, found
 
     def _entry(self) -> tuple[str, str, tuple[int, ...], int, int]:
         """Name, type, shape, offset among the data, bytes."""

@@ -16,7 +16,7 @@ from . import strict_json
 from .errors import EdgeError, ModelFolderError
 from .files import expanded, read_bounded
 from .sampling import Sampling
-from .text import replace_surrogates
+from .text import one_line, replace_surrogates
 
 MANIFEST = "edge.json"
 FORMAT_VERSION = 1
@@ -163,8 +163,8 @@ class ModelFolder:
             return Sampling.of_checkpoint(strict_json.parse(read_bounded(path, _LARGEST_TEXT)))
         except FileNotFoundError:
             return Sampling()
-        except (OSError, ValueError, TypeError, AttributeError, EdgeError) as exc:
-            raise ModelFolderError(f"{path} is damaged: {exc}", hint=CONVERT_AGAIN) from exc
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError, EdgeError) as exc:
+            raise ModelFolderError(f"{path} is damaged: {one_line(exc)}", hint=CONVERT_AGAIN) from exc
 
 
 def seal(folder: Path, manifest: Manifest, known: Mapping[str, File] = {}) -> ModelFolder:

@@ -51,6 +51,9 @@ class SafetensorsFile(MappedFile):
         _check_layout(path.name, entries, start=8 + length, size=file.size)
         return cls(path, file.size, file.mapping, entries)
 
+    def refuse_gaps(self) -> None:
+        """`open` has refused them."""
+
     def check(self, entry: Entry) -> None:
         """Raises CheckpointError where the tensor's dtype is not supported."""
         if entry.dtype not in _DTYPES:

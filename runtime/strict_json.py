@@ -28,6 +28,11 @@ def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | 
         )
     except RecursionError as exc:
         raise ValueError(_TOO_DEEP) from exc
+    return refuse_deep(value)
+
+
+def refuse_deep(value: Any) -> Any:
+    """Return the value. Raises ValueError where it is nested more than DEPTH deep."""
     level = [value]
     for _ in range(DEPTH):
         level = [

@@ -5,13 +5,13 @@ They come as half an emoji out of a client's JSON, and as bytes that were no UTF
 """
 
 import re
-import unicodedata
 from typing import Any
 
 # What a backslash begins in JSON: a pair of surrogates, a lone one, or anything else.
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ANY = re.compile(r"\\u[dD][89a-fA-F]")  # most texts have none, however many escapes they have
 
 
@@ -37,7 +37,7 @@ def one_line(text: object, limit: int = 300) -> str:
     """Return a text from outside as a line for a message: blanks for line breaks, U+FFFD for control characters and
     for those that turn the direction of writing, and no more than `limit` characters."""
     line = " ".join(replace_surrogates(str(text)[: 4 * limit]).split())
-    line = "".join("\ufffd" if unicodedata.category(character) in ("Cc", "Cf") else character for character in line)
+    line = _CONTROL.sub("\ufffd", line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

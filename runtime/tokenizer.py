@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import strict_json
+from .checkpoint_files import read_file
 from .errors import CheckpointError
+from .text import one_line
 from .vocabulary import byte_alphabet
 
 if TYPE_CHECKING:
@@ -48,15 +50,12 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
     """
     refuse_without_tokenizers()
     config = read_json(checkpoint / "tokenizer_config.json")
-    try:
-        if (checkpoint / "tokenizer.json").is_file():
-            tokenizer = _from_json(checkpoint / "tokenizer.json")
-        elif (checkpoint / "tokenizer.model").is_file():
-            tokenizer = _from_ranks(checkpoint / "tokenizer.model")
-        else:
-            raise CheckpointError(f"{str(checkpoint)!r} has neither tokenizer.json nor tokenizer.model", hint=_AGAIN)
-    except OSError as exc:
-        raise CheckpointError(f"the tokenizer cannot be read: {exc.strerror}", hint="check its permissions") from exc
+    if (text := read_file(checkpoint, "tokenizer.json")) is not None:
+        tokenizer = _from_json("tokenizer.json", text)
+    elif (text := read_file(checkpoint, "tokenizer.model")) is not None:
+        tokenizer = _from_ranks("tokenizer.model", text)
+    else:
+        raise CheckpointError(f"{str(checkpoint)!r} has neither tokenizer.json nor tokenizer.model", hint=_AGAIN)
     return described(tokenizer, vocabulary, config, end_ids)
 
 
@@ -93,16 +92,15 @@ def refuse_without_tokenizers() -> None:
         )
 
 
-def _from_json(path: Path) -> "Tokenizer":
+def _from_json(name: str, text: bytes) -> "Tokenizer":
     from tokenizers import Tokenizer
     from tokenizers.processors import ByteLevel
 
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise
+        _refuse_equal_ids(strict_json.parse(text))
+        tokenizer = Tokenizer.from_str(text.decode())
     except Exception as exc:  # tokenizers raises nothing more precise
-        raise CheckpointError(f"{path.name} is damaged: {first_line(exc)}", hint=_AGAIN) from exc
+        raise CheckpointError(f"{name} is damaged: {first_line(exc)}", hint=_AGAIN) from exc
     # The -hf checkpoints put [gMASK]<sop> before every text here.
     tokenizer.post_processor = ByteLevel(trim_offsets=False)
     tokenizer.no_padding()
@@ -110,8 +108,18 @@ def _from_json(path: Path) -> "Tokenizer":
     return tokenizer
 
 
-def _from_ranks(path: Path) -> "Tokenizer":
-    ranks = _read_ranks(path)
+def _refuse_equal_ids(data: Any) -> None:
+    """Raises ValueError where two tokens of a tokenizer.json have one id: tokenizers keeps either."""
+    ids = {id: token for token, id in data["model"]["vocab"].items()}
+    if len(ids) != len(data["model"]["vocab"]):
+        raise ValueError("two tokens have the same id")
+    for token in data.get("added_tokens") or ():
+        if ids.setdefault(token["id"], token["content"]) != token["content"]:
+            raise ValueError(f"two tokens have the id {token['id']!r:.40}")
+
+
+def _from_ranks(name: str, text: bytes) -> "Tokenizer":
+    ranks = _read_ranks(name, text)
     character = {byte: character for character, byte in byte_alphabet().items()}
     spelled = {token: "".join(character[byte] for byte in token) for token in ranks}
     # tiktoken merges the neighbours that make the token of the lowest rank; BPE wants the pairs listed in that order.
@@ -138,10 +146,10 @@ def byte_level(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "To
     return tokenizer
 
 
-def _read_ranks(path: Path) -> dict[bytes, int]:
+def _read_ranks(name: str, text: bytes) -> dict[bytes, int]:
     """tiktoken's text format: on each line a token in base64 and its rank, which is its id."""
     ranks: dict[bytes, int] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line:
             continue
         try:
@@ -149,12 +157,12 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except (ValueError, binascii.Error) as exc:
             raise CheckpointError(
-                f"{path.name}: line {number} is not a token and its rank", hint=f"it is no tiktoken file: {_AGAIN}"
+                f"{name}: line {number} is not a token and its rank", hint=f"it is no tiktoken file: {_AGAIN}"
             ) from exc
-    if len(set(ranks.values())) != len(ranks) or any(rank < 0 for rank in ranks.values()):
-        raise CheckpointError(f"{path.name}: a rank occurs twice or is negative", hint=_AGAIN)
+    if len(set(ranks.values())) != len(ranks) or any(not 0 <= rank < 2**31 for rank in ranks.values()):
+        raise CheckpointError(f"{name}: a rank occurs twice, is negative or too large", hint=_AGAIN)
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
-        raise CheckpointError(f"{path.name} is cut short: it has no token for the byte {missing[0]}", hint=_AGAIN)
+        raise CheckpointError(f"{name} is cut short: it has no token for the byte {missing[0]}", hint=_AGAIN)
     return ranks
 
 
@@ -191,11 +199,12 @@ def _token(config: Mapping[str, Any], key: str, special: Mapping[str, int]) -> s
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object beside the weights; {} where there is none. Raises CheckpointError."""
-    try:
-        value = strict_json.parse(path.read_bytes())
-    except FileNotFoundError:
+    data = read_file(path.parent, path.name)
+    if data is None:
         return {}
-    except (OSError, ValueError) as exc:
+    try:
+        value = strict_json.parse(data)
+    except ValueError as exc:
         raise CheckpointError(f"{path.name} is not readable JSON", hint=_AGAIN) from exc
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} is not a JSON object", hint=_AGAIN)
@@ -203,4 +212,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def first_line(exc: BaseException) -> str:
-    return (str(exc).strip() or type(exc).__name__).splitlines()[0][:200]
+    return one_line((str(exc).strip() or type(exc).__name__).splitlines()[0], 200)

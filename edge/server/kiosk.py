@@ -7,14 +7,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.errors import RequestError
-from runtime.files import expanded
+from runtime.files import expanded, read_bounded
 from runtime.messages import Message
+from runtime.text import one_line
 
 from .asked import Count, SamplingFields
 from .errors import ApiError
 
 Language = Literal["en", "zh"]
 Line = Annotated[str, Field(min_length=1, max_length=200)]
+LARGEST = 32_000  # bytes of a file: tomllib takes the square of the time for a key of many parts
 PATHS = ("/health", "/ready", "/metrics", "/chat")  # all that it answers, beside its page and /openapi.json
 
 
@@ -37,7 +39,9 @@ class Kiosk(BaseModel):
     def read(cls, path: str) -> "Kiosk":
         """From a TOML file. Raises RequestError where it is none, or says what a kiosk does not know."""
         try:
-            return cls.model_validate(tomllib.loads(expanded(path).read_text(encoding="utf-8-sig")), strict=True)
+            return cls.model_validate(
+                tomllib.loads(read_bounded(expanded(path), LARGEST).decode("utf-8-sig")), strict=True
+            )
         except OSError as exc:
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="name a TOML file") from exc
         except ValidationError as exc:
@@ -46,8 +50,9 @@ class Kiosk(BaseModel):
             raise RequestError(
                 f"{path}: {where}: {error['msg']}", hint=f"a kiosk has {', '.join(cls.model_fields)}"
             ) from exc
-        except ValueError as exc:
-            raise RequestError(f"{path} is not TOML: {exc}", hint='it has lines such as title = "Museum"') from exc
+        except (ValueError, RecursionError) as exc:
+            what = "it is nested too deep" if isinstance(exc, RecursionError) else one_line(exc)
+            raise RequestError(f"{path} is not TOML: {what}", hint='it has lines such as title = "Museum"') from exc
 
     def check(self, asked: SamplingFields, messages: Sequence[Message]) -> None:
         """Raises ApiError where a visitor's request sets what the server does."""

@@ -1,0 +1,57 @@
+"""Role and stop tokens are special tokens of the tokenizer: else a model sees `<|user|>` as text and never stops."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import CheckpointError, TemplateError
+from .families import PROBE, Family
+from .messages import Message, ToolCall
+from .template import Template
+from .tokenizer import CheckpointTokenizer
+
+_SPELLED = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[s?g?MASK\]|<[se]op>")  # as GLM-4's special tokens are
+_AGAIN = "the tokenizer's files do not belong together: download them again"
+
+
+def refuse_ordinary_ends(ids: Any, tokenizer: CheckpointTokenizer) -> None:
+    """Raises CheckpointError where a token that is to end a reply is not a special one."""
+    special = set(tokenizer.special_tokens.values())
+    for id in ids if isinstance(ids, list) else [ids]:
+        if type(id) is not int or id not in special:
+            token = tokenizer.tokenizer.id_to_token(id) if type(id) is int and 0 <= id < 2**32 else None
+            what = "which the tokenizer does not have" if token is None else f"the ordinary token {token!r:.60}"
+            raise CheckpointError(
+                f"eos_token_id is {id!r:.40}, {what}", hint="config.json or generation_config.json: download it again"
+            )
+
+
+def refuse_ordinary_roles(family: Family, template: str | None, tokenizer: CheckpointTokenizer) -> None:
+    """Raises CheckpointError where a template spells a special token that the tokenizer does not know as one."""
+    spelled = dict.fromkeys(name for text in _prompts(family, template) for name in _SPELLED.findall(text))
+    for name in [*spelled, *(stop for stop in family.stop_tokens if stop in tokenizer.special_tokens)]:
+        if (id := tokenizer.special_tokens.get(name)) is None:
+            raise CheckpointError(f"the chat template spells {name}, which is no special token", hint=_AGAIN)
+        text = f"x{name} y"
+        ids = tokenizer.encode(text)
+        if ids.count(id) != 1 or tokenizer.tokenizer.decode(ids, skip_special_tokens=False) != text:
+            raise CheckpointError(f"the tokenizer does not read {name} as the one token that it is", hint=_AGAIN)
+
+
+def _prompts(family: Family, template: str | None) -> Iterator[str]:
+    """What the template makes of a chat of all roles, and of those parts of it that it lays out."""
+    if template is None:
+        yield family.prefix
+        return
+    compiled = Template(template, family, ())
+    chat = [Message("system", "s"), Message("user", "u"), Message("assistant", "a"), Message("user", "u")]
+    call = Message("assistant", "", tool_calls=(ToolCall("probe_tool", "{}", id="call_1"),))
+    result = Message("tool", "r", tool_call_id="call_1", name="probe_tool")
+    chats: list[list[Message]] = [chat[1:2], chat[1:], chat]
+    if family.tools:
+        chats.append([chat[1], call, result])
+    for messages in chats:
+        try:
+            yield "".join(compiled.render(messages, [PROBE] if family.tools else ()))
+        except TemplateError:
+            continue
