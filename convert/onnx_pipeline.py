@@ -12,6 +12,7 @@ from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import CheckpointError, ConversionError
 from runtime.folder_check import remember
 from runtime.model_folder import File, ModelFolder, seal
+from runtime.role_tokens import refuse_ordinary_ends
 from runtime.template import Template
 
 from . import verify
@@ -84,6 +85,7 @@ def _texts(file: Path) -> Path:
 
 
 def _plan(source: CheckpointFolder, file: Path, recipe: Recipe) -> Plan:
+    refuse_ordinary_ends(source.generation["eos_token_id"], source.tokenizer)
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
     # A head of its own, even where it is tied; and with the recipe bf16, weights that may be in f32.

@@ -28,6 +28,7 @@ from runtime.errors import CheckpointError, ConversionError, DiskFull
 from runtime.files import expanded
 from runtime.folder_check import remember
 from runtime.model_folder import File, Manifest, ModelFolder, seal
+from runtime.role_tokens import refuse_ordinary_ends
 from runtime.template import Prompt, Template
 from runtime.version import VERSION
 
@@ -177,6 +178,7 @@ def _plan(
             f"the recipe {recipe.name} takes over the blocks of a quantised GGUF, and this checkpoint has none",
             hint="choose another recipe: int4, int8 or bf16",
         )
+    refuse_ordinary_ends(source.generation["eos_token_id"], source.tokenizer)
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
     ids = texts.token_ids(samples, source.family, template, source.tokenizer)

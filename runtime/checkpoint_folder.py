@@ -15,7 +15,7 @@ from .errors import CheckpointError, EdgeError
 from .families import Family
 from .files import expanded
 from .model_folder import MANIFEST, Manifest, ModelFolder, Source
-from .role_tokens import refuse_ordinary_ends, refuse_ordinary_roles
+from .role_tokens import refuse_ordinary_roles
 from .sampling import Sampling
 from .text import one_line
 from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer
@@ -62,7 +62,6 @@ class CheckpointFolder:
         stops = _stops(family, tokenizer)
         generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad]}
         generation |= _checked(source.generation())
-        refuse_ordinary_ends(generation["eos_token_id"], tokenizer)
         refuse_ordinary_roles(family, template, tokenizer)
         manifest = Manifest(
             family=family.name,

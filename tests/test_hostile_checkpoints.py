@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from convert.pipeline import copy_texts
+from convert.pipeline import convert, copy_texts
 from edge.demo import CHECKPOINT
 from edge.server.kiosk import Kiosk
 from runtime.checkpoint import Checkpoint
@@ -96,7 +96,7 @@ DAMAGED = {
 def test_a_damaged_checkpoint_is_refused_in_a_line(checkpoint, damage, words):
     damage(checkpoint)
     with pytest.raises(CheckpointError, match=words) as caught:
-        CheckpointFolder.open(checkpoint)
+        list(convert(checkpoint, checkpoint.with_name("model")))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500
     assert caught.value.hint
