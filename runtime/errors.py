@@ -58,18 +58,20 @@ class RequestError(EdgeError):
 
 
 class PromptTooLong(RequestError):
-    """The prompt has `prompt_tokens` tokens; at most `limit` fit."""
+    """The prompt has `prompt_tokens` tokens; at most `limit` fit. Of a prompt that is `cut`, only so many were counted:
+    it has more."""
 
-    def __init__(self, prompt_tokens: int, limit: int) -> None:
+    def __init__(self, prompt_tokens: int, limit: int, cut: bool = False) -> None:
         super().__init__(
-            f"the prompt has {prompt_tokens:,} tokens, but at most {limit:,} fit",
+            f"the prompt has {'more than ' if cut else ''}{prompt_tokens:,} tokens, but at most {limit:,} fit",
             hint="shorten the message, start a new chat, or use a model with a longer context",
         )
         self.prompt_tokens = prompt_tokens
         self.limit = limit
+        self.cut = cut
 
-    def __reduce__(self) -> tuple[type["PromptTooLong"], tuple[int, int]]:  # it comes out of other processes, too
-        return type(self), (self.prompt_tokens, self.limit)
+    def __reduce__(self) -> tuple[type["PromptTooLong"], tuple[int, int, bool]]:  # it comes out of other processes, too
+        return type(self), (self.prompt_tokens, self.limit, self.cut)
 
 
 class NotHeld(RequestError):

@@ -43,6 +43,11 @@ class Vocabulary:
         tokens = {i: bytes(map(alphabet.__getitem__, token)) for token, i in data["model"]["vocab"].items()}
         return cls(tokens | {added["id"]: added["content"].encode() for added in data["added_tokens"]})
 
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest token."""
+        return max(map(len, self._tokens.values()), default=1)
+
     def decoder(self) -> "TextDecoder":
         return TextDecoder(self._tokens)
 

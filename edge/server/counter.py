@@ -22,6 +22,7 @@ from runtime.model import Model
 
 from .errors import ApiError, api_error, stopping
 from .metrics import Metrics
+from .nodes import check_nodes
 from .replies import Indexed, Replies
 from .shelf import Loan, Shelf
 
@@ -196,10 +197,15 @@ async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
 async def read(request: Request, model: type[M]) -> M:
     """The body. Raises ApiError or ValidationError where it is not one."""
     content = await request.body() or b"{}"
+    if len(content) > _LARGE:
+        return await asyncio.to_thread(_parse, content, model)
+    return _parse(content, model)
+
+
+def _parse(content: bytes, model: type[M]) -> M:
+    check_nodes(content)
     try:
-        value = (
-            await asyncio.to_thread(strict_json.parse, content) if len(content) > _LARGE else strict_json.parse(content)
-        )
+        value = strict_json.parse(content)
     except ValueError as exc:
         raise ApiError(400, f"the body is not JSON: {exc}", code="invalid_value") from exc
     return model.model_validate(value)

@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ from .site import PATH
 OPEN = ("/", "/health", "/ready")  # without a key: the page, which asks for it, and those who watch over the server
 SAME_ORIGIN = ("/chat",)  # for the server's own page alone, whatever is allowed elsewhere
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\[\]@/?#\\:]+))(?::[0-9]{1,5})?")  # RFC 9110, 7.2
+_BODIES_IN_FLIGHT = 8  # of the largest size, over all requests
 _ANYWHERE = ("0.0.0.0", "::")
 
 
@@ -34,6 +37,7 @@ class Guard:
         self._key = key.encode()
         self._origins = origins
         self._body = body
+        self._in_flight = 0  # bytes of bodies whose requests are not at their end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,19 +53,25 @@ class Guard:
         async def limited() -> Message:
             nonlocal read
             message = await receive()
-            read += len(message.get("body", b""))
+            read += (size := len(message.get("body", b"")))
+            self._in_flight += size
             if read > self._body:
                 raise _too_large(self._body)
+            if self._in_flight > _BODIES_IN_FLIGHT * self._body:
+                raise ApiError(503, "the server is reading too many large requests", code="busy")
             return message
 
-        await self._app(scope, limited, send)
+        try:
+            await self._app(scope, limited, send)
+        finally:
+            self._in_flight -= read
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if not self._ours(host):
             raise ApiError(403, f"this server does not go by the name {host[:100]!r}", code="unknown_host")
         origin = headers.get("origin")
-        same = origin is not None and urlsplit(origin).netloc == host
+        same = origin is not None and _host_of(origin) == host
         allowed = not path.startswith(SAME_ORIGIN) and (origin in self._origins or "*" in self._origins)
         if origin is not None and not same and not allowed:
             raise ApiError(403, f"pages of {origin[:100]} may not ask this server", code="unknown_origin")
@@ -74,13 +84,20 @@ class Guard:
             raise _too_large(self._body)
 
     def _ours(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
+        found = _HOST.fullmatch(host)
+        if found is None:
             return False
+        name = (found["address"] or found["name"]).lower()
         if name in self._hosts:
             return True
         return self._anywhere and _is_address(name)  # an address is nobody's name
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as http://[
+        return None
 
 
 def _is_address(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -67,7 +68,10 @@ async def _serve(listener: socket.socket, shelf: Shelf, app: Starlette, what: st
         )
         say(f"http://{f'[{host}]' if ':' in host else host}:{port} {what}; Ctrl-C stops")
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, ws="none")
-        await _Server(config, app.state.counter.stop).serve(sockets=[listener])
+        server = _Server(config, app.state.counter.stop)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGHUP, None)
+        await server.serve(sockets=[listener])
     finally:
         shelf.close()
 

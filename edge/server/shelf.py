@@ -156,6 +156,11 @@ def _alive(model: Model) -> bool:
     return not isinstance(model.backend, Process) or model.backend.alive
 
 
+def responds(model: Model) -> bool:
+    """Whether the model's engine runs: it has not died, and is not stopped."""
+    return not isinstance(model.backend, Process) or model.backend.responds
+
+
 def _short(folder: Folder, device: str, options: Options) -> bool:
     """Whether memory is short for it."""
     if not isinstance(folder, ModelFolder):

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from .counter import Counter
 from .errors import ApiError, stopping
 from .metrics import TEXT
+from .shelf import responds
 
 
 class ModelEntry(BaseModel):
@@ -59,8 +60,11 @@ async def ready(counter: Counter, request: Request) -> Response:
     """A request would be served now, and not wait for a model to be loaded."""
     if counter.shelf.stopped:
         raise stopping()
-    if not any(book.model for book in counter.shelf.books.values()):
+    models = [book.model for book in counter.shelf.books.values() if book.model]
+    if not models:
         raise ApiError(503, "no model is loaded", code="loading")
+    if not any(responds(model) for model in models):
+        raise ApiError(503, "the engine has died or is stopped", code="engine_failed")
     return JSONResponse(Health().model_dump())
 
 

@@ -42,7 +42,8 @@ from runtime.backends.child import run
 run(entry, handle, parent)
 """
 STOPPED = 5.0  # seconds after which a process that is stopped counts as lost
-IDLE = 60.0  # seconds without any CPU time after which one that has work does
+IDLE = 15.0  # seconds without any CPU time after which one that has work does
+LOADING = 60.0  # the same while it loads a model: a slow disk takes no CPU time
 
 
 class Child:
@@ -75,10 +76,15 @@ class Child:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def problem(self, *, working: bool) -> str:
+    def problem(self, *, working: bool, idle: float = IDLE) -> str:
         """Why nothing more is to be expected of it: "has died", "is stopped" or "does nothing"; else "". A process that
-        is `working` uses CPU time."""
-        return "has died" if not self.running else self._watch.problem(working=working)
+        is `working` uses CPU time within `idle` seconds."""
+        return "has died" if not self.running else self._watch.problem(working=working, idle=idle)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is stopped now, which may end again."""
+        return self._watch.stopped
 
     def usage(self) -> tuple[float, int]:
         """CPU seconds since it was started, and bytes of memory; zeros where it has ended."""
@@ -135,13 +141,16 @@ class _Watch:
         except (self._errors, AttributeError):
             return 0.0, 0
 
-    def problem(self, *, working: bool) -> str:
-        now = time.monotonic()
+    @property
+    def stopped(self) -> bool:
         try:
-            stopped = self._process.status() in self._stopped
+            return self._process.status() in self._stopped
         except (self._errors, AttributeError):
-            stopped = False
-        if not stopped:
+            return False
+
+    def problem(self, *, working: bool, idle: float) -> str:
+        now = time.monotonic()
+        if not self.stopped:
             self._since = None
         elif now - (self._since or now) >= STOPPED:
             return "is stopped"
@@ -150,7 +159,7 @@ class _Watch:
         used, _ = self.usage()
         if used != self._used or not working:
             self._used, self._progress = used, now
-        return "does nothing" if now - self._progress >= IDLE else ""
+        return "does nothing" if now - self._progress >= idle else ""
 
     def lower_priority(self) -> None:
         import psutil

@@ -2,6 +2,8 @@
 has brought. Requests join and leave between two steps."""
 
 import os
+import time
+from collections.abc import Generator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -30,16 +32,21 @@ class _Loop:
         self._engine = engine
         self._pipe = pipe
         self._running: dict[int, Running] = {}
+        self._encoding: dict[int, tuple[Request | None, Generator[None, None, list[int]], float]] = {}
         self._out: list[tuple[int, Any]] = []
 
     def run(self) -> None:
         while True:
-            while not self._running or self._pipe.poll():
+            while not (self._running or self._encoding) or self._pipe.poll():
                 what, number, value = self._pipe.recv()
                 if what == "close":
                     return
                 self._take(what, number, value)
                 self._flush()
+            self._encode_on()
+            if not self._running:
+                self._flush()
+                continue
             try:
                 self._engine.step()
             except Exception as exc:  # GenAI's pipeline cannot go on after it
@@ -55,17 +62,40 @@ class _Loop:
         try:
             match what:
                 case "begin":
-                    self._running[number] = running = self._engine.begin(value)
-                    self._out.append((number, len(running.ids)))
+                    slices = self._engine.encoding(value.prompt, self._engine.max_prompt_tokens)
+                    self._encoding[number] = value, slices, time.perf_counter()
                 case "cancel":
+                    self._encoding.pop(number, None)
                     if number in self._running:
                         self._engine.cancel(self._running.pop(number))
                 case "encode":
-                    self._out.append((number, self._engine.encode(value)))
+                    self._encoding[number] = None, self._engine.encoding(value), 0.0
                 case "cache":
                     self._out.append((number, self._engine.kv_cache()))
         except Exception as exc:
             self._out.append((number, _ours(exc)))
+
+    def _encode_on(self) -> None:
+        """Tokenise a slice of each prompt. A request whose prompt is at its end joins the others."""
+        for number, (request, slices, start) in list(self._encoding.items()):
+            try:
+                next(slices)
+                continue
+            except StopIteration as exc:
+                ids = exc.value
+            except Exception as exc:
+                self._out.append((number, _ours(exc)))
+                del self._encoding[number]
+                continue
+            del self._encoding[number]
+            if request is None:
+                self._out.append((number, ids))
+                continue
+            try:
+                self._running[number] = self._engine.begin(request, ids, start)
+                self._out.append((number, len(ids)))
+            except Exception as exc:
+                self._out.append((number, _ours(exc)))
 
     def _read(self, number: int, running: Running) -> None:
         try:

@@ -1,12 +1,12 @@
 """What the backends on OpenVINO GenAI share: how a pipeline starts, token ids, sampling, grammars, errors in a line."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from secrets import randbits
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from ..allocator import give_large_pieces_back
 from ..cancellation import Cancellation
@@ -21,6 +21,10 @@ from ..template import Prompt
 from ..vocabulary import TextDecoder, Vocabulary
 from .backend import Options, Request, refuse
 from .grammar_trial import GrammarTrial
+from .text_slices import batches
+
+T = TypeVar("T")
+_COUNTED = 4  # times the context to which a prompt's tokens are counted, for the error that tells them
 
 
 class Loaded:
@@ -36,6 +40,7 @@ class Loaded:
         self._tokenizer: Any = pipeline.get_tokenizer()
         self._encoding = Lock()
         self._vocabulary = Vocabulary.read(folder.path / "tokenizer.json")
+        self._longest_token = self._vocabulary.longest
         self._trial = GrammarTrial(folder)
         self._special_tokens = folder.manifest.special_tokens
         self.encode(("a",))  # the first call from several threads at once can wait for ever
@@ -45,26 +50,45 @@ class Loaded:
         return len(self.encode(prompt))
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The prompt's ids, a piece at a time. GenAI's tokenizer is not for several threads at once."""
+        return result(self.encoding(prompt))
+
+    def encoding(self, prompt: Prompt, limit: int | None = None) -> Generator[None, None, list[int]]:
+        """The prompt's ids, as the generator's value; it yields after each slice of the text, of some milliseconds.
+
+        Raises PromptTooLong where it is certain that there are more than `limit`: at once where the text has more
+        bytes than so many tokens can have, else as soon as a multiple of it was counted.
+        """
+        if limit is not None and (size := sum(map(_nbytes, prompt))) > limit * self._longest_token:
+            raise PromptTooLong((size - 1) // self._longest_token, limit, cut=True)
         ids: list[int] = []
+        for batch in batches(prompt):
+            ids += self._encode(batch)
+            if limit is not None and len(ids) > _COUNTED * limit:
+                raise PromptTooLong(len(ids) - 1, limit, cut=True)
+            yield
+        if limit is not None and len(ids) > limit:
+            raise PromptTooLong(len(ids), limit)
+        return ids
+
+    def _encode(self, texts: list[str]) -> list[int]:
+        """The ids of the texts, one after the other. GenAI's tokenizer is not for several threads at once."""
         with self._encoding:
             if self._tokenizer is None:
                 raise closed()
             try:
-                for piece in prompt:
-                    ids += self._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()
+                found = self._tokenizer.encode(texts, add_special_tokens=False)
+                ids: list[int] = found.input_ids.data[found.attention_mask.data.astype(bool)].tolist()  # row by row
             except RuntimeError as exc:
                 raise BackendError(f"the prompt cannot be tokenised: {brief(exc)}", hint="change its text") from exc
         return ids
 
-    def prepare(self, request: Request) -> tuple[list[int], set[int], Any]:
-        """The prompt's ids, the ids that stop the reply, and GenAI's settings for it. Raises PromptTooLong, and
-        BackendError where the model was closed."""
+    def prepare(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int], Any]:
+        """The prompt's ids, which may be known, the ids that stop the reply, and GenAI's settings for it. Raises
+        PromptTooLong, and BackendError where the model was closed."""
         if self._pipeline is None:
             raise closed()
-        ids = self.encode(request.prompt)
-        if len(ids) > self.max_prompt_tokens:
-            raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        if ids is None:
+            ids = result(self.encoding(request.prompt, self.max_prompt_tokens))
         stops = {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
         return ids, stops, self.config(request, stops, len(ids))
 
@@ -88,6 +112,16 @@ class Loaded:
     def close(self) -> None:
         self._trial.close()
         self._pipeline = self._tokenizer = None
+
+
+def result(steps: Generator[None, None, T]) -> T:
+    """Run the generator to its end; its value."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as exc:
+            value: T = exc.value
+            return value
 
 
 def closed() -> BackendError:
@@ -228,6 +262,10 @@ def _structured_output(grammar: Grammar) -> Any:
         case Choice(options):
             constants = [Config.ConstString(option) for option in options]
             return Config(structural_tags_config=Config.Union(constants) if len(constants) > 1 else constants[0])
+
+
+def _nbytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
 
 
 def brief(exc: Exception) -> str:

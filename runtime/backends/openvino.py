@@ -110,10 +110,11 @@ class OpenVINO(Loaded):
             if not running.over:
                 self.cancel(running)
 
-    def begin(self, request: Request) -> "Running":
-        """Lets the request join at the next step. Who calls this calls `step` and reads, or `cancel`s."""
-        start = time.perf_counter()
-        ids, stops, config = self.prepare(request)
+    def begin(self, request: Request, ids: list[int] | None = None, start: float = 0.0) -> "Running":
+        """Lets the request join at the next step. Who calls this calls `step` and reads, or `cancel`s. The prompt's
+        `ids` may be known, and when the request came."""
+        start = start or time.perf_counter()
+        ids, stops, config = self.prepare(request, ids)
         running = Running(request, ids, config, self.decoder(), stops, start, self._leave)
         running.cached, running.ragged = self._prefixes.match(ids)
         self._prompts.append(running)

@@ -30,7 +30,7 @@ from ..model_folder import ModelFolder
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
 from .backend import Delta, Options, Request
-from .child import Child
+from .child import LOADING, Child
 from .genai import closed
 from .grammar_trial import Admitted, GrammarTrial
 from .openvino import OpenVINO
@@ -42,6 +42,7 @@ _SEND = 30  # seconds that the process has to read what is sent: ten of its long
 _DRAIN = 60.0  # seconds that requests under no new grammar wait for a process that is to be started again
 _GRAMMARS = 512 * 2**20  # bytes, where the options say nothing
 _DEAR = 0.1  # CPU seconds of a grammar
+_CLOSE = 2.0  # seconds that the process has to end
 _CANCELLED = object()
 
 
@@ -74,6 +75,12 @@ class Process:
     @property
     def alive(self) -> bool:
         return not self._closed and (self._engine is None or self._engine.alive or self._engine.broken)
+
+    @property
+    def responds(self) -> bool:
+        """Whether the process runs: it has not died, is not stopped, and does something where it has work."""
+        engine = self._engine
+        return self.alive and (engine is None or engine.broken or engine.responds)
 
     @property
     def pid(self) -> int:
@@ -265,6 +272,10 @@ class _Engine:
     def alive(self) -> bool:
         return self._reader.is_alive()
 
+    @property
+    def responds(self) -> bool:
+        return not self._child.stopped and not self._child.problem(working=bool(self._waiting))
+
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
         number, parts = self._post("begin", replace(request, cancellation=None))  # type: ignore[arg-type]
@@ -315,16 +326,19 @@ class _Engine:
 
     def close(self) -> None:
         self._closed = True
-        if self._child.running and not self._child.problem(working=False):
-            with suppress(BackendError):
-                self._send("close", -1, None)
-            self._child.wait(10)
+        if self._child.running and not self._child.stopped and self._sending.acquire(timeout=_CLOSE):
+            try:
+                with suppress(OSError):
+                    self._child.pipe.send(("close", -1, None))
+            finally:
+                self._sending.release()
+            self._child.wait(_CLOSE)
         self._child.kill()
         self._reader.join()
 
     def _first_word(self) -> Any:
         while not self._child.pipe.poll(_WATCH):
-            if problem := self._child.problem(working=True):
+            if problem := self._child.problem(working=True, idle=LOADING):
                 raise self._lost(problem)
         try:
             return self._child.pipe.recv()

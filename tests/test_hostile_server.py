@@ -1,0 +1,191 @@
+"""Requests that are made to cost much, or to get past the guard, against a real server."""
+
+import http.client
+import os
+import random
+import signal
+import sys
+import time
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from edge.server.errors import ApiError
+from edge.server.nodes import NODES, check_nodes
+from runtime.backends.backend import Options, Request
+from runtime.backends.openvino import OpenVINO
+from runtime.backends.process import Process
+from runtime.backends.text_slices import batches, slices
+from runtime.errors import BackendError, PromptTooLong
+
+from .serving import serving_ours
+
+
+@pytest.fixture(scope="module")
+def server(demo_folder):
+    with serving_ours(demo_folder.path) as (url, counter):
+        assert ask(url).status_code == 200
+        yield url, counter
+
+
+@pytest.fixture(scope="module")
+def engine(demo_folder):
+    loaded = OpenVINO.load(demo_folder, "CPU", Options(threads=1))
+    yield loaded
+    loaded.close()
+
+
+def ask(url, content="hi", **fields):
+    body = {"messages": [{"role": "user", "content": content}], "max_tokens": 2} | fields
+    return httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://["},
+        {"Origin": "http://[::1"},
+        {"Origin": "//]"},
+        {"Host": "[::1]evil.com"},
+        {"Host": "[::1]evil.com:80"},
+        {"Host": "evil.com@localhost"},
+        {"Host": "localhost/evil.com"},
+        {"Host": "localhost:80:80"},
+    ],
+    ids=str,
+)
+def test_malformed_names_are_refused(server, headers):
+    connection = http.client.HTTPConnection(urlsplit(server[0]).netloc, timeout=10)
+    connection.request("GET", "/health", headers=headers)
+    assert connection.getresponse().status == 403
+    connection.close()
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "[::1]", "[::1]:8000", "LOCALHOST"])
+def test_our_own_names_pass(server, host):
+    connection = http.client.HTTPConnection(urlsplit(server[0]).netloc, timeout=10)
+    connection.request("GET", "/health", headers={"Host": host})
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"messages":[' + b'{"role":"user"},' * NODES + b"{}]}", 413),
+        (b'{"a":[' + b"[]," * NODES + b"[]]}", 413),
+        (("[" + "0," * NODES + "0]").encode("utf-16"), 413),
+        (b"[" * 300, 400),
+    ],
+)
+def test_values_are_counted_before_they_are_built(body, status):
+    with pytest.raises(ApiError) as caught:
+        check_nodes(body)
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize("text", [b",[{" * 50_000, b"\\\\" * 100_000, b'\\",' * 100_000])
+def test_what_stands_in_strings_is_no_value(text):
+    check_nodes(b'{"a": "' + text + b'"}')
+
+
+def test_unfinished_strings_take_linear_time():
+    start = time.perf_counter()
+    check_nodes(b'"' + b'\\"' * 2_000_000)
+    check_nodes(b'"' + b"\\" * 4_000_001)
+    assert time.perf_counter() - start < 5
+
+
+def test_bodies_in_flight_are_bounded_and_given_back(server):
+    url, _ = server
+    body = b'{"messages": [{"role": "user", "content": 5}], "x": "' + b"a" * 2**20 + b'"}'
+    for _ in range(80):  # more than fit at once
+        answer = httpx2.post(f"{url}/v1/chat/completions", content=body, timeout=60)
+        assert answer.status_code == 400, answer.text
+
+
+def texts():
+    chosen = random.Random(14)
+    words = [
+        "word",
+        "été",
+        "汉字",
+        "，",
+        "it's",
+        "I'LL",
+        " ",
+        "  ",
+        "\n",
+        "\r\n ",
+        "12345",
+        "a1b2",
+        "…",
+        "<",
+        "|user|>",
+        "é",
+    ]
+    for _ in range(6):
+        yield tuple("".join(chosen.choices(words, k=chosen.choice([1, 5, 30_000]))) for _ in range(20))
+
+
+@pytest.mark.parametrize("prompt", list(texts()), ids=range(6))
+def test_slices_have_the_ids_of_the_whole(engine, prompt):
+    assert "".join(slices(prompt)) == "".join(prompt)
+    assert [text for batch in batches(prompt) for text in batch] == list(slices(prompt))
+    whole = [
+        id
+        for piece in prompt
+        for id in engine._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()
+    ]
+    assert engine.encode(prompt) == whole
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [("a 1 " * 2_000_000,), ("<", "|user|>") * 200_000, ("汉" * 1_000_000,)],
+    ids=["bytes", "tokens", "chinese"],
+)
+def test_a_prompt_far_too_long_is_refused_early(engine, prompt):
+    start = time.perf_counter()
+    with pytest.raises(PromptTooLong, match="more than") as caught:
+        next(engine.generate(Request(prompt, stop_tokens=())))
+    assert caught.value.cut
+    assert caught.value.prompt_tokens >= caught.value.limit
+    assert time.perf_counter() - start < 5
+
+
+def test_typed_special_tokens_hold_nobody_up(server):
+    url, _ = server
+    start = time.perf_counter()
+    answer = ask(url, "<|user|>" * 25_000)
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+    assert ask(url).status_code == 200
+    assert time.perf_counter() - start < 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows stops no process by a signal")
+def test_a_stopped_engine_is_not_ready(demo_folder):
+    with serving_ours(demo_folder.path) as (url, counter):
+        assert ask(url).status_code == 200
+        (book,) = counter.shelf.books.values()
+        assert isinstance(book.model.backend, Process)
+        os.kill(book.model.backend.pid, signal.SIGSTOP)
+        assert httpx2.get(f"{url}/ready").status_code == 503
+        assert httpx2.get(f"{url}/health").status_code == 200
+        start = time.monotonic()
+        assert ask(url).status_code == 503
+        assert time.monotonic() - start < 15
+        assert ask(url).status_code == 200  # started again
+        assert httpx2.get(f"{url}/ready").status_code == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows stops no process by a signal")
+def test_a_stopped_engine_is_closed_at_once(demo_folder):
+    engine = Process.load(demo_folder, "CPU", Options(threads=1))
+    os.kill(engine.pid, signal.SIGSTOP)
+    start = time.monotonic()
+    engine.close()
+    assert time.monotonic() - start < 5
+    with pytest.raises(BackendError, match="closed"):
+        engine.encode(("a",))
