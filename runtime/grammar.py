@@ -147,8 +147,11 @@ def _checked(text: str) -> None:
         schema = strict_json.parse(text)
     except ValueError as exc:
         raise RequestError(f"the schema is not valid JSON: {exc}", hint="send a JSON schema") from exc
-    check_schema(schema)
-    _refuse_recursion(schema)
+    try:
+        check_schema(schema)
+        _refuse_recursion(schema)
+    except RecursionError as exc:
+        raise RequestError("the schema is nested too deeply", hint="have fewer $refs follow from one another") from exc
 
 
 @lru_cache(maxsize=256)

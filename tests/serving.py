@@ -59,12 +59,15 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
 
     from edge.server.app import application
     from edge.server.limits import Limits
+    from edge.server.run import config
     from edge.server.shelf import Shelf
 
     shelf = Shelf(folders, device=settings.pop("device", "CPU"), limits=settings.pop("limits", Limits()))
     app = application(shelf, **settings)
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, ws="none"))
+    configured = config(app, shelf.limits)
+    configured.host, configured.port = "127.0.0.1", port
+    server = uvicorn.Server(configured)
     thread = Thread(target=server.run)
     thread.start()
     try:

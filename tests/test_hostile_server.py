@@ -6,13 +6,16 @@ import random
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
 from edge.server.errors import ApiError
-from edge.server.nodes import NODES, check_nodes
+from edge.server.in_flight import InFlight
+from edge.server.limits import Limits
+from edge.server.values import VALUES, count_values
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino import OpenVINO
 from runtime.backends.process import Process
@@ -73,27 +76,27 @@ def test_our_own_names_pass(server, host):
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (b'{"messages":[' + b'{"role":"user"},' * NODES + b"{}]}", 413),
-        (b'{"a":[' + b"[]," * NODES + b"[]]}", 413),
-        (("[" + "0," * NODES + "0]").encode("utf-16"), 413),
+        (b'{"messages":[' + b'{"role":"user"},' * VALUES + b"{}]}", 413),
+        (b'{"a":[' + b"[]," * VALUES + b"[]]}", 413),
+        (("[" + "0," * VALUES + "0]").encode("utf-16"), 413),
         (b"[" * 300, 400),
     ],
 )
 def test_values_are_counted_before_they_are_built(body, status):
     with pytest.raises(ApiError) as caught:
-        check_nodes(body)
+        count_values(body)
     assert caught.value.status == status
 
 
 @pytest.mark.parametrize("text", [b",[{" * 50_000, b"\\\\" * 100_000, b'\\",' * 100_000])
 def test_what_stands_in_strings_is_no_value(text):
-    check_nodes(b'{"a": "' + text + b'"}')
+    count_values(b'{"a": "' + text + b'"}')
 
 
 def test_unfinished_strings_take_linear_time():
     start = time.perf_counter()
-    check_nodes(b'"' + b'\\"' * 2_000_000)
-    check_nodes(b'"' + b"\\" * 4_000_001)
+    count_values(b'"' + b'\\"' * 2_000_000)
+    count_values(b'"' + b"\\" * 4_000_001)
     assert time.perf_counter() - start < 5
 
 
@@ -189,3 +192,90 @@ def test_a_stopped_engine_is_closed_at_once(demo_folder):
     assert time.monotonic() - start < 5
     with pytest.raises(BackendError, match="closed"):
         engine.encode(("a",))
+
+
+def arrays(depth, name):
+    schema = {"type": "array", "items": {"type": "string", "title": name}}
+    for _ in range(depth):
+        schema = {"type": "array", "items": schema}
+    return {"type": "object", "properties": {name: schema}, "required": [name]}
+
+
+def doubled(levels, references=2):
+    """A small schema with references to references, and so on: resolved, it has references ** levels values."""
+    defs = {
+        f"a{level}": {
+            "type": "object",
+            "properties": {f"p{number}": {"$ref": f"#/$defs/a{level + 1}"} for number in range(references)},
+        }
+        for level in range(levels)
+    }
+    return {"type": "object", "properties": {"p": {"$ref": "#/$defs/a0"}}, "$defs": defs | {f"a{levels}": {}}}
+
+
+def held(schema):
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        (doubled(30), "20,000 values"),
+        (doubled(16), "20,000 values"),
+        (doubled(300, 1), "20,000 values"),
+        (doubled(5, 40), "20,000 values"),
+        ({"type": "string", "maxLength": 60_000}, "50,000"),
+        (arrays(45, "a"), "deep"),
+        ({"type": "string", "description": "a" * 70_000}, "bytes"),
+        ({"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(600)}}, ""),
+        (arrays(18, "a"), "second"),
+    ],
+)
+def test_a_schema_is_refused_in_time(server, schema, problem):
+    url, _ = server
+    start = time.monotonic()
+    answer = ask(url, **held(schema))
+    assert answer.status_code == 400
+    assert problem in answer.json()["error"]["message"]
+    assert answer.json()["error"]["param"] == "response_format.json_schema.schema"
+    assert time.monotonic() - start < 20
+
+
+def test_a_large_schema_that_is_no_program_is_taken(server):
+    url, _ = server
+    assert ask(url, **held(doubled(6))).status_code in (200, 400)  # not for its values
+    described = {"type": "object", "properties": {"a": {"type": "string", "description": "word " * 10_000}}}
+    assert ask(url, **held(described)).status_code == 200
+
+
+def test_schemas_that_are_tried_hold_no_turn(demo_folder):
+    with serving_ours(demo_folder.path, limits=Limits(running=1, waiting=16)) as (url, counter):
+        assert ask(url).status_code == 200
+        (book,) = counter.shelf.books.values()
+        with ThreadPoolExecutor() as pool:
+            hostile = [pool.submit(ask, url, **held(arrays(18, f"p{number}"))) for number in range(4)]
+            while not book.trials.running:
+                time.sleep(0.01)
+            assert ask(url).status_code == 200
+            assert book.trials.running
+            assert all(answer.result().status_code == 400 for answer in hostile)
+        assert book.trials.running == book.turns.running == 0
+
+
+def test_values_in_flight_are_bounded_and_given_back():
+    in_flight = InFlight(nbytes=2**20, values=10_000)
+    shares = [in_flight.share() for _ in range(4)]
+    for share in shares[:2]:
+        share.add_bytes(2**19)
+        share.set_values(5_000)
+    shares[2].add_bytes(2**16)  # a small one is always taken
+    shares[2].set_values(2_000)
+    for add, count in ((shares[3].add_bytes, 2**17), (shares[3].set_values, 3_000)):
+        with pytest.raises(ApiError) as caught:
+            add(count)
+        assert caught.value.status == 503
+    for share in shares:
+        share.close()
+    last = in_flight.share()
+    last.add_bytes(2**20)
+    last.set_values(10_000)

@@ -331,6 +331,7 @@ def test_a_deadline_ends_a_reply(demo_folder):
     with serving_ours(demo_folder.path, limits=Limits(seconds=0.7, running=1)) as (url, _):
         until(lambda: httpx2.post(f"{url}/tokenize", json={"prompt": "a"}).status_code == 200)  # it is loaded
         with httpx2.Client(base_url=url, timeout=60) as client:
+            until(lambda: client.post(CHAT, json=LONG | {"max_tokens": 1}).status_code == 200)  # and the schema tried
             chunks = events(client, **LONG)
         assert chunks[-1]["choices"][0]["finish_reason"] == "length"
 

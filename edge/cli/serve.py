@@ -1,7 +1,6 @@
 """`edge serve`: a local server that OpenAI's clients talk to, and its chat page."""
 
 import argparse
-import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         args.kiosk = ""
     if not folders:
         raise RequestError("no model folder is named", hint="edge serve FOLDER; `edge convert` makes one")
+    from ..server import log
     from ..server import run as server
     from ..server.kiosk import Kiosk
     from ..server.page import named
@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
         from ..server.parent import exit_with_parent
 
         exit_with_parent()
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    logging.getLogger("edge.server").setLevel(logging.WARNING if os.environ.get("EDGE_QUIET") else logging.INFO)
+    log.set_up(quiet=bool(os.environ.get("EDGE_QUIET")))
     server.run(
         folders,
         host=args.host,

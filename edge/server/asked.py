@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.cancellation import Cancellation
 from runtime.errors import UnsupportedGrammar
 from runtime.generation import Constraint
 from runtime.grammar import Grammar, JsonObject, JsonSchema
 from runtime.messages import Message
+from runtime.model import Model
 from runtime.sampling import Sampling
 
 from .errors import ApiError
@@ -19,6 +21,7 @@ from .schemas import check_held
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 Stop = Annotated[str, Field(min_length=1, max_length=500)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Many = Field(max_length=10_000)  # of a list, before it is looked at; Limits has what is taken
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -71,6 +74,14 @@ class Asked:
     sampling: Sampling
     constraint: Constraint
     answer_param: str
+
+    def admit(self, model: Model, cancellation: Cancellation) -> None:
+        """Raises ApiError where the engine does not take a grammar, or only after long."""
+        for grammar in self.constraint.grammars():
+            try:
+                model.backend.admit(grammar, cancellation)
+            except UnsupportedGrammar as exc:
+                raise self.refused(exc) from exc
 
     def refused(self, exc: UnsupportedGrammar) -> ApiError:
         """The answer where the engine does not take a grammar: it names the field that asks for it."""

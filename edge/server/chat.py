@@ -34,6 +34,7 @@ from .asked import (
     Asking,
     Count,
     JsonSchemaFormat,
+    Many,
     Name,
     Offered,
     SamplingFields,
@@ -67,9 +68,9 @@ class AssistantCall(Asking):
 
 class ChatMessage(Asking):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Many] | None = None
     reasoning_content: str | None = None
-    tool_calls: list[AssistantCall] | None = None
+    tool_calls: Annotated[list[AssistantCall], Many] | None = None
     tool_call_id: str | None = None
     name: str | None = None
 
@@ -111,8 +112,8 @@ class StreamOptions(Asking):
 class ChatRequest(SamplingFields):
     """`max_tokens` is the older name of `max_completion_tokens`."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    tools: list[FunctionTool] | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1), Many]
+    tools: Annotated[list[FunctionTool], Many] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: Annotated[TextFormat | SchemaFormat, Field(discriminator="type")] | None = None
@@ -125,7 +126,7 @@ class ChatRequest(SamplingFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     logit_bias: dict[str, float] | None = None
-    functions: list[Json] | None = None
+    functions: Annotated[list[Json], Many] | None = None
 
 
 class CallReply(Asking):
@@ -277,7 +278,12 @@ async def completions(counter: Counter, request: Request) -> Response:
         with closing(reply_of(model, asked(body, model, counter.limits).but_seed(index), cancellation)) as events:
             yield from events
 
-    served = await counter.serve(request, body.model, count, write)
+    def check(model: Model, cancellation: Cancellation) -> None:
+        asked(body, model, counter.limits).admit(model, cancellation)
+
+    served = await counter.serve(
+        request, body.model, count, write, check if body.tools or body.response_format else None
+    )
     made: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": book.name}
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -21,17 +22,19 @@ from runtime.messages import Event, Finish
 from runtime.model import Model
 
 from .errors import ApiError, api_error, stopping
+from .guard import SHARE
 from .metrics import Metrics
-from .nodes import check_nodes
 from .replies import Indexed, Replies
-from .shelf import Loan, Shelf
+from .shelf import Book, Loan, Shelf
+from .values import count_values
 
-_LARGE = 2**18  # bytes of a body that takes a while to read
+_LARGE = 2**16  # bytes of a body that takes a while to read
 LOG = logging.getLogger("edge.server")
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 Endpoint = Callable[[Request], Awaitable[Response]]
 Writer = Callable[[Model, int, Cancellation], Generator[Event, None, None]]
+Check = Callable[[Model, Cancellation], None]
 
 
 class Counter:
@@ -42,6 +45,7 @@ class Counter:
         self.limits = shelf.limits
         self.metrics = Metrics(shelf)
         self._replies: set[Replies] = set()
+        self._checks: set[Cancellation] = set()
 
     async def serve(
         self,
@@ -49,17 +53,22 @@ class Counter:
         name: str | None,
         count: int,
         write: Writer,
+        check: Check | None = None,
     ) -> "Served":
         """`count` replies, begun: what the engine refuses is refused here, before the first byte of an answer.
 
-        `write` makes the writer of a reply, in the event loop; what takes time belongs into the generator. Raises what
-        they raise, ApiError, and ClientDisconnect where the client has gone.
+        `check` is called before a turn is taken, in a thread, for what may take long. `write` makes the writer of a
+        reply, in the event loop; what takes time belongs into the generator. Raises what they raise, ApiError, and
+        ClientDisconnect where the client has gone.
         """
-        return await attended(request, self._begin(name, count, write))
+        return await attended(request, self._begin(self.shelf.find(name), count, write, check))
 
-    async def _begin(self, name: str | None, count: int, write: Writer) -> "Served":
+    async def _begin(self, book: Book, count: int, write: Writer, check: Check | None) -> "Served":
         start = time.perf_counter()
-        loan = await self.shelf.lend(name, count)
+        deadline = asyncio.get_running_loop().time() + self.limits.seconds
+        if check is not None:
+            await self._check(book, check, deadline)
+        loan = await self.shelf.lend(book, count, deadline)
         cancellation = Cancellation()
         writers = [write(loan.model, index, cancellation) for index in range(count)]
         replies = Replies(writers, cancellation, loan.deadline, loan.give_back)
@@ -74,6 +83,45 @@ class Counter:
         self.metrics.first(loan.book.name, time.perf_counter() - start)
         return Served(self, loan, replies, batches, first)
 
+    async def _check(self, book: Book, check: Check, deadline: float) -> None:
+        loop, cancellation = asyncio.get_running_loop(), Cancellation()
+        await book.trials.take(1, deadline)
+        try:
+            model = await self.shelf.model(book)
+        except BaseException:
+            book.trials.leave(1)
+            raise
+        checked: asyncio.Future[None] = loop.create_future()
+
+        def left(failure: Exception | None) -> None:
+            book.trials.leave(1)
+            if checked.done():
+                return
+            if failure is None:
+                checked.set_result(None)
+            else:
+                checked.set_exception(failure)
+
+        def run() -> None:
+            failure = None
+            try:
+                check(model, cancellation)
+            except Exception as exc:
+                failure = exc
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(left, failure)
+
+        self._checks.add(cancellation)
+        try:
+            Thread(target=run, name="check", daemon=True).start()
+            async with asyncio.timeout_at(deadline):
+                await checked
+        except TimeoutError:
+            raise ApiError(503, "the request waited for too long", code="timeout") from None
+        finally:
+            cancellation.cancel()
+            self._checks.discard(cancellation)
+
     def leave(self, replies: Replies) -> None:
         replies.close()
         self._replies.discard(replies)
@@ -81,6 +129,8 @@ class Counter:
     def stop(self) -> None:
         """Ends all replies; who waits or comes is turned away."""
         self.shelf.stop()
+        for check in self._checks:
+            check.cancel()
         for replies in self._replies:
             replies.cut()
 
@@ -197,13 +247,12 @@ async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
 async def read(request: Request, model: type[M]) -> M:
     """The body. Raises ApiError or ValidationError where it is not one."""
     content = await request.body() or b"{}"
-    if len(content) > _LARGE:
-        return await asyncio.to_thread(_parse, content, model)
-    return _parse(content, model)
+    large = len(content) > _LARGE
+    request.scope[SHARE].set_values(await asyncio.to_thread(count_values, content) if large else count_values(content))
+    return await asyncio.to_thread(_parse, content, model) if large else _parse(content, model)
 
 
 def _parse(content: bytes, model: type[M]) -> M:
-    check_nodes(content)
     try:
         value = strict_json.parse(content)
     except ValueError as exc:

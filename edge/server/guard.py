@@ -11,13 +11,16 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ApiError
+from .in_flight import InFlight
 from .site import PATH
+from .values import VALUES
 
+SHARE = "edge.share"  # of a request's scope: its Share of what is in flight
 OPEN = ("/", "/health", "/ready")  # without a key: the page, which asks for it, and those who watch over the server
 SAME_ORIGIN = ("/chat",)  # for the server's own page alone, whatever is allowed elsewhere
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\[\]@/?#\\:]+))(?::[0-9]{1,5})?")  # RFC 9110, 7.2
-_BODIES_IN_FLIGHT = 8  # of the largest size, over all requests
+_IN_FLIGHT = 4  # bodies of the largest size, over all requests
 _ANYWHERE = ("0.0.0.0", "::")
 
 
@@ -37,7 +40,7 @@ class Guard:
         self._key = key.encode()
         self._origins = origins
         self._body = body
-        self._in_flight = 0  # bytes of bodies whose requests are not at their end
+        self._in_flight = InFlight(_IN_FLIGHT * body, _IN_FLIGHT * VALUES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,23 +51,19 @@ class Guard:
         except ApiError as exc:
             await exc.response()(scope, receive, send)
             return
-        read = 0
+        share = scope[SHARE] = self._in_flight.share()
 
         async def limited() -> Message:
-            nonlocal read
             message = await receive()
-            read += (size := len(message.get("body", b"")))
-            self._in_flight += size
-            if read > self._body:
+            share.add_bytes(len(message.get("body", b"")))
+            if share.nbytes > self._body:
                 raise _too_large(self._body)
-            if self._in_flight > _BODIES_IN_FLIGHT * self._body:
-                raise ApiError(503, "the server is reading too many large requests", code="busy")
             return message
 
         try:
             await self._app(scope, limited, send)
         finally:
-            self._in_flight -= read
+            share.close()
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
         host = headers.get("host", "")

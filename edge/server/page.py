@@ -30,7 +30,7 @@ from runtime.model import Model
 from runtime.tools import Tool, toolbox
 from runtime.version import VERSION
 
-from .asked import Count, SamplingFields, Seed, sampling_of
+from .asked import Count, Many, SamplingFields, Seed, sampling_of
 from .chat import ChatMessage, messages_of
 from .counter import Counter, sse, stream
 from .counter import read as read_body
@@ -49,7 +49,7 @@ _NAMES: dict[type, str] = {
 class PageRequest(SamplingFields):
     """The last message is the user's. The events are streamed always."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1), Many]
     max_tokens: Count | None = None
     seed: Seed | None = None
 

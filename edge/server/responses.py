@@ -15,7 +15,7 @@ from runtime.errors import RequestError
 from runtime.messages import Event, Finish, Logprobs, Message, Reasoning, Text, ToolCall, ToolCallDelta, Usage
 from runtime.model import Model
 
-from .asked import Asked, Asking, Count, JsonSchemaFormat, Name, SamplingFields, answer_of, sampling_of
+from .asked import Asked, Asking, Count, JsonSchemaFormat, Many, Name, SamplingFields, answer_of, sampling_of
 from .chat import TokenReply, ToolFunction, not_here, offered, reply_of
 from .counter import Counter, read, sse, stream
 from .errors import ApiError
@@ -52,13 +52,13 @@ class ResponsesRequest(SamplingFields):
     """The items of `input` are messages, function_call, function_call_output and reasoning. Of what may be included,
     `message.output_text.logprobs` alone is known."""
 
-    input: str | Annotated[list[dict[str, Any]], Field(min_length=1)]
+    input: str | Annotated[list[dict[str, Any]], Field(min_length=1), Many]
     instructions: str | None = None
-    tools: list[FlatTool] | None = None
+    tools: Annotated[list[FlatTool], Many] | None = None
     tool_choice: Literal["auto", "none", "required"] | FlatChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextSettings | None = None
-    include: list[str] | None = None
+    include: Annotated[list[str], Many] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     max_output_tokens: Count | None = None
     previous_response_id: str | None = None
@@ -163,7 +163,10 @@ async def responses(counter: Counter, request: Request) -> Response:
         with closing(reply_of(model, asked(body, model, counter.limits), cancellation)) as events:
             yield from events
 
-    served = await counter.serve(request, body.model, 1, write)
+    def check(model: Model, cancellation: Cancellation) -> None:
+        asked(body, model, counter.limits).admit(model, cancellation)
+
+    served = await counter.serve(request, body.model, 1, write, check if body.tools or body.text else None)
     told = Told(body, book.name, served.loan.model)
     if body.stream:
         return stream(served, told.write, told.opening(), lambda: "", told.failed)

@@ -19,6 +19,7 @@ from runtime.files import expanded
 from runtime.tools import Tool
 
 from .app import application
+from .connections import BACKLOG, protocol
 from .guard import is_local
 from .kiosk import Kiosk
 from .limits import Limits
@@ -67,13 +68,24 @@ async def _serve(listener: socket.socket, shelf: Shelf, app: Starlette, what: st
             + (f", on {choice.device}: {choice.reason}" if choice else "")
         )
         say(f"http://{f'[{host}]' if ':' in host else host}:{port} {what}; Ctrl-C stops")
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, ws="none")
-        server = _Server(config, app.state.counter.stop)
+        server = _Server(config(app, shelf.limits), app.state.counter.stop)
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGHUP, None)
         await server.serve(sockets=[listener])
     finally:
         shelf.close()
+
+
+def config(app: Starlette, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=protocol(limits),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE,
+        backlog=BACKLOG,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -103,7 +115,7 @@ def _bound(host: str, port: int) -> socket.socket:
         if sys.platform != "win32":  # there it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2048)
+        listener.listen(BACKLOG)
     except (OSError, OverflowError) as exc:
         listener.close()
         reason = getattr(exc, "strerror", None) or exc

@@ -25,18 +25,21 @@ from .turns import Turns
 
 @dataclass(slots=True)
 class Book:
-    """A model folder, its model while it is loaded, and when it was last lent (seconds of the monotonic clock)."""
+    """A model folder, its model while it is loaded, and when it was last lent (seconds of the monotonic clock).
+
+    Before a request takes one of `turns`, what it asks for may be tried, under one of `trials`."""
 
     name: str
     folder: Folder
     turns: Turns
+    trials: Turns
     model: Model | None = None
     lent: float = 0.0
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def idle(self) -> bool:
-        return self.turns.running == 0 and self.turns.waiting == 0
+        return self.turns.running == self.turns.waiting == self.trials.running == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Shelf:
             name = replace_surrogates(folder.path.resolve().name)
             if name in self.books:
                 raise RequestError(f"two folders are named {name}", hint="rename one: clients ask by that name")
-            self.books[name] = Book(name, folder, Turns(limits.running, limits.waiting))
+            self.books[name] = Book(name, folder, Turns(limits.running, limits.waiting), Turns(limits.waiting, 0))
 
     def find(self, name: str | None) -> Book:
         """By the folder's name, or the checkpoint's; the first where none is asked for."""
@@ -89,12 +92,10 @@ class Shelf:
             404, f"there is no model {name!r} here; GET /v1/models lists them", param="model", code="model_not_found"
         )
 
-    async def lend(self, name: str | None, count: int = 1) -> Loan:
-        """Waits for `count` turns, and loads the model if need be."""
-        book = self.find(name)
+    async def lend(self, book: Book, count: int, deadline: float) -> Loan:
+        """Waits for `count` turns, until the loop's time is `deadline`, and loads the model if need be."""
         if count > book.turns.limit:
             raise ApiError(400, f"at most {book.turns.limit} replies at once here", param="n", code="invalid_value")
-        deadline = asyncio.get_running_loop().time() + self.limits.seconds
         await book.turns.take(count, deadline)
         try:
             return Loan(book, await self.model(book), count, deadline)
@@ -143,6 +144,7 @@ class Shelf:
         self.stopped = True
         for book in self.books.values():
             book.turns.stop()
+            book.trials.stop()
 
     def close(self) -> None:
         """Frees all models."""

@@ -29,7 +29,9 @@ class Turns:
             self.running += count
             return
         if len(self._queue) >= self._room:
-            raise ApiError(429, f"{len(self._queue)} requests wait already", code="queue_full")
+            raise ApiError(
+                429, f"{self.running + len(self._queue)} requests are served or wait already", code="queue_full"
+            )
         turn = asyncio.get_running_loop().create_future()
         entry = (count, turn)
         self._queue.append(entry)

@@ -13,6 +13,8 @@ from .backend import Request
 from .genai import explained
 from .openvino import COMPILED_SHAPES, OpenVINO, Running
 
+_ENCODING = 0.03  # seconds before each step
+
 
 def work(pipe: "Connection[Any, Any]") -> None:
     """The process's function. It ends with the pipe."""
@@ -76,10 +78,15 @@ class _Loop:
             self._out.append((number, _ours(exc)))
 
     def _encode_on(self) -> None:
-        """Tokenise a slice of each prompt. A request whose prompt is at its end joins the others."""
+        """Tokenise a slice of each prompt, of as many as time permits beside replies that are written, in turn. A
+        request whose prompt is at its end joins the others."""
+        end = time.perf_counter() + _ENCODING
         for number, (request, slices, start) in list(self._encoding.items()):
+            if self._running and time.perf_counter() > end:
+                break
             try:
                 next(slices)
+                self._encoding[number] = self._encoding.pop(number)  # the others come first
                 continue
             except StopIteration as exc:
                 ids = exc.value

@@ -1,0 +1,154 @@
+"""Connections, so many of them, and the times within which a request has to come and its answer to be read.
+
+uvicorn waits for the rest of a request for ever, and where the process runs out of descriptors it logs thousands of
+lines a second. Here a client that sends half a request is closed after a while, and at once where room is short.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .errors import ApiError
+from .limits import Limits
+
+BACKLOG = 128
+_SHARE_OF_DESCRIPTORS = 2  # the rest is for engines, weights, the clients that are turned away
+
+
+def protocol(limits: Limits) -> Any:
+    """What uvicorn makes of each connection, under the limits and the descriptors that this process may have."""
+    return partial(_Connection, limits=limits, room=min(limits.connections, _descriptors() // _SHARE_OF_DESCRIPTORS))
+
+
+def _descriptors() -> int:
+    if sys.platform == "win32":  # sockets are no descriptors there
+        return 2**16
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(soft, 2**16) if soft != resource.RLIM_INFINITY else 2**16
+
+
+class _Connection(H11Protocol):
+    def __init__(self, *args: Any, limits: Limits, room: int, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._limits = limits
+        self._room = room
+        self._awaited = ""  # what the client has to send: "headers", "body"; "" where it waits for us
+        self.since = time.monotonic()  # when it began to be awaited
+        self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether no request is being answered."""
+        return self._next() != "answer"
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has been answered, and nothing has come since."""
+        return self._next() == "idle"
+
+    def shutdown(self) -> None:
+        """Called where the server stops: who has not sent a whole request by now is not waited for."""
+        if self.waits_for_client:
+            self._drop()
+        else:
+            super().shutdown()
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self._room and not self._make_room():
+            self._refuse(ApiError(503, "there are too many connections", code="busy"))
+            return
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._timer, self._unread):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client reads nothing of what was written."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self._limits.body_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def _next(self) -> str:
+        match self.conn.their_state:
+            case h11.IDLE:
+                begun = self.cycle is None or bool(self.conn.trailing_data[0])
+                return "headers" if begun else "idle"  # uvicorn closes what is idle
+            case h11.SEND_BODY:
+                return "body"
+        return "answer"
+
+    def _look(self) -> None:
+        """Start the clock anew where something else is awaited than before."""
+        awaited = self._next()
+        if awaited == self._awaited:
+            return
+        self._awaited, self.since = awaited, time.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+        seconds = {"headers": self._limits.header_seconds, "body": self._limits.body_seconds}.get(awaited)
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self.give_up)
+
+    def give_up(self) -> None:
+        """Close it: its request did not come in time."""
+        self._refuse(ApiError(408, f"the request's {self._awaited} did not come in time", code="timeout"))
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been waiting for its client for longest; False where none is."""
+        others = [one for one in self.connections if isinstance(one, _Connection) and one is not self]
+        waiting = [one for one in others if one.waits_for_client and not one.transport.is_closing()]
+        if not waiting:
+            return False
+        longest = min(waiting, key=lambda one: (one.idle, one.since))  # half a request before one that was answered
+        longest._drop()
+        return True
+
+    def _drop(self) -> None:
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # nothing more is written
+        self.transport.abort()
+
+    def _refuse(self, error: ApiError) -> None:
+        if self.transport.is_closing():
+            return
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            body = json.dumps(error.body()).encode()
+            headers = [
+                ("content-type", "application/json"),
+                ("content-length", str(len(body))),
+                ("connection", "close"),
+            ]
+            for event in (
+                h11.Response(status_code=error.status, headers=headers, reason=HTTPStatus(error.status).phrase),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+        self.transport.close()

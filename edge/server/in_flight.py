@@ -1,0 +1,56 @@
+"""What the requests that are not at their end hold in memory: the bytes of their bodies, and the values in them."""
+
+from .errors import ApiError
+
+_SMALL_BYTES = 2**16  # a body of so many is always taken: connections are bounded
+_SMALL_VALUES = 2_000
+
+
+class InFlight:
+    """The bounds over all requests. Lives in the event loop."""
+
+    def __init__(self, nbytes: int, values: int) -> None:
+        self._room_for_bytes = nbytes
+        self._room_for_values = values
+
+    def share(self) -> "Share":
+        return Share(self)
+
+    def take(self, nbytes: int, values: int) -> None:
+        """Raise ApiError (503) where there is no room for them."""
+        if nbytes > self._room_for_bytes or values > self._room_for_values:
+            raise ApiError(503, "the server is reading too many large requests", code="busy")
+        self._room_for_bytes -= nbytes
+        self._room_for_values -= values
+
+    def give_back(self, nbytes: int, values: int) -> None:
+        self._room_for_bytes += nbytes
+        self._room_for_values += values
+
+
+class Share:
+    """What one request holds, until `close`."""
+
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
+        self._counted = (0, 0)
+        self.nbytes = 0  # that were read
+
+    def add_bytes(self, count: int) -> None:
+        """Raise ApiError (503) where all requests together have too many."""
+        self.nbytes += count
+        if self.nbytes > _SMALL_BYTES:
+            self._count(self.nbytes, self._counted[1])
+
+    def set_values(self, count: int) -> None:
+        """Raise ApiError (503) where all requests together have too many."""
+        if count > _SMALL_VALUES:
+            self._count(self._counted[0], count)
+
+    def close(self) -> None:
+        self._in_flight.give_back(*self._counted)
+        self._counted = (0, 0)
+
+    def _count(self, nbytes: int, values: int) -> None:
+        self._in_flight.take(nbytes - self._counted[0], values - self._counted[1])
+        self._counted = (nbytes, values)

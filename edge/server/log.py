@@ -1,0 +1,40 @@
+"""The server's log: a line for each request, and one a minute for a fault that repeats."""
+
+import logging
+import time
+
+_MINUTE = 60.0
+_REMEMBERED = 1000
+
+
+def set_up(*, quiet: bool) -> None:
+    """Log to stderr: warnings and errors, and, unless `quiet`, a line for each request."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    logging.getLogger("edge.server").setLevel(logging.WARNING if quiet else logging.INFO)
+    once = OnceAMinute()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(once)
+
+
+class OnceAMinute(logging.Filter):
+    """Lets a warning or an error pass once a minute, and says then how often it came meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}  # when it was last let pass, and how often not since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        now, message = time.monotonic(), record.getMessage()
+        key = record.name, message
+        since, dropped = self._seen.pop(key, (-_MINUTE, 0))
+        if now - since < _MINUTE:
+            self._seen[key] = since, dropped + 1
+            return False
+        self._seen[key] = now, 0
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        if dropped:
+            record.msg, record.args = f"{message} (and {dropped:,} times more since the last line)", None
+        return True
