@@ -78,7 +78,8 @@ class Template:
                 hint="check their roles and their order",
             ) from exc
         # A template that asks for ASCII JSON spells the mark as an escape.
-        return tuple(piece for piece in re.split(f"{cut}|\\\\u{ord(cut):04x}", text) if piece)
+        pieces = text.replace(f"\\u{ord(cut):04x}", cut).split(cut)
+        return tuple(piece for piece in pieces if piece)
 
 
 def compiled(source: str) -> "Compiled":
@@ -134,15 +135,19 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _unused(variables: Mapping[str, Any]) -> str:
-    used: set[int] = set()
+    texts: list[str] = []
+    spelled: set[int] = set()
 
     def note(text: str) -> str:
-        used.update(map(ord, set(text)))
-        used.update(int(code, 16) for code in _SPELLED.findall(text))
+        texts.append(text)
+        spelled.update(int(code, 16) for code in _SPELLED.findall(text))
         return text
 
     _map_text(variables, note)
-    free = next((mark for mark in _MARKS if mark not in used), None)
-    if free is None:
-        raise TemplateError("the messages use every private character of Unicode", hint="send text, not binary data")
-    return chr(free)
+    for mark in _MARKS[:4]:  # a look for one is quick; a set of all characters takes ten times as long
+        if mark not in spelled and not any(chr(mark) in text for text in texts):
+            return chr(mark)
+    used = spelled.union(*(map(ord, set(text)) for text in texts))
+    if free := next((chr(mark) for mark in _MARKS if mark not in used), None):
+        return free
+    raise TemplateError("the messages use every private character of Unicode", hint="send text, not binary data")

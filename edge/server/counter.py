@@ -285,4 +285,13 @@ def _told(exc: Exception) -> ApiError:
         LOG.error("%s\n%s", type(exc).__name__, "".join(traceback.format_tb(exc.__traceback__)))
     elif told.status >= 500:
         LOG.error("%s", told)
+    _forget(exc)
     return told
+
+
+def _forget(exc: BaseException) -> None:
+    """Drop what the functions that an error passed through had in hand, such as a body: they and the error refer to
+    each other, and would wait for the garbage collector."""
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__

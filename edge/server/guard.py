@@ -1,5 +1,6 @@
 """Who may ask: the Host that a request names, the page that it comes from, its key, and its size."""
 
+import asyncio
 import hmac
 import ipaddress
 import re
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.allocator import give_free_pages_back
 
 from .errors import ApiError
 from .in_flight import InFlight
@@ -21,6 +24,8 @@ SAME_ORIGIN = ("/chat",)  # for the server's own page alone, whatever is allowed
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\[\]@/?#\\:]+))(?::[0-9]{1,5})?")  # RFC 9110, 7.2
 _IN_FLIGHT = 4  # bodies of the largest size, over all requests
+_LARGE = 2**20  # bytes of a body
+_TRIM = 1.0  # seconds
 _ANYWHERE = ("0.0.0.0", "::")
 
 
@@ -40,6 +45,7 @@ class Guard:
         self._key = key.encode()
         self._origins = origins
         self._body = body
+        self._trim: asyncio.TimerHandle | None = None
         self._in_flight = InFlight(_IN_FLIGHT * body, _IN_FLIGHT * VALUES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +69,14 @@ class Guard:
         try:
             await self._app(scope, limited, send)
         finally:
+            if share.nbytes > _LARGE and self._trim is None:
+                self._trim = asyncio.get_running_loop().call_later(_TRIM, self._give_back)
             share.close()
+
+    def _give_back(self) -> None:
+        """What large bodies left in the heap goes back to the system."""
+        self._trim = None
+        give_free_pages_back()
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
         host = headers.get("host", "")

@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
+from runtime.allocator import give_large_pieces_back
 from runtime.backends.backend import Options
 from runtime.backends.remote import KEY
 from runtime.devices import refuse_context
@@ -52,6 +53,7 @@ def run(
     shelf = Shelf(folders, device=device, options=options, limits=limits)
     for book in shelf.books.values():
         refuse_context(book.folder.manifest, options)
+    give_large_pieces_back()
     app = application(shelf, host=host, key=key, origins=origins, tools=tools, kiosk=kiosk)
     with _bound(host, port) as listener:
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"

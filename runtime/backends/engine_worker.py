@@ -78,12 +78,11 @@ class _Loop:
             self._out.append((number, _ours(exc)))
 
     def _encode_on(self) -> None:
-        """Tokenise a slice of each prompt, of as many as time permits beside replies that are written, in turn. A
-        request whose prompt is at its end joins the others."""
+        """Tokenise prompts for a while, a slice of each in turn. A request whose prompt is at its end joins the others
+        that are being written."""
         end = time.perf_counter() + _ENCODING
-        for number, (request, slices, start) in list(self._encoding.items()):
-            if self._running and time.perf_counter() > end:
-                break
+        while self._encoding and time.perf_counter() < end:
+            number, (request, slices, start) = next(iter(self._encoding.items()))
             try:
                 next(slices)
                 self._encoding[number] = self._encoding.pop(number)  # the others come first
