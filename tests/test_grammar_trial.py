@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 
 import pytest
@@ -189,3 +189,21 @@ def test_who_waits_for_a_stopped_engine_gets_an_error(demo_folder, how):
 def test_what_a_pattern_costs_is_guessed(pattern, least, most):
     """With GLM-4's vocabulary; measured: 0.97, 1.42 and 2.87 s for strings of 20, [a-z] of 200 and any of 50."""
     assert least <= seconds(pattern, 151_552) <= most
+
+
+def test_processes_that_nothing_needs_are_ended(demo_folder, monkeypatch):
+    monkeypatch.setattr("runtime.backends.grammar_trial._REST", 0.3)
+    trial = GrammarTrial(demo_folder)
+    try:
+        for grammar in (Regex("[0-9]{3}"), DEAR):
+            with suppress(UnsupportedGrammar):
+                trial.admit(grammar, Cancellation())
+        assert trial._quick._child is not None
+        end = time.monotonic() + 10
+        while trial._patient._child is not None or trial._quick._spare is not None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert trial._quick._child.running
+        assert trial.admit(Regex("[0-9]{200}"), Cancellation())  # it is started again
+    finally:
+        trial.close()

@@ -23,6 +23,7 @@ from runtime.model import Model
 
 from .errors import ApiError, api_error, stopping
 from .guard import SHARE
+from .in_flight import Share
 from .metrics import Metrics
 from .replies import Indexed, Replies
 from .shelf import Book, Loan, Shelf
@@ -248,8 +249,13 @@ async def read(request: Request, model: type[M]) -> M:
     """The body. Raises ApiError or ValidationError where it is not one."""
     content = await request.body() or b"{}"
     large = len(content) > _LARGE
-    request.scope[SHARE].set_values(await asyncio.to_thread(count_values, content) if large else count_values(content))
-    return await asyncio.to_thread(_parse, content, model) if large else _parse(content, model)
+    share: Share = request.scope[SHARE]
+    if not large:
+        share.set_values(count_values(content))
+        return _parse(content, model)
+    async with share.reading:
+        share.set_values(await asyncio.to_thread(count_values, content))
+        return await asyncio.to_thread(_parse, content, model)
 
 
 def _parse(content: bytes, model: type[M]) -> M:
@@ -289,7 +295,7 @@ def _told(exc: Exception) -> ApiError:
     return told
 
 
-def _forget(exc: BaseException) -> None:
+def _forget(exc: BaseException | None) -> None:
     """Drop what the functions that an error passed through had in hand, such as a body: they and the error refer to
     each other, and would wait for the garbage collector."""
     while exc is not None:

@@ -1,5 +1,7 @@
 """What the requests that are not at their end hold in memory: the bytes of their bodies, and the values in them."""
 
+import asyncio
+
 from .errors import ApiError
 
 _SMALL_BYTES = 2**16  # a body of so many is always taken: connections are bounded
@@ -12,6 +14,7 @@ class InFlight:
     def __init__(self, nbytes: int, values: int) -> None:
         self._room_for_bytes = nbytes
         self._room_for_values = values
+        self.reading = asyncio.Lock()
 
     def share(self) -> "Share":
         return Share(self)
@@ -29,12 +32,13 @@ class InFlight:
 
 
 class Share:
-    """What one request holds, until `close`."""
+    """What one request holds, until `close`. Large bodies are read one at a time, under `reading`."""
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
         self._counted = (0, 0)
         self.nbytes = 0  # that were read
+        self.reading = in_flight.reading
 
     def add_bytes(self, count: int) -> None:
         """Raise ApiError (503) where all requests together have too many."""

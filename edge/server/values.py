@@ -20,7 +20,7 @@ def count_values(content: bytes) -> int:
         end = start + _SLICE
         while content[end - 1 : end] == b"\\":  # what it escapes belongs to it
             end += 1
-        part = content[start : end].replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
+        part = content[start:end].replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
         outside = b"".join(part[quoted::2])
         quoted = (quoted + len(part) - 1) % 2
         start = end

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from heapq import heapify, heappush
 from itertools import count
-from threading import Condition, Event, Lock
+from threading import Condition, Event, Lock, Thread
 
 from ..cancellation import Cancellation
 from ..errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
@@ -28,6 +28,7 @@ _WALL = 30.0  # seconds, for a machine that is busy with other things
 _MEMORY = 512 * 2**20  # bytes that one grammar may take, and that all of a process's may
 _REMEMBERED = 4096
 _POLL = 0.01  # seconds
+_REST = 5.0  # seconds
 _ENTRY = "runtime.backends.grammar_worker:work"
 
 
@@ -48,8 +49,8 @@ class GrammarTrial:
         self._lock = Lock()
         self._known: OrderedDict[Grammar, Admitted | EdgeError] = OrderedDict()
         self._tried: dict[Grammar, Event] = {}  # being tried now
-        self._quick = _Lane(folder, _QUICK)
-        self._patient = _Lane(folder, LIMIT)
+        self._quick = _Lane(folder, _QUICK, stays=True)
+        self._patient = _Lane(folder, LIMIT, stays=False)
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> Admitted | None:
         """The grammar as the engine takes it; None where the request was cancelled before that was known.
@@ -119,11 +120,15 @@ def _weight(grammar: Grammar) -> int:
 class _Lane:
     """A process that compiles one grammar at a time, the lightest of those that wait first. One that uses more than
     `limit` CPU seconds is given up where others wait, and in any case beyond LIMIT; once that has happened, a spare
-    process stands by to take the place of the one that was ended."""
+    process stands by to take the place of the one that was ended. When nothing has come for a while, the spare process
+    is ended, and the other one, too, unless it `stays`."""
 
-    def __init__(self, folder: ModelFolder, limit: float) -> None:
+    def __init__(self, folder: ModelFolder, limit: float, *, stays: bool) -> None:
         self._folder = folder
         self._limit = limit
+        self._stays = stays
+        self._used = 0.0  # when the last grammar was through
+        self._will_rest = False
         self._changed = Condition()
         self._waiting: list[tuple[int, int]] = []
         self._numbers = count()
@@ -147,7 +152,27 @@ class _Lane:
         finally:
             with self._changed:
                 self._busy = False
+                self._used = time.monotonic()
+                if not self._will_rest:
+                    self._will_rest = True
+                    Thread(target=self._rest, name="grammar-rest", daemon=True).start()
                 self._changed.notify_all()
+
+    def _rest(self) -> None:
+        """Wait until no grammar has come for a while, and give the memory back."""
+        with self._changed:
+            while not self._closed and (self._busy or self._waiting or time.monotonic() - self._used < _REST):
+                self._changed.wait(_REST)
+            if self._closed:
+                return
+            self._will_rest = self._wants_spare = False
+            ended, self._spare = [self._spare], None
+            if not self._stays:
+                ended.append(self._child)
+                self._child = None
+            for child in ended:
+                if child is not None:
+                    child.close()
 
     def _take(self, weight: int, cancellation: Cancellation) -> bool:
         entry = (weight, next(self._numbers))
