@@ -6,7 +6,10 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from runtime.text import replace_controls
+
 from .numbers import whole
+from .output import print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
         from ..server.parent import exit_with_parent
 
         exit_with_parent()
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    log = logging.StreamHandler()
+    log.setFormatter(LogFormatter("%(asctime)s %(message)s"))
+    logging.basicConfig(handlers=[log], level=logging.WARNING)
     logging.getLogger("edge.server").setLevel(logging.WARNING if os.environ.get("EDGE_QUIET") else logging.INFO)
     server.run(
         folders,
@@ -75,5 +80,13 @@ def run(args: argparse.Namespace) -> int:
         origins=args.allow_origin,
         tools=named(args.tools),
         kiosk=None if args.kiosk is None else Kiosk.read(args.kiosk) if args.kiosk else Kiosk(),
+        say=print_text,
     )
     return 0
+
+
+class LogFormatter(logging.Formatter):
+    """Log lines without control characters, which folders' and models' names may have."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return replace_controls(super().format(record))
