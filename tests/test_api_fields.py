@@ -78,6 +78,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
 REFUSED = {
     "top_logprobs": (CHAT, {"logprobs": True, "top_logprobs": 1}, "top_logprobs"),
     "frequency_penalty": (CHAT, {"frequency_penalty": 0.1}, "frequency_penalty"),
+    "more presence_penalty": (CHAT, {"presence_penalty": 2.5}, "presence_penalty"),
     "logit_bias": (CHAT, {"logit_bias": {"1": 5}}, "logit_bias"),
     "functions": (CHAT, {"functions": [{"name": "f"}]}, "functions"),
     "an image": (CHAT, {"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].type"),
