@@ -18,6 +18,7 @@ from edge.server.chat import ChatRequest, TokenReply  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
 from edge.server.page import PageRequest  # noqa: E402
 from runtime.errors import BackendError  # noqa: E402
+from runtime.grammar import Choice, JsonObject, JsonSchema  # noqa: E402
 from runtime.messages import TokenLogprob  # noqa: E402
 from runtime.model_folder import seal  # noqa: E402
 from runtime.tools import toolbox  # noqa: E402
@@ -100,6 +101,19 @@ REFUSED = {
 def test_what_is_not_supported_is_rejected_by_name(client, path, body, param):
     refused = client.post(path, json=(ASK if path == CHAT else {}) | body)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(("strict", "arguments"), [(True, JsonSchema), (False, JsonObject)])
+def test_a_format_and_tools_leave_an_answer_or_a_call(bare_folder, strict, arguments):
+    tools = [{"type": "function", "function": WEATHER["function"] | {"strict": strict}}]
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "boolean"}}}
+    replies = ["get_weather\n", '{"city": "Rome"}', "", "\n", "true"]
+    with scripted(bare_folder, replies) as (url, _, engine), httpx2.Client(base_url=url, timeout=60) as client:
+        called = ask(client, tools=tools, response_format=form)["choices"][0]
+        assert called["message"]["tool_calls"][0]["function"]["arguments"] == '{"city": "Rome"}'
+        assert [type(asked.grammar) for asked in engine.requests[:2]] == [Choice, arguments]
+        assert ask(client, tools=tools, response_format=form)["choices"][0]["message"]["content"] == "true"
+        assert [type(asked.grammar) for asked in engine.requests[-2:]] == [Choice, JsonSchema]
 
 
 def test_sampling_beyond_openais_reaches_the_model(client):

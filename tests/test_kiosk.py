@@ -198,6 +198,7 @@ def test_a_kiosk_keeps_its_page_and_makes_room_for_a_keyboard(browser, bare_fold
         assert swallowed == [True, True, True, True, True, False]
         viewport = browser.js("return document.querySelector('meta[name=viewport]').content")
         assert "interactive-widget=resizes-content" in viewport
+        assert httpx2.get(f"{url}/openapi.json").status_code == 200
 
 
 def test_a_kiosk_takes_the_defaults_and_a_key_in_its_address(browser, bare_folder):
