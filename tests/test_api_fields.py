@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -289,6 +290,7 @@ def test_the_pages_events_have_their_fields(bare_folder, monkeypatch):
 
         def fails(request):
             yield from list(type(engine).generate(engine, request))[:12]
+            time.sleep(0.5)  # after the first event has gone out
             raise BackendError("the engine has died", hint="load it again")
 
         monkeypatch.setattr(engine, "generate", fails)
