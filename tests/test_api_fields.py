@@ -76,6 +76,7 @@ def test_reasoning_comes_beside_the_content(bare_folder):
         assert kinds == ["reasoning", "message"]
 
 
+SCHEMA = {"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 REFUSED = {
     "top_logprobs": (CHAT, {"logprobs": True, "top_logprobs": 1}, "top_logprobs"),
@@ -92,6 +93,16 @@ REFUSED = {
         "input",
     ),
     "a response before": ("/v1/responses", {"input": "?", "previous_response_id": "resp_1"}, "previous_response_id"),
+    **{
+        name: (CHAT, {name: value}, name)
+        for name, value in {
+            "guided_json": SCHEMA, "guided_regex": "a+", "guided_choice": ["a", "b"], "guided_grammar": "root ::= a",
+            "structured_outputs": {"json": SCHEMA}, "grammar": "root ::= a", "json_schema": SCHEMA, "regex": "a+",
+            "ebnf": "root ::= a",
+        }.items()
+    },
+    "guided_json of responses": ("/v1/responses", {"input": "?", "guided_json": SCHEMA}, "guided_json"),
+    "guided_json of completions": ("/v1/completions", {"prompt": "a", "guided_json": SCHEMA}, "guided_json"),
     "suffix": ("/v1/completions", {"prompt": "a", "suffix": "b"}, "suffix"),
     "logit_bias of completions": ("/v1/completions", {"prompt": "a", "logit_bias": {"1": 5}}, "logit_bias"),
     "frequency_penalty of completions": ("/v1/completions", {"prompt": "a", "frequency_penalty": 1}, "frequency_penalty"),  # noqa: E501
@@ -102,6 +113,16 @@ REFUSED = {
 def test_what_is_not_supported_is_rejected_by_name(client, path, body, param):
     refused = client.post(path, json=(ASK if path == CHAT else {}) | body)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+def test_a_schema_beside_json_object_is_enforced(client):
+    form = {"type": "json_object", "schema": SCHEMA}
+    said = ask(client, response_format=form)["choices"][0]["message"]["content"]
+    assert type(json.loads(said)["open"]) is bool
+    (item,) = ask(client, "/v1/responses", input="?", text={"format": form})["output"]
+    assert type(json.loads(item["content"][0]["text"])["open"]) is bool
+    refused = client.post(CHAT, json=ASK | {"response_format": {"type": "json_object", "schema": {"not": {}}}})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "response_format.schema")
 
 
 @pytest.mark.parametrize(("strict", "arguments"), [(True, JsonSchema), (False, JsonObject)])

@@ -24,11 +24,11 @@ from .grammar_cost import too_dear
 LIMIT = 1.0  # CPU seconds
 _QUICK = 0.25  # CPU seconds, where others wait
 _HEAVY = 2000  # of `_weight`, from which on a grammar is left to the patient process
+_LOOK = 0.1  # seconds between two looks at whether the request was cancelled
 _WALL = 30.0  # seconds, for a machine that is busy with other things
 _MEMORY = 512 * 2**20  # bytes that one grammar may take, and that all of a process's may
 _REMEMBERED = 4096
 _POLL = 0.01  # seconds
-_LOOK = 0.1  # seconds between two looks at whether the request was cancelled
 _ENTRY = "runtime.backends.grammar_worker:work"
 
 
