@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.errors import RequestError
-from runtime.text import replace_surrogates
+from runtime.text import replace_controls, replace_surrogates
 
 from .plot import bars, lines
 
@@ -99,7 +99,7 @@ def markdown(report: "Report", *, pictures: bool = True) -> str:
         out += ["## Tool calls", "", *_table(("", "right", "share"), rows), ""]
     if report.notes:
         out += ["## Notes", "", *(f"- {note}" for note in report.notes), ""]
-    return "\n".join(out)
+    return replace_controls("\n".join(out))
 
 
 def length(context: int) -> str:

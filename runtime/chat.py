@@ -90,12 +90,14 @@ class Chat:
     `model` is a model folder or a checkpoint, which is loaded onto `device` ("auto", a name such as "CPU", or a
     server's URL) or the first of `fallback` that can, or a Model, which `close` then leaves alone. `tools` are typed
     Python functions that the model may call, at most `max_rounds` times before it has to answer; with `strict` each
-    call is held to its tool's schema while it is written. A tool runs in a thread of its own for at most `tool_timeout`
-    seconds (None: without limit), after which the model is told and a late result is dropped, and gives back at most
-    `max_tool_characters`; a Tool may have limits of its own. `sampling` is the checkpoint's own where none is given.
-    The chat goes on from `history`. The engine works in a process of its own, so that a window or an event loop goes on
-    while it does; `in_process` keeps it in this one. Raises RequestError where an argument is of another type or out of
-    its range.
+    call is held to its tool's schema while it is written. The tools run one after the other in a thread of the chat's
+    own, not in the caller's: what belongs to one thread, such as a connection of sqlite3, is opened inside a tool (its
+    next call finds it usable), or is made for any thread (`check_same_thread=False`). A tool has at most `tool_timeout`
+    seconds (None: without limit), after which the model is told, a late result is dropped and the next tool gets a new
+    thread, and gives back at most `max_tool_characters`; a Tool may have limits of its own. `sampling` is the
+    checkpoint's own where none is given. The chat goes on from `history`. The engine works in a process of its own, so
+    that a window or an event loop goes on while it does; `in_process` keeps it in this one. Raises RequestError where
+    an argument is of another type or out of its range.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Chat:
         self._system = (Message("system", system),) if system else ()
         self._messages: list[Message] = [*self._system, *history]
         self._busy = False
+        self._worker = tool_run.Worker()
         self._cancellation = Cancellation()  # of the last reply
 
     @property
@@ -258,6 +261,7 @@ class Chat:
                 timeout=self.tool_timeout,
                 max_characters=self.max_tool_characters,
                 cancellation=cancellation,
+                worker=self._worker,
             )
             if cancellation.cancelled and result.error:
                 return
@@ -290,7 +294,8 @@ class Chat:
         self._messages = messages
 
     def close(self) -> None:
-        """Frees the model, if this chat loaded it."""
+        """Frees the model, if this chat loaded it, and ends the tools' thread."""
+        self._worker.close()
         if self._owns_model:
             self.model.close()
 

@@ -2,11 +2,12 @@
 
 No exception of it gets out, SystemExit and KeyboardInterrupt included: argparse and click exit on bad arguments. A
 real Ctrl-C interrupts the thread that waits, not the tool's. Python cannot stop a thread: one whose time is over goes
-on, and what it returns then is dropped.
+on, and what it returns then is dropped. The tools of a chat share a thread as long as each of them comes back in time.
 """
 
 import contextvars
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -28,6 +29,38 @@ _lock = Lock()
 _running: set[Thread] = set()  # those that nobody waits for
 
 
+class Worker:
+    """The thread in which a chat's tools run, one after the other, so that what one of them opens (a connection of
+    sqlite3, an event loop) can be used by the next. It ends with `close`, or when nothing refers to the Worker."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._end: Callable[[], object] = lambda: None
+
+    def start(self, job: Callable[[], None]) -> Thread:
+        """Have the thread run the job. Raises RuntimeError where the system has no threads left."""
+        thread = self._thread
+        if thread is None or not thread.is_alive():  # none goes along with a fork
+            self._jobs = SimpleQueue()
+            thread = Thread(target=_work, args=(self._jobs,), name="tools", daemon=True)
+            thread.start()
+            self._thread, self._end = thread, weakref.finalize(self, self._jobs.put, None)
+        self._jobs.put(job)
+        return thread
+
+    def close(self) -> None:
+        """End the thread when its job is done. The next one begins another."""
+        self._thread = None
+        self._end()
+
+
+def _work(jobs: "SimpleQueue[Callable[[], None] | None]") -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        del job  # what a tool was given is not kept until the next call
+
+
 def run(
     name: str,
     work: Callable[[], str],
@@ -36,6 +69,7 @@ def run(
     timeout: float | None,
     longest: int,
     cancellation: Cancellation,
+    worker: Worker,
 ) -> Outcome:
     """Return the text of `work`, or of its exception by `explain`, cut to `longest` characters.
 
@@ -45,23 +79,25 @@ def run(
         return f"{_ABANDONED} tools still run past their time limits, so {name} was not started", True
     done: SimpleQueue[Outcome] = SimpleQueue()
     context = contextvars.copy_context()
-    thread = Thread(
-        target=lambda: done.put(context.run(_outcome, work, explain, longest)), name=f"tool {name}", daemon=True
-    )
     with cancellation.calling(lambda: done.put(_CANCELLED)):
         if cancellation.cancelled:
             return _CANCELLED
         try:
-            thread.start()
-        except RuntimeError as exc:  # the system has no threads left
+            thread = worker.start(lambda: done.put(context.run(_outcome, work, explain, longest)))
+        except RuntimeError as exc:
             return str(exc), True
+        outcome = None
         try:
             outcome = _wait(done, timeout)
             if outcome is _CANCELLED:
-                outcome = _wait(done, _GRACE) or _CANCELLED
+                outcome = _wait(done, _GRACE)
         finally:
-            with _lock:
-                _running.add(thread)
+            if outcome is None:  # the tool still runs
+                worker.close()
+                with _lock:
+                    _running.add(thread)
+        if outcome is None and cancellation.cancelled:
+            return _CANCELLED
     return outcome or (f"{name} did not finish within {timeout:g} seconds", True)
 
 

@@ -79,7 +79,8 @@ class Tool:
         max_characters: int | None = None,
     ) -> "Tool":
         """The tool of a function. Parameters are described with `Annotated[str, pydantic.Field(description="…")]`.
-        `timeout` and `max_characters` are the tool's own limits.
+        `timeout` and `max_characters` are the tool's own limits. The function does not run in the caller's thread, but
+        always in the same one for a chat, unless a call exceeded its time limit.
 
         Raises ToolError where the function has no usable name, is a coroutine, or has a parameter without a type.
         """
@@ -132,9 +133,11 @@ def call(
     timeout: float | None = tool_run.TIMEOUT,
     max_characters: int = tool_run.LONGEST,
     cancellation: Cancellation | None = None,
+    worker: tool_run.Worker | None = None,
 ) -> ToolResult:
-    """Runs the call. Unknown names, wrong arguments, exceptions of any kind and a run that takes longer than `timeout`
-    seconds come back as the result, for the model to read, which has at most `max_characters`. So does cancelling."""
+    """Runs the call, in the thread of `worker` or one of its own. Unknown names, wrong arguments, exceptions of any
+    kind and a run that takes longer than `timeout` seconds come back as the result, for the model to read, which has at
+    most `max_characters`. So does cancelling."""
 
     def failed(text: str) -> ToolResult:
         return ToolResult(wanted.id, wanted.name, f"Error: {text}", error=True)
@@ -151,6 +154,7 @@ def call(
         timeout=timeout if tool.timeout is None else tool.timeout,
         longest=max_characters if tool.max_characters is None else tool.max_characters,
         cancellation=cancellation or Cancellation(),
+        worker=worker or tool_run.Worker(),
     )
     return failed(text) if error else ToolResult(wanted.id, wanted.name, text)
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -143,6 +144,49 @@ def test_a_tool_has_a_time_limit_and_its_late_result_is_dropped(bare_folder):
     assert call(toolbox([Tool.of(hangs, timeout=0.1)]), ToolCall("hangs", "{}")).error  # the tool's own limit
 
 
+def test_what_a_tool_opens_serves_its_next_call(bare_folder):
+    """A connection of sqlite3 is for the thread that opened it; after a tool that hung there is another thread."""
+    opened, threads = [], set()
+
+    def rows() -> int:
+        threads.add(threading.get_ident())
+        if not opened:
+            opened.append(sqlite3.connect(":memory:"))
+            opened[0].execute("create table visits (at)")
+        opened[0].execute("insert into visits values (1)")
+        return opened[0].execute("select count(*) from visits").fetchone()[0]
+
+    def shut() -> None:
+        threads.add(threading.get_ident())
+        if opened:
+            opened.pop().close()
+
+    replies = ["rows\n{}<|assistant|>rows\n{}", "\nTwo.", "rows\n{}", "\nThree.", "shut\n{}", "\nShut."]
+    replies += ["hangs\n{}", "\nSlow.", "shut\n{}", "\nGood."]
+    tools = [rows, shut, Tool.of(hangs, timeout=0.1)]
+    with closing(chat_of(bare_folder, *replies, tools=tools)) as chat:
+        results = [[result.content for result in chat.send("?").tool_results] for _ in range(3)]
+        assert results == [["1", "2"], ["3"], ["null"]]
+        assert threads.isdisjoint({threading.get_ident()})
+        assert len(threads) == 1
+        assert chat.send("?").tool_results[0].error
+        assert not chat.send("?").tool_results[0].error
+        assert len(threads) == 2
+
+
+def test_a_chats_thread_ends_with_it(bare_folder):
+    before = set(threading.enumerate())
+    for close in (True, False):
+        chat = chat_of(bare_folder, "fine\n{}", "\nFine.", tools=[fine])
+        chat.send("?")
+        (thread,) = set(threading.enumerate()) - before
+        if close:
+            chat.close()
+        del chat
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_a_tool_is_not_waited_for_when_its_reply_is_cancelled(bare_folder):
     started = Event()
 
@@ -179,6 +223,9 @@ def test_ctrl_c_while_a_tool_runs_is_not_the_tools(bare_folder):
 
 
 def test_tools_that_never_end_do_not_pile_up(monkeypatch):
+    end = time.monotonic() + 10
+    while tool_run.abandoned() and time.monotonic() < end:  # those of the test before
+        time.sleep(0.02)
     monkeypatch.setattr(tool_run, "_ABANDONED", tool_run.abandoned() + 3)
     box = toolbox([hangs, fine])
     before = threading.active_count()

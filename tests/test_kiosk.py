@@ -134,3 +134,81 @@ def test_a_kiosk_waits_for_its_server_and_starts_over_by_hand(browser, bare_fold
     assert browser.text(".trouble span") == "That did not work. Please try again."
     browser.click(".over")
     browser.until("return document.querySelector('.waiting')")
+
+
+def later(browser):
+    """The page's clock can be put forward."""
+    browser.js("const now = performance.now.bind(performance); performance.now = () => now() + (window.later ?? 0)")
+
+
+def test_a_reply_is_waited_for_and_a_tool_is_seen_to_run(browser, bare_folder):
+    replies = ['clock\n{"city": "Oslo"}', "\nSlowly said."]
+    with scripted(bare_folder, replies, kiosk=Kiosk(idle=20), pause=0.1, tools=TOOLS) as (url, _, engine):
+        browser.open(url)
+        later(browser)
+        browser.type("Hello\n")
+        browser.until("return document.querySelector('.call.running')?.checkVisibility()")
+        assert not browser.js("return document.querySelector('.call code').checkVisibility()")
+        browser.js("window.later = 60_000")
+        browser.until("return document.querySelector('.reply .prose')?.textContent.length > 6")
+        assert browser.texts(".bubble") == ["Hello"]
+        engine.pause = 0
+        assert browser.replied() == "Slowly said."
+        browser.js("window.later += 9_000")  # of twenty seconds the second half is counted down
+        browser.until("return performance.now() && !document.querySelector('.idle').open")
+        browser.js("window.later += 3_000")
+        browser.until("return document.querySelector('.idle').open")
+        browser.js("window.later += 20_000")
+        browser.until("return document.querySelector('.greeting')")
+
+
+def test_a_kiosk_loads_the_page_of_a_new_version_at_the_next_wipe(browser, bare_folder, monkeypatch):
+    from edge.server import page
+
+    with scripted(bare_folder, ["\nGood.", "\nBetter."], kiosk=Kiosk()) as (url, *_):
+        browser.open(url)
+        browser.js("window.old = true")
+        browser.ask("Hello")
+        browser.click(".over")
+        browser.until("return document.querySelector('.greeting')")
+        assert browser.js("return window.old")
+        monkeypatch.setattr(page, "VERSION", "99")
+        browser.ask("Hello")
+        browser.click(".over")
+        browser.until("return window.old === undefined")
+        browser.ready()
+
+
+def test_a_kiosk_keeps_its_page_and_makes_room_for_a_keyboard(browser, bare_folder):
+    with scripted(bare_folder, [], kiosk=Kiosk()) as (url, *_):
+        browser.open(url)
+        swallowed = browser.js(
+            """
+            const given = [
+              new MouseEvent("contextmenu", { cancelable: true, bubbles: true }),
+              new DragEvent("drop", { cancelable: true, bubbles: true }),
+              new KeyboardEvent("keydown", { key: "F5", cancelable: true, bubbles: true }),
+              new KeyboardEvent("keydown", { key: "ArrowLeft", altKey: true, cancelable: true, bubbles: true }),
+              new KeyboardEvent("keydown", { key: "p", ctrlKey: true, cancelable: true, bubbles: true }),
+              new KeyboardEvent("keydown", { key: "c", ctrlKey: true, cancelable: true, bubbles: true }),
+            ];
+            return given.map((event) => (document.body.dispatchEvent(event), event.defaultPrevented));
+            """
+        )
+        assert swallowed == [True, True, True, True, True, False]
+        viewport = browser.js("return document.querySelector('meta[name=viewport]').content")
+        assert "interactive-widget=resizes-content" in viewport
+        assert httpx2.get(f"{url}/openapi.json").status_code == 200
+
+
+def test_a_kiosk_takes_the_defaults_and_a_key_in_its_address(browser, bare_folder):
+    kiosk = Kiosk()
+    assert (kiosk.system, kiosk.idle, kiosk.max_tokens, kiosk.language) == ("", 60, 1024, None)
+    assert not kiosk.title
+    assert not kiosk.suggestions
+    with scripted(bare_folder, [], kiosk=Kiosk(), key="secret") as (url, *_):
+        browser.driver.get("about:blank")
+        browser.driver.get(f"{url}/#key=secret")
+        browser.ready()
+        assert browser.ask("Hello").startswith("I was sent")
+        assert browser.driver.current_url == f"{url}/"

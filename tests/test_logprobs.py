@@ -10,7 +10,7 @@ from runtime.backends.openvino import OpenVINO
 from runtime.errors import NotHeld
 from runtime.families import ReasoningMarks
 from runtime.generation import Constraint, generate
-from runtime.grammar import JsonObject
+from runtime.grammar import JsonObject, Regex
 from runtime.messages import Finish, Logprobs, Text, TokenLogprob, ToolCall
 from runtime.parsing import ReplyParser
 from runtime.sampling import Sampling
@@ -164,3 +164,26 @@ def test_a_presence_penalty_is_taken_off_what_was_said(engine):
     plain, penalised = reply(0.0), reply(2.0)
     assert penalised[0] == plain[0]  # the prompt's tokens do not count
     assert len(set(penalised)) > len(set(plain))
+
+
+def test_log_probabilities_are_those_without_a_grammar(engine, logits):
+    import numpy as np
+
+    request = Request((QUESTION,), (), Sampling(max_new_tokens=1, logprobs=True), grammar=Regex("[a-f]{6}"))
+    *deltas, _ = engine.generate(request)
+    ((token,),) = ([delta.written for delta in deltas if delta.written],)
+    (id_,) = engine.encode((token.text,))
+    found = logits(engine.encode((QUESTION,)))[-1]
+    assert id_ != found.argmax()
+    wanted = found[id_] - found.max() - np.log(np.exp(found - found.max()).sum())
+    assert token.logprob == pytest.approx(wanted, abs=0.02)
+
+
+def test_a_repetition_penalty_counts_the_prompt_too(engine):
+    def first(**settings):
+        sampling = Sampling(max_new_tokens=1, logprobs=True, **settings)
+        deltas = list(engine.generate(Request(("[1, 2, 3, 1, 2, 3, 1, 2, ",), (), sampling)))[:-1]
+        return next(delta.written.bytes for delta in deltas if delta.written)
+
+    assert first() == first(presence_penalty=2.0) == b"3"
+    assert first(repetition_penalty=10.0) != b"3"

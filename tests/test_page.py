@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -245,6 +246,8 @@ MARKDOWN = {
     "$$c*d*e$$ f": '<p><span class="maths">$$c*d*e$$</span> f</p>',
     "https://a.example/x。": '<p><a href="https://a.example/x" rel="noopener noreferrer" target="_blank">https://a.example/x</a>。</p>',
     "a.example and me@a.example": "<p>a.example and me@a.example</p>",
+    "[a](mailto:me@a.example)": '<p><a href="mailto:me@a.example" rel="noopener noreferrer" target="_blank">a</a></p>',
+    "[a](ftp://a.example)": "<p>[a](ftp://a.example)</p>",
 }  # fmt: skip
 
 
@@ -657,3 +660,50 @@ def test_it_fits_a_phone(browser, bare_folder):
             browser.until("return !document.querySelector('.listed')")
         finally:
             browser.cdp("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_model_is_set_for_each_conversation(browser, bare_folder, tmp_path):
+    second = shutil.copytree(bare_folder.path, tmp_path / "second")
+    with serving_ours(bare_folder.path, second, device="ECHO") as (url, counter):
+        first, other = counter.shelf.books.values()
+        browser.open(url)
+        browser.ask("Hello")
+        assert (first.model is not None, other.model) == (True, None)
+        browser.type("second", ".model")
+        browser.ask("Hello again")
+        assert other.model is not None
+        browser.click(".new")
+        assert browser.js("return document.querySelector('.model').value") == "second"
+        browser.click(".model")
+        browser.type("bare", ".model")
+        browser.ask("And a third time")
+        browser.click(".list .open", 1)
+        assert browser.js("return document.querySelector('.model').value") == "second"
+
+
+def test_a_reply_that_a_reload_cuts_off_is_kept(browser, bare_folder):
+    with scripted(bare_folder, ["\nThe reply, slowly."], pause=0.05) as (url, counter, _engine):
+        (book,) = counter.shelf.books.values()
+        browser.open(url)
+        browser.type("Hello\n")
+        browser.until("return document.querySelector('.reply .prose')?.textContent.length > 5")
+        browser.reload()
+        assert browser.text(".reply .prose").startswith("The r")
+        assert "broke off" in browser.text(".reply .note")
+        until(lambda: book.turns.running == 0)
+
+
+# What came to the first of the browsers that the document names after the version that it names.
+LATER = (
+    r"Promise\.try|\bnew Set\b.*\.(union|intersection)\(|Iterator\.from|Float16Array|RegExp\.escape|Error\.isError|"
+    r"Uint8Array\.fromBase64|\bURL\.parse\(|@starting-style|@position-try|anchor-name|interpolate-size|@view-transition|"
+    r"\bcalc-size\(|\breading-flow|@function\b|\bif\(style|closedby=|command=|commandfor="
+)
+
+
+def test_it_uses_nothing_newer_than_the_browsers_that_it_needs():
+    """light-dark() is what it needs Chrome 123 and Safari 17.5 for, the popover Firefox 125."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in STATIC.glob("*.*")}
+    assert "light-dark(" in texts["page.css"]
+    assert "popover" in texts["main.js"]
+    assert not [name for name, text in texts.items() if re.search(LATER, text)]

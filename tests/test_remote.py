@@ -130,7 +130,9 @@ def test_what_is_sent_and_what_comes_back(folder, monkeypatch):
     counted = text("bc") | {"usage": {"completion_tokens": 3}}
     usage = {"choices": [], "usage": {"completion_tokens": 4}}
     with misbehaving(events(text("a"), counted, text("", "stop"), usage, "[DONE]")) as (url, bodies):
-        parts = ask(folder, url, "<|user|>", "<", "|user|>", temperature=0.5, top_k=3, seed=1, max_new_tokens=9)
+        penalties = {"presence_penalty": 0.5, "frequency_penalty": 0.25}
+        settings = {"temperature": 0.5, "top_k": 3, "seed": 1, "max_new_tokens": 9} | penalties
+        parts = ask(folder, url, "<|user|>", "<", "|user|>", **settings)
     assert [(part.text, part.tokens) for part in parts[:-1]] == [("a", 1), ("bc", 2), ("", 1)]
     assert (parts[-1].reason, parts[-1].usage.completion_tokens) == ("stop", 4)
     sent = bodies[-1]
@@ -139,6 +141,7 @@ def test_what_is_sent_and_what_comes_back(folder, monkeypatch):
     assert sorted(sent["stop_token_ids"]) == sorted(special[name] for name in STOPS)
     assert (sent["model"], sent["key"], sent["max_tokens"]) == ("tiny", "Bearer secret", 9)
     assert (sent["temperature"], sent["top_k"], sent["seed"], sent["skip_special_tokens"]) == (0.5, 3, 1, False)
+    assert {name: sent[name] for name in penalties} == penalties
 
 
 DEATHS = {

@@ -311,11 +311,11 @@ def test_the_queue_has_an_end_and_a_hang_up_frees_its_turn(demo_folder):
                 until(lambda: book.turns.running == 0)
 
 
-def hang_up(url, body, when):
+def hang_up(url, body, when, path=CHAT):
     """Sends the request, and closes the connection as soon as `when` says so."""
     where, content = urlsplit(url), json.dumps(body).encode()
     with closing(socket.create_connection((where.hostname, where.port))) as line:
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
         line.sendall(head.encode() + content)
         until(when)
 

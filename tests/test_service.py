@@ -78,3 +78,14 @@ def test_install_status_remove(tmp_path, monkeypatch, capsys, demo_folder):
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[1] == "--user enable --now glm4-edge.service"
     assert asked[-1] == "--user disable --now glm4-edge.service"
+
+
+def test_print_shows_the_text_and_installs_nothing(tmp_path, monkeypatch, capsys, demo_folder):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    kiosk = tmp_path / "kiosk.toml"
+    kiosk.write_text("idle = 30\n")
+    assert main(["service", "install", str(demo_folder.path), "--kiosk", str(kiosk), "--print"]) == 0
+    out = capsys.readouterr().out
+    assert str(demo_folder.path.resolve()) in out
+    assert str(kiosk.resolve()) in out
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["kiosk.toml"]

@@ -7,6 +7,8 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.text import replace_controls
+
 from .output import print_text
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def show(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
+        TextColumn("{task.fields[detail]}", style="dim", markup=False),
     )
     result = None
     with nullcontext() if console.quiet else Progress(*columns, console=console) as bar:
@@ -80,7 +82,8 @@ def show(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
                 continue
             if step.name not in tasks:
                 tasks[step.name] = bar.add_task(step.name, detail="")
-            bar.update(tasks[step.name], completed=step.done, total=step.total, detail=step.detail)
+            detail = replace_controls(step.detail)
+            bar.update(tasks[step.name], completed=step.done, total=step.total, detail=detail)
     assert result is not None, "a conversion ends with its result"
     words = verdict(result.manifest.recipe, result.manifest.verification)
     return f"{result.path}: {result.size / 1e6:,.1f} MB, verified: {words}"

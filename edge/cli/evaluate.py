@@ -3,10 +3,14 @@
 import argparse
 import sys
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.text import replace_controls
+
 from .numbers import real, whole
+from .output import print_json, print_text
 
 if TYPE_CHECKING:
     from ..evaluation import Report
@@ -55,7 +59,10 @@ def run(args: argparse.Namespace) -> int:
     found = show(steps)
     if args.out is not None:
         report.write(found, args.out)
-    print(report.to_json(found) if args.json else report.markdown(found, pictures=False), end="")
+    if args.json:
+        print_json(asdict(found))
+    else:
+        print_text(report.markdown(found, pictures=False), end="")
     measured = found.figures.mean_kl
     if args.max_kl is not None and measured is not None and not measured <= args.max_kl:
         raise VerificationError(
@@ -68,12 +75,13 @@ def run(args: argparse.Namespace) -> int:
 def show(steps: "Generator[str, None, Report]") -> "Report":
     """Tells on a terminal what is done; returns the report."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True, quiet=not sys.stderr.isatty())
     with console.status("") as status:
         while True:
             try:
-                status.update(next(steps))
+                status.update(Text(replace_controls(next(steps))))
             except StopIteration as end:
                 found: Report = end.value
                 return found

@@ -2,6 +2,8 @@
 
 import argparse
 
+from .output import print_text
+
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("export-template", help="let vLLM and transformers serve parse a checkpoint's tool calls")
@@ -13,5 +15,5 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from ..export import export_template
 
-    print(export_template(args.checkpoint, force=args.force))
+    print_text(str(export_template(args.checkpoint, force=args.force)))
     return 0

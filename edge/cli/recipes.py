@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .output import print_json, print_table
+from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from runtime.architecture import Architecture
@@ -94,4 +94,4 @@ def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
             f"the default: {fact['summary']}" if fact["default"] else fact["summary"],
         )
     print_table(table)
-    print(f"bits: a weight of {models[0]}, all together; memory: to convert {models[-1]}")
+    print_text(f"bits: a weight of {models[0]}, all together; memory: to convert {models[-1]}")

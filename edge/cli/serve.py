@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .numbers import whole
+from .output import print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -74,5 +75,6 @@ def run(args: argparse.Namespace) -> int:
         origins=args.allow_origin,
         tools=named(args.tools),
         kiosk=None if args.kiosk is None else Kiosk.read(args.kiosk) if args.kiosk else Kiosk(),
+        say=print_text,
     )
     return 0

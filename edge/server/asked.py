@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from runtime.cancellation import Cancellation
 from runtime.errors import UnsupportedGrammar
@@ -31,8 +31,23 @@ class Asking(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+# What constrains a reply on other servers. To ignore it would be to answer with what was not asked for.
+_ELSEWHERE = (
+    "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar", "json_schema",
+    "regex", "ebnf",
+)  # fmt: skip
+
+
 class SamplingFields(Asking):
     """What is left out is the checkpoint's own. `top_k` and `repetition_penalty` are not OpenAI's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_other_formats(cls, body: Any) -> Any:
+        if isinstance(body, dict) and (name := next((name for name in _ELSEWHERE if body.get(name)), None)):
+            cure = "constrain the reply by response_format (text.format in /v1/responses)"
+            raise ApiError(400, f"{name} is not supported: {cure}", param=name, code="unsupported_parameter")
+        return body
 
     model: str | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
@@ -151,7 +166,7 @@ def answer_of(
     match kind:
         case "text":
             return None
-        case "json_object":
+        case "json_object" if schema is None:
             return JsonObject()
     if schema is None:
         raise ApiError(400, "a JSON schema is missing", param=param, code="missing_required_parameter")

@@ -97,7 +97,10 @@ class NamedTool(Asking):
 
 
 class TextFormat(Asking):
+    """`schema` beside "json_object" is the name that llama.cpp and others have for a json_schema."""
+
     type: Literal["text", "json_object"]
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
 
 
 class SchemaFormat(Asking):
@@ -256,7 +259,8 @@ def asked(body: ChatRequest, model: Model, limits: Limits) -> Asked:
         case SchemaFormat(json_schema=form):
             answer = answer_of("json_schema", form.json_schema, limits, SCHEMA_PARAM)
         case form:
-            answer = answer_of(form.type if form else "text", None, limits, "response_format")
+            schema = form.json_schema if form else None
+            answer = answer_of(form.type if form else "text", schema, limits, "response_format.schema")
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     limit = body.max_completion_tokens or body.max_tokens
     sampling = sampling_of(body, model.sampling, limit, stop, body.seed, logprobs=bool(body.logprobs))

@@ -3,17 +3,26 @@
 import logging
 import time
 
+from runtime.text import replace_controls
+
 _MINUTE = 60.0
 _REMEMBERED = 1000
 
 
 def set_up(*, quiet: bool) -> None:
     """Log to stderr: warnings and errors, and, unless `quiet`, a line for each request."""
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(asctime)s %(message)s"))
+    handler.addFilter(OnceAMinute())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("edge.server").setLevel(logging.WARNING if quiet else logging.INFO)
-    once = OnceAMinute()
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(once)
+
+
+class LogFormatter(logging.Formatter):
+    """Log lines without control characters, which folders' and models' names may have."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return replace_controls(super().format(record))
 
 
 class OnceAMinute(logging.Filter):

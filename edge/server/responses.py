@@ -38,6 +38,7 @@ class FlatChoice(Asking):
 
 class FlatText(Asking):
     type: Literal["text", "json_object"]
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
 
 
 class FlatSchema(JsonSchemaFormat):
@@ -144,7 +145,8 @@ def asked(body: ResponsesRequest, model: Model, limits: Limits) -> Asked:
         case FlatSchema(json_schema=schema):
             answer = answer_of("json_schema", schema, limits, SCHEMA_PARAM)
         case form:
-            answer = answer_of(form.type if form else "text", None, limits, "text.format")
+            schema = form.json_schema if form else None
+            answer = answer_of(form.type if form else "text", schema, limits, SCHEMA_PARAM)
     logged = LOGPROBS in (body.include or ())
     sampling = sampling_of(body, model.sampling, body.max_output_tokens, (), None, logprobs=logged)
     parallel = body.parallel_tool_calls is not False

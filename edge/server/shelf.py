@@ -109,6 +109,11 @@ class Shelf:
             raise stopping()
         if book.model is not None and _alive(book.model):  # who holds a turn at it keeps it from being put back
             return book.model
+        loading = asyncio.ensure_future(self._load(book))
+        loading.add_done_callback(_heard)
+        return await asyncio.shield(loading)  # goes on where the client hangs up: a model half loaded would be lost
+
+    async def _load(self, book: Book) -> Model:
         async with self._hands:
             if self.stopped:
                 raise stopping()
@@ -152,6 +157,12 @@ class Shelf:
             if book.model is not None:
                 book.model.close()
                 book.model = None
+
+
+def _heard(loading: "asyncio.Future[Model]") -> None:
+    """An error that nobody waits for any more is not one of the event loop's."""
+    if not loading.cancelled():
+        loading.exception()
 
 
 def _alive(model: Model) -> bool:

@@ -24,6 +24,7 @@ from .grammar_cost import too_dear
 LIMIT = 1.0  # CPU seconds
 _QUICK = 0.25  # CPU seconds, where others wait
 _HEAVY = 2000  # of `_weight`, from which on a grammar is left to the patient process
+_LOOK = 0.1  # seconds between two looks at whether the request was cancelled
 _WALL = 30.0  # seconds, for a machine that is busy with other things
 _MEMORY = 512 * 2**20  # bytes that one grammar may take, and that all of a process's may
 _REMEMBERED = 4096
@@ -42,13 +43,21 @@ class Admitted:
     seconds: float = 0.0
 
 
+class _Trial:
+    """A grammar that is being tried, in a thread of its own: a request that is cancelled does not wait for its end."""
+
+    def __init__(self) -> None:
+        self.done = Event()
+        self.failure: BaseException | None = None  # it could not be tried
+
+
 class GrammarTrial:
     """For any number of threads; its processes are started by the first grammar."""
 
     def __init__(self, folder: ModelFolder) -> None:
         self._lock = Lock()
         self._known: OrderedDict[Grammar, Admitted | EdgeError] = OrderedDict()
-        self._tried: dict[Grammar, Event] = {}  # being tried now
+        self._tried: dict[Grammar, _Trial] = {}  # being tried now
         self._quick = _Lane(folder, _QUICK, stays=True)
         self._patient = _Lane(folder, LIMIT, stays=False)
 
@@ -59,27 +68,25 @@ class GrammarTrial:
         """
         if isinstance(grammar, JsonObject) or _is_plain(grammar):
             return Admitted(grammar)
+        trial = None
         while not cancellation.cancelled:
+            if trial is not None and trial.failure is not None:
+                raise trial.failure
             with self._lock:
                 if (known := self._known.get(grammar)) is not None:
                     self._known.move_to_end(grammar)
                     break
-                if (done := self._tried.get(grammar)) is None:
-                    done = self._tried[grammar] = Event()
-                    mine = True
-                else:
-                    mine = False
-            if mine:
-                self._try(grammar, cancellation, done)
-            else:
-                done.wait(0.1)
+                if (trial := self._tried.get(grammar)) is None:
+                    trial = self._tried[grammar] = _Trial()
+                    Thread(target=self._try, args=(grammar, cancellation, trial), name="grammar", daemon=True).start()
+            trial.done.wait(_LOOK)
         else:
             return None
         if isinstance(known, EdgeError):
             raise UnsupportedGrammar(str(known), hint=known.hint, grammar=grammar)
         return known
 
-    def _try(self, grammar: Grammar, cancellation: Cancellation, done: Event) -> None:
+    def _try(self, grammar: Grammar, cancellation: Cancellation, trial: _Trial) -> None:
         try:
             weight = _weight(grammar)
             found = self._quick.compile(grammar, weight, cancellation) if weight < _HEAVY else None
@@ -91,10 +98,12 @@ class GrammarTrial:
                     self._known[grammar] = found
                 while len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
+        except BaseException as exc:
+            trial.failure = exc
         finally:
             with self._lock:
                 del self._tried[grammar]
-            done.set()
+            trial.done.set()
 
     def close(self) -> None:
         self._quick.close()

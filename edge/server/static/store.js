@@ -69,6 +69,7 @@ export class Store {
         table.transaction.addEventListener("abort", () => reject(table.transaction.error));
       });
       change(table);
+      table.transaction.commit(); // at once: what waits for its requests to end is dropped with the page
       await finished;
       this.others.postMessage(null);
     } catch (error) {
