@@ -6,11 +6,13 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
+from edge.server.connections import protocol
 from edge.server.limits import Limits
 from edge.server.log import OnceAMinute
 
@@ -110,6 +112,39 @@ def test_who_waits_for_an_answer_keeps_the_connection(demo_folder):
             assert refused.startswith(b"HTTP/1.1 503")
             for stream in (one, other):
                 assert stream.read().endswith(b"data: [DONE]\n\n")
+
+
+def test_an_idle_connection_makes_room(address):
+    whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    idle = [opened(address, whole) for _ in range(LIMITS.connections)]
+    for connection in idle:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    assert is_healthy(address)
+    for connection in idle:
+        connection.close()
+
+
+def test_a_client_that_does_not_read_is_disconnected(address):
+    one, count = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n", 500
+    connection = opened(address, one * count)
+    time.sleep(LIMITS.body_seconds + 2)
+    assert is_healthy(address)
+    answered = b""
+    with suppress(ConnectionResetError):
+        answered = read_all(connection)
+    assert answered.count(b"HTTP/1.1 200") < count
+
+
+def test_the_limits_are_those_of_the_document():
+    limits = Limits()
+    assert (limits.header_seconds, limits.body_seconds, limits.connections) == (10, 60, 512)
+    room = protocol(limits).keywords["room"]
+    if sys.platform == "win32":
+        assert room == 512
+    else:
+        import resource
+
+        assert room == min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="descriptors are limited on POSIX")

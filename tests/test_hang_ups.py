@@ -81,7 +81,11 @@ def test_while_its_grammar_is_tried(served):
     trial = book.model.backend._trial._quick._child
     pattern["json_schema"]["schema"]["pattern"] = "[a-f]{8}"
     with stopped(trial.pid):
-        comes_back(url, book, ASK | {"response_format": pattern}, lambda: book.model.backend._trial._tried)
+        hang_up(
+            url, ASK | {"response_format": pattern}, lambda: book.trials.running and book.model.backend._trial._tried
+        )
+        until(lambda: book.trials.running == 0, SOON)
+        assert book.turns.running == 0
     assert httpx2.post(f"{url}{CHAT}", json=ASK | {"response_format": pattern}, timeout=60).status_code == 200
 
 
