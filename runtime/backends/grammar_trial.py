@@ -28,6 +28,7 @@ _WALL = 30.0  # seconds, for a machine that is busy with other things
 _MEMORY = 512 * 2**20  # bytes that one grammar may take, and that all of a process's may
 _REMEMBERED = 4096
 _POLL = 0.01  # seconds
+_SEND = 5  # seconds that the process has to read a grammar
 _ENTRY = "runtime.backends.grammar_worker:work"
 
 
@@ -202,6 +203,7 @@ class _Lane:
 
     def _start(self) -> Child:
         child = Child(_ENTRY, nice=True)
+        child.limit_sends(_SEND)
         child.pipe.send(self._folder)
         return child
 
