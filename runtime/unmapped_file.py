@@ -6,6 +6,7 @@ does a disk that fails; what is read is an error instead. Some network and share
 What is read is the caller's to keep, so that memory is bounded by the rows that are asked for at a time.
 """
 
+import errno
 import os
 import threading
 import weakref
@@ -51,7 +52,7 @@ class UnmappedFile:
             self._file.seek(begin)
             while len(out):
                 if not (read := self._file.readinto(out)):
-                    raise CutShort(f"{self.path.name} has been cut short")
+                    raise CutShort(errno.EIO, "it has been cut short", str(self.path))
                 out = out[read:]
 
     def refuse_changed(self) -> None:

@@ -20,7 +20,7 @@ import pytest
 import edge
 from edge.cli import main
 from runtime import folder_check
-from runtime.errors import EdgeError, ModelFolderError
+from runtime.errors import BackendError, EdgeError, ModelFolderError
 from runtime.model_folder import ModelFolder
 
 SPOTS = 6  # in each of a dozen files
@@ -150,6 +150,18 @@ def test_damaged_weights_end_the_loading_beside_which_they_are_hashed(copied):
     with pytest.raises(ModelFolderError, match=r"openvino_model\.bin is damaged") as caught:
         ask(copied)
     assert caught.value.hint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cuts no file that is mapped")
+def test_weights_that_become_shorter_end_the_engine_alone(copied, right):
+    with warnings.catch_warnings(), edge.Chat(copied, device="CPU") as chat:
+        warnings.simplefilter("ignore")
+        assert chat.send(QUESTION).text == right
+        os.truncate(copied / "openvino_model.bin", 0)
+        with pytest.raises(BackendError, match="has died: a file of its model became shorter"):
+            chat.send("When do you open?")
+    with pytest.raises(ModelFolderError, match=r"openvino_model\.bin has 0 bytes"):
+        ask(copied)
 
 
 def test_weights_are_hashed_again_only_where_they_have_changed(copied, monkeypatch):

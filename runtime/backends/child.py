@@ -95,7 +95,9 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        """The last line that it printed, such as the message of an abort."""
+        """The last line that it printed, such as the message of an abort; of a SIGBUS, what that means."""
+        if sys.platform != "win32" and self._process.poll() == -signal.SIGBUS:
+            return "a file of its model became shorter while it was read, or the disk failed"
         lines = [line.decode(errors="replace").strip() for line in self._printed]
         return next((line for line in reversed(lines) if line), "")
 
