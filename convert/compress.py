@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from openvino import Model, Node
+from openvino import Model, Node, Type
 from openvino import opset13 as ops
 from openvino.op import Constant
 
 from runtime.allocator import give_free_pages_back
 from runtime.checkpoint import Tensor
 
+from . import quantise
 from .graph import as_openvino, uncompressed
 from .quantise import Part, Rows, blocks, compressed_alone, import_nncf, quantised
 from .recipe import SMALLEST_GROUP, Recipe
@@ -77,8 +78,10 @@ def compress(
             damage.refuse(tensor)
         end = name in (EMBEDDING, HEAD)
         mode = recipe.ends if end else recipe.backup if name in sensitive else recipe.linear
-        if len(tensor.shape) == 1 or mode is None:
+        if len(tensor.shape) == 1:
             node, note = ir.keep(stored(name)), ""
+        elif mode is None:
+            node, note = _as_stored(tensor, ir), ""
         elif recipe.take_over and agrees(tensor):
             node, note = take_over(tensor, ir), ""
         else:
@@ -146,6 +149,15 @@ def _compressed(matrix: Rows, graph: Model, parts: Iterable[Part], ir: IrWriter)
             _replace(shape, ops.constant([rows, columns], shape.get_element_type(), name=shape.get_friendly_name()))
     graph.validate_nodes_and_infer_types()
     return _weight_of(graph)
+
+
+def _as_stored(matrix: Tensor, ir: IrWriter) -> Node:
+    """The matrix in the IR's file as it is in the checkpoint, of which some rows at a time are in memory."""
+    like = _node(matrix.rows(0, 1))
+    constant = like if like.get_type_name() == "Constant" else like.input_value(0).get_node()
+    data = ir.write(matrix.name, (rows.data for rows in blocks(matrix, quantise.BLOCK)))
+    kept = of_bytes(data, constant, matrix.shape)
+    return kept if kept.get_element_type() == Type.f32 else ops.convert(kept, "f32")
 
 
 def _write(weight: str, parts: Iterable[Part], ir: IrWriter) -> dict[str, Any]:

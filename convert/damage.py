@@ -8,6 +8,7 @@ format a block of zero bytes is a block of zeros.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ _LONG = 2048  # bytes of zeros in a row; half of a page, which is what a missing
 _STEP = 512  # bytes from one look to the next
 _LOOK = 8  # bytes
 _AT_ONCE = 1 << 21  # values, 4 to 8 MB: the second look at them finds them in the cache
-_READ_AT_ONCE = 1 << 26  # bytes
+_READ_AT_ONCE = 1 << 24  # bytes
 _NORM_RUN, _NORM_SHARE = 16, 8  # zeros in a row, and the part of a norm, that no training leaves
 _DAMAGED = "download this file again; if that does not help, its weights were damaged before they were published"
 # The largest finite value as an integer of the same bytes, by dtype; above it are infinity and NaN.
@@ -69,15 +70,16 @@ class Damage:
         """Raises CheckpointError for zeros, VerificationError for NaN, naming the tensor and its file. Reads all of it:
         about 0.3 seconds a gigabyte."""
         if isinstance(tensor.stored, np.ndarray):
-            self._refuse(tensor, 0)
+            self._refuse(tensor, 0, tensor.nbytes)
             return
-        step = max(1, _READ_AT_ONCE * len(tensor.stored) // max(1, tensor.nbytes))
-        for first in range(0, len(tensor.stored), step):  # of a file that is not mapped
-            part = tensor.rows(first, first + step)
-            self._refuse(replace(part, stored=np.asarray(part.stored)), first)
+        rows = len(tensor.stored)
+        count = max(1, min(rows, -(-tensor.nbytes // _READ_AT_ONCE)))  # pieces of equal size: no small one is left over
+        for first, end in pairwise(rows * number // count for number in range(count + 1)):
+            part = tensor.rows(first, end)
+            self._refuse(replace(part, stored=np.asarray(part.stored)), first, tensor.nbytes)
 
-    def _refuse(self, tensor: Tensor, first: int) -> None:
-        """The same of some rows of it, from the row `first` on."""
+    def _refuse(self, tensor: Tensor, first: int, total: int) -> None:
+        """The same of some rows, from the row `first` on, of a tensor of `total` bytes."""
         if not (_scales_finite(tensor) if tensor.blocks else all_finite(tensor.stored, tensor.dtype)):
             where = self._source.place(tensor.name)
             raise VerificationError(f"the checkpoint itself answers NaN: {where} has NaN or infinity", hint=_DAMAGED)
@@ -90,7 +92,7 @@ class Damage:
             self._refuse_rows(tensor, first)
         for piece in self._pieces(tensor, first):
             if found := zero_run(piece):
-                raise self._damaged(tensor.name, f"has {found:,} bytes of zeros in a row, of {tensor.nbytes:,}")
+                raise self._damaged(tensor.name, f"has {found:,} bytes of zeros in a row, of {total:,}")
 
     def refuse_norm(self, name: str, weights: npt.NDArray[Any]) -> None:
         """The same for the weights of a norm."""

@@ -1,9 +1,9 @@
 """The GLM-4 decoder as an OpenVINO graph, written down operation by operation.
 
-It needs no torch, leaves the weights in the checkpoint's mapped files, and keeps RoPE's frequencies in f32. It has the
-shape that OpenVINO's own transformations look for, so that every pipeline of GenAI takes it (paged attention, the
-stateful one, the NPU's static one): four named inputs, a key and a value state a layer, ScaledDotProductAttention with
-an explicit mask, and norms and RoPE in forms that their fusions recognise.
+It needs no torch, and keeps RoPE's frequencies in f32. It has the shape that OpenVINO's own transformations look for,
+so that every pipeline of GenAI takes it (paged attention, the stateful one, the NPU's static one): four named inputs, a
+key and a value state a layer, ScaledDotProductAttention with an explicit mask, and norms and RoPE in forms that their
+fusions recognise.
 
 Shapes in comments: B batch, T new tokens, S cached and new tokens.
 """
@@ -61,8 +61,8 @@ class Tensors(Protocol):
 
 
 def uncompressed(checkpoint: Tensors) -> Weight:
-    """Weights as they are in the checkpoint. Matrices stay in the mapped files: nothing is copied, and therefore the
-    checkpoint must stay open for as long as a model made from this, or anything compiled from it, is in use."""
+    """Weights as they are in the checkpoint. Matrices in mapped files stay there: nothing is copied, and therefore
+    such a checkpoint must stay open for as long as a model made from this, or anything compiled from it, is in use."""
 
     def weight(name: str) -> Node:
         tensor = checkpoint.tensor(name)

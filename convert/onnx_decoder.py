@@ -25,9 +25,9 @@ from runtime.backends.genai import brief
 from runtime.checkpoint import Dtype, Tensor
 from runtime.errors import CheckpointError
 from runtime.model_folder import file_sha256
+from runtime.unmapped_file import refuse_change
 
 from .compress import EMBEDDING, HEAD, Weight
-from .saved import read
 
 _DTYPES: dict[Type, tuple[Dtype, Any]] = {
     Type.bf16: ("bf16", np.uint16),
@@ -53,23 +53,28 @@ class OnnxDecoder:
 
     quantised = ()
 
-    def __init__(self, path: Path, architecture: Architecture, model: ov.Model) -> None:
+    def __init__(self, path: Path, architecture: Architecture, model: ov.Model, stamps: "_Stamps") -> None:
         self.path = path
         self.architecture = architecture
         self._model = model
+        self._stamps = stamps
         self._uses = _matrices(model, architecture)
 
     @classmethod
     def open(cls, path: Path, architecture: Architecture) -> "OnnxDecoder":
         """Raises CheckpointError where it is not readable, or not a decoder of this architecture with a cache."""
+        core = ov.Core()
+        core.set_property({"ENABLE_MMAP": False})  # a mapped file that becomes shorter would end the process
+        stamps = _stamps(path)
         try:
-            model = read(path)
+            model = core.read_model(path)
         except RuntimeError as exc:
+            _refuse_changed(path, stamps)
             raise CheckpointError(
                 f"{path.name} is no ONNX file that OpenVINO reads: {brief(exc)}", hint=DOWNLOAD_AGAIN
             ) from exc
         _check(path.name, model, architecture)
-        return cls(path, architecture, model)
+        return cls(path, architecture, model, stamps)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,7 +102,11 @@ class OnnxDecoder:
                     yield Tensor(op.get_friendly_name(), (hidden,), dtype, op.data.view(view).reshape(-1))
 
     def release(self) -> None:
-        """OpenVINO holds the mapping, and the system takes its pages back by itself."""
+        """All of it is in memory."""
+
+    def refuse_changed(self) -> None:
+        """Raises CheckpointError where a file has been written to since it was opened."""
+        _refuse_changed(self.path, self._stamps)
 
     def put(self, weight: Weight) -> None:
         """Has the weight's reader read it from now on."""
@@ -144,9 +153,9 @@ class OnnxDecoder:
         return model
 
     def logits(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
-        """For every text, T token ids, what the file itself answers after each of them: (T,vocab). It is loaded as a
-        whole, in f32."""
-        model = read(self.path)
+        """For every text, T token ids, what the file itself answers after each of them, as long as no weight was `put`:
+        (T,vocab). It is loaded as a whole, in f32."""
+        model = self._model
         compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         request, found = compiled.create_infer_request(), []
         for ids in token_ids:
@@ -190,6 +199,20 @@ def onnx_file(source: Path) -> Path | None:
 def files(path: Path) -> list[Path]:
     """The file and those beside it that hold its weights, by the names that exporters give them."""
     return sorted(file for file in path.parent.glob(f"{path.name}*") if file.is_file())
+
+
+_Stamps = dict[str, tuple[int, int]]  # size and time of change of each file, by name
+
+
+def _stamps(path: Path) -> _Stamps:
+    found = {file.name: file.stat() for file in files(path)}
+    return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
+
+
+def _refuse_changed(path: Path, stamps: _Stamps) -> None:
+    now = _stamps(path)
+    for name, stamp in stamps.items():
+        refuse_change(name, stamp, now.get(name, (0, 0)))
 
 
 def _check(file: str, model: ov.Model, a: Architecture) -> None:

@@ -69,6 +69,7 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
     yield Progress("verify", done=3, total=3)
     yield Progress("seal", "hashes")
     complete = replace(manifest(decoder, plan, (NOTE,), figures), paged=False)
+    decoder.refuse_changed()
     sealed = seal(folder, complete, {"openvino_model.bin": weights})
     yield Progress("seal", "to disk")
     place.publish()

@@ -134,7 +134,7 @@ def _convert(
     folder = place.path
     yield Progress("check", "checkpoint")
     described = CheckpointFolder.open(source)
-    with described.weights() as checkpoint:
+    with described.weights(mapped=False) as checkpoint:
         plan = _plan(described, checkpoint, recipe, samples, exporter)
         refuse_too_little(replace(plan.needs, disk=plan.needs.disk - place.size()), folder.parent)
         yield Progress("check", "what is finished already")
@@ -152,11 +152,12 @@ def _convert(
             plan = yield from _measured(checkpoint, plan)
             written = yield from _weights(checkpoint, plan, folder, journal, damage)
         else:
-            written = yield from _exported(plan, folder)
+            written = yield from _exported(checkpoint, plan, folder)
         copy_texts(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, written.excerpt)
         yield Progress("seal", "hashes")
         complete = manifest(checkpoint, plan, written.notes, figures)
+        checkpoint.refuse_changed()
     journal.remove()
     sealed = seal(folder, complete, written.files)
     yield Progress("seal", "to disk")
@@ -230,10 +231,14 @@ class Written:
     files: Mapping[str, File] = field(default_factory=dict)
 
 
-def _exported(plan: Plan, folder: Path) -> Generator[Progress, None, Written]:
+def _exported(checkpoint: Checkpoint, plan: Plan, folder: Path) -> Generator[Progress, None, Written]:
     """Has optimum-intel write the IR. Its weights have other names than ours, and there is no graph of one layer."""
-    for _ in optimum.export(plan.source.path, folder, plan.recipe):
-        yield Progress("export", "optimum-intel")
+    try:
+        for _ in optimum.export(plan.source.path, folder, plan.recipe):
+            yield Progress("export", "optimum-intel")
+    except ConversionError:
+        checkpoint.refuse_changed()  # its process maps the files, and ends without a word where one becomes shorter
+        raise
     yield Progress("export", done=1, total=1)
     return Written((f"the IR is optimum-intel's, exported with transformers {version('transformers')}",))
 

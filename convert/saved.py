@@ -61,9 +61,9 @@ def logits(
 
 
 def read(model: Path) -> ov.Model:
-    """The model in a file, an IR's or another. Raises RuntimeError."""
+    """The model in an IR, its weights mapped. Raises RuntimeError."""
     core = ov.Core()
-    for name, value in openvino_reads(model.with_suffix(".bin") if model.suffix == ".xml" else model).items():
+    for name, value in openvino_reads(model.with_suffix(".bin")).items():
         core.set_property({name: value})
     return core.read_model(model)
 

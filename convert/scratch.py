@@ -1,13 +1,12 @@
 """A folder that appears under its name only when it is complete.
 
-Until then it grows beside that name, as `.NAME.partial-PID-START`: process id and start time of its owner. What a kill,
-a power cut, Ctrl-C or SIGTERM has left of it is handed to the next conversion to that name, which goes on from there or
-clears it; whatever else ends a conversion removes it. A link in what was left, or in its place, is removed.
+Until then it grows beside that name, as `.NAME.partial-PROCESS`, which names its owner (`process_name.py`). What a
+kill, a power cut, Ctrl-C or SIGTERM has left of it is handed to the next conversion to that name, which goes on from
+there or clears it; whatever else ends a conversion removes it. A link in what was left, or in its place, is removed.
 """
 
 import errno
 import os
-import re
 import shutil
 import signal
 import stat
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import ConversionError
 from runtime.files import is_plain_folder, remove
 from runtime.memory import gigabytes
+from runtime.process_name import is_alive, is_process_name, process_name
 from runtime.signal_stack import use_the_threads_own
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _XML = 16 * 2**20  # bytes that a graph without its weights never reaches
 _PROBED_AT_ONCE = 2**20  # bytes
 _WORTH_KEEPING = 2**28  # bytes of what Ctrl-C cut short: less is soon done again
-_CLOCK_STEP = 60  # seconds by which a process's start time, told from the wall clock, may seem to change
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +90,10 @@ def scratch(target: Path, resumed: Container[str] = ()) -> Iterator[Scratch]:
 
     Raises ConversionError where `target` exists or another process is making it.
     """
-    import psutil  # type: ignore[import-untyped]
-
     refuse_existing(target)
     if not target.parent.is_dir():
         raise ConversionError(f"there is no folder {str(target.parent)!r}", hint="make it first")
-    own = target.parent / f".{target.name}.partial-{os.getpid()}-{int(psutil.Process().create_time())}"
+    own = target.parent / (_before(target) + process_name(os.getpid()))
     busy = ConversionError(f"{str(target)!r} is being converted already", hint="wait for it, or choose another folder")
     try:
         own.mkdir()
@@ -155,11 +152,16 @@ def refuse_existing(target: Path) -> None:
         raise ConversionError(f"{str(target)!r} exists already", hint="choose another folder, or remove that one")
 
 
+def _before(target: Path) -> str:
+    """What stands before the process in the name of its folder."""
+    return f".{target.name}.partial-"
+
+
 def _others(own: Path, target: Path) -> Iterator[Path]:
     """The folders of other conversions to `target`, running or cut short. A link of such a name is removed."""
-    pattern = re.compile(re.escape(f".{target.name}.partial-") + r"\d+-\d+")
+    before = _before(target)
     for path in sorted(target.parent.iterdir()):
-        if path == own or not pattern.fullmatch(path.name):
+        if path == own or not path.name.startswith(before) or not is_process_name(path.name.removeprefix(before)):
             continue
         if is_plain_folder(path):
             yield path
@@ -184,19 +186,8 @@ def _move_files(source: Path, to: Path, names: Container[str]) -> None:
 
 
 def _is_alive(folder: Path) -> bool:
-    """Return whether the process that made the folder still runs: not another one of its number, and no zombie."""
-    import psutil
-
-    pid, start = (int(number) for number in folder.name.split("-")[-2:])
-    try:
-        process = psutil.Process(pid)
-        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
-            return False
-        return bool(abs(process.create_time() - start) <= _CLOCK_STEP)
-    except (psutil.NoSuchProcess, OverflowError):
-        return False
-    except psutil.AccessDenied:
-        return True
+    """Return whether the process that made the folder still runs."""
+    return is_alive(folder.name.rpartition(".partial-")[2])
 
 
 def _sync(path: Path) -> None:

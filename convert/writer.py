@@ -82,7 +82,7 @@ class IrWriter:
         if part is None:
             offset = self._align()
             for block in blocks:
-                self._write(np.ascontiguousarray(block).view(np.uint8).data)
+                self._write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
             part = Part(offset, self._weights.tell() - offset)
             self._parts[name] = part
         view = self._mapping[part.offset : part.offset + part.nbytes]

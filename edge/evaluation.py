@@ -1,6 +1,6 @@
 """How well a model folder keeps what its checkpoint knows: the work of `edge eval`.
 
-The reference is the uncompressed graph over the checkpoint's mapped files, a layer at a time, in f32; no torch. The
+The reference is the uncompressed graph over the checkpoint's files, a layer at a time, in f32; no torch. The
 folder's model is computed in f32, too: `figures` tell what the compression of its weights does, and nothing else, and
 are the same on every machine. What the engine adds on this one (a compressed KV cache, rounded activations) has figures
 of its own, against that.
@@ -156,7 +156,7 @@ def _read(
         drift: tuple[Drift, ...] = ()
         if source:
             yield "what the checkpoint says"
-            checkpoint = stack.enter_context(source.weights())
+            checkpoint = stack.enter_context(source.weights(mapped=False))
             states = reference.states(checkpoint, [*texts, *(reply.whole for reply in replies)])
             wanted = quality.Answers(states[: len(texts)], reference.head(checkpoint))
             drift = tuple(map(_drift, replies, states[len(texts) :], [wanted.head] * len(replies)))

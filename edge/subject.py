@@ -63,7 +63,7 @@ class Subject:
         """The checkpoint in that folder. Raises CheckpointError, and VerificationError where the folder was not made of
         it."""
         found = CheckpointFolder.open(path)
-        with found.weights() as checkpoint:
+        with found.weights(mapped=False) as checkpoint:
             fingerprint = checkpoint.fingerprint()
         made_of = self.folder.manifest.source
         if fingerprint != made_of.fingerprint:

@@ -51,6 +51,8 @@ class WeightFile(Protocol):
 
     def release(self) -> None: ...
 
+    def refuse_changed(self) -> None: ...
+
     def sha256(self) -> str: ...
 
 
@@ -58,7 +60,8 @@ _Place = tuple[WeightFile, Entry, slice | None]
 
 
 class Checkpoint:
-    """An open checkpoint; a context manager. Everything was checked by `open`, so reading cannot fail later."""
+    """An open checkpoint; a context manager. Everything was checked by `open`: reading fails later only where the file
+    becomes shorter or the disk fails, with a CheckpointError."""
 
     def __init__(
         self,
@@ -75,17 +78,21 @@ class Checkpoint:
         self._places = places
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, *, mapped: bool = True) -> Self:
         """Opens a folder with config.json and safetensors files, or a GGUF file, and checks all that can be checked
-        without reading the weights. Raises CheckpointError."""
+        without reading the weights. Raises CheckpointError.
+
+        Weights are views of their file where that is `mapped`, which takes no memory of their own; but a file that
+        becomes shorter then ends the process. Else they are read when they are used.
+        """
         path = Path(path)
         try:
-            config, architecture, files, naming = _read_gguf(path) if path.is_file() else _read_folder(path)
+            config, architecture, files, naming = (_read_gguf if path.is_file() else _read_folder)(path, mapped)
             places = _places(architecture, files, naming)
             for file in files:
                 file.refuse_gaps()
         except OSError as error:
-            what = error.strerror or type(error).__name__
+            what = error.strerror or str(error) or type(error).__name__
             raise CheckpointError(
                 f"the checkpoint in {str(path)!r} cannot be read: {what}", hint="check the path and its permissions"
             ) from error
@@ -133,6 +140,11 @@ class Checkpoint:
             digest.update(f"{file.path.name} {file.size} {file.path.stat().st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
+    def refuse_changed(self) -> None:
+        """Raises CheckpointError where a file that is read has been written to since it was opened."""
+        for file in self._files:
+            file.refuse_changed()
+
     def release(self) -> None:
         """Gives the pages of the mapped files back to the system; views stay valid and are read again when used."""
         for file in self._files:
@@ -166,15 +178,15 @@ _NO_WEIGHTS = {  # a table that some files have; recomputed in f32
 _Opened = tuple[dict[str, Any], Architecture, Sequence[WeightFile], Naming]
 
 
-def _read_folder(path: Path) -> _Opened:
+def _read_folder(path: Path, mapped: bool) -> _Opened:
     config = read_config(path)
     architecture = read_architecture(config)
-    files = [SafetensorsFile.open(file) for file in _weight_files(path)]
+    files = [SafetensorsFile.open(file, mapped=mapped) for file in _weight_files(path)]
     return config, architecture, files, NAMINGS[architecture.name]
 
 
-def _read_gguf(path: Path) -> _Opened:
-    gguf = GgufCheckpoint.open(path)
+def _read_gguf(path: Path, mapped: bool) -> _Opened:
+    gguf = GgufCheckpoint.open(path, mapped=mapped)
     config = gguf.config()
     return config, read_architecture(config), gguf.files, gguf.naming()
 

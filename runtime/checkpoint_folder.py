@@ -78,11 +78,11 @@ class CheckpointFolder:
     def family(self) -> Family:
         return families.named(self.manifest.family)
 
-    def weights(self) -> "Checkpoint":
-        """The tensors, lazily. Raises CheckpointError."""
+    def weights(self, *, mapped: bool = True) -> "Checkpoint":
+        """The tensors, lazily: in `mapped` files, or read when they are used. Raises CheckpointError."""
         from .checkpoint import Checkpoint
 
-        return Checkpoint.open(self.path)
+        return Checkpoint.open(self.path, mapped=mapped)
 
     def chat_template(self) -> str:
         """The checkpoint's own Jinja template. Raises CheckpointError where it came without."""
@@ -159,7 +159,9 @@ def _open(path: Path) -> _Source:
     try:
         return GgufCheckpoint.open(path)
     except OSError as exc:
-        raise CheckpointError(f"{str(path)!r} cannot be read: {exc.strerror}", hint="check its permissions") from exc
+        raise CheckpointError(
+            f"{str(path)!r} cannot be read: {exc.strerror or exc}", hint="check its permissions"
+        ) from exc
 
 
 def _stops(family: Family, tokenizer: CheckpointTokenizer) -> list[int]:

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RequestError
-from .files import is_plain_file, is_plain_folder, remove, write_whole
+from .files import is_plain_file, is_plain_folder, read_bounded, remove, write_whole
 from .model_folder import ModelFolder, file_sha256
+from .process_name import is_alive, process_name
 
 VARIABLE = "EDGE_CACHE"  # another place than the user's cache folder
 LIMIT = 20 * 10**9  # bytes of all compiled models; those not used for longest go first
 _KEY = re.compile("[0-9a-f]{32}")
 _SEALS = "seals.json"
-_COMPILING = 600  # seconds for which a folder without seals is left to whoever is filling it
+_COMPILING = 600  # seconds for which a folder without seals is left to whoever is filling it, where nothing says who
+_OWNER = 256  # bytes of a process's name at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +68,25 @@ def cached(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, 
     try:
         path = root() / _key(folder, device, driver)
         if not _is_whole(path):
-            if not _is_sealed(path) and _age(path) < _COMPILING:
-                yield {}  # another process is at it
+            if not _is_sealed(path) and _is_being_filled(path):
+                yield {}
                 return
             remove(path)
             path.mkdir(parents=True)
+            write_whole(_owner(path), process_name(os.getpid()).encode())
         before = _stats(path)
     except (OSError, RequestError):
         yield {}
         return
-    yield {"CACHE_DIR": str(path)}
+    try:
+        yield {"CACHE_DIR": str(path)}
+    except BaseException:
+        remove(_owner(path))
+        raise
     with suppress(OSError):
         if _stats(path) != before:
             _seal(path, folder, device)
+        remove(_owner(path))
         os.utime(path / _SEALS)
         clear(keep=LIMIT, spare=path)
 
@@ -144,6 +152,18 @@ def _seal(path: Path, folder: ModelFolder, device: str) -> None:
 
 def _stats(path: Path) -> dict[str, tuple[int, int]]:
     return {file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir() if file.name != _SEALS}
+
+
+def _owner(path: Path) -> Path:
+    """The file beside the folder that names the process that is filling it."""
+    return path.with_suffix(".compiling")
+
+
+def _is_being_filled(path: Path) -> bool:
+    """Whether another load is at the folder, which has no seals yet."""
+    with suppress(OSError, UnicodeDecodeError):
+        return is_alive(read_bounded(_owner(path), _OWNER).decode())
+    return _age(path) < _COMPILING  # an earlier version's
 
 
 def _age(path: Path) -> float:

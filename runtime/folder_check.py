@@ -6,6 +6,7 @@ file of the last good check: a record in the user's cache has its size, times an
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from .model_folder import CONVERT_AGAIN, ModelFolder
 _TOKENIZERS = ("openvino_tokenizer.bin", "openvino_detokenizer.bin")
 _CHUNK = 1 << 22  # bytes read at once
 _RECORD = 4096  # bytes of a record at most
+_TICK = 20_000_000  # ns; Linux stamps files by its timer, every 10 ms at the slowest
 
 
 @contextmanager
@@ -83,7 +85,7 @@ class _Look:
         for name in self._names:
             path = self._folder.path / name
             try:
-                before, digest = _stamp(path), hashlib.sha256()
+                before, digest = _settled(path), hashlib.sha256()
                 with path.open("rb") as file:
                     while (chunk := file.read(_CHUNK)) and not self._stopped.is_set():
                         digest.update(chunk)
@@ -108,6 +110,14 @@ def _stamp(path: Path) -> list[int]:
     """What changes with a file's bytes: size, times of change in ns, inode."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _settled(path: Path) -> list[int]:
+    """The stamp of a file that is not as young as its file system's clock is coarse: what is written to it from now on
+    shows in its times."""
+    if 0 <= time.time_ns() - path.stat().st_ctime_ns < _TICK:
+        time.sleep(_TICK / 1e9)
+    return _stamp(path)
 
 
 def _place(path: Path) -> Path:

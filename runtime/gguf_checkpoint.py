@@ -40,7 +40,7 @@ class GgufCheckpoint:
     files: Sequence[GgufFile]
 
     @classmethod
-    def open(cls, path: Path) -> "GgufCheckpoint":
+    def open(cls, path: Path, *, mapped: bool = True) -> "GgufCheckpoint":
         """From its file, or from the first or any other of several. Raises CheckpointError, OSError."""
         paths = [path]
         if part := _PART.fullmatch(path.name):
@@ -50,7 +50,7 @@ class GgufCheckpoint:
                 raise CheckpointError(
                     f"{missing[0]} is missing ({len(missing)} of {count} parts)", hint=f"download it into {path.parent}"
                 )
-        found = cls(paths[0], [GgufFile.open(file) for file in paths])
+        found = cls(paths[0], [GgufFile.open(file, mapped=mapped) for file in paths])
         found._refuse_others()
         return found
 

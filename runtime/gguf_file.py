@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from .architecture import DOWNLOAD_AGAIN
 from .errors import CheckpointError
-from .mapped_file import Entry, MappedFile, mapped
+from .mapped_file import Entry, MappedFile, opened
 from .tensor import Array, Dtype, Tensor
 
 _PLAIN: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # types that need no decoding
@@ -45,13 +45,13 @@ class GgufFile(MappedFile):
     alignment: int
 
     @classmethod
-    def open(cls, path: Path) -> "GgufFile":
-        """Maps the file and reads its header. Raises CheckpointError for a file that is not what it claims to be."""
+    def open(cls, path: Path, *, mapped: bool = True) -> "GgufFile":
+        """Opens the file and reads its header. Raises CheckpointError for a file that is not what it claims to be."""
         if find_spec("gguf") is None:
             raise CheckpointError(
                 "reading a GGUF needs gguf, which is not installed", hint='pip install "glm4-edge[gguf]"'
             )
-        file = mapped(path, smallest=24)
+        file = opened(path, smallest=24, mapped=mapped)
         if file.mapping[:4] != b"GGUF":
             raise CheckpointError(
                 f"{path.name} is no GGUF file", hint="give a .gguf file, or the folder of a downloaded checkpoint"

@@ -1,6 +1,6 @@
-"""A file of weights, mapped into memory: bytes of it as arrays, nothing copied, and its pages given back when used.
+"""A file of weights: read piece by piece, or, for whoever keeps a model of it in memory, mapped, nothing copied.
 
-Where the file system does not map files, they are read instead.
+Where the file system does not map files, they are read in any case.
 """
 
 import math
@@ -18,7 +18,7 @@ from .errors import CheckpointError
 from .files import UNMAPPABLE
 from .unmapped_file import Rows, UnmappedFile
 
-_HASHED_AT_ONCE = 64 * 1024 * 1024
+_HASHED_AT_ONCE = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class MappedFile:
     mapping: "mmap.mmap | UnmappedFile" = field(repr=False)
 
     def array(self, dtype: npt.DTypeLike, shape: tuple[int, ...], begin: int) -> npt.NDArray[Any]:
-        """The bytes from `begin` on as an array, read-only, nothing copied; of a file that is not mapped, `Rows`."""
+        """The bytes from `begin` on: `Rows`; of a mapped file an array, read-only, nothing copied."""
         if isinstance(self.mapping, UnmappedFile):
             return cast(npt.NDArray[Any], Rows(self.mapping, dtype, shape, begin))
         return np.frombuffer(self.mapping, dtype=dtype, count=math.prod(shape), offset=begin).reshape(shape)
@@ -52,6 +52,11 @@ class MappedFile:
         if not isinstance(self.mapping, UnmappedFile) and hasattr(mmap, "MADV_DONTNEED"):
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
+    def refuse_changed(self) -> None:
+        """Raises CheckpointError where a file that is read has been written to since it was opened."""
+        if isinstance(self.mapping, UnmappedFile):
+            self.mapping.refuse_changed()
+
     def sha256(self) -> str:
         """The hash of the whole file, in hexadecimal."""
         digest = sha256()
@@ -61,17 +66,18 @@ class MappedFile:
         return digest.hexdigest()
 
 
-def mapped(path: Path, smallest: int) -> MappedFile:
-    """Maps a file of at least so many bytes. Raises CheckpointError where it is missing or cut short, OSError."""
+def opened(path: Path, smallest: int, *, mapped: bool) -> MappedFile:
+    """Opens a file of at least so many bytes. Raises CheckpointError where it is missing or cut short, OSError."""
     if not path.is_file():
         raise CheckpointError(f"{path.name} is missing", hint=f"download it into {path.parent}")
     size = path.stat().st_size
     if size < smallest:
         raise CheckpointError(f"{path.name} has only {size} bytes", hint=DOWNLOAD_AGAIN)
-    with path.open("rb") as file:
-        try:
-            return MappedFile(path, size, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except OSError as exc:
-            if exc.errno not in UNMAPPABLE:
-                raise
+    if mapped:
+        with path.open("rb") as file:
+            try:
+                return MappedFile(path, size, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            except OSError as exc:
+                if exc.errno not in UNMAPPABLE:
+                    raise
     return MappedFile(path, size, UnmappedFile(path))

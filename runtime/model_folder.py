@@ -101,20 +101,23 @@ class ModelFolder:
         folder = expanded(path)
         if not folder.is_dir():
             raise ModelFolderError(f"there is no folder {folder}", hint="`edge convert CHECKPOINT FOLDER` makes one")
-        manifest = _read_manifest(folder)
-        for name, file in manifest.files.items():
-            try:
-                status = (folder / name).stat()
-            except (OSError, ValueError):  # ValueError: \0 in the name
-                raise ModelFolderError(f"{folder} has lost its {name[:200]}", hint=CONVERT_AGAIN) from None
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelFolderError(f"{folder / name} is no regular file", hint=CONVERT_AGAIN)
-            size = status.st_size
-            if size != file.size:
-                raise ModelFolderError(
-                    f"{folder / name} has {size:,} bytes where its manifest says {file.size:,}", hint=CONVERT_AGAIN
-                )
-        return cls(folder, manifest)
+        found = cls(folder, _read_manifest(folder))
+        for name in found.manifest.files:
+            if difference := found._difference(name):
+                found.check_manifest()  # it may be the manifest that is damaged
+                raise ModelFolderError(difference, hint=CONVERT_AGAIN)
+        return found
+
+    def _difference(self, name: str) -> str:
+        """What is wrong with the file of that name, as far as its size tells; "" for nothing."""
+        try:
+            status = (self.path / name).stat()
+        except (OSError, ValueError):  # ValueError: \0 in the name
+            return f"{self.path} has lost its {name[:200]}"
+        if not stat.S_ISREG(status.st_mode):
+            return f"{self.path / name} is no regular file"
+        size, wanted = status.st_size, self.manifest.files[name].size
+        return "" if size == wanted else f"{self.path / name} has {size:,} bytes where its manifest says {wanted:,}"
 
     def check(self, names: Iterable[str] | None = None) -> None:
         """Holds these files, or all, against their hashes. Raises ModelFolderError naming the first that differs."""

@@ -1,10 +1,10 @@
-"""One .safetensors file: its header, checked to the last byte, and its tensors as views of a memory mapping.
+"""One .safetensors file: its header, checked to the last byte, and its tensors, read when they are used.
 
 The format (https://github.com/huggingface/safetensors#format): eight bytes N, little endian; N bytes of JSON,
 `{name: {"dtype", "shape", "data_offsets": [begin, end]}}`; then the data, without holes, to the end of the file.
 
 We read it ourselves because safetensors' own numpy reader copies every tensor, cannot give back bf16 where `ml_dtypes`
-is missing, and does not let go of the mapped pages.
+is missing, maps the file, and does not let go of the mapped pages.
 """
 
 import math
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from . import strict_json
 from .architecture import DOWNLOAD_AGAIN
 from .errors import CheckpointError
-from .mapped_file import Entry, MappedFile, mapped
+from .mapped_file import Entry, MappedFile, opened
 from .tensor import Dtype, Tensor
 
 _DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are handed out as uint16
@@ -39,9 +39,9 @@ class SafetensorsFile(MappedFile):
     entries: dict[str, Entry]
 
     @classmethod
-    def open(cls, path: Path) -> "SafetensorsFile":
-        """Maps the file and checks its header. Raises CheckpointError for a file that is not what it claims to be."""
-        file = mapped(path, smallest=8)
+    def open(cls, path: Path, *, mapped: bool = True) -> "SafetensorsFile":
+        """Opens the file and checks its header. Raises CheckpointError for a file that is not what it claims to be."""
+        file = opened(path, smallest=8, mapped=mapped)
         (length,) = struct.unpack("<Q", file.mapping[:8])
         if length > min(file.size - 8, _LARGEST_HEADER):
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""A tensor of a checkpoint: a view of a mapped file, and how its values are had from it."""
+"""A tensor of a checkpoint: where it lies in its file, and how its values are had from there."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,10 +13,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor under its canonical name. `stored` is a view of the mapped file; bf16 comes as its bits, in uint16.
+    """A tensor under its canonical name. `stored` is `Rows` of its file, read when an array is made of them, or a view
+    of a mapped file; bf16 comes as its bits, in uint16.
 
     Where the file holds blocks of quantised weights, `stored` has the bytes of each row, `decode` makes f32 values of
-    any number of rows, and `blocks` is ggml's name of their format. Of a file that is not mapped, `stored` is `Rows`.
+    any number of rows, and `blocks` is ggml's name of their format.
     """
 
     name: str
@@ -28,7 +29,7 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The values, in `dtype`: the view itself, or, decoded anew at each call, a new array."""
+        """The values, in `dtype`: the view itself, or, read or decoded anew at each call, a new array."""
         stored = np.asarray(self.stored)  # reads what is not mapped
         return stored if self.decode is None else self.decode(stored)
 

@@ -1,6 +1,7 @@
 """ONNX files of exported decoders: the same weights and answers as from the checkpoint that they were exported from."""
 
 import json
+import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -152,6 +153,21 @@ def test_it_may_lie_in_a_folder_of_its_own_and_its_weights_beside_it(file: Path,
     data = source / "onnx" / "model.onnx_data"
     data.write_bytes(b"\0" + data.read_bytes()[1:])
     assert decoder.fingerprint() != manifest.source.fingerprint
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "compress", "verify", "save"])
+def test_weights_that_become_shorter_while_they_are_read_are_an_error(file: Path, tmp_path: Path, stage: str) -> None:
+    import onnx
+
+    source = shutil.copytree(file.parent, tmp_path / "source")
+    onnx.save(onnx.load(file), source / "model.onnx", save_as_external_data=True, location="model.onnx_data")
+    steps = convert(source, tmp_path / "model", "int8")
+    while next(steps).name != stage:
+        pass
+    os.truncate(source / "model.onnx_data", 5000)
+    with pytest.raises(CheckpointError, match=r"model\.onnx_data became shorter while it was read"):
+        list(steps)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_what_cannot_be_is_refused_in_one_line(file: Path, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Opens the port, loads the first model, answers until it is told to stop."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import Timer
 from types import FrameType
 
 import uvicorn
@@ -27,6 +30,7 @@ from .limits import Limits
 from .shelf import Shelf
 
 GRACE = 10  # seconds in which replies may end once the server is told to stop
+_LAST = 3  # seconds after those in which engines may end; then the process does, whatever they do
 
 
 def run(
@@ -57,10 +61,17 @@ def run(
     app = application(shelf, host=host, key=key, origins=origins, tools=tools, kiosk=kiosk)
     with _bound(host, port) as listener:
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
-        asyncio.run(_serve(listener, shelf, app, what, say))
+        last = Timer(GRACE + _LAST, _end)
+        last.daemon = True
+        try:
+            asyncio.run(_serve(listener, shelf, app, what, say, last=last))
+        finally:
+            last.cancel()
 
 
-async def _serve(listener: socket.socket, shelf: Shelf, app: Starlette, what: str, say: Callable[[str], None]) -> None:
+async def _serve(
+    listener: socket.socket, shelf: Shelf, app: Starlette, what: str, say: Callable[[str], None], *, last: Timer
+) -> None:
     try:
         first = shelf.find(None)
         choice = (await shelf.model(first)).choice
@@ -70,7 +81,7 @@ async def _serve(listener: socket.socket, shelf: Shelf, app: Starlette, what: st
             + (f", on {choice.device}: {choice.reason}" if choice else "")
         )
         say(f"http://{f'[{host}]' if ':' in host else host}:{port} {what}; Ctrl-C stops")
-        server = _Server(config(app, shelf.limits), app.state.counter.stop)
+        server = _Server(config(app, shelf.limits), app.state.counter.stop, last)
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGHUP, None)
         await server.serve(sockets=[listener])
@@ -91,19 +102,34 @@ def config(app: Starlette, limits: Limits) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which ends all replies when it is told to stop."""
+    """uvicorn's, which ends all replies when it is told to stop. `last` is started then."""
 
-    def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, stop: Callable[[], None], last: Timer) -> None:
         super().__init__(config)
         self._stop = stop
+        self._last = last
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._last.ident is None:
+            self._last.start()
         super().handle_exit(sig, frame)
         self._captured_signals.clear()  # heard: the program ends as it should, not by the signal
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stop()
         await super().shutdown(sockets)
+
+
+def _end() -> None:
+    """Ends the process and its engines where one is still at work, such as at loading a large model."""
+    import psutil  # type: ignore[import-untyped]
+
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+    logging.shutdown()
+    os._exit(0)
 
 
 def _bound(host: str, port: int) -> socket.socket:

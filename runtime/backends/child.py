@@ -10,6 +10,8 @@ import ctypes
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -43,6 +45,7 @@ run(entry, handle, parent)
 """
 STOPPED = 5.0  # seconds after which a process that is stopped counts as lost
 IDLE = 15.0  # seconds without any CPU time after which one that has work does
+_KILLED = 3.0  # seconds that a killed process has to be gone
 LOADING = 60.0  # the same while it loads a model: a slow disk takes no CPU time
 
 
@@ -92,15 +95,25 @@ class Child:
 
     @property
     def last_words(self) -> str:
-        """The last line that it printed, such as the message of an abort."""
+        """The last line that it printed, such as the message of an abort; of a SIGBUS, what that means."""
+        if sys.platform != "win32" and self._process.poll() == -signal.SIGBUS:
+            return "a file of its model became shorter while it was read, or the disk failed"
         lines = [line.decode(errors="replace").strip() for line in self._printed]
         return next((line for line in reversed(lines) if line), "")
 
+    def limit_sends(self, seconds: int) -> None:
+        """A send fails where the process reads nothing for so long: it is stopped. Windows has no such limit."""
+        if sys.platform != "win32":
+            with socket.socket(fileno=self.pipe.fileno()) as pipe:
+                pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, 0))
+                pipe.detach()
+
     def kill(self) -> None:
-        """Ends it. Whoever reads the pipe comes to its end."""
+        """Ends it. Whoever reads the pipe comes to its end. One that waits for a disk that never answers ends later."""
         with suppress(OSError):
             self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_KILLED)
 
     def wait(self, seconds: float) -> None:
         """Waits for its end, and kills it where that does not come."""

@@ -30,6 +30,7 @@ _MEMORY = 512 * 2**20  # bytes that one grammar may take, and that all of a proc
 _REMEMBERED = 4096
 _POLL = 0.01  # seconds
 _REST = 5.0  # seconds
+_SEND = 5  # seconds that the process has to read a grammar
 _ENTRY = "runtime.backends.grammar_worker:work"
 
 
@@ -236,6 +237,7 @@ class _Lane:
 
     def _start(self) -> Child:
         child = Child(_ENTRY, nice=True)
+        child.limit_sends(_SEND)
         child.pipe.send(self._folder)
         return child
 

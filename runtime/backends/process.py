@@ -9,16 +9,13 @@ at twice the bound new requests wait until those that run have ended, and then i
 """
 
 import atexit
-import socket
-import struct
-import sys
 import time
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from queue import Empty, SimpleQueue
-from threading import Condition, Lock, Thread
+from threading import Condition, Lock, Thread, Timer
 from typing import Any, Self, TypeGuard
 
 from ..cancellation import Cancellation
@@ -245,13 +242,14 @@ class _Engine:
     def __init__(self, folder: Folder, device: str, options: Options) -> None:
         self.broken = False
         self._closed = False
+        self._problem = "has died"  # why it ended, if it has
         self._child = Child(_ENTRY)
         atexit.register(self._child.kill)
         self._sending = Lock()
         self._ids = count()
         self._waiting: dict[int, SimpleQueue[Any]] = {}
         try:
-            _limit_sends(self._child)
+            self._child.limit_sends(_SEND)
             self._child.pipe.send((folder, device, options))
             loaded = self._first_word()
         except BaseException:
@@ -327,14 +325,17 @@ class _Engine:
     def close(self) -> None:
         self._closed = True
         if self._child.running and not self._child.stopped and self._sending.acquire(timeout=_CLOSE):
+            patience = Timer(_CLOSE, self._child.kill)  # where it reads nothing
+            patience.start()
             try:
                 with suppress(OSError):
                     self._child.pipe.send(("close", -1, None))
             finally:
                 self._sending.release()
             self._child.wait(_CLOSE)
+            patience.cancel()
         self._child.kill()
-        self._reader.join()
+        self._reader.join(_CLOSE)
 
     def _first_word(self) -> Any:
         while not self._child.pipe.poll(_WATCH):
@@ -368,6 +369,7 @@ class _Engine:
     def _look(self, number: int) -> None:
         """Raises BackendError where the process is lost, to all who wait for it."""
         if problem := self._child.problem(working=bool(self._waiting)):
+            self._problem = problem
             self._child.kill()
             if number in self._waiting:
                 raise self._lost(problem)
@@ -395,16 +397,8 @@ class _Engine:
         with self._sending:
             self._close()
         for answers in list(self._waiting.values()):
-            answers.put(self._lost("has died"))
+            answers.put(self._lost(self._problem))
 
     def _close(self) -> None:
         atexit.unregister(self._child.kill)
         self._child.close()
-
-
-def _limit_sends(child: Child) -> None:
-    """A send fails where the process does not read: it is stopped. Windows' pipes have no such limit."""
-    if sys.platform != "win32":
-        with socket.socket(fileno=child.pipe.fileno()) as pipe:
-            pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND, 0))
-            pipe.detach()
