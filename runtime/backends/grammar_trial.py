@@ -26,7 +26,8 @@ _QUICK = 0.25  # CPU seconds, where others wait
 _HEAVY = 2000  # of `_weight`, from which on a grammar is left to the patient process
 _LOOK = 0.1  # seconds between two looks at whether the request was cancelled
 _WALL = 30.0  # seconds, for a machine that is busy with other things
-_MEMORY = 512 * 2**20  # bytes that one grammar may take, and that all of a process's may
+_MEMORY = 128 * 2**20  # bytes that one grammar may take
+_LARGEST = 512 * 2**20  # bytes of a process, which keeps every grammar, from which on it is started anew
 _REMEMBERED = 4096
 _POLL = 0.01  # seconds
 _REST = 5.0  # seconds
@@ -228,7 +229,7 @@ class _Lane:
                 self._replace()
                 return RequestError("the grammar takes too much memory", hint="simplify it")
         answer = child.pipe.recv()
-        if child.usage()[1] > 2 * _MEMORY:
+        if child.usage()[1] > _LARGEST:
             self._replace()
         if isinstance(answer, EdgeError):
             return answer
