@@ -8,6 +8,7 @@ attention written out in single operations, which OpenVINO's PagedAttention does
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +26,7 @@ from runtime.backends.genai import brief
 from runtime.checkpoint import Dtype, Tensor
 from runtime.errors import CheckpointError
 from runtime.model_folder import file_sha256
+from runtime.text import quoted
 
 from .compress import EMBEDDING, HEAD, Weight
 from .saved import read
@@ -62,14 +64,10 @@ class OnnxDecoder:
     @classmethod
     def open(cls, path: Path, architecture: Architecture) -> "OnnxDecoder":
         """Raises CheckpointError where it is not readable, or not a decoder of this architecture with a cache."""
-        try:
+        with _refused(path, "reads"):
             model = read(path)
-        except RuntimeError as exc:
-            raise CheckpointError(
-                f"{path.name} is no ONNX file that OpenVINO reads: {brief(exc)}", hint=DOWNLOAD_AGAIN
-            ) from exc
-        _check(path.name, model, architecture)
-        return cls(path, architecture, model)
+            _check(path.name, model, architecture)
+            return cls(path, architecture, model)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,6 +112,10 @@ class OnnxDecoder:
 
     def stateful(self) -> ov.Model:
         """The graph, its cache in states, their batch reordered by an input beam_idx: as GenAI wants it. Once."""
+        with _refused(self.path, "can give a state"):
+            return self._stateful()
+
+    def _stateful(self) -> ov.Model:
         model, a = self._model, self.architecture
         beam = ops.parameter(PartialShape([-1]), Type.i32, name="beam_idx")
         beam.output(0).set_names({"beam_idx"})
@@ -146,16 +148,17 @@ class OnnxDecoder:
     def logits(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         """For every text, T token ids, what the file itself answers after each of them: (T,vocab). It is loaded as a
         whole, in f32."""
-        model = read(self.path)
-        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        request, found = compiled.create_infer_request(), []
-        for ids in token_ids:
-            inputs = texts(model, ids)
-            for name in {i.get_any_name() for i in model.inputs} - inputs.keys():
-                element = model.input(name).get_element_type().to_dtype()
-                inputs[name] = np.zeros((1, self.architecture.kv_heads, 0, self.architecture.head_dim), element)
-            found.append(np.array(request.infer(inputs)["logits"][0], np.float32))
-        return found
+        with _refused(self.path, "runs"):
+            model = read(self.path)
+            compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            request, found = compiled.create_infer_request(), []
+            for ids in token_ids:
+                inputs = texts(model, ids)
+                for name in {i.get_any_name() for i in model.inputs} - inputs.keys():
+                    element = model.input(name).get_element_type().to_dtype()
+                    inputs[name] = np.zeros((1, self.architecture.kv_heads, 0, self.architecture.head_dim), element)
+                found.append(np.array(request.infer(inputs)["logits"][0], np.float32))
+            return found
 
     def fingerprint(self) -> str:
         """sha256 over the sha256 of the file and of those that hold its weights."""
@@ -163,6 +166,17 @@ class OnnxDecoder:
         for path in files(self.path):
             digest.update(f"{path.name} {file_sha256(path)}\n".encode())
         return digest.hexdigest()
+
+
+@contextmanager
+def _refused(path: Path, what: str) -> Iterator[None]:
+    """Raise CheckpointError for what OpenVINO says of a file: that it is damaged, that names in it are not UTF-8."""
+    try:
+        yield
+    except (RuntimeError, UnicodeDecodeError) as exc:
+        raise CheckpointError(
+            f"{path.name} is no ONNX file that OpenVINO {what}: {brief(exc)}", hint=DOWNLOAD_AGAIN
+        ) from exc
 
 
 def texts(model: ov.Model, ids: npt.NDArray[Any]) -> dict[str, Any]:
@@ -204,7 +218,7 @@ def _check(file: str, model: ov.Model, a: Architecture) -> None:
             hint="the file and config.json do not belong together",
         )
     if others := sorted(inputs.keys() - cache - _TEXTS):
-        raise CheckpointError(f"{file} has the input {others[0]!r}, which is not known", hint=_EXPORT_AGAIN)
+        raise CheckpointError(f"{file} has the input {quoted(others[0])}, which is not known", hint=_EXPORT_AGAIN)
     outputs = {name for output in model.outputs for name in output.get_names()}
     if missing := sorted({"logits", *(name.replace("past_key_values", "present") for name in wanted)} - outputs):
         raise CheckpointError(f"{file} has no output {missing[0]!r}", hint=_EXPORT_AGAIN)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import BackendError
 from runtime.model_folder import CONVERT_AGAIN
+from runtime.text import one_line
 
 from . import calls as tool_calls
 from . import texts as library
@@ -170,7 +171,7 @@ def _read(
             try:
                 parts.append(_part(path, setting, longest, answers.of(numbers), wanted and wanted.of(numbers)))
             except RuntimeError as exc:
-                notes.append(f"this CPU's plugin does not take the setting {setting.name!r}: {exc}".splitlines()[0])
+                notes.append(f"this CPU's plugin does not take the setting {setting.name!r}: {one_line(exc)}")
     figures = readings.figures()
     known = figures.reference_perplexity or figures.perplexity
     if known is not None and known > subject.architecture.vocab:

@@ -25,6 +25,7 @@ from .generation import Constraint, StopTexts, generate, told
 from .logprobs import Tokens
 from .messages import Finish, Logprobs, Message, Text, Usage
 from .model_folder import ModelFolder
+from .out_of_memory import memory_told
 from .parsing import Part, ReplyParser
 from .sampling import Sampling
 from .template import Prompt, Template
@@ -77,8 +78,9 @@ class Model:
         if backend is OpenVINO and not self._in_process:
             backend = Process
         if not options.verify or not isinstance(self.folder, ModelFolder):
-            return backend.load(self.folder, self.choice.device, options)
-        with ExitStack() as undo:
+            with memory_told(BackendError):
+                return backend.load(self.folder, self.choice.device, options)
+        with memory_told(BackendError), ExitStack() as undo:
             # A server's model has weights of its own. In this process damaged ones must not be loaded at all.
             with checked(self.folder, weights=backend is not Remote, beside=backend is Process):
                 loaded = backend.load(self.folder, self.choice.device, options)

@@ -3,6 +3,7 @@
 What is read is the caller's to keep, so that memory is bounded by the rows that are asked for at a time.
 """
 
+import errno
 import threading
 import weakref
 from math import prod
@@ -11,6 +12,8 @@ from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
+
+from .files import named
 
 
 class UnmappedFile:
@@ -28,11 +31,11 @@ class UnmappedFile:
 
     def read(self, begin: int, out: memoryview) -> None:
         """Fills `out` with the bytes from `begin` on. Raises OSError where the file has grown shorter."""
-        with self._lock:
+        with self._lock, named(self._file.name):
             self._file.seek(begin)
             while len(out):
                 if not (read := self._file.readinto(out)):
-                    raise OSError(f"{self._file.name} has been cut short")
+                    raise OSError(errno.EIO, "it has been cut short")
                 out = out[read:]
 
 

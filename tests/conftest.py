@@ -13,6 +13,10 @@ from runtime.model_folder import Manifest, ModelFolder, Source, seal
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mutants", type=int, default=8, help="damaged files of each kind in tests/test_hostile_files.py")
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """Facts and templates of the real GLM-4, which do not come with the project."""
