@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import BackendError
 from runtime.model_folder import CONVERT_AGAIN
+from runtime.out_of_memory import CURE, MESSAGE, is_out_of_memory
 from runtime.text import one_line
 
 from . import calls as tool_calls
@@ -122,6 +123,8 @@ def evaluate(
             hint="close other programs, or use a larger machine",
         ) from exc
     except RuntimeError as exc:
+        if is_out_of_memory(exc):
+            raise BackendError(MESSAGE, hint=CURE) from exc
         from runtime.backends.genai import brief
 
         raise BackendError(f"the engine failed: {brief(exc)}", hint=CONVERT_AGAIN) from exc

@@ -52,7 +52,7 @@ def named(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
-def lacks_temporary_folder(exc: OSError) -> bool:
+def lacks_temporary_folder(exc: Exception) -> bool:
     """Return whether that is what `tempfile` raises where no folder can be written: their disks are full."""
     return isinstance(exc, FileNotFoundError) and "usable temporary directory" in str(exc)
 

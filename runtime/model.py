@@ -72,15 +72,15 @@ class Model:
                 warnings.warn(f"{device} cannot be used: {exc}. {following} is tried instead", Notice, stacklevel=4)
         return self._load_onto(last, options)
 
+    @memory_told(BackendError)
     def _load_onto(self, device: str, options: Options) -> Backend:
         self.choice = choose(device, self.folder, options)
         backend = self.choice.backend
         if backend is OpenVINO and not self._in_process:
             backend = Process
         if not options.verify or not isinstance(self.folder, ModelFolder):
-            with memory_told(BackendError):
-                return backend.load(self.folder, self.choice.device, options)
-        with memory_told(BackendError), ExitStack() as undo:
+            return backend.load(self.folder, self.choice.device, options)
+        with ExitStack() as undo:
             # A server's model has weights of its own. In this process damaged ones must not be loaded at all.
             with checked(self.folder, weights=backend is not Remote, beside=backend is Process):
                 loaded = backend.load(self.folder, self.choice.device, options)

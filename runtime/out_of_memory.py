@@ -1,14 +1,18 @@
 """Out of memory, as each library says it: the user's error has one cure, whichever of them met the end first."""
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from .errors import EdgeError
 
 MESSAGE = "there is too little memory"
 CURE = "close other programs, lift a limit such as that of `ulimit -v`, or take a smaller model or recipe"
+
+_START = 400 << 20  # bytes of addresses for OpenVINO's libraries and threads
 
 # C++'s std::bad_alloc (OpenVINO, NNCF), the dynamic loader, mmap and Rust, oneDNN's kernels, numpy, PyTorch; the memory
 # of a GPU is another one. A thread whose stack cannot be mapped is EAGAIN.
@@ -25,7 +29,9 @@ def is_out_of_memory(exc: BaseException | None) -> bool:
     while exc is not None:
         if isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM):
             return True
-        if isinstance(exc, SystemError) and _is_limited():  # "error return without exception set", of a C extension
+        if (
+            isinstance(exc, SystemError) and _limit() is not None
+        ):  # "error return without exception set", of a C extension
             return True
         if (isinstance(exc, RuntimeError | ImportError) or type(exc) is Exception) and says_out_of_memory(str(exc)):
             return True
@@ -49,10 +55,25 @@ def memory_told(kind: type[EdgeError]) -> Iterator[None]:
         raise
 
 
-def _is_limited() -> bool:
-    """Return whether somebody has limited the process's addresses (`ulimit -v`)."""
+def require_addresses() -> None:
+    """Raise MemoryError where `ulimit -v` leaves too little for OpenVINO to start: its threads would wait for ever."""
+    limit = _limit()
+    with suppress(OSError):  # Linux alone tells what is in use
+        if limit is not None and limit - _used() < _START:
+            raise MemoryError
+
+
+def _limit() -> int | None:
+    """Bytes of addresses that the process may have (`ulimit -v`); None where nobody has limited them."""
     with suppress(ImportError):  # Windows
         import resource
 
-        return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-    return False
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        return None if limit == resource.RLIM_INFINITY else limit
+    return None
+
+
+def _used() -> int:
+    """Bytes of addresses in use. Raises OSError where the system does not tell."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * os.sysconf("SC_PAGE_SIZE")

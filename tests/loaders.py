@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 import traceback
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ def _run(args: Any) -> None:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         args.run(args)
-    if any(not char.isprintable() and char not in "\n\t" for char in out.getvalue()):
+    if any(unicodedata.category(char) == "Cc" for char in out.getvalue() if char not in "\n\t"):
         raise AssertionError("control characters reach the terminal")
 
 

@@ -16,7 +16,7 @@ from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, Reques
 from ..files import openvino_reads
 from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..model_folder import ModelFolder
-from ..out_of_memory import CURE, MESSAGE, is_out_of_memory, memory_told
+from ..out_of_memory import CURE, MESSAGE, is_out_of_memory, memory_told, require_addresses
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
 from ..text import one_line, quoted
@@ -135,8 +135,11 @@ def devices(*kinds: str) -> tuple[str, ...]:
     try:
         import openvino
         import openvino_genai  # noqa: F401
-    except ImportError:
+    except ImportError as exc:
+        if is_out_of_memory(exc):
+            raise
         return ()
+    require_addresses()
     return tuple(name for name in openvino.Core().available_devices if name.startswith(kinds))
 
 
