@@ -24,6 +24,7 @@ from runtime.backends.genai import brief
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_files import LICENCE, UNREADABLE, read_file
 from runtime.checkpoint_folder import CheckpointFolder
+from runtime.docstrings import require_docstrings
 from runtime.errors import CheckpointError, ConversionError, DiskFull
 from runtime.files import TEMPORARY_CURE, expanded, lacks_temporary_folder
 from runtime.folder_check import remember
@@ -89,6 +90,7 @@ def convert(
         raise ConversionError(
             f"converting needs {', '.join(missing)}, which is not installed", hint='pip install "glm4-edge[convert]"'
         )
+    require_docstrings(ConversionError)
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     samples = texts.read(calibration or texts.BUILT_IN) if recipe.calibrated else ()
     if calibration and not samples:
@@ -343,8 +345,9 @@ def _explained(exc: OSError, target: Path) -> ConversionError:
     if lacks_temporary_folder(exc):
         return ConversionError("no folder for temporary files can be written", hint=TEMPORARY_CURE)
     where = Path(exc.filename) if isinstance(exc.filename, str) else target.parent
+    ours = where in (target, target.parent) or any(part.startswith(f".{target.name}.") for part in where.parts)
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        if not where.is_relative_to(target.parent):
+        if not ours:
             return DiskFull(f"the disk of {str(where.parent)!r} is full", hint=TEMPORARY_CURE)
         return DiskFull(
             f"the disk of {str(target.parent)!r} is full", hint="make room, or choose a folder on another disk"
@@ -356,7 +359,7 @@ def _explained(exc: OSError, target: Path) -> ConversionError:
         )
     if isinstance(exc, PermissionError):
         hint = "check the permissions of the folder, or choose another one"
-    elif where.is_relative_to(target.parent):
+    elif ours:
         hint = "check the disk"
     else:
         hint = UNREADABLE

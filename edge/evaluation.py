@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.checkpoint_folder import CheckpointFolder
+from runtime.docstrings import require_docstrings
 from runtime.errors import BackendError
 from runtime.model_folder import CONVERT_AGAIN
 from runtime.out_of_memory import CURE, MESSAGE, is_out_of_memory
@@ -105,6 +106,7 @@ def evaluate(
     fails.
     """
     start = time.perf_counter()
+    require_docstrings(BackendError)
     subject = Subject.open(folder, context)
     tasks = None if calls is None else tool_calls.read(calls)
     samples = None if texts is None else library.read(texts)

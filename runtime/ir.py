@@ -125,5 +125,6 @@ class _Graph:
 
 def _data(layer: ElementTree.Element) -> dict[str, str]:
     found = layer.find("data")
-    assert found is not None, "a constant has data"
+    if found is None:
+        raise ValueError("a constant has no data")
     return found.attrib

@@ -17,7 +17,7 @@ _START = 400 << 20  # bytes of addresses for OpenVINO's libraries and threads
 # C++'s std::bad_alloc (OpenVINO, NNCF), the dynamic loader, mmap and Rust, oneDNN's kernels, numpy, PyTorch; the memory
 # of a GPU is another one. A thread whose stack cannot be mapped is EAGAIN.
 _SAID = re.compile(
-    r"bad.alloc|bad array new|failed to map segment|cannot allocate memory|can't alloc|not enough memory"
+    r"bad.alloc|bad array new|failed to map segment|(?:cannot|can not|could not|can't) alloc|not enough memory"
     r"|can't start new thread|resource temporarily unavailable|unable to allocate|(?<!cuda )(?<!xpu )out of memory"
     r"|\(os error (?:11|12)\)",
     re.IGNORECASE,

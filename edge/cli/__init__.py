@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, Notice
 from runtime.files import TEMPORARY_CURE, lacks_temporary_folder
@@ -32,6 +33,9 @@ from . import (
     streams,
 )
 from .output import print_text
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _SIGNAL = 128  # plus its number is the exit code of what a signal ended
 
@@ -93,11 +97,21 @@ def _say_stopped(exc: BaseException) -> None:
 
 def _show_notice(message: Warning | str, *_: object) -> None:
     if isinstance(message, Notice):
-        print_text(f"note: {message}", file=sys.stderr)
+        with suppress(OSError):
+            print_text(f"note: {message}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print --help and --version: argparse itself passes over what cannot be written."""
+        if file is sys.stdout:
+            print(message, end="", flush=True)
+        else:
+            super()._print_message(message, file)
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
+    top = _Parser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (

@@ -12,6 +12,7 @@ from ..allocator import give_large_pieces_back
 from ..cancellation import Cancellation
 from ..checkpoint_folder import Folder
 from ..compiled import cached
+from ..docstrings import require_docstrings
 from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedGrammar
 from ..files import openvino_reads
 from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
@@ -146,6 +147,7 @@ def devices(*kinds: str) -> tuple[str, ...]:
 @contextmanager
 def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
     """The properties with which a pipeline is made. Raises BackendError, with that cure, where making it fails."""
+    require_docstrings(BackendError)
     give_large_pieces_back()
     try:
         with memory_told(BackendError), compiled_cache(folder, device, options) as place:
