@@ -19,6 +19,7 @@ from runtime.families import Family
 from runtime.files import expanded
 from runtime.messages import Message
 from runtime.template import Prompt, Template
+from runtime.text import one_line
 from runtime.tokenizer import CheckpointTokenizer
 
 TOKENS = 512  # of a text, at most; what is longer is cut
@@ -49,7 +50,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Sample, ...]:
             try:
                 found.append(_sample(strict_json.parse(line)))
             except (ValueError, RequestError) as exc:
-                raise ConversionError(f"{str(path)!r}, line {number}: {exc}", hint=_FORM) from exc
+                raise ConversionError(f"{str(path)!r}, line {number}: {one_line(exc)}", hint=_FORM) from exc
     if not found:
         raise ConversionError(f"{str(path)!r} holds no texts", hint=_FORM)
     return tuple(found)

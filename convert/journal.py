@@ -6,6 +6,7 @@ written when its bytes are.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -87,19 +88,31 @@ def _intact(file: BinaryIO, lines: list[str]) -> tuple[dict[str, Finished], "Dig
     """The weights up to the first with which the bytes are not what they were, and the hash of those bytes: a power cut
     may have lost the rest."""
     found: dict[str, Finished] = {}
-    digest, at = sha256(), 0
+    digest, at, size = sha256(), 0, os.fstat(file.fileno()).st_size
     for line in lines:
         try:
             value = strict_json.parse(line)
-            parts = {name: Part(**part) for name, part in value["parts"].items()}
-            name, weight = value["weight"], Finished(parts, value["end"], value["sha256"])
-            further = _further(digest, file, weight.end - at)
-        except (ValueError, TypeError, KeyError):  # torn
+            name, weight = _weight(value, at, size)
+        except (ValueError, TypeError, KeyError, AttributeError):  # torn
             break
+        further = _further(digest, file, weight.end - at)
         if further.hexdigest() != weight.sha256:
             break
         found[name], digest, at = weight, further, weight.end
     return found, digest
+
+
+def _weight(value: Any, begin: int, size: int) -> tuple[str, Finished]:
+    """A line's weight. Raises ValueError, TypeError, KeyError or AttributeError where it is none whose bytes lie from
+    `begin` on, in a file of `size` bytes."""
+    parts = {name: Part(**part) for name, part in value["parts"].items()}
+    name, weight = value["weight"], Finished(parts, value["end"], value["sha256"])
+    places = [number for part in parts.values() for number in (part.offset, part.nbytes)]
+    if not all(type(number) is int and number >= 0 for number in (*places, weight.end)) or type(name) is not str:
+        raise TypeError
+    if not begin <= weight.end <= size or any(part.offset + part.nbytes > weight.end for part in parts.values()):
+        raise ValueError
+    return name, weight
 
 
 def _further(digest: "Digest", file: BinaryIO, nbytes: int) -> "Digest":

@@ -8,6 +8,7 @@ attention written out in single operations, which OpenVINO's PagedAttention does
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +26,7 @@ from runtime.backends.genai import brief
 from runtime.checkpoint import Dtype, Tensor
 from runtime.errors import CheckpointError
 from runtime.model_folder import file_sha256
+from runtime.text import quoted
 from runtime.unmapped_file import refuse_change
 
 from .compress import EMBEDDING, HEAD, Weight
@@ -66,15 +68,10 @@ class OnnxDecoder:
         core = ov.Core()
         core.set_property({"ENABLE_MMAP": False})  # a mapped file that becomes shorter would end the process
         stamps = _stamps(path)
-        try:
+        with _refused(path, "reads", stamps):
             model = core.read_model(path)
-        except RuntimeError as exc:
-            _refuse_changed(path, stamps)
-            raise CheckpointError(
-                f"{path.name} is no ONNX file that OpenVINO reads: {brief(exc)}", hint=DOWNLOAD_AGAIN
-            ) from exc
-        _check(path.name, model, architecture)
-        return cls(path, architecture, model, stamps)
+            _check(path.name, model, architecture)
+            return cls(path, architecture, model, stamps)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,6 +120,10 @@ class OnnxDecoder:
 
     def stateful(self) -> ov.Model:
         """The graph, its cache in states, their batch reordered by an input beam_idx: as GenAI wants it. Once."""
+        with _refused(self.path, "can give a state", self._stamps):
+            return self._stateful()
+
+    def _stateful(self) -> ov.Model:
         model, a = self._model, self.architecture
         beam = ops.parameter(PartialShape([-1]), Type.i32, name="beam_idx")
         beam.output(0).set_names({"beam_idx"})
@@ -156,15 +157,16 @@ class OnnxDecoder:
         """For every text, T token ids, what the file itself answers after each of them, as long as no weight was `put`:
         (T,vocab). It is loaded as a whole, in f32."""
         model = self._model
-        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        request, found = compiled.create_infer_request(), []
-        for ids in token_ids:
-            inputs = texts(model, ids)
-            for name in {i.get_any_name() for i in model.inputs} - inputs.keys():
-                element = model.input(name).get_element_type().to_dtype()
-                inputs[name] = np.zeros((1, self.architecture.kv_heads, 0, self.architecture.head_dim), element)
-            found.append(np.array(request.infer(inputs)["logits"][0], np.float32))
-        return found
+        with _refused(self.path, "runs", self._stamps):
+            compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            request, found = compiled.create_infer_request(), []
+            for ids in token_ids:
+                inputs = texts(model, ids)
+                for name in {i.get_any_name() for i in model.inputs} - inputs.keys():
+                    element = model.input(name).get_element_type().to_dtype()
+                    inputs[name] = np.zeros((1, self.architecture.kv_heads, 0, self.architecture.head_dim), element)
+                found.append(np.array(request.infer(inputs)["logits"][0], np.float32))
+            return found
 
     def fingerprint(self) -> str:
         """sha256 over the sha256 of the file and of those that hold its weights."""
@@ -172,6 +174,18 @@ class OnnxDecoder:
         for path in files(self.path):
             digest.update(f"{path.name} {file_sha256(path)}\n".encode())
         return digest.hexdigest()
+
+
+@contextmanager
+def _refused(path: Path, what: str, stamps: "_Stamps") -> Iterator[None]:
+    """Raise CheckpointError for what OpenVINO says of a file: that it is damaged, that names in it are not UTF-8."""
+    try:
+        yield
+    except (RuntimeError, UnicodeDecodeError) as exc:
+        _refuse_changed(path, stamps)
+        raise CheckpointError(
+            f"{path.name} is no ONNX file that OpenVINO {what}: {brief(exc)}", hint=DOWNLOAD_AGAIN
+        ) from exc
 
 
 def texts(model: ov.Model, ids: npt.NDArray[Any]) -> dict[str, Any]:
@@ -204,12 +218,12 @@ def files(path: Path) -> list[Path]:
 _Stamps = dict[str, tuple[int, int]]  # size and time of change of each file, by name
 
 
-def _stamps(path: Path) -> _Stamps:
+def _stamps(path: Path) -> "_Stamps":
     found = {file.name: file.stat() for file in files(path)}
     return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
 
 
-def _refuse_changed(path: Path, stamps: _Stamps) -> None:
+def _refuse_changed(path: Path, stamps: "_Stamps") -> None:
     now = _stamps(path)
     for name, stamp in stamps.items():
         refuse_change(name, stamp, now.get(name, (0, 0)))
@@ -227,7 +241,7 @@ def _check(file: str, model: ov.Model, a: Architecture) -> None:
             hint="the file and config.json do not belong together",
         )
     if others := sorted(inputs.keys() - cache - _TEXTS):
-        raise CheckpointError(f"{file} has the input {others[0]!r}, which is not known", hint=_EXPORT_AGAIN)
+        raise CheckpointError(f"{file} has the input {quoted(others[0])}, which is not known", hint=_EXPORT_AGAIN)
     outputs = {name for output in model.outputs for name in output.get_names()}
     if missing := sorted({"logits", *(name.replace("past_key_values", "present") for name in wanted)} - outputs):
         raise CheckpointError(f"{file} has no output {missing[0]!r}", hint=_EXPORT_AGAIN)

@@ -22,14 +22,17 @@ from openvino import Node
 from runtime.allocator import large_pieces_kept
 from runtime.backends.genai import brief
 from runtime.checkpoint import Checkpoint
-from runtime.checkpoint_files import LICENCE, read_file
+from runtime.checkpoint_files import LICENCE, UNREADABLE, read_file
 from runtime.checkpoint_folder import CheckpointFolder
+from runtime.docstrings import require_docstrings
 from runtime.errors import CheckpointError, ConversionError, DiskFull
-from runtime.files import expanded
+from runtime.files import TEMPORARY_CURE, expanded, lacks_temporary_folder
 from runtime.folder_check import remember
 from runtime.model_folder import File, Manifest, ModelFolder, seal
+from runtime.out_of_memory import memory_told
 from runtime.role_tokens import refuse_ordinary_ends
 from runtime.template import Prompt, Template
+from runtime.text import quoted
 from runtime.version import VERSION
 
 from . import calibration as texts
@@ -87,19 +90,24 @@ def convert(
         raise ConversionError(
             f"converting needs {', '.join(missing)}, which is not installed", hint='pip install "glm4-edge[convert]"'
         )
-    from .onnx_decoder import onnx_file
-    from .onnx_pipeline import convert_onnx  # which is built from the parts of this file
-
+    require_docstrings(ConversionError)
     recipe = named(recipe) if isinstance(recipe, str) else recipe
     samples = texts.read(calibration or texts.BUILT_IN) if recipe.calibrated else ()
     if calibration and not samples:
         raise ConversionError(f"the recipe {recipe.name} reads no texts", hint="leave out --calibration")
     source, target = expanded(source), expanded(target).absolute()
-    if exporter == "optimum" and (source.is_file() or onnx_file(source)):
-        raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
     try:
-        with large_pieces_kept(), scratch(target, (FILE, "openvino_model.bin")) as place:
+        with (
+            memory_told(ConversionError),
+            large_pieces_kept(),
+            scratch(target, (FILE, "openvino_model.bin")) as place,
+        ):
+            from .onnx_decoder import onnx_file
+            from .onnx_pipeline import convert_onnx  # which is built from the parts of this file
+
             file = onnx_file(source)
+            if exporter == "optimum" and (source.is_file() or file):
+                raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
             if file is None:
                 steps = _convert(source, place, recipe, samples, exporter)
             else:
@@ -111,8 +119,6 @@ def convert(
         raise _explained(exc, target) from exc
     except RuntimeError as exc:  # OpenVINO's and NNCF's
         raise ConversionError(f"the conversion failed: {brief(exc)}", hint="please report this") from exc
-    except MemoryError as exc:
-        raise ConversionError("the memory is full", hint="close other programs, or use a larger machine") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +285,9 @@ def copy_texts(source: CheckpointFolder, folder: Path) -> None:
         if (text := read_file(source.path, licence.name, LICENCE, within=True)) is None:
             continue
         if not licence.name.isprintable():
-            raise CheckpointError(f"the licence {licence.name!r} has no printable name", hint="rename or remove it")
+            raise CheckpointError(
+                f"the licence {quoted(licence.name)} has no printable name", hint="rename or remove it"
+            )
         (folder / licence.name).write_bytes(text)
 
 
@@ -339,7 +347,13 @@ def _versions(*more: str) -> dict[str, str]:
 
 
 def _explained(exc: OSError, target: Path) -> ConversionError:
+    if lacks_temporary_folder(exc):
+        return ConversionError("no folder for temporary files can be written", hint=TEMPORARY_CURE)
+    where = Path(exc.filename) if isinstance(exc.filename, str) else target.parent
+    ours = where in (target, target.parent) or any(part.startswith(f".{target.name}.") for part in where.parts)
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        if not ours:
+            return DiskFull(f"the disk of {str(where.parent)!r} is full", hint=TEMPORARY_CURE)
         return DiskFull(
             f"the disk of {str(target.parent)!r} is full", hint="make room, or choose a folder on another disk"
         )
@@ -348,6 +362,10 @@ def _explained(exc: OSError, target: Path) -> ConversionError:
             f"the disk of {str(target.parent)!r} takes no file so large",
             hint="choose a folder on another disk (FAT takes 4 GB), or lift the limit of `ulimit -f`",
         )
-    where = exc.filename or target.parent
-    hint = "check the permissions of the folder, or choose another one" if isinstance(exc, PermissionError) else ""
-    return ConversionError(f"{str(where)!r}: {(exc.strerror or str(exc)).lower()}", hint=hint or "check the disk")
+    if isinstance(exc, PermissionError):
+        hint = "check the permissions of the folder, or choose another one"
+    elif ours:
+        hint = "check the disk"
+    else:
+        hint = UNREADABLE
+    return ConversionError(f"{str(where)!r}: {(exc.strerror or str(exc)).lower()}", hint=hint)

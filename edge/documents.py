@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.errors import Notice, RequestError
-from runtime.text import replace_surrogates
+from runtime.text import one_line, replace_surrogates
 
 PAGE = 4000  # characters
 _TITLE = 200  # characters: each page of a document bears it
@@ -55,7 +55,7 @@ class Documents:
             )
         self._by_address = {page.address: page for page in self.pages}
         self._ranking = bm25s.BM25()
-        self._ranking.index([_terms(f"{page.title}\n{page.text}") for page in self.pages], show_progress=False)
+        self._ranking.index([_terms(f"{page.title}\n{page.text}") or [""] for page in self.pages], show_progress=False)
 
     def search(self, query: str, most: int = 8) -> list[Page]:
         """The pages that fit best, the best first; none that share no word with the query."""
@@ -82,7 +82,7 @@ def _pages(path: Path, folder: Path) -> Iterator[Page]:
     try:
         title, text = map(replace_surrogates, _read(path))  # a PDF may have halves of characters
     except Exception as exc:  # a file of the user's may be damaged in any way
-        warnings.warn(f"{name} cannot be read and is left out: {exc}", Notice, stacklevel=2)
+        warnings.warn(f"{name} cannot be read and is left out: {one_line(exc)}", Notice, stacklevel=2)
         return
     for number, piece in enumerate(_pieces(text), start=1):
         yield Page(name if number == 1 else f"{name}#{number}", title or replace_surrogates(path.stem), piece)

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.checkpoint_folder import CheckpointFolder
+from runtime.docstrings import require_docstrings
 from runtime.errors import BackendError
 from runtime.model_folder import CONVERT_AGAIN
+from runtime.out_of_memory import CURE, MESSAGE, is_out_of_memory
+from runtime.text import one_line
 
 from . import calls as tool_calls
 from . import texts as library
@@ -103,6 +106,7 @@ def evaluate(
     fails.
     """
     start = time.perf_counter()
+    require_docstrings(BackendError)
     subject = Subject.open(folder, context)
     tasks = None if calls is None else tool_calls.read(calls)
     samples = None if texts is None else library.read(texts)
@@ -121,6 +125,8 @@ def evaluate(
             hint="close other programs, or use a larger machine",
         ) from exc
     except RuntimeError as exc:
+        if is_out_of_memory(exc):
+            raise BackendError(MESSAGE, hint=CURE) from exc
         from runtime.backends.genai import brief
 
         raise BackendError(f"the engine failed: {brief(exc)}", hint=CONVERT_AGAIN) from exc
@@ -170,7 +176,7 @@ def _read(
             try:
                 parts.append(_part(path, setting, longest, answers.of(numbers), wanted and wanted.of(numbers)))
             except RuntimeError as exc:
-                notes.append(f"this CPU's plugin does not take the setting {setting.name!r}: {exc}".splitlines()[0])
+                notes.append(f"this CPU's plugin does not take the setting {setting.name!r}: {one_line(exc)}")
     figures = readings.figures()
     known = figures.reference_perplexity or figures.perplexity
     if known is not None and known > subject.architecture.vocab:

@@ -33,6 +33,7 @@ from .messages import (
 )
 from .model import Model
 from .sampling import Sampling
+from .text import one_line
 from .tools import Tool, toolbox
 
 AnyTool = Callable[..., Any] | Tool
@@ -290,7 +291,9 @@ class Chat:
         except OSError as exc:
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="`save` writes such a file") from exc
         except (ValueError, KeyError, TypeError, RequestError) as exc:
-            raise RequestError(f"{path} is not a saved chat: {exc!r}", hint="`save` writes such a file") from exc
+            raise RequestError(
+                f"{path} is not a saved chat: {one_line(repr(exc))}", hint="`save` writes such a file"
+            ) from exc
         self._messages = messages
 
     def close(self) -> None:

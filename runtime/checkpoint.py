@@ -14,13 +14,17 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from .architecture import DOWNLOAD_AGAIN, Architecture, Yarn, read_architecture, read_config, read_object
+from .checkpoint_files import cure, reason
 from .errors import CheckpointError
+from .files import named
 from .gguf_checkpoint import GgufCheckpoint
 from .mapped_file import Entry
 from .model_folder import MANIFEST
+from .out_of_memory import memory_told
 from .safetensors_file import SafetensorsFile
 from .tensor import Dtype, Tensor
 from .tensor_names import NAMINGS, Naming
+from .text import quoted
 
 __all__ = ["Architecture", "Checkpoint", "Dtype", "Tensor", "Yarn"]
 
@@ -78,6 +82,7 @@ class Checkpoint:
         self._places = places
 
     @classmethod
+    @memory_told(CheckpointError)
     def open(cls, path: str | Path, *, mapped: bool = True) -> Self:
         """Opens a folder with config.json and safetensors files, or a GGUF file, and checks all that can be checked
         without reading the weights. Raises CheckpointError.
@@ -92,9 +97,9 @@ class Checkpoint:
             for file in files:
                 file.refuse_gaps()
         except OSError as error:
-            what = error.strerror or str(error) or type(error).__name__
             raise CheckpointError(
-                f"the checkpoint in {str(path)!r} cannot be read: {what}", hint="check the path and its permissions"
+                f"the checkpoint in {quoted(str(error.filename or path), 200)} cannot be read: {reason(error)}",
+                hint=cure(error),
             ) from error
         return cls(path, config, architecture, files, places)
 
@@ -117,7 +122,7 @@ class Checkpoint:
     def place(self, name: str) -> str:
         """The tensor under the name that its file has for it, and the file, for messages."""
         file, entry, _ = self._places[name]
-        return f"{entry.name[:200]!r} in {file.path.name}"
+        return f"{quoted(entry.name)} in {file.path.name}"
 
     @property
     def quantised(self) -> tuple[str, ...]:
@@ -127,7 +132,8 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """sha256 over the config and the sha256 of every weight file. Reads all of them: about a second a gigabyte."""
         config = self.path / "config.json"
-        digest = sha256(config.read_bytes() if config.is_file() else json.dumps(self.config).encode())
+        with named(config):
+            digest = sha256(config.read_bytes() if config.is_file() else json.dumps(self.config).encode())
         for file in self._files:
             digest.update(f"{file.path.name} {file.sha256()}\n".encode())
         return digest.hexdigest()
@@ -243,7 +249,7 @@ def _places(architecture: Architecture, files: Sequence[WeightFile], where: Nami
         for entry in file.entries.values():
             if entry.name in found:
                 raise CheckpointError(
-                    f"{entry.name[:200]!r} is both in {found[entry.name][0].path.name} and in {file.path.name}",
+                    f"{quoted(entry.name)} is both in {found[entry.name][0].path.name} and in {file.path.name}",
                     hint="remove the weight files that do not belong to this checkpoint",
                 )
             found[entry.name] = (file, entry)
@@ -263,7 +269,7 @@ def _places(architecture: Architecture, files: Sequence[WeightFile], where: Nami
         used.add(where(architecture, "lm_head.weight", ()).name)  # some files keep a copy; transformers ignores it
     if left_over := sorted(found.keys() - used):
         raise CheckpointError(
-            f"{left_over[0][:200]!r} is no part of this decoder ({len(left_over)} such tensors)",
+            f"{quoted(left_over[0])} is no part of this decoder ({len(left_over)} such tensors)",
             hint="only plain GLM-4 text models convert: merge adapters, and do not mix checkpoints",
         )
     return places
@@ -273,6 +279,6 @@ def _check(file: WeightFile, entry: Entry, shape: tuple[int, ...]) -> None:
     file.check(entry)
     if entry.shape != shape:
         raise CheckpointError(
-            f"{entry.name!r} has the shape {list(entry.shape)[:8]}, but the config makes it {list(shape)}",
+            f"{quoted(entry.name)} has the shape {list(entry.shape)[:8]}, but the config makes it {list(shape)}",
             hint="the config and the weights do not belong together",
         )

@@ -5,6 +5,7 @@ hub's cache a checkpoint is a folder of links into `blobs` beside it, so those a
 is no tokenizer or config.json goes no further.
 """
 
+import errno
 import stat
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .errors import CheckpointError
 from .files import read_bounded
 from .text import one_line
 
+UNREADABLE = "check the disk that it is on, and copy or download the checkpoint again"
 _AGAIN = "download the checkpoint again"
 LARGEST = 1 << 28  # bytes; GLM-4's tokenizer.json has 20 MB
 LICENCE = 1 << 20
@@ -33,7 +35,7 @@ def regular_file(folder: Path, name: str, *, within: bool = False) -> Path | Non
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as exc:  # a loop of links
-        raise CheckpointError(f"{one_line(name)} cannot be read: {reason(exc)}", hint="check its permissions") from exc
+        raise CheckpointError(f"{one_line(name)} cannot be read: {reason(exc)}", hint=cure(exc)) from exc
     if stat.S_ISDIR(mode):
         return None
     if not stat.S_ISREG(mode):
@@ -48,7 +50,7 @@ def read_file(folder: Path, name: str, limit: int = LARGEST, *, within: bool = F
     try:
         return None if path is None else read_bounded(path, limit)
     except OSError as exc:
-        raise CheckpointError(f"{one_line(name)} cannot be read: {reason(exc)}", hint="check its permissions") from exc
+        raise CheckpointError(f"{one_line(name)} cannot be read: {reason(exc)}", hint=cure(exc)) from exc
 
 
 def read_licence(folder: Path) -> tuple[bytes, bool]:
@@ -56,6 +58,11 @@ def read_licence(folder: Path) -> tuple[bytes, bool]:
     return read_file(folder, "README.md", _README, within=True) or b"", regular_file(
         folder, "LICENSE", within=True
     ) is not None
+
+
+def cure(exc: Exception) -> str:
+    """What to do about a file that cannot be read."""
+    return UNREADABLE if getattr(exc, "errno", None) == errno.EIO else "check its path and its permissions"
 
 
 def reason(exc: Exception) -> str:

@@ -15,6 +15,7 @@ from .errors import CheckpointError, EdgeError
 from .families import Family
 from .files import expanded
 from .model_folder import MANIFEST, Manifest, ModelFolder, Source
+from .out_of_memory import memory_told
 from .role_tokens import refuse_ordinary_roles
 from .sampling import Sampling
 from .text import one_line
@@ -45,6 +46,7 @@ class CheckpointFolder:
     manifest: Manifest
 
     @classmethod
+    @memory_told(CheckpointError)
     def open(cls, path: str | os.PathLike[str]) -> "CheckpointFolder":
         """Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template."""
         path = expanded(path)

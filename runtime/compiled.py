@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import strict_json
 from .errors import RequestError
 from .files import is_plain_file, is_plain_folder, read_bounded, remove, write_whole
 from .model_folder import ModelFolder, file_sha256
@@ -25,6 +26,7 @@ VARIABLE = "EDGE_CACHE"  # another place than the user's cache folder
 LIMIT = 20 * 10**9  # bytes of all compiled models; those not used for longest go first
 _KEY = re.compile("[0-9a-f]{32}")
 _SEALS = "seals.json"
+_LARGEST = 1 << 20  # bytes of it
 _COMPILING = 600  # seconds for which a folder without seals is left to whoever is filling it, where nothing says who
 _OWNER = 256  # bytes of a process's name at most
 
@@ -128,7 +130,7 @@ def _seals(path: Path) -> dict[str, Any]:
     if not _is_sealed(path):
         return {}
     try:
-        found = json.loads((path / _SEALS).read_text(encoding="utf-8"))
+        found = strict_json.parse(read_bounded(path / _SEALS, _LARGEST))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

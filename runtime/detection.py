@@ -7,6 +7,7 @@ from .errors import CheckpointError
 from .families import BASE, FAMILIES, PROBE, Family
 from .messages import Message
 from .template import Template
+from .text import quoted
 
 
 def detect(config: Mapping[str, Any], chat_template: str | None) -> Family:
@@ -20,7 +21,7 @@ def detect(config: Mapping[str, Any], chat_template: str | None) -> Family:
     if not families:
         known = sorted({name for family in FAMILIES.values() for name in family.model_types})
         raise CheckpointError(
-            f"config.json names the model type {model_type!r}, which is not GLM-4's",
+            f"config.json names the model type {quoted(model_type)}, which is not GLM-4's",
             hint=f"supported model types: {', '.join(known)}",
         )
     if chat_template is None:

@@ -6,10 +6,13 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda _: False)  # Windows, from Python 3.12 on
+
+TEMPORARY_CURE = "make room in the folder for temporary files, or set TMPDIR to one on another disk"
 
 # What mmap says where the file system has no mappings: mmap(2); NFS, 9p and FUSE differ.
 UNMAPPABLE = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -38,6 +41,22 @@ def write_whole(path: Path, data: bytes) -> None:
         raise
 
 
+@contextmanager
+def named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in errors of reading it or writing to it, which do not by themselves."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.filename is None and exc.errno is not None:
+            raise OSError(exc.errno, exc.strerror, os.fspath(path)) from exc
+        raise
+
+
+def lacks_temporary_folder(exc: Exception) -> bool:
+    """Return whether that is what `tempfile` raises where no folder can be written: their disks are full."""
+    return isinstance(exc, FileNotFoundError) and "usable temporary directory" in str(exc)
+
+
 def read_bounded(path: Path, limit: int) -> bytes:
     """Return what a regular file holds, or one that a link leads to.
 
@@ -46,7 +65,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))

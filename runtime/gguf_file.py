@@ -23,6 +23,7 @@ from .architecture import DOWNLOAD_AGAIN
 from .errors import CheckpointError
 from .mapped_file import Entry, MappedFile, opened
 from .tensor import Array, Dtype, Tensor
+from .text import quoted
 
 _PLAIN: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # types that need no decoding
     "BF16": ("bf16", np.uint16),
@@ -73,7 +74,7 @@ class GgufFile(MappedFile):
         end = self.start
         for name, begin, after in [*((e.name, e.begin, e.end) for e in self.entries.values()), ("", self.size, 0)]:
             if begin - end >= self.alignment:
-                where = f"before {name[:200]!r}" if name else "after its last tensor"
+                where = f"before {quoted(name)}" if name else "after its last tensor"
                 raise CheckpointError(
                     f"{self.path.name} is damaged: {begin - end:,} bytes {where} belong to no tensor",
                     hint=DOWNLOAD_AGAIN,
@@ -89,7 +90,7 @@ class GgufFile(MappedFile):
             _decode(entry.dtype, np.zeros((1, nbytes), np.uint8))
         except NotImplementedError as exc:
             raise CheckpointError(
-                f"{entry.name!r} in {self.path.name} has the type {entry.dtype}, which gguf does not decode",
+                f"{quoted(entry.name)} in {self.path.name} has the type {entry.dtype}, which gguf does not decode",
                 hint="convert an F16, Q8_0 or K-quantised GGUF, or the original checkpoint",
             ) from exc
 
@@ -144,7 +145,7 @@ class _Header:
         for _ in range(self._believable(pairs, 13)):
             key = self.string()
             if key in found:
-                raise self._damaged(f"the key {key[:80]!r} occurs twice")
+                raise self._damaged(f"the key {quoted(key)} occurs twice")
             found[key] = self._value(self.number("I"))
         return found
 
@@ -159,7 +160,7 @@ class _Header:
         for name, kind, shape, offset, nbytes in sorted(raw, key=lambda entry: entry[3]):
             entry = Entry(name, kind, shape, start + offset, start + offset + nbytes)
             if entry.begin < position or offset % alignment or name in found:
-                raise self._damaged(f"{name[:200]!r} occurs twice, or overlaps another tensor")
+                raise self._damaged(f"{quoted(name)} occurs twice, or overlaps another tensor")
             found[name], position = entry, entry.end
         if position > self._file.size:
             raise CheckpointError(
@@ -175,19 +176,19 @@ class _Header:
 
         name = self.string()
         if (dimensions := self.number("I")) > 4:
-            raise self._damaged(f"{name[:200]!r} has {dimensions:,} dimensions")
+            raise self._damaged(f"{quoted(name)} has {dimensions:,} dimensions")
         shape = tuple(reversed([self.number("Q") for _ in range(dimensions)]))
         number, offset = self.number("I"), self.number("Q")
         try:
             kind = GGMLQuantizationType(number).name
         except ValueError as exc:
             raise CheckpointError(
-                f"{name[:200]!r} in {self._file.path.name} has the type {number}, which gguf does not know",
+                f"{quoted(name)} in {self._file.path.name} has the type {number}, which gguf does not know",
                 hint='pip install --upgrade "glm4-edge[gguf]", or convert the original checkpoint',
             ) from exc
         weights, nbytes = _block(kind)
         if not shape or shape[-1] % weights:
-            raise self._damaged(f"{name[:200]!r} has the shape {list(shape)}, no whole blocks of {kind}")
+            raise self._damaged(f"{quoted(name)} has the shape {list(shape)}, no whole blocks of {kind}")
         return name, kind, shape, offset, math.prod(shape) // weights * nbytes
 
     def _value(self, kind: int, depth: int = 0) -> Any:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from .errors import ModelFolderError
 from .model_folder import CONVERT_AGAIN, ModelFolder
+from .text import one_line
 
 IR_FILE = "openvino_model.xml"
 NPU_GROUPS = (-1, 128)
@@ -49,7 +50,7 @@ class IR:
         try:
             return _Graph(path).ir()
         except (OSError, ElementTree.ParseError, ValueError, KeyError, AttributeError) as exc:
-            raise ModelFolderError(f"{path} is not an IR: {exc!r}", hint=CONVERT_AGAIN) from exc
+            raise ModelFolderError(f"{path} is not an IR: {one_line(repr(exc))}", hint=CONVERT_AGAIN) from exc
 
     def unfit_for_npu(self) -> tuple[str, ...]:
         """Why it would not run, or not well, on an NPU; () where it is fit.
@@ -124,5 +125,6 @@ class _Graph:
 
 def _data(layer: ElementTree.Element) -> dict[str, str]:
     found = layer.find("data")
-    assert found is not None, "a constant has data"
+    if found is None:
+        raise ValueError("a constant has no data")
     return found.attrib

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .out_of_memory import is_out_of_memory, require_addresses
+
 SERVERS_VARIABLE = "EDGE_SERVERS"  # URLs, parted by blanks
 # What OpenVINO's CPU plugin and IPEX choose their kernels by, from the slowest to the fastest; as Linux names them.
 _ISA = {
@@ -169,8 +171,11 @@ def find() -> Machine:
 def _core() -> Any:
     try:
         import openvino
-    except ImportError:
+    except ImportError as exc:
+        if is_out_of_memory(exc):
+            raise
         return None
+    require_addresses()
     return openvino.Core()
 
 

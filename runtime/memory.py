@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .backends.openvino import step_tokens
 from .errors import DeviceError
 from .model_folder import Manifest, Sizes
+from .text import quoted
 
 CONTEXT = 8192  # tokens for which memory is planned where no number is given
 LARGEST_ALLOCATION = 4_294_959_104  # bytes that Intel's GPU drivers give at once, where the device does not say
@@ -77,7 +78,7 @@ def needed(
     """
     precision = kv_precision or ("f16" if kind == "NPU" else "u8")
     if precision not in _KV_BITS:
-        raise DeviceError(f"a KV cache of {precision!r} is not known", hint=f"known: {', '.join(_KV_BITS)}")
+        raise DeviceError(f"a KV cache of {quoted(precision)} is not known", hint=f"known: {', '.join(_KV_BITS)}")
     vectors = 2 * sizes.layers * sizes.kv_heads * (_VECTOR if _KV_BITS[precision] < 16 else 0)
     kv_cache = context * (kv_bytes_per_token * _KV_BITS[precision] // 16 + vectors)
     chunk = min(context, _NPU_CHUNK if kind == "NPU" else step_tokens(kind))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from . import strict_json
 from .checks import require, require_all
 from .errors import RequestError
-from .text import replace_surrogates, replace_surrogates_within
+from .text import quoted, replace_surrogates, replace_surrogates_within
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "rounds", "cancelled"]
@@ -153,7 +153,7 @@ class Message:
 
     def __post_init__(self) -> None:
         if self.role not in _ROLES.values():
-            raise RequestError(f"unknown role {self.role!r}", hint=f"choose one of {', '.join(_ROLES.values())}")
+            raise RequestError(f"unknown role {quoted(self.role)}", hint=f"choose one of {', '.join(_ROLES.values())}")
         _clean(self, "a message's", "content", "reasoning", "tool_call_id", "name")
         require_all("a message's tool_calls", self.tool_calls, ToolCall, "a list of ToolCall")
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
@@ -184,7 +184,7 @@ class Message:
             )
         role = _ROLES.get(str(data.get("role")))
         if role is None:
-            raise RequestError(f"unknown role {data.get('role')!r}", hint=f"it may be {', '.join(_ROLES)}")
+            raise RequestError(f"unknown role {quoted(data.get('role'))}", hint=f"it may be {', '.join(_ROLES)}")
         calls = data.get("tool_calls") or ()
         if not isinstance(calls, list | tuple):
             raise RequestError("a message's tool_calls are no list", hint="send a list of calls")
@@ -214,7 +214,7 @@ def _content(value: object) -> str:
     for part in value:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
         if kind != "text" or not isinstance(part.get("text"), str):
-            raise RequestError(f"a message has content of the type {kind!r}", hint="this model reads text only")
+            raise RequestError(f"a message has content of the type {quoted(kind)}", hint="this model reads text only")
     return "".join(part["text"] for part in value)
 
 

@@ -25,6 +25,7 @@ from .generation import Constraint, StopTexts, generate, told
 from .logprobs import Tokens
 from .messages import Finish, Logprobs, Message, Text, Usage
 from .model_folder import ModelFolder
+from .out_of_memory import memory_told
 from .parsing import Part, ReplyParser
 from .sampling import Sampling
 from .template import Prompt, Template
@@ -71,6 +72,7 @@ class Model:
                 warnings.warn(f"{device} cannot be used: {exc}. {following} is tried instead", Notice, stacklevel=4)
         return self._load_onto(last, options)
 
+    @memory_told(BackendError)
     def _load_onto(self, device: str, options: Options) -> Backend:
         self.choice = choose(device, self.folder, options)
         backend = self.choice.backend

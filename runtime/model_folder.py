@@ -14,9 +14,10 @@ from typing import Any
 
 from . import strict_json
 from .errors import EdgeError, ModelFolderError
-from .files import expanded, read_bounded
+from .files import expanded, named, read_bounded
+from .out_of_memory import memory_told
 from .sampling import Sampling
-from .text import one_line, replace_surrogates
+from .text import one_line, quoted, replace_surrogates
 
 MANIFEST = "edge.json"
 FORMAT_VERSION = 1
@@ -96,6 +97,7 @@ class ModelFolder:
     manifest: Manifest
 
     @classmethod
+    @memory_told(ModelFolderError)
     def open(cls, path: str | os.PathLike[str]) -> "ModelFolder":
         """Raises ModelFolderError where the folder is missing, damaged, or made by a later version."""
         folder = expanded(path)
@@ -113,7 +115,7 @@ class ModelFolder:
         try:
             status = (self.path / name).stat()
         except (OSError, ValueError):  # ValueError: \0 in the name
-            return f"{self.path} has lost its {name[:200]}"
+            return f"{self.path} has lost its {one_line(name, 100)}"
         if not stat.S_ISREG(status.st_mode):
             return f"{self.path / name} is no regular file"
         size, wanted = status.st_size, self.manifest.files[name].size
@@ -201,7 +203,7 @@ def _read_object(folder: Path) -> Any:
             f"{folder} is not a model folder: it has no {MANIFEST}", hint="`edge convert CHECKPOINT FOLDER` makes one"
         ) from None
     except (OSError, ValueError) as exc:
-        raise ModelFolderError(f"{path} is damaged: {exc}", hint=CONVERT_AGAIN) from exc
+        raise ModelFolderError(f"{path} is damaged: {one_line(exc)}", hint=CONVERT_AGAIN) from exc
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -220,13 +222,13 @@ def _read_manifest(folder: Path) -> Manifest:
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part)[:80] for part in first["loc"])
-        raise ModelFolderError(f"{path} is damaged: {where}: {first['msg']}", hint=CONVERT_AGAIN) from exc
+        raise ModelFolderError(f"{path} is damaged: {one_line(where)}: {first['msg']}", hint=CONVERT_AGAIN) from exc
     for name in manifest.files:
         if Path(name).name != name or not name.isprintable():
-            raise ModelFolderError(f"{path} names a file outside the folder: {name[:200]!r}", hint=CONVERT_AGAIN)
+            raise ModelFolderError(f"{path} names a file outside the folder: {quoted(name)}", hint=CONVERT_AGAIN)
     return manifest
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ from .errors import CheckpointError, TemplateError
 from .families import PROBE, Family
 from .messages import Message, ToolCall
 from .template import Template
+from .text import quoted
 from .tokenizer import CheckpointTokenizer
 
 _SPELLED = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[s?g?MASK\]|<[se]op>")  # as GLM-4's special tokens are
@@ -31,11 +32,13 @@ def refuse_ordinary_roles(family: Family, template: str | None, tokenizer: Check
     spelled = dict.fromkeys(name for text in _prompts(family, template) for name in _SPELLED.findall(text))
     for name in [*spelled, *(stop for stop in family.stop_tokens if stop in tokenizer.special_tokens)]:
         if (id := tokenizer.special_tokens.get(name)) is None:
-            raise CheckpointError(f"the chat template spells {name}, which is no special token", hint=_AGAIN)
+            raise CheckpointError(f"the chat template spells {quoted(name)}, which is no special token", hint=_AGAIN)
         text = f"x{name} y"
         ids = tokenizer.encode(text)
         if ids.count(id) != 1 or tokenizer.tokenizer.decode(ids, skip_special_tokens=False) != text:
-            raise CheckpointError(f"the tokenizer does not read {name} as the one token that it is", hint=_AGAIN)
+            raise CheckpointError(
+                f"the tokenizer does not read {quoted(name)} as the one token that it is", hint=_AGAIN
+            )
 
 
 def _prompts(family: Family, template: str | None) -> Iterator[str]:

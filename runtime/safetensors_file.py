@@ -22,6 +22,7 @@ from .architecture import DOWNLOAD_AGAIN
 from .errors import CheckpointError
 from .mapped_file import Entry, MappedFile, opened
 from .tensor import Dtype, Tensor
+from .text import quoted
 
 _DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are handed out as uint16
     "BF16": ("bf16", np.uint16),
@@ -58,7 +59,7 @@ class SafetensorsFile(MappedFile):
         """Raises CheckpointError where the tensor's dtype is not supported."""
         if entry.dtype not in _DTYPES:
             raise CheckpointError(
-                f"{entry.name!r} in {self.path.name} has the dtype {entry.dtype[:80]!r}",
+                f"{quoted(entry.name)} in {self.path.name} has the dtype {quoted(entry.dtype)}",
                 hint="bf16, f16 and f32 are supported; for a quantised checkpoint, convert the original one",
             )
 
@@ -97,12 +98,12 @@ def _entry(file: str, name: str, value: Any, start: int) -> Entry:
             entry = Entry(name, dtype, tuple(shape), start + begin, start + end)
         case _:
             raise CheckpointError(
-                f"the header of {file} does not describe {name[:200]!r} properly", hint=DOWNLOAD_AGAIN
+                f"the header of {file} does not describe {quoted(name)} properly", hint=DOWNLOAD_AGAIN
             )
     # A dtype that we do not know is not an error of the file: who wants to use the tensor judges it.
     if (bits := _ITEM_BITS.get(dtype)) and math.prod(shape) * bits != (end - begin) * 8:
         raise CheckpointError(
-            f"{file} gives {name[:200]!r} {end - begin:,} bytes, not those of the shape {list(shape)[:8]} in {dtype}",
+            f"{file} gives {quoted(name)} {end - begin:,} bytes, not those of the shape {list(shape)[:8]} in {dtype}",
             hint=DOWNLOAD_AGAIN,
         )
     return entry
@@ -113,7 +114,7 @@ def _check_layout(file: str, entries: dict[str, Entry], start: int, size: int) -
     position = start
     for entry in sorted(entries.values(), key=lambda e: (e.begin, e.end)):
         if entry.begin != position or entry.end < entry.begin:
-            raise CheckpointError(f"in {file}, {entry.name[:200]!r} overlaps or leaves a hole", hint=DOWNLOAD_AGAIN)
+            raise CheckpointError(f"in {file}, {quoted(entry.name)} overlaps or leaves a hole", hint=DOWNLOAD_AGAIN)
         position = entry.end
     if position > size:
         raise CheckpointError(

@@ -21,7 +21,11 @@ def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | 
     Raises ValueError, and nothing else, for a text that is not JSON, a number beyond a float, or nesting too deep.
     """
     if isinstance(text, bytes):
-        text = text.decode(json.detect_encoding(text), "surrogatepass")
+        encoding = json.detect_encoding(text)
+        try:
+            text = text.decode(encoding, "surrogatepass")
+        except UnicodeDecodeError as exc:  # which holds, and spells, all of the text
+            raise ValueError(f"the byte at {exc.start:,} is not {encoding.upper().removesuffix('-SIG')}") from None
     try:
         value = json.loads(
             replace_json_surrogates(text), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=pairs

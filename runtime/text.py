@@ -5,6 +5,7 @@ They come as half an emoji out of a client's JSON, and as bytes that were no UTF
 """
 
 import re
+import reprlib
 from typing import Any
 
 # What a backslash begins in JSON: a pair of surrogates, a lone one, or anything else.
@@ -39,6 +40,14 @@ def one_line(text: object, limit: int = 300) -> str:
     line = " ".join(replace_surrogates(str(text)[: 4 * limit]).split())
     line = _CONTROL.sub("\ufffd", line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def quoted(value: object, limit: int = 100) -> str:
+    """Return a value from outside as Python spells it, for a message: no more than `limit` characters of it, and U+FFFD
+    for those that cannot be printed."""
+    if not isinstance(value, str):
+        return one_line(reprlib.repr(value), limit)
+    return repr("".join(char if char.isprintable() else "\ufffd" for char in one_line(value, limit)))
 
 
 def replace_json_surrogates(text: str) -> str:

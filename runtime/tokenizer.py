@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import strict_json
 from .checkpoint_files import read_file
 from .errors import CheckpointError
-from .text import one_line
+from .text import one_line, quoted
 from .vocabulary import byte_alphabet
 
 if TYPE_CHECKING:
@@ -186,7 +186,8 @@ def _add_tokens(tokenizer: "Tokenizer", config: Mapping[str, Any]) -> None:
             tokenizer.add_tokens([AddedToken(name, normalized=False, special=special)])
         if tokenizer.token_to_id(name) != id:
             raise CheckpointError(
-                f"tokenizer_config.json gives {name!r} the id {id}, the tokenizer {tokenizer.token_to_id(name)}",
+                f"tokenizer_config.json gives {quoted(name)} the id {quoted(id)}, the tokenizer "
+                f"{tokenizer.token_to_id(name)}",
                 hint="the tokenizer's files do not belong together: download them again",
             )
 

@@ -2,14 +2,15 @@
 
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
-from . import tool_run
+from . import docstrings, tool_run
 from .cancellation import Cancellation
 from .checks import require, require_integer, require_seconds
-from .errors import ToolError
+from .errors import Notice, ToolError
 from .messages import ToolCall, ToolResult
 from .text import replace_json_surrogates, replace_surrogates_within
 
@@ -104,6 +105,9 @@ class Tool:
             }
             return _as_text(function(**values))
 
+        if docstrings.are_stripped():
+            what = f"the tool {name} has no description: PYTHONOPTIMIZE=2 leaves docstrings out"
+            warnings.warn(what, Notice, stacklevel=2)
         description = inspect.cleandoc(function.__doc__ or "")
         schema = _bare(arguments.model_json_schema())
         return cls(name, description, schema, run, timeout=timeout, max_characters=max_characters)

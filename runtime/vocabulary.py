@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import strict_json
 from .errors import ModelFolderError
+from .text import one_line
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -32,7 +33,7 @@ class Vocabulary:
             return cls.parse(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             raise ModelFolderError(
-                f"{path} is not a byte-level vocabulary: {exc!r}", hint="convert the checkpoint again"
+                f"{path} is not a byte-level vocabulary: {one_line(repr(exc))}", hint="convert the checkpoint again"
             ) from exc
 
     @classmethod

@@ -15,6 +15,7 @@ REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--folders", type=int, default=20, help="damaged model folders in tests/test_hostile_folders.py")
+    parser.addoption("--mutants", type=int, default=8, help="damaged files of each kind in tests/test_hostile_files.py")
 
 
 @pytest.fixture(scope="session")

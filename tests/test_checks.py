@@ -86,6 +86,14 @@ def test_an_option(setting):
     refused(*setting, edge.Options, **setting)
 
 
+@pytest.mark.parametrize("name", ["precision", "kv_precision"])
+@pytest.mark.parametrize("in_process", [True, False])
+def test_an_unknown_type_is_refused_with_those_there_are(demo_folder, name, in_process):
+    with pytest.raises(edge.EdgeError, match="zz") as caught:
+        edge.Model(demo_folder, device="CPU", options=edge.Options(**{name: "zz"}), in_process=in_process)
+    assert "f16" in caught.value.hint
+
+
 def test_numbers_of_numpy_are_numbers():
     sampling = edge.Sampling(temperature=np.float32(0.5), top_k=np.int64(3), max_new_tokens=np.int32(9))
     assert (sampling.temperature, sampling.top_k, sampling.max_new_tokens) == (0.5, 3, 9)

@@ -208,10 +208,11 @@ def test_the_readme_names_every_verb_and_file():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is full is Linux's")
-@pytest.mark.parametrize("verb", ["recipes", "inspect --json", "chat"])
-def test_an_output_that_cannot_be_written_is_said_in_a_line(demo_folder, verb):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("verb", ["recipes", "inspect --json", "chat", "--version", "--help", "serve --help"])
+def test_an_output_that_cannot_be_written_is_said_in_a_line(demo_folder, verb, unbuffered):
     name, *options = verb.split()
-    folder = [] if name == "recipes" else [str(demo_folder.path)]
+    folder = [str(demo_folder.path)] if name in ("inspect", "chat") else []
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "edge", name, *folder, *options],
@@ -220,7 +221,28 @@ def test_an_output_that_cannot_be_written_is_said_in_a_line(demo_folder, verb):
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
             check=False,
         )
     assert done.returncode == 1
     assert re.fullmatch(r"error: the output cannot be written: no space left on device\nhint: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("verb", ["chat", "convert", "recipes", "inspect", "--help"])
+def test_without_docstrings_a_verb_works_or_says_that_it_needs_them(demo_folder, tmp_path, verb):
+    arguments = {"convert": [str(CHECKPOINT), str(tmp_path / "out")], "recipes": [], "--help": []}
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", verb, *arguments.get(verb, [str(demo_folder.path)])],
+        input="hi",
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONOPTIMIZE": "2"},
+        check=False,
+    )
+    if verb == "convert":
+        assert re.fullmatch(r"error: .*without docstrings.*\nhint: unset PYTHONOPTIMIZE.*\n", done.stderr)
+        assert done.returncode == 1
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.strip()

@@ -4,15 +4,20 @@ import base64
 import json
 import os
 import shutil
+from hashlib import sha256
 
 import pytest
 
+from convert.journal import Journal
 from convert.pipeline import convert, copy_texts
 from edge.demo import CHECKPOINT
 from edge.server.kiosk import Kiosk
+from runtime.backends.echo import Echo
+from runtime.chat import Chat
 from runtime.checkpoint import Checkpoint
 from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import CheckpointError, EdgeError, RequestError
+from runtime.model import Model
 
 from .checkpoints import Tiny
 from .ggufs import write_gguf
@@ -188,7 +193,49 @@ def test_infinite_sampling_in_a_gguf_is_refused(tmp_path):
         CheckpointFolder.open(path)
 
 
-@pytest.mark.parametrize("content", ["title = " + "[" * 9999, "a" + ".a" * 2000 + " = 1", "title = \0", "#" * 99_999])
+LINE = {"weight": "a", "parts": {"a": {"offset": 0, "nbytes": 4}}, "end": 4, "sha256": sha256(b"abcd").hexdigest()}
+TORN = {
+    "far beyond": LINE | {"end": 10**20},
+    "before its beginning": LINE | {"end": -1},
+    "a part beyond": LINE | {"parts": {"a": {"offset": 2, "nbytes": 4}}},
+    "a part before": LINE | {"parts": {"a": {"offset": -2, "nbytes": 4}}},
+    "parts that are a list": LINE | {"parts": []},
+    "a fraction": LINE | {"parts": {"a": {"offset": 0.5, "nbytes": 1}}},
+    "no name": LINE | {"weight": None},
+}
+
+
+@pytest.mark.parametrize(("line", "weights"), [(LINE, 1), *((line, 0) for line in TORN.values())], ids=["whole", *TORN])
+def test_what_a_conversion_has_left_is_believed_within_its_file(tmp_path, line, weights):
+    (tmp_path / "openvino_model.bin").write_bytes(b"abcdefgh")
+    (tmp_path / "finished.jsonl").write_text('{"recipe": "int4"}\n' + json.dumps(line) + "\n")
+    assert len(Journal.open(tmp_path, {"recipe": "int4"}).finished) == weights
+
+
+def test_a_saved_chat_that_is_none_is_not_quoted_whole(tmp_path):
+    model = Model(CheckpointFolder.open(CHECKPOINT), backend=Echo([""]))
+    for content in (b'{"messages": [{"role": "' + b"x" * 90_000 + b'"}]}', b'{"messages": "\xff' + b"x" * 90_000):
+        (tmp_path / "chat.json").write_bytes(content)
+        with pytest.raises(RequestError, match="is not a saved chat") as caught:
+            Chat(model).load(tmp_path / "chat.json")
+        assert len(str(caught.value)) < 500
+
+
+def test_a_byte_order_mark_before_toml_is_passed_over(tmp_path):
+    (tmp_path / "kiosk.toml").write_bytes(b"\xef\xbb\xbf" + b'title = "Museum"\r\n')
+    assert Kiosk.read(str(tmp_path / "kiosk.toml")).title == "Museum"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "title = " + "[" * 9999,
+        "a" + ".a" * 2000 + " = 1",
+        "title = \0",
+        "#" * 99_999,
+        '"\\u001b' + "a" * 9999 + '" = 1',
+    ],
+)
 def test_deep_toml_is_refused(tmp_path, content):
     (tmp_path / "kiosk.toml").write_text(content)
     with pytest.raises(RequestError) as caught:

@@ -59,3 +59,10 @@ def test_a_large_text_is_read_to_its_bound(tmp_path, monkeypatch):
     assert time.monotonic() - start < 10
     assert sum(len(page.text) for page in found.pages) <= 500_000
     assert all(len(page.text) <= PAGE for page in found.pages)
+
+
+@pytest.mark.parametrize("text", ["...", "_ _", "\0"])
+def test_documents_without_a_word_are_searched(tmp_path, text):
+    (tmp_path / "...md").write_text(text)
+    (tmp_path / "a.html").write_text("<title>.</title>" + text)
+    assert Documents(tmp_path).search("tide") == []

@@ -6,8 +6,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, Notice
+from runtime.files import TEMPORARY_CURE, lacks_temporary_folder
+from runtime.out_of_memory import CURE, MESSAGE, is_out_of_memory
 from runtime.version import VERSION
 
 from . import (
@@ -31,6 +34,9 @@ from . import (
 )
 from .output import print_text
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 _SIGNAL = 128  # plus its number is the exit code of what a signal ended
 
 
@@ -45,10 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except EdgeError as exc:
-        print_text(f"error: {exc}", file=sys.stderr)
-        if exc.hint:
-            print_text(f"hint: {exc.hint}", file=sys.stderr)
-        return 1
+        return _print_error(str(exc), exc.hint) if not is_out_of_memory(exc) else _print_error(MESSAGE, CURE)
     except KeyboardInterrupt as exc:
         _say_stopped(exc)
         return 130
@@ -60,14 +63,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `edge … | head`: nobody reads on
         _write_no_more()
         return 1
-    except OSError as exc:
-        if exc.filename is not None:
+    except Exception as exc:
+        if is_out_of_memory(exc):
+            return _print_error(MESSAGE, CURE)
+        if lacks_temporary_folder(exc):
+            return _print_error("no folder for temporary files can be written", TEMPORARY_CURE)
+        if not isinstance(exc, OSError) or exc.filename is not None:
             raise
         _write_no_more()  # standard output is a file on a full disk
-        with suppress(OSError):
-            print(f"error: the output cannot be written: {(exc.strerror or str(exc)).lower()}", file=sys.stderr)
-            print("hint: make room on the disk that it is written to", file=sys.stderr)
-        return 1
+        return _print_error(
+            f"the output cannot be written: {(exc.strerror or str(exc)).lower()}",
+            "make room on the disk that it is written to",
+        )
+
+
+def _print_error(message: str, hint: str) -> int:
+    with suppress(OSError):
+        print_text(f"error: {message}", file=sys.stderr)
+        if hint:
+            print_text(f"hint: {hint}", file=sys.stderr)
+    return 1
 
 
 def _write_no_more() -> None:
@@ -82,11 +97,21 @@ def _say_stopped(exc: BaseException) -> None:
 
 def _show_notice(message: Warning | str, *_: object) -> None:
     if isinstance(message, Notice):
-        print_text(f"note: {message}", file=sys.stderr)
+        with suppress(OSError):
+            print_text(f"note: {message}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print --help and --version: argparse itself passes over what cannot be written."""
+        if file is sys.stdout:
+            print(message, end="", flush=True)
+        else:
+            super()._print_message(message, file)
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
+    top = _Parser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (

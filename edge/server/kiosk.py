@@ -46,7 +46,7 @@ class Kiosk(BaseModel):
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="name a TOML file") from exc
         except ValidationError as exc:
             error = exc.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in error["loc"][:1])
+            where = ".".join(one_line(part, 80) for part in error["loc"][:1])
             raise RequestError(
                 f"{path}: {where}: {error['msg']}", hint=f"a kiosk has {', '.join(cls.model_fields)}"
             ) from exc

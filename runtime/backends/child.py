@@ -26,6 +26,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 
+from ..docstrings import are_stripped
 from ..errors import BackendError
 
 _ENTRY = "GLM4_EDGE_CHILD"  # of a frozen application's child: the function, the pipe's handle, the parent's id
@@ -195,6 +196,8 @@ def _above_standard(end: "Connection[Any, Any]") -> "Connection[Any, Any]":
 def _start(entry: str, theirs: "Connection[Any, Any]") -> "subprocess.Popen[bytes]":
     handle = theirs.fileno()
     environment = dict(os.environ)
+    if are_stripped():  # OpenVINO's tokenizers need their docstrings
+        environment["PYTHONOPTIMIZE"] = "1"
     if getattr(sys, "frozen", False):
         command = [sys.executable]
         environment[_ENTRY] = json.dumps([entry, handle, os.getpid()])

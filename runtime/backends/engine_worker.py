@@ -9,6 +9,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ..errors import BackendError, EdgeError
+from ..out_of_memory import CURE, MESSAGE, is_out_of_memory
+from ..text import one_line
 from .backend import Request
 from .genai import explained
 from .openvino import COMPILED_SHAPES, OpenVINO, Running
@@ -126,4 +128,8 @@ def _failed(exc: Exception, request: Request) -> EdgeError:
 
 
 def _ours(exc: BaseException) -> EdgeError:
-    return exc if isinstance(exc, EdgeError) else BackendError(f"OpenVINO failed: {exc!r}")
+    if isinstance(exc, EdgeError):
+        return exc
+    if is_out_of_memory(exc):
+        return BackendError(MESSAGE, hint=CURE)
+    return BackendError(f"OpenVINO failed: {one_line(repr(exc))}", hint="load the model again")

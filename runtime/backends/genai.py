@@ -12,12 +12,15 @@ from ..allocator import give_large_pieces_back
 from ..cancellation import Cancellation
 from ..checkpoint_folder import Folder
 from ..compiled import cached
-from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, UnsupportedGrammar
+from ..docstrings import require_docstrings
+from ..errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedGrammar
 from ..files import openvino_reads
 from ..grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..model_folder import ModelFolder
+from ..out_of_memory import CURE, MESSAGE, is_out_of_memory, memory_told, require_addresses
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
+from ..text import one_line, quoted
 from ..vocabulary import TextDecoder, Vocabulary
 from .backend import Options, Request, refuse
 from .grammar_trial import GrammarTrial
@@ -133,17 +136,21 @@ def devices(*kinds: str) -> tuple[str, ...]:
     try:
         import openvino
         import openvino_genai  # noqa: F401
-    except ImportError:
+    except ImportError as exc:
+        if is_out_of_memory(exc):
+            raise
         return ()
+    require_addresses()
     return tuple(name for name in openvino.Core().available_devices if name.startswith(kinds))
 
 
 @contextmanager
 def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
     """The properties with which a pipeline is made. Raises BackendError, with that cure, where making it fails."""
+    require_docstrings(BackendError)
     give_large_pieces_back()
     try:
-        with compiled_cache(folder, device, options) as place:
+        with memory_told(BackendError), compiled_cache(folder, device, options) as place:
             yield properties(options, device) | place | openvino_reads(folder.path / "openvino_model.bin")
     except RuntimeError as exc:
         raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=cure) from exc
@@ -168,10 +175,15 @@ def startable(folder: Folder, device: str, found: tuple[str, ...]) -> ModelFolde
 # The CPU plugin's own choice is 32. With 128, sums are scaled a quarter as often, on CPUs that have VNNI; on others it
 # does not round at all. What that is worth stands in docs/measured.md.
 _ACTIVATION_GROUP = 128
+_PRECISIONS = ("bf16", "f16", "f32")
+_KV_PRECISIONS = ("u4", "i4", "u8", "i8", *_PRECISIONS)
 
 
 def properties(options: Options, device: str) -> dict[str, Any]:
-    """OpenVINO's names for what is asked of the engine."""
+    """OpenVINO's names for what is asked of the engine. Raises RequestError for types that it does not have."""
+    for name, known in (("precision", _PRECISIONS), ("kv_precision", _KV_PRECISIONS)):
+        if (value := getattr(options, name)) not in (None, *known):
+            raise RequestError(f"{name} is {quoted(value)}", hint=f"it may be {', '.join(known)}")
     group = _ACTIVATION_GROUP if options.activation_group is None and device == "CPU" else options.activation_group
     named = {
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
@@ -205,6 +217,8 @@ def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterat
 
 def explained(exc: RuntimeError, request: Request) -> EdgeError:
     """An error of GenAI while it generates, as one of ours."""
+    if is_out_of_memory(exc):
+        return BackendError(MESSAGE, hint=CURE)
     if request.grammar is not None and "xgrammar" in str(exc):
         return UnsupportedGrammar(
             f"the engine cannot hold this grammar: {brief(exc)}", hint="simplify it", grammar=request.grammar
@@ -271,4 +285,4 @@ def _nbytes(text: str) -> int:
 def brief(exc: Exception) -> str:
     """The last line that says something, without the source position that OpenVINO puts before it."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", lines[-1]) if lines else type(exc).__name__
+    return one_line(re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", lines[-1])) if lines else type(exc).__name__

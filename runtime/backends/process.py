@@ -24,8 +24,10 @@ from ..errors import BackendError
 from ..grammar import Grammar
 from ..messages import Finish, Usage
 from ..model_folder import ModelFolder
+from ..out_of_memory import CURE, says_out_of_memory
 from ..signal_stack import use_the_threads_own
 from ..template import Prompt
+from ..text import one_line
 from .backend import Delta, Options, Request
 from .child import LOADING, Child
 from .genai import closed
@@ -379,8 +381,10 @@ class _Engine:
             return closed()
         words = self._child.last_words if problem == "has died" else ""
         return BackendError(
-            f"the engine's process {problem}" + (f": {words}" if words else ""),
-            hint="load the model again; `dmesg` tells if memory ran out"
+            f"the engine's process {problem}" + (f": {one_line(words)}" if words else ""),
+            hint=CURE
+            if says_out_of_memory(words)
+            else "load the model again; `dmesg` tells if memory ran out"
             if problem == "has died"
             else "load the model again; a debugger or too little memory may have stopped it",
         )

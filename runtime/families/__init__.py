@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..errors import ModelFolderError
+from ..text import quoted
 from .base import BASE
 from .family import PROBE, Family, ReasoningMarks
 from .glm4_0414 import GLM4_0414
@@ -24,7 +25,8 @@ def named(name: str) -> Family:
         return FAMILIES[name]
     except KeyError:
         raise ModelFolderError(
-            f"the prompt format {name!r} is not known", hint="the folder was made by a later version: upgrade glm4-edge"
+            f"the prompt format {quoted(name)} is not known",
+            hint="the folder was made by a later version: upgrade glm4-edge",
         ) from None
 
 
