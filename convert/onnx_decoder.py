@@ -19,6 +19,7 @@ import numpy.typing as npt
 import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
+from openvino.frontend import FrontEndManager
 from openvino.op.util import Variable, VariableInfo
 
 from runtime.architecture import DOWNLOAD_AGAIN, Architecture
@@ -65,6 +66,10 @@ class OnnxDecoder:
     def open(cls, path: Path, architecture: Architecture) -> "OnnxDecoder":
         """Raises CheckpointError where it is not readable, or not a decoder of this architecture with a cache."""
         with _refused(path, "reads"):
+            if not FrontEndManager().load_by_framework("onnx").supported(str(path)):
+                raise RuntimeError(
+                    "it is cut short, or of another kind"
+                )  # else every other reader would try, and print
             model = read(path)
             _check(path.name, model, architecture)
             return cls(path, architecture, model)
