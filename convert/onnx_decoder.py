@@ -19,6 +19,7 @@ import numpy.typing as npt
 import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
+from openvino.frontend import FrontEndManager
 from openvino.op.util import Variable, VariableInfo
 
 from runtime.architecture import DOWNLOAD_AGAIN, Architecture
@@ -69,6 +70,8 @@ class OnnxDecoder:
         core.set_property({"ENABLE_MMAP": False})  # a mapped file that becomes shorter would end the process
         stamps = _stamps(path)
         with _refused(path, "reads", stamps):
+            if not FrontEndManager().load_by_framework("onnx").supported(str(path)):
+                raise RuntimeError("it is cut short, or of another kind")  # every other reader would try, and print
             model = core.read_model(path)
             _check(path.name, model, architecture)
             return cls(path, architecture, model, stamps)

@@ -5,6 +5,8 @@
 """
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ pytest.importorskip("gguf")
 from .loaders import KINDS
 from .seed_files import write_seeds
 
+ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 20.0
 MEMORY = 2 * 10**9  # bytes
 
@@ -44,18 +47,18 @@ class Loader:
     """The process in which mutants are loaded. One that crashes or hangs is started again."""
 
     def __init__(self, seeds: Path) -> None:
-        self._seeds = seeds
+        self.seeds = seeds
         self._process: subprocess.Popen[str] | None = None
 
     def load(self, kind: str, number: int, count: Count) -> None:
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.loaders", str(self._seeds)],
+                [sys.executable, "-m", "tests.loaders", str(self.seeds)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                cwd=Path(__file__).resolve().parents[1],
+                cwd=ROOT,
             )
         assert self._process.stdin
         assert self._process.stdout
@@ -122,3 +125,21 @@ def test_a_damaged_file_loads_or_is_refused_in_a_line(loader, table, kind, reque
         loader.load(kind, number, count)
     assert count.tried
     assert count.faults == {}
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "zeros", "an unknown operation"])
+def test_a_damaged_onnx_file_is_all_that_is_said(loader, tmp_path, damage):
+    folder = shutil.copytree(loader.seeds / "onnx", tmp_path / "onnx")
+    raw = (folder / "model.onnx").read_bytes()
+    replaced = raw.replace(b"MatMul", b"MatMux")
+    data = {"cut short": raw[: len(raw) // 2], "empty": b"", "zeros": bytes(1000)}.get(damage, replaced)
+    (folder / "model.onnx").write_bytes(data)
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "convert", str(folder), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert re.fullmatch(r"error: model.onnx is no ONNX file that OpenVINO reads: .*\nhint: .*\n", done.stderr)
+    assert (done.returncode, done.stdout) == (1, "")
