@@ -1,7 +1,6 @@
 """Too little memory, a full disk for temporary files, a checkpoint that cannot be read on: each with its cure."""
 
 import errno
-import mmap
 import os
 import shutil
 import subprocess
@@ -17,9 +16,7 @@ from runtime.checkpoint_folder import CheckpointFolder
 from runtime.errors import BackendError, CheckpointError, ConversionError, DiskFull
 from runtime.out_of_memory import CURE, is_out_of_memory, memory_told
 
-from .checkpoints import Tiny
 from .test_pipeline import small_disk  # noqa: F401
-from .test_tokenizer import write_tiktoken
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = {
@@ -117,22 +114,3 @@ def test_a_file_that_its_disk_does_not_give_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read: Input/output error") as caught:
         CheckpointFolder.open(folder)
     assert "disk" in caught.value.hint
-
-
-def test_weights_that_end_while_they_are_converted_are_named(tmp_path, monkeypatch):
-    """Where they are not mapped; a disk that fails is told in the same way."""
-    folder = write_tiktoken(Tiny(vocab=288).write(tmp_path / "checkpoint"))
-    config = folder / "config.json"
-    config.write_text(config.read_text().replace('"eos_token_id": [\n  0\n ]', '"eos_token_id": [266]'))
-
-    def fail(*_, **__):
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-
-    monkeypatch.setattr(mmap, "mmap", fail)
-    steps = convert(folder, tmp_path / "model")
-    next(step for step in steps if step.name == "compress")
-    os.truncate(folder / "model.safetensors", 4096)
-    with pytest.raises(ConversionError, match=r"model\.safetensors.*cut short") as caught:
-        list(steps)
-    assert "download the checkpoint again" in caught.value.hint
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
