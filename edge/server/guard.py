@@ -23,7 +23,6 @@ OPEN = ("/", "/health", "/ready")  # without a key: the page, which asks for it,
 SAME_ORIGIN = ("/chat",)  # for the server's own page alone, whatever is allowed elsewhere
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\[\]@/?#\\:]+))(?::[0-9]{1,5})?")  # RFC 9110, 7.2
-_IN_FLIGHT = 2  # bodies of the largest size, over all requests
 _LARGE = 2**20  # bytes of a body
 _TRIM = 1.0  # seconds
 _ANYWHERE = ("0.0.0.0", "::")
@@ -46,7 +45,7 @@ class Guard:
         self._origins = origins
         self._body = body
         self._trim: asyncio.TimerHandle | None = None
-        self._in_flight = InFlight(_IN_FLIGHT * body, _IN_FLIGHT * VALUES)
+        self._in_flight = InFlight(body, VALUES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -94,6 +93,8 @@ class Guard:
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._body:
             raise _too_large(self._body)
+        if length.isdecimal():
+            self._in_flight.require(int(length))  # what has no room is not read at all
 
     def _ours(self, host: str) -> bool:
         found = _HOST.fullmatch(host)

@@ -19,16 +19,25 @@ class InFlight:
     def share(self) -> "Share":
         return Share(self)
 
+    def require(self, nbytes: int) -> None:
+        """Raise ApiError (503) where there is no room now for a body of that size."""
+        if nbytes > _SMALL_BYTES and nbytes > self._room_for_bytes:
+            raise _busy()
+
     def take(self, nbytes: int, values: int) -> None:
         """Raise ApiError (503) where there is no room for them."""
         if nbytes > self._room_for_bytes or values > self._room_for_values:
-            raise ApiError(503, "the server is reading too many large requests", code="busy")
+            raise _busy()
         self._room_for_bytes -= nbytes
         self._room_for_values -= values
 
     def give_back(self, nbytes: int, values: int) -> None:
         self._room_for_bytes += nbytes
         self._room_for_values += values
+
+
+def _busy() -> ApiError:
+    return ApiError(503, "the server is reading too many large requests", code="busy")
 
 
 class Share:

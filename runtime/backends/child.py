@@ -44,6 +44,7 @@ if found is None or found.origin != ours:
 from runtime.backends.child import run
 run(entry, handle, parent)
 """
+_NICE = 10
 STOPPED = 5.0  # seconds after which a process that is stopped counts as lost
 IDLE = 15.0  # seconds without any CPU time after which one that has work does
 _KILLED = 3.0  # seconds that a killed process has to be gone
@@ -179,7 +180,9 @@ class _Watch:
         import psutil
 
         with suppress(self._errors, AttributeError, OSError):
-            self._process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+            self._process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else _NICE)
+        with suppress(OSError):  # Linux may share the CPU out among sessions first (sched(7), autogroup)
+            Path(f"/proc/{self._process.pid}/autogroup").write_text(str(_NICE))
 
 
 def _above_standard(end: "Connection[Any, Any]") -> "Connection[Any, Any]":

@@ -130,9 +130,9 @@ def _weight(grammar: Grammar) -> int:
 
 class _Lane:
     """A process that compiles one grammar at a time, the lightest of those that wait first. One that uses more than
-    `limit` CPU seconds is given up where others wait, and in any case beyond LIMIT; once that has happened, a spare
-    process stands by to take the place of the one that was ended. When nothing has come for a while, the spare process
-    is ended, and the other one, too, unless it `stays`."""
+    `limit` CPU seconds is given up where others wait, and in any case beyond LIMIT. Once that has happened in a lane
+    that `stays`, a spare process stands by to take the place of the one that was ended. When nothing has come for a
+    while, the spare process is ended; in a lane that does not stay, its only one."""
 
     def __init__(self, folder: ModelFolder, limit: float, *, stays: bool) -> None:
         self._folder = folder
@@ -203,7 +203,7 @@ class _Lane:
 
     def _ready(self) -> Child:
         self._child = child = self._child or self._start()
-        if self._wants_spare and self._spare is None:
+        if self._wants_spare and self._stays and self._spare is None:
             self._spare = self._start()
         if not child.pipe.poll(_WALL):
             self._replace()
