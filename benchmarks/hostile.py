@@ -57,13 +57,14 @@ def measure(url: str, pid: int, seconds: float) -> dict[str, Any]:
         good(url, 5)  # what is compiled once
     alone, failures = good(url, seconds / 4)
     assert not failures, failures
-    before, most, over = total(pid), 0.0, Event()
+    before, over = memory(pid), Event()
+    most = before
 
     def watch() -> None:
         nonlocal most
         while not over.wait(0.5):
             with suppress(psutil.Error):
-                most = max(most, total(pid))
+                most = tuple(map(max, most, memory(pid)))
 
     watcher = Thread(target=watch)
     watcher.start()
@@ -81,7 +82,8 @@ def measure(url: str, pid: int, seconds: float) -> dict[str, Any]:
         "slowest wait alone, beside, s": [round(max(alone), 2), round(max(beside), 2)],
         "median wait alone, beside, s": [round(statistics.median(alone), 2), round(statistics.median(beside), 2)],
         "allowed, s": round(2 * max(alone) + 1, 2),
-        "MB before, most, after": [round(before), round(most), round(total(pid))],
+        "MB before, most, after": [round(own) for own, _ in (before, most, after := memory(pid))],
+        "MB of what tries grammars": [round(tries) for _, tries in (before, most, after)],
         "attacks": json.loads(told),
     }
 
@@ -93,15 +95,15 @@ def step_back(pid: int) -> None:
         Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
-def total(pid: int) -> float:
-    """MB of memory of their own that the server and all that it started have."""
+def memory(pid: int) -> tuple[float, ...]:
+    """MB of memory of their own that the server and its engine have, and the processes that try grammars."""
     server = psutil.Process(pid)
-    found = 0.0
+    found = [0.0, 0.0]
     for process in (server, *server.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):  # one that tried a grammar
-            memory = process.memory_info()
-            found += (memory.rss - getattr(memory, "shared", 0)) / 1e6
-    return found
+            told, tries = process.memory_info(), process.nice() > server.nice()
+            found[tries] += (told.rss - getattr(told, "shared", 0)) / 1e6
+    return tuple(found)
 
 
 def good(url: str, seconds: float) -> tuple[list[float], Counter[str]]:

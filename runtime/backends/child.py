@@ -44,7 +44,6 @@ if found is None or found.origin != ours:
 from runtime.backends.child import run
 run(entry, handle, parent)
 """
-_NICE = 10
 STOPPED = 5.0  # seconds after which a process that is stopped counts as lost
 IDLE = 15.0  # seconds without any CPU time after which one that has work does
 _KILLED = 3.0  # seconds that a killed process has to be gone
@@ -54,7 +53,7 @@ LOADING = 60.0  # the same while it loads a model: a slow disk takes no CPU time
 class Child:
     """A process that runs `entry`, "module:function", with its end of `pipe`. What it prints is kept for errors."""
 
-    def __init__(self, entry: str, *, nice: bool = False) -> None:
+    def __init__(self, entry: str, *, nice: int = 0) -> None:
         ours, theirs = map(_above_standard, Pipe())
         try:
             self._process = _start(entry, theirs)
@@ -71,7 +70,7 @@ class Child:
         Thread(target=self._drain, name="engine-output", daemon=True).start()
         self._watch = _Watch(self._process.pid)
         if nice:
-            self._watch.lower_priority()
+            self._watch.lower_priority(nice)
 
     @property
     def pid(self) -> int:
@@ -176,13 +175,13 @@ class _Watch:
             self._used, self._progress = used, now
         return "does nothing" if now - self._progress >= idle else ""
 
-    def lower_priority(self) -> None:
+    def lower_priority(self, nice: int) -> None:
         import psutil
 
         with suppress(self._errors, AttributeError, OSError):
-            self._process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else _NICE)
+            self._process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else nice)
         with suppress(OSError):  # Linux may share the CPU out among sessions first (sched(7), autogroup)
-            Path(f"/proc/{self._process.pid}/autogroup").write_text(str(_NICE))
+            Path(f"/proc/{self._process.pid}/autogroup").write_text(str(nice))
 
 
 def _above_standard(end: "Connection[Any, Any]") -> "Connection[Any, Any]":

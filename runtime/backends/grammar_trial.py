@@ -30,6 +30,7 @@ _MEMORY = 128 * 2**20  # bytes that one grammar may take
 _LARGEST = 512 * 2**20  # bytes of a process, which keeps every grammar, from which on it is started anew
 _REMEMBERED = 4096
 _POLL = 0.01  # seconds
+_NICE, _NICEST = 3, 10  # of the quick process, for which others wait, and of the patient one
 _REST = 5.0  # seconds
 _SEND = 5  # seconds that the process has to read a grammar
 _ENTRY = "runtime.backends.grammar_worker:work"
@@ -237,7 +238,7 @@ class _Lane:
         return admitted if admitted.seconds <= LIMIT else None
 
     def _start(self) -> Child:
-        child = Child(_ENTRY, nice=True)
+        child = Child(_ENTRY, nice=_NICE if self._stays else _NICEST)
         child.limit_sends(_SEND)
         child.pipe.send(self._folder)
         return child
