@@ -76,14 +76,15 @@ def measure(url: str, pid: int, seconds: float) -> dict[str, Any]:
     over.set()
     watcher.join()
     time.sleep(10)
+    memories = before, most, memory(pid)
     return {
         "good requests": [len(alone), len(beside)],
         "failures": dict(failures),
         "slowest wait alone, beside, s": [round(max(alone), 2), round(max(beside), 2)],
         "median wait alone, beside, s": [round(statistics.median(alone), 2), round(statistics.median(beside), 2)],
         "allowed, s": round(2 * max(alone) + 1, 2),
-        "MB before, most, after": [round(own) for own, _ in (before, most, after := memory(pid))],
-        "MB of what tries grammars": [round(tries) for _, tries in (before, most, after)],
+        "MB before, most, after": [round(own) for own, _ in memories],
+        "MB of what tries grammars": [round(tries) for _, tries in memories],
         "attacks": json.loads(told),
     }
 
