@@ -5,7 +5,6 @@ import time
 
 from runtime.text import replace_controls
 
-_MINUTE = 60.0
 _REMEMBERED = 1000
 
 
@@ -26,10 +25,11 @@ class LogFormatter(logging.Formatter):
 
 
 class OnceAMinute(logging.Filter):
-    """Lets a warning or an error pass once a minute, and says then how often it came meanwhile."""
+    """Lets a warning or an error pass once a minute, or so many seconds, and says then how often it came meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 60.0) -> None:
         super().__init__()
+        self._seconds = seconds
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}  # when it was last let pass, and how often not since
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -37,8 +37,8 @@ class OnceAMinute(logging.Filter):
             return True
         now, message = time.monotonic(), record.getMessage()
         key = record.name, message
-        since, dropped = self._seen.pop(key, (-_MINUTE, 0))
-        if now - since < _MINUTE:
+        since, dropped = self._seen.pop(key, (-self._seconds, 0))
+        if now - since < self._seconds:
             self._seen[key] = since, dropped + 1
             return False
         self._seen[key] = now, 0
