@@ -176,6 +176,7 @@ def test_a_server_with_few_descriptors_answers_and_logs_little(demo_folder, tmp_
 def test_a_fault_that_repeats_is_logged_once_a_minute(caplog):
     once = OnceAMinute(1.5)
     logger = logging.getLogger("edge.test")
+    caplog.set_level(logging.INFO, logger.name)
     logger.addFilter(once)
     for _ in range(500):
         logger.error("the disk is full")

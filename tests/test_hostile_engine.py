@@ -65,7 +65,7 @@ def test_a_stopped_engine_is_told_by_its_name(demo_folder, tmp_path):
         (engine,) = workers(process, "engine")
         os.kill(engine, signal.SIGSTOP)
         start = time.monotonic()
-        assert httpx2.get(f"{url}/ready").status_code == 503
+        until(lambda: httpx2.get(f"{url}/ready").status_code == 503)  # a signal takes a moment
         replies = [one.result() for one in running]
         assert time.monotonic() - start < 15
         assert {reply.status_code for reply in replies} == {503}

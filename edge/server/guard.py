@@ -60,9 +60,10 @@ class Guard:
 
         async def limited() -> Message:
             message = await receive()
-            share.add_bytes(len(message.get("body", b"")))
-            if share.nbytes > self._body:
+            size = len(message.get("body", b""))
+            if share.nbytes + size > self._body:
                 raise _too_large(self._body)
+            share.add_bytes(size)
             return message
 
         try:

@@ -244,7 +244,7 @@ class _Engine:
     def __init__(self, folder: Folder, device: str, options: Options) -> None:
         self.broken = False
         self._closed = False
-        self._problem = "has died"  # why it ended, if it has
+        self._problem = ""  # why it was ended, if it was
         self._child = Child(_ENTRY)
         atexit.register(self._child.kill)
         self._sending = Lock()
@@ -361,7 +361,7 @@ class _Engine:
     def _send(self, what: str, number: int, value: Any) -> None:
         with self._sending:
             if not self.alive:
-                raise self._lost("has died")
+                raise self._lost(self._problem or "has died")
             try:
                 self._child.pipe.send((what, number, value))
             except OSError as exc:  # it is gone, or reads nothing: half a message cannot be taken back
@@ -371,10 +371,10 @@ class _Engine:
     def _look(self, number: int) -> None:
         """Raises BackendError where the process is lost, to all who wait for it."""
         if problem := self._child.problem(working=bool(self._waiting)):
-            self._problem = problem
+            self._problem = self._problem or problem  # another's look may have ended it
             self._child.kill()
             if number in self._waiting:
-                raise self._lost(problem)
+                raise self._lost(self._problem)
 
     def _lost(self, problem: str) -> BackendError:
         if self._closed:
@@ -401,7 +401,7 @@ class _Engine:
         with self._sending:
             self._close()
         for answers in list(self._waiting.values()):
-            answers.put(self._lost(self._problem))
+            answers.put(self._lost(self._problem or "has died"))
 
     def _close(self) -> None:
         atexit.unregister(self._child.kill)
