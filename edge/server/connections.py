@@ -58,7 +58,7 @@ class _Connection(H11Protocol):
 
     def shutdown(self) -> None:
         """Called where the server stops: who has not sent a whole request by now is not waited for."""
-        if self.waits_for_client:
+        if self.waits_for_client and not self.idle:
             self._drop()
         else:
             super().shutdown()
@@ -131,7 +131,7 @@ class _Connection(H11Protocol):
     def _drop(self) -> None:
         if self.cycle is not None:
             self.cycle.disconnected = True  # nothing more is written
-        self.transport.abort()
+        self.transport.close()  # which sends what was written before
 
     def _refuse(self, error: ApiError) -> None:
         if self.transport.is_closing():
