@@ -361,7 +361,7 @@ class _Engine:
     def _send(self, what: str, number: int, value: Any) -> None:
         with self._sending:
             if not self.alive:
-                raise self._lost(self._problem or "has died")
+                raise self._lost("has died")
             try:
                 self._child.pipe.send((what, number, value))
             except OSError as exc:  # it is gone, or reads nothing: half a message cannot be taken back
