@@ -152,7 +152,7 @@ def _compressed(matrix: Rows, graph: Model, parts: Iterable[Part], ir: IrWriter)
 
 
 def _as_stored(matrix: Tensor, ir: IrWriter) -> Node:
-    """The matrix in the IR's file as it is in the checkpoint, of which some rows at a time are in memory."""
+    """A matrix written to the IR's file in the checkpoint's own dtype, a few rows in memory at a time."""
     like = _node(matrix.rows(0, 1))
     constant = like if like.get_type_name() == "Constant" else like.input_value(0).get_node()
     data = ir.write(matrix.name, (rows.data for rows in blocks(matrix, quantise.BLOCK)))

@@ -153,7 +153,7 @@ def refuse_existing(target: Path) -> None:
 
 
 def _before(target: Path) -> str:
-    """What stands before the process in the name of its folder."""
+    """The prefix of the scratch folder's name; the process's name follows it."""
     return f".{target.name}.partial-"
 
 

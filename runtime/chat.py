@@ -297,7 +297,7 @@ class Chat:
         self._messages = messages
 
     def close(self) -> None:
-        """Frees the model, if this chat loaded it, and ends the tools' thread."""
+        """Closes the model if this chat loaded it, and ends the tools' thread."""
         self._worker.close()
         if self._owns_model:
             self.model.close()

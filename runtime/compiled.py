@@ -157,12 +157,12 @@ def _stats(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def _owner(path: Path) -> Path:
-    """The file beside the folder that names the process that is filling it."""
+    """The lock file beside a folder; it names the process that compiles into it."""
     return path.with_suffix(".compiling")
 
 
 def _is_being_filled(path: Path) -> bool:
-    """Whether another load is at the folder, which has no seals yet."""
+    """Whether another process is compiling into the folder."""
     with suppress(OSError, UnicodeDecodeError):
         return is_alive(read_bounded(_owner(path), _OWNER).decode())
     return _age(path) < _COMPILING  # an earlier version's

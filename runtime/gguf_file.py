@@ -70,7 +70,8 @@ class GgufFile(MappedFile):
         return cls(path, file.size, file.mapping, entries, metadata, start, alignment)
 
     def refuse_gaps(self) -> None:
-        """Raises CheckpointError where bytes among or after the tensors belong to none: all that follows is shifted."""
+        """Raises CheckpointError for bytes between or after the tensors that belong to none: the tensors behind them
+        would be read from the wrong offset."""
         end = self.start
         for name, begin, after in [*((e.name, e.begin, e.end) for e in self.entries.values()), ("", self.size, 0)]:
             if begin - end >= self.alignment:

@@ -25,7 +25,7 @@ _SAID = re.compile(
 
 
 def is_out_of_memory(exc: BaseException | None) -> bool:
-    """Return whether an error, or one that led to it, says that memory is short."""
+    """Return whether an error, or one of its causes, is an out-of-memory error."""
     while exc is not None:
         if isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM):
             return True
@@ -40,13 +40,13 @@ def is_out_of_memory(exc: BaseException | None) -> bool:
 
 
 def says_out_of_memory(text: str) -> bool:
-    """Return whether that is what a library prints where memory is short."""
+    """Return whether a library's message reports that memory ran out."""
     return bool(_SAID.search(text))
 
 
 @contextmanager
 def memory_told(kind: type[EdgeError]) -> Iterator[None]:
-    """Raise an error of this kind, with the cure, where what is done inside fails because memory is short."""
+    """Turn an out-of-memory failure of the block into an error of this kind, with its cure."""
     try:
         yield
     except Exception as exc:
@@ -56,7 +56,7 @@ def memory_told(kind: type[EdgeError]) -> Iterator[None]:
 
 
 def require_addresses() -> None:
-    """Raise MemoryError where `ulimit -v` leaves too little for OpenVINO to start: its threads would wait for ever."""
+    """Raise MemoryError if `ulimit -v` leaves too little address space for OpenVINO, whose start-up would hang."""
     limit = _limit()
     with suppress(OSError):  # Linux alone tells what is in use
         if limit is not None and limit - _used() < _START:

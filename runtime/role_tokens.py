@@ -1,22 +1,20 @@
 """Role and stop tokens are special tokens of the tokenizer: else a model sees `<|user|>` as text and never stops."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from .errors import CheckpointError, TemplateError
-from .families import PROBE, Family
+from .families import PROBE, SPECIAL_TOKEN, Family
 from .messages import Message, ToolCall
 from .template import Template
 from .text import quoted
 from .tokenizer import CheckpointTokenizer
 
-_SPELLED = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[s?g?MASK\]|<[se]op>")  # as GLM-4's special tokens are
 _AGAIN = "the tokenizer's files do not belong together: download them again"
 
 
 def refuse_ordinary_ends(ids: Any, tokenizer: CheckpointTokenizer) -> None:
-    """Raises CheckpointError where a token that is to end a reply is not a special one."""
+    """Raises CheckpointError if a stop token (eos_token_id) is not a special token."""
     special = set(tokenizer.special_tokens.values())
     for id in ids if isinstance(ids, list) else [ids]:
         if type(id) is not int or id not in special:
@@ -28,8 +26,8 @@ def refuse_ordinary_ends(ids: Any, tokenizer: CheckpointTokenizer) -> None:
 
 
 def refuse_ordinary_roles(family: Family, template: str | None, tokenizer: CheckpointTokenizer) -> None:
-    """Raises CheckpointError where a template spells a special token that the tokenizer does not know as one."""
-    spelled = dict.fromkeys(name for text in _prompts(family, template) for name in _SPELLED.findall(text))
+    """Raises CheckpointError if the template uses a special token that the tokenizer does not define as special."""
+    spelled = dict.fromkeys(name for text in _prompts(family, template) for name in SPECIAL_TOKEN.findall(text))
     for name in [*spelled, *(stop for stop in family.stop_tokens if stop in tokenizer.special_tokens)]:
         if (id := tokenizer.special_tokens.get(name)) is None:
             raise CheckpointError(f"the chat template spells {quoted(name)}, which is no special token", hint=_AGAIN)
@@ -42,7 +40,7 @@ def refuse_ordinary_roles(family: Family, template: str | None, tokenizer: Check
 
 
 def _prompts(family: Family, template: str | None) -> Iterator[str]:
-    """What the template makes of a chat of all roles, and of those parts of it that it lays out."""
+    """The prompts that the template renders for chats with all roles, as far as it accepts them."""
     if template is None:
         yield family.prefix
         return

@@ -109,7 +109,7 @@ def _from_json(name: str, text: bytes) -> "Tokenizer":
 
 
 def _refuse_equal_ids(data: Any) -> None:
-    """Raises ValueError where two tokens of a tokenizer.json have one id: tokenizers keeps either."""
+    """Raises ValueError if two tokens of a tokenizer.json share an id, of which tokenizers would keep one."""
     ids = {id: token for token, id in data["model"]["vocab"].items()}
     if len(ids) != len(data["model"]["vocab"]):
         raise ValueError("two tokens have the same id")

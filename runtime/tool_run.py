@@ -39,7 +39,7 @@ class Worker:
         self._end: Callable[[], object] = lambda: None
 
     def start(self, job: Callable[[], None]) -> Thread:
-        """Have the thread run the job. Raises RuntimeError where the system has no threads left."""
+        """Queue the job for the thread and return it. Raises RuntimeError if no thread can be started."""
         thread = self._thread
         if thread is None or not thread.is_alive():  # none goes along with a fork
             self._jobs = SimpleQueue()
@@ -50,7 +50,7 @@ class Worker:
         return thread
 
     def close(self) -> None:
-        """End the thread when its job is done. The next one begins another."""
+        """End the thread after its current job. A later `start` begins a new one."""
         self._thread = None
         self._end()
 

@@ -24,7 +24,7 @@ _BLOCK = 1 << 16  # bytes that are read for small pieces beside one another, tho
 
 
 class CutShort(OSError):
-    """A file ends before what is read of it."""
+    """The file ended before the bytes to be read."""
 
 
 class UnmappedFile:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
-from .serving import free_port  # noqa: E402
-from .test_serve import ROOT, answers, program  # noqa: E402
+from .test_serve import program, serving  # noqa: E402
 from .test_server import CHAT, LONG, until  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -26,22 +24,10 @@ GRACE = 2  # seconds, in place of ten
 SERVE = f"import edge.server.run as run; run.GRACE = {GRACE}; from edge.cli import main; main()"
 
 
-@contextmanager
 def serve(folders, log, prefix=()):
     """`edge serve` with a short grace: its URL, and the process."""
-    port = free_port()
-    command = [*prefix, sys.executable, "-c", SERVE, "serve", *map(str, folders), "--port", str(port)]
-    with (
-        log.open("wb") as out,
-        subprocess.Popen([*command, "--device", "CPU"], cwd=ROOT, stdout=out, stderr=out) as one,
-    ):
-        try:
-            url = f"http://127.0.0.1:{port}"
-            until(lambda: answers(url) or one.poll() is not None, seconds=60)
-            assert one.poll() is None, log.read_text()
-            yield url, one
-        finally:
-            one.kill()
+    command = [*prefix, sys.executable, "-c", SERVE, "serve", *map(str, folders), "--device", "CPU"]
+    return serving(command, log)
 
 
 def workers(process, kind):

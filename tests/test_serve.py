@@ -28,11 +28,16 @@ from .test_server import ASK, CHAT, LONG, until  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@contextmanager
 def program(folder, *arguments, log):
     """`edge serve`, its URL, and the process."""
+    return serving([sys.executable, "-m", "edge", "serve", str(folder), *arguments], log)
+
+
+@contextmanager
+def serving(command, log):
+    """The command with a port: its URL once it is ready, and the process."""
     port = free_port()
-    command = [sys.executable, "-m", "edge", "serve", str(folder), "--port", str(port), *arguments]
+    command = [*command, "--port", str(port)]
     environment = {name: value for name, value in os.environ.items() if name != "EDGE_API_KEY"}
     with log.open("wb") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=environment) as process:
         try:

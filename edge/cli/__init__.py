@@ -103,7 +103,7 @@ def _show_notice(message: Warning | str, *_: object) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
-        """Print --help and --version: argparse itself passes over what cannot be written."""
+        """Print --help and --version, and raise OSError where that fails: argparse itself ignores it."""
         if file is sys.stdout:
             print(message, end="", flush=True)
         else:

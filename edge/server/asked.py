@@ -91,7 +91,7 @@ class Asked:
     answer_param: str
 
     def admit(self, model: Model, cancellation: Cancellation) -> None:
-        """Raises ApiError where the engine does not take a grammar, or only after long."""
+        """Raises ApiError for a grammar that the engine rejects, or takes too long to compile."""
         for grammar in self.constraint.grammars():
             try:
                 model.backend.admit(grammar, cancellation)

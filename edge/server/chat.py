@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from functools import cache
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -278,12 +279,16 @@ async def completions(counter: Counter, request: Request) -> Response:
     if count > counter.limits.replies:
         raise ApiError(400, f"n may be at most {counter.limits.replies}", param="n", code="invalid_value")
 
-    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
-        with closing(reply_of(model, asked(body, model, counter.limits).but_seed(index), cancellation)) as events:
-            yield from events
+    @cache
+    def wanted(model: Model) -> Asked:
+        return asked(body, model, counter.limits)
 
     def check(model: Model, cancellation: Cancellation) -> None:
-        asked(body, model, counter.limits).admit(model, cancellation)
+        wanted(model).admit(model, cancellation)
+
+    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
+        with closing(reply_of(model, wanted(model).but_seed(index), cancellation)) as events:
+            yield from events
 
     served = await counter.serve(
         request, body.model, count, write, check if body.tools or body.response_format else None

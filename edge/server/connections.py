@@ -23,7 +23,7 @@ _SHARE_OF_DESCRIPTORS = 2  # the rest is for engines, weights, the clients that 
 
 
 def protocol(limits: Limits) -> Any:
-    """What uvicorn makes of each connection, under the limits and the descriptors that this process may have."""
+    """The protocol factory for uvicorn: HTTP/1.1 under these limits, and with room for half the open files allowed."""
     return partial(_Connection, limits=limits, room=min(limits.connections, _descriptors() // _SHARE_OF_DESCRIPTORS))
 
 
@@ -48,16 +48,16 @@ class _Connection(H11Protocol):
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether the server waits for the client: no request is being answered."""
         return self._next() != "answer"
 
     @property
     def idle(self) -> bool:
-        """Whether it has been answered, and nothing has come since."""
+        """Whether the last request was answered and no byte of another has arrived."""
         return self._next() == "idle"
 
     def shutdown(self) -> None:
-        """Called where the server stops: who has not sent a whole request by now is not waited for."""
+        """Called when the server stops: closes a connection whose request has not fully arrived."""
         if self.waits_for_client and not self.idle:
             self._drop()
         else:
@@ -85,7 +85,7 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client reads nothing of what was written."""
+        """The send buffer is full: disconnect the client if it does not read in time."""
         super().pause_writing()
         self._unread = self.loop.call_later(self._limits.body_seconds, self.transport.abort)
 
@@ -104,7 +104,7 @@ class _Connection(H11Protocol):
         return "answer"
 
     def _look(self) -> None:
-        """Start the clock anew where something else is awaited than before."""
+        """Restart the timer if the connection waits for something else than before."""
         awaited = self._next()
         if awaited == self._awaited:
             return
@@ -115,11 +115,11 @@ class _Connection(H11Protocol):
         self._timer = None if seconds is None else self.loop.call_later(seconds, self.give_up)
 
     def give_up(self) -> None:
-        """Close it: its request did not come in time."""
+        """Answer 408 and close: the request did not arrive in time."""
         self._refuse(ApiError(408, f"the request's {self._awaited} did not come in time", code="timeout"))
 
     def _make_room(self) -> bool:
-        """Close the connection that has been waiting for its client for longest; False where none is."""
+        """Close the connection that has waited longest for its client. Returns False if there is none."""
         others = [one for one in self.connections if isinstance(one, _Connection) and one is not self]
         waiting = [one for one in others if one.waits_for_client and not one.transport.is_closing()]
         if not waiting:

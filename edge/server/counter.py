@@ -296,8 +296,8 @@ def _told(exc: Exception) -> ApiError:
 
 
 def _forget(exc: BaseException | None) -> None:
-    """Drop what the functions that an error passed through had in hand, such as a body: they and the error refer to
-    each other, and would wait for the garbage collector."""
+    """Clear the local variables of the frames in an error's traceback, such as a body: frames and error refer to each
+    other, and would keep it alive until the garbage collector runs."""
     while exc is not None:
         traceback.clear_frames(exc.__traceback__)
         exc = exc.__cause__ or exc.__context__

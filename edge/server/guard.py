@@ -74,7 +74,7 @@ class Guard:
             share.close()
 
     def _give_back(self) -> None:
-        """What large bodies left in the heap goes back to the system."""
+        """Return heap pages that large bodies have freed to the system."""
         self._trim = None
         give_free_pages_back()
 

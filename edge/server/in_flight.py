@@ -9,7 +9,7 @@ _SMALL_VALUES = 2_000
 
 
 class InFlight:
-    """The bounds over all requests. Lives in the event loop."""
+    """The memory budget of all requests together. For the event loop's thread only."""
 
     def __init__(self, nbytes: int, values: int) -> None:
         self._room_for_bytes = nbytes
@@ -20,12 +20,12 @@ class InFlight:
         return Share(self)
 
     def require(self, nbytes: int) -> None:
-        """Raise ApiError (503) where there is no room now for a body of that size."""
+        """Raise ApiError (503) if a body of that size does not fit the budget now."""
         if nbytes > _SMALL_BYTES and nbytes > self._room_for_bytes:
             raise _busy()
 
     def take(self, nbytes: int, values: int) -> None:
-        """Raise ApiError (503) where there is no room for them."""
+        """Raise ApiError (503) if they do not fit the budget."""
         if nbytes > self._room_for_bytes or values > self._room_for_values:
             raise _busy()
         self._room_for_bytes -= nbytes
@@ -41,7 +41,7 @@ def _busy() -> ApiError:
 
 
 class Share:
-    """What one request holds, until `close`. Large bodies are read one at a time, under `reading`."""
+    """One request's part of the budget, until `close`. Large bodies are parsed one at a time, under `reading`."""
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight

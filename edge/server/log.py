@@ -18,14 +18,14 @@ def set_up(*, quiet: bool) -> None:
 
 
 class LogFormatter(logging.Formatter):
-    """Log lines without control characters, which folders' and models' names may have."""
+    """Replaces control characters, which names of folders and models may contain."""
 
     def format(self, record: logging.LogRecord) -> str:
         return replace_controls(super().format(record))
 
 
 class OnceAMinute(logging.Filter):
-    """Lets a warning or an error pass once a minute, or so many seconds, and says then how often it came meanwhile."""
+    """Passes a repeated warning or error once every `seconds`, with a count of those it dropped."""
 
     def __init__(self, seconds: float = 60.0) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator
 from contextlib import closing
+from functools import cache
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -161,12 +162,16 @@ async def responses(counter: Counter, request: Request) -> Response:
     body = await read(request, ResponsesRequest)
     book = counter.shelf.find(body.model)
 
-    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
-        with closing(reply_of(model, asked(body, model, counter.limits), cancellation)) as events:
-            yield from events
+    @cache
+    def wanted(model: Model) -> Asked:
+        return asked(body, model, counter.limits)
 
     def check(model: Model, cancellation: Cancellation) -> None:
-        asked(body, model, counter.limits).admit(model, cancellation)
+        wanted(model).admit(model, cancellation)
+
+    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
+        with closing(reply_of(model, wanted(model), cancellation)) as events:
+            yield from events
 
     served = await counter.serve(request, body.model, 1, write, check if body.tools or body.text else None)
     told = Told(body, book.name, served.loan.model)

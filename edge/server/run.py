@@ -102,7 +102,7 @@ def config(app: Starlette, limits: Limits) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which ends all replies when it is told to stop. `last` is started then."""
+    """A uvicorn server that ends all replies on a signal, and then starts `last`, the timer that ends the process."""
 
     def __init__(self, config: uvicorn.Config, stop: Callable[[], None], last: Timer) -> None:
         super().__init__(config)
@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
 
 
 def _end() -> None:
-    """Ends the process and its engines where one is still at work, such as at loading a large model."""
+    """Ends the process and its engines, even while one is loading a large model."""
     import psutil  # type: ignore[import-untyped]
 
     with suppress(psutil.Error):

@@ -160,7 +160,7 @@ class Shelf:
 
 
 def _heard(loading: "asyncio.Future[Model]") -> None:
-    """An error that nobody waits for any more is not one of the event loop's."""
+    """Retrieve the task's exception, so that asyncio does not log it as never retrieved."""
     if not loading.cancelled():
         loading.exception()
 
@@ -170,7 +170,7 @@ def _alive(model: Model) -> bool:
 
 
 def responds(model: Model) -> bool:
-    """Whether the model's engine runs: it has not died, and is not stopped."""
+    """Whether the model's engine process is alive and not stopped."""
     return not isinstance(model.backend, Process) or model.backend.responds
 
 

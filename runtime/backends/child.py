@@ -45,9 +45,9 @@ from runtime.backends.child import run
 run(entry, handle, parent)
 """
 STOPPED = 5.0  # seconds after which a process that is stopped counts as lost
-IDLE = 15.0  # seconds without any CPU time after which one that has work does
-_KILLED = 3.0  # seconds that a killed process has to be gone
+IDLE = 15.0  # seconds without any CPU time after which one that has work counts as lost, too
 LOADING = 60.0  # the same while it loads a model: a slow disk takes no CPU time
+_KILLED = 3.0  # seconds that a killed process has to be gone
 
 
 class Child:
@@ -87,7 +87,7 @@ class Child:
 
     @property
     def stopped(self) -> bool:
-        """Whether it is stopped now, which may end again."""
+        """Whether the process is stopped (SIGSTOP, a debugger) now; it may be continued."""
         return self._watch.stopped
 
     def usage(self) -> tuple[float, int]:
@@ -103,14 +103,14 @@ class Child:
         return next((line for line in reversed(lines) if line), "")
 
     def limit_sends(self, seconds: int) -> None:
-        """A send fails where the process reads nothing for so long: it is stopped. Windows has no such limit."""
+        """Make `pipe.send` fail if the process does not read for that long. No effect on Windows."""
         if sys.platform != "win32":
             with socket.socket(fileno=self.pipe.fileno()) as pipe:
                 pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, 0))
                 pipe.detach()
 
     def kill(self) -> None:
-        """Ends it. Whoever reads the pipe comes to its end. One that waits for a disk that never answers ends later."""
+        """Kill the process; whoever reads the pipe gets EOF. A process in uninterruptible sleep may end later."""
         with suppress(OSError):
             self._process.kill()
         with suppress(subprocess.TimeoutExpired):

@@ -1,5 +1,5 @@
-"""The other side of SubprocessEngine: one thread that takes what has come, steps the engine, and sends on what the step
-has brought. Requests join and leave between two steps."""
+"""The engine process, the other side of Process: one thread that takes what has come, steps the engine, and sends on
+what the step has brought. Requests join and leave between two steps."""
 
 import os
 import time

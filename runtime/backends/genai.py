@@ -74,7 +74,7 @@ class Loaded:
         return ids
 
     def _encode(self, texts: list[str]) -> list[int]:
-        """The ids of the texts, one after the other. GenAI's tokenizer is not for several threads at once."""
+        """The token ids of the texts, concatenated. GenAI's tokenizer is not thread-safe."""
         with self._encoding:
             if self._tokenizer is None:
                 raise closed()
@@ -118,7 +118,7 @@ class Loaded:
 
 
 def result(steps: Generator[None, None, T]) -> T:
-    """Run the generator to its end; its value."""
+    """Run the generator to its end and return its value."""
     while True:
         try:
             next(steps)
@@ -180,7 +180,7 @@ _KV_PRECISIONS = ("u4", "i4", "u8", "i8", *_PRECISIONS)
 
 
 def properties(options: Options, device: str) -> dict[str, Any]:
-    """OpenVINO's names for what is asked of the engine. Raises RequestError for types that it does not have."""
+    """The options as OpenVINO properties. Raises RequestError for a precision that OpenVINO does not have."""
     for name, known in (("precision", _PRECISIONS), ("kv_precision", _KV_PRECISIONS)):
         if (value := getattr(options, name)) not in (None, *known):
             raise RequestError(f"{name} is {quoted(value)}", hint=f"it may be {', '.join(known)}")

@@ -31,7 +31,7 @@ _LARGEST = 512 * 2**20  # bytes of a process, which keeps every grammar, from wh
 _REMEMBERED = 4096
 _POLL = 0.01  # seconds
 _NICE, _NICEST = 3, 10  # of the quick process, for which others wait, and of the patient one
-_REST = 5.0  # seconds
+_REST = 5.0  # seconds without a grammar after which processes are ended
 _SEND = 5  # seconds that the process has to read a grammar
 _ENTRY = "runtime.backends.grammar_worker:work"
 
@@ -171,7 +171,7 @@ class _Lane:
                 self._changed.notify_all()
 
     def _rest(self) -> None:
-        """Wait until no grammar has come for a while, and give the memory back."""
+        """Wait until the lane has been idle for `_REST` seconds, then end the processes that it need not keep."""
         with self._changed:
             while not self._closed and (self._busy or self._waiting or time.monotonic() - self._used < _REST):
                 self._changed.wait(_REST)

@@ -77,7 +77,7 @@ class Process:
 
     @property
     def responds(self) -> bool:
-        """Whether the process runs: it has not died, is not stopped, and does something where it has work."""
+        """Whether the engine process is alive, is not stopped, and uses CPU time while it has work."""
         engine = self._engine
         return self.alive and (engine is None or engine.broken or engine.responds)
 

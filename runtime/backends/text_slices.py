@@ -13,7 +13,7 @@ _ANYWHERE = re.compile(r"(?<=[^\x00-\x7f]{64})|(?<=[0-9A-Za-z]{64})|(?<=[^A-Za-z
 
 
 def batches(pieces: Iterable[str]) -> Iterator[list[str]]:
-    """Pieces of similar size beside each other: the tokenizer fills them up to the longest."""
+    """Group pieces of similar length: the tokenizer pads a batch to its longest."""
     batch: list[str] = []
     longest = 0
     for text in slices(pieces):
@@ -27,7 +27,7 @@ def batches(pieces: Iterable[str]) -> Iterator[list[str]]:
 
 
 def slices(pieces: Iterable[str]) -> Iterator[str]:
-    """The pieces, long ones cut where a token ends anyway."""
+    """The pieces, long ones split at token boundaries, so that the ids are those of the whole."""
     for piece in pieces:
         start = 0
         while len(piece) - start > 2 * _SLICE:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from ..errors import ModelFolderError
 from ..text import quoted
 from .base import BASE
-from .family import PROBE, Family, ReasoningMarks
+from .family import PROBE, SPECIAL_TOKEN, Family, ReasoningMarks
 from .glm4_0414 import GLM4_0414
 from .glm4_2024 import GLM4_2024
 from .glm_edge import GLM_EDGE
@@ -30,4 +30,4 @@ def named(name: str) -> Family:
         ) from None
 
 
-__all__ = ["BASE", "FAMILIES", "PROBE", "Family", "ReasoningMarks", "named"]
+__all__ = ["BASE", "FAMILIES", "PROBE", "SPECIAL_TOKEN", "Family", "ReasoningMarks", "named"]

@@ -1,5 +1,6 @@
 """What is particular to one prompt format, in one record."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ Layout = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], Mapping[str,
 
 # A chat template is known by what it makes of a question with this tool offered.
 PROBE: Mapping[str, Any] = {"name": "probe_tool", "description": "", "parameters": {"type": "object", "properties": {}}}
+
+# What every family's special tokens look like.
+SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[s?g?MASK\]|<[se]op>")
 
 
 @dataclass(frozen=True, slots=True)
