@@ -18,7 +18,7 @@ from pathlib import Path
 
 from convert.pipeline import convert
 from runtime.errors import EdgeError
-from runtime.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder
 
 _EVERY = 0.02  # seconds
 

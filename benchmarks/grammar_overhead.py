@@ -15,7 +15,7 @@ from pathlib import Path
 from edge import JsonObject, JsonSchema, ModelFolder, Regex, Sampling
 from edge.bench import Measure, random_prompt
 from runtime.backends.backend import Backend, Options, Request
-from runtime.backends.openvino import OpenVINO
+from runtime.backends.openvino.batched import OpenVINO
 from runtime.grammar import Grammar
 
 TOOL = {

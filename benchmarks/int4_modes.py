@@ -18,8 +18,8 @@ from convert.pipeline import convert
 from convert.recipe import RECIPES
 from edge.bench import random_prompt
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino import OpenVINO
-from runtime.model_folder import ModelFolder
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
 MODES = ("int4_sym", "int4_asym")

@@ -32,12 +32,12 @@ import psutil
 
 import edge
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino import OpenVINO
-from runtime.backends.prefix_cache import BLOCK
-from runtime.backends.process import Process
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.prefix_cache import BLOCK
+from runtime.backends.openvino.subprocess import Process
 from runtime.errors import EdgeError
+from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Grammar, JsonSchema, Regex
-from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
 ROOT = str(Path(__file__).resolve().parents[1])

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import engine
+from benchmarks.demo_checkpoint import COLUMNS, measure
+from convert.check import cpu_plugin as engine
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
-from edge.demo.dialogues import Dialogue, held_out
-from edge.demo.measure import COLUMNS, measure
+from edge.demo.training.dialogues import Dialogue, held_out
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino import OpenVINO
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.folder.model_folder import ModelFolder
 from runtime.messages import Finish
 from runtime.model import Model
-from runtime.model_folder import ModelFolder
 
 from .peers_report import spread, table
 

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from edge.catalogue import look_up
-from runtime.architecture import Architecture, read_architecture
-from runtime.checkpoint import stored_tensors
-from runtime.tokenizer import read_tokenizer
+from runtime.checkpoint.architecture import Architecture, read_architecture
+from runtime.checkpoint.tensors import stored_tensors
+from runtime.checkpoint.tokenizer import read_tokenizer
 
 DEMO = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 SHARD_BYTES = 5_000_000_000

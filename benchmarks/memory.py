@@ -1,4 +1,4 @@
-"""The estimate of runtime/memory.py against what a chat really takes, on the CPU.
+"""The estimate of runtime/device/memory.py against what a chat really takes, on the CPU.
 
     python -m benchmarks.memory FOLDER … [--context 2048] [--kv-precision u8] [--precision f32]
 
@@ -19,9 +19,9 @@ import psutil
 
 from edge.bench import random_prompt
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino import OpenVINO
-from runtime.memory import need
-from runtime.model_folder import ModelFolder
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.device.memory import need
+from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
 from .process import Peak, anonymous, forget_touched_pages, touched_file_pages

@@ -20,8 +20,8 @@ Generate = Callable[[str, list[int], int, Clock], None]  # a prompt, as text and
 
 def edge(model: str, threads: int, properties: dict[str, object]) -> tuple[Generate, str]:
     from runtime.backends.backend import Delta, Options, Request
-    from runtime.backends.openvino import OpenVINO
-    from runtime.model_folder import ModelFolder
+    from runtime.backends.openvino.batched import OpenVINO
+    from runtime.folder.model_folder import ModelFolder
     from runtime.sampling import Sampling
     from runtime.version import VERSION
 

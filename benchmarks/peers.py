@@ -35,8 +35,8 @@ from typing import Any
 import numpy as np
 
 from edge.bench import random_prompt
-from runtime.model_folder import ModelFolder
-from runtime.tokenizer import read_tokenizer
+from runtime.checkpoint.tokenizer import read_tokenizer
+from runtime.folder.model_folder import ModelFolder
 
 from .peers_report import PROMPTS, Cost, Speed, charts, markdown
 from .process import Peak, anonymous, forget_touched_pages, on_disk, run, touched_file_pages

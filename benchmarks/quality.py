@@ -19,18 +19,20 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.make_checkpoint import write
-from convert import quality, reference, saved
+from convert.check import divergence as quality
+from convert.check import layerwise as saved
+from convert.check import reference
 from convert.pipeline import convert
 from convert.recipe import RECIPES, Recipe, named
 from edge import bench
 from edge.catalogue import look_up
 from edge.demo import CHECKPOINT
-from edge.report import nats, share
-from edge.subject import Subject
-from runtime.architecture import Architecture
-from runtime.checkpoint import Checkpoint
-from runtime.checkpoint_folder import CheckpointFolder
-from runtime.model_folder import ModelFolder
+from edge.evaluation.report import nats, share
+from edge.evaluation.target import Subject
+from runtime.checkpoint.architecture import Architecture
+from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.tensors import Checkpoint
+from runtime.folder.model_folder import ModelFolder
 
 _VOCABULARY = 4096  # of the random checkpoint: more than the demo's tokenizer has, and hardly anything beside the layer
 _TOKENS = 512

@@ -18,8 +18,8 @@ from typing import Any
 from edge import Chat, Message, Model, ModelFolder, Sampling
 from edge.bench import Measure, random_prompt
 from runtime.backends.backend import Delta, Options
-from runtime.backends.genai import properties
-from runtime.backends.openvino import OpenVINO
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.genai import properties
 
 
 @dataclass(frozen=True)

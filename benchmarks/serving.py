@@ -26,7 +26,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from edge.bench import Measure
-from runtime.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder
 
 
 def prompt(seed: int) -> str:
@@ -77,8 +77,8 @@ def bare(pipe: Any, folder: str) -> None:
     import openvino_genai as genai
 
     from runtime.backends.backend import Options
-    from runtime.backends.genai import properties
-    from runtime.backends.openvino import step_tokens
+    from runtime.backends.openvino.batched import step_tokens
+    from runtime.backends.openvino.genai import properties
 
     scheduler = genai.SchedulerConfig()
     scheduler.enable_prefix_caching = True

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from runtime.architecture import Architecture
-from runtime.checkpoint import Checkpoint
+from runtime.checkpoint.architecture import Architecture
+from runtime.checkpoint.tensors import Checkpoint
+from runtime.device.memory import CONTEXT, gigabytes, needed
 from runtime.errors import ConversionError, DiskFull
-from runtime.memory import CONTEXT, gigabytes, needed
-from runtime.model_folder import Sizes
+from runtime.folder.model_folder import Sizes
 
-from . import quantise, stored
-from .compress import BLOCK, EMBEDDING, HEAD, WITH_DATA
+from .check.layerwise import fits_whole
 from .recipe import Recipe
-from .saved import fits_whole
-from .sensitivity import presumed
+from .weights import gguf_blocks as stored
+from .weights import nncf as quantise
+from .weights.compress import BLOCK, EMBEDDING, HEAD, WITH_DATA
+from .weights.sensitivity import presumed
 
 # Measured.
 _OTHER_FILES = 64 * 2**20  # on the disk: tokenizers, the graph

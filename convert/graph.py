@@ -20,7 +20,7 @@ from openvino import opset13 as ops
 from openvino.op import Constant
 from openvino.op.util import Variable, VariableInfo
 
-from runtime.checkpoint import Architecture, Dtype, Tensor
+from runtime.checkpoint.tensors import Architecture, Dtype, Tensor
 
 Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor in f32
 ELEMENT_TYPES: dict[Dtype, Type] = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}

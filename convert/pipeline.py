@@ -19,38 +19,39 @@ import numpy as np
 import numpy.typing as npt
 from openvino import Node
 
-from runtime.allocator import large_pieces_kept
-from runtime.backends.genai import brief
-from runtime.checkpoint import Checkpoint
-from runtime.checkpoint_files import LICENCE, UNREADABLE, read_file
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.backends.openvino.genai import brief
+from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.role_tokens import refuse_ordinary_ends
+from runtime.checkpoint.small_files import LICENCE, UNREADABLE, read_file
+from runtime.checkpoint.tensors import Checkpoint
 from runtime.docstrings import require_docstrings
 from runtime.errors import CheckpointError, ConversionError, DiskFull
-from runtime.files import TEMPORARY_CURE, expanded, lacks_temporary_folder
-from runtime.folder_check import remember
-from runtime.model_folder import File, Manifest, ModelFolder, seal
-from runtime.out_of_memory import memory_told
-from runtime.role_tokens import refuse_ordinary_ends
-from runtime.template import Prompt, Template
+from runtime.folder.integrity import remember
+from runtime.folder.model_folder import File, Manifest, ModelFolder, seal
+from runtime.prompt.template import Prompt, Template
+from runtime.system.allocator import large_pieces_kept
+from runtime.system.files import TEMPORARY_CURE, expanded, lacks_temporary_folder
+from runtime.system.out_of_memory import memory_told
 from runtime.text import quoted
 from runtime.version import VERSION
 
-from . import calibration as texts
-from . import optimum, verify
-from .activations import Activations
-from .compress import compress, describe
-from .damage import Damage
+from .check import verify
 from .estimate import Needs, devices, estimate, refuse_too_little
 from .graph import decoder
-from .journal import FILE, Journal
+from .output.ir_writer import IrWriter
+from .output.journal import FILE, Journal
+from .output.scratch import Scratch, scratch
+from .output.tokenizer import write_tokenizer
 from .recipe import Recipe, named
-from .scratch import Scratch, scratch
-from .sensitivity import Sensitivity, candidates, sensitive, sensitivities
-from .tokenizer import write_tokenizer
-from .writer import IrWriter
+from .source import optimum
+from .source.damage import Damage
+from .weights import calibration as texts
+from .weights.activations import Activations
+from .weights.compress import compress, describe
+from .weights.sensitivity import Sensitivity, candidates, sensitive, sensitivities
 
 if TYPE_CHECKING:
-    from .onnx_decoder import OnnxDecoder
+    from .source.onnx_decoder import OnnxDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,8 @@ def convert(
             large_pieces_kept(),
             scratch(target, (FILE, "openvino_model.bin")) as place,
         ):
-            from .onnx_decoder import onnx_file
-            from .onnx_pipeline import convert_onnx  # which is built from the parts of this file
+            from .source.onnx import convert_onnx  # which is built from the parts of this file
+            from .source.onnx_decoder import onnx_file
 
             file = onnx_file(source)
             if exporter == "optimum" and (source.is_file() or file):
@@ -294,7 +295,7 @@ def copy_texts(source: CheckpointFolder, folder: Path) -> None:
 def _verify(
     checkpoint: Checkpoint, plan: Plan, folder: Path, excerpt: str | None
 ) -> Generator[Progress, None, verify.Figures]:
-    from .reference import logits
+    from .check.reference import logits
 
     ids = verify.token_ids(plan.prompts, plan.source.tokenizer)
     yield Progress("verify", "what the checkpoint answers", 0, 3)

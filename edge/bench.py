@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runtime.backends.backend import Backend, Delta, Options, Request
-from runtime.checkpoint_folder import Folder
-from runtime.devices import choose
+from runtime.checkpoint.checkpoint import Folder
+from runtime.device.choose import choose
 from runtime.errors import RequestError
 from runtime.sampling import Sampling
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from convert.estimate import loaded_bytes, model_sizes
 from convert.recipe import RECIPES
-from runtime.architecture import Architecture
+from runtime.checkpoint.architecture import Architecture
 from runtime.errors import CheckpointError
 
 _GLM_4_9B = 'The glm-4-9b licence: register for commercial use, show "Built with glm-4", name derivatives "glm-4-…"'

@@ -4,12 +4,12 @@ import json
 import os
 from pathlib import Path
 
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.tokenizer import read_json
 from runtime.errors import CheckpointError
-from runtime.families.response_template import response_template
-from runtime.files import expanded, write_whole
-from runtime.model_folder import MANIFEST
-from runtime.tokenizer import read_json
+from runtime.folder.model_folder import MANIFEST
+from runtime.prompt.families.response_template import response_template
+from runtime.system.files import expanded, write_whole
 
 _FILE, _KEY = "tokenizer_config.json", "response_template"
 

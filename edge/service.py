@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from runtime.errors import RequestError
-from runtime.files import write_whole
+from runtime.system.files import write_whole
 from runtime.text import replace_controls
 
 NAME = "glm4-edge"

@@ -1,5 +1,5 @@
 """A model folder chats: engines behind one protocol. Imports nothing of `convert` or `edge`."""
 
-from . import telemetry
+from .system import telemetry
 
 telemetry.disable()  # before any module of ours imports OpenVINO

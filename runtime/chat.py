@@ -12,11 +12,9 @@ from typing import Any, Self
 from . import strict_json, tool_run, tools
 from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
-from .checkpoint_folder import Folder, open_folder
+from .checkpoint.checkpoint import Folder, open_folder
 from .checks import require, require_all, require_integer, require_seconds
 from .errors import RequestError
-from .files import write_whole
-from .generation import Constraint
 from .grammar import Grammar
 from .messages import (
     Event,
@@ -32,7 +30,9 @@ from .messages import (
     Usage,
 )
 from .model import Model
+from .reply.generation import Constraint
 from .sampling import Sampling
+from .system.files import write_whole
 from .text import one_line
 from .tools import Tool, toolbox
 

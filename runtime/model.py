@@ -9,26 +9,26 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-from . import families
 from .backends.backend import Backend, Options, Request
-from .backends.openvino import OpenVINO
-from .backends.process import Process
+from .backends.openvino.batched import OpenVINO
+from .backends.openvino.subprocess import Process
 from .backends.remote import Remote
 from .cancellation import Cancellable, Cancellation
-from .checkpoint_folder import Folder, open_folder
+from .checkpoint.checkpoint import Folder, open_folder
 from .checks import require, require_all
-from .devices import Choice, choose
+from .device.choose import Choice, choose
 from .errors import BackendError, Notice
-from .families.layout import called_with_text
-from .folder_check import checked
-from .generation import Constraint, StopTexts, generate, told
-from .logprobs import Tokens
+from .folder.integrity import checked
+from .folder.model_folder import ModelFolder
 from .messages import Finish, Logprobs, Message, Text, Usage
-from .model_folder import ModelFolder
-from .out_of_memory import memory_told
-from .parsing import Part, ReplyParser
+from .prompt import families
+from .prompt.families.layout import called_with_text
+from .prompt.template import Prompt, Template
+from .reply.generation import Constraint, StopTexts, generate, told
+from .reply.logprob_aligner import Tokens
+from .reply.parsing import Part, ReplyParser
 from .sampling import Sampling
-from .template import Prompt, Template
+from .system.out_of_memory import memory_told
 
 
 class Model:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.demo import CHECKPOINT
-from edge.demo.tokenizer import SPECIAL_TOKENS
-from runtime.model_folder import Manifest, ModelFolder, Source, seal
+from edge.demo.training.tokenizer import SPECIAL_TOKENS
+from runtime.folder.model_folder import Manifest, ModelFolder, Source, seal
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
 
@@ -29,8 +29,8 @@ def reference() -> Path:
 @pytest.fixture(scope="session")
 def real(reference, tmp_path_factory):
     """GLM-4's own tokenizer, and the folder to which it was converted."""
-    from convert.tokenizer import write_tokenizer
-    from runtime.tokenizer import read_tokenizer
+    from convert.output.tokenizer import write_tokenizer
+    from runtime.checkpoint.tokenizer import read_tokenizer
 
     folder = tmp_path_factory.mktemp("real")
     source = read_tokenizer(reference / "glm-4-9b-chat", 151552)
@@ -43,7 +43,7 @@ def tiktoken_encoding(reference):
     """The same by tiktoken, for which it was made."""
     import tiktoken
 
-    from runtime.tokenizer import PATTERN
+    from runtime.checkpoint.tokenizer import PATTERN
 
     lines = (reference / "glm-4-9b-chat" / "tokenizer.model").read_bytes().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}

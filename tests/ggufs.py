@@ -10,10 +10,10 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType, RopeScalingType
 from gguf.quants import quantize
 
-from runtime.checkpoint import Checkpoint
-from runtime.tensor_names import gguf as named
-from runtime.tensor_names import gguf_fused
-from runtime.tokenizer import read_tokenizer
+from runtime.checkpoint.tensor_names import gguf as named
+from runtime.checkpoint.tensor_names import gguf_fused
+from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tokenizer import read_tokenizer
 
 Array = np.ndarray[Any, Any]
 Kind = str | Callable[[str], str]  # ggml's type of a matrix, perhaps by its name

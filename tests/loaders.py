@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from edge.demo import CHECKPOINT
-from runtime.checkpoint import Checkpoint
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.tensors import Checkpoint
 from runtime.errors import EdgeError, Notice
-from runtime.model_folder import MANIFEST, ModelFolder
+from runtime.folder.model_folder import MANIFEST, ModelFolder
 
 from . import mutants
 
@@ -48,10 +48,10 @@ class Kind:
 
 def _checkpoint(folder: Path) -> None:
     """All that a conversion reads before its weights, and then those."""
-    from convert.damage import Damage
     from convert.pipeline import copy_texts
-    from runtime.role_tokens import refuse_ordinary_ends
-    from runtime.template import Template
+    from convert.source.damage import Damage
+    from runtime.checkpoint.role_tokens import refuse_ordinary_ends
+    from runtime.prompt.template import Template
 
     described = CheckpointFolder.open(folder)
     described.sampling()
@@ -82,7 +82,7 @@ def _weights(path: Path) -> None:
 
 
 def _tokenizer(folder: Path) -> None:
-    from convert.tokenizer import write_tokenizer
+    from convert.output.tokenizer import write_tokenizer
     from runtime.vocabulary import Vocabulary
 
     described = CheckpointFolder.open(folder)
@@ -94,7 +94,7 @@ def _tokenizer(folder: Path) -> None:
 
 def _described(folder: Path) -> None:
     from runtime.messages import Message
-    from runtime.template import Template
+    from runtime.prompt.template import Template
 
     described = CheckpointFolder.open(folder)
     template = Template(described.chat_template(), described.family, described.manifest.special_tokens)
@@ -102,7 +102,7 @@ def _described(folder: Path) -> None:
 
 
 def _onnx(folder: Path) -> None:
-    from convert.onnx_decoder import OnnxDecoder
+    from convert.source.onnx_decoder import OnnxDecoder
 
     described = CheckpointFolder.open(folder)
     decoder = OnnxDecoder.open(folder / "model.onnx", described.architecture)
@@ -120,7 +120,7 @@ def _model(folder: Path) -> None:
     from edge.cli import parser
     from runtime.backends.backend import Options
     from runtime.backends.echo import Echo
-    from runtime.devices import automatic, fits
+    from runtime.device.choose import automatic, fits
     from runtime.messages import Message
     from runtime.model import Model
 
@@ -144,7 +144,7 @@ def _run(args: Any) -> None:
 
 @cache
 def _machine() -> Any:
-    from runtime.machine import find
+    from runtime.device.machine import find
 
     return find()
 
@@ -172,7 +172,7 @@ def _manifest() -> Any:
 
 
 def _ir(folder: Path) -> None:
-    from runtime.ir import IR
+    from runtime.folder.ir import IR
 
     IR.read(ModelFolder(folder, _manifest())).unfit_for_npu()
 
@@ -188,14 +188,14 @@ def _saved(folder: Path) -> None:
 
 
 def _kiosk(folder: Path) -> None:
-    from edge.server.kiosk import Kiosk
+    from edge.server.page.kiosk import Kiosk
 
     Kiosk.read(str(folder / "kiosk.toml"))
 
 
 def _calibration(folder: Path) -> None:
-    from convert.calibration import read, token_ids
-    from runtime.template import Template
+    from convert.weights.calibration import read, token_ids
+    from runtime.prompt.template import Template
 
     described = CheckpointFolder.open(CHECKPOINT)
     samples = read(folder / "texts.jsonl")
@@ -204,26 +204,27 @@ def _calibration(folder: Path) -> None:
 
 
 def _evaluation(folder: Path) -> None:
-    from edge.texts import read
+    from edge.evaluation.corpus import read
 
     read(folder / "texts.jsonl")
 
 
 def _calls(folder: Path) -> None:
-    from edge.calls import read
+    from edge.evaluation.tool_calls import read
 
     read(folder / "calls.jsonl")
 
 
 def _journal(folder: Path) -> None:
-    from convert.journal import Journal
+    from convert.output.journal import Journal
 
     assert Journal.open(folder, {"recipe": "int4"}).end <= 64
 
 
 def _record(folder: Path) -> None:
     """What the user's cache has on a checked folder, and on a compiled model."""
-    from runtime import compiled, folder_check
+    from runtime.folder import compile_cache as compiled
+    from runtime.folder import integrity as folder_check
 
     os.environ["EDGE_CACHE"] = str(folder / "cache")
     opened = ModelFolder.open(folder)

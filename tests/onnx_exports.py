@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.checkpoint.checkpoint import CheckpointFolder
 
 
 def export(checkpoint: Path, folder: Path) -> Path:
@@ -14,7 +14,7 @@ def export(checkpoint: Path, folder: Path) -> Path:
     from torch.export import Dim
     from transformers import DynamicCache
 
-    from runtime.backends.torch_model import load_model
+    from runtime.backends.torch.model import load_model
 
     described = CheckpointFolder.open(checkpoint)
     a = described.architecture

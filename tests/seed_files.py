@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.demo import CHECKPOINT
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.checkpoint.checkpoint import CheckpointFolder
 
 from .checkpoints import Tiny
 
@@ -59,7 +59,7 @@ def write_seeds(folder: Path) -> None:
 
 
 def _write_ranks(folder: Path) -> None:
-    from runtime.tokenizer import read_tokenizer
+    from runtime.checkpoint.tokenizer import read_tokenizer
     from runtime.vocabulary import byte_alphabet
 
     source, byte = read_tokenizer(folder, VOCABULARY), byte_alphabet()
@@ -124,7 +124,7 @@ def _write_model(folder: Path, ends: list[int]) -> None:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from runtime.model_folder import File, Manifest, Sizes, Source, seal
+    from runtime.folder.model_folder import File, Manifest, Sizes, Source, seal
 
     folder.mkdir()
     for name in ("chat_template.jinja", "generation_config.json", "tokenizer.json"):

@@ -59,8 +59,8 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
 
     from edge.server.app import application
     from edge.server.limits import Limits
+    from edge.server.pool.model_pool import Shelf
     from edge.server.run import config
-    from edge.server.shelf import Shelf
 
     shelf = Shelf(folders, device=settings.pop("device", "CPU"), limits=settings.pop("limits", Limits()))
     app = application(shelf, **settings)

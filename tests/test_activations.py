@@ -5,11 +5,8 @@ import openvino as ov
 import pytest
 from openvino import PartialShape, Type
 
-from convert.activations import Activations, Scaled
-from convert.compress import EMBEDDING, compress, describe
-from convert.graph import Blocks, decoder, uncompressed
-from convert.recipe import RECIPES, named
-from convert.reference import (
+from convert.check.layerwise import _whole
+from convert.check.reference import (
     EXACT,
     Ready,
     compiled,
@@ -22,9 +19,12 @@ from convert.reference import (
     through_layer,
     vocabulary,
 )
-from convert.saved import _whole
-from convert.writer import IrWriter
-from runtime.checkpoint import Checkpoint
+from convert.graph import Blocks, decoder, uncompressed
+from convert.output.ir_writer import IrWriter
+from convert.recipe import RECIPES, named
+from convert.weights.activations import Activations, Scaled
+from convert.weights.compress import EMBEDDING, compress, describe
+from runtime.checkpoint.tensors import Checkpoint
 
 from .checkpoints import Tiny
 
@@ -43,7 +43,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(autouse=True, scope="module")
 def few_samples():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("convert.activations.SAMPLES", 16)
+        patch.setattr("convert.weights.activations.SAMPLES", 16)
         yield
 
 

@@ -14,7 +14,7 @@ glibc = pytest.mark.skipif(
 )
 CODE = """
 import ctypes, sys
-from runtime.allocator import give_large_pieces_back
+from runtime.system.allocator import give_large_pieces_back
 
 class Info(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -54,7 +54,7 @@ def test_a_conversion_keeps_its_pieces_in_the_heap():
     code = (
         CODE.partition("before =")[0]
         + """
-from runtime.allocator import large_pieces_kept
+from runtime.system.allocator import large_pieces_kept
 
 def mapped():
     before = libc.mallinfo2().hblks
@@ -80,7 +80,7 @@ print(*found, mapped())
 def test_freed_pages_go_back_when_asked():
     code = """
 import psutil
-from runtime.allocator import give_free_pages_back
+from runtime.system.allocator import give_free_pages_back
 memory = lambda: psutil.Process().memory_info().rss / 2**20
 pieces = [bytes(10_000) for _ in range(20_000)]
 last = bytes(10_000)

@@ -13,15 +13,15 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
-from edge.server import shelf  # noqa: E402
 from edge.server.app import OPERATIONS  # noqa: E402
-from edge.server.chat import ChatRequest, TokenReply  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
-from edge.server.page import PageRequest  # noqa: E402
+from edge.server.openai.chat_completions import ChatRequest, TokenReply  # noqa: E402
+from edge.server.page.chat import PageRequest  # noqa: E402
+from edge.server.pool import model_pool as shelf  # noqa: E402
 from runtime.errors import BackendError  # noqa: E402
+from runtime.folder.model_folder import seal  # noqa: E402
 from runtime.grammar import Choice, JsonObject, JsonSchema  # noqa: E402
 from runtime.messages import TokenLogprob  # noqa: E402
-from runtime.model_folder import seal  # noqa: E402
 from runtime.tools import toolbox  # noqa: E402
 
 from .serving import scripted, serving_ours  # noqa: E402

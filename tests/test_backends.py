@@ -13,18 +13,18 @@ import pytest
 from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.echo import Echo
-from runtime.backends.npu import NPU
-from runtime.backends.openvino import OpenVINO, step_tokens
-from runtime.backends.process import Process
+from runtime.backends.openvino.batched import OpenVINO, step_tokens
+from runtime.backends.openvino.npu import NPU
+from runtime.backends.openvino.stateful import Stateful
+from runtime.backends.openvino.subprocess import Process
 from runtime.backends.remote import Remote
-from runtime.backends.stateful import Stateful
-from runtime.backends.torch import Torch
-from runtime.checkpoint_folder import CheckpointFolder
-from runtime.devices import choose
+from runtime.backends.torch.engine import Torch
+from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.device.choose import choose
 from runtime.errors import BackendError, DeviceError, NotHeld, PromptTooLong, RequestError
+from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Regex
 from runtime.messages import Finish
-from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
 from .serving import SERVE, serving

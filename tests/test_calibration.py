@@ -4,12 +4,12 @@ import re
 import numpy as np
 import pytest
 
-from convert import calibration
+from convert.weights import calibration
 from edge.demo import CHECKPOINT
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.checkpoint.checkpoint import CheckpointFolder
 from runtime.errors import ConversionError
-from runtime.families import BASE, FAMILIES
-from runtime.template import Template
+from runtime.prompt.families import BASE, FAMILIES
+from runtime.prompt.template import Template
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
 

@@ -6,7 +6,7 @@ from convert.recipe import RECIPES
 from edge.catalogue import CATALOGUE, find, look_up
 from edge.cli import main
 from runtime.errors import CheckpointError
-from runtime.families import FAMILIES
+from runtime.prompt.families import FAMILIES
 
 NAMES = {
     "GLM-4-9B-Chat-0414": "GLM-4-9B-0414",

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import Checkpoint
 from runtime.errors import CheckpointError
 
 from .checkpoints import YARN, Tiny, write_safetensors
@@ -428,7 +428,7 @@ def test_views_outlive_release_and_close(tmp_path: Path) -> None:
 
 
 def test_a_header_of_odd_length_is_read(tmp_path: Path) -> None:
-    from convert.reference import logits
+    from convert.check.reference import logits
 
     plain, odd = Tiny(layers=1).write(tmp_path / "plain"), Tiny(layers=1).write(tmp_path / "odd")
     raw = (odd / "model.safetensors").read_bytes()

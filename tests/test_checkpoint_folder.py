@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from edge.demo import CHECKPOINT
-from runtime.checkpoint_folder import CheckpointFolder, open_folder
+from runtime.checkpoint.checkpoint import CheckpointFolder, open_folder
 from runtime.errors import CheckpointError, ModelFolderError
-from runtime.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
 TEMPLATE = (CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import pytest
 
 import edge
 from runtime.backends.echo import Echo
-from runtime.devices import choose
+from runtime.device.choose import choose
 
 NAN, INF = float("nan"), float("inf")
 SAMPLING = [

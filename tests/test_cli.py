@@ -13,9 +13,9 @@ import pytest
 from edge.cli import main, parser
 from edge.cli.chat import _say as say
 from edge.demo import CHECKPOINT
-from runtime import compiled
+from runtime.folder import compile_cache as compiled
+from runtime.folder.model_folder import seal
 from runtime.messages import Finish, Reasoning, Text, Usage
-from runtime.model_folder import seal
 
 ROOT = Path(__file__).resolve().parents[1]
 

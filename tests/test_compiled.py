@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from runtime import compiled
 from runtime.backends.backend import Options, Request
-from runtime.backends.npu import EMULATED, NPU
-from runtime.model_folder import ModelFolder
+from runtime.backends.openvino.npu import EMULATED, NPU
+from runtime.folder import compile_cache as compiled
+from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
 

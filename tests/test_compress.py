@@ -7,12 +7,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from convert.compress import EMBEDDING, HEAD, compress, describe, options
 from convert.graph import decoder, uncompressed
+from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES
-from convert.sensitivity import presumed, sensitive, sensitivities
-from convert.writer import IrWriter
-from runtime.checkpoint import Checkpoint
+from convert.weights.compress import EMBEDDING, HEAD, compress, describe, options
+from convert.weights.sensitivity import presumed, sensitive, sensitivities
+from runtime.checkpoint.tensors import Checkpoint
 
 from .checkpoints import Tiny
 
@@ -98,7 +98,9 @@ def test_one_by_one_is_bit_for_bit_what_nncf_gives_on_the_whole(checkpoint, reci
 @pytest.mark.parametrize("recipe", [RECIPES[name] for name in ("int4", "int4-asym", "int8")], ids=lambda r: r.name)
 def test_rows_compressed_apart_are_the_same(checkpoint, monkeypatch, recipe):
     at_once = one_by_one(checkpoint, recipe)
-    monkeypatch.setattr("convert.quantise.BLOCK", 50 * checkpoint.architecture.hidden + 3)  # the last block is smaller
+    monkeypatch.setattr(
+        "convert.weights.nncf.BLOCK", 50 * checkpoint.architecture.hidden + 3
+    )  # the last block is smaller
     apart = one_by_one(checkpoint, recipe)
     assert constants(apart) == constants(at_once)
     assert [op.get_type_name() for op in apart.get_ordered_ops()] == [

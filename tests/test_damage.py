@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.damage import Damage, all_finite, zero_run
 from convert.pipeline import convert
-from runtime.checkpoint import Checkpoint
-from runtime.checkpoint_folder import CheckpointFolder
+from convert.source.damage import Damage, all_finite, zero_run
+from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.tensors import Checkpoint
 from runtime.errors import CheckpointError, EdgeError, VerificationError
 
 from .ggufs import write_gguf

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from edge.demo.concepts import CONCEPTS
-from edge.demo.dialogues import CHOICE, FULL, LONG, SHARES, SMALL, Dialogue, Size, held_out, training
-from edge.demo.kiosk import FACTS
-from edge.demo.prompt import TEMPLATE, render
-from edge.demo.tools import UNITS as UNIT_PAIRS
-from edge.demo.words import CHINESE_PEOPLE, CHINESE_PLACES, PEOPLE, PLACES
-from edge.demo.words import held_out as is_held_out
+from edge.demo.training.concepts import CONCEPTS
+from edge.demo.training.dialogues import CHOICE, FULL, LONG, SHARES, SMALL, Dialogue, Size, held_out, training
+from edge.demo.training.facts import FACTS
+from edge.demo.training.prompt import TEMPLATE, render
+from edge.demo.training.tools import UNITS as UNIT_PAIRS
+from edge.demo.training.words import CHINESE_PEOPLE, CHINESE_PLACES, PEOPLE, PLACES
+from edge.demo.training.words import held_out as is_held_out
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "glm4-reference" / "chat-templates" / "glm4-0414.jinja"
 UNITS = {unit for pair in UNIT_PAIRS for unit in pair}
@@ -76,7 +76,7 @@ def test_the_template_lays_out(
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference templates are not here")
 def test_the_template_says_what_the_reference_says() -> None:
-    from edge.demo.prompt import compiled
+    from edge.demo.training.prompt import compiled
 
     own, reference = (compiled(path.read_text(encoding="utf-8")) for path in (TEMPLATE, REFERENCE))
     for dialogue in [*some(200), *some(100, SMALL), *some(30, LONG)]:

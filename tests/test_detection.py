@@ -1,7 +1,7 @@
 import pytest
 
-from runtime.detection import detect
 from runtime.errors import CheckpointError, TemplateError
+from runtime.prompt.detection import detect
 
 REAL = {
     "glm4-0414.jinja": ("glm4", "glm4_0414"),

@@ -8,13 +8,13 @@ from convert.estimate import model_sizes
 from convert.recipe import RECIPES
 from edge.catalogue import CATALOGUE
 from runtime.backends.backend import Options
-from runtime.backends.npu import EMULATED, NPU
-from runtime.backends.openvino import OpenVINO
-from runtime.devices import automatic, choose, fits
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.npu import EMULATED, NPU
+from runtime.device.choose import automatic, choose, fits
+from runtime.device.machine import CPU, GPU, CUDACard, Machine, Missing, NPUDevice
+from runtime.device.memory import LARGEST_ALLOCATION
 from runtime.errors import DeviceError, Notice
-from runtime.machine import CPU, GPU, CUDACard, Machine, Missing, NPUDevice
-from runtime.memory import LARGEST_ALLOCATION
-from runtime.model_folder import Manifest, Source
+from runtime.folder.model_folder import Manifest, Source
 
 GB = 10**9
 
@@ -121,7 +121,7 @@ def test_the_emulation_says_that_it_is_one():
 
 
 def test_what_was_asked_for_is_taken_with_a_notice_where_it_does_not_fit(bare_folder, monkeypatch):
-    monkeypatch.setattr("runtime.devices.find", lambda: OLD_DESKTOP)
+    monkeypatch.setattr("runtime.device.choose.find", lambda: OLD_DESKTOP)
     folder = replace(bare_folder, manifest=model())
     with pytest.warns(Notice, match="may not fit CPU: it needs .*, 3.0 GB is free"):
         assert choose("CPU", folder).device == "CPU"

@@ -18,7 +18,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
 from edge.cli import parser
-from edge.server.kiosk import Kiosk
+from edge.server.page.kiosk import Kiosk
 
 from .serving import serving_ours
 

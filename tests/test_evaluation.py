@@ -6,14 +6,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edge import calls, plot, report, texts
 from edge.cli import main
 from edge.demo import CHECKPOINT
-from edge.demo.dialogues import held_out
-from edge.evaluation import evaluate
-from edge.subject import Subject
+from edge.demo.training.dialogues import held_out
+from edge.evaluation import corpus as texts
+from edge.evaluation import plot, report
+from edge.evaluation import tool_calls as calls
+from edge.evaluation.evaluate import evaluate
+from edge.evaluation.target import Subject
 from runtime.errors import BackendError, RequestError
-from runtime.model_folder import seal
+from runtime.folder.model_folder import seal
 
 from .test_pipeline import write_checkpoint
 
@@ -216,7 +218,7 @@ def test_too_little_memory_is_told_first(monkeypatch, demo_folder):
     assert max(map(len, ids)) == subject.context == 2048
     needed = subject.memory(ids)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": needed + 1}))
-    monkeypatch.setattr("edge.subject.need", lambda *_: type("Need", (), {"running": 2 * needed}))
+    monkeypatch.setattr("edge.evaluation.target.need", lambda *_: type("Need", (), {"running": 2 * needed}))
     assert "is free" in subject.refuse_too_little(ids)  # a layer at a time it goes
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": needed - 1}))
     with pytest.raises(BackendError, match="needs about"):

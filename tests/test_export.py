@@ -9,8 +9,8 @@ from edge.cli import main
 from edge.demo import CHECKPOINT
 from edge.export import export_template
 from runtime.errors import CheckpointError
-from runtime.families import FAMILIES
-from runtime.families.response_template import response_template
+from runtime.prompt.families import FAMILIES
+from runtime.prompt.families.response_template import response_template
 
 
 @pytest.fixture

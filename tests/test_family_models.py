@@ -76,7 +76,7 @@ def write(entry, folder: Path) -> Path:
     ).write(folder)
     write_tiktoken(folder)
     if form != "chatglm":
-        from runtime.tokenizer import read_tokenizer
+        from runtime.checkpoint.tokenizer import read_tokenizer
 
         read_tokenizer(folder, VOCABULARY + 2).tokenizer.save(str(folder / "tokenizer.json"))
         (folder / "tokenizer.model").unlink()

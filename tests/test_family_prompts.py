@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from runtime.families import FAMILIES
 from runtime.messages import Message
-from runtime.template import Template
+from runtime.prompt.families import FAMILIES
+from runtime.prompt.template import Template
 from runtime.tools import Tool
 
 from .conftest import SPECIAL_TOKENS

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from convert import quantise
+from convert.weights import nncf as quantise
 from edge import service
 from edge.cli import main
 from edge.demo import CHECKPOINT
-from runtime import compiled
 from runtime.errors import RequestError
-from runtime.files import expanded, is_plain_file, is_plain_folder, remove, write_whole
+from runtime.folder import compile_cache as compiled
+from runtime.system.files import expanded, is_plain_file, is_plain_folder, remove, write_whole
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from runtime.backends.echo import Echo
 from runtime.chat import Chat, Reply
 from runtime.errors import RequestError
-from runtime.generation import Constraint
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import Message, ToolCallDelta
 from runtime.model import Model
+from runtime.reply.generation import Constraint
 from runtime.sampling import Sampling
 
 WEATHER = {

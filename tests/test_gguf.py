@@ -16,14 +16,14 @@ pytest.importorskip("gguf")
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
+from convert.check.divergence import divergence, log_softmax
+from convert.check.reference import logits
 from convert.pipeline import convert
-from convert.quality import divergence, log_softmax
-from convert.reference import logits
 from edge.demo import CHECKPOINT
-from runtime.checkpoint import Checkpoint
-from runtime.checkpoint_folder import CheckpointFolder, open_folder
+from runtime.checkpoint.checkpoint import CheckpointFolder, open_folder
+from runtime.checkpoint.tensors import Checkpoint
 from runtime.errors import CheckpointError, ConversionError, Notice
-from runtime.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder
 
 from .checkpoints import YARN, Tiny
 from .ggufs import encode, write_gguf
@@ -101,8 +101,8 @@ def test_blocks_are_taken_over_as_they_are(kind: str, strays: float, tmp_path: P
     import openvino as ov
     from openvino import opset13 as ops
 
-    from convert.stored import nbytes, take_over
-    from convert.writer import IrWriter
+    from convert.output.ir_writer import IrWriter
+    from convert.weights.gguf_blocks import nbytes, take_over
 
     tiny = Tiny(format="chatglm", hidden=256, head_dim=64, ffn=256, layers=1)
     path = write_gguf(tiny.write(tmp_path / "source"), tmp_path / "x.gguf", kind)
@@ -141,7 +141,7 @@ def test_quantised_logits_stay_close(tmp_path: Path) -> None:
 
 def test_pytorch_runs_it_as_it_is(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from runtime.backends.torch_model import load_model
+    from runtime.backends.torch.model import load_model
 
     path = write_gguf(CHECKPOINT, tmp_path / "demo.gguf", "Q8_0")
     ids = np.arange(100, 130)
@@ -264,7 +264,7 @@ def test_half_of_a_head_is_rotated_whatever_an_early_file_says(
 
 
 def test_without_the_package_the_cure_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.gguf_file.find_spec", lambda name: None)
+    monkeypatch.setattr("runtime.checkpoint.gguf_file.find_spec", lambda name: None)
     (tmp_path / "x.gguf").touch()
     with pytest.raises(CheckpointError, match="needs gguf") as caught:
         Checkpoint.open(tmp_path / "x.gguf")

@@ -10,9 +10,9 @@ from itertools import islice
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.grammar_cost import seconds
-from runtime.backends.grammar_trial import GrammarTrial
-from runtime.backends.process import Process
+from runtime.backends.openvino.grammar_cost import seconds
+from runtime.backends.openvino.grammar_trial import GrammarTrial
+from runtime.backends.openvino.subprocess import Process
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar
 from runtime.grammar import Choice, Grammar, JsonObject, JsonSchema, Regex
@@ -192,7 +192,7 @@ def test_what_a_pattern_costs_is_guessed(pattern, least, most):
 
 
 def test_processes_that_nothing_needs_are_ended(demo_folder, monkeypatch):
-    monkeypatch.setattr("runtime.backends.grammar_trial._REST", 0.3)
+    monkeypatch.setattr("runtime.backends.openvino.grammar_trial._REST", 0.3)
     trial = GrammarTrial(demo_folder)
     try:
         for grammar in (Regex("[0-9]{3}"), DEAR):

@@ -8,9 +8,9 @@ import numpy as np
 import openvino as ov
 import pytest
 
+from convert.check.reference import logits
 from convert.graph import decoder, inverse_frequencies, uncompressed
-from convert.reference import logits
-from runtime.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import Checkpoint
 
 from .checkpoints import YARN, Tiny
 

@@ -8,14 +8,14 @@ from hashlib import sha256
 
 import pytest
 
-from convert.journal import Journal
+from convert.output.journal import Journal
 from convert.pipeline import convert, copy_texts
 from edge.demo import CHECKPOINT
-from edge.server.kiosk import Kiosk
+from edge.server.page.kiosk import Kiosk
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
-from runtime.checkpoint import Checkpoint
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.tensors import Checkpoint
 from runtime.errors import CheckpointError, EdgeError, RequestError
 from runtime.model import Model
 

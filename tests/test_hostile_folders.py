@@ -19,9 +19,9 @@ import pytest
 
 import edge
 from edge.cli import main
-from runtime import folder_check
 from runtime.errors import BackendError, EdgeError, ModelFolderError
-from runtime.model_folder import ModelFolder
+from runtime.folder import integrity as folder_check
+from runtime.folder.model_folder import ModelFolder
 
 SPOTS = 6  # in each of a dozen files
 KINDS = ("right", "refused", "crash", "nonsense", "traceback", "bad refusal")

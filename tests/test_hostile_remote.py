@@ -9,7 +9,7 @@ import pytest
 
 from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.checkpoint.checkpoint import CheckpointFolder
 from runtime.errors import BackendError, DeviceError, EdgeError
 from runtime.messages import Finish
 

@@ -18,9 +18,9 @@ from edge.server.in_flight import InFlight
 from edge.server.limits import Limits
 from edge.server.values import VALUES, count_values
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino import OpenVINO
-from runtime.backends.process import Process
-from runtime.backends.text_slices import batches, slices
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.subprocess import Process
+from runtime.backends.openvino.text_slices import batches, slices
 from runtime.errors import BackendError, PromptTooLong
 
 from .serving import serving_ours

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from runtime.errors import TemplateError
-from runtime.families import FAMILIES
 from runtime.messages import Message
-from runtime.template import Template
+from runtime.prompt.families import FAMILIES
+from runtime.prompt.template import Template
 
 resource = pytest.importorskip("resource", reason="only POSIX counts memory so")
 
@@ -79,7 +79,7 @@ COSTLY = {
 
 @pytest.mark.parametrize("source", COSTLY.values(), ids=COSTLY.keys())
 def test_what_would_cost_too_much_is_refused(source, monkeypatch):
-    monkeypatch.setattr("runtime.template_sandbox.SECONDS", 0.5)
+    monkeypatch.setattr("runtime.prompt.sandbox.SECONDS", 0.5)
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(TemplateError) as caught:
         Template(source, FAMILY, ()).render(QUESTION)

@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from convert.pipeline import convert
-from runtime import compiled, process_name
+from runtime.checkpoint.unmapped_file import UnmappedFile
 from runtime.errors import CheckpointError, ConversionError
-from runtime.unmapped_file import UnmappedFile
+from runtime.folder import compile_cache as compiled
+from runtime.system import process_name
 
 from .ggufs import write_gguf
 from .test_pipeline import write_checkpoint

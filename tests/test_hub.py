@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.demo import CHECKPOINT
-from edge.hub import checkpoint_folder, open_for
+from edge.hub.resolve import checkpoint_folder, open_for
 from runtime.errors import CheckpointError, DeviceError
 
 from .hub_server import hub as hub_of
@@ -43,7 +43,7 @@ def python(*arguments, endpoint, home, text=""):
 
 def fetch(name, endpoint, home, code="checkpoint_folder({name!r})"):
     code = (
-        "from edge.hub import checkpoint_folder, open_for\nfrom runtime.errors import EdgeError\n"
+        "from edge.hub.resolve import checkpoint_folder, open_for\nfrom runtime.errors import EdgeError\n"
         f"try: print({code.format(name=name)})\nexcept EdgeError as exc: print(exc, '|', exc.hint)"
     )
     return python("-c", code, endpoint=endpoint, home=home)
@@ -97,6 +97,6 @@ def test_what_openvino_would_have_to_convert_is_not_fetched():
 
 
 def test_nothing_is_fetched_for_an_engine_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr("runtime.backends.ipex.Ipex.needs", ("no_such_package",))
+    monkeypatch.setattr("runtime.backends.torch.ipex.Ipex.needs", ("no_such_package",))
     with pytest.raises(DeviceError, match="needs no_such_package, which is not installed"):
         open_for(("ipex", "CPU"), "GLM-4-9B-0414")

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from edge import hub_download
-from edge.hub import checkpoint_folder
-from edge.hub_errors import explained
+from edge.hub import download as hub_download
+from edge.hub.errors import explained
+from edge.hub.resolve import checkpoint_folder
 from runtime.errors import CheckpointError
 
 from . import hub_server

@@ -2,9 +2,9 @@
 
 import pytest
 
-from runtime.families import FAMILIES
 from runtime.messages import Message
-from runtime.template import Template
+from runtime.prompt.families import FAMILIES
+from runtime.prompt.template import Template
 
 from .conftest import SPECIAL_TOKENS
 from .test_family_prompts import CLOCK, TALKS, TEMPLATES, WEATHER, assistant, tool, user

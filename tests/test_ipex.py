@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.ipex import Ipex
-from runtime.backends.torch import Torch
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.backends.torch.engine import Torch
+from runtime.backends.torch.ipex import Ipex
+from runtime.checkpoint.checkpoint import CheckpointFolder
 from runtime.errors import BackendError, DeviceError, Notice, RequestError
 from runtime.messages import Finish
 from runtime.sampling import Sampling

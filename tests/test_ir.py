@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from runtime.errors import ModelFolderError
-from runtime.ir import IR, Matrix
-from runtime.model_folder import ModelFolder
+from runtime.folder.ir import IR, Matrix
+from runtime.folder.model_folder import ModelFolder
 
 FIT = IR(
     frozenset({"input_ids", "attention_mask", "position_ids", "beam_idx"}),

@@ -9,7 +9,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
-from edge.server.kiosk import Kiosk  # noqa: E402
+from edge.server.page.kiosk import Kiosk  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 
 from .serving import scripted  # noqa: E402
@@ -163,7 +163,7 @@ def test_a_reply_is_waited_for_and_a_tool_is_seen_to_run(browser, bare_folder):
 
 
 def test_a_kiosk_loads_the_page_of_a_new_version_at_the_next_wipe(browser, bare_folder, monkeypatch):
-    from edge.server import page
+    from edge.server.page import chat as page
 
     with scripted(bare_folder, ["\nGood.", "\nBetter."], kiosk=Kiosk()) as (url, *_):
         browser.open(url)

@@ -6,13 +6,13 @@ from collections import Counter
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino import OpenVINO
+from runtime.backends.openvino.batched import OpenVINO
 from runtime.errors import NotHeld
-from runtime.families import ReasoningMarks
-from runtime.generation import Constraint, generate
 from runtime.grammar import JsonObject, Regex
 from runtime.messages import Finish, Logprobs, Text, TokenLogprob, ToolCall
-from runtime.parsing import ReplyParser
+from runtime.prompt.families import ReasoningMarks
+from runtime.reply.generation import Constraint, generate
+from runtime.reply.parsing import ReplyParser
 from runtime.sampling import Sampling
 
 from .test_backends import QUESTION, STOPS

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from runtime.machine import SERVERS_VARIABLE, Signs, find, missing
+from runtime.device.machine import SERVERS_VARIABLE, Signs, find, missing
 
 GPU = Signs(intel_gpu=True, render_node=True, render_allowed=True, opencl=True)
 NPU = Signs(intel_npu=True, accel_node=True, accel_allowed=True, level_zero=True)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from edge.catalogue import CATALOGUE
+from runtime.device.memory import longest_context, need, needed
 from runtime.errors import DeviceError
-from runtime.memory import longest_context, need, needed
-from runtime.model_folder import Manifest, Sizes, Source
+from runtime.folder.model_folder import Manifest, Sizes, Source
 
 SIZES = Sizes(weights=5_000, gathered=1_000, largest=900, layers=2, hidden=8, ffn=16, vocab=10, kv_heads=1)
 MANIFEST = Manifest("glm4_0414", "int4", Source("tiny", "Glm4ForCausalLM", ""), 8192, 1024, {}, sizes=SIZES)

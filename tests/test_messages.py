@@ -1,8 +1,8 @@
 import pytest
 
 from runtime.errors import RequestError
-from runtime.families.layout import native
 from runtime.messages import Message, ToolCall, Usage
+from runtime.prompt.families.layout import native
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 READ = {

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from runtime.errors import ModelFolderError
-from runtime.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder
 
 
 def test_a_folder_comes_back_as_it_was_sealed(bare_folder):

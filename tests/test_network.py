@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from runtime import network
+from runtime.system import network
 
 from .serving import free_port
 

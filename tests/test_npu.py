@@ -9,16 +9,16 @@ from threading import Thread
 
 import pytest
 
-from edge.demo.dialogues import LONG, dialogue
-from edge.demo.prompt import render
+from edge.demo.training.dialogues import LONG, dialogue
+from edge.demo.training.prompt import render
 from runtime.backends.backend import Options, Request
-from runtime.backends.npu import EMULATED, NPU, lengths
-from runtime.backends.openvino import OpenVINO
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.npu import EMULATED, NPU, lengths
 from runtime.chat import Chat
 from runtime.errors import DeviceError, PromptTooLong
+from runtime.folder.model_folder import ModelFolder
 from runtime.messages import Finish, Text
 from runtime.model import Model
-from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")

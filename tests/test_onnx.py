@@ -12,22 +12,22 @@ import pytest
 
 pytest.importorskip("onnxscript")
 
-from convert.compress import compress
-from convert.onnx_decoder import OnnxDecoder
+from convert.check.reference import logits
+from convert.output.ir_writer import IrWriter
 from convert.pipeline import convert
 from convert.recipe import RECIPES
-from convert.reference import logits
-from convert.writer import IrWriter
+from convert.source.onnx_decoder import OnnxDecoder
+from convert.weights.compress import compress
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino import OpenVINO
-from runtime.backends.stateful import Stateful
-from runtime.checkpoint import Checkpoint
-from runtime.checkpoint_folder import CheckpointFolder
-from runtime.devices import choose
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.stateful import Stateful
+from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.tensors import Checkpoint
+from runtime.device.choose import choose
 from runtime.errors import BackendError, CheckpointError, ConversionError
-from runtime.ir import IR
+from runtime.folder.ir import IR
+from runtime.folder.model_folder import ModelFolder
 from runtime.messages import Finish
-from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
 from .onnx_exports import export

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert import optimum, verify
+from convert.check import verify
 from convert.pipeline import convert
 from convert.recipe import RECIPES
-from runtime.architecture import read_architecture, read_config
+from convert.source import optimum
+from runtime.checkpoint.architecture import read_architecture, read_config
 from runtime.errors import ConversionError
-from runtime.ir import IR
+from runtime.folder.ir import IR
 
 from .test_pipeline import write_checkpoint
 

@@ -12,9 +12,9 @@ import pytest
 
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.checkpoint.checkpoint import CheckpointFolder
 from runtime.errors import BackendError, CheckpointError, ConversionError, DiskFull
-from runtime.out_of_memory import CURE, is_out_of_memory, memory_told
+from runtime.system.out_of_memory import CURE, is_out_of_memory, memory_told
 
 from .test_pipeline import small_disk  # noqa: F401
 

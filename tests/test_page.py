@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
-from edge.server import page
 from edge.server.limits import Limits
-from edge.server.page import named
+from edge.server.page import chat as page
+from edge.server.page.chat import named
+from runtime.folder.model_folder import seal
 from runtime.grammar import JsonSchema
-from runtime.model_folder import seal
 
 from .serving import scripted, serving_ours
 from .test_serve import program

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.families import ReasoningMarks
 from runtime.messages import Reasoning, Text, ToolCall, ToolCallDelta
-from runtime.parsing import ReplyParser
+from runtime.prompt.families import ReasoningMarks
+from runtime.reply.parsing import ReplyParser
 
 NAMES = ("get_weather", "get_time", "f")
 MARK = "<|assistant|>"

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from convert.pipeline import convert
-from runtime.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import Checkpoint
 from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError, TemplateError
-from runtime.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder
 
 from .checkpoints import Tiny
 from .conftest import SPECIAL_TOKENS
@@ -314,7 +314,7 @@ def cut_short(checkpoint, parent, weights, recipe="int8"):
 @pytest.fixture
 def compressed(monkeypatch):
     """The names of all matrices that NNCF was given."""
-    from convert import compress
+    from convert.weights import compress
 
     names, quantised = [], compress.quantised
 
@@ -402,7 +402,7 @@ def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("convert.scratch._WORTH_KEEPING", worth)
+        patch.setattr("convert.output.scratch._WORTH_KEEPING", worth)
         patch.setattr("convert.pipeline.copy_texts", stop)
         assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 130
     signal.signal(signal.SIGINT, before)
@@ -447,9 +447,9 @@ sys.path.insert(0, {root!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 source, parent = {source!r}, {parent!r}
 target = os.path.join(parent, "model")
-import convert.compress, convert.pipeline, convert.reference
+import convert.weights.compress, convert.pipeline, convert.check.reference
 import openvino_genai, openvino_tokenizers, tokenizers, transformers
-convert.compress.import_nncf()
+convert.weights.compress.import_nncf()
 
 def child(tell):
     try:

@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino import OpenVINO, step_tokens
-from runtime.backends.prefix_cache import BLOCK, PrefixCache
+from runtime.backends.openvino.batched import OpenVINO, step_tokens
+from runtime.backends.openvino.prefix_cache import BLOCK, PrefixCache
 from runtime.sampling import Sampling
 
 EXACT = Options(precision="f32", kv_precision="f32", activation_group=0, threads=1)

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import one_layer
-from convert import engine, quality, reference, saved
+from convert.check import cpu_plugin as engine
+from convert.check import divergence as quality
+from convert.check import layerwise as saved
+from convert.check import reference
 from convert.pipeline import convert
 from convert.recipe import RECIPES, named
 from edge.demo import CHECKPOINT
-from runtime.architecture import read_architecture, read_config
-from runtime.checkpoint import Checkpoint
+from runtime.checkpoint.architecture import read_architecture, read_config
+from runtime.checkpoint.tensors import Checkpoint
 from runtime.errors import VerificationError
-from runtime.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder
 
 from .test_pipeline import write_checkpoint
 

@@ -15,12 +15,12 @@ import pytest
 from edge.demo import CHECKPOINT
 from edge.export import export_template
 from runtime.backends.backend import Delta, Options, Request
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.checkpoint.checkpoint import CheckpointFolder
 from runtime.errors import BackendError, DeviceError, RequestError
 from runtime.grammar import Choice
 from runtime.messages import Finish
-from runtime.network import CERTIFICATES
 from runtime.sampling import Sampling
+from runtime.system.network import CERTIFICATES
 
 from .serving import SERVE, free_port, serving
 

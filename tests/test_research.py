@@ -11,9 +11,9 @@ from edge.research import FINISHED, Desk, research
 from runtime.backends.echo import Echo
 from runtime.chat import Reply
 from runtime.errors import Notice, RequestError
+from runtime.folder.model_folder import Manifest, Source, seal
 from runtime.messages import Reasoning
 from runtime.model import Model
-from runtime.model_folder import Manifest, Source, seal
 from runtime.sampling import Sampling
 
 from .conftest import SPECIAL_TOKENS

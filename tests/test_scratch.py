@@ -13,11 +13,11 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from convert import scratch
+from convert.output import scratch
 from convert.pipeline import convert
 from edge.cli import main
 from runtime.errors import ConversionError
-from runtime.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder
 
 from .test_pipeline import cut_short, write_checkpoint
 

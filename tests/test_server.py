@@ -19,12 +19,12 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
-from edge.server.chat import TokenReply  # noqa: E402
-from edge.server.completions import TextLogprobs  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
+from edge.server.openai.chat_completions import TokenReply  # noqa: E402
+from edge.server.openai.completions import TextLogprobs  # noqa: E402
+from runtime.folder.model_folder import Source, seal  # noqa: E402
 from runtime.messages import Message, TokenLogprob  # noqa: E402
 from runtime.model import Model  # noqa: E402
-from runtime.model_folder import Source, seal  # noqa: E402
 
 from .serving import serving_ours  # noqa: E402
 
@@ -373,7 +373,7 @@ def test_an_engine_that_dies_is_an_error_and_is_loaded_again(demo_folder):
 
 
 def test_models_are_loaded_on_demand_and_put_back(demo_folder, npu_folder, tmp_path, monkeypatch):
-    from edge.server import shelf
+    from edge.server.pool import model_pool as shelf
 
     room = {"free": True}
     monkeypatch.setattr(shelf, "_short", lambda *_: not room["free"] and sum(b.model is not None for b in books) > 0)
@@ -402,7 +402,7 @@ def clock(city: str) -> str:
 
 
 def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
-    from edge.server.page import named
+    from edge.server.page.chat import named
     from runtime.backends.echo import Echo
 
     (tool,) = named([f"{__name__}:clock"])

@@ -8,8 +8,8 @@ import pytest
 PROGRAM = """
 import gc, os, signal, sys
 from runtime.backends.backend import Options
-from runtime.backends.openvino import OpenVINO
-from runtime.model_folder import ModelFolder
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.folder.model_folder import ModelFolder
 
 folder, loaded = ModelFolder.open(sys.argv[1]), []
 for number in range(3):

@@ -93,7 +93,7 @@ API = """
 import edge
 from edge.research import Desk
 from runtime.backends.backend import Request
-from runtime.backends.process import Process
+from runtime.backends.openvino.subprocess import Process
 
 folder = edge.ModelFolder.open({folder!r})
 def hour() -> int:
@@ -118,7 +118,7 @@ def test_the_public_api_asks_nobody_and_leaves_nothing(place, demo_folder):
     silent(place)
 
 
-MODULES = ["edge", "runtime.backends.genai", "convert.graph", "convert.tokenizer", "edge.demo"]
+MODULES = ["edge", "runtime.backends.openvino.genai", "convert.graph", "convert.output.tokenizer", "edge.demo"]
 
 
 @pytest.mark.parametrize("module", MODULES)

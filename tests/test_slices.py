@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from runtime.backends import openvino
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino import OpenVINO
+from runtime.backends.openvino import batched as openvino
+from runtime.backends.openvino.batched import OpenVINO
 from runtime.sampling import Sampling
 
 

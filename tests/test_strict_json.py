@@ -5,17 +5,17 @@ import shutil
 
 import pytest
 
-from edge.calls import parsed
-from edge.texts import json_lines
+from edge.evaluation.corpus import json_lines
+from edge.evaluation.tool_calls import parsed
 from runtime import strict_json
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
+from runtime.checkpoint.tokenizer import read_json
 from runtime.errors import CheckpointError, EdgeError, ModelFolderError, RequestError
+from runtime.folder.model_folder import MANIFEST, ModelFolder
 from runtime.grammar import JsonSchema
 from runtime.messages import Message, ToolCall
 from runtime.model import Model
-from runtime.model_folder import MANIFEST, ModelFolder
-from runtime.tokenizer import read_json
 from runtime.tools import call, toolbox
 
 DEEP = 2_000

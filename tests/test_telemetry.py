@@ -6,9 +6,9 @@ from importlib.metadata import version
 
 import pytest
 
-from convert import optimum
 from convert.recipe import named
-from runtime.telemetry import ENVIRONMENT
+from convert.source import optimum
+from runtime.system.telemetry import ENVIRONMENT
 
 from .audit import Place
 

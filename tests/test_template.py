@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from edge.demo import CHECKPOINT
 from runtime.errors import TemplateError
-from runtime.families import FAMILIES
 from runtime.messages import Message, ToolCall
-from runtime.template import Template
+from runtime.prompt.families import FAMILIES
+from runtime.prompt.template import Template
 
 from .conftest import SPECIAL_TOKENS
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from edge.demo import CHECKPOINT
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
-from runtime.families import FAMILIES
 from runtime.grammar import Choice, JsonSchema, Regex
 from runtime.messages import Message, ToolCall, ToolResult
 from runtime.model import Model
+from runtime.prompt.families import FAMILIES
+from runtime.prompt.template import Template
 from runtime.sampling import Sampling
-from runtime.template import Template
 from runtime.text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
 from runtime.tools import Tool, call, toolbox
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from convert.tokenizer import _unmergeable, write_tokenizer
+from convert.output.tokenizer import _unmergeable, write_tokenizer
+from runtime.checkpoint.tokenizer import read_json, read_tokenizer
 from runtime.errors import CheckpointError
-from runtime.tokenizer import read_json, read_tokenizer
 from runtime.vocabulary import Vocabulary
 
 from .conftest import SPECIAL_TOKENS

@@ -8,17 +8,17 @@ from threading import Thread
 import numpy as np
 import pytest
 
+from convert.check.reference import logits as reference_logits
 from convert.pipeline import convert
-from convert.reference import logits as reference_logits
 from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino import OpenVINO
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.checkpoint.checkpoint import CheckpointFolder
 from runtime.errors import BackendError, DeviceError, ModelFolderError, Notice, RequestError
+from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import Finish, Message, ToolCall
 from runtime.model import Model
-from runtime.model_folder import ModelFolder
 from runtime.sampling import Sampling
 from runtime.vocabulary import Vocabulary
 
@@ -26,9 +26,9 @@ from .checkpoints import YARN, Tiny
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from runtime.backends.torch import Torch, _chooser, _wants_several_cards  # noqa: E402
-from runtime.backends.torch_cache import Contexts, static_tokens  # noqa: E402
-from runtime.backends.torch_model import load_model  # noqa: E402
+from runtime.backends.torch.cache import Contexts, static_tokens  # noqa: E402
+from runtime.backends.torch.engine import Torch, _chooser, _wants_several_cards  # noqa: E402
+from runtime.backends.torch.model import load_model  # noqa: E402
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
@@ -187,7 +187,7 @@ def test_a_reply_outgrows_the_static_cache_and_others_do_without(engine, graphs)
 
 
 def test_a_cache_is_read_up_to_a_bound(engine, folder, monkeypatch):
-    monkeypatch.setattr("runtime.backends.torch_cache._SMALLEST", 32)
+    monkeypatch.setattr("runtime.backends.torch.cache._SMALLEST", 32)
     graphs = Torch(engine._model, folder, static=100)
     monkeypatch.setattr(engine._model, "get_compiled_call", lambda _: engine._model)
     read = []

@@ -7,16 +7,16 @@ import os
 import numpy as np
 import pytest
 
-from convert.damage import Damage
 from convert.pipeline import convert
+from convert.source.damage import Damage
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino import OpenVINO
-from runtime.checkpoint import Checkpoint
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.unmapped_file import UnmappedFile
 from runtime.errors import CheckpointError
-from runtime.files import openvino_reads
 from runtime.sampling import Sampling
-from runtime.unmapped_file import UnmappedFile
+from runtime.system.files import openvino_reads
 
 from .checkpoints import Tiny
 from .ggufs import write_gguf
@@ -125,7 +125,7 @@ def test_damage_is_found_piece_by_piece(tmp_path, unmapped, monkeypatch):
     raw[begin : begin + 1024] = bytes(1024)
     (source / "model.safetensors").write_bytes(raw)
     unmapped(errno.ENODEV)
-    monkeypatch.setattr("convert.damage._READ_AT_ONCE", 10 * 1024)
+    monkeypatch.setattr("convert.source.damage._READ_AT_ONCE", 10 * 1024)
     with (
         folder.weights() as checkpoint,
         pytest.raises(CheckpointError, match="for 1 tokens in use, the first being 77"),

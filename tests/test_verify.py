@@ -4,16 +4,18 @@ import shutil
 import numpy as np
 import pytest
 
-from convert import pipeline, saved, verify
+from convert import pipeline
+from convert.check import layerwise as saved
+from convert.check import verify
+from convert.output.scratch import save_ir
 from convert.pipeline import convert
 from convert.recipe import RECIPES
-from convert.scratch import save_ir
 from edge.demo import CHECKPOINT
-from runtime.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tokenizer import read_tokenizer
 from runtime.errors import VerificationError
-from runtime.families import FAMILIES
-from runtime.template import Template
-from runtime.tokenizer import read_tokenizer
+from runtime.prompt.families import FAMILIES
+from runtime.prompt.template import Template
 
 from .conftest import SPECIAL_TOKENS
 from .test_pipeline import TEMPLATE, write_checkpoint
@@ -145,7 +147,7 @@ DAMAGE = {
 def size(request, monkeypatch):
     """Whether the converted model is small enough to be loaded as a whole."""
     if request.param == "by layers":
-        monkeypatch.setattr("convert.saved._WHOLE", 0)
+        monkeypatch.setattr("convert.check.layerwise._WHOLE", 0)
 
 
 @pytest.mark.usefixtures("size")
@@ -214,7 +216,7 @@ def test_a_checkpoint_with_nan_is_called_damaged(source, tmp_path):
 
 def test_a_tokenizer_that_splits_differently_is_caught(tmp_path):
     """A merge is missing from what was written."""
-    from convert.tokenizer import write_tokenizer
+    from convert.output.tokenizer import write_tokenizer
 
     other = read_tokenizer(write_tiktoken(tmp_path / "other", RANKS[:-1]), VOCABULARY)
     write_tokenizer(other, tmp_path)

@@ -11,8 +11,8 @@ from edge.demo import CHECKPOINT
 from edge.export import export_template
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.remote import Remote
-from runtime.backends.torch import Torch
-from runtime.checkpoint_folder import CheckpointFolder
+from runtime.backends.torch.engine import Torch
+from runtime.checkpoint.checkpoint import CheckpointFolder
 from runtime.grammar import Choice, JsonObject, Regex
 from runtime.messages import Finish
 from runtime.sampling import Sampling

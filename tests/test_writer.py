@@ -7,11 +7,11 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from convert.compress import compress, describe
 from convert.graph import decoder
+from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES
-from convert.writer import IrWriter
-from runtime.checkpoint import Checkpoint
+from convert.weights.compress import compress, describe
+from runtime.checkpoint.tensors import Checkpoint
 
 from .checkpoints import Tiny
 

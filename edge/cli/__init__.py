@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, Notice
-from runtime.files import TEMPORARY_CURE, lacks_temporary_folder
-from runtime.out_of_memory import CURE, MESSAGE, is_out_of_memory
+from runtime.system.files import TEMPORARY_CURE, lacks_temporary_folder
+from runtime.system.out_of_memory import CURE, MESSAGE, is_out_of_memory
 from runtime.version import VERSION
 
 from . import (

@@ -24,7 +24,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import bench
-    from ..hub import open_for
+    from ..hub.resolve import open_for
 
     result = bench.run(
         open_for((args.device,), args.folder),

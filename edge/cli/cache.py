@@ -15,8 +15,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from runtime import compiled
-    from runtime.memory import gigabytes
+    from runtime.device.memory import gigabytes
+    from runtime.folder import compile_cache as compiled
 
     entries = compiled.clear() if args.clear else compiled.entries()
     if args.json:

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
     from runtime.chat import Chat
 
-    from ..hub import open_for
+    from ..hub.resolve import open_for
 
     piped = "" if is_terminal(sys.stdin) else read_all().strip()
     if not piped and not is_terminal(sys.stdin):

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.messages import Text
     from runtime.model import Model
 
-    from ..hub import open_for
+    from ..hub.resolve import open_for
 
     text = read_all().rstrip("\n") if args.prompt is None else args.prompt
     if not text.strip():

@@ -38,12 +38,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from convert.calibration import read
+    from convert.output.scratch import refuse_existing
     from convert.pipeline import convert
     from convert.recipe import named
-    from convert.scratch import refuse_existing
+    from convert.weights.calibration import read
 
-    from ..hub import checkpoint_folder
+    from ..hub.resolve import checkpoint_folder
 
     refuse_existing(args.folder)  # before anything is fetched
     named(args.recipe)

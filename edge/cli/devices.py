@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from runtime.machine import Machine
+    from runtime.device.machine import Machine
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,7 +17,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from runtime.machine import find
+    from runtime.device.machine import find
 
     machine = find()
     if args.json:
@@ -31,8 +31,8 @@ def show(machine: "Machine") -> None:
     """A table of the devices, and below it what is missing."""
     from rich.table import Table
 
-    from runtime.machine import NPU_GENERATIONS, SERVERS_VARIABLE
-    from runtime.memory import gigabytes
+    from runtime.device.machine import NPU_GENERATIONS, SERVERS_VARIABLE
+    from runtime.device.memory import gigabytes
 
     table = Table(box=None, pad_edge=False)
     for column in ("device", "name", "memory", "facts"):

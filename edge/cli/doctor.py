@@ -9,7 +9,7 @@ from .numbers import whole
 from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from runtime.devices import Fit
+    from runtime.device.choose import Fit
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,10 +24,10 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
-    from runtime.devices import automatic, fits
+    from runtime.device.choose import automatic, fits
+    from runtime.device.machine import find
     from runtime.errors import DeviceError, Notice
-    from runtime.machine import find
-    from runtime.model_folder import ModelFolder
+    from runtime.folder.model_folder import ModelFolder
 
     from . import devices
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _show(found: "tuple[Fit, ...]") -> None:
     from rich.table import Table
 
-    from runtime.memory import gigabytes
+    from runtime.device.memory import gigabytes
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("device", no_wrap=True)

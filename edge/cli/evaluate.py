@@ -13,7 +13,7 @@ from .numbers import real, whole
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
-    from ..evaluation import Report
+    from ..evaluation.evaluate import Report
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,8 +41,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from runtime.errors import RequestError, VerificationError
 
-    from .. import report
-    from ..evaluation import evaluate
+    from ..evaluation import report
+    from ..evaluation.evaluate import evaluate
 
     if args.max_kl is not None and args.against is None:
         raise RequestError("--max-kl needs a checkpoint to measure by", hint="add --against CHECKPOINT")

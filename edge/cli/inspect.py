@@ -16,11 +16,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from runtime.devices import NPU_RECIPE, is_for_npu
+    from runtime.device.choose import NPU_RECIPE, is_for_npu
     from runtime.errors import DeviceError
-    from runtime.folder_check import remember
-    from runtime.ir import IR, NPU_CURE
-    from runtime.model_folder import ModelFolder
+    from runtime.folder.integrity import remember
+    from runtime.folder.ir import IR, NPU_CURE
+    from runtime.folder.model_folder import ModelFolder
 
     folder = ModelFolder.open(args.folder)
     folder.check_manifest()

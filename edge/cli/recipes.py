@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from runtime.architecture import Architecture
+    from runtime.checkpoint.architecture import Architecture
 
 _SHAPES = {"9B": "GLM-4-9B-0414", "32B": "GLM-4-32B-0414"}
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 def _models(checkpoint: str | None) -> "dict[str, Architecture]":
     from pathlib import Path
 
-    from runtime.architecture import read_architecture, read_config
+    from runtime.checkpoint.architecture import read_architecture, read_config
 
     from ..catalogue import CATALOGUE, look_up
 
@@ -75,7 +75,7 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
 def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
     from rich.table import Table
 
-    from runtime.memory import gigabytes
+    from runtime.device.memory import gigabytes
 
     table = Table(box=None, pad_edge=False)
     table.add_column("recipe", no_wrap=True)

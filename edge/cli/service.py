@@ -22,10 +22,10 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
-    from runtime.checkpoint_folder import open_folder
-    from runtime.devices import refuse_context
+    from runtime.checkpoint.checkpoint import open_folder
+    from runtime.device.choose import refuse_context
     from runtime.errors import RequestError
-    from runtime.files import expanded
+    from runtime.system.files import expanded
 
     from .. import service as services
 

@@ -15,15 +15,18 @@ from starlette.routing import Route
 
 from runtime.tools import Tool
 
-from . import chat, completions, page, responses, status
-from .counter import Counter, answering
+from . import status
 from .errors import ApiError
 from .guard import Guard
-from .kiosk import PATHS as kiosk_paths
-from .kiosk import Kiosk
+from .openai import chat_completions as chat
+from .openai import completions, responses
 from .openapi import Operation, document
-from .shelf import Shelf
-from .site import PATH, Site
+from .page import chat as page
+from .page.kiosk import PATHS as kiosk_paths
+from .page.kiosk import Kiosk
+from .page.static_files import PATH, Site
+from .pool.dispatcher import Counter, answering
+from .pool.model_pool import Shelf
 
 OPERATIONS = (
     Operation("POST", "/v1/chat/completions", chat.completions, chat.ChatRequest, chat.ChatCompletion, stream=True),

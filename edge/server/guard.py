@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.allocator import give_free_pages_back
+from runtime.system.allocator import give_free_pages_back
 
 from .errors import ApiError
 from .in_flight import InFlight
-from .site import PATH
+from .page.static_files import PATH
 from .values import VALUES
 
 SHARE = "edge.share"  # of a request's scope: its Share of what is in flight

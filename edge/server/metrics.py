@@ -11,7 +11,7 @@ from runtime.errors import BackendError
 from runtime.messages import Usage
 
 if TYPE_CHECKING:
-    from .shelf import Shelf
+    from .pool.model_pool import Shelf
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)

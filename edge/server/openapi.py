@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from runtime.version import VERSION
 
-from .counter import Counter
 from .errors import ErrorReply
+from .pool.dispatcher import Counter
 
 
 @dataclass(frozen=True, slots=True)

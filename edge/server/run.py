@@ -14,20 +14,20 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from runtime.allocator import give_large_pieces_back
 from runtime.backends.backend import Options
 from runtime.backends.remote import KEY
-from runtime.devices import refuse_context
+from runtime.device.choose import refuse_context
 from runtime.errors import RequestError
-from runtime.files import expanded
+from runtime.system.allocator import give_large_pieces_back
+from runtime.system.files import expanded
 from runtime.tools import Tool
 
 from .app import application
 from .connections import BACKLOG, protocol
 from .guard import is_local
-from .kiosk import Kiosk
 from .limits import Limits
-from .shelf import Shelf
+from .page.kiosk import Kiosk
+from .pool.model_pool import Shelf
 
 GRACE = 10  # seconds in which replies may end once the server is told to stop
 _LAST = 3  # seconds after those in which engines may end; then the process does, whatever they do

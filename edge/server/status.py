@@ -6,10 +6,10 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from .counter import Counter
 from .errors import ApiError, stopping
 from .metrics import TEXT
-from .shelf import responds
+from .pool.dispatcher import Counter
+from .pool.model_pool import responds
 
 
 class ModelEntry(BaseModel):

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from ..cancellation import Cancellation
-from ..checkpoint_folder import Folder
+from ..checkpoint.checkpoint import Folder
 from ..checks import require, require_integer, require_number
 from ..errors import NotHeld, RequestError, UnsupportedGrammar
 from ..grammar import Grammar, JsonSchema
 from ..messages import Finish, TokenLogprob
+from ..prompt.template import Prompt
 from ..sampling import Sampling
-from ..template import Prompt
 
 
 @dataclass(frozen=True, slots=True)

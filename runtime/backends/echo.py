@@ -5,11 +5,11 @@ from collections.abc import Generator, Sequence
 from typing import Self
 
 from ..cancellation import Cancellation
-from ..checkpoint_folder import Folder
+from ..checkpoint.checkpoint import Folder
 from ..errors import PromptTooLong
 from ..grammar import Grammar
 from ..messages import Finish, TokenLogprob, Usage
-from ..template import Prompt
+from ..prompt.template import Prompt
 from .backend import Delta, Options, Request
 
 

@@ -17,14 +17,15 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Self
 
-from .. import network, strict_json
+from .. import strict_json
 from ..cancellation import Cancellation
-from ..checkpoint_folder import CheckpointFolder, Folder
+from ..checkpoint.checkpoint import CheckpointFolder, Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..messages import Finish, FinishReason, Usage
+from ..prompt.template import Prompt
 from ..sampling import Sampling
-from ..template import Prompt
+from ..system import network
 from .backend import Delta, Options, Request, check_pattern, refuse
 from .remote_answer import Chunk, bound, complaint, integer, read_chunk, short
 

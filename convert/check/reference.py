@@ -1,0 +1,241 @@
+"""What the checkpoint itself answers: logits of the uncompressed model, which is never in memory as a whole.
+
+One layer's graph is compiled once, with its weights as inputs, and run for every layer in turn: in memory are the layer
+at hand in f32, the hidden states and the logits asked for. The graph's parts are the decoder's own; there is no second
+implementation that could be wrong in its own way. All arithmetic is in f32.
+
+A text goes through a layer in chunks, its keys and values kept between them, so that attention over a long one takes
+memory by its length, not by the square of it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+from openvino import Node, PartialShape, Type
+from openvino import opset13 as ops
+
+from runtime.checkpoint.tensors import Architecture, Checkpoint, Dtype, Tensor
+
+from ..graph import ELEMENT_TYPES, MASKED, Blocks, as_openvino, causal_mask, rotary_table, size
+
+Floats = npt.NDArray[np.float32]
+Weights = Mapping[str, Tensor]
+Head = Callable[[Floats], Floats]  # states (n,hidden) -> logits (n,vocab)
+
+CHUNK = 512  # tokens that go through a layer at a time
+SCORES = 2**29  # bytes of attention scores at a time, f32 for each head, new token and token before
+POSITIONS = 256  # of which logits are made at a time: 155 MB with GLM-4's vocabulary
+# In f32 throughout: where the CPU has bf16, it would be the larger difference; so would be the int8 to which the plugin
+# rounds what it multiplies with compressed weights, and its u8 cache.
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,096
+
+
+def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+    """For every text, T token ids, the logits after each of its tokens: (T,vocab). Texts do not see one another.
+
+    Needs memory for a layer in f32 and, what soon is more, vocab * 4 bytes a token for what it returns.
+    """
+    return through_head(head(checkpoint), states(checkpoint, token_ids))
+
+
+def states(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+    """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
+    a = checkpoint.architecture
+    embedding = checkpoint.tensor("model.embed_tokens.weight")
+    rows = together(token_ids)
+    found = [embedding.at(row.ids).f32() for row in rows]
+    run_layer = Stage(a, layer_alone)
+    for layer in range(a.layers):
+        weights = {name: checkpoint.tensor(of_layer(name, layer)).decoded() for name, _ in a.layer_shapes(0)}
+        for x, row in zip(found, rows, strict=True):
+            through_layer(run_layer.ready(weights), a, x, row.lengths)
+        checkpoint.release()
+    norm = Stage(a, last_norm).ready({"model.norm.weight": checkpoint.tensor("model.norm.weight")})
+    for x in found:
+        in_chunks(norm, x)
+    return apart(found, rows)
+
+
+def head(checkpoint: Checkpoint) -> Head:
+    """What makes logits of states. The matrix is turned into f32 a block of its rows at a time."""
+    a = checkpoint.architecture
+    matrix = checkpoint.tensor(a.head_name)
+    stage = Stage(a, vocabulary)
+
+    def make(x: Floats) -> Floats:
+        found = np.empty((len(x), a.vocab), np.float32)
+        for first in range(0, a.vocab, VOCABULARY_ROWS):
+            rows = slice(first, min(first + VOCABULARY_ROWS, a.vocab))
+            block = stage.ready({a.head_name: matrix.rows(rows.start, rows.stop).decoded()})
+            found[:, rows] = block.run({"x": x[np.newaxis]})[0][0]
+            checkpoint.release()
+        return found
+
+    return make
+
+
+class Ready:
+    """A compiled part of the decoder with its weights."""
+
+    def __init__(self, request: ov.InferRequest, inputs: Mapping[str, ov.Tensor] = {}) -> None:
+        self.request = request
+        self._inputs = inputs
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[Floats]:
+        """What it makes of the inputs, in the order of its results."""
+        found = self.request.infer({**inputs, **self._inputs}, share_inputs=True)
+        return [np.array(found[i], dtype=np.float32) for i in range(len(found))]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Texts that go through the decoder one behind the other: their token ids, and how many each has."""
+
+    ids: npt.NDArray[Any]
+    lengths: tuple[int, ...]
+
+
+def together(token_ids: Sequence[npt.NDArray[Any]]) -> list[Row]:
+    """Texts in rows of at most CHUNK tokens, or of one text: what a layer does for each of its weights, it does once
+    for all tokens that it gets at a time."""
+    rows: list[list[npt.NDArray[Any]]] = []
+    for ids in token_ids:
+        if rows and sum(map(len, rows[-1])) + len(ids) <= CHUNK:
+            rows[-1].append(ids)
+        else:
+            rows.append([ids])
+    return [Row(np.concatenate(row), tuple(map(len, row))) for row in rows]
+
+
+def apart(found: Sequence[Floats], rows: Sequence[Row]) -> list[Floats]:
+    """The rows' (T,…) as their texts'."""
+    return [text for x, row in zip(found, rows, strict=True) for text in np.split(x, np.cumsum(row.lengths)[:-1])]
+
+
+def through_head(make: Head, found: Sequence[Floats]) -> list[Floats]:
+    """The logits of every text's states, all made at once."""
+    return np.split(make(np.concatenate(found)), np.cumsum([len(x) for x in found])[:-1])
+
+
+def through_layer(layer: Ready, architecture: Architecture, x: Floats, lengths: Sequence[int] = ()) -> None:
+    """Puts the states (T,hidden) of a text, or of texts of these lengths in a row, through a layer, in their place."""
+    a = architecture
+    past = nothing(a, lengths or (len(x),))
+    text, position = past.pop("text"), past.pop("position")
+    step = max(1, min(CHUNK, SCORES // (4 * a.heads * len(x))))
+    for first in range(0, len(x), step):
+        here = slice(first, first + step)
+        new = {"x": x[np.newaxis, here], "position": position[:, here], "text": text[:, : first + step]}
+        y, *cache = layer.run(new | past)
+        past = dict(zip(past, cache, strict=True))
+        x[here] = y[0]
+
+
+def nothing(architecture: Architecture, lengths: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+    """A layer's inputs beside the states of texts of these lengths, before it has seen anything: an empty cache, and
+    for each token the number of its text and its position there."""
+    a = architecture
+    empty = np.zeros((1, a.kv_heads, 0, a.head_dim), np.float32)
+    text = np.repeat(np.arange(len(lengths)), lengths)[np.newaxis]
+    position = np.concatenate([np.arange(length) for length in lengths])[np.newaxis]
+    return {"past_key": empty, "past_value": empty, "text": text, "position": position}
+
+
+def in_chunks(part: Ready, x: Floats) -> None:
+    """The same through a part that sees each token by itself."""
+    for first in range(0, len(x), CHUNK):
+        x[first : first + CHUNK] = part.run({"x": x[np.newaxis, first : first + CHUNK]})[0][0]
+
+
+class Stage:
+    """A part of the decoder whose weights are inputs. It is compiled when it is first made ready, and again only for
+    weights in other dtypes."""
+
+    def __init__(self, architecture: Architecture, part: Callable[[Blocks, Sequence[Node]], ov.Model]) -> None:
+        self.architecture = architecture
+        self.part = part
+        self._requests: dict[tuple[Dtype, ...], ov.InferRequest] = {}
+
+    def ready(self, weights: Weights) -> Ready:
+        dtypes = tuple(tensor.dtype for tensor in weights.values())
+        if dtypes not in self._requests:
+            self._requests[dtypes] = self._compile(weights)
+        return Ready(self._requests[dtypes], {name: as_openvino(tensor) for name, tensor in weights.items()})
+
+    def _compile(self, weights: Weights) -> ov.InferRequest:
+        inputs = {
+            # The head comes in blocks of rows, the last one shorter.
+            name: input_node(name, PartialShape([-1, *tensor.shape[1:]]), ELEMENT_TYPES[tensor.dtype])
+            for name, tensor in weights.items()
+        }
+        blocks = Blocks(self.architecture, lambda name: ops.convert(inputs[name], "f32"))
+        return compiled(self.part(blocks, list(inputs.values())))
+
+
+def compiled(model: ov.Model, properties: Mapping[str, str] = EXACT) -> ov.InferRequest:
+    return ov.Core().compile_model(model, "CPU", properties).create_infer_request()
+
+
+class _Past:
+    """What a layer's cache holds as inputs, and what it will hold as results. A graph with states would do the same;
+    OpenVINO 2026.4 does not free all that such a graph took, and there is one for every layer of a saved model."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        shape = PartialShape([1, architecture.kv_heads, -1, architecture.head_dim])
+        self.inputs = {kind: input_node(f"past_{kind}", shape, Type.f32) for kind in ("key", "value")}
+        self.results: list[Node] = []
+
+    def remember(self, x: Node, layer: int, kind: str) -> Node:
+        everything = ops.concat([self.inputs[kind], x], 2)
+        self.results.append(ops.result(everything))
+        return everything
+
+
+def layer_alone(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+    """Layer 0: x (1,T,hidden), the tokens' positions (1,T), keys and values of the P tokens before them
+    (1,kv_heads,P,head_dim), and the number of every token's text (1,P+T) -> (1,T,hidden), and keys and values of all
+    (1,kv_heads,P+T,head_dim). Every layer has its shape. Texts do not see one another."""
+    a = blocks.architecture
+    x, past = _states(a), _Past(a)
+    position, text = (input_node(name, PartialShape([1, -1]), Type.i64) for name in ("position", "text"))
+    length, before = size(x, 1), size(past.inputs["key"], 2)
+    mask = causal_mask(ops.broadcast(np.array([[1]], np.int64), ops.shape_of(text)), length)
+    one = np.array([1], np.int64)
+    new = ops.slice(text, before, ops.add(before, length), one, one)
+    other = ops.not_equal(ops.unsqueeze(new, np.int64(2)), ops.unsqueeze(text, one))  # (1,T,P+T)
+    mask = ops.select(ops.unsqueeze(other, one), np.float32(MASKED), mask)
+    y = blocks.layer(x, 0, rotary_table(a, position), mask, past)
+    inputs = [x, *past.inputs.values(), position, text, *weights]
+    return ov.Model([ops.result(y), *past.results], inputs, "layer")
+
+
+def last_norm(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+    """(1,T,hidden) -> what the head reads."""
+    x = _states(blocks.architecture)
+    return ov.Model([ops.result(blocks.norm(x, "model.norm"))], [x, *weights], "norm")
+
+
+def vocabulary(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+    """What the head reads -> (1,T,vocab), or as many logits as the matrix has rows."""
+    x = _states(blocks.architecture)
+    return ov.Model([ops.result(blocks.vocabulary(x))], [x, *weights], "head")
+
+
+def of_layer(name: str, layer: int) -> str:
+    """The name of a tensor of layer 0, in another layer."""
+    return name.replace("model.layers.0.", f"model.layers.{layer}.")
+
+
+def _states(architecture: Architecture) -> Node:
+    return input_node("x", PartialShape([1, -1, architecture.hidden]), Type.f32)
+
+
+def input_node(name: str, shape: PartialShape, element: Type) -> Node:
+    node = ops.parameter(shape, element, name=name)
+    node.output(0).set_names({name})
+    return node

@@ -1,0 +1,1 @@
+"""What is converted: safetensors and GGUF checkpoints, ONNX exports, and any model through optimum-intel."""

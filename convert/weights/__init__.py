@@ -1,0 +1,1 @@
+"""Weight compression: NNCF, measured by calibration texts, and GGUF blocks that are kept as they are."""

@@ -1,0 +1,133 @@
+"""A GGUF's own blocks as OpenVINO's compressed constants, where both have the format: nothing is quantised again.
+
+ggml's blocks of 32 weights share a scale, and some an offset; that is OpenVINO's int4 or int8 in groups of 32, up to
+the order of the bytes. Q4_0 and Q8_0 are taken over exactly. Q4_1 and Q4_K have an offset where OpenVINO has a zero
+point, which then is no integer, and Q4_K's scales are products: both are rounded to f16. Blocks: ggml's ggml-common.h.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+from openvino import Node, Shape, Type
+from openvino import opset13 as ops
+from openvino.op import Constant
+
+from runtime.checkpoint.tensors import Tensor
+
+from ..output.ir_writer import IrWriter
+
+GROUP = 32
+_ROWS = 1 << 22  # weights that are reordered at a time
+Bytes = npt.NDArray[np.uint8]
+
+
+class _Parts(NamedTuple):
+    """Of n blocks: the weights' bytes (n, …), and a scale and a zero point for every group, in f16 (n, groups)."""
+
+    weights: Bytes
+    scale: npt.NDArray[np.float16]
+    zero: npt.NDArray[np.float16] | None = None
+
+
+def _q8_0(blocks: Bytes) -> _Parts:
+    return _Parts(blocks[:, 2:], _f16(blocks[:, :2]))
+
+
+def _q4_0(blocks: Bytes) -> _Parts:
+    """Weights are stored with 8 added; in four bits, that is the upper one turned."""
+    return _Parts(_neighbours(_nibbles(blocks[:, 2:], 16)) ^ np.uint8(0x88), _f16(blocks[:, :2]))
+
+
+def _q4_1(blocks: Bytes) -> _Parts:
+    scale, offset = _f16(blocks[:, :2]).astype(np.float32), _f16(blocks[:, 2:4]).astype(np.float32)
+    return _with_offset(_nibbles(blocks[:, 4:], 16), scale, offset)
+
+
+def _q4_k(blocks: Bytes) -> _Parts:
+    """Eight groups, their scales and offsets in six bits, times one in f16 for all."""
+    from gguf.quants import Q4_K
+
+    scales, offsets = Q4_K.get_scale_min(blocks[:, 4:16])
+    scale = _f16(blocks[:, :2]).astype(np.float32) * scales.reshape(-1, 8).astype(np.float32)
+    offset = _f16(blocks[:, 2:4]).astype(np.float32) * offsets.reshape(-1, 8).astype(np.float32)
+    return _with_offset(_nibbles(blocks[:, 16:], 32), scale, -offset)
+
+
+_FORMATS: dict[str, tuple[Type, int, Callable[[Bytes], _Parts]]] = {  # ggml's type: OpenVINO's, a block's bytes
+    "Q8_0": (Type.i8, 34, _q8_0),
+    "Q4_0": (Type.i4, 18, _q4_0),
+    "Q4_1": (Type.u4, 20, _q4_1),
+    "Q4_K": (Type.u4, 144, _q4_k),
+}
+_ZERO_POINTS = (Type.u4,)
+
+
+def agrees(tensor: Tensor) -> bool:
+    """Whether OpenVINO has the format of the tensor's blocks."""
+    return tensor.blocks in _FORMATS
+
+
+def nbytes(tensor: Tensor) -> int:
+    """Bytes that the tensor takes in the IR."""
+    kind, _, _ = _FORMATS[tensor.blocks]
+    rows, columns = tensor.shape
+    weight, shared = (8 if kind == Type.i8 else 4), (32 if kind in _ZERO_POINTS else 16)
+    return rows * (columns * weight + columns // GROUP * shared) // 8
+
+
+def take_over(tensor: Tensor, ir: IrWriter) -> Node:
+    """The tensor in the IR's file; the node yields it in f32. Its constants have NNCF's names and order."""
+    kind, size, read = _FORMATS[tensor.blocks]
+    rows, columns = tensor.shape
+    scales: list[Any] = []
+    zeros: list[Any] = []
+
+    def weights() -> Iterator[Bytes]:
+        step = max(1, _ROWS // columns)
+        for first in range(0, rows, step):
+            parts = read(np.ascontiguousarray(tensor.stored[first : first + step]).reshape(-1, size))
+            scales.append(parts.scale)
+            zeros.append(parts.zero)
+            yield parts.weights
+
+    def constant(data: Any, shape: list[int], element: Type, name: str) -> Node:
+        node = Constant(ov.Tensor(data, Shape(shape), element), shared_memory=True)
+        node.set_friendly_name(name)
+        return node
+
+    groups, scale, zero = columns // GROUP, tensor.name + "/scale", tensor.name + "/zero_point"
+    y = constant(ir.write(tensor.name, weights()), [rows, groups, GROUP], kind, tensor.name)
+    y = ops.convert(y, "f16")
+    if kind in _ZERO_POINTS:
+        y = ops.subtract(y, constant(ir.write(zero, zeros), [rows, groups, 1], Type.f16, zero))
+    y = ops.multiply(y, constant(ir.write(scale, scales), [rows, groups, 1], Type.f16, scale))
+    y = ops.reshape(y, ops.constant(np.array([rows, columns], np.int64)), False)
+    return ops.convert(y, "f32")
+
+
+def _with_offset(weights: Bytes, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> _Parts:
+    """scale * weight + offset as (weight - zero) * scale. Where the scale is 0, all weights are the offset: it becomes
+    the scale of zeros less one."""
+    flat = scale == 0
+    weights = np.where(np.repeat(flat, GROUP, -1), np.uint8(0), weights)
+    scale = np.where(flat, -offset, scale)
+    zero = np.where(flat, np.float32(1), -offset / np.where(scale == 0, np.float32(1), scale))
+    return _Parts(_neighbours(weights), scale.astype(np.float16), zero.astype(np.float16))
+
+
+def _nibbles(data: Bytes, run: int) -> Bytes:
+    """(n, bytes) -> (n, weights): `run` bytes have as many weights in their lower halves, then as many in the upper."""
+    runs = data.reshape(len(data), -1, 1, run)
+    return np.concatenate([runs & 15, runs >> 4], 2).reshape(len(data), -1)
+
+
+def _neighbours(weights: Bytes) -> Bytes:
+    """(n, weights) -> (n, bytes): as OpenVINO has them, the first of two neighbours in the lower half."""
+    return weights[:, ::2] | weights[:, 1::2] << np.uint8(4)
+
+
+def _f16(data: Bytes) -> npt.NDArray[np.float16]:
+    return np.ascontiguousarray(data).view(np.float16)

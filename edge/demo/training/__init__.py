@@ -1,0 +1,1 @@
+"""How the demo's checkpoint was made. Kept in the repository, not installed."""

@@ -1,0 +1,25 @@
+"""Dialogues as prompt text, with the embedded checkpoint's own chat template."""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from runtime.prompt.template import compiled
+
+from .. import CHECKPOINT
+from .dialogues import Dialogue
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+TEMPLATE = CHECKPOINT / "chat_template.jinja"
+
+
+@cache
+def template() -> "Template":
+    """The embedded checkpoint's template."""
+    return compiled(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def render(said: Dialogue) -> str:
+    """The prompt of a dialogue's last reply, special tokens spelled out."""
+    return template().render(messages=said.messages, tools=said.tools, add_generation_prompt=True)

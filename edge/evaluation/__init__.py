@@ -1,0 +1,1 @@
+"""What a recipe costs in quality, measured and reported."""

@@ -1,0 +1,195 @@
+"""A report of `edge eval` as a folder: report.json, report.md, and the plots that it shows."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.errors import RequestError
+from runtime.text import replace_controls, replace_surrogates
+
+from .plot import bars, lines
+
+if TYPE_CHECKING:
+    from convert.check.divergence import Figures
+
+    from .evaluate import Report
+
+_COLUMNS = ("tokens", "mean KL", "p99 KL", "max KL", "top-1", "perplexity", "the checkpoint's")
+
+
+def refuse_existing(target: Path) -> None:
+    """Raises RequestError where a report could not be written there."""
+    if os.path.lexists(target):
+        raise RequestError(f"{str(target)!r} exists already", hint="choose another folder, or remove that one")
+    if not target.absolute().parent.is_dir():
+        raise RequestError(f"there is no folder {str(target.absolute().parent)!r}", hint="make it first")
+
+
+def write(report: "Report", target: Path) -> None:
+    """Writes the folder, which appears when it is complete. Raises RequestError where it cannot be."""
+    refuse_existing(target)
+    files = {"report.json": to_json(report), "report.md": markdown(report), **plots(report)}
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as scratch:
+            whole = Path(scratch) / "report"
+            whole.mkdir()
+            for name, text in files.items():
+                (whole / name).write_text(replace_surrogates(text), encoding="utf-8")
+            whole.rename(target)
+    except OSError as exc:
+        raise RequestError(f"{str(target)!r} cannot be written: {exc.strerror}", hint="choose another folder") from exc
+
+
+def to_json(report: "Report") -> str:
+    return json.dumps(asdict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def plots(report: "Report") -> dict[str, str]:
+    """The SVG files by name; what was not measured has none."""
+    found = {}
+    contexts = list(report.by_context)
+    steps = [length(context) for context in contexts]
+    if report.checkpoint:
+        divergence = {
+            "mean": [report.by_context[c].mean_kl for c in contexts],
+            "99th percentile": [report.by_context[c].p99_kl for c in contexts],
+        }
+        found["kl.svg"] = lines(
+            f"{report.recipe}: divergence by context length",
+            steps,
+            divergence,
+            x="tokens before, up to",
+            y="KL, nats a token",
+        )
+        sizes = {"checkpoint": report.checkpoint_weights / 1e6, report.recipe: report.weights / 1e6}
+        found["size.svg"] = bars("Weights", sizes, y="MB")
+    if report.engine:
+        # The first chunk of a prompt never reads the cache.
+        series = {part.setting: [part.by_context[c].mean_kl for c in contexts] for part in report.engine}
+        found["engine.svg"] = lines(
+            f"{report.recipe}: what the engine adds",
+            steps,
+            series,
+            x="tokens before, up to",
+            y="mean KL, nats a token",
+        )
+    return found
+
+
+def markdown(report: "Report", *, pictures: bool = True) -> str:
+    """The report for people."""
+    drawn = plots(report) if pictures else {}
+    out = [f"# {Path(report.folder).name}: {report.recipe}", "", *_facts(report), ""]
+    out += ["## Weights alone", "", *_table(("", *_COLUMNS), [("all", *_row(report.figures))]), ""]
+    out += ["By context length:", "", *_table(("tokens before", *_COLUMNS), _rows(_lengths(report.by_context))), ""]
+    out += _picture(drawn, "kl.svg")
+    out += ["By text:", "", *_table(("", *_COLUMNS), _rows(report.by_text)), ""]
+    out += _picture(drawn, "size.svg")
+    if report.engine:
+        out += ["## What the engine adds", "", _against(report), "", *_engine(report), ""]
+        out += _picture(drawn, "engine.svg")
+    if report.drift:
+        out += ["## Greedy replies", "", *_drift(report), ""]
+    if report.calls:
+        rows = [(name, f"{right} of {asked}", f"{right / asked:.1%}") for name, (right, asked) in report.calls.items()]
+        out += ["## Tool calls", "", *_table(("", "right", "share"), rows), ""]
+    if report.notes:
+        out += ["## Notes", "", *(f"- {note}" for note in report.notes), ""]
+    return replace_controls("\n".join(out))
+
+
+def length(context: int) -> str:
+    return str(context) if context < 1024 else f"{context // 1024}k" if context < 1048576 else "1M"
+
+
+def share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"
+
+
+def nats(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2e}" if value < 1e-4 else f"{value:.4f}"
+
+
+def _facts(report: "Report") -> Iterable[str]:
+    yield f"- {report.weights / 1e6:,.1f} MB of weights, {report.bits_per_weight:.2f} bits a weight"
+    if report.checkpoint:
+        yield f"- against the checkpoint {report.checkpoint}, {report.checkpoint_weights / 1e6:,.1f} MB"
+    lengths = report.texts.values()
+    yield f"- {sum(lengths):,} tokens in {len(lengths)} texts, the longest {max(lengths):,}"
+    yield f"- on {report.machine}, OpenVINO {report.versions['openvino']}"
+    yield f"- {report.seconds:.0f} s, {report.peak_memory / 1e6:,.0f} MB of memory at most"
+
+
+def _against(report: "Report") -> str:
+    return (
+        f"Against the same weights computed in f32, on the longest texts: {report.engine[0].figures.tokens:,} tokens."
+    )
+
+
+def _engine(report: "Report") -> list[str]:
+    heading = (
+        "setting",
+        "runs with",
+        "mean KL",
+        "p99 KL",
+        "max KL",
+        "top-1",
+        "perplexity",
+        "mean KL from the checkpoint",
+    )
+    rows = []
+    for part in report.engine:
+        f, whole = part.figures, part.against_checkpoint
+        against = nats(whole.mean_kl) if whole else ""
+        divergences = map(nats, (f.mean_kl, f.p99_kl, f.max_kl))
+        rows.append((part.setting, part.runs_with, *divergences, share(f.top1), _two(f.perplexity), against))
+    return _table(heading, rows)
+
+
+def _drift(report: "Report") -> list[str]:
+    rows = [
+        (
+            drift.prompt,
+            str(drift.tokens),
+            "never" if drift.parts_at is None else f"after {drift.parts_at}",
+            f"{drift.agreement:.1%}",
+        )
+        for drift in report.drift
+    ]
+    return _table(("prompt", "tokens", "the checkpoint parts", "agreement"), rows)
+
+
+def _lengths(by_context: "Mapping[int, Figures]") -> "dict[str, Figures]":
+    return {f"up to {length(context)}": figures for context, figures in by_context.items()}
+
+
+def _rows(figures: "Mapping[str, Figures]") -> list[Sequence[str]]:
+    return [(name, *_row(some)) for name, some in figures.items()]
+
+
+def _row(figures: "Figures") -> Sequence[str]:
+    divergences = map(nats, (figures.mean_kl, figures.p99_kl, figures.max_kl))
+    return (
+        f"{figures.tokens:,}",
+        *divergences,
+        share(figures.top1),
+        _two(figures.perplexity),
+        _two(figures.reference_perplexity),
+    )
+
+
+def _two(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.2f}"
+
+
+def _picture(drawn: Mapping[str, str], name: str) -> list[str]:
+    return [f"![{name}]({name})", ""] if name in drawn else []
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

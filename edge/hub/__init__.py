@@ -1,0 +1,1 @@
+"""Models by name: found on this machine, or downloaded from the hub."""

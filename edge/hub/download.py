@@ -1,0 +1,149 @@
+"""A model's files in the hub's cache. A download that broke off goes on at the byte where it stopped.
+
+huggingface_hub can do that within a call, but its later versions forget what an earlier call has fetched of a file, and
+a shard of GLM-4 has 5 GB. So weights are fetched here, into the folder and under the name (the file's hash) where
+`snapshot_download` then finds them, with the library's own session, names and headers.
+"""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from importlib import import_module
+from io import BufferedRandom
+from pathlib import Path
+from typing import Any
+
+from runtime.system import network
+from runtime.system.files import is_plain_file, remove
+
+_ANSWER = 30.0  # seconds in which the hub has to answer, and to send something more
+_WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts that bring nothing new
+_BUSY = (408, 429, 500, 502, 503, 504)
+_CHUNK = 1 << 16
+
+
+def snapshot(repository: str, patterns: Sequence[str], weights: Sequence[str], endpoint: str, cache: str) -> Path:
+    """The folder with the files of these patterns, fetched where they are not there yet. Raises whatever the hub's
+    library does, unless all files are in the cache already."""
+    hub: Any = import_module("huggingface_hub")
+    wanted = {"allow_patterns": list(patterns), "cache_dir": cache, "endpoint": endpoint}
+    try:
+        info = hub.HfApi(endpoint=endpoint).model_info(repository, timeout=_ANSWER)
+    except Exception:
+        if folder := _cached(hub, repository, wanted):
+            return folder
+        raise
+    if import_module("huggingface_hub.file_download").are_symlinks_supported(cache):  # else it would copy them
+        for name in sorted(sibling.rfilename for sibling in info.siblings or ()):
+            if any(fnmatch(name, pattern) for pattern in weights):
+                _File(repository, name, info.sha, endpoint, cache).fetch()
+    return Path(hub.snapshot_download(repository, **wanted))
+
+
+def _cached(hub: Any, repository: str, wanted: dict[str, Any]) -> Path | None:
+    """What an earlier call has fetched, where it is whole."""
+    try:
+        folder = Path(hub.snapshot_download(repository, local_files_only=True, **wanted))
+        for index in folder.glob("*.safetensors.index.json"):
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            if "*.safetensors" in wanted["allow_patterns"] and not all((folder / shard).exists() for shard in shards):
+                return None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None
+    return folder
+
+
+class _File:
+    """A file of a repository, at a commit, on its way into the cache."""
+
+    def __init__(self, repository: str, name: str, commit: str, endpoint: str, cache: str) -> None:
+        files: Any = import_module("huggingface_hub.file_download")
+        self._utils: Any = import_module("huggingface_hub.utils")
+        self._name = name
+        self._url = files.hf_hub_url(repository, name, revision=commit, endpoint=endpoint)
+        described = files.get_hf_file_metadata(self._url, timeout=_ANSWER, endpoint=endpoint)
+        self._size, self._hash = described.size or 0, described.etag or ""
+        folder = files.repo_folder_name(repo_id=repository, repo_type="model")
+        self._blobs, self._locks = Path(cache) / folder / "blobs", Path(cache) / ".locks" / folder
+
+    def fetch(self) -> None:
+        """Do nothing where it is there, or where the hub does not say what it is: then its library has the word."""
+        if not self._size or not re.fullmatch(r"\w[\w.-]*", self._hash) or (self._blobs / self._hash).exists():
+            return
+        for folder in (self._blobs, self._locks):
+            folder.mkdir(parents=True, exist_ok=True)
+        partial = self._blobs / f"{self._hash}.part"
+        with self._utils.WeakFileLock(self._locks / f"{self._hash}.part.lock"):
+            if (self._blobs / self._hash).exists():  # another process was here
+                return
+            if not is_plain_file(partial):
+                remove(partial)
+            with partial.open("a+b") as file:
+                self._fill(file)
+                self._check(file)
+            partial.replace(self._blobs / self._hash)
+
+    def _fill(self, file: BufferedRandom) -> None:
+        """Goes on until the file is whole, or several attempts bring nothing new."""
+        waits = list(_WAITS)
+        reached = file.seek(0, 2)
+        with self._utils.tqdm(total=self._size, initial=reached, unit="B", unit_scale=True, desc=self._name) as bar:
+            while file.tell() != self._size:
+                try:
+                    self._go_on(file, bar)
+                    broken: Exception = OSError("Consistency check failed: the hub sent less than it announced")
+                except Exception as exc:
+                    status = getattr(getattr(exc, "response", None), "status_code", 0)
+                    if status not in _BUSY and network.explain(exc, self._url) is None:
+                        raise
+                    broken = exc
+                if file.seek(0, 2) > reached:
+                    reached, waits = file.tell(), list(_WAITS)
+                elif not waits:
+                    raise broken
+                elif file.tell() != self._size:
+                    time.sleep(waits.pop(0))
+
+    def _go_on(self, file: BufferedRandom, bar: Any) -> None:
+        """One request for what is missing."""
+        start = file.tell()
+        headers = {**self._utils.build_hf_headers(), "Accept-Encoding": "identity"}
+        if start > self._size:
+            start = file.truncate(0)
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        with self._answer(headers) as (answer, pieces):
+            if start and answer.status_code in (200, 416):  # it does not know ranges, or not this one
+                start = file.truncate(0)
+            if answer.status_code == 416:
+                return
+            self._utils.hf_raise_for_status(answer)
+            bar.reset(self._size)
+            bar.update(start)
+            for piece in pieces:
+                file.write(piece)
+                bar.update(len(piece))
+
+    @contextmanager
+    def _answer(self, headers: dict[str, str]) -> Iterator[tuple[Any, Iterator[bytes]]]:
+        """The answer and its bytes, as they come: of httpx or httpx2, or else of requests."""
+        session = self._utils.get_session()
+        if callable(getattr(session, "stream", None)):
+            with session.stream("GET", self._url, headers=headers, timeout=_ANSWER, follow_redirects=True) as answer:
+                yield answer, answer.iter_bytes()
+        else:
+            with session.get(self._url, headers=headers, timeout=_ANSWER, stream=True) as answer:
+                yield answer, answer.iter_content(_CHUNK)
+
+    def _check(self, file: BufferedRandom) -> None:
+        """The hub names large files by their SHA-256."""
+        if not re.fullmatch(r"[0-9a-f]{64}", self._hash):
+            return
+        file.seek(0)
+        if hashlib.file_digest(file, "sha256").hexdigest() != self._hash:
+            file.truncate(0)
+            raise OSError(f"Consistency check failed: {self._name} has another hash than the hub says")

@@ -1,0 +1,146 @@
+"""Why a model could not be fetched from the hub, and the cure: one error for all that its library raises."""
+
+import errno
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from runtime.errors import CheckpointError
+from runtime.system import network
+
+_ONLINE = "connect to the network and call again (it goes on where it stopped), or name a folder"
+_AGAIN = "call again: it goes on where it stopped"
+_MOVE = "or set HF_HOME to a folder elsewhere"
+_FILES = {
+    errno.ENOSPC: ("the disk is full", f"free some space, {_MOVE}"),
+    errno.EDQUOT: ("your quota of disk space is used up", f"free some space, {_MOVE}"),
+    errno.EACCES: ("permission denied", f"change its permissions, {_MOVE}"),
+    errno.EPERM: ("permission denied", f"change its permissions, {_MOVE}"),
+    errno.EROFS: ("the file system is read-only", "set HF_HOME to a folder that can be written"),
+    errno.ENOTDIR: ("a part of this path is a file", "set HF_HOME to a folder"),
+    errno.EEXIST: ("there is a file in the place of a folder", "set HF_HOME to a folder"),
+    errno.EISDIR: ("there is a folder in the place of a file", f"remove it, {_MOVE}"),
+    errno.ENAMETOOLONG: ("the path is too long", "set HF_HOME to a folder with a shorter name"),
+    errno.EFBIG: ("the file is larger than the file system, or a limit, allows", "set HF_HOME to a folder elsewhere"),
+    errno.EIO: ("the disk reports an error", f"check the disk, {_MOVE}"),
+}
+_DISKS_OWN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # no socket has these
+_BAD_TOKEN = {"UnicodeEncodeError", "LocalProtocolError", "InvalidHeader"}
+_NOT_THE_HUB = {"JSONDecodeError", "DecodingError", "FileMetadataError"}
+
+
+def explained(exc: Exception, repository: str, endpoint: str, cache: str) -> CheckpointError:
+    """What an exception of huggingface_hub means to who wanted `repository` from the hub at `endpoint` in `cache`."""
+    chain = list(network.causes(exc))
+    names = {kind.__name__ for each in chain for kind in type(each).__mro__}
+    if "OfflineModeIsEnabled" in names:
+        return _error(f"{repository} is not in the cache, and HF_HUB_OFFLINE is set", "unset it, or name a folder")
+    if "HFValidationError" in names:
+        return _error(f"{repository!r} cannot be a model's name", "`edge models` lists some; or name a folder")
+    if "GatedRepoError" in names:
+        return _error(f"{repository} asks you to accept its terms first", "do so on its page, then `hf auth login`")
+    answers = (getattr(each, "response", None) for each in chain)
+    if (answer := next((found for found in answers if found is not None), None)) is not None:
+        return _refused(answer, repository, endpoint, missing="RepositoryNotFoundError" in names)
+    if told := _unwritable(chain, repository, cache):
+        return told
+    if names & _BAD_TOKEN:
+        return _error("your token has characters that no token has", "correct HF_TOKEN, or `hf auth login` again")
+    if fault := network.explain(exc, endpoint):
+        if fault.hint:
+            hint = _AGAIN if fault.hint == network.AGAIN else fault.hint
+            return _error(f"{repository} is not here, and cannot be fetched: {fault.cause}", hint)
+        return _error(
+            f"{repository} is not here, and cannot be fetched: {fault.cause}; the hub cannot be reached", _ONLINE
+        )
+    if "Consistency check" in str(exc):
+        return _error(f"{repository} cannot be fetched: a file came damaged or in part", _AGAIN)
+    host = urlsplit(endpoint).hostname
+    if names & _NOT_THE_HUB or _stumbled(exc):
+        return _error(
+            f"{repository} cannot be fetched: {host} does not answer as the hub does",
+            "if this network wants a login in a browser, log in first; else check HF_ENDPOINT and proxies",
+        )
+    what = " ".join(str(exc).split())[:200]
+    return _error(
+        f"{repository} cannot be fetched: {type(exc).__name__}: {what}",
+        "check HF_HOME, HF_ENDPOINT and proxies; or name a folder",
+    )
+
+
+def _stumbled(exc: BaseException) -> bool:
+    """Whether the hub's library itself did not expect what it read."""
+    trace = exc.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = str(trace.tb_frame.f_globals.get("__name__", "")) if trace else ""
+    return isinstance(exc, KeyError | TypeError | AttributeError | AssertionError) and where.startswith("huggingface_")
+
+
+def _error(message: str, hint: str) -> CheckpointError:
+    return CheckpointError(message, hint=hint)
+
+
+def _refused(answer: Any, repository: str, endpoint: str, *, missing: bool) -> CheckpointError:
+    """By the status of the hub's answer."""
+    status, headers = answer.status_code, answer.headers
+    what = " ".join((headers.get("X-Error-Message") or "").split())[:200]
+    login = "`hf auth login` again, or correct HF_TOKEN"
+    if missing or status == 404:
+        return _error(
+            f"there is no folder {repository!r} here, and no such model on the hub",
+            "`edge models` lists some; for a private one, `hf auth login` first",
+        )
+    match status:
+        case 401 if "authorization" in {name.lower() for name in answer.request.headers}:
+            return _error(f"{repository} cannot be fetched: the hub rejects your token, it may have expired", login)
+        case 401:
+            return _error(f"{repository} cannot be fetched: the hub asks for a login", "`hf auth login`")
+        case 403:
+            why = f" ({what})" if what else ""
+            return _error(
+                f"the hub does not let you read {repository}{why}",
+                "accept its terms on its page, and log in with a token that may read it: `hf auth login`",
+            )
+        case 407:
+            return _error(
+                f"{repository} cannot be fetched: the proxy asks for a user and password",
+                "write them into its variable, as http://USER:PASSWORD@HOST:PORT",
+            )
+        case 429:
+            seconds = _wait(headers)
+            return _error(
+                f"{repository} cannot be fetched: the hub's rate limit is reached",
+                f"call again {f'in {seconds} s' if seconds else 'later'}; the limit is higher after `hf auth login`",
+            )
+        case 511:
+            return _error(f"{repository} cannot be fetched: this network wants a login first", "log in with a browser")
+    if status >= 500:
+        whom = "the hub" if network.proxy(endpoint) is None else "the hub, or the proxy before it,"
+        return _error(f"{repository} cannot be fetched: {whom} fails ({status})", f"later, {_AGAIN}")
+    return _error(f"{repository} cannot be fetched: the hub refuses ({status}) {what}".rstrip(), "check HF_ENDPOINT")
+
+
+def _wait(headers: Any) -> str:
+    """Seconds until the rate limit is lifted, "" where the hub does not say."""
+    later = headers.get("Retry-After") or ""
+    if found := re.search(r"\bt=(\d+)", headers.get("RateLimit") or headers.get("ratelimit") or ""):
+        return found[1]
+    return later if later.isdigit() and later != "0" else ""
+
+
+def _unwritable(chain: Sequence[BaseException], repository: str, cache: str) -> CheckpointError | None:
+    """What the file system refuses. The library for Xet tells errno in words alone."""
+    for each in chain:
+        code, path, words = None, None, ""
+        if isinstance(each, OSError):
+            code, path, words = each.errno, each.filename, each.strerror or ""
+        elif found := re.search(r"\(os error (\d+)\)", str(each)):
+            code = int(found[1])
+        if code in _FILES and (path or code in _DISKS_OWN):
+            why, hint = _FILES[code]
+            return _error(f"{repository} cannot be fetched into {path or cache}: {why}", hint)
+        if code and path:
+            return _error(f"{repository} cannot be fetched: {path}: {words}", _MOVE.removeprefix("or "))
+    return None

@@ -1,0 +1,1 @@
+"""The web page: its chat, its kiosk, its static files."""

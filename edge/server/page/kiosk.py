@@ -1,0 +1,63 @@
+"""A kiosk: a page for whoever walks up to it. What it says, when it forgets, and what its visitors may not set."""
+
+import tomllib
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from runtime.errors import RequestError
+from runtime.messages import Message
+from runtime.system.files import expanded, read_bounded
+from runtime.text import one_line
+
+from ..errors import ApiError
+from ..openai.params import Count, SamplingFields
+
+Language = Literal["en", "zh"]
+Line = Annotated[str, Field(min_length=1, max_length=200)]
+LARGEST = 32_000  # bytes of a file: tomllib takes the square of the time for a key of many parts
+PATHS = ("/health", "/ready", "/metrics", "/chat")  # all that it answers, beside its page and /openapi.json
+
+
+class Kiosk(BaseModel):
+    """`idle` seconds without a touch wipe the conversation. A reply has at most `max_tokens`. Without a `language` the
+    browser's own is taken. A title and suggestions may be given for each language."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str = ""
+    idle: Annotated[int, Field(ge=10, le=3600)] = 60
+    max_tokens: Count = 1024
+    language: Language | None = None
+    title: Line | dict[Language, Line] = ""
+    suggestions: (
+        Annotated[list[Line], Field(max_length=8)] | dict[Language, Annotated[list[Line], Field(max_length=8)]]
+    ) = []
+
+    @classmethod
+    def read(cls, path: str) -> "Kiosk":
+        """From a TOML file. Raises RequestError where it is none, or says what a kiosk does not know."""
+        try:
+            return cls.model_validate(
+                tomllib.loads(read_bounded(expanded(path), LARGEST).decode("utf-8-sig")), strict=True
+            )
+        except OSError as exc:
+            raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="name a TOML file") from exc
+        except ValidationError as exc:
+            error = exc.errors(include_url=False)[0]
+            where = ".".join(one_line(part, 80) for part in error["loc"][:1])
+            raise RequestError(
+                f"{path}: {where}: {error['msg']}", hint=f"a kiosk has {', '.join(cls.model_fields)}"
+            ) from exc
+        except (ValueError, RecursionError) as exc:
+            what = "it is nested too deep" if isinstance(exc, RecursionError) else one_line(exc)
+            raise RequestError(f"{path} is not TOML: {what}", hint='it has lines such as title = "Museum"') from exc
+
+    def check(self, asked: SamplingFields, messages: Sequence[Message]) -> None:
+        """Raises ApiError where a visitor's request sets what the server does."""
+        for field in sorted(asked.model_fields_set - {"messages", "stream"}):
+            if getattr(asked, field) is not None:
+                raise ApiError(403, f"this is a kiosk: the server sets {field}", param=field, code="kiosk")
+        if any(message.role == "system" for message in messages):
+            raise ApiError(403, "this is a kiosk: the server sets the system prompt", param="messages", code="kiosk")

@@ -1,0 +1,288 @@
+"""What the backends on OpenVINO GenAI share: how a pipeline starts, token ids, sampling, grammars, errors in a line."""
+
+import re
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from secrets import randbits
+from threading import Lock
+from typing import Any, TypeVar
+
+from ...cancellation import Cancellation
+from ...checkpoint.checkpoint import Folder
+from ...docstrings import require_docstrings
+from ...errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedGrammar
+from ...folder.compile_cache import cached
+from ...folder.model_folder import ModelFolder
+from ...grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ...prompt.template import Prompt
+from ...system.allocator import give_large_pieces_back
+from ...system.files import openvino_reads
+from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory, memory_told, require_addresses
+from ...system.signal_stack import use_the_threads_own
+from ...text import one_line, quoted
+from ...vocabulary import TextDecoder, Vocabulary
+from ..backend import Options, Request, refuse
+from .grammar_trial import GrammarTrial
+from .text_slices import batches
+
+T = TypeVar("T")
+_COUNTED = 4  # times the context to which a prompt's tokens are counted, for the error that tells them
+
+
+class Loaded:
+    """A pipeline with a model in it. Prompts may have `prompt_tokens` tokens; with the reply, at most `room`.
+
+    A prompt becomes token ids with the pipeline's own tokenizer, and the reply's ids become text with ours.
+    """
+
+    def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
+        self.max_prompt_tokens = prompt_tokens
+        self._room = room
+        self._pipeline = pipeline
+        self._tokenizer: Any = pipeline.get_tokenizer()
+        self._encoding = Lock()
+        self._vocabulary = Vocabulary.read(folder.path / "tokenizer.json")
+        self._longest_token = self._vocabulary.longest
+        self._trial = GrammarTrial(folder)
+        self._special_tokens = folder.manifest.special_tokens
+        self.encode(("a",))  # the first call from several threads at once can wait for ever
+        use_the_threads_own()
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self.encode(prompt))
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        return result(self.encoding(prompt))
+
+    def encoding(self, prompt: Prompt, limit: int | None = None) -> Generator[None, None, list[int]]:
+        """The prompt's ids, as the generator's value; it yields after each slice of the text, of some milliseconds.
+
+        Raises PromptTooLong where it is certain that there are more than `limit`: at once where the text has more
+        bytes than so many tokens can have, else as soon as a multiple of it was counted.
+        """
+        if limit is not None and (size := sum(map(_nbytes, prompt))) > limit * self._longest_token:
+            raise PromptTooLong((size - 1) // self._longest_token, limit, cut=True)
+        ids: list[int] = []
+        for batch in batches(prompt):
+            ids += self._encode(batch)
+            if limit is not None and len(ids) > _COUNTED * limit:
+                raise PromptTooLong(len(ids) - 1, limit, cut=True)
+            yield
+        if limit is not None and len(ids) > limit:
+            raise PromptTooLong(len(ids), limit)
+        return ids
+
+    def _encode(self, texts: list[str]) -> list[int]:
+        """The token ids of the texts, concatenated. GenAI's tokenizer is not thread-safe."""
+        with self._encoding:
+            if self._tokenizer is None:
+                raise closed()
+            try:
+                found = self._tokenizer.encode(texts, add_special_tokens=False)
+                ids: list[int] = found.input_ids.data[found.attention_mask.data.astype(bool)].tolist()  # row by row
+            except RuntimeError as exc:
+                raise BackendError(f"the prompt cannot be tokenised: {brief(exc)}", hint="change its text") from exc
+        return ids
+
+    def prepare(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int], Any]:
+        """The prompt's ids, which may be known, the ids that stop the reply, and GenAI's settings for it. Raises
+        PromptTooLong, and BackendError where the model was closed."""
+        if self._pipeline is None:
+            raise closed()
+        if ids is None:
+            ids = result(self.encoding(request.prompt, self.max_prompt_tokens))
+        stops = {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
+        return ids, stops, self.config(request, stops, len(ids))
+
+    def config(self, request: Request, stops: set[int], read: int) -> Any:
+        """GenAI's settings for the request, of which `read` tokens are in the context."""
+        return generation_config(request, stops, self._room - read)
+
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
+        self._trial.admit(grammar, cancellation)
+
+    def admitted(self, request: Request) -> Request:
+        """The request, its grammar as the engine takes it. Raises UnsupportedGrammar."""
+        if request.grammar is None:
+            return request
+        found = self._trial.admit(request.grammar, request.cancellation)
+        return request if found is None else replace(request, grammar=found.grammar)
+
+    def decoder(self) -> TextDecoder:
+        return self._vocabulary.decoder()
+
+    def close(self) -> None:
+        self._trial.close()
+        self._pipeline = self._tokenizer = None
+
+
+def result(steps: Generator[None, None, T]) -> T:
+    """Run the generator to its end and return its value."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as exc:
+            value: T = exc.value
+            return value
+
+
+def closed() -> BackendError:
+    return BackendError("the model was closed", hint="load it again")
+
+
+def devices(*kinds: str) -> tuple[str, ...]:
+    """OpenVINO's devices of those kinds, such as "GPU"; () where OpenVINO or GenAI is not installed."""
+    try:
+        import openvino
+        import openvino_genai  # noqa: F401
+    except ImportError as exc:
+        if is_out_of_memory(exc):
+            raise
+        return ()
+    require_addresses()
+    return tuple(name for name in openvino.Core().available_devices if name.startswith(kinds))
+
+
+@contextmanager
+def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
+    """The properties with which a pipeline is made. Raises BackendError, with that cure, where making it fails."""
+    require_docstrings(BackendError)
+    give_large_pieces_back()
+    try:
+        with memory_told(BackendError), compiled_cache(folder, device, options) as place:
+            yield properties(options, device) | place | openvino_reads(folder.path / "openvino_model.bin")
+    except RuntimeError as exc:
+        raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=cure) from exc
+
+
+def startable(folder: Folder, device: str, found: tuple[str, ...]) -> ModelFolder:
+    """The folder. Raises DeviceError where the device is not among those found, BackendError where the folder is a
+    checkpoint: OpenVINO runs converted models only."""
+    if device not in found:
+        raise DeviceError(
+            f"OpenVINO finds no device {device} here",
+            hint=f"it finds {', '.join(found) or 'none at all'}; `edge doctor` says what is missing",
+        )
+    if isinstance(folder, ModelFolder):
+        return folder
+    raise BackendError(
+        f"{folder.path} is a checkpoint, which OpenVINO cannot run as it is",
+        hint=f"`edge convert {folder.path} FOLDER` converts it; or run it with --device torch",
+    )
+
+
+# The CPU plugin's own choice is 32. With 128, sums are scaled a quarter as often, on CPUs that have VNNI; on others it
+# does not round at all. What that is worth stands in docs/measured.md.
+_ACTIVATION_GROUP = 128
+_PRECISIONS = ("bf16", "f16", "f32")
+_KV_PRECISIONS = ("u4", "i4", "u8", "i8", *_PRECISIONS)
+
+
+def properties(options: Options, device: str) -> dict[str, Any]:
+    """The options as OpenVINO properties. Raises RequestError for a precision that OpenVINO does not have."""
+    for name, known in (("precision", _PRECISIONS), ("kv_precision", _KV_PRECISIONS)):
+        if (value := getattr(options, name)) not in (None, *known):
+            raise RequestError(f"{name} is {quoted(value)}", hint=f"it may be {', '.join(known)}")
+    group = _ACTIVATION_GROUP if options.activation_group is None and device == "CPU" else options.activation_group
+    named = {
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
+        "INFERENCE_NUM_THREADS": options.threads,
+        "KV_CACHE_PRECISION": options.kv_precision,
+        "INFERENCE_PRECISION_HINT": options.precision,
+        "ACTIVATIONS_SCALE_FACTOR": options.activation_scale,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+@contextmanager
+def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterator[dict[str, str]]:
+    """Where OpenVINO keeps the compiled model, as properties; the folder's name tells drivers apart, and CPUs.
+
+    Not for the CPU: what it would keep is a second copy of the weights, and loading that saves nothing.
+    """
+    import openvino
+
+    if not options.cache or device == "CPU":
+        yield {}
+        return
+    core = openvino.Core()
+    plugin = "CPU" if device.startswith("NPUW") else device
+    known = core.get_property(plugin, "SUPPORTED_PROPERTIES")
+    names = ("FULL_DEVICE_NAME", "GPU_DRIVER_VERSION", "NPU_DRIVER_VERSION")
+    driver = " ".join(str(core.get_property(plugin, name)) for name in names if name in known)
+    with cached(folder, device, driver) as place:
+        yield place
+
+
+def explained(exc: RuntimeError, request: Request) -> EdgeError:
+    """An error of GenAI while it generates, as one of ours."""
+    if is_out_of_memory(exc):
+        return BackendError(MESSAGE, hint=CURE)
+    if request.grammar is not None and "xgrammar" in str(exc):
+        return UnsupportedGrammar(
+            f"the engine cannot hold this grammar: {brief(exc)}", hint="simplify it", grammar=request.grammar
+        )
+    return BackendError(f"OpenVINO failed: {brief(exc)}", hint="close the chat and load the model again")
+
+
+def generation_config(request: Request, stops: set[int], room: int) -> Any:
+    """GenAI's settings for the request; `room` tokens are left for the reply."""
+    import openvino_genai as genai
+
+    sampling = request.sampling
+    refuse(sampling, "OpenVINO GenAI adds it to logits below nothing, so that words come back", "frequency_penalty")
+    config = genai.GenerationConfig()
+    config.max_new_tokens = min(sampling.max_new_tokens or room, room)
+    config.stop_token_ids = stops
+    config.ignore_eos = not stops  # or the engine puts its own stop in
+    config.repetition_penalty = sampling.repetition_penalty
+    # Of a logit below nothing GenAI takes it away by adding it. Two of them are no matter: what is likely is far above.
+    config.presence_penalty = sampling.presence_penalty
+    config.logprobs = int(sampling.logprobs)
+    config.apply_chat_template = False
+    if sampling.temperature > 0:
+        config.do_sample = True
+        config.temperature = sampling.temperature
+        config.top_p = sampling.top_p
+        if sampling.top_k:
+            config.top_k = sampling.top_k
+        config.rng_seed = randbits(31) if sampling.seed is None else sampling.seed
+    if request.grammar is not None:
+        config.structured_output_config = _structured_output(request.grammar)
+    return config
+
+
+# xgrammar's own `(= …)` says what follows a string. Without it, every token that holds a quote is tried one by one at
+# every step: 50 ms a token with GLM-4's 151,552. With it they are sorted out once.
+_JSON_OBJECT = JSON_OBJECT.replace(
+    JSON_STRING,
+    r"""string ::= "\"" rest
+rest ::= ("\"" | [^"\\\x00-\x1F] rest | "\\" (["\\/bfnrt] | "u" hex hex hex hex) rest) (= blank [,:}\]])
+""",
+)
+
+
+def _structured_output(grammar: Grammar) -> Any:
+    from openvino_genai import StructuredOutputConfig as Config
+
+    match grammar:
+        case JsonSchema():
+            return Config(regex=grammar.pattern())
+        case JsonObject():
+            return Config(grammar=_JSON_OBJECT)
+        case Regex(pattern):
+            return Config(regex=pattern)
+        case Choice(options):
+            constants = [Config.ConstString(option) for option in options]
+            return Config(structural_tags_config=Config.Union(constants) if len(constants) > 1 else constants[0])
+
+
+def _nbytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
+
+
+def brief(exc: Exception) -> str:
+    """The last line that says something, without the source position that OpenVINO puts before it."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return one_line(re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", lines[-1])) if lines else type(exc).__name__

@@ -1,0 +1,260 @@
+"""Whether an engine can compile a grammar, tried where it hurts nobody: in a process that can be ended.
+
+A grammar is a client's program. It may be refused by the engine's compiler, take it minutes, or memory; all of that
+would fall into the step that every request shares. So each is compiled once before, within limits, and what they cut
+off is rejected by name. What looks cheap goes to a quick process, which gives it up for a patient one where it takes
+long and others wait.
+"""
+
+import re
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from heapq import heapify, heappush
+from itertools import count
+from threading import Condition, Event, Lock, Thread
+
+from ...cancellation import Cancellation
+from ...errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
+from ...folder.model_folder import ModelFolder
+from ...grammar import Choice, Grammar, JsonObject, JsonSchema
+from ..child import Child
+from .grammar_cost import too_dear
+
+LIMIT = 1.0  # CPU seconds
+_QUICK = 0.25  # CPU seconds, where others wait
+_HEAVY = 2000  # of `_weight`, from which on a grammar is left to the patient process
+_LOOK = 0.1  # seconds between two looks at whether the request was cancelled
+_WALL = 30.0  # seconds, for a machine that is busy with other things
+_MEMORY = 128 * 2**20  # bytes that one grammar may take
+_LARGEST = 512 * 2**20  # bytes of a process, which keeps every grammar, from which on it is started anew
+_REMEMBERED = 4096
+_POLL = 0.01  # seconds
+_NICE, _NICEST = 3, 10  # of the quick process, for which others wait, and of the patient one
+_REST = 5.0  # seconds without a grammar after which processes are ended
+_SEND = 5  # seconds that the process has to read a grammar
+_ENTRY = "runtime.backends.openvino.grammar_worker:work"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A grammar that compiles, a schema's pattern built: the bytes that it takes in an engine from then on, and the CPU
+    seconds in which the engine compiles it."""
+
+    grammar: Grammar
+    nbytes: int = 0
+    seconds: float = 0.0
+
+
+class _Trial:
+    """A grammar that is being tried, in a thread of its own: a request that is cancelled does not wait for its end."""
+
+    def __init__(self) -> None:
+        self.done = Event()
+        self.failure: BaseException | None = None  # it could not be tried
+
+
+class GrammarTrial:
+    """For any number of threads; its processes are started by the first grammar."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self._lock = Lock()
+        self._known: OrderedDict[Grammar, Admitted | EdgeError] = OrderedDict()
+        self._tried: dict[Grammar, _Trial] = {}  # being tried now
+        self._quick = _Lane(folder, _QUICK, stays=True)
+        self._patient = _Lane(folder, LIMIT, stays=False)
+
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> Admitted | None:
+        """The grammar as the engine takes it; None where the request was cancelled before that was known.
+
+        Raises UnsupportedGrammar where it cannot be compiled, or not within a second of CPU time.
+        """
+        if isinstance(grammar, JsonObject) or _is_plain(grammar):
+            return Admitted(grammar)
+        trial = None
+        while not cancellation.cancelled:
+            if trial is not None and trial.failure is not None:
+                raise trial.failure
+            with self._lock:
+                if (known := self._known.get(grammar)) is not None:
+                    self._known.move_to_end(grammar)
+                    break
+                if (trial := self._tried.get(grammar)) is None:
+                    trial = self._tried[grammar] = _Trial()
+                    Thread(target=self._try, args=(grammar, cancellation, trial), name="grammar", daemon=True).start()
+            trial.done.wait(_LOOK)
+        else:
+            return None
+        if isinstance(known, EdgeError):
+            raise UnsupportedGrammar(str(known), hint=known.hint, grammar=grammar)
+        return known
+
+    def _try(self, grammar: Grammar, cancellation: Cancellation, trial: _Trial) -> None:
+        try:
+            weight = _weight(grammar)
+            found = self._quick.compile(grammar, weight, cancellation) if weight < _HEAVY else None
+            found = found or self._patient.compile(grammar, weight, cancellation)
+            if found is None and not cancellation.cancelled:
+                found = too_dear()
+            with self._lock:
+                if found is not None:
+                    self._known[grammar] = found
+                while len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+        except BaseException as exc:
+            trial.failure = exc
+        finally:
+            with self._lock:
+                del self._tried[grammar]
+            trial.done.set()
+
+    def close(self) -> None:
+        self._quick.close()
+        self._patient.close()
+
+
+def _is_plain(grammar: Grammar) -> bool:
+    """A choice of a few short words, such as tools' names, costs nothing and is never refused."""
+    return (
+        isinstance(grammar, Choice)
+        and sum(map(len, grammar.options)) <= 4096
+        and all(option.replace("\n", "").isprintable() for option in grammar.options)
+    )
+
+
+def _weight(grammar: Grammar) -> int:
+    """A guess at what it costs to compile: its length, its counts, its references."""
+    text = grammar.schema if isinstance(grammar, JsonSchema) else repr(grammar)
+    counts = sum(min(int(number), 10_000) for number in re.findall(r"\d{1,9}", text))
+    return len(text) + 10 * counts + 300 * text.count("$ref")
+
+
+class _Lane:
+    """A process that compiles one grammar at a time, the lightest of those that wait first. One that uses more than
+    `limit` CPU seconds is given up where others wait, and in any case beyond LIMIT. Once that has happened in a lane
+    that `stays`, a spare process stands by to take the place of the one that was ended. When nothing has come for a
+    while, the spare process is ended; in a lane that does not stay, its only one."""
+
+    def __init__(self, folder: ModelFolder, limit: float, *, stays: bool) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._stays = stays
+        self._used = 0.0  # when the last grammar was through
+        self._will_rest = False
+        self._changed = Condition()
+        self._waiting: list[tuple[int, int]] = []
+        self._numbers = count()
+        self._busy = False
+        self._child: Child | None = None
+        self._spare: Child | None = None
+        self._wants_spare = False
+        self._closed = False
+
+    def compile(self, grammar: Grammar, weight: int, cancellation: Cancellation) -> Admitted | EdgeError | None:
+        """None where it takes too long, or the request was cancelled."""
+        if not self._take(weight, cancellation):
+            return None
+        try:
+            return self._compile(self._ready(), grammar)
+        except (EOFError, OSError):
+            self._replace()
+            return RequestError(
+                "the engine cannot hold this grammar: it ended the process that tried it", hint="simplify it"
+            )
+        finally:
+            with self._changed:
+                self._busy = False
+                self._used = time.monotonic()
+                if not self._will_rest:
+                    self._will_rest = True
+                    Thread(target=self._rest, name="grammar-rest", daemon=True).start()
+                self._changed.notify_all()
+
+    def _rest(self) -> None:
+        """Wait until the lane has been idle for `_REST` seconds, then end the processes that it need not keep."""
+        with self._changed:
+            while not self._closed and (self._busy or self._waiting or time.monotonic() - self._used < _REST):
+                self._changed.wait(_REST)
+            if self._closed:
+                return
+            self._will_rest = self._wants_spare = False
+            ended, self._spare = [self._spare], None
+            if not self._stays:
+                ended.append(self._child)
+                self._child = None
+            for child in ended:
+                if child is not None:
+                    child.close()
+
+    def _take(self, weight: int, cancellation: Cancellation) -> bool:
+        entry = (weight, next(self._numbers))
+        with self._changed:
+            heappush(self._waiting, entry)
+            try:
+                while not self._closed and (self._busy or self._waiting[0] != entry):
+                    self._changed.wait(_POLL)
+                    if cancellation.cancelled:
+                        return False
+                self._busy = not self._closed
+                return self._busy
+            finally:
+                self._waiting.remove(entry)
+                heapify(self._waiting)
+                self._changed.notify_all()
+
+    def _ready(self) -> Child:
+        self._child = child = self._child or self._start()
+        if self._wants_spare and self._stays and self._spare is None:
+            self._spare = self._start()
+        if not child.pipe.poll(_WALL):
+            self._replace()
+            raise BackendError("the process that tries grammars does not start", hint="close other programs")
+        child.pipe.recv()
+        return child
+
+    def _compile(self, child: Child, grammar: Grammar) -> Admitted | EdgeError | None:
+        used, memory = child.usage()
+        end = time.monotonic() + _WALL
+        child.pipe.send(grammar)
+        while not child.pipe.poll(_POLL):
+            now, taken = child.usage()
+            if not child.running:
+                raise EOFError
+            limit = self._limit if self._waiting else LIMIT
+            if now - used > limit or time.monotonic() > end or self._closed:
+                self._wants_spare = True
+                self._replace()
+                return None
+            if taken - memory > _MEMORY:
+                self._wants_spare = True
+                self._replace()
+                return RequestError("the grammar takes too much memory", hint="simplify it")
+        answer = child.pipe.recv()
+        if child.usage()[1] > _LARGEST:
+            self._replace()
+        if isinstance(answer, EdgeError):
+            return answer
+        admitted = Admitted(*answer)
+        return admitted if admitted.seconds <= LIMIT else None
+
+    def _start(self) -> Child:
+        child = Child(_ENTRY, nice=_NICE if self._stays else _NICEST)
+        child.limit_sends(_SEND)
+        child.pipe.send(self._folder)
+        return child
+
+    def _replace(self) -> None:
+        if self._child is not None:
+            self._child.close()
+        self._child, self._spare = self._spare, None
+
+    def close(self) -> None:
+        """Ends the processes, whatever they do."""
+        with self._changed:
+            self._closed = True
+            while self._busy:  # who compiles looks at it
+                self._changed.wait(_POLL)
+            for child in (self._child, self._spare):
+                if child is not None:
+                    child.close()
+            self._child = self._spare = None

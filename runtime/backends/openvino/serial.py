@@ -1,0 +1,104 @@
+"""One request at a time, for those pipelines of GenAI that cannot take several: each reply has a thread of its own.
+
+The NPU's static pipeline is one, the stateful one for graphs that PagedAttention does not take is another.
+"""
+
+import time
+from collections.abc import Generator
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+from typing import Any
+
+from ...folder.model_folder import ModelFolder
+from ...messages import Finish, Usage
+from ..backend import Delta, Request, refuse
+from .genai import Loaded, explained
+
+
+class Serial(Loaded):
+    """A loaded LLMPipeline. Requests beside the one that runs wait their turn."""
+
+    def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
+        super().__init__(pipeline, folder, prompt_tokens, room)
+        self._turn = Lock()
+
+    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        start = time.perf_counter()
+        refuse(request.sampling, "GenAI's pipeline for one request at a time tells none", "logprobs")
+        request = self.admitted(request)
+        ids, stops, config = self.prepare(request)
+        run = _Run(self._pipeline, self._turn, ids, config)
+        text = self.decoder()
+        generated, ttft = 0, 0.0
+        try:
+            with request.cancellation.calling(run.cancel):
+                while isinstance(new := run.tokens.get(), list):
+                    ttft = ttft or time.perf_counter() - start
+                    generated += len(new)
+                    yield Delta(text.feed(i for i in new if i not in stops), len(new))
+        finally:
+            run.stop(wait=not request.cancellation.cancelled)
+        if isinstance(new, RuntimeError):
+            raise explained(new, request) from new
+        if isinstance(new, BaseException):
+            raise new
+        if rest := text.finish():
+            yield Delta(rest, 0)
+        yield Finish(new, Usage(len(ids), generated, ttft, time.perf_counter() - start))
+
+
+class _Run:
+    """One reply, written in a thread of its own: GenAI calls back for every token and returns only at the end.
+
+    `tokens` yields lists of ids, and at last the reason for which the reply ended, or what went wrong. One that is
+    cancelled while its prompt is read ends at once; the engine, which reads a prompt in one step, after that step.
+    """
+
+    def __init__(self, pipeline: Any, turn: Lock, ids: list[int], config: Any) -> None:
+        self.tokens: SimpleQueue[Any] = SimpleQueue()
+        self._cancelled = Event()
+        self._thread = Thread(target=self._write, args=(pipeline, turn, ids, config), name="reply")
+        self._thread.start()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self.tokens.put("cancelled")
+
+    def stop(self, *, wait: bool) -> None:
+        """Cancels what is still to come. May wait until the engine has left off."""
+        self._cancelled.set()
+        if wait:
+            self._thread.join()
+
+    def _write(self, pipeline: Any, turn: Lock, ids: list[int], config: Any) -> None:
+        import numpy as np
+        import openvino
+        from openvino_genai import GenerationFinishReason, TokenizedInputs
+
+        try:
+            with turn:
+                if self._cancelled.is_set():
+                    return
+                prompt = np.array([ids], dtype=np.int64)
+                inputs = TokenizedInputs(openvino.Tensor(prompt), openvino.Tensor(np.ones_like(prompt)))
+                result = pipeline.generate(inputs, config, _streamer(self.tokens, self._cancelled))
+            # It ends without a reason where prompt and reply have filled the cache.
+            stopped = result.finish_reasons[0] == GenerationFinishReason.STOP
+            self.tokens.put("stop" if stopped else "length")
+        except BaseException as exc:
+            self.tokens.put(exc)
+
+
+def _streamer(tokens: "SimpleQueue[Any]", cancelled: Event) -> Any:
+    """What GenAI calls for every token. An exception in it would end the process, so it does nothing that can raise."""
+    from openvino_genai import StreamerBase, StreamingStatus
+
+    class Streamer(StreamerBase):  # type: ignore[misc]
+        def write(self, token: Any) -> Any:
+            tokens.put([token] if isinstance(token, int) else list(token))
+            return StreamingStatus.CANCEL if cancelled.is_set() else StreamingStatus.RUNNING
+
+        def end(self) -> None:
+            pass
+
+    return Streamer()

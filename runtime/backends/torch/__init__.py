@@ -1,0 +1,1 @@
+"""Engines on PyTorch: plain, and optimized by IPEX."""

@@ -1,0 +1,246 @@
+"""PyTorch over the checkpoint itself, by transformers: the CPU, Intel GPUs (XPU), CUDA.
+
+One forward pass runs at a time. Every request has a KV cache of its own, so the replies of several threads grow token
+by token beside each other; the cache of the last one is kept, and the next prompt is read from where it differs.
+
+On one CUDA card a reply decodes by CUDA graphs, in a cache that never moves. There is one such cache, since the graphs
+would be recorded anew for another: who comes while it is lent, or has more tokens than it holds, decodes without. Its
+logic is tested on the CPU; on a card it has not been run.
+
+transformers' continuous batching is not used: it takes neither a seed nor a mask of tokens for one request, and sets
+its cache aside before the first. Who serves many at once wants a server (`remote`).
+"""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from importlib.util import find_spec
+from math import prod
+from typing import Any, Self
+
+from ...cancellation import Cancellation
+from ...checkpoint.checkpoint import CheckpointFolder, Folder
+from ...checkpoint.tokenizer import first_line
+from ...errors import BackendError, DeviceError, PromptTooLong, RequestError
+from ...grammar import Grammar
+from ...messages import Finish, FinishReason, TokenLogprob, Usage
+from ...prompt.template import Prompt
+from ...sampling import Sampling
+from ...vocabulary import Vocabulary
+from ..backend import Delta, Options, Request, check_pattern
+from .cache import Contexts, static_tokens
+from .forward import Passes
+from .token_mask import MaskMaker, TokenMask
+
+_SHARE = 0.9  # of a card's free memory that the weights may take; the rest is for activations and the KV cache
+
+
+class Torch:
+    """A checkpoint on a device of PyTorch: "torch:cpu", "torch:xpu" or "torch:cuda".
+
+    With `static` tokens it decodes by CUDA graphs, in a cache of that size.
+    """
+
+    needs: tuple[str, ...] = ("torch", "transformers", "tokenizers")
+    extra = "torch"
+
+    def __init__(self, model: Any, folder: CheckpointFolder, static: int = 0) -> None:
+        self.max_prompt_tokens = folder.manifest.context_length - 1
+        self._model = model
+        self._tokenizer = folder.tokenizer
+        self._vocabulary = Vocabulary.parse(folder.tokenizer.tokenizer.to_str())
+        self._context_length = folder.manifest.context_length
+        self._contexts = Contexts(model.config, static)
+        self._passes = Passes(model, graphs=static > 0)
+        self._masks: MaskMaker | None = None
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """The fastest first."""
+        if any(find_spec(name) is None for name in cls.needs):
+            return ()
+        import torch
+
+        gpus = [name for name in ("cuda", "xpu") if getattr(torch, name).is_available()]
+        return tuple(f"torch:{name}" for name in (*gpus, "cpu"))
+
+    @classmethod
+    def refuse_missing(cls, device: str) -> None:
+        """Raises DeviceError where packages are missing."""
+        if missing := [name for name in cls.needs if find_spec(name) is None]:
+            hint = f'pip install "glm4-edge[{cls.extra}]"'
+            raise DeviceError(f"{device} needs {', '.join(missing)}, which is not installed", hint=hint)
+
+    @classmethod
+    def load(cls, folder: Folder, device: str, options: Options) -> Self:
+        """Raises DeviceError where the device is not there, CheckpointError, RequestError for options that do not go
+        together, or BackendError."""
+        cls.refuse_missing(device)
+        if device not in cls.devices():
+            raise DeviceError(f"PyTorch finds no {device} here", hint=f"it finds {', '.join(cls.devices())}")
+        if not isinstance(folder, CheckpointFolder):
+            raise BackendError(
+                f"{folder.path} is a converted model, which PyTorch cannot read",
+                hint="name the checkpoint that it was made from, or run it on OpenVINO",
+            )
+        import torch
+
+        from .model import load_model
+
+        name = device.partition(":")[2] or "cpu"
+        precision = options.precision or ("bf16" if cls.has_bf16(name) else "f32")
+        dtype = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}.get(precision)
+        if dtype is None or options.kv_precision not in (None, precision):
+            raise RequestError(
+                f"PyTorch runs no {precision} with a KV cache of {options.kv_precision or precision}",
+                hint="the precision may be bf16, f16 or f32, and the KV cache has the same",
+            )
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        several = name == "cuda" and _wants_several_cards(folder, dtype)
+        static = 0
+        try:
+            model = load_model(folder, dtype, device_map="auto" if several else None)
+            model = cls.prepared(model if several else model.to(name), dtype)
+            if name == "cuda" and not several:
+                manifest = folder.manifest
+                token = manifest.kv_bytes_per_token * dtype.itemsize // 2  # the manifest's is of an f16 cache
+                static = static_tokens(manifest.context_length, token, torch.cuda.mem_get_info()[0])
+            return cls(model, folder, static)
+        except (RuntimeError, ValueError, ImportError) as exc:
+            raise BackendError(
+                f"PyTorch cannot load {folder.path}: {first_line(exc)}", hint="choose another device or precision"
+            ) from exc
+
+    @classmethod
+    def has_bf16(cls, name: str) -> bool:
+        """Whether "cpu", "xpu" or "cuda" computes in bf16 here, rather than emulating it."""
+        import torch
+
+        if name == "cuda":
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        if name == "xpu":
+            return bool(torch.xpu.is_bf16_supported(including_emulation=False))
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+    @classmethod
+    def prepared(cls, model: Any, dtype: Any) -> Any:
+        """The model as it will run."""
+        return model
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self._encode(prompt))
+
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
+        check_pattern(grammar)
+
+    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        start = time.perf_counter()
+        if self._model is None:
+            raise BackendError("the model was closed", hint="load it again")
+        ids = self._encode(request.prompt)
+        prompt_tokens = len(ids)
+        if prompt_tokens > self.max_prompt_tokens:
+            raise PromptTooLong(prompt_tokens, self.max_prompt_tokens)
+        room = self._context_length - prompt_tokens
+        limit = min(request.sampling.max_new_tokens or room, room)
+        special = self._tokenizer.special_tokens
+        stops = {special[name] for name in request.stop_tokens if name in special}
+        mask = None if request.grammar is None else self._mask(request.grammar)
+        choose = _chooser(request.sampling, prompt_tokens)
+        text = self._vocabulary.decoder()
+        context = self._contexts.take(ids)
+        generated, ttft = 0, 0.0
+        reason: FinishReason | None = None
+        try:
+            while reason is None:
+                if not context.has_room(len(ids)):
+                    context = self._contexts.outgrown(context)
+                logits = self._passes.read(context, ids[len(context.ids) :], request.cancellation)
+                if logits is None:
+                    reason = "cancelled"
+                    break
+                logprobs = logits.log_softmax(-1) if request.sampling.logprobs else None  # the model's own
+                token = choose(logits if mask is None else mask.apply(logits, stops), ids)
+                ids.append(token)
+                generated += 1
+                ttft = ttft or time.perf_counter() - start
+                if token in stops:
+                    reason = "stop"
+                elif mask is not None:
+                    mask.advance(token)
+                    reason = "stop" if mask.ended else None
+                if reason is None and generated == limit:
+                    reason = "length"
+                said = text.feed([] if token in stops else [token])
+                written = None
+                if logprobs is not None and token not in stops:
+                    written = TokenLogprob(text.bytes_of(token), float(logprobs[token]))
+                yield Delta(said, 1, written)
+                if reason is not None and (rest := text.finish()):
+                    yield Delta(rest, 0)
+            yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
+        finally:
+            self._contexts.give(context)
+
+    def _mask(self, grammar: Grammar) -> TokenMask:
+        if self._masks is None:
+            end = self._tokenizer.special_tokens[self._tokenizer.end]
+            self._masks = MaskMaker(self._tokenizer.tokenizer.to_str(), end)
+        return self._masks.mask(grammar)
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        return [id for piece in prompt for id in self._tokenizer.encode(piece)]
+
+    def close(self) -> None:
+        self._passes.close()
+        self._model = self._masks = None
+        self._contexts = Contexts(None)
+
+
+def _wants_several_cards(folder: CheckpointFolder, dtype: Any) -> bool:
+    """Whether the weights are too much for the first card, and there are others. One alone decodes faster: layers on
+    several wait for one another, and without CUDA graphs."""
+    import torch
+
+    weights = dtype.itemsize * sum(prod(shape) for _, shape in folder.architecture.shapes())
+    return bool(torch.cuda.device_count() > 1 and weights > _SHARE * torch.cuda.mem_get_info(0)[0])
+
+
+def _chooser(sampling: Sampling, prompt_tokens: int) -> Callable[[Any, Sequence[int]], int]:
+    """A function of the logits and of all ids so far, the first of which are the prompt's: the next id."""
+    import torch
+    from transformers import (
+        LogitsProcessorList,
+        RepetitionPenaltyLogitsProcessor,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    steps = LogitsProcessorList()
+    if sampling.repetition_penalty != 1:
+        steps.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.temperature > 0:
+        steps.append(TemperatureLogitsWarper(sampling.temperature))
+        if sampling.top_k:
+            steps.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            steps.append(TopPLogitsWarper(sampling.top_p))
+    draw = torch.Generator()
+    draw.seed() if sampling.seed is None else draw.manual_seed(sampling.seed)
+
+    def choose(logits: Any, ids: Sequence[int]) -> int:
+        if sampling.presence_penalty or sampling.frequency_penalty:
+            written, times = torch.tensor(ids[prompt_tokens:], dtype=torch.long, device=logits.device).unique(
+                return_counts=True
+            )
+            logits = logits.clone()
+            logits[written] -= sampling.presence_penalty + sampling.frequency_penalty * times
+        if steps:
+            logits = steps(torch.tensor([ids], device=logits.device), logits[None])[0]
+        if sampling.temperature == 0:
+            return int(logits.argmax())
+        return int(torch.multinomial(logits.softmax(-1).cpu(), 1, generator=draw))
+
+    return choose

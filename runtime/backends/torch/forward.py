@@ -1,0 +1,91 @@
+"""The passes of a PyTorch model over new tokens, one at a time, whoever asks for them.
+
+With graphs, a pass over one token is compiled, and replayed as a CUDA graph. All such passes run in one thread, since
+PyTorch records and keeps the graphs of each thread apart.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Lock
+from typing import Any
+
+from ...cancellation import Cancellation
+from ...checkpoint.tokenizer import first_line
+from ...errors import BackendError, Notice
+from .cache import Context
+
+_CHUNK = 512  # tokens of a prompt that are read at once, so that other requests are not kept waiting
+
+
+class Passes:
+    """Of a loaded model."""
+
+    def __init__(self, model: Any, *, graphs: bool) -> None:
+        self._model = model
+        self._compiles = graphs
+        self._thread = ThreadPoolExecutor(1, "graphs") if graphs else None
+        self._lock = Lock()
+
+    def read(self, context: Context, ids: Sequence[int], cancellation: Cancellation) -> Any:
+        """Reads tokens into the cache; the logits after the last of them, of shape [vocabulary], in f32. None where it
+        was cancelled before."""
+        logits = None
+        for first in range(0, len(ids), _CHUNK):
+            if cancellation.cancelled:
+                return None
+            chunk = ids[first : first + _CHUNK]
+            context.whole = False
+            try:
+                logits = self._in_thread(context, chunk) if context.static else self._pass(context, chunk)
+            except RuntimeError as exc:
+                hint = "shorten the chat, or load the model again with fewer programs running"
+                raise BackendError(f"PyTorch failed: {first_line(exc)}", hint=hint) from exc
+            context.ids += chunk
+            context.whole = True
+        return logits
+
+    def _in_thread(self, context: Context, chunk: Sequence[int]) -> Any:
+        assert self._thread is not None
+        passing = self._thread.submit(self._pass, context, chunk)
+        try:
+            return passing.result()
+        finally:
+            wait([passing])  # Ctrl-C comes here, not there: nobody else gets the cache before the pass has left it
+
+    def _pass(self, context: Context, chunk: Sequence[int]) -> Any:
+        import torch
+
+        with self._lock, torch.inference_mode():
+            context.make_room(len(chunk))
+            forward = self._forward(context) if context.static and len(chunk) == 1 else self._model
+            ids = torch.tensor([chunk], device=self._model.device)
+            found = forward(ids, past_key_values=context.cache, use_cache=True, logits_to_keep=1)
+            return found.logits[0, -1].float().clone()  # the next pass of a CUDA graph writes over it
+
+    def _forward(self, context: Context) -> Callable[..., Any]:
+        """Compiled; or as it is, where that turned out not to work."""
+        from torch._dynamo.exc import TorchDynamoException
+        from transformers import CompileConfig
+
+        if not self._compiles:
+            return self._model  # type: ignore[no-any-return]
+        compiled = self._model.get_compiled_call(CompileConfig(mode="reduce-overhead", dynamic=False))
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return compiled(*args, **kwargs)
+            except TorchDynamoException as exc:
+                self._compiles = False
+                why = first_line(getattr(exc, "inner_exception", exc))
+                why = f"it cannot be compiled ({why}); that takes a C compiler and Triton"
+                warnings.warn(f"decoding is slower than it could be: {why}", Notice, stacklevel=2)
+                context.cut(len(context.ids))
+                return self._model(*args, **kwargs)
+
+        return forward
+
+    def close(self) -> None:
+        self._model = None
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)

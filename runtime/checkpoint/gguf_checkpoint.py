@@ -1,0 +1,233 @@
+"""A GGUF of GLM-4 as a checkpoint: what llama.cpp keeps in its metadata, in the words of the files of a folder.
+
+Two of llama.cpp's architectures are GLM-4: `glm4` (0414, Z1, Rumination) and `chatglm` (2024, GLM-Edge). Keys:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; what its converter makes of GLM-4: llama.cpp's
+conversion/glm.py and conversion/chatglm.py.
+"""
+
+import re
+import reprlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, Notice
+from .architecture import DOWNLOAD_AGAIN
+from .gguf_file import GgufFile
+from .tensor_names import Naming, gguf, gguf_fused
+from .tokenizer import CheckpointTokenizer, byte_level, described, refuse_without_tokenizers
+
+_NAMES = {"glm4": ("Glm4ForCausalLM", "glm4"), "chatglm": ("GlmForCausalLM", "glm")}  # architecture, model type
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+_PATTERNS = ("glm4", "chatglm-bpe")  # llama.cpp's names of GLM-4's pre-tokenizer
+_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens
+_SAMPLING = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+}
+_TEXT_ONLY = "only plain GLM-4 text models convert"
+
+
+@dataclass(frozen=True, slots=True)
+class GgufCheckpoint:
+    """An open GGUF; of one in several files, all of them. The metadata are the first one's."""
+
+    path: Path
+    files: Sequence[GgufFile]
+
+    @classmethod
+    def open(cls, path: Path, *, mapped: bool = True) -> "GgufCheckpoint":
+        """From its file, or from the first or any other of several. Raises CheckpointError, OSError."""
+        paths = [path]
+        if part := _PART.fullmatch(path.name):
+            count = int(part[3])
+            paths = [path.with_name(f"{part[1]}-{number:05}-of-{part[3]}.gguf") for number in range(1, count + 1)]
+            if missing := [file.name for file in paths if not file.is_file()]:
+                raise CheckpointError(
+                    f"{missing[0]} is missing ({len(missing)} of {count} parts)", hint=f"download it into {path.parent}"
+                )
+        found = cls(paths[0], [GgufFile.open(file, mapped=mapped) for file in paths])
+        found._refuse_others()
+        return found
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        return self.files[0].metadata
+
+    def name(self) -> str:
+        """The file's, without its ending."""
+        part = _PART.fullmatch(self.path.name)
+        return part[1] if part else self.path.stem
+
+    def config(self) -> dict[str, Any]:
+        """As a config.json of transformers' GlmConfig or Glm4Config. Raises CheckpointError."""
+        architecture, model_type = _NAMES[self.metadata["general.architecture"]]
+        heads, hidden = self._integer("attention.head_count"), self._integer("embedding_length")
+        head_dim = self._integer("attention.key_length", hidden // heads)
+        return {
+            "architectures": [architecture],
+            "model_type": model_type,
+            "attention_bias": any(name.endswith(("attn_q.bias", "attn_qkv.bias")) for name in self._shapes()),
+            "head_dim": head_dim,
+            "hidden_act": "silu",
+            "hidden_size": hidden,
+            "intermediate_size": self._integer("feed_forward_length"),
+            "max_position_embeddings": self._integer("context_length"),
+            "num_attention_heads": heads,
+            "num_hidden_layers": self._integer("block_count"),
+            "num_key_value_heads": self._integer("attention.head_count_kv", heads),
+            "rms_norm_eps": self._number("attention.layer_norm_rms_epsilon"),
+            "rope_parameters": self._rope()
+            | {
+                "rope_theta": self._number("rope.freq_base", 1e4),
+                "partial_rotary_factor": self._rotary_dim(head_dim) / head_dim,
+            },
+            "tie_word_embeddings": "output.weight" not in self._shapes(),
+            "vocab_size": self._vocabulary(),
+        }
+
+    def template(self) -> str | None:
+        """The chat template; None for a base model."""
+        found = self.metadata.get("tokenizer.chat_template")
+        return found if isinstance(found, str) else None
+
+    def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
+        """From the file's own vocabulary, of a model that knows so many ids. Raises CheckpointError."""
+        refuse_without_tokenizers()
+        kind, pattern = self.metadata.get("tokenizer.ggml.model"), self.metadata.get("tokenizer.ggml.pre")
+        if kind != "gpt2" or pattern not in _PATTERNS:
+            raise CheckpointError(
+                f"{self.path.name}: its tokenizer is {reprlib.repr(kind)}, {reprlib.repr(pattern)}, not GLM-4's",
+                hint="convert the original checkpoint, or a GGUF made by a newer llama.cpp",
+            )
+        tokens, types = self._strings("tokenizer.ggml.tokens"), self.metadata.get("tokenizer.ggml.token_type")
+        if not isinstance(types, list) or len(types) != len(tokens):
+            raise self._damaged("tokenizer.ggml.token_type", "a type for each token")
+        normal = {token: id for id, (token, type) in enumerate(zip(tokens, types, strict=True)) if type == _NORMAL}
+        added = {
+            str(id): {"content": token, "special": type == _CONTROL}
+            for id, (token, type) in enumerate(zip(tokens, types, strict=True))
+            if type in (_CONTROL, _USER_DEFINED) and token != f"[PAD{id}]"  # fills up ids that have no token
+        }
+        config = {"added_tokens_decoder": added}
+        for key in ("eos", "padding"):
+            id = self.metadata.get(f"tokenizer.ggml.{key}_token_id")
+            if type(id) is int and 0 <= id < len(tokens):
+                config[{"eos": "eos_token", "padding": "pad_token"}[key]] = tokens[id]  # type: ignore[assignment]
+        return described(byte_level(normal, self._merges(normal)), vocabulary, config, end_ids)
+
+    def generation(self) -> dict[str, Any]:
+        """As a generation_config.json: what newer files recommend."""
+        found = {ours: self.metadata[key] for key, ours in _SAMPLING.items() if key in self.metadata}
+        return {"do_sample": True} | found if "temperature" in found else found
+
+    def licence(self) -> str:
+        return str(self.metadata.get("general.license") or "")[:200]
+
+    def naming(self) -> Naming:
+        return gguf_fused if "blk.0.attn_qkv.weight" in self._shapes() else gguf
+
+    def _refuse_others(self) -> None:
+        """Raises CheckpointError for another model's file, and for one of GLM-4's kin that is not built as it is."""
+        name = self.metadata.get("general.architecture")
+        if name not in _NAMES:
+            raise CheckpointError(
+                f"{self.path.name} is of the architecture {reprlib.repr(name)}, which is not supported",
+                hint=f"supported in a GGUF: {', '.join(_NAMES)}",
+            )
+        if any(self.metadata.get(f"{name}.rope.dimension_sections") or ()):
+            raise CheckpointError(f"{self.path.name} is the text part of a model that sees images", hint=_TEXT_ONLY)
+        if self.metadata.get(f"{name}.nextn_predict_layers"):
+            raise CheckpointError(f"{self.path.name} has layers that foretell several tokens", hint=_TEXT_ONLY)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: entry.shape for file in self.files for name, entry in file.entries.items()}
+
+    def _vocabulary(self) -> int:
+        shape = self._shapes().get("token_embd.weight", ())
+        if not shape:
+            raise CheckpointError(
+                f"{self.path.name} has no token_embd.weight", hint="give the file with the model, not a part of it"
+            )
+        return shape[0]
+
+    def _rotary_dim(self, head_dim: int) -> int:
+        """Return how many dimensions of a head RoPE rotates: half of them in GLM-4, whatever the file says, and as it
+        says in GLM-Edge. Early files say nothing, or the whole head (llama.cpp#12946)."""
+        half = head_dim // 2
+        found = self._get("rope.dimension_count")
+        if self._is_glm_edge():
+            return self._integer("rope.dimension_count", head_dim)
+        if found != half:
+            stated = (
+                "does not say how many" if found is None else f"says that RoPE rotates {reprlib.repr(found)} of the"
+            )
+            warnings.warn(
+                f"{self.path.name} {stated} {head_dim} dimensions of a head{' RoPE rotates' if found is None else ''}: "
+                f"{half} are rotated, as in every GLM-4 (rope.dimension_count)",
+                Notice,
+                stacklevel=1,  # for one place, however often it is opened
+            )
+        return half
+
+    def _is_glm_edge(self) -> bool:
+        """Return whether this is GLM-Edge: of its architecture, the model with tied embeddings and no biases."""
+        names = self._shapes().keys()
+        return (
+            self.metadata["general.architecture"] == "chatglm"
+            and "output.weight" not in names
+            and not any(name.endswith(".bias") for name in names)
+        )
+
+    def _rope(self) -> dict[str, Any]:
+        """The type of RoPE, and YaRN's numbers."""
+        kind = self._get("rope.scaling.type")
+        if kind in (None, "none"):
+            return {"rope_type": "default"}
+        found = {
+            "rope_type": kind,
+            "factor": self._number("rope.scaling.factor"),
+            "original_max_position_embeddings": self._integer("rope.scaling.original_context_length"),
+        }
+        for ours, key in (("attention_factor", "attn_factor"), ("beta_fast", "beta_fast"), ("beta_slow", "beta_slow")):
+            if self._get(f"rope.scaling.yarn_{key}") is not None:
+                found[ours] = self._number(f"rope.scaling.yarn_{key}")
+        return found
+
+    def _merges(self, vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
+        """Older files list some tokens as merges of three and more, which neither llama.cpp nor anyone else can use."""
+        pairs = [merge.split(" ") for merge in self._strings("tokenizer.ggml.merges")]
+        return [(p[0], p[1]) for p in pairs if len(p) == 2 and {*p, p[0] + p[1]} <= vocabulary.keys()]
+
+    def _strings(self, key: str) -> list[str]:
+        found = self.metadata.get(key)
+        if not isinstance(found, list) or not found or not all(isinstance(item, str) for item in found):
+            raise self._damaged(key, "a list of texts")
+        return found
+
+    def _get(self, key: str) -> Any:
+        return self.metadata.get(f"{self.metadata['general.architecture']}.{key}")
+
+    def _integer(self, key: str, default: int | None = None) -> int:
+        value = default if self._get(key) is None else self._get(key)
+        if type(value) is not int or not 1 <= value < 2**31:
+            raise self._damaged(key, "a positive integer")
+        return value
+
+    def _number(self, key: str, default: float | None = None) -> float:
+        """Shortest decimal that has the f32 of the file: 1e-05, where it would be 9.999999747378752e-06."""
+        import numpy as np
+
+        value = default if self._get(key) is None else self._get(key)
+        if type(value) not in (int, float):
+            raise self._damaged(key, "a number")
+        return float(str(np.float32(value)))
+
+    def _damaged(self, key: str, wanted: str) -> CheckpointError:
+        found = self.metadata.get(key, self._get(key))
+        what = "is missing" if found is None else f"is {reprlib.repr(found)}"
+        return CheckpointError(f"{self.path.name}: {key} {what}; it must be {wanted}", hint=DOWNLOAD_AGAIN)

@@ -1,0 +1,124 @@
+"""One .safetensors file: its header, checked to the last byte, and its tensors, read when they are used.
+
+The format (https://github.com/huggingface/safetensors#format): eight bytes N, little endian; N bytes of JSON,
+`{name: {"dtype", "shape", "data_offsets": [begin, end]}}`; then the data, without holes, to the end of the file.
+
+We read it ourselves because safetensors' own numpy reader copies every tensor, cannot give back bf16 where `ml_dtypes`
+is missing, maps the file, and does not let go of the mapped pages.
+"""
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import strict_json
+from ..errors import CheckpointError
+from ..text import quoted
+from .architecture import DOWNLOAD_AGAIN
+from .mapped_file import Entry, MappedFile, opened
+from .tensor import Dtype, Tensor
+
+_DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are handed out as uint16
+    "BF16": ("bf16", np.uint16),
+    "F16": ("f16", np.float16),
+    "F32": ("f32", np.float32),
+}
+_LARGEST_HEADER = 100_000_000  # bytes; the limit of the reference implementation
+_ITEM_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsFile(MappedFile):
+    """An open file, its header checked."""
+
+    entries: dict[str, Entry]
+
+    @classmethod
+    def open(cls, path: Path, *, mapped: bool = True) -> "SafetensorsFile":
+        """Opens the file and checks its header. Raises CheckpointError for a file that is not what it claims to be."""
+        file = opened(path, smallest=8, mapped=mapped)
+        (length,) = struct.unpack("<Q", file.mapping[:8])
+        if length > min(file.size - 8, _LARGEST_HEADER):
+            raise CheckpointError(
+                f"{path.name} claims a header of {length:,} bytes, but the file has {file.size:,}", hint=DOWNLOAD_AGAIN
+            )
+        entries = {e.name: e for e in _entries(path.name, file.mapping[8 : 8 + length], start=8 + length)}
+        _check_layout(path.name, entries, start=8 + length, size=file.size)
+        return cls(path, file.size, file.mapping, entries)
+
+    def refuse_gaps(self) -> None:
+        """`open` has refused them."""
+
+    def check(self, entry: Entry) -> None:
+        """Raises CheckpointError where the tensor's dtype is not supported."""
+        if entry.dtype not in _DTYPES:
+            raise CheckpointError(
+                f"{quoted(entry.name)} in {self.path.name} has the dtype {quoted(entry.dtype)}",
+                hint="bf16, f16 and f32 are supported; for a quantised checkpoint, convert the original one",
+            )
+
+    def tensor(self, entry: Entry, name: str) -> Tensor:
+        """The tensor, under another name."""
+        dtype, view = _DTYPES[entry.dtype]
+        return Tensor(name, entry.shape, dtype, self.array(view, entry.shape, entry.begin))
+
+
+def _entries(file: str, header: bytes, start: int) -> Iterator[Entry]:
+    try:
+        values = strict_json.parse(header, pairs=_object_without_duplicates)
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise CheckpointError(f"the header of {file} is not readable JSON", hint=DOWNLOAD_AGAIN) from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"the header of {file} is not a JSON object", hint=DOWNLOAD_AGAIN)
+    for name, value in values.items():
+        if name != "__metadata__":
+            yield _entry(file, name, value, start)
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return values
+
+
+def _entry(file: str, name: str, value: Any, start: int) -> Entry:
+    match value:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end], **rest} if (
+            not rest
+            and len(shape) <= 8
+            and all(type(number) is int and 0 <= number < 2**63 for number in (*shape, begin, end))
+        ):
+            entry = Entry(name, dtype, tuple(shape), start + begin, start + end)
+        case _:
+            raise CheckpointError(
+                f"the header of {file} does not describe {quoted(name)} properly", hint=DOWNLOAD_AGAIN
+            )
+    # A dtype that we do not know is not an error of the file: who wants to use the tensor judges it.
+    if (bits := _ITEM_BITS.get(dtype)) and math.prod(shape) * bits != (end - begin) * 8:
+        raise CheckpointError(
+            f"{file} gives {quoted(name)} {end - begin:,} bytes, not those of the shape {list(shape)[:8]} in {dtype}",
+            hint=DOWNLOAD_AGAIN,
+        )
+    return entry
+
+
+def _check_layout(file: str, entries: dict[str, Entry], start: int, size: int) -> None:
+    """The tensors must follow one another without holes or overlaps and fill the file."""
+    position = start
+    for entry in sorted(entries.values(), key=lambda e: (e.begin, e.end)):
+        if entry.begin != position or entry.end < entry.begin:
+            raise CheckpointError(f"in {file}, {quoted(entry.name)} overlaps or leaves a hole", hint=DOWNLOAD_AGAIN)
+        position = entry.end
+    if position > size:
+        raise CheckpointError(
+            f"{file} is truncated: it has {size:,} bytes, but its header promises {position:,}", hint=DOWNLOAD_AGAIN
+        )
+    if position < size:
+        raise CheckpointError(f"{file} has {size - position:,} bytes that no tensor owns", hint=DOWNLOAD_AGAIN)

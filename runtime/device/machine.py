@@ -1,0 +1,292 @@
+"""What this machine has to run a model on, in one record; and what is missing, with its cure."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..system.out_of_memory import is_out_of_memory, require_addresses
+
+SERVERS_VARIABLE = "EDGE_SERVERS"  # URLs, parted by blanks
+# What OpenVINO's CPU plugin and IPEX choose their kernels by, from the slowest to the fastest; as Linux names them.
+_ISA = {
+    "avx2": "AVX2",
+    "avx_vnni": "AVX-VNNI",
+    "avx512f": "AVX512",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx512_bf16": "AVX512-BF16",
+    "amx_tile": "AMX",
+}
+_NUMPY_ISA = {"AVX2": "AVX2", "AVX512F": "AVX512", "AVX512_ICL": "AVX512-VNNI", "AVX512_SPR": "AVX512-BF16"}
+NPU_GENERATIONS = {"3720": "Meteor Lake", "4000": "Lunar Lake", "5010": "Panther Lake", "5020": "Panther Lake"}
+
+
+@dataclass(frozen=True, slots=True)
+class CPU:
+    name: str
+    cores: int
+    isa: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GPU:
+    """Bytes. An integrated one shares the machine's memory."""
+
+    device: str
+    name: str
+    memory: int
+    largest_allocation: int
+    integrated: bool = True
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NPUDevice:
+    device: str
+    name: str
+    generation: str
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CUDACard:
+    name: str
+    memory: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What keeps a device from being used, and how to get it."""
+
+    device: str
+    what: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Bytes of memory; `free` is what programs can have without swapping. `packages` are engines and their versions."""
+
+    cpu: CPU
+    memory: int
+    free: int
+    gpus: tuple[GPU, ...] = ()
+    npus: tuple[NPUDevice, ...] = ()
+    cuda: tuple[CUDACard, ...] = ()
+    servers: tuple[str, ...] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What tells why a device that is built in is not in OpenVINO's list. Hardware is what the PCI bus shows."""
+
+    intel_gpu: bool = False
+    render_node: bool = False
+    render_allowed: bool = False
+    opencl: bool = False
+    gpu_works: bool = False
+    intel_npu: bool = False
+    accel_node: bool = False
+    accel_allowed: bool = False
+    level_zero: bool = False
+    npu_works: bool = False
+    nvidia: bool = False
+    nvidia_works: bool = False
+
+
+_GROUP = "sudo usermod -aG render $USER, then log in again"
+_DEVICE = "load the kernel's driver {driver}; in a container, pass {path} in with --device {path}"
+
+
+def missing(signs: Signs) -> tuple[Missing, ...]:
+    """What is missing for the hardware that is there, and how to get it; the first obstacle of each device."""
+    found = []
+    if signs.intel_gpu and not signs.gpu_works:
+        if not signs.render_node:
+            found.append(Missing("GPU", "/dev/dri/renderD*", _DEVICE.format(driver="i915 or xe", path="/dev/dri")))
+        elif not signs.render_allowed:
+            found.append(Missing("GPU", "access to /dev/dri: the group `render`", _GROUP))
+        elif not signs.opencl:
+            found.append(
+                Missing(
+                    "GPU", "the OpenCL loader, libOpenCL.so.1", "sudo apt install ocl-icd-libopencl1 intel-opencl-icd"
+                )
+            )
+        else:
+            found.append(Missing("GPU", "Intel's OpenCL driver, or it is damaged", "sudo apt install intel-opencl-icd"))
+    if signs.intel_npu and not signs.npu_works:
+        if not signs.accel_node:
+            cure = _DEVICE.format(driver="intel_vpu (Linux 6.6 or later)", path="/dev/accel")
+            found.append(Missing("NPU", "/dev/accel/accel*", cure))
+        elif not signs.accel_allowed:
+            found.append(Missing("NPU", "access to /dev/accel: the group `render`", _GROUP))
+        elif not signs.level_zero:
+            found.append(Missing("NPU", "the Level Zero loader, libze_loader.so.1", "sudo apt install libze1"))
+        else:
+            packages = "intel-level-zero-npu and intel-driver-compiler-npu"
+            cure = f"install {packages} of https://github.com/intel/linux-npu-driver/releases"
+            found.append(Missing("NPU", "the NPU's driver and compiler", cure))
+    if signs.nvidia and not signs.nvidia_works:
+        found.append(Missing("CUDA", "NVIDIA's driver (nvidia-smi)", "install it; only the engine torch uses the card"))
+    return tuple(found)
+
+
+def free_memory() -> int:
+    """Bytes that programs can have without swapping."""
+    import psutil  # type: ignore[import-untyped]
+
+    return int(psutil.virtual_memory().available)
+
+
+def find() -> Machine:
+    """Looks at this machine. Costs some tenths of a second: OpenVINO loads its plugins."""
+    import psutil
+
+    core = _core()
+    memory = psutil.virtual_memory()
+    gpus, npus, cuda = _gpus(core), _npus(core), _cuda()
+    return Machine(
+        cpu=CPU(_ask(core, "CPU", "FULL_DEVICE_NAME", "unknown"), psutil.cpu_count(logical=False) or 1, _isa()),
+        memory=memory.total,
+        free=free_memory(),
+        gpus=gpus,
+        npus=npus,
+        cuda=cuda,
+        servers=tuple(os.environ.get(SERVERS_VARIABLE, "").split()),
+        packages=_packages(),
+        missing=missing(_signs(bool(gpus), bool(npus), bool(cuda))),
+    )
+
+
+def _core() -> Any:
+    try:
+        import openvino
+    except ImportError as exc:
+        if is_out_of_memory(exc):
+            raise
+        return None
+    require_addresses()
+    return openvino.Core()
+
+
+def _ask(core: Any, device: str, name: str, default: Any) -> Any:
+    """A property, or `default` where the plugin does not load or does not know it."""
+    if core is None:
+        return default
+    try:
+        return core.get_property(device, name)
+    except RuntimeError:
+        return default
+
+
+def _devices(core: Any, kind: str) -> list[str]:
+    return [name for name in core.available_devices if name.startswith(kind)] if core is not None else []
+
+
+def _gpus(core: Any) -> tuple[GPU, ...]:
+    return tuple(
+        GPU(
+            device,
+            _ask(core, device, "FULL_DEVICE_NAME", device),
+            int(_ask(core, device, "GPU_DEVICE_TOTAL_MEM_SIZE", 0)),
+            int(_ask(core, device, "GPU_DEVICE_MAX_ALLOC_MEM_SIZE", 0)),
+            "DISCRETE" not in str(_ask(core, device, "DEVICE_TYPE", "")).upper(),
+            str(_ask(core, device, "GPU_DRIVER_VERSION", "")),
+        )
+        for device in _devices(core, "GPU")
+    )
+
+
+def _npus(core: Any) -> tuple[NPUDevice, ...]:
+    return tuple(
+        NPUDevice(
+            device,
+            _ask(core, device, "FULL_DEVICE_NAME", device),
+            str(_ask(core, device, "DEVICE_ARCHITECTURE", "")),
+            str(_ask(core, device, "NPU_DRIVER_VERSION", "")),
+        )
+        for device in _devices(core, "NPU")
+    )
+
+
+def _cuda() -> tuple[CUDACard, ...]:
+    """NVIDIA's cards, from nvidia-smi: torch is slow to import and may not be there."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        rows = [(name, int(total) << 20, int(free) << 20) for name, total, free in csv.reader(done.stdout.splitlines())]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ()
+    return tuple(CUDACard(*row) for row in rows)
+
+
+def _isa() -> tuple[str, ...]:
+    """The instruction sets that matter. Only Linux tells of AVX-VNNI and AMX; elsewhere numpy's list has to do."""
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        from numpy._core._multiarray_umath import __cpu_features__ as features  # type: ignore[import-not-found]
+
+        return tuple(name for key, name in _NUMPY_ISA.items() if features.get(key))
+    return tuple(name for flag, name in _ISA.items() if flags and flag in flags[1].split())
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in ("openvino", "openvino-genai", "torch", "transformers", "intel-extension-for-pytorch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _signs(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> Signs:
+    if sys.platform != "linux":
+        return Signs()
+    vendors = {(_read(bus / "vendor"), _read(bus / "class")[:6]) for bus in Path("/sys/bus/pci/devices").glob("*")}
+    display = {vendor for vendor, kind in vendors if kind[:4] == "0x03"}
+    render, accel = list(Path("/dev/dri").glob("renderD*")), list(Path("/dev/accel").glob("accel*"))
+    return Signs(
+        intel_gpu="0x8086" in display,
+        render_node=bool(render),
+        render_allowed=any(os.access(node, os.R_OK | os.W_OK) for node in render),
+        opencl=_loads("libOpenCL.so.1"),
+        gpu_works=gpu_works,
+        intel_npu=("0x8086", "0x1200") in vendors,
+        accel_node=bool(accel),
+        accel_allowed=any(os.access(node, os.R_OK | os.W_OK) for node in accel),
+        level_zero=_loads("libze_loader.so.1"),
+        npu_works=npu_works,
+        nvidia="0x10de" in display,
+        nvidia_works=nvidia_works,
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _loads(library: str) -> bool:
+    import ctypes
+
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

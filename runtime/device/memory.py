@@ -1,0 +1,113 @@
+"""How much memory a model takes on a device: the one place where it is estimated.
+
+Measured on CPUs by `benchmarks/memory.py`. For GPUs and NPUs the rules are Intel's and ours, and were not measured.
+"""
+
+from dataclasses import dataclass
+
+from ..backends.openvino.batched import step_tokens
+from ..errors import DeviceError
+from ..folder.model_folder import Manifest, Sizes
+from ..text import quoted
+
+CONTEXT = 8192  # tokens for which memory is planned where no number is given
+LARGEST_ALLOCATION = 4_294_959_104  # bytes that Intel's GPU drivers give at once, where the device does not say
+_PROGRAM = 60 * 2**20  # Python, OpenVINO
+_TOKEN = 200  # of the vocabulary: its bytes object and its place in a table
+_LAYER = 700_000  # of the compiled graph
+_NPU_CHUNK = 512  # tokens
+_SCALE = 6  # the CPU plugin keeps the f16 scale of an int4 group twice, in f32
+_VECTOR = 8  # bytes of scale and zero point for each vector of a quantised cache
+_TOKEN_SEEN = 350  # bytes for each token in the context, of the pipeline and of the first thread's scores
+_SCORES = 800  # bytes for each of them and each further thread (measured with 32 heads, and two threads at most)
+_THREADS = 8  # where their number is not known
+_KV_BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes. `loading` is what it takes for a moment while it loads, `largest` the biggest piece at once."""
+
+    program: int
+    weights: int
+    kv_cache: int
+    activations: int
+    loading: int
+    largest: int
+
+    @property
+    def running(self) -> int:
+        return self.program + self.weights + self.kv_cache + self.activations
+
+    @property
+    def peak(self) -> int:
+        return max(self.running, self.loading)
+
+
+def need(
+    manifest: Manifest, kind: str, context: int, kv_precision: str | None = None, threads: int | None = None
+) -> Need:
+    """What the model takes on a device of this `kind` (CPU, GPU or NPU) with `context` tokens in its KV cache, and so
+    many threads on a CPU."""
+    return needed(sizes_of(manifest), kind, context, manifest.kv_bytes_per_token, kv_precision, threads=threads)
+
+
+def sizes_of(manifest: Manifest) -> Sizes:
+    """Folders of earlier versions tell only the size of the weights."""
+    file = manifest.files.get("openvino_model.bin")
+    return manifest.sizes or Sizes(weights=file.size if file else 0)
+
+
+def needed(
+    sizes: Sizes,
+    kind: str,
+    context: int,
+    kv_bytes_per_token: int,
+    kv_precision: str | None = None,
+    *,
+    threads: int | None = None,
+) -> Need:
+    """As `need`. `kv_bytes_per_token` is for an f16 cache.
+
+    On the CPU the matrices are repacked into memory of their own, one by one as the first prompt comes to them; the
+    file's pages need not stay. The embedding's rows are read in the file. Attention reads keys and values unpacked to
+    the type that it computes in, f32 at most, into buffers that all layers share; and each thread has scores for the
+    whole context (`_qk_scratch_b`, `_wv_scratch_b` and `_weight` of the plugin's executor_pa.cpp, which is kept once
+    for each type in paged_attn.cpp). A GPU holds all of the weights, and for a moment twice; an NPU has the cache in
+    f16, once for the prompt's model and once for the reply's.
+    """
+    precision = kv_precision or ("f16" if kind == "NPU" else "u8")
+    if precision not in _KV_BITS:
+        raise DeviceError(f"a KV cache of {quoted(precision)} is not known", hint=f"known: {', '.join(_KV_BITS)}")
+    vectors = 2 * sizes.layers * sizes.kv_heads * (_VECTOR if _KV_BITS[precision] < 16 else 0)
+    kv_cache = context * (kv_bytes_per_token * _KV_BITS[precision] // 16 + vectors)
+    chunk = min(context, _NPU_CHUNK if kind == "NPU" else step_tokens(kind))
+    activations = 4 * (chunk * (3 * sizes.ffn + 4 * sizes.hidden) + 2 * sizes.vocab)
+    program = _PROGRAM + sizes.vocab * _TOKEN + sizes.layers * _LAYER
+    if kind == "CPU":
+        weights = sizes.weights - sizes.gathered + _SCALE * sizes.groups
+        unpacked = 2 * kv_bytes_per_token // max(sizes.layers, 1)
+        activations += context * (unpacked + _TOKEN_SEEN + _SCORES * ((threads or _THREADS) - 1))
+        return Need(program, weights, kv_cache, activations, 0, sizes.largest)
+    copies = 2 if kind == "NPU" else 1
+    running = program + sizes.weights + copies * kv_cache + activations
+    loading = max(running, program + 2 * sizes.weights)
+    return Need(program, sizes.weights, copies * kv_cache, activations, loading, sizes.largest)
+
+
+def longest_context(
+    manifest: Manifest, kind: str, free: int, kv_precision: str | None = None, threads: int | None = None
+) -> int:
+    """The most tokens that fit into `free` bytes, in steps of 256; 0 where the model does not fit at all."""
+    low, high = 0, manifest.context_length // 256
+    while low < high:
+        middle = (low + high + 1) // 2
+        if need(manifest, kind, 256 * middle, kv_precision, threads).peak <= free:
+            low = middle
+        else:
+            high = middle - 1
+    return 256 * low
+
+
+def gigabytes(nbytes: float) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"

@@ -1,0 +1,130 @@
+"""What an IR says of itself, read from its XML without an engine: its weights, its inputs, and what it is fit for."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ..errors import ModelFolderError
+from ..text import one_line
+from .model_folder import CONVERT_AGAIN, ModelFolder
+
+IR_FILE = "openvino_model.xml"
+NPU_GROUPS = (-1, 128)
+NPU_CURE = "convert the checkpoint with --recipe int4-npu"
+_NPU_INPUTS = {"input_ids", "attention_mask", "position_ids"}
+_BETWEEN = {"Convert", "Multiply", "Subtract", "Reshape"}  # what NNCF puts between a weight and its MatMul
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A weight with which a MatMul multiplies.
+
+    `group` columns of a row share a scale: -1 for all of them, 0 for an uncompressed matrix. A `symmetric` one has no
+    zero points.
+    """
+
+    name: str
+    type: str
+    group: int
+    symmetric: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IR:
+    """`matrices` stand in the order in which the decoder uses them, the head last; `largest` is the biggest constant's
+    size in bytes. A stateful IR keeps its KV cache itself; `attention` is an operation of its own, or written out in
+    others."""
+
+    inputs: frozenset[str]
+    matrices: tuple[Matrix, ...]
+    largest: int
+    stateful: bool
+    attention: bool = True
+
+    @classmethod
+    def read(cls, folder: ModelFolder) -> "IR":
+        """Raises ModelFolderError where the XML is not an IR."""
+        path = folder.path / IR_FILE
+        try:
+            return _Graph(path).ir()
+        except (OSError, ElementTree.ParseError, ValueError, KeyError, AttributeError) as exc:
+            raise ModelFolderError(f"{path} is not an IR: {one_line(repr(exc))}", hint=CONVERT_AGAIN) from exc
+
+    def unfit_for_npu(self) -> tuple[str, ...]:
+        """Why it would not run, or not well, on an NPU; () where it is fit.
+
+        Intel asks for symmetric int4 throughout (ratio 1.0), in groups of 128 or by row, in a stateful model:
+        https://docs.openvino.ai/2026/openvino-workflow-generative/inference-with-genai/inference-with-genai-on-npu.html
+        """
+        found = []
+        if not self.stateful:
+            found.append("its KV cache is not in the graph (not stateful)")
+        if not self.attention:  # the emulation says "!!!!": its mask overflows in f16
+            found.append("its attention is written out in single operations, as in an ONNX file")
+        if missing := sorted(_NPU_INPUTS - self.inputs):
+            found.append(f"it has no input {', '.join(missing)}")
+        decoder = self.matrices[:-1]
+        int4 = [matrix for matrix in decoder if matrix.type in ("i4", "u4")]
+        if len(int4) < len(decoder) or not decoder:
+            others = Counter(matrix.type for matrix in decoder if matrix not in int4)
+            types = ", ".join(f"{count} in {name}" for name, count in others.items())
+            found.append(f"{len(int4)} of the decoder's {len(decoder)} matrices are int4 ({types}), not all: ratio 1.0")
+        if asymmetric := sum(not matrix.symmetric for matrix in int4):
+            found.append(f"{asymmetric} int4 matrices have zero points, none may: symmetric")
+        if groups := sorted({matrix.group for matrix in int4} - set(NPU_GROUPS)):
+            found.append(f"int4 in groups of {', '.join(map(str, groups))}, not of 128 or by row")
+        return tuple(found)
+
+
+class _Graph:
+    """The XML's layers by id, and which layer feeds which input."""
+
+    def __init__(self, path: Path) -> None:
+        root = ElementTree.parse(path).getroot()
+        self._layers = {layer.attrib["id"]: layer for layer in root.iterfind("layers/layer")}
+        if not self._layers:
+            raise ValueError("it has no layers")
+        self._sources = {
+            (edge.attrib["to-layer"], edge.attrib["to-port"]): edge.attrib["from-layer"]
+            for edge in root.iterfind("edges/edge")
+        }
+
+    def ir(self) -> IR:
+        kinds: dict[str, list[ElementTree.Element]] = {}
+        for layer in self._layers.values():
+            kinds.setdefault(layer.attrib["type"], []).append(layer)
+        return IR(
+            inputs=frozenset(layer.attrib["name"] for layer in kinds.get("Parameter", [])),
+            matrices=tuple(self._matrices(kinds.get("MatMul", []))),
+            largest=max(int(_data(layer)["size"]) for layer in kinds["Const"]),
+            stateful="ReadValue" in kinds,
+            attention="ScaledDotProductAttention" in kinds,
+        )
+
+    def _matrices(self, matmuls: list[ElementTree.Element]) -> Iterator[Matrix]:
+        for matmul in matmuls:
+            path = list(self._back(matmul.attrib["id"]))
+            weight = path[-1]
+            if weight.attrib["type"] == "Const":
+                data, kinds = _data(weight), {layer.attrib["type"] for layer in path}
+                shape = data["shape"].split(",")
+                group = 0 if "Multiply" not in kinds else int(shape[-1]) if len(shape) == 3 else -1
+                yield Matrix(weight.attrib["name"], data["element_type"], group, "Subtract" not in kinds)
+
+    def _back(self, layer: str) -> Iterator[ElementTree.Element]:
+        """From a MatMul's second input to where it begins."""
+        layer = self._sources[layer, "1"]
+        while True:
+            yield self._layers[layer]
+            if self._layers[layer].attrib["type"] not in _BETWEEN:
+                return
+            layer = self._sources[layer, "0"]
+
+
+def _data(layer: ElementTree.Element) -> dict[str, str]:
+    found = layer.find("data")
+    if found is None:
+        raise ValueError("a constant has no data")
+    return found.attrib

@@ -1,0 +1,234 @@
+"""A model folder: IR, tokenizer, chat template, and `edge.json`, a manifest with the hash of every file.
+
+OpenVINO GenAI's own pipelines open the folder as it is; nothing in it is executed.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .. import strict_json
+from ..errors import EdgeError, ModelFolderError
+from ..sampling import Sampling
+from ..system.files import expanded, named, read_bounded
+from ..system.out_of_memory import memory_told
+from ..text import one_line, quoted, replace_surrogates
+
+MANIFEST = "edge.json"
+FORMAT_VERSION = 1
+CONVERT_AGAIN = "convert the checkpoint again"
+_DIGEST = "sha256"  # of the manifest itself, beside its fields; folders of early versions have none
+_LARGEST_TEXT = 1 << 26  # bytes of a manifest or a template
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The checkpoint: its folder's name, its architecture, and a hash of what it holds."""
+
+    name: str
+    architecture: str
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", replace_surrogates(self.name))  # it is that of a folder, in any encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the memory of the loaded model depends on.
+
+    `weights` are bytes in all, `gathered` those of them of which only rows are looked up, `largest` those of the
+    biggest constant. `groups` counts the scales of int4 weights; the rest are the decoder's dimensions.
+    """
+
+    weights: int
+    gathered: int = 0
+    largest: int = 0
+    groups: int = 0
+    layers: int = 0
+    hidden: int = 0
+    ffn: int = 0
+    vocab: int = 0
+    kv_heads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What `edge.json` says.
+
+    `family` names the prompt format, `special_tokens` maps each to its id, `kv_bytes_per_token` is for an f16 cache,
+    `devices` says in words what each device needs and `sizes` what that follows from, `verification` holds the figures
+    measured after conversion. `paged`: PagedAttention takes the graph, so that requests are batched and share a cache.
+    """
+
+    family: str
+    recipe: str
+    source: Source
+    context_length: int
+    kv_bytes_per_token: int
+    special_tokens: Mapping[str, int]
+    licence: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, str] = field(default_factory=dict)
+    sizes: Sizes | None = None
+    verification: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    paged: bool = True
+    files: Mapping[str, File] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder whose manifest was read and whose files are there in their size. `check` reads them through."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    @memory_told(ModelFolderError)
+    def open(cls, path: str | os.PathLike[str]) -> "ModelFolder":
+        """Raises ModelFolderError where the folder is missing, damaged, or made by a later version."""
+        folder = expanded(path)
+        if not folder.is_dir():
+            raise ModelFolderError(f"there is no folder {folder}", hint="`edge convert CHECKPOINT FOLDER` makes one")
+        found = cls(folder, _read_manifest(folder))
+        for name in found.manifest.files:
+            if difference := found._difference(name):
+                found.check_manifest()  # it may be the manifest that is damaged
+                raise ModelFolderError(difference, hint=CONVERT_AGAIN)
+        return found
+
+    def _difference(self, name: str) -> str:
+        """What is wrong with the file of that name, as far as its size tells; "" for nothing."""
+        try:
+            status = (self.path / name).stat()
+        except (OSError, ValueError):  # ValueError: \0 in the name
+            return f"{self.path} has lost its {one_line(name, 100)}"
+        if not stat.S_ISREG(status.st_mode):
+            return f"{self.path / name} is no regular file"
+        size, wanted = status.st_size, self.manifest.files[name].size
+        return "" if size == wanted else f"{self.path / name} has {size:,} bytes where its manifest says {wanted:,}"
+
+    def check(self, names: Iterable[str] | None = None) -> None:
+        """Holds these files, or all, against their hashes. Raises ModelFolderError naming the first that differs."""
+        for name in self.manifest.files if names is None else names:
+            try:
+                found = file_sha256(self.path / name)
+            except OSError as exc:
+                raise ModelFolderError(
+                    f"{self.path / name} cannot be read: {exc.strerror}", hint=CONVERT_AGAIN
+                ) from exc
+            self.check_hash(name, found)
+
+    def check_hash(self, name: str, found: str) -> None:
+        """Raises ModelFolderError where the file of that name has another sha256."""
+        if found != self.manifest.files[name].sha256:
+            raise ModelFolderError(f"{self.path / name} is damaged: its hash differs", hint=CONVERT_AGAIN)
+
+    def check_manifest(self) -> None:
+        """Holds the manifest against its own hash, where it has one. Raises ModelFolderError."""
+        data = _read_object(self.path)
+        if _DIGEST in data and data.pop(_DIGEST) != _digest(data):
+            raise ModelFolderError(f"{self.path / MANIFEST} is damaged: its hash differs", hint=CONVERT_AGAIN)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.manifest.files.values())
+
+    def chat_template(self) -> str:
+        """The checkpoint's own Jinja template. Raises ModelFolderError where it came without."""
+        path = self.path / "chat_template.jinja"
+        try:
+            return read_bounded(path, _LARGEST_TEXT).decode()
+        except FileNotFoundError:
+            raise ModelFolderError(
+                f"{self.path} has no chat template: it is a base model, for completion only",
+                hint="`edge complete` goes on from a text; to chat, convert a chat model",
+            ) from None
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ModelFolderError(f"{path} cannot be read", hint=CONVERT_AGAIN) from exc
+
+    def sampling(self) -> Sampling:
+        """What the checkpoint recommends in its generation_config.json."""
+        path = self.path / "generation_config.json"
+        try:
+            return Sampling.of_checkpoint(strict_json.parse(read_bounded(path, _LARGEST_TEXT)))
+        except FileNotFoundError:
+            return Sampling()
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError, EdgeError) as exc:
+            raise ModelFolderError(f"{path} is damaged: {one_line(exc)}", hint=CONVERT_AGAIN) from exc
+
+
+def seal(folder: Path, manifest: Manifest, known: Mapping[str, File] = {}) -> ModelFolder:
+    """Writes the manifest with size and hash of every file in `folder`, which is complete with it. Those that are
+    `known` from their writing are not read again."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
+    files = {name: _file(folder / name, known.get(name)) for name in names}
+    sealed = replace(manifest, files=files)
+    data = asdict(sealed)
+    text = json.dumps(data | {_DIGEST: _digest(data)}, indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    return ModelFolder(folder, sealed)
+
+
+def _file(path: Path, known: File | None) -> File:
+    size = path.stat().st_size
+    return known if known and known.size == size else File(size, file_sha256(path))
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    """Of a manifest's fields, however they are laid out."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _read_object(folder: Path) -> Any:
+    path = folder / MANIFEST
+    try:
+        return strict_json.parse(read_bounded(path, _LARGEST_TEXT))
+    except FileNotFoundError:
+        raise ModelFolderError(
+            f"{folder} is not a model folder: it has no {MANIFEST}", hint="`edge convert CHECKPOINT FOLDER` makes one"
+        ) from None
+    except (OSError, ValueError) as exc:
+        raise ModelFolderError(f"{path} is damaged: {one_line(exc)}", hint=CONVERT_AGAIN) from exc
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    from pydantic import TypeAdapter, ValidationError
+
+    path = folder / MANIFEST
+    data = _read_object(folder)
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{folder} was made by a later version (format {version}, this one reads {FORMAT_VERSION})",
+            hint="upgrade glm4-edge",
+        )
+    try:
+        manifest = TypeAdapter(Manifest).validate_python(data)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part)[:80] for part in first["loc"])
+        raise ModelFolderError(f"{path} is damaged: {one_line(where)}: {first['msg']}", hint=CONVERT_AGAIN) from exc
+    for name in manifest.files:
+        if Path(name).name != name or not name.isprintable():
+            raise ModelFolderError(f"{path} names a file outside the folder: {quoted(name)}", hint=CONVERT_AGAIN)
+    return manifest
+
+
+def file_sha256(path: Path) -> str:
+    with named(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Messages and tools become a prompt: chat templates and the families that explain them."""

@@ -1,0 +1,153 @@
+"""Messages and tools become a prompt, by the checkpoint's own Jinja template in the sandbox that transformers uses.
+
+A prompt is a tuple of pieces. Together they are the text; an engine tokenises them one by one. The cuts lie inside
+special tokens that somebody typed: `<|assistant|>` in a user's message is text to the model, never a role.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TemplateError
+from ..messages import Message
+from ..text import one_line, replace_surrogates
+from .families import Family
+
+if TYPE_CHECKING:
+    from jinja2 import Template as Compiled
+
+Prompt = tuple[str, ...]
+
+# What may mark a cut: a character that no text of these messages holds, nor spells as the escape that ASCII JSON would
+# make of it. Unicode's noncharacters are "for internal use", those of the private use area for anybody's.
+_MARKS = [*range(0xFDD0, 0xFDF0), *range(0xE000, 0xF900)]
+_SPELLED = re.compile(r"\\u([0-9a-f]{4})")
+
+
+class Template:
+    """A chat template, compiled once. Raises TemplateError where it is not valid Jinja."""
+
+    def __init__(self, source: str, family: Family, special_tokens: Collection[str]) -> None:
+        from jinja2 import TemplateError as JinjaError
+
+        try:
+            self._template = compiled(source)
+        except JinjaError as exc:
+            raise TemplateError(
+                f"the chat template is not valid: {one_line(exc)}", hint="take it from the checkpoint"
+            ) from exc
+        self._family = family
+        self._special = re.compile(
+            "|".join(re.escape(t) for t in sorted(special_tokens, key=len, reverse=True)) or r"(?!)"
+        )
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        add_generation_prompt: bool = True,
+    ) -> Prompt:
+        """The prompt in pieces. `tools` are JSON objects with name, description and parameters.
+
+        Raises TemplateError where the template refuses the messages.
+        """
+        from jinja2 import TemplateError as JinjaError
+        from jinja2.exceptions import SecurityError
+
+        from .sandbox import budget
+
+        variables = self._family.layout(messages, tools)
+        try:
+            cut = _unused(variables)
+            guarded = _map_text(
+                variables,
+                lambda text: self._special.sub(lambda m: m[0][0] + cut + m[0][1:], replace_surrogates(text)),
+            )
+            with budget(guarded):
+                text = self._template.render(**guarded, add_generation_prompt=add_generation_prompt)
+        except SecurityError as exc:
+            raise TemplateError(
+                f"the chat template goes too far: {one_line(exc)}", hint="take the checkpoint's own chat template"
+            ) from exc
+        except (JinjaError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as exc:
+            raise TemplateError(
+                f"the chat template cannot lay out these messages: {one_line(exc)}",
+                hint="check their roles and their order",
+            ) from exc
+        # A template that asks for ASCII JSON spells the mark as an escape.
+        pieces = text.replace(f"\\u{ord(cut):04x}", cut).split(cut)
+        return tuple(piece for piece in pieces if piece)
+
+
+def compiled(source: str) -> "Compiled":
+    """A chat template as transformers' utils/chat_template_utils.py compiles it, with limits on what it may cost.
+    Raises jinja2.TemplateError."""
+    from jinja2 import TemplateError as JinjaError
+
+    from .sandbox import Sandbox, budget
+
+    environment = Sandbox()
+    environment.add_filter("tojson", _tojson)
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = _strftime_now
+    try:
+        with budget():  # constants are computed now
+            return environment.from_string(source)
+    except JinjaError:
+        raise
+    except Exception as exc:  # whatever Python's own compiler says of what Jinja made: nested too deep, too many names
+        raise JinjaError(f"it cannot be compiled: {type(exc).__name__}") from exc
+
+
+def _strftime_now(form: str) -> str:
+    if len(form) > 200 or re.search(r"\d{3}", form):  # glibc takes widths
+        raise ValueError("a date's format is too long")
+    return datetime.now().strftime(form)
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise(message: str) -> None:
+    from jinja2 import TemplateError as JinjaError
+
+    raise JinjaError(one_line(message))
+
+
+def _map_text(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_map_text(key, change): _map_text(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_map_text(item, change) for item in value]
+    return value
+
+
+def _unused(variables: Mapping[str, Any]) -> str:
+    texts: list[str] = []
+    spelled: set[int] = set()
+
+    def note(text: str) -> str:
+        texts.append(text)
+        spelled.update(int(code, 16) for code in _SPELLED.findall(text))
+        return text
+
+    _map_text(variables, note)
+    for mark in _MARKS[:4]:  # a look for one is quick; a set of all characters takes ten times as long
+        if mark not in spelled and not any(chr(mark) in text for text in texts):
+            return chr(mark)
+    used = spelled.union(*(map(ord, set(text)) for text in texts))
+    if free := next((chr(mark) for mark in _MARKS if mark not in used), None):
+        return free
+    raise TemplateError("the messages use every private character of Unicode", hint="send text, not binary data")

@@ -1,0 +1,1 @@
+"""Generated text becomes events: reasoning, text, tool calls."""
