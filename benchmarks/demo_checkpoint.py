@@ -42,7 +42,7 @@ def measure(model: Model, dialogues: Iterable[Dialogue], *, strict: bool = False
     asked: Counter[str] = Counter()
     for said in dialogues:
         tools = [_function(tool) for tool in said.tools]
-        reply = _ask(model, said, Constraint.on_calls(tools, strict=strict))
+        reply = _ask(model, said, Constraint.for_tools(tools, strict=strict))
         calls: Calls = [(call.name, parsed(call.arguments)) for call in reply.tool_calls]
         wanted_text, wanted = _expected(said)
         asked[said.kind] += 1
@@ -64,7 +64,7 @@ def valid_calls(model: Model, dialogues: Iterable[Dialogue]) -> tuple[int, int, 
         if not tools:
             continue
         schemas = {tool["name"]: tool["parameters"] for tool in tools}
-        calls = _ask(model, said, Constraint.on_calls(tools, "required", strict=True)).tool_calls
+        calls = _ask(model, said, Constraint.for_tools(tools, "required", strict=True)).tool_calls
         complete = [call for call in calls if call.complete]
         cut_off += len(calls) - len(complete)
         made += max(len(complete), not calls)  # no call at all is a call that is not valid

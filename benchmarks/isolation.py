@@ -34,7 +34,7 @@ import edge
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.prefix_cache import BLOCK
-from runtime.backends.openvino.subprocess import Process
+from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.errors import EdgeError
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Grammar, JsonSchema, Regex
@@ -125,7 +125,7 @@ def heartbeat(folder: str, tokens: int) -> dict[str, Any]:
 
 
 def cancel(folder: str, tokens: int) -> dict[str, Any]:
-    with closing(Process.load(ModelFolder.open(folder), "CPU", Options())) as engine:
+    with closing(SubprocessBackend.load(ModelFolder.open(folder), "CPU", Options())) as engine:
         text = prompt_of(lambda text: engine.count_tokens((text,)), tokens)
         idle, silences = [], []
         for number in range(5):
@@ -224,7 +224,7 @@ HOSTILE: tuple[Callable[[int], Grammar], ...] = (
 
 def hostile(folder: str, count: int) -> dict[str, Any]:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    with closing(Process.load(ModelFolder.open(folder), "CPU", Options())) as engine:
+    with closing(SubprocessBackend.load(ModelFolder.open(folder), "CPU", Options())) as engine:
 
         def ask(grammar: Grammar | None) -> float:
             start = time.perf_counter()
@@ -302,7 +302,7 @@ def grammars(folder: str, count: int) -> dict[str, Any]:
         lambda n: {"type": "string", "format": "date"},
     )
     options = Options()
-    with closing(Process.load(ModelFolder.open(folder), "CPU", options)) as engine:
+    with closing(SubprocessBackend.load(ModelFolder.open(folder), "CPU", options)) as engine:
         pids, failed, most, per = {engine.pid}, 0, 0, []
         loaded = psutil.Process(engine.pid).memory_info().rss
         for number in range(count):

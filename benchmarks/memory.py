@@ -20,7 +20,7 @@ import psutil
 from edge.bench import random_prompt
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
-from runtime.device.memory import need
+from runtime.device.memory import estimate
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
@@ -65,9 +65,9 @@ def measure(path: str, context: int, options: Options) -> Row:
         loaded, file = ours.recv()
         child.join()
     kv_precision, cores = options.kv_precision or "u8", psutil.cpu_count(logical=False)
-    estimate = need(ModelFolder.open(path).manifest, "CPU", context, kv_precision, options.threads or cores).peak
-    error = estimate / watch.value - 1
-    return Row(path, context, kv_precision, loaded, watch.value, file, estimate, error)
+    estimated = estimate(ModelFolder.open(path).manifest, "CPU", context, kv_precision, options.threads or cores).peak
+    error = estimated / watch.value - 1
+    return Row(path, context, kv_precision, loaded, watch.value, file, estimated, error)
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ from edge.demo import CHECKPOINT
 from edge.evaluation.report import nats, share
 from edge.evaluation.target import Subject
 from runtime.checkpoint.architecture import Architecture
-from runtime.checkpoint.checkpoint import CheckpointFolder
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.folder.model_folder import ModelFolder
 
 _VOCABULARY = 4096  # of the random checkpoint: more than the demo's tokenizer has, and hardly anything beside the layer
@@ -59,7 +59,7 @@ class LayerRow:
 
 def whole(path: Path, recipes: list[Recipe], context: int | None) -> Iterator[Row]:
     """Converts with each recipe; the checkpoint is asked once."""
-    source, ids, wanted = CheckpointFolder.open(path), [], None
+    source, ids, wanted = Checkpoint.open(path), [], None
     with source.weights() as checkpoint:
         for recipe, folder in converted(path, recipes):
             subject = Subject.open(folder.path, context)
@@ -80,10 +80,10 @@ def one_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[Lay
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         path = Path(scratch) / "random"
         write(path, architecture, "bf16", seed=1)
-        with Checkpoint.open(path) as checkpoint:
+        with CheckpointTensors.open(path) as checkpoint:
             a = checkpoint.architecture
             ids = np.random.default_rng(1).integers(0, a.vocab, _TOKENS)
-            x = checkpoint.tensor("model.embed_tokens.weight").at(ids).f32()
+            x = checkpoint.tensor("model.embed_tokens.weight").gather(ids).f32()
             stage = reference.Stage(a, reference.layer_alone)
             wanted = x.copy()
             weights = {name: checkpoint.tensor(name) for name, _ in a.layer_shapes(0)}

@@ -7,8 +7,8 @@ from math import prod
 from pathlib import Path
 
 from runtime.checkpoint.architecture import Architecture
-from runtime.checkpoint.tensors import Checkpoint
-from runtime.device.memory import CONTEXT, gigabytes, needed
+from runtime.checkpoint.tensors import CheckpointTensors
+from runtime.device.memory import CONTEXT, estimate_from_sizes, gigabytes
 from runtime.errors import ConversionError, DiskFull
 from runtime.folder.model_folder import Sizes
 
@@ -46,7 +46,7 @@ class Needs:
 
 
 def estimate(
-    checkpoint: Checkpoint, recipe: Recipe, sensitive: Collection[str] | None = None, tokens: int = CALIBRATION
+    checkpoint: CheckpointTensors, recipe: Recipe, sensitive: Collection[str] | None = None, tokens: int = CALIBRATION
 ) -> Needs:
     """`sensitive` are the matrices that a mixed recipe leaves in 8 bits; before they are known, as many as can be.
     `tokens` are those of the calibration texts."""
@@ -92,7 +92,7 @@ def _steps(
         yield _PIECE * sizes.largest
 
 
-def _taken_over(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, int]:
+def _taken_over(checkpoint: CheckpointTensors, recipe: Recipe) -> dict[str, int]:
     tensors = map(checkpoint.tensor, checkpoint.names) if recipe.take_over else ()
     return {tensor.name: stored.nbytes(tensor) for tensor in tensors if stored.agrees(tensor)}
 
@@ -136,7 +136,9 @@ def model_sizes(
 
 def loaded_bytes(architecture: Architecture, sizes: Sizes, context: int = CONTEXT) -> int:
     """Bytes of memory that the model takes on a CPU with so many tokens in its KV cache, or as many as it can have."""
-    return needed(sizes, "CPU", min(context, architecture.context), architecture.kv_bytes_per_token).running
+    return estimate_from_sizes(
+        sizes, "CPU", min(context, architecture.context), architecture.kv_bytes_per_token
+    ).running
 
 
 def refuse_too_little(needs: Needs, parent: Path) -> None:
@@ -160,7 +162,9 @@ def refuse_too_little(needs: Needs, parent: Path) -> None:
 def devices(recipe: Recipe, architecture: Architecture, sizes: Sizes) -> dict[str, str]:
     """What each device needs to run the model, in words."""
     context = min(CONTEXT, architecture.context)
-    cpu, gpu, npu = (needed(sizes, kind, context, architecture.kv_bytes_per_token) for kind in ("CPU", "GPU", "NPU"))
+    cpu, gpu, npu = (
+        estimate_from_sizes(sizes, kind, context, architecture.kv_bytes_per_token) for kind in ("CPU", "GPU", "NPU")
+    )
     return {
         "CPU": f"about {gigabytes(cpu.running)} of memory at {context:,} tokens",
         "GPU": f"its driver, and about {gigabytes(gpu.peak)} of memory while it loads",

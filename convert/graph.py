@@ -70,7 +70,7 @@ def uncompressed(checkpoint: Tensors) -> Weight:
             node = Constant(tensor.f32())
             node.set_friendly_name(name)
             return node
-        node = Constant(as_openvino(tensor), shared_memory=tensor.lasting)
+        node = Constant(as_openvino(tensor), shared_memory=tensor.mappable)
         node.set_friendly_name(name)
         return node if tensor.dtype == "f32" else ops.convert(node, "f32")
 

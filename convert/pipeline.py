@@ -19,19 +19,19 @@ import numpy as np
 import numpy.typing as npt
 from openvino import Node
 
-from runtime.backends.openvino.genai import brief
-from runtime.checkpoint.checkpoint import CheckpointFolder
-from runtime.checkpoint.role_tokens import refuse_ordinary_ends
+from runtime.backends.openvino.genai import error_line
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.role_tokens import require_special_stop_tokens
 from runtime.checkpoint.small_files import LICENCE, UNREADABLE, read_file
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.docstrings import require_docstrings
 from runtime.errors import CheckpointError, ConversionError, DiskFull
 from runtime.folder.integrity import remember
-from runtime.folder.model_folder import File, Manifest, ModelFolder, seal
+from runtime.folder.model_folder import FileRecord, Manifest, ModelFolder, seal
 from runtime.prompt.template import Prompt, Template
 from runtime.system.allocator import large_pieces_kept
-from runtime.system.files import TEMPORARY_CURE, expanded, lacks_temporary_folder
-from runtime.system.out_of_memory import memory_told
+from runtime.system.files import TEMPORARY_CURE, expand_user, is_temporary_folder_missing
+from runtime.system.out_of_memory import map_out_of_memory
 from runtime.text import quoted
 from runtime.version import VERSION
 
@@ -96,10 +96,10 @@ def convert(
     samples = texts.read(calibration or texts.BUILT_IN) if recipe.calibrated else ()
     if calibration and not samples:
         raise ConversionError(f"the recipe {recipe.name} reads no texts", hint="leave out --calibration")
-    source, target = expanded(source), expanded(target).absolute()
+    source, target = expand_user(source), expand_user(target).absolute()
     try:
         with (
-            memory_told(ConversionError),
+            map_out_of_memory(ConversionError),
             large_pieces_kept(),
             scratch(target, (FILE, "openvino_model.bin")) as place,
         ):
@@ -119,7 +119,7 @@ def convert(
     except OSError as exc:
         raise _explained(exc, target) from exc
     except RuntimeError as exc:  # OpenVINO's and NNCF's
-        raise ConversionError(f"the conversion failed: {brief(exc)}", hint="please report this") from exc
+        raise ConversionError(f"the conversion failed: {error_line(exc)}", hint="please report this") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Plan:
     """What is known before the work begins."""
 
     recipe: Recipe
-    source: CheckpointFolder
+    source: Checkpoint
     prompts: list[Prompt]
     needs: Needs
     calibration: Sequence[npt.NDArray[np.int64]] = ()
@@ -140,7 +140,7 @@ def _convert(
 ) -> Steps:
     folder = place.path
     yield Progress("check", "checkpoint")
-    described = CheckpointFolder.open(source)
+    described = Checkpoint.open(source)
     with described.weights(mapped=False) as checkpoint:
         plan = _plan(described, checkpoint, recipe, samples, exporter)
         refuse_too_little(replace(plan.needs, disk=plan.needs.disk - place.size()), folder.parent)
@@ -175,8 +175,8 @@ def _convert(
 
 
 def _plan(
-    source: CheckpointFolder,
-    checkpoint: Checkpoint,
+    source: Checkpoint,
+    checkpoint: CheckpointTensors,
     recipe: Recipe,
     samples: Sequence[texts.Sample],
     exporter: Exporter,
@@ -186,7 +186,7 @@ def _plan(
             f"the recipe {recipe.name} takes over the blocks of a quantised GGUF, and this checkpoint has none",
             hint="choose another recipe: int4, int8 or bf16",
         )
-    refuse_ordinary_ends(source.generation["eos_token_id"], source.tokenizer)
+    require_special_stop_tokens(source.generation["eos_token_id"], source.tokenizer)
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
     ids = texts.token_ids(samples, source.family, template, source.tokenizer)
@@ -197,7 +197,7 @@ def _plan(
     return Plan(recipe, source, verify.prompts(source.family, template), needs, ids, exporter=exporter)
 
 
-def _searched(checkpoint: Checkpoint, damage: Damage) -> Steps:
+def _searched(checkpoint: CheckpointTensors, damage: Damage) -> Steps:
     """Looks for damage in all weights."""
     total, done = _stored(checkpoint), 0
     for name in checkpoint.names:
@@ -208,12 +208,12 @@ def _searched(checkpoint: Checkpoint, damage: Damage) -> Steps:
         checkpoint.release()
 
 
-def _stored(checkpoint: Checkpoint) -> int:
+def _stored(checkpoint: CheckpointTensors) -> int:
     """Bytes of the checkpoint's weights."""
     return sum(checkpoint.tensor(name).nbytes for name in checkpoint.names)
 
 
-def _measured(checkpoint: Checkpoint, plan: Plan) -> Generator[Progress, None, Plan]:
+def _measured(checkpoint: CheckpointTensors, plan: Plan) -> Generator[Progress, None, Plan]:
     """The plan of a mixed recipe, with what it leaves in 8 bits."""
     if plan.recipe.ratio == 1.0:
         return plan
@@ -235,10 +235,10 @@ class Written:
 
     notes: tuple[str, ...]
     excerpt: str | None = None
-    files: Mapping[str, File] = field(default_factory=dict)
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
 
 
-def _exported(checkpoint: Checkpoint, plan: Plan, folder: Path) -> Generator[Progress, None, Written]:
+def _exported(checkpoint: CheckpointTensors, plan: Plan, folder: Path) -> Generator[Progress, None, Written]:
     """Has optimum-intel write the IR. Its weights have other names than ours, and there is no graph of one layer."""
     try:
         for _ in optimum.export(plan.source.path, folder, plan.recipe):
@@ -251,7 +251,7 @@ def _exported(checkpoint: Checkpoint, plan: Plan, folder: Path) -> Generator[Pro
 
 
 def _weights(
-    checkpoint: Checkpoint, plan: Plan, folder: Path, journal: Journal, damage: Damage
+    checkpoint: CheckpointTensors, plan: Plan, folder: Path, journal: Journal, damage: Damage
 ) -> Generator[Progress, None, Written]:
     """Compresses the weights and writes the IR."""
     total = _stored(checkpoint)
@@ -277,7 +277,7 @@ def _weights(
     return Written(tuple(notes), excerpt, files)
 
 
-def copy_texts(source: CheckpointFolder, folder: Path) -> None:
+def copy_texts(source: Checkpoint, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(source.config, indent=2) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
     if source.template is not None:
@@ -293,7 +293,7 @@ def copy_texts(source: CheckpointFolder, folder: Path) -> None:
 
 
 def _verify(
-    checkpoint: Checkpoint, plan: Plan, folder: Path, excerpt: str | None
+    checkpoint: CheckpointTensors, plan: Plan, folder: Path, excerpt: str | None
 ) -> Generator[Progress, None, verify.Figures]:
     from .check.reference import logits
 
@@ -310,7 +310,7 @@ def _verify(
 
 
 def manifest(
-    checkpoint: "Checkpoint | OnnxDecoder", plan: Plan, notes: tuple[str, ...], figures: verify.Figures
+    checkpoint: "CheckpointTensors | OnnxDecoder", plan: Plan, notes: tuple[str, ...], figures: verify.Figures
 ) -> Manifest:
     described = plan.source.manifest
     if plan.source.template is None:
@@ -330,7 +330,7 @@ def manifest(
     )
 
 
-def _job(checkpoint: Checkpoint, plan: Plan) -> dict[str, Any]:
+def _job(checkpoint: CheckpointTensors, plan: Plan) -> dict[str, Any]:
     """All that the bytes of the weights depend on."""
     read = sha256(b"".join(ids.tobytes() for ids in plan.calibration)).hexdigest()
     return {
@@ -348,7 +348,7 @@ def _versions(*more: str) -> dict[str, str]:
 
 
 def _explained(exc: OSError, target: Path) -> ConversionError:
-    if lacks_temporary_folder(exc):
+    if is_temporary_folder_missing(exc):
         return ConversionError("no folder for temporary files can be written", hint=TEMPORARY_CURE)
     where = Path(exc.filename) if isinstance(exc.filename, str) else target.parent
     ours = where in (target, target.parent) or any(part.startswith(f".{target.name}.") for part in where.parts)

@@ -4,12 +4,12 @@ import json
 import os
 from pathlib import Path
 
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tokenizer import read_json
 from runtime.errors import CheckpointError
 from runtime.folder.model_folder import MANIFEST
 from runtime.prompt.families.response_template import response_template
-from runtime.system.files import expanded, write_whole
+from runtime.system.files import expand_user, write_atomically
 
 _FILE, _KEY = "tokenizer_config.json", "response_template"
 
@@ -21,12 +21,12 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
     Raises CheckpointError for a model folder, and where the file has a template of its own already, unless `force`, or
     cannot be written.
     """
-    if (expanded(checkpoint) / MANIFEST).is_file():
+    if (expand_user(checkpoint) / MANIFEST).is_file():
         raise CheckpointError(
             f"{str(checkpoint)!r} is a model folder, which its manifest seals",
             hint="give the folder of the checkpoint that vLLM or transformers serves",
         )
-    folder = CheckpointFolder.open(checkpoint)
+    folder = Checkpoint.open(checkpoint)
     path = folder.path / _FILE
     config = read_json(path)
     wanted = response_template(folder.family)
@@ -38,8 +38,8 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
     text = json.dumps(config | {_KEY: wanted}, indent=2, ensure_ascii=False)
     try:
         if path.exists() and not os.path.lexists(kept):
-            write_whole(kept, path.read_bytes())
-        write_whole(path, f"{text}\n".encode())
+            write_atomically(kept, path.read_bytes())
+        write_atomically(path, f"{text}\n".encode())
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be written: {exc.strerror}", hint="check its permissions") from exc
     return path

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from runtime.errors import RequestError
-from runtime.system.files import write_whole
+from runtime.system.files import write_atomically
 from runtime.text import replace_controls
 
 NAME = "glm4-edge"
@@ -170,7 +170,7 @@ def install(wanted: Service) -> None:
     """Writes the file and starts the service. Raises RequestError where the system refuses."""
     try:
         wanted.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(wanted.path, wanted.text.encode(wanted.encoding, "surrogateescape"))  # a path's own bytes
+        write_atomically(wanted.path, wanted.text.encode(wanted.encoding, "surrogateescape"))  # a path's own bytes
     except OSError as exc:
         raise RequestError(
             f"{wanted.path} cannot be written: {exc.strerror}", hint="start `edge serve` by hand"

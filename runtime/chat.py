@@ -32,7 +32,7 @@ from .messages import (
 from .model import Model
 from .reply.generation import Constraint
 from .sampling import Sampling
-from .system.files import write_whole
+from .system.files import write_atomically
 from .text import one_line
 from .tools import Tool, toolbox
 
@@ -180,7 +180,7 @@ class Chat:
         require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         require("answer", answer, Grammar | None, "a Regex, Choice, JsonObject or JsonSchema")
         box = {} if tool_choice == "none" else self._tools if tools is None else toolbox(tools)
-        constraint = Constraint.on_calls([tool.to_json() for tool in box.values()], tool_choice, strict=self.strict)
+        constraint = Constraint.for_tools([tool.to_json() for tool in box.values()], tool_choice, strict=self.strict)
         if answer is not None:
             constraint = Constraint(answer=answer)
         if not self._busy:
@@ -279,7 +279,7 @@ class Chat:
         target = Path(path)
         text = json.dumps({"messages": [message.to_json() for message in self._messages]}, indent=2, ensure_ascii=False)
         try:
-            write_whole(target, f"{text}\n".encode())
+            write_atomically(target, f"{text}\n".encode())
         except OSError as exc:
             raise RequestError(f"{target} cannot be written: {exc.strerror}", hint="choose another place") from exc
 

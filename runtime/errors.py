@@ -10,7 +10,7 @@ EdgeError
 ├── ToolError              a function that cannot become a tool
 ├── RequestError           settings or a saved chat that make no sense
 │   ├── PromptTooLong      a prompt that does not fit the context
-│   ├── NotHeld            a setting that this engine cannot hold
+│   ├── UnsupportedSetting            a setting that this engine cannot hold
 │   └── UnsupportedGrammar a grammar or schema that the engine does not compile, or not in time
 └── BackendError           an engine that failed
     └── DeviceError        an engine or device that is not there
@@ -74,7 +74,7 @@ class PromptTooLong(RequestError):
         return type(self), (self.prompt_tokens, self.limit, self.cut)
 
 
-class NotHeld(RequestError):
+class UnsupportedSetting(RequestError):
     """`setting` is its name in Sampling."""
 
     def __init__(self, message: str, *, hint: str = "", setting: str = "") -> None:

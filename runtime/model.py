@@ -11,12 +11,12 @@ from typing import Any, Self
 
 from .backends.backend import Backend, Options, Request
 from .backends.openvino.batched import OpenVINO
-from .backends.openvino.subprocess import Process
+from .backends.openvino.subprocess import SubprocessBackend
 from .backends.remote import Remote
 from .cancellation import Cancellable, Cancellation
 from .checkpoint.checkpoint import Folder, open_folder
 from .checks import require, require_all
-from .device.choose import Choice, choose
+from .device.choose import DeviceChoice, choose
 from .errors import BackendError, Notice
 from .folder.integrity import checked
 from .folder.model_folder import ModelFolder
@@ -24,11 +24,11 @@ from .messages import Finish, Logprobs, Message, Text, Usage
 from .prompt import families
 from .prompt.families.layout import called_with_text
 from .prompt.template import Prompt, Template
-from .reply.generation import Constraint, StopTexts, generate, told
-from .reply.logprob_aligner import Tokens
+from .reply.generation import Constraint, StopTexts, generate, with_logprobs
+from .reply.logprob_aligner import LogprobAligner
 from .reply.parsing import Part, ReplyParser
 from .sampling import Sampling
-from .system.out_of_memory import memory_told
+from .system.out_of_memory import map_out_of_memory
 
 
 class Model:
@@ -56,10 +56,10 @@ class Model:
         require_all("fallback", fallback, str, "a list of devices' names")
         require("options", options, Options, "an Options, such as edge.Options(threads=4)")
         self.folder = folder if isinstance(folder, Folder) else open_folder(folder)
-        self.family = families.named(self.folder.manifest.family)
+        self.family = families.get(self.folder.manifest.family)
         self.sampling = self.folder.sampling()
         self._special_tokens = self.folder.manifest.special_tokens
-        self.choice: Choice | None = None
+        self.choice: DeviceChoice | None = None
         self._in_process = in_process
         self.backend = backend or self._load((device, *fallback), options)
 
@@ -72,17 +72,17 @@ class Model:
                 warnings.warn(f"{device} cannot be used: {exc}. {following} is tried instead", Notice, stacklevel=4)
         return self._load_onto(last, options)
 
-    @memory_told(BackendError)
+    @map_out_of_memory(BackendError)
     def _load_onto(self, device: str, options: Options) -> Backend:
         self.choice = choose(device, self.folder, options)
         backend = self.choice.backend
         if backend is OpenVINO and not self._in_process:
-            backend = Process
+            backend = SubprocessBackend
         if not options.verify or not isinstance(self.folder, ModelFolder):
             return backend.load(self.folder, self.choice.device, options)
         with ExitStack() as undo:
             # A server's model has weights of its own. In this process damaged ones must not be loaded at all.
-            with checked(self.folder, weights=backend is not Remote, beside=backend is Process):
+            with checked(self.folder, weights=backend is not Remote, beside=backend is SubprocessBackend):
                 loaded = backend.load(self.folder, self.choice.device, options)
                 undo.callback(loaded.close)
             undo.pop_all()
@@ -156,20 +156,20 @@ class Model:
         return Cancellable(self._complete(request), request.cancellation)
 
     def _complete(self, request: Request) -> Generator[Text | Logprobs | Finish, None, None]:
-        stop, tokens = StopTexts(request.sampling.stop), Tokens()
+        stop, tokens = StopTexts(request.sampling.stop), LogprobAligner()
         start, ttft, written = time.perf_counter(), 0.0, 0
         with closing(self.backend.generate(request)) as generation:
             for part in generation:
                 if isinstance(part, Finish):
-                    yield from told(stop.finish(), tokens)
+                    yield from with_logprobs(stop.finish(), tokens)
                     yield part
                     return
-                tokens.write(len(part.text), part.written)
-                tokens.tell(len(part.text), 0)
+                tokens.add(len(part.text), part.written)
+                tokens.emit(len(part.text), 0)
                 written += part.tokens
                 if part.tokens and not ttft:
                     ttft = time.perf_counter() - start
-                yield from told(stop.feed(part.text), tokens)
+                yield from with_logprobs(stop.feed(part.text), tokens)
                 if stop.found:
                     break
         seconds = time.perf_counter() - start

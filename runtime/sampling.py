@@ -54,12 +54,12 @@ class Sampling:
             if not ok:
                 raise RequestError(f"{name} is {getattr(self, name)}", hint=f"it may be {wanted}")
 
-    def but(self, **settings: Any) -> "Sampling":
+    def override(self, **settings: Any) -> "Sampling":
         """The same with these settings; those that are None stay as they are."""
         return replace(self, **{name: value for name, value in settings.items() if value is not None})
 
     @classmethod
-    def of_checkpoint(cls, generation_config: Mapping[str, Any]) -> "Sampling":
+    def from_generation_config(cls, generation_config: Mapping[str, Any]) -> "Sampling":
         """What the checkpoint's generation_config.json asks for; greedy where it does not sample."""
         if not generation_config.get("do_sample", False):
             return cls(repetition_penalty=float(generation_config.get("repetition_penalty") or 1.0))

@@ -8,7 +8,7 @@ import pytest
 
 from edge.demo import CHECKPOINT
 from edge.demo.training.tokenizer import SPECIAL_TOKENS
-from runtime.folder.model_folder import Manifest, ModelFolder, Source, seal
+from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelFolder, seal
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
 
@@ -96,5 +96,5 @@ def bare_folder(tmp_path) -> ModelFolder:
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps({"do_sample": False}))
     special = {token: 100 + i for i, token in enumerate(SPECIAL_TOKENS)}
-    source = Source("tiny", "Glm4ForCausalLM", "0" * 64)
+    source = CheckpointRecord("tiny", "Glm4ForCausalLM", "0" * 64)
     return seal(folder, Manifest("glm4_0414", "int4", source, 4096, 1024, special))

@@ -12,7 +12,7 @@ from gguf.quants import quantize
 
 from runtime.checkpoint.tensor_names import gguf as named
 from runtime.checkpoint.tensor_names import gguf_fused
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.checkpoint.tokenizer import read_tokenizer
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +24,7 @@ def write_gguf(checkpoint: Path, path: Path, kind: Kind = "F32", *, parts: int =
 
     `overrides` replace metadata, dots spelled as __; None leaves one out.
     """
-    with Checkpoint.open(checkpoint) as opened:
+    with CheckpointTensors.open(checkpoint) as opened:
         a = opened.architecture
         name = "glm4" if a.sandwich_norms else "chatglm"
         fused = a.name == "ChatGLMModel"

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from edge.demo import CHECKPOINT
-from runtime.checkpoint.checkpoint import CheckpointFolder
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import EdgeError, Notice
 from runtime.folder.model_folder import MANIFEST, ModelFolder
 
@@ -50,12 +50,12 @@ def _checkpoint(folder: Path) -> None:
     """All that a conversion reads before its weights, and then those."""
     from convert.pipeline import copy_texts
     from convert.source.damage import Damage
-    from runtime.checkpoint.role_tokens import refuse_ordinary_ends
+    from runtime.checkpoint.role_tokens import require_special_stop_tokens
     from runtime.prompt.template import Template
 
-    described = CheckpointFolder.open(folder)
+    described = Checkpoint.open(folder)
     described.sampling()
-    refuse_ordinary_ends(described.generation["eos_token_id"], described.tokenizer)
+    require_special_stop_tokens(described.generation["eos_token_id"], described.tokenizer)
     if described.template is not None:
         Template(described.template, described.family, described.manifest.special_tokens)
     with described.weights() as opened:
@@ -70,12 +70,12 @@ def _checkpoint(folder: Path) -> None:
 def _gguf(folder: Path) -> None:
     """As a conversion reads it: in the words of a folder."""
     (path,) = folder.glob("*.gguf")
-    CheckpointFolder.open(path).sampling()
+    Checkpoint.open(path).sampling()
     _weights(path)
 
 
 def _weights(path: Path) -> None:
-    with Checkpoint.open(path) as opened:
+    with CheckpointTensors.open(path) as opened:
         for name in opened.names:
             opened.tensor(name).f32()
         opened.fingerprint()
@@ -85,7 +85,7 @@ def _tokenizer(folder: Path) -> None:
     from convert.output.tokenizer import write_tokenizer
     from runtime.vocabulary import Vocabulary
 
-    described = CheckpointFolder.open(folder)
+    described = Checkpoint.open(folder)
     described.tokenizer.encode("Hello, 你好 <|user|> 123\n")
     (folder / "out").mkdir()
     write_tokenizer(described.tokenizer, folder / "out")
@@ -96,7 +96,7 @@ def _described(folder: Path) -> None:
     from runtime.messages import Message
     from runtime.prompt.template import Template
 
-    described = CheckpointFolder.open(folder)
+    described = Checkpoint.open(folder)
     template = Template(described.chat_template(), described.family, described.manifest.special_tokens)
     template.render([Message("system", "s"), Message("user", "u <|user|>")])
 
@@ -104,7 +104,7 @@ def _described(folder: Path) -> None:
 def _onnx(folder: Path) -> None:
     from convert.source.onnx_decoder import OnnxDecoder
 
-    described = CheckpointFolder.open(folder)
+    described = Checkpoint.open(folder)
     decoder = OnnxDecoder.open(folder / "model.onnx", described.architecture)
     for norm in decoder.norms():
         norm.f32()
@@ -120,14 +120,14 @@ def _model(folder: Path) -> None:
     from edge.cli import parser
     from runtime.backends.backend import Options
     from runtime.backends.echo import Echo
-    from runtime.device.choose import automatic, fits
+    from runtime.device.choose import assess_devices, choose_automatically
     from runtime.messages import Message
     from runtime.model import Model
 
     opened = ModelFolder.open(folder)
     with contextlib.suppress(EdgeError):
-        automatic(_machine(), opened.manifest, Options())
-    fits(_machine(), opened.manifest, Options())
+        choose_automatically(_machine(), opened.manifest, Options())
+    assess_devices(_machine(), opened.manifest, Options())
     with contextlib.suppress(EdgeError):
         Model(opened, backend=Echo(["hi"])).prompt([Message("user", "hi")])
     _run(parser().parse_args(["inspect", str(folder)]))
@@ -144,9 +144,9 @@ def _run(args: Any) -> None:
 
 @cache
 def _machine() -> Any:
-    from runtime.device.machine import find
+    from runtime.device.machine import detect
 
-    return find()
+    return detect()
 
 
 def _unsealed(folder: Path) -> None:
@@ -162,13 +162,13 @@ def _unsealed(folder: Path) -> None:
 
 def _sampling(folder: Path) -> None:
     """generation_config.json of a checkpoint, and of a model folder that is loaded unchecked."""
-    for opened in (CheckpointFolder.open(folder), ModelFolder(folder, _manifest())):
+    for opened in (Checkpoint.open(folder), ModelFolder(folder, _manifest())):
         opened.sampling()
 
 
 @cache
 def _manifest() -> Any:
-    return CheckpointFolder.open(CHECKPOINT).manifest
+    return Checkpoint.open(CHECKPOINT).manifest
 
 
 def _ir(folder: Path) -> None:
@@ -182,7 +182,7 @@ def _saved(folder: Path) -> None:
     from runtime.chat import Chat
     from runtime.model import Model
 
-    with Chat(Model(CheckpointFolder.open(CHECKPOINT), backend=Echo(["hi"]))) as chat:
+    with Chat(Model(Checkpoint.open(CHECKPOINT), backend=Echo(["hi"]))) as chat:
         chat.load(folder / "chat.json")
         chat.save(folder / "again.json")
 
@@ -197,7 +197,7 @@ def _calibration(folder: Path) -> None:
     from convert.weights.calibration import read, token_ids
     from runtime.prompt.template import Template
 
-    described = CheckpointFolder.open(CHECKPOINT)
+    described = Checkpoint.open(CHECKPOINT)
     samples = read(folder / "texts.jsonl")
     template = Template(described.chat_template(), described.family, described.manifest.special_tokens)
     token_ids(samples, described.family, template, described.tokenizer)

@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 
 
 def export(checkpoint: Path, folder: Path) -> Path:
@@ -16,7 +16,7 @@ def export(checkpoint: Path, folder: Path) -> Path:
 
     from runtime.backends.torch.model import load_model
 
-    described = CheckpointFolder.open(checkpoint)
+    described = Checkpoint.open(checkpoint)
     a = described.architecture
     model = load_model(described, torch.float32)
     model.set_attn_implementation("eager")

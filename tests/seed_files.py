@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.demo import CHECKPOINT
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 
 from .checkpoints import Tiny
 
@@ -124,7 +124,7 @@ def _write_model(folder: Path, ends: list[int]) -> None:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from runtime.folder.model_folder import File, Manifest, Sizes, Source, seal
+    from runtime.folder.model_folder import CheckpointRecord, FileRecord, Manifest, Sizes, seal
 
     folder.mkdir()
     for name in ("chat_template.jinja", "generation_config.json", "tokenizer.json"):
@@ -132,11 +132,11 @@ def _write_model(folder: Path, ends: list[int]) -> None:
     x = ops.parameter([-1, 16], name="input_ids")
     model = ov.Model([ops.result(ops.matmul(x, ops.constant(np.ones((32, 16), np.float32)), False, True))], [x])
     ov.save_model(model, str(folder / "openvino_model.xml"), compress_to_fp16=False)
-    source = CheckpointFolder.open(CHECKPOINT)
+    source = Checkpoint.open(CHECKPOINT)
     manifest = Manifest(
         family="glm4_0414",
         recipe="int4",
-        source=Source("tiny", "Glm4ForCausalLM", "0" * 64),
+        source=CheckpointRecord("tiny", "Glm4ForCausalLM", "0" * 64),
         context_length=4096,
         kv_bytes_per_token=1024,
         special_tokens=source.manifest.special_tokens,
@@ -147,7 +147,7 @@ def _write_model(folder: Path, ends: list[int]) -> None:
         verification={"cosine": 0.99},
         notes=("a note",),
     )
-    assert isinstance(seal(folder, manifest).manifest.files["tokenizer.json"], File)
+    assert isinstance(seal(folder, manifest).manifest.files["tokenizer.json"], FileRecord)
     record = {"sha256": "0" * 64, "stamp": [1, 2, 3, 4]}
     (folder / "record.json").write_text(json.dumps(record))
 

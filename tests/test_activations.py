@@ -24,7 +24,7 @@ from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES, named
 from convert.weights.activations import Activations, Scaled
 from convert.weights.compress import EMBEDDING, compress, describe
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import Tiny
 
@@ -36,7 +36,7 @@ UNSEEN = [np.random.default_rng(4).integers(0, 160, 64)]
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     tiny = Tiny(layers=2, hidden=128, ffn=256, dtype="bf16", qkv_bias=True)
-    with Checkpoint.open(tiny.write(tmp_path_factory.mktemp("tiny"))) as checkpoint:
+    with CheckpointTensors.open(tiny.write(tmp_path_factory.mktemp("tiny"))) as checkpoint:
         yield checkpoint
 
 
@@ -148,7 +148,7 @@ def test_the_graph_and_its_size_are_those_of_int4(checkpoint, nodes):
 
 
 def test_the_same_texts_give_the_same_bytes_in_silence(tmp_path, capfd):
-    with Checkpoint.open(Tiny(layers=1, hidden=128, ffn=128, dtype="f16").write(tmp_path)) as checkpoint:
+    with CheckpointTensors.open(Tiny(layers=1, hidden=128, ffn=128, dtype="f16").write(tmp_path)) as checkpoint:
         for name in ("first", "second"):
             write(checkpoint, named("int4+awq+scale"), tmp_path / f"{name}.xml")
     first, second = ((tmp_path / f"{name}.bin").read_bytes() for name in ("first", "second"))
@@ -158,7 +158,7 @@ def test_the_same_texts_give_the_same_bytes_in_silence(tmp_path, capfd):
 
 @pytest.mark.parametrize("name", ["int4+awq+scale", "int4-gptq", "int4-mixed+gptq"])
 def test_what_no_group_divides_is_int8(tmp_path, name):
-    with Checkpoint.open(Tiny(layers=1, hidden=72, ffn=200, dtype="f32").write(tmp_path)) as checkpoint:
+    with CheckpointTensors.open(Tiny(layers=1, hidden=72, ffn=200, dtype="f32").write(tmp_path)) as checkpoint:
         written = [write(checkpoint, named(one), tmp_path / f"{one}.xml") for one in (name, "int4")]
         fitted, plain = (weights for weights, _ in written)
         changed = {

@@ -14,7 +14,7 @@ glibc = pytest.mark.skipif(
 )
 CODE = """
 import ctypes, sys
-from runtime.system.allocator import give_large_pieces_back
+from runtime.system.allocator import set_mmap_threshold
 
 class Info(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -23,7 +23,7 @@ class Info(ctypes.Structure):
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.mallinfo2.restype = ctypes.c_void_p, Info
 if sys.argv[1] == "asked":
-    give_large_pieces_back()
+    set_mmap_threshold()
 libc.free(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(16 << 20))))  # glibc takes it for the threshold
 before = libc.mallinfo2().hblks
 kept = [libc.malloc(ctypes.c_size_t(8 << 20)) for _ in range(4)]
@@ -80,13 +80,13 @@ print(*found, mapped())
 def test_freed_pages_go_back_when_asked():
     code = """
 import psutil
-from runtime.system.allocator import give_free_pages_back
+from runtime.system.allocator import trim_heap
 memory = lambda: psutil.Process().memory_info().rss / 2**20
 pieces = [bytes(10_000) for _ in range(20_000)]
 last = bytes(10_000)
 del pieces
 before = memory()
-give_free_pages_back()
+trim_heap()
 print(before - memory())
 """
     command = [sys.executable, "-c", code]

@@ -16,12 +16,12 @@ from runtime.backends.echo import Echo
 from runtime.backends.openvino.batched import OpenVINO, step_tokens
 from runtime.backends.openvino.npu import NPU
 from runtime.backends.openvino.stateful import Stateful
-from runtime.backends.openvino.subprocess import Process
+from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.backends.remote import Remote
 from runtime.backends.torch.engine import Torch
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.device.choose import choose
-from runtime.errors import BackendError, DeviceError, NotHeld, PromptTooLong, RequestError
+from runtime.errors import BackendError, DeviceError, PromptTooLong, RequestError, UnsupportedSetting
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Regex
 from runtime.messages import Finish
@@ -41,7 +41,7 @@ class Lookup(OpenVINO):
         return super().load(folder, device, replace(options, lookup=4))
 
 
-ENGINES = (OpenVINO, Lookup, Process, Stateful, NPU, Torch, Remote, Echo)
+ENGINES = (OpenVINO, Lookup, SubprocessBackend, Stateful, NPU, Torch, Remote, Echo)
 
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda backend: backend.__name__)
@@ -54,11 +54,11 @@ def backend(request, demo_folder, npu_folder, tmp_path_factory):
         if any(find_spec(name) is None for name in ("fastapi", "openai", "torch", "uvicorn")):
             pytest.skip("transformers serve is not installed here")
         with serving([*SERVE, str(CHECKPOINT), "--device", "cpu"], tmp_path_factory.mktemp("serve") / "log") as url:
-            loaded = Remote.load(CheckpointFolder.open(CHECKPOINT), url, Options())
+            loaded = Remote.load(Checkpoint.open(CHECKPOINT), url, Options())
             yield loaded
             loaded.close()
         return
-    folder = CheckpointFolder.open(CHECKPOINT) if engine is Torch else npu_folder if engine is NPU else demo_folder
+    folder = Checkpoint.open(CHECKPOINT) if engine is Torch else npu_folder if engine is NPU else demo_folder
     device = engine.devices()[-1 if engine is NPU else 0]
     loaded = engine.load(folder, device, Options(threads=1 if engine is Torch else 2, context=1024))
     yield loaded
@@ -105,7 +105,7 @@ def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
 def test_log_probabilities_are_told_or_refused(backend):
     request = Request((QUESTION,), STOPS, Sampling(max_new_tokens=8, logprobs=True))
     if isinstance(backend, Stateful | NPU | Remote):
-        with pytest.raises(NotHeld, match="logprobs is not held"):
+        with pytest.raises(UnsupportedSetting, match="logprobs is not held"):
             next(backend.generate(request))
         return
     *deltas, _ = backend.generate(request)
@@ -193,7 +193,7 @@ def test_threads_share_one_engine(openvino):
 
 
 def test_a_process_works_for_threads_and_its_death_is_an_error(demo_folder):
-    engine = Process.load(demo_folder, "CPU", Options(threads=2))
+    engine = SubprocessBackend.load(demo_folder, "CPU", Options(threads=2))
     others: list[str] = []
     threads = [
         Thread(target=lambda: others.append(read(engine.generate(Request((QUESTION,), STOPS)))[0])) for _ in "ab"

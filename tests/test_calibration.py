@@ -6,7 +6,7 @@ import pytest
 
 from convert.weights import calibration
 from edge.demo import CHECKPOINT
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import ConversionError
 from runtime.prompt.families import BASE, FAMILIES
 from runtime.prompt.template import Template
@@ -16,7 +16,7 @@ TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "
 
 @pytest.fixture(scope="module")
 def checkpoint():
-    return CheckpointFolder.open(CHECKPOINT)
+    return Checkpoint.open(CHECKPOINT)
 
 
 def template(checkpoint):

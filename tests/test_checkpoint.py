@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError
 
 from .checkpoints import YARN, Tiny, write_safetensors
@@ -30,7 +30,7 @@ def test_tensors_have_their_canonical_names_and_values(
     format: str, shards: int, bias: bool, tied: bool, tmp_path: Path
 ) -> None:
     tiny = Tiny(format=format, shards=shards, qkv_bias=bias, tied=tied)
-    with Checkpoint.open(tiny.write(tmp_path)) as checkpoint:
+    with CheckpointTensors.open(tiny.write(tmp_path)) as checkpoint:
         wanted = tiny.weights()
         assert set(checkpoint.names) == set(wanted)
         for name, shape in checkpoint.architecture.shapes():
@@ -43,7 +43,7 @@ def test_tensors_have_their_canonical_names_and_values(
 @pytest.mark.parametrize(("dtype", "bits"), [("bf16", 8), ("f16", 11), ("f32", 24)])
 def test_every_dtype_becomes_f32(dtype: str, bits: int, tmp_path: Path) -> None:
     tiny = Tiny(dtype=dtype)
-    checkpoint = Checkpoint.open(tiny.write(tmp_path))
+    checkpoint = CheckpointTensors.open(tiny.write(tmp_path))
     for name, wanted in tiny.weights().items():
         tensor = checkpoint.tensor(name)
         assert tensor.dtype == dtype
@@ -61,7 +61,7 @@ def test_the_architecture_of_the_real_glm_4_9b_chat(reference: Path, tmp_path: P
         shards.setdefault(file, {})[name] = _shape_in_glm_4_9b_chat(name)
     for file, shapes in shards.items():
         _write_sparse(tmp_path / file, shapes)
-    with Checkpoint.open(tmp_path) as checkpoint:
+    with CheckpointTensors.open(tmp_path) as checkpoint:
         a = checkpoint.architecture
         assert (a.layers, a.hidden, a.heads, a.kv_heads, a.head_dim, a.ffn) == (40, 4096, 32, 2, 128, 13696)
         assert (a.vocab, a.norm_eps, a.rope_theta, a.rotary_dim, a.context) == (151552, 1.5625e-07, 5e6, 64, 131072)
@@ -114,7 +114,7 @@ def _write_sparse(path: Path, shapes: dict[str, list[int]]) -> None:
     ],
 )
 def test_both_spellings_of_rope(config: dict[str, Any], wanted: tuple[Any, ...], tmp_path: Path) -> None:
-    a = Checkpoint.open(Tiny(config=config).write(tmp_path)).architecture
+    a = CheckpointTensors.open(Tiny(config=config).write(tmp_path)).architecture
     assert (a.rope_theta, a.rotary_dim, a.context, a.yarn and a.yarn.factor) == wanted
 
 
@@ -280,7 +280,7 @@ CHATGLM_DAMAGED: dict[str, tuple[Damage, str]] = {
 
 def refused(folder: Path) -> CheckpointError:
     with pytest.raises(CheckpointError) as caught:
-        Checkpoint.open(folder)
+        CheckpointTensors.open(folder)
     error = caught.value
     assert "\n" not in str(error) + error.hint
     assert len(str(error)) < 400
@@ -328,7 +328,7 @@ QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 def opens_or_is_refused(folder: Path) -> None:
     said = ""
     try:
-        Checkpoint.open(folder).close()
+        CheckpointTensors.open(folder).close()
     except CheckpointError as error:
         said = str(error) + error.hint
     assert "\n" not in said
@@ -381,14 +381,14 @@ def test_no_header_raises_anything_else(data: st.DataObject, tmp_path: Path) -> 
 def test_the_original_format_has_two_names(tmp_path: Path) -> None:
     config = {"architectures": ["ChatGLMForConditionalGeneration"], "rope_ratio": None, "num_layers": None}
     tiny = Tiny(format="chatglm", config={**config, "num_hidden_layers": 2})
-    a = Checkpoint.open(tiny.write(tmp_path)).architecture
+    a = CheckpointTensors.open(tiny.write(tmp_path)).architecture
     assert (a.name, a.layers, a.rope_theta) == ("ChatGLMModel", 2, 10000.0)
 
 
 def test_one_file_may_have_any_name(tmp_path: Path) -> None:
     Tiny().write(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "weights.safetensors")
-    assert Checkpoint.open(tmp_path).nbytes == (tmp_path / "weights.safetensors").stat().st_size
+    assert CheckpointTensors.open(tmp_path).nbytes == (tmp_path / "weights.safetensors").stat().st_size
 
 
 def test_links_are_followed(tmp_path: Path) -> None:
@@ -398,29 +398,29 @@ def test_links_are_followed(tmp_path: Path) -> None:
     for number, file in enumerate(sorted(blobs.iterdir())):
         moved = file.rename(blobs / f"{number:064}")
         (snapshot / file.name).symlink_to(moved)
-    assert Checkpoint.open(snapshot).architecture.layers == 2
+    assert CheckpointTensors.open(snapshot).architecture.layers == 2
 
 
 def test_tied_embeddings_may_come_with_a_copy(tmp_path: Path) -> None:
     folder = Tiny(config={"tie_word_embeddings": True}).write(tmp_path)
-    assert "lm_head.weight" not in Checkpoint.open(folder).names
+    assert "lm_head.weight" not in CheckpointTensors.open(folder).names
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
-    first, same = (Checkpoint.open(Tiny(shards=2).write(tmp_path / name)).fingerprint() for name in "ab")
+    first, same = (CheckpointTensors.open(Tiny(shards=2).write(tmp_path / name)).fingerprint() for name in "ab")
     assert first == same
     path = tmp_path / "b" / "model-00002-of-00002.safetensors"
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
-    assert Checkpoint.open(tmp_path / "b").fingerprint() != first
+    assert CheckpointTensors.open(tmp_path / "b").fingerprint() != first
     other_config = Tiny(shards=2, config={"eos_token_id": [1]}).write(tmp_path / "c")
-    assert Checkpoint.open(other_config).fingerprint() != first
+    assert CheckpointTensors.open(other_config).fingerprint() != first
 
 
 def test_views_outlive_release_and_close(tmp_path: Path) -> None:
     tiny = Tiny()
-    checkpoint = Checkpoint.open(tiny.write(tmp_path))
+    checkpoint = CheckpointTensors.open(tiny.write(tmp_path))
     view = checkpoint.tensor(EMBEDDING).data
     checkpoint.release()
     checkpoint.close()
@@ -436,7 +436,7 @@ def test_a_header_of_odd_length_is_read(tmp_path: Path) -> None:
     pad = b" " * (1 + (length + 1) % 2)
     encoded = raw[8 : 8 + length] + pad
     (odd / "model.safetensors").write_bytes(struct.pack("<Q", len(encoded)) + encoded + raw[8 + length :])
-    checkpoint = Checkpoint.open(odd)
+    checkpoint = CheckpointTensors.open(odd)
     assert not checkpoint.tensor(EMBEDDING).data.flags.aligned
     ids = [np.arange(5)]
-    np.testing.assert_array_equal(logits(checkpoint, ids)[0], logits(Checkpoint.open(plain), ids)[0])
+    np.testing.assert_array_equal(logits(checkpoint, ids)[0], logits(CheckpointTensors.open(plain), ids)[0])

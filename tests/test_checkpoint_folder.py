@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edge.demo import CHECKPOINT
-from runtime.checkpoint.checkpoint import CheckpointFolder, open_folder
+from runtime.checkpoint.checkpoint import Checkpoint, open_folder
 from runtime.errors import CheckpointError, ModelFolderError
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
@@ -22,7 +22,7 @@ def checkpoint(tmp_path):
 
 def test_its_facts_are_those_of_the_converted_folder(demo_folder):
     opened = open_folder(CHECKPOINT)
-    assert isinstance(opened, CheckpointFolder)
+    assert isinstance(opened, Checkpoint)
     kept = ("recipe", "versions", "devices", "sizes", "verification", "notes", "files")
     wanted = replace(demo_folder.manifest, **{name: getattr(opened.manifest, name) for name in kept})
     assert opened.manifest == replace(wanted, source=replace(wanted.source, fingerprint=""))
@@ -47,14 +47,14 @@ def test_the_template_may_sit_in_the_tokenizer_s_config(checkpoint, template):
     (checkpoint / "chat_template.jinja").unlink()
     path = checkpoint / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
-    opened = CheckpointFolder.open(checkpoint)
+    opened = Checkpoint.open(checkpoint)
     assert opened.manifest.family == "glm4_0414"
     assert opened.chat_template() == TEMPLATE
 
 
 def test_a_base_model_has_no_template(checkpoint):
     (checkpoint / "chat_template.jinja").unlink()
-    opened = CheckpointFolder.open(checkpoint)
+    opened = Checkpoint.open(checkpoint)
     assert opened.manifest.family == "base"
     with pytest.raises(CheckpointError, match="base model"):
         opened.chat_template()
@@ -62,12 +62,12 @@ def test_a_base_model_has_no_template(checkpoint):
 
 def test_sampling_is_the_checkpoint_s(checkpoint):
     (checkpoint / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_p": 0.9}')
-    assert CheckpointFolder.open(checkpoint).sampling() == Sampling(temperature=0.6, top_p=0.9)
+    assert Checkpoint.open(checkpoint).sampling() == Sampling(temperature=0.6, top_p=0.9)
 
 
 def test_weights_may_be_missing_until_they_are_asked_for(checkpoint):
     with pytest.raises(CheckpointError, match=r"no \.safetensors file"):
-        CheckpointFolder.open(checkpoint).weights()
+        Checkpoint.open(checkpoint).weights()
 
 
 def test_what_is_neither_is_refused(tmp_path):

@@ -77,7 +77,9 @@ def test_a_setting_of_sampling(setting):
     (name,) = setting
     refused(name, edge.Sampling, **setting)
     refused(
-        name, edge.Sampling().but, **{name: value for name, value in setting.items() if value is not None} or {name: ""}
+        name,
+        edge.Sampling().override,
+        **{name: value for name, value in setting.items() if value is not None} or {name: ""},
     )
 
 

@@ -12,7 +12,7 @@ from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES
 from convert.weights.compress import EMBEDDING, HEAD, compress, describe, options
 from convert.weights.sensitivity import presumed, sensitive, sensitivities
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import Tiny
 
@@ -30,7 +30,7 @@ WRITERS = []  # the constants of their files are read until the tests are over
 
 @pytest.fixture(params=CHECKPOINTS.values(), ids=CHECKPOINTS.keys())
 def checkpoint(request, tmp_path):
-    with Checkpoint.open(request.param.write(tmp_path)) as checkpoint:
+    with CheckpointTensors.open(request.param.write(tmp_path)) as checkpoint:
         yield checkpoint
 
 
@@ -111,7 +111,7 @@ def test_rows_compressed_apart_are_the_same(checkpoint, monkeypatch, recipe):
 @pytest.mark.parametrize("name", ["int4", "int4-small", "int4-npu", "int8", "bf16"])
 def test_tied_embeddings_are_compressed_once(tmp_path, name):
     recipe = RECIPES[name]
-    with Checkpoint.open(Tiny(layers=1, hidden=128, tied=True, dtype="bf16").write(tmp_path)) as checkpoint:
+    with CheckpointTensors.open(Tiny(layers=1, hidden=128, tied=True, dtype="bf16").write(tmp_path)) as checkpoint:
         ours = constants(one_by_one(checkpoint, recipe))
         assert len(ours[EMBEDDING]) == 1
         assert not any(name.startswith(HEAD) for name in ours)
@@ -125,7 +125,7 @@ def test_the_choice_of_what_stays_in_8_bits_is_nncfs(tmp_path, ratio):
     """Of several layers, some with columns that no group divides."""
     recipe = replace(RECIPES["int4-mixed"], ratio=ratio)
     tiny = Tiny(layers=4, hidden=128, ffn=200, vocab=64, dtype="bf16", seed=round(100 * ratio))
-    with Checkpoint.open(tiny.write(tmp_path)) as checkpoint:
+    with CheckpointTensors.open(tiny.write(tmp_path)) as checkpoint:
         left = left_in_8_bits(checkpoint, recipe)
         assert 0 < len(left) < 20
         weights = dict(checkpoint.architecture.shapes())
@@ -157,7 +157,7 @@ def test_sizes_are_those_that_the_recipe_tells(checkpoint, recipe):
 
 
 def test_progress_and_notes(tmp_path):
-    with Checkpoint.open(Tiny(ffn=192, hidden=128, dtype="bf16").write(tmp_path)) as checkpoint:
+    with CheckpointTensors.open(Tiny(ffn=192, hidden=128, dtype="bf16").write(tmp_path)) as checkpoint:
         weights = all_weights(checkpoint, RECIPES["int4"])
         assert tuple(weight.name for weight in weights) == checkpoint.names
         for weight in weights:
@@ -171,7 +171,7 @@ def test_nncf_is_silent_and_reports_to_nobody(tmp_path, capfd):
     from nncf.telemetry.wrapper import telemetry
 
     draw, level = track.__iter__, logging.getLogger("nncf").level
-    with Checkpoint.open(Tiny(layers=1).write(tmp_path)) as checkpoint:
+    with CheckpointTensors.open(Tiny(layers=1).write(tmp_path)) as checkpoint:
         all_weights(checkpoint, RECIPES["int4"])
     assert capfd.readouterr() == ("", "")
     assert (track.__iter__, logging.getLogger("nncf").level) == (draw, level)
@@ -182,7 +182,7 @@ def test_values_stay_near(tmp_path):
     """What the nodes yield, against the checkpoint."""
     import openvino as ov
 
-    with Checkpoint.open(Tiny(layers=1, hidden=128, dtype="f16").write(tmp_path)) as checkpoint:
+    with CheckpointTensors.open(Tiny(layers=1, hidden=128, dtype="f16").write(tmp_path)) as checkpoint:
         for name, worst in {"int4": 0.15, "int4-npu": 0.2, "int8": 0.02, "bf16": 0.0}.items():
             for weight in all_weights(checkpoint, RECIPES[name]):
                 model = ov.Model([ov.opset13.result(weight.node)], [], "weight")

@@ -9,8 +9,8 @@ import pytest
 
 from convert.pipeline import convert
 from convert.source.damage import Damage, all_finite, zero_run
-from runtime.checkpoint.checkpoint import CheckpointFolder
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, EdgeError, VerificationError
 
 from .ggufs import write_gguf
@@ -67,14 +67,14 @@ class Harm:
 
 def tokens(folder):
     """Ids in use, added ones, and those that only pad the vocabulary."""
-    tokenizer = CheckpointFolder.open(folder).tokenizer
+    tokenizer = Checkpoint.open(folder).tokenizer
     added = set(tokenizer.special_tokens.values())
     used = set(tokenizer.tokenizer.get_vocab(with_added_tokens=False).values()) - added
     return sorted(used), sorted(added), sorted(set(range(640)) - used - added)
 
 
 def searched(path):
-    folder = CheckpointFolder.open(path)
+    folder = Checkpoint.open(path)
     with folder.weights() as checkpoint:
         damage = Damage(checkpoint, folder.tokenizer)
         for name in checkpoint.names:
@@ -148,7 +148,7 @@ def test_damage_in_a_gguf_is_refused_by_its_own_names(tmp_path, kind):
     path = write_gguf(source, tmp_path / "x.gguf", kind)
     searched(path)
     raw = path.read_bytes()
-    with Checkpoint.open(path) as checkpoint:
+    with CheckpointTensors.open(path) as checkpoint:
         (file,) = checkpoint._files
         entries = dict(file.entries)
     for name, size in (("blk.1.ffn_down.weight", PAGE), ("blk.0.attn_norm.weight", 1024), ("token_embd.weight", PAGE)):

@@ -10,11 +10,11 @@ from edge.catalogue import CATALOGUE
 from runtime.backends.backend import Options
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.npu import EMULATED, NPU
-from runtime.device.choose import automatic, choose, fits
+from runtime.device.choose import assess_devices, choose, choose_automatically
 from runtime.device.machine import CPU, GPU, CUDACard, Machine, Missing, NPUDevice
 from runtime.device.memory import LARGEST_ALLOCATION
 from runtime.errors import DeviceError, Notice
-from runtime.folder.model_folder import Manifest, Source
+from runtime.folder.model_folder import CheckpointRecord, Manifest
 
 GB = 10**9
 
@@ -22,7 +22,7 @@ GB = 10**9
 def model(name="GLM-4-9B-0414", recipe="int4"):
     architecture = CATALOGUE[name].architecture
     sizes = model_sizes(architecture, RECIPES[recipe])
-    source = Source(name, architecture.name, "")
+    source = CheckpointRecord(name, architecture.name, "")
     return Manifest("glm4_0414", recipe, source, architecture.context, architecture.kv_bytes_per_token, {}, sizes=sizes)
 
 
@@ -64,7 +64,7 @@ OLD_DESKTOP = Machine(CPU("i5-4590", 4, ("AVX2",)), 4 * GB, 3 * GB)
     ],
 )
 def test_auto(machine, manifest, backend, device, because):
-    choice = automatic(machine, manifest)
+    choice = choose_automatically(machine, manifest)
     assert (choice.backend, choice.device) == (backend, device), choice.reason
     for words in because:
         assert words in choice.reason
@@ -83,29 +83,29 @@ def test_auto(machine, manifest, backend, device, because):
 )
 def test_where_nothing_fits_auto_says_what_would(machine, manifest, options, ways):
     with pytest.raises(DeviceError, match=r"fits no device here: .*not CPU: it needs .* is free") as caught:
-        automatic(machine, manifest, options)
+        choose_automatically(machine, manifest, options)
     for way in ways:
         assert way in caught.value.hint
 
 
 def test_a_shorter_context_that_is_offered_fits():
     with pytest.raises(DeviceError) as caught:
-        automatic(TIGHT, model(), Options(context=32768))
+        choose_automatically(TIGHT, model(), Options(context=32768))
     offered = int("".join(filter(str.isdigit, caught.value.hint.split("at most")[1].split("tokens")[0])))
-    assert automatic(TIGHT, model(), Options(context=offered)).device == "CPU"
+    assert choose_automatically(TIGHT, model(), Options(context=offered)).device == "CPU"
 
 
 def test_a_weight_over_the_largest_allocation_rules_a_gpu_out():
     manifest = model()
     sizes = replace(manifest.sizes, largest=LARGEST_ALLOCATION + 1)
-    fit = next(fit for fit in fits(LUNAR_LAKE, replace(manifest, sizes=sizes)) if fit.kind == "GPU")
+    fit = next(fit for fit in assess_devices(LUNAR_LAKE, replace(manifest, sizes=sizes)) if fit.kind == "GPU")
     assert fit.obstacle == "a weight of 4.3 GB is over its largest allocation, 4.3 GB"
 
 
 def test_a_shorter_cache_lets_more_fit():
     with pytest.raises(DeviceError):
-        automatic(TIGHT, model(), Options(context=16384, kv_precision="f32"))
-    assert automatic(TIGHT, model(), Options(context=16384, kv_precision="u4")).device == "CPU"
+        choose_automatically(TIGHT, model(), Options(context=16384, kv_precision="f32"))
+    assert choose_automatically(TIGHT, model(), Options(context=16384, kv_precision="u4")).device == "CPU"
 
 
 def test_auto_on_this_machine_says_why(demo_folder):
@@ -121,7 +121,7 @@ def test_the_emulation_says_that_it_is_one():
 
 
 def test_what_was_asked_for_is_taken_with_a_notice_where_it_does_not_fit(bare_folder, monkeypatch):
-    monkeypatch.setattr("runtime.device.choose.find", lambda: OLD_DESKTOP)
+    monkeypatch.setattr("runtime.device.choose.detect", lambda: OLD_DESKTOP)
     folder = replace(bare_folder, manifest=model())
     with pytest.warns(Notice, match="may not fit CPU: it needs .*, 3.0 GB is free"):
         assert choose("CPU", folder).device == "CPU"

@@ -218,7 +218,7 @@ def test_too_little_memory_is_told_first(monkeypatch, demo_folder):
     assert max(map(len, ids)) == subject.context == 2048
     needed = subject.memory(ids)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": needed + 1}))
-    monkeypatch.setattr("edge.evaluation.target.need", lambda *_: type("Need", (), {"running": 2 * needed}))
+    monkeypatch.setattr("edge.evaluation.target.estimate", lambda *_: type("Need", (), {"running": 2 * needed}))
     assert "is free" in subject.refuse_too_little(ids)  # a layer at a time it goes
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": needed - 1}))
     with pytest.raises(BackendError, match="needs about"):

@@ -13,7 +13,7 @@ from edge.cli import main
 from edge.demo import CHECKPOINT
 from runtime.errors import RequestError
 from runtime.folder import compile_cache as compiled
-from runtime.system.files import expanded, is_plain_file, is_plain_folder, remove, write_whole
+from runtime.system.files import expand_user, is_plain_file, is_plain_folder, remove, write_atomically
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def precious(tmp_path):
 def test_a_link_is_replaced_and_its_target_kept(tmp_path, precious):
     link = tmp_path / "link"
     link.symlink_to(precious / "file")
-    write_whole(link, b"new")
+    write_atomically(link, b"new")
     assert (is_plain_file(link), link.read_bytes(), (precious / "file").read_bytes()) == (True, b"new", b"x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "precious"]
 
@@ -39,7 +39,7 @@ def test_a_device_a_pipe_and_a_folder_are_not_replaced(tmp_path, precious):
     for path in (tmp_path / "pipe", tmp_path / "stdout", precious):
         before = path.lstat()
         with pytest.raises(OSError, match="no regular file"):
-            write_whole(path, b"new")
+            write_atomically(path, b"new")
         assert path.lstat() == before
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
@@ -48,7 +48,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
-        write_whole(tmp_path / "file", b"new")
+        write_atomically(tmp_path / "file", b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
@@ -98,7 +98,7 @@ def test_a_user_without_a_home_needs_none(bare_folder):
         service.service(())
     with quantise._some_home():  # NNCF asks for it when it is imported
         assert Path.home().is_dir()
-    assert expanded("~") == Path("~")
+    assert expand_user("~") == Path("~")
     assert (main(["cache"]), main(["service", "status"]), main(["recipes"])) == (1, 1, 0)
 
 

@@ -40,7 +40,7 @@ def reply(model, constraint, sampling=None, tools=(WEATHER, CLOCK), messages=ASK
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_required_call_is_valid_at_any_temperature(model, seed):
-    constraint = Constraint.on_calls([WEATHER, CLOCK], "required", strict=True)
+    constraint = Constraint.for_tools([WEATHER, CLOCK], "required", strict=True)
     said = reply(model, constraint, Sampling(temperature=3.0, seed=seed, max_new_tokens=200))
     for call in (call for call in said.tool_calls if call.complete):
         arguments = json.loads(call.arguments)
@@ -54,7 +54,7 @@ def test_a_required_call_is_valid_at_any_temperature(model, seed):
 
 
 def test_one_by_name(model):
-    said = reply(model, Constraint.on_calls([WEATHER, CLOCK], "clock"))
+    said = reply(model, Constraint.for_tools([WEATHER, CLOCK], "clock"))
     assert (said.tool_calls[0].name, said.tool_calls[0].arguments) in (("clock", "{}"), ("clock", "{ }"))
 
 
@@ -105,7 +105,7 @@ def test_auto_is_free_until_a_call_opens_and_after_it(bare_folder):
     model = scripted(
         bare_folder, 'Let me see.\nget_weather\n{"city": ignored', '{"city": "Rome", "days": 1}', "\nclock\n{", "{}", ""
     )
-    events = list(model.reply(ASK, [WEATHER, CLOCK], constraint=Constraint.on_calls([WEATHER, CLOCK], strict=True)))
+    events = list(model.reply(ASK, [WEATHER, CLOCK], constraint=Constraint.for_tools([WEATHER, CLOCK], strict=True)))
     said = Reply.of(events)
     assert [(call.name, call.arguments) for call in said.tool_calls] == [
         ("get_weather", '{"city": "Rome", "days": 1}'),
@@ -124,14 +124,14 @@ def test_auto_is_free_until_a_call_opens_and_after_it(bare_folder):
 
 def test_a_plain_answer_under_auto_is_one_free_request(bare_folder):
     model = scripted(bare_folder, "\nTools:\nget_weather\nclock\n")
-    constraint = Constraint.on_calls([WEATHER, CLOCK], strict=True)
+    constraint = Constraint.for_tools([WEATHER, CLOCK], strict=True)
     assert reply(model, constraint).text == "Tools:\nget_weather\nclock\n"
     assert [request.grammar for request in model.backend.requests] == [None]
 
 
 def test_the_token_limit_is_for_the_whole_reply(bare_folder):
     model = scripted(bare_folder, "get_weather\n{", '{"city": "Rome", "days": 1}')
-    said = reply(model, Constraint.on_calls([WEATHER], strict=True), Sampling(max_new_tokens=20))
+    said = reply(model, Constraint.for_tools([WEATHER], strict=True), Sampling(max_new_tokens=20))
     assert said.finish_reason == "length"
     assert said.usage.completion_tokens == 20
     assert said.tool_calls[0].complete is False
@@ -150,7 +150,7 @@ def test_a_chat_demands_a_call_once(bare_folder):
 @pytest.mark.parametrize("choice", ["required", "clock"])
 def test_a_choice_without_such_a_tool_is_refused(choice):
     with pytest.raises(RequestError, match="tools offered are none"):
-        Constraint.on_calls([], choice)
+        Constraint.for_tools([], choice)
 
 
 STOPS = {
@@ -183,7 +183,7 @@ def test_one_call_is_the_last(bare_folder):
 
 def test_an_answer_or_a_call(bare_folder, model):
     schema = JsonSchema.of({"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]})
-    either = replace(Constraint.on_calls([WEATHER, CLOCK]), answer=schema, may_call=("get_weather", "clock"))
+    either = replace(Constraint.for_tools([WEATHER, CLOCK]), answer=schema, may_call=("get_weather", "clock"))
     said = reply(model, either)
     assert said.tool_calls or type(json.loads(said.text)["open"]) is bool
     called = reply(scripted(bare_folder, "clock\n", "{}", ""), either)

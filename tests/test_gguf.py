@@ -20,8 +20,8 @@ from convert.check.divergence import divergence, log_softmax
 from convert.check.reference import logits
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
-from runtime.checkpoint.checkpoint import CheckpointFolder, open_folder
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.checkpoint import Checkpoint, open_folder
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, ConversionError, Notice
 from runtime.folder.model_folder import ModelFolder
 
@@ -42,7 +42,10 @@ TEXTS = ("The ferry", " 研究 研究首先", "don't IT'S 1234567\r\n\n  \t x", 
 )
 def test_unquantised_weights_are_those_of_the_checkpoint(tiny: Tiny, kind: str, tmp_path: Path) -> None:
     source = tiny.write(tmp_path / "source")
-    with Checkpoint.open(source) as wanted, Checkpoint.open(write_gguf(source, tmp_path / "x.gguf", kind)) as found:
+    with (
+        CheckpointTensors.open(source) as wanted,
+        CheckpointTensors.open(write_gguf(source, tmp_path / "x.gguf", kind)) as found,
+    ):
         name = found.architecture.name
         assert name == {"glm4": "Glm4ForCausalLM"}.get(tiny.format, "GlmForCausalLM")
         assert found.architecture == replace(wanted.architecture, name=name)
@@ -58,7 +61,10 @@ def test_unquantised_weights_are_those_of_the_checkpoint(tiny: Tiny, kind: str, 
 def test_quantised_weights_are_decoded_by_rows(kind: str, tmp_path: Path) -> None:
     tiny = Tiny(format="chatglm", hidden=256, head_dim=64, ffn=256, layers=1)
     source = tiny.write(tmp_path / "source")
-    with Checkpoint.open(source) as plain, Checkpoint.open(write_gguf(source, tmp_path / "x.gguf", kind)) as found:
+    with (
+        CheckpointTensors.open(source) as plain,
+        CheckpointTensors.open(write_gguf(source, tmp_path / "x.gguf", kind)) as found,
+    ):
         assert found.quantised == (kind,)
         for name in ("model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight", "lm_head.weight"):
             tensor = found.tensor(name)
@@ -66,7 +72,7 @@ def test_quantised_weights_are_decoded_by_rows(kind: str, tmp_path: Path) -> Non
             assert (tensor.dtype, tensor.shape, tensor.data.dtype) == ("f32", wanted.shape, np.float32)
             np.testing.assert_array_equal(tensor.data, wanted)
             np.testing.assert_array_equal(tensor.rows(3, 7).data, wanted[3:7])
-            np.testing.assert_array_equal(tensor.at(np.array([5, 0, 5])).f32(), wanted[[5, 0, 5]])
+            np.testing.assert_array_equal(tensor.gather(np.array([5, 0, 5])).f32(), wanted[[5, 0, 5]])
             assert tensor.rows(3, 7).shape == (4, wanted.shape[1])
         value = found.tensor("model.layers.0.self_attn.v_proj.weight")  # the last rows of a fused matrix
         assert value.shape == value.data.shape == (128, 256)
@@ -106,7 +112,7 @@ def test_blocks_are_taken_over_as_they_are(kind: str, strays: float, tmp_path: P
 
     tiny = Tiny(format="chatglm", hidden=256, head_dim=64, ffn=256, layers=1)
     path = write_gguf(tiny.write(tmp_path / "source"), tmp_path / "x.gguf", kind)
-    with Checkpoint.open(path) as found, IrWriter(tmp_path / "x.xml", 2**20) as ir:
+    with CheckpointTensors.open(path) as found, IrWriter(tmp_path / "x.xml", 2**20) as ir:
         for name in ("model.layers.0.self_attn.v_proj.weight", "model.embed_tokens.weight"):
             tensor = found.tensor(name)
             before = ir.size
@@ -128,12 +134,12 @@ def test_the_recipe_stored_wants_a_quantised_gguf(tmp_path: Path) -> None:
 
 
 def test_quantised_logits_stay_close(tmp_path: Path) -> None:
-    ids = [np.array(CheckpointFolder.open(CHECKPOINT).tokenizer.encode("How many ferries leave from the harbour?"))]
-    with Checkpoint.open(CHECKPOINT) as plain:
+    ids = [np.array(Checkpoint.open(CHECKPOINT).tokenizer.encode("How many ferries leave from the harbour?"))]
+    with CheckpointTensors.open(CHECKPOINT) as plain:
         wanted = logits(plain, ids)[0]
     strayed = []
     for kind in ("Q8_0", "Q4_0"):
-        with Checkpoint.open(write_gguf(CHECKPOINT, tmp_path / f"{kind}.gguf", kind)) as found:
+        with CheckpointTensors.open(write_gguf(CHECKPOINT, tmp_path / f"{kind}.gguf", kind)) as found:
             strayed.append(divergence(log_softmax(wanted), log_softmax(logits(found, ids)[0])).mean())
     assert 0 < strayed[0] < 0.05
     assert strayed[0] < strayed[1] < 1
@@ -145,16 +151,16 @@ def test_pytorch_runs_it_as_it_is(tmp_path: Path) -> None:
 
     path = write_gguf(CHECKPOINT, tmp_path / "demo.gguf", "Q8_0")
     ids = np.arange(100, 130)
-    with Checkpoint.open(path) as found, torch.no_grad():
-        model = load_model(CheckpointFolder.open(path), torch.float32)
+    with CheckpointTensors.open(path) as found, torch.no_grad():
+        model = load_model(Checkpoint.open(path), torch.float32)
         answer = model(torch.from_numpy(ids)[None]).logits[0].numpy()
         np.testing.assert_allclose(answer, logits(found, [ids])[0], atol=2e-3)
 
 
 def test_the_tokenizer_is_the_checkpoint_s(tmp_path: Path) -> None:
-    wanted = CheckpointFolder.open(CHECKPOINT)
+    wanted = Checkpoint.open(CHECKPOINT)
     found = open_folder(write_gguf(CHECKPOINT, tmp_path / "demo.gguf", "F16", general__sampling__temp=0.6))
-    assert isinstance(found, CheckpointFolder)
+    assert isinstance(found, Checkpoint)
     for text in (*TEXTS, wanted.template or ""):
         assert found.tokenizer.encode(text) == wanted.tokenizer.encode(text)
     assert found.tokenizer.special_tokens == wanted.tokenizer.special_tokens
@@ -169,14 +175,14 @@ def test_a_model_in_several_files_is_opened_by_any_of_them(tmp_path: Path) -> No
     write_gguf(source, tmp_path / "x.gguf", "Q8_0", parts=7)
     parts = sorted(tmp_path.glob("x-*-of-*.gguf"))
     assert len(parts) > 2
-    whole = Checkpoint.open(write_gguf(source, tmp_path / "x.gguf", "Q8_0"))
+    whole = CheckpointTensors.open(write_gguf(source, tmp_path / "x.gguf", "Q8_0"))
     for part in (parts[0], parts[-1]):
-        with Checkpoint.open(part) as found:
+        with CheckpointTensors.open(part) as found:
             assert set(found.names) == set(whole.names)
             assert found.nbytes == sum(path.stat().st_size for path in parts)
     parts[1].unlink()
     with pytest.raises(CheckpointError, match=rf"{parts[1].name} is missing \(1 of {len(parts)} parts\)"):
-        Checkpoint.open(parts[0])
+        CheckpointTensors.open(parts[0])
 
 
 Harm = Callable[[bytes], bytes]
@@ -214,7 +220,7 @@ def test_a_damaged_file_is_refused_in_one_line(harm: str, tmp_path: Path) -> Non
     change, message = REFUSED[harm]
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(CheckpointError, match=message) as caught:
-        Checkpoint.open(path)
+        CheckpointTensors.open(path)
     assert caught.value.hint
     assert "\n" not in str(caught.value)
 
@@ -234,7 +240,7 @@ def test_a_damaged_file_is_refused_in_one_line(harm: str, tmp_path: Path) -> Non
 def test_what_is_not_supported_is_said(metadata: dict[str, object], message: str, tmp_path: Path) -> None:
     path = write_gguf(CHECKPOINT, tmp_path / "x.gguf", "Q8_0", **metadata)
     with pytest.raises(CheckpointError, match=message) as caught:
-        CheckpointFolder.open(path)
+        Checkpoint.open(path)
     assert caught.value.hint
 
 
@@ -258,8 +264,8 @@ def test_half_of_a_head_is_rotated_whatever_an_early_file_says(
     name = "glm4" if tiny.format == "glm4" else "chatglm"
     path = write_gguf(source, tmp_path / "x.gguf", "F32", **{f"{name}__rope__dimension_count": stated})
     with pytest.warns(Notice, match="RoPE rotates.*16 are rotated") if rotated else nullcontext():
-        checkpoint = Checkpoint.open(path)
-    with checkpoint, Checkpoint.open(source) as wanted:
+        checkpoint = CheckpointTensors.open(path)
+    with checkpoint, CheckpointTensors.open(source) as wanted:
         assert checkpoint.architecture.rotary_dim == (rotated or wanted.architecture.rotary_dim)
 
 
@@ -267,7 +273,7 @@ def test_without_the_package_the_cure_is_said(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("runtime.checkpoint.gguf_file.find_spec", lambda name: None)
     (tmp_path / "x.gguf").touch()
     with pytest.raises(CheckpointError, match="needs gguf") as caught:
-        Checkpoint.open(tmp_path / "x.gguf")
+        CheckpointTensors.open(tmp_path / "x.gguf")
     assert "[gguf]" in caught.value.hint
 
 
@@ -289,7 +295,7 @@ def test_no_flipped_or_missing_byte_raises_anything_else(data: st.DataObject, wh
     path.write_bytes(changed[: data.draw(st.sampled_from([len(raw), at, len(raw) - 40]))])
     said = ""
     try:
-        Checkpoint.open(path).close()
+        CheckpointTensors.open(path).close()
     except CheckpointError as error:
         said = str(error) + error.hint
     assert "\n" not in said

@@ -12,7 +12,7 @@ import pytest
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.grammar_cost import seconds
 from runtime.backends.openvino.grammar_trial import GrammarTrial
-from runtime.backends.openvino.subprocess import Process
+from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar
 from runtime.grammar import Choice, Grammar, JsonObject, JsonSchema, Regex
@@ -48,11 +48,11 @@ def trial(demo_folder):
 
 @pytest.fixture(scope="module")
 def engine(demo_folder):
-    with closing(Process.load(demo_folder, "CPU", Options(threads=1))) as engine:
+    with closing(SubprocessBackend.load(demo_folder, "CPU", Options(threads=1))) as engine:
         yield engine
 
 
-def said(engine: Process, grammar: Grammar | None = None, limit: int = 40) -> str:
+def said(engine: SubprocessBackend, grammar: Grammar | None = None, limit: int = 40) -> str:
     *deltas, finish = engine.generate(Request((QUESTION,), STOPS, Sampling(max_new_tokens=limit), grammar=grammar))
     assert isinstance(finish, Finish)
     return "".join(delta.text for delta in deltas)
@@ -124,7 +124,7 @@ def test_innocent_requests_go_on_beside_hostile_grammars(engine):
 
 def test_an_engine_full_of_grammars_is_started_again_and_no_request_fails(demo_folder):
     bound = Options(threads=1, grammar_memory=1)
-    with closing(Process.load(demo_folder, "CPU", bound)) as engine, ThreadPoolExecutor(4) as pool:
+    with closing(SubprocessBackend.load(demo_folder, "CPU", bound)) as engine, ThreadPoolExecutor(4) as pool:
         pids, most = set(), 0
 
         def ask(number: int) -> str:
@@ -142,7 +142,10 @@ def test_an_engine_full_of_grammars_is_started_again_and_no_request_fails(demo_f
 
 def test_an_engine_whose_step_fails_is_started_again(demo_folder, monkeypatch):
     """As if the trial had let a grammar pass that the engine refuses."""
-    with closing(Process.load(demo_folder, "CPU", Options(threads=1))) as engine, ThreadPoolExecutor() as pool:
+    with (
+        closing(SubprocessBackend.load(demo_folder, "CPU", Options(threads=1))) as engine,
+        ThreadPoolExecutor() as pool,
+    ):
         wanted = said(engine)
         others = [pool.submit(said, engine) for _ in range(2)]
         request = Request((QUESTION,), STOPS, grammar=Regex(r"a\bc"))
@@ -160,7 +163,7 @@ def test_an_engine_whose_step_fails_is_started_again(demo_folder, monkeypatch):
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP here")
 @pytest.mark.parametrize("how", ["a reply", "a count"])
 def test_who_waits_for_a_stopped_engine_gets_an_error(demo_folder, how):
-    with closing(Process.load(demo_folder, "CPU", Options(threads=1))) as engine:
+    with closing(SubprocessBackend.load(demo_folder, "CPU", Options(threads=1))) as engine:
         begun = time.monotonic()
         reply = engine.generate(Request((QUESTION,), (), Sampling(max_new_tokens=1000)))
         list(islice((part for part in reply if isinstance(part, Delta) and part.tokens), 3))

@@ -10,7 +10,7 @@ import pytest
 
 from convert.check.reference import logits
 from convert.graph import decoder, inverse_frequencies, uncompressed
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import YARN, Tiny
 
@@ -51,9 +51,9 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return request.param, *load(VARIANTS[request.param], tmp_path)
 
 
-def load(tiny: Tiny, folder: Path) -> tuple[Checkpoint, Any]:
+def load(tiny: Tiny, folder: Path) -> tuple[CheckpointTensors, Any]:
     """The checkpoint, and transformers' model of the same weights in f32."""
-    checkpoint = Checkpoint.open(tiny.write(folder / "checkpoint"))
+    checkpoint = CheckpointTensors.open(tiny.write(folder / "checkpoint"))
     # transformers has no code of its own for the original format; the same weights in the other one are its equal.
     known = tiny if tiny.format != "chatglm" else replace(tiny, format="glm")
     config = {"rope_scaling": {**known.config["rope_scaling"]}} if "rope_scaling" in known.config else known.config
@@ -62,7 +62,7 @@ def load(tiny: Tiny, folder: Path) -> tuple[Checkpoint, Any]:
     return checkpoint, model.eval()
 
 
-def texts(checkpoint: Checkpoint, *lengths: int) -> list[np.ndarray[Any, Any]]:
+def texts(checkpoint: CheckpointTensors, *lengths: int) -> list[np.ndarray[Any, Any]]:
     random = np.random.default_rng(7)
     return [random.integers(0, checkpoint.architecture.vocab, length) for length in lengths]
 
@@ -76,7 +76,7 @@ def transformers_logits(model: Any, ids: np.ndarray[Any, Any], **inputs: Any) ->
 class Running:
     """The compiled decoder and what it needs to be fed."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: CheckpointTensors) -> None:
         self.checkpoint = checkpoint  # the compiled model reads its mapped files
         model = decoder(checkpoint.architecture, uncompressed(checkpoint))
         self.request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
@@ -142,7 +142,7 @@ def test_two_thousand_tokens(name: str, tmp_path: Path) -> None:
 
 
 def test_texts_of_the_reference_do_not_see_one_another(tmp_path: Path) -> None:
-    checkpoint = Checkpoint.open(Tiny(dtype="mixed").write(tmp_path))
+    checkpoint = CheckpointTensors.open(Tiny(dtype="mixed").write(tmp_path))
     a, b = texts(checkpoint, 9, 5)
     together = logits(checkpoint, [a, b])
     np.testing.assert_array_equal(together[1], logits(checkpoint, [b])[0])
@@ -150,7 +150,7 @@ def test_texts_of_the_reference_do_not_see_one_another(tmp_path: Path) -> None:
 
 
 def test_beams_reorder_the_cache(tmp_path: Path) -> None:
-    running = Running(Checkpoint.open(Tiny().write(tmp_path)))
+    running = Running(CheckpointTensors.open(Tiny().write(tmp_path)))
     ids = np.array([[5, 6, 7], [9, 8, 3]])
     running(ids, np.ones((2, 3), np.int64), np.arange(3)[None].repeat(2, 0))
     inputs = {
@@ -180,7 +180,7 @@ def test_the_pipelines_own_transformation_takes_the_graph(tmp_path: Path) -> Non
     from openvino._offline_transformations import paged_attention_transformation
 
     for number, tiny in enumerate((VARIANTS["glm4"], VARIANTS["glm-edge"], VARIANTS["glm4 all heads"])):
-        checkpoint = Checkpoint.open(tiny.write(tmp_path / str(number)))
+        checkpoint = CheckpointTensors.open(tiny.write(tmp_path / str(number)))
         model = decoder(checkpoint.architecture, uncompressed(checkpoint))
         paged_attention_transformation(model)
         types = [node.get_type_name() for node in model.get_ops()]
@@ -188,7 +188,7 @@ def test_the_pipelines_own_transformation_takes_the_graph(tmp_path: Path) -> Non
 
 
 def test_the_cpu_fuses_cache_attention_and_rope(tmp_path: Path) -> None:
-    running = Running(Checkpoint.open(Tiny().write(tmp_path)))
+    running = Running(CheckpointTensors.open(Tiny().write(tmp_path)))
     compiled = running.request.get_compiled_model().get_runtime_model()
     kinds = [node.get_rt_info()["layerType"].astype(str) for node in compiled.get_ops()]
     assert kinds.count("ScaledDotProductAttention") == 2
@@ -197,6 +197,6 @@ def test_the_cpu_fuses_cache_attention_and_rope(tmp_path: Path) -> None:
 
 
 def test_the_graph_says_how_to_scale_activations(tmp_path: Path) -> None:
-    checkpoint = Checkpoint.open(Tiny().write(tmp_path))
+    checkpoint = CheckpointTensors.open(Tiny().write(tmp_path))
     model = decoder(checkpoint.architecture, uncompressed(checkpoint))
     assert model.get_rt_info(["runtime_options", "ACTIVATIONS_SCALE_FACTOR"]).value == "8.0"

@@ -14,8 +14,8 @@ from edge.demo import CHECKPOINT
 from edge.server.page.kiosk import Kiosk
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
-from runtime.checkpoint.checkpoint import CheckpointFolder
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, EdgeError, RequestError
 from runtime.model import Model
 
@@ -114,7 +114,7 @@ def test_a_role_token_may_have_another_name(checkpoint):
     path = checkpoint / "chat_template.jinja"
     role = '<|{{ "human" if turn.role == "user" else turn.role }}|>'
     path.write_text(path.read_text(encoding="utf-8").replace("<|{{ turn.role }}|>", role), encoding="utf-8")
-    assert "<|human|>" in CheckpointFolder.open(checkpoint).manifest.special_tokens
+    assert "<|human|>" in Checkpoint.open(checkpoint).manifest.special_tokens
 
 
 def test_a_licence_that_links_out_of_the_checkpoint_is_rejected(checkpoint, tmp_path):
@@ -122,13 +122,13 @@ def test_a_licence_that_links_out_of_the_checkpoint_is_rejected(checkpoint, tmp_
     (tmp_path / "out").mkdir()
     (checkpoint / "LICENSE-other").symlink_to(tmp_path / "key")
     with pytest.raises(CheckpointError, match="LICENSE-other is a link out of the checkpoint"):
-        copy_texts(CheckpointFolder.open(checkpoint), tmp_path / "out")
+        copy_texts(Checkpoint.open(checkpoint), tmp_path / "out")
     for name in ("README.md", "LICENSE", "chat_template.jinja"):
         path = checkpoint / name
         path.unlink(missing_ok=True)
         path.symlink_to(tmp_path / "key")
         with pytest.raises(CheckpointError, match=f"{name} is a link"):
-            CheckpointFolder.open(checkpoint)
+            Checkpoint.open(checkpoint)
         path.unlink()
 
 
@@ -143,7 +143,7 @@ def test_links_within_the_checkpoint_and_its_entry_of_the_hubs_cache_are_followe
         path.symlink_to(f"../../blobs/{number}")
     (snapshot / "LICENSE.txt").symlink_to("LICENSE")
     (tmp_path / "out").mkdir()
-    copy_texts(CheckpointFolder.open(snapshot), tmp_path / "out")
+    copy_texts(Checkpoint.open(snapshot), tmp_path / "out")
     assert (tmp_path / "out/LICENSE.txt").read_text() == (tmp_path / "out/LICENSE").read_text() == "MIT"
     assert not (tmp_path / "out/LICENSE").is_symlink()
 
@@ -154,35 +154,35 @@ def test_what_would_block_or_never_end_is_refused(checkpoint, name):
     (checkpoint / name).unlink(missing_ok=True)
     os.mkfifo(checkpoint / name)
     with pytest.raises(CheckpointError, match=f"{name} is no regular file"):
-        CheckpointFolder.open(checkpoint)
+        Checkpoint.open(checkpoint)
     (checkpoint / name).unlink()
     (checkpoint / name).symlink_to("/dev/zero")
     with pytest.raises(CheckpointError, match=name):
-        CheckpointFolder.open(checkpoint)
+        Checkpoint.open(checkpoint)
 
 
 def test_a_long_licence_is_refused(checkpoint, tmp_path):
     (checkpoint / "LICENSE").write_bytes(b"x" * (1 << 21))
     with pytest.raises(CheckpointError, match="LICENSE cannot be read: it has more than"):
-        copy_texts(CheckpointFolder.open(checkpoint), tmp_path)
+        copy_texts(Checkpoint.open(checkpoint), tmp_path)
 
 
 @pytest.mark.parametrize("place", ["end", "middle", "start"])
 def test_bytes_of_a_gguf_that_belong_to_no_tensor_are_found(tmp_path, place):
     path = write_gguf(Tiny().write(tmp_path / "source"), tmp_path / "x.gguf", "F16")
-    Checkpoint.open(path).close()
+    CheckpointTensors.open(path).close()
     raw = path.read_bytes()
     at = {"end": len(raw), "middle": len(raw) - 4096, "start": len(raw) // 2}[place]
     path.write_bytes(raw[:at] + bytes(64 if place != "end" else 1 << 20) + raw[at:])
     with pytest.raises(CheckpointError, match="belong to no tensor"):
-        Checkpoint.open(path)
+        CheckpointTensors.open(path)
 
 
 @pytest.mark.parametrize("template", ["chatglm4", " "])
 def test_a_gguf_with_the_name_of_a_template_is_refused(tmp_path, template):
     path = write_gguf(CHECKPOINT, tmp_path / "x.gguf", "F16", tokenizer__chat_template=template)
     with pytest.raises(CheckpointError, match="the chat template of x is"):
-        CheckpointFolder.open(path)
+        Checkpoint.open(path)
 
 
 def test_infinite_sampling_in_a_gguf_is_refused(tmp_path):
@@ -190,7 +190,7 @@ def test_infinite_sampling_in_a_gguf_is_refused(tmp_path):
         CHECKPOINT, tmp_path / "x.gguf", "F16", general__sampling__top_k=float("-inf"), general__sampling__temp=1.0
     )
     with pytest.raises(CheckpointError, match="damaged"):
-        CheckpointFolder.open(path)
+        Checkpoint.open(path)
 
 
 LINE = {"weight": "a", "parts": {"a": {"offset": 0, "nbytes": 4}}, "end": 4, "sha256": sha256(b"abcd").hexdigest()}
@@ -213,7 +213,7 @@ def test_what_a_conversion_has_left_is_believed_within_its_file(tmp_path, line, 
 
 
 def test_a_saved_chat_that_is_none_is_not_quoted_whole(tmp_path):
-    model = Model(CheckpointFolder.open(CHECKPOINT), backend=Echo([""]))
+    model = Model(Checkpoint.open(CHECKPOINT), backend=Echo([""]))
     for content in (b'{"messages": [{"role": "' + b"x" * 90_000 + b'"}]}', b'{"messages": "\xff' + b"x" * 90_000):
         (tmp_path / "chat.json").write_bytes(content)
         with pytest.raises(RequestError, match="is not a saved chat") as caught:

@@ -9,7 +9,7 @@ import pytest
 
 from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, EdgeError
 from runtime.messages import Finish
 
@@ -24,7 +24,7 @@ ODD = [5, -1, True, 1.5, "big", [], {}, [[]], {"a": 1}, None, "\x1b[31m", 10**30
 
 @pytest.fixture(scope="module")
 def folder():
-    return CheckpointFolder.open(CHECKPOINT)
+    return Checkpoint.open(CHECKPOINT)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from edge.server.limits import Limits
 from edge.server.values import VALUES, count_values
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.subprocess import Process
+from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.backends.openvino.text_slices import batches, slices
 from runtime.errors import BackendError, PromptTooLong
 
@@ -173,7 +173,7 @@ def test_a_stopped_engine_is_not_ready(demo_folder):
     with serving_ours(demo_folder.path) as (url, counter):
         assert ask(url).status_code == 200
         (book,) = counter.shelf.books.values()
-        assert isinstance(book.model.backend, Process)
+        assert isinstance(book.model.backend, SubprocessBackend)
         os.kill(book.model.backend.pid, signal.SIGSTOP)
         assert httpx2.get(f"{url}/ready").status_code == 503
         assert httpx2.get(f"{url}/health").status_code == 200
@@ -186,7 +186,7 @@ def test_a_stopped_engine_is_not_ready(demo_folder):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows stops no process by a signal")
 def test_a_stopped_engine_is_closed_at_once(demo_folder):
-    engine = Process.load(demo_folder, "CPU", Options(threads=1))
+    engine = SubprocessBackend.load(demo_folder, "CPU", Options(threads=1))
     os.kill(engine.pid, signal.SIGSTOP)
     start = time.monotonic()
     engine.close()

@@ -19,7 +19,7 @@ from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.messages import Finish, ToolCall, ToolResult
 from runtime.model import Model
-from runtime.system.signal_stack import use_the_threads_own
+from runtime.system.signal_stack import disable_alternate_signal_stack
 from runtime.tools import Tool, call, toolbox
 
 LET_GO = Event()  # ends the tools that hang
@@ -214,7 +214,7 @@ def test_ctrl_c_while_a_tool_runs_is_not_the_tools(bare_folder):
         Thread(target=lambda: (time.sleep(0.2), os.kill(os.getpid(), signal.SIGINT))).start()
         return hangs()
 
-    use_the_threads_own()  # other tests have loaded models in this thread: see runtime/system/signal_stack.py
+    disable_alternate_signal_stack()  # other tests have loaded models in this thread
     with closing(chat_of(bare_folder, "stuck\n{}", "\nGood.", tools=[stuck])) as chat:
         with pytest.raises(KeyboardInterrupt):
             chat.send("?")

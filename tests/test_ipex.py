@@ -8,7 +8,7 @@ import pytest
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.torch.engine import Torch
 from runtime.backends.torch.ipex import Ipex
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, Notice, RequestError
 from runtime.messages import Finish
 from runtime.sampling import Sampling
@@ -33,7 +33,7 @@ def load(precision=None):
     if not Ipex.devices():
         pytest.skip("IPEX is not installed here")
     with pytest.warns(Notice, match="last release"):
-        return Ipex.load(CheckpointFolder.open(CHECKPOINT), "ipex", Options(threads=2, precision=precision))
+        return Ipex.load(Checkpoint.open(CHECKPOINT), "ipex", Options(threads=2, precision=precision))
 
 
 @pytest.mark.ipex
@@ -44,7 +44,7 @@ def test_ipex_says_what_torch_says(precision):
 
     if precision == "bf16" and torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("this CPU has no AVX512")
-    other = Torch.load(CheckpointFolder.open(CHECKPOINT), "torch:cpu", Options(threads=2, precision=precision))
+    other = Torch.load(Checkpoint.open(CHECKPOINT), "torch:cpu", Options(threads=2, precision=precision))
     assert ipex._model.dtype == other._model.dtype
     assert list(replies(ipex)) == list(replies(other))
 
@@ -67,17 +67,17 @@ def test_a_layer_that_was_not_replaced_is_an_error(monkeypatch):
 
     monkeypatch.setattr(intel_extension_for_pytorch, "optimize", lambda model, **_: model)
     with pytest.raises(BackendError, match="replaced 0 of the model's 36 matrices"):
-        Ipex.load(CheckpointFolder.open(CHECKPOINT), "ipex", Options(threads=2, precision="f32"))
+        Ipex.load(Checkpoint.open(CHECKPOINT), "ipex", Options(threads=2, precision="f32"))
 
 
 def test_int8_is_refused():
     with pytest.raises(RequestError, match="IPEX runs f32 and bf16, not int8"):
-        Ipex.load(CheckpointFolder.open(CHECKPOINT), "ipex", Options(precision="int8"))
+        Ipex.load(Checkpoint.open(CHECKPOINT), "ipex", Options(precision="int8"))
 
 
 def test_where_ipex_is_missing_it_is_said():
     if find_spec("intel_extension_for_pytorch") is not None:
         pytest.skip("IPEX is here")
     with pytest.raises(DeviceError, match="intel_extension_for_pytorch, which is not installed") as caught:
-        Ipex.load(CheckpointFolder.open(CHECKPOINT), "ipex", Options())
+        Ipex.load(Checkpoint.open(CHECKPOINT), "ipex", Options())
     assert "glm4-edge[ipex]" in caught.value.hint

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
-from runtime.errors import NotHeld
+from runtime.errors import UnsupportedSetting
 from runtime.grammar import JsonObject, Regex
 from runtime.messages import Finish, Logprobs, Text, TokenLogprob, ToolCall
 from runtime.prompt.families import ReasoningMarks
@@ -140,7 +140,7 @@ def test_why_a_frequency_penalty_is_refused(engine, logits):
     import openvino
     import openvino_genai as genai
 
-    with pytest.raises(NotHeld, match="frequency_penalty") as refused:
+    with pytest.raises(UnsupportedSetting, match="frequency_penalty") as refused:
         list(engine.generate(Request((QUESTION,), STOPS, Sampling(frequency_penalty=1.0))))
     assert refused.value.setting == "frequency_penalty"
     ids = engine.encode((QUESTION.replace("Who are you?", "What is the weather in Oslo?"),))

@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from runtime.device.machine import SERVERS_VARIABLE, Signs, find, missing
+from runtime.device.machine import SERVERS_VARIABLE, DriverProbe, detect, missing
 
-GPU = Signs(intel_gpu=True, render_node=True, render_allowed=True, opencl=True)
-NPU = Signs(intel_npu=True, accel_node=True, accel_allowed=True, level_zero=True)
+GPU = DriverProbe(intel_gpu=True, render_node=True, render_allowed=True, opencl=True)
+NPU = DriverProbe(intel_npu=True, accel_node=True, accel_allowed=True, level_zero=True)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ NPU = Signs(intel_npu=True, accel_node=True, accel_allowed=True, level_zero=True
         (replace(NPU, accel_allowed=False), "NPU", "group `render`", "usermod"),
         (replace(NPU, level_zero=False), "NPU", "libze_loader", "libze1"),
         (NPU, "NPU", "driver and compiler", "linux-npu-driver"),
-        (Signs(nvidia=True), "CUDA", "nvidia-smi", "torch"),
+        (DriverProbe(nvidia=True), "CUDA", "nvidia-smi", "torch"),
     ],
 )
 def test_the_first_obstacle_is_named_with_its_cure(signs, device, what, cure):
@@ -32,7 +32,7 @@ def test_the_first_obstacle_is_named_with_its_cure(signs, device, what, cure):
     assert cure in found.cure
 
 
-@pytest.mark.parametrize("signs", [Signs(), replace(GPU, gpu_works=True), replace(NPU, npu_works=True)])
+@pytest.mark.parametrize("signs", [DriverProbe(), replace(GPU, gpu_works=True), replace(NPU, npu_works=True)])
 def test_nothing_is_missing_where_all_works_or_nothing_is_built_in(signs):
     assert missing(signs) == ()
 
@@ -44,7 +44,7 @@ def test_obstacles_of_several_devices_are_all_named():
 
 def test_this_machine_is_described(monkeypatch):
     monkeypatch.setenv(SERVERS_VARIABLE, "http://one:8000/v1  http://two/v1")
-    machine = find()
+    machine = detect()
     assert machine.cpu.name
     assert machine.cpu.cores >= 1
     assert 0 < machine.free < machine.memory

@@ -5,49 +5,60 @@ from dataclasses import replace
 import pytest
 
 from edge.catalogue import CATALOGUE
-from runtime.device.memory import longest_context, need, needed
+from runtime.device.memory import estimate, estimate_from_sizes, longest_context
 from runtime.errors import DeviceError
-from runtime.folder.model_folder import Manifest, Sizes, Source
+from runtime.folder.model_folder import CheckpointRecord, Manifest, Sizes
 
 SIZES = Sizes(weights=5_000, gathered=1_000, largest=900, layers=2, hidden=8, ffn=16, vocab=10, kv_heads=1)
-MANIFEST = Manifest("glm4_0414", "int4", Source("tiny", "Glm4ForCausalLM", ""), 8192, 1024, {}, sizes=SIZES)
+MANIFEST = Manifest("glm4_0414", "int4", CheckpointRecord("tiny", "Glm4ForCausalLM", ""), 8192, 1024, {}, sizes=SIZES)
 
 
 def test_each_part_grows_with_what_it_is_made_of():
-    base = needed(SIZES, "CPU", 1024, 1024)
+    base = estimate_from_sizes(SIZES, "CPU", 1024, 1024)
     assert base.weights == 4_000
-    assert needed(replace(SIZES, groups=10), "CPU", 1024, 1024).weights > 4_000
-    assert needed(SIZES, "CPU", 2048, 1024).kv_cache == 2 * base.kv_cache
-    assert needed(SIZES, "GPU", 2048, 1024).activations == needed(SIZES, "GPU", 512, 1024).activations  # of a chunk
-    assert needed(SIZES, "GPU", 64, 1024).activations < needed(SIZES, "GPU", 512, 1024).activations
-    more = needed(SIZES, "CPU", 2048, 1024).activations - base.activations  # keys, values and scores of the context
+    assert estimate_from_sizes(replace(SIZES, groups=10), "CPU", 1024, 1024).weights > 4_000
+    assert estimate_from_sizes(SIZES, "CPU", 2048, 1024).kv_cache == 2 * base.kv_cache
+    assert (
+        estimate_from_sizes(SIZES, "GPU", 2048, 1024).activations
+        == estimate_from_sizes(SIZES, "GPU", 512, 1024).activations
+    )  # of a chunk
+    assert (
+        estimate_from_sizes(SIZES, "GPU", 64, 1024).activations
+        < estimate_from_sizes(SIZES, "GPU", 512, 1024).activations
+    )
+    more = (
+        estimate_from_sizes(SIZES, "CPU", 2048, 1024).activations - base.activations
+    )  # keys, values and scores of the context
     assert more > 1024 * 1024
-    assert needed(SIZES, "CPU", 2048, 1024, threads=1).activations < needed(SIZES, "CPU", 2048, 1024).activations
+    assert (
+        estimate_from_sizes(SIZES, "CPU", 2048, 1024, threads=1).activations
+        < estimate_from_sizes(SIZES, "CPU", 2048, 1024).activations
+    )
     assert base.running == base.program + base.weights + base.kv_cache + base.activations == base.peak
 
 
 @pytest.mark.parametrize(("precision", "bytes_per_token"), [("f32", 2048), ("f16", 1024), ("u8", 544), ("u4", 288)])
 def test_the_cache_by_precision(precision, bytes_per_token):
-    assert needed(SIZES, "CPU", 1, 1024, precision).kv_cache == bytes_per_token
+    assert estimate_from_sizes(SIZES, "CPU", 1, 1024, precision).kv_cache == bytes_per_token
 
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(DeviceError, match="u9"):
-        needed(SIZES, "CPU", 1, 1024, "u9")
+        estimate_from_sizes(SIZES, "CPU", 1, 1024, "u9")
 
 
 def test_a_gpu_holds_the_weights_twice_while_it_loads():
-    gpu = needed(replace(SIZES, weights=10**9), "GPU", 512, 1024)
+    gpu = estimate_from_sizes(replace(SIZES, weights=10**9), "GPU", 512, 1024)
     assert gpu.weights == 10**9
     assert gpu.peak == gpu.loading >= 2 * 10**9 > gpu.running
 
 
 def test_an_npu_has_two_caches_in_f16():
-    assert needed(SIZES, "NPU", 100, 1024).kv_cache == 2 * 100 * 1024
+    assert estimate_from_sizes(SIZES, "NPU", 100, 1024).kv_cache == 2 * 100 * 1024
 
 
 def test_the_longest_context_is_the_longest_that_fits():
-    free = need(MANIFEST, "CPU", 2048).peak
+    free = estimate(MANIFEST, "CPU", 2048).peak
     assert longest_context(MANIFEST, "CPU", free) == 2048
     assert longest_context(MANIFEST, "CPU", free - 1) == 2048 - 256
     assert longest_context(MANIFEST, "CPU", 10**12) == 8192
@@ -55,7 +66,7 @@ def test_the_longest_context_is_the_longest_that_fits():
 
 
 def test_a_manifest_without_sizes_is_estimated_by_its_weights(bare_folder):
-    assert need(replace(bare_folder.manifest, sizes=None), "CPU", 512).weights == 0
+    assert estimate(replace(bare_folder.manifest, sizes=None), "CPU", 512).weights == 0
 
 
 def test_the_real_models_take_what_was_seen():

@@ -21,8 +21,8 @@ from convert.weights.compress import compress
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.stateful import Stateful
-from runtime.checkpoint.checkpoint import CheckpointFolder
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.device.choose import choose
 from runtime.errors import BackendError, CheckpointError, ConversionError
 from runtime.folder.ir import IR
@@ -59,7 +59,7 @@ def converted(file: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFold
 def test_zeros_where_weights_should_be_are_refused(checkpoint: Path, file: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(file.parent, folder)
-    with Checkpoint.open(checkpoint) as opened:
+    with CheckpointTensors.open(checkpoint) as opened:
         values = opened.tensor(name).f32()
     raw = file.read_bytes()
     for stored in (values.tobytes(), np.ascontiguousarray(values.T).tobytes()):
@@ -75,7 +75,7 @@ def test_zeros_where_weights_should_be_are_refused(checkpoint: Path, file: Path,
 
 def test_the_file_answers_as_its_checkpoint(checkpoint: Path, file: Path) -> None:
     ids = [np.arange(40) * 3, np.arange(7)]
-    with Checkpoint.open(checkpoint) as opened:
+    with CheckpointTensors.open(checkpoint) as opened:
         decoder = OnnxDecoder.open(file, opened.architecture)
         for found, wanted in zip(decoder.logits(ids), logits(opened, ids), strict=True):
             np.testing.assert_allclose(found, wanted, atol=1e-3)
@@ -92,7 +92,7 @@ def test_its_weights_are_compressed_as_the_checkpoint_s_are(
             matrices = [_weight(node) for node in nodes if len(node.get_output_shape(0)) == 2]
             return {sha256(constant.data.tobytes()).hexdigest() for constant in matrices}
 
-    with Checkpoint.open(checkpoint) as opened:
+    with CheckpointTensors.open(checkpoint) as opened:
         found = hashes(OnnxDecoder.open(file, opened.architecture), "onnx")
         assert found == hashes(opened, "checkpoint")
         assert len(found) == 8
@@ -148,7 +148,7 @@ def test_it_may_lie_in_a_folder_of_its_own_and_its_weights_beside_it(file: Path,
     manifest = last.result.manifest
     assert (manifest.source.name, manifest.paged) == ("source", False)
     assert manifest.verification["mean_kl"] < 0.1
-    decoder = OnnxDecoder.open(source / "onnx" / "model.onnx", CheckpointFolder.open(source).architecture)
+    decoder = OnnxDecoder.open(source / "onnx" / "model.onnx", Checkpoint.open(source).architecture)
     assert decoder.fingerprint() == manifest.source.fingerprint
     data = source / "onnx" / "model.onnx_data"
     data.write_bytes(b"\0" + data.read_bytes()[1:])
@@ -173,7 +173,7 @@ def test_weights_that_become_shorter_while_they_are_read_are_an_error(file: Path
 def test_what_cannot_be_is_refused_in_one_line(file: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(file.parent, source)
-    architecture = CheckpointFolder.open(source).architecture
+    architecture = Checkpoint.open(source).architecture
     with pytest.raises(ConversionError, match="the recipe stored is not for an ONNX file"):
         list(convert(source, tmp_path / "model", "stored"))
     with pytest.raises(CheckpointError, match="no file"):

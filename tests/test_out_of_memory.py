@@ -12,9 +12,9 @@ import pytest
 
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, CheckpointError, ConversionError, DiskFull
-from runtime.system.out_of_memory import CURE, is_out_of_memory, memory_told
+from runtime.system.out_of_memory import CURE, is_out_of_memory, map_out_of_memory
 
 from .test_pipeline import small_disk  # noqa: F401
 
@@ -43,7 +43,7 @@ OTHERS = {
 def test_little_memory_is_told_whoever_met_it(exc):
     outer = CheckpointError("tokenizer.json is damaged", hint="download it again")
     outer.__cause__ = exc
-    with pytest.raises(BackendError, match="too little memory") as caught, memory_told(BackendError):
+    with pytest.raises(BackendError, match="too little memory") as caught, map_out_of_memory(BackendError):
         raise outer
     assert caught.value.hint == CURE
 
@@ -51,7 +51,7 @@ def test_little_memory_is_told_whoever_met_it(exc):
 @pytest.mark.parametrize("exc", OTHERS.values(), ids=OTHERS.keys())
 def test_other_errors_stay_what_they_are(exc):
     assert not is_out_of_memory(exc)
-    with pytest.raises(type(exc)) as caught, memory_told(BackendError):
+    with pytest.raises(type(exc)) as caught, map_out_of_memory(BackendError):
         raise exc
     assert caught.value is exc
 
@@ -112,5 +112,5 @@ def test_a_file_that_its_disk_does_not_give_is_named(tmp_path):
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer.json").symlink_to("/proc/self/mem")  # its first byte is EIO
     with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read: Input/output error") as caught:
-        CheckpointFolder.open(folder)
+        Checkpoint.open(folder)
     assert "disk" in caught.value.hint

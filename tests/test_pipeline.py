@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from convert.pipeline import convert
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError, TemplateError
 from runtime.folder.model_folder import ModelFolder
 
@@ -334,7 +334,7 @@ def files(folder):
 
 def test_what_was_cut_short_goes_on_from_the_last_weight(checkpoint, tmp_path, compressed):
     run(checkpoint, tmp_path / "whole", "int8")
-    with Checkpoint.open(checkpoint) as opened:
+    with CheckpointTensors.open(checkpoint) as opened:
         matrices = np.array([len(opened.tensor(name).shape) == 2 for name in opened.names])
     for weights in range(0, len(matrices) + 1, 3):
         cut_short(checkpoint, tmp_path, weights)

@@ -13,7 +13,7 @@ from convert.pipeline import convert
 from convert.recipe import RECIPES, named
 from edge.demo import CHECKPOINT
 from runtime.checkpoint.architecture import read_architecture, read_config
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import VerificationError
 from runtime.folder.model_folder import ModelFolder
 
@@ -47,7 +47,7 @@ def folders(source, tmp_path_factory):
 
 @pytest.fixture
 def checkpoint(source):
-    with Checkpoint.open(source) as found:
+    with CheckpointTensors.open(source) as found:
         yield found
 
 

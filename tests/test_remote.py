@@ -15,7 +15,7 @@ import pytest
 from edge.demo import CHECKPOINT
 from edge.export import export_template
 from runtime.backends.backend import Delta, Options, Request
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, RequestError
 from runtime.grammar import Choice
 from runtime.messages import Finish
@@ -35,7 +35,7 @@ Reply = Callable[[BaseHTTPRequestHandler, dict], None]
 
 @pytest.fixture(scope="module")
 def folder():
-    return CheckpointFolder.open(CHECKPOINT)
+    return Checkpoint.open(CHECKPOINT)
 
 
 @pytest.fixture(autouse=True)
@@ -364,7 +364,7 @@ def test_transformers_serve_calls_tools_by_the_exported_template(tmp_path):
         body = {"messages": [{"role": "user", "content": "What is the weather in Oslo?"}], "tools": [tool]}
         answer = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=600).json()
         typed = ("[gMASK]<sop><|user|>\n<", "|user|> is text<|assistant|>")
-        described = CheckpointFolder.open(checkpoint)
+        described = Checkpoint.open(checkpoint)
         with pytest.raises(RequestError, match="special tokens as text"):
             ask(described, url, *typed)
         *deltas, finish = ask(described, url, max_new_tokens=40)

@@ -11,7 +11,7 @@ from edge.research import FINISHED, Desk, research
 from runtime.backends.echo import Echo
 from runtime.chat import Reply
 from runtime.errors import Notice, RequestError
-from runtime.folder.model_folder import Manifest, Source, seal
+from runtime.folder.model_folder import CheckpointRecord, Manifest, seal
 from runtime.messages import Reasoning
 from runtime.model import Model
 from runtime.sampling import Sampling
@@ -97,7 +97,9 @@ def rumination(tmp_path, *replies):
         "{{ m.content }}{% endfor %}<|assistant|>"
     )
     special = {token: i for i, token in enumerate(SPECIAL_TOKENS)}
-    manifest = Manifest("rumination", "int4", Source("rumination", "Glm4ForCausalLM", ""), 100_000, 1, special)
+    manifest = Manifest(
+        "rumination", "int4", CheckpointRecord("rumination", "Glm4ForCausalLM", ""), 100_000, 1, special
+    )
     return Model(seal(folder, manifest), backend=Echo(replies))
 
 

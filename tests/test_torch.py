@@ -13,7 +13,7 @@ from convert.pipeline import convert
 from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, ModelFolderError, Notice, RequestError
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex
@@ -26,7 +26,7 @@ from .checkpoints import YARN, Tiny
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from runtime.backends.torch.cache import Contexts, static_tokens  # noqa: E402
+from runtime.backends.torch.cache import CachePool, static_tokens  # noqa: E402
 from runtime.backends.torch.engine import Torch, _chooser, _wants_several_cards  # noqa: E402
 from runtime.backends.torch.model import load_model  # noqa: E402
 
@@ -41,7 +41,7 @@ def prompt(question):
 
 @pytest.fixture(scope="module")
 def folder():
-    return CheckpointFolder.open(CHECKPOINT)
+    return Checkpoint.open(CHECKPOINT)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_every_format_gives_the_reference_logits(tiny, tmp_path):
     source = tiny.write(tmp_path / "checkpoint")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(CHECKPOINT / name, source / name)
-    folder = CheckpointFolder.open(source)
+    folder = Checkpoint.open(source)
     ids = np.random.default_rng(3).integers(0, 2598, 700)
     with folder.weights() as checkpoint:
         (wanted,) = reference_logits(checkpoint, [ids])
@@ -146,7 +146,7 @@ def test_the_second_turn_of_a_chat_reads_only_what_is_new(engine, monkeypatch):
     monkeypatch.setattr(
         engine._passes, "read", lambda context, ids, *more: (read.append(len(ids)), forward(context, ids, *more))[1]
     )
-    monkeypatch.setattr(engine, "_contexts", Contexts(engine._model.config))
+    monkeypatch.setattr(engine, "_contexts", CachePool(engine._model.config))
     first = prompt("When do you open?")
     reply, _ = said(engine, first)
     whole, read[:] = list(read), []
@@ -154,7 +154,7 @@ def test_the_second_turn_of_a_chat_reads_only_what_is_new(engine, monkeypatch):
     again, _ = said(engine, second)
     assert whole[0] == engine.count_tokens((first,))
     assert read[0] < engine.count_tokens((second,)) - engine.count_tokens((first,))
-    monkeypatch.setattr(engine, "_contexts", Contexts(engine._model.config))
+    monkeypatch.setattr(engine, "_contexts", CachePool(engine._model.config))
     assert said(engine, second)[0] == again
 
 

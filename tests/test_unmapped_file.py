@@ -11,8 +11,8 @@ from convert.pipeline import convert
 from convert.source.damage import Damage
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
-from runtime.checkpoint.checkpoint import CheckpointFolder
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.checkpoint.unmapped_file import UnmappedFile
 from runtime.errors import CheckpointError
 from runtime.sampling import Sampling
@@ -48,20 +48,22 @@ SOURCES = {
 @pytest.mark.parametrize("write", SOURCES.values(), ids=SOURCES.keys())
 def test_the_same_is_read(tmp_path, unmapped, write, number):
     path = write(tmp_path)
-    mapped = Checkpoint.open(path)
+    mapped = CheckpointTensors.open(path)
     wanted = {name: mapped.tensor(name) for name in mapped.names}
     fingerprint = mapped.fingerprint()
     unmapped(number)
-    with Checkpoint.open(path) as checkpoint:
+    with CheckpointTensors.open(path) as checkpoint:
         for name, tensor in wanted.items():
             found = checkpoint.tensor(name)
             assert (found.shape, found.dtype, found.nbytes) == (tensor.shape, tensor.dtype, tensor.nbytes)
-            assert not found.lasting
+            assert not found.mappable
             np.testing.assert_array_equal(found.data, tensor.data)
             np.testing.assert_array_equal(found.f32(), tensor.f32())
             np.testing.assert_array_equal(found.rows(3, 9).f32(), tensor.rows(3, 9).f32())
             np.testing.assert_array_equal(found.rows(3, 9).rows(2, 100).data, tensor.rows(3, 9).rows(2, 100).data)
-            np.testing.assert_array_equal(found.at(np.array([5, 0, 5])).f32(), tensor.at(np.array([5, 0, 5])).f32())
+            np.testing.assert_array_equal(
+                found.gather(np.array([5, 0, 5])).f32(), tensor.gather(np.array([5, 0, 5])).f32()
+            )
         checkpoint.release()
         assert checkpoint.fingerprint() == fingerprint
 
@@ -70,7 +72,7 @@ def test_another_error_is_told(tmp_path, unmapped):
     source = Tiny().write(tmp_path)
     unmapped(errno.EMFILE)
     with pytest.raises(CheckpointError, match=os.strerror(errno.EMFILE)):
-        Checkpoint.open(source)
+        CheckpointTensors.open(source)
 
 
 def test_rows_are_read_when_they_are_asked_for(tmp_path, unmapped, monkeypatch):
@@ -84,7 +86,7 @@ def test_rows_are_read_when_they_are_asked_for(tmp_path, unmapped, monkeypatch):
     source = Tiny(dtype="bf16").write(tmp_path)
     unmapped(errno.ENODEV)
     monkeypatch.setattr(UnmappedFile, "read", noted)
-    with Checkpoint.open(source) as checkpoint:
+    with CheckpointTensors.open(source) as checkpoint:
         read.clear()
         matrix = checkpoint.tensor("model.embed_tokens.weight")
         assert (matrix.nbytes, matrix.rows(0, 50).nbytes, read) == (160 * 64 * 2, 50 * 64 * 2, [])
@@ -117,7 +119,7 @@ def test_a_checkpoint_converts_and_chats(tmp_path, unmapped, recipe):
 
 def test_damage_is_found_piece_by_piece(tmp_path, unmapped, monkeypatch):
     source = write_checkpoint(tmp_path / "source", hidden=256, layers=1)
-    folder = CheckpointFolder.open(source)
+    folder = Checkpoint.open(source)
     raw = bytearray((source / "model.safetensors").read_bytes())
     with folder.weights() as checkpoint:
         (file,) = checkpoint._files

@@ -11,7 +11,7 @@ from convert.output.scratch import save_ir
 from convert.pipeline import convert
 from convert.recipe import RECIPES
 from edge.demo import CHECKPOINT
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.checkpoint.tokenizer import read_tokenizer
 from runtime.errors import VerificationError
 from runtime.prompt.families import FAMILIES
@@ -184,7 +184,7 @@ FORMS = {
 def test_a_layer_at_a_time_it_answers_the_same(tmp_path, monkeypatch, recipe, tiny):
     *_, last = convert(write_checkpoint(tmp_path / "source", **tiny), tmp_path / "model", recipe)
     ids = [np.arange(5, 25), np.arange(40, 47)]
-    with Checkpoint.open(tmp_path / "source") as checkpoint:
+    with CheckpointTensors.open(tmp_path / "source") as checkpoint:
         whole = saved.logits(last.result.path, checkpoint.architecture, ids)
         monkeypatch.setattr(saved, "_WHOLE", 0)
         by_layers = saved.logits(last.result.path, checkpoint.architecture, ids)

@@ -12,7 +12,7 @@ from edge.export import export_template
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.remote import Remote
 from runtime.backends.torch.engine import Torch
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.grammar import Choice, JsonObject, Regex
 from runtime.messages import Finish
 from runtime.sampling import Sampling
@@ -38,7 +38,7 @@ def test_vllm_says_what_torch_says_and_holds_grammars(tmp_path):
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(CHECKPOINT, checkpoint)
     export_template(checkpoint)
-    folder = CheckpointFolder.open(checkpoint)
+    folder = Checkpoint.open(checkpoint)
     torch = Torch.load(folder, "torch:cpu", Options(threads=1, precision="f32"))
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint), "--dtype", "float32"]
     small = ["--gpu-memory-utilization", "0.2", "--enforce-eager"]  # of the CPU's memory

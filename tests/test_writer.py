@@ -11,7 +11,7 @@ from convert.graph import decoder
 from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES
 from convert.weights.compress import compress, describe
-from runtime.checkpoint.tensors import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import Tiny
 
@@ -28,7 +28,7 @@ def constants(model):
 def test_it_reads_back_as_what_openvino_writes(tmp_path, recipe, tied):
     path = tmp_path / "model.xml"
     with (
-        Checkpoint.open(replace(TINY, tied=tied).write(tmp_path / "source")) as checkpoint,
+        CheckpointTensors.open(replace(TINY, tied=tied).write(tmp_path / "source")) as checkpoint,
         IrWriter(path, 10_000_000) as ir,
     ):
         weights = {weight.name: weight.node for weight in compress(checkpoint, recipe, ir)}
@@ -64,7 +64,7 @@ def test_it_reads_back_as_what_openvino_writes(tmp_path, recipe, tied):
 
 def test_what_is_larger_than_estimated_is_refused(tmp_path):
     with (
-        Checkpoint.open(TINY.write(tmp_path / "source")) as checkpoint,
+        CheckpointTensors.open(TINY.write(tmp_path / "source")) as checkpoint,
         IrWriter(tmp_path / "model.xml", 100_000) as ir,
         pytest.raises(RuntimeError, match="more than the 100,000 bytes"),
     ):

@@ -18,7 +18,7 @@ import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
-from runtime.checkpoint.tensors import Architecture, Checkpoint, Dtype, Tensor
+from runtime.checkpoint.tensors import Architecture, CheckpointTensors, Dtype, Tensor
 
 from ..graph import ELEMENT_TYPES, MASKED, Blocks, as_openvino, causal_mask, rotary_table, size
 
@@ -35,7 +35,7 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMI
 VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,096
 
 
-def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+def logits(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
     """For every text, T token ids, the logits after each of its tokens: (T,vocab). Texts do not see one another.
 
     Needs memory for a layer in f32 and, what soon is more, vocab * 4 bytes a token for what it returns.
@@ -43,12 +43,12 @@ def logits(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
     return through_head(head(checkpoint), states(checkpoint, token_ids))
 
 
-def states(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+def states(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
     """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
     a = checkpoint.architecture
     embedding = checkpoint.tensor("model.embed_tokens.weight")
     rows = together(token_ids)
-    found = [embedding.at(row.ids).f32() for row in rows]
+    found = [embedding.gather(row.ids).f32() for row in rows]
     run_layer = Stage(a, layer_alone)
     for layer in range(a.layers):
         weights = {name: checkpoint.tensor(of_layer(name, layer)).decoded() for name, _ in a.layer_shapes(0)}
@@ -61,7 +61,7 @@ def states(checkpoint: Checkpoint, token_ids: Sequence[npt.NDArray[Any]]) -> lis
     return apart(found, rows)
 
 
-def head(checkpoint: Checkpoint) -> Head:
+def head(checkpoint: CheckpointTensors) -> Head:
     """What makes logits of states. The matrix is turned into f32 a block of its rows at a time."""
     a = checkpoint.architecture
     matrix = checkpoint.tensor(a.head_name)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from runtime.backends.openvino.genai import brief
+from runtime.backends.openvino.genai import error_line
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import VerificationError
@@ -210,4 +210,4 @@ def _other_recipe(recipe: Recipe) -> str:
 
 
 def _unusable(what: str, exc: RuntimeError) -> VerificationError:
-    return VerificationError(f"{what}: {brief(exc)}", hint="convert it again; if it stays so, please report it")
+    return VerificationError(f"{what}: {error_line(exc)}", hint="convert it again; if it stays so, please report it")

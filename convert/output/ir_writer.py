@@ -22,7 +22,7 @@ from openvino import Node, Shape
 from openvino import opset13 as ops
 from openvino.op import Constant
 
-from runtime.folder.model_folder import File
+from runtime.folder.model_folder import FileRecord
 from runtime.system.files import UNMAPPABLE
 
 from .journal import Finished, Journal, Part
@@ -68,9 +68,9 @@ class IrWriter:
         return self._weights.tell()
 
     @property
-    def file(self) -> File:
+    def file(self) -> FileRecord:
         """What the .bin will be if no more is written."""
-        return File(self.size, self._digest.hexdigest())
+        return FileRecord(self.size, self._digest.hexdigest())
 
     def has(self, weight: str) -> bool:
         """Whether the weight was finished before; then `write` looks at no blocks of it."""

@@ -22,7 +22,7 @@ from runtime.device.memory import gigabytes
 from runtime.errors import ConversionError
 from runtime.system.files import is_plain_folder, remove
 from runtime.system.process_name import is_alive, is_process_name, process_name
-from runtime.system.signal_stack import use_the_threads_own
+from runtime.system.signal_stack import disable_alternate_signal_stack
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -42,7 +42,7 @@ class Scratch:
 
     def check(self) -> None:
         """Raises what a signal raised; those to come find a stack."""
-        use_the_threads_own()
+        disable_alternate_signal_stack()
         if self._raised:
             raise self._raised[0]
 

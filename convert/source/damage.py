@@ -69,18 +69,18 @@ class Damage:
     def refuse(self, tensor: Tensor) -> None:
         """Raises CheckpointError for zeros, VerificationError for NaN, naming the tensor and its file. Reads all of it:
         about 0.3 seconds a gigabyte."""
-        if isinstance(tensor.stored, np.ndarray):
+        if isinstance(tensor.raw, np.ndarray):
             self._refuse(tensor, 0, tensor.nbytes)
             return
-        rows = len(tensor.stored)
+        rows = len(tensor.raw)
         count = max(1, min(rows, -(-tensor.nbytes // _READ_AT_ONCE)))  # pieces of equal size: no small one is left over
         for first, end in pairwise(rows * number // count for number in range(count + 1)):
             part = tensor.rows(first, end)
-            self._refuse(replace(part, stored=np.asarray(part.stored)), first, tensor.nbytes)
+            self._refuse(replace(part, stored=np.asarray(part.raw)), first, tensor.nbytes)
 
     def _refuse(self, tensor: Tensor, first: int, total: int) -> None:
         """The same of some rows, from the row `first` on, of a tensor of `total` bytes."""
-        if not (_scales_finite(tensor) if tensor.blocks else all_finite(tensor.stored, tensor.dtype)):
+        if not (_scales_finite(tensor) if tensor.gguf_type else all_finite(tensor.raw, tensor.dtype)):
             where = self._source.place(tensor.name)
             raise VerificationError(f"the checkpoint itself answers NaN: {where} has NaN or infinity", hint=_DAMAGED)
         if tensor.name.endswith(".bias"):  # may be zero
@@ -103,7 +103,7 @@ class Damage:
 
     def _refuse_rows(self, tensor: Tensor, first: int) -> None:
         """A row for each token: those of tokens in use are not zero."""
-        rows = tensor.stored
+        rows = tensor.raw
         beginnings = np.ascontiguousarray(rows[:, : max(1, _LOOK // rows.itemsize)])
         empty = np.flatnonzero(~beginnings.any(1))
         zero = [int(row) for row in empty[np.isin(empty + first, self._used)] if not rows[row].any()]
@@ -114,7 +114,7 @@ class Damage:
 
     def _pieces(self, tensor: Tensor, first: int) -> Iterator[Bytes]:
         """The bytes of a matrix in the order of the file; of the embedding and the head, those for tokens in use."""
-        stored = tensor.stored
+        stored = tensor.raw
         turned = stored.flags.f_contiguous and not stored.flags.c_contiguous
         if tensor.name not in (EMBEDDING, HEAD):
             yield _bytes(stored.T if turned else stored)
@@ -142,10 +142,10 @@ def all_finite(stored: npt.NDArray[Any], dtype: str) -> bool:
 
 def _scales_finite(tensor: Tensor) -> bool:
     """The same of the scales of quantised blocks; of formats that are not known here, the verification finds NaN."""
-    if tensor.blocks not in _SCALES:
+    if tensor.gguf_type not in _SCALES:
         return True
-    begin, end, size = _SCALES[tensor.blocks]
-    scales = np.ascontiguousarray(_bytes(tensor.stored).reshape(-1, size)[:, begin:end])
+    begin, end, size = _SCALES[tensor.gguf_type]
+    scales = np.ascontiguousarray(_bytes(tensor.raw).reshape(-1, size)[:, begin:end])
     return all_finite(scales.view(np.float16), "f16")
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from runtime.checkpoint.checkpoint import CheckpointFolder
-from runtime.checkpoint.role_tokens import refuse_ordinary_ends
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.role_tokens import require_special_stop_tokens
 from runtime.errors import CheckpointError, ConversionError
 from runtime.folder.integrity import remember
-from runtime.folder.model_folder import File, ModelFolder, seal
+from runtime.folder.model_folder import FileRecord, ModelFolder, seal
 from runtime.prompt.template import Template
 
 from ..check import verify
@@ -45,7 +45,7 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
         raise ConversionError(
             f"the recipe {recipe.name} is not for an ONNX file", hint="choose another recipe: int4, int8 or bf16"
         )
-    described = CheckpointFolder.open(_texts(file))
+    described = Checkpoint.open(_texts(file))
     plan = _plan(described, file, recipe)
     refuse_too_little(plan.needs, folder.parent)
     decoder = OnnxDecoder.open(file, described.architecture)
@@ -85,8 +85,8 @@ def _texts(file: Path) -> Path:
     return file.parent if (file.parent / "config.json").is_file() else file.parent.parent
 
 
-def _plan(source: CheckpointFolder, file: Path, recipe: Recipe) -> Plan:
-    refuse_ordinary_ends(source.generation["eos_token_id"], source.tokenizer)
+def _plan(source: Checkpoint, file: Path, recipe: Recipe) -> Plan:
+    require_special_stop_tokens(source.generation["eos_token_id"], source.tokenizer)
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
     # A head of its own, even where it is tied; and with the recipe bf16, weights that may be in f32.
@@ -101,7 +101,7 @@ def _plan(source: CheckpointFolder, file: Path, recipe: Recipe) -> Plan:
     )
 
 
-def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path, damage: Damage) -> Generator[Progress, None, File]:
+def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path, damage: Damage) -> Generator[Progress, None, FileRecord]:
     total, done = sum(decoder.tensor(name).nbytes for name in decoder.names), 0
     yield Progress("compress", total=total)
     with IrWriter(folder / "openvino_model.xml", plan.needs.disk) as ir:

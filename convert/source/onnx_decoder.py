@@ -22,7 +22,7 @@ from openvino import opset13 as ops
 from openvino.frontend import FrontEndManager
 from openvino.op.util import Variable, VariableInfo
 
-from runtime.backends.openvino.genai import brief
+from runtime.backends.openvino.genai import error_line
 from runtime.checkpoint.architecture import DOWNLOAD_AGAIN, Architecture
 from runtime.checkpoint.tensors import Dtype, Tensor
 from runtime.checkpoint.unmapped_file import refuse_change
@@ -187,7 +187,7 @@ def _refused(path: Path, what: str, stamps: "_Stamps") -> Iterator[None]:
     except (RuntimeError, UnicodeDecodeError) as exc:
         _refuse_changed(path, stamps)
         raise CheckpointError(
-            f"{path.name} is no ONNX file that OpenVINO {what}: {brief(exc)}", hint=DOWNLOAD_AGAIN
+            f"{path.name} is no ONNX file that OpenVINO {what}: {error_line(exc)}", hint=DOWNLOAD_AGAIN
         ) from exc
 
 

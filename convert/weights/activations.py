@@ -18,7 +18,7 @@ import numpy.typing as npt
 from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
 
-from runtime.checkpoint.tensors import Checkpoint, Tensor
+from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 
 from ..check.reference import Floats, Stage, layer_alone, nothing, of_layer
 from ..graph import Blocks
@@ -55,10 +55,12 @@ class Scaled:
 class Activations:
     """Of a checkpoint and texts, as token ids. Matrices have to be asked for in the decoder's order."""
 
-    def __init__(self, checkpoint: Checkpoint, recipe: Recipe, token_ids: Sequence[npt.NDArray[np.int64]]) -> None:
+    def __init__(
+        self, checkpoint: CheckpointTensors, recipe: Recipe, token_ids: Sequence[npt.NDArray[np.int64]]
+    ) -> None:
         self.checkpoint, self.recipe = checkpoint, recipe
         embedding = checkpoint.tensor(EMBEDDING)
-        self._states = [embedding.at(ids).f32()[np.newaxis] for ids in token_ids]
+        self._states = [embedding.gather(ids).f32()[np.newaxis] for ids in token_ids]
         tokens = sum(len(ids) for ids in token_ids)
         few = np.random.default_rng(0).permutation(tokens)[:SAMPLES]
         self._chosen = np.arange(tokens) if recipe.gptq else np.sort(few)

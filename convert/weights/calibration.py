@@ -19,7 +19,7 @@ from runtime.errors import ConversionError, RequestError
 from runtime.messages import Message
 from runtime.prompt.families import Family
 from runtime.prompt.template import Prompt, Template
-from runtime.system.files import expanded
+from runtime.system.files import expand_user
 from runtime.text import one_line
 
 TOKENS = 512  # of a text, at most; what is longer is cut
@@ -39,7 +39,7 @@ class Sample:
 def read(path: str | os.PathLike[str]) -> tuple[Sample, ...]:
     """The samples of a file. Raises ConversionError, naming the line that is wrong."""
     try:
-        lines = expanded(path).read_text(encoding="utf-8").splitlines()
+        lines = expand_user(path).read_text(encoding="utf-8").splitlines()
     except OSError as exc:
         raise ConversionError(f"cannot read {str(path)!r}: {(exc.strerror or str(exc)).lower()}", hint=_FORM) from exc
     except UnicodeDecodeError as exc:

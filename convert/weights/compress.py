@@ -16,7 +16,7 @@ from openvino import opset13 as ops
 from openvino.op import Constant
 
 from runtime.checkpoint.tensors import Tensor
-from runtime.system.allocator import give_free_pages_back
+from runtime.system.allocator import trim_heap
 
 from ..graph import as_openvino, uncompressed
 from ..output.ir_writer import IrWriter, of_bytes
@@ -96,12 +96,12 @@ def compress(
             node = _compressed(matrix, graphs.of(matrix, mode, given), parts, ir)
             note = "" if end or name in sensitive else recipe.note(tensor.shape[1])
             if recipe.take_over:
-                note = f"{mode}, since OpenVINO has no {tensor.blocks or tensor.dtype} in groups"
+                note = f"{mode}, since OpenVINO has no {tensor.gguf_type or tensor.dtype} in groups"
         ir.finish(name)
         checkpoint.release()
         read += tensor.nbytes
         if read >= _TRIM:
-            give_free_pages_back()
+            trim_heap()
             read = 0
         yield Weight(name, node, tensor.nbytes, note)
 
@@ -194,7 +194,7 @@ def _replace(old: Node, new: Node) -> None:
 
 
 def _node(tensor: Tensor) -> Node:
-    node = Constant(as_openvino(tensor), shared_memory=tensor.lasting)
+    node = Constant(as_openvino(tensor), shared_memory=tensor.mappable)
     node.set_friendly_name(tensor.name)
     return node if tensor.dtype == "f32" else ops.convert(node, "f32")
 

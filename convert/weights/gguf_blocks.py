@@ -67,12 +67,12 @@ _ZERO_POINTS = (Type.u4,)
 
 def agrees(tensor: Tensor) -> bool:
     """Whether OpenVINO has the format of the tensor's blocks."""
-    return tensor.blocks in _FORMATS
+    return tensor.gguf_type in _FORMATS
 
 
 def nbytes(tensor: Tensor) -> int:
     """Bytes that the tensor takes in the IR."""
-    kind, _, _ = _FORMATS[tensor.blocks]
+    kind, _, _ = _FORMATS[tensor.gguf_type]
     rows, columns = tensor.shape
     weight, shared = (8 if kind == Type.i8 else 4), (32 if kind in _ZERO_POINTS else 16)
     return rows * (columns * weight + columns // GROUP * shared) // 8
@@ -80,7 +80,7 @@ def nbytes(tensor: Tensor) -> int:
 
 def take_over(tensor: Tensor, ir: IrWriter) -> Node:
     """The tensor in the IR's file; the node yields it in f32. Its constants have NNCF's names and order."""
-    kind, size, read = _FORMATS[tensor.blocks]
+    kind, size, read = _FORMATS[tensor.gguf_type]
     rows, columns = tensor.shape
     scales: list[Any] = []
     zeros: list[Any] = []
@@ -88,7 +88,7 @@ def take_over(tensor: Tensor, ir: IrWriter) -> Node:
     def weights() -> Iterator[Bytes]:
         step = max(1, _ROWS // columns)
         for first in range(0, rows, step):
-            parts = read(np.ascontiguousarray(tensor.stored[first : first + step]).reshape(-1, size))
+            parts = read(np.ascontiguousarray(tensor.raw[first : first + step]).reshape(-1, size))
             scales.append(parts.scale)
             zeros.append(parts.zero)
             yield parts.weights

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from runtime.checkpoint.architecture import Architecture
-from runtime.checkpoint.tensors import Checkpoint, Tensor
+from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 
 from ..graph import as_openvino
 from ..recipe import Recipe
@@ -28,7 +28,7 @@ class Sensitivity:
     score: float
 
 
-def sensitivities(checkpoint: Checkpoint, recipe: Recipe) -> Iterator[Sensitivity]:
+def sensitivities(checkpoint: CheckpointTensors, recipe: Recipe) -> Iterator[Sensitivity]:
     """Those of all matrices that the recipe could make int4, in the decoder's order. Reads the whole checkpoint."""
     for name in candidates(checkpoint.architecture, recipe):
         tensor = checkpoint.tensor(name)

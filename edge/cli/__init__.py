@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, Notice
-from runtime.system.files import TEMPORARY_CURE, lacks_temporary_folder
+from runtime.system.files import TEMPORARY_CURE, is_temporary_folder_missing
 from runtime.system.out_of_memory import CURE, MESSAGE, is_out_of_memory
 from runtime.version import VERSION
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as exc:
         if is_out_of_memory(exc):
             return _print_error(MESSAGE, CURE)
-        if lacks_temporary_folder(exc):
+        if is_temporary_folder_missing(exc):
             return _print_error("no folder for temporary files can be written", TEMPORARY_CURE)
         if not isinstance(exc, OSError) or exc.filename is not None:
             raise

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             hint='ask in a terminal, or with a pipe: echo "Who are you?" | edge chat FOLDER',
         )
     folder = open_for((args.device, *args.fallback), args.folder)
-    sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
+    sampling = folder.sampling().override(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     options = Options(context=args.context, verify=args.verify)
     with Chat(
         folder, device=args.device, fallback=args.fallback, system=args.system, sampling=sampling, options=options

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if not text.strip():
         raise RequestError("there is no text to go on from", hint='give one: --prompt "Once upon a time", or a pipe')
     folder = open_for((args.device,), args.folder)
-    sampling = folder.sampling().but(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
+    sampling = folder.sampling().override(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     with Model(folder, device=args.device) as model, closing(model.complete(text, sampling)) as events:
         for event in events:
             if isinstance(event, Text):

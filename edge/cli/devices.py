@@ -17,9 +17,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from runtime.device.machine import find
+    from runtime.device.machine import detect
 
-    machine = find()
+    machine = detect()
     if args.json:
         print_json(asdict(machine))
     else:

@@ -24,8 +24,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
-    from runtime.device.choose import automatic, fits
-    from runtime.device.machine import find
+    from runtime.device.choose import assess_devices, choose_automatically
+    from runtime.device.machine import detect
     from runtime.errors import DeviceError, Notice
     from runtime.folder.model_folder import ModelFolder
 
@@ -36,13 +36,13 @@ def run(args: argparse.Namespace) -> int:
     if manifest and args.context and args.context > manifest.context_length:
         most = f"{manifest.source.name} has a context of {manifest.context_length:,} tokens"
         warnings.warn(f"{most}: that is looked at, not {args.context:,}", Notice, stacklevel=1)
-    machine = find()
+    machine = detect()
     facts: dict[str, Any] = {"machine": asdict(machine)}
     found: tuple[Fit, ...] = ()
     if manifest:
-        found = fits(machine, manifest, options)
+        found = assess_devices(machine, manifest, options)
         try:
-            choice = automatic(machine, manifest, options)
+            choice = choose_automatically(machine, manifest, options)
             facts["auto"] = {"device": choice.device, "reason": choice.reason}
         except DeviceError as exc:
             facts["auto"] = {"device": None, "reason": str(exc), "hint": exc.hint}

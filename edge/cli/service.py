@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.checkpoint.checkpoint import open_folder
     from runtime.device.choose import refuse_context
     from runtime.errors import RequestError
-    from runtime.system.files import expanded
+    from runtime.system.files import expand_user
 
     from .. import service as services
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             serve += [f"--{flag}", str(value)]
     for flag, file in (("--api-key-file", args.api_key_file), ("--kiosk", args.kiosk)):
         if file:
-            serve += [flag, str(expanded(file).resolve())]
+            serve += [flag, str(expand_user(file).resolve())]
     wanted = services.service(serve)
     if args.what == "install" and not args.folder:
         raise RequestError("there is no model to serve", hint="edge service install FOLDER")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.checkpoint.checkpoint import CheckpointFolder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.docstrings import require_docstrings
 from runtime.errors import BackendError
 from runtime.folder.model_folder import CONVERT_AGAIN
@@ -127,14 +127,14 @@ def evaluate(
     except RuntimeError as exc:
         if is_out_of_memory(exc):
             raise BackendError(MESSAGE, hint=CURE) from exc
-        from runtime.backends.openvino.genai import brief
+        from runtime.backends.openvino.genai import error_line
 
-        raise BackendError(f"the engine failed: {brief(exc)}", hint=CONVERT_AGAIN) from exc
+        raise BackendError(f"the engine failed: {error_line(exc)}", hint=CONVERT_AGAIN) from exc
     return replace(report, calls=scores, seconds=time.perf_counter() - start, peak_memory=peak_memory())
 
 
 def _read(
-    subject: Subject, source: CheckpointFolder | None, ids: "Mapping[str, Ids]", new_tokens: int
+    subject: Subject, source: Checkpoint | None, ids: "Mapping[str, Ids]", new_tokens: int
 ) -> Generator[str, None, Report]:
     from convert.check import cpu_plugin as engine
     from convert.check import divergence as quality

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.checkpoint.architecture import Architecture, read_architecture, read_config
-from runtime.checkpoint.checkpoint import CheckpointFolder
-from runtime.device.memory import gigabytes, need
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.device.memory import estimate, gigabytes
 from runtime.errors import BackendError, ModelFolderError, RequestError, VerificationError
 from runtime.folder.model_folder import CONVERT_AGAIN, ModelFolder
 from runtime.messages import Message
@@ -56,13 +56,13 @@ class Subject:
                 hint=f"--context takes 2 to {longest:,}",
             )
         architecture = read_architecture(read_config(folder.path))
-        family = families.named(folder.manifest.family)
+        family = families.get(folder.manifest.family)
         return cls(folder, architecture, family, context or min(_CONTEXT, longest))
 
-    def source(self, path: Path) -> CheckpointFolder:
+    def source(self, path: Path) -> Checkpoint:
         """The checkpoint in that folder. Raises CheckpointError, and VerificationError where the folder was not made of
         it."""
-        found = CheckpointFolder.open(path)
+        found = Checkpoint.open(path)
         with found.weights(mapped=False) as checkpoint:
             fingerprint = checkpoint.fingerprint()
         made_of = self.folder.manifest.source
@@ -73,7 +73,7 @@ class Subject:
             )
         return found
 
-    def encoded(self, samples: Sequence[Sample] | None, source: CheckpointFolder | None = None) -> "dict[str, Ids]":
+    def encoded(self, samples: Sequence[Sample] | None, source: Checkpoint | None = None) -> "dict[str, Ids]":
         """The token ids of the samples, by name, cut at the context; None takes the built-in ones and, where the
         context is longer than those, a text that fills it.
 
@@ -128,7 +128,7 @@ class Subject:
                 f"the evaluation needs about {gigabytes(needed)} of memory, but {gigabytes(free)} is free",
                 hint="ask for less with --context or --texts, or close other programs",
             )
-        loaded = need(self.folder.manifest, "CPU", max(map(len, texts)), "f32").running
+        loaded = estimate(self.folder.manifest, "CPU", max(map(len, texts)), "f32").running
         whole = _PROGRAM + self.states(texts) + loaded + self.logits
         return f"they need {gigabytes(whole)} of memory, {gigabytes(free)} is free" if free < whole else ""
 
@@ -163,14 +163,14 @@ class Subject:
 
         if self.folder.manifest.source.name != CHECKPOINT.name or not (CHECKPOINT / "model.safetensors").is_file():
             return False
-        with CheckpointFolder.open(CHECKPOINT).weights() as checkpoint:
+        with Checkpoint.open(CHECKPOINT).weights() as checkpoint:
             return checkpoint.fingerprint() == self.folder.manifest.source.fingerprint
 
-    def facts(self, source: CheckpointFolder | None) -> dict[str, Any]:
+    def facts(self, source: Checkpoint | None) -> dict[str, Any]:
         """What a report says of it."""
-        from runtime.device.machine import find
+        from runtime.device.machine import detect
 
-        manifest, machine = self.folder.manifest, find()
+        manifest, machine = self.folder.manifest, detect()
         weights = manifest.files["openvino_model.bin"].size
         parameters = sum(prod(shape) for _, shape in self.architecture.shapes())
         checkpoint_weights = 0
@@ -224,7 +224,7 @@ class Subject:
             tokens += len(self._encoded((piece,), None))
         return (text,) if self.is_the_demo else self._plain(text)
 
-    def _encoded(self, prompt: Prompt, source: CheckpointFolder | None) -> list[int]:
+    def _encoded(self, prompt: Prompt, source: Checkpoint | None) -> list[int]:
         ids: list[int] = []
         for piece in prompt:
             found = self._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()

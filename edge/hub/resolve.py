@@ -13,10 +13,10 @@ from typing import Any
 
 from runtime.backends.remote import Remote
 from runtime.checkpoint.checkpoint import Folder, open_folder
-from runtime.device.choose import of_checkpoints
+from runtime.device.choose import checkpoint_backend
 from runtime.errors import CheckpointError
 from runtime.system import network
-from runtime.system.files import expanded
+from runtime.system.files import expand_user
 
 from ..catalogue import find
 from .download import snapshot
@@ -33,7 +33,7 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 def checkpoint_folder(name: str, *, quiet: bool = False) -> Path:
     """The folder of that name, or else the download of the model of that name: zai-org/GLM-4-9B-0414, or just
     GLM-4-9B-0414; `quiet` draws no progress. Raises CheckpointError where it is neither, or cannot be fetched."""
-    path = expanded(name)
+    path = expand_user(name)
     if path.exists():
         return path
     if not (repository := _repository(name)):
@@ -50,8 +50,8 @@ def open_for(devices: Sequence[str], name: str) -> Folder:
     Raises what `open_folder` does, CheckpointError where it cannot be fetched or has to be converted first, and
     DeviceError, before anything is fetched, where the engine is not installed.
     """
-    path = expanded(name)
-    engines = {device: engine for device in devices if (engine := of_checkpoints(device))}
+    path = expand_user(name)
+    engines = {device: engine for device in devices if (engine := checkpoint_backend(device))}
     repository = "" if path.exists() else _repository(name)
     if engines and repository:
         able = [engine for engine in engines.values() if engine.devices()]

@@ -6,7 +6,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 
-from runtime.errors import BackendError, EdgeError, NotHeld, PromptTooLong, RequestError, TemplateError, ToolError
+from runtime.errors import (
+    BackendError,
+    EdgeError,
+    PromptTooLong,
+    RequestError,
+    TemplateError,
+    ToolError,
+    UnsupportedSetting,
+)
 
 _TYPES = {
     400: "invalid_request_error",
@@ -69,7 +77,7 @@ def api_error(exc: BaseException) -> ApiError:
             return ApiError(400, f"{param or 'the body'}: {error['msg']}", param=param, code="invalid_value")
         case PromptTooLong():
             return ApiError(400, _said(exc), param="messages", code="context_length_exceeded")
-        case NotHeld():
+        case UnsupportedSetting():
             return ApiError(400, _said(exc), param=exc.setting, code="unsupported_parameter")
         case RequestError() | TemplateError() | ToolError():
             return ApiError(400, _said(exc), code="invalid_value")

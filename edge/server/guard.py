@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.system.allocator import give_free_pages_back
+from runtime.system.allocator import trim_heap
 
 from .errors import ApiError
 from .in_flight import InFlight
@@ -76,7 +76,7 @@ class Guard:
     def _give_back(self) -> None:
         """Return heap pages that large bodies have freed to the system."""
         self._trim = None
-        give_free_pages_back()
+        trim_heap()
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
         host = headers.get("host", "")

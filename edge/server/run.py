@@ -18,8 +18,8 @@ from runtime.backends.backend import Options
 from runtime.backends.remote import KEY
 from runtime.device.choose import refuse_context
 from runtime.errors import RequestError
-from runtime.system.allocator import give_large_pieces_back
-from runtime.system.files import expanded
+from runtime.system.allocator import set_mmap_threshold
+from runtime.system.files import expand_user
 from runtime.tools import Tool
 
 from .app import application
@@ -57,7 +57,7 @@ def run(
     shelf = Shelf(folders, device=device, options=options, limits=limits)
     for book in shelf.books.values():
         refuse_context(book.folder.manifest, options)
-    give_large_pieces_back()
+    set_mmap_threshold()
     app = application(shelf, host=host, key=key, origins=origins, tools=tools, kiosk=kiosk)
     with _bound(host, port) as listener:
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
@@ -161,7 +161,7 @@ def key_of(path: str | None) -> str:
             raise RequestError(f"{KEY} is not ASCII", hint="choose a key of ASCII characters")
         return key
     try:
-        key = expanded(path).read_text(encoding="utf-8").strip()
+        key = expand_user(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise RequestError(f"{path} cannot be read: {exc}", hint="put the API key into it, on a line") from exc
     if not key or not key.isascii() or any(char.isspace() for char in key):

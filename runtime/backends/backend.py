@@ -7,7 +7,7 @@ from typing import Protocol, Self
 from ..cancellation import Cancellation
 from ..checkpoint.checkpoint import Folder
 from ..checks import require, require_integer, require_number
-from ..errors import NotHeld, RequestError, UnsupportedGrammar
+from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
 from ..grammar import Grammar, JsonSchema
 from ..messages import Finish, TokenLogprob
 from ..prompt.template import Prompt
@@ -91,10 +91,12 @@ class Options:
 
 
 def refuse(sampling: Sampling, why: str, *names: str) -> None:
-    """Raises NotHeld where one of these settings of Sampling is asked for."""
+    """Raises UnsupportedSetting where one of these settings of Sampling is asked for."""
     for name in names:
         if getattr(sampling, name):
-            raise NotHeld(f"{name} is not held: {why}", hint="leave it out, or choose another device", setting=name)
+            raise UnsupportedSetting(
+                f"{name} is not held: {why}", hint="leave it out, or choose another device", setting=name
+            )
 
 
 def check_pattern(grammar: Grammar) -> None:

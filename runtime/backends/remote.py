@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from .. import strict_json
 from ..cancellation import Cancellation
-from ..checkpoint.checkpoint import CheckpointFolder, Folder
+from ..checkpoint.checkpoint import Checkpoint, Folder
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..messages import Finish, FinishReason, Usage
@@ -41,7 +41,7 @@ _WHAT_SERVER = "it has to be an OpenAI-compatible server; http://HOST:PORT#NAME 
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _RemoteRequest:
     """A request in our own terms. `stops` and `pad` are ids, `limit` counts new tokens."""
 
     prompt: Prompt
@@ -55,7 +55,7 @@ class _Asked:
 class Remote:
     """A model that a server has loaded. `http://host:8000#NAME` names it where the server has several."""
 
-    def __init__(self, client: Any, url: str, model: str | None, folder: CheckpointFolder) -> None:
+    def __init__(self, client: Any, url: str, model: str | None, folder: Checkpoint) -> None:
         self._context_length = folder.manifest.context_length
         self.max_prompt_tokens = self._context_length - 1
         self._client = client
@@ -64,7 +64,7 @@ class Remote:
         self._tokenizer = folder.tokenizer
         self._pad = int(folder.generation["pad_token_id"])
         self._vllm = False
-        self._body: Callable[[_Asked], dict[str, Any]] = _with_ids
+        self._body: Callable[[_RemoteRequest], dict[str, Any]] = _with_ids
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class Remote:
         """Asks the server what it has and what it takes. Raises DeviceError where none answers or it has another model,
         CheckpointError where the folder's tokenizer cannot be read."""
         cls.refuse_missing(device)
-        described = folder if isinstance(folder, CheckpointFolder) else CheckpointFolder.open(folder.path)
+        described = folder if isinstance(folder, Checkpoint) else Checkpoint.open(folder.path)
         url, _, model = device.partition("#")
         try:
             network.split(url)
@@ -117,7 +117,7 @@ class Remote:
             self.max_prompt_tokens = self._context_length - 1
         self._vllm = self._ask("GET", "version").status_code == 200
         text = ("1 2 3",)
-        asked = _Asked(text, self._encode(text), Sampling(), 1, [], self._pad)
+        asked = _RemoteRequest(text, self._encode(text), Sampling(), 1, [], self._pad)
         answer = self._ask("POST", "v1/completions", _with_ids(asked) | self._named())
         if answer.status_code == 422:  # so does `transformers serve` refuse a parameter that it does not know
             self._body = _as_transformers
@@ -183,7 +183,9 @@ class Remote:
         limit = min(request.sampling.max_new_tokens or room, room)
         if self._body is _as_transformers:
             self._refuse_typed_tokens(request.prompt, ids)
-        body = self._body(_Asked(request.prompt, ids, request.sampling, limit, stops, self._pad)) | self._named()
+        body = (
+            self._body(_RemoteRequest(request.prompt, ids, request.sampling, limit, stops, self._pad)) | self._named()
+        )
         if self._body is _with_ids:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         if request.grammar is not None:
@@ -354,7 +356,7 @@ def _unreachable(exc: Exception, url: str) -> DeviceError:
     return DeviceError(f"no server answers at {url}: {fault.cause}", hint="start it, or check the URL")
 
 
-def _with_ids(asked: _Asked) -> dict[str, Any]:
+def _with_ids(asked: _RemoteRequest) -> dict[str, Any]:
     """vLLM's parameters; SGLang and llama.cpp know most of them and pass over the others."""
     sampling = asked.sampling
     body = {
@@ -373,7 +375,7 @@ def _with_ids(asked: _Asked) -> dict[str, Any]:
     return body if sampling.seed is None else body | {"seed": sampling.seed}
 
 
-def _as_transformers(asked: _Asked) -> dict[str, Any]:
+def _as_transformers(asked: _RemoteRequest) -> dict[str, Any]:
     """`transformers serve` refuses parameters that it does not know, and takes all of its own as one JSON text."""
     sampling = asked.sampling
     config: dict[str, Any] = {

@@ -8,29 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import CheckpointError, EdgeError
-from ..folder.model_folder import MANIFEST, Manifest, ModelFolder, Source
+from ..folder.model_folder import MANIFEST, CheckpointRecord, Manifest, ModelFolder
 from ..prompt import families
 from ..prompt.detection import detect
 from ..prompt.families import Family
 from ..sampling import Sampling
-from ..system.files import expanded
-from ..system.out_of_memory import memory_told
+from ..system.files import expand_user
+from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line
 from .architecture import Architecture, read_architecture, read_config
-from .role_tokens import refuse_ordinary_roles
+from .role_tokens import require_special_role_tokens
 from .small_files import read_file, read_licence
 from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer
 
 if TYPE_CHECKING:
-    from .tensors import Checkpoint
+    from .tensors import CheckpointTensors
 
 _NO_TEMPLATE = "put the checkpoint's own chat template there; llama.cpp's names of its built-in ones are not known here"
 _TEMPLATE = 1 << 22  # bytes
-AS_IT_IS = "checkpoint"  # stands where a model folder's manifest names its recipe
+UNCONVERTED = "checkpoint"  # stands where a model folder's manifest names its recipe
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointFolder:
+class Checkpoint:
     """A folder with config.json and a tokenizer, or a GGUF file, read and checked. The folder's weights may be missing
     until `weights`.
 
@@ -46,10 +46,10 @@ class CheckpointFolder:
     manifest: Manifest
 
     @classmethod
-    @memory_told(CheckpointError)
-    def open(cls, path: str | os.PathLike[str]) -> "CheckpointFolder":
+    @map_out_of_memory(CheckpointError)
+    def open(cls, path: str | os.PathLike[str]) -> "Checkpoint":
         """Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template."""
-        path = expanded(path)
+        path = expand_user(path)
         source = _open(path)
         config = source.config()
         architecture = read_architecture(config)
@@ -64,11 +64,11 @@ class CheckpointFolder:
         stops = _stops(family, tokenizer)
         generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad]}
         generation |= _checked(source.generation())
-        refuse_ordinary_roles(family, template, tokenizer)
+        require_special_role_tokens(family, template, tokenizer)
         manifest = Manifest(
             family=family.name,
-            recipe=AS_IT_IS,
-            source=Source(source.name(), architecture.name, fingerprint=""),
+            recipe=UNCONVERTED,
+            source=CheckpointRecord(source.name(), architecture.name, fingerprint=""),
             context_length=architecture.context,
             kv_bytes_per_token=architecture.kv_bytes_per_token,
             special_tokens=tokenizer.special_tokens,
@@ -78,13 +78,13 @@ class CheckpointFolder:
 
     @property
     def family(self) -> Family:
-        return families.named(self.manifest.family)
+        return families.get(self.manifest.family)
 
-    def weights(self, *, mapped: bool = True) -> "Checkpoint":
+    def weights(self, *, mapped: bool = True) -> "CheckpointTensors":
         """The tensors, lazily: in `mapped` files, or read when they are used. Raises CheckpointError."""
-        from .tensors import Checkpoint
+        from .tensors import CheckpointTensors
 
-        return Checkpoint.open(self.path, mapped=mapped)
+        return CheckpointTensors.open(self.path, mapped=mapped)
 
     def chat_template(self) -> str:
         """The checkpoint's own Jinja template. Raises CheckpointError where it came without."""
@@ -97,22 +97,22 @@ class CheckpointFolder:
 
     def sampling(self) -> Sampling:
         """What the checkpoint recommends."""
-        return Sampling.of_checkpoint(self.generation)
+        return Sampling.from_generation_config(self.generation)
 
 
-Folder = ModelFolder | CheckpointFolder
+Folder = ModelFolder | Checkpoint
 
 
 def open_folder(path: str | os.PathLike[str]) -> Folder:
     """The model folder or the checkpoint in a folder or file; a model folder holds a config.json, too, and is told by
     its manifest. Raises ModelFolderError or CheckpointError."""
-    folder = expanded(path)
+    folder = expand_user(path)
     if folder.is_file() or ((folder / "config.json").is_file() and not (folder / MANIFEST).is_file()):
-        return CheckpointFolder.open(folder)
+        return Checkpoint.open(folder)
     return ModelFolder.open(folder)
 
 
-class _Source(Protocol):
+class _TextFiles(Protocol):
     """Where the texts of a checkpoint are. Each raises CheckpointError."""
 
     def name(self) -> str: ...
@@ -129,7 +129,7 @@ class _Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Files:
+class _FolderFiles:
     """They are files of a folder."""
 
     path: Path
@@ -153,9 +153,9 @@ class _Files:
         return _licence(self.path)
 
 
-def _open(path: Path) -> _Source:
+def _open(path: Path) -> _TextFiles:
     if not path.is_file():
-        return _Files(path)
+        return _FolderFiles(path)
     from .gguf_checkpoint import GgufCheckpoint
 
     try:
@@ -195,7 +195,7 @@ def _read_template(checkpoint: Path) -> str | None:
 
 def _checked(found: dict[str, Any]) -> dict[str, Any]:
     try:
-        Sampling.of_checkpoint(found)
+        Sampling.from_generation_config(found)
     except (EdgeError, TypeError, ValueError, OverflowError) as exc:
         raise CheckpointError(f"generation_config.json is damaged: {one_line(exc)}", hint="download it again") from exc
     return found

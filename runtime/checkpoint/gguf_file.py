@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..errors import CheckpointError
 from ..text import quoted
 from .architecture import DOWNLOAD_AGAIN
-from .mapped_file import Entry, MappedFile, opened
+from .mapped_file import MappedFile, TensorEntry, opened
 from .tensor import Array, Dtype, Tensor
 
 _PLAIN: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # types that need no decoding
@@ -40,7 +40,7 @@ _DECODED_AT_ONCE = 1 << 22  # weights; the package takes about 8 bytes for each 
 class GgufFile(MappedFile):
     """An open file. An entry's `dtype` is ggml's name of its type: F16, Q4_0, Q4_K and so on."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, TensorEntry]
     metadata: dict[str, Any]
     start: int  # of the tensors' data
     alignment: int
@@ -82,7 +82,7 @@ class GgufFile(MappedFile):
                 )
             end = after
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: TensorEntry) -> None:
         """Raises CheckpointError where the tensor's type cannot be decoded."""
         if entry.dtype in _PLAIN:
             return
@@ -95,7 +95,7 @@ class GgufFile(MappedFile):
                 hint="convert an F16, Q8_0 or K-quantised GGUF, or the original checkpoint",
             ) from exc
 
-    def tensor(self, entry: Entry, name: str) -> Tensor:
+    def tensor(self, entry: TensorEntry, name: str) -> Tensor:
         """The tensor, under another name."""
         if entry.dtype in _PLAIN:
             dtype, view = _PLAIN[entry.dtype]
@@ -150,16 +150,16 @@ class _Header:
             found[key] = self._value(self.number("I"))
         return found
 
-    def entries(self, count: int, alignment: Any) -> tuple[int, dict[str, Entry]]:
+    def entries(self, count: int, alignment: Any) -> tuple[int, dict[str, TensorEntry]]:
         """Where the data begin, and the tensors in their order."""
         raw = [self._entry() for _ in range(self._believable(count, 24))]
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
             raise self._damaged(f"general.alignment is {alignment!r:.40}, not a power of two")
         start = self._at + -self._at % alignment
-        found: dict[str, Entry] = {}
+        found: dict[str, TensorEntry] = {}
         position = start
         for name, kind, shape, offset, nbytes in sorted(raw, key=lambda entry: entry[3]):
-            entry = Entry(name, kind, shape, start + offset, start + offset + nbytes)
+            entry = TensorEntry(name, kind, shape, start + offset, start + offset + nbytes)
             if entry.begin < position or offset % alignment or name in found:
                 raise self._damaged(f"{quoted(name)} occurs twice, or overlaps another tensor")
             found[name], position = entry, entry.end

@@ -22,7 +22,7 @@ _HASHED_AT_ONCE = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TensorEntry:
     """A tensor's place in its file. `begin` and `end` count bytes from the start of the file."""
 
     name: str

@@ -13,7 +13,7 @@ from .tokenizer import CheckpointTokenizer
 _AGAIN = "the tokenizer's files do not belong together: download them again"
 
 
-def refuse_ordinary_ends(ids: Any, tokenizer: CheckpointTokenizer) -> None:
+def require_special_stop_tokens(ids: Any, tokenizer: CheckpointTokenizer) -> None:
     """Raises CheckpointError if a stop token (eos_token_id) is not a special token."""
     special = set(tokenizer.special_tokens.values())
     for id in ids if isinstance(ids, list) else [ids]:
@@ -25,7 +25,7 @@ def refuse_ordinary_ends(ids: Any, tokenizer: CheckpointTokenizer) -> None:
             )
 
 
-def refuse_ordinary_roles(family: Family, template: str | None, tokenizer: CheckpointTokenizer) -> None:
+def require_special_role_tokens(family: Family, template: str | None, tokenizer: CheckpointTokenizer) -> None:
     """Raises CheckpointError if the template uses a special token that the tokenizer does not define as special."""
     spelled = dict.fromkeys(name for text in _prompts(family, template) for name in SPECIAL_TOKEN.findall(text))
     for name in [*spelled, *(stop for stop in family.stop_tokens if stop in tokenizer.special_tokens)]:

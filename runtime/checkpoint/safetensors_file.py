@@ -21,7 +21,7 @@ from .. import strict_json
 from ..errors import CheckpointError
 from ..text import quoted
 from .architecture import DOWNLOAD_AGAIN
-from .mapped_file import Entry, MappedFile, opened
+from .mapped_file import MappedFile, TensorEntry, opened
 from .tensor import Dtype, Tensor
 
 _DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are handed out as uint16
@@ -37,7 +37,7 @@ _ITEM_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32,
 class SafetensorsFile(MappedFile):
     """An open file, its header checked."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, TensorEntry]
 
     @classmethod
     def open(cls, path: Path, *, mapped: bool = True) -> "SafetensorsFile":
@@ -55,7 +55,7 @@ class SafetensorsFile(MappedFile):
     def refuse_gaps(self) -> None:
         """`open` has refused them."""
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: TensorEntry) -> None:
         """Raises CheckpointError where the tensor's dtype is not supported."""
         if entry.dtype not in _DTYPES:
             raise CheckpointError(
@@ -63,13 +63,13 @@ class SafetensorsFile(MappedFile):
                 hint="bf16, f16 and f32 are supported; for a quantised checkpoint, convert the original one",
             )
 
-    def tensor(self, entry: Entry, name: str) -> Tensor:
+    def tensor(self, entry: TensorEntry, name: str) -> Tensor:
         """The tensor, under another name."""
         dtype, view = _DTYPES[entry.dtype]
         return Tensor(name, entry.shape, dtype, self.array(view, entry.shape, entry.begin))
 
 
-def _entries(file: str, header: bytes, start: int) -> Iterator[Entry]:
+def _entries(file: str, header: bytes, start: int) -> Iterator[TensorEntry]:
     try:
         values = strict_json.parse(header, pairs=_object_without_duplicates)
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
@@ -88,14 +88,14 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _entry(file: str, name: str, value: Any, start: int) -> Entry:
+def _entry(file: str, name: str, value: Any, start: int) -> TensorEntry:
     match value:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end], **rest} if (
             not rest
             and len(shape) <= 8
             and all(type(number) is int and 0 <= number < 2**63 for number in (*shape, begin, end))
         ):
-            entry = Entry(name, dtype, tuple(shape), start + begin, start + end)
+            entry = TensorEntry(name, dtype, tuple(shape), start + begin, start + end)
         case _:
             raise CheckpointError(
                 f"the header of {file} does not describe {quoted(name)} properly", hint=DOWNLOAD_AGAIN
@@ -109,7 +109,7 @@ def _entry(file: str, name: str, value: Any, start: int) -> Entry:
     return entry
 
 
-def _check_layout(file: str, entries: dict[str, Entry], start: int, size: int) -> None:
+def _check_layout(file: str, entries: dict[str, TensorEntry], start: int, size: int) -> None:
     """The tensors must follow one another without holes or overlaps and fill the file."""
     position = start
     for entry in sorted(entries.values(), key=lambda e: (e.begin, e.end)):

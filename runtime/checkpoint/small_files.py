@@ -35,7 +35,9 @@ def regular_file(folder: Path, name: str, *, within: bool = False) -> Path | Non
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as exc:  # a loop of links
-        raise CheckpointError(f"{one_line(name)} cannot be read: {reason(exc)}", hint=cure(exc)) from exc
+        raise CheckpointError(
+            f"{one_line(name)} cannot be read: {os_error_reason(exc)}", hint=os_error_cure(exc)
+        ) from exc
     if stat.S_ISDIR(mode):
         return None
     if not stat.S_ISREG(mode):
@@ -50,7 +52,9 @@ def read_file(folder: Path, name: str, limit: int = LARGEST, *, within: bool = F
     try:
         return None if path is None else read_bounded(path, limit)
     except OSError as exc:
-        raise CheckpointError(f"{one_line(name)} cannot be read: {reason(exc)}", hint=cure(exc)) from exc
+        raise CheckpointError(
+            f"{one_line(name)} cannot be read: {os_error_reason(exc)}", hint=os_error_cure(exc)
+        ) from exc
 
 
 def read_licence(folder: Path) -> tuple[bytes, bool]:
@@ -60,12 +64,12 @@ def read_licence(folder: Path) -> tuple[bytes, bool]:
     ) is not None
 
 
-def cure(exc: Exception) -> str:
+def os_error_cure(exc: Exception) -> str:
     """What to do about a file that cannot be read."""
     return UNREADABLE if getattr(exc, "errno", None) == errno.EIO else "check its path and its permissions"
 
 
-def reason(exc: Exception) -> str:
+def os_error_reason(exc: Exception) -> str:
     return one_line(getattr(exc, "strerror", None) or exc)
 
 

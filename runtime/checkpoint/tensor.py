@@ -13,30 +13,30 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor under its canonical name. `stored` is `Rows` of its file, read when an array is made of them, or a view
+    """A tensor under its canonical name. `raw` is `Rows` of its file, read when an array is made of them, or a view
     of a mapped file; bf16 comes as its bits, in uint16.
 
-    Where the file holds blocks of quantised weights, `stored` has the bytes of each row, `decode` makes f32 values of
-    any number of rows, and `blocks` is ggml's name of their format.
+    Where the file holds blocks of quantised weights, `raw` has the bytes of each row, `decode` makes f32 values of
+    any number of rows, and `gguf_type` is ggml's name of their format.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: Dtype
-    stored: Array
+    raw: Array
     decode: Callable[[Array], npt.NDArray[np.float32]] | None = None
-    blocks: str = ""
+    gguf_type: str = ""
 
     @property
     def data(self) -> Array:
         """The values, in `dtype`: the view itself, or, read or decoded anew at each call, a new array."""
-        stored = np.asarray(self.stored)  # reads what is not mapped
-        return stored if self.decode is None else self.decode(stored)
+        raw = np.asarray(self.raw)  # reads what is not mapped
+        return raw if self.decode is None else self.decode(raw)
 
     @property
     def nbytes(self) -> int:
         """Bytes in the file."""
-        return self.stored.nbytes
+        return self.raw.nbytes
 
     @property
     def bits(self) -> int:
@@ -44,10 +44,10 @@ class Tensor:
         return 32 if self.dtype == "f32" else 16
 
     @property
-    def lasting(self) -> bool:
+    def mappable(self) -> bool:
         """Whether `data` is a view of the file, to be used in place for as long as that is open. A header of odd length
         leaves views at odd addresses, which nobody can."""
-        flags = self.stored.flags
+        flags = self.raw.flags
         return self.decode is None and flags.aligned and flags.c_contiguous and not flags.owndata
 
     def f32(self) -> npt.NDArray[np.float32]:
@@ -58,15 +58,15 @@ class Tensor:
 
     def rows(self, first: int, end: int) -> "Tensor":
         """Rows `first` to `end` (not included) as a view."""
-        return self._of(self.stored[first:end])
+        return self._of(self.raw[first:end])
 
-    def at(self, indices: npt.NDArray[np.integer[Any]]) -> "Tensor":
+    def gather(self, indices: npt.NDArray[np.integer[Any]]) -> "Tensor":
         """Those rows, copied."""
-        return self._of(self.stored[indices])
+        return self._of(self.raw[indices])
 
     def decoded(self) -> "Tensor":
         """The same, its values in memory if they were quantised: for those who read them several times."""
-        return self if self.decode is None else replace(self, stored=self.data, decode=None, blocks="")
+        return self if self.decode is None else replace(self, raw=self.data, decode=None, gguf_type="")
 
-    def _of(self, stored: Array) -> "Tensor":
-        return replace(self, shape=(len(stored), *self.shape[1:]), stored=stored)
+    def _of(self, raw: Array) -> "Tensor":
+        return replace(self, shape=(len(raw), *self.shape[1:]), raw=raw)

@@ -16,17 +16,17 @@ from typing import Any, Protocol, Self
 from ..errors import CheckpointError
 from ..folder.model_folder import MANIFEST
 from ..system.files import named
-from ..system.out_of_memory import memory_told
+from ..system.out_of_memory import map_out_of_memory
 from ..text import quoted
 from .architecture import DOWNLOAD_AGAIN, Architecture, Yarn, read_architecture, read_config, read_object
 from .gguf_checkpoint import GgufCheckpoint
-from .mapped_file import Entry
+from .mapped_file import TensorEntry
 from .safetensors_file import SafetensorsFile
-from .small_files import cure, reason
+from .small_files import os_error_cure, os_error_reason
 from .tensor import Dtype, Tensor
 from .tensor_names import NAMINGS, Naming
 
-__all__ = ["Architecture", "Checkpoint", "Dtype", "Tensor", "Yarn"]
+__all__ = ["Architecture", "CheckpointTensors", "Dtype", "Tensor", "Yarn"]
 
 _INDEX = "model.safetensors.index.json"
 
@@ -41,9 +41,9 @@ class WeightFile(Protocol):
     def size(self) -> int: ...
 
     @property
-    def entries(self) -> Mapping[str, Entry]: ...
+    def entries(self) -> Mapping[str, TensorEntry]: ...
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: TensorEntry) -> None:
         """Raises CheckpointError where the tensor is of an unsupported type."""
         ...
 
@@ -51,7 +51,7 @@ class WeightFile(Protocol):
         """Raises CheckpointError where bytes belong to no tensor."""
         ...
 
-    def tensor(self, entry: Entry, name: str) -> Tensor: ...
+    def tensor(self, entry: TensorEntry, name: str) -> Tensor: ...
 
     def release(self) -> None: ...
 
@@ -60,10 +60,10 @@ class WeightFile(Protocol):
     def sha256(self) -> str: ...
 
 
-_Place = tuple[WeightFile, Entry, slice | None]
+_Place = tuple[WeightFile, TensorEntry, slice | None]
 
 
-class Checkpoint:
+class CheckpointTensors:
     """An open checkpoint; a context manager. Everything was checked by `open`: reading fails later only where the file
     becomes shorter or the disk fails, with a CheckpointError."""
 
@@ -82,7 +82,7 @@ class Checkpoint:
         self._places = places
 
     @classmethod
-    @memory_told(CheckpointError)
+    @map_out_of_memory(CheckpointError)
     def open(cls, path: str | Path, *, mapped: bool = True) -> Self:
         """Opens a folder with config.json and safetensors files, or a GGUF file, and checks all that can be checked
         without reading the weights. Raises CheckpointError.
@@ -98,8 +98,9 @@ class Checkpoint:
                 file.refuse_gaps()
         except OSError as error:
             raise CheckpointError(
-                f"the checkpoint in {quoted(str(error.filename or path), 200)} cannot be read: {reason(error)}",
-                hint=cure(error),
+                f"the checkpoint in {quoted(str(error.filename or path), 200)} cannot be read: "
+                f"{os_error_reason(error)}",
+                hint=os_error_cure(error),
             ) from error
         return cls(path, config, architecture, files, places)
 
@@ -127,7 +128,7 @@ class Checkpoint:
     @property
     def quantised(self) -> tuple[str, ...]:
         """The types of the matrices that are quantised already."""
-        return tuple(sorted({self.tensor(name).blocks for name in self._places} - {""}))
+        return tuple(sorted({self.tensor(name).gguf_type for name in self._places} - {""}))
 
     def fingerprint(self) -> str:
         """sha256 over the config and the sha256 of every weight file. Reads all of them: about a second a gigabyte."""
@@ -244,7 +245,7 @@ def _shards(path: Path) -> list[Path]:
 
 def _places(architecture: Architecture, files: Sequence[WeightFile], where: Naming) -> dict[str, _Place]:
     """Finds every tensor of the architecture in the files; refuses what is missing, misshapen, or left over."""
-    found: dict[str, tuple[WeightFile, Entry]] = {}
+    found: dict[str, tuple[WeightFile, TensorEntry]] = {}
     for file in files:
         for entry in file.entries.values():
             if entry.name in found:
@@ -275,7 +276,7 @@ def _places(architecture: Architecture, files: Sequence[WeightFile], where: Nami
     return places
 
 
-def _check(file: WeightFile, entry: Entry, shape: tuple[int, ...]) -> None:
+def _check(file: WeightFile, entry: TensorEntry, shape: tuple[int, ...]) -> None:
     file.check(entry)
     if entry.shape != shape:
         raise CheckpointError(

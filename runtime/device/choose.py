@@ -15,8 +15,8 @@ from ..backends.torch.ipex import Ipex
 from ..checkpoint.checkpoint import Folder
 from ..errors import DeviceError, Notice, RequestError
 from ..folder.model_folder import Manifest, ModelFolder
-from .machine import Machine, find
-from .memory import CONTEXT, LARGEST_ALLOCATION, Need, gigabytes, longest_context, need
+from .machine import Machine, detect
+from .memory import CONTEXT, LARGEST_ALLOCATION, MemoryEstimate, estimate, gigabytes, longest_context
 
 BACKENDS: tuple[type[Backend], ...] = (OpenVINO, NPU, Echo)  # the first that has a device of the name gets it
 NPU_RECIPE = "int4-npu"
@@ -24,7 +24,7 @@ SMALLEST_RECIPE = "int4"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DeviceChoice:
     """An engine and its device, and why they were chosen."""
 
     backend: type[Backend]
@@ -40,12 +40,12 @@ class Fit:
     device: str
     kind: str
     context: int
-    need: Need
+    need: MemoryEstimate
     free: int
     obstacle: str = ""
 
 
-def choose(device: str = "auto", folder: Folder | None = None, options: Options = Options()) -> Choice:
+def choose(device: str = "auto", folder: Folder | None = None, options: Options = Options()) -> DeviceChoice:
     """The engine for `device`: "auto", a name such as "CPU" or "torch:cpu", or a server's URL.
 
     Raises DeviceError where there is none, or where "auto" finds no device on which the folder fits, and RequestError
@@ -55,25 +55,25 @@ def choose(device: str = "auto", folder: Folder | None = None, options: Options 
     if folder is not None:
         refuse_context(folder.manifest, options)
     wanted = device.upper()
-    if (engine := of_checkpoints(device)) is Remote:
-        return Choice(Remote, device, "it was asked for")
+    if (engine := checkpoint_backend(device)) is Remote:
+        return DeviceChoice(Remote, device, "it was asked for")
     if wanted == "AUTO":
         if not OpenVINO.devices():
             raise DeviceError("OpenVINO is not installed here", hint="pip install glm4-edge")
         if not isinstance(folder, ModelFolder):
-            return Choice(OpenVINO, "CPU", "the CPU is there on every machine")
-        return automatic(find(), folder.manifest, options)
+            return DeviceChoice(OpenVINO, "CPU", "the CPU is there on every machine")
+        return choose_automatically(detect(), folder.manifest, options)
     if wanted == "TORCH" and Torch.devices():
-        return Choice(Torch, Torch.devices()[0], "it is the fastest that PyTorch finds here")
+        return DeviceChoice(Torch, Torch.devices()[0], "it is the fastest that PyTorch finds here")
     if engine is not None:
-        return Choice(engine, device.lower(), "it was asked for")
+        return DeviceChoice(engine, device.lower(), "it was asked for")
     for backend in BACKENDS:
         if wanted in backend.devices():
             if isinstance(folder, ModelFolder) and wanted not in (EMULATED, *Echo.devices()):
                 _warn(wanted, folder.manifest, options)
             emulated = ": the NPU's pipeline, emulated on the CPU" if wanted == EMULATED else ""
             taken = openvino(folder.manifest) if backend is OpenVINO and isinstance(folder, ModelFolder) else backend
-            return Choice(taken, wanted, f"it was asked for{emulated}")
+            return DeviceChoice(taken, wanted, f"it was asked for{emulated}")
     found = [name for backend in BACKENDS if backend is not Echo for name in backend.devices()]
     hint = f"found: auto, {', '.join(found)}; else torch, ipex or a server's URL; `edge doctor` says what is missing"
     raise DeviceError(f"there is no device {device} here", hint=hint)
@@ -89,28 +89,30 @@ def refuse_context(manifest: Manifest, options: Options) -> None:
         )
 
 
-def of_checkpoints(device: str) -> type[Torch] | type[Remote] | None:
+def checkpoint_backend(device: str) -> type[Torch] | type[Remote] | None:
     """The engine that works on a checkpoint as it is, where that is what the name is of. Remote needs no weights."""
     kind = device.partition(":")[0].lower()
     return {"http": Remote, "https": Remote, "ipex": Ipex, "torch": Torch}.get(kind)
 
 
-def automatic(machine: Machine, manifest: Manifest, options: Options = Options()) -> Choice:
+def choose_automatically(machine: Machine, manifest: Manifest, options: Options = Options()) -> DeviceChoice:
     """What "auto" takes: the first of the machine's devices, best first, on which the model fits.
 
     An NPU only gets models converted for it; then GPUs, those with memory of their own first; then the CPU. The reason
     names what was passed over. It looks at nothing but its arguments. Raises DeviceError where nothing fits.
     """
-    tried = fits(machine, manifest, options)
+    tried = assess_devices(machine, manifest, options)
     passed: list[str] = []
     for fit in tried:
         if not fit.obstacle:
             backend = NPU if fit.kind == "NPU" else openvino(manifest)
-            return Choice(backend, fit.device, "; ".join([_merit(fit, machine, manifest), *passed, *_unused(machine)]))
+            return DeviceChoice(
+                backend, fit.device, "; ".join([_reason(fit, machine, manifest), *passed, *_unused(machine)])
+            )
         passed.append(f"not {fit.device}: {fit.obstacle}")
     raise DeviceError(
         f"{manifest.source.name} ({manifest.recipe}) fits no device here: {'; '.join(passed)}",
-        hint=_what_would(machine, manifest, options),
+        hint=_suggestions(machine, manifest, options),
     )
 
 
@@ -119,36 +121,36 @@ def openvino(manifest: Manifest) -> type[Backend]:
     return OpenVINO if manifest.paged else Stateful
 
 
-def fits(machine: Machine, manifest: Manifest, options: Options = Options()) -> tuple[Fit, ...]:
+def assess_devices(machine: Machine, manifest: Manifest, options: Options = Options()) -> tuple[Fit, ...]:
     """Every device of OpenVINO on this machine, best first for this model, and whether it has room for it."""
     found = []
     for npu in machine.npus:
         context = min(options.context or NPU_CONTEXT, manifest.context_length)
-        wanted = need(manifest, "NPU", context)
-        obstacle = _short(wanted.peak, machine.free)
+        wanted = estimate(manifest, "NPU", context)
+        obstacle = _shortage(wanted.peak, machine.free)
         if not is_for_npu(manifest):
             obstacle = f"it wants the recipe {NPU_RECIPE}, this is {manifest.recipe}"
         found.append(Fit(npu.device, "NPU", context, wanted, machine.free, obstacle))
     context = min(options.context or CONTEXT, manifest.context_length)
     for gpu in sorted(machine.gpus, key=lambda gpu: (gpu.integrated, -gpu.memory)):
-        wanted = need(manifest, "GPU", context, options.kv_precision)
+        wanted = estimate(manifest, "GPU", context, options.kv_precision)
         largest = gpu.largest_allocation or LARGEST_ALLOCATION
         free = min(gpu.memory or machine.free, machine.free) if gpu.integrated else gpu.memory
         # A card with memory of its own holds the model once; the second copy is the machine's, for a moment.
-        obstacle = _short(wanted.peak if gpu.integrated else wanted.running, free)
+        obstacle = _shortage(wanted.peak if gpu.integrated else wanted.running, free)
         if wanted.largest > largest:
             obstacle = f"a weight of {gigabytes(wanted.largest)} is over its largest allocation, {gigabytes(largest)}"
         found.append(Fit(gpu.device, "GPU", context, wanted, free, obstacle))
-    wanted = need(manifest, "CPU", context, options.kv_precision, options.threads or machine.cpu.cores)
-    found.append(Fit("CPU", "CPU", context, wanted, machine.free, _short(wanted.peak, machine.free)))
+    wanted = estimate(manifest, "CPU", context, options.kv_precision, options.threads or machine.cpu.cores)
+    found.append(Fit("CPU", "CPU", context, wanted, machine.free, _shortage(wanted.peak, machine.free)))
     return tuple(found)
 
 
-def _short(wanted: int, free: int) -> str:
+def _shortage(wanted: int, free: int) -> str:
     return f"it needs {gigabytes(wanted)}, {gigabytes(free)} is free" if wanted > free else ""
 
 
-def _merit(fit: Fit, machine: Machine, manifest: Manifest) -> str:
+def _reason(fit: Fit, machine: Machine, manifest: Manifest) -> str:
     room = f"needs {gigabytes(fit.need.peak)}; {gigabytes(fit.free)} free"
     if fit.kind == "NPU":
         return f"the folder was converted for the NPU ({room})"
@@ -169,7 +171,7 @@ def _unused(machine: Machine) -> list[str]:
     return found + [f"not the {card.name}: OpenVINO does not run on it, the engine torch does" for card in machine.cuda]
 
 
-def _what_would(machine: Machine, manifest: Manifest, options: Options) -> str:
+def _suggestions(machine: Machine, manifest: Manifest, options: Options) -> str:
     ways = []
     threads = options.threads or machine.cpu.cores
     if context := longest_context(manifest, "CPU", machine.free, options.kv_precision, threads):
@@ -184,6 +186,6 @@ def _what_would(machine: Machine, manifest: Manifest, options: Options) -> str:
 
 
 def _warn(device: str, manifest: Manifest, options: Options) -> None:
-    for fit in fits(find(), manifest, options):
+    for fit in assess_devices(detect(), manifest, options):
         if fit.device == device and fit.obstacle:
             warnings.warn(f"{manifest.source.name} may not fit {device}: {fit.obstacle}", Notice, stacklevel=3)

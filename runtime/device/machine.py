@@ -87,7 +87,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Signs:
+class DriverProbe:
     """What tells why a device that is built in is not in OpenVINO's list. Hardware is what the PCI bus shows."""
 
     intel_gpu: bool = False
@@ -108,7 +108,7 @@ _GROUP = "sudo usermod -aG render $USER, then log in again"
 _DEVICE = "load the kernel's driver {driver}; in a container, pass {path} in with --device {path}"
 
 
-def missing(signs: Signs) -> tuple[Missing, ...]:
+def missing(signs: DriverProbe) -> tuple[Missing, ...]:
     """What is missing for the hardware that is there, and how to get it; the first obstacle of each device."""
     found = []
     if signs.intel_gpu and not signs.gpu_works:
@@ -148,7 +148,7 @@ def free_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def find() -> Machine:
+def detect() -> Machine:
     """Looks at this machine. Costs some tenths of a second: OpenVINO loads its plugins."""
     import psutil
 
@@ -164,7 +164,7 @@ def find() -> Machine:
         cuda=cuda,
         servers=tuple(os.environ.get(SERVERS_VARIABLE, "").split()),
         packages=_packages(),
-        missing=missing(_signs(bool(gpus), bool(npus), bool(cuda))),
+        missing=missing(_probe_drivers(bool(gpus), bool(npus), bool(cuda))),
     )
 
 
@@ -253,13 +253,13 @@ def _packages() -> dict[str, str]:
     return found
 
 
-def _signs(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> Signs:
+def _probe_drivers(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> DriverProbe:
     if sys.platform != "linux":
-        return Signs()
+        return DriverProbe()
     vendors = {(_read(bus / "vendor"), _read(bus / "class")[:6]) for bus in Path("/sys/bus/pci/devices").glob("*")}
     display = {vendor for vendor, kind in vendors if kind[:4] == "0x03"}
     render, accel = list(Path("/dev/dri").glob("renderD*")), list(Path("/dev/accel").glob("accel*"))
-    return Signs(
+    return DriverProbe(
         intel_gpu="0x8086" in display,
         render_node=bool(render),
         render_allowed=any(os.access(node, os.R_OK | os.W_OK) for node in render),

@@ -25,7 +25,7 @@ _KV_BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class MemoryEstimate:
     """Bytes. `loading` is what it takes for a moment while it loads, `largest` the biggest piece at once."""
 
     program: int
@@ -44,21 +44,23 @@ class Need:
         return max(self.running, self.loading)
 
 
-def need(
+def estimate(
     manifest: Manifest, kind: str, context: int, kv_precision: str | None = None, threads: int | None = None
-) -> Need:
+) -> MemoryEstimate:
     """What the model takes on a device of this `kind` (CPU, GPU or NPU) with `context` tokens in its KV cache, and so
     many threads on a CPU."""
-    return needed(sizes_of(manifest), kind, context, manifest.kv_bytes_per_token, kv_precision, threads=threads)
+    return estimate_from_sizes(
+        recorded_sizes(manifest), kind, context, manifest.kv_bytes_per_token, kv_precision, threads=threads
+    )
 
 
-def sizes_of(manifest: Manifest) -> Sizes:
+def recorded_sizes(manifest: Manifest) -> Sizes:
     """Folders of earlier versions tell only the size of the weights."""
     file = manifest.files.get("openvino_model.bin")
     return manifest.sizes or Sizes(weights=file.size if file else 0)
 
 
-def needed(
+def estimate_from_sizes(
     sizes: Sizes,
     kind: str,
     context: int,
@@ -66,7 +68,7 @@ def needed(
     kv_precision: str | None = None,
     *,
     threads: int | None = None,
-) -> Need:
+) -> MemoryEstimate:
     """As `need`. `kv_bytes_per_token` is for an f16 cache.
 
     On the CPU the matrices are repacked into memory of their own, one by one as the first prompt comes to them; the
@@ -88,11 +90,11 @@ def needed(
         weights = sizes.weights - sizes.gathered + _SCALE * sizes.groups
         unpacked = 2 * kv_bytes_per_token // max(sizes.layers, 1)
         activations += context * (unpacked + _TOKEN_SEEN + _SCORES * ((threads or _THREADS) - 1))
-        return Need(program, weights, kv_cache, activations, 0, sizes.largest)
+        return MemoryEstimate(program, weights, kv_cache, activations, 0, sizes.largest)
     copies = 2 if kind == "NPU" else 1
     running = program + sizes.weights + copies * kv_cache + activations
     loading = max(running, program + 2 * sizes.weights)
-    return Need(program, sizes.weights, copies * kv_cache, activations, loading, sizes.largest)
+    return MemoryEstimate(program, sizes.weights, copies * kv_cache, activations, loading, sizes.largest)
 
 
 def longest_context(
@@ -102,7 +104,7 @@ def longest_context(
     low, high = 0, manifest.context_length // 256
     while low < high:
         middle = (low + high + 1) // 2
-        if need(manifest, kind, 256 * middle, kv_precision, threads).peak <= free:
+        if estimate(manifest, kind, 256 * middle, kv_precision, threads).peak <= free:
             low = middle
         else:
             high = middle - 1

@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import strict_json
 from ..errors import RequestError
-from ..system.files import is_plain_file, is_plain_folder, read_bounded, remove, write_whole
+from ..system.files import is_plain_file, is_plain_folder, read_bounded, remove, write_atomically
 from ..system.process_name import is_alive, process_name
 from .model_folder import ModelFolder, file_sha256
 
@@ -32,7 +32,7 @@ _OWNER = 256  # bytes of a process's name at most
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CachedModel:
     """A cached folder: what it is of, bytes, and when it was last used (seconds since 1970)."""
 
     path: Path
@@ -75,7 +75,7 @@ def cached(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, 
                 return
             remove(path)
             path.mkdir(parents=True)
-            write_whole(_owner(path), process_name(os.getpid()).encode())
+            write_atomically(_owner(path), process_name(os.getpid()).encode())
         before = _stats(path)
     except (OSError, RequestError):
         yield {}
@@ -93,7 +93,7 @@ def cached(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, 
         clear(keep=LIMIT, spare=path)
 
 
-def entries() -> list[Compiled]:
+def entries() -> list[CachedModel]:
     """What is cached, used last first."""
     found = []
     for path in root().glob("*"):
@@ -102,11 +102,11 @@ def entries() -> list[Compiled]:
         with suppress(OSError):
             size = sum(file.lstat().st_size for file in path.iterdir())
             seals, used = _seals(path), (path / _SEALS if _is_sealed(path) else path).stat().st_mtime
-            found.append(Compiled(path, seals.get("model", "unfinished"), seals.get("device", ""), size, used))
+            found.append(CachedModel(path, seals.get("model", "unfinished"), seals.get("device", ""), size, used))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
-def clear(keep: int = 0, spare: Path | None = None) -> list[Compiled]:
+def clear(keep: int = 0, spare: Path | None = None) -> list[CachedModel]:
     """Removes the folders not used for longest until `keep` bytes are left. Returns those removed."""
     total, removed = 0, []
     for entry in entries():
@@ -149,7 +149,7 @@ def _is_sealed(path: Path) -> bool:
 def _seal(path: Path, folder: ModelFolder, device: str) -> None:
     manifest = folder.manifest
     seals = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _hashes(path)}
-    write_whole(path / _SEALS, json.dumps(seals).encode())
+    write_atomically(path / _SEALS, json.dumps(seals).encode())
 
 
 def _stats(path: Path) -> dict[str, tuple[int, int]]:

@@ -14,7 +14,7 @@ from threading import Event, Thread
 
 from .. import strict_json
 from ..errors import ModelFolderError, RequestError
-from ..system.files import read_bounded, write_whole
+from ..system.files import read_bounded, write_atomically
 from .compile_cache import cache
 from .model_folder import CONVERT_AGAIN, ModelFolder
 
@@ -130,7 +130,7 @@ def _place(path: Path) -> Path:
 def _record(folder: ModelFolder, name: str, stamp: list[int]) -> None:
     place = _place(folder.path / name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(place, json.dumps({"sha256": folder.manifest.files[name].sha256, "stamp": stamp}).encode())
+    write_atomically(place, json.dumps({"sha256": folder.manifest.files[name].sha256, "stamp": stamp}).encode())
 
 
 def _is_known(folder: ModelFolder, name: str) -> bool:

@@ -15,8 +15,8 @@ from typing import Any
 from .. import strict_json
 from ..errors import EdgeError, ModelFolderError
 from ..sampling import Sampling
-from ..system.files import expanded, named, read_bounded
-from ..system.out_of_memory import memory_told
+from ..system.files import expand_user, named, read_bounded
+from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line, quoted, replace_surrogates
 
 MANIFEST = "edge.json"
@@ -27,13 +27,13 @@ _LARGEST_TEXT = 1 << 26  # bytes of a manifest or a template
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileRecord:
     size: int
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CheckpointRecord:
     """The checkpoint: its folder's name, its architecture, and a hash of what it holds."""
 
     name: str
@@ -74,7 +74,7 @@ class Manifest:
 
     family: str
     recipe: str
-    source: Source
+    source: CheckpointRecord
     context_length: int
     kv_bytes_per_token: int
     special_tokens: Mapping[str, int]
@@ -85,7 +85,7 @@ class Manifest:
     verification: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     paged: bool = True
-    files: Mapping[str, File] = field(default_factory=dict)
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
 
@@ -97,10 +97,10 @@ class ModelFolder:
     manifest: Manifest
 
     @classmethod
-    @memory_told(ModelFolderError)
+    @map_out_of_memory(ModelFolderError)
     def open(cls, path: str | os.PathLike[str]) -> "ModelFolder":
         """Raises ModelFolderError where the folder is missing, damaged, or made by a later version."""
-        folder = expanded(path)
+        folder = expand_user(path)
         if not folder.is_dir():
             raise ModelFolderError(f"there is no folder {folder}", hint="`edge convert CHECKPOINT FOLDER` makes one")
         found = cls(folder, _read_manifest(folder))
@@ -165,14 +165,14 @@ class ModelFolder:
         """What the checkpoint recommends in its generation_config.json."""
         path = self.path / "generation_config.json"
         try:
-            return Sampling.of_checkpoint(strict_json.parse(read_bounded(path, _LARGEST_TEXT)))
+            return Sampling.from_generation_config(strict_json.parse(read_bounded(path, _LARGEST_TEXT)))
         except FileNotFoundError:
             return Sampling()
         except (OSError, ValueError, TypeError, AttributeError, OverflowError, EdgeError) as exc:
             raise ModelFolderError(f"{path} is damaged: {one_line(exc)}", hint=CONVERT_AGAIN) from exc
 
 
-def seal(folder: Path, manifest: Manifest, known: Mapping[str, File] = {}) -> ModelFolder:
+def seal(folder: Path, manifest: Manifest, known: Mapping[str, FileRecord] = {}) -> ModelFolder:
     """Writes the manifest with size and hash of every file in `folder`, which is complete with it. Those that are
     `known` from their writing are not read again."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
@@ -184,9 +184,9 @@ def seal(folder: Path, manifest: Manifest, known: Mapping[str, File] = {}) -> Mo
     return ModelFolder(folder, sealed)
 
 
-def _file(path: Path, known: File | None) -> File:
+def _file(path: Path, known: FileRecord | None) -> FileRecord:
     size = path.stat().st_size
-    return known if known and known.size == size else File(size, file_sha256(path))
+    return known if known and known.size == size else FileRecord(size, file_sha256(path))
 
 
 def _digest(data: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from ..backends.backend import Backend, Delta, Request
 from ..errors import PromptTooLong, RequestError
 from ..grammar import Choice, Grammar, JsonObject, JsonSchema
 from ..messages import Finish, Logprobs, Text, ToolCall, Usage
-from .logprob_aligner import Tokens
+from .logprob_aligner import LogprobAligner
 from .parsing import Part, ReplyParser, overlap
 
 
@@ -42,7 +42,7 @@ class Constraint:
             yield self.answer
 
     @classmethod
-    def on_calls(
+    def for_tools(
         cls, tools: Sequence[Mapping[str, Any]], choice: str = "auto", *, strict: bool = False
     ) -> "Constraint":
         """`choice` is "auto", "none", "required", or a tool's name. `strict` holds each call to its tool's schema; a
@@ -87,25 +87,25 @@ def generate(backend: Backend, request: Request, parser: ReplyParser, constraint
         for part in parts:
             match part:
                 case Text(text):
-                    writer.tokens.tell(len(text), parser.held)
-                    yield from told(stop.feed(text), writer.tokens)
+                    writer.tokens.emit(len(text), parser.held)
+                    yield from with_logprobs(stop.feed(text), writer.tokens)
                 case Finish():
                     if rest := stop.finish():
-                        yield from told(rest, writer.tokens)
+                        yield from with_logprobs(rest, writer.tokens)
                     yield Finish(part.reason, writer.usage_now())
                     return
                 case _:
                     if rest := stop.finish():
-                        yield from told(rest, writer.tokens)
+                        yield from with_logprobs(rest, writer.tokens)
                     yield part
             if stop.found or (constraint.one_call and isinstance(part, ToolCall)):
                 break
     yield Finish("stop", writer.usage_now())
 
 
-def told(text: str, tokens: Tokens) -> Generator[Text | Logprobs, None, None]:
+def with_logprobs(text: str, tokens: LogprobAligner) -> Generator[Text | Logprobs, None, None]:
     """The text, after the tokens of which it is made where they are known."""
-    if logged := tokens.passed(len(text)):
+    if logged := tokens.take(len(text)):
         yield Logprobs(logged)
     yield Text(text)
 
@@ -183,7 +183,7 @@ class _Writer:
         self._pieces: list[str] = []
         self._prompt_tokens, self._written, self._ttft = 0, 0, 0.0
         self.start = time.perf_counter()
-        self.tokens = Tokens()
+        self.tokens = LogprobAligner()
         self._backend = backend
         self._request = request
         self._parser = parser
@@ -247,7 +247,7 @@ class _Writer:
 
     def _count(self, part: Delta) -> None:
         self._pieces.append(part.text)
-        self.tokens.write(len(part.text), part.written)
+        self.tokens.add(len(part.text), part.written)
         self._written += part.tokens
         if part.tokens and not self._ttft:
             self._ttft = time.perf_counter() - self.start

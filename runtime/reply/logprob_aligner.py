@@ -5,7 +5,7 @@ from collections import deque
 from ..messages import TokenLogprob
 
 
-class Tokens:
+class LogprobAligner:
     """Takes what is written, and gives the tokens of what is told of it. Lengths and places count characters.
 
     A token belongs to a text if a character of it does; one that holds a part of a character belongs where it is.
@@ -18,7 +18,7 @@ class Tokens:
         self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # where each begins in those
         self._passed = 0
 
-    def write(self, length: int, token: TokenLogprob | None) -> None:
+    def add(self, length: int, token: TokenLogprob | None) -> None:
         """So many characters more, whole now with the token."""
         if token is not None:
             self._written.append((self._length, self._length + length, token))
@@ -30,7 +30,7 @@ class Tokens:
         while length and self._written and self._written[-1][0] >= self._length:
             self._written.pop()
 
-    def tell(self, length: int, beyond: int) -> None:
+    def emit(self, length: int, beyond: int) -> None:
         """A text of so many characters, which ends so many before the end of what was written."""
         if not length:
             return
@@ -42,7 +42,7 @@ class Tokens:
                 self._waiting.append((self._told + max(begins - start, 0), token))
         self._told += length
 
-    def passed(self, length: int) -> tuple[TokenLogprob, ...]:
+    def take(self, length: int) -> tuple[TokenLogprob, ...]:
         """The tokens of the texts' next characters, so many of which are certain to be told."""
         self._passed += length
         tokens = []

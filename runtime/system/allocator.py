@@ -23,7 +23,7 @@ _UNTRIMMED = 128 << 10  # bytes of freed memory that glibc keeps where it has ra
 _set = False  # whether the threshold is ours
 
 
-def give_large_pieces_back() -> None:
+def set_mmap_threshold() -> None:
     """For the whole process. Who has set the threshold in the environment keeps it, and so does who has not glibc."""
     global _set  # noqa: PLW0603
     theirs = "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
@@ -34,7 +34,7 @@ def give_large_pieces_back() -> None:
 
 @contextmanager
 def large_pieces_kept() -> Iterator[None]:
-    """Freed pieces stay in the heap for the next ones, as where `give_large_pieces_back` was never called."""
+    """Freed pieces stay in the heap for the next ones, as where `set_mmap_threshold` was never called."""
     libc = _glibc() if _set else None
     if libc is None:  # glibc does so by itself
         yield
@@ -49,7 +49,7 @@ def large_pieces_kept() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-def give_free_pages_back() -> None:
+def trim_heap() -> None:
     """What lies freed in the heap goes back to the system now (malloc_trim(3)). Nothing where there is no glibc."""
     if libc := _glibc():
         libc.malloc_trim(0)

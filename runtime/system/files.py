@@ -18,13 +18,13 @@ TEMPORARY_CURE = "make room in the folder for temporary files, or set TMPDIR to 
 UNMAPPABLE = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-def expanded(path: str | os.PathLike[str]) -> Path:
+def expand_user(path: str | os.PathLike[str]) -> Path:
     """Return the path with `~` as the home folder. What names no user's home stays as it is: a folder may be called ~x,
     and a user may have no home."""
     return Path(os.path.expanduser(path))
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a file, which appears whole or not at all. A link of that name is replaced; the file behind it stays.
 
     Raises OSError, also where the name is that of a folder or a device.
@@ -52,7 +52,7 @@ def named(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
-def lacks_temporary_folder(exc: Exception) -> bool:
+def is_temporary_folder_missing(exc: Exception) -> bool:
     """Return whether that is what `tempfile` raises where no folder can be written: their disks are full."""
     return isinstance(exc, FileNotFoundError) and "usable temporary directory" in str(exc)
 

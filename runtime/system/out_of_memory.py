@@ -45,7 +45,7 @@ def says_out_of_memory(text: str) -> bool:
 
 
 @contextmanager
-def memory_told(kind: type[EdgeError]) -> Iterator[None]:
+def map_out_of_memory(kind: type[EdgeError]) -> Iterator[None]:
     """Turn an out-of-memory failure of the block into an error of this kind, with its cure."""
     try:
         yield

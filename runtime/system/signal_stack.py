@@ -17,7 +17,7 @@ class _Stack(ctypes.Structure):
     _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
 
-def use_the_threads_own() -> None:
+def disable_alternate_signal_stack() -> None:
     """Signals come on the thread's own stack from here on; the plugin leaves that as it is. Call it after a load."""
     if sys.platform == "linux":
         ctypes.CDLL(None).sigaltstack(ctypes.byref(_Stack(None, _SS_DISABLE, 0)), None)

@@ -122,7 +122,7 @@ class Asked:
         if len(set(names)) < len(names):
             raise ApiError(400, "two tools share a name", param="tools", code="invalid_value")
         offered = () if choice == "none" else tuple(tools)
-        constraint = Constraint.on_calls([tool.to_json() for tool in offered], choice)
+        constraint = Constraint.for_tools([tool.to_json() for tool in offered], choice)
         held = {tool.name: JsonSchema.of(tool.parameters) for tool in offered if tool.strict}
         constraint = replace(constraint, arguments={**constraint.arguments, **held}, one_call=not parallel)
         if answer is not None and not constraint.must_call:
@@ -145,7 +145,7 @@ def sampling_of(
     logprobs: bool = False,
 ) -> Sampling:
     cold = fields.temperature is not None and fields.temperature < 1e-4  # to the engine, a division by nothing
-    return own.but(
+    return own.override(
         temperature=0.0 if cold else fields.temperature,
         top_p=fields.top_p,
         top_k=fields.top_k,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.errors import RequestError
 from runtime.messages import Message
-from runtime.system.files import expanded, read_bounded
+from runtime.system.files import expand_user, read_bounded
 from runtime.text import one_line
 
 from ..errors import ApiError
@@ -40,7 +40,7 @@ class Kiosk(BaseModel):
         """From a TOML file. Raises RequestError where it is none, or says what a kiosk does not know."""
         try:
             return cls.model_validate(
-                tomllib.loads(read_bounded(expanded(path), LARGEST).decode("utf-8-sig")), strict=True
+                tomllib.loads(read_bounded(expand_user(path), LARGEST).decode("utf-8-sig")), strict=True
             )
         except OSError as exc:
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="name a TOML file") from exc

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from runtime.backends.backend import Options
 from runtime.backends.openvino.npu import NPU
-from runtime.backends.openvino.subprocess import Process
+from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.checkpoint.checkpoint import Folder, open_folder
-from runtime.device.choose import fits
-from runtime.device.machine import find
+from runtime.device.choose import assess_devices
+from runtime.device.machine import detect
 from runtime.errors import DeviceError, RequestError
 from runtime.folder.model_folder import ModelFolder
 from runtime.model import Model
@@ -166,12 +166,12 @@ def _heard(loading: "asyncio.Future[Model]") -> None:
 
 
 def _alive(model: Model) -> bool:
-    return not isinstance(model.backend, Process) or model.backend.alive
+    return not isinstance(model.backend, SubprocessBackend) or model.backend.alive
 
 
 def responds(model: Model) -> bool:
     """Whether the model's engine process is alive and not stopped."""
-    return not isinstance(model.backend, Process) or model.backend.responds
+    return not isinstance(model.backend, SubprocessBackend) or model.backend.responds
 
 
 def _short(folder: Folder, device: str, options: Options) -> bool:
@@ -179,7 +179,7 @@ def _short(folder: Folder, device: str, options: Options) -> bool:
     if not isinstance(folder, ModelFolder):
         return False
     with suppress(DeviceError):
-        found = fits(find(), folder.manifest, options)
+        found = assess_devices(detect(), folder.manifest, options)
         wanted = [fit for fit in found if device.upper() in ("AUTO", fit.device)]
         return bool(wanted) and all(fit.obstacle for fit in wanted)
     return False

@@ -26,7 +26,7 @@ from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...messages import Finish, TokenLogprob, Usage
 from ...vocabulary import TextDecoder
 from ..backend import Delta, Options, Request
-from .genai import Loaded, closed, devices, explained, loading, startable
+from .genai import GenAIBackend, closed, devices, loading, map_error, require_model_folder
 from .prefix_cache import BLOCK, PrefixCache
 
 # Tokens of a prompt that one step reads: beside replies that are being written, which stand still meanwhile, and alone.
@@ -49,7 +49,7 @@ _CACHED_BYTES = {"CPU": 4 * 2**30, "GPU": 2**29}  # at most
 _CACHED_CONTEXTS = 16  # full ones, at most
 
 
-class OpenVINO(Loaded):
+class OpenVINO(GenAIBackend):
     """A model folder on a device of OpenVINO."""
 
     def __init__(self, pipeline: Any, folder: ModelFolder, kind: str = "CPU", lookup: int = 0) -> None:
@@ -73,7 +73,7 @@ class OpenVINO(Loaded):
     @classmethod
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
-        folder = startable(folder, device, cls.devices())
+        folder = require_model_folder(folder, device, cls.devices())
         import openvino_genai as genai
 
         kind = device.partition(".")[0]
@@ -105,7 +105,7 @@ class OpenVINO(Loaded):
                 else:
                     yield from running.read()
         except RuntimeError as exc:
-            raise explained(exc, request) from exc
+            raise map_error(exc, request) from exc
         finally:
             if not running.over:
                 self.cancel(running)
@@ -152,7 +152,7 @@ class OpenVINO(Loaded):
             try:
                 self._read_on(running)
             except RuntimeError as exc:
-                running.error = explained(exc, running.request)
+                running.error = map_error(exc, running.request)
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
         if self._slice is not None and self._slice.ended:

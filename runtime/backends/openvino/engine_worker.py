@@ -13,7 +13,7 @@ from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory
 from ...text import one_line
 from ..backend import Request
 from .batched import COMPILED_SHAPES, OpenVINO, Running
-from .genai import explained
+from .genai import map_error
 
 _ENCODING = 0.03  # seconds before each step
 
@@ -124,7 +124,7 @@ class _Loop:
 
 
 def _failed(exc: Exception, request: Request) -> EdgeError:
-    return explained(exc, request) if isinstance(exc, RuntimeError) else _ours(exc)
+    return map_error(exc, request) if isinstance(exc, RuntimeError) else _ours(exc)
 
 
 def _ours(exc: BaseException) -> EdgeError:

@@ -16,10 +16,10 @@ from ...folder.compile_cache import cached
 from ...folder.model_folder import ModelFolder
 from ...grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ...prompt.template import Prompt
-from ...system.allocator import give_large_pieces_back
+from ...system.allocator import set_mmap_threshold
 from ...system.files import openvino_reads
-from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory, memory_told, require_addresses
-from ...system.signal_stack import use_the_threads_own
+from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory, map_out_of_memory, require_addresses
+from ...system.signal_stack import disable_alternate_signal_stack
 from ...text import one_line, quoted
 from ...vocabulary import TextDecoder, Vocabulary
 from ..backend import Options, Request, refuse
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _COUNTED = 4  # times the context to which a prompt's tokens are counted, for the error that tells them
 
 
-class Loaded:
+class GenAIBackend:
     """A pipeline with a model in it. Prompts may have `prompt_tokens` tokens; with the reply, at most `room`.
 
     A prompt becomes token ids with the pipeline's own tokenizer, and the reply's ids become text with ours.
@@ -47,7 +47,7 @@ class Loaded:
         self._trial = GrammarTrial(folder)
         self._special_tokens = folder.manifest.special_tokens
         self.encode(("a",))  # the first call from several threads at once can wait for ever
-        use_the_threads_own()
+        disable_alternate_signal_stack()
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.encode(prompt))
@@ -82,7 +82,9 @@ class Loaded:
                 found = self._tokenizer.encode(texts, add_special_tokens=False)
                 ids: list[int] = found.input_ids.data[found.attention_mask.data.astype(bool)].tolist()  # row by row
             except RuntimeError as exc:
-                raise BackendError(f"the prompt cannot be tokenised: {brief(exc)}", hint="change its text") from exc
+                raise BackendError(
+                    f"the prompt cannot be tokenised: {error_line(exc)}", hint="change its text"
+                ) from exc
         return ids
 
     def prepare(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int], Any]:
@@ -148,15 +150,15 @@ def devices(*kinds: str) -> tuple[str, ...]:
 def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
     """The properties with which a pipeline is made. Raises BackendError, with that cure, where making it fails."""
     require_docstrings(BackendError)
-    give_large_pieces_back()
+    set_mmap_threshold()
     try:
-        with memory_told(BackendError), compiled_cache(folder, device, options) as place:
+        with map_out_of_memory(BackendError), compiled_cache(folder, device, options) as place:
             yield properties(options, device) | place | openvino_reads(folder.path / "openvino_model.bin")
     except RuntimeError as exc:
-        raise BackendError(f"OpenVINO cannot load {folder.path}: {brief(exc)}", hint=cure) from exc
+        raise BackendError(f"OpenVINO cannot load {folder.path}: {error_line(exc)}", hint=cure) from exc
 
 
-def startable(folder: Folder, device: str, found: tuple[str, ...]) -> ModelFolder:
+def require_model_folder(folder: Folder, device: str, found: tuple[str, ...]) -> ModelFolder:
     """The folder. Raises DeviceError where the device is not among those found, BackendError where the folder is a
     checkpoint: OpenVINO runs converted models only."""
     if device not in found:
@@ -215,15 +217,15 @@ def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterat
         yield place
 
 
-def explained(exc: RuntimeError, request: Request) -> EdgeError:
+def map_error(exc: RuntimeError, request: Request) -> EdgeError:
     """An error of GenAI while it generates, as one of ours."""
     if is_out_of_memory(exc):
         return BackendError(MESSAGE, hint=CURE)
     if request.grammar is not None and "xgrammar" in str(exc):
         return UnsupportedGrammar(
-            f"the engine cannot hold this grammar: {brief(exc)}", hint="simplify it", grammar=request.grammar
+            f"the engine cannot hold this grammar: {error_line(exc)}", hint="simplify it", grammar=request.grammar
         )
-    return BackendError(f"OpenVINO failed: {brief(exc)}", hint="close the chat and load the model again")
+    return BackendError(f"OpenVINO failed: {error_line(exc)}", hint="close the chat and load the model again")
 
 
 def generation_config(request: Request, stops: set[int], room: int) -> Any:
@@ -282,7 +284,7 @@ def _nbytes(text: str) -> int:
     return len(text.encode(errors="surrogatepass"))
 
 
-def brief(exc: Exception) -> str:
+def error_line(exc: Exception) -> str:
     """The last line that says something, without the source position that OpenVINO puts before it."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     return one_line(re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", lines[-1])) if lines else type(exc).__name__

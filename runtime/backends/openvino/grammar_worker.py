@@ -19,7 +19,7 @@ from ...sampling import Sampling
 from ...system.allocator import allocated
 from ...system.files import openvino_reads
 from ..backend import Request
-from .genai import explained, generation_config
+from .genai import generation_config, map_error
 from .grammar_cost import seconds, too_dear
 
 _HOPELESS = 4.0  # CPU seconds: the guess is that of an order
@@ -29,7 +29,7 @@ _LEAST = 1 << 16  # bytes of a grammar; what it takes is measured with the reque
 
 def work(pipe: "Connection[Any, Any]") -> None:
     """The process's function: a grammar comes, and goes back as it is admitted, or an error. Before each, "ready"."""
-    engine = _Engine(pipe.recv())
+    engine = _GrammarCompiler(pipe.recv())
     while True:
         pipe.send("ready")
         grammar = pipe.recv()
@@ -40,7 +40,7 @@ def work(pipe: "Connection[Any, Any]") -> None:
             engine.start()
 
 
-class _Engine:
+class _GrammarCompiler:
     def __init__(self, folder: ModelFolder) -> None:
         import openvino_genai as genai
 
@@ -86,7 +86,7 @@ class _Engine:
                 self._pipeline.step()
             handle.read_all()
         except RuntimeError as exc:
-            raise explained(exc, request) from exc
+            raise map_error(exc, request) from exc
         taken = time.process_time() - start
         del handle, config
         return grammar, max(allocated() - before, _LEAST), taken

@@ -11,8 +11,8 @@ from ...checkpoint.checkpoint import Folder
 from ...errors import DeviceError
 from ...folder.ir import IR, NPU_CURE
 from ..backend import Options
-from .genai import devices, loading, startable
-from .serial import Serial
+from .genai import devices, loading, require_model_folder
+from .serial import SingleRequestBackend
 
 CONTEXT = 4096  # tokens of prompt and reply where none are asked for
 REPLY_TOKENS = 1024
@@ -32,7 +32,7 @@ def lengths(options: Options, context_length: int) -> tuple[int, int]:
     return context - reply, reply
 
 
-class NPU(Serial):
+class NPU(SingleRequestBackend):
     """A model folder on the NPU, or on its emulation."""
 
     @classmethod
@@ -43,7 +43,7 @@ class NPU(Serial):
     @classmethod
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where there is no NPU or the folder is not fit for one, BackendError where it fails."""
-        folder = startable(folder, device, cls.devices())
+        folder = require_model_folder(folder, device, cls.devices())
         if unfit := IR.read(folder).unfit_for_npu():
             raise DeviceError(
                 f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}",

@@ -12,10 +12,10 @@ from typing import Any
 from ...folder.model_folder import ModelFolder
 from ...messages import Finish, Usage
 from ..backend import Delta, Request, refuse
-from .genai import Loaded, explained
+from .genai import GenAIBackend, map_error
 
 
-class Serial(Loaded):
+class SingleRequestBackend(GenAIBackend):
     """A loaded LLMPipeline. Requests beside the one that runs wait their turn."""
 
     def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
@@ -39,7 +39,7 @@ class Serial(Loaded):
         finally:
             run.stop(wait=not request.cancellation.cancelled)
         if isinstance(new, RuntimeError):
-            raise explained(new, request) from new
+            raise map_error(new, request) from new
         if isinstance(new, BaseException):
             raise new
         if rest := text.finish():

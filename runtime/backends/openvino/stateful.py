@@ -8,11 +8,11 @@ from typing import Self
 from ...checkpoint.checkpoint import Folder
 from ...folder.model_folder import CONVERT_AGAIN
 from ..backend import Options
-from .genai import devices, loading, startable
-from .serial import Serial
+from .genai import devices, loading, require_model_folder
+from .serial import SingleRequestBackend
 
 
-class Stateful(Serial):
+class Stateful(SingleRequestBackend):
     """A model folder on a device of OpenVINO."""
 
     @classmethod
@@ -22,7 +22,7 @@ class Stateful(Serial):
     @classmethod
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
-        folder = startable(folder, device, cls.devices())
+        folder = require_model_folder(folder, device, cls.devices())
         import openvino_genai as genai
 
         with loading(folder, device, options, CONVERT_AGAIN) as settings:

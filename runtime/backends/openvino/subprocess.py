@@ -26,7 +26,7 @@ from ...grammar import Grammar
 from ...messages import Finish, Usage
 from ...prompt.template import Prompt
 from ...system.out_of_memory import CURE, says_out_of_memory
-from ...system.signal_stack import use_the_threads_own
+from ...system.signal_stack import disable_alternate_signal_stack
 from ...text import one_line
 from ..backend import Delta, Options, Request
 from ..child import LOADING, Child
@@ -45,7 +45,7 @@ _CLOSE = 2.0  # seconds that the process has to end
 _CANCELLED = object()
 
 
-class Process:
+class SubprocessBackend:
     """A model folder on a device of OpenVINO, as OpenVINO, for any number of threads."""
 
     def __init__(self, folder: Folder, device: str, options: Options) -> None:
@@ -58,9 +58,9 @@ class Process:
         self._dear: Admitted | None = None  # one that takes long, and is compiled now
         self._dear_since = self._next_dear = 0.0  # when that began, and when the next of them may be
         self._closed = False
-        self._engine: _Engine | None = _Engine(*self._loading)
+        self._engine: _EngineProcess | None = _EngineProcess(*self._loading)
         self.max_prompt_tokens = self._engine.max_prompt_tokens
-        use_the_threads_own()  # a conversion before it, or the look for devices, may have left none
+        disable_alternate_signal_stack()  # a conversion before it, or the look for devices, may have left none
         self._trial = GrammarTrial(folder) if isinstance(folder, ModelFolder) else None
 
     @classmethod
@@ -151,7 +151,7 @@ class Process:
                 if engine is self._engine or self._closed:
                     raise
 
-    def _current(self) -> "_Engine":
+    def _current(self) -> "_EngineProcess":
         """The engine, started again where it has to be."""
         with self._changed:
             if self._closed:
@@ -161,7 +161,7 @@ class Process:
             assert self._engine is not None
             return self._engine
 
-    def _enter(self, admitted: Admitted | None, cancellation: Cancellation) -> "_Engine | None":
+    def _enter(self, admitted: Admitted | None, cancellation: Cancellation) -> "_EngineProcess | None":
         """The engine for a request, which has to `_leave`; None where it was cancelled while it waited."""
         patience = time.monotonic() + _DRAIN
         with self._changed:
@@ -227,7 +227,7 @@ class Process:
         self._grammars.clear()
         if engine is not None:
             engine.close()
-        self._engine = _Engine(*self._loading)
+        self._engine = _EngineProcess(*self._loading)
 
 
 class _Broken(Exception):
@@ -238,7 +238,7 @@ class _Broken(Exception):
         self.error = error
 
 
-class _Engine:
+class _EngineProcess:
     """The client of one engine process: sends it requests and routes its answers to the threads that wait for them."""
 
     def __init__(self, folder: Folder, device: str, options: Options) -> None:

@@ -13,7 +13,7 @@ _LARGEST = 32_768  # tokens of the cache that does not move
 _SMALLEST = 2_048  # the first bound; each is twice the one before, five in all, and PyTorch compiles for eight at most
 
 
-class Context:
+class KVCache:
     """A KV cache and the ids of the tokens that it holds; not `whole` where a pass broke off in the middle of it.
 
     A `static` one has room for `size` tokens and never moves; the others (`size` 0) grow.
@@ -53,7 +53,7 @@ class Context:
             self.cache.crop(-surplus)
         del self.ids[length:]
 
-    def grown(self) -> "Context":
+    def grown(self) -> "KVCache":
         """Another with the same tokens, that grows."""
         import torch
 
@@ -66,14 +66,14 @@ class Context:
         return copy
 
 
-class Contexts:
+class CachePool:
     """Those that no reply has: the static one, if there is one, and the last of the others."""
 
     def __init__(self, config: Any, static_tokens: int = 0) -> None:
         self._idle = [_static(config, static_tokens)] if static_tokens else []
         self._lock = Lock()
 
-    def take(self, ids: Sequence[int]) -> Context:
+    def take(self, ids: Sequence[int]) -> KVCache:
         """For a reply to this prompt, cut to what it begins with: the static one if it is there and has room, else the
         last of the others, else a new one."""
         with self._lock:
@@ -86,12 +86,12 @@ class Contexts:
         context.cut(min(len(context.ids) if same is None else same, len(ids) - 1))
         return context
 
-    def give(self, context: Context) -> None:
+    def give(self, context: KVCache) -> None:
         with self._lock:
             others = [other for other in self._idle if other.static != context.static]
             self._idle = [*others, context] if context.whole or context.static else others
 
-    def outgrown(self, context: Context) -> Context:
+    def outgrown(self, context: KVCache) -> KVCache:
         """One with the same tokens and room for more."""
         larger = context.grown()
         self.give(context)
@@ -114,13 +114,13 @@ def bound_of(tokens: int, size: int) -> int:
     return min(bound, size)
 
 
-def _growing() -> Context:
+def _growing() -> KVCache:
     from transformers import DynamicCache
 
-    return Context(DynamicCache())
+    return KVCache(DynamicCache())
 
 
-def _static(config: Any, size: int) -> Context:
+def _static(config: Any, size: int) -> KVCache:
     """For a model of this `config`; the first pass takes the memory."""
     from transformers import StaticCache
     from transformers.cache_utils import StaticLayer
@@ -137,4 +137,4 @@ def _static(config: Any, size: int) -> Context:
 
     cache = StaticCache(config=config, max_cache_len=size)
     cache.layers = [Bounded(max_cache_len=size) for _ in cache.layers]
-    return Context(cache, size)
+    return KVCache(cache, size)

@@ -18,7 +18,7 @@ from math import prod
 from typing import Any, Self
 
 from ...cancellation import Cancellation
-from ...checkpoint.checkpoint import CheckpointFolder, Folder
+from ...checkpoint.checkpoint import Checkpoint, Folder
 from ...checkpoint.tokenizer import first_line
 from ...errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ...grammar import Grammar
@@ -27,8 +27,8 @@ from ...prompt.template import Prompt
 from ...sampling import Sampling
 from ...vocabulary import Vocabulary
 from ..backend import Delta, Options, Request, check_pattern
-from .cache import Contexts, static_tokens
-from .forward import Passes
+from .cache import CachePool, static_tokens
+from .forward import ForwardRunner
 from .token_mask import MaskMaker, TokenMask
 
 _SHARE = 0.9  # of a card's free memory that the weights may take; the rest is for activations and the KV cache
@@ -43,14 +43,14 @@ class Torch:
     needs: tuple[str, ...] = ("torch", "transformers", "tokenizers")
     extra = "torch"
 
-    def __init__(self, model: Any, folder: CheckpointFolder, static: int = 0) -> None:
+    def __init__(self, model: Any, folder: Checkpoint, static: int = 0) -> None:
         self.max_prompt_tokens = folder.manifest.context_length - 1
         self._model = model
         self._tokenizer = folder.tokenizer
         self._vocabulary = Vocabulary.parse(folder.tokenizer.tokenizer.to_str())
         self._context_length = folder.manifest.context_length
-        self._contexts = Contexts(model.config, static)
-        self._passes = Passes(model, graphs=static > 0)
+        self._contexts = CachePool(model.config, static)
+        self._passes = ForwardRunner(model, graphs=static > 0)
         self._masks: MaskMaker | None = None
 
     @classmethod
@@ -77,7 +77,7 @@ class Torch:
         cls.refuse_missing(device)
         if device not in cls.devices():
             raise DeviceError(f"PyTorch finds no {device} here", hint=f"it finds {', '.join(cls.devices())}")
-        if not isinstance(folder, CheckpointFolder):
+        if not isinstance(folder, Checkpoint):
             raise BackendError(
                 f"{folder.path} is a converted model, which PyTorch cannot read",
                 hint="name the checkpoint that it was made from, or run it on OpenVINO",
@@ -195,10 +195,10 @@ class Torch:
     def close(self) -> None:
         self._passes.close()
         self._model = self._masks = None
-        self._contexts = Contexts(None)
+        self._contexts = CachePool(None)
 
 
-def _wants_several_cards(folder: CheckpointFolder, dtype: Any) -> bool:
+def _wants_several_cards(folder: Checkpoint, dtype: Any) -> bool:
     """Whether the weights are too much for the first card, and there are others. One alone decodes faster: layers on
     several wait for one another, and without CUDA graphs."""
     import torch

@@ -13,12 +13,12 @@ from typing import Any
 from ...cancellation import Cancellation
 from ...checkpoint.tokenizer import first_line
 from ...errors import BackendError, Notice
-from .cache import Context
+from .cache import KVCache
 
 _CHUNK = 512  # tokens of a prompt that are read at once, so that other requests are not kept waiting
 
 
-class Passes:
+class ForwardRunner:
     """Of a loaded model."""
 
     def __init__(self, model: Any, *, graphs: bool) -> None:
@@ -27,7 +27,7 @@ class Passes:
         self._thread = ThreadPoolExecutor(1, "graphs") if graphs else None
         self._lock = Lock()
 
-    def read(self, context: Context, ids: Sequence[int], cancellation: Cancellation) -> Any:
+    def read(self, context: KVCache, ids: Sequence[int], cancellation: Cancellation) -> Any:
         """Reads tokens into the cache; the logits after the last of them, of shape [vocabulary], in f32. None where it
         was cancelled before."""
         logits = None
@@ -45,7 +45,7 @@ class Passes:
             context.whole = True
         return logits
 
-    def _in_thread(self, context: Context, chunk: Sequence[int]) -> Any:
+    def _in_thread(self, context: KVCache, chunk: Sequence[int]) -> Any:
         assert self._thread is not None
         passing = self._thread.submit(self._pass, context, chunk)
         try:
@@ -53,7 +53,7 @@ class Passes:
         finally:
             wait([passing])  # Ctrl-C comes here, not there: nobody else gets the cache before the pass has left it
 
-    def _pass(self, context: Context, chunk: Sequence[int]) -> Any:
+    def _pass(self, context: KVCache, chunk: Sequence[int]) -> Any:
         import torch
 
         with self._lock, torch.inference_mode():
@@ -63,7 +63,7 @@ class Passes:
             found = forward(ids, past_key_values=context.cache, use_cache=True, logits_to_keep=1)
             return found.logits[0, -1].float().clone()  # the next pass of a CUDA graph writes over it
 
-    def _forward(self, context: Context) -> Callable[..., Any]:
+    def _forward(self, context: KVCache) -> Callable[..., Any]:
         """Compiled; or as it is, where that turned out not to work."""
         from torch._dynamo.exc import TorchDynamoException
         from transformers import CompileConfig

@@ -1,18 +1,18 @@
 """A checkpoint's tensors become a transformers model, the same way for each of the three formats.
 
 transformers has no class for the original format without running the checkpoint's code, but its decoder is that of
-GlmForCausalLM; `Checkpoint` gives every format's tensors the same names.
+GlmForCausalLM; `CheckpointTensors` gives every format's tensors the same names.
 """
 
 import warnings
 from typing import Any
 
 from ...checkpoint.architecture import Architecture
-from ...checkpoint.checkpoint import CheckpointFolder
+from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tensors import Tensor
 
 
-def load_model(folder: CheckpointFolder, dtype: Any, device_map: str | None = None) -> Any:
+def load_model(folder: Checkpoint, dtype: Any, device_map: str | None = None) -> Any:
     """The model in `dtype`, on the CPU or spread by `device_map`. Weights that have the type already stay in the mapped
     file. Raises CheckpointError."""
     import transformers

@@ -19,7 +19,7 @@ _ALL = (Z1, RUMINATION, GLM4_0414, GLM4_2024, GLM_EDGE, BASE)
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _ALL})
 
 
-def named(name: str) -> Family:
+def get(name: str) -> Family:
     """The family of that name. Raises ModelFolderError where there is none."""
     try:
         return FAMILIES[name]
@@ -30,4 +30,4 @@ def named(name: str) -> Family:
         ) from None
 
 
-__all__ = ["BASE", "FAMILIES", "PROBE", "SPECIAL_TOKEN", "Family", "ReasoningMarks", "named"]
+__all__ = ["BASE", "FAMILIES", "PROBE", "SPECIAL_TOKEN", "Family", "ReasoningMarks", "get"]
