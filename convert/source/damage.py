@@ -76,7 +76,7 @@ class Damage:
         count = max(1, min(rows, -(-tensor.nbytes // _READ_AT_ONCE)))  # pieces of equal size: no small one is left over
         for first, end in pairwise(rows * number // count for number in range(count + 1)):
             part = tensor.rows(first, end)
-            self._refuse(replace(part, stored=np.asarray(part.raw)), first, tensor.nbytes)
+            self._refuse(replace(part, raw=np.asarray(part.raw)), first, tensor.nbytes)
 
     def _refuse(self, tensor: Tensor, first: int, total: int) -> None:
         """The same of some rows, from the row `first` on, of a tensor of `total` bytes."""
