@@ -1,10 +1,9 @@
 """A loaded model: messages in, the events of one reply out. It calls no tools and keeps no history."""
 
 import os
-import time
 import warnings
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -20,13 +19,12 @@ from .device.choose import DeviceChoice, choose
 from .errors import BackendError, Notice
 from .folder.integrity import checked
 from .folder.model_folder import ModelFolder
-from .messages import Finish, Logprobs, Message, Text, Usage
+from .messages import Event, Message
 from .prompt import families
-from .prompt.families.layout import called_with_text
 from .prompt.template import Prompt, Template
-from .reply.generation import Constraint, StopTexts, generate, with_logprobs
-from .reply.logprob_aligner import LogprobAligner
-from .reply.parsing import Part, ReplyParser
+from .reply.call_syntax import create_syntaxes
+from .reply.generation import Constraint, generate
+from .reply.parser import PlainText, ReplyParser
 from .sampling import Sampling
 from .system.out_of_memory import map_out_of_memory
 
@@ -108,7 +106,7 @@ class Model:
         sampling: Sampling | None = None,
         constraint: Constraint = Constraint(),
         cancellation: Cancellation | None = None,
-    ) -> Cancellable[Part | Logprobs | Finish]:
+    ) -> Cancellable[Event]:
         """The events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON schema),
         and for a built-in tool its `type`.
 
@@ -118,14 +116,12 @@ class Model:
         """
         require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         self._warn(messages, tools)
-        names = self.family.own_tools or [tool["name"] for tool in tools]
-        said_before = sum(len(message.tool_calls) for message in messages)
+        calls_before = sum(len(message.tool_calls) for message in messages)
         parser = ReplyParser(
-            names,
+            create_syntaxes(self.family, tools),
             self.family.call_start,
             self.family.reasoning,
-            first_call=said_before + 1,
-            written=called_with_text(tools, self.family.built_in),
+            first_call=calls_before + 1,
         )
         request = self._request(self.prompt(messages, tools), sampling, cancellation)
         return Cancellable(generate(self.backend, request, parser, constraint), request.cancellation)
@@ -148,32 +144,12 @@ class Model:
 
     def complete(
         self, text: str, sampling: Sampling | None = None, cancellation: Cancellation | None = None
-    ) -> Cancellable[Text | Logprobs | Finish]:
+    ) -> Cancellable[Event]:
         """How a text goes on: the only use of a base model. Otherwise as `reply`."""
         require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
         request = self._request(prompt, sampling, cancellation)
-        return Cancellable(self._complete(request), request.cancellation)
-
-    def _complete(self, request: Request) -> Generator[Text | Logprobs | Finish, None, None]:
-        stop, tokens = StopTexts(request.sampling.stop), LogprobAligner()
-        start, ttft, written = time.perf_counter(), 0.0, 0
-        with closing(self.backend.generate(request)) as generation:
-            for part in generation:
-                if isinstance(part, Finish):
-                    yield from with_logprobs(stop.finish(), tokens)
-                    yield part
-                    return
-                tokens.add(len(part.text), part.written)
-                tokens.emit(len(part.text), 0)
-                written += part.tokens
-                if part.tokens and not ttft:
-                    ttft = time.perf_counter() - start
-                yield from with_logprobs(stop.feed(part.text), tokens)
-                if stop.found:
-                    break
-        seconds = time.perf_counter() - start
-        yield Finish("stop", Usage(self.backend.count_tokens(request.prompt), written, ttft, seconds))
+        return Cancellable(generate(self.backend, request, PlainText()), request.cancellation)
 
     def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
         name = self.folder.manifest.source.name

@@ -109,7 +109,7 @@ def test_log_probabilities_are_told_or_refused(backend):
             next(backend.generate(request))
         return
     *deltas, _ = backend.generate(request)
-    written = [delta.written for delta in deltas if delta.written]
+    written = [delta.logprob for delta in deltas if delta.logprob]
     assert b"".join(token.bytes for token in written).decode() == "".join(delta.text for delta in deltas)
     assert all(token.logprob <= 0 for token in written)
 

@@ -12,7 +12,8 @@ from runtime.grammar import JsonObject, Regex
 from runtime.messages import Finish, Logprobs, Text, TokenLogprob, ToolCall
 from runtime.prompt.families import ReasoningMarks
 from runtime.reply.generation import Constraint, generate
-from runtime.reply.parsing import ReplyParser
+from runtime.reply.json_call import JsonCallSyntax
+from runtime.reply.parser import ReplyParser
 from runtime.sampling import Sampling
 
 from .test_backends import QUESTION, STOPS
@@ -61,7 +62,8 @@ REPLIES = {
 def test_the_tokens_of_a_text_are_told_before_it(tokens, how, wanted):
     engine = Scripted(token if isinstance(token, bytes) else token.encode() for token in tokens)
     marks = ReasoningMarks("<think>", "</think>", prompted=False) if how.get("reasoning") else None
-    parser = ReplyParser(how.get("names", ()), "<|a|>", marks)
+    names = how.get("names", ())
+    parser = ReplyParser([JsonCallSyntax(names, "<|a|>")] if names else [], "<|a|>", marks)
     request = Request(("?",), (), Sampling(logprobs=True, stop=how.get("stop", ())))
     constraint = Constraint(arguments={"f": JsonObject()} if how.get("held") else {})
     told, text = [], ""
@@ -107,7 +109,7 @@ def test_log_probabilities_are_the_models_own(engine, logits):
 
     sampling = Sampling(temperature=1.5, seed=3, max_new_tokens=20, presence_penalty=1.0, logprobs=True)
     *deltas, _ = engine.generate(Request((QUESTION,), STOPS, sampling))
-    written = [delta.written for delta in deltas if delta.written]
+    written = [delta.logprob for delta in deltas if delta.logprob]
     assert b"".join(token.bytes for token in written).decode() == "".join(delta.text for delta in deltas)
     ids = engine.encode((QUESTION,))
     said = [id for token in written for id in engine.encode((token.text,))]
@@ -159,7 +161,7 @@ def test_a_presence_penalty_is_taken_off_what_was_said(engine):
     def reply(penalty):
         sampling = Sampling(max_new_tokens=40, presence_penalty=penalty, logprobs=True)
         deltas = list(engine.generate(Request(("[1, 2, 3, ",), (), sampling)))[:-1]
-        return [delta.written.bytes for delta in deltas if delta.written]
+        return [delta.logprob.bytes for delta in deltas if delta.logprob]
 
     plain, penalised = reply(0.0), reply(2.0)
     assert penalised[0] == plain[0]  # the prompt's tokens do not count
@@ -171,7 +173,7 @@ def test_log_probabilities_are_those_without_a_grammar(engine, logits):
 
     request = Request((QUESTION,), (), Sampling(max_new_tokens=1, logprobs=True), grammar=Regex("[a-f]{6}"))
     *deltas, _ = engine.generate(request)
-    ((token,),) = ([delta.written for delta in deltas if delta.written],)
+    ((token,),) = ([delta.logprob for delta in deltas if delta.logprob],)
     (id_,) = engine.encode((token.text,))
     found = logits(engine.encode((QUESTION,)))[-1]
     assert id_ != found.argmax()
@@ -183,7 +185,7 @@ def test_a_repetition_penalty_counts_the_prompt_too(engine):
     def first(**settings):
         sampling = Sampling(max_new_tokens=1, logprobs=True, **settings)
         deltas = list(engine.generate(Request(("[1, 2, 3, 1, 2, 3, 1, 2, ",), (), sampling)))[:-1]
-        return next(delta.written.bytes for delta in deltas if delta.written)
+        return next(delta.logprob.bytes for delta in deltas if delta.logprob)
 
     assert first() == first(presence_penalty=2.0) == b"3"
     assert first(repetition_penalty=10.0) != b"3"

@@ -54,7 +54,7 @@ def prompts(count: int) -> list[str]:
 
 def logprobs(engine: OpenVINO, prompt: str) -> list[float]:
     request = Request((prompt,), (), Sampling(max_new_tokens=6, logprobs=True))
-    return [part.written.logprob for part in engine.generate(request) if isinstance(part, Delta) and part.written]
+    return [part.logprob.logprob for part in engine.generate(request) if isinstance(part, Delta) and part.logprob]
 
 
 def test_log_probabilities_after_200_random_cancels_are_those_of_a_fresh_engine(demo_folder):

@@ -40,7 +40,7 @@ class Delta:
 
     text: str
     tokens: int = 1
-    written: TokenLogprob | None = None
+    logprob: TokenLogprob | None = None
 
 
 @dataclass(frozen=True, slots=True)

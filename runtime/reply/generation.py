@@ -1,9 +1,9 @@
-"""One reply as a row of requests to an engine, each under the grammar of what comes next.
+"""One reply as a list of segments, each a request to the engine under the grammar of what comes next.
 
 GLM-4 opens a call with nothing but the tool's name on a line, so no grammar can tell beforehand where one begins
-without binding plain answers too. Therefore the engine writes freely until the parser has seen a call open; it is
-stopped there, goes on from the same text under the grammar of that tool's arguments, and after them freely again. With
-a prefix cache, going on costs about a token.
+without constraining plain answers too. Therefore the engine generates freely until the parser has seen a call open; it
+is stopped there, continues from the same text under the grammar of that tool's arguments, and after them freely again.
+With a prefix cache, continuing costs about a token.
 """
 
 import time
@@ -15,18 +15,19 @@ from typing import Any
 from ..backends.backend import Backend, Delta, Request
 from ..errors import PromptTooLong, RequestError
 from ..grammar import Choice, Grammar, JsonObject, JsonSchema
-from ..messages import Finish, Logprobs, Text, ToolCall, Usage
+from ..messages import Event, Finish, FinishReason, Logprobs, Text, ToolCall, Usage
 from .logprob_aligner import LogprobAligner
-from .parsing import Part, ReplyParser, overlap
+from .parser import Parser
+from .stop_texts import StopTexts
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What a reply has to be. Nothing, by default.
+    """What is enforced while a reply is generated; by default nothing.
 
-    `answer` is the grammar of an answer in words. `arguments` are those of the tools' arguments, by name: each call is
-    held to its own. `must_call` names the tools of which the reply calls one at least, `may_call` those that it may
-    call in the place of an `answer`. With `one_call` it ends after the first.
+    `answer` is the grammar of an answer in words. `arguments` maps tools to the grammars of their arguments. The reply
+    calls at least one of the tools in `must_call`; it may call one of those in `may_call` instead of an `answer`. With
+    `one_call` it ends after the first call.
     """
 
     answer: Grammar | None = None
@@ -36,7 +37,7 @@ class Constraint:
     one_call: bool = False
 
     def grammars(self) -> Iterator[Grammar]:
-        """All that the reply may come under."""
+        """All grammars that may apply to the reply."""
         yield from self.arguments.values()
         if self.answer is not None:
             yield self.answer
@@ -45,10 +46,10 @@ class Constraint:
     def for_tools(
         cls, tools: Sequence[Mapping[str, Any]], choice: str = "auto", *, strict: bool = False
     ) -> "Constraint":
-        """`choice` is "auto", "none", "required", or a tool's name. `strict` holds each call to its tool's schema; a
-        call that has to be made always is.
+        """Translate OpenAI's `tool_choice`: "auto", "none", "required", or a tool's name. `strict` enforces the schema
+        of every call's arguments; that of a required call is always enforced.
 
-        Raises RequestError where there is no such tool, or a schema cannot be held.
+        Raises RequestError if no such tool is offered, or a schema is not supported.
         """
         names = tuple(tool["name"] for tool in tools)
         if choice in ("auto", "none"):
@@ -62,192 +63,209 @@ class Constraint:
                 f"the tool choice is {choice!r}, but the tools offered are {', '.join(names) or 'none'}",
                 hint="it may be auto, none, required, or the name of a tool that is offered",
             )
-        held = names if strict else must_call
+        enforced = names if strict else must_call
         return cls(
-            arguments={tool["name"]: JsonSchema.of(tool["parameters"]) for tool in tools if tool["name"] in held},
+            arguments={tool["name"]: JsonSchema.of(tool["parameters"]) for tool in tools if tool["name"] in enforced},
             must_call=must_call,
         )
 
 
-Events = Generator[Part | Finish, None, None]
-Told = Generator[Part | Logprobs | Finish, None, None]
-Segment = Generator[Part, None, Finish | None]
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A stretch of the reply. `grammar` constrains it; without one it may end early, where the parser pauses at
+    `pause_at` ("answer" or "call"). `prefilled` is put before it, as the model itself would have continued."""
+
+    grammar: Grammar | None = None
+    pause_at: str = ""
+    prefilled: str = ""
 
 
-def generate(backend: Backend, request: Request, parser: ReplyParser, constraint: Constraint) -> Told:
-    """The events of a reply, the last a Finish. Closing the generator stops the engine.
+def generate(
+    backend: Backend, request: Request, parser: Parser, constraint: Constraint = Constraint()
+) -> Generator[Event, None, None]:
+    """Generate the events of a reply, the last a Finish. Closing the generator stops the engine.
 
-    Raises UnsupportedGrammar, before anything is written, where the engine does not take one of the constraint's.
+    Raises UnsupportedGrammar, before anything is generated, if the engine rejects one of the constraint's grammars.
     """
     for grammar in constraint.grammars():
         backend.admit(grammar, request.cancellation)
-    writer = _Writer(backend, request, parser)
-    stop = StopTexts(request.sampling.stop)
-    with closing(_parts(writer, parser, constraint)) as parts:
-        for part in parts:
-            match part:
-                case Text(text):
-                    writer.tokens.emit(len(text), parser.held)
-                    yield from with_logprobs(stop.feed(text), writer.tokens)
-                case Finish():
-                    if rest := stop.finish():
-                        yield from with_logprobs(rest, writer.tokens)
-                    yield Finish(part.reason, writer.usage_now())
-                    return
-                case _:
-                    if rest := stop.finish():
-                        yield from with_logprobs(rest, writer.tokens)
-                    yield part
-            if stop.found or (constraint.one_call and isinstance(part, ToolCall)):
-                break
-    yield Finish("stop", writer.usage_now())
-
-
-def with_logprobs(text: str, tokens: LogprobAligner) -> Generator[Text | Logprobs, None, None]:
-    """The text, after the tokens of which it is made where they are known."""
-    if logged := tokens.take(len(text)):
-        yield Logprobs(logged)
-    yield Text(text)
-
-
-def _parts(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Events:
-    finish = yield from _write(writer, parser, constraint)
-    yield from parser.finish(cut_off=finish.reason != "stop")
-    yield finish
-
-
-def _write(writer: "_Writer", parser: ReplyParser, constraint: Constraint) -> Generator[Part, None, Finish]:
-    if constraint.answer is not None or constraint.must_call:
-        thinks = parser.reasoning_is_open
-        if thinks and (finish := (yield from writer.run(None, pause="answer"))):
-            return finish  # it never came to an answer
-        if thinks or (constraint.answer is not None and not constraint.may_call):
-            writer.force("\n")  # as the model itself would go on; after the assistant's token alone stands a call
-    if constraint.answer is not None and constraint.may_call:
-        before = len(writer.said)  # GLM-4 opens an answer with a newline, a call with the tool's name
-        finish = yield from writer.run(Choice(("\n", *(f"{name}\n" for name in constraint.may_call))))
-        if finish is not None and finish.reason != "stop":
-            return finish
-        if name := writer.said[before:].strip():
-            finish = yield from writer.run(constraint.arguments.get(name, JsonObject()))
-            if finish is not None and finish.reason != "stop":
-                return finish
-            constraint = replace(constraint, answer=None)
-    if constraint.answer is not None:
-        return (yield from writer.run(constraint.answer)) or Finish("stop")
-    if constraint.must_call:
-        before = len(writer.said)
-        finish = yield from writer.run(Choice(tuple(f"{name}\n" for name in constraint.must_call)))
-        if finish is not None and finish.reason != "stop":
-            return finish
-        if not parser.call_is_text:
-            finish = yield from writer.run(constraint.arguments.get(writer.said[before:].strip(), JsonObject()))
-            if finish is not None and finish.reason != "stop":
-                return finish
+    progress = _Progress(request)
+    output = _Output(request.sampling.stop, progress.tokens)
+    segments = _plan(constraint, parser)
+    segment = next(segments)
+    reason: FinishReason
     while True:
-        finish = yield from writer.run(None, pause="call" if constraint.arguments else "")
-        if finish is not None:
-            return finish
-        finish = yield from writer.run(constraint.arguments.get(parser.call, JsonObject()))
-        if finish is not None and finish.reason != "stop":
-            return finish
+        parser.pause_at = segment.pause_at
+        finish: Finish | None = None
+        if not progress.begin(segment):
+            reason = "length"
+            break
+        try:
+            with closing(backend.generate(progress.request(segment.grammar))) as deltas:
+                for delta in deltas:
+                    if isinstance(delta, Finish):
+                        finish = delta
+                        break
+                    progress.add(delta)
+                    if not delta.tokens:
+                        yield Text("")  # a place where the reply can be closed
+                    for event, beyond in parser.feed(delta.text):
+                        yield from output.push(event, beyond)
+                        if output.stopped or (constraint.one_call and isinstance(event, ToolCall)):
+                            yield Finish("stop", progress.usage(backend))
+                            return
+                    if parser.paused:
+                        progress.rewind(parser.rewind())
+                        break
+        except PromptTooLong:
+            if progress.first:
+                raise
+            finish = Finish("length")  # the reply has filled the context
+        if progress.first:
+            progress.prompt_tokens = (
+                finish.usage.prompt_tokens if finish is not None else backend.count_tokens(request.prompt)
+            )
+        reason = "stop" if finish is None else finish.reason
+        if finish is not None and (segment.grammar is None or reason != "stop"):
+            break
+        try:
+            segment = segments.send(progress.text_of_segment())
+        except StopIteration:
+            break
+    for event, beyond in parser.finish(cut_off=reason != "stop"):
+        yield from output.push(event, beyond)
+        if output.stopped or (constraint.one_call and isinstance(event, ToolCall)):
+            reason = "stop"
+            break
+    else:
+        yield from output.finish()
+    yield Finish(reason, progress.usage(backend))
 
 
-class StopTexts:
-    """Lets a text pass up to the first of the `stops`, in whatever pieces it comes."""
+def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, None]:
+    """The segments of a reply. Each is answered with the text it became; the reply ends where they do, or with a
+    segment that the engine ends although no grammar did."""
+    answer, prefilled = constraint.answer, ""
+    if answer is not None or constraint.must_call:
+        if reasons := parser.reasoning_is_open:
+            yield _Segment(pause_at="answer")
+        if reasons or (answer is not None and not constraint.may_call):
+            prefilled = "\n"  # directly after the assistant's token stands a call
+    if answer is not None and constraint.may_call:  # GLM-4 opens an answer with a newline, a call with the tool's name
+        opening = Choice(("\n", *(f"{name}\n" for name in constraint.may_call)))
+        name = (yield _Segment(opening, prefilled=prefilled)).strip()
+        prefilled = ""
+        if name:
+            yield _Segment(constraint.arguments.get(name, JsonObject()))
+            answer = None
+    if answer is not None:
+        yield _Segment(answer, prefilled=prefilled)
+        return
+    if constraint.must_call:
+        opening = Choice(tuple(f"{name}\n" for name in constraint.must_call))
+        name = (yield _Segment(opening, prefilled=prefilled)).strip()
+        if not parser.call_is_text:
+            yield _Segment(constraint.arguments.get(name, JsonObject()))
+    while True:
+        yield _Segment(pause_at="call" if constraint.arguments else "")
+        yield _Segment(constraint.arguments.get(parser.call, JsonObject()))
 
-    def __init__(self, stops: Sequence[str]) -> None:
-        self.found = False
-        self._stops = stops
-        self._held = ""
 
-    def feed(self, piece: str) -> str:
-        """What is certain to stand before a stop."""
-        held = self._held + piece
-        places = [place for stop in self._stops if (place := held.find(stop)) >= 0]
-        self.found = bool(places)
-        end = min(places) if places else len(held) - max((overlap(held, stop) for stop in self._stops), default=0)
-        self._held = "" if self.found else held[end:]
-        return held[:end]
+class _Progress:
+    """What has been generated so far: one growing text, and its tokens."""
 
-    def finish(self) -> str:
-        """What was held back and turned out to be no stop."""
-        held, self._held = self._held, ""
-        return held
-
-
-class _Writer:
-    """Runs the segments of a reply one after another on one growing text."""
-
-    def __init__(self, backend: Backend, request: Request, parser: ReplyParser) -> None:
-        self._pieces: list[str] = []
-        self._prompt_tokens, self._written, self._ttft = 0, 0, 0.0
-        self.start = time.perf_counter()
+    def __init__(self, request: Request) -> None:
         self.tokens = LogprobAligner()
-        self._backend = backend
+        self.prompt_tokens = 0
         self._request = request
-        self._parser = parser
+        self._pieces: list[str] = []  # joined when needed: appending each to the whole would cost its square
         self._segments = 0
+        self._segment_start = 0  # characters
+        self._new_tokens, self._ttft = 0, 0.0
+        self._start = time.perf_counter()
 
     @property
-    def said(self) -> str:
-        """The text so far. It grows in pieces: to add each to the whole would cost the square of its length."""
+    def first(self) -> bool:
+        """Whether this is the reply's first segment."""
+        return self._segments == 1
+
+    @property
+    def _text(self) -> str:
         self._pieces = ["".join(self._pieces)]
         return self._pieces[0]
 
-    def force(self, text: str) -> None:
-        """Puts words into the model's mouth."""
-        self._pieces.append(text)
-
-    def run(self, grammar: Grammar | None, pause: str = "") -> Segment:
-        """Writes on until the engine finishes, or None: until the parser pauses, at the "answer" or at a "call"."""
+    @property
+    def _tokens_left(self) -> int | None:
         limit = self._request.sampling.max_new_tokens
-        left = None if limit is None else limit - self._written
-        if left is not None and left <= 0:
-            return Finish("length")
+        return None if limit is None else limit - self._new_tokens
+
+    def begin(self, segment: _Segment) -> bool:
+        """Begin a segment; False if the token limit leaves no room for it."""
+        self._pieces.append(segment.prefilled)
+        self._segment_start = len(self._text)
+        if self._tokens_left is not None and self._tokens_left <= 0:
+            return False
+        self._segments += 1
+        return True
+
+    def request(self, grammar: Grammar | None) -> Request:
+        """The request of the current segment: prompt and reply so far, and the tokens that are left."""
         seed = self._request.sampling.seed
         sampling = replace(
-            self._request.sampling, max_new_tokens=left, seed=None if seed is None else (seed + self._segments) % 2**63
+            self._request.sampling,
+            max_new_tokens=self._tokens_left,
+            seed=None if seed is None else (seed + self._segments - 1) % 2**63,
         )
-        said = self.said
-        prompt = (*self._request.prompt, said) if said else self._request.prompt
-        request = replace(self._request, prompt=prompt, grammar=grammar, sampling=sampling)
-        self._parser.pause_at = pause
-        first, self._segments = self._segments == 0, self._segments + 1
-        try:
-            with closing(self._backend.generate(request)) as parts:
-                for part in parts:
-                    if isinstance(part, Finish):
-                        if first:
-                            self._prompt_tokens = part.usage.prompt_tokens
-                        return part
-                    self._count(part)
-                    if not part.tokens:
-                        yield Text("")  # here it can be closed
-                    yield from self._parser.feed(part.text)
-                    if self._parser.paused:
-                        beyond = self._parser.rewind()
-                        self._pieces = [self.said[: len(self.said) - beyond]]
-                        self.tokens.rewind(beyond)
-                        break
-        except PromptTooLong:
-            if first:
-                raise
-            return Finish("length")  # the reply has filled the context
-        if first:
-            self._prompt_tokens = self._backend.count_tokens(self._request.prompt)
-        return None
+        prompt = (*self._request.prompt, self._text) if self._text else self._request.prompt
+        return replace(self._request, prompt=prompt, grammar=grammar, sampling=sampling)
 
-    def usage_now(self) -> Usage:
-        """What it has come to by now."""
-        prompt_tokens = self._prompt_tokens
+    def add(self, delta: Delta) -> None:
+        self._pieces.append(delta.text)
+        self.tokens.add(len(delta.text), delta.logprob)
+        self._new_tokens += delta.tokens
+        if delta.tokens and not self._ttft:
+            self._ttft = time.perf_counter() - self._start
+
+    def rewind(self, length: int) -> None:
+        """Drop the last `length` characters."""
+        self._pieces = [self._text[: len(self._text) - length]]
+        self.tokens.rewind(length)
+
+    def text_of_segment(self) -> str:
+        return self._text[self._segment_start :]
+
+    def usage(self, backend: Backend) -> Usage:
+        """The reply's usage so far. A prompt that no engine has counted is counted now, unless it was cancelled."""
+        prompt_tokens = self.prompt_tokens
         if not prompt_tokens and not self._request.cancellation.cancelled:
-            prompt_tokens = self._backend.count_tokens(self._request.prompt)
-        return Usage(prompt_tokens, self._written, self._ttft, time.perf_counter() - self.start)
+            prompt_tokens = backend.count_tokens(self._request.prompt)
+        return Usage(prompt_tokens, self._new_tokens, self._ttft, time.perf_counter() - self._start)
 
-    def _count(self, part: Delta) -> None:
-        self._pieces.append(part.text)
-        self.tokens.add(len(part.text), part.written)
-        self._written += part.tokens
-        if part.tokens and not self._ttft:
-            self._ttft = time.perf_counter() - self.start
+
+class _Output:
+    """Parsed events on their way out: text ends before a stop string, and follows the tokens it is made of."""
+
+    def __init__(self, stops: Sequence[str], tokens: LogprobAligner) -> None:
+        self._stop = StopTexts(stops)
+        self._tokens = tokens
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was met."""
+        return self._stop.found
+
+    def push(self, event: Event, beyond: int) -> list[Event]:
+        """The events that are certain with this one. `beyond` is the number of characters generated after it."""
+        if isinstance(event, Text):
+            self._tokens.emit(len(event.text), beyond)
+            return self._with_logprobs(self._stop.feed(event.text))
+        return [*self.finish(), event]
+
+    def finish(self) -> list[Event]:
+        """The text that was kept and turned out to be no stop string."""
+        rest = self._stop.finish()
+        return self._with_logprobs(rest) if rest else []
+
+    def _with_logprobs(self, text: str) -> list[Event]:
+        logprobs = self._tokens.take(len(text))
+        return [Logprobs(logprobs), Text(text)] if logprobs else [Text(text)]

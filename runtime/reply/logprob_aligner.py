@@ -1,4 +1,4 @@
-"""Which tokens a text is made of: a reply is written in tokens, and told in pieces that begin and end anywhere."""
+"""Which generated tokens a piece of text is made of; tokens and the pieces of a stream end in different places."""
 
 from collections import deque
 
@@ -6,46 +6,46 @@ from ..messages import TokenLogprob
 
 
 class LogprobAligner:
-    """Takes what is written, and gives the tokens of what is told of it. Lengths and places count characters.
+    """Aligns tokens with the texts that are emitted. Lengths and places count characters.
 
-    A token belongs to a text if a character of it does; one that holds a part of a character belongs where it is.
+    A token belongs to a text if one of its characters does; a token that is part of a character belongs where it is.
     """
 
     def __init__(self) -> None:
-        self._length = 0  # of what was written
-        self._written: deque[tuple[int, int, TokenLogprob]] = deque()  # where each begins and ends
-        self._told = 0  # the length of the texts, those included that are held back
-        self._waiting: deque[tuple[int, TokenLogprob]] = deque()  # where each begins in those
-        self._passed = 0
+        self._length = 0  # of the generated text
+        self._generated: deque[tuple[int, int, TokenLogprob]] = deque()  # each token with its begin and end
+        self._emitted = 0  # the length of the emitted texts, those included that are held back as a possible stop
+        self._pending: deque[tuple[int, TokenLogprob]] = deque()  # each token with its begin in those
+        self._taken = 0
 
     def add(self, length: int, token: TokenLogprob | None) -> None:
-        """So many characters more, whole now with the token."""
+        """Append `length` characters of generated text, completed by `token`."""
         if token is not None:
-            self._written.append((self._length, self._length + length, token))
+            self._generated.append((self._length, self._length + length, token))
         self._length += length
 
     def rewind(self, length: int) -> None:
-        """Takes the last characters back."""
+        """Drop the last `length` characters."""
         self._length -= length
-        while length and self._written and self._written[-1][0] >= self._length:
-            self._written.pop()
+        while length and self._generated and self._generated[-1][0] >= self._length:
+            self._generated.pop()
 
     def emit(self, length: int, beyond: int) -> None:
-        """A text of so many characters, which ends so many before the end of what was written."""
+        """Assign tokens to a text of `length` characters that ends `beyond` characters before the end."""
         if not length:
             return
         end = self._length - beyond
         start = end - length
-        while self._written and self._written[0][0] < end:
-            begins, ends, token = self._written.popleft()
-            if ends > start or begins >= start:
-                self._waiting.append((self._told + max(begins - start, 0), token))
-        self._told += length
+        while self._generated and self._generated[0][0] < end:
+            token_start, token_end, token = self._generated.popleft()
+            if token_end > start or token_start >= start:
+                self._pending.append((self._emitted + max(token_start - start, 0), token))
+        self._emitted += length
 
     def take(self, length: int) -> tuple[TokenLogprob, ...]:
-        """The tokens of the texts' next characters, so many of which are certain to be told."""
-        self._passed += length
+        """Return the tokens of the next `length` emitted characters."""
+        self._taken += length
         tokens = []
-        while self._waiting and self._waiting[0][0] < self._passed:
-            tokens.append(self._waiting.popleft()[1])
+        while self._pending and self._pending[0][0] < self._taken:
+            tokens.append(self._pending.popleft()[1])
         return tuple(tokens)

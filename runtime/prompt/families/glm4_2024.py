@@ -10,4 +10,5 @@ GLM4_2024 = Family(
     recognise=shows_the_probe,
     layout=tools_in_system,
     built_in=BUILT_IN,
+    call_syntaxes=("text", "json"),
 )

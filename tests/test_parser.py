@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from runtime.messages import Reasoning, Text, ToolCall, ToolCallDelta
 from runtime.prompt.families import ReasoningMarks
-from runtime.reply.parsing import ReplyParser
+from runtime.reply.json_call import JsonCallSyntax
+from runtime.reply.parser import ReplyParser
+from runtime.reply.text_call import TextCallSyntax
 
 NAMES = ("get_weather", "get_time", "f")
 MARK = "<|assistant|>"
@@ -49,10 +51,24 @@ SAMPLES = {
 }  # fmt: skip
 
 
+def parser_of(names, reasoning=None, *, written=(), **options):
+    """The parser of a family whose built-in tools, `written`, are called with text."""
+    syntaxes = (TextCallSyntax(dict(written), MARK), JsonCallSyntax(set(names) - set(written), MARK)) if names else ()
+    return ReplyParser(syntaxes, MARK, reasoning, **options)
+
+
+def fed(parser, chunk):
+    return [event for event, _ in parser.feed(chunk)]
+
+
+def ended(parser, *, cut_off=False):
+    return [event for event, _ in parser.finish(cut_off=cut_off)]
+
+
 def parse(chunks, names=NAMES):
-    parser = ReplyParser(names, MARK)
-    events = [event for chunk in chunks for event in parser.feed(chunk)]
-    events += parser.finish()
+    parser = parser_of(names)
+    events = [event for chunk in chunks for event in fed(parser, chunk)]
+    events += ended(parser)
     check_deltas(events)
     text = "".join(event.text for event in events if isinstance(event, Text))
     return text, [event for event in events if isinstance(event, ToolCall)]
@@ -119,8 +135,8 @@ def test_the_assistants_token_ends_a_call_at_every_split(reply, text, calls):
 
 
 def test_a_reply_that_was_cut_off_keeps_a_mark_in_its_string():
-    parser = ReplyParser(["f"], MARK)
-    events = [*parser.feed(f'f\n{{"a": "{MARK} is'), *parser.finish(cut_off=True)]
+    parser = parser_of(["f"])
+    events = [*fed(parser, f'f\n{{"a": "{MARK} is'), *ended(parser, cut_off=True)]
     check_deltas(events)
     assert events[-1] == ToolCall("f", f'{{"a": "{MARK} is', "call_1", complete=False)
 
@@ -145,9 +161,9 @@ LONG = {
 def test_a_reply_costs_as_much_as_it_is_long(reply, whole):
     def seconds(n):
         text = reply(n)
-        parser = ReplyParser(["f", "python"], MARK, WRITTEN, written={"python": "code"})
+        parser = parser_of(["f", "python"], WRITTEN, written={"python": "code"})
         start = time.process_time()
-        events = [event for chunk in ([text] if whole else text) for event in parser.feed(chunk)] + [*parser.finish()]
+        events = [event for chunk in ([text] if whole else text) for event in fed(parser, chunk)] + ended(parser)
         assert events
         return time.process_time() - start
 
@@ -157,22 +173,23 @@ def test_a_reply_costs_as_much_as_it_is_long(reply, whole):
 
 
 def test_without_tools_all_is_text_at_once():
-    parser = ReplyParser((), MARK)
-    assert list(parser.feed("\nget_")) == [Text("get_")]
-    assert list(parser.feed("time\n{}<|")) == [Text("time\n"), Text("{}<|")]
+    parser = parser_of(())
+    assert list(fed(parser, "\nget_")) == [Text("get_")]
+    assert list(fed(parser, "time\n{}<|")) == [Text("time\n"), Text("{}<|")]
 
 
 def test_text_is_held_back_only_while_it_may_be_a_call():
-    parser = ReplyParser(NAMES, MARK)
-    assert list(parser.feed("\nget")) == []
-    assert list(parser.feed(" it")) == [Text("get it")]
-    assert list(parser.feed(" now")) == [Text(" now")]
+    parser = parser_of(NAMES)
+    assert list(fed(parser, "\nget")) == []
+    assert list(fed(parser, " it")) == [Text("get it")]
+    assert list(fed(parser, " now")) == [Text(" now")]
 
 
 def test_calls_are_numbered_from_where_the_chat_is():
-    assert [
-        event.id for event in ReplyParser(["f"], MARK, first_call=7).feed("f\n{}f\n{}") if isinstance(event, ToolCall)
-    ] == ["call_7", "call_8"]
+    assert [event.id for event in fed(parser_of(["f"], first_call=7), "f\n{}f\n{}") if isinstance(event, ToolCall)] == [
+        "call_7",
+        "call_8",
+    ]
 
 
 WRITTEN_CALLS = {
@@ -194,8 +211,8 @@ WRITTEN_CALLS = {
 def test_calls_of_text_at_every_split(reply, text, calls):
     for cut in range(len(reply) + 1):
         for chunks in ([reply[:cut], reply[cut:]], [*reply[:cut], reply[cut:]]):
-            parser = ReplyParser(["f", "python", "cogview"], MARK, written={"python": "code", "cogview": "prompt"})
-            events = [event for chunk in chunks for event in parser.feed(chunk)] + list(parser.finish())
+            parser = parser_of(["f", "python", "cogview"], written={"python": "code", "cogview": "prompt"})
+            events = [event for chunk in chunks for event in fed(parser, chunk)] + ended(parser)
             check_deltas(events)
             assert "".join(event.text for event in events if isinstance(event, Text)) == text
             found = [event for event in events if isinstance(event, ToolCall)]
@@ -204,8 +221,8 @@ def test_calls_of_text_at_every_split(reply, text, calls):
 
 
 def test_a_call_of_text_that_is_cut_off_says_so():
-    parser = ReplyParser(["python"], MARK, written={"python": "code"})
-    events = [*parser.feed("python\nprint("), *parser.finish(cut_off=True)]
+    parser = parser_of(["python"], written={"python": "code"})
+    events = [*fed(parser, "python\nprint("), *ended(parser, cut_off=True)]
     check_deltas(events)
     assert events[-1] == ToolCall("python", '{"code": "print(', "call_1", complete=False)
 
@@ -229,8 +246,8 @@ THOUGHTS = {
 def test_reasoning_at_every_split(marks, reply, thought, text, calls):
     for cut in range(len(reply) + 1):
         for chunks in ([reply[:cut], reply[cut:]], [*reply[:cut], reply[cut:]]):
-            parser = ReplyParser(NAMES, MARK, marks)
-            events = [event for chunk in chunks for event in parser.feed(chunk)] + list(parser.finish())
+            parser = parser_of(NAMES, marks)
+            events = [event for chunk in chunks for event in fed(parser, chunk)] + ended(parser)
             check_deltas(events)
             assert "".join(event.text for event in events if isinstance(event, Reasoning)) == thought
             assert "".join(event.text for event in events if isinstance(event, Text)) == text
@@ -238,9 +255,9 @@ def test_reasoning_at_every_split(marks, reply, thought, text, calls):
 
 
 def test_arguments_stream_while_they_are_written():
-    parser = ReplyParser(["f"], MARK)
-    assert list(parser.feed('f\n{"a": ')) == [ToolCallDelta("call_1", "f", '{"a": ')]
-    assert list(parser.feed("1}")) == [ToolCallDelta("call_1", "f", "1}"), ToolCall("f", '{"a": 1}', "call_1")]
+    parser = parser_of(["f"])
+    assert list(fed(parser, 'f\n{"a": ')) == [ToolCallDelta("call_1", "f", '{"a": ')]
+    assert list(fed(parser, "1}")) == [ToolCallDelta("call_1", "f", "1}"), ToolCall("f", '{"a": 1}', "call_1")]
 
 
 PROBLEMS = {

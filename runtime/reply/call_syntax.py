@@ -1,0 +1,74 @@
+"""The seam of call syntaxes: how a model spells a tool call inside the text of its reply.
+
+A family's record names its syntaxes. A new one is a file beside this one and a line in the table below; no other parser
+changes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from ..prompt.families import Family
+
+
+class Verdict(Enum):
+    """What is known of a text that opens no call yet."""
+
+    NO_CALL = auto()
+    UNDECIDED = auto()  # more text may turn it into a call
+
+
+class CallBody(Protocol):
+    """The arguments of one call, read as they stream in."""
+
+    opening: str  # the JSON that stands before the first character read; "" where the model writes all of it
+    is_json: bool  # the model writes the arguments as JSON, so a grammar can constrain them
+    over: bool  # no further text belongs to the call
+    complete: bool  # the call was closed as its syntax wants it
+
+    def read(self, text: str, *, at_end: bool) -> tuple[int, str]:
+        """Read the beginning of `text`: return the number of characters consumed, and the JSON that they add to the
+        arguments. The next call gets the text behind them, and more; `at_end` says that none will follow."""
+        ...
+
+    def finish(self, rest: str, *, cut_off: bool) -> str:
+        """End the call where the reply ends: return the JSON that the unread `rest` and the end add. `cut_off` says
+        that the reply was, by its token limit or a cancellation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallOpening:
+    """A call to the tool `name`, opened by the first `length` characters of a text; `body` reads what follows."""
+
+    name: str
+    length: int
+    body: CallBody
+
+
+class CallSyntax(Protocol):
+    """One way of spelling calls to the tools offered."""
+
+    def open(self, text: str, *, at_start: bool, at_end: bool) -> CallOpening | Verdict:
+        """Try to read the opening of a call at the beginning of `text`, which starts a line or follows the token that
+        starts a call.
+
+        `at_start`: nothing but that token stands before it in the assistant's turn. `at_end`: no text will follow.
+        """
+        ...
+
+
+def create_syntaxes(family: Family, tools: Sequence[Mapping[str, Any]]) -> tuple[CallSyntax, ...]:
+    """Return the family's syntaxes for these tools (JSON: name, description, parameters); () where there are none.
+
+    Raises KeyError where the family names a syntax that is not in the table.
+    """
+    from .json_call import JsonCallSyntax
+    from .text_call import TextCallSyntax
+
+    table: Mapping[str, Callable[[Family, Sequence[Mapping[str, Any]]], CallSyntax]] = {
+        "json": JsonCallSyntax.create,
+        "text": TextCallSyntax.create,
+    }
+    return tuple(table[name](family, tools) for name in family.call_syntaxes) if tools or family.own_tools else ()

@@ -1,0 +1,274 @@
+"""The text of a reply, as it streams in, becomes reasoning, text and tool calls.
+
+A reply may hold reasoning, then text before its calls, and several calls, each of which may begin with the assistant's
+token. How a call is spelled is the business of a `CallSyntax`; what turns out to be none is text.
+"""
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Protocol
+
+from ..messages import Event, Reasoning, Text, ToolCall, ToolCallDelta
+from ..prompt.families import ReasoningMarks
+from .call_syntax import CallBody, CallOpening, CallSyntax, Verdict
+from .name_line import BLANKS
+from .stop_texts import overlap
+
+_SLICE = 4096  # characters parsed at once: what is pending is searched and cut again for every line
+
+
+class Parser(Protocol):
+    """What reads the text of a reply. `pause_at` "answer" or "call" makes it stop where the answer, or a call's JSON
+    arguments, are about to begin: then `paused` is True, and `rewind` drops what was fed beyond that place."""
+
+    pause_at: str
+    paused: bool
+
+    @property
+    def reasoning_is_open(self) -> bool:
+        """Whether the reply is in its reasoning, or may yet begin with it."""
+        ...
+
+    @property
+    def call(self) -> str:
+        """The name of the call that was opened last."""
+        ...
+
+    @property
+    def call_is_text(self) -> bool:
+        """Whether a call whose arguments are plain text is open."""
+        ...
+
+    def feed(self, chunk: str) -> list[tuple[Event, int]]:
+        """Return the events that are certain after this chunk, each with the number of characters fed beyond it."""
+        ...
+
+    def rewind(self) -> int:
+        """End the pause and forget the characters beyond it; return how many they were."""
+        ...
+
+    def finish(self, *, cut_off: bool = False) -> list[tuple[Event, int]]:
+        """End the reply: what is pending is text, or a call that was cut off. `cut_off` says that the reply was."""
+        ...
+
+
+class PlainText:
+    """The parser of a plain completion: all of it is text."""
+
+    pause_at = ""
+    paused = False
+    reasoning_is_open = False
+    call = ""
+    call_is_text = False
+
+    def feed(self, chunk: str) -> list[tuple[Event, int]]:
+        return [(Text(chunk), 0)]
+
+    def rewind(self) -> int:
+        return 0
+
+    def finish(self, *, cut_off: bool = False) -> list[tuple[Event, int]]:
+        return []
+
+
+class _State(Enum):
+    OPENING = auto()  # the reply may begin with its reasoning
+    REASONING = auto()  # passed on until the mark that closes it
+    CANDIDATE = auto()  # what is pending begins a line, or with `call_start`: it may turn out to be a call
+    TEXT = auto()  # the line is text, passed on until the next line or `call_start`
+    CALL = auto()  # inside a call's arguments
+    AFTER_CALL = auto()  # blanks and `call_start` after a call belong to nothing
+
+
+class ReplyParser:
+    """The parser of chat replies: fed any chunks, in any split, it returns the same reasoning, text and calls.
+
+    `syntaxes` are those of the tools offered, `call_start` the token that may stand before a call. Calls are numbered
+    from `first_call`: call_1, call_2, …
+    """
+
+    def __init__(
+        self,
+        syntaxes: Sequence[CallSyntax],
+        call_start: str,
+        reasoning: ReasoningMarks | None = None,
+        first_call: int = 1,
+    ) -> None:
+        self._syntaxes = syntaxes
+        self._call_start = call_start
+        self._reasoning = reasoning
+        self._pending = ""
+        self._unread = 0  # characters of a chunk that are not pending yet
+        self._at_start = True  # nothing stands before what is pending but the assistant's token
+        self._begun = False  # the first blanks of the reasoning, and of the answer, are gone
+        self._name = ""
+        self._body: CallBody | None = None
+        self._arguments: list[str] = []  # JSON of the call that is open
+        self._cut_off = False
+        self._number = first_call
+        self.pause_at = ""
+        self.paused = False
+        if reasoning is None:
+            self._state = _State.CANDIDATE
+        else:
+            self._state = _State.REASONING if reasoning.prompted else _State.OPENING
+
+    @property
+    def reasoning_is_open(self) -> bool:
+        return self._state in (_State.OPENING, _State.REASONING)
+
+    @property
+    def call(self) -> str:
+        return self._name
+
+    @property
+    def call_is_text(self) -> bool:
+        return self._body is not None and not self._body.is_json
+
+    def rewind(self) -> int:
+        beyond, self._pending, self.paused = len(self._pending), "", False
+        return beyond
+
+    def feed(self, chunk: str) -> list[tuple[Event, int]]:
+        events: list[tuple[Event, int]] = []
+        for end in range(_SLICE, len(chunk) + _SLICE, _SLICE):
+            self._pending += chunk[end - _SLICE : end]
+            self._unread = max(len(chunk) - end, 0)
+            self._parse(events, at_end=False)
+            if self.paused:
+                self._pending += chunk[end:]
+                break
+        self._unread = 0
+        return events
+
+    def finish(self, *, cut_off: bool = False) -> list[tuple[Event, int]]:
+        events: list[tuple[Event, int]] = []
+        self._cut_off = cut_off
+        self._parse(events, at_end=True)
+        if (body := self._body) is not None:
+            if piece := body.finish(self._pending, cut_off=cut_off):
+                events.append((self._delta(piece), 0))
+            events.append((self._close_call(body.complete), 0))
+        self._pending = ""
+        return events
+
+    def _parse(self, events: list[tuple[Event, int]], *, at_end: bool) -> None:
+        steps = {
+            _State.OPENING: self._read_opening,
+            _State.REASONING: self._read_reasoning,
+            _State.CANDIDATE: self._read_candidate,
+            _State.TEXT: self._read_text,
+            _State.CALL: self._read_call,
+            _State.AFTER_CALL: self._read_after_call,
+        }
+        while (self._pending or (self._body is not None and self._body.over)) and not self.paused:
+            event = steps[self._state](at_end)
+            if event is None:
+                return
+            if not isinstance(event, Text | Reasoning) or event.text:
+                events.append((event, len(self._pending) + self._unread))
+
+    # Each step takes something off `_pending` or changes the state and returns an event, perhaps an empty text;
+    # or it returns None, and waits for more.
+
+    def _read_opening(self, at_end: bool) -> Text | None:
+        assert self._reasoning is not None
+        start, mark = self._pending.lstrip(), self._reasoning.open
+        if start.startswith(mark):
+            self._pending, self._state = start.removeprefix(mark), _State.REASONING
+        elif at_end or not mark.startswith(start) or len(self._pending) - len(start) > BLANKS:
+            self._state, self.paused = _State.CANDIDATE, self.pause_at == "answer"
+        else:
+            return None
+        return Text("")
+
+    def _read_reasoning(self, at_end: bool) -> Reasoning | None:
+        assert self._reasoning is not None
+        if not self._begun:
+            self._pending = self._pending.lstrip("\n")
+            self._begun = bool(self._pending)
+        mark = self._reasoning.close
+        reasoning, closed, rest = self._pending.partition(mark)
+        if closed:
+            self._pending, self._state, self._begun = rest, _State.CANDIDATE, False
+            self.paused = self.pause_at == "answer"
+            return Reasoning(reasoning)
+        end = len(reasoning) if at_end else len(reasoning) - overlap(reasoning, mark)
+        self._pending = reasoning[end:]
+        return Reasoning(reasoning[:end]) if end else None
+
+    def _read_candidate(self, at_end: bool) -> Text | ToolCallDelta | None:
+        if not self._begun:  # the newline with which GLM-4 opens an answer in words is not part of it
+            after_reasoning = self._reasoning is not None
+            answer = self._pending.lstrip("\n") if after_reasoning else self._pending.removeprefix("\n")
+            self._at_start = self._at_start and (after_reasoning or answer == self._pending)
+            self._pending, self._begun = answer, bool(answer) or not after_reasoning
+            return Text("")
+        if self._syntaxes and not at_end and self._call_start.startswith(self._pending):
+            return None
+        line = self._pending.removeprefix(self._call_start)
+        marked = line != self._pending
+        at_start = not line.startswith("\n") if marked else self._at_start
+        start = line.lstrip() if marked else line
+        if len(line) - len(start) <= BLANKS:
+            for found in [syntax.open(start, at_start=at_start, at_end=at_end) for syntax in self._syntaxes]:
+                if isinstance(found, CallOpening):
+                    return self._open_call(found, start[found.length :])
+                if found is Verdict.UNDECIDED:
+                    return None
+        self._at_start = False
+        if marked:
+            self._pending = self._pending.removeprefix(self._call_start)
+            return Text(self._call_start)
+        self._state = _State.TEXT
+        return Text("")
+
+    def _read_text(self, at_end: bool) -> Text | None:
+        pending, mark = self._pending, self._call_start
+        newline_at, mark_at = pending.find("\n"), pending.find(mark) if self._syntaxes else -1
+        if mark_at >= 0 and (newline_at < 0 or mark_at < newline_at):
+            end, self._state = mark_at, _State.CANDIDATE
+        elif newline_at >= 0:
+            end, self._state = newline_at + 1, _State.CANDIDATE
+        else:
+            end = len(pending) if at_end or not self._syntaxes else len(pending) - overlap(pending, mark)
+            if end == 0:
+                return None
+        self._pending = pending[end:]
+        return Text(pending[:end])
+
+    def _open_call(self, opening: CallOpening, rest: str) -> Text | ToolCallDelta:
+        self._name, self._body, self._arguments, self._pending = opening.name, opening.body, [], rest
+        self._state = _State.CALL
+        if opening.body.is_json:
+            self._at_start, self.paused = False, self.pause_at == "call"
+        return self._delta(opening.body.opening) if opening.body.opening else Text("")
+
+    def _read_call(self, at_end: bool) -> ToolCallDelta | ToolCall | None:
+        body = self._body
+        assert body is not None
+        end, piece = body.read(self._pending, at_end=at_end and not self._cut_off)
+        self._pending = self._pending[end:]
+        if piece:
+            return self._delta(piece)
+        return self._close_call(body.complete) if body.over else None
+
+    def _read_after_call(self, at_end: bool) -> Text | None:
+        self._pending = self._pending.lstrip()
+        if self._pending.startswith(self._call_start):
+            self._pending, self._at_start = self._pending.removeprefix(self._call_start), True
+        elif at_end or not self._call_start.startswith(self._pending):
+            self._state = _State.CANDIDATE
+        else:
+            return None
+        return Text("")
+
+    def _delta(self, piece: str) -> ToolCallDelta:
+        self._arguments.append(piece)
+        return ToolCallDelta(f"call_{self._number}", self._name, piece)
+
+    def _close_call(self, complete: bool) -> ToolCall:
+        call = ToolCall(self._name, "".join(self._arguments), f"call_{self._number}", complete)
+        self._body, self._state = None, _State.AFTER_CALL
+        self._number += 1
+        return call
