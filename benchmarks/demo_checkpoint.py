@@ -76,7 +76,7 @@ def valid_calls(model: Model, dialogues: Iterable[Dialogue]) -> tuple[int, int, 
 
 def _ask(model: Model, said: Dialogue, constraint: Constraint) -> Reply:
     tools = [_function(tool) for tool in said.tools]
-    return Reply.of(model.reply(list(_messages(said)), tools, Sampling(max_new_tokens=200), constraint))
+    return Reply.from_events(model.reply(list(_messages(said)), tools, Sampling(max_new_tokens=200), constraint))
 
 
 def table(scores: dict[str, dict[str, tuple[int, int]]]) -> str:

@@ -29,8 +29,8 @@ TOOL = {
 }
 LIST = {"type": "array", "items": {"type": "integer"}, "minItems": 500}
 GRAMMARS: dict[str, Grammar] = {
-    "tool arguments": JsonSchema.of(TOOL),
-    "list of integers": JsonSchema.of(LIST),
+    "tool arguments": JsonSchema.from_schema(TOOL),
+    "list of integers": JsonSchema.from_schema(LIST),
     "JSON object": JsonObject(),
     "pattern": Regex(r"[a-z ]{2000,}"),
 }

@@ -179,7 +179,7 @@ def cancel(folder: str, tokens: int) -> dict[str, Any]:
 def chats(folder: str, turns: int) -> dict[str, Any]:
     """Steps of one block each tell how many tokens were computed, to a block."""
     with closing(OpenVINO.load(ModelFolder.open(folder), "CPU", Options())) as engine:
-        engine._alone = engine._beside = BLOCK
+        engine._tokens_alone = engine._tokens_beside = BLOCK
         steps = 0
         pipeline = engine._pipeline
 
@@ -217,8 +217,10 @@ HOSTILE: tuple[Callable[[int], Grammar], ...] = (
     lambda n: Regex(rf"(a|b)\1{n}"),
     lambda n: Regex("((a{900}){900}){900}" + str(n)),
     lambda n: Regex("([^x]|[a-zé]){0,2000}" + str(n)),
-    lambda n: JsonSchema.of({"type": "string", "maxLength": 2000 + n}),
-    lambda n: JsonSchema.of({"type": "object", "properties": {f"p{i}{n}": {"type": "string"} for i in range(40)}}),
+    lambda n: JsonSchema.from_schema({"type": "string", "maxLength": 2000 + n}),
+    lambda n: JsonSchema.from_schema(
+        {"type": "object", "properties": {f"p{i}{n}": {"type": "string"} for i in range(40)}}
+    ),
 )
 
 
@@ -237,8 +239,8 @@ def hostile(folder: str, count: int) -> dict[str, Any]:
             while more():
                 turn += 1
                 name = f"n{number}{turn}"
-                own = JsonSchema.of(schema | {"properties": {name: {"type": "integer"}}, "required": [name]})
-                yield ask((None, Regex("[0-9]{4}"), JsonSchema.of(schema), own)[number])
+                own = JsonSchema.from_schema(schema | {"properties": {name: {"type": "integer"}}, "required": [name]})
+                yield ask((None, Regex("[0-9]{4}"), JsonSchema.from_schema(schema), own)[number])
 
         def measured(more: Callable[[int], Callable[[], bool]]) -> tuple[list[float], int]:
             failed = 0
@@ -313,7 +315,7 @@ def grammars(folder: str, count: int) -> dict[str, Any]:
                 "required": names,
                 "additionalProperties": False,
             }
-            request = Request(("Hi",), (), Sampling(max_new_tokens=2), JsonSchema.of(schema))
+            request = Request(("Hi",), (), Sampling(max_new_tokens=2), JsonSchema.from_schema(schema))
             try:
                 list(engine.generate(request))
             except EdgeError:

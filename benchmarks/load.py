@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from runtime.backends.backend import Options, Request
-from runtime.device.choose import choose
+from runtime.backends.choose import choose
 from runtime.folder.compile_cache import VARIABLE
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runtime.backends.backend import Backend, Delta, Options, Request
-from runtime.checkpoint.checkpoint import Folder
-from runtime.device.choose import choose
+from runtime.backends.choose import choose
 from runtime.errors import RequestError
 from runtime.sampling import Sampling
+from runtime.source import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Result:
 
 
 def run(
-    folder: Folder,
+    folder: ModelSource,
     *,
     device: str = "auto",
     prompt_tokens: int = 512,

@@ -72,7 +72,9 @@ def research(
     `tools` replace those of the desk that bear the same names, and join them otherwise. After `max_rounds` rounds of
     calls the model has to answer from what it has read. All it writes is at most `max_tokens` tokens.
     """
-    box = {tool.name: tool for tool in map(Tool.of, (desk.search, desk.click, desk.open, desk.finish, *tools))}
+    box = {
+        tool.name: tool for tool in map(Tool.from_function, (desk.search, desk.click, desk.open, desk.finish, *tools))
+    }
     sampling = sampling or model.sampling
     if max_tokens is not None:
         sampling = replace(sampling, max_new_tokens=max_tokens)

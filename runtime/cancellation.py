@@ -30,7 +30,7 @@ class Cancellation:
             callback()
 
     @contextmanager
-    def calling(self, callback: Callable[[], None]) -> Iterator[None]:
+    def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
         """Within the context, `cancel` calls `callback` in its own thread; at once where it was cancelled before."""
         with self._lock:
             cancelled = self.cancelled

@@ -12,7 +12,6 @@ from typing import Any, Self
 from . import strict_json, tool_run, tools
 from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
-from .checkpoint.checkpoint import Folder, open_folder
 from .checks import require, require_all, require_integer, require_seconds
 from .errors import RequestError
 from .grammar import Grammar
@@ -32,9 +31,10 @@ from .messages import (
 from .model import Model
 from .reply.generation import Constraint
 from .sampling import Sampling
+from .source import ModelSource, open_source
 from .system.files import write_atomically
 from .text import one_line
-from .tools import Tool, toolbox
+from .tools import Tool, to_tools
 
 AnyTool = Callable[..., Any] | Tool
 
@@ -52,7 +52,7 @@ class Reply:
     logprobs: tuple[TokenLogprob, ...] = ()
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> Self:
+    def from_events(cls, events: Iterable[Event]) -> Self:
         """Collects the events of a reply, to its Finish."""
         finish = Finish("stop")
         text: list[str] = []
@@ -103,7 +103,7 @@ class Chat:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Folder | Model,
+        model: str | os.PathLike[str] | ModelSource | Model,
         *,
         device: str = "auto",
         fallback: Sequence[str] = (),
@@ -112,7 +112,7 @@ class Chat:
         max_rounds: int = 8,
         strict: bool = False,
         tool_timeout: float | None = tool_run.TIMEOUT,
-        max_tool_characters: int = tool_run.LONGEST,
+        max_tool_characters: int = tool_run.MAX_CHARACTERS,
         sampling: Sampling | None = None,
         options: Options = Options(),
         in_process: bool = False,
@@ -125,10 +125,10 @@ class Chat:
         require_integer("max_tool_characters", max_tool_characters, 100)
         require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         require_all("history", history, Message, "a list of Message")
-        self._tools = toolbox(tools)
+        self._tools = to_tools(tools)
         self._owns_model = not isinstance(model, Model)
         if not isinstance(model, Model):
-            folder = model if isinstance(model, Folder) else open_folder(model)
+            folder = open_source(model)
             folder.chat_template()  # a base model is refused before it is loaded
             model = Model(folder, device=device, fallback=fallback, options=options, in_process=in_process)
         self.model = model
@@ -140,7 +140,7 @@ class Chat:
         self._system = (Message("system", system),) if system else ()
         self._messages: list[Message] = [*self._system, *history]
         self._busy = False
-        self._worker = tool_run.Worker()
+        self._worker = tool_run.ToolWorker()
         self._cancellation = Cancellation()  # of the last reply
 
     @property
@@ -158,7 +158,9 @@ class Chat:
         sampling: Sampling | None = None,
     ) -> Reply:
         """Says `text` and waits for the whole reply. Otherwise as `stream`."""
-        return Reply.of(self.stream(text, tools=tools, tool_choice=tool_choice, answer=answer, sampling=sampling))
+        return Reply.from_events(
+            self.stream(text, tools=tools, tool_choice=tool_choice, answer=answer, sampling=sampling)
+        )
 
     def stream(
         self,
@@ -179,13 +181,15 @@ class Chat:
         """
         require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         require("answer", answer, Grammar | None, "a Regex, Choice, JsonObject or JsonSchema")
-        box = {} if tool_choice == "none" else self._tools if tools is None else toolbox(tools)
+        box = {} if tool_choice == "none" else self._tools if tools is None else to_tools(tools)
         constraint = Constraint.for_tools([tool.to_json() for tool in box.values()], tool_choice, strict=self.strict)
         if answer is not None:
             constraint = Constraint(answer=answer)
         if not self._busy:
             self._cancellation = Cancellation()
-        events = self._converse(Message("user", text), box, sampling or self.sampling, constraint, self._cancellation)
+        events = self._generate_turns(
+            Message("user", text), box, sampling or self.sampling, constraint, self._cancellation
+        )
         return Cancellable(events, self._cancellation)
 
     def cancel(self) -> None:
@@ -193,7 +197,7 @@ class Chat:
         for the engine nor for a tool that runs."""
         self._cancellation.cancel()
 
-    def _converse(
+    def _generate_turns(
         self,
         user: Message,
         box: dict[str, Tool],
@@ -222,7 +226,7 @@ class Chat:
                         events.append(event)
                         if not isinstance(event, Finish):
                             yield event
-                said, events = Reply.of(events), []
+                said, events = Reply.from_events(events), []
                 usage += said.usage
                 cut_off = said.finish_reason != "stop"
                 if said.finish_reason == "cancelled" and not (said.text or said.reasoning):
@@ -234,12 +238,12 @@ class Chat:
                     break
                 constraint = replace(constraint, must_call=())  # it has been
                 unanswered = list(said.tool_calls)
-                yield from self._answer(unanswered, box, turn, cancellation)
+                yield from self._run_tools(unanswered, box, turn, cancellation)
                 if cancellation.cancelled:
                     reason = "cancelled"
                     break
         except GeneratorExit:
-            said = Reply.of(events)
+            said = Reply.from_events(events)
             if said.text or said.reasoning:
                 turn.append(Message("assistant", said.text, said.reasoning))
             raise
@@ -250,13 +254,13 @@ class Chat:
                 self._messages += turn
         yield Finish(reason, usage)
 
-    def _answer(
+    def _run_tools(
         self, calls: list[ToolCall], box: dict[str, Tool], turn: list[Message], cancellation: Cancellation
     ) -> Generator[Event, None, None]:
         """Run the calls in their order. One whose result is in `turn` leaves `calls`; the others stay when the reply is
         cancelled."""
         while calls and not cancellation.cancelled:
-            result = tools.call(
+            result = tools.run_call(
                 box,
                 calls[0],
                 timeout=self.tool_timeout,

@@ -63,12 +63,12 @@ class JsonSchema:
     built: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        require("the schema", self.schema, str, "JSON text; JsonSchema.of takes a dict")
+        require("the schema", self.schema, str, "JSON text; JsonSchema.from_schema takes a dict")
         object.__setattr__(self, "schema", replace_json_surrogates(self.schema))
         _checked(self.schema)
 
     @classmethod
-    def of(cls, schema: Mapping[str, Any]) -> "JsonSchema":
+    def from_schema(cls, schema: Mapping[str, Any]) -> "JsonSchema":
         require("the schema", schema, Mapping, "a dict")
         try:
             text = json.dumps(replace_surrogates_within(schema), ensure_ascii=False)

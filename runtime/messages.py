@@ -72,7 +72,7 @@ class ToolCall:
     complete: bool = True
 
     def __post_init__(self) -> None:
-        _clean(self, "a tool call's", "name", "arguments", "id")
+        _normalize(self, "a tool call's", "name", "arguments", "id")
 
     @property
     def problem(self) -> str:
@@ -96,7 +96,7 @@ class ToolResult:
     error: bool = False
 
     def __post_init__(self) -> None:
-        _clean(self, "a tool result's", "call_id", "name", "content")
+        _normalize(self, "a tool result's", "call_id", "name", "content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in _ROLES.values():
             raise RequestError(f"unknown role {quoted(self.role)}", hint=f"choose one of {', '.join(_ROLES.values())}")
-        _clean(self, "a message's", "content", "reasoning", "tool_call_id", "name")
+        _normalize(self, "a message's", "content", "reasoning", "tool_call_id", "name")
         require_all("a message's tool_calls", self.tool_calls, ToolCall, "a list of ToolCall")
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
 
@@ -190,15 +190,15 @@ class Message:
             raise RequestError("a message's tool_calls are no list", hint="send a list of calls")
         return cls(
             role,
-            _content(data.get("content")),
-            _text(data, "reasoning_content"),
-            tuple(_call(item) for item in calls),
-            _text(data, "tool_call_id"),
-            _text(data, "name"),
+            _parse_content(data.get("content")),
+            _parse_text(data, "reasoning_content"),
+            tuple(_parse_call(item) for item in calls),
+            _parse_text(data, "tool_call_id"),
+            _parse_text(data, "name"),
         )
 
 
-def _clean(value: object, whose: str, *fields: str) -> None:
+def _normalize(value: object, whose: str, *fields: str) -> None:
     """Replace lone surrogates in these fields of a frozen value. Raises RequestError where one is not text."""
     for name in fields:
         text = getattr(value, name)
@@ -206,7 +206,7 @@ def _clean(value: object, whose: str, *fields: str) -> None:
         object.__setattr__(value, name, replace_surrogates(text))
 
 
-def _content(value: object) -> str:
+def _parse_content(value: object) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     if not isinstance(value, Sequence):
@@ -218,9 +218,9 @@ def _content(value: object) -> str:
     return "".join(part["text"] for part in value)
 
 
-def _call(item: object) -> ToolCall:
+def _parse_call(item: object) -> ToolCall:
     function = item.get("function") if isinstance(item, Mapping) else None
-    if not isinstance(item, Mapping) or not isinstance(function, Mapping) or not _text(function, "name"):
+    if not isinstance(item, Mapping) or not isinstance(function, Mapping) or not _parse_text(function, "name"):
         raise RequestError("a tool call has no function name", hint='it looks like {"function": {"name": …}, …}')
     arguments = function.get("arguments", "{}")
     if isinstance(arguments, Mapping):  # some clients send the object, not its text
@@ -230,10 +230,10 @@ def _call(item: object) -> ToolCall:
             raise RequestError(f"a tool call's arguments are not JSON: {exc}", hint="send a JSON object") from exc
     if not isinstance(arguments, str):
         raise RequestError("a tool call's arguments are not text", hint="send the arguments' JSON as a string")
-    return ToolCall(_text(function, "name"), arguments, _text(item, "id"))
+    return ToolCall(_parse_text(function, "name"), arguments, _parse_text(item, "id"))
 
 
-def _text(data: Mapping[str, Any], key: str) -> str:
+def _parse_text(data: Mapping[str, Any], key: str) -> str:
     value = data.get(key)
     if value is not None and not isinstance(value, str):
         raise RequestError(f"a message's {key} is {type(value).__name__}", hint="it has to be text")

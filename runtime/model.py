@@ -9,16 +9,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from .backends.backend import Backend, Options, Request
-from .backends.openvino.batched import OpenVINO
-from .backends.openvino.subprocess import SubprocessBackend
-from .backends.remote import Remote
+from .backends.choose import DeviceChoice, choose
+from .backends.registry import isolate
 from .cancellation import Cancellable, Cancellation
-from .checkpoint.checkpoint import Folder, open_folder
 from .checks import require, require_all
-from .device.choose import DeviceChoice, choose
 from .errors import BackendError, Notice
 from .folder.integrity import checked
-from .folder.model_folder import ModelFolder
 from .messages import Event, Message
 from .prompt import families
 from .prompt.template import Prompt, Template
@@ -26,6 +22,7 @@ from .reply.call_syntax import create_syntaxes
 from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
 from .sampling import Sampling
+from .source import ModelSource, open_source
 from .system.out_of_memory import map_out_of_memory
 
 
@@ -41,7 +38,7 @@ class Model:
 
     def __init__(
         self,
-        folder: str | os.PathLike[str] | Folder,
+        folder: str | os.PathLike[str] | ModelSource,
         *,
         device: str = "auto",
         fallback: Sequence[str] = (),
@@ -49,11 +46,10 @@ class Model:
         in_process: bool = False,
         backend: Backend | None = None,
     ) -> None:
-        require("the model folder", folder, str | os.PathLike | Folder, "a path")
         require("device", device, str, "a device's name")
         require_all("fallback", fallback, str, "a list of devices' names")
         require("options", options, Options, "an Options, such as edge.Options(threads=4)")
-        self.folder = folder if isinstance(folder, Folder) else open_folder(folder)
+        self.folder = open_source(folder)
         self.family = families.get(self.folder.manifest.family)
         self.sampling = self.folder.sampling()
         self._special_tokens = self.folder.manifest.special_tokens
@@ -73,14 +69,13 @@ class Model:
     @map_out_of_memory(BackendError)
     def _load_onto(self, device: str, options: Options) -> Backend:
         self.choice = choose(device, self.folder, options)
-        backend = self.choice.backend
-        if backend is OpenVINO and not self._in_process:
-            backend = SubprocessBackend
-        if not options.verify or not isinstance(self.folder, ModelFolder):
+        backend = self.choice.backend if self._in_process else isolate(self.choice.backend)
+        folder = self.folder.model_folder
+        if not options.verify or folder is None:
             return backend.load(self.folder, self.choice.device, options)
         with ExitStack() as undo:
-            # A server's model has weights of its own. In this process damaged ones must not be loaded at all.
-            with checked(self.folder, weights=backend is not Remote, beside=backend is SubprocessBackend):
+            # In this process damaged weights must not be loaded at all.
+            with checked(folder, weights=backend.reads_weights, beside=backend.isolated):
                 loaded = backend.load(self.folder, self.choice.device, options)
                 undo.callback(loaded.close)
             undo.pop_all()

@@ -16,7 +16,7 @@ from threading import Lock, Thread
 from .cancellation import Cancellation
 
 TIMEOUT = 300.0  # seconds
-LONGEST = 65_536  # characters of a result
+MAX_CHARACTERS = 65_536  # characters of a result
 _ABANDONED = 64  # threads whose time is over and that still run
 _SLICE = 0.2  # seconds: Windows does not interrupt a wait by Ctrl-C, only what comes between two
 
@@ -29,7 +29,7 @@ _lock = Lock()
 _running: set[Thread] = set()  # those that nobody waits for
 
 
-class Worker:
+class ToolWorker:
     """The thread in which a chat's tools run, one after the other, so that what one of them opens (a connection of
     sqlite3, an event loop) can be used by the next. It ends with `close`, or when nothing refers to the Worker."""
 
@@ -69,7 +69,7 @@ def run(
     timeout: float | None,
     longest: int,
     cancellation: Cancellation,
-    worker: Worker,
+    worker: ToolWorker,
 ) -> Outcome:
     """Return the text of `work`, or of its exception by `explain`, cut to `longest` characters.
 
@@ -79,7 +79,7 @@ def run(
         return f"{_ABANDONED} tools still run past their time limits, so {name} was not started", True
     done: SimpleQueue[Outcome] = SimpleQueue()
     context = contextvars.copy_context()
-    with cancellation.calling(lambda: done.put(_CANCELLED)):
+    with cancellation.on_cancel(lambda: done.put(_CANCELLED)):
         if cancellation.cancelled:
             return _CANCELLED
         try:
@@ -119,15 +119,15 @@ def _wait(done: "SimpleQueue[Outcome]", seconds: float | None) -> Outcome | None
 
 def _outcome(work: Callable[[], str], explain: Callable[[BaseException], str], longest: int) -> Outcome:
     try:
-        return cut(work(), longest), False
+        return truncate(work(), longest), False
     except BaseException as exc:  # whatever a tool raises is for the model to read
         try:
-            return cut(explain(exc), longest), True
+            return truncate(explain(exc), longest), True
         except BaseException:  # it fails to describe itself
             return type(exc).__name__[:longest], True
 
 
-def cut(text: str, longest: int) -> str:
+def truncate(text: str, longest: int) -> str:
     """Return at most `longest` characters of a text; the last line of one that is cut says so."""
     if len(text) <= longest:
         return text

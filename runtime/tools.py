@@ -63,7 +63,7 @@ class Tool:
         function takes as its one parameter, a string. To other models it is a function like any other.
         Raises ToolError as `of` does, or where the function has other parameters.
         """
-        tool = cls.of(function)
+        tool = cls.from_function(function)
         parameters = list(tool.parameters["properties"].values())
         if [parameter.get("type") for parameter in parameters] != ["string"]:
             raise ToolError(
@@ -72,7 +72,7 @@ class Tool:
         return replace(tool, type=tool.name)
 
     @classmethod
-    def of(
+    def from_function(
         cls,
         function: "Callable[..., Any] | Tool",
         *,
@@ -103,13 +103,13 @@ class Tool:
             values = {
                 field: getattr(given, field) for field in arguments.model_fields if field in given.model_fields_set
             }
-            return _as_text(function(**values))
+            return _to_text(function(**values))
 
         if docstrings.are_stripped():
             what = f"the tool {name} has no description: PYTHONOPTIMIZE=2 leaves docstrings out"
             warnings.warn(what, Notice, stacklevel=2)
         description = inspect.cleandoc(function.__doc__ or "")
-        schema = _bare(arguments.model_json_schema())
+        schema = _without_titles(arguments.model_json_schema())
         return cls(name, description, schema, run, timeout=timeout, max_characters=max_characters)
 
     def to_json(self) -> dict[str, Any]:
@@ -118,26 +118,26 @@ class Tool:
         return shown if self.type == "function" else shown | {"type": self.type}
 
 
-def toolbox(tools: Iterable[Callable[..., Any] | Tool]) -> dict[str, Tool]:
+def to_tools(tools: Iterable[Callable[..., Any] | Tool]) -> dict[str, Tool]:
     """The tools by name. Raises ToolError where two share one, or they are not a list of functions and Tools."""
     if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
         raise ToolError(f"tools must be a list, not {type(tools).__name__}", hint="pass a list of functions")
     box: dict[str, Tool] = {}
-    for tool in map(Tool.of, tools):
+    for tool in map(Tool.from_function, tools):
         if tool.name in box:
             raise ToolError(f"two tools are named {tool.name}", hint="rename one")
         box[tool.name] = tool
     return box
 
 
-def call(
+def run_call(
     tools: Mapping[str, Tool],
     wanted: ToolCall,
     *,
     timeout: float | None = tool_run.TIMEOUT,
-    max_characters: int = tool_run.LONGEST,
+    max_characters: int = tool_run.MAX_CHARACTERS,
     cancellation: Cancellation | None = None,
-    worker: tool_run.Worker | None = None,
+    worker: tool_run.ToolWorker | None = None,
 ) -> ToolResult:
     """Runs the call, in the thread of `worker` or one of its own. Unknown names, wrong arguments, exceptions of any
     kind and a run that takes longer than `timeout` seconds come back as the result, for the model to read, which has at
@@ -153,27 +153,27 @@ def call(
     tool = tools[wanted.name]
     text, error = tool_run.run(
         tool.name,
-        lambda: _as_text(tool.run(replace_json_surrogates(wanted.arguments))),
-        _explained,
+        lambda: _to_text(tool.run(replace_json_surrogates(wanted.arguments))),
+        _with_hint,
         timeout=timeout if tool.timeout is None else tool.timeout,
         longest=max_characters if tool.max_characters is None else tool.max_characters,
         cancellation=cancellation or Cancellation(),
-        worker=worker or tool_run.Worker(),
+        worker=worker or tool_run.ToolWorker(),
     )
     return failed(text) if error else ToolResult(wanted.id, wanted.name, text)
 
 
-def _explained(exc: BaseException) -> str:
+def _with_hint(exc: BaseException) -> str:
     from pydantic import ValidationError
 
     if isinstance(exc, ValidationError):
-        return "; ".join(_complaint(error) for error in exc.errors(include_url=False))
+        return "; ".join(_describe_invalid(error) for error in exc.errors(include_url=False))
     if isinstance(exc, SystemExit):
         return f"the tool exited with {exc.code!r}"
     return f"{type(exc).__name__}: {exc}"
 
 
-def _complaint(error: Mapping[str, Any]) -> str:
+def _describe_invalid(error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     return f"{where}: {error['msg']}" if where else str(error["msg"])
 
@@ -208,24 +208,24 @@ def _arguments_model(name: str, function: Callable[..., Any]) -> Any:
     return model
 
 
-def _bare(schema: Any) -> Any:
+def _without_titles(schema: Any) -> Any:
     """The schema without pydantic's titles, which tell a model nothing that the names do not."""
     if isinstance(schema, list):
-        return [_bare(item) for item in schema]
+        return [_without_titles(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     out: dict[str, Any] = {}
     for key, value in schema.items():
         if key in ("properties", "$defs"):
-            out[key] = {name: _bare(item) for name, item in value.items()}
+            out[key] = {name: _without_titles(item) for name, item in value.items()}
         elif key in ("default", "enum", "const", "examples"):
             out[key] = value
         elif not (key == "title" and isinstance(value, str)) and key != "additionalProperties":
-            out[key] = _bare(value)
+            out[key] = _without_titles(value)
     return out
 
 
-def _as_text(value: object) -> str:
+def _to_text(value: object) -> str:
     if isinstance(value, str):
         return value
     from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python

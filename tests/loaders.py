@@ -119,8 +119,8 @@ def _model(folder: Path) -> None:
     """What reads a manifest: `edge inspect`, `edge doctor`, and a chat with no engine."""
     from edge.cli import parser
     from runtime.backends.backend import Options
+    from runtime.backends.choose import assess_devices, choose_automatically
     from runtime.backends.echo import Echo
-    from runtime.device.choose import assess_devices, choose_automatically
     from runtime.messages import Message
     from runtime.model import Model
 

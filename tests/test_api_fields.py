@@ -22,7 +22,7 @@ from runtime.errors import BackendError  # noqa: E402
 from runtime.folder.model_folder import seal  # noqa: E402
 from runtime.grammar import Choice, JsonObject, JsonSchema  # noqa: E402
 from runtime.messages import TokenLogprob  # noqa: E402
-from runtime.tools import toolbox  # noqa: E402
+from runtime.tools import to_tools  # noqa: E402
 
 from .serving import scripted, serving_ours  # noqa: E402
 from .test_server import ASK, CHAT, LONG, WEATHER, ask, events, until  # noqa: E402
@@ -295,7 +295,7 @@ FIELDS = {
 def test_the_pages_events_have_their_fields(bare_folder, monkeypatch):
     thinking = seal(bare_folder.path, replace(bare_folder.manifest, family="z1"))
     call = "Now.</think>\nfine\n{}"
-    tools = tuple(toolbox([fine]).values())
+    tools = tuple(to_tools([fine]).values())
     with scripted(thinking, [call, "So.</think>\nYes.", *[call] * 8, "So.</think>\nYes."], tools=tools) as (
         url,
         _,

@@ -12,6 +12,7 @@ import pytest
 
 from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
+from runtime.backends.choose import choose
 from runtime.backends.echo import Echo
 from runtime.backends.openvino.batched import OpenVINO, step_tokens
 from runtime.backends.openvino.npu import NPU
@@ -20,7 +21,6 @@ from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.backends.remote import Remote
 from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.device.choose import choose
 from runtime.errors import BackendError, DeviceError, PromptTooLong, RequestError, UnsupportedSetting
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Regex
@@ -105,7 +105,7 @@ def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
 def test_log_probabilities_are_told_or_refused(backend):
     request = Request((QUESTION,), STOPS, Sampling(max_new_tokens=8, logprobs=True))
     if isinstance(backend, Stateful | NPU | Remote):
-        with pytest.raises(UnsupportedSetting, match="logprobs is not held"):
+        with pytest.raises(UnsupportedSetting, match="logprobs is not supported"):
             next(backend.generate(request))
         return
     *deltas, _ = backend.generate(request)

@@ -18,12 +18,12 @@ CALL = 'wait\n{"text": "a"}'
 def test_callbacks_are_called_once_and_only_within_their_context():
     called = []
     cancellation = Cancellation()
-    with cancellation.calling(lambda: called.append("before")):
+    with cancellation.on_cancel(lambda: called.append("before")):
         pass
-    with cancellation.calling(lambda: called.append("within")):
+    with cancellation.on_cancel(lambda: called.append("within")):
         cancellation.cancel()
         cancellation.cancel()
-    with cancellation.calling(lambda: called.append("at once")):
+    with cancellation.on_cancel(lambda: called.append("at once")):
         assert called == ["within", "at once"]
     assert cancellation.cancelled
 

@@ -37,7 +37,7 @@ def test_a_tool_is_called_and_its_result_goes_back(bare_folder):
         call,
         ToolResult("call_1", "add", "3"),
     ]
-    assert Reply.of(events).text == "It is 3."
+    assert Reply.from_events(events).text == "It is 3."
     assert isinstance(events[-1], Finish)
     assert chat.history[2] == Message("tool", "3", tool_call_id="call_1", name="add")
     assert "".join(chat.model.backend.requests[1].prompt).endswith(

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from edge.demo import CHECKPOINT
-from runtime.checkpoint.checkpoint import Checkpoint, open_folder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import CheckpointError, ModelFolderError
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
+from runtime.source import open_source
 
 TEMPLATE = (CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8")
 
@@ -21,7 +22,7 @@ def checkpoint(tmp_path):
 
 
 def test_its_facts_are_those_of_the_converted_folder(demo_folder):
-    opened = open_folder(CHECKPOINT)
+    opened = open_source(CHECKPOINT)
     assert isinstance(opened, Checkpoint)
     kept = ("recipe", "versions", "devices", "sizes", "verification", "notes", "files")
     wanted = replace(demo_folder.manifest, **{name: getattr(opened.manifest, name) for name in kept})
@@ -33,7 +34,7 @@ def test_its_facts_are_those_of_the_converted_folder(demo_folder):
 
 
 def test_a_model_folder_is_one_though_it_has_a_config(demo_folder):
-    assert isinstance(open_folder(demo_folder.path), ModelFolder)
+    assert isinstance(open_source(demo_folder.path), ModelFolder)
 
 
 PLACES = {
@@ -72,6 +73,6 @@ def test_weights_may_be_missing_until_they_are_asked_for(checkpoint):
 
 def test_what_is_neither_is_refused(tmp_path):
     with pytest.raises(ModelFolderError, match="is not a model folder"):
-        open_folder(tmp_path)
+        open_source(tmp_path)
     with pytest.raises(ModelFolderError, match="there is no folder"):
-        open_folder(tmp_path / "gone")
+        open_source(tmp_path / "gone")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import edge
+from runtime.backends.choose import choose
 from runtime.backends.echo import Echo
-from runtime.device.choose import choose
 
 NAN, INF = float("nan"), float("inf")
 SAMPLING = [
@@ -168,8 +168,8 @@ VALUES = [
     ("options", edge.Choice, "yes"),
     ("options", edge.Choice, ("yes", 1)),
     ("schema", edge.JsonSchema, {"type": "object"}),
-    ("schema", edge.JsonSchema.of, DEEP),
-    ("schema", edge.JsonSchema.of, '{"type": "object"}'),
+    ("schema", edge.JsonSchema.from_schema, DEEP),
+    ("schema", edge.JsonSchema.from_schema, '{"type": "object"}'),
 ]
 
 

@@ -8,9 +8,9 @@ from convert.estimate import model_sizes
 from convert.recipe import RECIPES
 from edge.catalogue import CATALOGUE
 from runtime.backends.backend import Options
+from runtime.backends.choose import assess_devices, choose, choose_automatically
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.npu import EMULATED, NPU
-from runtime.device.choose import assess_devices, choose, choose_automatically
 from runtime.device.machine import CPU, GPU, CUDACard, Machine, Missing, NPUDevice
 from runtime.device.memory import LARGEST_ALLOCATION
 from runtime.errors import DeviceError, Notice
@@ -121,7 +121,7 @@ def test_the_emulation_says_that_it_is_one():
 
 
 def test_what_was_asked_for_is_taken_with_a_notice_where_it_does_not_fit(bare_folder, monkeypatch):
-    monkeypatch.setattr("runtime.device.choose.detect", lambda: OLD_DESKTOP)
+    monkeypatch.setattr("runtime.backends.choose.detect", lambda: OLD_DESKTOP)
     folder = replace(bare_folder, manifest=model())
     with pytest.warns(Notice, match="may not fit CPU: it needs .*, 3.0 GB is free"):
         assert choose("CPU", folder).device == "CPU"

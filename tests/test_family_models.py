@@ -106,7 +106,7 @@ def test_it_converts_and_generates(entry, tmp_path):
                 model.reply([Message("user", "hello")])
             return
         tools = [CLOCK] if model.family.tools else []
-        said = Reply.of(model.reply([Message("user", "hello")], tools, few))
+        said = Reply.from_events(model.reply([Message("user", "hello")], tools, few))
         assert 0 < said.usage.completion_tokens <= 8
         shown = "".join(model.prompt([Message("user", "hello")], tools))
         assert ("clock" in shown) is model.family.tools

@@ -35,7 +35,7 @@ def model(demo_folder):
 
 
 def reply(model, constraint, sampling=None, tools=(WEATHER, CLOCK), messages=ASK):
-    return Reply.of(model.reply(messages, tools, sampling or Sampling(max_new_tokens=120), constraint))
+    return Reply.from_events(model.reply(messages, tools, sampling or Sampling(max_new_tokens=120), constraint))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -82,7 +82,7 @@ def test_an_object_is_json_unless_it_is_cut_off(model, seed):
 
 def test_a_schema_is_held(model):
     schema = {"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]}
-    said = reply(model, Constraint(answer=JsonSchema.of(schema)), tools=())
+    said = reply(model, Constraint(answer=JsonSchema.from_schema(schema)), tools=())
     assert type(json.loads(said.text)["open"]) is bool
 
 
@@ -106,7 +106,7 @@ def test_auto_is_free_until_a_call_opens_and_after_it(bare_folder):
         bare_folder, 'Let me see.\nget_weather\n{"city": ignored', '{"city": "Rome", "days": 1}', "\nclock\n{", "{}", ""
     )
     events = list(model.reply(ASK, [WEATHER, CLOCK], constraint=Constraint.for_tools([WEATHER, CLOCK], strict=True)))
-    said = Reply.of(events)
+    said = Reply.from_events(events)
     assert [(call.name, call.arguments) for call in said.tool_calls] == [
         ("get_weather", '{"city": "Rome", "days": 1}'),
         ("clock", "{}"),
@@ -168,7 +168,7 @@ def test_a_stop_text_ends_the_answer_before_it(bare_folder, stops, said, passed)
         model.complete("?", Sampling(stop=tuple(stops))),
         model.reply(ASK, (), Sampling(stop=tuple(stops))),
     ):
-        answer = Reply.of(events)
+        answer = Reply.from_events(events)
         assert answer.text == passed
         assert answer.finish_reason == "stop"
         assert answer.usage.prompt_tokens > 0
@@ -182,7 +182,9 @@ def test_one_call_is_the_last(bare_folder):
 
 
 def test_an_answer_or_a_call(bare_folder, model):
-    schema = JsonSchema.of({"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]})
+    schema = JsonSchema.from_schema(
+        {"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]}
+    )
     either = replace(Constraint.for_tools([WEATHER, CLOCK]), answer=schema, may_call=("get_weather", "clock"))
     said = reply(model, either)
     assert said.tool_calls or type(json.loads(said.text)["open"]) is bool

@@ -20,10 +20,11 @@ from convert.check.divergence import divergence, log_softmax
 from convert.check.reference import logits
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
-from runtime.checkpoint.checkpoint import Checkpoint, open_folder
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, ConversionError, Notice
 from runtime.folder.model_folder import ModelFolder
+from runtime.source import open_source
 
 from .checkpoints import YARN, Tiny
 from .ggufs import encode, write_gguf
@@ -159,7 +160,7 @@ def test_pytorch_runs_it_as_it_is(tmp_path: Path) -> None:
 
 def test_the_tokenizer_is_the_checkpoint_s(tmp_path: Path) -> None:
     wanted = Checkpoint.open(CHECKPOINT)
-    found = open_folder(write_gguf(CHECKPOINT, tmp_path / "demo.gguf", "F16", general__sampling__temp=0.6))
+    found = open_source(write_gguf(CHECKPOINT, tmp_path / "demo.gguf", "F16", general__sampling__temp=0.6))
     assert isinstance(found, Checkpoint)
     for text in (*TEXTS, wanted.template or ""):
         assert found.tokenizer.encode(text) == wanted.tokenizer.encode(text)

@@ -26,7 +26,7 @@ MATCHES = {
 
 @pytest.mark.parametrize(("schema", "good", "bad"), MATCHES.values(), ids=MATCHES.keys())
 def test_schemas_become_patterns(schema, good, bad):
-    pattern = re.compile(JsonSchema.of(schema).pattern())
+    pattern = re.compile(JsonSchema.from_schema(schema).pattern())
     assert all(pattern.fullmatch(text) for text in good)
     assert not any(pattern.fullmatch(text) for text in bad)
 
@@ -34,7 +34,7 @@ def test_schemas_become_patterns(schema, good, bad):
 @given(st.fixed_dictionaries({"a": st.text()}, optional={"n": st.integers(-(10**17), 10**17)}))
 def test_what_json_writes_is_allowed(value):
     text = json.dumps(dict(sorted(value.items())), ensure_ascii=False)  # in the schema's order
-    assert re.fullmatch(JsonSchema.of(OBJECT).pattern(), text) or re.search(r"\\u", text)
+    assert re.fullmatch(JsonSchema.from_schema(OBJECT).pattern(), text) or re.search(r"\\u", text)
 
 
 REFUSED = {
@@ -55,7 +55,7 @@ REFUSED = {
 @pytest.mark.parametrize(("schema", "words"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_cannot_be_held_is_refused_by_name(schema, words):
     with pytest.raises(RequestError) as caught:
-        JsonSchema.of(schema)
+        JsonSchema.from_schema(schema)
     assert words in str(caught.value)
     assert caught.value.hint
 
@@ -72,9 +72,9 @@ def test_anchors_stand_at_the_ends(pattern, fine):
     schema = {"type": "string", "pattern": pattern}
     if fine:
         assert Regex(pattern).pattern == pattern
-        assert JsonSchema.of(schema).pattern()
+        assert JsonSchema.from_schema(schema).pattern()
         return
-    for make in (lambda: Regex(pattern), lambda: JsonSchema.of(schema)):
+    for make in (lambda: Regex(pattern), lambda: JsonSchema.from_schema(schema)):
         with pytest.raises(RequestError, match="inside a pattern") as caught:
             make()
         assert caught.value.hint

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.grammar_cost import seconds
-from runtime.backends.openvino.grammar_trial import GrammarTrial
+from runtime.backends.openvino.grammar_trial import AdmittedGrammar, GrammarAdmission
 from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar
@@ -29,8 +29,8 @@ REFUSED = {
     "a group that is referred to": Regex(r"(a)\1"),
     "a pattern that takes long": DEAR,
     "a pattern without end": Regex("((a{900}){900}){900}"),
-    "a schema whose pattern is refused": JsonSchema.of({"type": "string", "pattern": r"a\bc"}),
-    "references that double": JsonSchema.of(
+    "a schema whose pattern is refused": JsonSchema.from_schema({"type": "string", "pattern": r"a\bc"}),
+    "references that double": JsonSchema.from_schema(
         {
             "$ref": "#/$defs/0",
             "$defs": {str(i): {"anyOf": [{"$ref": f"#/$defs/{i + 1}"}] * 2} for i in range(25)}
@@ -42,7 +42,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def trial(demo_folder):
-    with closing(GrammarTrial(demo_folder)) as trial:
+    with closing(GrammarAdmission(demo_folder)) as trial:
         yield trial
 
 
@@ -65,7 +65,7 @@ def said(engine: SubprocessBackend, grammar: Grammar | None = None, limit: int =
         Choice(("yes", "no")),
         Choice(("a\u0000b", "\u200b")),
         JsonObject(),
-        JsonSchema.of({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
+        JsonSchema.from_schema({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
     ],
     ids=repr,
 )
@@ -87,7 +87,7 @@ def test_what_it_refuses_or_takes_too_long_for_is_refused_by_name(trial, grammar
 
 
 def test_a_request_that_is_cancelled_does_not_wait_for_its_trial(demo_folder):
-    with closing(GrammarTrial(demo_folder)) as trial, ThreadPoolExecutor() as pool:
+    with closing(GrammarAdmission(demo_folder)) as trial, ThreadPoolExecutor() as pool:
         slow = [pool.submit(_refusal, trial, Regex(DEAR.pattern + "x" * i)) for i in range(3)]
         cancellation = Cancellation()
         waits = pool.submit(trial.admit, Regex("a+"), cancellation)
@@ -149,7 +149,7 @@ def test_an_engine_whose_step_fails_is_started_again(demo_folder, monkeypatch):
         wanted = said(engine)
         others = [pool.submit(said, engine) for _ in range(2)]
         request = Request((QUESTION,), STOPS, grammar=Regex(r"a\bc"))
-        monkeypatch.setattr(engine, "_trial", None)
+        monkeypatch.setattr(engine._admission, "admit", lambda grammar, _: AdmittedGrammar(grammar))
         with pytest.raises(UnsupportedGrammar, match="cannot hold this grammar"):
             list(engine.generate(request))
         for other in others:
@@ -196,7 +196,7 @@ def test_what_a_pattern_costs_is_guessed(pattern, least, most):
 
 def test_processes_that_nothing_needs_are_ended(demo_folder, monkeypatch):
     monkeypatch.setattr("runtime.backends.openvino.grammar_trial._REST", 0.3)
-    trial = GrammarTrial(demo_folder)
+    trial = GrammarAdmission(demo_folder)
     try:
         for grammar in (Regex("[0-9]{3}"), DEAR):
             with suppress(UnsupportedGrammar):

@@ -17,7 +17,7 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.server.limits import Limits  # noqa: E402
-from runtime.tools import toolbox  # noqa: E402
+from runtime.tools import to_tools  # noqa: E402
 
 from .serving import scripted, serving_ours  # noqa: E402
 from .test_server import ASK, CHAT, LONG, hang_up, until  # noqa: E402
@@ -115,7 +115,7 @@ def test_while_a_tool_runs(bare_folder, how):
     LET_GO.clear()
     limits = Limits(running=1, seconds=0.5 if how == "deadline" else 60, tool_seconds=60)
     replies = ["stuck\n{}", "\nGood."]
-    tools = tuple(toolbox([stuck]).values())
+    tools = tuple(to_tools([stuck]).values())
     try:
         with scripted(bare_folder, replies, limits=limits, tools=tools) as (url, counter, engine):
             (book,) = counter.shelf.books.values()

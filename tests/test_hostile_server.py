@@ -20,7 +20,7 @@ from edge.server.values import VALUES, count_values
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.subprocess import SubprocessBackend
-from runtime.backends.openvino.text_slices import batches, slices
+from runtime.backends.openvino.text_slices import split_batches, split_text
 from runtime.errors import BackendError, PromptTooLong
 
 from .serving import serving_ours
@@ -135,8 +135,8 @@ def texts():
 
 @pytest.mark.parametrize("prompt", list(texts()), ids=range(6))
 def test_slices_have_the_ids_of_the_whole(engine, prompt):
-    assert "".join(slices(prompt)) == "".join(prompt)
-    assert [text for batch in batches(prompt) for text in batch] == list(slices(prompt))
+    assert "".join(split_text(prompt)) == "".join(prompt)
+    assert [text for batch in split_batches(prompt) for text in batch] == list(split_text(prompt))
     whole = [
         id
         for piece in prompt

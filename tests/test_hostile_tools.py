@@ -20,7 +20,7 @@ from runtime.errors import RequestError
 from runtime.messages import Finish, ToolCall, ToolResult
 from runtime.model import Model
 from runtime.system.signal_stack import disable_alternate_signal_stack
-from runtime.tools import Tool, call, toolbox
+from runtime.tools import Tool, run_call, to_tools
 
 LET_GO = Event()  # ends the tools that hang
 
@@ -123,8 +123,8 @@ def test_a_result_is_cut_and_says_so(bare_folder, tool, longest):
     assert len(result.content) == longest
     assert not result.error
     assert result.content.splitlines()[-1].startswith(f"[cut off: {longest:,} of ")
-    own = Tool.of(tool, max_characters=200)
-    assert len(call(toolbox([own]), ToolCall(tool.__name__, "{}"), max_characters=longest).content) == 200
+    own = Tool.from_function(tool, max_characters=200)
+    assert len(run_call(to_tools([own]), ToolCall(tool.__name__, "{}"), max_characters=longest).content) == 200
 
 
 def test_a_tool_has_a_time_limit_and_its_late_result_is_dropped(bare_folder):
@@ -141,7 +141,9 @@ def test_a_tool_has_a_time_limit_and_its_late_result_is_dropped(bare_folder):
     assert result.error
     assert "hangs did not finish within 0.2 seconds" in result.content
     LET_GO.clear()
-    assert call(toolbox([Tool.of(hangs, timeout=0.1)]), ToolCall("hangs", "{}")).error  # the tool's own limit
+    assert run_call(
+        to_tools([Tool.from_function(hangs, timeout=0.1)]), ToolCall("hangs", "{}")
+    ).error  # the tool's own limit
 
 
 def test_what_a_tool_opens_serves_its_next_call(bare_folder):
@@ -163,7 +165,7 @@ def test_what_a_tool_opens_serves_its_next_call(bare_folder):
 
     replies = ["rows\n{}<|assistant|>rows\n{}", "\nTwo.", "rows\n{}", "\nThree.", "shut\n{}", "\nShut."]
     replies += ["hangs\n{}", "\nSlow.", "shut\n{}", "\nGood."]
-    tools = [rows, shut, Tool.of(hangs, timeout=0.1)]
+    tools = [rows, shut, Tool.from_function(hangs, timeout=0.1)]
     with closing(chat_of(bare_folder, *replies, tools=tools)) as chat:
         results = [[result.content for result in chat.send("?").tool_results] for _ in range(3)]
         assert results == [["1", "2"], ["3"], ["null"]]
@@ -227,15 +229,15 @@ def test_tools_that_never_end_do_not_pile_up(monkeypatch):
     while tool_run.abandoned() and time.monotonic() < end:  # those of the test before
         time.sleep(0.02)
     monkeypatch.setattr(tool_run, "_ABANDONED", tool_run.abandoned() + 3)
-    box = toolbox([hangs, fine])
+    box = to_tools([hangs, fine])
     before = threading.active_count()
     for _ in range(5):
-        call(box, ToolCall("hangs", "{}"), timeout=0.05)
+        run_call(box, ToolCall("hangs", "{}"), timeout=0.05)
     assert threading.active_count() <= before + 3
-    assert "tools still run" in call(box, ToolCall("fine", "{}")).content
+    assert "tools still run" in run_call(box, ToolCall("fine", "{}")).content
     LET_GO.set()
     end = time.monotonic() + 10
-    while (result := call(box, ToolCall("fine", "{}"))).error and time.monotonic() < end:
+    while (result := run_call(box, ToolCall("fine", "{}"))).error and time.monotonic() < end:
         time.sleep(0.02)
     assert result.content == "fine"
 
@@ -245,9 +247,9 @@ def test_limits_that_make_no_sense_are_refused(bare_folder, limit):
     with pytest.raises(RequestError):
         chat_of(bare_folder, tool_timeout=limit)
     with pytest.raises(RequestError):
-        Tool.of(fine, timeout=limit)
+        Tool.from_function(fine, timeout=limit)
     with pytest.raises(RequestError):
-        Tool.of(fine, max_characters=limit if limit != 0 else 10)
+        Tool.from_function(fine, max_characters=limit if limit != 0 else 10)
 
 
 def test_a_server_survives_its_tools(bare_folder):
@@ -259,7 +261,7 @@ def test_a_server_survives_its_tools(bare_folder):
 
     replies = ["exits\n{}", "\nOne.", "hangs\n{}", "\nTwo.", "hangs\n{}", "\nThree."]
     limits = Limits(running=1, tool_seconds=0.3)
-    tools = tuple(toolbox([exits, hangs]).values())
+    tools = tuple(to_tools([exits, hangs]).values())
     with scripted(bare_folder, replies, tools=tools, limits=limits) as (url, *_):
         for words in ("One.", "Two.", "Three."):
             asked = {"messages": [{"role": "user", "content": "?"}]}

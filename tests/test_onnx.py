@@ -19,11 +19,11 @@ from convert.recipe import RECIPES
 from convert.source.onnx_decoder import OnnxDecoder
 from convert.weights.compress import compress
 from runtime.backends.backend import Options, Request
+from runtime.backends.choose import choose
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.stateful import Stateful
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
-from runtime.device.choose import choose
 from runtime.errors import BackendError, CheckpointError, ConversionError
 from runtime.folder.ir import IR
 from runtime.folder.model_folder import ModelFolder

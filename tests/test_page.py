@@ -78,7 +78,7 @@ def endless(monkeypatch):
 
     class Endless(page.Chat):
         def stream(self, text):
-            return super().stream(text, answer=JsonSchema.of(ENDLESS["schema"]))
+            return super().stream(text, answer=JsonSchema.from_schema(ENDLESS["schema"]))
 
     monkeypatch.setattr(page, "Chat", Endless)
 

@@ -113,7 +113,7 @@ def test_the_loop_searches_reads_and_answers_with_its_sources(library, tmp_path)
     model = rumination(tmp_path, *calls, call("finish"), answer)
     desk = Desk(Documents(library))
     events = list(research(model, "When is the tide highest?", desk))
-    reply = Reply.of(events)
+    reply = Reply.from_events(events)
     assert [made.name for made in reply.tool_calls] == ["search", "click", "open", "finish"]
     assert "highest at full moon" in reply.tool_results[1].content
     assert reply.tool_results[3].content == FINISHED
@@ -124,13 +124,13 @@ def test_the_loop_searches_reads_and_answers_with_its_sources(library, tmp_path)
 
 def test_wrong_clicks_are_told_to_the_model(library, tmp_path):
     model = rumination(tmp_path, call("click", link_id=3), call("open", url="/etc/passwd"), "\nNo idea.")
-    reply = Reply.of(research(model, "?", Desk(Documents(library))))
+    reply = Reply.from_events(research(model, "?", Desk(Documents(library))))
     assert [result.error for result in reply.tool_results] == [True, True]
 
 
 def test_after_its_rounds_the_model_has_to_answer(library, tmp_path):
     model = rumination(tmp_path, *[call("search", query="tide")] * 3, "\nHigh water follows the moon.")
-    reply = Reply.of(research(model, "?", Desk(Documents(library)), max_rounds=3))
+    reply = Reply.from_events(research(model, "?", Desk(Documents(library)), max_rounds=3))
     assert len(reply.tool_calls) == 3
     assert reply.text == "High water follows the moon."
     assert reply.finish_reason == "stop"
@@ -138,7 +138,7 @@ def test_after_its_rounds_the_model_has_to_answer(library, tmp_path):
 
 def test_the_token_budget_holds(library, tmp_path):
     model = rumination(tmp_path, *[call("search", query="tide")] * 9)
-    reply = Reply.of(research(model, "?", Desk(Documents(library)), max_tokens=100, sampling=Sampling()))
+    reply = Reply.from_events(research(model, "?", Desk(Documents(library)), max_tokens=100, sampling=Sampling()))
     assert reply.finish_reason == "length"
     assert reply.usage.completion_tokens <= 100
 
@@ -148,7 +148,7 @@ def test_a_tool_of_the_applications_own_takes_its_place(library, tmp_path):
         return f"my own results for {query}"
 
     model = rumination(tmp_path, call("search", query="tide"), "\nDone.")
-    reply = Reply.of(research(model, "?", Desk(Documents(library)), tools=[search]))
+    reply = Reply.from_events(research(model, "?", Desk(Documents(library)), tools=[search]))
     assert reply.tool_results[0].content == "my own results for tide"
 
 
@@ -165,4 +165,4 @@ def test_a_name_that_is_no_unicode_is_found_and_opened(bare_folder, tmp_path):
     assert "noon" in desk.open(page.address)
     calls = ['search\n{"query": "ferries"}', 'click\n{"link_id": 0}', "\nAt noon."]
     model = Model(bare_folder, backend=Echo(calls))
-    assert Reply.of(research(model, "When?", desk)).text == "At noon."
+    assert Reply.from_events(research(model, "When?", desk)).text == "At noon."

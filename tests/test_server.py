@@ -82,7 +82,7 @@ def events(client, path=CHAT, **body):
 def test_a_reply_is_that_of_the_runtime_in_one_piece_or_many(client, model):
     from runtime.chat import Reply
 
-    wanted = Reply.of(model.reply([Message("user", "Who are you?")]))
+    wanted = Reply.from_events(model.reply([Message("user", "Who are you?")]))
     whole = ask(client)
     choice = whole["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == (wanted.text, "stop")

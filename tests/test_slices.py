@@ -85,5 +85,5 @@ def test_the_prefix_cache_has_bounds(demo_folder, monkeypatch, bounds, tokens):
 
     monkeypatch.setattr(openvino, "free_memory", lambda: free)
     manifest = replace(demo_folder.manifest, kv_bytes_per_token=kv_bytes, context_length=context)
-    assert openvino._reserve(Pipeline(), replace(demo_folder, manifest=manifest), "CPU", 0) == tokens
+    assert openvino._reserve_cache(Pipeline(), replace(demo_folder, manifest=manifest), "CPU", 0) == tokens
     assert asked == [tokens]

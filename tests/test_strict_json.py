@@ -16,7 +16,7 @@ from runtime.folder.model_folder import MANIFEST, ModelFolder
 from runtime.grammar import JsonSchema
 from runtime.messages import Message, ToolCall
 from runtime.model import Model
-from runtime.tools import call, toolbox
+from runtime.tools import run_call, to_tools
 
 DEEP = 2_000
 BAD = {
@@ -56,7 +56,7 @@ def add(a: float) -> float:
 def test_arguments_of_a_call_come_back_as_an_error(text):
     wanted = ToolCall("add", text)
     assert "not valid JSON" in wanted.problem
-    result = call(toolbox([add]), wanted)
+    result = run_call(to_tools([add]), wanted)
     assert result.error
     assert result.content.startswith("Error: the arguments are not valid JSON")
     assert parsed(text) == text

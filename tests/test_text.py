@@ -18,7 +18,7 @@ from runtime.prompt.families import FAMILIES
 from runtime.prompt.template import Template
 from runtime.sampling import Sampling
 from runtime.text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
-from runtime.tools import Tool, call, toolbox
+from runtime.tools import Tool, run_call, to_tools
 
 from .conftest import SPECIAL_TOKENS
 
@@ -48,7 +48,7 @@ def test_surrogates_are_replaced_wherever_text_comes_in(text, wanted):
     assert Sampling(stop=(f"x{text}",)).stop == (f"x{wanted}",)
     assert Choice((f"x{text}",)).options == (f"x{wanted}",)
     assert Regex(text).pattern == wanted
-    assert JsonSchema.of({"enum": [text]}) == JsonSchema.of({"enum": [wanted]})
+    assert JsonSchema.from_schema({"enum": [text]}) == JsonSchema.from_schema({"enum": [wanted]})
 
 
 ESCAPES = {
@@ -118,7 +118,7 @@ RESULTS = {
 
 @pytest.mark.parametrize("function", RESULTS, ids=lambda f: f.__name__)
 def test_a_tools_result_is_unicode_and_json(function):
-    assert call(toolbox([function]), ToolCall(function.__name__, "{}")).content == RESULTS[function]
+    assert run_call(to_tools([function]), ToolCall(function.__name__, "{}")).content == RESULTS[function]
 
 
 def test_a_tool_is_called_with_unicode():
@@ -127,8 +127,8 @@ def test_a_tool_is_called_with_unicode():
 
     own = Tool("own", "", {}, lambda text: json.loads(text)["word"])
     for tool in (shout, own):
-        wanted = ToolCall(Tool.of(tool).name, r'{"word": "a\ud83d"}')
-        assert call(toolbox([tool]), wanted).content.lower() == "a�"
+        wanted = ToolCall(Tool.from_function(tool).name, r'{"word": "a\ud83d"}')
+        assert run_call(to_tools([tool]), wanted).content.lower() == "a�"
 
 
 @pytest.mark.parametrize("function", RESULTS, ids=lambda f: f.__name__)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from runtime.errors import ToolError
 from runtime.messages import ToolCall
-from runtime.tools import Tool, call, toolbox
+from runtime.tools import Tool, run_call, to_tools
 
 
 @dataclass
@@ -38,7 +38,7 @@ def fail(path: str) -> str:
 
 
 def test_a_function_becomes_a_tool():
-    tool = Tool.of(disk_free)
+    tool = Tool.from_function(disk_free)
     assert tool.to_json() == {
         "name": "disk_free",
         "description": "Free disk space.\n\nOf the disk that holds the folder.",
@@ -57,7 +57,7 @@ def test_a_parameter_called_title_stays():
     def find(title: str) -> str:
         return title
 
-    assert Tool.of(find).parameters["properties"] == {"title": {"type": "string"}}
+    assert Tool.from_function(find).parameters["properties"] == {"title": {"type": "string"}}
 
 
 RESULTS = {
@@ -70,7 +70,7 @@ RESULTS = {
 
 @pytest.mark.parametrize(("function", "arguments", "result"), RESULTS.values(), ids=RESULTS.keys())
 def test_a_call_runs(function, arguments, result):
-    made = call(toolbox([function]), ToolCall(function.__name__, json.dumps(arguments), "call_1"))
+    made = run_call(to_tools([function]), ToolCall(function.__name__, json.dumps(arguments), "call_1"))
     assert (made.call_id, made.name, made.content, made.error) == ("call_1", function.__name__, result, False)
 
 
@@ -88,7 +88,7 @@ COMPLAINTS = {
 
 @pytest.mark.parametrize(("wanted", "words"), COMPLAINTS.values(), ids=COMPLAINTS.keys())
 def test_what_goes_wrong_is_told_to_the_model(wanted, words):
-    result = call(toolbox([disk_free, fail]), wanted)
+    result = run_call(to_tools([disk_free, fail]), wanted)
     assert result.error
     assert result.content.startswith("Error: ")
     assert words in result.content
@@ -118,11 +118,11 @@ def unknown(value: "Nowhere") -> str:  # noqa: F821
 @pytest.mark.parametrize("function", [no_type, many, later, odd, unknown, lambda path: path], ids=lambda f: f.__name__)
 def test_what_cannot_be_a_tool_is_refused_with_a_cure(function):
     with pytest.raises(ToolError) as caught:
-        Tool.of(function)
+        Tool.from_function(function)
     assert "\n" not in str(caught.value)
     assert caught.value.hint
 
 
 def test_two_tools_of_one_name_are_refused():
     with pytest.raises(ToolError, match="two tools are named add"):
-        toolbox([add, add])
+        to_tools([add, add])

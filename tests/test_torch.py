@@ -27,7 +27,7 @@ from .checkpoints import YARN, Tiny
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 from runtime.backends.torch.cache import CachePool, static_tokens  # noqa: E402
-from runtime.backends.torch.engine import Torch, _chooser, _wants_several_cards  # noqa: E402
+from runtime.backends.torch.engine import Torch, _needs_several_cards, _token_chooser  # noqa: E402
 from runtime.backends.torch.model import load_model  # noqa: E402
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
@@ -142,11 +142,11 @@ def test_every_format_gives_the_reference_logits(tiny, tmp_path):
 
 def test_the_second_turn_of_a_chat_reads_only_what_is_new(engine, monkeypatch):
     read = []
-    forward = engine._passes.read
+    forward = engine._runner.logits
     monkeypatch.setattr(
-        engine._passes, "read", lambda context, ids, *more: (read.append(len(ids)), forward(context, ids, *more))[1]
+        engine._runner, "logits", lambda context, ids, *more: (read.append(len(ids)), forward(context, ids, *more))[1]
     )
-    monkeypatch.setattr(engine, "_contexts", CachePool(engine._model.config))
+    monkeypatch.setattr(engine, "_caches", CachePool(engine._model.config))
     first = prompt("When do you open?")
     reply, _ = said(engine, first)
     whole, read[:] = list(read), []
@@ -154,7 +154,7 @@ def test_the_second_turn_of_a_chat_reads_only_what_is_new(engine, monkeypatch):
     again, _ = said(engine, second)
     assert whole[0] == engine.count_tokens((first,))
     assert read[0] < engine.count_tokens((second,)) - engine.count_tokens((first,))
-    monkeypatch.setattr(engine, "_contexts", CachePool(engine._model.config))
+    monkeypatch.setattr(engine, "_caches", CachePool(engine._model.config))
     assert said(engine, second)[0] == again
 
 
@@ -170,7 +170,7 @@ def test_a_static_cache_says_the_same(engine, graphs):
     first = prompt("Who are you?")
     prompts = [first, prompt("Who are you? And when do you open?"), first, first + "I am"]
     assert [said(graphs, each)[0] for each in prompts] == [said(engine, each)[0] for each in prompts]
-    (context,) = graphs._contexts._idle
+    (context,) = graphs._caches._idle
     assert context.static
 
 
@@ -183,7 +183,7 @@ def test_a_reply_outgrows_the_static_cache_and_others_do_without(engine, graphs)
     assert said(graphs, prompt("Hello"), max_new_tokens=60) == wanted[1]  # while the other has the static one
     parts += begun
     assert ("".join(part.text for part in parts[:-1]), parts[-1].reason) == wanted[0]
-    assert [context.static for context in graphs._contexts._idle] == [True, False]
+    assert [context.static for context in graphs._caches._idle] == [True, False]
 
 
 def test_a_cache_is_read_up_to_a_bound(engine, folder, monkeypatch):
@@ -231,9 +231,9 @@ def test_where_nothing_compiles_it_is_said_and_goes_on(engine, folder, monkeypat
 def test_a_model_goes_to_several_cards_only_where_one_is_too_small(folder, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000_000, 16_000_000))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [_wants_several_cards(folder, dtype) for dtype in (torch.float32, torch.bfloat16)] == [True, False]
+    assert [_needs_several_cards(folder, dtype) for dtype in (torch.float32, torch.bfloat16)] == [True, False]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert not _wants_several_cards(folder, torch.float32)
+    assert not _needs_several_cards(folder, torch.float32)
 
 
 def test_weights_that_accelerate_places_say_the_same(engine, folder):
@@ -267,7 +267,7 @@ def test_a_grammar_is_held(engine):
     text, reason = said(engine, QUESTION, grammar=Regex("[0-9]{3}-[一二三]{2}"), **hot)
     assert re.fullmatch("[0-9]{3}-[一二三]{2}", text)
     assert reason == "stop"
-    text, reason = said(engine, QUESTION, grammar=JsonSchema.of(schema), **hot)
+    text, reason = said(engine, QUESTION, grammar=JsonSchema.from_schema(schema), **hot)
     assert reason == "stop"
     assert set(json.loads(text)) == {"city", "n"}
     text, reason = said(engine, QUESTION, grammar=JsonObject(), max_new_tokens=200)
@@ -334,7 +334,7 @@ def test_cuda_says_what_the_cpu_says(engine, folder):
     cuda = Torch.load(folder, "torch:cuda", Options(precision="f32"))
     prompts = [prompt(question) for question in ("Who are you?", "Who are you? And when do you open?", "谢谢")]
     assert [said(cuda, each) for each in prompts] == [said(engine, each) for each in prompts]
-    assert any(context.static for context in cuda._contexts._idle)
+    assert any(context.static for context in cuda._caches._idle)
     cuda.close()
 
 
@@ -351,5 +351,5 @@ def test_cuda_says_what_the_cpu_says(engine, folder):
 )
 def test_penalties_are_taken_off_logits_below_nothing_too(said, settings, chosen):
     logits = torch.tensor([-3.0, -1.0, -2.0])
-    assert _chooser(Sampling(**settings), 1)(logits, [1, *said]) == chosen
+    assert _token_chooser(Sampling(**settings), 1)(logits, [1, *said]) == chosen
     assert logits.tolist() == [-3.0, -1.0, -2.0]

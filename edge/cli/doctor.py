@@ -9,7 +9,7 @@ from .numbers import whole
 from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from runtime.device.choose import Fit
+    from runtime.backends.choose import Fit
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,7 +24,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
-    from runtime.device.choose import assess_devices, choose_automatically
+    from runtime.backends.choose import assess_devices, choose_automatically
     from runtime.device.machine import detect
     from runtime.errors import DeviceError, Notice
     from runtime.folder.model_folder import ModelFolder

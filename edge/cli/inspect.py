@@ -16,7 +16,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from runtime.device.choose import NPU_RECIPE, is_for_npu
+    from runtime.backends.choose import NPU_RECIPE, is_for_npu
     from runtime.errors import DeviceError
     from runtime.folder.integrity import remember
     from runtime.folder.ir import IR, NPU_CURE

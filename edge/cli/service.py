@@ -22,16 +22,16 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
-    from runtime.checkpoint.checkpoint import open_folder
-    from runtime.device.choose import refuse_context
+    from runtime.backends.choose import require_context
     from runtime.errors import RequestError
+    from runtime.source import open_source
     from runtime.system.files import expand_user
 
     from .. import service as services
 
-    folders = [open_folder(folder) for folder in args.folder]
+    folders = [open_source(folder) for folder in args.folder]
     for folder in folders:
-        refuse_context(folder.manifest, Options(context=args.context))
+        require_context(folder.manifest, Options(context=args.context))
     serve = [str(folder.path.resolve()) for folder in folders]
     for flag in ("host", "port", "device", "context"):
         if (value := getattr(args, flag)) is not None:

@@ -42,7 +42,7 @@ def exact(model: Model, tasks: Sequence[Task]) -> Scores:
     JSON; a reply is right when all of its calls are, and there are no others."""
     right = named = calling = 0
     for task in tasks:
-        reply = Reply.of(model.reply(task.messages, task.tools, Sampling(max_new_tokens=_LONGEST)))
+        reply = Reply.from_events(model.reply(task.messages, task.tools, Sampling(max_new_tokens=_LONGEST)))
         made: Calls = [(call.name, parsed(call.arguments)) for call in reply.tool_calls]
         right += made == task.expected
         if task.expected:

@@ -11,10 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from runtime.backends.remote import Remote
-from runtime.checkpoint.checkpoint import Folder, open_folder
-from runtime.device.choose import checkpoint_backend
+from runtime.backends.choose import checkpoint_backend
 from runtime.errors import CheckpointError
+from runtime.source import ModelSource, open_source
 from runtime.system import network
 from runtime.system.files import expand_user
 
@@ -43,11 +42,11 @@ def checkpoint_folder(name: str, *, quiet: bool = False) -> Path:
     return _fetch(repository, (*_TEXTS, *_WEIGHTS), quiet=quiet)
 
 
-def open_for(devices: Sequence[str], name: str) -> Folder:
+def open_for(devices: Sequence[str], name: str) -> ModelSource:
     """The folder of that name, opened. Where there is none and one of the devices works on checkpoints, the model of
     that name, fetched; for a server its texts alone.
 
-    Raises what `open_folder` does, CheckpointError where it cannot be fetched or has to be converted first, and
+    Raises what `open_source` does, CheckpointError where it cannot be fetched or has to be converted first, and
     DeviceError, before anything is fetched, where the engine is not installed.
     """
     path = expand_user(name)
@@ -57,15 +56,15 @@ def open_for(devices: Sequence[str], name: str) -> Folder:
         able = [engine for engine in engines.values() if engine.devices()]
         if not able:
             for device, engine in engines.items():
-                engine.refuse_missing(device)
-        weights = () if all(engine is Remote for engine in able) else _WEIGHTS
-        return open_folder(_fetch(repository, (*_TEXTS, *weights)))
+                engine.require_installed(device)
+        weights = _WEIGHTS if any(engine.reads_weights for engine in able) else ()
+        return open_source(_fetch(repository, (*_TEXTS, *weights)))
     if repository and find(name):
         raise CheckpointError(
             f"there is no folder {name!r} here, and OpenVINO cannot run the hub's {repository} as it is",
             hint=f"`edge convert {repository} FOLDER` fetches and converts it; or run it with --device torch",
         )
-    return open_folder(path)
+    return open_source(path)
 
 
 def _repository(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -60,12 +61,12 @@ class Metrics:
         """In Prometheus' text format."""
         self._kv_cache = {}
         for book in self._shelf.books.values():
-            ask = getattr(book.model.backend, "kv_cache", None) if book.model else None
-            if ask is not None:
-                try:
-                    self._kv_cache[book.name] = await asyncio.to_thread(ask)
-                except BackendError:
-                    continue  # it has died, and is loaded again when it is asked for
+            if book.model is None:
+                continue
+            with suppress(BackendError):  # it has died, and is loaded again when it is asked for
+                nbytes = await asyncio.to_thread(book.model.backend.kv_cache_bytes)
+                if nbytes is not None:
+                    self._kv_cache[book.name] = nbytes
         return generate_latest(self._registry)
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:

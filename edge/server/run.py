@@ -15,8 +15,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from runtime.backends.backend import Options
+from runtime.backends.choose import require_context
 from runtime.backends.remote import KEY
-from runtime.device.choose import refuse_context
 from runtime.errors import RequestError
 from runtime.system.allocator import set_mmap_threshold
 from runtime.system.files import expand_user
@@ -56,7 +56,7 @@ def run(
         raise RequestError(f"{port} is no port: it cannot be used", hint="choose one up to 65535")
     shelf = Shelf(folders, device=device, options=options, limits=limits)
     for book in shelf.books.values():
-        refuse_context(book.folder.manifest, options)
+        require_context(book.folder.manifest, options)
     set_mmap_threshold()
     app = application(shelf, host=host, key=key, origins=origins, tools=tools, kiosk=kiosk)
     with _bound(host, port) as listener:

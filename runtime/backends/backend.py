@@ -1,26 +1,32 @@
-"""The seam: everything an engine must do. Nothing above this folder knows which engine runs."""
+"""The seam: everything an engine must do. Nothing above this folder knows which engine runs.
 
-from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import Protocol, Self
+The smallest engine is in docs/contributing.md.
+"""
+
+from collections.abc import Collection, Generator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 from ..cancellation import Cancellation
-from ..checkpoint.checkpoint import Folder
 from ..checks import require, require_integer, require_number
 from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
 from ..grammar import Grammar, JsonSchema
 from ..messages import Finish, TokenLogprob
 from ..prompt.template import Prompt
 from ..sampling import Sampling
+from ..source import ModelSource
+
+_HANDLED_ABOVE = ("max_new_tokens", "stop")  # every engine limits tokens; stop strings are cut by `runtime.reply`
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`prompt` is complete, special tokens spelled out; the engine adds none, and tokenises each piece by itself.
+    """A prompt to continue, and how.
 
-    `stop_tokens` are names; the engine looks up their ids. They end the reply and are not part of it.
-    Under a `grammar` the reply ends, with "stop", where the grammar does. Once its `cancellation` is cancelled it ends,
-    with "cancelled", after the step that the engine is in.
+    `prompt` is complete, special tokens spelled out; the engine adds none, and tokenizes each piece by itself.
+    `stop_tokens` are names, whose ids the engine looks up; they end the reply and are not part of it. Under a `grammar`
+    the reply ends, with "stop", where the grammar does. Once `cancellation` is cancelled the reply ends, with
+    "cancelled", after the engine's current step.
     """
 
     prompt: Prompt
@@ -45,20 +51,20 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How an engine is loaded; None leaves the choice to it.
+    """Settings with which an engine loads a model; None leaves the choice to the engine.
 
     `threads` is a number of CPU threads, `kv_precision` the KV cache's element type ("u8", "f16", "f32", …), and
     `precision` the type that it computes in ("bf16", "f16", "f32"). `activation_scale` divides activations in f16,
     which overflow in GLM-4 without it; the IR names 8. A CPU rounds activations that meet compressed weights to int8,
-    in groups of `activation_group` values that share a scale; 0 forbids it. There has to be room for `context` tokens,
-    of which `reply_tokens` are the reply's: an NPU takes no more. `cache` keeps the compiled model for the next load.
-    `verify` holds a model folder against its manifest's hashes first, the weights only where they have changed.
-    Grammars stay in an engine's memory; where they take more than `grammar_memory` MB (512), its process is started
-    again between two requests.
+    in groups of `activation_group` values that share a scale; 0 disables that. Memory is planned for `context` tokens,
+    of which `reply_tokens` are the reply's; an NPU supports no more. `cache` keeps the compiled model for the next
+    load. `verify` checks a model folder against the hashes in its manifest first, the weights only if they changed.
+    Compiled grammars stay in an engine's memory; once they take more than `grammar_memory` MB (512), its process is
+    restarted between two requests.
 
-    Prompt lookup guesses up to `lookup` tokens ahead: what followed the last few words where they stood before, in the
-    prompt or the reply. The model reads them in one step and keeps those that it would have written, so replies stay
-    the same. It pays where a reply quotes its prompt. OpenVINO alone has it, and not on an NPU.
+    Prompt lookup drafts up to `lookup` tokens: those that followed the last few words where they occurred before, in
+    the prompt or the reply. The model verifies them in one step, so replies stay the same. It pays if a reply quotes
+    its prompt. Only OpenVINO supports it, and not on an NPU.
     """
 
     threads: int | None = None
@@ -90,17 +96,26 @@ class Options:
             require(name, getattr(self, name), bool, "True or False")
 
 
-def refuse(sampling: Sampling, why: str, *names: str) -> None:
-    """Raises UnsupportedSetting where one of these settings of Sampling is asked for."""
-    for name in names:
-        if getattr(sampling, name):
-            raise UnsupportedSetting(
-                f"{name} is not held: {why}", hint="leave it out, or choose another device", setting=name
-            )
+def require_supported(
+    sampling: Sampling, supported: Collection[str], engine: str, reasons: Mapping[str, str] = {}
+) -> None:
+    """Raise UnsupportedSetting for a setting of `sampling` that asks for something and is not among those `supported`.
+
+    `reasons` says of some settings why the engine does not support them.
+    """
+    plain = Sampling()
+    for setting in fields(Sampling):
+        name = setting.name
+        if name in supported or name in _HANDLED_ABOVE or getattr(sampling, name) == getattr(plain, name):
+            continue
+        why = f": {reasons[name]}" if name in reasons else ""
+        raise UnsupportedSetting(
+            f"{name} is not supported {engine}{why}", hint="leave it out, or choose another device", setting=name
+        )
 
 
-def check_pattern(grammar: Grammar) -> None:
-    """Raises UnsupportedGrammar where a schema has no pattern."""
+def require_pattern(grammar: Grammar) -> None:
+    """Raise UnsupportedGrammar for a schema that no pattern can express."""
     if isinstance(grammar, JsonSchema):
         try:
             grammar.pattern()
@@ -108,31 +123,88 @@ def check_pattern(grammar: Grammar) -> None:
             raise UnsupportedGrammar(str(exc), hint=exc.hint, grammar=grammar) from exc
 
 
-class Backend(Protocol):
-    """An engine with a model loaded. Engine errors come out as BackendError, nothing else.
+class FoundDevice(NamedTuple):
+    """A device by the name under which an engine loads a model onto it, and why it is the one that was meant. `kind` is
+    CPU, GPU or NPU where OpenVINO's memory estimates apply to it, else ""."""
 
-    `generate` yields the deltas and at last a Finish whose reason is "stop", "length" or "cancelled"; closing it
-    cancels within a token or two. A prompt of more than `max_prompt_tokens` raises PromptTooLong before anything is
-    generated.
+    name: str
+    reason: str = "it was asked for"
+    kind: str = ""
+
+
+class Backend(Protocol):
+    """An engine with a model loaded. Its errors are BackendError and the others of `runtime.errors`, nothing else.
+
+    An engine inherits from this class, implements what has no body here, and stands in the table of `registry` or
+    under the entry point group `edge.backends`.
     """
 
+    runs_checkpoints: ClassVar[bool] = False  # it loads a checkpoint as it is, without a conversion
+    reads_weights: ClassVar[bool] = True  # False: the weights are elsewhere, as on a server
+    isolated: ClassVar[bool] = False  # it runs in a process of its own, so that damaged files cannot harm this one
+
     max_prompt_tokens: int
+    max_requests: int = 1  # replies generated at once; further requests wait for their turn
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        """What it can run on here; () where the engine is not installed."""
+        """The devices that it can use on this machine; () if the engine is not installed."""
         ...
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self: ...
+    def find_device(cls, name: str) -> FoundDevice | None:
+        """The device that a person means by `name`; None if that is not one of this engine's."""
+        return FoundDevice(name.upper()) if name.upper() in cls.devices() else None
 
-    def count_tokens(self, prompt: Prompt) -> int: ...
+    @classmethod
+    def require_installed(cls, device: str) -> None:
+        """Raise DeviceError, with the command that installs them, if packages for `device` are missing."""
+        return None
 
-    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
-        """Make sure that `generate` takes the grammar. Raises UnsupportedGrammar where it does not, or where it would
-        take so long that others had to wait."""
+    @classmethod
+    def accepts(cls, source: ModelSource) -> bool:
+        """Whether this engine is the one for `source`. `load` still may refuse it, with the reason."""
+        return (source.checkpoint is not None) == cls.runs_checkpoints
+
+    @classmethod
+    def load(cls, source: ModelSource, device: str, options: Options) -> Self:
+        """Load the model. Raises DeviceError, BackendError, or what opening the source's files raises."""
         ...
 
-    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]: ...
+    @property
+    def alive(self) -> bool:
+        """Whether it can take requests. An engine that died does not come back; load the model again."""
+        return True
 
-    def close(self) -> None: ...
+    @property
+    def responds(self) -> bool:
+        """Whether it is alive and makes progress with the requests that it has."""
+        return self.alive
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Tokenize a prompt, each piece by itself."""
+        ...
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self.encode(prompt))
+
+    def kv_cache_bytes(self) -> int | None:
+        """Bytes of the KV cache that requests use now; None if the engine does not tell."""
+        return None
+
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
+        """Check that `generate` will accept the grammar. Raises UnsupportedGrammar if it will not, or if compiling it
+        would make other requests wait."""
+        require_pattern(grammar)
+
+    def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        """Generate a reply: its deltas, and at last a Finish whose reason is "stop", "length" or "cancelled".
+
+        Closing the generator cancels within a token or two; so does `request.cancellation`, from any thread. Raises
+        PromptTooLong, before anything is generated, for a prompt of more than `max_prompt_tokens`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory. The engine cannot be used afterwards."""
+        ...

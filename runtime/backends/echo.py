@@ -5,19 +5,21 @@ from collections.abc import Generator, Sequence
 from typing import Self
 
 from ..cancellation import Cancellation
-from ..checkpoint.checkpoint import Folder
 from ..errors import PromptTooLong
 from ..grammar import Grammar
 from ..messages import Finish, TokenLogprob, Usage
 from ..prompt.template import Prompt
-from .backend import Delta, Options, Request
+from ..source import ModelSource
+from .backend import Backend, Delta, Options, Request
 
 
-class Echo:
-    """Gives the replies of its script in turn, and when none is left, says how long the prompt was.
+class Echo(Backend):
+    """An engine that replies with the texts of its script in turn, then with the length of the prompt.
 
-    A token is a character, so every stream is as finely cut as can be. `requests` holds what was asked.
+    A token is a character, so streams come in the smallest pieces. `requests` records the requests.
     """
+
+    max_requests = 16
 
     def __init__(self, replies: Sequence[str] = (), *, max_prompt_tokens: int = 100_000) -> None:
         self.max_prompt_tokens = max_prompt_tokens
@@ -29,11 +31,16 @@ class Echo:
         return ("ECHO",)
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self:
-        return cls(max_prompt_tokens=folder.manifest.context_length)
+    def load(cls, source: ModelSource, device: str, options: Options) -> Self:
+        return cls(max_prompt_tokens=source.manifest.context_length)
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        return sum(map(len, prompt))
+    @classmethod
+    def accepts(cls, source: ModelSource) -> bool:
+        return True
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The code points of the prompt."""
+        return [ord(char) for piece in prompt for char in piece]
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
         pass
@@ -46,14 +53,14 @@ class Echo:
         start = time.perf_counter()
         reply = self._replies.pop(0) if self._replies else f"\nI was sent {prompt_tokens} characters."
         limit = request.sampling.max_new_tokens
-        said = reply[:limit]
-        for written, char in enumerate(said):
+        text = reply[:limit]
+        for count, char in enumerate(text):
             if request.cancellation.cancelled:
-                yield Finish("cancelled", Usage(prompt_tokens, written, 0.0, time.perf_counter() - start))
+                yield Finish("cancelled", Usage(prompt_tokens, count, 0.0, time.perf_counter() - start))
                 return
             yield Delta(char, 1, TokenLogprob(char.encode(), 0.0) if request.sampling.logprobs else None)
-        usage = Usage(prompt_tokens, len(said), 0.0, time.perf_counter() - start)
-        yield Finish("stop" if said == reply else "length", usage)
+        usage = Usage(prompt_tokens, len(text), 0.0, time.perf_counter() - start)
+        yield Finish("stop" if text == reply else "length", usage)
 
     def close(self) -> None:
         pass

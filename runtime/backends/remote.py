@@ -19,15 +19,16 @@ from typing import Any, Self
 
 from .. import strict_json
 from ..cancellation import Cancellation
-from ..checkpoint.checkpoint import Checkpoint, Folder
+from ..checkpoint.checkpoint import Checkpoint
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..messages import Finish, FinishReason, Usage
 from ..prompt.template import Prompt
 from ..sampling import Sampling
+from ..source import ModelSource
 from ..system import network
-from .backend import Delta, Options, Request, check_pattern, refuse
-from .remote_answer import Chunk, bound, complaint, integer, read_chunk, short
+from .backend import Backend, Delta, FoundDevice, Options, Request, require_supported
+from .remote_answer import Chunk, error_of, integer, limit_answer, read_chunk, shortened
 
 KEY = "EDGE_API_KEY"
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
@@ -38,6 +39,10 @@ _SLACK = 64  # pieces of text beyond the tokens asked for, where a server counts
 _BUSY = (429, 503)
 _NOT_SO = (ValueError, TypeError, AttributeError, RecursionError)  # JSON that is none, or of another shape
 _WHAT_SERVER = "it has to be an OpenAI-compatible server; http://HOST:PORT#NAME gives the model's name"
+
+
+_TRANSFORMERS = frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed"})
+_VLLM = _TRANSFORMERS | {"presence_penalty", "frequency_penalty"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,12 @@ class _RemoteRequest:
     pad: int
 
 
-class Remote:
-    """A model that a server has loaded. `http://host:8000#NAME` names it where the server has several."""
+class Remote(Backend):
+    """A model that a server has loaded. `http://host:8000#NAME` names it if the server has several."""
+
+    runs_checkpoints = True
+    reads_weights = False
+    max_requests = 256  # the server queues what is too much for it
 
     def __init__(self, client: Any, url: str, model: str | None, folder: Checkpoint) -> None:
         self._context_length = folder.manifest.context_length
@@ -64,7 +73,7 @@ class Remote:
         self._tokenizer = folder.tokenizer
         self._pad = int(folder.generation["pad_token_id"])
         self._vllm = False
-        self._body: Callable[[_RemoteRequest], dict[str, Any]] = _with_ids
+        self._body: Callable[[_RemoteRequest], dict[str, Any]] = _vllm_body
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -72,17 +81,26 @@ class Remote:
         return () if any(find_spec(name) is None for name in ("httpx2", "tokenizers")) else ("http://", "https://")
 
     @classmethod
-    def refuse_missing(cls, device: str) -> None:
+    def find_device(cls, name: str) -> FoundDevice | None:
+        return FoundDevice(name) if name.lower().startswith(("http:", "https:")) else None
+
+    @classmethod
+    def accepts(cls, source: ModelSource) -> bool:
+        """Whether the source has a tokenizer: of a model folder, too, only the texts are used."""
+        return True
+
+    @classmethod
+    def require_installed(cls, device: str) -> None:
         """Raises DeviceError where packages are missing."""
         if not cls.devices():
             raise DeviceError("a server is asked with httpx2 and tokenizers", hint='pip install "glm4-edge[remote]"')
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self:
+    def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """Asks the server what it has and what it takes. Raises DeviceError where none answers or it has another model,
         CheckpointError where the folder's tokenizer cannot be read."""
-        cls.refuse_missing(device)
-        described = folder if isinstance(folder, Checkpoint) else Checkpoint.open(folder.path)
+        cls.require_installed(device)
+        described = source.checkpoint or Checkpoint.open(source.path)
         url, _, model = device.partition("#")
         try:
             network.split(url)
@@ -92,19 +110,19 @@ class Remote:
         client = _client(root, os.environ.get(KEY, "").strip())
         engine = cls(client, root, model or None, described)
         try:
-            engine._greet(described.manifest.source.name)
+            engine._handshake(described.manifest.source.name)
         except BaseException:
             client.close()
             raise
         return engine
 
-    def _greet(self, source: str) -> None:
+    def _handshake(self, source: str) -> None:
         """Finds the model's name and context, and which of the two ways of asking the server takes."""
         listed = self._models()
         wanted = self._model or (listed[0]["id"] if len(listed) == 1 else source)
-        chosen = [entry for entry in listed if _alike(entry["id"], wanted)]
+        chosen = [entry for entry in listed if _is_same_model(entry["id"], wanted)]
         if self._model is None and listed and len(chosen) != 1:
-            names = short(", ".join(entry["id"] for entry in listed))
+            names = shortened(", ".join(entry["id"] for entry in listed))
             raise DeviceError(f"{self._url} has several models: {names}", hint=f"name one: {self._url}#NAME")
         for entry in chosen:
             self._model = entry["id"]
@@ -115,20 +133,20 @@ class Remote:
             if length > 1:
                 self._context_length = min(self._context_length, length)
             self.max_prompt_tokens = self._context_length - 1
-        self._vllm = self._ask("GET", "version").status_code == 200
+        self._vllm = self._send("GET", "version").status_code == 200
         text = ("1 2 3",)
-        asked = _RemoteRequest(text, self._encode(text), Sampling(), 1, [], self._pad)
-        answer = self._ask("POST", "v1/completions", _with_ids(asked) | self._named())
+        asked = _RemoteRequest(text, self.encode(text), Sampling(), 1, [], self._pad)
+        answer = self._send("POST", "v1/completions", _vllm_body(asked) | self._model_field())
         if answer.status_code == 422:  # so does `transformers serve` refuse a parameter that it does not know
-            self._body = _as_transformers
-            answer = self._ask("POST", "v1/completions", _as_transformers(asked) | self._named())
+            self._body = _transformers_body
+            answer = self._send("POST", "v1/completions", _transformers_body(asked) | self._model_field())
         self._check_allowed(answer)
         if answer.status_code != 200:
-            raise DeviceError(f"{self._url} completes no text: {complaint(answer)}", hint=_WHAT_SERVER)
-        self._compare(answer, len(asked.ids))
+            raise DeviceError(f"{self._url} completes no text: {error_of(answer)}", hint=_WHAT_SERVER)
+        self._check_tokenizer(answer, len(asked.ids))
 
     def _models(self) -> list[Mapping[str, Any]]:
-        answer = self._ask("GET", "v1/models")
+        answer = self._send("GET", "v1/models")
         self._check_allowed(answer)
         try:
             return [entry for entry in strict_json.parse(answer.content)["data"] if isinstance(entry["id"], str)]
@@ -144,7 +162,7 @@ class Remote:
                 hint="write them into its variable, as http://USER:PASSWORD@HOST:PORT",
             )
 
-    def _compare(self, answer: Any, wanted: int) -> None:
+    def _check_tokenizer(self, answer: Any, wanted: int) -> None:
         """A server that counts the same text otherwise has another tokenizer, or puts tokens before each prompt."""
         try:
             found = (strict_json.parse(answer.content).get("usage") or {}).get("prompt_tokens", wanted)
@@ -154,45 +172,39 @@ class Remote:
             raise DeviceError(f"{self._url} answers with no JSON object", hint=_WHAT_SERVER) from exc
         if found != wanted:
             raise DeviceError(
-                f"{self._url} reads {short(str(found))} tokens where this model has {wanted}: it is another one",
+                f"{self._url} reads {shortened(str(found))} tokens where this model has {wanted}: it is another one",
                 hint="name the folder or the checkpoint of the model that the server runs",
             )
 
-    def _named(self) -> dict[str, Any]:
+    def _model_field(self) -> dict[str, Any]:
         return {} if self._model is None else {"model": self._model}
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        return len(self._encode(prompt))
-
-    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
-        check_pattern(grammar)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
         if self._client is None:
             raise BackendError("the model was closed", hint="load it again")
-        refuse(request.sampling, "those of a server are not read", "logprobs")
-        if self._body is _as_transformers:
-            refuse(request.sampling, f"{self._url} does not know it", "presence_penalty", "frequency_penalty")
-        ids = self._encode(request.prompt)
+        supported = _TRANSFORMERS if self._body is _transformers_body else _VLLM
+        require_supported(request.sampling, supported, f"by {self._url}")
+        ids = self.encode(request.prompt)
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
         room = self._context_length - len(ids)
         special = self._tokenizer.special_tokens
         stops = sorted(special[name] for name in request.stop_tokens if name in special)
         limit = min(request.sampling.max_new_tokens or room, room)
-        if self._body is _as_transformers:
-            self._refuse_typed_tokens(request.prompt, ids)
+        if self._body is _transformers_body:
+            self._reject_typed_tokens(request.prompt, ids)
         body = (
-            self._body(_RemoteRequest(request.prompt, ids, request.sampling, limit, stops, self._pad)) | self._named()
+            self._body(_RemoteRequest(request.prompt, ids, request.sampling, limit, stops, self._pad))
+            | self._model_field()
         )
-        if self._body is _with_ids:
+        if self._body is _vllm_body:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         if request.grammar is not None:
-            body["structured_outputs"] = self._structured(request.grammar)
+            body["structured_outputs"] = self._structured_outputs(request.grammar)
         generated, pieces, ttft = 0, 0, 0.0
         reason: FinishReason | None = None
-        with closing(_Reading(self._stream(body, limit), request.cancellation)) as reading:
+        with closing(_ReplyReader(self._stream(body, limit), request.cancellation)) as reading:
             for text, count, ended in reading.chunks():
                 ttft = ttft or time.perf_counter() - start
                 tokens = max(count - generated, 0) if count is not None else 1 if text else 0
@@ -212,12 +224,12 @@ class Remote:
         """The reply as it comes. Closing it hangs up."""
         import httpx2
 
-        with closing(self._ask("POST", "v1/completions", body | {"stream": True}, stream=True)) as answer:
+        with closing(self._send("POST", "v1/completions", body | {"stream": True}, stream=True)) as answer:
             try:
-                bound(answer, self._url, _STREAM + limit * _TOKEN)
+                limit_answer(answer, self._url, _STREAM + limit * _TOKEN)
                 if answer.status_code != 200:
                     answer.read()
-                    raise BackendError(f"{self._url} refuses: {complaint(answer)}", hint="see the server's log")
+                    raise BackendError(f"{self._url} refuses: {error_of(answer)}", hint="see the server's log")
                 for event in httpx2.EventSource(answer, max_event_size=_STREAM):
                     if event.data == "[DONE]":
                         return
@@ -226,11 +238,11 @@ class Remote:
                 raise BackendError(f"{self._url} fell silent in mid-reply", hint="ask again") from exc
             except (httpx2.TransportError, httpx2.DecodingError, *_NOT_SO) as exc:
                 raise BackendError(
-                    f"{self._url} broke off in mid-reply: {short(str(exc)) or type(exc).__name__}",
+                    f"{self._url} broke off in mid-reply: {shortened(str(exc)) or type(exc).__name__}",
                     hint="ask again; see the server's log",
                 ) from exc
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, stream: bool = False) -> Any:
+    def _send(self, method: str, path: str, body: dict[str, Any] | None = None, *, stream: bool = False) -> Any:
         """The answer, whatever its status. Who refuses or drops the connection, or is busy, is asked again."""
         import httpx2
 
@@ -239,7 +251,7 @@ class Remote:
                 answer = self._client.send(self._client.build_request(method, path, json=body), stream=True)
                 if not stream:
                     with closing(answer):
-                        bound(answer, self._url, _WHOLE, _SILENCE)
+                        limit_answer(answer, self._url, _WHOLE, _SILENCE)
                         answer.read()
             except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout) as exc:
                 if wait is None:
@@ -259,7 +271,7 @@ class Remote:
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    def _refuse_typed_tokens(self, prompt: Prompt, ids: list[int]) -> None:
+    def _reject_typed_tokens(self, prompt: Prompt, ids: list[int]) -> None:
         special = set(self._tokenizer.special_tokens.values())
         as_text = self._tokenizer.encode("".join(prompt))
         if sum(id in special for id in as_text) != sum(id in special for id in ids):
@@ -268,7 +280,7 @@ class Remote:
                 hint="leave them out, or use a server that takes token ids, such as vLLM",
             )
 
-    def _structured(self, grammar: Grammar) -> dict[str, Any]:
+    def _structured_outputs(self, grammar: Grammar) -> dict[str, Any]:
         """vLLM's `structured_outputs`; other servers would pass over it without a word."""
         if not self._vllm:
             raise RequestError(f"{self._url} is not vLLM, and cannot hold a grammar", hint="leave it out, or use vLLM")
@@ -282,7 +294,7 @@ class Remote:
             case Choice(options):
                 return {"choice": list(options)}
 
-    def _encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt) -> list[int]:
         return [id for piece in prompt for id in self._tokenizer.encode(piece)]
 
     def close(self) -> None:
@@ -291,7 +303,7 @@ class Remote:
         self._client = None
 
 
-class _Reading:
+class _ReplyReader:
     """A reply of the server, read in a thread of its own: who waits for a server's word cannot be cancelled."""
 
     def __init__(self, stream: Generator[Chunk, None, None], cancellation: Cancellation) -> None:
@@ -303,7 +315,7 @@ class _Reading:
     def chunks(self) -> Iterator[Chunk]:
         """To the server's end, or to one of ours whose reason is "cancelled"."""
         cancelled: Chunk = ("", None, "cancelled")
-        with self._cancellation.calling(lambda: self._read.put(cancelled)):
+        with self._cancellation.on_cancel(lambda: self._read.put(cancelled)):
             if not self._cancellation.cancelled:
                 Thread(target=self._write, name="remote", daemon=True).start()
             while (chunk := self._read.get()) is not None:
@@ -356,7 +368,7 @@ def _unreachable(exc: Exception, url: str) -> DeviceError:
     return DeviceError(f"no server answers at {url}: {fault.cause}", hint="start it, or check the URL")
 
 
-def _with_ids(asked: _RemoteRequest) -> dict[str, Any]:
+def _vllm_body(asked: _RemoteRequest) -> dict[str, Any]:
     """vLLM's parameters; SGLang and llama.cpp know most of them and pass over the others."""
     sampling = asked.sampling
     body = {
@@ -375,7 +387,7 @@ def _with_ids(asked: _RemoteRequest) -> dict[str, Any]:
     return body if sampling.seed is None else body | {"seed": sampling.seed}
 
 
-def _as_transformers(asked: _RemoteRequest) -> dict[str, Any]:
+def _transformers_body(asked: _RemoteRequest) -> dict[str, Any]:
     """`transformers serve` refuses parameters that it does not know, and takes all of its own as one JSON text."""
     sampling = asked.sampling
     config: dict[str, Any] = {
@@ -391,6 +403,6 @@ def _as_transformers(asked: _RemoteRequest) -> dict[str, Any]:
     return body if sampling.seed is None else body | {"seed": sampling.seed}
 
 
-def _alike(name: str, other: str) -> bool:
+def _is_same_model(name: str, other: str) -> bool:
     """Whether two names are of one model, the organisation or folder before them and upper case aside."""
     return name.rsplit("/", maxsplit=1)[-1].lower() == other.rsplit("/", maxsplit=1)[-1].lower()

@@ -15,7 +15,7 @@ _QUOTED = 300  # characters of what a server says
 Chunk = tuple[str, int | None, FinishReason | None]
 
 
-def bound(answer: Any, url: str, most: int, seconds: float | None = None) -> None:
+def limit_answer(answer: Any, url: str, most: int, seconds: float | None = None) -> None:
     """Let the answer raise BackendError past `most` bytes, or where its end has not come after `seconds`."""
     import httpx2
 
@@ -47,7 +47,7 @@ def read_chunk(data: str, url: str) -> Chunk:
     such event."""
     chunk = _of(dict, strict_json.parse(data), "event")
     if chunk.get("error"):
-        raise BackendError(f"{url} failed: {said(chunk)}", hint="see the server's log")
+        raise BackendError(f"{url} failed: {quoted_text(chunk)}", hint="see the server's log")
     choices = _of(list, chunk.get("choices") or [{}], "choices")
     if len(choices) != 1:
         raise ValueError(f"it sends {len(choices)} choices")
@@ -63,34 +63,34 @@ def integer(value: object, what: str) -> int | None:
     if value is None:
         return None
     if type(value) is not int or value < 0:
-        raise ValueError(f"its {what} is {short(repr(value))}")
+        raise ValueError(f"its {what} is {shortened(repr(value))}")
     return value
 
 
 def _of(kind: type[Any], value: Any, what: str) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"its {what} is {short(repr(value))}")
+        raise ValueError(f"its {what} is {shortened(repr(value))}")
     return value
 
 
-def complaint(answer: Any) -> str:
+def error_of(answer: Any) -> str:
     """Why a server refuses, and its status."""
     if elsewhere := answer.headers.get("Location"):
-        return f"it redirects to {short(elsewhere)} ({answer.status_code})"
+        return f"it redirects to {shortened(elsewhere)} ({answer.status_code})"
     try:
-        return f"{said(strict_json.parse(answer.content))} ({answer.status_code})"
+        return f"{quoted_text(strict_json.parse(answer.content))} ({answer.status_code})"
     except ValueError:
         return f"status {answer.status_code}"
 
 
-def said(answer: Any) -> str:
+def quoted_text(answer: Any) -> str:
     """The words of an error, as OpenAI or FastAPI wrap them, on one line."""
     found = answer.get("error") or answer.get("detail") or answer if isinstance(answer, dict) else answer
     if isinstance(found, dict):
         found = found.get("message") or found
-    return short(str(found))
+    return shortened(str(found))
 
 
-def short(text: str) -> str:
+def shortened(text: str) -> str:
     """A text of the server's for an error of ours: on one line, without control characters, cut."""
     return replace_controls(" ".join(text[: 4 * _QUOTED].split()))[:_QUOTED]

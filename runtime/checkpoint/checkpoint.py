@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import CheckpointError, EdgeError
-from ..folder.model_folder import MANIFEST, CheckpointRecord, Manifest, ModelFolder
+from ..folder.model_folder import CheckpointRecord, Manifest
 from ..prompt import families
 from ..prompt.detection import detect
 from ..prompt.families import Family
@@ -77,6 +77,14 @@ class Checkpoint:
         return cls(path, config, architecture, tokenizer, template, generation, manifest)
 
     @property
+    def model_folder(self) -> None:
+        return None
+
+    @property
+    def checkpoint(self) -> "Checkpoint":
+        return self
+
+    @property
     def family(self) -> Family:
         return families.get(self.manifest.family)
 
@@ -98,18 +106,6 @@ class Checkpoint:
     def sampling(self) -> Sampling:
         """What the checkpoint recommends."""
         return Sampling.from_generation_config(self.generation)
-
-
-Folder = ModelFolder | Checkpoint
-
-
-def open_folder(path: str | os.PathLike[str]) -> Folder:
-    """The model folder or the checkpoint in a folder or file; a model folder holds a config.json, too, and is told by
-    its manifest. Raises ModelFolderError or CheckpointError."""
-    folder = expand_user(path)
-    if folder.is_file() or ((folder / "config.json").is_file() and not (folder / MANIFEST).is_file()):
-        return Checkpoint.open(folder)
-    return ModelFolder.open(folder)
 
 
 class _TextFiles(Protocol):

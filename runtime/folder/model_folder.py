@@ -96,6 +96,14 @@ class ModelFolder:
     path: Path
     manifest: Manifest
 
+    @property
+    def model_folder(self) -> "ModelFolder":
+        return self
+
+    @property
+    def checkpoint(self) -> None:
+        return None
+
     @classmethod
     @map_out_of_memory(ModelFolderError)
     def open(cls, path: str | os.PathLike[str]) -> "ModelFolder":

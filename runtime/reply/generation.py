@@ -65,7 +65,9 @@ class Constraint:
             )
         enforced = names if strict else must_call
         return cls(
-            arguments={tool["name"]: JsonSchema.of(tool["parameters"]) for tool in tools if tool["name"] in enforced},
+            arguments={
+                tool["name"]: JsonSchema.from_schema(tool["parameters"]) for tool in tools if tool["name"] in enforced
+            },
             must_call=must_call,
         )
 

@@ -310,7 +310,7 @@ async def completions(counter: Counter, request: Request) -> Response:
 
 
 def choice_of(index: int, events: Sequence[Event], logged: bool) -> ChatChoice:
-    said = Reply.of(events)
+    said = Reply.from_events(events)
     calls = [CallReply(id=c.id, function=CalledFunction(name=c.name, arguments=c.arguments)) for c in said.tool_calls]
     message = MessageReply(
         content=said.text if said.text or not calls else None,

@@ -125,7 +125,7 @@ async def completions(counter: Counter, request: Request) -> Response:
     if body.stream:
         return _stream(served, made, bool(body.stream_options and body.stream_options.include_usage))
     replies = await served.whole(request)
-    choices = [_choice(index, Reply.of(events), logged) for index, events in enumerate(replies)]
+    choices = [_choice(index, Reply.from_events(events), logged) for index, events in enumerate(replies)]
     usage = UsageReply.of([event.usage for reply in replies for event in reply if isinstance(event, Finish)])
     whole = Completion(**made, choices=choices, usage=usage)
     return Response(whole.model_dump_json(), media_type="application/json")
@@ -175,10 +175,7 @@ def _stream(served: Any, made: dict[str, Any], include_usage: bool) -> Response:
 async def tokenize(counter: Counter, request: Request) -> Response:
     body = await read(request, TokenizeRequest)
     model = await counter.shelf.model(counter.shelf.find(body.model))
-    encode = getattr(model.backend, "encode", None)
-    if encode is None:
-        raise ApiError(400, "this engine shows no tokens", param="model", code="unsupported_parameter")
-    ids = await asyncio.to_thread(encode, model.plain(body.prompt))
+    ids = await asyncio.to_thread(model.backend.encode, model.plain(body.prompt))
     return JSONResponse(Tokens(tokens=ids, count=len(ids)).model_dump())
 
 

@@ -123,7 +123,7 @@ class Asked:
             raise ApiError(400, "two tools share a name", param="tools", code="invalid_value")
         offered = () if choice == "none" else tuple(tools)
         constraint = Constraint.for_tools([tool.to_json() for tool in offered], choice)
-        held = {tool.name: JsonSchema.of(tool.parameters) for tool in offered if tool.strict}
+        held = {tool.name: JsonSchema.from_schema(tool.parameters) for tool in offered if tool.strict}
         constraint = replace(constraint, arguments={**constraint.arguments, **held}, one_call=not parallel)
         if answer is not None and not constraint.must_call:
             constraint = replace(constraint, answer=answer, may_call=tuple(tool.name for tool in offered))
@@ -171,4 +171,4 @@ def answer_of(
     if schema is None:
         raise ApiError(400, "a JSON schema is missing", param=param, code="missing_required_parameter")
     check_held(schema, limits, param)
-    return JsonSchema.of(schema)
+    return JsonSchema.from_schema(schema)

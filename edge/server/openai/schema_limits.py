@@ -31,7 +31,7 @@ def check_held(schema: Mapping[str, Any], limits: Limits, param: str) -> None:
     if _Expansion(schema, limits.schema_values).size > limits.schema_values:
         raise _too_large(f"a schema has more than {limits.schema_values:,} values with its $refs resolved", param)
     try:
-        JsonSchema.of(schema)
+        JsonSchema.from_schema(schema)
     except RequestError as exc:
         raise ApiError(400, f"{exc}; {exc.hint}", param=param, code="invalid_value") from exc
 

@@ -27,7 +27,7 @@ from runtime.chat import Chat
 from runtime.errors import RequestError, ToolError
 from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult
 from runtime.model import Model
-from runtime.tools import Tool, toolbox
+from runtime.tools import Tool, to_tools
 from runtime.version import VERSION
 
 from ..openai.chat_completions import ChatMessage, messages_of
@@ -95,7 +95,7 @@ def named(names: Sequence[str]) -> tuple[Tool, ...]:
             raise RequestError(f"there is no {name}: {exc}", hint="is its folder in PYTHONPATH?") from exc
         if not callable(found[-1]) and not isinstance(found[-1], Tool):
             raise ToolError(f"{name} is no function", hint="name a typed Python function, or an edge.Tool")
-    return tuple(toolbox(found).values())
+    return tuple(to_tools(found).values())
 
 
 async def facts(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Counter, request: Request) -> Response:
@@ -125,7 +125,7 @@ async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Counter, req
         sampling = sampling_of(body, model.sampling, limit, (), body.seed)
         seconds = counter.limits.tool_seconds
         talk = Chat(model, tools=tools, tool_timeout=seconds, sampling=sampling, history=history)
-        with closing(talk.stream(last.content)) as events, cancellation.calling(talk.cancel):
+        with closing(talk.stream(last.content)) as events, cancellation.on_cancel(talk.cancel):
             for event in events:
                 if isinstance(event, Finish):
                     gained.extend(talk.history[len(history) :])

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.backends.backend import Options
+from runtime.backends.choose import assess_devices
 from runtime.backends.openvino.npu import NPU
-from runtime.backends.openvino.subprocess import SubprocessBackend
-from runtime.checkpoint.checkpoint import Folder, open_folder
-from runtime.device.choose import assess_devices
 from runtime.device.machine import detect
 from runtime.errors import DeviceError, RequestError
-from runtime.folder.model_folder import ModelFolder
 from runtime.model import Model
+from runtime.source import ModelSource, open_source
 from runtime.text import replace_surrogates
 
 from ..errors import ApiError, stopping
@@ -30,7 +28,7 @@ class Book:
     Before a request takes one of `turns`, what it asks for may be tried, under one of `trials`."""
 
     name: str
-    folder: Folder
+    folder: ModelSource
     turns: Turns
     trials: Turns
     model: Model | None = None
@@ -75,7 +73,7 @@ class Shelf:
         self._hands = asyncio.Lock()  # one is loaded at a time
         self.books: dict[str, Book] = {}
         for path in folders:
-            folder = open_folder(path)
+            folder = open_source(path)
             name = replace_surrogates(folder.path.resolve().name)
             if name in self.books:
                 raise RequestError(f"two folders are named {name}", hint="rename one: clients ask by that name")
@@ -166,17 +164,17 @@ def _heard(loading: "asyncio.Future[Model]") -> None:
 
 
 def _alive(model: Model) -> bool:
-    return not isinstance(model.backend, SubprocessBackend) or model.backend.alive
+    return model.backend.alive
 
 
 def responds(model: Model) -> bool:
     """Whether the model's engine process is alive and not stopped."""
-    return not isinstance(model.backend, SubprocessBackend) or model.backend.responds
+    return model.backend.responds
 
 
-def _short(folder: Folder, device: str, options: Options) -> bool:
+def _short(folder: ModelSource, device: str, options: Options) -> bool:
     """Whether memory is short for it."""
-    if not isinstance(folder, ModelFolder):
+    if folder.model_folder is None:
         return False
     with suppress(DeviceError):
         found = assess_devices(detect(), folder.manifest, options)

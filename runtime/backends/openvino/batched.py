@@ -19,14 +19,22 @@ from itertools import count
 from threading import Lock
 from typing import Any, Self
 
-from ...checkpoint.checkpoint import Folder
 from ...device.machine import free_memory
 from ...errors import BackendError
 from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...messages import Finish, TokenLogprob, Usage
+from ...source import ModelSource
 from ...vocabulary import TextDecoder
-from ..backend import Delta, Options, Request
-from .genai import GenAIBackend, closed, devices, loading, map_error, require_model_folder
+from ..backend import Delta, FoundDevice, Options, Request
+from .genai import (
+    GenAIBackend,
+    closed_error,
+    find_devices,
+    find_openvino_device,
+    load_properties,
+    map_error,
+    require_model_folder,
+)
 from .prefix_cache import BLOCK, PrefixCache
 
 # Tokens of a prompt that one step reads: beside replies that are being written, which stand still meanwhile, and alone.
@@ -50,30 +58,42 @@ _CACHED_CONTEXTS = 16  # full ones, at most
 
 
 class OpenVINO(GenAIBackend):
-    """A model folder on a device of OpenVINO."""
+    """A model folder on a device of OpenVINO. Requests beyond those for which a step has room wait for their turn."""
+
+    max_requests = _REPLIES
 
     def __init__(self, pipeline: Any, folder: ModelFolder, kind: str = "CPU", lookup: int = 0) -> None:
         context = folder.manifest.context_length
         super().__init__(pipeline, folder, context - 1, context)
-        self._beside, self._alone = _BESIDE[kind], step_tokens(kind, lookup)
+        self._tokens_beside, self._tokens_alone = _BESIDE[kind], step_tokens(kind, lookup)
         self._lookup = lookup
         self._request_ids = count(1)
         self._stepping = Lock()
-        self._prompts: deque[Running] = deque()  # those of which more has to be read
+        self._prompts: deque[ActiveRequest] = deque()  # those of which more has to be read
         self._replies: set[int] = set()  # ids of requests that have the engine write
-        self._slice: _Slice | None = None
-        self._whole: Running | None = None  # the prompt that has the engine to itself
-        self._abandoned: list[Running] = []  # cancelled before their first token
-        self._prefixes = PrefixCache(_reserve(pipeline, folder, kind, lookup))
+        self._slice: _PromptSlice | None = None
+        self._whole_prompt: ActiveRequest | None = None  # the prompt that has the engine to itself
+        self._abandoned: list[ActiveRequest] = []  # cancelled before their first token
+        self._prefixes = PrefixCache(_reserve_cache(pipeline, folder, kind, lookup))
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        return devices("CPU", "GPU")
+        return find_devices("CPU", "GPU")
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self:
-        """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
-        folder = require_model_folder(folder, device, cls.devices())
+    def find_device(cls, name: str) -> FoundDevice | None:
+        return find_openvino_device(name, cls.devices())
+
+    @classmethod
+    def accepts(cls, source: ModelSource) -> bool:
+        """Whether the source is a model folder that PagedAttention takes."""
+        folder = source.model_folder
+        return folder is not None and folder.manifest.paged
+
+    @classmethod
+    def load(cls, source: ModelSource, device: str, options: Options) -> Self:
+        """Raises DeviceError if the device is missing, BackendError if OpenVINO refuses the folder."""
+        folder = require_model_folder(source, device, cls.devices())
         import openvino_genai as genai
 
         kind = device.partition(".")[0]
@@ -82,7 +102,7 @@ class OpenVINO(GenAIBackend):
         scheduler.cache_size = 0  # grows with what is asked
         scheduler.max_num_batched_tokens = step_tokens(kind, options.lookup)
         scheduler.dynamic_split_fuse = True
-        with loading(folder, device, options, CONVERT_AGAIN) as settings:
+        with load_properties(folder, device, options, CONVERT_AGAIN) as settings:
             if device == "CPU":
                 settings["CPU_RUNTIME_CACHE_CAPACITY"] = COMPILED_SHAPES
             if options.lookup:
@@ -92,11 +112,11 @@ class OpenVINO(GenAIBackend):
             return cls(pipeline, folder, kind, options.lookup)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
-        running = self.begin(self.admitted(request))
+        running = self.begin(self.with_admitted_grammar(request))
         try:
-            while not running.over:
+            while not running.finished:
                 if request.cancellation.cancelled:
-                    yield running.cancelled()
+                    yield running.cancelled_finish()
                     return
                 if not running.can_read():
                     with self._stepping:
@@ -107,28 +127,28 @@ class OpenVINO(GenAIBackend):
         except RuntimeError as exc:
             raise map_error(exc, request) from exc
         finally:
-            if not running.over:
+            if not running.finished:
                 self.cancel(running)
 
-    def begin(self, request: Request, ids: list[int] | None = None, start: float = 0.0) -> "Running":
+    def begin(self, request: Request, ids: list[int] | None = None, start: float = 0.0) -> "ActiveRequest":
         """Lets the request join at the next step. Who calls this calls `step` and reads, or `cancel`s. The prompt's
         `ids` may be known, and when the request came."""
         start = start or time.perf_counter()
-        ids, stops, config = self.prepare(request, ids)
-        running = Running(request, ids, config, self.decoder(), stops, start, self._leave)
-        running.cached, running.ragged = self._prefixes.match(ids)
+        ids, stops, config = self.prepare_request(request, ids)
+        running = ActiveRequest(request, ids, config, self.decoder(), stops, start, self._release)
+        running.cached_tokens, running.starts_in_block = self._prefixes.match(ids)
         self._prompts.append(running)
         return running
 
-    def config(self, request: Request, stops: set[int], read: int) -> Any:
-        return _guessing(super().config(request, stops, read), self._lookup)
+    def generation_config(self, request: Request, stops: set[int], read: int) -> Any:
+        return _with_lookup(super().generation_config(request, stops, read), self._lookup)
 
     def step(self) -> None:
         """Prefill a slice of one prompt and decode a token of every reply. Raises GenAI's RuntimeError."""
         with self._stepping:
             self._step()
 
-    def cancel(self, *requests: "Running") -> None:
+    def cancel(self, *requests: "ActiveRequest") -> None:
         with self._stepping:
             for running in requests:
                 self._cancel(running)
@@ -136,7 +156,7 @@ class OpenVINO(GenAIBackend):
             if not others and self._pipeline is not None and self._pipeline.has_non_finished_requests():
                 self._pipeline.step()  # lets it drop the request
 
-    def kv_cache(self) -> int:
+    def kv_cache_bytes(self) -> int:
         """Bytes of the KV cache that requests use now."""
         metrics = self._pipeline.get_metrics()
         return int(metrics.kv_cache_size_in_bytes * metrics.cache_usage / 100)
@@ -145,61 +165,61 @@ class OpenVINO(GenAIBackend):
 
     def _step(self) -> None:
         if self._pipeline is None:
-            raise closed()
-        self._make_way()
-        if self._slice is None and self._whole is None and self._prompts:
+            raise closed_error()
+        self._split_whole_prompt()
+        if self._slice is None and self._whole_prompt is None and self._prompts:
             running = self._prompts.popleft()
             try:
-                self._read_on(running)
+                self._submit_next(running)
             except RuntimeError as exc:
                 running.error = map_error(exc, running.request)
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
         if self._slice is not None and self._slice.ended:
-            self._take_back(self._slice)
+            self._finish_slice(self._slice)
         for running in [abandoned for abandoned in self._abandoned if abandoned.ready]:
             self._abandoned.remove(running)
             self._drop(running)
 
-    def _make_way(self) -> None:
+    def _split_whole_prompt(self) -> None:
         """A prompt that is read as a whole becomes slices where others wait; it stands at the end of a block."""
-        running = self._whole
+        running = self._whole_prompt
         if running is None:
             return
-        if running.ready or running.over:
-            self._whole = None
+        if running.ready or running.finished:
+            self._whole_prompt = None
         elif self._prompts:
             running.handle.cancel()
-            running.handle, self._whole = None, None
+            running.handle, self._whole_prompt = None, None
             self._replies.discard(id(running))
             self._prompts.append(running)
         else:
-            running.cached += self._alone  # by the step that comes
+            running.cached_tokens += self._tokens_alone  # by the step that comes
 
-    def _read_on(self, running: "Running") -> None:
+    def _submit_next(self, running: "ActiveRequest") -> None:
         """Gives the engine the next slice of the prompt, or the request itself where that is the last."""
         alone = not self._replies and not self._prompts
-        size = self._beside if self._replies else self._alone
-        if running.ragged:  # the first slice ends with its block, wherever it begins
-            size, running.ragged = BLOCK, False
+        size = self._tokens_beside if self._replies else self._tokens_alone
+        if running.starts_in_block:  # the first slice ends with its block, wherever it begins
+            size, running.starts_in_block = BLOCK, False
         elif alone:
-            self._whole, size = running, len(running.ids)
-        if len(running.ids) - running.cached <= size:
+            self._whole_prompt, size = running, len(running.ids)
+        if len(running.ids) - running.cached_tokens <= size:
             running.handle = self._add(running.ids, running.config)
-            running.cached += self._alone if self._whole is running else 0
+            running.cached_tokens += self._tokens_alone if self._whole_prompt is running else 0
             self._replies.add(id(running))
             return
-        end = running.cached + size
-        self._slice = _Slice(running, end, self._add(running.ids[:end], _reading(self._lookup)))
+        end = running.cached_tokens + size
+        self._slice = _PromptSlice(running, end, self._add(running.ids[:end], _prefill_config(self._lookup)))
 
-    def _take_back(self, done: "_Slice") -> None:
+    def _finish_slice(self, done: "_PromptSlice") -> None:
         self._slice, running = None, done.running
         if done.failed:
-            running.error = _no_room()
+            running.error = _cache_full()
             return
         self._prefixes.add(running.ids, done.end)
-        running.cached = done.end
-        if not running.over:
+        running.cached_tokens = done.end
+        if not running.finished:
             self._prompts.append(running)
 
     def _add(self, ids: list[int], config: Any) -> Any:
@@ -209,33 +229,33 @@ class OpenVINO(GenAIBackend):
         prompt = openvino.Tensor(np.array([ids], dtype=np.int64))
         return self._pipeline.add_request(next(self._request_ids), prompt, config)
 
-    def _cancel(self, running: "Running") -> None:
-        running.over = True
+    def _cancel(self, running: "ActiveRequest") -> None:
+        running.finished = True
         if running in self._prompts:
             self._prompts.remove(running)
         elif running.handle is not None:
-            if running.ready or running is self._whole:
+            if running.ready or running is self._whole_prompt:
                 self._drop(running)
             else:
                 self._abandoned.append(running)
 
-    def _drop(self, running: "Running") -> None:
+    def _drop(self, running: "ActiveRequest") -> None:
         while running.handle.can_read():
             (output,) = running.handle.read().values()
-            running.said += output.generated_ids
+            running.generated_ids += output.generated_ids
         running.handle.cancel()
-        self._leave(running)
+        self._release(running)
 
-    def _leave(self, running: "Running") -> None:
+    def _release(self, running: "ActiveRequest") -> None:
         """The request is at its end. Its last token was written, but not read."""
         self._replies.discard(id(running))
-        ids = running.ids + running.said
-        computed = len(ids) - 1 if running.said else min(running.cached, len(ids) - 1)
+        ids = running.ids + running.generated_ids
+        computed = len(ids) - 1 if running.generated_ids else min(running.cached_tokens, len(ids) - 1)
         self._prefixes.add(ids, computed)
 
 
 @dataclass(slots=True, eq=False)
-class Running:
+class ActiveRequest:
     """A request, with the ids of its prompt and of what it has said. `over` once its Finish was read; `start` and
     `ttft` are seconds. It has a `handle` once it is in the pipeline; before that slices bring the first `cached` ids
     into the prefix cache. Where it is `ragged`, that may hold a part of the next block, too."""
@@ -243,22 +263,22 @@ class Running:
     request: Request
     ids: list[int]
     config: Any
-    text: TextDecoder
+    decoder: TextDecoder
     stops: set[int]
     start: float
-    leave: Callable[["Running"], None]
+    on_end: Callable[["ActiveRequest"], None]
     handle: Any = None
-    cached: int = 0
-    ragged: bool = False
-    said: list[int] = field(default_factory=list)
+    cached_tokens: int = 0
+    starts_in_block: bool = False
+    generated_ids: list[int] = field(default_factory=list)
     ttft: float = 0.0
-    over: bool = False
+    finished: bool = False
     error: Exception | None = None
 
     @property
     def ready(self) -> bool:
         """Whether the first token has been generated."""
-        return bool(self.said) or (self.handle is not None and self.handle.can_read())
+        return bool(self.generated_ids) or (self.handle is not None and self.handle.can_read())
 
     def can_read(self) -> bool:
         """Whether a step has brought something. Raises BackendError where the request has no room."""
@@ -271,47 +291,52 @@ class Running:
         if self.handle.can_read():
             return True
         if self.handle.get_status() == GenerationStatus.IGNORED:
-            raise _no_room()
+            raise _cache_full()
         return False
 
-    def read(self) -> Generator[Delta | Finish, None, None]:
-        """What one step has brought."""
+    def read(self) -> list[Delta | Finish]:
+        """Return what one step has brought."""
         from openvino_genai import GenerationFinishReason
 
         (output,) = self.handle.read().values()
         self.ttft = self.ttft or time.perf_counter() - self.start
         ended = output.finish_reason != GenerationFinishReason.NONE
-        said = [i for i in output.generated_ids if i not in self.stops]
-        self.said += output.generated_ids
-        self.over = ended
+        text_ids = [i for i in output.generated_ids if i not in self.stops]
+        self.generated_ids += output.generated_ids
+        self.finished = ended
         if ended:
-            self.leave(self)
+            self.on_end(self)
+        deltas: list[Delta | Finish]
         if self.request.sampling.logprobs:
-            for id, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True):
-                if id in self.stops:
-                    yield Delta("")
-                else:
-                    yield Delta(self.text.feed([id]), 1, TokenLogprob(self.text.bytes_of(id), logprob))
-            if rest := self.text.finish() if ended else "":
-                yield Delta(rest, 0)
+            deltas = [
+                Delta("")
+                if id in self.stops
+                else Delta(self.decoder.feed([id]), 1, TokenLogprob(self.decoder.bytes_of(id), logprob))
+                for id, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True)
+            ]
+            if rest := self.decoder.finish() if ended else "":
+                deltas.append(Delta(rest, 0))
         else:
-            yield Delta(self.text.feed(said) + (self.text.finish() if ended else ""), len(output.generated_ids))
+            text = self.decoder.feed(text_ids) + (self.decoder.finish() if ended else "")
+            deltas = [Delta(text, len(output.generated_ids))]
         if ended:
-            yield Finish("length" if output.finish_reason == GenerationFinishReason.LENGTH else "stop", self._usage())
+            limit_reached = output.finish_reason == GenerationFinishReason.LENGTH
+            deltas.append(Finish("length" if limit_reached else "stop", self._usage()))
+        return deltas
 
-    def cancelled(self) -> Finish:
+    def cancelled_finish(self) -> Finish:
         """Return the Finish of a cancelled request."""
         return Finish("cancelled", self._usage())
 
     def _usage(self) -> Usage:
-        return Usage(len(self.ids), len(self.said), self.ttft, time.perf_counter() - self.start)
+        return Usage(len(self.ids), len(self.generated_ids), self.ttft, time.perf_counter() - self.start)
 
 
 @dataclass(slots=True, eq=False)
-class _Slice:
+class _PromptSlice:
     """The beginning of a prompt, to its id `end`, as a request of its own."""
 
-    running: Running
+    running: ActiveRequest
     end: int
     handle: Any
 
@@ -333,13 +358,13 @@ def step_tokens(kind: str, lookup: int = 0) -> int:
     return max(_ALONE[kind], -(-beside // BLOCK) * BLOCK)
 
 
-def _guessing(config: Any, lookup: int) -> Any:
+def _with_lookup(config: Any, lookup: int) -> Any:
     if lookup:
         config.num_assistant_tokens, config.max_ngram_size = lookup, _NGRAM
     return config
 
 
-def _reading(lookup: int) -> Any:
+def _prefill_config(lookup: int) -> Any:
     """GenAI's settings for a slice. It takes no request that writes nothing: one token, which nobody reads."""
     import openvino_genai as genai
 
@@ -347,14 +372,14 @@ def _reading(lookup: int) -> Any:
     config.max_new_tokens = 1
     config.ignore_eos = True
     config.apply_chat_template = False
-    return _guessing(config, lookup)
+    return _with_lookup(config, lookup)
 
 
-def _no_room() -> BackendError:
+def _cache_full() -> BackendError:
     return BackendError("the KV cache does not fit into memory", hint="shorten the chat, or choose a smaller recipe")
 
 
-def _reserve(pipeline: Any, folder: ModelFolder, kind: str, lookup: int) -> int:
+def _reserve_cache(pipeline: Any, folder: ModelFolder, kind: str, lookup: int) -> int:
     """Makes the KV cache large enough for some chats beside each other; returns its tokens.
 
     The cache grows to what a request may need, twice its prompt at most: one that is cancelled after its first step
@@ -367,7 +392,7 @@ def _reserve(pipeline: Any, folder: ModelFolder, kind: str, lookup: int) -> int:
     share = min(free_memory() // _CACHED_SHARE[kind], _CACHED_BYTES[kind])
     tokens = min(share // max(manifest.kv_bytes_per_token, 1), _CACHED_CONTEXTS * manifest.context_length)
     tokens = max(tokens, 2 * BLOCK)
-    config = _reading(lookup)
+    config = _prefill_config(lookup)
     config.max_new_tokens = tokens
     prompt = np.zeros((1, tokens // 2), dtype=np.int64)
     handle = pipeline.add_request(0, openvino.Tensor(prompt), config)

@@ -12,30 +12,30 @@ from ...errors import BackendError, EdgeError
 from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory
 from ...text import one_line
 from ..backend import Request
-from .batched import COMPILED_SHAPES, OpenVINO, Running
+from .batched import COMPILED_SHAPES, ActiveRequest, OpenVINO
 from .genai import map_error
 
 _ENCODING = 0.03  # seconds before each step
 
 
-def work(pipe: "Connection[Any, Any]") -> None:
+def serve(pipe: "Connection[Any, Any]") -> None:
     """The process's function. It ends with the pipe."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(2 * COMPILED_SHAPES))  # read when it is loaded
     folder, device, options = pipe.recv()
     try:
         engine = OpenVINO.load(folder, device, options)
     except BaseException as exc:
-        pipe.send(_ours(exc))
+        pipe.send(_to_edge_error(exc))
         return
     pipe.send(engine.max_prompt_tokens)
-    _Loop(engine, pipe).run()
+    _EngineLoop(engine, pipe).run()
 
 
-class _Loop:
+class _EngineLoop:
     def __init__(self, engine: OpenVINO, pipe: "Connection[Any, Any]") -> None:
         self._engine = engine
         self._pipe = pipe
-        self._running: dict[int, Running] = {}
+        self._running: dict[int, ActiveRequest] = {}
         self._encoding: dict[int, tuple[Request | None, Generator[None, None, list[int]], float]] = {}
         self._out: list[tuple[int, Any]] = []
 
@@ -45,9 +45,9 @@ class _Loop:
                 what, number, value = self._pipe.recv()
                 if what == "close":
                     return
-                self._take(what, number, value)
+                self._handle(what, number, value)
                 self._flush()
-            self._encode_on()
+            self._encode_pending()
             if not self._running:
                 self._flush()
                 continue
@@ -55,31 +55,31 @@ class _Loop:
                 self._engine.step()
             except Exception as exc:  # GenAI's pipeline cannot go on after it
                 self._out.append((-1, None))  # all that follows is of its end
-                self._out += [(number, _failed(exc, running.request)) for number, running in self._running.items()]
+                self._out += [(number, _step_error(exc, running.request)) for number, running in self._running.items()]
                 self._flush()
                 return
             for number, running in list(self._running.items()):
                 self._read(number, running)
             self._flush()
 
-    def _take(self, what: str, number: int, value: Any) -> None:
+    def _handle(self, what: str, number: int, value: Any) -> None:
         try:
             match what:
                 case "begin":
-                    slices = self._engine.encoding(value.prompt, self._engine.max_prompt_tokens)
+                    slices = self._engine.encode_slices(value.prompt, self._engine.max_prompt_tokens)
                     self._encoding[number] = value, slices, time.perf_counter()
                 case "cancel":
                     self._encoding.pop(number, None)
                     if number in self._running:
                         self._engine.cancel(self._running.pop(number))
                 case "encode":
-                    self._encoding[number] = None, self._engine.encoding(value), 0.0
+                    self._encoding[number] = None, self._engine.encode_slices(value), 0.0
                 case "cache":
-                    self._out.append((number, self._engine.kv_cache()))
+                    self._out.append((number, self._engine.kv_cache_bytes()))
         except Exception as exc:
-            self._out.append((number, _ours(exc)))
+            self._out.append((number, _to_edge_error(exc)))
 
-    def _encode_on(self) -> None:
+    def _encode_pending(self) -> None:
         """Tokenise prompts for a while, a slice of each in turn. A request whose prompt is at its end joins the others
         that are being written."""
         end = time.perf_counter() + _ENCODING
@@ -92,7 +92,7 @@ class _Loop:
             except StopIteration as exc:
                 ids = exc.value
             except Exception as exc:
-                self._out.append((number, _ours(exc)))
+                self._out.append((number, _to_edge_error(exc)))
                 del self._encoding[number]
                 continue
             del self._encoding[number]
@@ -103,18 +103,18 @@ class _Loop:
                 self._running[number] = self._engine.begin(request, ids, start)
                 self._out.append((number, len(ids)))
             except Exception as exc:
-                self._out.append((number, _ours(exc)))
+                self._out.append((number, _to_edge_error(exc)))
 
-    def _read(self, number: int, running: Running) -> None:
+    def _read(self, number: int, running: ActiveRequest) -> None:
         try:
-            while not running.over and running.can_read():
+            while not running.finished and running.can_read():
                 self._out += [(number, part) for part in running.read()]
         except Exception as exc:
-            self._out.append((number, _ours(exc)))
+            self._out.append((number, _to_edge_error(exc)))
             with suppress(RuntimeError):
                 self._engine.cancel(self._running.pop(number))
         else:
-            if running.over:
+            if running.finished:
                 del self._running[number]
 
     def _flush(self) -> None:
@@ -123,11 +123,11 @@ class _Loop:
             self._out = []
 
 
-def _failed(exc: Exception, request: Request) -> EdgeError:
-    return map_error(exc, request) if isinstance(exc, RuntimeError) else _ours(exc)
+def _step_error(exc: Exception, request: Request) -> EdgeError:
+    return map_error(exc, request) if isinstance(exc, RuntimeError) else _to_edge_error(exc)
 
 
-def _ours(exc: BaseException) -> EdgeError:
+def _to_edge_error(exc: BaseException) -> EdgeError:
     if isinstance(exc, EdgeError):
         return exc
     if is_out_of_memory(exc):

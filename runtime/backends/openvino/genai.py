@@ -9,28 +9,28 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from ...cancellation import Cancellation
-from ...checkpoint.checkpoint import Folder
 from ...docstrings import require_docstrings
 from ...errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedGrammar
 from ...folder.compile_cache import cached
 from ...folder.model_folder import ModelFolder
 from ...grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ...prompt.template import Prompt
+from ...source import ModelSource
 from ...system.allocator import set_mmap_threshold
 from ...system.files import openvino_reads
 from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory, map_out_of_memory, require_addresses
 from ...system.signal_stack import disable_alternate_signal_stack
 from ...text import one_line, quoted
 from ...vocabulary import TextDecoder, Vocabulary
-from ..backend import Options, Request, refuse
-from .grammar_trial import GrammarTrial
-from .text_slices import batches
+from ..backend import Backend, FoundDevice, Options, Request, require_supported
+from .grammar_trial import GrammarAdmission
+from .text_slices import split_batches
 
 T = TypeVar("T")
 _COUNTED = 4  # times the context to which a prompt's tokens are counted, for the error that tells them
 
 
-class GenAIBackend:
+class GenAIBackend(Backend):
     """A pipeline with a model in it. Prompts may have `prompt_tokens` tokens; with the reply, at most `room`.
 
     A prompt becomes token ids with the pipeline's own tokenizer, and the reply's ids become text with ours.
@@ -44,18 +44,15 @@ class GenAIBackend:
         self._encoding = Lock()
         self._vocabulary = Vocabulary.read(folder.path / "tokenizer.json")
         self._longest_token = self._vocabulary.longest
-        self._trial = GrammarTrial(folder)
+        self._trial = GrammarAdmission(folder)
         self._special_tokens = folder.manifest.special_tokens
         self.encode(("a",))  # the first call from several threads at once can wait for ever
         disable_alternate_signal_stack()
 
-    def count_tokens(self, prompt: Prompt) -> int:
-        return len(self.encode(prompt))
-
     def encode(self, prompt: Prompt) -> list[int]:
-        return result(self.encoding(prompt))
+        return run_to_end(self.encode_slices(prompt))
 
-    def encoding(self, prompt: Prompt, limit: int | None = None) -> Generator[None, None, list[int]]:
+    def encode_slices(self, prompt: Prompt, limit: int | None = None) -> Generator[None, None, list[int]]:
         """The prompt's ids, as the generator's value; it yields after each slice of the text, of some milliseconds.
 
         Raises PromptTooLong where it is certain that there are more than `limit`: at once where the text has more
@@ -64,7 +61,7 @@ class GenAIBackend:
         if limit is not None and (size := sum(map(_nbytes, prompt))) > limit * self._longest_token:
             raise PromptTooLong((size - 1) // self._longest_token, limit, cut=True)
         ids: list[int] = []
-        for batch in batches(prompt):
+        for batch in split_batches(prompt):
             ids += self._encode(batch)
             if limit is not None and len(ids) > _COUNTED * limit:
                 raise PromptTooLong(len(ids) - 1, limit, cut=True)
@@ -77,7 +74,7 @@ class GenAIBackend:
         """The token ids of the texts, concatenated. GenAI's tokenizer is not thread-safe."""
         with self._encoding:
             if self._tokenizer is None:
-                raise closed()
+                raise closed_error()
             try:
                 found = self._tokenizer.encode(texts, add_special_tokens=False)
                 ids: list[int] = found.input_ids.data[found.attention_mask.data.astype(bool)].tolist()  # row by row
@@ -87,24 +84,24 @@ class GenAIBackend:
                 ) from exc
         return ids
 
-    def prepare(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int], Any]:
+    def prepare_request(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int], Any]:
         """The prompt's ids, which may be known, the ids that stop the reply, and GenAI's settings for it. Raises
         PromptTooLong, and BackendError where the model was closed."""
         if self._pipeline is None:
-            raise closed()
+            raise closed_error()
         if ids is None:
-            ids = result(self.encoding(request.prompt, self.max_prompt_tokens))
+            ids = run_to_end(self.encode_slices(request.prompt, self.max_prompt_tokens))
         stops = {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
-        return ids, stops, self.config(request, stops, len(ids))
+        return ids, stops, self.generation_config(request, stops, len(ids))
 
-    def config(self, request: Request, stops: set[int], read: int) -> Any:
+    def generation_config(self, request: Request, stops: set[int], read: int) -> Any:
         """GenAI's settings for the request, of which `read` tokens are in the context."""
         return generation_config(request, stops, self._room - read)
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
         self._trial.admit(grammar, cancellation)
 
-    def admitted(self, request: Request) -> Request:
+    def with_admitted_grammar(self, request: Request) -> Request:
         """The request, its grammar as the engine takes it. Raises UnsupportedGrammar."""
         if request.grammar is None:
             return request
@@ -119,7 +116,7 @@ class GenAIBackend:
         self._pipeline = self._tokenizer = None
 
 
-def result(steps: Generator[None, None, T]) -> T:
+def run_to_end(steps: Generator[None, None, T]) -> T:
     """Run the generator to its end and return its value."""
     while True:
         try:
@@ -129,11 +126,11 @@ def result(steps: Generator[None, None, T]) -> T:
             return value
 
 
-def closed() -> BackendError:
+def closed_error() -> BackendError:
     return BackendError("the model was closed", hint="load it again")
 
 
-def devices(*kinds: str) -> tuple[str, ...]:
+def find_devices(*kinds: str) -> tuple[str, ...]:
     """OpenVINO's devices of those kinds, such as "GPU"; () where OpenVINO or GenAI is not installed."""
     try:
         import openvino
@@ -147,7 +144,7 @@ def devices(*kinds: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
+def load_properties(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
     """The properties with which a pipeline is made. Raises BackendError, with that cure, where making it fails."""
     require_docstrings(BackendError)
     set_mmap_threshold()
@@ -158,20 +155,26 @@ def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> It
         raise BackendError(f"OpenVINO cannot load {folder.path}: {error_line(exc)}", hint=cure) from exc
 
 
-def require_model_folder(folder: Folder, device: str, found: tuple[str, ...]) -> ModelFolder:
-    """The folder. Raises DeviceError where the device is not among those found, BackendError where the folder is a
-    checkpoint: OpenVINO runs converted models only."""
+def find_openvino_device(name: str, devices: tuple[str, ...]) -> FoundDevice | None:
+    """The device of that name among OpenVINO's."""
+    wanted = name.upper()
+    return FoundDevice(wanted, kind=wanted.partition(".")[0]) if wanted in devices else None
+
+
+def require_model_folder(source: ModelSource, device: str, found: tuple[str, ...]) -> ModelFolder:
+    """Return the model folder. Raises DeviceError if the device is not among those found, BackendError if the source is
+    a checkpoint: OpenVINO runs converted models only."""
     if device not in found:
         raise DeviceError(
             f"OpenVINO finds no device {device} here",
             hint=f"it finds {', '.join(found) or 'none at all'}; `edge doctor` says what is missing",
         )
-    if isinstance(folder, ModelFolder):
-        return folder
-    raise BackendError(
-        f"{folder.path} is a checkpoint, which OpenVINO cannot run as it is",
-        hint=f"`edge convert {folder.path} FOLDER` converts it; or run it with --device torch",
-    )
+    if source.model_folder is None:
+        raise BackendError(
+            f"{source.path} is a checkpoint, which OpenVINO cannot run as it is",
+            hint=f"`edge convert {source.path} FOLDER` converts it; or run it with --device torch",
+        )
+    return source.model_folder
 
 
 # The CPU plugin's own choice is 32. With 128, sums are scaled a quarter as often, on CPUs that have VNNI; on others it
@@ -228,12 +231,16 @@ def map_error(exc: RuntimeError, request: Request) -> EdgeError:
     return BackendError(f"OpenVINO failed: {error_line(exc)}", hint="close the chat and load the model again")
 
 
+SUPPORTED = frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed", "presence_penalty", "logprobs"})
+_UNSUPPORTED = {"frequency_penalty": "GenAI would raise negative logits, so that words repeat"}
+
+
 def generation_config(request: Request, stops: set[int], room: int) -> Any:
     """GenAI's settings for the request; `room` tokens are left for the reply."""
     import openvino_genai as genai
 
     sampling = request.sampling
-    refuse(sampling, "OpenVINO GenAI adds it to logits below nothing, so that words come back", "frequency_penalty")
+    require_supported(sampling, SUPPORTED, "on OpenVINO", _UNSUPPORTED)
     config = genai.GenerationConfig()
     config.max_new_tokens = min(sampling.max_new_tokens or room, room)
     config.stop_token_ids = stops

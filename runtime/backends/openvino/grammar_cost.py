@@ -27,7 +27,7 @@ def seconds(pattern: str, vocab: int) -> float:
     return wide * _WIDE * vocab + states * _STATE
 
 
-def too_dear() -> RequestError:
+def too_expensive() -> RequestError:
     return RequestError(
         "the grammar takes more than a second to compile, which every other reply would wait for",
         hint="shorten its lengths and counted repeats, or have fewer optional properties",

@@ -19,7 +19,7 @@ from ...errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
 from ...folder.model_folder import ModelFolder
 from ...grammar import Choice, Grammar, JsonObject, JsonSchema
 from ..child import Child
-from .grammar_cost import too_dear
+from .grammar_cost import too_expensive
 
 LIMIT = 1.0  # CPU seconds
 _QUICK = 0.25  # CPU seconds, where others wait
@@ -33,11 +33,11 @@ _POLL = 0.01  # seconds
 _NICE, _NICEST = 3, 10  # of the quick process, for which others wait, and of the patient one
 _REST = 5.0  # seconds without a grammar after which processes are ended
 _SEND = 5  # seconds that the process has to read a grammar
-_ENTRY = "runtime.backends.openvino.grammar_worker:work"
+_ENTRY = "runtime.backends.openvino.grammar_worker:serve"
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class AdmittedGrammar:
     """A grammar that compiles, a schema's pattern built: the bytes that it takes in an engine from then on, and the CPU
     seconds in which the engine compiles it."""
 
@@ -54,23 +54,23 @@ class _Trial:
         self.failure: BaseException | None = None  # it could not be tried
 
 
-class GrammarTrial:
+class GrammarAdmission:
     """For any number of threads; its processes are started by the first grammar."""
 
     def __init__(self, folder: ModelFolder) -> None:
         self._lock = Lock()
-        self._known: OrderedDict[Grammar, Admitted | EdgeError] = OrderedDict()
+        self._known: OrderedDict[Grammar, AdmittedGrammar | EdgeError] = OrderedDict()
         self._tried: dict[Grammar, _Trial] = {}  # being tried now
-        self._quick = _Lane(folder, _QUICK, stays=True)
-        self._patient = _Lane(folder, LIMIT, stays=False)
+        self._quick = _TrialProcess(folder, _QUICK, stays=True)
+        self._patient = _TrialProcess(folder, LIMIT, stays=False)
 
-    def admit(self, grammar: Grammar, cancellation: Cancellation) -> Admitted | None:
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> AdmittedGrammar | None:
         """The grammar as the engine takes it; None where the request was cancelled before that was known.
 
         Raises UnsupportedGrammar where it cannot be compiled, or not within a second of CPU time.
         """
         if isinstance(grammar, JsonObject) or _is_plain(grammar):
-            return Admitted(grammar)
+            return AdmittedGrammar(grammar)
         trial = None
         while not cancellation.cancelled:
             if trial is not None and trial.failure is not None:
@@ -95,7 +95,7 @@ class GrammarTrial:
             found = self._quick.compile(grammar, weight, cancellation) if weight < _HEAVY else None
             found = found or self._patient.compile(grammar, weight, cancellation)
             if found is None and not cancellation.cancelled:
-                found = too_dear()
+                found = too_expensive()
             with self._lock:
                 if found is not None:
                     self._known[grammar] = found
@@ -129,7 +129,7 @@ def _weight(grammar: Grammar) -> int:
     return len(text) + 10 * counts + 300 * text.count("$ref")
 
 
-class _Lane:
+class _TrialProcess:
     """A process that compiles one grammar at a time, the lightest of those that wait first. One that uses more than
     `limit` CPU seconds is given up where others wait, and in any case beyond LIMIT. Once that has happened in a lane
     that `stays`, a spare process stands by to take the place of the one that was ended. When nothing has come for a
@@ -150,7 +150,7 @@ class _Lane:
         self._wants_spare = False
         self._closed = False
 
-    def compile(self, grammar: Grammar, weight: int, cancellation: Cancellation) -> Admitted | EdgeError | None:
+    def compile(self, grammar: Grammar, weight: int, cancellation: Cancellation) -> AdmittedGrammar | EdgeError | None:
         """None where it takes too long, or the request was cancelled."""
         if not self._take(weight, cancellation):
             return None
@@ -212,7 +212,7 @@ class _Lane:
         child.pipe.recv()
         return child
 
-    def _compile(self, child: Child, grammar: Grammar) -> Admitted | EdgeError | None:
+    def _compile(self, child: Child, grammar: Grammar) -> AdmittedGrammar | EdgeError | None:
         used, memory = child.usage()
         end = time.monotonic() + _WALL
         child.pipe.send(grammar)
@@ -234,7 +234,7 @@ class _Lane:
             self._replace()
         if isinstance(answer, EdgeError):
             return answer
-        admitted = Admitted(*answer)
+        admitted = AdmittedGrammar(*answer)
         return admitted if admitted.seconds <= LIMIT else None
 
     def _start(self) -> Child:

@@ -1,4 +1,4 @@
-"""The other side of GrammarTrial: compiles a grammar as the engine would, over a graph without weights.
+"""The other side of GrammarAdmission: compiles a grammar as the engine would, over a graph without weights.
 
 GenAI compiles a grammar inside the step that all requests share, and one that it refuses there breaks its pipeline for
 good. It has no compiler to be called by itself; but a pipeline over any graph whose logits are as many as the
@@ -20,14 +20,14 @@ from ...system.allocator import allocated
 from ...system.files import openvino_reads
 from ..backend import Request
 from .genai import generation_config, map_error
-from .grammar_cost import seconds, too_dear
+from .grammar_cost import seconds, too_expensive
 
 _HOPELESS = 4.0  # CPU seconds: the guess is that of an order
 _HIDDEN = 32  # one head
 _LEAST = 1 << 16  # bytes of a grammar; what it takes is measured with the request around it
 
 
-def work(pipe: "Connection[Any, Any]") -> None:
+def serve(pipe: "Connection[Any, Any]") -> None:
     """The process's function: a grammar comes, and goes back as it is admitted, or an error. Before each, "ready"."""
     engine = _GrammarCompiler(pipe.recv())
     while True:
@@ -75,7 +75,7 @@ class _GrammarCompiler:
             grammar = replace(grammar, built=grammar.pattern())
         pattern = grammar.built if isinstance(grammar, JsonSchema) else getattr(grammar, "pattern", "")
         if seconds(pattern, self._vocab) > _HOPELESS:
-            raise too_dear()
+            raise too_expensive()
         request = Request((), (), Sampling(max_new_tokens=1), grammar)
         self._requests += 1
         before, start = allocated(), time.process_time()

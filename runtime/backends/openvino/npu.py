@@ -7,11 +7,11 @@ so longer prompts are refused before it sees them. "NPUW:CPU" runs the same pipe
 from dataclasses import replace
 from typing import Self
 
-from ...checkpoint.checkpoint import Folder
 from ...errors import DeviceError
 from ...folder.ir import IR, NPU_CURE
-from ..backend import Options
-from .genai import devices, loading, require_model_folder
+from ...source import ModelSource
+from ..backend import FoundDevice, Options
+from .genai import find_devices, find_openvino_device, load_properties, require_model_folder
 from .serial import SingleRequestBackend
 
 CONTEXT = 4096  # tokens of prompt and reply where none are asked for
@@ -37,13 +37,19 @@ class NPU(SingleRequestBackend):
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        found = devices("CPU", "NPU")
+        found = find_devices("CPU", "NPU")
         return (*(name for name in found if name != "CPU"), EMULATED) if found else ()
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self:
+    def find_device(cls, name: str) -> FoundDevice | None:
+        if name.upper() == EMULATED and EMULATED in cls.devices():
+            return FoundDevice(EMULATED, "it was asked for: the NPU's pipeline, emulated on the CPU")
+        return find_openvino_device(name, cls.devices())
+
+    @classmethod
+    def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """Raises DeviceError where there is no NPU or the folder is not fit for one, BackendError where it fails."""
-        folder = require_model_folder(folder, device, cls.devices())
+        folder = require_model_folder(source, device, cls.devices())
         if unfit := IR.read(folder).unfit_for_npu():
             raise DeviceError(
                 f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}",
@@ -63,7 +69,7 @@ class NPU(SingleRequestBackend):
         kept = replace(options, threads=None, kv_precision=None, cache=options.cache and options.precision is None)
         import openvino_genai as genai
 
-        with loading(folder, device, kept, "update the NPU's driver, or ask for a shorter context") as settings:
+        with load_properties(folder, device, kept, "update the NPU's driver, or ask for a shorter context") as settings:
             name = "NPU" if device == EMULATED else device
             pipeline = genai.LLMPipeline(str(folder.path), name, **static, **settings)
         return cls(pipeline, folder, prompt_tokens, prompt_tokens + reply_tokens)

@@ -11,8 +11,8 @@ from typing import Any
 
 from ...folder.model_folder import ModelFolder
 from ...messages import Finish, Usage
-from ..backend import Delta, Request, refuse
-from .genai import GenAIBackend, map_error
+from ..backend import Delta, Request, require_supported
+from .genai import SUPPORTED, GenAIBackend, map_error
 
 
 class SingleRequestBackend(GenAIBackend):
@@ -24,14 +24,14 @@ class SingleRequestBackend(GenAIBackend):
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
-        refuse(request.sampling, "GenAI's pipeline for one request at a time tells none", "logprobs")
-        request = self.admitted(request)
-        ids, stops, config = self.prepare(request)
-        run = _Run(self._pipeline, self._turn, ids, config)
+        require_supported(request.sampling, SUPPORTED - {"logprobs"}, "by GenAI's pipeline for one request at a time")
+        request = self.with_admitted_grammar(request)
+        ids, stops, config = self.prepare_request(request)
+        run = _ReplyThread(self._pipeline, self._turn, ids, config)
         text = self.decoder()
         generated, ttft = 0, 0.0
         try:
-            with request.cancellation.calling(run.cancel):
+            with request.cancellation.on_cancel(run.cancel):
                 while isinstance(new := run.tokens.get(), list):
                     ttft = ttft or time.perf_counter() - start
                     generated += len(new)
@@ -47,7 +47,7 @@ class SingleRequestBackend(GenAIBackend):
         yield Finish(new, Usage(len(ids), generated, ttft, time.perf_counter() - start))
 
 
-class _Run:
+class _ReplyThread:
     """One reply, written in a thread of its own: GenAI calls back for every token and returns only at the end.
 
     `tokens` yields lists of ids, and at last the reason for which the reply ended, or what went wrong. One that is

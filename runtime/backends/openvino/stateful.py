@@ -5,10 +5,10 @@ One request at a time, and every prompt is read from its beginning.
 
 from typing import Self
 
-from ...checkpoint.checkpoint import Folder
 from ...folder.model_folder import CONVERT_AGAIN
-from ..backend import Options
-from .genai import devices, loading, require_model_folder
+from ...source import ModelSource
+from ..backend import FoundDevice, Options
+from .genai import find_devices, find_openvino_device, load_properties, require_model_folder
 from .serial import SingleRequestBackend
 
 
@@ -17,15 +17,25 @@ class Stateful(SingleRequestBackend):
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        return devices("CPU", "GPU")
+        return find_devices("CPU", "GPU")
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self:
-        """Raises DeviceError where the device is not there, BackendError where the engine refuses the folder."""
-        folder = require_model_folder(folder, device, cls.devices())
+    def find_device(cls, name: str) -> FoundDevice | None:
+        return find_openvino_device(name, cls.devices())
+
+    @classmethod
+    def accepts(cls, source: ModelSource) -> bool:
+        """Whether the source is a model folder whose graph PagedAttention does not take."""
+        folder = source.model_folder
+        return folder is not None and not folder.manifest.paged
+
+    @classmethod
+    def load(cls, source: ModelSource, device: str, options: Options) -> Self:
+        """Raises DeviceError if the device is missing, BackendError if OpenVINO refuses the folder."""
+        folder = require_model_folder(source, device, cls.devices())
         import openvino_genai as genai
 
-        with loading(folder, device, options, CONVERT_AGAIN) as settings:
+        with load_properties(folder, device, options, CONVERT_AGAIN) as settings:
             pipeline = genai.LLMPipeline(str(folder.path), device, ATTENTION_BACKEND="SDPA", **settings)
         context = folder.manifest.context_length
         return cls(pipeline, folder, context - 1, context)

@@ -12,11 +12,11 @@ _BOUNDARY = re.compile(r"(?<=[^\W\d_])(?=[\t\n\r ,.;:!?()，。、！？；：�
 _ANYWHERE = re.compile(r"(?<=[^\x00-\x7f]{64})|(?<=[0-9A-Za-z]{64})|(?<=[^A-Za-z]{64})(?=[^A-Za-z]{8})")
 
 
-def batches(pieces: Iterable[str]) -> Iterator[list[str]]:
+def split_batches(pieces: Iterable[str]) -> Iterator[list[str]]:
     """Group pieces of similar length: the tokenizer pads a batch to its longest."""
     batch: list[str] = []
     longest = 0
-    for text in slices(pieces):
+    for text in split_text(pieces):
         longest = max(longest, len(text))
         if batch and (len(batch) == _PIECES or longest * (len(batch) + 1) > _SLICE):
             yield batch
@@ -26,7 +26,7 @@ def batches(pieces: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def slices(pieces: Iterable[str]) -> Iterator[str]:
+def split_text(pieces: Iterable[str]) -> Iterator[str]:
     """The pieces, long ones split at token boundaries, so that the ids are those of the whole."""
     for piece in pieces:
         start = 0

@@ -73,7 +73,7 @@ class CachePool:
         self._idle = [_static(config, static_tokens)] if static_tokens else []
         self._lock = Lock()
 
-    def take(self, ids: Sequence[int]) -> KVCache:
+    def acquire(self, ids: Sequence[int]) -> KVCache:
         """For a reply to this prompt, cut to what it begins with: the static one if it is there and has room, else the
         last of the others, else a new one."""
         with self._lock:
@@ -86,15 +86,15 @@ class CachePool:
         context.cut(min(len(context.ids) if same is None else same, len(ids) - 1))
         return context
 
-    def give(self, context: KVCache) -> None:
+    def release(self, context: KVCache) -> None:
         with self._lock:
             others = [other for other in self._idle if other.static != context.static]
             self._idle = [*others, context] if context.whole or context.static else others
 
-    def outgrown(self, context: KVCache) -> KVCache:
+    def grow(self, context: KVCache) -> KVCache:
         """One with the same tokens and room for more."""
         larger = context.grown()
-        self.give(context)
+        self.release(context)
         return larger
 
 

@@ -17,29 +17,30 @@ from importlib.util import find_spec
 from math import prod
 from typing import Any, Self
 
-from ...cancellation import Cancellation
-from ...checkpoint.checkpoint import Checkpoint, Folder
+from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tokenizer import first_line
 from ...errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ...grammar import Grammar
 from ...messages import Finish, FinishReason, TokenLogprob, Usage
 from ...prompt.template import Prompt
 from ...sampling import Sampling
+from ...source import ModelSource
 from ...vocabulary import Vocabulary
-from ..backend import Delta, Options, Request, check_pattern
+from ..backend import Backend, Delta, FoundDevice, Options, Request
 from .cache import CachePool, static_tokens
 from .forward import ForwardRunner
-from .token_mask import MaskMaker, TokenMask
+from .token_mask import TokenMask, TokenMaskFactory
 
 _SHARE = 0.9  # of a card's free memory that the weights may take; the rest is for activations and the KV cache
 
 
-class Torch:
+class Torch(Backend):
     """A checkpoint on a device of PyTorch: "torch:cpu", "torch:xpu" or "torch:cuda".
 
     With `static` tokens it decodes by CUDA graphs, in a cache of that size.
     """
 
+    runs_checkpoints = True
     needs: tuple[str, ...] = ("torch", "transformers", "tokenizers")
     extra = "torch"
 
@@ -49,9 +50,9 @@ class Torch:
         self._tokenizer = folder.tokenizer
         self._vocabulary = Vocabulary.parse(folder.tokenizer.tokenizer.to_str())
         self._context_length = folder.manifest.context_length
-        self._contexts = CachePool(model.config, static)
-        self._passes = ForwardRunner(model, graphs=static > 0)
-        self._masks: MaskMaker | None = None
+        self._caches = CachePool(model.config, static)
+        self._runner = ForwardRunner(model, graphs=static > 0)
+        self._masks: TokenMaskFactory | None = None
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -64,22 +65,32 @@ class Torch:
         return tuple(f"torch:{name}" for name in (*gpus, "cpu"))
 
     @classmethod
-    def refuse_missing(cls, device: str) -> None:
+    def find_device(cls, name: str) -> FoundDevice | None:
+        kind = name.lower().partition(":")[0]
+        if kind != cls.extra:
+            return None
+        if name.lower() == "torch" and cls.devices():
+            return FoundDevice(cls.devices()[0], "it is the fastest that PyTorch finds here")
+        return FoundDevice(name.lower())
+
+    @classmethod
+    def require_installed(cls, device: str) -> None:
         """Raises DeviceError where packages are missing."""
         if missing := [name for name in cls.needs if find_spec(name) is None]:
             hint = f'pip install "glm4-edge[{cls.extra}]"'
             raise DeviceError(f"{device} needs {', '.join(missing)}, which is not installed", hint=hint)
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self:
+    def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """Raises DeviceError where the device is not there, CheckpointError, RequestError for options that do not go
         together, or BackendError."""
-        cls.refuse_missing(device)
+        cls.require_installed(device)
         if device not in cls.devices():
             raise DeviceError(f"PyTorch finds no {device} here", hint=f"it finds {', '.join(cls.devices())}")
-        if not isinstance(folder, Checkpoint):
+        folder = source.checkpoint
+        if folder is None:
             raise BackendError(
-                f"{folder.path} is a converted model, which PyTorch cannot read",
+                f"{source.path} is a converted model, which PyTorch cannot read",
                 hint="name the checkpoint that it was made from, or run it on OpenVINO",
             )
         import torch
@@ -96,11 +107,11 @@ class Torch:
             )
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        several = name == "cuda" and _wants_several_cards(folder, dtype)
+        several = name == "cuda" and _needs_several_cards(folder, dtype)
         static = 0
         try:
             model = load_model(folder, dtype, device_map="auto" if several else None)
-            model = cls.prepared(model if several else model.to(name), dtype)
+            model = cls.prepare(model if several else model.to(name), dtype)
             if name == "cuda" and not several:
                 manifest = folder.manifest
                 token = manifest.kv_bytes_per_token * dtype.itemsize // 2  # the manifest's is of an f16 cache
@@ -124,21 +135,15 @@ class Torch:
         return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
     @classmethod
-    def prepared(cls, model: Any, dtype: Any) -> Any:
+    def prepare(cls, model: Any, dtype: Any) -> Any:
         """The model as it will run."""
         return model
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        return len(self._encode(prompt))
-
-    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
-        check_pattern(grammar)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
         if self._model is None:
             raise BackendError("the model was closed", hint="load it again")
-        ids = self._encode(request.prompt)
+        ids = self.encode(request.prompt)
         prompt_tokens = len(ids)
         if prompt_tokens > self.max_prompt_tokens:
             raise PromptTooLong(prompt_tokens, self.max_prompt_tokens)
@@ -147,16 +152,16 @@ class Torch:
         special = self._tokenizer.special_tokens
         stops = {special[name] for name in request.stop_tokens if name in special}
         mask = None if request.grammar is None else self._mask(request.grammar)
-        choose = _chooser(request.sampling, prompt_tokens)
+        choose = _token_chooser(request.sampling, prompt_tokens)
         text = self._vocabulary.decoder()
-        context = self._contexts.take(ids)
+        context = self._caches.acquire(ids)
         generated, ttft = 0, 0.0
         reason: FinishReason | None = None
         try:
             while reason is None:
                 if not context.has_room(len(ids)):
-                    context = self._contexts.outgrown(context)
-                logits = self._passes.read(context, ids[len(context.ids) :], request.cancellation)
+                    context = self._caches.grow(context)
+                logits = self._runner.logits(context, ids[len(context.ids) :], request.cancellation)
                 if logits is None:
                     reason = "cancelled"
                     break
@@ -172,33 +177,33 @@ class Torch:
                     reason = "stop" if mask.ended else None
                 if reason is None and generated == limit:
                     reason = "length"
-                said = text.feed([] if token in stops else [token])
-                written = None
+                piece = text.feed([] if token in stops else [token])
+                logprob = None
                 if logprobs is not None and token not in stops:
-                    written = TokenLogprob(text.bytes_of(token), float(logprobs[token]))
-                yield Delta(said, 1, written)
+                    logprob = TokenLogprob(text.bytes_of(token), float(logprobs[token]))
+                yield Delta(piece, 1, logprob)
                 if reason is not None and (rest := text.finish()):
                     yield Delta(rest, 0)
             yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
         finally:
-            self._contexts.give(context)
+            self._caches.release(context)
 
     def _mask(self, grammar: Grammar) -> TokenMask:
         if self._masks is None:
             end = self._tokenizer.special_tokens[self._tokenizer.end]
-            self._masks = MaskMaker(self._tokenizer.tokenizer.to_str(), end)
+            self._masks = TokenMaskFactory(self._tokenizer.tokenizer.to_str(), end)
         return self._masks.mask(grammar)
 
-    def _encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt) -> list[int]:
         return [id for piece in prompt for id in self._tokenizer.encode(piece)]
 
     def close(self) -> None:
-        self._passes.close()
+        self._runner.close()
         self._model = self._masks = None
-        self._contexts = CachePool(None)
+        self._caches = CachePool(None)
 
 
-def _wants_several_cards(folder: Checkpoint, dtype: Any) -> bool:
+def _needs_several_cards(folder: Checkpoint, dtype: Any) -> bool:
     """Whether the weights are too much for the first card, and there are others. One alone decodes faster: layers on
     several wait for one another, and without CUDA graphs."""
     import torch
@@ -207,7 +212,7 @@ def _wants_several_cards(folder: Checkpoint, dtype: Any) -> bool:
     return bool(torch.cuda.device_count() > 1 and weights > _SHARE * torch.cuda.mem_get_info(0)[0])
 
 
-def _chooser(sampling: Sampling, prompt_tokens: int) -> Callable[[Any, Sequence[int]], int]:
+def _token_chooser(sampling: Sampling, prompt_tokens: int) -> Callable[[Any, Sequence[int]], int]:
     """A function of the logits and of all ids so far, the first of which are the prompt's: the next id."""
     import torch
     from transformers import (

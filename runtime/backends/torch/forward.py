@@ -27,7 +27,7 @@ class ForwardRunner:
         self._thread = ThreadPoolExecutor(1, "graphs") if graphs else None
         self._lock = Lock()
 
-    def read(self, context: KVCache, ids: Sequence[int], cancellation: Cancellation) -> Any:
+    def logits(self, context: KVCache, ids: Sequence[int], cancellation: Cancellation) -> Any:
         """Reads tokens into the cache; the logits after the last of them, of shape [vocabulary], in f32. None where it
         was cancelled before."""
         logits = None
@@ -37,7 +37,7 @@ class ForwardRunner:
             chunk = ids[first : first + _CHUNK]
             context.whole = False
             try:
-                logits = self._in_thread(context, chunk) if context.static else self._pass(context, chunk)
+                logits = self._in_thread(context, chunk) if context.static else self._run_chunk(context, chunk)
             except RuntimeError as exc:
                 hint = "shorten the chat, or load the model again with fewer programs running"
                 raise BackendError(f"PyTorch failed: {first_line(exc)}", hint=hint) from exc
@@ -47,13 +47,13 @@ class ForwardRunner:
 
     def _in_thread(self, context: KVCache, chunk: Sequence[int]) -> Any:
         assert self._thread is not None
-        passing = self._thread.submit(self._pass, context, chunk)
+        passing = self._thread.submit(self._run_chunk, context, chunk)
         try:
             return passing.result()
         finally:
             wait([passing])  # Ctrl-C comes here, not there: nobody else gets the cache before the pass has left it
 
-    def _pass(self, context: KVCache, chunk: Sequence[int]) -> Any:
+    def _run_chunk(self, context: KVCache, chunk: Sequence[int]) -> Any:
         import torch
 
         with self._lock, torch.inference_mode():

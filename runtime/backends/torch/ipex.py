@@ -12,8 +12,8 @@ import warnings
 from importlib.util import find_spec
 from typing import Any, Self
 
-from ...checkpoint.checkpoint import Folder
 from ...errors import BackendError, DeviceError, Notice, RequestError
+from ...source import ModelSource
 from ..backend import Options
 from .engine import Torch
 
@@ -31,13 +31,13 @@ class Ipex(Torch):
         return () if any(find_spec(name) is None for name in cls.needs) else ("ipex",)
 
     @classmethod
-    def load(cls, folder: Folder, device: str, options: Options) -> Self:
+    def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """As Torch.load. Raises BackendError, too, where IPEX left a layer of the decoder as it was."""
         if options.precision not in (None, "f32", "bf16"):
             raise RequestError(
                 f"IPEX runs f32 and bf16, not {options.precision}", hint="convert with the recipe int8, for OpenVINO"
             )
-        engine = super().load(folder, device, options)
+        engine = super().load(source, device, options)
         warnings.warn(
             "IPEX 2.8 is the last release; its makers recommend plain PyTorch (--device torch:cpu)",
             Notice,
@@ -52,7 +52,7 @@ class Ipex(Torch):
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
     @classmethod
-    def prepared(cls, model: Any, dtype: Any) -> Any:
+    def prepare(cls, model: Any, dtype: Any) -> Any:
         import intel_extension_for_pytorch as ipex
         import torch
 

@@ -9,7 +9,7 @@ from ...errors import RequestError
 from ...grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 
 
-class MaskMaker:
+class TokenMaskFactory:
     """Makes masks for one tokenizer, given as its tokenizer.json. About a second for GLM-4's 151,552 tokens."""
 
     def __init__(self, tokenizer_json: str, end: int) -> None:

@@ -1,24 +1,21 @@
-"""Which engine runs a model folder or a checkpoint, and on what; what it chose, and why."""
+"""Which engine runs a model, and on which device; what was chosen, and why."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..backends.backend import Backend, Options
-from ..backends.echo import Echo
-from ..backends.openvino.batched import OpenVINO
-from ..backends.openvino.npu import CONTEXT as NPU_CONTEXT
-from ..backends.openvino.npu import EMULATED, NPU
-from ..backends.openvino.stateful import Stateful
-from ..backends.remote import Remote
-from ..backends.torch.engine import Torch
-from ..backends.torch.ipex import Ipex
-from ..checkpoint.checkpoint import Folder
+from ..device.machine import Machine, detect
+from ..device.memory import CONTEXT, LARGEST_ALLOCATION, MemoryEstimate, estimate, gigabytes, longest_context
 from ..errors import DeviceError, Notice, RequestError
-from ..folder.model_folder import Manifest, ModelFolder
-from .machine import Machine, detect
-from .memory import CONTEXT, LARGEST_ALLOCATION, MemoryEstimate, estimate, gigabytes, longest_context
+from ..folder.model_folder import Manifest
+from ..source import ModelSource
+from .backend import Backend, FoundDevice, Options
+from .openvino.batched import OpenVINO
+from .openvino.npu import CONTEXT as NPU_CONTEXT
+from .openvino.npu import NPU
+from .openvino.stateful import Stateful
+from .registry import BACKENDS, added_backends
 
-BACKENDS: tuple[type[Backend], ...] = (OpenVINO, NPU, Echo)  # the first that has a device of the name gets it
 NPU_RECIPE = "int4-npu"
 SMALLEST_RECIPE = "int4"
 
@@ -45,41 +42,56 @@ class Fit:
     obstacle: str = ""
 
 
-def choose(device: str = "auto", folder: Folder | None = None, options: Options = Options()) -> DeviceChoice:
+def choose(device: str = "auto", source: ModelSource | None = None, options: Options = Options()) -> DeviceChoice:
     """The engine for `device`: "auto", a name such as "CPU" or "torch:cpu", or a server's URL.
 
-    Raises DeviceError where there is none, or where "auto" finds no device on which the folder fits, and RequestError
-    where a longer context is asked for than the model has. A device that was asked for is taken whether or not it
-    fits, with a Notice where it does not.
+    Raises DeviceError if there is none, or if "auto" finds no device on which the model fits, and RequestError for a
+    longer context than the model has. A device that was asked for is used even if the model does not fit, with a
+    Notice.
     """
-    if folder is not None:
-        refuse_context(folder.manifest, options)
-    wanted = device.upper()
-    if (engine := checkpoint_backend(device)) is Remote:
-        return DeviceChoice(Remote, device, "it was asked for")
-    if wanted == "AUTO":
+    manifest = None if source is None else source.manifest
+    if manifest is not None:
+        require_context(manifest, options)
+    if device.upper() == "AUTO":
         if not OpenVINO.devices():
             raise DeviceError("OpenVINO is not installed here", hint="pip install glm4-edge")
-        if not isinstance(folder, ModelFolder):
+        if source is None or manifest is None or source.model_folder is None:
             return DeviceChoice(OpenVINO, "CPU", "the CPU is there on every machine")
-        return choose_automatically(detect(), folder.manifest, options)
-    if wanted == "TORCH" and Torch.devices():
-        return DeviceChoice(Torch, Torch.devices()[0], "it is the fastest that PyTorch finds here")
-    if engine is not None:
-        return DeviceChoice(engine, device.lower(), "it was asked for")
+        return choose_automatically(detect(), manifest, options)
+    able = list(_backends_with(device))
+    if not able:
+        listed: tuple[type[Backend], ...] = (OpenVINO, NPU, *added_backends())
+        names = [name for backend in listed for name in backend.devices()]
+        raise DeviceError(
+            f"there is no device {device} here",
+            hint=f"found: auto, {', '.join(names)}; else torch, ipex or a server's URL; "
+            "`edge doctor` says what is missing",
+        )
+    accepting = [pair for pair in able if source is not None and pair[0].accepts(source)]
+    backend, found = (accepting or able)[0]
+    if manifest is not None and found.kind and source is not None and source.model_folder is not None:
+        _warn(found.name, manifest, options)
+    return DeviceChoice(backend, found.name, found.reason)
+
+
+def checkpoint_backend(device: str) -> type[Backend] | None:
+    """The engine of that name or URL if it runs checkpoints as they are."""
+    return next((backend for backend, _ in _backends_with(device) if backend.runs_checkpoints), None)
+
+
+def _backends_with(device: str) -> Iterator[tuple[type[Backend], FoundDevice]]:
+    """The engines that know a device of this name; those of other packages only if none of ours does."""
+    found = False
     for backend in BACKENDS:
-        if wanted in backend.devices():
-            if isinstance(folder, ModelFolder) and wanted not in (EMULATED, *Echo.devices()):
-                _warn(wanted, folder.manifest, options)
-            emulated = ": the NPU's pipeline, emulated on the CPU" if wanted == EMULATED else ""
-            taken = openvino(folder.manifest) if backend is OpenVINO and isinstance(folder, ModelFolder) else backend
-            return DeviceChoice(taken, wanted, f"it was asked for{emulated}")
-    found = [name for backend in BACKENDS if backend is not Echo for name in backend.devices()]
-    hint = f"found: auto, {', '.join(found)}; else torch, ipex or a server's URL; `edge doctor` says what is missing"
-    raise DeviceError(f"there is no device {device} here", hint=hint)
+        if device_found := backend.find_device(device):
+            found = True
+            yield backend, device_found
+    for backend in () if found else added_backends():
+        if device_found := backend.find_device(device):
+            yield backend, device_found
 
 
-def refuse_context(manifest: Manifest, options: Options) -> None:
+def require_context(manifest: Manifest, options: Options) -> None:
     """Raise RequestError where a longer context is asked for than the model has."""
     most = manifest.context_length
     if options.context is not None and options.context > most:
@@ -87,12 +99,6 @@ def refuse_context(manifest: Manifest, options: Options) -> None:
             f"a context of {options.context:,} tokens is more than {manifest.source.name} has: {most:,}",
             hint=f"ask for at most {most:,}, or leave it out",
         )
-
-
-def checkpoint_backend(device: str) -> type[Torch] | type[Remote] | None:
-    """The engine that works on a checkpoint as it is, where that is what the name is of. Remote needs no weights."""
-    kind = device.partition(":")[0].lower()
-    return {"http": Remote, "https": Remote, "ipex": Ipex, "torch": Torch}.get(kind)
 
 
 def choose_automatically(machine: Machine, manifest: Manifest, options: Options = Options()) -> DeviceChoice:
@@ -105,7 +111,7 @@ def choose_automatically(machine: Machine, manifest: Manifest, options: Options 
     passed: list[str] = []
     for fit in tried:
         if not fit.obstacle:
-            backend = NPU if fit.kind == "NPU" else openvino(manifest)
+            backend = NPU if fit.kind == "NPU" else OpenVINO if manifest.paged else Stateful
             return DeviceChoice(
                 backend, fit.device, "; ".join([_reason(fit, machine, manifest), *passed, *_unused(machine)])
             )
@@ -114,11 +120,6 @@ def choose_automatically(machine: Machine, manifest: Manifest, options: Options 
         f"{manifest.source.name} ({manifest.recipe}) fits no device here: {'; '.join(passed)}",
         hint=_suggestions(machine, manifest, options),
     )
-
-
-def openvino(manifest: Manifest) -> type[Backend]:
-    """Which of GenAI's pipelines runs the folder on CPUs and GPUs."""
-    return OpenVINO if manifest.paged else Stateful
 
 
 def assess_devices(machine: Machine, manifest: Manifest, options: Options = Options()) -> tuple[Fit, ...]:

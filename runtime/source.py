@@ -1,0 +1,55 @@
+"""What a model is loaded from: a model folder, or a checkpoint as it is. Nothing above asks which of the two it has."""
+
+import os
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from .checkpoint.checkpoint import Checkpoint
+from .checks import require
+from .folder.model_folder import MANIFEST, Manifest, ModelFolder
+from .sampling import Sampling
+from .system.files import expand_user
+
+
+@runtime_checkable
+class ModelSource(Protocol):
+    """A model's files, opened and checked. The manifest of a checkpoint is derived from its config.json."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def model_folder(self) -> ModelFolder | None:
+        """The converted model, for engines that run OpenVINO IR; None for a checkpoint."""
+        ...
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The checkpoint itself, for engines that read its weights; None for a converted model."""
+        ...
+
+    def chat_template(self) -> str:
+        """The Jinja chat template. Raises ModelFolderError or CheckpointError for a base model, which has none."""
+        ...
+
+    def sampling(self) -> Sampling:
+        """The settings that the checkpoint recommends."""
+        ...
+
+
+def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:
+    """Open the model folder or checkpoint at a path (a folder, or a GGUF file); return one that is open as it is.
+
+    A model folder also holds a config.json, and is recognized by its manifest. Raises ModelFolderError or
+    CheckpointError for what is missing or damaged, RequestError for an argument that is neither.
+    """
+    if isinstance(source, str | os.PathLike):
+        path = expand_user(source)
+        if path.is_file() or ((path / "config.json").is_file() and not (path / MANIFEST).is_file()):
+            return Checkpoint.open(path)
+        return ModelFolder.open(path)
+    require("the model folder", source, ModelSource, "a path")
+    return source
