@@ -1,4 +1,4 @@
-"""Cancelling a reply from any thread."""
+"""Cancellation of a reply, from any thread."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Cancellation:
-    """Cancels one reply. An engine looks at `cancelled` between two steps, or is called where it waits."""
+    """Cancels one reply. An engine checks `cancelled` between two steps, or registers a callback while it waits."""
 
     def __init__(self) -> None:
         self._event = Event()
@@ -31,7 +31,8 @@ class Cancellation:
 
     @contextmanager
     def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Within the context, `cancel` calls `callback` in its own thread; at once where it was cancelled before."""
+        """Within the context, `cancel` calls `callback` in its own thread; if it was cancelled before, the context does
+        so at once."""
         with self._lock:
             cancelled = self.cancelled
             if not cancelled:

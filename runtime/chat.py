@@ -1,4 +1,4 @@
-"""A chat with tools: ask the model, run the tools it calls, give it their results, keep the history."""
+"""A chat with tools: prompt the model, run the tools it calls, return their results to it, keep the history."""
 
 import json
 import os
@@ -41,7 +41,7 @@ AnyTool = Callable[..., Any] | Tool
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply: what its events add up to."""
+    """A complete reply, collected from its events."""
 
     text: str
     reasoning: str
@@ -53,7 +53,7 @@ class Reply:
 
     @classmethod
     def from_events(cls, events: Iterable[Event]) -> Self:
-        """Collects the events of a reply, to its Finish."""
+        """Collect the events of a reply up to its Finish."""
         finish = Finish("stop")
         text: list[str] = []
         reasoning: list[str] = []
@@ -86,19 +86,23 @@ class Reply:
 
 
 class Chat:
-    """A conversation. Not for several threads at once: give each a chat of its own, on one Model.
+    """A conversation with a model. Not thread-safe: give each thread a chat of its own; they can share one Model.
 
-    `model` is a model folder or a checkpoint, which is loaded onto `device` ("auto", a name such as "CPU", or a
-    server's URL) or the first of `fallback` that can, or a Model, which `close` then leaves alone. `tools` are typed
-    Python functions that the model may call, at most `max_rounds` times before it has to answer; with `strict` each
-    call is held to its tool's schema while it is written. The tools run one after the other in a thread of the chat's
-    own, not in the caller's: what belongs to one thread, such as a connection of sqlite3, is opened inside a tool (its
-    next call finds it usable), or is made for any thread (`check_same_thread=False`). A tool has at most `tool_timeout`
-    seconds (None: without limit), after which the model is told, a late result is dropped and the next tool gets a new
-    thread, and gives back at most `max_tool_characters`; a Tool may have limits of its own. `sampling` is the
-    checkpoint's own where none is given. The chat goes on from `history`. The engine works in a process of its own, so
-    that a window or an event loop goes on while it does; `in_process` keeps it in this one. Raises RequestError where
-    an argument is of another type or out of its range.
+    `model` is a model folder, a checkpoint, or a Model. A path is loaded onto `device` ("auto", a name such as "CPU",
+    or a server's URL), or onto the first device of `fallback` that works, and closed with the chat; a Model stays open.
+
+    `tools` are typed Python functions that the model may call, in at most `max_rounds` rounds before it has to answer.
+    With `strict` the arguments of each call are constrained to its tool's schema. Tools run one after the other in a
+    thread of the chat's own, not in the caller's: an object bound to one thread, such as a sqlite3 connection, has to
+    be opened inside a tool (the next call can use it) or made for any thread (`check_same_thread=False`). A tool that
+    takes longer than `tool_timeout` seconds (None: no limit) is reported to the model as failed; its late result is
+    dropped, and the next tool gets a new thread. Results are truncated to `max_tool_characters`. A Tool may have limits
+    of its own.
+
+    `sampling` defaults to the checkpoint's own. `history` is where the chat continues from. The engine runs in a
+    process of its own, so that a window or an event loop stays responsive; `in_process` keeps it in this one.
+
+    Raises RequestError for an argument of the wrong type or out of range, and whatever loading the model raises.
     """
 
     def __init__(
@@ -145,7 +149,7 @@ class Chat:
 
     @property
     def history(self) -> tuple[Message, ...]:
-        """All messages so far, the system's included."""
+        """All messages so far, including the system message."""
         return tuple(self._messages)
 
     def send(
@@ -157,7 +161,7 @@ class Chat:
         answer: Grammar | None = None,
         sampling: Sampling | None = None,
     ) -> Reply:
-        """Says `text` and waits for the whole reply. Otherwise as `stream`."""
+        """Send `text` and wait for the complete reply. Arguments and errors are those of `stream`."""
         return Reply.from_events(
             self.stream(text, tools=tools, tool_choice=tool_choice, answer=answer, sampling=sampling)
         )
@@ -171,13 +175,14 @@ class Chat:
         answer: Grammar | None = None,
         sampling: Sampling | None = None,
     ) -> Cancellable[Event]:
-        """Says `text` and yields the reply's events, the last a Finish. The settings are for this reply only, and its
-        token limit for all its rounds together.
+        """Send `text` and yield the reply's events, the last a Finish.
 
-        `tool_choice` is "auto", "none", "required", or a tool's name; `answer` is the grammar of an answer in words,
-        and leaves no room for calls. Closing the generator stops the model; what it had said stays in the history. So
-        does `cancel`, of the chat or of the generator, from any thread: the last event then is a Finish that says so. A
-        reply that fails (RequestError, PromptTooLong, BackendError) before anything is said leaves no trace in it.
+        The settings apply to this reply only; its token limit covers all rounds together. `tool_choice` is "auto",
+        "none", "required", or a tool's name; `answer` is the grammar of an answer in words, and excludes calls.
+
+        Closing the generator stops the model, and so does `cancel`, of the chat or of the generator, from any thread;
+        the last event then is a Finish with the reason "cancelled". Text generated so far stays in the history. A reply
+        that fails before its first text (RequestError, PromptTooLong, BackendError) leaves the history unchanged.
         """
         require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         require("answer", answer, Grammar | None, "a Regex, Choice, JsonObject or JsonSchema")
@@ -193,8 +198,8 @@ class Chat:
         return Cancellable(events, self._cancellation)
 
     def cancel(self) -> None:
-        """End the reply that is being written, from any thread, within one step of the engine. Does not wait, neither
-        for the engine nor for a tool that runs."""
+        """Cancel the current reply, from any thread; it ends within one step of the engine. Does not wait for the
+        engine, nor for a running tool."""
         self._cancellation.cancel()
 
     def _generate_turns(
@@ -257,8 +262,8 @@ class Chat:
     def _run_tools(
         self, calls: list[ToolCall], box: dict[str, Tool], turn: list[Message], cancellation: Cancellation
     ) -> Generator[Event, None, None]:
-        """Run the calls in their order. One whose result is in `turn` leaves `calls`; the others stay when the reply is
-        cancelled."""
+        """Run the calls in order. Each call whose result was appended to `turn` is removed from `calls`; the others
+        remain if the reply is cancelled."""
         while calls and not cancellation.cancelled:
             result = tools.run_call(
                 box,
@@ -275,11 +280,12 @@ class Chat:
             yield result
 
     def reset(self) -> None:
-        """Forgets everything but the system message."""
+        """Drop the history, except for the system message."""
         self._messages = list(self._system)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the history as JSON, in the layout of OpenAI's messages; the file appears whole or not at all."""
+        """Write the history as JSON, in the layout of OpenAI's messages. The file is replaced atomically. Raises
+        RequestError."""
         target = Path(path)
         text = json.dumps({"messages": [message.to_json() for message in self._messages]}, indent=2, ensure_ascii=False)
         try:
@@ -288,7 +294,8 @@ class Chat:
             raise RequestError(f"{target} cannot be written: {exc.strerror}", hint="choose another place") from exc
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Takes up a saved history. Raises RequestError where the file is not one; the chat then stays as it was."""
+        """Replace the history by a saved one. Raises RequestError for a file that is not one; the history then stays
+        unchanged."""
         try:
             data = strict_json.parse(Path(path).read_bytes())
             messages = [Message.from_json(item) for item in data["messages"]]
@@ -301,7 +308,7 @@ class Chat:
         self._messages = messages
 
     def close(self) -> None:
-        """Closes the model if this chat loaded it, and ends the tools' thread."""
+        """Close the model if this chat loaded it, and end the tools' thread."""
         self._worker.close()
         if self._owns_model:
             self.model.close()

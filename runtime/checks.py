@@ -1,4 +1,4 @@
-"""Checks of what an application passes, so that a mistake is named where it was made."""
+"""Checks of an application's arguments, so that a mistake is reported where it was made."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,15 @@ from .errors import EdgeError, RequestError
 def require(
     name: str, value: object, kind: type[Any] | UnionType, wanted: str, error: type[EdgeError] = RequestError
 ) -> None:
-    """Raise RequestError that names the argument, unless the value is of the type `kind`, `wanted` in words."""
+    """Raise RequestError that names the argument, unless the value is of the type `kind`. `wanted` describes that type
+    in words."""
     if not isinstance(value, kind):
         raise error(f"{name} must be {wanted}, not {_describe(value)}", hint=f"pass {wanted}")
 
 
 def require_all(name: str, values: object, kind: type[Any] | UnionType, wanted: str) -> None:
-    """The same of a list or tuple and each of its items, `wanted` being the whole in words."""
+    """Raise RequestError unless the value is a list or tuple of items of the type `kind`. `wanted` describes the whole
+    in words."""
     require(name, values, list | tuple, wanted)
     assert isinstance(values, Sequence)
     for value in values:
@@ -26,7 +28,7 @@ def require_all(name: str, values: object, kind: type[Any] | UnionType, wanted: 
 
 
 def require_integer(name: str, value: object, least: int, most: int | None = None) -> None:
-    """Raise RequestError unless the value is a whole number from `least` to `most`."""
+    """Raise RequestError unless the value is an integer from `least` to `most`."""
     bounds = f"{least:,} or more" if most is None else f"{least:,} to {most:,}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise RequestError(f"{name} must be a whole number, not {_describe(value)}", hint=f"it may be {bounds}")
@@ -52,6 +54,6 @@ def require_seconds(name: str, value: object) -> None:
 
 
 def _describe(value: object) -> str:
-    """What somebody passed, in the words of Python; short, since it may be anything."""
+    """Describe an argument in Python's words; briefly, since it may be anything."""
     shown = repr(value)
     return f"{type(value).__name__} {shown}" if len(shown) <= 40 else type(value).__name__

@@ -1,24 +1,24 @@
 """The errors a user can meet. Each says in one line what happened, and in `hint` what to do about it.
 
 EdgeError
-├── CheckpointError        a checkpoint that is not one, is damaged, or is of an unsupported kind
-├── ConversionError        a conversion that cannot start or whose result is not fit for use
-│   ├── DiskFull           not enough room for it
-│   └── VerificationError  the converted model does not speak as its checkpoint does
-├── ModelFolderError       a model folder that is missing, damaged, or made by a later version
-├── TemplateError          messages that the checkpoint's chat template cannot lay out
-├── ToolError              a function that cannot become a tool
-├── RequestError           settings or a saved chat that make no sense
-│   ├── PromptTooLong      a prompt that does not fit the context
-│   ├── UnsupportedSetting            a setting that this engine cannot hold
-│   └── UnsupportedGrammar a grammar or schema that the engine does not compile, or not in time
-└── BackendError           an engine that failed
-    └── DeviceError        an engine or device that is not there
+├── CheckpointError         a checkpoint that is missing, damaged or unsupported
+├── ConversionError         a conversion that cannot start, or whose result is not fit for use
+│   ├── DiskFull            not enough disk space for it
+│   └── VerificationError   a converted model that diverges from its checkpoint
+├── ModelFolderError        a model folder that is missing, damaged, or made by a later version
+├── TemplateError           messages that the checkpoint's chat template rejects
+├── ToolError               a function that cannot become a tool
+├── RequestError            invalid settings, arguments or files of a request
+│   ├── PromptTooLong       a prompt that does not fit the context
+│   ├── UnsupportedSetting  a sampling setting that the engine does not support
+│   └── UnsupportedGrammar  a grammar or schema that the engine does not compile, or not in time
+└── BackendError            an engine that failed
+    └── DeviceError         an engine or device that is missing
 """
 
 
 class EdgeError(Exception):
-    """What happened, in one line (`str(error)`), and the cure (`error.hint`)."""
+    """An error whose text says in one line what happened, and whose `hint` says what to do about it."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -58,8 +58,7 @@ class RequestError(EdgeError):
 
 
 class PromptTooLong(RequestError):
-    """The prompt has `prompt_tokens` tokens; at most `limit` fit. Of a prompt that is `cut`, only so many were counted:
-    it has more."""
+    """The prompt has `prompt_tokens` tokens, more than the `limit`. With `cut`, counting stopped there: it has more."""
 
     def __init__(self, prompt_tokens: int, limit: int, cut: bool = False) -> None:
         super().__init__(
@@ -75,7 +74,7 @@ class PromptTooLong(RequestError):
 
 
 class UnsupportedSetting(RequestError):
-    """`setting` is its name in Sampling."""
+    """A field of Sampling, `setting`, that the engine does not support."""
 
     def __init__(self, message: str, *, hint: str = "", setting: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -83,7 +82,7 @@ class UnsupportedSetting(RequestError):
 
 
 class UnsupportedGrammar(RequestError):
-    """`grammar` is the one that was refused, as the request had it."""
+    """A `grammar`, as the request had it, that the engine rejects."""
 
     def __init__(self, message: str, *, hint: str = "", grammar: object = None) -> None:
         super().__init__(message, hint=hint)
@@ -99,4 +98,4 @@ class DeviceError(BackendError):
 
 
 class Notice(UserWarning):
-    """Something that a caller should know and that stops nothing, such as a system message that a model cannot see."""
+    """A warning that a caller should see although nothing stops, such as a system message that a model cannot see."""

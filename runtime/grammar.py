@@ -1,7 +1,8 @@
-"""What constrains the sampler: a pattern, a choice, a JSON object, or JSON of a schema. Checked before generation.
+"""Grammars that constrain the sampler: a pattern, a choice, a JSON object, or JSON of a schema. Validated before
+generation.
 
-Blanks are bounded everywhere (at most one between two tokens of JSON), so that a weak model cannot stall in them: the
-engine's own JSON grammar lets a model write blanks for ever.
+Whitespace is bounded everywhere (at most one blank between two JSON tokens), so that a weak model cannot stall in it:
+the engine's own JSON grammar lets a model generate blanks for ever.
 """
 
 import json
@@ -19,7 +20,7 @@ from .text import replace_json_surrogates, replace_surrogates, replace_surrogate
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """Text that a regular expression matches from its first to its last character."""
+    """Text that matches a regular expression from its first to its last character."""
 
     pattern: str
 
@@ -53,10 +54,10 @@ class JsonObject:
 
 @dataclass(frozen=True, slots=True)
 class JsonSchema:
-    """JSON of a schema, given as its JSON text; its properties come in the schema's order.
+    """JSON that follows a schema, given as JSON text. Properties come in the schema's order.
 
-    Raises RequestError, before anything is generated, where the schema asks for what cannot be held. Its pattern is
-    made when it is needed, which may take long, or is `built` already.
+    Raises RequestError, before anything is generated, if the schema uses what is not supported. Its pattern is built
+    when it is needed, which may take long, unless `built` has it.
     """
 
     schema: str
@@ -77,7 +78,7 @@ class JsonSchema:
         return cls(text)
 
     def pattern(self) -> str:
-        """The schema as a regular expression. Raises RequestError where there is none for it."""
+        """Return the schema as a regular expression. Raises RequestError if there is none for it."""
         return self.built or _schema_pattern(self.schema)
 
 
@@ -111,20 +112,20 @@ _FORMATS = {"date", "time", "date-time", "uuid"}
 
 
 def check_schema(schema: Any, where: str = "the schema") -> None:
-    """Raises RequestError that names the first keyword that cannot be held."""
+    """Raise RequestError that names the first unsupported keyword."""
     if schema is True or schema == {}:
         return
     if not isinstance(schema, Mapping):
-        raise RequestError(f"{where} is no JSON schema", hint="it has to be an object")
+        raise RequestError(f"{where} is not a JSON schema", hint="it has to be an object")
     for key, value in schema.items():
         if key not in _HELD and key not in _SAYS_NOTHING:
             raise RequestError(
-                f"{where} has the keyword {key!r}, which cannot be held while generating",
+                f"{where} has the keyword {key!r}, which is not supported",
                 hint="leave it out, or check the reply yourself",
             )
         if key == "format" and value not in _FORMATS:
             raise RequestError(
-                f"{where} has the format {value!r}, which cannot be held while generating",
+                f"{where} has the format {value!r}, which is not supported",
                 hint=f"these can: {', '.join(sorted(_FORMATS))}",
             )
         if key == "pattern" and isinstance(value, str):
@@ -162,7 +163,7 @@ def _schema_pattern(text: str) -> str:
         pattern = build_regex_from_schema(text)
     except (ValueError, TypeError) as exc:
         first = str(exc).strip().splitlines()[0]
-        raise RequestError(f"the schema cannot be held while generating: {first}", hint="simplify it") from exc
+        raise RequestError(f"unsupported JSON schema: {first}", hint="simplify it") from exc
     _refuse_inner_anchors(str(pattern))
     # The engine takes no ranges beyond ASCII here; and a weak model writes digits for ever if it may.
     return str(pattern).replace(r"\x00-\x1F\x7F-\x9F", r"\x00-\x1F").replace("[0-9]*", "[0-9]{0,17}")
@@ -173,7 +174,7 @@ _ANCHORS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|([\^$])", re.DOTALL)
 
 
 def _refuse_inner_anchors(pattern: str) -> None:
-    """Raise RequestError for an anchor within the pattern, which matches whole texts. xgrammar would ignore it, with a
+    """Raise RequestError for an anchor inside the pattern, which matches whole texts. xgrammar would ignore it, with a
     warning on stderr."""
     for match in _ANCHORS.finditer(pattern):
         if (match[1] == "^" and match.start() > 0) or (match[1] == "$" and match.end() < len(pattern)):
@@ -184,7 +185,7 @@ def _refuse_inner_anchors(pattern: str) -> None:
 
 
 def _refuse_recursion(schema: Mapping[str, Any]) -> None:
-    """A regular expression cannot nest without end."""
+    """Raise RequestError for a schema that refers to itself: a regular expression cannot nest without end."""
     followed: set[str] = set()  # each reference is followed once, however often it is made
 
     def follow(value: Any, open_refs: tuple[str, ...]) -> None:

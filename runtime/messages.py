@@ -1,4 +1,4 @@
-"""What is said: the messages of a chat, and the events of a reply while it is generated. All are frozen values."""
+"""The messages of a chat, and the events of a reply while it is generated. All are frozen values."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,35 +23,36 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token that was written, and the natural logarithm of the probability that the model itself gave it, before
-    temperature, penalties and grammars. A token may hold a part of a character alone."""
+    """A generated token, and the natural logarithm of the probability that the model itself assigns to it, before
+    temperature, penalties and grammars. A token may be part of a character."""
 
     bytes: bytes
     logprob: float
 
     @property
     def text(self) -> str:
-        """Bytes that are no UTF-8 by themselves are U+FFFD."""
+        """The token's characters; bytes that are not valid UTF-8 by themselves are U+FFFD."""
         return self.bytes.decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    """The tokens of which the next Text is made, where `Sampling.logprobs` asks for them."""
+    """The tokens that the next Text is made of, if `Sampling.logprobs` asks for them."""
 
     tokens: tuple[TokenLogprob, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of what the model thought before it answered."""
+    """A piece of the model's reasoning, before its answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of a call's arguments, while they are written. Those of an id add up to its ToolCall's `arguments`."""
+    """A piece of a call's arguments as they stream. The pieces with the same id add up to the `arguments` of its
+    ToolCall."""
 
     id: str
     name: str
@@ -60,10 +61,10 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call as the model wrote it: `arguments` is its JSON text, broken JSON included.
+    """A tool call as the model wrote it. `arguments` is JSON text, which may be invalid.
 
-    `complete` is False when the reply ended inside the arguments; `arguments` then holds what arrived.
-    Raises RequestError where a field is of another type. Lone surrogates become U+FFFD here and in the other values.
+    `complete` is False if the reply ended inside the arguments; `arguments` then is what arrived. Raises RequestError
+    for a field of the wrong type. Lone surrogates become U+FFFD, here and in the other values.
     """
 
     name: str
@@ -76,19 +77,19 @@ class ToolCall:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the arguments; "" where they are a JSON object."""
+        """What is wrong with the arguments; "" if they are a JSON object."""
         if not self.complete:
             return "the arguments were cut off"
         try:
             parsed = strict_json.parse(self.arguments)
         except ValueError as exc:
             return f"the arguments are not valid JSON: {exc}"
-        return "" if isinstance(parsed, dict) else "the arguments are no JSON object"
+        return "" if isinstance(parsed, dict) else "the arguments are not a JSON object"
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool gave back to the model; `error` when it was refused or its function raised."""
+    """What a tool returned to the model. `error` is True if the call was rejected or the function raised."""
 
     call_id: str
     name: str
@@ -101,7 +102,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and seconds of a reply, all its rounds together. `ttft` is the time to the first token of the first."""
+    """Tokens and seconds of a reply, all rounds together. `ttft` is the time to the first token of the first round."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -142,7 +143,7 @@ Event = Text | Logprobs | Reasoning | ToolCallDelta | ToolCall | ToolResult | Fi
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message of a chat. `tool_call_id` and `name` belong to a tool's message, `tool_calls` to the assistant's.
-    Raises RequestError for an unknown role, or a field of another type."""
+    Raises RequestError for an unknown role or a field of the wrong type."""
 
     role: Role
     content: str = ""
@@ -159,7 +160,7 @@ class Message:
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
 
     def to_json(self) -> dict[str, Any]:
-        """The message in the layout of OpenAI's chat API, empty fields left out."""
+        """Return the message in the layout of OpenAI's chat API, without empty fields."""
         out: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.reasoning:
             out["reasoning_content"] = self.reasoning
@@ -174,9 +175,9 @@ class Message:
 
     @classmethod
     def from_json(cls, data: object) -> "Message":
-        """A message in the layout of OpenAI's chat API. Raises RequestError where it is not one that GLM-4 can read.
+        """Parse a message in the layout of OpenAI's chat API. Raises RequestError for one that GLM-4 cannot read.
 
-        `developer` is `system` by a later name; content may be text or a list of text parts.
+        The role `developer` is a later name of `system`; content may be text or a list of text parts.
         """
         if not isinstance(data, Mapping):
             raise RequestError(
@@ -187,7 +188,7 @@ class Message:
             raise RequestError(f"unknown role {quoted(data.get('role'))}", hint=f"it may be {', '.join(_ROLES)}")
         calls = data.get("tool_calls") or ()
         if not isinstance(calls, list | tuple):
-            raise RequestError("a message's tool_calls are no list", hint="send a list of calls")
+            raise RequestError("a message's tool_calls must be a list", hint="send a list of calls")
         return cls(
             role,
             _parse_content(data.get("content")),
@@ -199,7 +200,7 @@ class Message:
 
 
 def _normalize(value: object, whose: str, *fields: str) -> None:
-    """Replace lone surrogates in these fields of a frozen value. Raises RequestError where one is not text."""
+    """Replace lone surrogates in these fields of a frozen value. Raises RequestError for a field that is not text."""
     for name in fields:
         text = getattr(value, name)
         require(f"{whose} {name}", text, str, "text")

@@ -1,4 +1,4 @@
-"""A loaded model: messages in, the events of one reply out. It calls no tools and keeps no history."""
+"""A loaded model: messages in, the events of one reply out. It runs no tools and keeps no history."""
 
 import os
 import warnings
@@ -27,13 +27,14 @@ from .system.out_of_memory import map_out_of_memory
 
 
 class Model:
-    """A loaded model. Several threads and chats may share it.
+    """A loaded model, which several threads and chats may share.
 
-    `device` is "auto", a device's name, or a server's URL; `choice` then says what was taken, and why. Where it cannot
-    load the folder, those of `fallback` are tried in their order, each with a Notice that says why. OpenVINO's engine
-    works in a process of its own: it would keep all threads of this one standing while it takes a step, unless
-    `in_process` asks for that. A `backend` that is loaded already is taken as it is. Raises ModelFolderError,
-    CheckpointError, DeviceError or BackendError.
+    `device` is "auto", a device's name, or a server's URL; `choice` records the engine and device that were chosen, and
+    why. If that device cannot load the model, those of `fallback` are tried in order, each with a Notice that gives the
+    reason. OpenVINO's engine runs in a process of its own, since it blocks all Python threads of its process during a
+    step; `in_process` keeps it in this one. A `backend` that is already loaded is used as it is.
+
+    Raises ModelFolderError, CheckpointError, DeviceError or BackendError.
     """
 
     def __init__(
@@ -83,15 +84,16 @@ class Model:
 
     @cached_property
     def template(self) -> Template:
-        """The chat template, compiled. Raises ModelFolderError for a base model, TemplateError for a bad template."""
+        """The compiled chat template. Raises ModelFolderError for a base model, TemplateError for a template that is
+        invalid."""
         return Template(self.folder.chat_template(), self.family, self._special_tokens)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
-        """The prompt of the next reply. Raises TemplateError where the template refuses the messages."""
+        """Render the prompt of the next reply. Raises TemplateError if the template rejects the messages."""
         return self.template.render(messages, tools)
 
     def count_tokens(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> int:
-        """How many tokens that prompt has."""
+        """Return the number of tokens in the prompt of the next reply."""
         return self.backend.count_tokens(self.prompt(messages, tools))
 
     def reply(
@@ -102,12 +104,12 @@ class Model:
         constraint: Constraint = Constraint(),
         cancellation: Cancellation | None = None,
     ) -> Cancellable[Event]:
-        """The events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON schema),
-        and for a built-in tool its `type`.
+        """Generate the events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON
+        schema), and for a built-in tool its `type`.
 
-        Closing the generator stops the engine within a token or two; its `cancel`, or that of `cancellation`, does it
-        from any thread, within one step of the engine. Raises PromptTooLong, TemplateError, BackendError.
-        Warns where the model's template leaves out a system message or a tool.
+        Closing the generator stops the engine within a token or two; its `cancel`, or that of `cancellation`, does so
+        from any thread, within one step of the engine. Warns if the model's template leaves out a system message or a
+        tool. Raises PromptTooLong, TemplateError, UnsupportedGrammar, BackendError.
         """
         require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         self._warn(messages, tools)
@@ -130,7 +132,7 @@ class Model:
         )
 
     def plain(self, text: str) -> Prompt:
-        """A text in pieces, so that special tokens spelled in it are text."""
+        """Return a text in pieces, so that special tokens spelled out in it are tokenized as text."""
         return self._plain.render([Message("user", text)])
 
     @cached_property
@@ -140,7 +142,7 @@ class Model:
     def complete(
         self, text: str, sampling: Sampling | None = None, cancellation: Cancellation | None = None
     ) -> Cancellable[Event]:
-        """How a text goes on: the only use of a base model. Otherwise as `reply`."""
+        """Continue a text: the only use of a base model. Otherwise like `reply`."""
         require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
         prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
         request = self._request(prompt, sampling, cancellation)
@@ -160,7 +162,7 @@ class Model:
             warnings.warn(f"{name} {what}: it will not see {', '.join(unseen)}", Notice, stacklevel=3)
 
     def close(self) -> None:
-        """Frees the engine's memory; the model cannot be used any more."""
+        """Free the engine's memory. The model cannot be used afterwards."""
         self.backend.close()
 
     def __enter__(self) -> Self:

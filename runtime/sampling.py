@@ -1,4 +1,4 @@
-"""How the next token is chosen, and how many there may be."""
+"""Sampling settings: how the next token is chosen, and how many there may be."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,14 +11,17 @@ from .text import replace_surrogates
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """`temperature` 0 is greedy. `seed` None is another one every time; `max_new_tokens` None, what the context holds.
-    The answer ends before the first of the `stop` texts that it comes to; reasoning and calls do not.
+    """Settings of a reply.
 
-    `presence_penalty` is taken off the logit of each token that was written before, `frequency_penalty` as often as it
-    was; the prompt's tokens do not count. `logprobs` gives Logprobs of the answer. Not every engine has the three: what
-    it cannot hold it refuses.
+    `temperature` 0 is greedy decoding. `seed` None is a different seed every time; `max_new_tokens` None is what the
+    context holds. The answer ends before the first of the `stop` strings; reasoning and calls are not searched for
+    them.
 
-    Raises RequestError where a value is out of its range, or of another type.
+    `presence_penalty` is subtracted from the logit of each token generated before, `frequency_penalty` once for every
+    time it was; tokens of the prompt do not count. `logprobs` adds Logprobs events to the answer. An engine that does
+    not support a setting rejects it by name (UnsupportedSetting).
+
+    Raises RequestError for a value out of range or of the wrong type.
     """
 
     temperature: float = 0.0
@@ -55,12 +58,12 @@ class Sampling:
                 raise RequestError(f"{name} is {getattr(self, name)}", hint=f"it may be {wanted}")
 
     def override(self, **settings: Any) -> "Sampling":
-        """The same with these settings; those that are None stay as they are."""
+        """Return a copy with these settings; those that are None stay as they are."""
         return replace(self, **{name: value for name, value in settings.items() if value is not None})
 
     @classmethod
     def from_generation_config(cls, generation_config: Mapping[str, Any]) -> "Sampling":
-        """What the checkpoint's generation_config.json asks for; greedy where it does not sample."""
+        """Return the settings of a checkpoint's generation_config.json; greedy if it does not sample."""
         if not generation_config.get("do_sample", False):
             return cls(repetition_penalty=float(generation_config.get("repetition_penalty") or 1.0))
         return cls(

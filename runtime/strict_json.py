@@ -1,6 +1,6 @@
-"""JSON from outside, as RFC 8259 defines it.
+"""A JSON parser for input from outside, as RFC 8259 defines it.
 
-Python's parser takes NaN and Infinity, turns 1e999 into infinity, and fails with RecursionError on deep nesting.
+Python's own accepts NaN and Infinity, turns 1e999 into infinity, and fails with RecursionError on deep nesting.
 """
 
 import json
@@ -15,10 +15,10 @@ _TOO_DEEP = f"it is nested more than {DEPTH} deep"
 
 
 def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """Return the value of a JSON text, without lone surrogates; bytes are UTF-8, or UTF-16 or -32, as json.loads takes
-    them. `pairs` makes the object of its members.
+    """Return the value of a JSON text, without lone surrogates. Bytes are UTF-8, -16 or -32, as for json.loads; `pairs`
+    builds each object from its members.
 
-    Raises ValueError, and nothing else, for a text that is not JSON, a number beyond a float, or nesting too deep.
+    Raises ValueError, and nothing else, for text that is not JSON, a number beyond a float, or nesting too deep.
     """
     if isinstance(text, bytes):
         encoding = json.detect_encoding(text)
@@ -36,7 +36,7 @@ def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | 
 
 
 def refuse_deep(value: Any) -> Any:
-    """Return the value. Raises ValueError where it is nested more than DEPTH deep."""
+    """Return the value. Raises ValueError if it is nested more than DEPTH deep."""
     level = [value]
     for _ in range(DEPTH):
         level = [

@@ -1,7 +1,7 @@
-"""Text that comes from outside: surrogates, which no UTF-8 encodes, become characters or U+FFFD at the door.
+"""Text from outside: surrogates, which UTF-8 cannot encode, become characters or U+FFFD where the text enters.
 
-They come as half an emoji out of a client's JSON, and as bytes that were no UTF-8 out of file names and arguments
-(PEP 383). Behind the door every text can be tokenized, printed and sent.
+They come as half an emoji in a client's JSON, or as bytes that are not UTF-8 in file names and arguments (PEP 383).
+Text that has passed here can be tokenized, printed and sent.
 """
 
 import re
@@ -26,7 +26,7 @@ def replace_controls(text: str) -> str:
 
 
 def replace_surrogates(text: str) -> str:
-    """Return the text with paired surrogates as the character that they spell, and each lone one as U+FFFD."""
+    """Return the text with each pair of surrogates as the character it encodes, and each lone one as U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:

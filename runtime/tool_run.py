@@ -1,8 +1,8 @@
-"""One run of a tool: somebody else's code, in a thread of its own, with a time limit and a bounded result.
+"""A run of a tool: foreign code, in a thread of its own, with a time limit and a bounded result.
 
-No exception of it gets out, SystemExit and KeyboardInterrupt included: argparse and click exit on bad arguments. A
-real Ctrl-C interrupts the thread that waits, not the tool's. Python cannot stop a thread: one whose time is over goes
-on, and what it returns then is dropped. The tools of a chat share a thread as long as each of them comes back in time.
+No exception escapes, including SystemExit and KeyboardInterrupt: argparse and click exit on invalid arguments. A real
+Ctrl-C interrupts the waiting thread, not the tool's. Python cannot stop a thread: one whose time is over continues, and
+its result is dropped. The tools of a chat share a thread as long as each of them returns in time.
 """
 
 import contextvars
@@ -30,8 +30,8 @@ _running: set[Thread] = set()  # those that nobody waits for
 
 
 class ToolWorker:
-    """The thread in which a chat's tools run, one after the other, so that what one of them opens (a connection of
-    sqlite3, an event loop) can be used by the next. It ends with `close`, or when nothing refers to the Worker."""
+    """The thread in which a chat's tools run, one after the other, so that one tool can use what another has opened (a
+    sqlite3 connection, an event loop). It ends with `close`, or when nothing refers to the ToolWorker."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -71,9 +71,10 @@ def run(
     cancellation: Cancellation,
     worker: ToolWorker,
 ) -> Outcome:
-    """Return the text of `work`, or of its exception by `explain`, cut to `longest` characters.
+    """Return the text of `work`, or of its exception by `explain`, truncated to `longest` characters.
 
-    After `timeout` seconds that is an error, and at once when the reply is cancelled. Neither waits for the tool.
+    After `timeout` seconds the outcome is an error, and immediately when the reply is cancelled. Neither waits for the
+    tool.
     """
     if abandoned() >= _ABANDONED:
         return f"{_ABANDONED} tools still run past their time limits, so {name} was not started", True
@@ -102,14 +103,14 @@ def run(
 
 
 def abandoned() -> int:
-    """The number of tools that still run and that nobody waits for."""
+    """Return the number of tools that still run although nobody waits for them."""
     with _lock:
         _running.difference_update([thread for thread in _running if not thread.is_alive()])
         return len(_running)
 
 
 def _wait(done: "SimpleQueue[Outcome]", seconds: float | None) -> Outcome | None:
-    """The outcome; None after so many seconds."""
+    """Wait for the outcome; return None after so many seconds."""
     end = None if seconds is None else time.monotonic() + seconds
     while end is None or time.monotonic() < end:
         with suppress(Empty):
@@ -128,7 +129,7 @@ def _outcome(work: Callable[[], str], explain: Callable[[BaseException], str], l
 
 
 def truncate(text: str, longest: int) -> str:
-    """Return at most `longest` characters of a text; the last line of one that is cut says so."""
+    """Return at most `longest` characters of a text. The last line of a truncated one says so."""
     if len(text) <= longest:
         return text
     note = f"\n[cut off: {longest:,} of {len(text):,} characters]"

@@ -1,4 +1,4 @@
-"""A typed Python function becomes a tool: its name, its docstring, and a JSON schema of its parameters by pydantic."""
+"""Tools made of typed Python functions: a name, the docstring, and a JSON schema of the parameters by pydantic."""
 
 import inspect
 import re
@@ -17,12 +17,14 @@ from .text import replace_json_surrogates, replace_surrogates_within
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """`parameters` is a JSON schema of an object. `run` takes the arguments' JSON text and gives the result's text.
+    """A function that the model can call. `parameters` is the JSON schema of an object; `run` maps the arguments' JSON
+    text to the text of the result.
 
-    `run` may raise anything: `call` hands the exception to the model as the tool's result.
-    `type` is "function", or the tool's name where it was made by `built_in`. A run that takes longer than `timeout`
-    seconds is an error, and a result longer than `max_characters` is cut; None leaves both to the chat.
-    Raises ToolError where a field is of another type, RequestError where one is out of its range.
+    `run` may raise anything: the exception becomes the tool's result, for the model to read. `type` is "function", or
+    the tool's name if `built_in` made it. A run that takes longer than `timeout` seconds is an error, and a result
+    longer than `max_characters` is truncated; None leaves both limits to the chat.
+
+    Raises ToolError for a field of the wrong type, RequestError for one out of range.
     """
 
     name: str
@@ -57,11 +59,11 @@ class Tool:
 
     @classmethod
     def built_in(cls, function: Callable[..., Any]) -> "Tool":
-        """A tool that GLM-4 of 2024 knows from its training: `python`, `simple_browser` or `cogview`.
+        """Make a tool that GLM-4 of 2024 knows from its training: `python`, `simple_browser` or `cogview`.
 
-        The checkpoint's template describes it in its own words, and the model calls it with plain text, which the
-        function takes as its one parameter, a string. To other models it is a function like any other.
-        Raises ToolError as `of` does, or where the function has other parameters.
+        The checkpoint's template describes it in its own words, and the model calls it with plain text, which becomes
+        the function's one parameter, a string. To other models it is a function like any other. Raises ToolError like
+        `from_function`, or if the function has other parameters.
         """
         tool = cls.from_function(function)
         parameters = list(tool.parameters["properties"].values())
@@ -79,11 +81,11 @@ class Tool:
         timeout: float | None = None,
         max_characters: int | None = None,
     ) -> "Tool":
-        """The tool of a function. Parameters are described with `Annotated[str, pydantic.Field(description="…")]`.
-        `timeout` and `max_characters` are the tool's own limits. The function does not run in the caller's thread, but
-        always in the same one for a chat, unless a call exceeded its time limit.
+        """Make a tool of a function. Describe parameters with `Annotated[str, pydantic.Field(description="…")]`.
 
-        Raises ToolError where the function has no usable name, is a coroutine, or has a parameter without a type.
+        `timeout` and `max_characters` are the tool's own limits. The function runs in the chat's tool thread, not in
+        the caller's; it is always the same thread, unless a call exceeds its time limit. Raises ToolError if the
+        function has no usable name, is a coroutine, or has a parameter without a type.
         """
         if isinstance(function, Tool):
             return replace(
@@ -113,13 +115,13 @@ class Tool:
         return cls(name, description, schema, run, timeout=timeout, max_characters=max_characters)
 
     def to_json(self) -> dict[str, Any]:
-        """What a chat template shows of the tool; `type` only where it is not a function."""
+        """Return what a chat template shows of the tool; `type` only if it is not a function."""
         shown = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return shown if self.type == "function" else shown | {"type": self.type}
 
 
 def to_tools(tools: Iterable[Callable[..., Any] | Tool]) -> dict[str, Tool]:
-    """The tools by name. Raises ToolError where two share one, or they are not a list of functions and Tools."""
+    """Return the tools by name. Raises ToolError if two have the same name, or for anything but functions and Tools."""
     if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
         raise ToolError(f"tools must be a list, not {type(tools).__name__}", hint="pass a list of functions")
     box: dict[str, Tool] = {}
@@ -139,9 +141,11 @@ def run_call(
     cancellation: Cancellation | None = None,
     worker: tool_run.ToolWorker | None = None,
 ) -> ToolResult:
-    """Runs the call, in the thread of `worker` or one of its own. Unknown names, wrong arguments, exceptions of any
-    kind and a run that takes longer than `timeout` seconds come back as the result, for the model to read, which has at
-    most `max_characters`. So does cancelling."""
+    """Run a call in the thread of `worker`, or in a new one.
+
+    Unknown names, invalid arguments, exceptions of any kind, a run longer than `timeout` seconds and a cancellation all
+    become the result, for the model to read. The result has at most `max_characters`.
+    """
 
     def failed(text: str) -> ToolResult:
         return ToolResult(wanted.id, wanted.name, f"Error: {text}", error=True)
@@ -209,7 +213,7 @@ def _arguments_model(name: str, function: Callable[..., Any]) -> Any:
 
 
 def _without_titles(schema: Any) -> Any:
-    """The schema without pydantic's titles, which tell a model nothing that the names do not."""
+    """Return the schema without pydantic's titles, which tell a model nothing beyond the names."""
     if isinstance(schema, list):
         return [_without_titles(item) for item in schema]
     if not isinstance(schema, dict):

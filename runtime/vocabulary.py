@@ -1,7 +1,7 @@
-"""Token ids become text while they stream, without ever splitting a character.
+"""Token ids become text as they stream, without splitting a character.
 
-GLM-4's tokenizers are byte-level BPE: a token is some bytes, written in tokenizer.json with one printable character
-for each byte (GPT-2's `bytes_to_unicode`).
+GLM-4's tokenizers are byte-level BPE: a token is a sequence of bytes, written in tokenizer.json with one printable
+character for each byte (GPT-2's `bytes_to_unicode`).
 """
 
 import codecs
@@ -14,7 +14,7 @@ from .text import one_line
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The character that stands for each byte, in GPT-2's encoder.py."""
+    """Return the character that stands for each byte, as in GPT-2's encoder.py."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -28,7 +28,7 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: Path) -> "Vocabulary":
-        """From a tokenizer.json. Raises ModelFolderError where it is not a byte-level vocabulary."""
+        """Read a tokenizer.json. Raises ModelFolderError if it is not a byte-level vocabulary."""
         try:
             return cls.parse(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
@@ -38,7 +38,7 @@ class Vocabulary:
 
     @classmethod
     def parse(cls, tokenizer_json: str) -> "Vocabulary":
-        """From the text of a tokenizer.json that is known to be a byte-level one."""
+        """Parse the text of a tokenizer.json that is known to be byte-level."""
         alphabet = byte_alphabet()
         data = strict_json.parse(tokenizer_json)
         tokens = {i: bytes(map(alphabet.__getitem__, token)) for token, i in data["model"]["vocab"].items()}
@@ -46,7 +46,7 @@ class Vocabulary:
 
     @property
     def longest(self) -> int:
-        """Bytes of the longest token."""
+        """The length of the longest token, in bytes."""
         return max(map(len, self._tokens.values()), default=1)
 
     def decoder(self) -> "TextDecoder":
@@ -54,7 +54,7 @@ class Vocabulary:
 
 
 class TextDecoder:
-    """Decodes one reply. Bytes that are no UTF-8 become U+FFFD, as everywhere; ids without a token add nothing."""
+    """Decodes the ids of one reply. Bytes that are not valid UTF-8 become U+FFFD; ids without a token add nothing."""
 
     def __init__(self, tokens: dict[int, bytes]) -> None:
         self._tokens = tokens
@@ -64,7 +64,7 @@ class TextDecoder:
         return self._tokens.get(id, b"")
 
     def feed(self, ids: Iterable[int]) -> str:
-        """The characters that are whole by now."""
+        """Return the characters that are complete with these ids."""
         return self._utf8.decode(b"".join(self._tokens.get(i, b"") for i in ids))
 
     def finish(self) -> str:

@@ -342,7 +342,10 @@ def test_of_several_models_one_is_named(folder):
 
 
 def test_only_vllm_holds_a_grammar(folder):
-    with misbehaving(events(text("a", "stop"))) as (url, _), pytest.raises(RequestError, match="cannot hold a grammar"):
+    with (
+        misbehaving(events(text("a", "stop"))) as (url, _),
+        pytest.raises(RequestError, match="cannot enforce a grammar"),
+    ):
         ask(folder, url, grammar=Choice(("a",)))
 
 

@@ -283,7 +283,9 @@ class Remote(Backend):
     def _structured_outputs(self, grammar: Grammar) -> dict[str, Any]:
         """vLLM's `structured_outputs`; other servers would pass over it without a word."""
         if not self._vllm:
-            raise RequestError(f"{self._url} is not vLLM, and cannot hold a grammar", hint="leave it out, or use vLLM")
+            raise RequestError(
+                f"{self._url} is not vLLM, and cannot enforce a grammar", hint="leave it out, or use vLLM"
+            )
         match grammar:
             case JsonSchema():
                 return {"regex": grammar.pattern()}

@@ -226,7 +226,7 @@ def map_error(exc: RuntimeError, request: Request) -> EdgeError:
         return BackendError(MESSAGE, hint=CURE)
     if request.grammar is not None and "xgrammar" in str(exc):
         return UnsupportedGrammar(
-            f"the engine cannot hold this grammar: {error_line(exc)}", hint="simplify it", grammar=request.grammar
+            f"unsupported grammar: {error_line(exc)}", hint="simplify it", grammar=request.grammar
         )
     return BackendError(f"OpenVINO failed: {error_line(exc)}", hint="close the chat and load the model again")
 

@@ -158,9 +158,7 @@ class _TrialProcess:
             return self._compile(self._ready(), grammar)
         except (EOFError, OSError):
             self._replace()
-            return RequestError(
-                "the engine cannot hold this grammar: it ended the process that tried it", hint="simplify it"
-            )
+            return RequestError("unsupported grammar: it ended the process that tried it", hint="simplify it")
         finally:
             with self._changed:
                 self._busy = False

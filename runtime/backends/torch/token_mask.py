@@ -25,12 +25,12 @@ class TokenMaskFactory:
         self._end = end
 
     def mask(self, grammar: Grammar) -> "TokenMask":
-        """Raises RequestError where the grammar cannot be held."""
+        """Raises RequestError if the grammar is not supported."""
         from llguidance import LLMatcher
 
         matcher = LLMatcher(self._tokenizer, _compiled(grammar))
         if error := matcher.get_error():
-            raise RequestError(f"the engine cannot hold this grammar: {error.splitlines()[0]}", hint="simplify it")
+            raise RequestError(f"unsupported grammar: {error.splitlines()[0]}", hint="simplify it")
         return TokenMask(matcher, self._end)
 
 
