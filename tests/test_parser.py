@@ -264,7 +264,7 @@ PROBLEMS = {
     "none": (ToolCall("f", '{"a": 1}'), ""),
     "cut off": (ToolCall("f", '{"a": 1', complete=False), "cut off"),
     "broken": (ToolCall("f", "{a: }"), "not valid JSON"),
-    "no object": (ToolCall("f", "[]"), "no JSON object"),
+    "no object": (ToolCall("f", "[]"), "not a JSON object"),
 }
 
 

@@ -80,7 +80,7 @@ COMPLAINTS = {
     "a wrong choice": (ToolCall("disk_free", '{"path": "/", "unit": "TB"}'), "unit: Input should be 'GB' or 'MB'"),
     "an unknown argument": (ToolCall("disk_free", '{"path": "/", "deep": 1}'), "deep: Extra inputs are not permitted"),
     "broken JSON": (ToolCall("disk_free", '{"path": }'), "not valid JSON"),
-    "no object": (ToolCall("disk_free", "[]"), "no JSON object"),
+    "no object": (ToolCall("disk_free", "[]"), "not a JSON object"),
     "cut off": (ToolCall("disk_free", '{"path": "/', complete=False), "cut off"),
     "an exception": (ToolCall("fail", '{"path": "x"}'), "FileNotFoundError: no x"),
 }

@@ -1,9 +1,9 @@
-"""A Python process that works for this one: started without the application's main module, ended with this process.
+"""A Python worker process: started without the application's main module, ended together with this process.
 
 multiprocessing's `spawn` runs the main module again, so that scripts need a guard and notebooks cannot use it. Here the
 child imports the function it runs and nothing else, from where this process has it. In a frozen application, whose
-executable is no Python, the child is the application once more, and `import edge` turns it into the worker
-(`run_if_frozen_child`), before what the application does after its imports.
+executable is not a Python, the child is the application once more, and `import edge` turns it into the worker
+(`run_if_frozen_child`) before anything that the application does after its imports.
 """
 
 import ctypes
@@ -51,7 +51,7 @@ _KILLED = 3.0  # seconds that a killed process has to be gone
 
 
 class Child:
-    """A process that runs `entry`, "module:function", with its end of `pipe`. What it prints is kept for errors."""
+    """A process that runs `entry`, "module:function", with its end of `pipe`. Its output is kept for error messages."""
 
     def __init__(self, entry: str, *, nice: int = 0) -> None:
         ours, theirs = map(_above_standard, Pipe())
@@ -81,22 +81,22 @@ class Child:
         return self._process.poll() is None
 
     def problem(self, *, working: bool, idle: float = IDLE) -> str:
-        """Why nothing more is to be expected of it: "has died", "is stopped" or "does nothing"; else "". A process that
-        is `working` uses CPU time within `idle` seconds."""
+        """Why no answer is to be expected: "has died", "is stopped" or "does nothing"; else "". A process that is
+        `working` uses CPU time within `idle` seconds."""
         return "has died" if not self.running else self._watch.problem(working=working, idle=idle)
 
     @property
     def stopped(self) -> bool:
-        """Whether the process is stopped (SIGSTOP, a debugger) now; it may be continued."""
+        """Whether the process is stopped now (SIGSTOP, a debugger). It may be continued."""
         return self._watch.stopped
 
     def usage(self) -> tuple[float, int]:
-        """CPU seconds since it was started, and bytes of memory; zeros where it has ended."""
+        """CPU seconds since the start, and bytes of memory; zeros after its end."""
         return self._watch.usage()
 
     @property
     def last_words(self) -> str:
-        """The last line that it printed, such as the message of an abort; of a SIGBUS, what that means."""
+        """The last line of its output, such as the message of an abort; for a SIGBUS, what that means."""
         if sys.platform != "win32" and self._process.poll() == -signal.SIGBUS:
             return "a file of its model became shorter while it was read, or the disk failed"
         lines = [line.decode(errors="replace").strip() for line in self._printed]
@@ -117,13 +117,13 @@ class Child:
             self._process.wait(_KILLED)
 
     def wait(self, seconds: float) -> None:
-        """Waits for its end, and kills it where that does not come."""
+        """Wait for the end of the process, and kill it after `seconds`."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         self.kill()
 
     def close(self) -> None:
-        """Ends it, and closes the pipe, which no other thread may be using."""
+        """End the process and close the pipe, which no other thread may be using."""
         self.kill()
         self.pipe.close()
 
@@ -134,7 +134,7 @@ class Child:
 
 
 class _Watch:
-    """What the system says of a process."""
+    """What the operating system reports of a process."""
 
     def __init__(self, pid: int) -> None:
         import psutil  # type: ignore[import-untyped]
@@ -269,7 +269,7 @@ def run_if_frozen_child() -> None:
 
 
 def run(entry: str, handle: int, parent: int) -> None:
-    """Calls the function with this end of the pipe. Ctrl-C and a service's signals are for the parent."""
+    """Call the function with this end of the pipe. Ctrl-C and a service's signals are left to the parent."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The fake that ships: no engine, scripted replies. Applications test their own code with it, and so do we."""
+"""The fake engine that ships: scripted replies, for the tests of applications and our own."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -39,7 +39,7 @@ class Echo(Backend):
         return True
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The code points of the prompt."""
+        """Return the code points of the prompt."""
         return [ord(char) for piece in prompt for char in piece]
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:

@@ -1,9 +1,9 @@
 """Any OpenAI-compatible server, by its URL: vLLM, SGLang, llama.cpp's, `transformers serve`.
 
-The prompt is ours and goes to `/v1/completions`, so templates, tools and parsing stay the same as on every engine; of
-the folder only the texts are used, and weights may be missing. It goes as token ids, so that special tokens which
-somebody typed stay text. `transformers serve` takes text alone: there such a prompt is refused, and special tokens of
-a reply, as between two tool calls, are lost.
+The prompt is rendered here and sent to `/v1/completions`, so templates, tools and parsing are the same as on every
+engine; only the texts of the model's folder are used, and weights may be missing. It is sent as token ids, so that
+special tokens typed by a user stay text. `transformers serve` accepts only text: such a prompt is rejected there, and
+special tokens in a reply, as between two tool calls, are lost.
 """
 
 import json
@@ -47,7 +47,7 @@ _VLLM = _TRANSFORMERS | {"presence_penalty", "frequency_penalty"}
 
 @dataclass(frozen=True, slots=True)
 class _RemoteRequest:
-    """A request in our own terms. `stops` and `pad` are ids, `limit` counts new tokens."""
+    """A request before it is translated for a server. `stops` and `pad` are ids, `limit` counts new tokens."""
 
     prompt: Prompt
     ids: list[int]
@@ -77,7 +77,7 @@ class Remote(Backend):
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        """How the names of its devices begin."""
+        """Return the prefixes of its device names."""
         return () if any(find_spec(name) is None for name in ("httpx2", "tokenizers")) else ("http://", "https://")
 
     @classmethod
@@ -86,19 +86,19 @@ class Remote(Backend):
 
     @classmethod
     def accepts(cls, source: ModelSource) -> bool:
-        """Whether the source has a tokenizer: of a model folder, too, only the texts are used."""
+        """Whether the source has a tokenizer, as every source does: only the texts are used."""
         return True
 
     @classmethod
     def require_installed(cls, device: str) -> None:
-        """Raises DeviceError where packages are missing."""
+        """Raise DeviceError if packages are missing."""
         if not cls.devices():
             raise DeviceError("a server is asked with httpx2 and tokenizers", hint='pip install "glm4-edge[remote]"')
 
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
-        """Asks the server what it has and what it takes. Raises DeviceError where none answers or it has another model,
-        CheckpointError where the folder's tokenizer cannot be read."""
+        """Query the server's model and API. Raises DeviceError if no server answers or it has another model,
+        CheckpointError if the tokenizer cannot be read."""
         cls.require_installed(device)
         described = source.checkpoint or Checkpoint.open(source.path)
         url, _, model = device.partition("#")
@@ -117,7 +117,7 @@ class Remote(Backend):
         return engine
 
     def _handshake(self, source: str) -> None:
-        """Finds the model's name and context, and which of the two ways of asking the server takes."""
+        """Find the model's name and context length, and which of the two request formats the server accepts."""
         listed = self._models()
         wanted = self._model or (listed[0]["id"] if len(listed) == 1 else source)
         chosen = [entry for entry in listed if _is_same_model(entry["id"], wanted)]
@@ -163,7 +163,8 @@ class Remote(Backend):
             )
 
     def _check_tokenizer(self, answer: Any, wanted: int) -> None:
-        """A server that counts the same text otherwise has another tokenizer, or puts tokens before each prompt."""
+        """Raise DeviceError if the server counts another number of tokens: it has another tokenizer, or adds tokens
+        to prompts."""
         try:
             found = (strict_json.parse(answer.content).get("usage") or {}).get("prompt_tokens", wanted)
         except (ValueError, AttributeError) as exc:
@@ -221,7 +222,7 @@ class Remote(Backend):
         yield Finish(reason, Usage(len(ids), generated, ttft, time.perf_counter() - start))
 
     def _stream(self, body: dict[str, Any], limit: int) -> Generator[Chunk, None, None]:
-        """The reply as it comes. Closing it hangs up."""
+        """Yield the reply as it arrives. Closing the generator closes the connection."""
         import httpx2
 
         with closing(self._send("POST", "v1/completions", body | {"stream": True}, stream=True)) as answer:
@@ -243,7 +244,7 @@ class Remote(Backend):
                 ) from exc
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None, *, stream: bool = False) -> Any:
-        """The answer, whatever its status. Who refuses or drops the connection, or is busy, is asked again."""
+        """Return the response, whatever its status. A refused or dropped connection, or a busy server, is retried."""
         import httpx2
 
         for wait in (*_WAITS, None):
@@ -281,7 +282,8 @@ class Remote(Backend):
             )
 
     def _structured_outputs(self, grammar: Grammar) -> dict[str, Any]:
-        """vLLM's `structured_outputs`; other servers would pass over it without a word."""
+        """Translate a grammar to vLLM's `structured_outputs`. Other servers would ignore it silently, so it is
+        rejected there."""
         if not self._vllm:
             raise RequestError(
                 f"{self._url} is not vLLM, and cannot enforce a grammar", hint="leave it out, or use vLLM"
@@ -306,7 +308,7 @@ class Remote(Backend):
 
 
 class _ReplyReader:
-    """A reply of the server, read in a thread of its own: who waits for a server's word cannot be cancelled."""
+    """Reads a server's reply in a thread of its own, since a blocked read cannot be cancelled."""
 
     def __init__(self, stream: Generator[Chunk, None, None], cancellation: Cancellation) -> None:
         self._stream = stream
@@ -315,7 +317,7 @@ class _ReplyReader:
         self._closed = False
 
     def chunks(self) -> Iterator[Chunk]:
-        """To the server's end, or to one of ours whose reason is "cancelled"."""
+        """Yield chunks up to the server's end, or up to one of ours with the reason "cancelled"."""
         cancelled: Chunk = ("", None, "cancelled")
         with self._cancellation.on_cancel(lambda: self._read.put(cancelled)):
             if not self._cancellation.cancelled:
@@ -328,7 +330,7 @@ class _ReplyReader:
                     return
 
     def close(self) -> None:
-        """Hangs up, at the server's next word at the latest."""
+        """Close the connection, at the server's next chunk at the latest."""
         self._closed = True
 
     def _write(self) -> None:
@@ -345,7 +347,8 @@ class _ReplyReader:
 
 
 def _client(url: str, key: str) -> Any:
-    """A client for this server. No proxy stands before this machine, whatever the environment has for others."""
+    """Create a client for a server. A server on this machine is reached without a proxy, whatever the environment
+    says."""
     import httpx2
 
     if not (key.isascii() and key.isprintable()):
@@ -371,7 +374,7 @@ def _unreachable(exc: Exception, url: str) -> DeviceError:
 
 
 def _vllm_body(asked: _RemoteRequest) -> dict[str, Any]:
-    """vLLM's parameters; SGLang and llama.cpp know most of them and pass over the others."""
+    """Return the request with vLLM's parameters; SGLang and llama.cpp know most of them and ignore the others."""
     sampling = asked.sampling
     body = {
         "prompt": asked.ids,
@@ -390,7 +393,8 @@ def _vllm_body(asked: _RemoteRequest) -> dict[str, Any]:
 
 
 def _transformers_body(asked: _RemoteRequest) -> dict[str, Any]:
-    """`transformers serve` refuses parameters that it does not know, and takes all of its own as one JSON text."""
+    """Return the request for `transformers serve`, which rejects unknown parameters and takes its own as one JSON
+    text."""
     sampling = asked.sampling
     config: dict[str, Any] = {
         "max_new_tokens": asked.limit,
@@ -406,5 +410,5 @@ def _transformers_body(asked: _RemoteRequest) -> dict[str, Any]:
 
 
 def _is_same_model(name: str, other: str) -> bool:
-    """Whether two names are of one model, the organisation or folder before them and upper case aside."""
+    """Whether two names are of one model, apart from an organization or folder before them and upper case."""
     return name.rsplit("/", maxsplit=1)[-1].lower() == other.rsplit("/", maxsplit=1)[-1].lower()

@@ -1,4 +1,4 @@
-"""What a server answers, believed only after a look: its size, its time, its types, and what it says of its errors."""
+"""Validation of a server's responses: their size, their duration, their types, and the text of their errors."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ Chunk = tuple[str, int | None, FinishReason | None]
 
 
 def limit_answer(answer: Any, url: str, most: int, seconds: float | None = None) -> None:
-    """Let the answer raise BackendError past `most` bytes, or where its end has not come after `seconds`."""
+    """Make the response raise BackendError beyond `most` bytes, or if it has not ended after `seconds`."""
     import httpx2
 
     inner = answer.stream
@@ -43,8 +43,8 @@ def limit_answer(answer: Any, url: str, most: int, seconds: float | None = None)
 
 
 def read_chunk(data: str, url: str) -> Chunk:
-    """A server-sent event of a completion. Raises BackendError for an error that it tells, ValueError for what is no
-    such event."""
+    """Parse a server-sent event of a completion. Raises BackendError for an error that it reports, ValueError if it
+    is not such an event."""
     chunk = _of(dict, strict_json.parse(data), "event")
     if chunk.get("error"):
         raise BackendError(f"{url} failed: {quoted_text(chunk)}", hint="see the server's log")
@@ -59,7 +59,7 @@ def read_chunk(data: str, url: str) -> Chunk:
 
 
 def integer(value: object, what: str) -> int | None:
-    """A count, None where there is none. Raises ValueError for what is no whole number from 0 on."""
+    """Return a count, or None if there is none. Raises ValueError for anything but an integer from 0 on."""
     if value is None:
         return None
     if type(value) is not int or value < 0:
@@ -74,7 +74,7 @@ def _of(kind: type[Any], value: Any, what: str) -> Any:
 
 
 def error_of(answer: Any) -> str:
-    """Why a server refuses, and its status."""
+    """Return why a server rejected a request, and its status."""
     if elsewhere := answer.headers.get("Location"):
         return f"it redirects to {shortened(elsewhere)} ({answer.status_code})"
     try:
@@ -84,7 +84,7 @@ def error_of(answer: Any) -> str:
 
 
 def quoted_text(answer: Any) -> str:
-    """The words of an error, as OpenAI or FastAPI wrap them, on one line."""
+    """Return the text of an error, as OpenAI or FastAPI wrap it, on one line."""
     found = answer.get("error") or answer.get("detail") or answer if isinstance(answer, dict) else answer
     if isinstance(found, dict):
         found = found.get("message") or found
@@ -92,5 +92,5 @@ def quoted_text(answer: Any) -> str:
 
 
 def shortened(text: str) -> str:
-    """A text of the server's for an error of ours: on one line, without control characters, cut."""
+    """Return a text from the server for an error message: on one line, without control characters, truncated."""
     return replace_controls(" ".join(text[: 4 * _QUOTED].split()))[:_QUOTED]

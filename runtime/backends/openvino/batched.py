@@ -1,14 +1,14 @@
 """OpenVINO GenAI's continuous-batching pipeline: PagedAttention, with a prefix cache that serves the turns of a chat.
 
-It is stepped by whoever waits for a token, so no streamer runs inside it (one that raises would kill the process), and
-requests of several threads are batched as they come.
+Whoever waits for a token steps the pipeline, so no streamer runs inside it (one that raises would kill the process),
+and requests of several threads are batched as they come.
 
-A prompt is read in slices, one a step, that end where blocks of the KV cache do. GenAI names a block by its tokens when
-it allocates it, before their keys and values are computed: a request that is cancelled inside a block leaves one in the
-prefix cache that later prompts take for whole, and their log-probabilities are off by 0.03 to 0.15. A slice is a
-request of its own for the beginning of the prompt; it is never cancelled, and the next one finds its blocks cached.
-Prompts take turns by the slice, so a short one does not wait for a long one. A prompt that has the engine to itself is
-one request: each of its steps then ends with a block, and it becomes slices where others come.
+A prompt is prefilled in slices, one a step, that end at block boundaries of the KV cache. GenAI names a block by its
+tokens when it allocates it, before their keys and values are computed: a request that is cancelled inside a block
+leaves one in the prefix cache that later prompts take for complete, and their log-probabilities are off by 0.03 to
+0.15. A slice is a request of its own for the beginning of the prompt; it is never cancelled, and the next one finds its
+blocks cached. Prompts take turns by the slice, so a short one does not wait for a long one. A prompt that is alone is
+one request: each of its steps then ends with a block, and it is split into slices as soon as others come.
 """
 
 import time
@@ -86,7 +86,7 @@ class OpenVINO(GenAIBackend):
 
     @classmethod
     def accepts(cls, source: ModelSource) -> bool:
-        """Whether the source is a model folder that PagedAttention takes."""
+        """Whether the source is a model folder whose graph PagedAttention accepts."""
         folder = source.model_folder
         return folder is not None and folder.manifest.paged
 
@@ -131,8 +131,8 @@ class OpenVINO(GenAIBackend):
                 self.cancel(running)
 
     def begin(self, request: Request, ids: list[int] | None = None, start: float = 0.0) -> "ActiveRequest":
-        """Lets the request join at the next step. Who calls this calls `step` and reads, or `cancel`s. The prompt's
-        `ids` may be known, and when the request came."""
+        """Let a request join at the next step. The caller then calls `step` and reads, or `cancel`s. `ids` are the
+        prompt's, if they are known, `start` is when the request came."""
         start = start or time.perf_counter()
         ids, stops, config = self.prepare_request(request, ids)
         running = ActiveRequest(request, ids, config, self.decoder(), stops, start, self._release)
@@ -157,7 +157,7 @@ class OpenVINO(GenAIBackend):
                 self._pipeline.step()  # lets it drop the request
 
     def kv_cache_bytes(self) -> int:
-        """Bytes of the KV cache that requests use now."""
+        """Return the bytes of the KV cache that requests use now."""
         metrics = self._pipeline.get_metrics()
         return int(metrics.kv_cache_size_in_bytes * metrics.cache_usage / 100)
 
@@ -182,7 +182,7 @@ class OpenVINO(GenAIBackend):
             self._drop(running)
 
     def _split_whole_prompt(self) -> None:
-        """A prompt that is read as a whole becomes slices where others wait; it stands at the end of a block."""
+        """Split a prompt that is one request into slices if others wait. It stands at a block boundary."""
         running = self._whole_prompt
         if running is None:
             return
@@ -197,7 +197,7 @@ class OpenVINO(GenAIBackend):
             running.cached_tokens += self._tokens_alone  # by the step that comes
 
     def _submit_next(self, running: "ActiveRequest") -> None:
-        """Gives the engine the next slice of the prompt, or the request itself where that is the last."""
+        """Submit the next slice of the prompt, or the request itself if that is the last."""
         alone = not self._replies and not self._prompts
         size = self._tokens_beside if self._replies else self._tokens_alone
         if running.starts_in_block:  # the first slice ends with its block, wherever it begins
@@ -247,7 +247,7 @@ class OpenVINO(GenAIBackend):
         self._release(running)
 
     def _release(self, running: "ActiveRequest") -> None:
-        """The request is at its end. Its last token was written, but not read."""
+        """Record the blocks of a request that has ended. Its last token was generated, but not read."""
         self._replies.discard(id(running))
         ids = running.ids + running.generated_ids
         computed = len(ids) - 1 if running.generated_ids else min(running.cached_tokens, len(ids) - 1)
@@ -256,9 +256,12 @@ class OpenVINO(GenAIBackend):
 
 @dataclass(slots=True, eq=False)
 class ActiveRequest:
-    """A request, with the ids of its prompt and of what it has said. `over` once its Finish was read; `start` and
-    `ttft` are seconds. It has a `handle` once it is in the pipeline; before that slices bring the first `cached` ids
-    into the prefix cache. Where it is `ragged`, that may hold a part of the next block, too."""
+    """A request, with the ids of its prompt and of its reply.
+
+    It is `finished` once its Finish was read; `start` and `ttft` are seconds. It has a `handle` once it is in the
+    pipeline; before that, slices bring the first `cached_tokens` ids into the prefix cache. With `starts_in_block`,
+    part of the next block may be cached, too.
+    """
 
     request: Request
     ids: list[int]
@@ -281,7 +284,7 @@ class ActiveRequest:
         return bool(self.generated_ids) or (self.handle is not None and self.handle.can_read())
 
     def can_read(self) -> bool:
-        """Whether a step has brought something. Raises BackendError where the request has no room."""
+        """Whether a step has produced tokens. Raises BackendError if the KV cache has no room for the request."""
         from openvino_genai import GenerationStatus
 
         if self.error is not None:
@@ -295,7 +298,7 @@ class ActiveRequest:
         return False
 
     def read(self) -> list[Delta | Finish]:
-        """Return what one step has brought."""
+        """Return what the last step has produced."""
         from openvino_genai import GenerationFinishReason
 
         (output,) = self.handle.read().values()
@@ -334,7 +337,7 @@ class ActiveRequest:
 
 @dataclass(slots=True, eq=False)
 class _PromptSlice:
-    """The beginning of a prompt, to its id `end`, as a request of its own."""
+    """The beginning of a prompt, up to its id `end`, as a request of its own."""
 
     running: ActiveRequest
     end: int
@@ -352,8 +355,8 @@ class _PromptSlice:
 
 
 def step_tokens(kind: str, lookup: int = 0) -> int:
-    """How many tokens a step computes at most, on a CPU or GPU: whole blocks of a prompt, or a slice of one and room
-    for `_REPLIES` replies with their guesses."""
+    """Return how many tokens a step computes at most, on a CPU or GPU: whole blocks of a prompt, or one slice and
+    `_REPLIES` replies with their drafts."""
     beside = _BESIDE[kind] + _REPLIES * (1 + lookup)
     return max(_ALONE[kind], -(-beside // BLOCK) * BLOCK)
 
@@ -365,7 +368,8 @@ def _with_lookup(config: Any, lookup: int) -> Any:
 
 
 def _prefill_config(lookup: int) -> Any:
-    """GenAI's settings for a slice. It takes no request that writes nothing: one token, which nobody reads."""
+    """Return GenAI's settings for a slice. It accepts no request that generates nothing: one token, which nobody
+    reads."""
     import openvino_genai as genai
 
     config = genai.GenerationConfig()
@@ -380,10 +384,10 @@ def _cache_full() -> BackendError:
 
 
 def _reserve_cache(pipeline: Any, folder: ModelFolder, kind: str, lookup: int) -> int:
-    """Makes the KV cache large enough for some chats beside each other; returns its tokens.
+    """Grow the KV cache to hold several chats; return its size in tokens.
 
-    The cache grows to what a request may need, twice its prompt at most: one that is cancelled after its first step
-    makes it so large. That step is also the one in which the plugin repacks the weights.
+    The cache grows to what a request may need, at most twice its prompt: one that is cancelled after its first step
+    makes it that large. In that step the plugin also repacks the weights.
     """
     import numpy as np
     import openvino

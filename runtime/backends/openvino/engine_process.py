@@ -1,4 +1,4 @@
-"""The client of an engine process: sends it requests and routes its answers to the threads that wait for them."""
+"""The client side of an engine process."""
 
 import atexit
 import time
@@ -28,7 +28,7 @@ _CANCELLED = object()
 
 
 class EngineBroken(Exception):
-    """A step failed, and the engine with it."""
+    """A step failed, and with it the engine."""
 
     def __init__(self, error: BackendError) -> None:
         super().__init__(str(error))
@@ -36,7 +36,7 @@ class EngineBroken(Exception):
 
 
 class EngineProcess:
-    """The client of one engine process: sends it requests and routes its answers to the threads that wait for them."""
+    """An engine process: sends it requests, and routes its answers to the threads that wait for them."""
 
     def __init__(self, folder: ModelSource, device: str, options: Options) -> None:
         self.broken = False
@@ -74,7 +74,7 @@ class EngineProcess:
         return not self._child.stopped and not self._child.problem(working=bool(self._waiting))
 
     def begin(self, request: Request) -> "EngineReply":
-        """Send a request. Use the result as a context: leaving it early cancels the request."""
+        """Send a request. The result is a context: leaving it before the end cancels the request."""
         number, answers = self._post("begin", replace(request, cancellation=None))  # type: ignore[arg-type]
         return EngineReply(self, number, answers, request.cancellation)
 
@@ -145,7 +145,7 @@ class EngineProcess:
                 raise self._process_lost("has died" if isinstance(exc, BrokenPipeError) else "is stopped") from exc
 
     def check_process(self, number: int) -> None:
-        """Raises BackendError where the process is lost, to all who wait for it."""
+        """Raise BackendError, in every waiting thread, if the process died or stopped."""
         if problem := self._child.problem(working=bool(self._waiting)):
             self._problem = self._problem or problem  # another's look may have ended it
             self._child.kill()
@@ -166,7 +166,7 @@ class EngineProcess:
         )
 
     def _receive(self) -> None:
-        """Hands what comes to those who wait for it."""
+        """Route answers until the process ends."""
         with suppress(EOFError, OSError):
             while True:
                 for number, part in self._child.pipe.recv():
@@ -200,9 +200,9 @@ class EngineReply(AbstractContextManager["EngineReply"]):
         self._patience, self._ended = _PULSE, False
 
     def receive(self) -> Delta | Finish:
-        """Wait for the next part. A delta without tokens comes where the process is still busy.
+        """Wait for the next part. A delta without tokens means that the process is still busy.
 
-        Raises EngineBroken if the engine failed, and the error of a request that did.
+        Raises EngineBroken if the engine failed, and the request's own error if only that did.
         """
         while True:
             try:

@@ -1,5 +1,5 @@
-"""The engine process, the other side of Process: one thread that takes what has come, steps the engine, and sends on
-what the step has brought. Requests join and leave between two steps."""
+"""The engine process: one thread that handles messages, steps the engine, and sends what the step produced. Requests
+join and leave between two steps."""
 
 import os
 import time
@@ -19,7 +19,7 @@ _ENCODING = 0.03  # seconds before each step
 
 
 def serve(pipe: "Connection[Any, Any]") -> None:
-    """The process's function. It ends with the pipe."""
+    """Serve requests until the pipe is closed."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(2 * COMPILED_SHAPES))  # read when it is loaded
     folder, device, options = pipe.recv()
     try:
@@ -80,8 +80,8 @@ class _EngineLoop:
             self._out.append((number, _to_edge_error(exc)))
 
     def _encode_pending(self) -> None:
-        """Tokenise prompts for a while, a slice of each in turn. A request whose prompt is at its end joins the others
-        that are being written."""
+        """Tokenize prompts for a while, a slice of each in turn. A request joins the batch when its prompt is
+        complete."""
         end = time.perf_counter() + _ENCODING
         while self._encoding and time.perf_counter() < end:
             number, (request, slices, start) = next(iter(self._encoding.items()))

@@ -1,4 +1,4 @@
-"""What the backends on OpenVINO GenAI share: how a pipeline starts, token ids, sampling, grammars, errors in a line."""
+"""What the engines on OpenVINO GenAI share: loading, tokenizing, sampling settings, grammars, errors."""
 
 import re
 from collections.abc import Generator, Iterator
@@ -31,9 +31,9 @@ _COUNTED = 4  # times the context to which a prompt's tokens are counted, for th
 
 
 class GenAIBackend(Backend):
-    """A pipeline with a model in it. Prompts may have `prompt_tokens` tokens; with the reply, at most `room`.
+    """A loaded pipeline. A prompt may have `prompt_tokens` tokens; together with the reply, at most `room`.
 
-    A prompt becomes token ids with the pipeline's own tokenizer, and the reply's ids become text with ours.
+    The pipeline's own tokenizer encodes prompts; ours decodes replies.
     """
 
     def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
@@ -53,10 +53,11 @@ class GenAIBackend(Backend):
         return run_to_end(self.encode_slices(prompt))
 
     def encode_slices(self, prompt: Prompt, limit: int | None = None) -> Generator[None, None, list[int]]:
-        """The prompt's ids, as the generator's value; it yields after each slice of the text, of some milliseconds.
+        """Tokenize a prompt; the generator's value is the ids. It yields after each slice of text, which takes some
+        milliseconds.
 
-        Raises PromptTooLong where it is certain that there are more than `limit`: at once where the text has more
-        bytes than so many tokens can have, else as soon as a multiple of it was counted.
+        Raises PromptTooLong as soon as it is certain that there are more than `limit` tokens: at once if the text has
+        more bytes than that many tokens can have, else when a multiple of them was counted.
         """
         if limit is not None and (size := sum(map(_nbytes, prompt))) > limit * self._longest_token:
             raise PromptTooLong((size - 1) // self._longest_token, limit, cut=True)
@@ -71,7 +72,7 @@ class GenAIBackend(Backend):
         return ids
 
     def _encode(self, texts: list[str]) -> list[int]:
-        """The token ids of the texts, concatenated. GenAI's tokenizer is not thread-safe."""
+        """Return the token ids of the texts, concatenated. GenAI's tokenizer is not thread-safe."""
         with self._encoding:
             if self._tokenizer is None:
                 raise closed_error()
@@ -85,8 +86,8 @@ class GenAIBackend(Backend):
         return ids
 
     def prepare_request(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int], Any]:
-        """The prompt's ids, which may be known, the ids that stop the reply, and GenAI's settings for it. Raises
-        PromptTooLong, and BackendError where the model was closed."""
+        """Return the prompt's ids (`ids`, if they are known), the ids that stop the reply, and GenAI's settings for
+        it. Raises PromptTooLong, and BackendError if the model was closed."""
         if self._pipeline is None:
             raise closed_error()
         if ids is None:
@@ -95,14 +96,14 @@ class GenAIBackend(Backend):
         return ids, stops, self.generation_config(request, stops, len(ids))
 
     def generation_config(self, request: Request, stops: set[int], read: int) -> Any:
-        """GenAI's settings for the request, of which `read` tokens are in the context."""
+        """Return GenAI's settings for a request with `read` tokens in the context."""
         return generation_config(request, stops, self._room - read)
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
         self._trial.admit(grammar, cancellation)
 
     def with_admitted_grammar(self, request: Request) -> Request:
-        """The request, its grammar as the engine takes it. Raises UnsupportedGrammar."""
+        """Return the request with its grammar in the engine's form. Raises UnsupportedGrammar."""
         if request.grammar is None:
             return request
         found = self._trial.admit(request.grammar, request.cancellation)
@@ -131,7 +132,7 @@ def closed_error() -> BackendError:
 
 
 def find_devices(*kinds: str) -> tuple[str, ...]:
-    """OpenVINO's devices of those kinds, such as "GPU"; () where OpenVINO or GenAI is not installed."""
+    """Return OpenVINO's devices of these kinds, such as "GPU"; () if OpenVINO or GenAI is not installed."""
     try:
         import openvino
         import openvino_genai  # noqa: F401
@@ -145,7 +146,7 @@ def find_devices(*kinds: str) -> tuple[str, ...]:
 
 @contextmanager
 def load_properties(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
-    """The properties with which a pipeline is made. Raises BackendError, with that cure, where making it fails."""
+    """Yield the properties of a pipeline to load. Raises BackendError, with `cure` as its hint, if loading fails."""
     require_docstrings(BackendError)
     set_mmap_threshold()
     try:
@@ -156,7 +157,7 @@ def load_properties(folder: ModelFolder, device: str, options: Options, cure: st
 
 
 def find_openvino_device(name: str, devices: tuple[str, ...]) -> FoundDevice | None:
-    """The device of that name among OpenVINO's."""
+    """Find a device of OpenVINO by the name that a person wrote."""
     wanted = name.upper()
     return FoundDevice(wanted, kind=wanted.partition(".")[0]) if wanted in devices else None
 
@@ -185,7 +186,7 @@ _KV_PRECISIONS = ("u4", "i4", "u8", "i8", *_PRECISIONS)
 
 
 def properties(options: Options, device: str) -> dict[str, Any]:
-    """The options as OpenVINO properties. Raises RequestError for a precision that OpenVINO does not have."""
+    """Translate options to OpenVINO properties. Raises RequestError for a precision that OpenVINO does not have."""
     for name, known in (("precision", _PRECISIONS), ("kv_precision", _KV_PRECISIONS)):
         if (value := getattr(options, name)) not in (None, *known):
             raise RequestError(f"{name} is {quoted(value)}", hint=f"it may be {', '.join(known)}")
@@ -202,9 +203,9 @@ def properties(options: Options, device: str) -> dict[str, Any]:
 
 @contextmanager
 def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterator[dict[str, str]]:
-    """Where OpenVINO keeps the compiled model, as properties; the folder's name tells drivers apart, and CPUs.
+    """Yield the properties that name the folder of compiled models. Its name distinguishes drivers and CPUs.
 
-    Not for the CPU: what it would keep is a second copy of the weights, and loading that saves nothing.
+    Not for the CPU: a compiled model would be a second copy of the weights, and loading it saves nothing.
     """
     import openvino
 
@@ -221,7 +222,7 @@ def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterat
 
 
 def map_error(exc: RuntimeError, request: Request) -> EdgeError:
-    """An error of GenAI while it generates, as one of ours."""
+    """Translate an error that GenAI raised while generating."""
     if is_out_of_memory(exc):
         return BackendError(MESSAGE, hint=CURE)
     if request.grammar is not None and "xgrammar" in str(exc):
@@ -236,7 +237,7 @@ _UNSUPPORTED = {"frequency_penalty": "GenAI would raise negative logits, so that
 
 
 def generation_config(request: Request, stops: set[int], room: int) -> Any:
-    """GenAI's settings for the request; `room` tokens are left for the reply."""
+    """Return GenAI's settings for a request, with `room` tokens left for the reply."""
     import openvino_genai as genai
 
     sampling = request.sampling
@@ -292,6 +293,6 @@ def _nbytes(text: str) -> int:
 
 
 def error_line(exc: Exception) -> str:
-    """The last line that says something, without the source position that OpenVINO puts before it."""
+    """Return the last non-empty line of the error, without the source position that OpenVINO puts before it."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     return one_line(re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", lines[-1])) if lines else type(exc).__name__

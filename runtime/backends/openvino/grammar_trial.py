@@ -1,9 +1,8 @@
-"""Whether an engine can compile a grammar, tried where it hurts nobody: in a process that can be ended.
+"""Admission of grammars: each is compiled once in a process that can be killed, before an engine gets it.
 
-A grammar is a client's program. It may be refused by the engine's compiler, take it minutes, or memory; all of that
-would fall into the step that every request shares. So each is compiled once before, within limits, and what they cut
-off is rejected by name. What looks cheap goes to a quick process, which gives it up for a patient one where it takes
-long and others wait.
+A grammar is a client's program. The engine's compiler may reject it, or spend minutes or gigabytes on it, inside the
+step that all requests share. So it is compiled beforehand, within limits; what exceeds them is rejected by name. A
+grammar that looks cheap goes to a quick process, which hands it to a patient one if it takes long and others wait.
 """
 
 import re
@@ -38,8 +37,8 @@ _ENTRY = "runtime.backends.openvino.grammar_worker:serve"
 
 @dataclass(frozen=True, slots=True)
 class AdmittedGrammar:
-    """A grammar that compiles, a schema's pattern built: the bytes that it takes in an engine from then on, and the CPU
-    seconds in which the engine compiles it."""
+    """A grammar that compiles, with a schema's pattern built: the bytes that it then occupies in an engine, and the
+    CPU seconds in which the engine compiles it."""
 
     grammar: Grammar
     nbytes: int = 0
@@ -47,7 +46,7 @@ class AdmittedGrammar:
 
 
 class _Trial:
-    """A grammar that is being tried, in a thread of its own: a request that is cancelled does not wait for its end."""
+    """A grammar that is being compiled, in a thread of its own, so that a cancelled request does not wait for it."""
 
     def __init__(self) -> None:
         self.done = Event()
@@ -55,7 +54,7 @@ class _Trial:
 
 
 class GrammarAdmission:
-    """For any number of threads; its processes are started by the first grammar."""
+    """Admits grammars for any number of threads. Its processes start with the first grammar."""
 
     def __init__(self, folder: ModelFolder) -> None:
         self._lock = Lock()
@@ -65,9 +64,9 @@ class GrammarAdmission:
         self._patient = _TrialProcess(folder, LIMIT, stays=False)
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> AdmittedGrammar | None:
-        """The grammar as the engine takes it; None where the request was cancelled before that was known.
+        """Return the grammar in the engine's form; None if the request was cancelled before that was known.
 
-        Raises UnsupportedGrammar where it cannot be compiled, or not within a second of CPU time.
+        Raises UnsupportedGrammar if it cannot be compiled, or not within a second of CPU time.
         """
         if isinstance(grammar, JsonObject) or _is_plain(grammar):
             return AdmittedGrammar(grammar)
@@ -114,7 +113,7 @@ class GrammarAdmission:
 
 
 def _is_plain(grammar: Grammar) -> bool:
-    """A choice of a few short words, such as tools' names, costs nothing and is never refused."""
+    """Whether it is a choice of a few short words, such as tools' names, which costs nothing and is never rejected."""
     return (
         isinstance(grammar, Choice)
         and sum(map(len, grammar.options)) <= 4096
@@ -123,7 +122,7 @@ def _is_plain(grammar: Grammar) -> bool:
 
 
 def _weight(grammar: Grammar) -> int:
-    """A guess at what it costs to compile: its length, its counts, its references."""
+    """Estimate the cost of compiling a grammar by its length, counts and references."""
     text = grammar.schema if isinstance(grammar, JsonSchema) else repr(grammar)
     counts = sum(min(int(number), 10_000) for number in re.findall(r"\d{1,9}", text))
     return len(text) + 10 * counts + 300 * text.count("$ref")
@@ -151,7 +150,7 @@ class _TrialProcess:
         self._closed = False
 
     def compile(self, grammar: Grammar, weight: int, cancellation: Cancellation) -> AdmittedGrammar | EdgeError | None:
-        """None where it takes too long, or the request was cancelled."""
+        """Return the compiled grammar; None if it takes too long, or the request was cancelled."""
         if not self._take(weight, cancellation):
             return None
         try:
@@ -247,7 +246,7 @@ class _TrialProcess:
         self._child, self._spare = self._spare, None
 
     def close(self) -> None:
-        """Ends the processes, whatever they do."""
+        """End the processes, whatever they are doing."""
         with self._changed:
             self._closed = True
             while self._busy:  # who compiles looks at it

@@ -1,8 +1,8 @@
-"""The other side of GrammarAdmission: compiles a grammar as the engine would, over a graph without weights.
+"""The worker of GrammarAdmission: compiles a grammar as the engine would, over a graph without weights.
 
-GenAI compiles a grammar inside the step that all requests share, and one that it refuses there breaks its pipeline for
-good. It has no compiler to be called by itself; but a pipeline over any graph whose logits are as many as the
-vocabulary's tokens runs the same code, with the same tokenizer.
+GenAI compiles a grammar inside the step that all requests share, and one that it rejects there breaks its pipeline for
+good. It has no compiler that could be called by itself; but a pipeline over any graph with as many logits as the
+vocabulary has tokens runs the same code, with the same tokenizer.
 """
 
 import tempfile
@@ -28,7 +28,8 @@ _LEAST = 1 << 16  # bytes of a grammar; what it takes is measured with the reque
 
 
 def serve(pipe: "Connection[Any, Any]") -> None:
-    """The process's function: a grammar comes, and goes back as it is admitted, or an error. Before each, "ready"."""
+    """Compile grammars until the pipe is closed: receive one, send it back as admitted, or an error. Before each,
+    "ready"."""
     engine = _GrammarCompiler(pipe.recv())
     while True:
         pipe.send("ready")
@@ -52,7 +53,7 @@ class _GrammarCompiler:
         self.compile(JsonObject())  # what the first grammar takes is the compiler's own
 
     def start(self) -> None:
-        """A new pipeline: the last one was broken by what it refused."""
+        """Start a new pipeline: the last one was broken by the grammar that it rejected."""
         import openvino as ov
         import openvino_genai as genai
 
@@ -66,8 +67,8 @@ class _GrammarCompiler:
             self._pipeline = genai.ContinuousBatchingPipeline(place, self._tokenizer, scheduler, "CPU", **settings)
 
     def compile(self, grammar: Grammar) -> tuple[Grammar, int, float]:
-        """The grammar, a schema's pattern built; the bytes that it takes and the CPU seconds in which it is compiled.
-        Raises RequestError where it cannot be."""
+        """Return the grammar with a schema's pattern built, the bytes that it occupies and the CPU seconds that it
+        took. Raises RequestError if it does not compile."""
         import numpy as np
         import openvino as ov
 
@@ -93,7 +94,7 @@ class _GrammarCompiler:
 
 
 def _vocabulary(folder: ModelFolder) -> int:
-    """How many logits the folder's model has. Folders of earlier versions do not say."""
+    """Return the number of the model's logits. Early model folders do not record it."""
     if folder.manifest.sizes is not None:
         return folder.manifest.sizes.vocab
     import openvino as ov
@@ -103,7 +104,7 @@ def _vocabulary(folder: ModelFolder) -> int:
 
 
 def _graph(vocab: int) -> Any:
-    """A decoder of one layer and one head whose logits are equal, in the form that PagedAttention takes."""
+    """Build a decoder of one layer and one head whose logits are all equal, in a form that PagedAttention accepts."""
     import numpy as np
     import openvino as ov
     from openvino import opset6, opset13

@@ -1,7 +1,7 @@
 """GenAI's static pipeline, for NPUs: the lengths of prompt and reply are fixed when the model is loaded.
 
-It serves one request at a time; others wait for their turn. Past the fixed length it would go on with a garbled cache,
-so longer prompts are refused before it sees them. "NPUW:CPU" runs the same pipeline on the CPU, without an NPU.
+It serves one request at a time; others wait for their turn. Beyond the fixed length it would continue with a corrupt
+cache, so longer prompts are rejected before it sees them. "NPUW:CPU" runs the same pipeline on the CPU, without an NPU.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ _EMULATION = {"NPU_USE_NPUW": "YES", "NPUW_DEVICES": "CPU", "NPUW_ONLINE_PIPELIN
 
 
 def lengths(options: Options, context_length: int) -> tuple[int, int]:
-    """Tokens of the longest prompt, and those kept free for the reply."""
+    """Return the tokens of the longest prompt, and those kept free for the reply."""
     context = min(options.context or CONTEXT, context_length)
     reply = options.reply_tokens or min(REPLY_TOKENS, context // 4)
     if reply >= context:
@@ -33,7 +33,7 @@ def lengths(options: Options, context_length: int) -> tuple[int, int]:
 
 
 class NPU(SingleRequestBackend):
-    """A model folder on the NPU, or on its emulation."""
+    """A model folder on an NPU, or on its emulation."""
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class NPU(SingleRequestBackend):
 
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
-        """Raises DeviceError where there is no NPU or the folder is not fit for one, BackendError where it fails."""
+        """Raises DeviceError if there is no NPU or the folder is not fit for one, BackendError if loading fails."""
         folder = require_model_folder(source, device, cls.devices())
         if unfit := IR.read(folder).unfit_for_npu():
             raise DeviceError(

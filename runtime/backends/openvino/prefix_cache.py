@@ -1,9 +1,9 @@
-"""What the engine's prefix cache holds, as far as it can be told from outside: whole blocks of the prompts it has read.
+"""A model of the engine's prefix cache: which whole blocks of earlier prompts it still has.
 
-GenAI does not say how much of a prompt its cache saves, so the blocks are counted here by the same rule: a block is
-known by its tokens and all that stand before it. GenAI forgets blocks that were used longest ago when its pool is full;
-here twice as many are kept, so that what it knows is known here, too. Where it has forgotten one that is still known
-here, the next slice of that prompt is longer than it should be, and nothing else is wrong.
+GenAI does not report how much of a prompt its cache saves, so the blocks are counted here by the same rule: a block is
+identified by its tokens and all that precede it. GenAI drops the least recently used blocks when its pool is full; here
+twice as many are kept, so that every block that it has is known. If it dropped one that is still known here, the next
+slice of that prompt is longer than planned, and nothing else goes wrong.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ BLOCK = 32  # tokens: a block of the CPU plugin's KV cache, and two of the GPU p
 
 
 class PrefixCache:
-    """The blocks of a pool of `tokens`."""
+    """The blocks of a pool that holds `tokens`."""
 
     def __init__(self, tokens: int) -> None:
         self._capacity = max(2 * tokens // BLOCK, 1024)
@@ -35,8 +35,8 @@ class PrefixCache:
                 known.popitem(last=False)
 
     def match(self, ids: Sequence[int]) -> tuple[int, bool]:
-        """How many of the first `ids` are there in whole blocks, the last id excepted, which is always computed; and
-        whether a part of the next block may be, too."""
+        """Return how many of the first `ids` are cached in whole blocks, not counting the last id, which is always
+        computed; and whether part of the next block may be cached, too."""
         count, last = 0, 0
         for key in _chain(ids[: len(ids) - 1]):
             if key not in self._blocks:
@@ -48,7 +48,7 @@ class PrefixCache:
 
 
 def _chain(ids: Sequence[int]) -> Iterator[int]:
-    """A key for each whole block: of its tokens and of all before it."""
+    """Return a key for each whole block: a hash of its tokens and all that precede it."""
     key = 0
     for start in range(0, len(ids) - BLOCK + 1, BLOCK):
         key = hash((key, *ids[start : start + BLOCK]))

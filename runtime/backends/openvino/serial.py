@@ -1,6 +1,6 @@
-"""One request at a time, for those pipelines of GenAI that cannot take several: each reply has a thread of its own.
+"""Engines that serve one request at a time, for pipelines of GenAI that support no more: each reply has its own thread.
 
-The NPU's static pipeline is one, the stateful one for graphs that PagedAttention does not take is another.
+These are the NPU's static pipeline, and the stateful one for graphs that PagedAttention does not accept.
 """
 
 import time
@@ -16,7 +16,7 @@ from .genai import SUPPORTED, GenAIBackend, map_error
 
 
 class SingleRequestBackend(GenAIBackend):
-    """A loaded LLMPipeline. Requests beside the one that runs wait their turn."""
+    """A loaded LLMPipeline. Further requests wait for their turn."""
 
     def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
         super().__init__(pipeline, folder, prompt_tokens, room)
@@ -48,10 +48,10 @@ class SingleRequestBackend(GenAIBackend):
 
 
 class _ReplyThread:
-    """One reply, written in a thread of its own: GenAI calls back for every token and returns only at the end.
+    """One reply, generated in a thread of its own: GenAI calls back for every token and returns only at the end.
 
-    `tokens` yields lists of ids, and at last the reason for which the reply ended, or what went wrong. One that is
-    cancelled while its prompt is read ends at once; the engine, which reads a prompt in one step, after that step.
+    `tokens` receives lists of ids, and at last the finish reason or an error. A reply that is cancelled during prefill
+    ends at once; the engine, which prefills in one step, after that step.
     """
 
     def __init__(self, pipeline: Any, turn: Lock, ids: list[int], config: Any) -> None:
@@ -65,7 +65,7 @@ class _ReplyThread:
         self.tokens.put("cancelled")
 
     def stop(self, *, wait: bool) -> None:
-        """Cancels what is still to come. May wait until the engine has left off."""
+        """Cancel the reply. May wait until the engine has stopped."""
         self._cancelled.set()
         if wait:
             self._thread.join()
@@ -90,7 +90,8 @@ class _ReplyThread:
 
 
 def _streamer(tokens: "SimpleQueue[Any]", cancelled: Event) -> Any:
-    """What GenAI calls for every token. An exception in it would end the process, so it does nothing that can raise."""
+    """Return the object that GenAI calls for every token. An exception in it would end the process, so it does
+    nothing that can raise."""
     from openvino_genai import StreamerBase, StreamingStatus
 
     class Streamer(StreamerBase):  # type: ignore[misc]

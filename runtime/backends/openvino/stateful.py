@@ -1,6 +1,6 @@
-"""GenAI's stateful pipeline, for graphs whose attention PagedAttention does not take: those that came from ONNX.
+"""GenAI's stateful pipeline, for graphs whose attention PagedAttention does not accept: those that came from ONNX.
 
-One request at a time, and every prompt is read from its beginning.
+It serves one request at a time, and reads every prompt from its beginning.
 """
 
 from typing import Self
@@ -25,7 +25,7 @@ class Stateful(SingleRequestBackend):
 
     @classmethod
     def accepts(cls, source: ModelSource) -> bool:
-        """Whether the source is a model folder whose graph PagedAttention does not take."""
+        """Whether the source is a model folder whose graph PagedAttention does not accept."""
         folder = source.model_folder
         return folder is not None and not folder.manifest.paged
 

@@ -1,11 +1,11 @@
-"""OpenVINO's pipeline in a process of its own: what an application gets, unless it asks for the engine in its own.
+"""OpenVINO's pipeline in a process of its own: the default, unless an application asks for `in_process`.
 
-GenAI's `step` holds Python's lock: no other thread of the process gets a word in meanwhile, and a window or an event
-loop stands still for as long as a prompt is read. What dies in the other process does not take the application along,
-and memory that a model took is given back for good when it is closed.
+GenAI's `step` holds Python's lock: no other thread of its process runs meanwhile, so a window or an event loop would
+freeze for as long as a prompt is read. A crash of that process does not take the application along, and the model's
+memory is returned for good when it is closed.
 
-Every grammar stays in the engine's memory for ever. Past a bound the process is started again between two requests;
-at twice the bound new requests wait until those that run have ended, and then it is.
+Compiled grammars stay in the engine's memory for ever. Beyond a limit the process is restarted between two requests; at
+twice the limit new requests wait until the running ones have ended, and then it is.
 """
 
 import time
@@ -35,7 +35,7 @@ _DEAR = 0.1  # CPU seconds of a grammar
 
 
 class SubprocessBackend(Backend):
-    """A model folder on a device of OpenVINO, as OpenVINO, for any number of threads."""
+    """A model folder on a device of OpenVINO, in a process of its own, for any number of threads."""
 
     isolated = True
     max_requests = OpenVINO.max_requests
@@ -97,7 +97,7 @@ class SubprocessBackend(Backend):
         return ids
 
     def kv_cache_bytes(self) -> int:
-        """Bytes of the KV cache that requests use now."""
+        """Return the bytes of the KV cache that requests use now."""
         return int(self._query("cache", None))
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
@@ -151,7 +151,7 @@ class SubprocessBackend(Backend):
                     raise
 
     def _current(self) -> "EngineProcess":
-        """The engine, started again where it has to be."""
+        """Return the engine process, restarted if necessary."""
         with self._changed:
             if self._closed:
                 raise closed_error()
@@ -161,7 +161,8 @@ class SubprocessBackend(Backend):
             return self._engine
 
     def _acquire(self, admitted: AdmittedGrammar | None, cancellation: Cancellation) -> "EngineProcess | None":
-        """The engine for a request, which has to `_leave`; None where it was cancelled while it waited."""
+        """Return the engine for a request, which has to `_release` it; None if the request was cancelled while it
+        waited."""
         patience = time.monotonic() + _DRAIN
         with self._changed:
             while self._must_wait(admitted, patience):
@@ -185,15 +186,15 @@ class SubprocessBackend(Backend):
             return engine
 
     def _grammar_compiled(self, admitted: AdmittedGrammar | None) -> None:
-        """If that was the dear grammar that is compiled: it is, and others have as long now as it took."""
+        """Note that the engine has compiled the grammar. After an expensive one, others get as much time as it took."""
         if admitted is not None and admitted is self._expensive:
             with self._changed:
                 now = time.monotonic()
                 self._expensive, self._next_expensive = None, 2 * now - self._expensive_since
 
     def _must_wait(self, admitted: AdmittedGrammar | None, patience: float) -> bool:
-        """Whether the process is about to be started again, or compiles dear grammars already: each of them keeps the
-        others standing for as long as it takes, so that between two of them they have as long."""
+        """Whether a request has to wait: for a restart, or because its expensive grammar would block the others too
+        often. Compiling one blocks every request, so an equal time without follows it."""
         if self._closed or not self._running:
             return False
         now = time.monotonic()

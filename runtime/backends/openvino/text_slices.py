@@ -1,4 +1,4 @@
-"""A prompt's pieces in batches that a tokenizer takes in some milliseconds each."""
+"""Splits a prompt's pieces into batches that a tokenizer encodes in some milliseconds each."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ def split_batches(pieces: Iterable[str]) -> Iterator[list[str]]:
 
 
 def split_text(pieces: Iterable[str]) -> Iterator[str]:
-    """The pieces, long ones split at token boundaries, so that the ids are those of the whole."""
+    """Split long pieces at token boundaries, so that the ids are those of the whole."""
     for piece in pieces:
         start = 0
         while len(piece) - start > 2 * _SLICE:

@@ -1,8 +1,8 @@
-"""KV caches of PyTorch: those that grow with a reply, and one that never moves, which CUDA graphs need.
+"""KV caches for PyTorch: some grow with a reply, and one never moves, which CUDA graphs need.
 
-transformers' static cache is read to its end for every token, however little is in it: of 32,768 tokens of GLM-4-9B
+transformers' static cache is read to its end for every token, however little it holds: for 32,768 tokens of GLM-4-9B
 that is 1.3 GB of keys and values, which the compiled attention also copies for each of the 16 query heads that share a
-key head. Ours is read up to a bound, one of a few, since the pass is compiled for each.
+key head. Ours is read up to a bound, one of a few, since the forward pass is compiled for each.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _SMALLEST = 2_048  # the first bound; each is twice the one before, five in all,
 
 
 class KVCache:
-    """A KV cache and the ids of the tokens that it holds; not `whole` where a pass broke off in the middle of it.
+    """A KV cache and the ids of the tokens in it. It is not `whole` if a forward pass was interrupted inside it.
 
     A `static` one has room for `size` tokens and never moves; the others (`size` 0) grow.
     """
@@ -33,14 +33,14 @@ class KVCache:
         return not self.static or tokens <= self.size
 
     def make_room(self, tokens: int) -> None:
-        """So many come with the next pass."""
+        """Prepare for so many tokens in the next forward pass."""
         if self.static:
             bound = bound_of(len(self.ids) + tokens, self.size)
             for layer in self.cache.layers:
                 layer.bound = bound
 
     def cut(self, length: int) -> None:
-        """Forgets all but the first `length` tokens, and what a broken pass has left in a static one."""
+        """Drop all but the first `length` tokens, and what an interrupted pass has left in a static cache."""
         import torch
 
         surplus = len(self.ids) - length
@@ -54,7 +54,7 @@ class KVCache:
         del self.ids[length:]
 
     def grown(self) -> "KVCache":
-        """Another with the same tokens, that grows."""
+        """Return a growing cache with the same tokens."""
         import torch
 
         copy = _growing()
@@ -67,15 +67,15 @@ class KVCache:
 
 
 class CachePool:
-    """Those that no reply has: the static one, if there is one, and the last of the others."""
+    """The caches that no reply uses: the static one, if there is one, and the last of the others."""
 
     def __init__(self, config: Any, static_tokens: int = 0) -> None:
         self._idle = [_static(config, static_tokens)] if static_tokens else []
         self._lock = Lock()
 
     def acquire(self, ids: Sequence[int]) -> KVCache:
-        """For a reply to this prompt, cut to what it begins with: the static one if it is there and has room, else the
-        last of the others, else a new one."""
+        """Return a cache for a reply to this prompt, cut to their common prefix: the static one if it is free and
+        large enough, else the last of the others, else a new one."""
         with self._lock:
             able = [context for context in self._idle if context.has_room(len(ids))]
             context = max(able, key=lambda context: context.static, default=None)
@@ -92,14 +92,14 @@ class CachePool:
             self._idle = [*others, context] if context.whole or context.static else others
 
     def grow(self, context: KVCache) -> KVCache:
-        """One with the same tokens and room for more."""
+        """Return a cache with the same tokens and room for more."""
         larger = context.grown()
         self.release(context)
         return larger
 
 
 def static_tokens(context_length: int, token: int, free: int) -> int:
-    """Of a static cache that takes at most half of the free memory; `token` and `free` are in bytes."""
+    """Return the size of a static cache that takes at most half of the `free` bytes, with `token` bytes each."""
     tokens = min(context_length, _LARGEST)
     while tokens > _SMALLEST and 2 * tokens * token > free:
         tokens //= 2
@@ -107,7 +107,7 @@ def static_tokens(context_length: int, token: int, free: int) -> int:
 
 
 def bound_of(tokens: int, size: int) -> int:
-    """How far a cache of `size` tokens is read where `tokens` are in it."""
+    """Return how far a cache of `size` tokens is read if it holds `tokens`."""
     bound = _SMALLEST
     while bound < tokens:
         bound *= 2
@@ -121,7 +121,7 @@ def _growing() -> KVCache:
 
 
 def _static(config: Any, size: int) -> KVCache:
-    """For a model of this `config`; the first pass takes the memory."""
+    """Create a static cache for a model of this `config`. The first forward pass allocates it."""
     from transformers import StaticCache
     from transformers.cache_utils import StaticLayer
 

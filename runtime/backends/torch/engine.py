@@ -4,11 +4,11 @@ One forward pass runs at a time. Every request has a KV cache of its own, so the
 by token beside each other; the cache of the last one is kept, and the next prompt is read from where it differs.
 
 On one CUDA card a reply decodes by CUDA graphs, in a cache that never moves. There is one such cache, since the graphs
-would be recorded anew for another: who comes while it is lent, or has more tokens than it holds, decodes without. Its
-logic is tested on the CPU; on a card it has not been run.
+would be recorded again for another: a request that comes while it is in use, or needs more tokens than it has, decodes
+without. The logic is tested on the CPU; on a card it has not been run.
 
-transformers' continuous batching is not used: it takes neither a seed nor a mask of tokens for one request, and sets
-its cache aside before the first. Who serves many at once wants a server (`remote`).
+transformers' continuous batching is not used: it supports neither a seed nor a token mask per request, and allocates
+its cache before the first. To serve many at once, use a server (`remote`).
 """
 
 import time
@@ -56,7 +56,7 @@ class Torch(Backend):
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        """The fastest first."""
+        """Return the devices, the fastest first."""
         if any(find_spec(name) is None for name in cls.needs):
             return ()
         import torch
@@ -75,15 +75,15 @@ class Torch(Backend):
 
     @classmethod
     def require_installed(cls, device: str) -> None:
-        """Raises DeviceError where packages are missing."""
+        """Raise DeviceError if packages are missing."""
         if missing := [name for name in cls.needs if find_spec(name) is None]:
             hint = f'pip install "glm4-edge[{cls.extra}]"'
             raise DeviceError(f"{device} needs {', '.join(missing)}, which is not installed", hint=hint)
 
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
-        """Raises DeviceError where the device is not there, CheckpointError, RequestError for options that do not go
-        together, or BackendError."""
+        """Raises DeviceError if the device is missing, CheckpointError, RequestError for options that exclude each
+        other, or BackendError."""
         cls.require_installed(device)
         if device not in cls.devices():
             raise DeviceError(f"PyTorch finds no {device} here", hint=f"it finds {', '.join(cls.devices())}")
@@ -124,7 +124,7 @@ class Torch(Backend):
 
     @classmethod
     def has_bf16(cls, name: str) -> bool:
-        """Whether "cpu", "xpu" or "cuda" computes in bf16 here, rather than emulating it."""
+        """Whether "cpu", "xpu" or "cuda" computes in bf16 natively."""
         import torch
 
         if name == "cuda":
@@ -136,7 +136,7 @@ class Torch(Backend):
 
     @classmethod
     def prepare(cls, model: Any, dtype: Any) -> Any:
-        """The model as it will run."""
+        """Return the model as it will run."""
         return model
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
@@ -204,8 +204,8 @@ class Torch(Backend):
 
 
 def _needs_several_cards(folder: Checkpoint, dtype: Any) -> bool:
-    """Whether the weights are too much for the first card, and there are others. One alone decodes faster: layers on
-    several wait for one another, and without CUDA graphs."""
+    """Whether the weights are too large for the first card, and there are others. One alone decodes faster: layers
+    on several wait for one another, and CUDA graphs are not available."""
     import torch
 
     weights = dtype.itemsize * sum(prod(shape) for _, shape in folder.architecture.shapes())
@@ -213,7 +213,7 @@ def _needs_several_cards(folder: Checkpoint, dtype: Any) -> bool:
 
 
 def _token_chooser(sampling: Sampling, prompt_tokens: int) -> Callable[[Any, Sequence[int]], int]:
-    """A function of the logits and of all ids so far, the first of which are the prompt's: the next id."""
+    """Return a function of the logits and of all ids so far, the first of which are the prompt's: the next id."""
     import torch
     from transformers import (
         LogitsProcessorList,

@@ -1,6 +1,6 @@
-"""The passes of a PyTorch model over new tokens, one at a time, whoever asks for them.
+"""Forward passes of a PyTorch model over new tokens, one at a time for all requests.
 
-With graphs, a pass over one token is compiled, and replayed as a CUDA graph. All such passes run in one thread, since
+With CUDA graphs, a pass over one token is compiled, and replayed as a graph. All such passes run in one thread, since
 PyTorch records and keeps the graphs of each thread apart.
 """
 
@@ -19,7 +19,7 @@ _CHUNK = 512  # tokens of a prompt that are read at once, so that other requests
 
 
 class ForwardRunner:
-    """Of a loaded model."""
+    """Forward passes of a loaded PyTorch model: prefill in chunks, then one token at a time."""
 
     def __init__(self, model: Any, *, graphs: bool) -> None:
         self._model = model
@@ -28,8 +28,8 @@ class ForwardRunner:
         self._lock = Lock()
 
     def logits(self, context: KVCache, ids: Sequence[int], cancellation: Cancellation) -> Any:
-        """Reads tokens into the cache; the logits after the last of them, of shape [vocabulary], in f32. None where it
-        was cancelled before."""
+        """Read tokens into the cache; return the logits after the last of them, of shape [vocabulary], in f32. None
+        if it was cancelled before."""
         logits = None
         for first in range(0, len(ids), _CHUNK):
             if cancellation.cancelled:
@@ -64,7 +64,7 @@ class ForwardRunner:
             return found.logits[0, -1].float().clone()  # the next pass of a CUDA graph writes over it
 
     def _forward(self, context: KVCache) -> Callable[..., Any]:
-        """Compiled; or as it is, where that turned out not to work."""
+        """Run the compiled model, or the plain one if compiling it failed."""
         from torch._dynamo.exc import TorchDynamoException
         from transformers import CompileConfig
 

@@ -32,7 +32,7 @@ class Ipex(Torch):
 
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
-        """As Torch.load. Raises BackendError, too, where IPEX left a layer of the decoder as it was."""
+        """Load as Torch.load does. Also raises BackendError if IPEX left a layer of the decoder as it was."""
         if options.precision not in (None, "f32", "bf16"):
             raise RequestError(
                 f"IPEX runs f32 and bf16, not {options.precision}", hint="convert with the recipe int8, for OpenVINO"

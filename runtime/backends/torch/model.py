@@ -1,4 +1,4 @@
-"""A checkpoint's tensors become a transformers model, the same way for each of the three formats.
+"""A transformers model made of a checkpoint's tensors, the same way for each of the three formats.
 
 transformers has no class for the original format without running the checkpoint's code, but its decoder is that of
 GlmForCausalLM; `CheckpointTensors` gives every format's tensors the same names.
@@ -13,8 +13,8 @@ from ...checkpoint.tensors import Tensor
 
 
 def load_model(folder: Checkpoint, dtype: Any, device_map: str | None = None) -> Any:
-    """The model in `dtype`, on the CPU or spread by `device_map`. Weights that have the type already stay in the mapped
-    file. Raises CheckpointError."""
+    """Load the model in `dtype`, on the CPU or spread by `device_map`. Weights that have that type already stay in
+    the mapped file. Raises CheckpointError."""
     import transformers
     from transformers.utils import logging
 
@@ -39,7 +39,8 @@ def load_model(folder: Checkpoint, dtype: Any, device_map: str | None = None) ->
 
 
 def _config(a: Architecture) -> dict[str, Any]:
-    """Keys of GlmConfig and Glm4Config. transformers 5 reads RoPE from `rope_parameters`, 4 from the other three."""
+    """Return the fields of GlmConfig and Glm4Config. transformers 5 reads RoPE from `rope_parameters`, 4 from the
+    other three."""
     rotated = a.rotary_dim / a.head_dim
     scaling: dict[str, Any] = {"rope_type": "default"}
     if a.yarn is not None:

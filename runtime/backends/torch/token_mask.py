@@ -1,5 +1,5 @@
-"""Which tokens a grammar allows next, by llguidance (https://github.com/guidance-ai/llguidance), for engines that hand
-out their logits."""
+"""Masks of the tokens that a grammar allows next, by llguidance (https://github.com/guidance-ai/llguidance), for
+engines that expose their logits."""
 
 import re
 from collections.abc import Collection
@@ -10,10 +10,10 @@ from ...grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Reg
 
 
 class TokenMaskFactory:
-    """Makes masks for one tokenizer, given as its tokenizer.json. About a second for GLM-4's 151,552 tokens."""
+    """Makes masks for one tokenizer, given as its tokenizer.json. Takes about a second for GLM-4's 151,552 tokens."""
 
     def __init__(self, tokenizer_json: str, end: int) -> None:
-        """`end` is the id that stands for the grammar's end. Raises RequestError where llguidance is missing."""
+        """`end` is the id that marks the grammar's end. Raises RequestError if llguidance is missing."""
         try:
             from llguidance import LLTokenizer
         except ImportError as exc:
@@ -25,7 +25,7 @@ class TokenMaskFactory:
         self._end = end
 
     def mask(self, grammar: Grammar) -> "TokenMask":
-        """Raises RequestError if the grammar is not supported."""
+        """Return a mask at the grammar's beginning. Raises RequestError if the grammar is not supported."""
         from llguidance import LLMatcher
 
         matcher = LLMatcher(self._tokenizer, _compiled(grammar))
@@ -35,14 +35,15 @@ class TokenMaskFactory:
 
 
 class TokenMask:
-    """Where a reply stands in its grammar."""
+    """The state of a reply in its grammar."""
 
     def __init__(self, matcher: Any, end: int) -> None:
         self._matcher = matcher
         self._end = end
 
     def apply(self, logits: Any, stops: Collection[int]) -> Any:
-        """Logits of shape [vocabulary] in which what may not come is -inf; `stops` may where the grammar may end."""
+        """Return logits of shape [vocabulary] with -inf for every token that is not allowed; `stops` are allowed
+        where the grammar may end."""
         import numpy as np
         import torch
 
@@ -58,7 +59,7 @@ class TokenMask:
 
     @property
     def ended(self) -> bool:
-        """Nothing more can come."""
+        """Whether nothing more can follow."""
         return bool(self._matcher.is_stopped())
 
 
