@@ -18,9 +18,9 @@ from .folder.integrity import checked
 from .messages import Event, Message
 from .prompt import families
 from .prompt.template import Prompt, Template
-from .reply.call_syntax import create_syntaxes
 from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
+from .reply.syntaxes import create_syntaxes
 from .sampling import Sampling
 from .source import ModelSource, open_source
 from .system.out_of_memory import map_out_of_memory

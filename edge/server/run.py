@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from runtime.backends.backend import Options
 from runtime.backends.choose import require_context
-from runtime.backends.remote import KEY
+from runtime.backends.remote_client import KEY
 from runtime.errors import RequestError
 from runtime.system.allocator import set_mmap_threshold
 from runtime.system.files import expand_user

@@ -6,12 +6,10 @@ special tokens typed by a user stay text. `transformers serve` accepts only text
 special tokens in a reply, as between two tool calls, are lost.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from importlib.util import find_spec
 from queue import SimpleQueue
 from threading import Thread
@@ -29,32 +27,16 @@ from ..source import ModelSource
 from ..system import network
 from .backend import Backend, Delta, FoundDevice, Options, Request, require_supported
 from .remote_answer import Chunk, error_of, integer, limit_answer, read_chunk, shortened
+from .remote_body import TRANSFORMERS_SETTINGS, VLLM_SETTINGS, RemoteRequest, transformers_body, vllm_body
+from .remote_client import KEY, SILENCE, create_client, unreachable
 
-KEY = "EDGE_API_KEY"
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
-_CONNECT, _SILENCE = 10.0, 300.0  # seconds: to connect, and between two words of the server (a long prompt is read)
 _WHOLE = 8 * 2**20  # bytes of an answer that does not stream
 _STREAM, _TOKEN = 2**20, 2**13  # bytes of one that does: for all, and more for each token; vLLM takes some 400
 _SLACK = 64  # pieces of text beyond the tokens asked for, where a server counts none
 _BUSY = (429, 503)
 _NOT_SO = (ValueError, TypeError, AttributeError, RecursionError)  # JSON that is none, or of another shape
 _WHAT_SERVER = "it has to be an OpenAI-compatible server; http://HOST:PORT#NAME gives the model's name"
-
-
-_TRANSFORMERS = frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed"})
-_VLLM = _TRANSFORMERS | {"presence_penalty", "frequency_penalty"}
-
-
-@dataclass(frozen=True, slots=True)
-class _RemoteRequest:
-    """A request before it is translated for a server. `stops` and `pad` are ids, `limit` counts new tokens."""
-
-    prompt: Prompt
-    ids: list[int]
-    sampling: Sampling
-    limit: int
-    stops: list[int]
-    pad: int
 
 
 class Remote(Backend):
@@ -73,7 +55,7 @@ class Remote(Backend):
         self._tokenizer = folder.tokenizer
         self._pad = int(folder.generation["pad_token_id"])
         self._vllm = False
-        self._body: Callable[[_RemoteRequest], dict[str, Any]] = _vllm_body
+        self._body: Callable[[RemoteRequest], dict[str, Any]] = vllm_body
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -107,7 +89,7 @@ class Remote(Backend):
         except ValueError as exc:
             raise DeviceError(f"{url} names no server: {exc}", hint="write it as http://HOST:PORT") from exc
         root = url.rstrip("/").removesuffix("/v1")
-        client = _client(root, os.environ.get(KEY, "").strip())
+        client = create_client(root, os.environ.get(KEY, "").strip())
         engine = cls(client, root, model or None, described)
         try:
             engine._handshake(described.manifest.source.name)
@@ -135,11 +117,11 @@ class Remote(Backend):
             self.max_prompt_tokens = self._context_length - 1
         self._vllm = self._send("GET", "version").status_code == 200
         text = ("1 2 3",)
-        asked = _RemoteRequest(text, self.encode(text), Sampling(), 1, [], self._pad)
-        answer = self._send("POST", "v1/completions", _vllm_body(asked) | self._model_field())
+        asked = RemoteRequest(text, self.encode(text), Sampling(), 1, [], self._pad)
+        answer = self._send("POST", "v1/completions", vllm_body(asked) | self._model_field())
         if answer.status_code == 422:  # so does `transformers serve` refuse a parameter that it does not know
-            self._body = _transformers_body
-            answer = self._send("POST", "v1/completions", _transformers_body(asked) | self._model_field())
+            self._body = transformers_body
+            answer = self._send("POST", "v1/completions", transformers_body(asked) | self._model_field())
         self._check_allowed(answer)
         if answer.status_code != 200:
             raise DeviceError(f"{self._url} completes no text: {error_of(answer)}", hint=_WHAT_SERVER)
@@ -184,7 +166,7 @@ class Remote(Backend):
         start = time.perf_counter()
         if self._client is None:
             raise BackendError("the model was closed", hint="load it again")
-        supported = _TRANSFORMERS if self._body is _transformers_body else _VLLM
+        supported = TRANSFORMERS_SETTINGS if self._body is transformers_body else VLLM_SETTINGS
         require_supported(request.sampling, supported, f"by {self._url}")
         ids = self.encode(request.prompt)
         if len(ids) > self.max_prompt_tokens:
@@ -193,13 +175,13 @@ class Remote(Backend):
         special = self._tokenizer.special_tokens
         stops = sorted(special[name] for name in request.stop_tokens if name in special)
         limit = min(request.sampling.max_new_tokens or room, room)
-        if self._body is _transformers_body:
+        if self._body is transformers_body:
             self._reject_typed_tokens(request.prompt, ids)
         body = (
-            self._body(_RemoteRequest(request.prompt, ids, request.sampling, limit, stops, self._pad))
+            self._body(RemoteRequest(request.prompt, ids, request.sampling, limit, stops, self._pad))
             | self._model_field()
         )
-        if self._body is _vllm_body:
+        if self._body is vllm_body:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         if request.grammar is not None:
             body["structured_outputs"] = self._structured_outputs(request.grammar)
@@ -252,11 +234,11 @@ class Remote(Backend):
                 answer = self._client.send(self._client.build_request(method, path, json=body), stream=True)
                 if not stream:
                     with closing(answer):
-                        limit_answer(answer, self._url, _WHOLE, _SILENCE)
+                        limit_answer(answer, self._url, _WHOLE, SILENCE)
                         answer.read()
             except (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout) as exc:
                 if wait is None:
-                    raise _unreachable(exc, self._url) from exc
+                    raise unreachable(exc, self._url) from exc
             except httpx2.HTTPError as exc:
                 fault = network.explain(exc, self._url) or network.Fault(str(exc) or type(exc).__name__)
                 raise BackendError(
@@ -344,69 +326,6 @@ class _ReplyReader:
             self._read.put(exc)
         else:
             self._read.put(None)
-
-
-def _client(url: str, key: str) -> Any:
-    """Create a client for a server. A server on this machine is reached without a proxy, whatever the environment
-    says."""
-    import httpx2
-
-    if not (key.isascii() and key.isprintable()):
-        raise DeviceError(f"{KEY} has characters that no key has", hint="set it to the server's key")
-    try:
-        # Given a transport, httpx2 does not read the proxies of the environment.
-        direct = None if network.proxy(url) else httpx2.HTTPTransport(trust_env=url.lower().startswith("https"))
-        return httpx2.Client(
-            base_url=f"{url}/",
-            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
-            timeout=httpx2.Timeout(_SILENCE, connect=_CONNECT),
-            transport=direct,
-        )
-    except (OSError, ImportError, ValueError, httpx2.InvalidURL) as exc:
-        raise _unreachable(exc, url) from exc
-
-
-def _unreachable(exc: Exception, url: str) -> DeviceError:
-    fault = network.explain(exc, url) or network.Fault(" ".join(str(exc).split()))
-    if fault.hint:
-        return DeviceError(f"{url} cannot be reached: {fault.cause}", hint=fault.hint)
-    return DeviceError(f"no server answers at {url}: {fault.cause}", hint="start it, or check the URL")
-
-
-def _vllm_body(asked: _RemoteRequest) -> dict[str, Any]:
-    """Return the request with vLLM's parameters; SGLang and llama.cpp know most of them and ignore the others."""
-    sampling = asked.sampling
-    body = {
-        "prompt": asked.ids,
-        "max_tokens": asked.limit,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k or -1,
-        "repetition_penalty": sampling.repetition_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "stop_token_ids": asked.stops,
-        "ignore_eos": not asked.stops,
-        "skip_special_tokens": False,
-    }
-    return body if sampling.seed is None else body | {"seed": sampling.seed}
-
-
-def _transformers_body(asked: _RemoteRequest) -> dict[str, Any]:
-    """Return the request for `transformers serve`, which rejects unknown parameters and takes its own as one JSON
-    text."""
-    sampling = asked.sampling
-    config: dict[str, Any] = {
-        "max_new_tokens": asked.limit,
-        "do_sample": sampling.temperature > 0,
-        "repetition_penalty": sampling.repetition_penalty,
-        "eos_token_id": asked.stops or None,
-        "pad_token_id": asked.pad,
-    }
-    if sampling.temperature > 0:
-        config |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
-    body = {"prompt": "".join(asked.prompt), "generation_config": json.dumps(config)}
-    return body if sampling.seed is None else body | {"seed": sampling.seed}
 
 
 def _is_same_model(name: str, other: str) -> bool:

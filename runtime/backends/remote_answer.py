@@ -23,7 +23,7 @@ def limit_answer(answer: Any, url: str, most: int, seconds: float | None = None)
     end = None if seconds is None else time.monotonic() + seconds
     encoding = answer.headers.get("Content-Encoding", "identity")
 
-    class Bounded(httpx2.SyncByteStream):  # type: ignore[misc]
+    class LimitedStream(httpx2.SyncByteStream):  # type: ignore[misc]
         def __iter__(self) -> Iterator[bytes]:
             if encoding.strip().lower() != "identity":  # a few bytes may become gigabytes
                 raise BackendError(f"{url} compresses its answers, unasked", hint="turn that off in the server")
@@ -39,7 +39,7 @@ def limit_answer(answer: Any, url: str, most: int, seconds: float | None = None)
         def close(self) -> None:
             inner.close()
 
-    answer.stream = Bounded()
+    answer.stream = LimitedStream()
 
 
 def read_chunk(data: str, url: str) -> Chunk:

@@ -1,15 +1,12 @@
 """The seam of call syntaxes: how a model spells a tool call inside the text of its reply.
 
-A family's record names its syntaxes. A new one is a file beside this one and a line in the table below; no other parser
-changes.
+A family's record names its syntaxes. A new one is a file beside this one and a line in the table of `syntaxes`; no
+other parser changes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol
-
-from ..prompt.families import Family
+from typing import Protocol
 
 
 class Verdict(Enum):
@@ -57,18 +54,3 @@ class CallSyntax(Protocol):
         `at_start`: nothing but that token stands before it in the assistant's turn. `at_end`: no text will follow.
         """
         ...
-
-
-def create_syntaxes(family: Family, tools: Sequence[Mapping[str, Any]]) -> tuple[CallSyntax, ...]:
-    """Return the family's syntaxes for these tools (JSON: name, description, parameters); () where there are none.
-
-    Raises KeyError where the family names a syntax that is not in the table.
-    """
-    from .json_call import JsonCallSyntax
-    from .text_call import TextCallSyntax
-
-    table: Mapping[str, Callable[[Family, Sequence[Mapping[str, Any]]], CallSyntax]] = {
-        "json": JsonCallSyntax.create,
-        "text": TextCallSyntax.create,
-    }
-    return tuple(table[name](family, tools) for name in family.call_syntaxes) if tools or family.own_tools else ()

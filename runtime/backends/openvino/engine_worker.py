@@ -12,7 +12,8 @@ from ...errors import BackendError, EdgeError
 from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory
 from ...text import one_line
 from ..backend import Request
-from .batched import COMPILED_SHAPES, ActiveRequest, OpenVINO
+from .active_request import ActiveRequest
+from .batched import COMPILED_SHAPES, OpenVINO
 from .genai import map_error
 
 _ENCODING = 0.03  # seconds before each step

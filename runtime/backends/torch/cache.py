@@ -125,7 +125,7 @@ def _static(config: Any, size: int) -> KVCache:
     from transformers import StaticCache
     from transformers.cache_utils import StaticLayer
 
-    class Bounded(StaticLayer):  # type: ignore[misc]
+    class BoundedLayer(StaticLayer):  # type: ignore[misc]
         bound = size
 
         def update(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -136,5 +136,5 @@ def _static(config: Any, size: int) -> KVCache:
             return self.bound, 0
 
     cache = StaticCache(config=config, max_cache_len=size)
-    cache.layers = [Bounded(max_cache_len=size) for _ in cache.layers]
+    cache.layers = [BoundedLayer(max_cache_len=size) for _ in cache.layers]
     return KVCache(cache, size)

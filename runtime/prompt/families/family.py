@@ -32,7 +32,7 @@ class Family:
     `model_types` are those of config.json, and `recognise` tells by the prompt of the probe whether a template is this
     family's. `layout` turns messages and tools (JSON: name, description, parameters) into the template's variables.
     `stop_tokens` end a reply. `call_start` may stand before every call of a reply but the first;
-    `call_syntaxes` name the ways in which calls are written (`runtime/reply/call_syntax.py`).
+    `call_syntaxes` name the ways in which calls are written (`runtime/reply/syntaxes.py`).
     `tools`: the template shows the tools that are offered; `own_tools` are those it brings itself, whatever is offered;
     `built_in` are those that it describes in its own words when they are offered as such (`Tool.built_in`).
     `system`: it shows system messages. `prefix` opens the prompt of a plain completion.

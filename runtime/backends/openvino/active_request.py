@@ -1,0 +1,115 @@
+"""A request inside GenAI's continuous-batching pipeline, and the slices that prefill its prompt."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import BackendError
+from ...messages import Finish, TokenLogprob, Usage
+from ...vocabulary import TextDecoder
+from ..backend import Delta, Request
+
+
+@dataclass(slots=True, eq=False)
+class ActiveRequest:
+    """A request, with the ids of its prompt and of its reply.
+
+    It is `finished` once its Finish was read; `start` and `ttft` are seconds. It has a `handle` once it is in the
+    pipeline; before that, slices bring the first `cached_tokens` ids into the prefix cache. With `starts_in_block`,
+    part of the next block may be cached, too.
+    """
+
+    request: Request
+    ids: list[int]
+    config: Any
+    decoder: TextDecoder
+    stops: set[int]
+    start: float
+    on_end: Callable[["ActiveRequest"], None]
+    handle: Any = None
+    cached_tokens: int = 0
+    starts_in_block: bool = False
+    generated_ids: list[int] = field(default_factory=list)
+    ttft: float = 0.0
+    finished: bool = False
+    error: Exception | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first token has been generated."""
+        return bool(self.generated_ids) or (self.handle is not None and self.handle.can_read())
+
+    def can_read(self) -> bool:
+        """Whether a step has produced tokens. Raises BackendError if the KV cache has no room for the request."""
+        from openvino_genai import GenerationStatus
+
+        if self.error is not None:
+            raise self.error
+        if self.handle is None:
+            return False
+        if self.handle.can_read():
+            return True
+        if self.handle.get_status() == GenerationStatus.IGNORED:
+            raise cache_full()
+        return False
+
+    def read(self) -> list[Delta | Finish]:
+        """Return what the last step has produced."""
+        from openvino_genai import GenerationFinishReason
+
+        (output,) = self.handle.read().values()
+        self.ttft = self.ttft or time.perf_counter() - self.start
+        ended = output.finish_reason != GenerationFinishReason.NONE
+        text_ids = [i for i in output.generated_ids if i not in self.stops]
+        self.generated_ids += output.generated_ids
+        self.finished = ended
+        if ended:
+            self.on_end(self)
+        deltas: list[Delta | Finish]
+        if self.request.sampling.logprobs:
+            deltas = [
+                Delta("")
+                if id in self.stops
+                else Delta(self.decoder.feed([id]), 1, TokenLogprob(self.decoder.bytes_of(id), logprob))
+                for id, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True)
+            ]
+            if rest := self.decoder.finish() if ended else "":
+                deltas.append(Delta(rest, 0))
+        else:
+            text = self.decoder.feed(text_ids) + (self.decoder.finish() if ended else "")
+            deltas = [Delta(text, len(output.generated_ids))]
+        if ended:
+            limit_reached = output.finish_reason == GenerationFinishReason.LENGTH
+            deltas.append(Finish("length" if limit_reached else "stop", self._usage()))
+        return deltas
+
+    def cancelled_finish(self) -> Finish:
+        """Return the Finish of a cancelled request."""
+        return Finish("cancelled", self._usage())
+
+    def _usage(self) -> Usage:
+        return Usage(len(self.ids), len(self.generated_ids), self.ttft, time.perf_counter() - self.start)
+
+
+@dataclass(slots=True, eq=False)
+class PromptSlice:
+    """The beginning of a prompt, up to its id `end`, as a request of its own."""
+
+    running: ActiveRequest
+    end: int
+    handle: Any
+
+    @property
+    def failed(self) -> bool:
+        from openvino_genai import GenerationStatus
+
+        return bool(self.handle.get_status() == GenerationStatus.IGNORED)
+
+    @property
+    def ended(self) -> bool:
+        return self.handle.can_read() or self.failed
+
+
+def cache_full() -> BackendError:
+    return BackendError("the KV cache does not fit into memory", hint="shorten the chat, or choose a smaller recipe")
