@@ -14,7 +14,7 @@ from runtime.errors import BackendError, DeviceError, EdgeError
 from runtime.messages import Finish
 
 pytest.importorskip("httpx2")
-from runtime.backends import remote
+from runtime.backends import remote, remote_client
 
 from .test_remote import ask, events, misbehaving, send, text
 
@@ -30,7 +30,8 @@ def folder():
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
     monkeypatch.setattr(remote, "_WAITS", (0.01,))
-    monkeypatch.setattr(remote, "_SILENCE", 1.0)
+    for module in (remote, remote_client):
+        monkeypatch.setattr(module, "SILENCE", 1.0)
     monkeypatch.setattr(remote, "_STREAM", 2**16)
     monkeypatch.setattr(remote, "_WHOLE", 2**20)
 

@@ -41,7 +41,8 @@ def folder():
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch):
     monkeypatch.setattr(remote, "_WAITS", (0.05, 0.05))
-    monkeypatch.setattr(remote, "_SILENCE", 1.0)
+    for module in (remote, remote_client):
+        monkeypatch.setattr(module, "SILENCE", 1.0)
 
 
 def events(*chunks):
