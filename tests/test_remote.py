@@ -25,7 +25,7 @@ from runtime.system.network import CERTIFICATES
 from .serving import SERVE, free_port, serving
 
 httpx2 = pytest.importorskip("httpx2")
-from runtime.backends import remote  # noqa: E402
+from runtime.backends import remote, remote_client  # noqa: E402
 from runtime.backends.remote import Remote  # noqa: E402
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
