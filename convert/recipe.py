@@ -12,7 +12,7 @@ Mode = Literal["int4_sym", "int4_asym", "int8_sym", "int8_asym"]  # NNCF's names
 
 DEFAULT = "int4"
 SMALLEST_GROUP = 32
-_NEARLY_THE_SAME = 0.005  # nats a token: what int8 shows
+_NEAR_LOSSLESS_KL = 0.005  # nats a token: what int8 shows
 _BITS: dict[Mode, tuple[int, int]] = {  # of a weight, and of what a group shares: its f16 scale, its zero point
     "int4_sym": (4, 16),
     "int4_asym": (4, 16 + 4),
@@ -28,7 +28,7 @@ class Recipe:
 
     A `ratio` below 1 is the share of the decoder's weights that become int4; the matrices which NNCF finds the most
     sensitive become int8 (`sensitive` below). `awq`, `scale` (estimation) and `gptq` are NNCF's methods that need data.
-    `take_over` leaves the blocks of a GGUF as they are where OpenVINO has their format, and compresses the rest.
+    `keep_blocks` leaves the blocks of a GGUF as they are where OpenVINO has their format, and compresses the rest.
 
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, over which a result is not fit for use. It
     is there to catch damage, not to grade: several times what a trained checkpoint shows. `usual_kl` grades: what the
@@ -39,7 +39,7 @@ class Recipe:
     name: str
     summary: str
     linear: Mode | None
-    ends: Mode | None
+    embedding_and_head: Mode | None
     group_size: int = -1
     ratio: float = 1.0
     awq: bool = False
@@ -48,10 +48,10 @@ class Recipe:
     devices: tuple[str, ...] = ("CPU", "GPU")
     max_kl: float = 0.5
     usual_kl: float = 0.4
-    take_over: bool = False
+    keep_blocks: bool = False
 
     @property
-    def calibrated(self) -> bool:
+    def needs_calibration(self) -> bool:
         """Whether it looks at what the decoder makes of texts."""
         return self.awq or self.scale or self.gptq
 
@@ -63,14 +63,16 @@ class Recipe:
     @property
     def backup(self) -> Mode:
         """The mode of what cannot or should not be int4."""
-        return "int8_sym" if self.ends == "int8_sym" else "int8_asym"
+        return "int8_sym" if self.embedding_and_head == "int8_sym" else "int8_asym"
 
-    def form(self, columns: int, *, end: bool = False, sensitive: bool = False) -> tuple[Mode | None, int]:
+    def mode_and_group(
+        self, columns: int, *, embedding_or_head: bool = False, sensitive: bool = False
+    ) -> tuple[Mode | None, int]:
         """Mode and group size of a matrix with so many columns; `end` is the embedding or the head.
 
         As NNCF does, where the group size does not divide them: the largest power of two that does, or int8.
         """
-        mode = self.ends if end else self.linear
+        mode = self.embedding_and_head if embedding_or_head else self.linear
         if sensitive:
             return self.backup, -1
         if mode is None or mode.startswith("int8") or self.group_size == -1:
@@ -80,21 +82,27 @@ class Recipe:
         smaller = columns & -columns
         return (mode, smaller) if smaller >= SMALLEST_GROUP else (self.backup, -1)
 
-    def note(self, columns: int) -> str:
+    def fallback_note(self, columns: int) -> str:
         """What to tell about a matrix of the decoder that cannot have the recipe's group size; "" if it can."""
-        mode, group = self.form(columns)
+        mode, group = self.mode_and_group(columns)
         if (mode, group) == (self.linear, self.group_size) or self.linear is None or self.linear.startswith("int8"):
             return ""
         instead = f"groups of {group}" if group != -1 else f"{mode}"
         return f"{instead}, since {columns} columns do not divide into groups of {self.group_size}"
 
     def nbytes(
-        self, rows: int, columns: int, *, end: bool = False, sensitive: bool = False, stored_bits: int = 16
+        self,
+        rows: int,
+        columns: int,
+        *,
+        embedding_or_head: bool = False,
+        sensitive: bool = False,
+        source_bits: int = 16,
     ) -> int:
         """Bytes that a matrix takes in the IR; `stored_bits` has a weight in the checkpoint."""
-        mode, group = self.form(columns, end=end, sensitive=sensitive)
+        mode, group = self.mode_and_group(columns, embedding_or_head=embedding_or_head, sensitive=sensitive)
         if mode is None:
-            return rows * columns * stored_bits // 8
+            return rows * columns * source_bits // 8
         weight, shared = _BITS[mode]
         groups = 1 if group == -1 else columns // group
         return rows * (columns * weight + groups * shared) // 8
@@ -124,7 +132,7 @@ RECIPES = {
             "int8_asym",
             "int8_asym",
             max_kl=0.05,
-            take_over=True,
+            keep_blocks=True,
             usual_kl=0.01,
         ),
         Recipe("bf16", "the checkpoint's own weights", None, None, max_kl=0.01, usual_kl=0.001),
@@ -137,9 +145,9 @@ def verdict(name: str, figures: Mapping[str, float]) -> str:
     known = name.partition("+")[0] in RECIPES
     if not known or not {"tokens", "mean_kl", "top1"} <= figures.keys():  # of another version
         return ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
-    if figures["mean_kl"] < _NEARLY_THE_SAME:
+    if figures["mean_kl"] < _NEAR_LOSSLESS_KL:
         words = "nearly the same as the checkpoint"
-    elif figures["mean_kl"] <= named(name).usual_kl:
+    elif figures["mean_kl"] <= get_recipe(name).usual_kl:
         words = f"as close to the checkpoint as {name} usually is"
     else:
         words = f"farther from the checkpoint than {name} usually is; `edge eval` measures it on more texts"
@@ -147,18 +155,18 @@ def verdict(name: str, figures: Mapping[str, float]) -> str:
     return f"{words} (the same next token in {share} % of {tokens:,.0f} positions; mean KL {figures['mean_kl']:.3g})"
 
 
-METHODS = ("awq", "scale", "gptq")  # NNCF's that need data
+DATA_METHODS = ("awq", "scale", "gptq")  # NNCF's that need data
 
 
-def named(name: str) -> Recipe:
+def get_recipe(name: str) -> Recipe:
     """The recipe of that name, or an int4 one and methods that need data: int4-g32+gptq, int4+awq+scale. Raises
     ConversionError naming those that exist."""
     if name in RECIPES:
         return RECIPES[name]
     base, *methods = name.split("+")
-    if base.startswith("int4") and base in RECIPES and methods and set(methods) <= set(METHODS):
+    if base.startswith("int4") and base in RECIPES and methods and set(methods) <= set(DATA_METHODS):
         recipe = RECIPES[base]
-        awq, scale, gptq = (method in methods or getattr(recipe, method) for method in METHODS)
+        awq, scale, gptq = (method in methods or getattr(recipe, method) for method in DATA_METHODS)
         summary = f"{recipe.summary}; with {' and '.join(methods)}"
         usual = min(RECIPES[each].usual_kl for each in (base, *(f"int4-{method}" for method in methods)))
         return replace(recipe, name=name, summary=summary, awq=awq, scale=scale, gptq=gptq, usual_kl=usual)
@@ -166,5 +174,5 @@ def named(name: str) -> Recipe:
     raise ConversionError(
         f"there is no recipe {name!r}",
         hint=(f"did you mean {near[0]!r}? " if near else "")
-        + f"recipes: {', '.join(RECIPES)}; those of int4 may end in +{', +'.join(METHODS)}",
+        + f"recipes: {', '.join(RECIPES)}; those of int4 may end in +{', +'.join(DATA_METHODS)}",
     )

@@ -65,7 +65,7 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
                 "memory": {name: conversion_memory(models[name], recipe, size) for name, size in sizes.items()},
                 "default": recipe.name == DEFAULT,
                 "devices": recipe.devices,
-                "data": "texts" if recipe.calibrated else "none",
+                "data": "texts" if recipe.needs_calibration else "none",
                 "cost": recipe.cost,
             }
         )
