@@ -69,15 +69,15 @@ def tokens_a_step(folder: ModelFolder, dialogues: Sequence[Dialogue], lookup: in
 
 def step_costs(folder: Path, lengths: Sequence[int], threads: int) -> dict[int, list[float]]:
     """CPU seconds of steps of so many tokens."""
-    setting = engine.Setting("a chat's", {**engine.AS_IT_RUNS.properties, "INFERENCE_NUM_THREADS": threads})
-    loaded, head = engine.Engine(folder, setting), engine.head(folder, setting)
+    setting = engine.PluginSetting("a chat's", {**engine.AS_DEPLOYED.properties, "INFERENCE_NUM_THREADS": threads})
+    loaded, head = engine.CpuPlugin(folder, setting), engine.plugin_head(folder, setting)
     ids = np.random.default_rng(0).integers(0, ModelFolder.open(folder).manifest.sizes.vocab, (_ROUNDS, _PAST))
     found: dict[int, list[float]] = {length: [] for length in lengths}
     for row in ids:
         for length in lengths:
-            loaded.states([row])
+            loaded.hidden_states([row])
             start = time.process_time()
-            head(loaded.read(row[:length], _PAST))
+            head(loaded.forward(row[:length], _PAST))
             found[length].append(time.process_time() - start)
     return found
 

@@ -23,7 +23,7 @@ from convert.check import divergence as quality
 from convert.check import layerwise as saved
 from convert.check import reference
 from convert.pipeline import convert
-from convert.recipe import RECIPES, Recipe, named
+from convert.recipe import RECIPES, Recipe, get_recipe
 from edge import bench
 from edge.catalogue import look_up
 from edge.demo import CHECKPOINT
@@ -43,7 +43,7 @@ class Row:
     recipe: str
     megabytes: float
     bits: float
-    figures: quality.Figures
+    figures: quality.DivergenceFigures
     decode: bench.Measure
 
 
@@ -65,9 +65,13 @@ def whole(path: Path, recipes: list[Recipe], context: int | None) -> Iterator[Ro
             subject = Subject.open(folder.path, context)
             if wanted is None:
                 ids = list(subject.encoded(None, source).values())
-                wanted = quality.Answers(reference.states(checkpoint, ids), reference.head(checkpoint))
-            layers = saved.Layers(folder.path, subject.architecture)
-            figures = quality.read(ids, quality.Answers(layers.states(ids), layers.head()), wanted).figures()
+                wanted = quality.LogitSource(
+                    reference.hidden_states(checkpoint, ids), reference.checkpoint_head(checkpoint)
+                )
+            layers = saved.LayerwiseModel(folder.path, subject.architecture)
+            figures = quality.compare_logits(
+                ids, quality.LogitSource(layers.hidden_states(ids), layers.head()), wanted
+            ).figures()
             del layers
             speed = bench.run(folder, device="CPU", prompt_tokens=128, new_tokens=128)
             facts = subject.facts(None)
@@ -84,14 +88,14 @@ def one_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[Lay
             a = checkpoint.architecture
             ids = np.random.default_rng(1).integers(0, a.vocab, _TOKENS)
             x = checkpoint.tensor("model.embed_tokens.weight").gather(ids).f32()
-            stage = reference.Stage(a, reference.layer_alone)
+            stage = reference.CompiledBlock(a, reference.layer_model)
             wanted = x.copy()
             weights = {name: checkpoint.tensor(name) for name, _ in a.layer_shapes(0)}
-            reference.through_layer(stage.ready(weights), a, wanted)
+            reference.run_layer(stage.bind(weights), a, wanted)
             wanted -= x
             for recipe, folder in converted(path, recipes):
                 found = x.copy()
-                reference.through_layer(next(saved.Layers(folder.path, a).layers()), a, found)
+                reference.run_layer(next(saved.LayerwiseModel(folder.path, a).layers()), a, found)
                 found -= x
                 linear = sum(recipe.nbytes(*shape) for _, shape in a.layer_shapes(0) if len(shape) == 2)
                 values = sum(shape[0] * shape[1] for _, shape in a.layer_shapes(0) if len(shape) == 2)
@@ -119,7 +123,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, help="tokens of the longest text, as in `edge eval`")
     parser.add_argument("--layer", metavar="MODEL", help="also one random layer of a model of `edge models`")
     options = parser.parse_args()
-    recipes = [named(name) for name in options.recipes]
+    recipes = [get_recipe(name) for name in options.recipes]
     print("| recipe | MB | bits a weight | mean KL | p99 KL | top-1 | perplexity | decode, tokens/s |")
     print("|---|---|---|---|---|---|---|---|")
     last = None

@@ -16,24 +16,24 @@ from .check.layerwise import fits_whole
 from .recipe import Recipe
 from .weights import gguf_blocks as stored
 from .weights import nncf as quantise
-from .weights.compress import BLOCK, EMBEDDING, HEAD, WITH_DATA
-from .weights.sensitivity import presumed
+from .weights.compress import CALIBRATED_BLOCK, EMBEDDING, HEAD, SCALE_ESTIMATION_FACTOR
+from .weights.sensitivity import presumed_sensitive
 
 # Measured.
-_OTHER_FILES = 64 * 2**20  # on the disk: tokenizers, the graph
+_OTHER_FILE_BYTES = 64 * 2**20  # on the disk: tokenizers, the graph
 _PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
-_VERIFIED = 1024  # tokens of a prompt with which the result is checked
-_TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
-_LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
-_AWQ = 24  # bytes that it takes for each weight of a layer's down_proj
-_GPTQ = (34, 32)  # bytes that it takes for each pair of columns, and for each weight it is given
-_DECODED = (4, 2)  # bytes that each of the two takes more where the weights of a GGUF are decoded for it
-_PIECE = 2  # times the largest piece of the converted model, while that is asked
-CALIBRATION = 10_000  # tokens of the calibration texts, where they are not known
+_VERIFIED_TOKENS = 1024  # tokens of a prompt with which the result is checked
+_NNCF_BYTES = 11  # bytes that NNCF takes for each weight it is given
+_LAYER_BYTES = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
+_AWQ_BYTES = 24  # bytes that it takes for each weight of a layer's down_proj
+_GPTQ_BYTES = (34, 32)  # bytes that it takes for each pair of columns, and for each weight it is given
+_GGUF_EXTRA_BYTES = (4, 2)  # bytes that each of the two takes more where the weights of a GGUF are decoded for it
+_LARGEST_COPIES = 2  # times the largest piece of the converted model, while that is asked
+CALIBRATION_TOKENS = 10_000  # tokens of the calibration texts, where they are not known
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class ConversionEstimate:
     """Bytes. `sizes` are the IR's; `disk` and `memory` are what the whole conversion takes at its peak."""
 
     sizes: Sizes
@@ -41,84 +41,92 @@ class Needs:
     memory: int
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         return f"needs about {gigabytes(self.memory)} of memory and {gigabytes(self.disk)} on the disk"
 
 
-def estimate(
-    checkpoint: CheckpointTensors, recipe: Recipe, sensitive: Collection[str] | None = None, tokens: int = CALIBRATION
-) -> Needs:
+def estimate_conversion(
+    checkpoint: CheckpointTensors,
+    recipe: Recipe,
+    sensitive: Collection[str] | None = None,
+    tokens: int = CALIBRATION_TOKENS,
+) -> ConversionEstimate:
     """`sensitive` are the matrices that a mixed recipe leaves in 8 bits; before they are known, as many as can be.
     `tokens` are those of the calibration texts."""
     a = checkpoint.architecture
-    stored_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
-    sizes = model_sizes(a, recipe, stored_bits, sensitive, _taken_over(checkpoint, recipe))
+    source_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
+    sizes = model_sizes(a, recipe, source_bits, sensitive, _kept_block_sizes(checkpoint, recipe))
     memory = conversion_memory(a, recipe, sizes, tokens, quantised=bool(checkpoint.quantised))
-    return Needs(sizes, sizes.weights + _OTHER_FILES, memory)
+    return ConversionEstimate(sizes, sizes.weights + _OTHER_FILE_BYTES, memory)
 
 
 def conversion_memory(
-    architecture: Architecture, recipe: Recipe, sizes: Sizes, tokens: int = CALIBRATION, *, quantised: bool = False
+    architecture: Architecture,
+    recipe: Recipe,
+    sizes: Sizes,
+    tokens: int = CALIBRATION_TOKENS,
+    *,
+    quantised: bool = False,
 ) -> int:
     """Bytes of memory that a conversion takes at its peak; `quantised` is a GGUF, whose weights are decoded."""
-    steps = [*_steps(architecture, recipe, sizes, *(_DECODED if quantised else (0, 0)))]
-    if recipe.calibrated:
-        steps.append(_calibration(architecture, recipe, tokens))
+    steps = [*_step_bytes(architecture, recipe, sizes, *(_GGUF_EXTRA_BYTES if quantised else (0, 0)))]
+    if recipe.needs_calibration:
+        steps.append(_calibration_bytes(architecture, recipe, tokens))
     return _PROGRAM + max(steps)
 
 
-def _calibration(a: Architecture, recipe: Recipe, tokens: int) -> int:
+def _calibration_bytes(a: Architecture, recipe: Recipe, tokens: int) -> int:
     """Bytes of memory that the texts take, and what is done with them beside."""
     states = 2 * 4 * tokens * a.hidden
-    layer = _LAYER * sum(prod(shape) for _, shape in a.layer_shapes(0))
+    layer = _LAYER_BYTES * sum(prod(shape) for _, shape in a.layer_shapes(0))
     if recipe.gptq:  # keeps the inputs of all matrices, and works on squares as wide as the widest
         states += 2 * 4 * tokens * (3 * a.hidden + a.ffn)
-        hessian, weight = _GPTQ
-        return states + max(layer, hessian * a.ffn**2 + weight * min(BLOCK, a.hidden * a.ffn))
-    awq = _AWQ * a.hidden * a.ffn if recipe.awq else 0
-    return states + max(layer, awq, _TEMPORARY * min(BLOCK, WITH_DATA * a.hidden * a.ffn))
+        hessian, weight = _GPTQ_BYTES
+        return states + max(layer, hessian * a.ffn**2 + weight * min(CALIBRATED_BLOCK, a.hidden * a.ffn))
+    awq = _AWQ_BYTES * a.hidden * a.ffn if recipe.awq else 0
+    return states + max(layer, awq, _NNCF_BYTES * min(CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR * a.hidden * a.ffn))
 
 
-def _steps(
+def _step_bytes(
     architecture: Architecture, recipe: Recipe, sizes: Sizes, temporary: int = 0, layer: int = 0
 ) -> Iterator[int]:
     """Bytes of memory that each step takes. None grows with the number of layers, unless the model is small."""
     if recipe.linear:
-        yield (_TEMPORARY + temporary) * min(quantise.BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
-    yield (_LAYER + layer) * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
+        yield (_NNCF_BYTES + temporary) * min(quantise.BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
+    yield (_LAYER_BYTES + layer) * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
     if fits_whole(sizes.weights):
-        yield loaded_bytes(architecture, sizes, _VERIFIED)
+        yield loaded_bytes(architecture, sizes, _VERIFIED_TOKENS)
     else:
-        yield _PIECE * sizes.largest
+        yield _LARGEST_COPIES * sizes.largest
 
 
-def _taken_over(checkpoint: CheckpointTensors, recipe: Recipe) -> dict[str, int]:
-    tensors = map(checkpoint.tensor, checkpoint.names) if recipe.take_over else ()
-    return {tensor.name: stored.nbytes(tensor) for tensor in tensors if stored.agrees(tensor)}
+def _kept_block_sizes(checkpoint: CheckpointTensors, recipe: Recipe) -> dict[str, int]:
+    tensors = map(checkpoint.tensor, checkpoint.names) if recipe.keep_blocks else ()
+    return {tensor.name: stored.nbytes(tensor) for tensor in tensors if stored.supports(tensor)}
 
 
 def model_sizes(
     architecture: Architecture,
     recipe: Recipe,
-    stored_bits: Mapping[str, int] | None = None,
+    source_bits: Mapping[str, int] | None = None,
     sensitive: Collection[str] | None = None,
-    taken_over: Mapping[str, int] = {},
+    kept_blocks: Mapping[str, int] = {},
 ) -> Sizes:
-    """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given. `taken_over` are
-    bytes of tensors that do not become the recipe's."""
-    bits = stored_bits or {}
-    eight = presumed(architecture, recipe) if sensitive is None else sensitive
+    """Return the sizes of the IR. `source_bits` are the bits of a weight in the checkpoint, by tensor (16 where none is
+    given); `kept_blocks` the bytes of tensors whose GGUF blocks are kept."""
+    bits = source_bits or {}
+    eight = presumed_sensitive(architecture, recipe) if sensitive is None else sensitive
     nbytes, groups = {}, 0
     for name, shape in architecture.shapes():
         if len(shape) == 1:  # norms and biases are kept in f32
             nbytes[name] = 4 * shape[0]
             continue
         rows, columns = shape
-        kind = {"end": name in (EMBEDDING, HEAD), "sensitive": name in eight}
-        nbytes[name] = recipe.nbytes(rows, columns, **kind, stored_bits=bits.get(name, 16))
-        _, group = recipe.form(columns, **kind)
-        if name in taken_over:
-            nbytes[name], group = taken_over[name], stored.GROUP
+        kind = {"embedding_or_head": name in (EMBEDDING, HEAD), "sensitive": name in eight}
+        nbytes[name] = recipe.nbytes(rows, columns, **kind, source_bits=bits.get(name, 16))
+        _, group = recipe.mode_and_group(columns, **kind)
+        if name in kept_blocks:
+            nbytes[name], group = kept_blocks[name], stored.GROUP
         if group != -1:
             groups += rows * columns // group
     return Sizes(
@@ -141,7 +149,7 @@ def loaded_bytes(architecture: Architecture, sizes: Sizes, context: int = CONTEX
     ).running
 
 
-def refuse_too_little(needs: Needs, parent: Path) -> None:
+def require_resources(needs: ConversionEstimate, parent: Path) -> None:
     """Raises DiskFull or ConversionError where what is free will not do."""
     import psutil  # type: ignore[import-untyped]
 
@@ -159,7 +167,7 @@ def refuse_too_little(needs: Needs, parent: Path) -> None:
         )
 
 
-def devices(recipe: Recipe, architecture: Architecture, sizes: Sizes) -> dict[str, str]:
+def describe_devices(recipe: Recipe, architecture: Architecture, sizes: Sizes) -> dict[str, str]:
     """What each device needs to run the model, in words."""
     context = min(CONTEXT, architecture.context)
     cpu, gpu, npu = (

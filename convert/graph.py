@@ -24,25 +24,25 @@ from runtime.checkpoint.tensors import Architecture, Dtype, Tensor
 
 Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor in f32
 ELEMENT_TYPES: dict[Dtype, Type] = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}
-_TO_THE_END = 2**31 - 1  # as the end of a slice
+_SLICE_END = 2**31 - 1  # as the end of a slice
 # The lowest f16, so that no precision turns the mask into -inf: the softmax of a row of -inf is NaN.
 MASKED = -65504.0
 
 
-def decoder(architecture: Architecture, weight: Weight) -> ov.Model:
+def build_decoder(architecture: Architecture, weight: Weight) -> ov.Model:
     """The whole decoder, stateful.
 
     Inputs: input_ids (B,T), attention_mask (B,S; 0 for padding on the left, else 1) and position_ids (B,T), all i64;
     beam_idx (B, i32), by which the cache's batch is reordered. Output: logits (B,T,vocab) in f32.
     """
-    ids = _input("input_ids", Type.i64, rank=2)
-    attention_mask = _input("attention_mask", Type.i64, rank=2)
-    positions = _input("position_ids", Type.i64, rank=2)
-    beam = _input("beam_idx", Type.i32, rank=1)
-    blocks = Blocks(architecture, weight)
-    cache = Cache(architecture, batch=size(ids, 0), beam=beam)
+    ids = _dynamic_input("input_ids", Type.i64, rank=2)
+    attention_mask = _dynamic_input("attention_mask", Type.i64, rank=2)
+    positions = _dynamic_input("position_ids", Type.i64, rank=2)
+    beam = _dynamic_input("beam_idx", Type.i32, rank=1)
+    blocks = DecoderBlocks(architecture, weight)
+    cache = StatefulCache(architecture, batch=axis_length(ids, 0), beam=beam)
     rope = rotary_table(architecture, positions)
-    mask = causal_mask(attention_mask, new_tokens=size(ids, 1))
+    mask = causal_mask(attention_mask, new_tokens=axis_length(ids, 1))
     x = blocks.embedding(ids)
     for layer in range(architecture.layers):
         x = blocks.layer(x, layer, rope, mask, cache)
@@ -54,13 +54,13 @@ def decoder(architecture: Architecture, weight: Weight) -> ov.Model:
     return model
 
 
-class Tensors(Protocol):
+class TensorSource(Protocol):
     """A checkpoint, or whatever else has tensors by name."""
 
     def tensor(self, name: str) -> Tensor: ...
 
 
-def uncompressed(checkpoint: Tensors) -> Weight:
+def uncompressed_weights(checkpoint: TensorSource) -> Weight:
     """Weights as they are in the checkpoint. Matrices in mapped files stay there: nothing is copied, and therefore
     such a checkpoint must stay open for as long as a model made from this, or anything compiled from it, is in use."""
 
@@ -91,15 +91,15 @@ class Rope(NamedTuple):
     sin: Node
 
 
-class Memory(Protocol):
+class KVStore(Protocol):
     """Where a layer's keys and values are kept."""
 
-    def remember(self, x: Node, layer: int, kind: str) -> Node:
+    def append(self, x: Node, layer: int, kind: str) -> Node:
         """All keys or values, the new ones last: (B,kv_heads,T,head_dim) -> (B,kv_heads,S,head_dim)"""
         ...
 
 
-class Blocks:
+class DecoderBlocks:
     """The parts of a decoder with this architecture and these weights."""
 
     def __init__(self, architecture: Architecture, weight: Weight) -> None:
@@ -112,22 +112,22 @@ class Blocks:
 
     def head(self, x: Node) -> Node:
         """(B,T,hidden) -> logits (B,T,vocab)"""
-        return self.vocabulary(self.norm(x, "model.norm"))
+        return self.lm_head(self.norm(x, "model.norm"))
 
-    def vocabulary(self, x: Node) -> Node:
+    def lm_head(self, x: Node) -> Node:
         """(B,T,hidden), normed -> logits (B,T,vocab). Tied embeddings get a constant of their own, as in other exports;
         it is the same mapped memory."""
         return ops.matmul(x, self.weight(self.architecture.head_name), False, True)
 
-    def layer(self, x: Node, layer: int, rope: Rope, mask: Node, memory: Memory) -> Node:
+    def layer(self, x: Node, layer: int, rope: Rope, mask: Node, cache: KVStore) -> Node:
         """(B,T,hidden) -> (B,T,hidden)"""
         prefix = f"model.layers.{layer}."
-        attended = self.attention(self.norm(x, prefix + "input_layernorm"), layer, rope, mask, memory)
-        x = ops.add(x, self.after(attended, prefix + "post_self_attn_layernorm"))
+        attended = self.attention(self.norm(x, prefix + "input_layernorm"), layer, rope, mask, cache)
+        x = ops.add(x, self.post_norm(attended, prefix + "post_self_attn_layernorm"))
         fed = self.feed_forward(self.norm(x, prefix + "post_attention_layernorm"), prefix)
-        return ops.add(x, self.after(fed, prefix + "post_mlp_layernorm"))
+        return ops.add(x, self.post_norm(fed, prefix + "post_mlp_layernorm"))
 
-    def after(self, x: Node, name: str) -> Node:
+    def post_norm(self, x: Node, name: str) -> Node:
         """The second norm of a sandwich, where the architecture has one."""
         return self.norm(x, name) if self.architecture.sandwich_norms else x
 
@@ -147,24 +147,26 @@ class Blocks:
         gate, up = ops.split(self.linear(x, prefix + "mlp.gate_up_proj"), _i64_scalar(-1), 2).outputs()
         return self.linear(ops.multiply(up, ops.swish(gate)), prefix + "mlp.down_proj")
 
-    def attention(self, x: Node, layer: int, rope: Rope, mask: Node, memory: Memory) -> Node:
+    def attention(self, x: Node, layer: int, rope: Rope, mask: Node, cache: KVStore) -> Node:
         """(B,T,hidden) -> (B,T,hidden)"""
         a, prefix = self.architecture, f"model.layers.{layer}.self_attn."
-        query = self.rotate(self.heads(x, prefix + "q_proj", a.heads), rope, a.heads)
-        key = self.rotate(self.heads(x, prefix + "k_proj", a.kv_heads), rope, a.kv_heads)
-        value = ops.transpose(self.heads(x, prefix + "v_proj", a.kv_heads), _i64(0, 2, 1, 3))
-        key, value = memory.remember(key, layer, "key"), memory.remember(value, layer, "value")
+        query = self.apply_rope(self.split_heads(x, prefix + "q_proj", a.heads), rope, a.heads)
+        key = self.apply_rope(self.split_heads(x, prefix + "k_proj", a.kv_heads), rope, a.kv_heads)
+        value = ops.transpose(self.split_heads(x, prefix + "v_proj", a.kv_heads), _i64(0, 2, 1, 3))
+        key, value = cache.append(key, layer, "key"), cache.append(value, layer, "value")
         scale = _f32(a.head_dim**-0.5)
-        mixed = ops.scaled_dot_product_attention(query, self.spread(key), self.spread(value), mask, scale, causal=False)
+        mixed = ops.scaled_dot_product_attention(
+            query, self.repeat_kv(key), self.repeat_kv(value), mask, scale, causal=False
+        )
         rows = ops.reshape(ops.transpose(mixed, _i64(0, 2, 1, 3)), _i64(0, 0, a.heads * a.head_dim), True)
         return self.linear(rows, prefix + "o_proj")
 
-    def heads(self, x: Node, name: str, heads: int) -> Node:
+    def split_heads(self, x: Node, name: str, heads: int) -> Node:
         """(B,T,hidden) -> (B,T,heads,head_dim)"""
         y = self.linear(x, name, self.architecture.qkv_bias)
         return ops.reshape(y, _i64(0, 0, heads, self.architecture.head_dim), True)
 
-    def rotate(self, x: Node, rope: Rope, heads: int) -> Node:
+    def apply_rope(self, x: Node, rope: Rope, heads: int) -> Node:
         """RoPE on the first rotary_dim dimensions of a head, in pairs of neighbours:
         (B,T,heads,head_dim) -> (B,heads,T,head_dim)
 
@@ -172,13 +174,13 @@ class Blocks:
         """
         width, rest = self.architecture.rotary_dim, self.architecture.head_dim - self.architecture.rotary_dim
         turning, still = ops.variadic_split(x, _i64_scalar(3), _i64(width, rest)).outputs() if rest else (x, None)
-        even, odd = (ops.slice(turning, _i64(start), _i64(_TO_THE_END), _i64(2), _i64(3)) for start in (0, 1))
+        even, odd = (ops.slice(turning, _i64(start), _i64(_SLICE_END), _i64(2), _i64(3)) for start in (0, 1))
         quarter_turn = [ops.unsqueeze(half, _i64(-1)) for half in (ops.multiply(odd, _f32(-1.0)), even)]
         turned = ops.reshape(ops.concat(quarter_turn, -1), _i64(0, 0, heads, width), True)
         y = ops.add(ops.multiply(turning, rope.cos), ops.multiply(turned, rope.sin))
         return ops.transpose(ops.concat([y, still], -1) if rest else y, _i64(0, 2, 1, 3))
 
-    def spread(self, x: Node) -> Node:
+    def repeat_kv(self, x: Node) -> Node:
         """Gives every query head its group's keys or values: (B,kv_heads,S,head_dim) -> (B,heads,S,head_dim)"""
         a = self.architecture
         if a.heads == a.kv_heads:
@@ -189,7 +191,7 @@ class Blocks:
         return ops.reshape(copies, _i64(0, a.heads, -1, a.head_dim), True)
 
 
-class Cache:
+class StatefulCache:
     """The KV cache as model states, two a layer: gathered by beam, appended to, written back."""
 
     def __init__(self, architecture: Architecture, batch: Node, beam: Node) -> None:
@@ -199,7 +201,7 @@ class Cache:
         sizes = [batch, _i64(architecture.kv_heads, 0, architecture.head_dim)]
         self._empty = ops.broadcast(_f32(0.0), ops.concat(sizes, 0))
 
-    def remember(self, x: Node, layer: int, kind: str) -> Node:
+    def append(self, x: Node, layer: int, kind: str) -> Node:
         info = VariableInfo()
         # The names are those of optimum-intel's exports, by which GenAI and the NPU plugin find the states.
         info.variable_id = f"past_key_values.{layer}.{kind}present.{layer}.{kind}"
@@ -213,9 +215,9 @@ class Cache:
 
 def causal_mask(attention_mask: Node, new_tokens: Node) -> Node:
     """(B,S) -> (B,1,T,S): 0 where a new token may look, MASKED at later tokens and at padding."""
-    all_tokens = size(attention_mask, 1)
-    key = indices(all_tokens)
-    query = ops.add(indices(new_tokens), ops.subtract(all_tokens, new_tokens))
+    all_tokens = axis_length(attention_mask, 1)
+    key = index_range(all_tokens)
+    query = ops.add(index_range(new_tokens), ops.subtract(all_tokens, new_tokens))
     later = ops.greater(ops.unsqueeze(key, _i64(0)), ops.unsqueeze(query, _i64(1)))  # (T,S)
     padding = ops.unsqueeze(ops.equal(attention_mask, _i64_scalar(0)), _i64(1, 2))  # (B,1,1,S)
     return ops.select(ops.logical_or(ops.unsqueeze(later, _i64(0, 1)), padding), _f32(MASKED), _f32(0.0))
@@ -262,18 +264,18 @@ def inverse_frequencies(architecture: Architecture) -> npt.NDArray[np.float32]:
     return np.asarray(blended + np.float32(1.0) / wavelengths * kept, dtype=np.float32)
 
 
-def _input(name: str, element: Type, rank: int) -> Node:
+def _dynamic_input(name: str, element: Type, rank: int) -> Node:
     node = ops.parameter(PartialShape([-1] * rank), element, name=name)
     node.output(0).set_names({name})
     return node
 
 
-def size(x: Node, axis: int) -> Node:
+def axis_length(x: Node, axis: int) -> Node:
     """The length of one axis, as an i64 vector of one element."""
     return ops.gather(ops.shape_of(x), _i64(axis), _i64_scalar(0))
 
 
-def indices(end: Node) -> Node:
+def index_range(end: Node) -> Node:
     """0, 1, … up to but not including `end`, a vector of one element."""
     return ops.range(_i64_scalar(0), ops.squeeze(end, _i64(0)), _i64_scalar(1), "i64")
 

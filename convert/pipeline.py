@@ -36,19 +36,19 @@ from runtime.text import quoted
 from runtime.version import VERSION
 
 from .check import verify
-from .estimate import Needs, devices, estimate, refuse_too_little
-from .graph import decoder
+from .estimate import ConversionEstimate, describe_devices, estimate_conversion, require_resources
+from .graph import build_decoder
 from .output.ir_writer import IrWriter
-from .output.journal import FILE, Journal
-from .output.scratch import Scratch, scratch
+from .output.journal import JOURNAL, Journal
+from .output.scratch import ScratchFolder, scratch_folder
 from .output.tokenizer import write_tokenizer
-from .recipe import Recipe, named
+from .recipe import Recipe, get_recipe
 from .source import optimum
-from .source.damage import Damage
+from .source.damage import DamageCheck
 from .weights import calibration as texts
 from .weights.activations import Activations
-from .weights.compress import compress, describe
-from .weights.sensitivity import Sensitivity, candidates, sensitive, sensitivities
+from .weights.compress import compress, record_compression
+from .weights.sensitivity import Sensitivity, candidates, measure_sensitivities, most_sensitive
 
 if TYPE_CHECKING:
     from .source.onnx_decoder import OnnxDecoder
@@ -92,8 +92,8 @@ def convert(
             f"converting needs {', '.join(missing)}, which is not installed", hint='pip install "glm4-edge[convert]"'
         )
     require_docstrings(ConversionError)
-    recipe = named(recipe) if isinstance(recipe, str) else recipe
-    samples = texts.read(calibration or texts.BUILT_IN) if recipe.calibrated else ()
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    samples = texts.read_samples(calibration or texts.BUILT_IN) if recipe.needs_calibration else ()
     if calibration and not samples:
         raise ConversionError(f"the recipe {recipe.name} reads no texts", hint="leave out --calibration")
     source, target = expand_user(source), expand_user(target).absolute()
@@ -101,12 +101,12 @@ def convert(
         with (
             map_out_of_memory(ConversionError),
             large_pieces_kept(),
-            scratch(target, (FILE, "openvino_model.bin")) as place,
+            scratch_folder(target, (JOURNAL, "openvino_model.bin")) as place,
         ):
             from .source.onnx import convert_onnx  # which is built from the parts of this file
-            from .source.onnx_decoder import onnx_file
+            from .source.onnx_decoder import find_onnx_file
 
-            file = onnx_file(source)
+            file = find_onnx_file(source)
             if exporter == "optimum" and (source.is_file() or file):
                 raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
             if file is None:
@@ -114,56 +114,58 @@ def convert(
             else:
                 steps = convert_onnx(file, place, recipe)
             for step in steps:
-                place.check()
+                place.raise_pending_signal()
                 yield step
     except OSError as exc:
-        raise _explained(exc, target) from exc
+        raise _map_os_error(exc, target) from exc
     except RuntimeError as exc:  # OpenVINO's and NNCF's
         raise ConversionError(f"the conversion failed: {error_line(exc)}", hint="please report this") from exc
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ConversionPlan:
     """What is known before the work begins."""
 
     recipe: Recipe
     source: Checkpoint
     prompts: list[Prompt]
-    needs: Needs
+    needs: ConversionEstimate
     calibration: Sequence[npt.NDArray[np.int64]] = ()
     sensitive: frozenset[str] = frozenset()
     exporter: Exporter = "edge"
 
 
 def _convert(
-    source: Path, place: Scratch, recipe: Recipe, samples: Sequence[texts.Sample], exporter: Exporter
+    source: Path, place: ScratchFolder, recipe: Recipe, samples: Sequence[texts.CalibrationSample], exporter: Exporter
 ) -> Steps:
     folder = place.path
     yield Progress("check", "checkpoint")
     described = Checkpoint.open(source)
     with described.weights(mapped=False) as checkpoint:
         plan = _plan(described, checkpoint, recipe, samples, exporter)
-        refuse_too_little(replace(plan.needs, disk=plan.needs.disk - place.size()), folder.parent)
+        require_resources(replace(plan.needs, disk=plan.needs.disk - place.size()), folder.parent)
         yield Progress("check", "what is finished already")
         journal = Journal.open(folder, _job(checkpoint, plan))
-        place.clear(but=(FILE, "openvino_model.bin"))
-        yield Progress("check", plan.needs.told, 1, 1)
+        place.clear(but=(JOURNAL, "openvino_model.bin"))
+        yield Progress("check", plan.needs.summary, 1, 1)
         yield Progress("tokenizer")
         write_tokenizer(described.tokenizer, folder)
         verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
-        damage = Damage(checkpoint, described.tokenizer)
-        if exporter != "edge" or recipe.calibrated or recipe.ratio < 1:  # which read the weights before they pass by
+        damage = DamageCheck(checkpoint, described.tokenizer)
+        if (
+            exporter != "edge" or recipe.needs_calibration or recipe.ratio < 1
+        ):  # which read the weights before they pass by
             yield from _searched(checkpoint, damage)
         if exporter == "edge":
             plan = yield from _measured(checkpoint, plan)
             written = yield from _weights(checkpoint, plan, folder, journal, damage)
         else:
             written = yield from _exported(checkpoint, plan, folder)
-        copy_texts(described, folder)
+        copy_text_files(described, folder)
         figures = yield from _verify(checkpoint, plan, folder, written.excerpt)
         yield Progress("seal", "hashes")
-        complete = manifest(checkpoint, plan, written.notes, figures)
+        complete = build_manifest(checkpoint, plan, written.notes, figures)
         checkpoint.refuse_changed()
     journal.remove()
     sealed = seal(folder, complete, written.files)
@@ -178,10 +180,10 @@ def _plan(
     source: Checkpoint,
     checkpoint: CheckpointTensors,
     recipe: Recipe,
-    samples: Sequence[texts.Sample],
+    samples: Sequence[texts.CalibrationSample],
     exporter: Exporter,
-) -> Plan:
-    if recipe.take_over and not checkpoint.quantised:
+) -> ConversionPlan:
+    if recipe.keep_blocks and not checkpoint.quantised:
         raise ConversionError(
             f"the recipe {recipe.name} takes over the blocks of a quantised GGUF, and this checkpoint has none",
             hint="choose another recipe: int4, int8 or bf16",
@@ -190,20 +192,22 @@ def _plan(
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
     ids = texts.token_ids(samples, source.family, template, source.tokenizer)
-    needs = estimate(checkpoint, recipe, tokens=sum(map(len, ids)))
+    needs = estimate_conversion(checkpoint, recipe, tokens=sum(map(len, ids)))
     if exporter == "optimum":
-        optimum.refuse(checkpoint.architecture, recipe)
-        needs = optimum.needs(needs, _stored(checkpoint))
-    return Plan(recipe, source, verify.prompts(source.family, template), needs, ids, exporter=exporter)
+        optimum.reject_unsupported(checkpoint.architecture, recipe)
+        needs = optimum.export_estimate(needs, _stored(checkpoint))
+    return ConversionPlan(
+        recipe, source, verify.verification_prompts(source.family, template), needs, ids, exporter=exporter
+    )
 
 
-def _searched(checkpoint: CheckpointTensors, damage: Damage) -> Steps:
+def _searched(checkpoint: CheckpointTensors, damage: DamageCheck) -> Steps:
     """Looks for damage in all weights."""
     total, done = _stored(checkpoint), 0
     for name in checkpoint.names:
         yield Progress("check", name, done, total)
         tensor = checkpoint.tensor(name)
-        damage.refuse(tensor)
+        damage.check(tensor)
         done += tensor.nbytes
         checkpoint.release()
 
@@ -213,7 +217,7 @@ def _stored(checkpoint: CheckpointTensors) -> int:
     return sum(checkpoint.tensor(name).nbytes for name in checkpoint.names)
 
 
-def _measured(checkpoint: CheckpointTensors, plan: Plan) -> Generator[Progress, None, Plan]:
+def _measured(checkpoint: CheckpointTensors, plan: ConversionPlan) -> Generator[Progress, None, ConversionPlan]:
     """The plan of a mixed recipe, with what it leaves in 8 bits."""
     if plan.recipe.ratio == 1.0:
         return plan
@@ -221,15 +225,15 @@ def _measured(checkpoint: CheckpointTensors, plan: Plan) -> Generator[Progress, 
     total = sum(checkpoint.tensor(name).nbytes for name in names)
     yield Progress("measure", total=total)
     found: list[Sensitivity] = []
-    for one in sensitivities(checkpoint, plan.recipe):
+    for one in measure_sensitivities(checkpoint, plan.recipe):
         found.append(one)
         yield Progress("measure", one.name, sum(each.nbytes for each in found), total)
-    left = sensitive(found, plan.recipe.ratio)
-    return replace(plan, sensitive=left, needs=estimate(checkpoint, plan.recipe, left))
+    left = most_sensitive(found, plan.recipe.ratio)
+    return replace(plan, sensitive=left, needs=estimate_conversion(checkpoint, plan.recipe, left))
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenIr:
     """Of the IR: notes on what is not the recipe's; where it is ours, the graph of the model's first layer alone,
     between its embedding and its head, over the same .bin; and the files whose hashes are known."""
 
@@ -238,7 +242,9 @@ class Written:
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
 
-def _exported(checkpoint: CheckpointTensors, plan: Plan, folder: Path) -> Generator[Progress, None, Written]:
+def _exported(
+    checkpoint: CheckpointTensors, plan: ConversionPlan, folder: Path
+) -> Generator[Progress, None, WrittenIr]:
     """Has optimum-intel write the IR. Its weights have other names than ours, and there is no graph of one layer."""
     try:
         for _ in optimum.export(plan.source.path, folder, plan.recipe):
@@ -247,12 +253,12 @@ def _exported(checkpoint: CheckpointTensors, plan: Plan, folder: Path) -> Genera
         checkpoint.refuse_changed()  # its process maps the files, and ends without a word where one becomes shorter
         raise
     yield Progress("export", done=1, total=1)
-    return Written((f"the IR is optimum-intel's, exported with transformers {version('transformers')}",))
+    return WrittenIr((f"the IR is optimum-intel's, exported with transformers {version('transformers')}",))
 
 
 def _weights(
-    checkpoint: CheckpointTensors, plan: Plan, folder: Path, journal: Journal, damage: Damage
-) -> Generator[Progress, None, Written]:
+    checkpoint: CheckpointTensors, plan: ConversionPlan, folder: Path, journal: Journal, damage: DamageCheck
+) -> Generator[Progress, None, WrittenIr]:
     """Compresses the weights and writes the IR."""
     total = _stored(checkpoint)
     yield Progress("compress", total=total)
@@ -268,16 +274,16 @@ def _weights(
                 notes.append(note)
             yield Progress("compress", f"{weight.name} ({weight.note})" if weight.note else weight.name, done, total)
         yield Progress("save", "openvino_model.xml")
-        model = decoder(checkpoint.architecture, weights.__getitem__)
-        describe(model, plan.recipe)
+        model = build_decoder(checkpoint.architecture, weights.__getitem__)
+        record_compression(model, plan.recipe)
         ir.save(model)
-        excerpt = ir.xml(decoder(replace(checkpoint.architecture, layers=1), weights.__getitem__))
-        files = {"openvino_model.bin": ir.file}
+        excerpt = ir.xml(build_decoder(replace(checkpoint.architecture, layers=1), weights.__getitem__))
+        files = {"openvino_model.bin": ir.record}
     yield Progress("save", done=1, total=1)
-    return Written(tuple(notes), excerpt, files)
+    return WrittenIr(tuple(notes), excerpt, files)
 
 
-def copy_texts(source: Checkpoint, folder: Path) -> None:
+def copy_text_files(source: Checkpoint, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(source.config, indent=2) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
     if source.template is not None:
@@ -293,8 +299,8 @@ def copy_texts(source: Checkpoint, folder: Path) -> None:
 
 
 def _verify(
-    checkpoint: CheckpointTensors, plan: Plan, folder: Path, excerpt: str | None
-) -> Generator[Progress, None, verify.Figures]:
+    checkpoint: CheckpointTensors, plan: ConversionPlan, folder: Path, excerpt: str | None
+) -> Generator[Progress, None, verify.VerificationFigures]:
     from .check.reference import logits
 
     ids = verify.token_ids(plan.prompts, plan.source.tokenizer)
@@ -309,8 +315,11 @@ def _verify(
     return figures
 
 
-def manifest(
-    checkpoint: "CheckpointTensors | OnnxDecoder", plan: Plan, notes: tuple[str, ...], figures: verify.Figures
+def build_manifest(
+    checkpoint: "CheckpointTensors | OnnxDecoder",
+    plan: ConversionPlan,
+    notes: tuple[str, ...],
+    figures: verify.VerificationFigures,
 ) -> Manifest:
     described = plan.source.manifest
     if plan.source.template is None:
@@ -323,14 +332,14 @@ def manifest(
         recipe=plan.recipe.name,
         source=replace(described.source, fingerprint=checkpoint.fingerprint()),
         versions=_versions(*(optimum.PACKAGES if plan.exporter == "optimum" else ())),
-        devices=devices(plan.recipe, checkpoint.architecture, plan.needs.sizes),
+        devices=describe_devices(plan.recipe, checkpoint.architecture, plan.needs.sizes),
         sizes=plan.needs.sizes,
         verification=asdict(figures),
         notes=notes,
     )
 
 
-def _job(checkpoint: CheckpointTensors, plan: Plan) -> dict[str, Any]:
+def _job(checkpoint: CheckpointTensors, plan: ConversionPlan) -> dict[str, Any]:
     """All that the bytes of the weights depend on."""
     read = sha256(b"".join(ids.tobytes() for ids in plan.calibration)).hexdigest()
     return {
@@ -347,7 +356,7 @@ def _versions(*more: str) -> dict[str, str]:
     return {"glm4-edge": VERSION} | {name: version(name) for name in names}
 
 
-def _explained(exc: OSError, target: Path) -> ConversionError:
+def _map_os_error(exc: OSError, target: Path) -> ConversionError:
     if is_temporary_folder_missing(exc):
         return ConversionError("no folder for temporary files can be written", hint=TEMPORARY_CURE)
     where = Path(exc.filename) if isinstance(exc.filename, str) else target.parent

@@ -1,10 +1,10 @@
-"""How a checkpoint's weights become small: named recipes, and what each costs and promises."""
+"""Recipes: named settings of weight compression, with their cost and expected accuracy."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from runtime.errors import ConversionError
 
@@ -12,8 +12,8 @@ Mode = Literal["int4_sym", "int4_asym", "int8_sym", "int8_asym"]  # NNCF's names
 
 DEFAULT = "int4"
 SMALLEST_GROUP = 32
-_NEARLY_THE_SAME = 0.005  # nats a token: what int8 shows
-_BITS: dict[Mode, tuple[int, int]] = {  # of a weight, and of what a group shares: its f16 scale, its zero point
+_NEAR_LOSSLESS_KL = 0.005  # nats a token; int8 stays below it
+_BITS: dict[Mode, tuple[int, int]] = {  # of a weight; of a group's f16 scale and zero point
     "int4_sym": (4, 16),
     "int4_asym": (4, 16 + 4),
     "int8_sym": (8, 16),
@@ -23,23 +23,26 @@ _BITS: dict[Mode, tuple[int, int]] = {  # of a weight, and of what a group share
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`linear` is the mode of the decoder's matrices, `ends` that of the embedding and the head; None leaves them as
-    they are. In int4, `group_size` neighbours in a row share a scale, or the whole row does: -1. In int8 the row does.
+    """A named way to compress a checkpoint's weights.
 
-    A `ratio` below 1 is the share of the decoder's weights that become int4; the matrices which NNCF finds the most
-    sensitive become int8 (`sensitive` below). `awq`, `scale` (estimation) and `gptq` are NNCF's methods that need data.
-    `take_over` leaves the blocks of a GGUF as they are where OpenVINO has their format, and compresses the rest.
+    `linear` is the NNCF mode of the decoder's matrices, `embedding_and_head` that of the embedding and the head; None
+    keeps the checkpoint's dtype. In int4, `group_size` neighbours in a row share a scale; -1 is one scale a row. int8
+    has one scale a row.
 
-    `max_kl` is the mean KL divergence from the checkpoint, in nats a token, over which a result is not fit for use. It
-    is there to catch damage, not to grade: several times what a trained checkpoint shows. `usual_kl` grades: what the
-    verification of a trained checkpoint stays below. Both were measured on the embedded one, and it stays farther from
-    its checkpoint than a large model does.
+    `ratio` is the share of the decoder's weights that become int4; the matrices that NNCF rates most sensitive become
+    int8 (`weights/sensitivity.py`). `awq`, `scale` (scale estimation) and `gptq` are NNCF's data-aware methods.
+    `keep_blocks` keeps the blocks of a GGUF unchanged where OpenVINO has their format, and compresses the rest.
+
+    `max_kl` is the mean KL divergence from the checkpoint, in nats a token, above which verification rejects the
+    result: a limit that catches damage, several times what a trained checkpoint shows. `usual_kl` is the limit for
+    "as close as usual". Both were measured on the embedded checkpoint (`edge demo build`, then `edge convert` with each
+    recipe); larger models stay closer to their checkpoint.
     """
 
     name: str
     summary: str
     linear: Mode | None
-    ends: Mode | None
+    embedding_and_head: Mode | None
     group_size: int = -1
     ratio: float = 1.0
     awq: bool = False
@@ -48,29 +51,31 @@ class Recipe:
     devices: tuple[str, ...] = ("CPU", "GPU")
     max_kl: float = 0.5
     usual_kl: float = 0.4
-    take_over: bool = False
+    keep_blocks: bool = False
 
     @property
-    def calibrated(self) -> bool:
-        """Whether it looks at what the decoder makes of texts."""
+    def needs_calibration(self) -> bool:
+        """Return whether compression needs calibration texts."""
         return self.awq or self.scale or self.gptq
 
     @property
     def cost(self) -> str:
-        """The time that 9B takes on a laptop, in a word."""
+        """How long converting a 9B model takes on a laptop."""
         return "hours" if self.gptq or self.scale else "an hour" if self.awq else "minutes"
 
     @property
     def backup(self) -> Mode:
-        """The mode of what cannot or should not be int4."""
-        return "int8_sym" if self.ends == "int8_sym" else "int8_asym"
+        """NNCF's backup mode: that of matrices that cannot or should not be int4."""
+        return "int8_sym" if self.embedding_and_head == "int8_sym" else "int8_asym"
 
-    def form(self, columns: int, *, end: bool = False, sensitive: bool = False) -> tuple[Mode | None, int]:
-        """Mode and group size of a matrix with so many columns; `end` is the embedding or the head.
+    def mode_and_group(
+        self, columns: int, *, embedding_or_head: bool = False, sensitive: bool = False
+    ) -> tuple[Mode | None, int]:
+        """Return the mode and group size of a matrix with so many columns.
 
-        As NNCF does, where the group size does not divide them: the largest power of two that does, or int8.
+        Where the group size does not divide the columns, as in NNCF: the largest power of two that does, or int8.
         """
-        mode = self.ends if end else self.linear
+        mode = self.embedding_and_head if embedding_or_head else self.linear
         if sensitive:
             return self.backup, -1
         if mode is None or mode.startswith("int8") or self.group_size == -1:
@@ -80,24 +85,35 @@ class Recipe:
         smaller = columns & -columns
         return (mode, smaller) if smaller >= SMALLEST_GROUP else (self.backup, -1)
 
-    def note(self, columns: int) -> str:
-        """What to tell about a matrix of the decoder that cannot have the recipe's group size; "" if it can."""
-        mode, group = self.form(columns)
+    def fallback_note(self, columns: int) -> str:
+        """Return why a matrix of the decoder does not get the recipe's group size; "" where it does."""
+        mode, group = self.mode_and_group(columns)
         if (mode, group) == (self.linear, self.group_size) or self.linear is None or self.linear.startswith("int8"):
             return ""
         instead = f"groups of {group}" if group != -1 else f"{mode}"
         return f"{instead}, since {columns} columns do not divide into groups of {self.group_size}"
 
     def nbytes(
-        self, rows: int, columns: int, *, end: bool = False, sensitive: bool = False, stored_bits: int = 16
+        self,
+        rows: int,
+        columns: int,
+        *,
+        embedding_or_head: bool = False,
+        sensitive: bool = False,
+        source_bits: int = 16,
     ) -> int:
-        """Bytes that a matrix takes in the IR; `stored_bits` has a weight in the checkpoint."""
-        mode, group = self.form(columns, end=end, sensitive=sensitive)
+        """Return the bytes of a matrix in the IR. `source_bits` is the size of a weight in the checkpoint."""
+        mode, group = self.mode_and_group(columns, embedding_or_head=embedding_or_head, sensitive=sensitive)
         if mode is None:
-            return rows * columns * stored_bits // 8
+            return rows * columns * source_bits // 8
         weight, shared = _BITS[mode]
         groups = 1 if group == -1 else columns // group
         return rows * (columns * weight + groups * shared) // 8
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as `edge recipes --json` prints it."""
+        renamed = {"embedding_and_head": "ends", "keep_blocks": "take_over"}
+        return {renamed.get(name, name): value for name, value in asdict(self).items()}
 
 
 _NPU = ("NPU", "CPU", "GPU")
@@ -124,7 +140,7 @@ RECIPES = {
             "int8_asym",
             "int8_asym",
             max_kl=0.05,
-            take_over=True,
+            keep_blocks=True,
             usual_kl=0.01,
         ),
         Recipe("bf16", "the checkpoint's own weights", None, None, max_kl=0.01, usual_kl=0.001),
@@ -133,13 +149,13 @@ RECIPES = {
 
 
 def verdict(name: str, figures: Mapping[str, float]) -> str:
-    """Say whether the figures of a verification are good for the recipe of that name, with the figures behind it."""
+    """Describe a verification's figures in a sentence: whether they are as usual for the recipe, and the figures."""
     known = name.partition("+")[0] in RECIPES
-    if not known or not {"tokens", "mean_kl", "top1"} <= figures.keys():  # of another version
+    if not known or not {"tokens", "mean_kl", "top1"} <= figures.keys():  # written by another version
         return ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
-    if figures["mean_kl"] < _NEARLY_THE_SAME:
+    if figures["mean_kl"] < _NEAR_LOSSLESS_KL:
         words = "nearly the same as the checkpoint"
-    elif figures["mean_kl"] <= named(name).usual_kl:
+    elif figures["mean_kl"] <= get_recipe(name).usual_kl:
         words = f"as close to the checkpoint as {name} usually is"
     else:
         words = f"farther from the checkpoint than {name} usually is; `edge eval` measures it on more texts"
@@ -147,18 +163,18 @@ def verdict(name: str, figures: Mapping[str, float]) -> str:
     return f"{words} (the same next token in {share} % of {tokens:,.0f} positions; mean KL {figures['mean_kl']:.3g})"
 
 
-METHODS = ("awq", "scale", "gptq")  # NNCF's that need data
+DATA_METHODS = ("awq", "scale", "gptq")  # NNCF's methods that need calibration texts
 
 
-def named(name: str) -> Recipe:
-    """The recipe of that name, or an int4 one and methods that need data: int4-g32+gptq, int4+awq+scale. Raises
-    ConversionError naming those that exist."""
+def get_recipe(name: str) -> Recipe:
+    """Return the recipe called `name`: a built-in one, or an int4 one with data-aware methods (int4-g32+gptq,
+    int4+awq+scale). Raise ConversionError, naming the recipes that exist."""
     if name in RECIPES:
         return RECIPES[name]
     base, *methods = name.split("+")
-    if base.startswith("int4") and base in RECIPES and methods and set(methods) <= set(METHODS):
+    if base.startswith("int4") and base in RECIPES and methods and set(methods) <= set(DATA_METHODS):
         recipe = RECIPES[base]
-        awq, scale, gptq = (method in methods or getattr(recipe, method) for method in METHODS)
+        awq, scale, gptq = (method in methods or getattr(recipe, method) for method in DATA_METHODS)
         summary = f"{recipe.summary}; with {' and '.join(methods)}"
         usual = min(RECIPES[each].usual_kl for each in (base, *(f"int4-{method}" for method in methods)))
         return replace(recipe, name=name, summary=summary, awq=awq, scale=scale, gptq=gptq, usual_kl=usual)
@@ -166,5 +182,5 @@ def named(name: str) -> Recipe:
     raise ConversionError(
         f"there is no recipe {name!r}",
         hint=(f"did you mean {near[0]!r}? " if near else "")
-        + f"recipes: {', '.join(RECIPES)}; those of int4 may end in +{', +'.join(METHODS)}",
+        + f"recipes: {', '.join(RECIPES)}; those of int4 may end in +{', +'.join(DATA_METHODS)}",
     )

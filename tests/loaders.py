@@ -48,8 +48,8 @@ class Kind:
 
 def _checkpoint(folder: Path) -> None:
     """All that a conversion reads before its weights, and then those."""
-    from convert.pipeline import copy_texts
-    from convert.source.damage import Damage
+    from convert.pipeline import copy_text_files
+    from convert.source.damage import DamageCheck
     from runtime.checkpoint.role_tokens import require_special_stop_tokens
     from runtime.prompt.template import Template
 
@@ -59,12 +59,12 @@ def _checkpoint(folder: Path) -> None:
     if described.template is not None:
         Template(described.template, described.family, described.manifest.special_tokens)
     with described.weights() as opened:
-        damage = Damage(opened, described.tokenizer)
+        damage = DamageCheck(opened, described.tokenizer)
         for name in opened.names:
-            damage.refuse(opened.tensor(name))
+            damage.check(opened.tensor(name))
         opened.fingerprint()
     (folder / "out").mkdir()
-    copy_texts(described, folder / "out")
+    copy_text_files(described, folder / "out")
 
 
 def _gguf(folder: Path) -> None:
@@ -194,11 +194,11 @@ def _kiosk(folder: Path) -> None:
 
 
 def _calibration(folder: Path) -> None:
-    from convert.weights.calibration import read, token_ids
+    from convert.weights.calibration import read_samples, token_ids
     from runtime.prompt.template import Template
 
     described = Checkpoint.open(CHECKPOINT)
-    samples = read(folder / "texts.jsonl")
+    samples = read_samples(folder / "texts.jsonl")
     template = Template(described.chat_template(), described.family, described.manifest.special_tokens)
     token_ids(samples, described.family, template, described.tokenizer)
 

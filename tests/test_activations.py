@@ -5,30 +5,30 @@ import openvino as ov
 import pytest
 from openvino import PartialShape, Type
 
-from convert.check.layerwise import _whole
+from convert.check.layerwise import whole_model_logits
 from convert.check.reference import (
     EXACT,
-    Ready,
-    compiled,
-    in_chunks,
-    input_node,
-    last_norm,
-    layer_alone,
+    BoundBlock,
+    compile_on_cpu,
+    head_model,
+    layer_model,
+    layer_tensor_name,
     logits,
-    of_layer,
-    through_layer,
-    vocabulary,
+    named_input,
+    norm_model,
+    run_in_chunks,
+    run_layer,
 )
-from convert.graph import Blocks, decoder, uncompressed
+from convert.graph import DecoderBlocks, build_decoder, uncompressed_weights
 from convert.output.ir_writer import IrWriter
-from convert.recipe import RECIPES, named
-from convert.weights.activations import Activations, Scaled
-from convert.weights.compress import EMBEDDING, compress, describe
+from convert.recipe import RECIPES, get_recipe
+from convert.weights.activations import Activations, ScaledMatrix
+from convert.weights.compress import EMBEDDING, compress, record_compression
 from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import Tiny
 
-CALIBRATED = [recipe for recipe in RECIPES.values() if recipe.calibrated]
+CALIBRATED = [recipe for recipe in RECIPES.values() if recipe.needs_calibration]
 TEXTS = [np.random.default_rng(3).integers(0, 160, length) for length in (70, 3, 110)]
 UNSEEN = [np.random.default_rng(4).integers(0, 160, 64)]
 
@@ -43,7 +43,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(autouse=True, scope="module")
 def few_samples():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("convert.weights.activations.SAMPLES", 16)
+        patch.setattr("convert.weights.activations.SAMPLE_TOKENS", 16)
         yield
 
 
@@ -63,7 +63,7 @@ def nodes(checkpoint, tmp_path_factory):
 
 def write(checkpoint, recipe, path):
     with IrWriter(path, 2**24) as ir:
-        activations = Activations(checkpoint, recipe, TEXTS) if recipe.calibrated else None
+        activations = Activations(checkpoint, recipe, TEXTS) if recipe.needs_calibration else None
         return {w.name: w.node for w in compress(checkpoint, recipe, ir, activations=activations)}, ir
 
 
@@ -75,7 +75,7 @@ def test_the_inputs_are_those_of_the_decoder(checkpoint):
     """Of the first layer's attention: the embedding, normed."""
     a = checkpoint.architecture
     activations = Activations(checkpoint, RECIPES["int4-gptq"], TEXTS)
-    _, given = activations.of(checkpoint.tensor("model.layers.0.self_attn.k_proj.weight"))
+    _, given = activations.prepare(checkpoint.tensor("model.layers.0.self_attn.k_proj.weight"))
     (found,) = given["dataset"].get_inference_data()
     x = checkpoint.tensor(EMBEDDING).f32()[np.concatenate(TEXTS)]
     norm = checkpoint.tensor("model.layers.0.input_layernorm.weight").f32()
@@ -87,32 +87,32 @@ def test_what_awq_moves_changes_nothing_by_itself(checkpoint, awq):
     """The matrices as they go to NNCF, in place of the checkpoint's: the same logits."""
     recipe = replace(RECIPES["int4-awq"], awq=awq)
     activations = Activations(checkpoint, recipe, TEXTS)
-    stored = uncompressed(checkpoint)
+    stored = uncompressed_weights(checkpoint)
     weights, scaled = {}, 0
     for name in checkpoint.names:
         weights[name] = stored(name)
         if name.startswith("model.layers.") and len(checkpoint.tensor(name).shape) == 2:
-            matrix, _ = activations.of(checkpoint.tensor(name))
-            if isinstance(matrix, Scaled):
+            matrix, _ = activations.prepare(checkpoint.tensor(name))
+            if isinstance(matrix, ScaledMatrix):
                 scaled += not np.array_equal(matrix.rows(0, 512).data, checkpoint.tensor(name).f32())
                 weights[name] = ov.opset13.constant(matrix.rows(0, matrix.shape[0]).data)
     assert scaled == (4 if awq else 0), "gate_up and down of both layers"
-    (found,) = _whole(decoder(checkpoint.architecture, weights.__getitem__), UNSEEN)
+    (found,) = whole_model_logits(build_decoder(checkpoint.architecture, weights.__getitem__), UNSEEN)
     np.testing.assert_allclose(found, logits(checkpoint, UNSEEN)[0], atol=2e-3)
 
 
 @pytest.mark.parametrize("recipe", CALIBRATED, ids=lambda recipe: recipe.name)
 def test_the_decoder_says_what_its_layers_say_one_by_one(checkpoint, nodes, recipe):
     a, weights = checkpoint.architecture, nodes(recipe)
-    (whole,) = _whole(decoder(a, weights.__getitem__), UNSEEN)
-    ends, ids = Blocks(a, weights.__getitem__), input_node("x", PartialShape([1, -1]), Type.i64)
+    (whole,) = whole_model_logits(build_decoder(a, weights.__getitem__), UNSEEN)
+    ends, ids = DecoderBlocks(a, weights.__getitem__), named_input("x", PartialShape([1, -1]), Type.i64)
     embedding = ov.Model([ov.opset13.result(ends.embedding(ids))], [ids], "embedding")
-    x = Ready(compiled(embedding)).run({"x": UNSEEN[0][np.newaxis]})[0][0]
+    x = BoundBlock(compile_on_cpu(embedding)).run({"x": UNSEEN[0][np.newaxis]})[0][0]
     for layer in range(a.layers):
-        blocks = Blocks(a, lambda name, layer=layer: weights[of_layer(name, layer)])
-        through_layer(Ready(compiled(layer_alone(blocks))), a, x)
-    in_chunks(Ready(compiled(last_norm(ends))), x)
-    (found,) = Ready(compiled(vocabulary(ends))).run({"x": x[np.newaxis]})[0]
+        blocks = DecoderBlocks(a, lambda name, layer=layer: weights[layer_tensor_name(name, layer)])
+        run_layer(BoundBlock(compile_on_cpu(layer_model(blocks))), a, x)
+    run_in_chunks(BoundBlock(compile_on_cpu(norm_model(ends))), x)
+    (found,) = BoundBlock(compile_on_cpu(head_model(ends))).run({"x": x[np.newaxis]})[0]
     np.testing.assert_allclose(found, whole, atol=1e-3)
 
 
@@ -120,7 +120,7 @@ def test_each_serves_the_outputs_of_the_layers(checkpoint, nodes):
     """The error of what the matrices yield on the texts, against that of int4 without texts."""
     name = "model.layers.1.mlp.gate_up_proj.weight"
     activations = Activations(checkpoint, RECIPES["int4-gptq"], TEXTS)
-    (inputs,) = activations.of(checkpoint.tensor(name))[1]["dataset"].get_inference_data()
+    (inputs,) = activations.prepare(checkpoint.tensor(name))[1]["dataset"].get_inference_data()
     wanted = inputs @ checkpoint.tensor(name).f32().T
     errors = {
         recipe: float(np.square(inputs @ values(nodes(RECIPES[recipe])[name]).T - wanted).mean())
@@ -132,11 +132,11 @@ def test_each_serves_the_outputs_of_the_layers(checkpoint, nodes):
 
 def test_the_graph_and_its_size_are_those_of_int4(checkpoint, nodes):
     def described(recipe):
-        model = decoder(checkpoint.architecture, nodes(recipe).__getitem__)
-        describe(model, recipe)
+        model = build_decoder(checkpoint.architecture, nodes(recipe).__getitem__)
+        record_compression(model, recipe)
         return model
 
-    models = {name: described(named(name)) for name in ("int4", "int4+awq+scale")}
+    models = {name: described(get_recipe(name)) for name in ("int4", "int4+awq+scale")}
     kinds = {name: [op.get_type_name() for op in model.get_ordered_ops()] for name, model in models.items()}
     assert sorted(kinds["int4"]) == sorted(kinds["int4+awq+scale"])
     notes = models["int4+awq+scale"].get_rt_info(["nncf", "weight_compression"]).value
@@ -150,7 +150,7 @@ def test_the_graph_and_its_size_are_those_of_int4(checkpoint, nodes):
 def test_the_same_texts_give_the_same_bytes_in_silence(tmp_path, capfd):
     with CheckpointTensors.open(Tiny(layers=1, hidden=128, ffn=128, dtype="f16").write(tmp_path)) as checkpoint:
         for name in ("first", "second"):
-            write(checkpoint, named("int4+awq+scale"), tmp_path / f"{name}.xml")
+            write(checkpoint, get_recipe("int4+awq+scale"), tmp_path / f"{name}.xml")
     first, second = ((tmp_path / f"{name}.bin").read_bytes() for name in ("first", "second"))
     assert first == second
     assert capfd.readouterr() == ("", "")
@@ -159,7 +159,7 @@ def test_the_same_texts_give_the_same_bytes_in_silence(tmp_path, capfd):
 @pytest.mark.parametrize("name", ["int4+awq+scale", "int4-gptq", "int4-mixed+gptq"])
 def test_what_no_group_divides_is_int8(tmp_path, name):
     with CheckpointTensors.open(Tiny(layers=1, hidden=72, ffn=200, dtype="f32").write(tmp_path)) as checkpoint:
-        written = [write(checkpoint, named(one), tmp_path / f"{one}.xml") for one in (name, "int4")]
+        written = [write(checkpoint, get_recipe(one), tmp_path / f"{one}.xml") for one in (name, "int4")]
         fitted, plain = (weights for weights, _ in written)
         changed = {
             one for one in fitted if "_proj" in one and not np.array_equal(values(fitted[one]), values(plain[one]))

@@ -24,7 +24,7 @@ def template(checkpoint):
 
 
 def test_ours_are_of_every_kind(checkpoint):
-    samples = calibration.read(calibration.BUILT_IN)
+    samples = calibration.read_samples(calibration.BUILT_IN)
     assert len(samples) >= 30
     assert sum(bool(sample.tools) for sample in samples) >= 8
     said = ["".join((sample.text, *(message.content for message in sample.messages))) for sample in samples]
@@ -32,7 +32,7 @@ def test_ours_are_of_every_kind(checkpoint):
     assert sum("def " in text or "#include" in text or "SELECT" in text for text in said) >= 4
     ids = calibration.token_ids(samples, checkpoint.family, template(checkpoint), checkpoint.tokenizer)
     assert len(ids) == len(samples)
-    assert all(0 < len(each) <= calibration.TOKENS and each.dtype == np.int64 for each in ids)
+    assert all(0 < len(each) <= calibration.MAX_TOKENS and each.dtype == np.int64 for each in ids)
     with_tools = next(i for i, sample in enumerate(samples) if sample.tools)
     text = checkpoint.tokenizer.tokenizer.decode(ids[with_tools].tolist(), skip_special_tokens=False)
     assert text.startswith("[gMASK]<sop><|system|>")
@@ -45,7 +45,7 @@ def test_every_family_can_lay_them_out(checkpoint, name):
     """With the embedded checkpoint's template, as far as the family has tools."""
     family = FAMILIES[name]
     shown = None if family is BASE else Template(checkpoint.chat_template(), family, ())
-    ids = calibration.token_ids(calibration.read(calibration.BUILT_IN), family, shown, checkpoint.tokenizer)
+    ids = calibration.token_ids(calibration.read_samples(calibration.BUILT_IN), family, shown, checkpoint.tokenizer)
     assert min(len(each) for each in ids) > 10
 
 
@@ -57,14 +57,14 @@ def test_the_users_own(tmp_path, checkpoint):
     ]
     path = tmp_path / "texts.jsonl"
     path.write_text("\n\n".join(json.dumps(line) for line in lines))
-    text, chat, long = calibration.read(path)
+    text, chat, long = calibration.read_samples(path)
     assert (text.text, chat.messages[0].content, [tool["name"] for tool in chat.tools]) == (
         "Once upon a time",
         "2 + 2?",
         ["add", "add"],
     )
     ids = calibration.token_ids((text, chat, long), checkpoint.family, template(checkpoint), checkpoint.tokenizer)
-    assert len(ids[2]) == calibration.TOKENS
+    assert len(ids[2]) == calibration.MAX_TOKENS
 
 
 WRONG = {
@@ -86,7 +86,7 @@ def test_a_wrong_line_is_named(tmp_path, line, message):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "fine"}\n' + line + "\n")
     with pytest.raises(ConversionError, match=message) as caught:
-        calibration.read(path)
+        calibration.read_samples(path)
     assert caught.value.hint
 
 
@@ -96,4 +96,4 @@ def test_an_unreadable_file_is_refused(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConversionError, match=r"holds no texts|not UTF-8|cannot read"):
-        calibration.read(path)
+        calibration.read_samples(path)

@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from convert.graph import decoder, uncompressed
+from convert.graph import build_decoder, uncompressed_weights
 from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES
-from convert.weights.compress import EMBEDDING, HEAD, compress, describe, options
-from convert.weights.sensitivity import presumed, sensitive, sensitivities
+from convert.weights.compress import EMBEDDING, HEAD, compress, record_compression, whole_model_options
+from convert.weights.sensitivity import measure_sensitivities, most_sensitive, presumed_sensitive
 from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import Tiny
@@ -24,7 +24,9 @@ CHECKPOINTS = {
 }
 CHECKPOINT_NAMES = ("model.", "lm_head.")
 # int4-g32 stands for int4-g64
-COMPRESSED = [r for r in RECIPES.values() if r.linear and not r.calibrated and not r.take_over and r.name != "int4-g64"]
+COMPRESSED = [
+    r for r in RECIPES.values() if r.linear and not r.needs_calibration and not r.keep_blocks and r.name != "int4-g64"
+]
 WRITERS = []  # the constants of their files are read until the tests are over
 
 
@@ -35,7 +37,7 @@ def checkpoint(request, tmp_path):
 
 
 def left_in_8_bits(checkpoint, recipe):
-    return () if recipe.ratio == 1 else sensitive(list(sensitivities(checkpoint, recipe)), recipe.ratio)
+    return () if recipe.ratio == 1 else most_sensitive(list(measure_sensitivities(checkpoint, recipe)), recipe.ratio)
 
 
 def all_weights(checkpoint, recipe):
@@ -46,8 +48,8 @@ def all_weights(checkpoint, recipe):
 
 def one_by_one(checkpoint, recipe):
     weights = {weight.name: weight.node for weight in all_weights(checkpoint, recipe)}
-    model = decoder(checkpoint.architecture, weights.__getitem__)
-    describe(model, recipe)
+    model = build_decoder(checkpoint.architecture, weights.__getitem__)
+    record_compression(model, recipe)
     return model
 
 
@@ -55,9 +57,9 @@ def as_a_whole(checkpoint, recipe):
     """The whole decoder through NNCF, as everybody does it; but for RoPE's frequencies, which it would round."""
     import nncf
 
-    model = decoder(checkpoint.architecture, uncompressed(checkpoint))
+    model = build_decoder(checkpoint.architecture, uncompressed_weights(checkpoint))
     rope = [op.get_friendly_name() for op in model.get_ops() if op.get_type_name() == "MatMul" and not named(op)]
-    given = options(recipe) | {"ignored_scope": nncf.IgnoredScope(names=rope)}
+    given = whole_model_options(recipe) | {"ignored_scope": nncf.IgnoredScope(names=rope)}
     nncf.set_log_level(logging.ERROR)
     return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(recipe.linear), **given)
 
@@ -129,7 +131,7 @@ def test_the_choice_of_what_stays_in_8_bits_is_nncfs(tmp_path, ratio):
         left = left_in_8_bits(checkpoint, recipe)
         assert 0 < len(left) < 20
         weights = dict(checkpoint.architecture.shapes())
-        most = presumed(checkpoint.architecture, recipe)
+        most = presumed_sensitive(checkpoint.architecture, recipe)
         chosen, most = (sum(prod(weights[name]) for name in names) for names in (left, most))
         assert chosen <= most
         assert constants(one_by_one(checkpoint, recipe)) == constants(as_a_whole(checkpoint, recipe))
@@ -152,8 +154,8 @@ def test_sizes_are_those_that_the_recipe_tells(checkpoint, recipe):
         tensor = checkpoint.tensor(name)
         if len(tensor.shape) == 2:
             size = sum(len(value[2]) for key in found if key.startswith(name) for value in found[key])
-            kind = {"end": name in (EMBEDDING, HEAD), "sensitive": name in left}
-            assert size == recipe.nbytes(*tensor.shape, **kind, stored_bits=8 * tensor.data.itemsize)
+            kind = {"embedding_or_head": name in (EMBEDDING, HEAD), "sensitive": name in left}
+            assert size == recipe.nbytes(*tensor.shape, **kind, source_bits=8 * tensor.data.itemsize)
 
 
 def test_progress_and_notes(tmp_path):

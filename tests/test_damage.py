@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convert.pipeline import convert
-from convert.source.damage import Damage, all_finite, zero_run
+from convert.source.damage import DamageCheck, all_finite, zero_run
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, EdgeError, VerificationError
@@ -76,9 +76,9 @@ def tokens(folder):
 def searched(path):
     folder = Checkpoint.open(path)
     with folder.weights() as checkpoint:
-        damage = Damage(checkpoint, folder.tokenizer)
+        damage = DamageCheck(checkpoint, folder.tokenizer)
         for name in checkpoint.names:
-            damage.refuse(checkpoint.tensor(name))
+            damage.check(checkpoint.tensor(name))
 
 
 DAMAGED = {

@@ -16,7 +16,7 @@ pytest.importorskip("gguf")
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
-from convert.check.divergence import divergence, log_softmax
+from convert.check.divergence import kl_divergence, log_softmax
 from convert.check.reference import logits
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
@@ -108,7 +108,7 @@ def test_blocks_are_taken_over_as_they_are(kind: str, strays: float, tmp_path: P
     from openvino import opset13 as ops
 
     from convert.output.ir_writer import IrWriter
-    from convert.weights.gguf_blocks import nbytes, take_over
+    from convert.weights.gguf_blocks import keep_blocks, nbytes
 
     tiny = Tiny(format="chatglm", hidden=256, head_dim=64, ffn=256, layers=1)
     path = write_gguf(tiny.write(tmp_path / "source"), tmp_path / "x.gguf", kind)
@@ -116,7 +116,7 @@ def test_blocks_are_taken_over_as_they_are(kind: str, strays: float, tmp_path: P
         for name in ("model.layers.0.self_attn.v_proj.weight", "model.embed_tokens.weight"):
             tensor = found.tensor(name)
             before = ir.size
-            model = ov.Model([ops.result(take_over(tensor, ir))], [], "weight")
+            model = ov.Model([ops.result(keep_blocks(tensor, ir))], [], "weight")
             assert 0 <= ir.size - before - nbytes(tensor) < 3 * 64
             values = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
             groups = np.abs(tensor.data).reshape(len(values), -1, 32).max(-1, keepdims=True)
@@ -140,7 +140,7 @@ def test_quantised_logits_stay_close(tmp_path: Path) -> None:
     strayed = []
     for kind in ("Q8_0", "Q4_0"):
         with CheckpointTensors.open(write_gguf(CHECKPOINT, tmp_path / f"{kind}.gguf", kind)) as found:
-            strayed.append(divergence(log_softmax(wanted), log_softmax(logits(found, ids)[0])).mean())
+            strayed.append(kl_divergence(log_softmax(wanted), log_softmax(logits(found, ids)[0])).mean())
     assert 0 < strayed[0] < 0.05
     assert strayed[0] < strayed[1] < 1
 

@@ -9,7 +9,7 @@ import openvino as ov
 import pytest
 
 from convert.check.reference import logits
-from convert.graph import decoder, inverse_frequencies, uncompressed
+from convert.graph import build_decoder, inverse_frequencies, uncompressed_weights
 from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import YARN, Tiny
@@ -78,7 +78,7 @@ class Running:
 
     def __init__(self, checkpoint: CheckpointTensors) -> None:
         self.checkpoint = checkpoint  # the compiled model reads its mapped files
-        model = decoder(checkpoint.architecture, uncompressed(checkpoint))
+        model = build_decoder(checkpoint.architecture, uncompressed_weights(checkpoint))
         self.request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
 
     def __call__(self, ids: Any, mask: Any, positions: Any) -> Any:
@@ -181,7 +181,7 @@ def test_the_pipelines_own_transformation_takes_the_graph(tmp_path: Path) -> Non
 
     for number, tiny in enumerate((VARIANTS["glm4"], VARIANTS["glm-edge"], VARIANTS["glm4 all heads"])):
         checkpoint = CheckpointTensors.open(tiny.write(tmp_path / str(number)))
-        model = decoder(checkpoint.architecture, uncompressed(checkpoint))
+        model = build_decoder(checkpoint.architecture, uncompressed_weights(checkpoint))
         paged_attention_transformation(model)
         types = [node.get_type_name() for node in model.get_ops()]
         assert types.count("PagedAttentionExtension") == tiny.layers
@@ -198,5 +198,5 @@ def test_the_cpu_fuses_cache_attention_and_rope(tmp_path: Path) -> None:
 
 def test_the_graph_says_how_to_scale_activations(tmp_path: Path) -> None:
     checkpoint = CheckpointTensors.open(Tiny().write(tmp_path))
-    model = decoder(checkpoint.architecture, uncompressed(checkpoint))
+    model = build_decoder(checkpoint.architecture, uncompressed_weights(checkpoint))
     assert model.get_rt_info(["runtime_options", "ACTIVATIONS_SCALE_FACTOR"]).value == "8.0"

@@ -9,7 +9,7 @@ from hashlib import sha256
 import pytest
 
 from convert.output.journal import Journal
-from convert.pipeline import convert, copy_texts
+from convert.pipeline import convert, copy_text_files
 from edge.demo import CHECKPOINT
 from edge.server.page.kiosk import Kiosk
 from runtime.backends.echo import Echo
@@ -122,7 +122,7 @@ def test_a_licence_that_links_out_of_the_checkpoint_is_rejected(checkpoint, tmp_
     (tmp_path / "out").mkdir()
     (checkpoint / "LICENSE-other").symlink_to(tmp_path / "key")
     with pytest.raises(CheckpointError, match="LICENSE-other is a link out of the checkpoint"):
-        copy_texts(Checkpoint.open(checkpoint), tmp_path / "out")
+        copy_text_files(Checkpoint.open(checkpoint), tmp_path / "out")
     for name in ("README.md", "LICENSE", "chat_template.jinja"):
         path = checkpoint / name
         path.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def test_links_within_the_checkpoint_and_its_entry_of_the_hubs_cache_are_followe
         path.symlink_to(f"../../blobs/{number}")
     (snapshot / "LICENSE.txt").symlink_to("LICENSE")
     (tmp_path / "out").mkdir()
-    copy_texts(Checkpoint.open(snapshot), tmp_path / "out")
+    copy_text_files(Checkpoint.open(snapshot), tmp_path / "out")
     assert (tmp_path / "out/LICENSE.txt").read_text() == (tmp_path / "out/LICENSE").read_text() == "MIT"
     assert not (tmp_path / "out/LICENSE").is_symlink()
 
@@ -164,7 +164,7 @@ def test_what_would_block_or_never_end_is_refused(checkpoint, name):
 def test_a_long_licence_is_refused(checkpoint, tmp_path):
     (checkpoint / "LICENSE").write_bytes(b"x" * (1 << 21))
     with pytest.raises(CheckpointError, match="LICENSE cannot be read: it has more than"):
-        copy_texts(Checkpoint.open(checkpoint), tmp_path)
+        copy_text_files(Checkpoint.open(checkpoint), tmp_path)
 
 
 @pytest.mark.parametrize("place", ["end", "middle", "start"])

@@ -92,5 +92,5 @@ def test_where_it_is_missing_it_is_said(tmp_path):
 def test_what_it_does_not_take_is_refused(monkeypatch, architecture, recipe, message):
     monkeypatch.setattr(optimum, "version", lambda name: "2.2.0")
     with pytest.raises(ConversionError, match=message) as caught:
-        optimum.refuse(architecture, RECIPES[recipe])
+        optimum.reject_unsupported(architecture, RECIPES[recipe])
     assert "--exporter" in caught.value.hint

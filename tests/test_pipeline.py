@@ -282,7 +282,17 @@ def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
     ],
 )
 @pytest.mark.parametrize(
-    "where", ["_weights", "IrWriter", "decoder", "copy_texts", "manifest", "seal", "Scratch.publish", "Journal.add"]
+    "where",
+    [
+        "_weights",
+        "IrWriter",
+        "build_decoder",
+        "copy_text_files",
+        "build_manifest",
+        "seal",
+        "ScratchFolder.publish",
+        "Journal.add",
+    ],
 )
 def test_a_failure_anywhere_is_told_in_one_line_and_leaves_nothing(checkpoint, tmp_path, monkeypatch, failure, where):
     kind, refusal, message = failure
@@ -316,13 +326,13 @@ def compressed(monkeypatch):
     """The names of all matrices that NNCF was given."""
     from convert.weights import compress
 
-    names, quantised = [], compress.quantised
+    names, quantised = [], compress.compress_rows
 
     def noted(matrix, *form):
         names.append(matrix.name)
         yield from quantised(matrix, *form)
 
-    monkeypatch.setattr(compress, "quantised", noted)
+    monkeypatch.setattr(compress, "compress_rows", noted)
     return names
 
 
@@ -402,8 +412,8 @@ def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("convert.output.scratch._WORTH_KEEPING", worth)
-        patch.setattr("convert.pipeline.copy_texts", stop)
+        patch.setattr("convert.output.scratch._MIN_RESUMABLE_BYTES", worth)
+        patch.setattr("convert.pipeline.copy_text_files", stop)
         assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 130
     signal.signal(signal.SIGINT, before)
     assert ("goes on from there" in capsys.readouterr().err) == bool(left)
@@ -433,7 +443,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("size", [4_096, 16_384, 45_056, 65_536, 131_072, 262_144, 393_216])
 def test_a_disk_that_fills_up_is_said_and_leaves_nothing(checkpoint, small_disk, monkeypatch, size):
-    monkeypatch.setattr("convert.pipeline.refuse_too_little", lambda *_: None)
+    monkeypatch.setattr("convert.pipeline.require_resources", lambda *_: None)
     disk = small_disk(size)
     with pytest.raises(DiskFull, match="full"):
         run(checkpoint, disk / "model")

@@ -10,7 +10,7 @@ from convert.check import divergence as quality
 from convert.check import layerwise as saved
 from convert.check import reference
 from convert.pipeline import convert
-from convert.recipe import RECIPES, named
+from convert.recipe import RECIPES, get_recipe
 from edge.demo import CHECKPOINT
 from runtime.checkpoint.architecture import read_architecture, read_config
 from runtime.checkpoint.tensors import CheckpointTensors
@@ -57,8 +57,8 @@ def texts(vocabulary, *lengths):
 
 
 def answers_of(folder, architecture, ids):
-    layers = saved.Layers(folder.path, architecture)
-    return quality.Answers(layers.states(ids), layers.head())
+    layers = saved.LayerwiseModel(folder.path, architecture)
+    return quality.LogitSource(layers.hidden_states(ids), layers.head())
 
 
 def test_a_text_in_chunks_is_the_whole_text(monkeypatch, checkpoint, folders):
@@ -70,22 +70,22 @@ def test_a_text_in_chunks_is_the_whole_text(monkeypatch, checkpoint, folders):
     monkeypatch.setattr(engine, "_CHUNK", 32)
     for a, b in zip(whole, reference.logits(checkpoint, ids), strict=True):
         np.testing.assert_allclose(b, a, atol=1e-3)
-    in_chunks = saved.Layers(path, checkpoint.architecture).states(ids)
-    exact = engine.Engine(path, engine.WEIGHTS_ALONE).states(ids)  # reads the same IR whole
-    for x, y, z in zip(at_once.states, in_chunks, exact, strict=True):
+    run_in_chunks = saved.LayerwiseModel(path, checkpoint.architecture).hidden_states(ids)
+    exact = engine.CpuPlugin(path, engine.WEIGHTS_ONLY).hidden_states(ids)  # reads the same IR whole
+    for x, y, z in zip(at_once.states, run_in_chunks, exact, strict=True):
         np.testing.assert_allclose(y, x, atol=1e-3)
         np.testing.assert_allclose(z, x, atol=1e-3)
-    np.testing.assert_allclose(engine.head(path)(exact[2]), at_once.head(at_once.states[2]), atol=2e-2)
+    np.testing.assert_allclose(engine.plugin_head(path)(exact[2]), at_once.head(at_once.states[2]), atol=2e-2)
 
 
 def test_figures_are_those_of_the_formulas(monkeypatch, checkpoint, folders):
     """In f64, over whole texts; ours are made of blocks that fit neither the texts nor one another."""
     ids = texts(checkpoint.architecture.vocab, 150, 37)
     monkeypatch.setattr(quality, "POSITIONS", 50)
-    monkeypatch.setattr(quality, "_AT_ONCE", 7 * checkpoint.architecture.vocab)
-    wanted = quality.Answers(reference.states(checkpoint, ids), reference.head(checkpoint))
+    monkeypatch.setattr(quality, "_LOGITS_PER_BLOCK", 7 * checkpoint.architecture.vocab)
+    wanted = quality.LogitSource(reference.hidden_states(checkpoint, ids), reference.checkpoint_head(checkpoint))
     answers = answers_of(folders["int8"], checkpoint.architecture, ids)
-    readings = quality.read(ids, answers, wanted)
+    readings = quality.compare_logits(ids, answers, wanted)
     found = readings.figures()
     p, q = (
         [log_probabilities(who.head(states)) for states in who.states] for who in (wanted, answers)
@@ -103,7 +103,7 @@ def test_figures_are_those_of_the_formulas(monkeypatch, checkpoint, folders):
     by_context = readings.by_context()
     assert {context: some.tokens for context, some in by_context.items()} == {128: 128 + 37, 512: 22}
     assert by_context[512].mean_kl == pytest.approx(divergence[128:150].mean(), rel=1e-3)
-    assert readings.figures(readings.text == 1).mean_kl == pytest.approx(divergence[150:].mean(), rel=1e-3)
+    assert readings.figures(readings.text_index == 1).mean_kl == pytest.approx(divergence[150:].mean(), rel=1e-3)
 
 
 def log_probabilities(logits):
@@ -118,9 +118,11 @@ def log_probabilities(logits):
 @pytest.mark.parametrize("source", ["0414"], indirect=True)
 def test_more_bits_are_nearer(checkpoint, folders):
     ids = texts(checkpoint.architecture.vocab, 200)
-    wanted = quality.Answers(reference.states(checkpoint, ids), reference.head(checkpoint))
+    wanted = quality.LogitSource(reference.hidden_states(checkpoint, ids), reference.checkpoint_head(checkpoint))
     kl = {
-        name: quality.read(ids, answers_of(folders[name], checkpoint.architecture, ids), wanted).figures().mean_kl
+        name: quality.compare_logits(ids, answers_of(folders[name], checkpoint.architecture, ids), wanted)
+        .figures()
+        .mean_kl
         for name in ("bf16", "int8", "int4")
     }
     assert kl["bf16"] < 1e-6 < kl["int8"] < kl["int4"] < RECIPES["int4"].max_kl * 6
@@ -129,7 +131,7 @@ def test_more_bits_are_nearer(checkpoint, folders):
 @pytest.mark.parametrize("source", ["0414"], indirect=True)
 def test_without_a_reference_perplexity_stays(checkpoint, folders):
     ids = texts(checkpoint.architecture.vocab, 40, 1)
-    found = quality.read(ids, answers_of(folders["int8"], checkpoint.architecture, ids)).figures()
+    found = quality.compare_logits(ids, answers_of(folders["int8"], checkpoint.architecture, ids)).figures()
     assert (found.tokens, found.mean_kl, found.top1, found.reference_perplexity) == (41, None, None, None)
     assert found.perplexity > 1
 
@@ -137,7 +139,7 @@ def test_without_a_reference_perplexity_stays(checkpoint, folders):
 def test_nan_is_no_figure():
     states, head = [np.zeros((3, 4), np.float32)], lambda x: np.full((len(x), 5), np.nan, np.float32)
     with pytest.raises(VerificationError, match="answers NaN"):
-        quality.read([np.arange(3)], quality.Answers(states, head))
+        quality.compare_logits([np.arange(3)], quality.LogitSource(states, head))
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +153,14 @@ def demo_ids(demo_folder):
 
 def test_a_coarser_cache_strays_farther(demo_folder, demo_ids):
     path = demo_folder.path
-    head = engine.head(path)
-    exact = quality.Answers(engine.Engine(path, engine.WEIGHTS_ALONE).states(demo_ids), head)
+    head = engine.plugin_head(path)
+    exact = quality.LogitSource(engine.CpuPlugin(path, engine.WEIGHTS_ONLY).hidden_states(demo_ids), head)
     parts = {setting.name: setting for setting in engine.settings()}
     kl = {}
     for name in ("KV f16", "KV u8", "KV u4"):
-        loaded = engine.Engine(path, parts[name])
-        assert name.removeprefix("KV ") in loaded.chosen()
-        readings = quality.read(demo_ids, quality.Answers(loaded.states(demo_ids), head), exact)
+        loaded = engine.CpuPlugin(path, parts[name])
+        assert name.removeprefix("KV ") in loaded.describe_plugin()
+        readings = quality.compare_logits(demo_ids, quality.LogitSource(loaded.hidden_states(demo_ids), head), exact)
         kl[name] = readings.figures().mean_kl
         assert readings.by_context()[128].max_kl < 1e-6  # the first chunk does not read the cache
     assert kl["KV f16"] < kl["KV u8"] < kl["KV u4"]
@@ -166,18 +168,18 @@ def test_a_coarser_cache_strays_farther(demo_folder, demo_ids):
 
 def test_a_greedy_reply_is_what_the_model_expects_of_itself(demo_folder, demo_ids):
     path, prompt = demo_folder.path, demo_ids[0][:150]
-    loaded, head = engine.Engine(path, engine.WEIGHTS_ALONE), engine.head(Path(path))
+    loaded, head = engine.CpuPlugin(path, engine.WEIGHTS_ONLY), engine.plugin_head(Path(path))
     reply = loaded.greedy(prompt, head, 12)
     assert len(reply) == 12
-    states = loaded.states([np.array([*prompt, *reply])])[0]
-    assert quality.likeliest(states[len(prompt) - 1 : -1], head).tolist() == reply
+    states = loaded.hidden_states([np.array([*prompt, *reply])])[0]
+    assert quality.greedy_tokens(states[len(prompt) - 1 : -1], head).tolist() == reply
     assert loaded.greedy(prompt, head, 12, stops=reply[3:4]) == reply[: reply.index(reply[3])]
 
 
 def test_the_table_of_one_layer_tells_recipes_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = replace(read_architecture(read_config(CHECKPOINT)), hidden=128, ffn=256)
-    int4, int8, bf16 = one_layer(small, [named(name) for name in ("int4", "int8", "bf16")])
+    int4, int8, bf16 = one_layer(small, [get_recipe(name) for name in ("int4", "int8", "bf16")])
     assert 1 > int4.error > 5 * int8.error > 0.01
     assert bf16.error < 1e-3
     assert int4.cosine < int8.cosine <= bf16.cosine + 1e-6

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from convert.estimate import conversion_memory, model_sizes
-from convert.recipe import RECIPES, named, verdict
+from convert.recipe import RECIPES, get_recipe, verdict
 from edge.catalogue import CATALOGUE
 from edge.cli import main
 from edge.demo import CHECKPOINT
@@ -12,27 +12,27 @@ from runtime.errors import ConversionError
 
 
 def test_recipes_are_found_by_name():
-    assert all(named(name).name == name for name in RECIPES)
+    assert all(get_recipe(name).name == name for name in RECIPES)
     assert next(iter(RECIPES)) == "int4"
 
 
 def test_methods_are_added_by_name():
-    recipe = named("int4-npu+awq+scale")
-    assert (recipe.name, recipe.group_size, recipe.ends) == ("int4-npu+awq+scale", -1, "int8_sym")
-    assert (recipe.awq, recipe.scale, recipe.gptq, recipe.calibrated) == (True, True, False, True)
-    assert replace(named("int4+gptq"), name="int4-gptq", summary="") == replace(RECIPES["int4-gptq"], summary="")
+    recipe = get_recipe("int4-npu+awq+scale")
+    assert (recipe.name, recipe.group_size, recipe.embedding_and_head) == ("int4-npu+awq+scale", -1, "int8_sym")
+    assert (recipe.awq, recipe.scale, recipe.gptq, recipe.needs_calibration) == (True, True, False, True)
+    assert replace(get_recipe("int4+gptq"), name="int4-gptq", summary="") == replace(RECIPES["int4-gptq"], summary="")
 
 
 @pytest.mark.parametrize("name", ["int8+gptq", "int4+", "int4+gtpq", "bf16+awq", "int5+awq", "+awq"])
 def test_methods_that_make_no_sense_are_refused(name):
     with pytest.raises(ConversionError, match="there is no recipe"):
-        named(name)
+        get_recipe(name)
 
 
 @pytest.mark.parametrize(("name", "near"), [("int-4", "int4"), ("INT8", "int8"), ("int4_npu", "int4-npu"), ("", None)])
 def test_an_unknown_name_is_answered_with_the_nearest(name, near):
     with pytest.raises(ConversionError, match="there is no recipe") as caught:
-        named(name)
+        get_recipe(name)
     assert (f"did you mean {near!r}?" in caught.value.hint) is (near is not None)
     assert all(recipe in caught.value.hint for recipe in RECIPES)
 
@@ -56,8 +56,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, near):
     ],
 )
 def test_what_becomes_of_a_matrix(recipe, columns, end, form, note):
-    assert RECIPES[recipe].form(columns, end=end) == form
-    assert end or RECIPES[recipe].note(columns) == note
+    assert RECIPES[recipe].mode_and_group(columns, embedding_or_head=end) == form
+    assert end or RECIPES[recipe].fallback_note(columns) == note
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_what_becomes_of_a_matrix(recipe, columns, end, form, note):
     ],
 )
 def test_how_many_bytes_a_matrix_takes(recipe, end, nbytes):
-    assert RECIPES[recipe].nbytes(100, 256, end=end) == nbytes
+    assert RECIPES[recipe].nbytes(100, 256, embedding_or_head=end) == nbytes
 
 
 def test_what_is_sensitive_is_int8():
-    assert RECIPES["int4-mixed"].form(256, sensitive=True) == ("int8_asym", -1)
+    assert RECIPES["int4-mixed"].mode_and_group(256, sensitive=True) == ("int8_asym", -1)
     assert RECIPES["int4-mixed"].nbytes(100, 256, sensitive=True) == 100 * (256 + 3)
 
 
@@ -111,7 +111,7 @@ def test_the_command_tells_them_of_a_checkpoint(capsys):
 
 def test_methods_cost_memory_that_is_said_first():
     a = CATALOGUE["GLM-4-9B-0414"].architecture
-    memory = {name: conversion_memory(a, named(name), model_sizes(a, named(name))) for name in RECIPES}
+    memory = {name: conversion_memory(a, get_recipe(name), model_sizes(a, get_recipe(name))) for name in RECIPES}
     assert memory["int4"] == memory["int4-g32"] < memory["int4-gptq"]
     more_texts = conversion_memory(a, RECIPES["int4-gptq"], model_sizes(a, RECIPES["int4-gptq"]), tokens=100_000)
     assert more_texts > memory["int4-gptq"] + 90_000 * a.ffn * 4

@@ -160,8 +160,8 @@ def test_what_a_leftover_points_to_is_not_touched(checkpoint, tmp_path, put, beg
 def test_what_a_signal_cut_short_says_that_it_goes_on(checkpoint, tmp_path, capsys, number, worth):
     before = signal.signal(number, signal.SIG_DFL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scratch, "_WORTH_KEEPING", worth)
-        patch.setattr("convert.pipeline.copy_texts", lambda *_: os.kill(os.getpid(), number))
+        patch.setattr(scratch, "_MIN_RESUMABLE_BYTES", worth)
+        patch.setattr("convert.pipeline.copy_text_files", lambda *_: os.kill(os.getpid(), number))
         assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 128 + number
     signal.signal(number, before)
     goes_on = "" if worth else "; .* and the same conversion goes on from there"

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import pytest
 
-from convert.recipe import named
+from convert.recipe import get_recipe
 from convert.source import optimum
 from runtime.system.telemetry import ENVIRONMENT
 
@@ -95,7 +95,7 @@ def test_the_exporter_of_optimum_is_silent_too(place, monkeypatch):
         monkeypatch.setenv(name, value)
     folder = place.work / "folder"
     folder.mkdir()
-    list(optimum.export(place.work, folder, named("int8")))
+    list(optimum.export(place.work, folder, get_recipe("int8")))
     assert (folder / "openvino_model.xml").read_text() == "export"
     assert place.processes == 1
     assert (place.asked, place.left()) == ([], [])

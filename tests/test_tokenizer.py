@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convert.output.tokenizer import _unmergeable, write_tokenizer
+from convert.output.tokenizer import unmergeable_words, write_tokenizer
 from runtime.checkpoint.tokenizer import read_json, read_tokenizer
 from runtime.errors import CheckpointError
 from runtime.vocabulary import Vocabulary
@@ -96,7 +96,7 @@ def test_the_real_vocabulary_on_long_texts(real, reference, tiktoken_encoding):
 def test_the_tokens_of_the_real_vocabulary_are_found(real, tiktoken_encoding):
     """Some can be had only by looking the whole word up, which OpenVINO's BPE does not do by itself."""
     _, tokenizer = loaded(real[1])
-    looked_up = _unmergeable(real[0].tokenizer)
+    looked_up = unmergeable_words(real[0].tokenizer)
     assert len(looked_up) == 893
     texts = [
         *looked_up,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convert.pipeline import convert
-from convert.source.damage import Damage
+from convert.source.damage import DamageCheck
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.checkpoint.checkpoint import Checkpoint
@@ -127,9 +127,9 @@ def test_damage_is_found_piece_by_piece(tmp_path, unmapped, monkeypatch):
     raw[begin : begin + 1024] = bytes(1024)
     (source / "model.safetensors").write_bytes(raw)
     unmapped(errno.ENODEV)
-    monkeypatch.setattr("convert.source.damage._READ_AT_ONCE", 10 * 1024)
+    monkeypatch.setattr("convert.source.damage._READ_BYTES", 10 * 1024)
     with (
         folder.weights() as checkpoint,
         pytest.raises(CheckpointError, match="for 1 tokens in use, the first being 77"),
     ):
-        Damage(checkpoint, folder.tokenizer).refuse(checkpoint.tensor("model.embed_tokens.weight"))
+        DamageCheck(checkpoint, folder.tokenizer).check(checkpoint.tensor("model.embed_tokens.weight"))

@@ -51,7 +51,9 @@ def test_the_figures_are_those_of_the_formulas():
 
 
 def test_the_same_answers_do_not_differ():
-    assert verify.compare([IDS], [logits()], [logits()], RECIPES["bf16"]) == verify.Figures(12, 0.0, 0.0, 1.0, 0.0)
+    assert verify.compare([IDS], [logits()], [logits()], RECIPES["bf16"]) == verify.VerificationFigures(
+        12, 0.0, 0.0, 1.0, 0.0
+    )
 
 
 def spoilt(value):
@@ -93,13 +95,14 @@ def test_random_weights_may_stray_farther():
 def test_prompts_are_of_all_kinds():
     family = FAMILIES["glm4_0414"]
     template = Template(TEMPLATE, family, SPECIAL_TOKENS)
-    *texts, call = ["".join(prompt) for prompt in verify.prompts(family, template)]
+    *texts, call = ["".join(prompt) for prompt in verify.verification_prompts(family, template)]
     assert len(texts) == 3
     assert all(text.startswith("[gMASK]<sop><|user|>") for text in texts)
     assert 'get_weather\n{"city": "北京"}<|observation|>' in call
-    assert len(verify.prompts(FAMILIES["glm_edge"], template)) == 3
+    assert len(verify.verification_prompts(FAMILIES["glm_edge"], template)) == 3
     assert all(
-        text.startswith("[gMASK]<sop>") and "<|" not in text for (text,) in verify.prompts(FAMILIES["base"], None)
+        text.startswith("[gMASK]<sop>") and "<|" not in text
+        for (text,) in verify.verification_prompts(FAMILIES["base"], None)
     )
 
 
@@ -147,7 +150,7 @@ DAMAGE = {
 def size(request, monkeypatch):
     """Whether the converted model is small enough to be loaded as a whole."""
     if request.param == "by layers":
-        monkeypatch.setattr("convert.check.layerwise._WHOLE", 0)
+        monkeypatch.setattr("convert.check.layerwise._WHOLE_MODEL_BYTES", 0)
 
 
 @pytest.mark.usefixtures("size")
@@ -160,13 +163,13 @@ def test_a_damaged_result_is_caught(source, tmp_path, monkeypatch, harm, message
 
 def harmed_conversion(source, parent, monkeypatch, harm):
     """Converts, with damage done between saving and verifying."""
-    copy = pipeline.copy_texts
+    copy = pipeline.copy_text_files
 
     def copy_and_harm(described, folder):
         copy(described, folder)
         harm(folder)
 
-    monkeypatch.setattr(pipeline, "copy_texts", copy_and_harm)
+    monkeypatch.setattr(pipeline, "copy_text_files", copy_and_harm)
     return list(convert(source, parent / "model", "int8"))
 
 
@@ -186,7 +189,7 @@ def test_a_layer_at_a_time_it_answers_the_same(tmp_path, monkeypatch, recipe, ti
     ids = [np.arange(5, 25), np.arange(40, 47)]
     with CheckpointTensors.open(tmp_path / "source") as checkpoint:
         whole = saved.logits(last.result.path, checkpoint.architecture, ids)
-        monkeypatch.setattr(saved, "_WHOLE", 0)
+        monkeypatch.setattr(saved, "_WHOLE_MODEL_BYTES", 0)
         by_layers = saved.logits(last.result.path, checkpoint.architecture, ids)
     for a, b in zip(whole, by_layers, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)

@@ -7,10 +7,10 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from convert.graph import decoder
+from convert.graph import build_decoder
 from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES
-from convert.weights.compress import compress, describe
+from convert.weights.compress import compress, record_compression
 from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import Tiny
@@ -32,10 +32,10 @@ def test_it_reads_back_as_what_openvino_writes(tmp_path, recipe, tied):
         IrWriter(path, 10_000_000) as ir,
     ):
         weights = {weight.name: weight.node for weight in compress(checkpoint, recipe, ir)}
-        model = decoder(checkpoint.architecture, weights.__getitem__)
-        describe(model, recipe)
+        model = build_decoder(checkpoint.architecture, weights.__getitem__)
+        record_compression(model, recipe)
         ir.save(model)
-        excerpt = ir.xml(decoder(replace(checkpoint.architecture, layers=1), weights.__getitem__))
+        excerpt = ir.xml(build_decoder(replace(checkpoint.architecture, layers=1), weights.__getitem__))
         ov.save_model(model, tmp_path / "theirs.xml", compress_to_fp16=False)
         del weights, model
         gc.collect()

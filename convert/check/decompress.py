@@ -14,7 +14,7 @@ from openvino import Node, Type
 
 from .reference import Floats
 
-DECOMPRESSION = ("Convert", "Subtract", "Multiply", "Reshape")
+DECOMPRESSION_OPS = ("Convert", "Subtract", "Multiply", "Reshape")
 _BLOCK = 1 << 20  # weights at a time: 4 MB in f32
 
 
@@ -25,36 +25,36 @@ def decompress(node: Node, out: Floats) -> None:
     with np.errstate(all="ignore"):  # who reads the values finds what is not finite
         for first in range(0, rows, step):
             part = out[first : first + step]
-            part[...] = _values(node, slice(first, first + len(part))).reshape(part.shape)
+            part[...] = _node_rows(node, slice(first, first + len(part))).reshape(part.shape)
 
 
-def _values(node: Node, rows: slice) -> npt.NDArray[Any]:
+def _node_rows(node: Node, rows: slice) -> npt.NDArray[Any]:
     """What the node yields for these rows, but for the shape of a row."""
     kind = node.get_type_name()
     if kind == "Constant":
-        return _stored(node, rows)
-    found = _values(node.input_value(0).get_node(), rows)
+        return _constant_rows(node, rows)
+    found = _node_rows(node.input_value(0).get_node(), rows)
     if kind == "Reshape":
         return found
     values: Floats = found.astype(np.float32, copy=False)
     if kind == "Convert":
         return values
-    other: Floats = _values(node.input_value(1).get_node(), rows).astype(np.float32, copy=False)
+    other: Floats = _node_rows(node.input_value(1).get_node(), rows).astype(np.float32, copy=False)
     return values - other if kind == "Subtract" else values * other
 
 
-def _stored(constant: Node, rows: slice) -> npt.NDArray[Any]:
+def _constant_rows(constant: Node, rows: slice) -> npt.NDArray[Any]:
     """Rows of a constant, in a type that numpy has."""
     element = constant.get_element_type()
     if element in (Type.i4, Type.u4):
-        return _nibbles(constant, rows)
+        return _unpack_int4(constant, rows)
     if element == Type.bf16:
         bits: npt.NDArray[np.uint32] = constant.data.view(np.uint16)[rows].astype(np.uint32)
         return (bits << 16).view(np.float32)
     return np.asarray(constant.data[rows])
 
 
-def _nibbles(constant: Node, rows: slice) -> npt.NDArray[Any]:
+def _unpack_int4(constant: Node, rows: slice) -> npt.NDArray[Any]:
     """Of two neighbours, the first is in the lower half of their byte."""
     signed = constant.get_element_type() == Type.i4
     count, *row = constant.get_output_shape(0)

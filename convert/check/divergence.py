@@ -20,23 +20,23 @@ Mask = npt.NDArray[np.bool_]
 
 # Tokens before a token, up to which it belongs to a context length: 0 to 127, 128 to 511, …
 CONTEXTS = (128, 512, 2048, 8192, 32768, 131072, 1048576)
-_AT_ONCE = 2**22  # logits that are reduced at a time: 16 MB, a few times over
+_LOGITS_PER_BLOCK = 2**22  # logits that are reduced at a time: 16 MB, a few times over
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class LogitSource:
     """A model's states for every text, (T,hidden) each, and what makes logits of them."""
 
     states: Sequence[Floats]
     head: Head
 
-    def of(self, numbers: Sequence[int]) -> "Answers":
+    def select(self, numbers: Sequence[int]) -> "LogitSource":
         """Those to some of the texts."""
-        return Answers([self.states[number] for number in numbers], self.head)
+        return LogitSource([self.states[number] for number in numbers], self.head)
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class DivergenceFigures:
     """Over `tokens` tokens: divergence in nats a token, its mean, its 99th percentile and its maximum; the share of
     tokens on whose likeliest successor both agree; and each one's perplexity of what really follows.
 
@@ -53,7 +53,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class Comparison:
     """What was found after each of N tokens, the texts in a row.
 
     `text` is the text's number, `before` how many tokens stand before it there; `divergence` in nats, `same` whether
@@ -61,46 +61,50 @@ class Readings:
     reference, or nothing follows.
     """
 
-    text: npt.NDArray[np.int64]
-    before: npt.NDArray[np.int64]
+    text_index: npt.NDArray[np.int64]
+    context: npt.NDArray[np.int64]
     divergence: Doubles
-    same: Mask
-    found: Doubles
-    reference: Doubles
+    same_top1: Mask
+    log_probability: Doubles
+    reference_log_probability: Doubles
 
-    def figures(self, where: Mask | None = None) -> Figures:
+    def figures(self, where: Mask | None = None) -> DivergenceFigures:
         """The figures of all tokens, or of some."""
-        where = np.ones(len(self.text), np.bool_) if where is None else where
-        divergence, followed = self.divergence[where], where & ~np.isnan(self.found)
+        where = np.ones(len(self.text_index), np.bool_) if where is None else where
+        divergence, followed = self.divergence[where], where & ~np.isnan(self.log_probability)
         compared = len(divergence) > 0 and not np.isnan(divergence).any()
-        return Figures(
+        return DivergenceFigures(
             tokens=int(where.sum()),
             mean_kl=float(divergence.mean()) if compared else None,
             p99_kl=float(np.quantile(divergence, 0.99)) if compared else None,
             max_kl=float(divergence.max()) if compared else None,
-            top1=float(self.same[where].mean()) if compared else None,
-            perplexity=_perplexity(self.found[followed]),
-            reference_perplexity=_perplexity(self.reference[followed]),
+            top1=float(self.same_top1[where].mean()) if compared else None,
+            perplexity=_perplexity(self.log_probability[followed]),
+            reference_perplexity=_perplexity(self.reference_log_probability[followed]),
         )
 
-    def by_context(self) -> dict[int, Figures]:
+    def by_context(self) -> dict[int, DivergenceFigures]:
         """The figures by context length, those of which there are tokens."""
         found, low = {}, 0
         for high in CONTEXTS:
-            where = (self.before >= low) & (self.before < high)
+            where = (self.context >= low) & (self.context < high)
             if where.any():
                 found[high] = self.figures(where)
             low = high
         return found
 
 
-def read(token_ids: Sequence[npt.NDArray[Any]], answers: Answers, reference: Answers | None = None) -> Readings:
+def compare_logits(
+    token_ids: Sequence[npt.NDArray[Any]], answers: LogitSource, reference: LogitSource | None = None
+) -> Comparison:
     """Holds the answers against the reference, where there is one. Raises VerificationError where either is NaN."""
-    parts = [_read(number, ids, answers, reference) for number, ids in enumerate(token_ids)]
-    return Readings(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    parts = [_compare_text(number, ids, answers, reference) for number, ids in enumerate(token_ids)]
+    return Comparison(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _read(number: int, ids: npt.NDArray[Any], answers: Answers, reference: Answers | None) -> tuple[Any, ...]:
+def _compare_text(
+    number: int, ids: npt.NDArray[Any], answers: LogitSource, reference: LogitSource | None
+) -> tuple[Any, ...]:
     tokens = len(ids)
     apart, found, wanted = (np.full(tokens, np.nan) for _ in range(3))
     same = np.zeros(tokens, np.bool_)
@@ -108,7 +112,7 @@ def _read(number: int, ids: npt.NDArray[Any], answers: Answers, reference: Answe
         rows = slice(first, min(first + POSITIONS, tokens))
         logits = answers.head(answers.states[number][rows])
         theirs = reference.head(reference.states[number][rows]) if reference else None
-        step = max(1, _AT_ONCE // logits.shape[1])
+        step = max(1, _LOGITS_PER_BLOCK // logits.shape[1])
         for i in range(0, len(logits), step):
             here = slice(first + i, min(first + i + step, rows.stop))
             following = ids[here.start + 1 : here.stop + 1]
@@ -117,18 +121,18 @@ def _read(number: int, ids: npt.NDArray[Any], answers: Answers, reference: Answe
             if theirs is not None:
                 p = _finite(log_softmax(theirs[i : i + step]), "the reference")
                 wanted[here.start : here.start + len(following)] = p[np.arange(len(following)), following]
-                apart[here] = divergence(p, q)
+                apart[here] = kl_divergence(p, q)
                 same[here] = p.argmax(-1) == q.argmax(-1)
     return np.full(tokens, number), np.arange(tokens), apart, same, found, wanted
 
 
-def likeliest(states: Floats, head: Head) -> npt.NDArray[np.int64]:
+def greedy_tokens(states: Floats, head: Head) -> npt.NDArray[np.int64]:
     """The token that a model expects after each of its states: (n,hidden) -> (n)"""
     blocks = [head(states[i : i + POSITIONS]).argmax(-1) for i in range(0, len(states), POSITIONS)]
     return np.concatenate(blocks) if blocks else np.zeros(0, np.int64)
 
 
-def divergence(p: Floats, q: Floats) -> Doubles:
+def kl_divergence(p: Floats, q: Floats) -> Doubles:
     """KL(p || q) in nats, of log-probabilities (n,vocab): (n)"""
     # Never below zero but by rounding.
     found: Doubles = np.maximum((np.exp(p) * (p - q)).sum(-1, dtype=np.float64), 0.0)

@@ -16,33 +16,33 @@ from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensor import Tensor
 from runtime.system.files import openvino_reads
 
-from ..graph import Blocks
-from .decompress import DECOMPRESSION, decompress
+from ..graph import DecoderBlocks
+from .decompress import DECOMPRESSION_OPS, decompress
 from .reference import (
     EXACT,
+    BoundBlock,
+    CompiledBlock,
     Floats,
     Head,
-    Ready,
-    Stage,
-    apart,
-    compiled,
-    in_chunks,
-    input_node,
-    last_norm,
-    layer_alone,
-    of_layer,
-    through_head,
-    through_layer,
-    together,
-    vocabulary,
+    compile_on_cpu,
+    head_model,
+    layer_model,
+    layer_tensor_name,
+    named_input,
+    norm_model,
+    pack,
+    run_head,
+    run_in_chunks,
+    run_layer,
+    unpack,
 )
 
-_WHOLE = 2**30  # bytes of a .bin up to which the model is loaded as it is
+_WHOLE_MODEL_BYTES = 2**30  # bytes of a .bin up to which the model is loaded as it is
 
 
 def fits_whole(model: int) -> bool:
     """Whether a model of so many bytes is loaded as a whole."""
-    return model <= _WHOLE
+    return model <= _WHOLE_MODEL_BYTES
 
 
 def logits(
@@ -54,13 +54,13 @@ def logits(
     Raises RuntimeError where the IR does not run.
     """
     if whole or fits_whole((folder / "openvino_model.bin").stat().st_size):
-        return _whole(read(folder / "openvino_model.xml"), token_ids)
-    layers = Layers(folder, a)
-    found = layers.states(token_ids)
-    return through_head(layers.head(), found)
+        return whole_model_logits(read_ir(folder / "openvino_model.xml"), token_ids)
+    layers = LayerwiseModel(folder, a)
+    found = layers.hidden_states(token_ids)
+    return run_head(layers.head(), found)
 
 
-def read(model: Path) -> ov.Model:
+def read_ir(model: Path) -> ov.Model:
     """The model in an IR, its weights mapped. Raises RuntimeError."""
     core = ov.Core()
     for name, value in openvino_reads(model.with_suffix(".bin")).items():
@@ -68,53 +68,53 @@ def read(model: Path) -> ov.Model:
     return core.read_model(model)
 
 
-class Layers:
+class LayerwiseModel:
     """The converted model, of which one layer at a time is in memory. Raises RuntimeError where the IR does not run."""
 
     def __init__(self, folder: Path, architecture: Architecture) -> None:
         self.architecture = architecture
         # The model holds the mapping in which its constants lie.
-        self._model = read(folder / "openvino_model.xml")
+        self._model = read_ir(folder / "openvino_model.xml")
         self._constants = {op.get_friendly_name(): op for op in self._model.get_ops() if is_constant(op)}
 
-    def states(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+    def hidden_states(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
         """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
-        ids = input_node("x", PartialShape([1, -1]), Type.i64)
-        embed = Ready(compiled(ov.Model([ops.result(self._blocks().embedding(ids))], [ids], "embedding")))
-        rows = together(token_ids)
+        ids = named_input("x", PartialShape([1, -1]), Type.i64)
+        embed = BoundBlock(compile_on_cpu(ov.Model([ops.result(self._blocks().embedding(ids))], [ids], "embedding")))
+        rows = pack(token_ids)
         found = [embed.run({"x": row.ids[np.newaxis]})[0][0] for row in rows]
         del embed
         for part in self.layers():
             for x, row in zip(found, rows, strict=True):
-                through_layer(part, self.architecture, x, row.lengths)
-        norm = Ready(compiled(last_norm(self._blocks())))
+                run_layer(part, self.architecture, x, row.lengths)
+        norm = BoundBlock(compile_on_cpu(norm_model(self._blocks())))
         for x in found:
-            in_chunks(norm, x)
-        return apart(found, rows)
+            run_in_chunks(norm, x)
+        return unpack(found, rows)
 
-    def layers(self) -> Iterator[Ready]:
-        """The layers in turn, for `through_layer`; each is valid until the next one."""
-        run = Stage(self.architecture, layer_alone)
+    def layers(self) -> Iterator[BoundBlock]:
+        """The layers in turn, for `run_layer`; each is valid until the next one."""
+        run = CompiledBlock(self.architecture, layer_model)
         # One place for the weights of all: fresh memory would cost as much as filling it.
         weights = {name: np.empty(shape, np.float32) for name, shape in self.architecture.layer_shapes(0)}
         for number in range(self.architecture.layers):
             for name, values in weights.items():
-                decompress(self._node(of_layer(name, number)), values)
-            yield run.ready({name: Tensor(name, x.shape, "f32", x) for name, x in weights.items()})
+                decompress(self._node(layer_tensor_name(name, number)), values)
+            yield run.bind({name: Tensor(name, x.shape, "f32", x) for name, x in weights.items()})
 
     def head(self) -> Head:
         """What makes logits of states."""
-        part = Ready(compiled(vocabulary(self._blocks())))
+        part = BoundBlock(compile_on_cpu(head_model(self._blocks())))
         return lambda x: part.run({"x": x[np.newaxis]})[0][0]
 
-    def _blocks(self) -> Blocks:
-        return Blocks(self.architecture, self._node)
+    def _blocks(self) -> DecoderBlocks:
+        return DecoderBlocks(self.architecture, self._node)
 
     def _node(self, name: str) -> Node:
-        return _decompressed(self._constants[name])
+        return _decompressed_node(self._constants[name])
 
 
-def _whole(model: ov.Model, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+def whole_model_logits(model: ov.Model, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
     request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
     found = []
     for ids in token_ids:
@@ -129,18 +129,18 @@ def _whole(model: ov.Model, token_ids: Sequence[npt.NDArray[Any]]) -> list[Float
     return found
 
 
-def _decompressed(node: Node) -> Node:
+def _decompressed_node(node: Node) -> Node:
     """What the constants become before the decoder reads them: the last node that depends on constants alone."""
     while len(readers := node.output(0).get_target_inputs()) == 1:
         reader = next(iter(readers)).get_node()
         others = [source.get_node() for source in reader.input_values() if source.get_node() != node]
-        if reader.get_type_name() not in DECOMPRESSION or not all(map(_is_stored, others)):
+        if reader.get_type_name() not in DECOMPRESSION_OPS or not all(map(_is_constant_or_converted, others)):
             break
         node = reader
     return node
 
 
-def _is_stored(node: Node) -> bool:
+def _is_constant_or_converted(node: Node) -> bool:
     while node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
     return is_constant(node)

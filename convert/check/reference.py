@@ -20,7 +20,7 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint.tensors import Architecture, CheckpointTensors, Dtype, Tensor
 
-from ..graph import ELEMENT_TYPES, MASKED, Blocks, as_openvino, causal_mask, rotary_table, size
+from ..graph import ELEMENT_TYPES, MASKED, DecoderBlocks, as_openvino, axis_length, causal_mask, rotary_table
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Tensor]
@@ -40,38 +40,38 @@ def logits(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]])
 
     Needs memory for a layer in f32 and, what soon is more, vocab * 4 bytes a token for what it returns.
     """
-    return through_head(head(checkpoint), states(checkpoint, token_ids))
+    return run_head(checkpoint_head(checkpoint), hidden_states(checkpoint, token_ids))
 
 
-def states(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+def hidden_states(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
     """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
     a = checkpoint.architecture
     embedding = checkpoint.tensor("model.embed_tokens.weight")
-    rows = together(token_ids)
+    rows = pack(token_ids)
     found = [embedding.gather(row.ids).f32() for row in rows]
-    run_layer = Stage(a, layer_alone)
+    block = CompiledBlock(a, layer_model)
     for layer in range(a.layers):
-        weights = {name: checkpoint.tensor(of_layer(name, layer)).decoded() for name, _ in a.layer_shapes(0)}
+        weights = {name: checkpoint.tensor(layer_tensor_name(name, layer)).decoded() for name, _ in a.layer_shapes(0)}
         for x, row in zip(found, rows, strict=True):
-            through_layer(run_layer.ready(weights), a, x, row.lengths)
+            run_layer(block.bind(weights), a, x, row.lengths)
         checkpoint.release()
-    norm = Stage(a, last_norm).ready({"model.norm.weight": checkpoint.tensor("model.norm.weight")})
+    norm = CompiledBlock(a, norm_model).bind({"model.norm.weight": checkpoint.tensor("model.norm.weight")})
     for x in found:
-        in_chunks(norm, x)
-    return apart(found, rows)
+        run_in_chunks(norm, x)
+    return unpack(found, rows)
 
 
-def head(checkpoint: CheckpointTensors) -> Head:
+def checkpoint_head(checkpoint: CheckpointTensors) -> Head:
     """What makes logits of states. The matrix is turned into f32 a block of its rows at a time."""
     a = checkpoint.architecture
     matrix = checkpoint.tensor(a.head_name)
-    stage = Stage(a, vocabulary)
+    stage = CompiledBlock(a, head_model)
 
     def make(x: Floats) -> Floats:
         found = np.empty((len(x), a.vocab), np.float32)
         for first in range(0, a.vocab, VOCABULARY_ROWS):
             rows = slice(first, min(first + VOCABULARY_ROWS, a.vocab))
-            block = stage.ready({a.head_name: matrix.rows(rows.start, rows.stop).decoded()})
+            block = stage.bind({a.head_name: matrix.rows(rows.start, rows.stop).decoded()})
             found[:, rows] = block.run({"x": x[np.newaxis]})[0][0]
             checkpoint.release()
         return found
@@ -79,7 +79,7 @@ def head(checkpoint: CheckpointTensors) -> Head:
     return make
 
 
-class Ready:
+class BoundBlock:
     """A compiled part of the decoder with its weights."""
 
     def __init__(self, request: ov.InferRequest, inputs: Mapping[str, ov.Tensor] = {}) -> None:
@@ -93,14 +93,14 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PackedTexts:
     """Texts that go through the decoder one behind the other: their token ids, and how many each has."""
 
     ids: npt.NDArray[Any]
     lengths: tuple[int, ...]
 
 
-def together(token_ids: Sequence[npt.NDArray[Any]]) -> list[Row]:
+def pack(token_ids: Sequence[npt.NDArray[Any]]) -> list[PackedTexts]:
     """Texts in rows of at most CHUNK tokens, or of one text: what a layer does for each of its weights, it does once
     for all tokens that it gets at a time."""
     rows: list[list[npt.NDArray[Any]]] = []
@@ -109,23 +109,23 @@ def together(token_ids: Sequence[npt.NDArray[Any]]) -> list[Row]:
             rows[-1].append(ids)
         else:
             rows.append([ids])
-    return [Row(np.concatenate(row), tuple(map(len, row))) for row in rows]
+    return [PackedTexts(np.concatenate(row), tuple(map(len, row))) for row in rows]
 
 
-def apart(found: Sequence[Floats], rows: Sequence[Row]) -> list[Floats]:
+def unpack(found: Sequence[Floats], rows: Sequence[PackedTexts]) -> list[Floats]:
     """The rows' (T,…) as their texts'."""
     return [text for x, row in zip(found, rows, strict=True) for text in np.split(x, np.cumsum(row.lengths)[:-1])]
 
 
-def through_head(make: Head, found: Sequence[Floats]) -> list[Floats]:
+def run_head(make: Head, found: Sequence[Floats]) -> list[Floats]:
     """The logits of every text's states, all made at once."""
     return np.split(make(np.concatenate(found)), np.cumsum([len(x) for x in found])[:-1])
 
 
-def through_layer(layer: Ready, architecture: Architecture, x: Floats, lengths: Sequence[int] = ()) -> None:
+def run_layer(layer: BoundBlock, architecture: Architecture, x: Floats, lengths: Sequence[int] = ()) -> None:
     """Puts the states (T,hidden) of a text, or of texts of these lengths in a row, through a layer, in their place."""
     a = architecture
-    past = nothing(a, lengths or (len(x),))
+    past = empty_inputs(a, lengths or (len(x),))
     text, position = past.pop("text"), past.pop("position")
     step = max(1, min(CHUNK, SCORES // (4 * a.heads * len(x))))
     for first in range(0, len(x), step):
@@ -136,7 +136,7 @@ def through_layer(layer: Ready, architecture: Architecture, x: Floats, lengths: 
         x[here] = y[0]
 
 
-def nothing(architecture: Architecture, lengths: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+def empty_inputs(architecture: Architecture, lengths: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
     """A layer's inputs beside the states of texts of these lengths, before it has seen anything: an empty cache, and
     for each token the number of its text and its position there."""
     a = architecture
@@ -146,64 +146,64 @@ def nothing(architecture: Architecture, lengths: Sequence[int]) -> dict[str, npt
     return {"past_key": empty, "past_value": empty, "text": text, "position": position}
 
 
-def in_chunks(part: Ready, x: Floats) -> None:
+def run_in_chunks(part: BoundBlock, x: Floats) -> None:
     """The same through a part that sees each token by itself."""
     for first in range(0, len(x), CHUNK):
         x[first : first + CHUNK] = part.run({"x": x[np.newaxis, first : first + CHUNK]})[0][0]
 
 
-class Stage:
+class CompiledBlock:
     """A part of the decoder whose weights are inputs. It is compiled when it is first made ready, and again only for
     weights in other dtypes."""
 
-    def __init__(self, architecture: Architecture, part: Callable[[Blocks, Sequence[Node]], ov.Model]) -> None:
+    def __init__(self, architecture: Architecture, part: Callable[[DecoderBlocks, Sequence[Node]], ov.Model]) -> None:
         self.architecture = architecture
-        self.part = part
+        self.build = part
         self._requests: dict[tuple[Dtype, ...], ov.InferRequest] = {}
 
-    def ready(self, weights: Weights) -> Ready:
+    def bind(self, weights: Weights) -> BoundBlock:
         dtypes = tuple(tensor.dtype for tensor in weights.values())
         if dtypes not in self._requests:
             self._requests[dtypes] = self._compile(weights)
-        return Ready(self._requests[dtypes], {name: as_openvino(tensor) for name, tensor in weights.items()})
+        return BoundBlock(self._requests[dtypes], {name: as_openvino(tensor) for name, tensor in weights.items()})
 
     def _compile(self, weights: Weights) -> ov.InferRequest:
         inputs = {
             # The head comes in blocks of rows, the last one shorter.
-            name: input_node(name, PartialShape([-1, *tensor.shape[1:]]), ELEMENT_TYPES[tensor.dtype])
+            name: named_input(name, PartialShape([-1, *tensor.shape[1:]]), ELEMENT_TYPES[tensor.dtype])
             for name, tensor in weights.items()
         }
-        blocks = Blocks(self.architecture, lambda name: ops.convert(inputs[name], "f32"))
-        return compiled(self.part(blocks, list(inputs.values())))
+        blocks = DecoderBlocks(self.architecture, lambda name: ops.convert(inputs[name], "f32"))
+        return compile_on_cpu(self.build(blocks, list(inputs.values())))
 
 
-def compiled(model: ov.Model, properties: Mapping[str, str] = EXACT) -> ov.InferRequest:
+def compile_on_cpu(model: ov.Model, properties: Mapping[str, str] = EXACT) -> ov.InferRequest:
     return ov.Core().compile_model(model, "CPU", properties).create_infer_request()
 
 
-class _Past:
+class _CacheInputs:
     """What a layer's cache holds as inputs, and what it will hold as results. A graph with states would do the same;
     OpenVINO 2026.4 does not free all that such a graph took, and there is one for every layer of a saved model."""
 
     def __init__(self, architecture: Architecture) -> None:
         shape = PartialShape([1, architecture.kv_heads, -1, architecture.head_dim])
-        self.inputs = {kind: input_node(f"past_{kind}", shape, Type.f32) for kind in ("key", "value")}
+        self.inputs = {kind: named_input(f"past_{kind}", shape, Type.f32) for kind in ("key", "value")}
         self.results: list[Node] = []
 
-    def remember(self, x: Node, layer: int, kind: str) -> Node:
+    def append(self, x: Node, layer: int, kind: str) -> Node:
         everything = ops.concat([self.inputs[kind], x], 2)
         self.results.append(ops.result(everything))
         return everything
 
 
-def layer_alone(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+def layer_model(blocks: DecoderBlocks, weights: Sequence[Node] = ()) -> ov.Model:
     """Layer 0: x (1,T,hidden), the tokens' positions (1,T), keys and values of the P tokens before them
     (1,kv_heads,P,head_dim), and the number of every token's text (1,P+T) -> (1,T,hidden), and keys and values of all
     (1,kv_heads,P+T,head_dim). Every layer has its shape. Texts do not see one another."""
     a = blocks.architecture
-    x, past = _states(a), _Past(a)
-    position, text = (input_node(name, PartialShape([1, -1]), Type.i64) for name in ("position", "text"))
-    length, before = size(x, 1), size(past.inputs["key"], 2)
+    x, past = _states_input(a), _CacheInputs(a)
+    position, text = (named_input(name, PartialShape([1, -1]), Type.i64) for name in ("position", "text"))
+    length, before = axis_length(x, 1), axis_length(past.inputs["key"], 2)
     mask = causal_mask(ops.broadcast(np.array([[1]], np.int64), ops.shape_of(text)), length)
     one = np.array([1], np.int64)
     new = ops.slice(text, before, ops.add(before, length), one, one)
@@ -214,28 +214,28 @@ def layer_alone(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
     return ov.Model([ops.result(y), *past.results], inputs, "layer")
 
 
-def last_norm(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+def norm_model(blocks: DecoderBlocks, weights: Sequence[Node] = ()) -> ov.Model:
     """(1,T,hidden) -> what the head reads."""
-    x = _states(blocks.architecture)
+    x = _states_input(blocks.architecture)
     return ov.Model([ops.result(blocks.norm(x, "model.norm"))], [x, *weights], "norm")
 
 
-def vocabulary(blocks: Blocks, weights: Sequence[Node] = ()) -> ov.Model:
+def head_model(blocks: DecoderBlocks, weights: Sequence[Node] = ()) -> ov.Model:
     """What the head reads -> (1,T,vocab), or as many logits as the matrix has rows."""
-    x = _states(blocks.architecture)
-    return ov.Model([ops.result(blocks.vocabulary(x))], [x, *weights], "head")
+    x = _states_input(blocks.architecture)
+    return ov.Model([ops.result(blocks.lm_head(x))], [x, *weights], "head")
 
 
-def of_layer(name: str, layer: int) -> str:
+def layer_tensor_name(name: str, layer: int) -> str:
     """The name of a tensor of layer 0, in another layer."""
     return name.replace("model.layers.0.", f"model.layers.{layer}.")
 
 
-def _states(architecture: Architecture) -> Node:
-    return input_node("x", PartialShape([1, -1, architecture.hidden]), Type.f32)
+def _states_input(architecture: Architecture) -> Node:
+    return named_input("x", PartialShape([1, -1, architecture.hidden]), Type.f32)
 
 
-def input_node(name: str, shape: PartialShape, element: Type) -> Node:
+def named_input(name: str, shape: PartialShape, element: Type) -> Node:
     node = ops.parameter(shape, element, name=name)
     node.output(0).set_names({name})
     return node

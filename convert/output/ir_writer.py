@@ -25,11 +25,11 @@ from openvino.op import Constant
 from runtime.folder.model_folder import FileRecord
 from runtime.system.files import UNMAPPABLE
 
-from .journal import Finished, Journal, Part
-from .scratch import full_disk_told
+from .journal import ByteRange, FinishedWeight, Journal
+from .scratch import raise_if_disk_full
 
 _ALIGNMENT = 64  # of a constant in the file: a cache line
-_SMALL = 4096  # bytes up to which a constant is not worth a mapping
+_SMALL_CONSTANT = 4096  # bytes up to which a constant is not worth a mapping
 
 
 class IrWriter:
@@ -44,15 +44,17 @@ class IrWriter:
         self.path = path
         self._journal = journal
         self._finished = dict(journal.finished) if journal else {}
-        self._there = {name: part for weight in self._finished.values() for name, part in weight.parts.items()}
+        self._finished_ranges = {
+            name: part for weight in self._finished.values() for name, part in weight.parts.items()
+        }
         self._digest = journal.digest.copy() if journal else sha256()  # of all that is written
-        self._parts: dict[str, Part] = {}  # of the weight at hand
+        self._ranges: dict[str, ByteRange] = {}  # of the weight at hand
         self._weights = path.with_suffix(".bin").open("r+b" if self._finished else "wb", buffering=0)
         try:
             self._weights.truncate(size)
             self._weights.seek(journal.end if journal else 0)
             # One mapping of what the file will be: a mapping for each constant would need a file descriptor each.
-            self._map = _mapped(path.with_suffix(".bin"), size)
+            self._map = _map_file(path.with_suffix(".bin"), size)
             # Memory in the mapping's place is never touched: the address of a constant tells where its bytes lie in the
             # file, and nobody reads them.
             self._mapping = np.empty(size, np.uint8) if self._map is None else np.frombuffer(self._map, np.uint8)
@@ -60,7 +62,7 @@ class IrWriter:
             self._weights.close()
             raise
         self._offsets: dict[int, int] = {}  # where a kept constant's bytes lie, by their address in memory
-        self._small: dict[bytes, int] = {}  # where those of others lie, by their hash
+        self._small_offsets: dict[bytes, int] = {}  # where those of others lie, by their hash
 
     @property
     def size(self) -> int:
@@ -68,39 +70,39 @@ class IrWriter:
         return self._weights.tell()
 
     @property
-    def file(self) -> FileRecord:
+    def record(self) -> FileRecord:
         """What the .bin will be if no more is written."""
         return FileRecord(self.size, self._digest.hexdigest())
 
-    def has(self, weight: str) -> bool:
+    def is_finished(self, weight: str) -> bool:
         """Whether the weight was finished before; then `write` looks at no blocks of it."""
         return weight in self._finished
 
     def write(self, name: str, blocks: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """Appends the bytes of the blocks, none of which has to stay in memory; returns them as the file holds them."""
-        part = self._there.get(name)
+        part = self._finished_ranges.get(name)
         if part is None:
             offset = self._align()
             for block in blocks:
                 self._write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
-            part = Part(offset, self._weights.tell() - offset)
-            self._parts[name] = part
+            part = ByteRange(offset, self._weights.tell() - offset)
+            self._ranges[name] = part
         view = self._mapping[part.offset : part.offset + part.nbytes]
         self._offsets[view.ctypes.data] = part.offset
         return view
 
     def finish(self, weight: str) -> None:
         """All that was written since the last one is this weight's."""
-        if self._journal and not self.has(weight):
-            self._journal.add(weight, Finished(self._parts, self.size, self._digest.hexdigest()))
-        self._parts = {}
+        if self._journal and not self.is_finished(weight):
+            self._journal.add(weight, FinishedWeight(self._ranges, self.size, self._digest.hexdigest()))
+        self._ranges = {}
 
-    def keep(self, node: Node) -> Node:
+    def store_constants(self, node: Node) -> Node:
         """The node, its large constants moved to the file. Where it is a constant itself, another one."""
         if node.get_type_name() == "Constant":
-            return self._moved(node)
+            return self._stored_constant(node)
         for index, source in enumerate(node.input_values()):
-            node.input(index).replace_source_output(self.keep(source.get_node()).output(source.get_index()))
+            node.input(index).replace_source_output(self.store_constants(source.get_node()).output(source.get_index()))
         return node
 
     def save(self, model: ov.Model) -> None:
@@ -111,9 +113,9 @@ class IrWriter:
         """The graph as XML, its constants in the .bin."""
         bare, rest = self.path.with_suffix(".bare.xml"), self.path.with_suffix(".bare.bin")
         copy = model.clone()
-        moved = self._without_moved(copy)
+        moved = self._replace_stored(copy)
         others = [op for op in copy.get_ordered_ops() if op.get_type_name() == "Constant"]
-        with full_disk_told(self.path, sum(op.get_byte_size() for op in others)):
+        with raise_if_disk_full(self.path, sum(op.get_byte_size() for op in others)):
             ov.serialize(copy, str(bare), str(rest))
         tree = ElementTree.parse(bare)
         bare.unlink()
@@ -126,13 +128,13 @@ class IrWriter:
             assert data is not None
             assert layer.get("name") == constant.get_friendly_name()
             layer.set("type", "Const")
-            data.set("offset", str(self._place(constant)))
+            data.set("offset", str(self._offset(constant)))
             data.set("size", str(constant.get_byte_size()))
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):  # the hashing has read some of it
             self._map.madvise(mmap.MADV_DONTNEED)
         return ElementTree.tostring(tree.getroot(), encoding="unicode", xml_declaration=True)
 
-    def _without_moved(self, model: ov.Model) -> list[Node]:
+    def _replace_stored(self, model: ov.Model) -> list[Node]:
         """Puts an input in the place of each constant whose bytes are in the .bin already; returns those constants."""
         moved = [
             op
@@ -147,23 +149,23 @@ class IrWriter:
             model.add_parameters([stand_in])
         return moved
 
-    def _moved(self, constant: Node) -> Node:
-        if constant.get_byte_size() <= _SMALL:
+    def _stored_constant(self, constant: Node) -> Node:
+        if constant.get_byte_size() <= _SMALL_CONSTANT:
             return constant
-        return of_bytes(
+        return constant_over(
             self.write(constant.get_friendly_name(), [constant.data]), constant, constant.get_output_shape(0)
         )
 
-    def _place(self, constant: Node) -> int:
+    def _offset(self, constant: Node) -> int:
         data = constant.data
         if data.ctypes.data in self._offsets:
             return self._offsets[data.ctypes.data]
         raw = data.tobytes()
         key = sha256(raw).digest()
-        if key not in self._small:
-            self._small[key] = self._align()
+        if key not in self._small_offsets:
+            self._small_offsets[key] = self._align()
             self._write(memoryview(raw))
-        return self._small[key]
+        return self._small_offsets[key]
 
     def _align(self) -> int:
         self._write(memoryview(bytes(-self._weights.tell() % _ALIGNMENT)))
@@ -187,7 +189,7 @@ class IrWriter:
             self._weights.truncate(self._weights.tell())
 
 
-def _mapped(path: Path, size: int) -> "mmap.mmap | None":
+def _map_file(path: Path, size: int) -> "mmap.mmap | None":
     """The file's bytes; None where its file system does not map them."""
     try:
         with path.open("rb") as file:
@@ -198,7 +200,7 @@ def _mapped(path: Path, size: int) -> "mmap.mmap | None":
         return None
 
 
-def of_bytes(data: np.ndarray[Any, Any], like: Node, shape: Iterable[int]) -> Node:
+def constant_over(data: np.ndarray[Any, Any], like: Node, shape: Iterable[int]) -> Node:
     """A constant of this shape over these bytes, which are not copied and have to stay; its type and name are those of
     `like`."""
     tensor = ov.Tensor(data, Shape(list(shape)), like.get_element_type())

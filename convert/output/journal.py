@@ -18,12 +18,12 @@ from runtime import strict_json
 if TYPE_CHECKING:
     from hashlib import _Hash as Digest
 
-FILE = "finished.jsonl"
-_HASHED_AT_ONCE = 2**24
+JOURNAL = "finished.jsonl"
+_HASH_BLOCK = 2**24
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ByteRange:
     """Bytes of the .bin: those of one constant."""
 
     offset: int
@@ -31,10 +31,10 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedWeight:
     """A weight: its parts by their names, where the .bin ended with it, and the sha256 of the .bin up to there."""
 
-    parts: dict[str, Part]
+    parts: dict[str, ByteRange]
     end: int
     sha256: str
 
@@ -42,7 +42,7 @@ class Finished:
 class Journal:
     """`finished` has every weight that is in the .bin, by its name; `digest` has read the .bin up to their end."""
 
-    def __init__(self, path: Path, finished: dict[str, Finished], digest: "Digest") -> None:
+    def __init__(self, path: Path, finished: dict[str, FinishedWeight], digest: "Digest") -> None:
         self.finished, self.digest = finished, digest
         self._path = path
 
@@ -52,16 +52,16 @@ class Journal:
 
         Reads the finished part of the .bin: about a second a gigabyte. Raises OSError.
         """
-        path = folder / FILE
+        path = folder / JOURNAL
         said = json.dumps(job, sort_keys=True)
-        finished: dict[str, Finished] = {}
+        finished: dict[str, FinishedWeight] = {}
         digest = sha256()
         if path.is_file() and (weights := folder / "openvino_model.bin").is_file():
             first, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
             if first == said:
                 with weights.open("rb") as file:
-                    finished, digest = _intact(file, lines)
-        path.write_text("".join(f"{line}\n" for line in (said, *map(_line, finished.items()))), encoding="utf-8")
+                    finished, digest = _read_intact(file, lines)
+        path.write_text("".join(f"{line}\n" for line in (said, *map(_to_line, finished.items()))), encoding="utf-8")
         return cls(path, finished, digest)
 
     @property
@@ -69,44 +69,44 @@ class Journal:
         """Bytes of the .bin that are finished."""
         return max((weight.end for weight in self.finished.values()), default=0)
 
-    def add(self, name: str, weight: Finished) -> None:
+    def add(self, name: str, weight: FinishedWeight) -> None:
         self.finished[name] = weight
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(_line((name, weight)) + "\n")
+            file.write(_to_line((name, weight)) + "\n")
 
     def remove(self) -> None:
         """The conversion has come to its end."""
         self._path.unlink()
 
 
-def _line(weight: tuple[str, Finished]) -> str:
+def _to_line(weight: tuple[str, FinishedWeight]) -> str:
     name, finished = weight
     return json.dumps({"weight": name} | asdict(finished))
 
 
-def _intact(file: BinaryIO, lines: list[str]) -> tuple[dict[str, Finished], "Digest"]:
+def _read_intact(file: BinaryIO, lines: list[str]) -> tuple[dict[str, FinishedWeight], "Digest"]:
     """The weights up to the first with which the bytes are not what they were, and the hash of those bytes: a power cut
     may have lost the rest."""
-    found: dict[str, Finished] = {}
+    found: dict[str, FinishedWeight] = {}
     digest, at, size = sha256(), 0, os.fstat(file.fileno()).st_size
     for line in lines:
         try:
             value = strict_json.parse(line)
-            name, weight = _weight(value, at, size)
+            name, weight = _parse_weight(value, at, size)
         except (ValueError, TypeError, KeyError, AttributeError):  # torn
             break
-        further = _further(digest, file, weight.end - at)
+        further = _extend_digest(digest, file, weight.end - at)
         if further.hexdigest() != weight.sha256:
             break
         found[name], digest, at = weight, further, weight.end
     return found, digest
 
 
-def _weight(value: Any, begin: int, size: int) -> tuple[str, Finished]:
+def _parse_weight(value: Any, begin: int, size: int) -> tuple[str, FinishedWeight]:
     """A line's weight. Raises ValueError, TypeError, KeyError or AttributeError where it is none whose bytes lie from
     `begin` on, in a file of `size` bytes."""
-    parts = {name: Part(**part) for name, part in value["parts"].items()}
-    name, weight = value["weight"], Finished(parts, value["end"], value["sha256"])
+    parts = {name: ByteRange(**part) for name, part in value["parts"].items()}
+    name, weight = value["weight"], FinishedWeight(parts, value["end"], value["sha256"])
     places = [number for part in parts.values() for number in (part.offset, part.nbytes)]
     if not all(type(number) is int and number >= 0 for number in (*places, weight.end)) or type(name) is not str:
         raise TypeError
@@ -115,9 +115,9 @@ def _weight(value: Any, begin: int, size: int) -> tuple[str, Finished]:
     return name, weight
 
 
-def _further(digest: "Digest", file: BinaryIO, nbytes: int) -> "Digest":
+def _extend_digest(digest: "Digest", file: BinaryIO, nbytes: int) -> "Digest":
     """Another one, which has read so many bytes more."""
     found = digest.copy()
-    for first in range(0, nbytes, _HASHED_AT_ONCE):
-        found.update(file.read(min(_HASHED_AT_ONCE, nbytes - first)))
+    for first in range(0, nbytes, _HASH_BLOCK):
+        found.update(file.read(min(_HASH_BLOCK, nbytes - first)))
     return found

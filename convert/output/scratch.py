@@ -27,20 +27,20 @@ from runtime.system.signal_stack import disable_alternate_signal_stack
 if TYPE_CHECKING:
     import openvino as ov
 
-_XML = 16 * 2**20  # bytes that a graph without its weights never reaches
-_PROBED_AT_ONCE = 2**20  # bytes
-_WORTH_KEEPING = 2**28  # bytes of what Ctrl-C cut short: less is soon done again
+_XML_BYTES = 16 * 2**20  # bytes that a graph without its weights never reaches
+_PROBE_BLOCK = 2**20  # bytes
+_MIN_RESUMABLE_BYTES = 2**28  # bytes of what Ctrl-C cut short: less is soon done again
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class ScratchFolder:
     """The folder `path`, to be `target`. What signals raised is remembered, since a library may swallow it."""
 
     path: Path
     target: Path
     _raised: list[BaseException] = field(default_factory=list)
 
-    def check(self) -> None:
+    def raise_pending_signal(self) -> None:
         """Raises what a signal raised; those to come find a stack."""
         disable_alternate_signal_stack()
         if self._raised:
@@ -48,7 +48,7 @@ class Scratch:
 
     def publish(self) -> None:
         """Brings the folder to the disk and renames it. Raises ConversionError where `target` has appeared."""
-        self.check()
+        self.raise_pending_signal()
         for path in self.path.iterdir():
             _sync(path)
         _sync_folder(self.path)
@@ -84,7 +84,7 @@ class Scratch:
 
 
 @contextmanager
-def scratch(target: Path, resumed: Container[str] = ()) -> Iterator[Scratch]:
+def scratch_folder(target: Path, resumed: Container[str] = ()) -> Iterator[ScratchFolder]:
     """A folder to fill, with what a conversion to `target` that was cut short has left of the files `resumed`. It is
     removed on the way out if it was not published; where a signal leads out, and much is done, it stays for the next.
 
@@ -93,17 +93,17 @@ def scratch(target: Path, resumed: Container[str] = ()) -> Iterator[Scratch]:
     refuse_existing(target)
     if not target.parent.is_dir():
         raise ConversionError(f"there is no folder {str(target.parent)!r}", hint="make it first")
-    own = target.parent / (_before(target) + process_name(os.getpid()))
+    own = target.parent / (_scratch_prefix(target) + process_name(os.getpid()))
     busy = ConversionError(f"{str(target)!r} is being converted already", hint="wait for it, or choose another folder")
     try:
         own.mkdir()
     except FileExistsError:
         raise busy from None
-    place, keep = Scratch(own, target), False
+    place, keep = ScratchFolder(own, target), False
     try:
-        with _terminated_in_order(place):
+        with _signals_raise(place):
             # Two that start at once both see the other here, and both give way.
-            others = list(_others(own, target))
+            others = list(_other_scratch_folders(own, target))
             if any(map(_is_alive, others)):
                 raise busy
             for other in others:
@@ -111,7 +111,7 @@ def scratch(target: Path, resumed: Container[str] = ()) -> Iterator[Scratch]:
             yield place
     except (KeyboardInterrupt, SystemExit) as exc:
         done = place.size() if own.is_dir() else 0
-        if keep := done >= _WORTH_KEEPING:
+        if keep := done >= _MIN_RESUMABLE_BYTES:
             exc.add_note(f"{gigabytes(done)} are finished, and the same conversion goes on from there")
         raise
     finally:
@@ -124,12 +124,12 @@ def save_ir(model: "ov.Model", path: Path) -> None:
     import openvino as ov
 
     weights = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
-    with full_disk_told(path, weights):
+    with raise_if_disk_full(path, weights):
         ov.save_model(model, str(path), compress_to_fp16=False)
 
 
 @contextmanager
-def full_disk_told(path: Path, weights: int = 0) -> Iterator[None]:
+def raise_if_disk_full(path: Path, weights: int = 0) -> Iterator[None]:
     """Raise OSError with the reason where OpenVINO's serialiser fails and no file with a graph and weights of so many
     bytes can be written there: the serialiser gives no reason, and removes what it wrote."""
     try:
@@ -138,8 +138,8 @@ def full_disk_told(path: Path, weights: int = 0) -> Iterator[None]:
         probe = path.with_suffix(".probe")
         try:
             with probe.open("xb") as file:
-                for _ in range(0, weights + _XML, _PROBED_AT_ONCE):
-                    file.write(bytes(_PROBED_AT_ONCE))
+                for _ in range(0, weights + _XML_BYTES, _PROBE_BLOCK):
+                    file.write(bytes(_PROBE_BLOCK))
         except OSError as reason:
             raise OSError(reason.errno, reason.strerror, str(path)) from exc
         finally:
@@ -152,14 +152,14 @@ def refuse_existing(target: Path) -> None:
         raise ConversionError(f"{str(target)!r} exists already", hint="choose another folder, or remove that one")
 
 
-def _before(target: Path) -> str:
+def _scratch_prefix(target: Path) -> str:
     """The prefix of the scratch folder's name; the process's name follows it."""
     return f".{target.name}.partial-"
 
 
-def _others(own: Path, target: Path) -> Iterator[Path]:
+def _other_scratch_folders(own: Path, target: Path) -> Iterator[Path]:
     """The folders of other conversions to `target`, running or cut short. A link of such a name is removed."""
-    before = _before(target)
+    before = _scratch_prefix(target)
     for path in sorted(target.parent.iterdir()):
         if path == own or not path.name.startswith(before) or not is_process_name(path.name.removeprefix(before)):
             continue
@@ -210,7 +210,7 @@ def _sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def _terminated_in_order(place: Scratch) -> Iterator[None]:
+def _signals_raise(place: ScratchFolder) -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt; SIGTERM and a closed terminal, which by default end a process on the spot, raise
     SystemExit; each unless it is handled already.
 
@@ -220,7 +220,7 @@ def _terminated_in_order(place: Scratch) -> Iterator[None]:
 
     def handle(number: int, _: FrameType | None) -> None:
         place._raised.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
-        place.check()
+        place.raise_pending_signal()
 
     before = {}
     if threading.current_thread() is threading.main_thread():

@@ -33,8 +33,8 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
         from openvino.exceptions import OVTypeError
         from openvino_tokenizers import convert_tokenizer
         from transformers import PreTrainedTokenizerFast
-    words = _unmergeable(source.tokenizer)
-    tokenizer = _marking(source.tokenizer, words) if words else source.tokenizer
+    words = unmergeable_words(source.tokenizer)
+    tokenizer = _with_marks(source.tokenizer, words) if words else source.tokenizer
     carrier = PreTrainedTokenizerFast(  # only carries the tokenizer in: convert_tokenizer takes nothing else
         tokenizer_object=tokenizer,
         eos_token=source.end,
@@ -59,7 +59,7 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
         ) from exc
     if words:
         marked = {_SPACE_MARK + word[1:] if word[0] == " " else _MARK + word: id for word, id in words.items()}
-        _know(splitter, marked)
+        _add_words(splitter, marked)
     return splitter, joiner
 
 
@@ -70,7 +70,7 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
 _SPACE_MARK, _MARK = "\u1680", "\u205f"
 
 
-def _unmergeable(tokenizer: "Tokenizer") -> dict[str, int]:
+def unmergeable_words(tokenizer: "Tokenizer") -> dict[str, int]:
     """The words, with or without a space before, that merging their bytes does not lead to, with their ids."""
     bpe = tokenizer.model
     if not getattr(bpe, "ignore_merges", False):
@@ -89,7 +89,7 @@ def _unmergeable(tokenizer: "Tokenizer") -> dict[str, int]:
     return found
 
 
-def _marking(tokenizer: "Tokenizer", words: Iterable[str]) -> "Tokenizer":
+def _with_marks(tokenizer: "Tokenizer", words: Iterable[str]) -> "Tokenizer":
     """The tokenizer with normalizers, for OpenVINO alone, that mark these words.
 
     Those without a space are marked where a line or a text begins, and after digits. After punctuation it would take a
@@ -109,7 +109,7 @@ def _marking(tokenizer: "Tokenizer", words: Iterable[str]) -> "Tokenizer":
     return marking
 
 
-def _know(splitter: "Model", words: Mapping[str, int]) -> None:
+def _add_words(splitter: "Model", words: Mapping[str, int]) -> None:
     """Adds words to the tokens that the IR's BPETokenizer has beyond its vocabulary: its last four inputs, which are
     where each begins and ends in the third, their bytes, and their ids."""
     import numpy as np

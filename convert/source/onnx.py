@@ -16,42 +16,42 @@ from runtime.folder.model_folder import FileRecord, ModelFolder, seal
 from runtime.prompt.template import Template
 
 from ..check import verify
-from ..check.layerwise import read
+from ..check.layerwise import read_ir
 from ..check.reference import EXACT
-from ..estimate import Needs, loaded_bytes, model_sizes, refuse_too_little
+from ..estimate import ConversionEstimate, loaded_bytes, model_sizes, require_resources
 from ..output.ir_writer import IrWriter
-from ..output.scratch import Scratch
+from ..output.scratch import ScratchFolder
 from ..output.tokenizer import write_tokenizer
-from ..pipeline import Plan, Progress, Steps, copy_texts, manifest
+from ..pipeline import ConversionPlan, Progress, Steps, build_manifest, copy_text_files
 from ..recipe import Recipe
-from ..weights.compress import compress, describe
-from .damage import Damage
-from .onnx_decoder import OnnxDecoder, files, texts
+from ..weights.compress import compress, record_compression
+from .damage import DamageCheck
+from .onnx_decoder import OnnxDecoder, decoder_inputs, weight_files
 
 NOTE = (
     "an ONNX graph, its attention in single operations: no PagedAttention, hence one request at a time, no prefix cache"
 )
-_OTHER_FILES = 64 * 2**20
-_UNCOMPRESSED = 10  # bytes of memory for each weight, while the whole file is loaded in f32 to be asked; measured
+_OTHER_FILE_BYTES = 64 * 2**20
+_REFERENCE_BYTES = 10  # bytes of memory for each weight, while the whole file is loaded in f32 to be asked; measured
 
 
-def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
+def convert_onnx(file: Path, place: ScratchFolder, recipe: Recipe) -> Steps:
     """As `convert`, for a file whose config.json and tokenizer lie beside it, or in the folder above. It does not go on
     from what another conversion has left."""
     folder = place.path
     place.clear()
     yield Progress("check", "checkpoint")
-    if recipe.take_over or recipe.calibrated or recipe.ratio < 1:
+    if recipe.keep_blocks or recipe.needs_calibration or recipe.ratio < 1:
         raise ConversionError(
             f"the recipe {recipe.name} is not for an ONNX file", hint="choose another recipe: int4, int8 or bf16"
         )
     described = Checkpoint.open(_texts(file))
     plan = _plan(described, file, recipe)
-    refuse_too_little(plan.needs, folder.parent)
+    require_resources(plan.needs, folder.parent)
     decoder = OnnxDecoder.open(file, described.architecture)
-    damage = Damage(decoder, described.tokenizer)
+    damage = DamageCheck(decoder, described.tokenizer)
     for norm in decoder.norms():
-        damage.refuse(norm)
+        damage.check(norm)
     yield Progress("check", done=1, total=1)
     yield Progress("tokenizer")
     write_tokenizer(described.tokenizer, folder)
@@ -61,14 +61,14 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
     yield Progress("verify", "what the ONNX file answers", 0, 3)
     reference = decoder.logits(ids)
     weights = yield from _weights(decoder, plan, folder, damage)
-    copy_texts(described, folder)
+    copy_text_files(described, folder)
     yield Progress("verify", "what the converted model answers", 1, 3)
     figures = verify.compare(ids, reference, _logits(folder, ids), recipe)
     yield Progress("verify", "whether OpenVINO GenAI can use it", 2, 3)
     verify.check_generation(folder, None, ids[0], ATTENTION_BACKEND="SDPA")
     yield Progress("verify", done=3, total=3)
     yield Progress("seal", "hashes")
-    complete = replace(manifest(decoder, plan, (NOTE,), figures), paged=False)
+    complete = replace(build_manifest(decoder, plan, (NOTE,), figures), paged=False)
     decoder.refuse_changed()
     sealed = seal(folder, complete, {"openvino_model.bin": weights})
     yield Progress("seal", "to disk")
@@ -85,7 +85,7 @@ def _texts(file: Path) -> Path:
     return file.parent if (file.parent / "config.json").is_file() else file.parent.parent
 
 
-def _plan(source: Checkpoint, file: Path, recipe: Recipe) -> Plan:
+def _plan(source: Checkpoint, file: Path, recipe: Recipe) -> ConversionPlan:
     require_special_stop_tokens(source.generation["eos_token_id"], source.tokenizer)
     special = source.manifest.special_tokens.keys()
     template = None if source.template is None else Template(source.template, source.family, special)
@@ -93,36 +93,41 @@ def _plan(source: Checkpoint, file: Path, recipe: Recipe) -> Plan:
     architecture = replace(source.architecture, tied_embeddings=False)
     sizes = model_sizes(architecture, recipe, dict.fromkeys((name for name, _ in architecture.shapes()), 32))
     weights = sum(int(np.prod(shape)) for _, shape in architecture.shapes())
-    memory = max(_UNCOMPRESSED * weights, loaded_bytes(architecture, sizes)) + sum(
-        f.stat().st_size for f in files(file)
+    memory = max(_REFERENCE_BYTES * weights, loaded_bytes(architecture, sizes)) + sum(
+        f.stat().st_size for f in weight_files(file)
     )
-    return Plan(
-        recipe, source, verify.prompts(source.family, template), Needs(sizes, sizes.weights + _OTHER_FILES, memory)
+    return ConversionPlan(
+        recipe,
+        source,
+        verify.verification_prompts(source.family, template),
+        ConversionEstimate(sizes, sizes.weights + _OTHER_FILE_BYTES, memory),
     )
 
 
-def _weights(decoder: OnnxDecoder, plan: Plan, folder: Path, damage: Damage) -> Generator[Progress, None, FileRecord]:
+def _weights(
+    decoder: OnnxDecoder, plan: ConversionPlan, folder: Path, damage: DamageCheck
+) -> Generator[Progress, None, FileRecord]:
     total, done = sum(decoder.tensor(name).nbytes for name in decoder.names), 0
     yield Progress("compress", total=total)
     with IrWriter(folder / "openvino_model.xml", plan.needs.disk) as ir:
         for weight in compress(decoder, plan.recipe, ir, damage=damage):
-            decoder.put(weight)
+            decoder.replace_weight(weight)
             done += weight.nbytes
             yield Progress("compress", weight.name, done, total)
         yield Progress("save", "openvino_model.xml")
         model = decoder.stateful()
-        describe(model, plan.recipe)
+        record_compression(model, plan.recipe)
         ir.save(model)
-        weights = ir.file
+        weights = ir.record
     yield Progress("save", done=1, total=1)
     return weights
 
 
 def _logits(folder: Path, token_ids: verify.TokenIds) -> list[npt.NDArray[np.float32]]:
-    model = read(folder / "openvino_model.xml")
+    model = read_ir(folder / "openvino_model.xml")
     request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
     found = []
     for ids in token_ids:
         request.reset_state()
-        found.append(np.array(request.infer(texts(model, ids))["logits"][0], np.float32))
+        found.append(np.array(request.infer(decoder_inputs(model, ids))["logits"][0], np.float32))
     return found

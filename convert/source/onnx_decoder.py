@@ -30,25 +30,25 @@ from runtime.errors import CheckpointError
 from runtime.folder.model_folder import file_sha256
 from runtime.text import quoted
 
-from ..weights.compress import EMBEDDING, HEAD, Weight
+from ..weights.compress import EMBEDDING, HEAD, CompressedWeight
 
 _DTYPES: dict[Type, tuple[Dtype, Any]] = {
     Type.bf16: ("bf16", np.uint16),
     Type.f16: ("f16", np.float16),
     Type.f32: ("f32", np.float32),
 }
-_CACHE = re.compile(r"past_key_values\.(\d+)\.(key|value)")
-_TEXTS = {"input_ids", "attention_mask", "position_ids"}
+_CACHE_INPUT = re.compile(r"past_key_values\.(\d+)\.(key|value)")
+_TEXT_INPUTS = {"input_ids", "attention_mask", "position_ids"}
 _EXPORT_AGAIN = "export it with its cache: optimum-cli export onnx --task text-generation-with-past"
 
 
 @dataclass(frozen=True, slots=True)
-class _Use:
+class _MatrixUse:
     """A matrix and the operation that reads it; `turned` where it lies as (in,out)."""
 
     constant: Node
     reader: Node
-    turned: bool
+    transposed: bool
 
 
 class OnnxDecoder:
@@ -56,7 +56,7 @@ class OnnxDecoder:
 
     quantised = ()
 
-    def __init__(self, path: Path, architecture: Architecture, model: ov.Model, stamps: "_Stamps") -> None:
+    def __init__(self, path: Path, architecture: Architecture, model: ov.Model, stamps: "_FileStamps") -> None:
         self.path = path
         self.architecture = architecture
         self._model = model
@@ -68,12 +68,12 @@ class OnnxDecoder:
         """Raises CheckpointError where it is not readable, or not a decoder of this architecture with a cache."""
         core = ov.Core()
         core.set_property({"ENABLE_MMAP": False})  # a mapped file that becomes shorter would end the process
-        stamps = _stamps(path)
-        with _refused(path, "reads", stamps):
+        stamps = _file_stamps(path)
+        with _map_openvino_errors(path, "reads", stamps):
             if not FrontEndManager().load_by_framework("onnx").supported(str(path)):
                 raise RuntimeError("it is cut short, or of another kind")  # every other reader would try, and print
             model = core.read_model(path)
-            _check(path.name, model, architecture)
+            _validate_interface(path.name, model, architecture)
             return cls(path, architecture, model, stamps)
 
     @property
@@ -84,7 +84,7 @@ class OnnxDecoder:
         use = self._uses[name]
         dtype, view = _DTYPES[use.constant.get_element_type()]
         data = use.constant.data.view(view)
-        data = data.T if use.turned else data
+        data = data.T if use.transposed else data
         return Tensor(name, data.shape, dtype, data)
 
     def place(self, name: str) -> str:
@@ -97,7 +97,7 @@ class OnnxDecoder:
         for op in self._model.get_ordered_ops():
             if op.get_type_name() == "Constant" and math.prod(op.get_output_shape(0)) == hidden:
                 kind = op.get_element_type()
-                if kind in _DTYPES and {node.get_type_name() for node in _readers(op)} == {"Multiply"}:
+                if kind in _DTYPES and {node.get_type_name() for node in _consumers(op)} == {"Multiply"}:
                     dtype, view = _DTYPES[kind]
                     yield Tensor(op.get_friendly_name(), (hidden,), dtype, op.data.view(view).reshape(-1))
 
@@ -108,7 +108,7 @@ class OnnxDecoder:
         """Raises CheckpointError where a file has been written to since it was opened."""
         _refuse_changed(self.path, self._stamps)
 
-    def put(self, weight: Weight) -> None:
+    def replace_weight(self, weight: CompressedWeight) -> None:
         """Has the weight's reader read it from now on."""
         use = self._uses[weight.name]
         old = use.reader
@@ -123,7 +123,7 @@ class OnnxDecoder:
 
     def stateful(self) -> ov.Model:
         """The graph, its cache in states, their batch reordered by an input beam_idx: as GenAI wants it. Once."""
-        with _refused(self.path, "can give a state", self._stamps):
+        with _map_openvino_errors(self.path, "can give a state", self._stamps):
             return self._stateful()
 
     def _stateful(self) -> ov.Model:
@@ -135,7 +135,7 @@ class OnnxDecoder:
         shape = ops.concat([batch, ops.constant(np.array([a.kv_heads, 0, a.head_dim]))], 0)
         results = {name: result for result in model.get_results() for name in result.output(0).get_names()}
         for past in list(model.get_parameters()):
-            found = _CACHE.fullmatch(past.output(0).get_any_name())
+            found = _CACHE_INPUT.fullmatch(past.output(0).get_any_name())
             if not found:
                 continue
             name = f"present.{found[1]}.{found[2]}"
@@ -160,11 +160,11 @@ class OnnxDecoder:
         """For every text, T token ids, what the file itself answers after each of them, as long as no weight was `put`:
         (T,vocab). It is loaded as a whole, in f32."""
         model = self._model
-        with _refused(self.path, "runs", self._stamps):
+        with _map_openvino_errors(self.path, "runs", self._stamps):
             compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             request, found = compiled.create_infer_request(), []
             for ids in token_ids:
-                inputs = texts(model, ids)
+                inputs = decoder_inputs(model, ids)
                 for name in {i.get_any_name() for i in model.inputs} - inputs.keys():
                     element = model.input(name).get_element_type().to_dtype()
                     inputs[name] = np.zeros((1, self.architecture.kv_heads, 0, self.architecture.head_dim), element)
@@ -174,13 +174,13 @@ class OnnxDecoder:
     def fingerprint(self) -> str:
         """sha256 over the sha256 of the file and of those that hold its weights."""
         digest = sha256()
-        for path in files(self.path):
+        for path in weight_files(self.path):
             digest.update(f"{path.name} {file_sha256(path)}\n".encode())
         return digest.hexdigest()
 
 
 @contextmanager
-def _refused(path: Path, what: str, stamps: "_Stamps") -> Iterator[None]:
+def _map_openvino_errors(path: Path, what: str, stamps: "_FileStamps") -> Iterator[None]:
     """Raise CheckpointError for what OpenVINO says of a file: that it is damaged, that names in it are not UTF-8."""
     try:
         yield
@@ -191,7 +191,7 @@ def _refused(path: Path, what: str, stamps: "_Stamps") -> Iterator[None]:
         ) from exc
 
 
-def texts(model: ov.Model, ids: npt.NDArray[Any]) -> dict[str, Any]:
+def decoder_inputs(model: ov.Model, ids: npt.NDArray[Any]) -> dict[str, Any]:
     """What a decoder is asked with about a text that has nothing before it; older exports have no position_ids."""
     inputs = {
         "input_ids": ids[np.newaxis],
@@ -202,7 +202,7 @@ def texts(model: ov.Model, ids: npt.NDArray[Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name in {i.get_any_name() for i in model.inputs}}
 
 
-def onnx_file(source: Path) -> Path | None:
+def find_onnx_file(source: Path) -> Path | None:
     """The decoder's file, where the checkpoint is one or has no other weights."""
     if source.suffix == ".onnx":
         return source
@@ -213,28 +213,28 @@ def onnx_file(source: Path) -> Path | None:
     return next(iter(named or found), None)
 
 
-def files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
     """The file and those beside it that hold its weights, by the names that exporters give them."""
     return sorted(file for file in path.parent.glob(f"{path.name}*") if file.is_file())
 
 
-_Stamps = dict[str, tuple[int, int]]  # size and time of change of each file, by name
+_FileStamps = dict[str, tuple[int, int]]  # size and time of change of each file, by name
 
 
-def _stamps(path: Path) -> "_Stamps":
-    found = {file.name: file.stat() for file in files(path)}
+def _file_stamps(path: Path) -> "_FileStamps":
+    found = {file.name: file.stat() for file in weight_files(path)}
     return {name: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
 
 
-def _refuse_changed(path: Path, stamps: "_Stamps") -> None:
-    now = _stamps(path)
+def _refuse_changed(path: Path, stamps: "_FileStamps") -> None:
+    now = _file_stamps(path)
     for name, stamp in stamps.items():
         refuse_change(name, stamp, now.get(name, (0, 0)))
 
 
-def _check(file: str, model: ov.Model, a: Architecture) -> None:
+def _validate_interface(file: str, model: ov.Model, a: Architecture) -> None:
     inputs = {i.get_any_name(): i.get_partial_shape() for i in model.inputs}
-    cache = {name for name in inputs if _CACHE.fullmatch(name)}
+    cache = {name for name in inputs if _CACHE_INPUT.fullmatch(name)}
     wanted = {f"past_key_values.{layer}.{kind}" for layer in range(a.layers) for kind in ("key", "value")}
     if not cache:
         raise CheckpointError(f"{file} has no inputs past_key_values.N.key and .value", hint=_EXPORT_AGAIN)
@@ -243,7 +243,7 @@ def _check(file: str, model: ov.Model, a: Architecture) -> None:
             f"{file} has the cache of {len(cache) / 2:g} layers, where config.json has {a.layers}",
             hint="the file and config.json do not belong together",
         )
-    if others := sorted(inputs.keys() - cache - _TEXTS):
+    if others := sorted(inputs.keys() - cache - _TEXT_INPUTS):
         raise CheckpointError(f"{file} has the input {quoted(others[0])}, which is not known", hint=_EXPORT_AGAIN)
     outputs = {name for output in model.outputs for name in output.get_names()}
     if missing := sorted({"logits", *(name.replace("past_key_values", "present") for name in wanted)} - outputs):
@@ -256,19 +256,19 @@ def _check(file: str, model: ov.Model, a: Architecture) -> None:
             )
 
 
-def _readers(node: Node) -> Iterator[Node]:
+def _consumers(node: Node) -> Iterator[Node]:
     """Who reads what the node yields, in whatever precision."""
     for port in node.output(0).get_target_inputs():
         reader = port.get_node()
-        yield from _readers(reader) if reader.get_type_name() == "Convert" else [reader]
+        yield from _consumers(reader) if reader.get_type_name() == "Convert" else [reader]
 
 
-def _matrices(model: ov.Model, a: Architecture) -> dict[str, _Use]:
+def _matrices(model: ov.Model, a: Architecture) -> dict[str, _MatrixUse]:
     """The matrices that the decoder looks up or multiplies with, in its order: the embedding and the head under their
     canonical names, the others under the file's."""
-    found: dict[str, _Use] = {}
-    for use in _uses(model):
-        rows = use.constant.get_output_shape(0)[1 if use.turned else 0]
+    found: dict[str, _MatrixUse] = {}
+    for use in _matrix_uses(model):
+        rows = use.constant.get_output_shape(0)[1 if use.transposed else 0]
         end = EMBEDDING if use.reader.get_type_name() == "Gather" else HEAD
         found[end if rows == a.vocab else use.constant.get_friendly_name()] = use
     for name in (EMBEDDING, HEAD):
@@ -280,7 +280,7 @@ def _matrices(model: ov.Model, a: Architecture) -> dict[str, _Use]:
     return found
 
 
-def _uses(model: ov.Model) -> Iterator[_Use]:
+def _matrix_uses(model: ov.Model) -> Iterator[_MatrixUse]:
     for op in model.get_ordered_ops():
         kind = op.get_type_name()
         if kind not in ("MatMul", "Gather"):
@@ -295,4 +295,4 @@ def _uses(model: ov.Model) -> Iterator[_Use]:
             and len(node.get_output_shape(0)) == 2
             and node.get_element_type() in _DTYPES
         ):
-            yield _Use(node, op, turned)
+            yield _MatrixUse(node, op, turned)

@@ -20,19 +20,19 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 
-from ..check.reference import Floats, Stage, layer_alone, nothing, of_layer
-from ..graph import Blocks
+from ..check.reference import CompiledBlock, Floats, empty_inputs, layer_model, layer_tensor_name
+from ..graph import DecoderBlocks
 from ..recipe import Recipe
-from .compress import EMBEDDING, options
-from .nncf import Rows, import_nncf, silent
+from .compress import EMBEDDING, whole_model_options
+from .nncf import MatrixRows, import_nncf, silenced
 
-SAMPLES = 128  # tokens whose inputs AWQ and scale estimation see
-_HIGHEST = 0.25 * 65504  # of up's outputs, as in NNCF: GPUs compute in f16
-_FEEDS = {"k_proj": "q_proj", "v_proj": "q_proj"}  # they read what q_proj reads
+SAMPLE_TOKENS = 128  # tokens whose inputs AWQ and scale estimation see
+_MAX_UP_OUTPUT = 0.25 * 65504  # of up's outputs, as in NNCF: GPUs compute in f16
+_SHARED_INPUTS = {"k_proj": "q_proj", "v_proj": "q_proj"}  # they read what q_proj reads
 
 
 @dataclass(frozen=True, slots=True)
-class Scaled:
+class ScaledMatrix:
     """A matrix whose rows and columns are multiplied by factors when they are read."""
 
     tensor: Tensor
@@ -62,47 +62,49 @@ class Activations:
         embedding = checkpoint.tensor(EMBEDDING)
         self._states = [embedding.gather(ids).f32()[np.newaxis] for ids in token_ids]
         tokens = sum(len(ids) for ids in token_ids)
-        few = np.random.default_rng(0).permutation(tokens)[:SAMPLES]
+        few = np.random.default_rng(0).permutation(tokens)[:SAMPLE_TOKENS]
         self._chosen = np.arange(tokens) if recipe.gptq else np.sort(few)
-        self._run = Stage(checkpoint.architecture, _watched)
+        self._run = CompiledBlock(checkpoint.architecture, _recording_layer)
         self._layer = -1
         self._inputs: Mapping[str, Floats] = {}  # (tokens, columns), by the matrix that reads them
         self._awq = np.ones(checkpoint.architecture.ffn, np.float32)
 
-    def of(self, tensor: Tensor) -> tuple[Rows, dict[str, Any]]:
+    def prepare(self, tensor: Tensor) -> tuple[MatrixRows, dict[str, Any]]:
         """The matrix as it is to be compressed, and NNCF's options beside those for all."""
         layer, matrix = int(tensor.name.split(".")[2]), tensor.name.split(".")[-2]
         while self._layer < layer:
-            self._next()
-        inputs = self._inputs[_FEEDS.get(matrix, matrix)]
+            self._run_next_layer()
+        inputs = self._inputs[_SHARED_INPUTS.get(matrix, matrix)]
         ones, ffn = np.ones(tensor.shape[0], np.float32), self.checkpoint.architecture.ffn
         if not self.recipe.awq or matrix not in ("gate_up_proj", "down_proj"):
             return tensor, self._options(inputs)
         if matrix == "down_proj":
-            return Scaled(tensor, ones, self._awq), self._options(inputs / self._awq)
+            return ScaledMatrix(tensor, ones, self._awq), self._options(inputs / self._awq)
         ones[ffn:] /= self._awq
-        return Scaled(tensor, ones, np.ones(tensor.shape[1], np.float32)), self._options(inputs)
+        return ScaledMatrix(tensor, ones, np.ones(tensor.shape[1], np.float32)), self._options(inputs)
 
-    def _next(self) -> None:
+    def _run_next_layer(self) -> None:
         """Reads the texts with the next layer."""
         a = self.checkpoint.architecture
         self._layer += 1
         names = (name for name, _ in a.layer_shapes(0))
-        layer = self._run.ready({name: self.checkpoint.tensor(of_layer(name, self._layer)).decoded() for name in names})
-        seen: list[list[Floats]] = [[] for _ in _WATCHED]
+        layer = self._run.bind(
+            {name: self.checkpoint.tensor(layer_tensor_name(name, self._layer)).decoded() for name in names}
+        )
+        seen: list[list[Floats]] = [[] for _ in _RECORDED]
         first, chosen = 0, self._chosen
         for number, x in enumerate(self._states):
-            self._states[number], _, _, *inputs = layer.run({"x": x} | nothing(a, [x.shape[1]]))
+            self._states[number], _, _, *inputs = layer.run({"x": x} | empty_inputs(a, [x.shape[1]]))
             here = chosen[(chosen >= first) & (chosen < first + x.shape[1])] - first
             for kept, values in zip(seen, inputs, strict=True):
                 kept.append(values[0, here])
             first += x.shape[1]
-        self._inputs = {matrix: np.concatenate(kept) for matrix, kept in zip(_WATCHED, seen, strict=True)}
+        self._inputs = {matrix: np.concatenate(kept) for matrix, kept in zip(_RECORDED, seen, strict=True)}
         if self.recipe.awq:
-            self._awq = self._factors()
+            self._awq = self._awq_factors()
         self.checkpoint.release()
 
-    def _factors(self) -> Floats:
+    def _awq_factors(self) -> Floats:
         """AWQ's: by which down_proj's columns are multiplied and its inputs divided, (ffn)."""
         nncf = import_nncf()
         a, prefix = self.checkpoint.architecture, f"model.layers.{self._layer}.mlp."
@@ -111,23 +113,27 @@ class Activations:
         # NNCF looks for an activation before a MatMul; this one changes nothing.
         matrix = ops.constant(self.checkpoint.tensor(prefix + "down_proj.weight").f32())
         product = ops.matmul(ops.clamp(x, np.finfo(np.float32).min, np.finfo(np.float32).max), matrix, False, True)
-        given = options(self.recipe) | {"ratio": 1.0, "all_layers": True, "awq": True} | _data(inputs)
+        given = (
+            whole_model_options(self.recipe)
+            | {"ratio": 1.0, "all_layers": True, "awq": True}
+            | _dataset_options(inputs)
+        )
         awq_params = nncf.AdvancedAWQParameters(subset_size=len(inputs))
         given["advanced_parameters"] = replace(given["advanced_parameters"], awq_params=awq_params)
         mode = nncf.CompressWeightsMode(self.recipe.linear)
-        with silent():
+        with silenced():
             model = nncf.compress_weights(Model([ops.result(product)], [x], "awq"), mode=mode, **given)
-        found = 1 / _inserted(model, a.ffn)
-        return np.maximum(found, self._least(prefix))
+        found = 1 / _inserted_factors(model, a.ffn)
+        return np.maximum(found, self._min_factors(prefix))
 
-    def _least(self, prefix: str) -> Floats:
+    def _min_factors(self, prefix: str) -> Floats:
         """Factors with which up's outputs, divided by them, stay below what f16 can hold: (ffn). As NNCF reckons."""
         a = self.checkpoint.architecture
         up = self.checkpoint.tensor(prefix + "gate_up_proj.weight").rows(a.ffn, 2 * a.ffn)
         step = max(1, 2**24 // a.hidden)
         means = [np.abs(up.rows(first, first + step).f32()).mean(1) for first in range(0, a.ffn, step)]
         largest = float(np.abs(self._inputs["gate_up_proj"]).max())
-        return np.asarray(np.concatenate(means) * largest * a.hidden / _HIGHEST, dtype=np.float32)
+        return np.asarray(np.concatenate(means) * largest * a.hidden / _MAX_UP_OUTPUT, dtype=np.float32)
 
     def _options(self, inputs: Floats) -> dict[str, Any]:
         if self.recipe.gptq:
@@ -136,16 +142,16 @@ class Activations:
             return {}
         nncf = import_nncf()
         scale = nncf.AdvancedScaleEstimationParameters(subset_size=len(inputs))
-        advanced = replace(options(self.recipe)["advanced_parameters"], scale_estimation_params=scale)
-        return {"scale_estimation": True, "advanced_parameters": advanced} | _data(inputs)
+        advanced = replace(whole_model_options(self.recipe)["advanced_parameters"], scale_estimation_params=scale)
+        return {"scale_estimation": True, "advanced_parameters": advanced} | _dataset_options(inputs)
 
 
-def _data(inputs: Floats) -> dict[str, Any]:
+def _dataset_options(inputs: Floats) -> dict[str, Any]:
     """NNCF takes the mean of each sample; so each is one token."""
     return {"dataset": import_nncf().Dataset(list(inputs[:, np.newaxis])), "subset_size": len(inputs)}
 
 
-def _inserted(model: Model, size: int) -> Floats:
+def _inserted_factors(model: Model, size: int) -> Floats:
     """The factors of the Multiply that AWQ put into the graph; ones where it put none."""
     for op in model.get_ops():
         if op.get_type_name() == "Multiply" and "awq_mul" in op.get_friendly_name():
@@ -154,13 +160,13 @@ def _inserted(model: Model, size: int) -> Floats:
     return np.ones(size, np.float32)
 
 
-_WATCHED = ("q_proj", "o_proj", "gate_up_proj", "down_proj")
+_RECORDED = ("q_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
-class _Watching(Blocks):
+class _InputRecorder(DecoderBlocks):
     """Remembers what goes into each matrix."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: DecoderBlocks) -> None:
         super().__init__(blocks.architecture, blocks.weight)
         self.seen: dict[str, Node] = {}
 
@@ -169,9 +175,9 @@ class _Watching(Blocks):
         return super().linear(x, name, bias)
 
 
-def _watched(blocks: Blocks, weights: Sequence[Node]) -> Model:
+def _recording_layer(blocks: DecoderBlocks, weights: Sequence[Node]) -> Model:
     """A layer, whose results are followed by the inputs of its matrices."""
-    watching = _Watching(blocks)
-    layer = layer_alone(watching, weights)
-    seen = [ops.result(watching.seen[name]) for name in _WATCHED]
+    watching = _InputRecorder(blocks)
+    layer = layer_model(watching, weights)
+    seen = [ops.result(watching.seen[name]) for name in _RECORDED]
     return Model([*layer.get_results(), *seen], layer.get_parameters(), "watched")

@@ -18,27 +18,29 @@ from openvino.op import Constant
 from runtime.checkpoint.tensors import Tensor
 from runtime.system.allocator import trim_heap
 
-from ..graph import as_openvino, uncompressed
-from ..output.ir_writer import IrWriter, of_bytes
+from ..graph import as_openvino, uncompressed_weights
+from ..output.ir_writer import IrWriter, constant_over
 from ..recipe import SMALLEST_GROUP, Recipe
 from . import nncf as quantise
-from .gguf_blocks import agrees, take_over
-from .nncf import Part, Rows, blocks, compressed_alone, import_nncf, quantised
+from .gguf_blocks import keep_blocks, supports
+from .nncf import CompressedBlock, MatrixRows, compress_matrix, compress_rows, import_nncf, row_blocks
 
 if TYPE_CHECKING:
-    from ..source.damage import Damage
+    from ..source.damage import DamageCheck
     from .activations import Activations
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
-BLOCK = 1 << 26  # weights that NNCF gets at a time, where it needs data
-WITH_DATA = 4  # times as much it takes to estimate scales
-_ANY = "any matrix"  # a name to be replaced
-_TRIM = 1 << 29  # bytes read after which freed memory is given back: the heap would grow with every layer (50 MB of 9B)
+CALIBRATED_BLOCK = 1 << 26  # weights that NNCF gets at a time, where it needs data
+SCALE_ESTIMATION_FACTOR = 4  # times as much it takes to estimate scales
+_PLACEHOLDER = "any matrix"  # a name to be replaced
+_TRIM_BYTES = (
+    1 << 29
+)  # bytes read after which freed memory is given back: the heap would grow with every layer (50 MB of 9B)
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class CompressedWeight:
     """A weight of the IR: `node` yields it in f32. `nbytes` is its size in the checkpoint.
 
     `note` says where its compression is not the recipe's, because the recipe's group size does not divide its columns.
@@ -50,7 +52,7 @@ class Weight:
     note: str = ""
 
 
-class Weights(Protocol):
+class WeightSource(Protocol):
     """A checkpoint, or whatever else has its weights by name."""
 
     @property
@@ -60,107 +62,111 @@ class Weights(Protocol):
 
 
 def compress(
-    checkpoint: Weights,
+    checkpoint: WeightSource,
     recipe: Recipe,
     ir: IrWriter,
     sensitive: Collection[str] = (),
     activations: "Activations | None" = None,
     *,
-    damage: "Damage | None" = None,
-) -> Iterator[Weight]:
+    damage: "DamageCheck | None" = None,
+) -> Iterator[CompressedWeight]:
     """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
     biases stay exact, in f32; those named in `sensitive` become int8. A calibrated recipe needs `activations`. What is
     in the file already is not compressed again. Raises CheckpointError for a weight in which `damage` finds some."""
-    stored, graphs, read = uncompressed(checkpoint), _Graphs(), 0
+    stored, graphs, read = uncompressed_weights(checkpoint), _GraphTemplates(), 0
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
-        if damage and not ir.has(name):
-            damage.refuse(tensor)
+        if damage and not ir.is_finished(name):
+            damage.check(tensor)
         end = name in (EMBEDDING, HEAD)
-        mode = recipe.ends if end else recipe.backup if name in sensitive else recipe.linear
+        mode = recipe.embedding_and_head if end else recipe.backup if name in sensitive else recipe.linear
         if len(tensor.shape) == 1:
-            node, note = ir.keep(stored(name)), ""
+            node, note = ir.store_constants(stored(name)), ""
         elif mode is None:
-            node, note = _as_stored(tensor, ir), ""
-        elif recipe.take_over and agrees(tensor):
-            node, note = take_over(tensor, ir), ""
+            node, note = _write_uncompressed(tensor, ir), ""
+        elif recipe.keep_blocks and supports(tensor):
+            node, note = keep_blocks(tensor, ir), ""
         else:
             # Without all_layers, NNCF would take a lone matrix for the head.
-            given = {} if mode.startswith("int8") else options(recipe) | {"ratio": 1.0, "all_layers": True}
-            matrix: Rows = tensor
+            given = {} if mode.startswith("int8") else whole_model_options(recipe) | {"ratio": 1.0, "all_layers": True}
+            matrix: MatrixRows = tensor
             data: Mapping[str, Any] = {}
-            if activations and given and not end and not ir.has(name):
-                matrix, data = activations.of(tensor)
-            kind, group = recipe.form(tensor.shape[1], end=end, sensitive=name in sensitive)
-            parts = _fitted(matrix, mode, {**given, **data}) if data else quantised(matrix, kind or mode, group)
-            node = _compressed(matrix, graphs.of(matrix, mode, given), parts, ir)
-            note = "" if end or name in sensitive else recipe.note(tensor.shape[1])
-            if recipe.take_over:
+            if activations and given and not end and not ir.is_finished(name):
+                matrix, data = activations.prepare(tensor)
+            kind, group = recipe.mode_and_group(tensor.shape[1], embedding_or_head=end, sensitive=name in sensitive)
+            parts = (
+                _calibrated_blocks(matrix, mode, {**given, **data})
+                if data
+                else compress_rows(matrix, kind or mode, group)
+            )
+            node = _write_compressed(matrix, graphs.instantiate(matrix, mode, given), parts, ir)
+            note = "" if end or name in sensitive else recipe.fallback_note(tensor.shape[1])
+            if recipe.keep_blocks:
                 note = f"{mode}, since OpenVINO has no {tensor.gguf_type or tensor.dtype} in groups"
         ir.finish(name)
         checkpoint.release()
         read += tensor.nbytes
-        if read >= _TRIM:
+        if read >= _TRIM_BYTES:
             trim_heap()
             read = 0
-        yield Weight(name, node, tensor.nbytes, note)
+        yield CompressedWeight(name, node, tensor.nbytes, note)
 
 
-def describe(model: Model, recipe: Recipe) -> None:
+def record_compression(model: Model, recipe: Recipe) -> None:
     """Notes on the model how it was compressed, where and as NNCF does, for other tools to see."""
-    if recipe.linear is None or recipe.take_over:
+    if recipe.linear is None or recipe.keep_blocks:
         return
     # NNCF's own notes, off one small matrix.
-    sample = compressed_alone(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, options(recipe))
+    sample = compress_matrix(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, whole_model_options(recipe))
     methods = {"awq": recipe.awq, "scale_estimation": recipe.scale, "gptq": recipe.gptq}
     for key, value in sample.get_rt_info(["nncf", "weight_compression"]).value.items():
         model.set_rt_info(str(methods[key]) if methods.get(key) else value, ["nncf", "weight_compression", key])
     model.set_rt_info(sample.get_rt_info(["nncf", "version"]).value, ["nncf", "version"])
 
 
-class _Graphs:
+class _GraphTemplates:
     """NNCF's graph of a matrix, as it makes it of two rows without data; made once for all matrices of a kind."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[Any, ...], Model] = {}
 
-    def of(self, matrix: Rows, mode: str, options: Mapping[str, Any]) -> Model:
+    def instantiate(self, matrix: MatrixRows, mode: str, options: Mapping[str, Any]) -> Model:
         part = matrix.rows(0, 2)
         kind = (mode, part.shape, part.dtype)
         if kind not in self._made:
-            self._made[kind] = compressed_alone(_node(replace(part, name=_ANY)), mode, options)
+            self._made[kind] = compress_matrix(_tensor_node(replace(part, name=_PLACEHOLDER)), mode, options)
         graph = self._made[kind].clone()
         for op in graph.get_ops():
-            op.set_friendly_name(op.get_friendly_name().replace(_ANY, matrix.name))
+            op.set_friendly_name(op.get_friendly_name().replace(_PLACEHOLDER, matrix.name))
         return graph
 
 
-def _compressed(matrix: Rows, graph: Model, parts: Iterable[Part], ir: IrWriter) -> Node:
+def _write_compressed(matrix: MatrixRows, graph: Model, parts: Iterable[CompressedBlock], ir: IrWriter) -> Node:
     """The matrix in the IR's file, by its parts; the node, out of the graph of two of its rows, yields it in f32."""
     rows, columns = matrix.shape
     constants = _constants(graph, matrix.name)
-    has = ir.has(matrix.name)
-    written = {name: ir.write(name, ()) for name in constants} if has else _write(matrix.name, parts, ir)
+    has = ir.is_finished(matrix.name)
+    written = {name: ir.write(name, ()) for name in constants} if has else _write_blocks(matrix.name, parts, ir)
     for name, constant in constants.items():
-        _replace(constant, of_bytes(written[name], constant, [rows, *list(constant.get_output_shape(0))[1:]]))
+        _replace(constant, constant_over(written[name], constant, [rows, *list(constant.get_output_shape(0))[1:]]))
     for op in graph.get_ops():
         if op.get_type_name() == "Reshape":  # of groups to rows
             shape = op.input_value(1).get_node()
             _replace(shape, ops.constant([rows, columns], shape.get_element_type(), name=shape.get_friendly_name()))
     graph.validate_nodes_and_infer_types()
-    return _weight_of(graph)
+    return _matmul_weight(graph)
 
 
-def _as_stored(matrix: Tensor, ir: IrWriter) -> Node:
+def _write_uncompressed(matrix: Tensor, ir: IrWriter) -> Node:
     """A matrix written to the IR's file in the checkpoint's own dtype, a few rows in memory at a time."""
-    like = _node(matrix.rows(0, 1))
+    like = _tensor_node(matrix.rows(0, 1))
     constant = like if like.get_type_name() == "Constant" else like.input_value(0).get_node()
-    data = ir.write(matrix.name, (rows.data for rows in blocks(matrix, quantise.BLOCK)))
-    kept = of_bytes(data, constant, matrix.shape)
+    data = ir.write(matrix.name, (rows.data for rows in row_blocks(matrix, quantise.BLOCK)))
+    kept = constant_over(data, constant, matrix.shape)
     return kept if kept.get_element_type() == Type.f32 else ops.convert(kept, "f32")
 
 
-def _write(weight: str, parts: Iterable[Part], ir: IrWriter) -> dict[str, Any]:
+def _write_blocks(weight: str, parts: Iterable[CompressedBlock], ir: IrWriter) -> dict[str, Any]:
     """The bytes of all parts in the IR's file, by the names of their constants: the weights as they come, what groups
     of them share afterwards."""
     shared: dict[str, list[Any]] = {}
@@ -175,10 +181,12 @@ def _write(weight: str, parts: Iterable[Part], ir: IrWriter) -> dict[str, Any]:
     return written | {name: ir.write(name, data) for name, data in shared.items()}
 
 
-def _fitted(matrix: Rows, mode: str, options: Mapping[str, Any]) -> Iterator[Part]:
+def _calibrated_blocks(matrix: MatrixRows, mode: str, options: Mapping[str, Any]) -> Iterator[CompressedBlock]:
     """The parts of a matrix by NNCF's methods that need data."""
-    for rows in blocks(matrix, BLOCK // WITH_DATA if options.get("scale_estimation") else BLOCK):
-        graph = compressed_alone(_node(rows), mode, options)
+    for rows in row_blocks(
+        matrix, CALIBRATED_BLOCK // SCALE_ESTIMATION_FACTOR if options.get("scale_estimation") else CALIBRATED_BLOCK
+    ):
+        graph = compress_matrix(_tensor_node(rows), mode, options)
         yield {name: constant.data for name, constant in _constants(graph, matrix.name).items()}
 
 
@@ -193,18 +201,18 @@ def _replace(old: Node, new: Node) -> None:
         reader.replace_source_output(new.output(0))
 
 
-def _node(tensor: Tensor) -> Node:
+def _tensor_node(tensor: Tensor) -> Node:
     node = Constant(as_openvino(tensor), shared_memory=tensor.mappable)
     node.set_friendly_name(tensor.name)
     return node if tensor.dtype == "f32" else ops.convert(node, "f32")
 
 
-def _weight_of(model: Model) -> Node:
+def _matmul_weight(model: Model) -> Node:
     (matmul,) = (op for op in model.get_ops() if op.get_type_name() == "MatMul")
     return matmul.input_value(1).get_node()
 
 
-def options(recipe: Recipe) -> dict[str, Any]:
+def whole_model_options(recipe: Recipe) -> dict[str, Any]:
     """The options of `nncf.compress_weights` for the whole decoder."""
     if recipe.linear is None or recipe.linear.startswith("int8"):
         return {}
@@ -212,7 +220,7 @@ def options(recipe: Recipe) -> dict[str, Any]:
     return {
         "ratio": recipe.ratio,
         "group_size": recipe.group_size,
-        "all_layers": recipe.ends == recipe.linear,
+        "all_layers": recipe.embedding_and_head == recipe.linear,
         "backup_mode": nncf.BackupMode(recipe.backup),
         "advanced_parameters": nncf.AdvancedCompressionParameters(
             group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=SMALLEST_GROUP

@@ -20,11 +20,11 @@ from runtime.checkpoint.tensors import Tensor
 from ..output.ir_writer import IrWriter
 
 GROUP = 32
-_ROWS = 1 << 22  # weights that are reordered at a time
+_BLOCK_WEIGHTS = 1 << 22  # weights that are reordered at a time
 Bytes = npt.NDArray[np.uint8]
 
 
-class _Parts(NamedTuple):
+class _BlockArrays(NamedTuple):
     """Of n blocks: the weights' bytes (n, …), and a scale and a zero point for every group, in f16 (n, groups)."""
 
     weights: Bytes
@@ -32,31 +32,31 @@ class _Parts(NamedTuple):
     zero: npt.NDArray[np.float16] | None = None
 
 
-def _q8_0(blocks: Bytes) -> _Parts:
-    return _Parts(blocks[:, 2:], _f16(blocks[:, :2]))
+def _q8_0(blocks: Bytes) -> _BlockArrays:
+    return _BlockArrays(blocks[:, 2:], _f16(blocks[:, :2]))
 
 
-def _q4_0(blocks: Bytes) -> _Parts:
+def _q4_0(blocks: Bytes) -> _BlockArrays:
     """Weights are stored with 8 added; in four bits, that is the upper one turned."""
-    return _Parts(_neighbours(_nibbles(blocks[:, 2:], 16)) ^ np.uint8(0x88), _f16(blocks[:, :2]))
+    return _BlockArrays(_pack_int4(_unpack_nibbles(blocks[:, 2:], 16)) ^ np.uint8(0x88), _f16(blocks[:, :2]))
 
 
-def _q4_1(blocks: Bytes) -> _Parts:
+def _q4_1(blocks: Bytes) -> _BlockArrays:
     scale, offset = _f16(blocks[:, :2]).astype(np.float32), _f16(blocks[:, 2:4]).astype(np.float32)
-    return _with_offset(_nibbles(blocks[:, 4:], 16), scale, offset)
+    return _with_offset(_unpack_nibbles(blocks[:, 4:], 16), scale, offset)
 
 
-def _q4_k(blocks: Bytes) -> _Parts:
+def _q4_k(blocks: Bytes) -> _BlockArrays:
     """Eight groups, their scales and offsets in six bits, times one in f16 for all."""
     from gguf.quants import Q4_K
 
     scales, offsets = Q4_K.get_scale_min(blocks[:, 4:16])
     scale = _f16(blocks[:, :2]).astype(np.float32) * scales.reshape(-1, 8).astype(np.float32)
     offset = _f16(blocks[:, 2:4]).astype(np.float32) * offsets.reshape(-1, 8).astype(np.float32)
-    return _with_offset(_nibbles(blocks[:, 16:], 32), scale, -offset)
+    return _with_offset(_unpack_nibbles(blocks[:, 16:], 32), scale, -offset)
 
 
-_FORMATS: dict[str, tuple[Type, int, Callable[[Bytes], _Parts]]] = {  # ggml's type: OpenVINO's, a block's bytes
+_FORMATS: dict[str, tuple[Type, int, Callable[[Bytes], _BlockArrays]]] = {  # ggml's type: OpenVINO's, a block's bytes
     "Q8_0": (Type.i8, 34, _q8_0),
     "Q4_0": (Type.i4, 18, _q4_0),
     "Q4_1": (Type.u4, 20, _q4_1),
@@ -65,7 +65,7 @@ _FORMATS: dict[str, tuple[Type, int, Callable[[Bytes], _Parts]]] = {  # ggml's t
 _ZERO_POINTS = (Type.u4,)
 
 
-def agrees(tensor: Tensor) -> bool:
+def supports(tensor: Tensor) -> bool:
     """Whether OpenVINO has the format of the tensor's blocks."""
     return tensor.gguf_type in _FORMATS
 
@@ -78,7 +78,7 @@ def nbytes(tensor: Tensor) -> int:
     return rows * (columns * weight + columns // GROUP * shared) // 8
 
 
-def take_over(tensor: Tensor, ir: IrWriter) -> Node:
+def keep_blocks(tensor: Tensor, ir: IrWriter) -> Node:
     """The tensor in the IR's file; the node yields it in f32. Its constants have NNCF's names and order."""
     kind, size, read = _FORMATS[tensor.gguf_type]
     rows, columns = tensor.shape
@@ -86,7 +86,7 @@ def take_over(tensor: Tensor, ir: IrWriter) -> Node:
     zeros: list[Any] = []
 
     def weights() -> Iterator[Bytes]:
-        step = max(1, _ROWS // columns)
+        step = max(1, _BLOCK_WEIGHTS // columns)
         for first in range(0, rows, step):
             parts = read(np.ascontiguousarray(tensor.raw[first : first + step]).reshape(-1, size))
             scales.append(parts.scale)
@@ -108,23 +108,23 @@ def take_over(tensor: Tensor, ir: IrWriter) -> Node:
     return ops.convert(y, "f32")
 
 
-def _with_offset(weights: Bytes, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> _Parts:
+def _with_offset(weights: Bytes, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> _BlockArrays:
     """scale * weight + offset as (weight - zero) * scale. Where the scale is 0, all weights are the offset: it becomes
     the scale of zeros less one."""
     flat = scale == 0
     weights = np.where(np.repeat(flat, GROUP, -1), np.uint8(0), weights)
     scale = np.where(flat, -offset, scale)
     zero = np.where(flat, np.float32(1), -offset / np.where(scale == 0, np.float32(1), scale))
-    return _Parts(_neighbours(weights), scale.astype(np.float16), zero.astype(np.float16))
+    return _BlockArrays(_pack_int4(weights), scale.astype(np.float16), zero.astype(np.float16))
 
 
-def _nibbles(data: Bytes, run: int) -> Bytes:
+def _unpack_nibbles(data: Bytes, run: int) -> Bytes:
     """(n, bytes) -> (n, weights): `run` bytes have as many weights in their lower halves, then as many in the upper."""
     runs = data.reshape(len(data), -1, 1, run)
     return np.concatenate([runs & 15, runs >> 4], 2).reshape(len(data), -1)
 
 
-def _neighbours(weights: Bytes) -> Bytes:
+def _pack_int4(weights: Bytes) -> Bytes:
     """(n, weights) -> (n, bytes): as OpenVINO has them, the first of two neighbours in the lower half."""
     return weights[:, ::2] | weights[:, 1::2] << np.uint8(4)
 

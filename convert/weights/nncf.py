@@ -24,11 +24,11 @@ from ..graph import as_openvino
 from ..recipe import Mode
 
 BLOCK = 1 << 21  # weights at a time: 8 MB in f32
-_KEPT = 31 << 20  # bytes; glibc looks at blocks of up to 32 MB
+_HEAP_BYTES = 31 << 20  # bytes; glibc looks at blocks of up to 32 MB
 _TYPES: dict[Mode, Type] = {"int4_sym": Type.i4, "int4_asym": Type.u4, "int8_sym": Type.i8, "int8_asym": Type.u8}
 
 
-class Rows(Protocol):
+class MatrixRows(Protocol):
     """A matrix, of which some rows at a time are read."""
 
     @property
@@ -38,10 +38,12 @@ class Rows(Protocol):
     def rows(self, first: int, end: int) -> Tensor: ...
 
 
-Part = dict[str, Any]  # the bytes of some rows' weights, scales and zero points, by the names of their constants
+CompressedBlock = dict[
+    str, Any
+]  # the bytes of some rows' weights, scales and zero points, by the names of their constants
 
 
-def quantised(matrix: Rows, mode: Mode, group_size: int) -> Iterator[Part]:
+def compress_rows(matrix: MatrixRows, mode: Mode, group_size: int) -> Iterator[CompressedBlock]:
     """The parts of a matrix, without data; each is valid until the next one."""
     nncf = import_nncf()
     from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
@@ -50,9 +52,9 @@ def quantised(matrix: Rows, mode: Mode, group_size: int) -> Iterator[Part]:
 
     # The largest block that was ever freed tells glibc how much freed memory to keep: see mallopt(3), M_MMAP_THRESHOLD.
     # It would else give the temporaries back after every few rows.
-    np.empty(_KEPT, np.uint8)
+    np.empty(_HEAP_BYTES, np.uint8)
     config, kind = WeightCompressionConfig(nncf.CompressWeightsMode(mode), group_size), _TYPES[mode]
-    for rows in blocks(matrix, BLOCK):
+    for rows in row_blocks(matrix, BLOCK):
         found = compress_weight(Values(as_openvino(rows)), (1,), config)
         part = {matrix.name: _bytes(found.tensor, kind), matrix.name + "/scale": _bytes(found.scale, Type.f16)}
         if found.zero_point is not None:
@@ -60,7 +62,7 @@ def quantised(matrix: Rows, mode: Mode, group_size: int) -> Iterator[Part]:
         yield part
 
 
-def blocks(matrix: Rows, weights: int) -> Iterator[Tensor]:
+def row_blocks(matrix: MatrixRows, weights: int) -> Iterator[Tensor]:
     """Its rows, about so many weights at a time; as many as end with a byte where they have four bits."""
     rows, columns = matrix.shape
     step = max(2, weights // columns // 2 * 2)
@@ -73,24 +75,24 @@ def _bytes(values: Any, kind: Type) -> Any:
     return values.data.data if isinstance(values.data, ov.Tensor) else ops.constant(values.data, kind).data
 
 
-def compressed_alone(source: Node, mode: str, options: Mapping[str, Any]) -> Model:
+def compress_matrix(source: Node, mode: str, options: Mapping[str, Any]) -> Model:
     """A MatMul with this matrix, compressed. The embedding's Gather would come out the same: a scale a row."""
     nncf = import_nncf()
     x = ops.parameter(PartialShape([-1, source.output(0).shape[1]]), Type.f32)
     model = Model([ops.result(ops.matmul(x, source, False, True))], [x], "weight")
-    with silent():
+    with silenced():
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(mode), **options)
 
 
 def import_nncf() -> Any:
-    with _some_home():
+    with home_folder():
         import nncf
 
     return nncf
 
 
 @contextmanager
-def _some_home() -> Iterator[None]:
+def home_folder() -> Iterator[None]:
     """NNCF wants a home folder when it is imported, for what it may download later. A user without one, as in many
     containers, gets one for that moment."""
     if os.path.expanduser("~") != "~":
@@ -105,7 +107,7 @@ def _some_home() -> Iterator[None]:
 
 
 @contextmanager
-def silent() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """NNCF draws a progress bar for every call, on the console on which our reader draws one, and logs to it."""
     from nncf.common.logging.track_progress import track
 

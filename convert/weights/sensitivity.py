@@ -15,7 +15,7 @@ from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 from ..graph import as_openvino
 from ..recipe import Recipe
 from .compress import EMBEDDING, HEAD
-from .nncf import BLOCK, blocks, import_nncf
+from .nncf import BLOCK, import_nncf, row_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Sensitivity:
     score: float
 
 
-def sensitivities(checkpoint: CheckpointTensors, recipe: Recipe) -> Iterator[Sensitivity]:
+def measure_sensitivities(checkpoint: CheckpointTensors, recipe: Recipe) -> Iterator[Sensitivity]:
     """Those of all matrices that the recipe could make int4, in the decoder's order. Reads the whole checkpoint."""
     for name in candidates(checkpoint.architecture, recipe):
         tensor = checkpoint.tensor(name)
@@ -36,7 +36,7 @@ def sensitivities(checkpoint: CheckpointTensors, recipe: Recipe) -> Iterator[Sen
         checkpoint.release()
 
 
-def sensitive(found: Collection[Sensitivity], ratio: float) -> frozenset[str]:
+def most_sensitive(found: Collection[Sensitivity], ratio: float) -> frozenset[str]:
     """The names of those that become int8, so that less than `ratio` of all weights become int4.
 
     As NNCF's MixedPrecisionCriterion does: in ascending order of their scores, up to the first that is too much.
@@ -48,7 +48,7 @@ def sensitive(found: Collection[Sensitivity], ratio: float) -> frozenset[str]:
     return frozenset(one.name for one in left)
 
 
-def presumed(architecture: Architecture, recipe: Recipe) -> frozenset[str]:
+def presumed_sensitive(architecture: Architecture, recipe: Recipe) -> frozenset[str]:
     """As many as can be `sensitive`, before any is known: for an estimate that will do."""
     if recipe.ratio == 1.0:
         return frozenset()
@@ -66,7 +66,7 @@ def presumed(architecture: Architecture, recipe: Recipe) -> frozenset[str]:
 def candidates(architecture: Architecture, recipe: Recipe) -> Iterator[str]:
     """The decoder's matrices that the recipe could make int4."""
     for name, shape in architecture.shapes():
-        if len(shape) == 2 and name not in (EMBEDDING, HEAD) and recipe.form(shape[1])[0] == recipe.linear:
+        if len(shape) == 2 and name not in (EMBEDDING, HEAD) and recipe.mode_and_group(shape[1])[0] == recipe.linear:
             yield name
 
 
@@ -79,7 +79,7 @@ def _score(tensor: Tensor) -> float:
     from nncf.tensor import functions
 
     error, eps = 0.0, 0.0
-    for rows in blocks(tensor, BLOCK):
+    for rows in row_blocks(tensor, BLOCK):
         block = Values(as_openvino(rows))
         found = get_integer_quantization_error(block, (1,), WeightCompressionConfig(), reduction="max_mean")
         error, eps = max(error, found), functions.finfo(block).eps

@@ -40,15 +40,15 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from convert.output.scratch import refuse_existing
     from convert.pipeline import convert
-    from convert.recipe import named
-    from convert.weights.calibration import read
+    from convert.recipe import get_recipe
+    from convert.weights.calibration import read_samples
 
     from ..hub.resolve import checkpoint_folder
 
     refuse_existing(args.folder)  # before anything is fetched
-    named(args.recipe)
+    get_recipe(args.recipe)
     if args.calibration:
-        read(args.calibration)
+        read_samples(args.calibration)
     checkpoint = checkpoint_folder(args.checkpoint, quiet=args.quiet)
     with closing(convert(checkpoint, args.folder, args.recipe, args.calibration, args.exporter)) as steps:
         last = show(steps, quiet=args.quiet)

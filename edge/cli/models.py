@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 def _facts(entry: "Entry") -> dict[str, Any]:
     from convert.recipe import RECIPES
 
-    names = [recipe.name for recipe in RECIPES.values() if not recipe.take_over]  # which is for a GGUF
+    names = [recipe.name for recipe in RECIPES.values() if not recipe.keep_blocks]  # which is for a GGUF
     recipes = {name: {"disk": entry.disk(name), "memory": entry.memory(name)} for name in names}
     return asdict(entry) | {"recipes": recipes}
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from convert.check.cpu_plugin import Engine, Setting
-    from convert.check.divergence import Answers, Figures, Readings
+    from convert.check.cpu_plugin import CpuPlugin, PluginSetting
+    from convert.check.divergence import Comparison, DivergenceFigures, LogitSource
     from convert.check.reference import Floats, Head
 
     Ids = npt.NDArray[np.int64]
@@ -47,9 +47,9 @@ class Part:
 
     setting: str
     runs_with: str
-    figures: "Figures"
-    by_context: Mapping[int, "Figures"]
-    against_checkpoint: "Figures | None" = None
+    figures: "DivergenceFigures"
+    by_context: Mapping[int, "DivergenceFigures"]
+    against_checkpoint: "DivergenceFigures | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ class Report:
     bits_per_weight: float
     checkpoint_weights: int
     texts: Mapping[str, int]
-    figures: "Figures"
-    by_context: Mapping[int, "Figures"]
-    by_text: Mapping[str, "Figures"]
+    figures: "DivergenceFigures"
+    by_context: Mapping[int, "DivergenceFigures"]
+    by_text: Mapping[str, "DivergenceFigures"]
     engine: tuple[Part, ...] = ()
     drift: tuple[Drift, ...] = ()
     calls: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -146,38 +146,38 @@ def _read(
     obstacle = subject.refuse_too_little(texts)
     if obstacle:
         notes.append(f"no figures of the engine's settings, and no drift: {obstacle}")
-    layers = saved.Layers(path, subject.architecture) if obstacle else None
-    head = layers.head() if layers else engine.head(path)
+    layers = saved.LayerwiseModel(path, subject.architecture) if obstacle else None
+    head = layers.head() if layers else engine.plugin_head(path)
     replies: list[_Reply] = []
     if source and new_tokens and not layers:
         yield "greedy replies"
-        loaded = engine.Engine(path, engine.AS_IT_RUNS)
+        loaded = engine.CpuPlugin(path, engine.AS_DEPLOYED)
         replies = _replies(subject, loaded, head, new_tokens)
         loaded.close()
     yield "what the converted model says"
-    exact = layers or engine.Engine(path, engine.WEIGHTS_ALONE)
-    answers = quality.Answers(exact.states(texts), head)
-    if isinstance(exact, engine.Engine):
+    exact = layers or engine.CpuPlugin(path, engine.WEIGHTS_ONLY)
+    answers = quality.LogitSource(exact.hidden_states(texts), head)
+    if isinstance(exact, engine.CpuPlugin):
         exact.close()
     del exact, layers
     with ExitStack() as stack:
-        wanted: Answers | None = None
+        wanted: LogitSource | None = None
         drift: tuple[Drift, ...] = ()
         if source:
             yield "what the checkpoint says"
             checkpoint = stack.enter_context(source.weights(mapped=False))
-            states = reference.states(checkpoint, [*texts, *(reply.whole for reply in replies)])
-            wanted = quality.Answers(states[: len(texts)], reference.head(checkpoint))
+            states = reference.hidden_states(checkpoint, [*texts, *(reply.whole for reply in replies)])
+            wanted = quality.LogitSource(states[: len(texts)], reference.checkpoint_head(checkpoint))
             drift = tuple(map(_drift, replies, states[len(texts) :], [wanted.head] * len(replies)))
         yield "how far they part"
-        readings = quality.read(texts, answers, wanted)
+        readings = quality.compare_logits(texts, answers, wanted)
         parts = []
         numbers = _longest(texts, 2 * subject.context)
         longest = [texts[number] for number in numbers]
         for setting in () if obstacle else engine.settings():
             yield f"the engine: {setting.name}"
             try:
-                parts.append(_part(path, setting, longest, answers.of(numbers), wanted and wanted.of(numbers)))
+                parts.append(_part(path, setting, longest, answers.select(numbers), wanted and wanted.select(numbers)))
             except RuntimeError as exc:
                 notes.append(f"this CPU's plugin does not take the setting {setting.name!r}: {one_line(exc)}")
     figures = readings.figures()
@@ -211,7 +211,7 @@ class _Reply:
         return np.concatenate([self.prompt, self.said])
 
 
-def _replies(subject: Subject, engine: "Engine", head: "Head", new_tokens: int) -> list[_Reply]:
+def _replies(subject: Subject, engine: "CpuPlugin", head: "Head", new_tokens: int) -> list[_Reply]:
     import numpy as np
 
     found = []
@@ -223,9 +223,9 @@ def _replies(subject: Subject, engine: "Engine", head: "Head", new_tokens: int) 
 
 
 def _drift(reply: _Reply, states: "Floats", head: "Head") -> Drift:
-    from convert.check.divergence import likeliest
+    from convert.check.divergence import greedy_tokens
 
-    same = likeliest(states[len(reply.prompt) - 1 : -1], head) == reply.said
+    same = greedy_tokens(states[len(reply.prompt) - 1 : -1], head) == reply.said
     return Drift(reply.name, len(same), None if same.all() else int(same.argmin()), float(same.mean()))
 
 
@@ -241,27 +241,29 @@ def _longest(texts: "Sequence[Ids]", tokens: int) -> list[int]:
     return found
 
 
-def _part(path: Path, setting: "Setting", texts: "Sequence[Ids]", exact: "Answers", wanted: "Answers | None") -> Part:
+def _part(
+    path: Path, setting: "PluginSetting", texts: "Sequence[Ids]", exact: "LogitSource", wanted: "LogitSource | None"
+) -> Part:
     from convert.check import cpu_plugin as engine
     from convert.check import divergence as quality
 
-    loaded = engine.Engine(path, setting)
-    runs_with = loaded.chosen()
-    answers = quality.Answers(loaded.states(texts), engine.head(path, setting))
+    loaded = engine.CpuPlugin(path, setting)
+    runs_with = loaded.describe_plugin()
+    answers = quality.LogitSource(loaded.hidden_states(texts), engine.plugin_head(path, setting))
     loaded.close()
-    readings = quality.read(texts, answers, exact)
-    against = wanted if setting is engine.AS_IT_RUNS else None
-    figures = quality.read(texts, answers, against).figures() if against else None
+    readings = quality.compare_logits(texts, answers, exact)
+    against = wanted if setting is engine.AS_DEPLOYED else None
+    figures = quality.compare_logits(texts, answers, against).figures() if against else None
     return Part(setting.name, runs_with, readings.figures(), readings.by_context(), figures)
 
 
-def _by_text(readings: "Readings", names: Sequence[str]) -> dict[str, "Figures"]:
+def _by_text(readings: "Comparison", names: Sequence[str]) -> dict[str, "DivergenceFigures"]:
     """By kind, which is what stands before a colon in a text's name."""
     import numpy as np
 
     kinds = [name.split(":")[0] for name in names]
     numbers = {kind: [i for i, other in enumerate(kinds) if other == kind] for kind in kinds}
-    return {kind: readings.figures(np.isin(readings.text, some)) for kind, some in numbers.items()}
+    return {kind: readings.figures(np.isin(readings.text_index, some)) for kind, some in numbers.items()}
 
 
 def _calls(subject: Subject, tasks: Sequence[tool_calls.Task] | None) -> Mapping[str, tuple[int, int]]:

@@ -14,7 +14,7 @@ from runtime.text import replace_controls, replace_surrogates
 from .plot import bars, lines
 
 if TYPE_CHECKING:
-    from convert.check.divergence import Figures
+    from convert.check.divergence import DivergenceFigures
 
     from .evaluate import Report
 
@@ -163,15 +163,15 @@ def _drift(report: "Report") -> list[str]:
     return _table(("prompt", "tokens", "the checkpoint parts", "agreement"), rows)
 
 
-def _lengths(by_context: "Mapping[int, Figures]") -> "dict[str, Figures]":
+def _lengths(by_context: "Mapping[int, DivergenceFigures]") -> "dict[str, DivergenceFigures]":
     return {f"up to {length(context)}": figures for context, figures in by_context.items()}
 
 
-def _rows(figures: "Mapping[str, Figures]") -> list[Sequence[str]]:
+def _rows(figures: "Mapping[str, DivergenceFigures]") -> list[Sequence[str]]:
     return [(name, *_row(some)) for name, some in figures.items()]
 
 
-def _row(figures: "Figures") -> Sequence[str]:
+def _row(figures: "DivergenceFigures") -> Sequence[str]:
     divergences = map(nats, (figures.mean_kl, figures.p99_kl, figures.max_kl))
     return (
         f"{figures.tokens:,}",
