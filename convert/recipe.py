@@ -35,8 +35,8 @@ class Recipe:
 
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, above which verification rejects the
     result: a limit that catches damage, several times what a trained checkpoint shows. `usual_kl` is the limit for
-    "as close as usual". Both were measured on the embedded checkpoint (`edge demo build`, then `edge convert` with each
-    recipe); larger models stay closer to their checkpoint.
+    "as close as usual". Both were measured by `edge convert edge/demo/checkpoint` with each recipe; larger models stay
+    closer to their checkpoint.
     """
 
     name: str

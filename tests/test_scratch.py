@@ -18,6 +18,7 @@ from convert.pipeline import convert
 from edge.cli import main
 from runtime.errors import ConversionError
 from runtime.folder.model_folder import ModelFolder
+from runtime.system.process_name import is_alive
 
 from .test_pipeline import cut_short, write_checkpoint
 
@@ -175,14 +176,14 @@ def test_a_file_of_such_a_name_is_left_alone(checkpoint, tmp_path):
     assert (tmp_path / LEFT).read_text() == "mine"
 
 
-def test_a_zombie_or_another_process_of_the_number_does_not_convert(tmp_path):
+def test_a_zombie_or_another_process_of_the_number_does_not_convert():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     start = int(psutil.Process(child.pid).create_time())
-    assert scratch._is_alive(tmp_path / f".model.partial-{child.pid}-{start}")
-    assert not scratch._is_alive(tmp_path / f".model.partial-{child.pid}-{start - 1000}")
+    assert is_alive(f"{child.pid}-{start}")
+    assert not is_alive(f"{child.pid}-{start - 1000}")
     os.kill(child.pid, signal.SIGKILL)
     while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
         pass
-    assert not scratch._is_alive(tmp_path / f".model.partial-{child.pid}-{start}")
+    assert not is_alive(f"{child.pid}-{start}")
     child.communicate()
-    assert not scratch._is_alive(tmp_path / f".model.partial-{child.pid}-{start}")
+    assert not is_alive(f"{child.pid}-{start}")

@@ -10,7 +10,8 @@ import pytest
 from convert.graph import build_decoder
 from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES
-from convert.weights.compress import compress, record_compression
+from convert.weights.compress import compress
+from convert.weights.nncf import record_compression
 from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import Tiny

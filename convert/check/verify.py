@@ -1,4 +1,4 @@
-"""Does the converted model still speak as its checkpoint does? Both read the same prompts, and their logits meet."""
+"""Verification of a converted model: its tokenizer, its logits against the checkpoint's, and generation by GenAI."""
 
 import json
 import os
@@ -28,14 +28,12 @@ TokenIds = Sequence[npt.NDArray[np.int64]]  # for each prompt: (tokens)
 Logits = Sequence[npt.NDArray[np.float32]]  # for each prompt: (tokens, vocabulary)
 
 _DAMAGED = "download the checkpoint again; if that does not help, its weights were damaged before it was published"
-_GENERATED_TOKENS = 8  # tokens
-_TOKENS_PER_PROMPT = (
-    32  # tokens of a prompt that both models read: damage shows at once, and a token costs each as much as the next
-)
-# Random weights magnify every difference: in int4, twelve layers of them stray by 2.5 nats, six trained ones by 0.02.
-# Who tries a conversion with such a checkpoint is not to be refused.
+_GENERATED_TOKENS = 8
+_TOKENS_PER_PROMPT = 32  # of a prompt that both models read: damage shows at once, and each token costs the same
+# Random weights magnify every difference: in int4, twelve layers of them diverge by 2.5 nats, six trained ones by 0.02.
+# A conversion of such a checkpoint, as a trial, is not rejected.
 _UNTRAINED_FACTOR = 6
-_MIN_LOGIT_SPREAD = 1e-3  # between the least and the most likely token, in logits: random weights have more
+_MIN_LOGIT_SPREAD = 1e-3  # of logits, between the least and the most likely token; random weights have more
 
 _ENGLISH = "The lighthouse keeper climbed the stairs every evening, because the ships relied on the light."
 _CHINESE = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。请问这首诗的作者是谁？"
@@ -58,9 +56,9 @@ _EDGE_CASES = (
 
 @dataclass(frozen=True, slots=True)
 class VerificationFigures:
-    """How the converted model differs from the checkpoint, over all tokens of all prompts.
+    """The divergence of the converted model from the checkpoint, over all tokens of all prompts.
 
-    Kullback-Leibler divergence in nats; `top1` is the share of tokens on whose most likely successor both agree.
+    Kullback-Leibler divergence in nats; `top1` is the share of tokens with the same most likely successor.
     """
 
     tokens: int
@@ -71,7 +69,8 @@ class VerificationFigures:
 
 
 def verification_prompts(family: Family, template: Template | None) -> list[Prompt]:
-    """English, Chinese, code, and a tool call where the prompt format has them. Raises TemplateError."""
+    """Return prompts in English and Chinese, of code, and with a tool call where the family has tools. Raises
+    TemplateError."""
     texts = (_ENGLISH, _CHINESE, _CODE)
     if template is None:
         return [(family.prefix + text,) for text in texts]
@@ -80,14 +79,15 @@ def verification_prompts(family: Family, template: Template | None) -> list[Prom
 
 
 def token_ids(prompts: Iterable[Prompt], tokenizer: CheckpointTokenizer) -> TokenIds:
-    """What both models read: the beginning of each prompt."""
+    """Return the token ids of the beginning of each prompt."""
     return [
         np.array([i for piece in prompt for i in tokenizer.encode(piece)][:_TOKENS_PER_PROMPT]) for prompt in prompts
     ]
 
 
 def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[str]) -> None:
-    """Holds the IR in `folder` against the checkpoint's tokenizer, there and back. Raises VerificationError."""
+    """Compare the tokenizer IR in `folder` with the checkpoint's tokenizer: encoding and decoding. Raises
+    VerificationError."""
     import openvino_genai as genai
 
     tokenizer = None
@@ -108,20 +108,20 @@ def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[s
 
 
 def converted_logits(folder: Path, architecture: Architecture, token_ids: TokenIds, *, whole: bool = False) -> Logits:
-    """The logits of the model in `folder`, computed in f32; a large one is loaded `whole` where its weights do not have
-    our names. Raises VerificationError where it does not run."""
-    from . import layerwise as saved
+    """Return the logits of the model in `folder`, computed in f32. A large model whose weights do not have our names
+    only runs `whole`. Raises VerificationError where it does not run."""
+    from . import layerwise
 
     try:
-        return saved.logits(folder, architecture, token_ids, whole=whole)
+        return layerwise.logits(folder, architecture, token_ids, whole=whole)
     except RuntimeError as exc:
         raise _unusable_error("the converted model does not run", exc) from exc
     except KeyError as exc:
-        raise VerificationError(f"the converted model has lost {exc}", hint="convert it again") from exc
+        raise VerificationError(f"the converted model is missing {exc}", hint="convert it again") from exc
 
 
 def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: Recipe) -> VerificationFigures:
-    """The figures. Raises VerificationError where the converted model is not fit for use."""
+    """Return the figures. Raises VerificationError where the converted model is not fit for use."""
     if not all(np.isfinite(logits).all() for logits in reference):
         raise VerificationError("the checkpoint itself answers NaN: its weights are damaged", hint=_DAMAGED)
     if all(np.ptp(logits, axis=-1).max() < _MIN_LOGIT_SPREAD for logits in reference):
@@ -155,23 +155,24 @@ def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: R
     return figures
 
 
-def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int64], **properties: str) -> None:
-    """Lets OpenVINO GenAI's own pipeline open the folder and say a few tokens; of a large model, which it would load
-    whole, the `excerpt` of one layer, if there is one. Raises VerificationError."""
+def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int64], *, paged: bool = True) -> None:
+    """Generate a few tokens with OpenVINO GenAI's own pipeline. It would load a large model whole; of that it runs the
+    `excerpt` of one layer, if there is one. Raises VerificationError."""
     import openvino as ov
     import openvino_genai as genai
 
+    attention = {} if paged else {"ATTENTION_BACKEND": "SDPA"}
     config = genai.GenerationConfig(max_new_tokens=_GENERATED_TOKENS, ignore_eos=True, apply_chat_template=False)
     try:
         with _loadable_folder(folder, excerpt) as opened:
             tokenizer = genai.Tokenizer(str(folder), **_load_properties(folder))
-            pipeline = genai.LLMPipeline(str(opened), tokenizer, "CPU", **properties, **_load_properties(folder))
+            pipeline = genai.LLMPipeline(str(opened), tokenizer, "CPU", **attention, **_load_properties(folder))
             generated = pipeline.generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
             del pipeline
     except RuntimeError as exc:
         raise _unusable_error("OpenVINO GenAI cannot use the converted model", exc) from exc
     if len(generated) != _GENERATED_TOKENS:
-        raise VerificationError(f"the converted model says {len(generated)} tokens when asked for {_GENERATED_TOKENS}")
+        raise VerificationError(f"the converted model generated {len(generated)} tokens instead of {_GENERATED_TOKENS}")
 
 
 def _load_properties(folder: Path) -> dict[str, bool]:
@@ -180,7 +181,7 @@ def _load_properties(folder: Path) -> dict[str, bool]:
 
 @contextmanager
 def _loadable_folder(folder: Path, excerpt: str | None) -> Iterator[Path]:
-    """The folder, or, where it is large, one among its files with the excerpt as its graph and the same weights."""
+    """Yield the folder; of a large model, a folder within it that has the excerpt as its graph and the same weights."""
     from .layerwise import fits_whole
 
     weights = folder / "openvino_model.bin"
@@ -200,7 +201,7 @@ def _loadable_folder(folder: Path, excerpt: str | None) -> Iterator[Path]:
 
 
 def _is_trained(token_ids: TokenIds, reference: Logits) -> bool:
-    """Whether the checkpoint foretells the prompts better than a guess among its vocabulary would."""
+    """Return whether the checkpoint predicts the prompts better than a uniform guess."""
     chances = [
         log_softmax(logits[:-1])[np.arange(len(ids) - 1), ids[1:]]
         for ids, logits in zip(token_ids, reference, strict=True)

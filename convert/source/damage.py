@@ -1,9 +1,9 @@
-"""Damage that a checkpoint's headers do not show: zeros where bytes never came, NaN and infinity.
+"""A check for damage that a checkpoint's headers do not show: runs of zeros, NaN and infinity.
 
-A download that broke off may leave a file of the right size, and verification would compare the damage with itself.
-Trained weights have zeros here and there, but not thousands in a row, except in rows that nobody reads: ids beyond the
-tokenizer, and added tokens that were not trained. Weights are searched as they lie in the file: in every quantised
-format a block of zero bytes is a block of zeros.
+An interrupted download may leave a file of the right size, and verification would compare the damage with itself.
+Trained weights have single zeros, but not thousands in a row, except in rows that are never read: ids beyond the
+tokenizer, and added tokens that were not trained. Bytes are checked as they are in the file: in every quantised format,
+a block of zero bytes is a block of zeros.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from runtime.checkpoint.tensors import Tensor
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import CheckpointError, VerificationError
 
-from ..weights.compress import EMBEDDING, HEAD
+from ..graph import EMBEDDING, HEAD
 
 Bytes = npt.NDArray[np.uint8]
 
-_ZERO_RUN = 2048  # bytes of zeros in a row; half of a page, which is what a missing page leaves in one of two tensors
-_PROBE_STRIDE = 512  # bytes from one look to the next
-_PROBE_BYTES = 8  # bytes
-_CACHED_VALUES = 1 << 21  # values, 4 to 8 MB: the second look at them finds them in the cache
-_READ_BYTES = 1 << 24  # bytes
-_NORM_RUN, _NORM_SHARE = 16, 8  # zeros in a row, and the part of a norm, that no training leaves
+_ZERO_RUN = 2048  # bytes of zeros in a row: half of a page, since a missing page may be shared by two tensors
+_PROBE_STRIDE = 512  # bytes from one probe to the next
+_PROBE_BYTES = 8
+_CACHED_VALUES = 1 << 21  # values, 4 to 8 MB: their second pass finds them in the processor's cache
+_READ_BYTES = 1 << 24
+_NORM_RUN, _NORM_SHARE = 16, 8  # more zeros than these, in a row or as a part of the norm (1/8), are damage
 _DAMAGE_HINT = "download this file again; if that does not help, its weights were damaged before they were published"
 # The largest finite value as an integer of the same bytes, by dtype; above it are infinity and NaN.
 _LARGEST_FINITE: dict[str, tuple[npt.DTypeLike, npt.DTypeLike, int]] = {
@@ -35,7 +35,7 @@ _LARGEST_FINITE: dict[str, tuple[npt.DTypeLike, npt.DTypeLike, int]] = {
     "f16": (np.int16, np.uint16, 0x7BFF),
     "f32": (np.int32, np.uint32, 0x7F7FFFFF),
 }
-# Where a block of ggml has its scales and offsets in f16, and its size, in bytes: ggml-common.h.
+# The bytes of a ggml block that hold its f16 scales and offsets, from and to, and its size: ggml-common.h.
 _SCALE_BYTES = {
     "Q4_0": (0, 2, 18),
     "Q4_1": (0, 4, 20),
@@ -53,13 +53,15 @@ _SCALE_BYTES = {
 
 
 class TensorLocator(Protocol):
-    """A checkpoint, or whatever else knows where its tensors lie."""
+    """Tensors whose place in a file is known."""
 
-    def place(self, name: str) -> str: ...
+    def place(self, name: str) -> str:
+        """Return the tensor's name in its file, and the file, for messages."""
+        ...
 
 
 class DamageCheck:
-    """Looks for damage in the weights of a checkpoint, one tensor at a time."""
+    """A check of a checkpoint's weights for damage, one tensor at a time."""
 
     def __init__(self, source: TensorLocator, tokenizer: CheckpointTokenizer) -> None:
         self._source = source
@@ -67,19 +69,19 @@ class DamageCheck:
         self._used_ids = np.array(sorted(set(tokenizer.tokenizer.get_vocab(with_added_tokens=False).values()) - added))
 
     def check(self, tensor: Tensor) -> None:
-        """Raises CheckpointError for zeros, VerificationError for NaN, naming the tensor and its file. Reads all of it:
-        about 0.3 seconds a gigabyte."""
+        """Raise CheckpointError for zeros and VerificationError for NaN, naming the tensor and its file. Reads all of
+        it: about 0.3 seconds a gigabyte."""
         if isinstance(tensor.raw, np.ndarray):
             self._check_block(tensor, 0, tensor.nbytes)
             return
         rows = len(tensor.raw)
-        count = max(1, min(rows, -(-tensor.nbytes // _READ_BYTES)))  # pieces of equal size: no small one is left over
+        count = max(1, min(rows, -(-tensor.nbytes // _READ_BYTES)))  # blocks of equal size: no small one is left over
         for first, end in pairwise(rows * number // count for number in range(count + 1)):
             part = tensor.rows(first, end)
             self._check_block(replace(part, raw=np.asarray(part.raw)), first, tensor.nbytes)
 
     def _check_block(self, tensor: Tensor, first: int, total: int) -> None:
-        """The same of some rows, from the row `first` on, of a tensor of `total` bytes."""
+        """Check some rows, from the row `first` on, of a tensor of `total` bytes."""
         if not (_scales_finite(tensor) if tensor.gguf_type else all_finite(tensor.raw, tensor.dtype)):
             where = self._source.place(tensor.name)
             raise VerificationError(
@@ -97,14 +99,14 @@ class DamageCheck:
                 raise self._damage_error(tensor.name, f"has {found:,} bytes of zeros in a row, of {total:,}")
 
     def check_norm(self, name: str, weights: npt.NDArray[Any]) -> None:
-        """The same for the weights of a norm."""
+        """Check the weights of a norm."""
         zero = weights.reshape(-1) == 0
         run = min(_NORM_RUN, len(zero))
         if zero.sum() * _NORM_SHARE > len(zero) or np.convolve(zero, np.ones(run, int)).max() >= run:
             raise self._damage_error(name, f"is a norm of which {zero.sum():,} of {len(zero):,} weights are zero")
 
     def _check_token_rows(self, tensor: Tensor, first: int) -> None:
-        """A row for each token: those of tokens in use are not zero."""
+        """Check the rows of the embedding or the head: those of tokens in use are not zero."""
         rows = tensor.raw
         beginnings = np.ascontiguousarray(rows[:, : max(1, _PROBE_BYTES // rows.itemsize)])
         empty = np.flatnonzero(~beginnings.any(1))
@@ -115,7 +117,7 @@ class DamageCheck:
             )
 
     def _byte_runs(self, tensor: Tensor, first: int) -> Iterator[Bytes]:
-        """The bytes of a matrix in the order of the file; of the embedding and the head, those for tokens in use."""
+        """Yield a matrix's bytes in the order of the file; of the embedding and the head, those of tokens in use."""
         stored = tensor.raw
         turned = stored.flags.f_contiguous and not stored.flags.c_contiguous
         if tensor.name not in (EMBEDDING, HEAD):
@@ -131,7 +133,7 @@ class DamageCheck:
 
 
 def all_finite(stored: npt.NDArray[Any], dtype: str) -> bool:
-    """Return whether no value is NaN or infinite: as integers of the same bytes, those are the largest of a sign."""
+    """Return whether no value is NaN or infinite: as integers, those are the largest of either sign."""
     signed, unsigned, largest = _LARGEST_FINITE[dtype]
     lying = stored.T if stored.flags.f_contiguous else stored
     flat = np.ascontiguousarray(lying).reshape(-1).view(unsigned)
@@ -143,7 +145,7 @@ def all_finite(stored: npt.NDArray[Any], dtype: str) -> bool:
 
 
 def _scales_finite(tensor: Tensor) -> bool:
-    """The same of the scales of quantised blocks; of formats that are not known here, the verification finds NaN."""
+    """Return whether the scales of quantised blocks are finite; other formats are left to the verification."""
     if tensor.gguf_type not in _SCALE_BYTES:
         return True
     begin, end, size = _SCALE_BYTES[tensor.gguf_type]
@@ -152,9 +154,9 @@ def _scales_finite(tensor: Tensor) -> bool:
 
 
 def zero_run(stored: Bytes) -> int:
-    """The length of the first run of at least `_LONG` zero bytes, or of all bytes where there are fewer; 0 for none.
+    """Return the length of the first run of `_ZERO_RUN` or more zero bytes, or of all bytes if there are fewer; else 0.
 
-    Looks at a few bytes every `_STEP`; only where those are zero, at the bytes between them.
+    Probes a few bytes every `_PROBE_STRIDE`, and reads the bytes between only where those are zero.
     """
     if len(stored) < _ZERO_RUN:
         return 0 if stored.any() else len(stored)
@@ -176,7 +178,7 @@ def zero_run(stored: Bytes) -> int:
 
 
 def _zeros_end(stored: Bytes, begin: int) -> int:
-    """Where the zeros from `begin` on end."""
+    """Return where the zeros from `begin` on end."""
     for at in range(begin, len(stored), _CACHED_VALUES):
         found = stored[at : at + _CACHED_VALUES] != 0
         if found.any():

@@ -1,7 +1,7 @@
-"""The texts by which a recipe learns which weights matter: ours, or the user's, laid out as the checkpoint reads them.
+"""Calibration texts for the data-aware recipes: built-in, or the user's, in the checkpoint's prompt format.
 
-A file has an object a line: {"text": …}, or a chat in OpenAI's layout, {"messages": […], "tools": […]}. Ours is
-such a file, written for this purpose: English, Chinese, code and tool calls.
+A file has a JSON object a line: {"text": …}, or a chat in OpenAI's layout, {"messages": […], "tools": […]}. The
+built-in file was written for this purpose: English, Chinese, code and tool calls.
 """
 
 import os
@@ -22,14 +22,14 @@ from runtime.prompt.template import Prompt, Template
 from runtime.system.files import expand_user
 from runtime.text import one_line
 
-MAX_TOKENS = 512  # of a text, at most; what is longer is cut
+MAX_TOKENS = 512  # of a text; longer ones are truncated
 BUILT_IN = Path(__file__).with_name("calibration.jsonl")
 _FORMAT_HINT = 'a line is {"text": "…"} or {"messages": […], "tools": […]}, the latter as in OpenAI\'s chat API'
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSample:
-    """A text, or a chat and the tools it had (JSON objects with name, description and parameters)."""
+    """A calibration text, or a chat with its tools (JSON objects with name, description and parameters)."""
 
     text: str = ""
     messages: tuple[Message, ...] = ()
@@ -37,7 +37,7 @@ class CalibrationSample:
 
 
 def read_samples(path: str | os.PathLike[str]) -> tuple[CalibrationSample, ...]:
-    """The samples of a file. Raises ConversionError, naming the line that is wrong."""
+    """Return the samples of a file. Raise ConversionError, naming the malformed line."""
     try:
         lines = expand_user(path).read_text(encoding="utf-8").splitlines()
     except OSError as exc:
@@ -61,16 +61,16 @@ def read_samples(path: str | os.PathLike[str]) -> tuple[CalibrationSample, ...]:
 def token_ids(
     samples: Sequence[CalibrationSample], family: Family, template: Template | None, tokenizer: CheckpointTokenizer
 ) -> list[npt.NDArray[np.int64]]:
-    """Each sample's tokens, in the family's own prompt format. Raises TemplateError where the template refuses one."""
+    """Return each sample's token ids in the family's prompt format. Raise TemplateError if the template rejects one."""
     prompts = (_prompt(sample, family, template) for sample in samples)
-    ids = ([id for piece in prompt for id in tokenizer.encode(piece)][:MAX_TOKENS] for prompt in prompts)
+    ids = ([token for piece in prompt for token in tokenizer.encode(piece)][:MAX_TOKENS] for prompt in prompts)
     return [np.array(each, dtype=np.int64) for each in ids if each]
 
 
 def _prompt(sample: CalibrationSample, family: Family, template: Template | None) -> Prompt:
     if sample.text:
         return (family.prefix, sample.text) if family.prefix else (sample.text,)
-    if template is None:  # a base model: the words alone
+    if template is None:  # a base model: the contents alone
         return (family.prefix + "\n".join(message.content for message in sample.messages if message.content),)
     messages = sample.messages if family.system else tuple(m for m in sample.messages if m.role != "system")
     if not family.tools:
@@ -80,7 +80,7 @@ def _prompt(sample: CalibrationSample, family: Family, template: Template | None
 
 
 def _parse_sample(line: object) -> CalibrationSample:
-    """Raises ValueError or RequestError."""
+    """Parse a line. Raise ValueError or RequestError."""
     if not isinstance(line, Mapping):
         raise ValueError("it is no JSON object")
     if "text" in line:
