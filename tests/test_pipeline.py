@@ -88,7 +88,7 @@ def test_a_checkpoint_becomes_a_model_folder(tmp_path, recipe, tiny):
 def test_the_users_texts_are_read_first(checkpoint, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "hello"}\n{"text": 1}\n')
-    with pytest.raises(ConversionError, match="line 2: its text is empty, or no text"):
+    with pytest.raises(ConversionError, match='line 2: "text" must be'):
         list(convert("no checkpoint", tmp_path / "model", "int4-awq", path))
     path.write_text('{"text": "hello, hello, hello"}\n')
     with pytest.raises(ConversionError, match="the recipe int4 does not use calibration texts"):
@@ -416,7 +416,7 @@ def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
         patch.setattr("convert.pipeline.copy_text_files", stop)
         assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 130
     signal.signal(signal.SIGINT, before)
-    assert ("goes on from there" in capsys.readouterr().err) == bool(left)
+    assert ("resumes from there" in capsys.readouterr().err) == bool(left)
     assert len(list(tmp_path.iterdir())) == left
     for path in tmp_path.iterdir():
         path.rename(tmp_path / ".model.partial-4000000-1")

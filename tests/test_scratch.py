@@ -72,7 +72,7 @@ def test_a_write_that_fails_at_any_stage_changes_nothing_else(checkpoint, tmp_pa
                 list(steps)
                 shutil.rmtree(parent / "model")
         else:
-            with pytest.raises(ConversionError, match=r"takes no file so large|cannot be written: file too large"):
+            with pytest.raises(ConversionError, match=r"does not support files of this size|cannot be written: file too large"):
                 list(steps)
         limited(resource.RLIM_INFINITY)
         assert seen(outside, checkpoint, parent) == before, stage
@@ -165,7 +165,7 @@ def test_what_a_signal_cut_short_says_that_it_goes_on(checkpoint, tmp_path, caps
         patch.setattr("convert.pipeline.copy_text_files", lambda *_: os.kill(os.getpid(), number))
         assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 128 + number
     signal.signal(number, before)
-    goes_on = "" if worth else "; .* and the same conversion goes on from there"
+    goes_on = "" if worth else "; .* and the same conversion resumes from there"
     assert re.fullmatch(f"stopped{goes_on}\n", capsys.readouterr().err)
     assert len(list(tmp_path.iterdir())) == (not worth)
 

@@ -95,35 +95,37 @@ class Comparison:
 
 
 def compare_logits(
-    token_ids: Sequence[npt.NDArray[Any]], answers: LogitSource, reference: LogitSource | None = None
+    token_ids: Sequence[npt.NDArray[Any]], model: LogitSource, reference: LogitSource | None = None
 ) -> Comparison:
     """Compare a model with a reference, if there is one. Raise VerificationError where either's logits are NaN."""
-    parts = [_compare_text(number, ids, answers, reference) for number, ids in enumerate(token_ids)]
+    parts = [_compare_text(number, ids, model, reference) for number, ids in enumerate(token_ids)]
     return Comparison(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _compare_text(
-    number: int, ids: npt.NDArray[Any], answers: LogitSource, reference: LogitSource | None
+    number: int, ids: npt.NDArray[Any], model: LogitSource, reference: LogitSource | None
 ) -> tuple[Any, ...]:
+    """Return a text's columns of the Comparison."""
     tokens = len(ids)
-    apart, found, wanted = (np.full(tokens, np.nan) for _ in range(3))
-    same = np.zeros(tokens, np.bool_)
+    divergence, model_next, reference_next = (np.full(tokens, np.nan) for _ in range(3))
+    same_top1 = np.zeros(tokens, np.bool_)
     for first in range(0, tokens, POSITIONS):
         rows = slice(first, min(first + POSITIONS, tokens))
-        logits = answers.head(answers.states[number][rows])
-        theirs = reference.head(reference.states[number][rows]) if reference else None
-        step = max(1, _LOGITS_PER_BLOCK // logits.shape[1])
-        for i in range(0, len(logits), step):
-            here = slice(first + i, min(first + i + step, rows.stop))
-            following = ids[here.start + 1 : here.stop + 1]
-            q = _finite(log_softmax(logits[i : i + step]), "the converted model")
-            found[here.start : here.start + len(following)] = q[np.arange(len(following)), following]
-            if theirs is not None:
-                p = _finite(log_softmax(theirs[i : i + step]), "the reference")
-                wanted[here.start : here.start + len(following)] = p[np.arange(len(following)), following]
-                apart[here] = kl_divergence(p, q)
-                same[here] = p.argmax(-1) == q.argmax(-1)
-    return np.full(tokens, number), np.arange(tokens), apart, same, found, wanted
+        model_logits = model.head(model.states[number][rows])
+        reference_logits = reference.head(reference.states[number][rows]) if reference else None
+        step = max(1, _LOGITS_PER_BLOCK // model_logits.shape[1])
+        for i in range(0, len(model_logits), step):
+            block = slice(first + i, min(first + i + step, rows.stop))
+            next_ids = ids[block.start + 1 : block.stop + 1]
+            with_next = slice(block.start, block.start + len(next_ids))
+            q = _finite(log_softmax(model_logits[i : i + step]), "the converted model")
+            model_next[with_next] = q[np.arange(len(next_ids)), next_ids]
+            if reference_logits is not None:
+                p = _finite(log_softmax(reference_logits[i : i + step]), "the reference")
+                reference_next[with_next] = p[np.arange(len(next_ids)), next_ids]
+                divergence[block] = kl_divergence(p, q)
+                same_top1[block] = p.argmax(-1) == q.argmax(-1)
+    return np.full(tokens, number), np.arange(tokens), divergence, same_top1, model_next, reference_next
 
 
 def greedy_tokens(states: Floats, head: Head) -> npt.NDArray[np.int64]:
@@ -146,13 +148,15 @@ def log_softmax(logits: Floats) -> Floats:
     return normed
 
 
-def _finite(chances: Floats, whose: str) -> Floats:
-    if not np.isfinite(chances).all():
-        raise VerificationError(f"{whose} answers NaN", hint="its weights are damaged: convert or download it again")
-    return chances
+def _finite(log_probabilities: Floats, whose: str) -> Floats:
+    if not np.isfinite(log_probabilities).all():
+        raise VerificationError(
+            f"the logits of {whose} are NaN", hint="its weights are damaged: convert or download it again"
+        )
+    return log_probabilities
 
 
-def _perplexity(chances: Doubles) -> float | None:
-    if not len(chances) or np.isnan(chances).any():
+def _perplexity(log_probabilities: Doubles) -> float | None:
+    if not len(log_probabilities) or np.isnan(log_probabilities).any():
         return None
-    return float(np.exp(-chances.mean()))
+    return float(np.exp(-log_probabilities.mean()))

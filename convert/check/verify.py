@@ -123,32 +123,32 @@ def converted_logits(folder: Path, architecture: Architecture, token_ids: TokenI
 def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: Recipe) -> VerificationFigures:
     """Return the figures. Raises VerificationError where the converted model is not fit for use."""
     if not all(np.isfinite(logits).all() for logits in reference):
-        raise VerificationError("the checkpoint itself answers NaN: its weights are damaged", hint=_DAMAGED)
+        raise VerificationError("the checkpoint's own logits are NaN: its weights are damaged", hint=_DAMAGED)
     if all(np.ptp(logits, axis=-1).max() < _MIN_LOGIT_SPREAD for logits in reference):
         raise VerificationError(
-            "to the checkpoint all tokens are equally likely: its weights are damaged", hint=_DAMAGED
+            "the checkpoint finds all tokens equally likely: its weights are damaged", hint=_DAMAGED
         )
     if not all(np.isfinite(logits).all() for logits in converted):
-        raise VerificationError(f"with the recipe {recipe.name}, the model answers NaN", hint=_recipe_hint(recipe))
-    wanted = np.concatenate([logits.argmax(-1) for logits in reference])
-    found = np.concatenate([logits.argmax(-1) for logits in converted])
-    if len(set(found)) == 1 < len(set(wanted)):
+        raise VerificationError(f"with the recipe {recipe.name}, the model's logits are NaN", hint=_recipe_hint(recipe))
+    expected = np.concatenate([logits.argmax(-1) for logits in reference])
+    predicted = np.concatenate([logits.argmax(-1) for logits in converted])
+    if len(set(predicted)) == 1 < len(set(expected)):
         raise VerificationError(
-            f"with the recipe {recipe.name}, the model says one token for ever", hint=_recipe_hint(recipe)
+            f"with the recipe {recipe.name}, the model predicts one token everywhere", hint=_recipe_hint(recipe)
         )
     pairs = list(zip(reference, converted, strict=True))
     divergences = np.concatenate([kl_divergence(log_softmax(a), log_softmax(b)) for a, b in pairs])
     figures = VerificationFigures(
-        tokens=len(wanted),
+        tokens=len(expected),
         mean_kl=float(divergences.mean()),
         max_kl=float(divergences.max()),
-        top1=float((wanted == found).mean()),
+        top1=float((expected == predicted).mean()),
         max_logit_difference=max(float(np.abs(a - b).max()) for a, b in pairs),
     )
     allowed = recipe.max_kl if _is_trained(token_ids, reference) else recipe.max_kl * _UNTRAINED_FACTOR
     if figures.mean_kl > allowed:
         raise VerificationError(
-            f"with the recipe {recipe.name}, the model's answers are not the checkpoint's: a KL divergence of "
+            f"with the recipe {recipe.name}, the model diverges from its checkpoint: a KL divergence of "
             f"{figures.mean_kl:.2g} nats a token, of which {allowed:g} are allowed",
             hint=_recipe_hint(recipe),
         )
@@ -215,4 +215,6 @@ def _recipe_hint(recipe: Recipe) -> str:
 
 
 def _unusable_error(what: str, exc: RuntimeError) -> VerificationError:
-    return VerificationError(f"{what}: {error_line(exc)}", hint="convert it again; if it stays so, please report it")
+    return VerificationError(
+        f"{what}: {error_line(exc)}", hint="convert it again; if it fails again, please report this"
+    )

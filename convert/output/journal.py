@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from runtime import strict_json
+from runtime.system.files import write_atomically
 
 JOURNAL = "finished.jsonl"
 _HASH_BLOCK = 2**24
@@ -74,7 +75,8 @@ class Journal:
             if first == header:
                 with weights.open("rb") as file:
                     finished, digest = _read_intact(file, lines)
-        path.write_text("".join(f"{line}\n" for line in (header, *map(_to_line, finished.items()))), encoding="utf-8")
+        lines = [header, *map(_to_line, finished.items())]
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
         return cls(path, finished, digest)
 
     @property

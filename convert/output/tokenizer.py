@@ -72,20 +72,19 @@ _SPACE_MARK, _MARK = "\u1680", "\u205f"
 
 def unmergeable_words(tokenizer: "Tokenizer") -> dict[str, int]:
     """Return the words, with or without a leading space, that no merge of their bytes produces, with their ids."""
-    bpe = tokenizer.model
-    if not getattr(bpe, "ignore_merges", False):
+    from tokenizers import Tokenizer
+
+    if not getattr(tokenizer.model, "ignore_merges", False):
         return {}
     byte = byte_alphabet()
     found = {}
+    bpe = Tokenizer.from_str(tokenizer.to_str()).model  # a copy: other threads may use the tokenizer
     bpe.ignore_merges = False
-    try:
-        for spelled, token_id in tokenizer.get_vocab(with_added_tokens=False).items():
-            if [token.id for token in bpe.tokenize(spelled)] != [token_id]:
-                word = bytes(byte[character] for character in spelled).decode(errors="replace")
-                if word.removeprefix(" ").isalpha():
-                    found[word] = token_id
-    finally:
-        bpe.ignore_merges = True
+    for spelled, token_id in tokenizer.get_vocab(with_added_tokens=False).items():
+        if [token.id for token in bpe.tokenize(spelled)] != [token_id]:
+            word = bytes(byte[character] for character in spelled).decode(errors="replace")
+            if word.removeprefix(" ").isalpha():
+                found[word] = token_id
     return found
 
 

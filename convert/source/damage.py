@@ -85,7 +85,7 @@ class DamageCheck:
         if not (_scales_finite(tensor) if tensor.gguf_type else all_finite(tensor.raw, tensor.dtype)):
             where = self._source.place(tensor.name)
             raise VerificationError(
-                f"the checkpoint itself answers NaN: {where} has NaN or infinity", hint=_DAMAGE_HINT
+                f"the checkpoint's own logits are NaN: {where} has NaN or infinity", hint=_DAMAGE_HINT
             )
         if tensor.name.endswith(".bias"):  # may be zero
             return
@@ -119,14 +119,14 @@ class DamageCheck:
     def _byte_runs(self, tensor: Tensor, first: int) -> Iterator[Bytes]:
         """Yield a matrix's bytes in the order of the file; of the embedding and the head, those of tokens in use."""
         stored = tensor.raw
-        turned = stored.flags.f_contiguous and not stored.flags.c_contiguous
+        transposed = stored.flags.f_contiguous and not stored.flags.c_contiguous
         if tensor.name not in (EMBEDDING, HEAD):
-            yield _bytes(stored.T if turned else stored)
+            yield _bytes(stored.T if transposed else stored)
             return
         used = self._used_ids[(self._used_ids >= first) & (self._used_ids < first + len(stored))] - first
         for ids in np.split(used, np.flatnonzero(np.diff(used) > 1) + 1):
             rows = stored[ids[0] : ids[-1] + 1] if len(ids) else stored[:0]
-            yield from map(_bytes, rows.T if turned else [rows])
+            yield from map(_bytes, rows.T if transposed else [rows])
 
     def _damage_error(self, name: str, what: str) -> CheckpointError:
         return CheckpointError(f"{self._source.place(name)} {what}: it is damaged", hint=_DAMAGE_HINT)

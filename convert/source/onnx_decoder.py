@@ -68,9 +68,9 @@ class OnnxDecoder:
         core = ov.Core()
         core.set_property({"ENABLE_MMAP": False})  # truncating a mapped file would end the process
         stamps = _file_stamps(path)
-        with _map_openvino_errors(path, "reads", stamps):
+        with _map_openvino_errors(path, "read", stamps):
             if not FrontEndManager().load_by_framework("onnx").supported(str(path)):
-                raise RuntimeError("it is cut short, or of another kind")  # every other frontend would try, and print
+                raise RuntimeError("it is truncated, or not an ONNX file")  # every other frontend would try, and print
             model = core.read_model(path)
             _validate_interface(path.name, model, architecture)
             return cls(path, architecture, model, stamps)
@@ -124,7 +124,7 @@ class OnnxDecoder:
 
     def stateful(self) -> ov.Model:
         """Return the graph with its cache in states, reordered by an input beam_idx, as GenAI expects it. Call once."""
-        with _map_openvino_errors(self.path, "can make stateful", self._stamps):
+        with _map_openvino_errors(self.path, "make states in", self._stamps):
             return self._stateful()
 
     def _stateful(self) -> ov.Model:
@@ -161,7 +161,7 @@ class OnnxDecoder:
         """Return the file's own logits for texts of T token ids each: (T,vocab). Call it before `replace_weight`; the
         file is loaded whole, in f32."""
         model = self._model
-        with _map_openvino_errors(self.path, "runs", self._stamps):
+        with _map_openvino_errors(self.path, "run", self._stamps):
             compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             request, found = compiled.create_infer_request(), []
             for ids in token_ids:
@@ -187,9 +187,7 @@ def _map_openvino_errors(path: Path, what: str, stamps: "_FileStamps") -> Iterat
         yield
     except (RuntimeError, UnicodeDecodeError) as exc:
         _refuse_changed(path, stamps)
-        raise CheckpointError(
-            f"{path.name} is no ONNX file that OpenVINO {what}: {error_line(exc)}", hint=DOWNLOAD_AGAIN
-        ) from exc
+        raise CheckpointError(f"OpenVINO cannot {what} {path.name}: {error_line(exc)}", hint=DOWNLOAD_AGAIN) from exc
 
 
 def find_onnx_file(source: Path) -> Path | None:
@@ -264,7 +262,7 @@ def _matrices(model: ov.Model, a: Architecture) -> dict[str, _MatrixUse]:
     for name in (EMBEDDING, HEAD):
         if name not in found:
             raise CheckpointError(
-                f"the ONNX graph has no matrix of {a.vocab:,} rows where {name} should be",
+                f"the ONNX graph has no matrix of {a.vocab:,} rows for {name}",
                 hint="the file and config.json do not belong together, or its weights are quantised already",
             )
     return found

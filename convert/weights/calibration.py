@@ -54,7 +54,7 @@ def read_samples(path: str | os.PathLike[str]) -> tuple[CalibrationSample, ...]:
             except (ValueError, RequestError) as exc:
                 raise ConversionError(f"{str(path)!r}, line {number}: {one_line(exc)}", hint=_FORMAT_HINT) from exc
     if not found:
-        raise ConversionError(f"{str(path)!r} holds no texts", hint=_FORMAT_HINT)
+        raise ConversionError(f"{str(path)!r} has no texts", hint=_FORMAT_HINT)
     return tuple(found)
 
 
@@ -82,23 +82,23 @@ def _prompt(sample: CalibrationSample, family: Family, template: Template | None
 def _parse_sample(line: object) -> CalibrationSample:
     """Parse a line. Raise ValueError or RequestError."""
     if not isinstance(line, Mapping):
-        raise ValueError("it is no JSON object")
+        raise ValueError("not a JSON object")
     if "text" in line:
         if not isinstance(line["text"], str) or not line["text"].strip():
-            raise ValueError("its text is empty, or no text")
+            raise ValueError('"text" must be a text that is not empty')
         return CalibrationSample(text=line["text"])
     messages = line.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise ValueError("it has no text and no messages")
+        raise ValueError('a line needs "text" or "messages"')
     read_messages = tuple(Message.from_json(message) for message in messages)
     if not any(message.role in ("user", "assistant") and message.content for message in read_messages):
-        raise ValueError("nobody says anything in its messages")
+        raise ValueError("no message of a user or an assistant has content")
     return CalibrationSample(messages=read_messages, tools=tuple(_parse_tools(line.get("tools") or [])))
 
 
 def _parse_tools(tools: object) -> Iterator[Mapping[str, Any]]:
     if not isinstance(tools, list):
-        raise ValueError("its tools are no list")
+        raise ValueError("tools must be a list")
     for tool in tools:
         function = tool.get("function", tool) if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):

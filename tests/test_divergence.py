@@ -138,7 +138,7 @@ def test_without_a_reference_perplexity_stays(checkpoint, folders):
 
 def test_nan_is_no_figure():
     states, head = [np.zeros((3, 4), np.float32)], lambda x: np.full((len(x), 5), np.nan, np.float32)
-    with pytest.raises(VerificationError, match="answers NaN"):
+    with pytest.raises(VerificationError, match="are NaN"):
         quality.compare_logits([np.arange(3)], quality.LogitSource(states, head))
 
 
