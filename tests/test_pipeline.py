@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from convert import pipeline
 from convert.pipeline import convert
+from convert.source.safetensors import SafetensorsSource
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError, TemplateError
 from runtime.folder.model_folder import ModelFolder
@@ -526,3 +528,24 @@ def test_killed_anywhere_it_leaves_nothing_that_a_rerun_does_not_clear(checkpoin
             assert step >= published or (status == -signal.SIGKILL and "model" not in left), (step, status, left)
         else:
             assert (status, left) == (130, []) or (left == ["model"] and step >= published), (step, kind, host.stderr)
+
+
+class ZippedSource(SafetensorsSource):
+    """A format of the test's own: a zipped folder."""
+
+    @classmethod
+    def accepts(cls, path):
+        return path.suffix == ".zip"
+
+    @classmethod
+    def open(cls, path):
+        shutil.unpack_archive(path, path.with_suffix(""))
+        return super().open(path.with_suffix(""))
+
+
+def test_a_new_checkpoint_format_is_a_file_and_a_line(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(pipeline.SOURCES, "edge", (ZippedSource, *pipeline.SOURCES["edge"]))
+    source = shutil.make_archive(str(tmp_path / "zipped"), "zip", checkpoint)
+    *_, last = convert(source, tmp_path / "model", "int8")
+    assert last.result.manifest.source.name == "zipped"
+    assert last.result.manifest.verification["mean_kl"] < 0.1

@@ -72,7 +72,9 @@ def test_a_write_that_fails_at_any_stage_changes_nothing_else(checkpoint, tmp_pa
                 list(steps)
                 shutil.rmtree(parent / "model")
         else:
-            with pytest.raises(ConversionError, match=r"does not support files of this size|cannot be written: file too large"):
+            with pytest.raises(
+                ConversionError, match=r"does not support files of this size|cannot be written: file too large"
+            ):
                 list(steps)
         limited(resource.RLIM_INFINITY)
         assert seen(outside, checkpoint, parent) == before, stage

@@ -27,6 +27,7 @@ from .nncf import MatrixRows, awq_factors, calibration_options
 
 SAMPLE_TOKENS = 128  # tokens whose inputs AWQ and scale estimation read
 _MAX_UP_OUTPUT = 0.25 * 65504  # limit of up's outputs, as in NNCF: GPUs compute in f16
+_RECORDED = ("q_proj", "o_proj", "gate_up_proj", "down_proj")  # matrices whose inputs are recorded
 _SHARED_INPUTS = {"k_proj": "q_proj", "v_proj": "q_proj"}  # q, k and v have the same input
 
 
@@ -64,8 +65,8 @@ class Activations:
         embedding = checkpoint.tensor(EMBEDDING)
         self._states = [embedding.gather(ids).f32()[np.newaxis] for ids in token_ids]
         tokens = sum(len(ids) for ids in token_ids)
-        few = np.random.default_rng(0).permutation(tokens)[:SAMPLE_TOKENS]
-        self._chosen = np.arange(tokens) if recipe.gptq else np.sort(few)
+        sample = np.random.default_rng(0).permutation(tokens)[:SAMPLE_TOKENS]
+        self._sampled = np.arange(tokens) if recipe.gptq else np.sort(sample)
         self._run = CompiledBlock(checkpoint.architecture, _recording_layer)
         self._layer = -1
         self._inputs: Mapping[str, Floats] = {}  # (tokens, columns), by the matrix that reads them
@@ -83,9 +84,8 @@ class Activations:
         if matrix == "down_proj":
             return ScaledMatrix(tensor, ones, self._awq), calibration_options(self.recipe, inputs / self._awq)
         ones[ffn:] /= self._awq
-        return ScaledMatrix(tensor, ones, np.ones(tensor.shape[1], np.float32)), calibration_options(
-            self.recipe, inputs
-        )
+        by_column = np.ones(tensor.shape[1], np.float32)
+        return ScaledMatrix(tensor, ones, by_column), calibration_options(self.recipe, inputs)
 
     def _run_next_layer(self) -> None:
         """Run the texts through the next layer and record the inputs of its matrices."""
@@ -95,15 +95,15 @@ class Activations:
         layer = self._run.bind(
             {name: self.checkpoint.tensor(layer_tensor_name(name, self._layer)).decoded() for name in names}
         )
-        seen: list[list[Floats]] = [[] for _ in _RECORDED]
-        first, chosen = 0, self._chosen
+        recorded: list[list[Floats]] = [[] for _ in _RECORDED]
+        first, sampled = 0, self._sampled
         for number, x in enumerate(self._states):
             self._states[number], _, _, *inputs = layer.run({"x": x} | empty_inputs(a, [x.shape[1]]))
-            here = chosen[(chosen >= first) & (chosen < first + x.shape[1])] - first
-            for kept, values in zip(seen, inputs, strict=True):
-                kept.append(values[0, here])
+            rows = sampled[(sampled >= first) & (sampled < first + x.shape[1])] - first
+            for column, values in zip(recorded, inputs, strict=True):
+                column.append(values[0, rows])
             first += x.shape[1]
-        self._inputs = {matrix: np.concatenate(kept) for matrix, kept in zip(_RECORDED, seen, strict=True)}
+        self._inputs = {name: np.concatenate(column) for name, column in zip(_RECORDED, recorded, strict=True)}
         if self.recipe.awq:
             self._awq = self._awq_factors()
         self.checkpoint.release()
@@ -124,25 +124,22 @@ class Activations:
         return np.asarray(np.concatenate(means) * largest * a.hidden / _MAX_UP_OUTPUT, dtype=np.float32)
 
 
-_RECORDED = ("q_proj", "o_proj", "gate_up_proj", "down_proj")
-
-
 class _InputRecorder(DecoderBlocks):
     """Decoder blocks that record the input of each matrix."""
 
     def __init__(self, blocks: DecoderBlocks) -> None:
         super().__init__(blocks.architecture, blocks.weight)
-        self.seen: dict[str, Node] = {}
+        self.inputs: dict[str, Node] = {}
 
     def linear(self, x: Node, name: str, bias: bool = False) -> Node:
         """Record the input, then multiply: (…,in) -> (…,out)."""
-        self.seen[name.rsplit(".", 1)[-1]] = x
+        self.inputs[name.rsplit(".", 1)[-1]] = x
         return super().linear(x, name, bias)
 
 
 def _recording_layer(blocks: DecoderBlocks, weights: Sequence[Node]) -> Model:
     """Return a layer's model whose further results are the inputs of its matrices."""
-    watching = _InputRecorder(blocks)
-    layer = layer_model(watching, weights)
-    seen = [ops.result(watching.seen[name]) for name in _RECORDED]
-    return Model([*layer.get_results(), *seen], layer.get_parameters(), "watched")
+    recorder = _InputRecorder(blocks)
+    layer = layer_model(recorder, weights)
+    inputs = [ops.result(recorder.inputs[name]) for name in _RECORDED]
+    return Model([*layer.get_results(), *inputs], layer.get_parameters(), "recording layer")
