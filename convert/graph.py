@@ -144,8 +144,8 @@ class DecoderBlocks:
         prefix = f"model.layers.{layer}."
         attended = self.attention(self.norm(x, prefix + "input_layernorm"), layer, rope, mask, cache)
         x = ops.add(x, self.post_norm(attended, prefix + "post_self_attn_layernorm"))
-        fed = self.feed_forward(self.norm(x, prefix + "post_attention_layernorm"), prefix)
-        return ops.add(x, self.post_norm(fed, prefix + "post_mlp_layernorm"))
+        projected = self.feed_forward(self.norm(x, prefix + "post_attention_layernorm"), prefix)
+        return ops.add(x, self.post_norm(projected, prefix + "post_mlp_layernorm"))
 
     def post_norm(self, x: Node, name: str) -> Node:
         """Apply the norm behind a block, where the architecture has sandwich norms."""
@@ -193,12 +193,12 @@ class DecoderBlocks:
         Split, slices with a step, concat and the transpose at the end are what OpenVINO's RoPEFusionGPTJ looks for.
         """
         width, rest = self.architecture.rotary_dim, self.architecture.head_dim - self.architecture.rotary_dim
-        turning, still = ops.variadic_split(x, _i64_scalar(3), _i64(width, rest)).outputs() if rest else (x, None)
-        even, odd = (ops.slice(turning, _i64(start), _i64(_SLICE_END), _i64(2), _i64(3)) for start in (0, 1))
+        rotary, unrotated = ops.variadic_split(x, _i64_scalar(3), _i64(width, rest)).outputs() if rest else (x, None)
+        even, odd = (ops.slice(rotary, _i64(start), _i64(_SLICE_END), _i64(2), _i64(3)) for start in (0, 1))
         quarter_turn = [ops.unsqueeze(half, _i64(-1)) for half in (ops.multiply(odd, _f32(-1.0)), even)]
-        turned = ops.reshape(ops.concat(quarter_turn, -1), _i64(0, 0, heads, width), True)
-        y = ops.add(ops.multiply(turning, rope.cos), ops.multiply(turned, rope.sin))
-        return ops.transpose(ops.concat([y, still], -1) if rest else y, _i64(0, 2, 1, 3))
+        quarter_turned = ops.reshape(ops.concat(quarter_turn, -1), _i64(0, 0, heads, width), True)
+        y = ops.add(ops.multiply(rotary, rope.cos), ops.multiply(quarter_turned, rope.sin))
+        return ops.transpose(ops.concat([y, unrotated], -1) if rest else y, _i64(0, 2, 1, 3))
 
     def repeat_kv(self, x: Node) -> Node:
         """Repeat keys or values for each query head of a group: (B,kv_heads,S,head_dim) -> (B,heads,S,head_dim)."""

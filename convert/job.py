@@ -170,7 +170,7 @@ def build_manifest(
         notes = (*notes, "no chat template: a base model, for completion only")
     if source.quantised:
         kinds = ", ".join(source.quantised)
-        notes = (*notes, f"made from weights in {kinds}: what they had lost already, the verification does not see")
+        notes = (*notes, f"made from weights in {kinds}: the verification does not measure what that quantisation lost")
     return replace(
         checkpoint.manifest,
         recipe=plan.recipe.name,

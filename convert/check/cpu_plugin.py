@@ -42,14 +42,14 @@ AS_DEPLOYED = PluginSetting("as it runs", properties(Options(), "CPU"))
 
 def settings() -> list[PluginSetting]:
     """Return the settings to compare with `WEIGHTS_ONLY`: each changes one property; the last is that of a chat."""
-    found = [PluginSetting(f"KV {kv}", EXACT | {"KV_CACHE_PRECISION": kv}) for kv in ("f16", "u8", "u4")]
-    found += [
+    compared = [PluginSetting(f"KV {kv}", EXACT | {"KV_CACHE_PRECISION": kv}) for kv in ("f16", "u8", "u4")]
+    compared += [
         PluginSetting(f"activations int8 by {group}", EXACT | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": group})
         for group in ("32", "128")  # the plugin's default, and ours
     ]
     if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        found.append(PluginSetting("computed in bf16", EXACT | {"INFERENCE_PRECISION_HINT": "bf16"}))
-    return [*found, AS_DEPLOYED]
+        compared.append(PluginSetting("computed in bf16", EXACT | {"INFERENCE_PRECISION_HINT": "bf16"}))
+    return [*compared, AS_DEPLOYED]
 
 
 class CpuPlugin:

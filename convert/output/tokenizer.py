@@ -44,7 +44,7 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
     )
     try:
         # GenAI only loads a detokenizer that can skip special tokens; it switches that off.
-        splitter, joiner = convert_tokenizer(carrier, with_detokenizer=True, add_special_tokens=False)
+        tokenizer_ir, detokenizer_ir = convert_tokenizer(carrier, with_detokenizer=True, add_special_tokens=False)
     except (OVTypeError, KeyError, RuntimeError) as exc:
         raise CheckpointError(
             f"this kind of tokenizer cannot be converted: {first_line(exc)}",
@@ -59,8 +59,8 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
         ) from exc
     if words:
         marked = {_SPACE_MARK + word[1:] if word[0] == " " else _MARK + word: token for word, token in words.items()}
-        _add_words(splitter, marked)
-    return splitter, joiner
+        _add_words(tokenizer_ir, marked)
+    return tokenizer_ir, detokenizer_ir
 
 
 # GLM-4 looks a word up before it merges its bytes, and 893 of its tokens (" 研究", " 首先") result from no merge.
@@ -108,13 +108,13 @@ def _with_marks(tokenizer: "Tokenizer", words: Iterable[str]) -> "Tokenizer":
     return marking
 
 
-def _add_words(splitter: "Model", words: Mapping[str, int]) -> None:
+def _add_words(tokenizer_ir: "Model", words: Mapping[str, int]) -> None:
     """Add words to the added tokens of the IR's BPETokenizer: its last four inputs, which are the begin and end of each
     token in the third, the bytes of all, and their ids."""
     import numpy as np
     from openvino import opset13 as ops
 
-    (bpe,) = (op for op in splitter.get_ops() if op.get_type_name() == "BPETokenizer")
+    (bpe,) = (op for op in tokenizer_ir.get_ops() if op.get_type_name() == "BPETokenizer")
     first = bpe.get_input_size() - 4
     begins, ends, text, ids = (np.array(bpe.input_value(first + i).get_node().data) for i in range(4))
     spelled = [word.encode() for word in words]
@@ -129,12 +129,12 @@ def _add_words(splitter: "Model", words: Mapping[str, int]) -> None:
         )
     ):
         bpe.input(first + i).replace_source_output(ops.constant(value).output(0))
-    splitter.validate_nodes_and_infer_types()
+    tokenizer_ir.validate_nodes_and_infer_types()
 
 
 @contextmanager
 def _no_warnings_logged() -> Iterator[None]:
-    """transformers says at import that it found no torch, which is as it should be."""
+    """transformers warns at import that there is no torch, which is intended."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

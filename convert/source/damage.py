@@ -135,8 +135,8 @@ class DamageCheck:
 def all_finite(stored: npt.NDArray[Any], dtype: str) -> bool:
     """Return whether no value is NaN or infinite: as integers, those are the largest of either sign."""
     signed, unsigned, largest = _LARGEST_FINITE[dtype]
-    lying = stored.T if stored.flags.f_contiguous else stored
-    flat = np.ascontiguousarray(lying).reshape(-1).view(unsigned)
+    contiguous = stored.T if stored.flags.f_contiguous else stored
+    flat = np.ascontiguousarray(contiguous).reshape(-1).view(unsigned)
     for first in range(0, flat.size, _CACHED_VALUES):
         part = flat[first : first + _CACHED_VALUES]
         if part.view(signed).max() > largest or part.max() > largest + np.iinfo(signed).max + 1:
@@ -160,9 +160,9 @@ def zero_run(stored: Bytes) -> int:
     """
     if len(stored) < _ZERO_RUN:
         return 0 if stored.any() else len(stored)
-    looks = len(stored) // _PROBE_STRIDE
-    seen = stored[: looks * _PROBE_STRIDE].reshape(looks, _PROBE_STRIDE)[:, :_PROBE_BYTES].any(1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], seen, [True]])))  # a stretch begins, a stretch ends, …
+    probes = len(stored) // _PROBE_STRIDE
+    nonzero = stored[: probes * _PROBE_STRIDE].reshape(probes, _PROBE_STRIDE)[:, :_PROBE_BYTES].any(1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], nonzero, [True]])))  # a run of zero probes begins, ends, …
     for first, last in edges.reshape(-1, 2):
         if (last - first + 1) * _PROBE_STRIDE < _ZERO_RUN:
             continue

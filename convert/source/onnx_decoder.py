@@ -274,13 +274,13 @@ def _matrix_uses(model: ov.Model) -> Iterator[_MatrixUse]:
         if kind not in ("MatMul", "Gather"):
             continue
         node = op.input_value(0 if kind == "Gather" else 1).get_node()
-        turned = kind == "MatMul" and not op.get_attributes()["transpose_b"]
+        transposed = kind == "MatMul" and not op.get_attributes()["transpose_b"]
         while node.get_type_name() in ("Convert", "Transpose"):
-            turned ^= node.get_type_name() == "Transpose"
+            transposed ^= node.get_type_name() == "Transpose"
             node = node.input_value(0).get_node()
         if (
             node.get_type_name() == "Constant"
             and len(node.get_output_shape(0)) == 2
             and node.get_element_type() in _DTYPES
         ):
-            yield _MatrixUse(node, op, turned)
+            yield _MatrixUse(node, op, transposed)

@@ -42,10 +42,10 @@ def most_sensitive(found: Collection[Sensitivity], ratio: float) -> frozenset[st
     exceed the ratio.
     """
     total, taken = sum(one.weights for one in found), 0
-    left = sorted(found, key=lambda one: one.score)
-    while left and (taken + left[0].weights) / total < ratio:
-        taken += left.pop(0).weights
-    return frozenset(one.name for one in left)
+    remaining = sorted(found, key=lambda one: one.score)
+    while remaining and (taken + remaining[0].weights) / total < ratio:
+        taken += remaining.pop(0).weights
+    return frozenset(one.name for one in remaining)
 
 
 def presumed_sensitive(architecture: Architecture, recipe: Recipe) -> frozenset[str]:
