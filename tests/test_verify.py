@@ -68,7 +68,7 @@ def spoilt(value):
         (logits(), spoilt(np.nan), "int4, the model's logits are NaN", "recipe int8"),
         (logits(), spoilt(np.inf), "int4, the model's logits are NaN", "recipe int8"),
         (spoilt(np.nan), logits(), "the checkpoint's own logits are NaN", "download"),
-        (logits() * 1e-5 + 3, logits(), "all tokens are equally likely", "download"),
+        (logits() * 1e-5 + 3, logits(), "finds all tokens equally likely", "download"),
         (logits(), np.tile(logits()[:1], (12, 1)), "one token everywhere", "recipe int8"),
         (logits(), logits(5), "a KL divergence of [0-9.]+ nats a token, of which 3 are allowed", "recipe int8"),
         (peaked(IDS), peaked(IDS) + logits(1, scale=3.0), "of which 0.5 are allowed", "recipe int8"),
