@@ -46,7 +46,7 @@ Exporter = Literal["edge", "optimum"]
 
 @dataclass(frozen=True, slots=True)
 class ConversionPlan:
-    """What is known of a conversion before its weights are read. `token_ids` are the beginnings of the `prompts`, by
+    """The plan of a conversion, made before its weights are read. `token_ids` are the beginnings of the `prompts`, by
     which the result is verified; `calibration` are the token ids of the calibration texts."""
 
     recipe: Recipe
