@@ -67,6 +67,6 @@ def test_what_is_larger_than_estimated_is_refused(tmp_path):
     with (
         CheckpointTensors.open(TINY.write(tmp_path / "source")) as checkpoint,
         IrWriter(tmp_path / "model.xml", 100_000) as ir,
-        pytest.raises(RuntimeError, match="more than the 100,000 bytes"),
+        pytest.raises(RuntimeError, match="more than the estimated 100,000 bytes"),
     ):
         list(compress(checkpoint, RECIPES["bf16"], ir))
