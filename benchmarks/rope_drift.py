@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.graph import decoder_inputs
 from convert.pipeline import convert
 from convert.recipe import RECIPES
 
@@ -53,12 +54,7 @@ def openvino_model(folder: Path) -> Run:
     request = ov.Core().compile_model(folder / "openvino_model.xml", "CPU", _EXACT).create_infer_request()
 
     def run(ids: np.ndarray[Any, Any], before: int) -> np.ndarray[Any, Any]:
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": np.ones((1, before + ids.shape[1]), np.int64),
-            "position_ids": np.arange(before, before + ids.shape[1])[np.newaxis],
-            "beam_idx": np.zeros(1, np.int32),
-        }
+        inputs = decoder_inputs(request.get_compiled_model(), ids[0], before)
         return np.array(request.infer(inputs)["logits"][0])
 
     return run

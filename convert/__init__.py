@@ -1,3 +1,3 @@
-"""A GLM-4 checkpoint becomes a model folder. Imports `runtime`, never `edge`."""
+"""Conversion of a GLM-4 checkpoint into a model folder. Imports `runtime`, never `edge`."""
 
-import runtime  # noqa: F401 - turns telemetry off before OpenVINO is imported here
+import runtime  # noqa: F401 - disables telemetry before OpenVINO is imported here

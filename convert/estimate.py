@@ -1,4 +1,4 @@
-"""What a conversion will need, told before it starts."""
+"""Estimates of the disk and memory that a conversion needs, and the checks before it starts."""
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -13,28 +13,28 @@ from runtime.errors import ConversionError, DiskFull
 from runtime.folder.model_folder import Sizes
 
 from .check.layerwise import fits_whole
+from .graph import EMBEDDING, HEAD
 from .recipe import Recipe
-from .weights import gguf_blocks as stored
-from .weights import nncf as quantise
-from .weights.compress import CALIBRATED_BLOCK, EMBEDDING, HEAD, SCALE_ESTIMATION_FACTOR
+from .weights import gguf_blocks, nncf
+from .weights.compress import CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR
 from .weights.sensitivity import presumed_sensitive
 
-# Measured.
-_OTHER_FILE_BYTES = 64 * 2**20  # on the disk: tokenizers, the graph
-_PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
-_VERIFIED_TOKENS = 1024  # tokens of a prompt with which the result is checked
-_NNCF_BYTES = 11  # bytes that NNCF takes for each weight it is given
-_LAYER_BYTES = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
-_AWQ_BYTES = 24  # bytes that it takes for each weight of a layer's down_proj
-_GPTQ_BYTES = (34, 32)  # bytes that it takes for each pair of columns, and for each weight it is given
-_GGUF_EXTRA_BYTES = (4, 2)  # bytes that each of the two takes more where the weights of a GGUF are decoded for it
-_LARGEST_COPIES = 2  # times the largest piece of the converted model, while that is asked
-CALIBRATION_TOKENS = 10_000  # tokens of the calibration texts, where they are not known
+# Measured by `python -m benchmarks.conversion`, which samples the memory of a conversion.
+OTHER_FILE_BYTES = 64 * 2**20  # on the disk: tokenizers, the graph
+PROGRAM_BYTES = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
+NNCF_BYTES = 11  # that NNCF takes for each weight it compresses
+LAYER_BYTES = 6  # that an uncompressed layer takes for each of its weights while the checkpoint's logits are computed
+_AWQ_BYTES = 24  # that AWQ takes for each weight of a layer's down_proj
+_GPTQ_BYTES = (34, 32)  # that GPTQ takes for each pair of columns, and for each weight it compresses
+_GGUF_EXTRA_BYTES = (4, 2)  # that NNCF and a layer take more for each weight of a GGUF, which is decoded first
+_LARGEST_COPIES = 2  # of the largest tensor of the converted model, while its logits are computed
+_VERIFIED_TOKENS = 1024  # of a prompt by which the result is verified
+CALIBRATION_TOKENS = 10_000  # of the calibration texts, where they are not known
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionEstimate:
-    """Bytes. `sizes` are the IR's; `disk` and `memory` are what the whole conversion takes at its peak."""
+    """The IR's sizes, and the peak of `disk` and `memory` during the conversion, in bytes."""
 
     sizes: Sizes
     disk: int
@@ -42,6 +42,7 @@ class ConversionEstimate:
 
     @property
     def summary(self) -> str:
+        """The estimate in a line."""
         return f"needs about {gigabytes(self.memory)} of memory and {gigabytes(self.disk)} on the disk"
 
 
@@ -51,13 +52,13 @@ def estimate_conversion(
     sensitive: Collection[str] | None = None,
     tokens: int = CALIBRATION_TOKENS,
 ) -> ConversionEstimate:
-    """`sensitive` are the matrices that a mixed recipe leaves in 8 bits; before they are known, as many as can be.
+    """Estimate a conversion. `sensitive` are the matrices that a mixed recipe keeps in 8 bits; None is an upper bound.
     `tokens` are those of the calibration texts."""
     a = checkpoint.architecture
-    stored_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
-    sizes = model_sizes(a, recipe, stored_bits, sensitive, _kept_block_sizes(checkpoint, recipe))
+    source_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
+    sizes = model_sizes(a, recipe, source_bits, sensitive, _kept_block_sizes(checkpoint, recipe))
     memory = conversion_memory(a, recipe, sizes, tokens, quantised=bool(checkpoint.quantised))
-    return ConversionEstimate(sizes, sizes.weights + _OTHER_FILE_BYTES, memory)
+    return ConversionEstimate(sizes, sizes.weights + OTHER_FILE_BYTES, memory)
 
 
 def conversion_memory(
@@ -68,32 +69,32 @@ def conversion_memory(
     *,
     quantised: bool = False,
 ) -> int:
-    """Bytes of memory that a conversion takes at its peak; `quantised` is a GGUF, whose weights are decoded."""
+    """Return the peak memory of a conversion, in bytes. The weights of a `quantised` GGUF are decoded first."""
     steps = [*_step_bytes(architecture, recipe, sizes, *(_GGUF_EXTRA_BYTES if quantised else (0, 0)))]
     if recipe.needs_calibration:
         steps.append(_calibration_bytes(architecture, recipe, tokens))
-    return _PROGRAM + max(steps)
+    return PROGRAM_BYTES + max(steps)
 
 
 def _calibration_bytes(a: Architecture, recipe: Recipe, tokens: int) -> int:
-    """Bytes of memory that the texts take, and what is done with them beside."""
+    """Return the bytes of memory that calibration takes: hidden states, inputs, and NNCF's temporaries."""
     states = 2 * 4 * tokens * a.hidden
-    layer = _LAYER_BYTES * sum(prod(shape) for _, shape in a.layer_shapes(0))
-    if recipe.gptq:  # keeps the inputs of all matrices, and works on squares as wide as the widest
+    layer = LAYER_BYTES * sum(prod(shape) for _, shape in a.layer_shapes(0))
+    if recipe.gptq:  # keeps the inputs of all matrices, and a Hessian as wide as the widest
         states += 2 * 4 * tokens * (3 * a.hidden + a.ffn)
         hessian, weight = _GPTQ_BYTES
         return states + max(layer, hessian * a.ffn**2 + weight * min(CALIBRATED_BLOCK, a.hidden * a.ffn))
     awq = _AWQ_BYTES * a.hidden * a.ffn if recipe.awq else 0
-    return states + max(layer, awq, _NNCF_BYTES * min(CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR * a.hidden * a.ffn))
+    return states + max(layer, awq, NNCF_BYTES * min(CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR * a.hidden * a.ffn))
 
 
 def _step_bytes(
     architecture: Architecture, recipe: Recipe, sizes: Sizes, temporary: int = 0, layer: int = 0
 ) -> Iterator[int]:
-    """Bytes of memory that each step takes. None grows with the number of layers, unless the model is small."""
+    """Yield the bytes of memory of each step. Only a small model, which is loaded whole, grows with its layers."""
     if recipe.linear:
-        yield (_NNCF_BYTES + temporary) * min(quantise.BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
-    yield (_LAYER_BYTES + layer) * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
+        yield (NNCF_BYTES + temporary) * min(nncf.BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
+    yield (LAYER_BYTES + layer) * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
     if fits_whole(sizes.weights):
         yield loaded_bytes(architecture, sizes, _VERIFIED_TOKENS)
     else:
@@ -102,7 +103,7 @@ def _step_bytes(
 
 def _kept_block_sizes(checkpoint: CheckpointTensors, recipe: Recipe) -> dict[str, int]:
     tensors = map(checkpoint.tensor, checkpoint.names) if recipe.keep_blocks else ()
-    return {tensor.name: stored.nbytes(tensor) for tensor in tensors if stored.supports(tensor)}
+    return {tensor.name: gguf_blocks.nbytes(tensor) for tensor in tensors if gguf_blocks.supports(tensor)}
 
 
 def model_sizes(
@@ -112,8 +113,8 @@ def model_sizes(
     sensitive: Collection[str] | None = None,
     kept_blocks: Mapping[str, int] = {},
 ) -> Sizes:
-    """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given. `taken_over` are
-    bytes of tensors that do not become the recipe's."""
+    """Return the sizes of the IR. `source_bits` are the bits of a weight in the checkpoint, by tensor (16 where none is
+    given); `kept_blocks` the bytes of tensors whose GGUF blocks are kept."""
     bits = source_bits or {}
     eight = presumed_sensitive(architecture, recipe) if sensitive is None else sensitive
     nbytes, groups = {}, 0
@@ -122,11 +123,11 @@ def model_sizes(
             nbytes[name] = 4 * shape[0]
             continue
         rows, columns = shape
-        kind = {"end": name in (EMBEDDING, HEAD), "sensitive": name in eight}
+        kind = {"embedding_or_head": name in (EMBEDDING, HEAD), "sensitive": name in eight}
         nbytes[name] = recipe.nbytes(rows, columns, **kind, source_bits=bits.get(name, 16))
         _, group = recipe.mode_and_group(columns, **kind)
         if name in kept_blocks:
-            nbytes[name], group = kept_blocks[name], stored.GROUP
+            nbytes[name], group = kept_blocks[name], gguf_blocks.GROUP
         if group != -1:
             groups += rows * columns // group
     return Sizes(
@@ -143,32 +144,32 @@ def model_sizes(
 
 
 def loaded_bytes(architecture: Architecture, sizes: Sizes, context: int = CONTEXT) -> int:
-    """Bytes of memory that the model takes on a CPU with so many tokens in its KV cache, or as many as it can have."""
+    """Return the memory of the model on a CPU with `context` tokens in its KV cache, at most its own context length."""
     return estimate_from_sizes(
         sizes, "CPU", min(context, architecture.context), architecture.kv_bytes_per_token
     ).running
 
 
-def refuse_too_little(needs: ConversionEstimate, parent: Path) -> None:
-    """Raises DiskFull or ConversionError where what is free will not do."""
+def require_resources(estimate: ConversionEstimate, parent: Path) -> None:
+    """Raise DiskFull or ConversionError where free disk or memory is below the estimate."""
     import psutil  # type: ignore[import-untyped]
 
     free = shutil.disk_usage(parent).free
-    if free < needs.disk:
+    if free < estimate.disk:
         raise DiskFull(
-            f"the model needs about {gigabytes(needs.disk)} in {str(parent)!r}, but {gigabytes(free)} is free",
+            f"the model needs about {gigabytes(estimate.disk)} in {str(parent)!r}, but {gigabytes(free)} is free",
             hint="make room, or choose a folder on another disk",
         )
     memory = psutil.virtual_memory().available + psutil.swap_memory().free
-    if memory < needs.memory:
+    if memory < estimate.memory:
         raise ConversionError(
-            f"the conversion needs about {gigabytes(needs.memory)} of memory, but {gigabytes(memory)} is free",
+            f"the conversion needs about {gigabytes(estimate.memory)} of memory, but {gigabytes(memory)} is free",
             hint="close other programs, or convert on a larger machine and copy the folder",
         )
 
 
 def describe_devices(recipe: Recipe, architecture: Architecture, sizes: Sizes) -> dict[str, str]:
-    """What each device needs to run the model, in words."""
+    """Describe what each device needs to run the model, for the manifest."""
     context = min(CONTEXT, architecture.context)
     cpu, gpu, npu = (
         estimate_from_sizes(sizes, kind, context, architecture.kv_bytes_per_token) for kind in ("CPU", "GPU", "NPU")

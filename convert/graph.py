@@ -1,16 +1,15 @@
-"""The GLM-4 decoder as an OpenVINO graph, written down operation by operation.
+"""The GLM-4 decoder as an OpenVINO graph, written operation by operation.
 
-It needs no torch, and keeps RoPE's frequencies in f32. It has the shape that OpenVINO's own transformations look for,
-so that every pipeline of GenAI takes it (paged attention, the stateful one, the NPU's static one): four named inputs, a
-key and a value state a layer, ScaledDotProductAttention with an explicit mask, and norms and RoPE in forms that their
-fusions recognise.
+It needs no torch, and keeps RoPE's frequencies in f32. It has the form that OpenVINO's transformations recognise, so
+that every pipeline of GenAI runs it (paged attention, the stateful one, the NPU's static one): four named inputs, a key
+and a value state a layer, ScaledDotProductAttention with an explicit mask, and norms and RoPE in forms that are fused.
 
 Shapes in comments: B batch, T new tokens, S cached and new tokens.
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from openvino.op.util import Variable, VariableInfo
 from runtime.checkpoint.tensors import Architecture, Dtype, Tensor
 
 Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor in f32
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 ELEMENT_TYPES: dict[Dtype, Type] = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}
 _SLICE_END = 2**31 - 1  # as the end of a slice
 # The lowest f16, so that no precision turns the mask into -inf: the softmax of a row of -inf is NaN.
@@ -30,7 +30,7 @@ MASKED = -65504.0
 
 
 def build_decoder(architecture: Architecture, weight: Weight) -> ov.Model:
-    """The whole decoder, stateful.
+    """Build the whole decoder, stateful.
 
     Inputs: input_ids (B,T), attention_mask (B,S; 0 for padding on the left, else 1) and position_ids (B,T), all i64;
     beam_idx (B, i32), by which the cache's batch is reordered. Output: logits (B,T,vocab) in f32.
@@ -54,15 +54,33 @@ def build_decoder(architecture: Architecture, weight: Weight) -> ov.Model:
     return model
 
 
-class TensorSource(Protocol):
-    """A checkpoint, or whatever else has tensors by name."""
+def decoder_inputs(
+    model: ov.Model | ov.CompiledModel, ids: npt.NDArray[Any], past: int = 0
+) -> dict[str, npt.NDArray[Any]]:
+    """Return a decoder's inputs for the next token ids of a text, after `past` tokens of it. Inputs that the model does
+    not have are left out: older exports have no position_ids, a graph without states no beam_idx."""
+    end = past + len(ids)
+    inputs: dict[str, npt.NDArray[Any]] = {
+        "input_ids": ids[np.newaxis].astype(np.int64),
+        "attention_mask": np.ones((1, end), np.int64),
+        "position_ids": np.arange(past, end, dtype=np.int64)[np.newaxis],
+        "beam_idx": np.zeros(1, np.int32),
+    }
+    names = {name for port in model.inputs for name in port.get_names()}
+    return {name: value for name, value in inputs.items() if name in names}
 
-    def tensor(self, name: str) -> Tensor: ...
+
+class TensorSource(Protocol):
+    """Tensors by name: an open checkpoint, for example."""
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the tensor of that canonical name."""
+        ...
 
 
 def uncompressed_weights(checkpoint: TensorSource) -> Weight:
-    """Weights as they are in the checkpoint. Matrices in mapped files stay there: nothing is copied, and therefore
-    such a checkpoint must stay open for as long as a model made from this, or anything compiled from it, is in use."""
+    """Return the checkpoint's weights as nodes, uncompressed. Matrices of mapped files are not copied: the
+    checkpoint must stay open for as long as a model made from them, or anything compiled from it, is in use."""
 
     def weight(name: str) -> Node:
         tensor = checkpoint.tensor(name)
@@ -78,8 +96,8 @@ def uncompressed_weights(checkpoint: TensorSource) -> Weight:
 
 
 def as_openvino(tensor: Tensor) -> ov.Tensor:
-    """The same memory as an OpenVINO tensor, which keeps the view alive. A header of odd length leaves the data at odd
-    addresses; only then it is a copy."""
+    """Return the tensor's memory as an OpenVINO tensor, which keeps it alive. It is copied only if it is not
+    aligned, as after a header of odd length."""
     data = np.require(tensor.data, requirements=["C", "A"])
     return ov.Tensor(data, ov.Shape(tensor.shape), ELEMENT_TYPES[tensor.dtype])
 
@@ -92,63 +110,65 @@ class Rope(NamedTuple):
 
 
 class KVStore(Protocol):
-    """Where a layer's keys and values are kept."""
+    """The cache of a layer's keys and values."""
 
     def append(self, x: Node, layer: int, kind: str) -> Node:
-        """All keys or values, the new ones last: (B,kv_heads,T,head_dim) -> (B,kv_heads,S,head_dim)"""
+        """Append keys or values: (B,kv_heads,T,head_dim) -> all of them, (B,kv_heads,S,head_dim)."""
         ...
 
 
 class DecoderBlocks:
-    """The parts of a decoder with this architecture and these weights."""
+    """The building blocks of a decoder with an architecture and its weights."""
 
     def __init__(self, architecture: Architecture, weight: Weight) -> None:
         self.architecture = architecture
         self.weight = weight
 
     def embedding(self, ids: Node) -> Node:
-        """(B,T) -> (B,T,hidden)"""
-        return ops.gather(self.weight("model.embed_tokens.weight"), ids, _i32(0))
+        """Look up token ids: (B,T) -> (B,T,hidden)."""
+        return ops.gather(self.weight(EMBEDDING), ids, _i32(0))
 
     def head(self, x: Node) -> Node:
-        """(B,T,hidden) -> logits (B,T,vocab)"""
+        """Apply the final norm and the head: (B,T,hidden) -> logits (B,T,vocab)."""
         return self.lm_head(self.norm(x, "model.norm"))
 
     def lm_head(self, x: Node) -> Node:
-        """(B,T,hidden), normed -> logits (B,T,vocab). Tied embeddings get a constant of their own, as in other exports;
-        it is the same mapped memory."""
+        """Project normed states to the vocabulary: (B,T,hidden) -> logits (B,T,vocab).
+
+        Tied embeddings get a constant of their own over the same memory, as in other exports.
+        """
         return ops.matmul(x, self.weight(self.architecture.head_name), False, True)
 
     def layer(self, x: Node, layer: int, rope: Rope, mask: Node, cache: KVStore) -> Node:
-        """(B,T,hidden) -> (B,T,hidden)"""
+        """Apply one decoder layer: (B,T,hidden) -> (B,T,hidden)."""
         prefix = f"model.layers.{layer}."
         attended = self.attention(self.norm(x, prefix + "input_layernorm"), layer, rope, mask, cache)
         x = ops.add(x, self.post_norm(attended, prefix + "post_self_attn_layernorm"))
-        fed = self.feed_forward(self.norm(x, prefix + "post_attention_layernorm"), prefix)
-        return ops.add(x, self.post_norm(fed, prefix + "post_mlp_layernorm"))
+        projected = self.feed_forward(self.norm(x, prefix + "post_attention_layernorm"), prefix)
+        return ops.add(x, self.post_norm(projected, prefix + "post_mlp_layernorm"))
 
     def post_norm(self, x: Node, name: str) -> Node:
-        """The second norm of a sandwich, where the architecture has one."""
+        """Apply the norm behind a block, where the architecture has sandwich norms."""
         return self.norm(x, name) if self.architecture.sandwich_norms else x
 
     def norm(self, x: Node, name: str) -> Node:
-        """RMSNorm over the last axis."""
+        """Apply RMSNorm over the last axis."""
         variance = ops.reduce_mean(ops.power(x, _f32(2.0)), _i64(-1), keep_dims=True)
         root = ops.sqrt(ops.add(variance, _f32(self.architecture.norm_eps)))
         return ops.multiply(self.weight(name + ".weight"), ops.multiply(x, ops.divide(_f32(1.0), root)))
 
     def linear(self, x: Node, name: str, bias: bool = False) -> Node:
-        """(…,in) -> (…,out)"""
+        """Multiply by a weight and add its bias: (…,in) -> (…,out)."""
         y = ops.matmul(x, self.weight(name + ".weight"), False, True)
         return ops.add(y, self.weight(name + ".bias")) if bias else y
 
     def feed_forward(self, x: Node, prefix: str) -> Node:
-        """SwiGLU, gate and up in one matrix: (B,T,hidden) -> (B,T,hidden)"""
+        """Apply SwiGLU, gate and up in one matrix: (B,T,hidden) -> (B,T,hidden)."""
         gate, up = ops.split(self.linear(x, prefix + "mlp.gate_up_proj"), _i64_scalar(-1), 2).outputs()
         return self.linear(ops.multiply(up, ops.swish(gate)), prefix + "mlp.down_proj")
 
     def attention(self, x: Node, layer: int, rope: Rope, mask: Node, cache: KVStore) -> Node:
-        """(B,T,hidden) -> (B,T,hidden)"""
+        """Apply self-attention: (B,T,hidden) -> (B,T,hidden)."""
         a, prefix = self.architecture, f"model.layers.{layer}.self_attn."
         query = self.apply_rope(self.split_heads(x, prefix + "q_proj", a.heads), rope, a.heads)
         key = self.apply_rope(self.split_heads(x, prefix + "k_proj", a.kv_heads), rope, a.kv_heads)
@@ -162,26 +182,26 @@ class DecoderBlocks:
         return self.linear(rows, prefix + "o_proj")
 
     def split_heads(self, x: Node, name: str, heads: int) -> Node:
-        """(B,T,hidden) -> (B,T,heads,head_dim)"""
+        """Project to queries, keys or values by head: (B,T,hidden) -> (B,T,heads,head_dim)."""
         y = self.linear(x, name, self.architecture.qkv_bias)
         return ops.reshape(y, _i64(0, 0, heads, self.architecture.head_dim), True)
 
     def apply_rope(self, x: Node, rope: Rope, heads: int) -> Node:
-        """RoPE on the first rotary_dim dimensions of a head, in pairs of neighbours:
+        """Apply RoPE to the first rotary_dim dimensions of a head, in pairs of neighbours:
         (B,T,heads,head_dim) -> (B,heads,T,head_dim)
 
         Split, slices with a step, concat and the transpose at the end are what OpenVINO's RoPEFusionGPTJ looks for.
         """
         width, rest = self.architecture.rotary_dim, self.architecture.head_dim - self.architecture.rotary_dim
-        turning, still = ops.variadic_split(x, _i64_scalar(3), _i64(width, rest)).outputs() if rest else (x, None)
-        even, odd = (ops.slice(turning, _i64(start), _i64(_SLICE_END), _i64(2), _i64(3)) for start in (0, 1))
+        rotary, unrotated = ops.variadic_split(x, _i64_scalar(3), _i64(width, rest)).outputs() if rest else (x, None)
+        even, odd = (ops.slice(rotary, _i64(start), _i64(_SLICE_END), _i64(2), _i64(3)) for start in (0, 1))
         quarter_turn = [ops.unsqueeze(half, _i64(-1)) for half in (ops.multiply(odd, _f32(-1.0)), even)]
-        turned = ops.reshape(ops.concat(quarter_turn, -1), _i64(0, 0, heads, width), True)
-        y = ops.add(ops.multiply(turning, rope.cos), ops.multiply(turned, rope.sin))
-        return ops.transpose(ops.concat([y, still], -1) if rest else y, _i64(0, 2, 1, 3))
+        quarter_turned = ops.reshape(ops.concat(quarter_turn, -1), _i64(0, 0, heads, width), True)
+        y = ops.add(ops.multiply(rotary, rope.cos), ops.multiply(quarter_turned, rope.sin))
+        return ops.transpose(ops.concat([y, unrotated], -1) if rest else y, _i64(0, 2, 1, 3))
 
     def repeat_kv(self, x: Node) -> Node:
-        """Gives every query head its group's keys or values: (B,kv_heads,S,head_dim) -> (B,heads,S,head_dim)"""
+        """Repeat keys or values for each query head of a group: (B,kv_heads,S,head_dim) -> (B,heads,S,head_dim)."""
         a = self.architecture
         if a.heads == a.kv_heads:
             return x
@@ -202,6 +222,7 @@ class StatefulCache:
         self._empty = ops.broadcast(_f32(0.0), ops.concat(sizes, 0))
 
     def append(self, x: Node, layer: int, kind: str) -> Node:
+        """Append keys or values to the layer's state; return all of them."""
         info = VariableInfo()
         # The names are those of optimum-intel's exports, by which GenAI and the NPU plugin find the states.
         info.variable_id = f"past_key_values.{layer}.{kind}present.{layer}.{kind}"
@@ -214,7 +235,7 @@ class StatefulCache:
 
 
 def causal_mask(attention_mask: Node, new_tokens: Node) -> Node:
-    """(B,S) -> (B,1,T,S): 0 where a new token may look, MASKED at later tokens and at padding."""
+    """Return the additive attention mask, (B,S) -> (B,1,T,S): MASKED at later tokens and at padding, else 0."""
     all_tokens = axis_length(attention_mask, 1)
     key = index_range(all_tokens)
     query = ops.add(index_range(new_tokens), ops.subtract(all_tokens, new_tokens))
@@ -224,7 +245,7 @@ def causal_mask(attention_mask: Node, new_tokens: Node) -> Node:
 
 
 def rotary_table(architecture: Architecture, positions: Node) -> Rope:
-    """(B,T) -> the angles' cosines and sines"""
+    """Return the cosines and sines of the rotation angles at positions (B,T)."""
     frequencies = ops.constant(inverse_frequencies(architecture).reshape(1, -1, 1))
     angles = ops.matmul(frequencies, ops.convert(ops.unsqueeze(positions, _i64(1)), "f32"), False, False)
     angles = ops.transpose(angles, _i64(0, 2, 1))  # (B,T,rotary_dim/2)
@@ -241,16 +262,17 @@ def rotary_table(architecture: Architecture, positions: Node) -> Rope:
 
 
 def inverse_frequencies(architecture: Architecture) -> npt.NDArray[np.float32]:
-    """Radians a position, one for each pair of dimensions: (rotary_dim / 2). With YaRN, slow ones are divided by its
-    factor, fast ones are kept, and those between are blended: https://arxiv.org/abs/2309.00071, section 3.2. In f32
-    throughout, as in transformers, so that both round alike."""
+    """Return RoPE's frequencies, in radians a position, one for each pair of dimensions: (rotary_dim / 2).
+
+    With YaRN, low frequencies are divided by its factor, high ones are kept, and those between are blended:
+    https://arxiv.org/abs/2309.00071, section 3.2. All in f32, as in transformers, so that both round alike."""
     dim, theta, yarn = architecture.rotary_dim, architecture.rope_theta, architecture.yarn
     wavelengths = np.float32(theta) ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))
     if yarn is None:
         return np.asarray(1.0 / wavelengths, dtype=np.float32)
 
     def dimension(rotations: float) -> float:
-        """The dimension whose frequency turns this many times within the original context."""
+        """Return the dimension that rotates so many times within the original context."""
         return dim * math.log(yarn.original_context / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
     low, high = dimension(yarn.beta_fast), dimension(yarn.beta_slow)
@@ -271,12 +293,12 @@ def _dynamic_input(name: str, element: Type, rank: int) -> Node:
 
 
 def axis_length(x: Node, axis: int) -> Node:
-    """The length of one axis, as an i64 vector of one element."""
+    """Return the length of one axis, as an i64 vector of one element."""
     return ops.gather(ops.shape_of(x), _i64(axis), _i64_scalar(0))
 
 
 def index_range(end: Node) -> Node:
-    """0, 1, … up to but not including `end`, a vector of one element."""
+    """Return 0, 1, … up to, not including, `end`, a vector of one element."""
     return ops.range(_i64_scalar(0), ops.squeeze(end, _i64(0)), _i64_scalar(1), "i64")
 
 

@@ -1,75 +1,53 @@
-"""checkpoint -> family -> estimate -> tokenizer -> weights -> graph -> verified -> sealed -> in its place.
+"""`convert`: checkpoint -> plan -> tokenizer -> IR -> verification -> manifest -> model folder under its name.
 
-What costs seconds and may refuse goes before what costs minutes: the tokenizer is converted and checked first.
+Steps that take seconds and may reject the checkpoint precede those that take minutes: the tokenizer is converted and
+checked first.
 """
 
 import errno
-import json
 import os
-import re
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from hashlib import sha256
-from importlib.metadata import version
+from contextlib import closing
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-import numpy.typing as npt
-from openvino import Node
 
 from runtime.backends.openvino.genai import error_line
-from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.role_tokens import require_special_stop_tokens
-from runtime.checkpoint.small_files import LICENCE, UNREADABLE, read_file
-from runtime.checkpoint.tensors import CheckpointTensors
+from runtime.checkpoint.small_files import UNREADABLE
 from runtime.docstrings import require_docstrings
-from runtime.errors import CheckpointError, ConversionError, DiskFull
+from runtime.errors import ConversionError, DiskFull
 from runtime.folder.integrity import remember
-from runtime.folder.model_folder import FileRecord, Manifest, ModelFolder, seal
-from runtime.prompt.template import Prompt, Template
+from runtime.folder.model_folder import ModelFolder, seal
 from runtime.system.allocator import large_pieces_kept
 from runtime.system.files import TEMPORARY_CURE, expand_user, is_temporary_folder_missing
 from runtime.system.out_of_memory import map_out_of_memory
-from runtime.text import quoted
-from runtime.version import VERSION
 
 from .check import verify
-from .estimate import ConversionEstimate, describe_devices, estimate_conversion, refuse_too_little
-from .graph import build_decoder
-from .output.ir_writer import IrWriter
-from .output.journal import JOURNAL, Journal
+from .estimate import require_resources
+from .job import (
+    ConversionPlan,
+    Exporter,
+    Progress,
+    Source,
+    Steps,
+    WrittenIr,
+    build_manifest,
+    copy_text_files,
+    make_plan,
+)
+from .output.journal import JOURNAL
 from .output.scratch import ScratchFolder, scratch_folder
 from .output.tokenizer import write_tokenizer
 from .recipe import Recipe, get_recipe
-from .source import optimum
-from .source.damage import DamageCheck
+from .source.onnx import OnnxSource
+from .source.optimum import OptimumSource
+from .source.safetensors import SafetensorsSource
 from .weights import calibration as texts
-from .weights.activations import Activations
-from .weights.compress import compress, record_compression
-from .weights.sensitivity import Sensitivity, candidates, measure_sensitivities, most_sensitive
 
-if TYPE_CHECKING:
-    from .source.onnx_decoder import OnnxDecoder
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a conversion is: the step, what of it, and how far (of `total`, None where that is not known).
-
-    The last one has the result.
-    """
-
-    name: str
-    detail: str = ""
-    done: int = 0
-    total: int | None = None
-    result: ModelFolder | None = None
-
-
-Steps = Generator[Progress, None, None]
-Exporter = Literal["edge", "optimum"]
+SOURCES: Mapping[Exporter, Sequence[type[Source]]] = {  # the first that accepts a checkpoint converts it
+    "edge": (OnnxSource, SafetensorsSource),
+    "optimum": (OptimumSource,),
+}
 
 
 def convert(
@@ -79,13 +57,14 @@ def convert(
     calibration: str | os.PathLike[str] | None = None,
     exporter: Exporter = "edge",
 ) -> Steps:
-    """Converts the checkpoint `source`, a folder or a GGUF or ONNX file, into the model folder `target`, step by step.
-    `calibration` is a file of texts for a recipe that reads some, instead of ours. The IR is written by us or by
-    optimum-intel.
+    """Convert the checkpoint `source` (a folder, or a GGUF or ONNX file) into the model folder `target`, step by step.
 
-    `target` appears when all is done and verified; closing the generator, or any error, leaves nothing behind. Where a
-    kill or Ctrl-C cut a conversion short, the same one goes on from the last weight that it had finished. Raises
-    CheckpointError, ConversionError (DiskFull, VerificationError) or TemplateError.
+    `calibration` is a file of texts for a data-aware recipe, in place of the built-in ones. `exporter` writes the IR:
+    "edge", or optimum-intel.
+
+    `target` appears when it is complete and verified; closing the generator, or any error, leaves nothing behind. After
+    a kill or Ctrl-C, the same conversion resumes after the last weight that was finished. Raises CheckpointError,
+    ConversionError (DiskFull, VerificationError) or TemplateError.
     """
     if missing := [name for name in ("nncf", "tokenizers", "transformers") if find_spec(name) is None]:
         raise ConversionError(
@@ -95,7 +74,9 @@ def convert(
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     samples = texts.read_samples(calibration or texts.BUILT_IN) if recipe.needs_calibration else ()
     if calibration and not samples:
-        raise ConversionError(f"the recipe {recipe.name} reads no texts", hint="leave out --calibration")
+        raise ConversionError(
+            f"the recipe {recipe.name} does not use calibration texts", hint="leave out --calibration"
+        )
     source, target = expand_user(source), expand_user(target).absolute()
     try:
         with (
@@ -103,72 +84,51 @@ def convert(
             large_pieces_kept(),
             scratch_folder(target, (JOURNAL, "openvino_model.bin")) as place,
         ):
-            from .source.onnx import convert_onnx  # which is built from the parts of this file
-            from .source.onnx_decoder import find_onnx_file
-
-            file = find_onnx_file(source)
-            if exporter == "optimum" and (source.is_file() or file):
-                raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
-            if file is None:
-                steps = _convert(source, place, recipe, samples, exporter)
-            else:
-                steps = convert_onnx(file, place, recipe)
-            for step in steps:
+            for step in _run(_source_kind(source, exporter), source, place, recipe, samples):
                 place.raise_pending_signal()
                 yield step
     except OSError as exc:
         raise _map_os_error(exc, target) from exc
-    except RuntimeError as exc:  # OpenVINO's and NNCF's
+    except RuntimeError as exc:  # raised by OpenVINO and NNCF
         raise ConversionError(f"the conversion failed: {error_line(exc)}", hint="please report this") from exc
 
 
-@dataclass(frozen=True, slots=True)
-class ConversionPlan:
-    """What is known before the work begins."""
-
-    recipe: Recipe
-    source: Checkpoint
-    prompts: list[Prompt]
-    needs: ConversionEstimate
-    calibration: Sequence[npt.NDArray[np.int64]] = ()
-    sensitive: frozenset[str] = frozenset()
-    exporter: Exporter = "edge"
+def _source_kind(path: Path, exporter: Exporter) -> type[Source]:
+    for kind in SOURCES[exporter]:
+        if kind.accepts(path):
+            return kind
+    raise ConversionError("optimum-intel exports folders of safetensors only", hint="leave out --exporter")
 
 
-def _convert(
-    source: Path, place: ScratchFolder, recipe: Recipe, samples: Sequence[texts.CalibrationSample], exporter: Exporter
+def _run(
+    kind: type[Source],
+    path: Path,
+    place: ScratchFolder,
+    recipe: Recipe,
+    samples: Sequence[texts.CalibrationSample],
 ) -> Steps:
     folder = place.path
     yield Progress("check", "checkpoint")
-    described = Checkpoint.open(source)
-    with described.weights(mapped=False) as checkpoint:
-        plan = _plan(described, checkpoint, recipe, samples, exporter)
-        refuse_too_little(replace(plan.needs, disk=plan.needs.disk - place.size()), folder.parent)
+    with closing(kind.open(path)) as source:
+        plan = make_plan(source, recipe, samples)
+        # What an earlier conversion left is either resumed or removed.
+        require_resources(replace(plan.estimate, disk=plan.estimate.disk - place.size()), folder.parent)
         yield Progress("check", "what is finished already")
-        journal = Journal.open(folder, _job(checkpoint, plan))
-        place.clear(but=(JOURNAL, "openvino_model.bin"))
-        yield Progress("check", plan.needs.summary, 1, 1)
+        source.prepare(plan, place)
+        yield Progress("check", plan.estimate.summary, 1, 1)
         yield Progress("tokenizer")
-        write_tokenizer(described.tokenizer, folder)
-        verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
+        tokenizer = source.checkpoint.tokenizer
+        write_tokenizer(tokenizer, folder)
+        verify.check_tokenizer(folder, tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
-        damage = DamageCheck(checkpoint, described.tokenizer)
-        if (
-            exporter != "edge" or recipe.needs_calibration or recipe.ratio < 1
-        ):  # which read the weights before they pass by
-            yield from _searched(checkpoint, damage)
-        if exporter == "edge":
-            plan = yield from _measured(checkpoint, plan)
-            written = yield from _weights(checkpoint, plan, folder, journal, damage)
-        else:
-            written = yield from _exported(checkpoint, plan, folder)
-        copy_text_files(described, folder)
-        figures = yield from _verify(checkpoint, plan, folder, written.excerpt)
+        written = yield from source.write_ir(plan, folder)
+        copy_text_files(source.checkpoint, folder)
+        figures = yield from _verify(source, plan, folder, written)
         yield Progress("seal", "hashes")
-        complete = build_manifest(checkpoint, plan, written.notes, figures)
-        checkpoint.refuse_changed()
-    journal.remove()
-    sealed = seal(folder, complete, written.files)
+        manifest = build_manifest(source, plan, written, figures)
+        source.refuse_changed()
+    (folder / JOURNAL).unlink(missing_ok=True)
+    sealed = seal(folder, manifest, written.files)
     yield Progress("seal", "to disk")
     place.publish()
     result = ModelFolder(place.target, sealed.manifest)
@@ -176,189 +136,24 @@ def _convert(
     yield Progress("seal", done=1, total=1, result=result)
 
 
-def _plan(
-    source: Checkpoint,
-    checkpoint: CheckpointTensors,
-    recipe: Recipe,
-    samples: Sequence[texts.CalibrationSample],
-    exporter: Exporter,
-) -> ConversionPlan:
-    if recipe.keep_blocks and not checkpoint.quantised:
-        raise ConversionError(
-            f"the recipe {recipe.name} takes over the blocks of a quantised GGUF, and this checkpoint has none",
-            hint="choose another recipe: int4, int8 or bf16",
-        )
-    require_special_stop_tokens(source.generation["eos_token_id"], source.tokenizer)
-    special = source.manifest.special_tokens.keys()
-    template = None if source.template is None else Template(source.template, source.family, special)
-    ids = texts.token_ids(samples, source.family, template, source.tokenizer)
-    needs = estimate_conversion(checkpoint, recipe, tokens=sum(map(len, ids)))
-    if exporter == "optimum":
-        optimum.reject_unsupported(checkpoint.architecture, recipe)
-        needs = optimum.export_estimate(needs, _stored(checkpoint))
-    return ConversionPlan(
-        recipe, source, verify.verification_prompts(source.family, template), needs, ids, exporter=exporter
-    )
-
-
-def _searched(checkpoint: CheckpointTensors, damage: DamageCheck) -> Steps:
-    """Looks for damage in all weights."""
-    total, done = _stored(checkpoint), 0
-    for name in checkpoint.names:
-        yield Progress("check", name, done, total)
-        tensor = checkpoint.tensor(name)
-        damage.check(tensor)
-        done += tensor.nbytes
-        checkpoint.release()
-
-
-def _stored(checkpoint: CheckpointTensors) -> int:
-    """Bytes of the checkpoint's weights."""
-    return sum(checkpoint.tensor(name).nbytes for name in checkpoint.names)
-
-
-def _measured(checkpoint: CheckpointTensors, plan: ConversionPlan) -> Generator[Progress, None, ConversionPlan]:
-    """The plan of a mixed recipe, with what it leaves in 8 bits."""
-    if plan.recipe.ratio == 1.0:
-        return plan
-    names = list(candidates(checkpoint.architecture, plan.recipe))
-    total = sum(checkpoint.tensor(name).nbytes for name in names)
-    yield Progress("measure", total=total)
-    found: list[Sensitivity] = []
-    for one in measure_sensitivities(checkpoint, plan.recipe):
-        found.append(one)
-        yield Progress("measure", one.name, sum(each.nbytes for each in found), total)
-    left = most_sensitive(found, plan.recipe.ratio)
-    return replace(plan, sensitive=left, needs=estimate_conversion(checkpoint, plan.recipe, left))
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenIr:
-    """Of the IR: notes on what is not the recipe's; where it is ours, the graph of the model's first layer alone,
-    between its embedding and its head, over the same .bin; and the files whose hashes are known."""
-
-    notes: tuple[str, ...]
-    excerpt: str | None = None
-    files: Mapping[str, FileRecord] = field(default_factory=dict)
-
-
-def _exported(
-    checkpoint: CheckpointTensors, plan: ConversionPlan, folder: Path
-) -> Generator[Progress, None, WrittenIr]:
-    """Has optimum-intel write the IR. Its weights have other names than ours, and there is no graph of one layer."""
-    try:
-        for _ in optimum.export(plan.source.path, folder, plan.recipe):
-            yield Progress("export", "optimum-intel")
-    except ConversionError:
-        checkpoint.refuse_changed()  # its process maps the files, and ends without a word where one becomes shorter
-        raise
-    yield Progress("export", done=1, total=1)
-    return WrittenIr((f"the IR is optimum-intel's, exported with transformers {version('transformers')}",))
-
-
-def _weights(
-    checkpoint: CheckpointTensors, plan: ConversionPlan, folder: Path, journal: Journal, damage: DamageCheck
-) -> Generator[Progress, None, WrittenIr]:
-    """Compresses the weights and writes the IR."""
-    total = _stored(checkpoint)
-    yield Progress("compress", total=total)
-    weights: dict[str, Node] = {}
-    notes: list[str] = []
-    done = 0
-    with IrWriter(folder / "openvino_model.xml", plan.needs.disk, journal) as ir:
-        activations = Activations(checkpoint, plan.recipe, plan.calibration) if plan.calibration else None
-        for weight in compress(checkpoint, plan.recipe, ir, plan.sensitive, activations, damage=damage):
-            weights[weight.name], done = weight.node, done + weight.nbytes
-            note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
-            if weight.note and note not in notes:
-                notes.append(note)
-            yield Progress("compress", f"{weight.name} ({weight.note})" if weight.note else weight.name, done, total)
-        yield Progress("save", "openvino_model.xml")
-        model = build_decoder(checkpoint.architecture, weights.__getitem__)
-        record_compression(model, plan.recipe)
-        ir.save(model)
-        excerpt = ir.xml(build_decoder(replace(checkpoint.architecture, layers=1), weights.__getitem__))
-        files = {"openvino_model.bin": ir.record}
-    yield Progress("save", done=1, total=1)
-    return WrittenIr(tuple(notes), excerpt, files)
-
-
-def copy_text_files(source: Checkpoint, folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps(source.config, indent=2) + "\n", encoding="utf-8")
-    (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
-    if source.template is not None:
-        (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
-    for licence in source.path.glob("LICENSE*"):
-        if (text := read_file(source.path, licence.name, LICENCE, within=True)) is None:
-            continue
-        if not licence.name.isprintable():
-            raise CheckpointError(
-                f"the licence {quoted(licence.name)} has no printable name", hint="rename or remove it"
-            )
-        (folder / licence.name).write_bytes(text)
-
-
 def _verify(
-    checkpoint: CheckpointTensors, plan: ConversionPlan, folder: Path, excerpt: str | None
+    source: Source, plan: ConversionPlan, folder: Path, written: WrittenIr
 ) -> Generator[Progress, None, verify.VerificationFigures]:
-    from .check.reference import logits
-
-    ids = verify.token_ids(plan.prompts, plan.source.tokenizer)
+    ids, architecture = plan.token_ids, source.checkpoint.architecture
     yield Progress("verify", "what the checkpoint answers", 0, 3)
-    reference = logits(checkpoint, ids)
+    reference = source.reference_logits(plan)
     yield Progress("verify", "what the converted model answers", 1, 3)
-    converted = verify.converted_logits(folder, checkpoint.architecture, ids, whole=excerpt is None)
+    converted = verify.converted_logits(folder, architecture, ids, whole=written.excerpt is None)
     figures = verify.compare(ids, reference, converted, plan.recipe)
     yield Progress("verify", "whether OpenVINO GenAI can use it", 2, 3)
-    verify.check_generation(folder, excerpt, ids[0])
+    verify.check_generation(folder, written.excerpt, ids[0], paged=written.paged)
     yield Progress("verify", done=3, total=3)
     return figures
 
 
-def build_manifest(
-    checkpoint: "CheckpointTensors | OnnxDecoder",
-    plan: ConversionPlan,
-    notes: tuple[str, ...],
-    figures: verify.VerificationFigures,
-) -> Manifest:
-    described = plan.source.manifest
-    if plan.source.template is None:
-        notes = (*notes, "no chat template: a base model, for completion only")
-    if checkpoint.quantised:
-        kinds = ", ".join(checkpoint.quantised)
-        notes = (*notes, f"made from weights in {kinds}: what they had lost already, the verification does not see")
-    return replace(
-        described,
-        recipe=plan.recipe.name,
-        source=replace(described.source, fingerprint=checkpoint.fingerprint()),
-        versions=_versions(*(optimum.PACKAGES if plan.exporter == "optimum" else ())),
-        devices=describe_devices(plan.recipe, checkpoint.architecture, plan.needs.sizes),
-        sizes=plan.needs.sizes,
-        verification=asdict(figures),
-        notes=notes,
-    )
-
-
-def _job(checkpoint: CheckpointTensors, plan: ConversionPlan) -> dict[str, Any]:
-    """All that the bytes of the weights depend on."""
-    read = sha256(b"".join(ids.tobytes() for ids in plan.calibration)).hexdigest()
-    return {
-        "checkpoint": checkpoint.stamp(),
-        "recipe": asdict(plan.recipe),
-        "calibration": read,
-        "exporter": plan.exporter,
-        "versions": _versions(),
-    }
-
-
-def _versions(*more: str) -> dict[str, str]:
-    names = ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers", *more)
-    return {"glm4-edge": VERSION} | {name: version(name) for name in names}
-
-
 def _map_os_error(exc: OSError, target: Path) -> ConversionError:
     if is_temporary_folder_missing(exc):
-        return ConversionError("no folder for temporary files can be written", hint=TEMPORARY_CURE)
+        return ConversionError("no folder for temporary files is writable", hint=TEMPORARY_CURE)
     where = Path(exc.filename) if isinstance(exc.filename, str) else target.parent
     ours = where in (target, target.parent) or any(part.startswith(f".{target.name}.") for part in where.parts)
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -369,8 +164,8 @@ def _map_os_error(exc: OSError, target: Path) -> ConversionError:
         )
     if exc.errno == errno.EFBIG:
         return ConversionError(
-            f"the disk of {str(target.parent)!r} takes no file so large",
-            hint="choose a folder on another disk (FAT takes 4 GB), or lift the limit of `ulimit -f`",
+            f"the disk of {str(target.parent)!r} does not support files of this size",
+            hint="choose a folder on another disk (FAT has a limit of 4 GB), or raise the limit of `ulimit -f`",
         )
     if isinstance(exc, PermissionError):
         hint = "check the permissions of the folder, or choose another one"

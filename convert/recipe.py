@@ -1,10 +1,10 @@
-"""How a checkpoint's weights become small: named recipes, and what each costs and promises."""
+"""Recipes: named settings of weight compression, with their cost and expected accuracy."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from runtime.errors import ConversionError
 
@@ -12,8 +12,8 @@ Mode = Literal["int4_sym", "int4_asym", "int8_sym", "int8_asym"]  # NNCF's names
 
 DEFAULT = "int4"
 SMALLEST_GROUP = 32
-_NEAR_LOSSLESS_KL = 0.005  # nats a token: what int8 shows
-_BITS: dict[Mode, tuple[int, int]] = {  # of a weight, and of what a group shares: its f16 scale, its zero point
+_NEAR_LOSSLESS_KL = 0.005  # nats a token; int8 stays below it
+_BITS: dict[Mode, tuple[int, int]] = {  # of a weight; of a group's f16 scale and zero point
     "int4_sym": (4, 16),
     "int4_asym": (4, 16 + 4),
     "int8_sym": (8, 16),
@@ -23,17 +23,20 @@ _BITS: dict[Mode, tuple[int, int]] = {  # of a weight, and of what a group share
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`linear` is the mode of the decoder's matrices, `ends` that of the embedding and the head; None leaves them as
-    they are. In int4, `group_size` neighbours in a row share a scale, or the whole row does: -1. In int8 the row does.
+    """A named way to compress a checkpoint's weights.
 
-    A `ratio` below 1 is the share of the decoder's weights that become int4; the matrices which NNCF finds the most
-    sensitive become int8 (`sensitive` below). `awq`, `scale` (estimation) and `gptq` are NNCF's methods that need data.
-    `keep_blocks` leaves the blocks of a GGUF as they are where OpenVINO has their format, and compresses the rest.
+    `linear` is the NNCF mode of the decoder's matrices, `embedding_and_head` that of the embedding and the head; None
+    keeps the checkpoint's dtype. In int4, `group_size` neighbours in a row share a scale; -1 is one scale a row. int8
+    has one scale a row.
 
-    `max_kl` is the mean KL divergence from the checkpoint, in nats a token, over which a result is not fit for use. It
-    is there to catch damage, not to grade: several times what a trained checkpoint shows. `usual_kl` grades: what the
-    verification of a trained checkpoint stays below. Both were measured on the embedded one, and it stays farther from
-    its checkpoint than a large model does.
+    `ratio` is the share of the decoder's weights that become int4; the matrices that NNCF rates most sensitive become
+    int8 (`weights/sensitivity.py`). `awq`, `scale` (scale estimation) and `gptq` are NNCF's data-aware methods.
+    `keep_blocks` keeps the blocks of a GGUF unchanged where OpenVINO has their format, and compresses the rest.
+
+    `max_kl` is the mean KL divergence from the checkpoint, in nats a token, above which verification rejects the
+    result: a limit that catches damage, several times what a trained checkpoint shows. `usual_kl` is the limit for
+    "as close as usual". Both were measured by `edge convert edge/demo/checkpoint` with each recipe; larger models stay
+    closer to their checkpoint.
     """
 
     name: str
@@ -52,25 +55,25 @@ class Recipe:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether it looks at what the decoder makes of texts."""
+        """Return whether compression needs calibration texts."""
         return self.awq or self.scale or self.gptq
 
     @property
     def cost(self) -> str:
-        """The time that 9B takes on a laptop, in a word."""
+        """How long converting a 9B model takes on a laptop."""
         return "hours" if self.gptq or self.scale else "an hour" if self.awq else "minutes"
 
     @property
     def backup(self) -> Mode:
-        """The mode of what cannot or should not be int4."""
+        """NNCF's backup mode: that of matrices that cannot or should not be int4."""
         return "int8_sym" if self.embedding_and_head == "int8_sym" else "int8_asym"
 
     def mode_and_group(
         self, columns: int, *, embedding_or_head: bool = False, sensitive: bool = False
     ) -> tuple[Mode | None, int]:
-        """Mode and group size of a matrix with so many columns; `end` is the embedding or the head.
+        """Return the mode and group size of a matrix with so many columns.
 
-        As NNCF does, where the group size does not divide them: the largest power of two that does, or int8.
+        Where the group size does not divide the columns, as in NNCF: the largest power of two that does, or int8.
         """
         mode = self.embedding_and_head if embedding_or_head else self.linear
         if sensitive:
@@ -83,7 +86,7 @@ class Recipe:
         return (mode, smaller) if smaller >= SMALLEST_GROUP else (self.backup, -1)
 
     def fallback_note(self, columns: int) -> str:
-        """What to tell about a matrix of the decoder that cannot have the recipe's group size; "" if it can."""
+        """Return why a matrix of the decoder does not get the recipe's group size; "" where it does."""
         mode, group = self.mode_and_group(columns)
         if (mode, group) == (self.linear, self.group_size) or self.linear is None or self.linear.startswith("int8"):
             return ""
@@ -99,13 +102,18 @@ class Recipe:
         sensitive: bool = False,
         source_bits: int = 16,
     ) -> int:
-        """Bytes that a matrix takes in the IR; `stored_bits` has a weight in the checkpoint."""
+        """Return the bytes of a matrix in the IR. `source_bits` is the size of a weight in the checkpoint."""
         mode, group = self.mode_and_group(columns, embedding_or_head=embedding_or_head, sensitive=sensitive)
         if mode is None:
             return rows * columns * source_bits // 8
         weight, shared = _BITS[mode]
         groups = 1 if group == -1 else columns // group
         return rows * (columns * weight + groups * shared) // 8
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as `edge recipes --json` prints it."""
+        renamed = {"embedding_and_head": "ends", "keep_blocks": "take_over"}
+        return {renamed.get(name, name): value for name, value in asdict(self).items()}
 
 
 _NPU = ("NPU", "CPU", "GPU")
@@ -141,9 +149,9 @@ RECIPES = {
 
 
 def verdict(name: str, figures: Mapping[str, float]) -> str:
-    """Say whether the figures of a verification are good for the recipe of that name, with the figures behind it."""
+    """Describe a verification's figures in a sentence: whether they are as usual for the recipe, and the figures."""
     known = name.partition("+")[0] in RECIPES
-    if not known or not {"tokens", "mean_kl", "top1"} <= figures.keys():  # of another version
+    if not known or not {"tokens", "mean_kl", "top1"} <= figures.keys():  # written by another version
         return ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
     if figures["mean_kl"] < _NEAR_LOSSLESS_KL:
         words = "nearly the same as the checkpoint"
@@ -155,12 +163,12 @@ def verdict(name: str, figures: Mapping[str, float]) -> str:
     return f"{words} (the same next token in {share} % of {tokens:,.0f} positions; mean KL {figures['mean_kl']:.3g})"
 
 
-DATA_METHODS = ("awq", "scale", "gptq")  # NNCF's that need data
+DATA_METHODS = ("awq", "scale", "gptq")  # NNCF's methods that need calibration texts
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of that name, or an int4 one and methods that need data: int4-g32+gptq, int4+awq+scale. Raises
-    ConversionError naming those that exist."""
+    """Return the recipe called `name`: a built-in one, or an int4 one with data-aware methods (int4-g32+gptq,
+    int4+awq+scale). Raise ConversionError, naming the recipes that exist."""
     if name in RECIPES:
         return RECIPES[name]
     base, *methods = name.split("+")

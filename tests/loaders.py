@@ -48,7 +48,7 @@ class Kind:
 
 def _checkpoint(folder: Path) -> None:
     """All that a conversion reads before its weights, and then those."""
-    from convert.pipeline import copy_text_files
+    from convert.job import copy_text_files
     from convert.source.damage import DamageCheck
     from runtime.checkpoint.role_tokens import require_special_stop_tokens
     from runtime.prompt.template import Template

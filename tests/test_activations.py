@@ -19,11 +19,12 @@ from convert.check.reference import (
     run_in_chunks,
     run_layer,
 )
-from convert.graph import DecoderBlocks, build_decoder, uncompressed_weights
+from convert.graph import EMBEDDING, DecoderBlocks, build_decoder, uncompressed_weights
 from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES, get_recipe
 from convert.weights.activations import Activations, ScaledMatrix
-from convert.weights.compress import EMBEDDING, compress, record_compression
+from convert.weights.compress import compress
+from convert.weights.nncf import record_compression
 from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import Tiny
@@ -63,7 +64,7 @@ def nodes(checkpoint, tmp_path_factory):
 
 def write(checkpoint, recipe, path):
     with IrWriter(path, 2**24) as ir:
-        activations = Activations(checkpoint, recipe, TEXTS) if recipe.calibrated else None
+        activations = Activations(checkpoint, recipe, TEXTS) if recipe.needs_calibration else None
         return {w.name: w.node for w in compress(checkpoint, recipe, ir, activations=activations)}, ir
 
 

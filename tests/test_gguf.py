@@ -130,7 +130,7 @@ def test_the_recipe_stored_wants_a_quantised_gguf(tmp_path: Path) -> None:
     assert last.result is not None
     assert last.result.manifest.sizes is not None
     assert last.result.manifest.sizes.weights <= (tmp_path / "model" / "openvino_model.bin").stat().st_size
-    with pytest.raises(ConversionError, match="takes over the blocks of a quantised GGUF"):
+    with pytest.raises(ConversionError, match="keeps the blocks of a quantised GGUF"):
         list(convert(CHECKPOINT, tmp_path / "other", "stored"))
 
 

@@ -8,8 +8,9 @@ from hashlib import sha256
 
 import pytest
 
+from convert.job import copy_text_files
 from convert.output.journal import Journal
-from convert.pipeline import convert, copy_text_files
+from convert.pipeline import convert
 from edge.demo import CHECKPOINT
 from edge.server.page.kiosk import Kiosk
 from runtime.backends.echo import Echo

@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from convert import pipeline
 from convert.pipeline import convert
+from convert.source.safetensors import SafetensorsSource
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, ConversionError, DiskFull, EdgeError, TemplateError
 from runtime.folder.model_folder import ModelFolder
@@ -88,10 +90,10 @@ def test_a_checkpoint_becomes_a_model_folder(tmp_path, recipe, tiny):
 def test_the_users_texts_are_read_first(checkpoint, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "hello"}\n{"text": 1}\n')
-    with pytest.raises(ConversionError, match="line 2: its text is empty, or no text"):
+    with pytest.raises(ConversionError, match='line 2: "text" must be'):
         list(convert("no checkpoint", tmp_path / "model", "int4-awq", path))
     path.write_text('{"text": "hello, hello, hello"}\n')
-    with pytest.raises(ConversionError, match="the recipe int4 reads no texts"):
+    with pytest.raises(ConversionError, match="the recipe int4 does not use calibration texts"):
         list(convert("no checkpoint", tmp_path / "model", "int4", path))
     list(convert(checkpoint, tmp_path / "model", "int4-awq", path))
     assert ModelFolder.open(tmp_path / "model").manifest.recipe == "int4-awq"
@@ -283,7 +285,16 @@ def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
 )
 @pytest.mark.parametrize(
     "where",
-    ["_weights", "IrWriter", "decoder", "copy_text_files", "manifest", "seal", "Scratch.publish", "Journal.add"],
+    [
+        "source.safetensors.SafetensorsSource.write_ir",
+        "source.safetensors.IrWriter",
+        "source.safetensors.build_decoder",
+        "source.safetensors.Journal.add",
+        "pipeline.copy_text_files",
+        "pipeline.build_manifest",
+        "pipeline.seal",
+        "pipeline.ScratchFolder.publish",
+    ],
 )
 def test_a_failure_anywhere_is_told_in_one_line_and_leaves_nothing(checkpoint, tmp_path, monkeypatch, failure, where):
     kind, refusal, message = failure
@@ -291,7 +302,7 @@ def test_a_failure_anywhere_is_told_in_one_line_and_leaves_nothing(checkpoint, t
     def fail(*_):
         raise kind
 
-    monkeypatch.setattr(f"convert.pipeline.{where}", fail)
+    monkeypatch.setattr(f"convert.{where}", fail)
     with pytest.raises(refusal, match=message) as caught:
         run(checkpoint, tmp_path / "model")
     if issubclass(refusal, EdgeError):
@@ -323,7 +334,7 @@ def compressed(monkeypatch):
         names.append(matrix.name)
         yield from quantised(matrix, *form)
 
-    monkeypatch.setattr(compress, "quantised", noted)
+    monkeypatch.setattr(compress, "compress_rows", noted)
     return names
 
 
@@ -407,7 +418,7 @@ def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
         patch.setattr("convert.pipeline.copy_text_files", stop)
         assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 130
     signal.signal(signal.SIGINT, before)
-    assert ("goes on from there" in capsys.readouterr().err) == bool(left)
+    assert ("resumes from there" in capsys.readouterr().err) == bool(left)
     assert len(list(tmp_path.iterdir())) == left
     for path in tmp_path.iterdir():
         path.rename(tmp_path / ".model.partial-4000000-1")
@@ -434,7 +445,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("size", [4_096, 16_384, 45_056, 65_536, 131_072, 262_144, 393_216])
 def test_a_disk_that_fills_up_is_said_and_leaves_nothing(checkpoint, small_disk, monkeypatch, size):
-    monkeypatch.setattr("convert.pipeline.refuse_too_little", lambda *_: None)
+    monkeypatch.setattr("convert.pipeline.require_resources", lambda *_: None)
     disk = small_disk(size)
     with pytest.raises(DiskFull, match="full"):
         run(checkpoint, disk / "model")
@@ -450,7 +461,7 @@ source, parent = {source!r}, {parent!r}
 target = os.path.join(parent, "model")
 import convert.weights.compress, convert.pipeline, convert.check.reference
 import openvino_genai, openvino_tokenizers, tokenizers, transformers
-convert.weights.compress.import_nncf()
+convert.weights.nncf.import_nncf()
 
 def child(tell):
     try:
@@ -517,3 +528,24 @@ def test_killed_anywhere_it_leaves_nothing_that_a_rerun_does_not_clear(checkpoin
             assert step >= published or (status == -signal.SIGKILL and "model" not in left), (step, status, left)
         else:
             assert (status, left) == (130, []) or (left == ["model"] and step >= published), (step, kind, host.stderr)
+
+
+class ZippedSource(SafetensorsSource):
+    """A format of the test's own: a zipped folder."""
+
+    @classmethod
+    def accepts(cls, path):
+        return path.suffix == ".zip"
+
+    @classmethod
+    def open(cls, path):
+        shutil.unpack_archive(path, path.with_suffix(""))
+        return super().open(path.with_suffix(""))
+
+
+def test_a_new_checkpoint_format_is_a_file_and_a_line(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(pipeline.SOURCES, "edge", (ZippedSource, *pipeline.SOURCES["edge"]))
+    source = shutil.make_archive(str(tmp_path / "zipped"), "zip", checkpoint)
+    *_, last = convert(source, tmp_path / "model", "int8")
+    assert last.result.manifest.source.name == "zipped"
+    assert last.result.manifest.verification["mean_kl"] < 0.1

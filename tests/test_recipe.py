@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from convert.estimate import conversion_memory, model_sizes
-from convert.recipe import RECIPES, get_recipe, verdict
+from convert.recipe import RECIPES, Recipe, get_recipe, verdict
 from edge.catalogue import CATALOGUE
 from edge.cli import main
 from edge.demo import CHECKPOINT
@@ -145,6 +145,29 @@ def test_figures_of_another_version_are_shown_as_they_are():
 
 def test_what_is_usual_is_within_what_is_allowed():
     assert all(0 < recipe.usual_kl < recipe.max_kl for recipe in RECIPES.values())
+
+
+def test_a_recipe_is_defined_in_one_place(monkeypatch, capsys, tmp_path):
+    """What `convert/recipe.py` defines is listed, estimated, converted and described."""
+    new = Recipe("int8-new", "a new one", "int8_sym", "int8_sym", max_kl=0.1, usual_kl=0.05)
+    monkeypatch.setitem(RECIPES, new.name, new)
+    assert main(["recipes", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)[-1]
+    assert {key: listed[key] for key in new.to_json()} == new.to_json() | {"devices": list(new.devices)}
+    assert main(["recipes"]) == 0
+    assert new.summary in capsys.readouterr().out
+    assert CATALOGUE["GLM-4-9B-0414"].disk(new.name) < CATALOGUE["GLM-4-9B-0414"].disk("int8")
+    assert main(["convert", str(CHECKPOINT), str(tmp_path / "model"), "--recipe", new.name]) == 0
+    assert f"as close to the checkpoint as {new.name} usually is" in verdict(
+        new.name, {"tokens": 128, "mean_kl": 0.03, "top1": 0.9}
+    )
+
+
+def test_keys_of_a_recipe_s_json_stay():
+    assert list(RECIPES["int4"].to_json()) == [
+        *("name", "summary", "linear", "ends", "group_size", "ratio", "awq", "scale", "gptq", "devices", "max_kl"),
+        *("usual_kl", "take_over"),
+    ]
 
 
 def test_the_default_is_marked(capsys):

@@ -18,6 +18,7 @@ from convert.pipeline import convert
 from edge.cli import main
 from runtime.errors import ConversionError
 from runtime.folder.model_folder import ModelFolder
+from runtime.system.process_name import is_alive
 
 from .test_pipeline import cut_short, write_checkpoint
 
@@ -71,7 +72,9 @@ def test_a_write_that_fails_at_any_stage_changes_nothing_else(checkpoint, tmp_pa
                 list(steps)
                 shutil.rmtree(parent / "model")
         else:
-            with pytest.raises(ConversionError, match=r"takes no file so large|cannot be written: file too large"):
+            with pytest.raises(
+                ConversionError, match=r"does not support files of this size|cannot be written: file too large"
+            ):
                 list(steps)
         limited(resource.RLIM_INFINITY)
         assert seen(outside, checkpoint, parent) == before, stage
@@ -164,7 +167,7 @@ def test_what_a_signal_cut_short_says_that_it_goes_on(checkpoint, tmp_path, caps
         patch.setattr("convert.pipeline.copy_text_files", lambda *_: os.kill(os.getpid(), number))
         assert main(["convert", str(checkpoint), str(tmp_path / "model")]) == 128 + number
     signal.signal(number, before)
-    goes_on = "" if worth else "; .* and the same conversion goes on from there"
+    goes_on = "" if worth else "; .* and the same conversion resumes from there"
     assert re.fullmatch(f"stopped{goes_on}\n", capsys.readouterr().err)
     assert len(list(tmp_path.iterdir())) == (not worth)
 
@@ -175,14 +178,14 @@ def test_a_file_of_such_a_name_is_left_alone(checkpoint, tmp_path):
     assert (tmp_path / LEFT).read_text() == "mine"
 
 
-def test_a_zombie_or_another_process_of_the_number_does_not_convert(tmp_path):
+def test_a_zombie_or_another_process_of_the_number_does_not_convert():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     start = int(psutil.Process(child.pid).create_time())
-    assert scratch._is_alive(tmp_path / f".model.partial-{child.pid}-{start}")
-    assert not scratch._is_alive(tmp_path / f".model.partial-{child.pid}-{start - 1000}")
+    assert is_alive(f"{child.pid}-{start}")
+    assert not is_alive(f"{child.pid}-{start - 1000}")
     os.kill(child.pid, signal.SIGKILL)
     while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
         pass
-    assert not scratch._is_alive(tmp_path / f".model.partial-{child.pid}-{start}")
+    assert not is_alive(f"{child.pid}-{start}")
     child.communicate()
-    assert not scratch._is_alive(tmp_path / f".model.partial-{child.pid}-{start}")
+    assert not is_alive(f"{child.pid}-{start}")

@@ -65,11 +65,11 @@ def spoilt(value):
 @pytest.mark.parametrize(
     ("reference", "converted", "message", "cure"),
     [
-        (logits(), spoilt(np.nan), "int4, the model answers NaN", "recipe int8"),
-        (logits(), spoilt(np.inf), "int4, the model answers NaN", "recipe int8"),
-        (spoilt(np.nan), logits(), "the checkpoint itself answers NaN", "download"),
-        (logits() * 1e-5 + 3, logits(), "all tokens are equally likely", "download"),
-        (logits(), np.tile(logits()[:1], (12, 1)), "one token for ever", "recipe int8"),
+        (logits(), spoilt(np.nan), "int4, the model's logits are NaN", "recipe int8"),
+        (logits(), spoilt(np.inf), "int4, the model's logits are NaN", "recipe int8"),
+        (spoilt(np.nan), logits(), "the checkpoint's own logits are NaN", "download"),
+        (logits() * 1e-5 + 3, logits(), "finds all tokens equally likely", "download"),
+        (logits(), np.tile(logits()[:1], (12, 1)), "one token everywhere", "recipe int8"),
         (logits(), logits(5), "a KL divergence of [0-9.]+ nats a token, of which 3 are allowed", "recipe int8"),
         (peaked(IDS), peaked(IDS) + logits(1, scale=3.0), "of which 0.5 are allowed", "recipe int8"),
     ],
@@ -135,10 +135,10 @@ def cut(name, size):
 
 
 DAMAGE = {
-    "a scale is NaN": (constant("model.layers.0.mlp.down_proj.weight/scale", np.nan), "answers NaN"),
-    "a norm is infinite": (constant("model.norm.weight", np.inf), "answers NaN"),
-    "the head is zero": (constant("lm_head.weight/scale", 0), "one token for ever"),
-    "the embedding is zero": (constant("model.embed_tokens.weight/scale", 0), "one token for ever"),
+    "a scale is NaN": (constant("model.layers.0.mlp.down_proj.weight/scale", np.nan), "logits are NaN"),
+    "a norm is infinite": (constant("model.norm.weight", np.inf), "logits are NaN"),
+    "the head is zero": (constant("lm_head.weight/scale", 0), "one token everywhere"),
+    "the embedding is zero": (constant("model.embed_tokens.weight/scale", 0), "one token everywhere"),
     "a layer's attention is zero": (constant("model.layers.0.self_attn.o_proj.weight/scale", 0), "KL divergence"),
     "a layer's scale is wrong": (constant("model.layers.0.self_attn.v_proj.weight/scale", -1), "KL divergence"),
     "the weights are cut short": (cut("openvino_model.bin", 30_000), "does not run"),
@@ -189,7 +189,7 @@ def test_a_layer_at_a_time_it_answers_the_same(tmp_path, monkeypatch, recipe, ti
     ids = [np.arange(5, 25), np.arange(40, 47)]
     with CheckpointTensors.open(tmp_path / "source") as checkpoint:
         whole = saved.logits(last.result.path, checkpoint.architecture, ids)
-        monkeypatch.setattr(saved, "_WHOLE", 0)
+        monkeypatch.setattr(saved, "_WHOLE_MODEL_BYTES", 0)
         by_layers = saved.logits(last.result.path, checkpoint.architecture, ids)
     for a, b in zip(whole, by_layers, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3, rtol=2e-3)
@@ -213,7 +213,7 @@ def test_a_checkpoint_with_nan_is_called_damaged(source, tmp_path):
     start = 8 + int.from_bytes(raw[:8], "little") + header["model.layers.0.mlp.down_proj.weight"]["data_offsets"][0]
     raw[start : start + 4] = np.float32(np.nan).tobytes()
     (copy / "model.safetensors").write_bytes(raw)
-    with pytest.raises(VerificationError, match="the checkpoint itself answers NaN"):
+    with pytest.raises(VerificationError, match="the checkpoint's own logits are NaN"):
         list(convert(copy, tmp_path / "model", "bf16"))
 
 

@@ -1,1 +1,1 @@
-"""Checks of a converted model: layer by layer against numpy, and against the checkpoint's own logits."""
+"""Checks of a converted model: its logits against the checkpoint's, layer by layer or whole, and its tokenizer."""

@@ -1,9 +1,8 @@
-"""A model folder as OpenVINO's CPU plugin runs it: whole, with a KV cache of some precision, read in chunks.
+"""A model folder on OpenVINO's CPU plugin: loaded whole, its prompts read in chunks.
 
-Three things beside the weights' compression change what it says: the precision in which keys and values are kept, the
-plugin's habit of rounding what it multiplies with compressed weights to int8, in groups of some size ("dynamic
-quantization"), and the precision in which it computes, bf16 where the CPU has it. Each is a setting here, so that each
-can be measured alone.
+Besides the weights' compression, three settings change the logits: the precision of the KV cache, dynamic quantization
+(activations are rounded to int8, in groups of some size, before they are multiplied by compressed weights), and the
+precision of the arithmetic, bf16 where the CPU has it. Each is a `PluginSetting`, so that each can be measured alone.
 The first chunk of a prompt never reads the cache; the later ones and every generated token do.
 """
 
@@ -21,16 +20,17 @@ from openvino import opset13 as ops
 from runtime.backends.backend import Options
 from runtime.backends.openvino.genai import properties
 
+from ..graph import decoder_inputs
 from .layerwise import read_ir
 from .reference import EXACT, BoundBlock, Floats, Head, compile_on_cpu, named_input
 
-# Tokens that are read at a time. Fewer than in a chat, so that most of a text reads the cache, as all of a reply does.
+# Tokens a pass: fewer than in a chat, so that most of a text reads the cache, as all of a reply does.
 _CHUNK = 128
 
 
 @dataclass(frozen=True, slots=True)
 class PluginSetting:
-    """How the plugin runs, in its own properties; where one is not named, it chooses."""
+    """Properties of the CPU plugin, which chooses those that are not set, and the name of the setting in a report."""
 
     name: str
     properties: Mapping[str, Any]
@@ -41,17 +41,19 @@ AS_DEPLOYED = PluginSetting("as it runs", properties(Options(), "CPU"))
 
 
 def settings() -> list[PluginSetting]:
-    """Those to hold against the weights alone. Each changes one thing, but for the last, which a chat has."""
-    found = [PluginSetting(f"KV {kv}", EXACT | {"KV_CACHE_PRECISION": kv}) for kv in ("f16", "u8", "u4")]
-    for group in ("32", "128"):  # the plugin's own choice, and ours
-        found.append(PluginSetting(f"activations int8 by {group}", EXACT | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": group}))
+    """Return the settings to compare with `WEIGHTS_ONLY`: each changes one property; the last is that of a chat."""
+    compared = [PluginSetting(f"KV {kv}", EXACT | {"KV_CACHE_PRECISION": kv}) for kv in ("f16", "u8", "u4")]
+    compared += [
+        PluginSetting(f"activations int8 by {group}", EXACT | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": group})
+        for group in ("32", "128")  # the plugin's default, and ours
+    ]
     if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        found.append(PluginSetting("computed in bf16", EXACT | {"INFERENCE_PRECISION_HINT": "bf16"}))
-    return [*found, AS_DEPLOYED]
+        compared.append(PluginSetting("computed in bf16", EXACT | {"INFERENCE_PRECISION_HINT": "bf16"}))
+    return [*compared, AS_DEPLOYED]
 
 
 class CpuPlugin:
-    """A loaded model without its head, which `head` has. Raises RuntimeError where the plugin refuses the setting."""
+    """A loaded model without its head (see `plugin_head`). Raises RuntimeError where the plugin rejects the setting."""
 
     def __init__(self, folder: Path, setting: PluginSetting) -> None:
         model, matmul = _read_model(folder)
@@ -60,24 +62,24 @@ class CpuPlugin:
         self._request = compile_on_cpu(decoder, setting.properties)
 
     def close(self) -> None:
-        """Gives its memory back; the engine cannot be used any more."""
+        """Release the model's memory."""
         self._request.reset_state()
         self._request.get_compiled_model().release_memory()
         del self._request
 
     def describe_plugin(self) -> str:
-        """What the plugin runs with, in words."""
+        """Describe the CPU plugin's effective settings, for reports."""
         model = self._request.get_compiled_model()
         precision, kv, group = map(model.get_property, EXACT)
         rounds = f", activations int8 in groups of {group}" if int(group) else ""
         return f"{precision.get_type_name()}, KV {kv.get_type_name()}{rounds}"
 
     def hidden_states(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
-        """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
+        """Return the head's inputs for texts of T token ids each: (T,hidden), normed."""
         return [np.concatenate(list(self._prefill(ids))) for ids in token_ids]
 
     def greedy(self, prompt: npt.NDArray[Any], head: Head, limit: int, stops: Collection[int] = ()) -> list[int]:
-        """The likeliest reply of at most `limit` tokens, without its stop token."""
+        """Generate the most likely reply of at most `limit` tokens, without its stop token."""
         *_, last = self._prefill(prompt)
         reply: list[int] = []
         while len(reply) < limit:
@@ -94,19 +96,13 @@ class CpuPlugin:
             yield self.forward(ids[first : first + _CHUNK], first)
 
     def forward(self, ids: npt.NDArray[Any], past: int) -> Floats:
-        """The next tokens of a text, of which `past` went before: (n,hidden)"""
-        end = past + len(ids)
-        inputs = {
-            "input_ids": ids[np.newaxis].astype(np.int64),
-            "attention_mask": np.ones((1, end), np.int64),
-            "position_ids": np.arange(past, end, dtype=np.int64)[np.newaxis],
-            "beam_idx": np.zeros(1, np.int32),
-        }
+        """Run the next n tokens of a text after `past` tokens of it: (n,hidden)."""
+        inputs = decoder_inputs(self._request.get_compiled_model(), ids, past)
         return np.array(self._request.infer(inputs)[0][0], dtype=np.float32)
 
 
 def plugin_head(folder: Path, setting: PluginSetting = WEIGHTS_ONLY) -> Head:
-    """What makes logits of an engine's states."""
+    """Return the model's head, from hidden states to logits."""
     _, matmul = _read_model(folder)
     x = named_input("x", PartialShape([1, -1, matmul.get_input_partial_shape(0)[2].get_length()]), Type.f32)
     attributes = matmul.get_attributes()
@@ -116,7 +112,7 @@ def plugin_head(folder: Path, setting: PluginSetting = WEIGHTS_ONLY) -> Head:
 
 
 def _read_model(folder: Path) -> tuple[ov.Model, Node]:
-    """The model, and the MatMul that makes its logits."""
+    """Return the model and the MatMul of its head."""
     model = read_ir(folder / "openvino_model.xml")
     node = model.output("logits").get_node()
     while node.get_type_name() != "MatMul":

@@ -1,8 +1,8 @@
-"""What a compressed weight's nodes make of its constants: the weight in f32, for those who read all of it once.
+"""Decompression of a weight to f32 with numpy, for the layer-wise check, which reads each weight once.
 
-The CPU plugin would first bring the constants of each layer into an order of its own, which takes as long as reading a
-few hundred tokens. Nodes are those that NNCF writes: Convert, Subtract of a zero point, Multiply by a scale, Reshape of
-groups to rows. All is in f32, in which every one of these values is exact but for the product.
+The CPU plugin would first repack the constants of each layer, which takes as long as reading a few hundred tokens. The
+nodes are those that NNCF writes: Convert, Subtract of a zero point, Multiply by a scale, Reshape of groups to rows. All
+is in f32, in which every value is exact but for the product.
 """
 
 import math
@@ -19,17 +19,17 @@ _BLOCK = 1 << 20  # weights at a time: 4 MB in f32
 
 
 def decompress(node: Node, out: Floats) -> None:
-    """Writes what `node` yields to `out`, of the same shape, some rows at a time, while they are in the cache."""
+    """Write the values of `node` to `out`, of the same shape, in blocks of rows that fit the processor's cache."""
     rows, columns = len(out), out[0].size
     step = max(1, _BLOCK // columns) if columns % 2 == 0 else rows  # two 4-bit values share a byte
-    with np.errstate(all="ignore"):  # who reads the values finds what is not finite
+    with np.errstate(all="ignore"):  # the caller finds values that are not finite
         for first in range(0, rows, step):
             part = out[first : first + step]
             part[...] = _node_rows(node, slice(first, first + len(part))).reshape(part.shape)
 
 
 def _node_rows(node: Node, rows: slice) -> npt.NDArray[Any]:
-    """What the node yields for these rows, but for the shape of a row."""
+    """Return the node's values in these rows; a row may have another shape."""
     kind = node.get_type_name()
     if kind == "Constant":
         return _constant_rows(node, rows)
@@ -44,7 +44,7 @@ def _node_rows(node: Node, rows: slice) -> npt.NDArray[Any]:
 
 
 def _constant_rows(constant: Node, rows: slice) -> npt.NDArray[Any]:
-    """Rows of a constant, in a type that numpy has."""
+    """Return rows of a constant in a dtype of numpy."""
     element = constant.get_element_type()
     if element in (Type.i4, Type.u4):
         return _unpack_int4(constant, rows)
@@ -55,7 +55,7 @@ def _constant_rows(constant: Node, rows: slice) -> npt.NDArray[Any]:
 
 
 def _unpack_int4(constant: Node, rows: slice) -> npt.NDArray[Any]:
-    """Of two neighbours, the first is in the lower half of their byte."""
+    """Unpack rows of 4-bit values; the first of two neighbours is in the lower half of their byte."""
     signed = constant.get_element_type() == Type.i4
     count, *row = constant.get_output_shape(0)
     packed, size = constant.data.view(np.uint8).reshape(-1), math.prod(row)

@@ -1,5 +1,7 @@
-"""What the converted model answers, read back from its folder. A large one is run a layer at a time, since loading it
-whole takes as much memory as the file has bytes: then a conversion needs less memory than the model itself.
+"""Logits of the converted model, read back from its folder.
+
+A large model runs one layer at a time, since loading it whole takes as much memory as its file has bytes: a conversion
+then needs less memory than the model itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensor import Tensor
 from runtime.system.files import openvino_reads
 
-from ..graph import DecoderBlocks
+from ..graph import DecoderBlocks, decoder_inputs
 from .decompress import DECOMPRESSION_OPS, decompress
 from .reference import (
     EXACT,
@@ -37,22 +39,19 @@ from .reference import (
     unpack,
 )
 
-_WHOLE_MODEL_BYTES = 2**30  # bytes of a .bin up to which the model is loaded as it is
+_WHOLE_MODEL_BYTES = 2**30  # of a .bin, up to which the model is loaded whole
 
 
 def fits_whole(model: int) -> bool:
-    """Whether a model of so many bytes is loaded as a whole."""
+    """Return whether a model of so many bytes is loaded whole."""
     return model <= _WHOLE_MODEL_BYTES
 
 
 def logits(
     folder: Path, a: Architecture, token_ids: Sequence[npt.NDArray[Any]], *, whole: bool = False
 ) -> list[Floats]:
-    """For every text, T token ids, the logits after each of its tokens, in f32: (T,vocab). A large model whose weights
-    do not have our names can only be run `whole`.
-
-    Raises RuntimeError where the IR does not run.
-    """
+    """Return the logits for texts of T token ids each, in f32: (T,vocab). A large model whose weights do not have our
+    names only runs `whole`. Raises RuntimeError where the IR does not run."""
     if whole or fits_whole((folder / "openvino_model.bin").stat().st_size):
         return whole_model_logits(read_ir(folder / "openvino_model.xml"), token_ids)
     layers = LayerwiseModel(folder, a)
@@ -61,7 +60,7 @@ def logits(
 
 
 def read_ir(model: Path) -> ov.Model:
-    """The model in an IR, its weights mapped. Raises RuntimeError."""
+    """Read an IR, its weights mapped where possible. Raises RuntimeError."""
     core = ov.Core()
     for name, value in openvino_reads(model.with_suffix(".bin")).items():
         core.set_property({name: value})
@@ -69,7 +68,7 @@ def read_ir(model: Path) -> ov.Model:
 
 
 class LayerwiseModel:
-    """The converted model, of which one layer at a time is in memory. Raises RuntimeError where the IR does not run."""
+    """A converted model that is run one layer at a time. Raises RuntimeError where the IR does not run."""
 
     def __init__(self, folder: Path, architecture: Architecture) -> None:
         self.architecture = architecture
@@ -78,7 +77,7 @@ class LayerwiseModel:
         self._constants = {op.get_friendly_name(): op for op in self._model.get_ops() if is_constant(op)}
 
     def hidden_states(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
-        """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
+        """Return the head's inputs for texts of T token ids each: (T,hidden), normed."""
         ids = named_input("x", PartialShape([1, -1]), Type.i64)
         embed = BoundBlock(compile_on_cpu(ov.Model([ops.result(self._blocks().embedding(ids))], [ids], "embedding")))
         rows = pack(token_ids)
@@ -93,9 +92,9 @@ class LayerwiseModel:
         return unpack(found, rows)
 
     def layers(self) -> Iterator[BoundBlock]:
-        """The layers in turn, for `run_layer`; each is valid until the next one."""
+        """Yield the layers in turn, for `run_layer`; each is valid until the next one."""
         run = CompiledBlock(self.architecture, layer_model)
-        # One place for the weights of all: fresh memory would cost as much as filling it.
+        # One buffer for the weights of all layers: allocating memory costs as much as filling it.
         weights = {name: np.empty(shape, np.float32) for name, shape in self.architecture.layer_shapes(0)}
         for number in range(self.architecture.layers):
             for name, values in weights.items():
@@ -103,7 +102,7 @@ class LayerwiseModel:
             yield run.bind({name: Tensor(name, x.shape, "f32", x) for name, x in weights.items()})
 
     def head(self) -> Head:
-        """What makes logits of states."""
+        """Return the model's head, from hidden states to logits."""
         part = BoundBlock(compile_on_cpu(head_model(self._blocks())))
         return lambda x: part.run({"x": x[np.newaxis]})[0][0]
 
@@ -115,22 +114,17 @@ class LayerwiseModel:
 
 
 def whole_model_logits(model: ov.Model, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+    """Return the logits for texts of T token ids each, by a stateful decoder that is loaded whole: (T,vocab)."""
     request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
     found = []
     for ids in token_ids:
         request.reset_state()
-        inputs = {
-            "input_ids": ids[np.newaxis],
-            "attention_mask": np.ones((1, len(ids)), np.int64),
-            "position_ids": np.arange(len(ids), dtype=np.int64)[np.newaxis],
-            "beam_idx": np.zeros(1, np.int32),
-        }
-        found.append(np.array(request.infer(inputs)["logits"][0]))
+        found.append(np.array(request.infer(decoder_inputs(model, ids))["logits"][0]))
     return found
 
 
 def _decompressed_node(node: Node) -> Node:
-    """What the constants become before the decoder reads them: the last node that depends on constants alone."""
+    """Return the weight that the decoder reads: the last node that depends on constants alone."""
     while len(readers := node.output(0).get_target_inputs()) == 1:
         reader = next(iter(readers)).get_node()
         others = [source.get_node() for source in reader.input_values() if source.get_node() != node]
@@ -147,4 +141,5 @@ def _is_constant_or_converted(node: Node) -> bool:
 
 
 def is_constant(node: Node) -> bool:
+    """Return whether the node is a Constant."""
     return bool(node.get_type_name() == "Constant")

@@ -1,11 +1,11 @@
-"""What the checkpoint itself answers: logits of the uncompressed model, which is never in memory as a whole.
+"""The checkpoint's own logits: those of the uncompressed model, which is never in memory as a whole.
 
-One layer's graph is compiled once, with its weights as inputs, and run for every layer in turn: in memory are the layer
-at hand in f32, the hidden states and the logits asked for. The graph's parts are the decoder's own; there is no second
-implementation that could be wrong in its own way. All arithmetic is in f32.
+One layer's graph is compiled once, with its weights as inputs, and run for every layer in turn: memory holds one layer
+in f32, the hidden states and the requested logits. The graph's blocks are the decoder's own, not a second
+implementation. All arithmetic is in f32.
 
-A text goes through a layer in chunks, its keys and values kept between them, so that attention over a long one takes
-memory by its length, not by the square of it.
+A text goes through a layer in chunks, its keys and values cached between them, so that the memory of attention grows
+with the length of the text, not with its square.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint.tensors import Architecture, CheckpointTensors, Dtype, Tensor
 
-from ..graph import ELEMENT_TYPES, MASKED, DecoderBlocks, as_openvino, axis_length, causal_mask, rotary_table
+from ..graph import ELEMENT_TYPES, EMBEDDING, MASKED, DecoderBlocks, as_openvino, axis_length, causal_mask, rotary_table
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Tensor]
@@ -28,32 +28,32 @@ Head = Callable[[Floats], Floats]  # states (n,hidden) -> logits (n,vocab)
 
 CHUNK = 512  # tokens that go through a layer at a time
 SCORES = 2**29  # bytes of attention scores at a time, f32 for each head, new token and token before
-POSITIONS = 256  # of which logits are made at a time: 155 MB with GLM-4's vocabulary
-# In f32 throughout: where the CPU has bf16, it would be the larger difference; so would be the int8 to which the plugin
-# rounds what it multiplies with compressed weights, and its u8 cache.
+POSITIONS = 256  # whose logits are computed at a time: 155 MB with GLM-4's vocabulary
+# All in f32: bf16, dynamic quantization of activations to int8 and a u8 cache would each be a larger difference than
+# that of the weights.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,096
 
 
 def logits(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
-    """For every text, T token ids, the logits after each of its tokens: (T,vocab). Texts do not see one another.
+    """Return the logits for texts of T token ids each: (T,vocab). Texts do not attend to one another.
 
-    Needs memory for a layer in f32 and, what soon is more, vocab * 4 bytes a token for what it returns.
+    Takes the memory of a layer in f32, and vocab * 4 bytes a token for the result.
     """
     return run_head(checkpoint_head(checkpoint), hidden_states(checkpoint, token_ids))
 
 
 def hidden_states(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
-    """For every text, T token ids, what the head reads after each of its tokens: (T,hidden), normed."""
+    """Return the head's inputs for texts of T token ids each: (T,hidden), normed."""
     a = checkpoint.architecture
-    embedding = checkpoint.tensor("model.embed_tokens.weight")
+    embedding = checkpoint.tensor(EMBEDDING)
     rows = pack(token_ids)
     found = [embedding.gather(row.ids).f32() for row in rows]
-    run_layer = CompiledBlock(a, layer_model)
+    block = CompiledBlock(a, layer_model)
     for layer in range(a.layers):
         weights = {name: checkpoint.tensor(layer_tensor_name(name, layer)).decoded() for name, _ in a.layer_shapes(0)}
         for x, row in zip(found, rows, strict=True):
-            run_layer(run_layer.bind(weights), a, x, row.lengths)
+            run_layer(block.bind(weights), a, x, row.lengths)
         checkpoint.release()
     norm = CompiledBlock(a, norm_model).bind({"model.norm.weight": checkpoint.tensor("model.norm.weight")})
     for x in found:
@@ -62,7 +62,7 @@ def hidden_states(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray
 
 
 def checkpoint_head(checkpoint: CheckpointTensors) -> Head:
-    """What makes logits of states. The matrix is turned into f32 a block of its rows at a time."""
+    """Return the checkpoint's head, from hidden states to logits; its matrix is decoded a block of rows at a time."""
     a = checkpoint.architecture
     matrix = checkpoint.tensor(a.head_name)
     stage = CompiledBlock(a, head_model)
@@ -80,29 +80,29 @@ def checkpoint_head(checkpoint: CheckpointTensors) -> Head:
 
 
 class BoundBlock:
-    """A compiled part of the decoder with its weights."""
+    """A compiled part of the decoder, bound to its weights."""
 
     def __init__(self, request: ov.InferRequest, inputs: Mapping[str, ov.Tensor] = {}) -> None:
         self.request = request
         self._inputs = inputs
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> list[Floats]:
-        """What it makes of the inputs, in the order of its results."""
+        """Run the block; return its results in order."""
         found = self.request.infer({**inputs, **self._inputs}, share_inputs=True)
         return [np.array(found[i], dtype=np.float32) for i in range(len(found))]
 
 
 @dataclass(frozen=True, slots=True)
 class PackedTexts:
-    """Texts that go through the decoder one behind the other: their token ids, and how many each has."""
+    """Texts packed into one sequence: their token ids, and the length of each text."""
 
     ids: npt.NDArray[Any]
     lengths: tuple[int, ...]
 
 
 def pack(token_ids: Sequence[npt.NDArray[Any]]) -> list[PackedTexts]:
-    """Texts in rows of at most CHUNK tokens, or of one text: what a layer does for each of its weights, it does once
-    for all tokens that it gets at a time."""
+    """Pack texts into sequences of at most CHUNK tokens, or of one text: a layer reads its weights once for all tokens
+    of a pass."""
     rows: list[list[npt.NDArray[Any]]] = []
     for ids in token_ids:
         if rows and sum(map(len, rows[-1])) + len(ids) <= CHUNK:
@@ -113,17 +113,17 @@ def pack(token_ids: Sequence[npt.NDArray[Any]]) -> list[PackedTexts]:
 
 
 def unpack(found: Sequence[Floats], rows: Sequence[PackedTexts]) -> list[Floats]:
-    """The rows' (T,…) as their texts'."""
+    """Split the results of packed sequences, (T,…) each, into those of their texts."""
     return [text for x, row in zip(found, rows, strict=True) for text in np.split(x, np.cumsum(row.lengths)[:-1])]
 
 
 def run_head(make: Head, found: Sequence[Floats]) -> list[Floats]:
-    """The logits of every text's states, all made at once."""
+    """Apply the head to all texts' hidden states in one call; return the logits of each."""
     return np.split(make(np.concatenate(found)), np.cumsum([len(x) for x in found])[:-1])
 
 
 def run_layer(layer: BoundBlock, architecture: Architecture, x: Floats, lengths: Sequence[int] = ()) -> None:
-    """Puts the states (T,hidden) of a text, or of texts of these lengths in a row, through a layer, in their place."""
+    """Run a layer in place over the states (T,hidden) of one text, or of packed texts."""
     a = architecture
     past = empty_inputs(a, lengths or (len(x),))
     text, position = past.pop("text"), past.pop("position")
@@ -137,8 +137,8 @@ def run_layer(layer: BoundBlock, architecture: Architecture, x: Floats, lengths:
 
 
 def empty_inputs(architecture: Architecture, lengths: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
-    """A layer's inputs beside the states of texts of these lengths, before it has seen anything: an empty cache, and
-    for each token the number of its text and its position there."""
+    """Return a layer's other inputs at the start of packed texts: an empty cache, and each token's text number and
+    position."""
     a = architecture
     empty = np.zeros((1, a.kv_heads, 0, a.head_dim), np.float32)
     text = np.repeat(np.arange(len(lengths)), lengths)[np.newaxis]
@@ -147,14 +147,14 @@ def empty_inputs(architecture: Architecture, lengths: Sequence[int]) -> dict[str
 
 
 def run_in_chunks(part: BoundBlock, x: Floats) -> None:
-    """The same through a part that sees each token by itself."""
+    """Run a block that treats each token by itself over the states, in place and in chunks."""
     for first in range(0, len(x), CHUNK):
         x[first : first + CHUNK] = part.run({"x": x[np.newaxis, first : first + CHUNK]})[0][0]
 
 
 class CompiledBlock:
-    """A part of the decoder whose weights are inputs. It is compiled when it is first made ready, and again only for
-    weights in other dtypes."""
+    """A part of the decoder whose weights are inputs. It is compiled when weights are first bound, and again only for
+    weights of other dtypes."""
 
     def __init__(self, architecture: Architecture, part: Callable[[DecoderBlocks, Sequence[Node]], ov.Model]) -> None:
         self.architecture = architecture
@@ -162,6 +162,7 @@ class CompiledBlock:
         self._requests: dict[tuple[Dtype, ...], ov.InferRequest] = {}
 
     def bind(self, weights: Weights) -> BoundBlock:
+        """Return the compiled block with these weights."""
         dtypes = tuple(tensor.dtype for tensor in weights.values())
         if dtypes not in self._requests:
             self._requests[dtypes] = self._compile(weights)
@@ -178,12 +179,13 @@ class CompiledBlock:
 
 
 def compile_on_cpu(model: ov.Model, properties: Mapping[str, str] = EXACT) -> ov.InferRequest:
+    """Compile a model for the CPU; return a request."""
     return ov.Core().compile_model(model, "CPU", properties).create_infer_request()
 
 
 class _CacheInputs:
-    """What a layer's cache holds as inputs, and what it will hold as results. A graph with states would do the same;
-    OpenVINO 2026.4 does not free all that such a graph took, and there is one for every layer of a saved model."""
+    """A layer's KV cache as inputs and results of its graph. States would do the same, but OpenVINO 2026.4 does not
+    free all memory of a graph with states, and a converted model has one graph a layer."""
 
     def __init__(self, architecture: Architecture) -> None:
         shape = PartialShape([1, architecture.kv_heads, -1, architecture.head_dim])
@@ -197,9 +199,12 @@ class _CacheInputs:
 
 
 def layer_model(blocks: DecoderBlocks, weights: Sequence[Node] = ()) -> ov.Model:
-    """Layer 0: x (1,T,hidden), the tokens' positions (1,T), keys and values of the P tokens before them
-    (1,kv_heads,P,head_dim), and the number of every token's text (1,P+T) -> (1,T,hidden), and keys and values of all
-    (1,kv_heads,P+T,head_dim). Every layer has its shape. Texts do not see one another."""
+    """Return the model of layer 0, whose shape every layer has.
+
+    Inputs: x (1,T,hidden), the tokens' positions (1,T), keys and values of the P tokens before them
+    (1,kv_heads,P,head_dim), and each token's text number (1,P+T). Results: (1,T,hidden), and all keys and values
+    (1,kv_heads,P+T,head_dim). Texts do not attend to one another.
+    """
     a = blocks.architecture
     x, past = _states_input(a), _CacheInputs(a)
     position, text = (named_input(name, PartialShape([1, -1]), Type.i64) for name in ("position", "text"))
@@ -215,19 +220,19 @@ def layer_model(blocks: DecoderBlocks, weights: Sequence[Node] = ()) -> ov.Model
 
 
 def norm_model(blocks: DecoderBlocks, weights: Sequence[Node] = ()) -> ov.Model:
-    """(1,T,hidden) -> what the head reads."""
+    """Apply the final RMSNorm: (1,T,hidden) -> the head's input, (1,T,hidden)."""
     x = _states_input(blocks.architecture)
     return ov.Model([ops.result(blocks.norm(x, "model.norm"))], [x, *weights], "norm")
 
 
 def head_model(blocks: DecoderBlocks, weights: Sequence[Node] = ()) -> ov.Model:
-    """What the head reads -> (1,T,vocab), or as many logits as the matrix has rows."""
+    """Apply the head to normed states: (1,T,hidden) -> a logit for each row of its matrix, (1,T,vocab)."""
     x = _states_input(blocks.architecture)
     return ov.Model([ops.result(blocks.lm_head(x))], [x, *weights], "head")
 
 
 def layer_tensor_name(name: str, layer: int) -> str:
-    """The name of a tensor of layer 0, in another layer."""
+    """Return the name that a tensor of layer 0 has in another layer."""
     return name.replace("model.layers.0.", f"model.layers.{layer}.")
 
 
@@ -236,6 +241,7 @@ def _states_input(architecture: Architecture) -> Node:
 
 
 def named_input(name: str, shape: PartialShape, element: Type) -> Node:
+    """Return a graph input whose tensor has the same name."""
     node = ops.parameter(shape, element, name=name)
     node.output(0).set_names({name})
     return node

@@ -1,4 +1,4 @@
-"""Does the converted model still speak as its checkpoint does? Both read the same prompts, and their logits meet."""
+"""Verification of a converted model: its tokenizer, its logits against the checkpoint's, and generation by GenAI."""
 
 import json
 import os
@@ -28,14 +28,12 @@ TokenIds = Sequence[npt.NDArray[np.int64]]  # for each prompt: (tokens)
 Logits = Sequence[npt.NDArray[np.float32]]  # for each prompt: (tokens, vocabulary)
 
 _DAMAGED = "download the checkpoint again; if that does not help, its weights were damaged before it was published"
-_GENERATED_TOKENS = 8  # tokens
-_TOKENS_PER_PROMPT = (
-    32  # tokens of a prompt that both models read: damage shows at once, and a token costs each as much as the next
-)
-# Random weights magnify every difference: in int4, twelve layers of them stray by 2.5 nats, six trained ones by 0.02.
-# Who tries a conversion with such a checkpoint is not to be refused.
+_GENERATED_TOKENS = 8
+_TOKENS_PER_PROMPT = 32  # of a prompt that both models read: damage shows at once, and each token costs the same
+# Random weights magnify every difference: in int4, twelve layers of them diverge by 2.5 nats, six trained ones by 0.02.
+# A conversion of such a checkpoint, as a trial, is not rejected.
 _UNTRAINED_FACTOR = 6
-_MIN_LOGIT_SPREAD = 1e-3  # between the least and the most likely token, in logits: random weights have more
+_MIN_LOGIT_SPREAD = 1e-3  # of logits, between the least and the most likely token; random weights have more
 
 _ENGLISH = "The lighthouse keeper climbed the stairs every evening, because the ships relied on the light."
 _CHINESE = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。请问这首诗的作者是谁？"
@@ -58,9 +56,9 @@ _EDGE_CASES = (
 
 @dataclass(frozen=True, slots=True)
 class VerificationFigures:
-    """How the converted model differs from the checkpoint, over all tokens of all prompts.
+    """The divergence of the converted model from the checkpoint, over all tokens of all prompts.
 
-    Kullback-Leibler divergence in nats; `top1` is the share of tokens on whose most likely successor both agree.
+    Kullback-Leibler divergence in nats; `top1` is the share of tokens with the same most likely successor.
     """
 
     tokens: int
@@ -71,7 +69,8 @@ class VerificationFigures:
 
 
 def verification_prompts(family: Family, template: Template | None) -> list[Prompt]:
-    """English, Chinese, code, and a tool call where the prompt format has them. Raises TemplateError."""
+    """Return prompts in English and Chinese, of code, and with a tool call where the family has tools. Raises
+    TemplateError."""
     texts = (_ENGLISH, _CHINESE, _CODE)
     if template is None:
         return [(family.prefix + text,) for text in texts]
@@ -80,14 +79,15 @@ def verification_prompts(family: Family, template: Template | None) -> list[Prom
 
 
 def token_ids(prompts: Iterable[Prompt], tokenizer: CheckpointTokenizer) -> TokenIds:
-    """What both models read: the beginning of each prompt."""
+    """Return the token ids of the beginning of each prompt."""
     return [
         np.array([i for piece in prompt for i in tokenizer.encode(piece)][:_TOKENS_PER_PROMPT]) for prompt in prompts
     ]
 
 
 def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[str]) -> None:
-    """Holds the IR in `folder` against the checkpoint's tokenizer, there and back. Raises VerificationError."""
+    """Compare the tokenizer IR in `folder` with the checkpoint's tokenizer: encoding and decoding. Raises
+    VerificationError."""
     import openvino_genai as genai
 
     tokenizer = None
@@ -108,70 +108,71 @@ def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[s
 
 
 def converted_logits(folder: Path, architecture: Architecture, token_ids: TokenIds, *, whole: bool = False) -> Logits:
-    """The logits of the model in `folder`, computed in f32; a large one is loaded `whole` where its weights do not have
-    our names. Raises VerificationError where it does not run."""
-    from . import layerwise as saved
+    """Return the logits of the model in `folder`, computed in f32. A large model whose weights do not have our names
+    only runs `whole`. Raises VerificationError where it does not run."""
+    from . import layerwise
 
     try:
-        return saved.logits(folder, architecture, token_ids, whole=whole)
+        return layerwise.logits(folder, architecture, token_ids, whole=whole)
     except RuntimeError as exc:
         raise _unusable_error("the converted model does not run", exc) from exc
     except KeyError as exc:
-        raise VerificationError(f"the converted model has lost {exc}", hint="convert it again") from exc
+        raise VerificationError(f"the converted model is missing {exc}", hint="convert it again") from exc
 
 
 def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: Recipe) -> VerificationFigures:
-    """The figures. Raises VerificationError where the converted model is not fit for use."""
+    """Return the figures. Raises VerificationError where the converted model is not fit for use."""
     if not all(np.isfinite(logits).all() for logits in reference):
-        raise VerificationError("the checkpoint itself answers NaN: its weights are damaged", hint=_DAMAGED)
+        raise VerificationError("the checkpoint's own logits are NaN: its weights are damaged", hint=_DAMAGED)
     if all(np.ptp(logits, axis=-1).max() < _MIN_LOGIT_SPREAD for logits in reference):
         raise VerificationError(
-            "to the checkpoint all tokens are equally likely: its weights are damaged", hint=_DAMAGED
+            "the checkpoint finds all tokens equally likely: its weights are damaged", hint=_DAMAGED
         )
     if not all(np.isfinite(logits).all() for logits in converted):
-        raise VerificationError(f"with the recipe {recipe.name}, the model answers NaN", hint=_recipe_hint(recipe))
-    wanted = np.concatenate([logits.argmax(-1) for logits in reference])
-    found = np.concatenate([logits.argmax(-1) for logits in converted])
-    if len(set(found)) == 1 < len(set(wanted)):
+        raise VerificationError(f"with the recipe {recipe.name}, the model's logits are NaN", hint=_recipe_hint(recipe))
+    expected = np.concatenate([logits.argmax(-1) for logits in reference])
+    predicted = np.concatenate([logits.argmax(-1) for logits in converted])
+    if len(set(predicted)) == 1 < len(set(expected)):
         raise VerificationError(
-            f"with the recipe {recipe.name}, the model says one token for ever", hint=_recipe_hint(recipe)
+            f"with the recipe {recipe.name}, the model predicts one token everywhere", hint=_recipe_hint(recipe)
         )
     pairs = list(zip(reference, converted, strict=True))
     divergences = np.concatenate([kl_divergence(log_softmax(a), log_softmax(b)) for a, b in pairs])
     figures = VerificationFigures(
-        tokens=len(wanted),
+        tokens=len(expected),
         mean_kl=float(divergences.mean()),
         max_kl=float(divergences.max()),
-        top1=float((wanted == found).mean()),
+        top1=float((expected == predicted).mean()),
         max_logit_difference=max(float(np.abs(a - b).max()) for a, b in pairs),
     )
     allowed = recipe.max_kl if _is_trained(token_ids, reference) else recipe.max_kl * _UNTRAINED_FACTOR
     if figures.mean_kl > allowed:
         raise VerificationError(
-            f"with the recipe {recipe.name}, the model's answers are not the checkpoint's: a KL divergence of "
+            f"with the recipe {recipe.name}, the model diverges from its checkpoint: a KL divergence of "
             f"{figures.mean_kl:.2g} nats a token, of which {allowed:g} are allowed",
             hint=_recipe_hint(recipe),
         )
     return figures
 
 
-def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int64], **properties: str) -> None:
-    """Lets OpenVINO GenAI's own pipeline open the folder and say a few tokens; of a large model, which it would load
-    whole, the `excerpt` of one layer, if there is one. Raises VerificationError."""
+def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int64], *, paged: bool = True) -> None:
+    """Generate a few tokens with OpenVINO GenAI's own pipeline. It would load a large model whole; of that it runs the
+    `excerpt` of one layer, if there is one. Raises VerificationError."""
     import openvino as ov
     import openvino_genai as genai
 
+    attention = {} if paged else {"ATTENTION_BACKEND": "SDPA"}
     config = genai.GenerationConfig(max_new_tokens=_GENERATED_TOKENS, ignore_eos=True, apply_chat_template=False)
     try:
         with _loadable_folder(folder, excerpt) as opened:
             tokenizer = genai.Tokenizer(str(folder), **_load_properties(folder))
-            pipeline = genai.LLMPipeline(str(opened), tokenizer, "CPU", **properties, **_load_properties(folder))
+            pipeline = genai.LLMPipeline(str(opened), tokenizer, "CPU", **attention, **_load_properties(folder))
             generated = pipeline.generate(ov.Tensor(ids[np.newaxis]), config).tokens[0]
             del pipeline
     except RuntimeError as exc:
         raise _unusable_error("OpenVINO GenAI cannot use the converted model", exc) from exc
     if len(generated) != _GENERATED_TOKENS:
-        raise VerificationError(f"the converted model says {len(generated)} tokens when asked for {_GENERATED_TOKENS}")
+        raise VerificationError(f"the converted model generated {len(generated)} tokens instead of {_GENERATED_TOKENS}")
 
 
 def _load_properties(folder: Path) -> dict[str, bool]:
@@ -180,7 +181,7 @@ def _load_properties(folder: Path) -> dict[str, bool]:
 
 @contextmanager
 def _loadable_folder(folder: Path, excerpt: str | None) -> Iterator[Path]:
-    """The folder, or, where it is large, one among its files with the excerpt as its graph and the same weights."""
+    """Yield the folder; of a large model, a folder within it that has the excerpt as its graph and the same weights."""
     from .layerwise import fits_whole
 
     weights = folder / "openvino_model.bin"
@@ -200,7 +201,7 @@ def _loadable_folder(folder: Path, excerpt: str | None) -> Iterator[Path]:
 
 
 def _is_trained(token_ids: TokenIds, reference: Logits) -> bool:
-    """Whether the checkpoint foretells the prompts better than a guess among its vocabulary would."""
+    """Return whether the checkpoint predicts the prompts better than a uniform guess."""
     chances = [
         log_softmax(logits[:-1])[np.arange(len(ids) - 1), ids[1:]]
         for ids, logits in zip(token_ids, reference, strict=True)
@@ -214,4 +215,6 @@ def _recipe_hint(recipe: Recipe) -> str:
 
 
 def _unusable_error(what: str, exc: RuntimeError) -> VerificationError:
-    return VerificationError(f"{what}: {error_line(exc)}", hint="convert it again; if it stays so, please report it")
+    return VerificationError(
+        f"{what}: {error_line(exc)}", hint="convert it again; if it fails again, please report this"
+    )

@@ -1,1 +1,1 @@
-"""What a conversion writes: the IR, the tokenizer, and the scratch folder and journal they are written through."""
+"""Output of a conversion: the IR, the tokenizer, and the scratch folder and journal through which they are written."""

@@ -1,9 +1,9 @@
-"""The IR, written as it grows: a weight goes to the .bin as soon as it is finished, and its memory is free again.
+"""A writer of the IR that appends each weight to the .bin as soon as it is compressed, and frees its memory.
 
-OpenVINO's own serialiser copies all constants at the end, so that they have to be somewhere until then: in memory, or a
-second time on the disk. Here it gets a copy of the graph in which they are inputs; in the XML that it writes, those
-become constants again, which point at where their bytes already lie. It writes beside the IR and nowhere else: where a
-write fails, it removes both files that it was given, were one of them /dev/null.
+OpenVINO's own serializer copies all constants at the end; until then they would be in memory, or on the disk a second
+time. Here it gets a copy of the graph in which they are inputs; in the XML that it writes, those become constants
+again, with the offsets of their bytes in the .bin. It is given files beside the IR only: where a write fails, it
+removes both files that it was given, even /dev/null.
 Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
 
@@ -33,11 +33,10 @@ _SMALL_CONSTANT = 4096  # bytes up to which a constant is not worth a mapping
 
 
 class IrWriter:
-    """Writes `path`, which ends in .xml, and the .bin beside it, of at most `size` bytes. A context manager; raises
-    OSError.
+    """A writer of `path` (.xml) and the .bin beside it, of at most `size` bytes. A context manager; raises OSError.
 
-    Constants that were moved to the file are read from there, by a mapping that is gone with the writer: it has to stay
-    for as long as anything made from them is in use. Weights that `journal` knows as finished are in the file already.
+    Stored constants are views of the file, through a mapping that the writer owns: keep the writer for as long as
+    anything made from them is in use. Weights that `journal` lists as finished are in the file already.
     """
 
     def __init__(self, path: Path, size: int, journal: Journal | None = None) -> None:
@@ -47,22 +46,21 @@ class IrWriter:
         self._finished_ranges = {
             name: part for weight in self._finished.values() for name, part in weight.parts.items()
         }
-        self._digest = journal.digest.copy() if journal else sha256()  # of all that is written
-        self._ranges: dict[str, ByteRange] = {}  # of the weight at hand
+        self._digest = journal.digest.copy() if journal else sha256()  # of everything written
+        self._ranges: dict[str, ByteRange] = {}  # of the current weight
         self._weights = path.with_suffix(".bin").open("r+b" if self._finished else "wb", buffering=0)
         try:
             self._weights.truncate(size)
             self._weights.seek(journal.end if journal else 0)
-            # One mapping of what the file will be: a mapping for each constant would need a file descriptor each.
+            # One mapping of the whole file: one for each constant would need a file descriptor each.
             self._map = _map_file(path.with_suffix(".bin"), size)
-            # Memory in the mapping's place is never touched: the address of a constant tells where its bytes lie in the
-            # file, and nobody reads them.
+            # Without a mapping, memory that is never touched stands in: only the addresses of its constants are used.
             self._mapping = np.empty(size, np.uint8) if self._map is None else np.frombuffer(self._map, np.uint8)
         except BaseException:
             self._weights.close()
             raise
-        self._offsets: dict[int, int] = {}  # where a kept constant's bytes lie, by their address in memory
-        self._small_offsets: dict[bytes, int] = {}  # where those of others lie, by their hash
+        self._offsets: dict[int, int] = {}  # of stored constants in the file, by their address in memory
+        self._small_offsets: dict[bytes, int] = {}  # of other constants, by the hash of their bytes
 
     @property
     def size(self) -> int:
@@ -71,15 +69,15 @@ class IrWriter:
 
     @property
     def record(self) -> FileRecord:
-        """What the .bin will be if no more is written."""
+        """Size and hash of the .bin, if no more is written."""
         return FileRecord(self.size, self._digest.hexdigest())
 
     def is_finished(self, weight: str) -> bool:
-        """Whether the weight was finished before; then `write` looks at no blocks of it."""
+        """Return whether an interrupted conversion finished the weight; `write` then ignores its blocks."""
         return weight in self._finished
 
     def write(self, name: str, blocks: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        """Appends the bytes of the blocks, none of which has to stay in memory; returns them as the file holds them."""
+        """Append the bytes of the blocks, one in memory at a time; return a view of them in the file."""
         part = self._finished_ranges.get(name)
         if part is None:
             offset = self._align()
@@ -92,13 +90,13 @@ class IrWriter:
         return view
 
     def finish(self, weight: str) -> None:
-        """All that was written since the last one is this weight's."""
+        """Close the current weight: everything written since the previous call belongs to `weight`."""
         if self._journal and not self.is_finished(weight):
             self._journal.add(weight, FinishedWeight(self._ranges, self.size, self._digest.hexdigest()))
         self._ranges = {}
 
     def store_constants(self, node: Node) -> Node:
-        """The node, its large constants moved to the file. Where it is a constant itself, another one."""
+        """Move the large constants of a node to the file; return the node, or the constant that replaces it."""
         if node.get_type_name() == "Constant":
             return self._stored_constant(node)
         for index, source in enumerate(node.input_values()):
@@ -106,11 +104,11 @@ class IrWriter:
         return node
 
     def save(self, model: ov.Model) -> None:
-        """Writes the graph. Its constants are those that were kept, and small ones."""
+        """Write the graph, whose constants are stored already, or small."""
         self.path.write_text(self.xml(model), encoding="utf-8")
 
     def xml(self, model: ov.Model) -> str:
-        """The graph as XML, its constants in the .bin."""
+        """Return the graph as XML, its constants in the .bin."""
         bare, rest = self.path.with_suffix(".bare.xml"), self.path.with_suffix(".bare.bin")
         copy = model.clone()
         moved = self._replace_stored(copy)
@@ -125,17 +123,17 @@ class IrWriter:
         layers = [*stand_ins, *(layer for layer in tree.iter("layer") if layer.get("type") == "Const")]
         for layer, constant in zip(layers, [*moved, *others], strict=True):
             data = layer.find("data")
-            assert data is not None
-            assert layer.get("name") == constant.get_friendly_name()
+            if data is None or layer.get("name") != constant.get_friendly_name():
+                raise RuntimeError(f"OpenVINO's serializer has changed the order of constants at {layer.get('name')}")
             layer.set("type", "Const")
             data.set("offset", str(self._offset(constant)))
             data.set("size", str(constant.get_byte_size()))
-        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):  # the hashing has read some of it
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):  # hashing has read some of it
             self._map.madvise(mmap.MADV_DONTNEED)
         return ElementTree.tostring(tree.getroot(), encoding="unicode", xml_declaration=True)
 
     def _replace_stored(self, model: ov.Model) -> list[Node]:
-        """Puts an input in the place of each constant whose bytes are in the .bin already; returns those constants."""
+        """Replace each constant whose bytes are in the .bin by an input; return those constants."""
         moved = [
             op
             for op in model.get_ordered_ops()
@@ -173,7 +171,7 @@ class IrWriter:
 
     def _write(self, data: memoryview) -> None:
         if self._weights.tell() + len(data) > len(self._mapping):
-            raise RuntimeError(f"the weights take more than the {len(self._mapping):,} bytes that were estimated")
+            raise RuntimeError(f"the weights take more than the estimated {len(self._mapping):,} bytes")
         self._digest.update(data)
         while data:
             data = data[self._weights.write(data) :]
@@ -190,7 +188,7 @@ class IrWriter:
 
 
 def _map_file(path: Path, size: int) -> "mmap.mmap | None":
-    """The file's bytes; None where its file system does not map them."""
+    """Map the file; None where its file system does not support it."""
     try:
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
@@ -201,7 +199,7 @@ def _map_file(path: Path, size: int) -> "mmap.mmap | None":
 
 
 def constant_over(data: np.ndarray[Any, Any], like: Node, shape: Iterable[int]) -> Node:
-    """A constant of this shape over these bytes, which are not copied and have to stay; its type and name are those of
+    """Return a constant of this shape over `data`, which is not copied and must stay valid; type and name are those of
     `like`."""
     tensor = ov.Tensor(data, Shape(list(shape)), like.get_element_type())
     constant = Constant(tensor, shared_memory=True)

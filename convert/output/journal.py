@@ -1,8 +1,8 @@
-"""What a conversion has finished, so that one that was cut short can go on: `finished.jsonl` beside the .bin.
+"""The journal of a conversion, by which an interrupted one resumes: `finished.jsonl` beside the .bin.
 
-Its first line says what is being converted, and how; then comes a line for each weight, with where its bytes lie in the
-.bin, and the hash of all of the .bin up to there, which is made while writing and in the end is the file's. A line is
-written when its bytes are.
+Its first line describes the job: what is converted, and how. Each further line is a finished weight: the offsets of its
+bytes in the .bin, and the hash of the .bin up to their end, which is computed while writing. A line is written after
+its bytes.
 """
 
 import json
@@ -11,20 +11,34 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from runtime import strict_json
-
-if TYPE_CHECKING:
-    from hashlib import _Hash as Digest
+from runtime.system.files import write_atomically
 
 JOURNAL = "finished.jsonl"
-_HASHED_AT_ONCE = 2**24
+_HASH_BLOCK = 2**24
+
+
+class Digest(Protocol):
+    """A running hash, as of hashlib."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Hash more bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return the hash so far."""
+        ...
+
+    def copy(self) -> "Digest":
+        """Return an independent copy."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes of the .bin: those of one constant."""
+    """The bytes of one constant in the .bin."""
 
     offset: int
     nbytes: int
@@ -32,7 +46,7 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class FinishedWeight:
-    """A weight: its parts by their names, where the .bin ended with it, and the sha256 of the .bin up to there."""
+    """A finished weight: its constants by name, its end in the .bin, and the sha256 of the .bin up to there."""
 
     parts: dict[str, ByteRange]
     end: int
@@ -40,43 +54,41 @@ class FinishedWeight:
 
 
 class Journal:
-    """`finished` has every weight that is in the .bin, by its name; `digest` has read the .bin up to their end."""
+    """The finished weights in the .bin, by name, and the `digest` of the .bin up to their end."""
 
-    def __init__(self, path: Path, finished: dict[str, FinishedWeight], digest: "Digest") -> None:
+    def __init__(self, path: Path, finished: dict[str, FinishedWeight], digest: Digest) -> None:
         self.finished, self.digest = finished, digest
         self._path = path
 
     @classmethod
     def open(cls, folder: Path, job: Mapping[str, Any]) -> "Journal":
-        """The journal of this job. What the folder holds of another job, or damaged, is forgotten and done again.
+        """Open the journal of this job; discard the entries of another job, and those whose bytes are damaged.
 
         Reads the finished part of the .bin: about a second a gigabyte. Raises OSError.
         """
         path = folder / JOURNAL
-        said = json.dumps(job, sort_keys=True)
+        header = json.dumps(job, sort_keys=True)
         finished: dict[str, FinishedWeight] = {}
-        digest = sha256()
+        digest: Digest = sha256()
         if path.is_file() and (weights := folder / "openvino_model.bin").is_file():
             first, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-            if first == said:
+            if first == header:
                 with weights.open("rb") as file:
                     finished, digest = _read_intact(file, lines)
-        path.write_text("".join(f"{line}\n" for line in (said, *map(_to_line, finished.items()))), encoding="utf-8")
+        lines = [header, *map(_to_line, finished.items())]
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
         return cls(path, finished, digest)
 
     @property
     def end(self) -> int:
-        """Bytes of the .bin that are finished."""
+        """Return the bytes of the .bin that are finished."""
         return max((weight.end for weight in self.finished.values()), default=0)
 
     def add(self, name: str, weight: FinishedWeight) -> None:
+        """Append a finished weight."""
         self.finished[name] = weight
         with self._path.open("a", encoding="utf-8") as file:
             file.write(_to_line((name, weight)) + "\n")
-
-    def remove(self) -> None:
-        """The conversion has come to its end."""
-        self._path.unlink()
 
 
 def _to_line(weight: tuple[str, FinishedWeight]) -> str:
@@ -84,11 +96,12 @@ def _to_line(weight: tuple[str, FinishedWeight]) -> str:
     return json.dumps({"weight": name} | asdict(finished))
 
 
-def _read_intact(file: BinaryIO, lines: list[str]) -> tuple[dict[str, FinishedWeight], "Digest"]:
-    """The weights up to the first with which the bytes are not what they were, and the hash of those bytes: a power cut
-    may have lost the rest."""
+def _read_intact(file: BinaryIO, lines: list[str]) -> tuple[dict[str, FinishedWeight], Digest]:
+    """Return the weights up to the first whose bytes have changed, and the digest of those bytes: a power cut may have
+    lost the rest."""
     found: dict[str, FinishedWeight] = {}
-    digest, at, size = sha256(), 0, os.fstat(file.fileno()).st_size
+    digest: Digest = sha256()
+    at, size = 0, os.fstat(file.fileno()).st_size
     for line in lines:
         try:
             value = strict_json.parse(line)
@@ -103,8 +116,8 @@ def _read_intact(file: BinaryIO, lines: list[str]) -> tuple[dict[str, FinishedWe
 
 
 def _parse_weight(value: Any, begin: int, size: int) -> tuple[str, FinishedWeight]:
-    """A line's weight. Raises ValueError, TypeError, KeyError or AttributeError where it is none whose bytes lie from
-    `begin` on, in a file of `size` bytes."""
+    """Return a line's weight. Raises ValueError, TypeError, KeyError or AttributeError for a malformed line, or if its
+    bytes are not between `begin` and the `size` of the file."""
     parts = {name: ByteRange(**part) for name, part in value["parts"].items()}
     name, weight = value["weight"], FinishedWeight(parts, value["end"], value["sha256"])
     places = [number for part in parts.values() for number in (part.offset, part.nbytes)]
@@ -115,9 +128,9 @@ def _parse_weight(value: Any, begin: int, size: int) -> tuple[str, FinishedWeigh
     return name, weight
 
 
-def _extend_digest(digest: "Digest", file: BinaryIO, nbytes: int) -> "Digest":
-    """Another one, which has read so many bytes more."""
+def _extend_digest(digest: Digest, file: BinaryIO, nbytes: int) -> Digest:
+    """Return a copy of the digest, extended by the next bytes of the file."""
     found = digest.copy()
-    for first in range(0, nbytes, _HASHED_AT_ONCE):
-        found.update(file.read(min(_HASHED_AT_ONCE, nbytes - first)))
+    for first in range(0, nbytes, _HASH_BLOCK):
+        found.update(file.read(min(_HASH_BLOCK, nbytes - first)))
     return found

@@ -1,8 +1,8 @@
 """A folder that appears under its name only when it is complete.
 
-Until then it grows beside that name, as `.NAME.partial-PROCESS`, which names its owner (`process_name.py`). What a
-kill, a power cut, Ctrl-C or SIGTERM has left of it is handed to the next conversion to that name, which goes on from
-there or clears it; whatever else ends a conversion removes it. A link in what was left, or in its place, is removed.
+Until then it grows beside that name, as `.NAME.partial-PROCESS` (`process_name.py`). After a kill, a power cut, Ctrl-C
+or SIGTERM, the next conversion to the same name adopts it, and resumes from it or clears it; any other end of a
+conversion removes it. Links in it, or in its place, are removed.
 """
 
 import errno
@@ -27,27 +27,27 @@ from runtime.system.signal_stack import disable_alternate_signal_stack
 if TYPE_CHECKING:
     import openvino as ov
 
-_XML_BYTES = 16 * 2**20  # bytes that a graph without its weights never reaches
-_PROBE_BLOCK = 2**20  # bytes
-_MIN_RESUMABLE_BYTES = 2**28  # bytes of what Ctrl-C cut short: less is soon done again
+_XML_BYTES = 16 * 2**20  # more than a graph without its weights
+_PROBE_BLOCK = 2**20
+_MIN_RESUMABLE_BYTES = 2**28  # less is soon done again after Ctrl-C
 
 
 @dataclass(frozen=True, slots=True)
 class ScratchFolder:
-    """The folder `path`, to be `target`. What signals raised is remembered, since a library may swallow it."""
+    """The folder `path` that becomes `target`. It keeps the exceptions of signals, which a library may swallow."""
 
     path: Path
     target: Path
     _raised: list[BaseException] = field(default_factory=list)
 
     def raise_pending_signal(self) -> None:
-        """Raises what a signal raised; those to come find a stack."""
+        """Raise the exception of a signal that has arrived, and disable the alternate stack for those to come."""
         disable_alternate_signal_stack()
         if self._raised:
             raise self._raised[0]
 
     def publish(self) -> None:
-        """Brings the folder to the disk and renames it. Raises ConversionError where `target` has appeared."""
+        """Flush the folder to the disk and rename it. Raise ConversionError if `target` has appeared."""
         self.raise_pending_signal()
         for path in self.path.iterdir():
             _sync(path)
@@ -61,38 +61,38 @@ class ScratchFolder:
         _sync_folder(self.target.parent)
 
     def adopt(self, left: Path, names: Container[str]) -> None:
-        """Take over the files of these names that another conversion has left, unless there are some already. The rest
-        of `left` is removed."""
+        """Adopt files of these names from an interrupted conversion's folder, unless there are files already; remove
+        the rest of `left`."""
         if not any(self.path.iterdir()):
             _move_files(left, self.path, names)
         remove(left)
         for file in self.path.iterdir():
             status = file.lstat()
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # to write to it would change another file
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # writing to it would change another file
                 remove(file)
 
     def clear(self, but: Container[str] = ()) -> None:
-        """Removes all that is in it, but for these names."""
+        """Remove everything in the folder but these names."""
         for path in self.path.iterdir():
             if path.name not in but:
                 remove(path)
 
     def size(self) -> int:
-        """Bytes on the disk; a file that is not filled yet counts by what is in it."""
+        """Return the bytes on the disk; a sparse file counts by its blocks."""
         found = map(os.lstat, self.path.iterdir())
         return sum(getattr(status, "st_blocks", status.st_size // 512) * 512 for status in found)
 
 
 @contextmanager
 def scratch_folder(target: Path, resumed: Container[str] = ()) -> Iterator[ScratchFolder]:
-    """A folder to fill, with what a conversion to `target` that was cut short has left of the files `resumed`. It is
-    removed on the way out if it was not published; where a signal leads out, and much is done, it stays for the next.
+    """Create the scratch folder of `target`, with the files `resumed` of an interrupted conversion. It is removed at
+    the end unless it was published; after a signal it stays for the next conversion if much of it is finished.
 
     Raises ConversionError where `target` exists or another process is making it.
     """
     refuse_existing(target)
     if not target.parent.is_dir():
-        raise ConversionError(f"there is no folder {str(target.parent)!r}", hint="make it first")
+        raise ConversionError(f"there is no folder {str(target.parent)!r}", hint="create it first")
     own = target.parent / (_scratch_prefix(target) + process_name(os.getpid()))
     busy = ConversionError(f"{str(target)!r} is being converted already", hint="wait for it, or choose another folder")
     try:
@@ -102,7 +102,7 @@ def scratch_folder(target: Path, resumed: Container[str] = ()) -> Iterator[Scrat
     place, keep = ScratchFolder(own, target), False
     try:
         with _signals_raise(place):
-            # Two that start at once both see the other here, and both give way.
+            # Two that start at once both see each other here, and both give up.
             others = list(_other_scratch_folders(own, target))
             if any(map(_is_alive, others)):
                 raise busy
@@ -112,7 +112,7 @@ def scratch_folder(target: Path, resumed: Container[str] = ()) -> Iterator[Scrat
     except (KeyboardInterrupt, SystemExit) as exc:
         done = place.size() if own.is_dir() else 0
         if keep := done >= _MIN_RESUMABLE_BYTES:
-            exc.add_note(f"{gigabytes(done)} are finished, and the same conversion goes on from there")
+            exc.add_note(f"{gigabytes(done)} are finished, and the same conversion resumes from there")
         raise
     finally:
         if not keep:
@@ -120,7 +120,7 @@ def scratch_folder(target: Path, resumed: Container[str] = ()) -> Iterator[Scrat
 
 
 def save_ir(model: "ov.Model", path: Path) -> None:
-    """Saves a graph as `path`, which ends in .xml, and its weights beside it. Raises OSError where the disk is full."""
+    """Save a graph as `path`, which ends in .xml, and its weights beside it. Raise OSError if the disk is full."""
     import openvino as ov
 
     weights = sum(op.get_byte_size() for op in model.get_ops() if op.get_type_name() == "Constant")
@@ -130,8 +130,8 @@ def save_ir(model: "ov.Model", path: Path) -> None:
 
 @contextmanager
 def raise_if_disk_full(path: Path, weights: int = 0) -> Iterator[None]:
-    """Raise OSError with the reason where OpenVINO's serialiser fails and no file with a graph and weights of so many
-    bytes can be written there: the serialiser gives no reason, and removes what it wrote."""
+    """Raise OSError with the reason if OpenVINO's serializer fails and the disk cannot hold a graph with so many bytes
+    of weights. The serializer gives no reason for a failed write and deletes its output."""
     try:
         yield
     except RuntimeError as exc:
@@ -148,17 +148,18 @@ def raise_if_disk_full(path: Path, weights: int = 0) -> Iterator[None]:
 
 
 def refuse_existing(target: Path) -> None:
+    """Raise ConversionError if there is something at `target`, a dangling link included."""
     if os.path.lexists(target):
         raise ConversionError(f"{str(target)!r} exists already", hint="choose another folder, or remove that one")
 
 
 def _scratch_prefix(target: Path) -> str:
-    """The prefix of the scratch folder's name; the process's name follows it."""
+    """Return the prefix of the scratch folder's name; the process's name follows it."""
     return f".{target.name}.partial-"
 
 
 def _other_scratch_folders(own: Path, target: Path) -> Iterator[Path]:
-    """The folders of other conversions to `target`, running or cut short. A link of such a name is removed."""
+    """Yield the folders of other conversions to `target`, running or interrupted. Remove links of such names."""
     before = _scratch_prefix(target)
     for path in sorted(target.parent.iterdir()):
         if path == own or not path.name.startswith(before) or not is_process_name(path.name.removeprefix(before)):
@@ -170,7 +171,7 @@ def _other_scratch_folders(own: Path, target: Path) -> Iterator[Path]:
 
 
 def _move_files(source: Path, to: Path, names: Container[str]) -> None:
-    """Move the files of a folder, which is opened so that a link put in its place is not followed."""
+    """Move the files of a folder, opened so that a link in its place is not followed."""
     if os.rename not in os.supports_dir_fd:
         for path in source.iterdir():
             if path.name in names:
@@ -211,11 +212,11 @@ def _sync_folder(path: Path) -> None:
 
 @contextmanager
 def _signals_raise(place: ScratchFolder) -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt; SIGTERM and a closed terminal, which by default end a process on the spot, raise
-    SystemExit; each unless it is handled already.
+    """Raise KeyboardInterrupt for Ctrl-C, and SystemExit for SIGTERM and a closed terminal, which by default end a
+    process at once. Signals that the application handles are left to it.
 
-    Native code that calls back into Python may turn what a handler raises into an error of its own; then the handler's
-    is raised in its place.
+    Native code that calls back into Python may replace a handler's exception by an error of its own; the handler's is
+    then raised instead.
     """
 
     def handle(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer becomes `tokenizer.json` and tokenizer IR, which add no special token by themselves."""
+"""A checkpoint's tokenizer as `tokenizer.json` and tokenizer IR, which add no special tokens by themselves."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def write_tokenizer(source: CheckpointTokenizer, folder: Path) -> None:
-    """Writes tokenizer.json and the IR of tokenizer and detokenizer. Raises CheckpointError for an unsupported kind."""
+    """Write tokenizer.json and the IR of tokenizer and detokenizer. Raise CheckpointError for an unsupported kind."""
     (folder / "tokenizer.json").write_text(source.tokenizer.to_str(), encoding="utf-8")
     tokenizer, detokenizer = _convert(source)
     save_ir(tokenizer, folder / "openvino_tokenizer.xml")
@@ -35,7 +35,7 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
         from transformers import PreTrainedTokenizerFast
     words = unmergeable_words(source.tokenizer)
     tokenizer = _with_marks(source.tokenizer, words) if words else source.tokenizer
-    carrier = PreTrainedTokenizerFast(  # only carries the tokenizer in: convert_tokenizer takes nothing else
+    carrier = PreTrainedTokenizerFast(  # a carrier: convert_tokenizer accepts nothing else
         tokenizer_object=tokenizer,
         eos_token=source.end,
         pad_token=source.pad,
@@ -43,57 +43,56 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
         clean_up_tokenization_spaces=False,
     )
     try:
-        # The detokenizer must be able to skip special tokens, or GenAI, which switches it off, does not load it.
-        splitter, joiner = convert_tokenizer(carrier, with_detokenizer=True, add_special_tokens=False)
+        # GenAI only loads a detokenizer that can skip special tokens; it switches that off.
+        tokenizer_ir, detokenizer_ir = convert_tokenizer(carrier, with_detokenizer=True, add_special_tokens=False)
     except (OVTypeError, KeyError, RuntimeError) as exc:
         raise CheckpointError(
             f"this kind of tokenizer cannot be converted: {first_line(exc)}",
             hint="GLM-4 has a byte-level BPE tokenizer; is this its own tokenizer.json?",
         ) from exc
-    except Exception as exc:  # what tokenizers raises of a file that openvino_tokenizers writes for a moment
+    except Exception as exc:  # raised by tokenizers for a temporary file of openvino_tokenizers
         if not (number := re.search(r"\(os error (\d+)\)", str(exc))):
             raise
         raise ConversionError(
-            f"{gettempdir()!r} cannot be written: {os.strerror(int(number[1])).lower()}",
+            f"{gettempdir()!r} is not writable: {os.strerror(int(number[1])).lower()}",
             hint="make room there, or set TMPDIR to a folder on another disk",
         ) from exc
     if words:
-        marked = {_SPACE_MARK + word[1:] if word[0] == " " else _MARK + word: id for word, id in words.items()}
-        _add_words(splitter, marked)
-    return splitter, joiner
+        marked = {_SPACE_MARK + word[1:] if word[0] == " " else _MARK + word: token for word, token in words.items()}
+        _add_words(tokenizer_ir, marked)
+    return tokenizer_ir, detokenizer_ir
 
 
-# GLM-4 looks a word up before it merges its bytes, and 893 of its tokens (" 研究", " 首先") can be had in no other way.
+# GLM-4 looks a word up before it merges its bytes, and 893 of its tokens (" 研究", " 首先") result from no merge.
 # OpenVINO's BPETokenizer only merges. So such a word, where it stands alone, gets a mark before it (and in place of its
-# space), and the marked spelling becomes a token that merges do not know and that is therefore found as a whole. Marks
-# are blanks that nobody types, so that the pre-tokenizer cuts as before.
+# space), and the marked spelling becomes an added token, which is matched as a whole. Marks are rare blanks, so that
+# the pre-tokenizer splits as before.
 _SPACE_MARK, _MARK = "\u1680", "\u205f"
 
 
 def unmergeable_words(tokenizer: "Tokenizer") -> dict[str, int]:
-    """The words, with or without a space before, that merging their bytes does not lead to, with their ids."""
-    bpe = tokenizer.model
-    if not getattr(bpe, "ignore_merges", False):
+    """Return the words, with or without a leading space, that no merge of their bytes produces, with their ids."""
+    from tokenizers import Tokenizer
+
+    if not getattr(tokenizer.model, "ignore_merges", False):
         return {}
     byte = byte_alphabet()
     found = {}
+    bpe = Tokenizer.from_str(tokenizer.to_str()).model  # a copy: other threads may use the tokenizer
     bpe.ignore_merges = False
-    try:
-        for spelled, id in tokenizer.get_vocab(with_added_tokens=False).items():
-            if [token.id for token in bpe.tokenize(spelled)] != [id]:
-                word = bytes(byte[character] for character in spelled).decode(errors="replace")
-                if word.removeprefix(" ").isalpha():
-                    found[word] = id
-    finally:
-        bpe.ignore_merges = True
+    for spelled, token_id in tokenizer.get_vocab(with_added_tokens=False).items():
+        if [token.id for token in bpe.tokenize(spelled)] != [token_id]:
+            word = bytes(byte[character] for character in spelled).decode(errors="replace")
+            if word.removeprefix(" ").isalpha():
+                found[word] = token_id
     return found
 
 
 def _with_marks(tokenizer: "Tokenizer", words: Iterable[str]) -> "Tokenizer":
-    """The tokenizer with normalizers, for OpenVINO alone, that mark these words.
+    """Return the tokenizer with normalizers, for OpenVINO alone, that mark these words.
 
-    Those without a space are marked where a line or a text begins, and after digits. After punctuation it would take a
-    whole pre-tokenizer to tell whether they stand alone; they are parts of words and hardly do.
+    Words without a space are marked at the start of a line or text, and after digits. After punctuation, only the
+    pre-tokenizer could decide whether they stand alone; they are parts of words and rarely do.
     """
     from tokenizers import Regex, Tokenizer, normalizers
 
@@ -109,13 +108,13 @@ def _with_marks(tokenizer: "Tokenizer", words: Iterable[str]) -> "Tokenizer":
     return marking
 
 
-def _add_words(splitter: "Model", words: Mapping[str, int]) -> None:
-    """Adds words to the tokens that the IR's BPETokenizer has beyond its vocabulary: its last four inputs, which are
-    where each begins and ends in the third, their bytes, and their ids."""
+def _add_words(tokenizer_ir: "Model", words: Mapping[str, int]) -> None:
+    """Add words to the added tokens of the IR's BPETokenizer: its last four inputs, which are the begin and end of each
+    token in the third, the bytes of all, and their ids."""
     import numpy as np
     from openvino import opset13 as ops
 
-    (bpe,) = (op for op in splitter.get_ops() if op.get_type_name() == "BPETokenizer")
+    (bpe,) = (op for op in tokenizer_ir.get_ops() if op.get_type_name() == "BPETokenizer")
     first = bpe.get_input_size() - 4
     begins, ends, text, ids = (np.array(bpe.input_value(first + i).get_node().data) for i in range(4))
     spelled = [word.encode() for word in words]
@@ -130,12 +129,12 @@ def _add_words(splitter: "Model", words: Mapping[str, int]) -> None:
         )
     ):
         bpe.input(first + i).replace_source_output(ops.constant(value).output(0))
-    splitter.validate_nodes_and_infer_types()
+    tokenizer_ir.validate_nodes_and_infer_types()
 
 
 @contextmanager
 def _no_warnings_logged() -> Iterator[None]:
-    """transformers says at import that it found no torch, which is as it should be."""
+    """transformers warns at import that there is no torch, which is intended."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

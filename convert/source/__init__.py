@@ -1,1 +1,1 @@
-"""What is converted: safetensors and GGUF checkpoints, ONNX exports, and any model through optimum-intel."""
+"""Sources of a conversion: safetensors and GGUF checkpoints, ONNX exports, and exports by optimum-intel."""

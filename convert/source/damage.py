@@ -1,9 +1,9 @@
-"""Damage that a checkpoint's headers do not show: zeros where bytes never came, NaN and infinity.
+"""A check for damage that a checkpoint's headers do not show: runs of zeros, NaN and infinity.
 
-A download that broke off may leave a file of the right size, and verification would compare the damage with itself.
-Trained weights have zeros here and there, but not thousands in a row, except in rows that nobody reads: ids beyond the
-tokenizer, and added tokens that were not trained. Weights are searched as they lie in the file: in every quantised
-format a block of zero bytes is a block of zeros.
+An interrupted download may leave a file of the right size, and verification would compare the damage with itself.
+Trained weights have single zeros, but not thousands in a row, except in rows that are never read: ids beyond the
+tokenizer, and added tokens that were not trained. Bytes are checked as they are in the file: in every quantised format,
+a block of zero bytes is a block of zeros.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from runtime.checkpoint.tensors import Tensor
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import CheckpointError, VerificationError
 
-from ..weights.compress import EMBEDDING, HEAD
+from ..graph import EMBEDDING, HEAD
 
 Bytes = npt.NDArray[np.uint8]
 
-_ZERO_RUN = 2048  # bytes of zeros in a row; half of a page, which is what a missing page leaves in one of two tensors
-_PROBE_STRIDE = 512  # bytes from one look to the next
-_PROBE_BYTES = 8  # bytes
-_AT_ONCE = 1 << 21  # values, 4 to 8 MB: the second look at them finds them in the cache
-_READ_BYTES = 1 << 24  # bytes
-_NORM_RUN, _NORM_SHARE = 16, 8  # zeros in a row, and the part of a norm, that no training leaves
+_ZERO_RUN = 2048  # bytes of zeros in a row: half of a page, since a missing page may be shared by two tensors
+_PROBE_STRIDE = 512  # bytes from one probe to the next
+_PROBE_BYTES = 8
+_CACHED_VALUES = 1 << 21  # values, 4 to 8 MB: their second pass finds them in the processor's cache
+_READ_BYTES = 1 << 24
+_NORM_RUN, _NORM_SHARE = 16, 8  # more zeros than these, in a row or as a part of the norm (1/8), are damage
 _DAMAGE_HINT = "download this file again; if that does not help, its weights were damaged before they were published"
 # The largest finite value as an integer of the same bytes, by dtype; above it are infinity and NaN.
 _LARGEST_FINITE: dict[str, tuple[npt.DTypeLike, npt.DTypeLike, int]] = {
@@ -35,7 +35,7 @@ _LARGEST_FINITE: dict[str, tuple[npt.DTypeLike, npt.DTypeLike, int]] = {
     "f16": (np.int16, np.uint16, 0x7BFF),
     "f32": (np.int32, np.uint32, 0x7F7FFFFF),
 }
-# Where a block of ggml has its scales and offsets in f16, and its size, in bytes: ggml-common.h.
+# The bytes of a ggml block that hold its f16 scales and offsets, from and to, and its size: ggml-common.h.
 _SCALE_BYTES = {
     "Q4_0": (0, 2, 18),
     "Q4_1": (0, 4, 20),
@@ -53,13 +53,15 @@ _SCALE_BYTES = {
 
 
 class TensorLocator(Protocol):
-    """A checkpoint, or whatever else knows where its tensors lie."""
+    """Tensors whose place in a file is known."""
 
-    def place(self, name: str) -> str: ...
+    def place(self, name: str) -> str:
+        """Return the tensor's name in its file, and the file, for messages."""
+        ...
 
 
 class DamageCheck:
-    """Looks for damage in the weights of a checkpoint, one tensor at a time."""
+    """A check of a checkpoint's weights for damage, one tensor at a time."""
 
     def __init__(self, source: TensorLocator, tokenizer: CheckpointTokenizer) -> None:
         self._source = source
@@ -67,23 +69,23 @@ class DamageCheck:
         self._used_ids = np.array(sorted(set(tokenizer.tokenizer.get_vocab(with_added_tokens=False).values()) - added))
 
     def check(self, tensor: Tensor) -> None:
-        """Raises CheckpointError for zeros, VerificationError for NaN, naming the tensor and its file. Reads all of it:
-        about 0.3 seconds a gigabyte."""
+        """Raise CheckpointError for zeros and VerificationError for NaN, naming the tensor and its file. Reads all of
+        it: about 0.3 seconds a gigabyte."""
         if isinstance(tensor.raw, np.ndarray):
             self._check_block(tensor, 0, tensor.nbytes)
             return
         rows = len(tensor.raw)
-        count = max(1, min(rows, -(-tensor.nbytes // _READ_BYTES)))  # pieces of equal size: no small one is left over
+        count = max(1, min(rows, -(-tensor.nbytes // _READ_BYTES)))  # blocks of equal size: no small one is left over
         for first, end in pairwise(rows * number // count for number in range(count + 1)):
             part = tensor.rows(first, end)
             self._check_block(replace(part, raw=np.asarray(part.raw)), first, tensor.nbytes)
 
     def _check_block(self, tensor: Tensor, first: int, total: int) -> None:
-        """The same of some rows, from the row `first` on, of a tensor of `total` bytes."""
+        """Check some rows, from the row `first` on, of a tensor of `total` bytes."""
         if not (_scales_finite(tensor) if tensor.gguf_type else all_finite(tensor.raw, tensor.dtype)):
             where = self._source.place(tensor.name)
             raise VerificationError(
-                f"the checkpoint itself answers NaN: {where} has NaN or infinity", hint=_DAMAGE_HINT
+                f"the checkpoint's own logits are NaN: {where} has NaN or infinity", hint=_DAMAGE_HINT
             )
         if tensor.name.endswith(".bias"):  # may be zero
             return
@@ -97,14 +99,14 @@ class DamageCheck:
                 raise self._damage_error(tensor.name, f"has {found:,} bytes of zeros in a row, of {total:,}")
 
     def check_norm(self, name: str, weights: npt.NDArray[Any]) -> None:
-        """The same for the weights of a norm."""
+        """Check the weights of a norm."""
         zero = weights.reshape(-1) == 0
         run = min(_NORM_RUN, len(zero))
         if zero.sum() * _NORM_SHARE > len(zero) or np.convolve(zero, np.ones(run, int)).max() >= run:
             raise self._damage_error(name, f"is a norm of which {zero.sum():,} of {len(zero):,} weights are zero")
 
     def _check_token_rows(self, tensor: Tensor, first: int) -> None:
-        """A row for each token: those of tokens in use are not zero."""
+        """Check the rows of the embedding or the head: those of tokens in use are not zero."""
         rows = tensor.raw
         beginnings = np.ascontiguousarray(rows[:, : max(1, _PROBE_BYTES // rows.itemsize)])
         empty = np.flatnonzero(~beginnings.any(1))
@@ -115,35 +117,35 @@ class DamageCheck:
             )
 
     def _byte_runs(self, tensor: Tensor, first: int) -> Iterator[Bytes]:
-        """The bytes of a matrix in the order of the file; of the embedding and the head, those for tokens in use."""
+        """Yield a matrix's bytes in the order of the file; of the embedding and the head, those of tokens in use."""
         stored = tensor.raw
-        turned = stored.flags.f_contiguous and not stored.flags.c_contiguous
+        transposed = stored.flags.f_contiguous and not stored.flags.c_contiguous
         if tensor.name not in (EMBEDDING, HEAD):
-            yield _bytes(stored.T if turned else stored)
+            yield _bytes(stored.T if transposed else stored)
             return
         used = self._used_ids[(self._used_ids >= first) & (self._used_ids < first + len(stored))] - first
         for ids in np.split(used, np.flatnonzero(np.diff(used) > 1) + 1):
             rows = stored[ids[0] : ids[-1] + 1] if len(ids) else stored[:0]
-            yield from map(_bytes, rows.T if turned else [rows])
+            yield from map(_bytes, rows.T if transposed else [rows])
 
     def _damage_error(self, name: str, what: str) -> CheckpointError:
         return CheckpointError(f"{self._source.place(name)} {what}: it is damaged", hint=_DAMAGE_HINT)
 
 
 def all_finite(stored: npt.NDArray[Any], dtype: str) -> bool:
-    """Return whether no value is NaN or infinite: as integers of the same bytes, those are the largest of a sign."""
+    """Return whether no value is NaN or infinite: as integers, those are the largest of either sign."""
     signed, unsigned, largest = _LARGEST_FINITE[dtype]
-    lying = stored.T if stored.flags.f_contiguous else stored
-    flat = np.ascontiguousarray(lying).reshape(-1).view(unsigned)
-    for first in range(0, flat.size, _AT_ONCE):
-        part = flat[first : first + _AT_ONCE]
+    contiguous = stored.T if stored.flags.f_contiguous else stored
+    flat = np.ascontiguousarray(contiguous).reshape(-1).view(unsigned)
+    for first in range(0, flat.size, _CACHED_VALUES):
+        part = flat[first : first + _CACHED_VALUES]
         if part.view(signed).max() > largest or part.max() > largest + np.iinfo(signed).max + 1:
             return False
     return True
 
 
 def _scales_finite(tensor: Tensor) -> bool:
-    """The same of the scales of quantised blocks; of formats that are not known here, the verification finds NaN."""
+    """Return whether the scales of quantised blocks are finite; other formats are left to the verification."""
     if tensor.gguf_type not in _SCALE_BYTES:
         return True
     begin, end, size = _SCALE_BYTES[tensor.gguf_type]
@@ -152,21 +154,21 @@ def _scales_finite(tensor: Tensor) -> bool:
 
 
 def zero_run(stored: Bytes) -> int:
-    """The length of the first run of at least `_LONG` zero bytes, or of all bytes where there are fewer; 0 for none.
+    """Return the length of the first run of `_ZERO_RUN` or more zero bytes, or of all bytes if there are fewer; else 0.
 
-    Looks at a few bytes every `_STEP`; only where those are zero, at the bytes between them.
+    Probes a few bytes every `_PROBE_STRIDE`, and reads the bytes between only where those are zero.
     """
     if len(stored) < _ZERO_RUN:
         return 0 if stored.any() else len(stored)
-    looks = len(stored) // _PROBE_STRIDE
-    seen = stored[: looks * _PROBE_STRIDE].reshape(looks, _PROBE_STRIDE)[:, :_PROBE_BYTES].any(1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], seen, [True]])))  # a stretch begins, a stretch ends, …
+    probes = len(stored) // _PROBE_STRIDE
+    nonzero = stored[: probes * _PROBE_STRIDE].reshape(probes, _PROBE_STRIDE)[:, :_PROBE_BYTES].any(1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], nonzero, [True]])))  # a run of zero probes begins, ends, …
     for first, last in edges.reshape(-1, 2):
         if (last - first + 1) * _PROBE_STRIDE < _ZERO_RUN:
             continue
         begin, end = max(0, int(first) - 1) * _PROBE_STRIDE, min(len(stored), (int(last) + 1) * _PROBE_STRIDE)
-        for at in range(begin, end, _AT_ONCE):
-            window = stored[at : min(end, at + _AT_ONCE + _ZERO_RUN)]
+        for at in range(begin, end, _CACHED_VALUES):
+            window = stored[at : min(end, at + _CACHED_VALUES + _ZERO_RUN)]
             runs = np.flatnonzero(np.diff(np.concatenate([[1], window != 0, [1]]))).reshape(-1, 2)
             lengths = runs[:, 1] - runs[:, 0]
             if len(runs) and lengths.max() >= _ZERO_RUN:
@@ -176,9 +178,9 @@ def zero_run(stored: Bytes) -> int:
 
 
 def _zeros_end(stored: Bytes, begin: int) -> int:
-    """Where the zeros from `begin` on end."""
-    for at in range(begin, len(stored), _AT_ONCE):
-        found = stored[at : at + _AT_ONCE] != 0
+    """Return where the zeros from `begin` on end."""
+    for at in range(begin, len(stored), _CACHED_VALUES):
+        found = stored[at : at + _CACHED_VALUES] != 0
         if found.any():
             return at + int(found.argmax())
     return len(stored)

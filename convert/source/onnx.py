@@ -1,133 +1,129 @@
-"""ONNX decoder -> model folder: its own graph, its weights compressed one at a time, its cache in states."""
+"""ONNX exports: their own graph, its weights compressed one at a time, its cache turned into states."""
 
 from collections.abc import Generator
 from dataclasses import replace
+from math import prod
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
-import openvino as ov
+from typing import Self
 
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.role_tokens import require_special_stop_tokens
 from runtime.errors import CheckpointError, ConversionError
-from runtime.folder.integrity import remember
-from runtime.folder.model_folder import FileRecord, ModelFolder, seal
-from runtime.prompt.template import Template
 
 from ..check import verify
-from ..check.layerwise import read_ir
-from ..check.reference import EXACT
-from ..estimate import ConversionEstimate, loaded_bytes, model_sizes, refuse_too_little
+from ..estimate import OTHER_FILE_BYTES, ConversionEstimate, loaded_bytes, model_sizes
+from ..job import ConversionPlan, Progress, WrittenIr
 from ..output.ir_writer import IrWriter
 from ..output.scratch import ScratchFolder
-from ..output.tokenizer import write_tokenizer
-from ..pipeline import ConversionPlan, Progress, Steps, build_manifest, copy_text_files
 from ..recipe import Recipe
-from ..weights.compress import compress, record_compression
+from ..weights.compress import compress
+from ..weights.nncf import record_compression
 from .damage import DamageCheck
-from .onnx_decoder import OnnxDecoder, decoder_inputs, weight_files
+from .onnx_decoder import OnnxDecoder, find_onnx_file, weight_files
 
 NOTE = (
     "an ONNX graph, its attention in single operations: no PagedAttention, hence one request at a time, no prefix cache"
 )
-_OTHER_FILE_BYTES = 64 * 2**20
-_REFERENCE_BYTES = 10  # bytes of memory for each weight, while the whole file is loaded in f32 to be asked; measured
+# Measured by `python -m benchmarks.conversion`: bytes of memory for each weight while the whole file runs in f32.
+_REFERENCE_BYTES = 10
 
 
-def convert_onnx(file: Path, place: ScratchFolder, recipe: Recipe) -> Steps:
-    """As `convert`, for a file whose config.json and tokenizer lie beside it, or in the folder above. It does not go on
-    from what another conversion has left."""
-    folder = place.path
-    place.clear()
-    yield Progress("check", "checkpoint")
-    if recipe.keep_blocks or recipe.needs_calibration or recipe.ratio < 1:
-        raise ConversionError(
-            f"the recipe {recipe.name} is not for an ONNX file", hint="choose another recipe: int4, int8 or bf16"
-        )
-    described = Checkpoint.open(_texts(file))
-    plan = _plan(described, file, recipe)
-    refuse_too_little(plan.needs, folder.parent)
-    decoder = OnnxDecoder.open(file, described.architecture)
-    damage = DamageCheck(decoder, described.tokenizer)
-    for norm in decoder.norms():
-        damage.check(norm)
-    yield Progress("check", done=1, total=1)
-    yield Progress("tokenizer")
-    write_tokenizer(described.tokenizer, folder)
-    verify.check_tokenizer(folder, described.tokenizer, {piece for prompt in plan.prompts for piece in prompt})
-    yield Progress("tokenizer", done=1, total=1)
-    ids = verify.token_ids(plan.prompts, described.tokenizer)
-    yield Progress("verify", "what the ONNX file answers", 0, 3)
-    reference = decoder.logits(ids)
-    weights = yield from _weights(decoder, plan, folder, damage)
-    copy_text_files(described, folder)
-    yield Progress("verify", "what the converted model answers", 1, 3)
-    figures = verify.compare(ids, reference, _logits(folder, ids), recipe)
-    yield Progress("verify", "whether OpenVINO GenAI can use it", 2, 3)
-    verify.check_generation(folder, None, ids[0], ATTENTION_BACKEND="SDPA")
-    yield Progress("verify", done=3, total=3)
-    yield Progress("seal", "hashes")
-    complete = replace(build_manifest(decoder, plan, (NOTE,), figures), paged=False)
-    decoder.refuse_changed()
-    sealed = seal(folder, complete, {"openvino_model.bin": weights})
-    yield Progress("seal", "to disk")
-    place.publish()
-    result = ModelFolder(place.target, sealed.manifest)
-    remember(result)
-    yield Progress("seal", done=1, total=1, result=result)
+class OnnxSource:
+    """An ONNX file, with config.json and tokenizer beside it or in the folder above. Conversions do not resume."""
+
+    packages: tuple[str, ...] = ()
+
+    def __init__(self, file: Path, checkpoint: Checkpoint) -> None:
+        self.file, self.checkpoint = file, checkpoint
+        self._decoder: OnnxDecoder | None = None
+        self._logits: verify.Logits = ()
+
+    @classmethod
+    def accepts(cls, path: Path) -> bool:
+        """Accept an .onnx file, and a folder that has one and no safetensors."""
+        return find_onnx_file(path) is not None
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open config and tokenizer; the graph is read by `prepare`, when its memory is known to suffice."""
+        file = find_onnx_file(path) or path
+        return cls(file, Checkpoint.open(_config_folder(file)))
+
+    @property
+    def decoder(self) -> OnnxDecoder:
+        """The graph; read once."""
+        if self._decoder is None:
+            self._decoder = OnnxDecoder.open(self.file, self.checkpoint.architecture)
+        return self._decoder
+
+    @property
+    def quantised(self) -> tuple[str, ...]:
+        """Nothing: quantised exports are rejected."""
+        return ()
+
+    def reject_unsupported(self, recipe: Recipe) -> None:
+        """Raise ConversionError for recipes that need the checkpoint itself."""
+        if recipe.keep_blocks or recipe.needs_calibration or recipe.ratio < 1:
+            raise ConversionError(
+                f"the recipe {recipe.name} is not for an ONNX file", hint="choose another recipe: int4, int8 or bf16"
+            )
+
+    def estimate(self, recipe: Recipe, tokens: int) -> ConversionEstimate:
+        """Return disk and memory; the file runs as a whole for the reference."""
+        # The head has a matrix of its own, even where it is tied; the recipe bf16 may keep weights in f32.
+        architecture = replace(self.checkpoint.architecture, tied_embeddings=False)
+        sizes = model_sizes(architecture, recipe, dict.fromkeys((name for name, _ in architecture.shapes()), 32))
+        weights = sum(prod(shape) for _, shape in architecture.shapes())
+        files = sum(file.stat().st_size for file in weight_files(self.file))
+        memory = max(_REFERENCE_BYTES * weights, loaded_bytes(architecture, sizes)) + files
+        return ConversionEstimate(sizes, sizes.weights + OTHER_FILE_BYTES, memory)
+
+    def prepare(self, plan: ConversionPlan, place: ScratchFolder) -> None:
+        """Empty the scratch folder, read the graph and check its norms for damage."""
+        place.clear()
+        damage = DamageCheck(self.decoder, self.checkpoint.tokenizer)
+        for norm in self.decoder.norms():
+            damage.check(norm)
+
+    def write_ir(self, plan: ConversionPlan, folder: Path) -> Generator[Progress, None, WrittenIr]:
+        """Run the file for its own logits, then replace its weights by compressed ones and write the IR."""
+        yield Progress("verify", "what the ONNX file answers", 0, 3)
+        decoder = self.decoder
+        self._logits = decoder.logits(plan.token_ids)
+        total, done = sum(decoder.tensor(name).nbytes for name in decoder.names), 0
+        yield Progress("compress", total=total)
+        damage = DamageCheck(decoder, self.checkpoint.tokenizer)
+        with IrWriter(folder / "openvino_model.xml", plan.estimate.disk) as ir:
+            for weight in compress(decoder, plan.recipe, ir, damage=damage):
+                decoder.replace_weight(weight)
+                done += weight.nbytes
+                yield Progress("compress", weight.name, done, total)
+            yield Progress("save", "openvino_model.xml")
+            model = decoder.stateful()
+            record_compression(model, plan.recipe)
+            ir.save(model)
+            files = {"openvino_model.bin": ir.record}
+        yield Progress("save", done=1, total=1)
+        return WrittenIr(plan.estimate.sizes, (NOTE,), files=files, paged=False)
+
+    def reference_logits(self, plan: ConversionPlan) -> verify.Logits:
+        """Return the logits that `write_ir` computed before it replaced the weights."""
+        return self._logits
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over the file and those that hold its weights."""
+        return self.decoder.fingerprint()
+
+    def refuse_changed(self) -> None:
+        """Raise CheckpointError where a file has been written to since it was opened."""
+        self.decoder.refuse_changed()
+
+    def close(self) -> None:
+        """Release the graph."""
+        self._decoder = None
 
 
-def _texts(file: Path) -> Path:
-    """The folder with config.json: the file's, or the one above it (…/onnx/model.onnx)."""
+def _config_folder(file: Path) -> Path:
+    """Return the folder with config.json: the file's, or the one above it (…/onnx/model.onnx)."""
     if not file.is_file():
         raise CheckpointError(f"there is no file {str(file)!r}", hint="give the .onnx file of the decoder")
     return file.parent if (file.parent / "config.json").is_file() else file.parent.parent
-
-
-def _plan(source: Checkpoint, file: Path, recipe: Recipe) -> ConversionPlan:
-    require_special_stop_tokens(source.generation["eos_token_id"], source.tokenizer)
-    special = source.manifest.special_tokens.keys()
-    template = None if source.template is None else Template(source.template, source.family, special)
-    # A head of its own, even where it is tied; and with the recipe bf16, weights that may be in f32.
-    architecture = replace(source.architecture, tied_embeddings=False)
-    sizes = model_sizes(architecture, recipe, dict.fromkeys((name for name, _ in architecture.shapes()), 32))
-    weights = sum(int(np.prod(shape)) for _, shape in architecture.shapes())
-    memory = max(_REFERENCE_BYTES * weights, loaded_bytes(architecture, sizes)) + sum(
-        f.stat().st_size for f in weight_files(file)
-    )
-    return ConversionPlan(
-        recipe,
-        source,
-        verify.verification_prompts(source.family, template),
-        ConversionEstimate(sizes, sizes.weights + _OTHER_FILE_BYTES, memory),
-    )
-
-
-def _weights(
-    decoder: OnnxDecoder, plan: ConversionPlan, folder: Path, damage: DamageCheck
-) -> Generator[Progress, None, FileRecord]:
-    total, done = sum(decoder.tensor(name).nbytes for name in decoder.names), 0
-    yield Progress("compress", total=total)
-    with IrWriter(folder / "openvino_model.xml", plan.needs.disk) as ir:
-        for weight in compress(decoder, plan.recipe, ir, damage=damage):
-            decoder.replace_weight(weight)
-            done += weight.nbytes
-            yield Progress("compress", weight.name, done, total)
-        yield Progress("save", "openvino_model.xml")
-        model = decoder.stateful()
-        record_compression(model, plan.recipe)
-        ir.save(model)
-        weights = ir.record
-    yield Progress("save", done=1, total=1)
-    return weights
-
-
-def _logits(folder: Path, token_ids: verify.TokenIds) -> list[npt.NDArray[np.float32]]:
-    model = read_ir(folder / "openvino_model.xml")
-    request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
-    found = []
-    for ids in token_ids:
-        request.reset_state()
-        found.append(np.array(request.infer(decoder_inputs(model, ids))["logits"][0], np.float32))
-    return found

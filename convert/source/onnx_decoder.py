@@ -1,4 +1,4 @@
-"""An exported GLM decoder in an ONNX file: read by OpenVINO, its weights handed out one at a time, its cache in states.
+"""An exported GLM decoder in an ONNX file: read by OpenVINO, its weights replaced one at a time, its cache in states.
 
 The layout is that of optimum's exports: inputs input_ids, attention_mask, position_ids and past_key_values.N.key and
 .value (B,kv_heads,P,head_dim); outputs logits and present.N.key and .value. The graph stays the exporter's own, its
@@ -30,7 +30,8 @@ from runtime.errors import CheckpointError
 from runtime.folder.model_folder import file_sha256
 from runtime.text import quoted
 
-from ..weights.compress import EMBEDDING, HEAD, CompressedWeight
+from ..graph import EMBEDDING, HEAD, decoder_inputs
+from ..weights.compress import CompressedWeight
 
 _DTYPES: dict[Type, tuple[Dtype, Any]] = {
     Type.bf16: ("bf16", np.uint16),
@@ -44,7 +45,7 @@ _EXPORT_AGAIN = "export it with its cache: optimum-cli export onnx --task text-g
 
 @dataclass(frozen=True, slots=True)
 class _MatrixUse:
-    """A matrix and the operation that reads it; `turned` where it lies as (in,out)."""
+    """A matrix and the operation that reads it; `transposed` if it is (in,out)."""
 
     constant: Node
     reader: Node
@@ -52,9 +53,7 @@ class _MatrixUse:
 
 
 class OnnxDecoder:
-    """An open file. Names and tensors are as a checkpoint's, matrices as (out,in), for those who compress them."""
-
-    quantised = ()
+    """A decoder in an ONNX file, with a checkpoint's names and tensors; matrices are (out,in)."""
 
     def __init__(self, path: Path, architecture: Architecture, model: ov.Model, stamps: "_FileStamps") -> None:
         self.path = path
@@ -65,22 +64,24 @@ class OnnxDecoder:
 
     @classmethod
     def open(cls, path: Path, architecture: Architecture) -> "OnnxDecoder":
-        """Raises CheckpointError where it is not readable, or not a decoder of this architecture with a cache."""
+        """Read the file. Raise CheckpointError if it is damaged, or not a decoder of this architecture with a cache."""
         core = ov.Core()
-        core.set_property({"ENABLE_MMAP": False})  # a mapped file that becomes shorter would end the process
+        core.set_property({"ENABLE_MMAP": False})  # truncating a mapped file would end the process
         stamps = _file_stamps(path)
-        with _map_openvino_errors(path, "reads", stamps):
+        with _map_openvino_errors(path, "read", stamps):
             if not FrontEndManager().load_by_framework("onnx").supported(str(path)):
-                raise RuntimeError("it is cut short, or of another kind")  # every other reader would try, and print
+                raise RuntimeError("it is truncated, or not an ONNX file")  # every other frontend would try, and print
             model = core.read_model(path)
             _validate_interface(path.name, model, architecture)
             return cls(path, architecture, model, stamps)
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of its matrices, in the decoder's order."""
         return tuple(self._uses)
 
     def tensor(self, name: str) -> Tensor:
+        """Return the matrix of that name, (out,in)."""
         use = self._uses[name]
         dtype, view = _DTYPES[use.constant.get_element_type()]
         data = use.constant.data.view(view)
@@ -88,11 +89,11 @@ class OnnxDecoder:
         return Tensor(name, data.shape, dtype, data)
 
     def place(self, name: str) -> str:
-        """The matrix and its file, for messages."""
+        """Return the matrix's name and its file, for messages."""
         return f"{name!r} in {self.path.name}"
 
     def norms(self) -> Iterator[Tensor]:
-        """The weights of every norm: what a hidden state is multiplied by."""
+        """Yield the weights of every norm: the constants by which a hidden state is multiplied."""
         hidden = self.architecture.hidden
         for op in self._model.get_ordered_ops():
             if op.get_type_name() == "Constant" and math.prod(op.get_output_shape(0)) == hidden:
@@ -102,14 +103,14 @@ class OnnxDecoder:
                     yield Tensor(op.get_friendly_name(), (hidden,), dtype, op.data.view(view).reshape(-1))
 
     def release(self) -> None:
-        """All of it is in memory."""
+        """Do nothing: the whole file is in memory."""
 
     def refuse_changed(self) -> None:
-        """Raises CheckpointError where a file has been written to since it was opened."""
+        """Raise CheckpointError where a file has been written to since it was opened."""
         _refuse_changed(self.path, self._stamps)
 
     def replace_weight(self, weight: CompressedWeight) -> None:
-        """Has the weight's reader read it from now on."""
+        """Replace the matrix of that name by a compressed weight."""
         use = self._uses[weight.name]
         old = use.reader
         if old.get_type_name() == "Gather":
@@ -122,8 +123,8 @@ class OnnxDecoder:
             reader.replace_source_output(new.output(0))
 
     def stateful(self) -> ov.Model:
-        """The graph, its cache in states, their batch reordered by an input beam_idx: as GenAI wants it. Once."""
-        with _map_openvino_errors(self.path, "can give a state", self._stamps):
+        """Return the graph with its cache in states, reordered by an input beam_idx, as GenAI expects it. Call once."""
+        with _map_openvino_errors(self.path, "make states in", self._stamps):
             return self._stateful()
 
     def _stateful(self) -> ov.Model:
@@ -152,15 +153,15 @@ class OnnxDecoder:
             model.remove_parameter(past)
         model.add_parameters([beam])
         model.validate_nodes_and_infer_types()
-        # As of our own graph: f16 on a GPU overflows without it.
+        # As in our own graph: f16 on a GPU overflows without it.
         model.set_rt_info("8.0", ["runtime_options", "ACTIVATIONS_SCALE_FACTOR"])
         return model
 
     def logits(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
-        """For every text, T token ids, what the file itself answers after each of them, as long as no weight was `put`:
-        (T,vocab). It is loaded as a whole, in f32."""
+        """Return the file's own logits for texts of T token ids each: (T,vocab). Call it before `replace_weight`; the
+        file is loaded whole, in f32."""
         model = self._model
-        with _map_openvino_errors(self.path, "runs", self._stamps):
+        with _map_openvino_errors(self.path, "run", self._stamps):
             compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             request, found = compiled.create_infer_request(), []
             for ids in token_ids:
@@ -172,7 +173,7 @@ class OnnxDecoder:
             return found
 
     def fingerprint(self) -> str:
-        """sha256 over the sha256 of the file and of those that hold its weights."""
+        """Return a sha256 over those of the file and of the files that hold its weights."""
         digest = sha256()
         for path in weight_files(self.path):
             digest.update(f"{path.name} {file_sha256(path)}\n".encode())
@@ -181,29 +182,16 @@ class OnnxDecoder:
 
 @contextmanager
 def _map_openvino_errors(path: Path, what: str, stamps: "_FileStamps") -> Iterator[None]:
-    """Raise CheckpointError for what OpenVINO says of a file: that it is damaged, that names in it are not UTF-8."""
+    """Raise CheckpointError for OpenVINO's errors about a file: it is damaged, or names in it are not UTF-8."""
     try:
         yield
     except (RuntimeError, UnicodeDecodeError) as exc:
         _refuse_changed(path, stamps)
-        raise CheckpointError(
-            f"{path.name} is no ONNX file that OpenVINO {what}: {error_line(exc)}", hint=DOWNLOAD_AGAIN
-        ) from exc
-
-
-def decoder_inputs(model: ov.Model, ids: npt.NDArray[Any]) -> dict[str, Any]:
-    """What a decoder is asked with about a text that has nothing before it; older exports have no position_ids."""
-    inputs = {
-        "input_ids": ids[np.newaxis],
-        "attention_mask": np.ones((1, len(ids)), np.int64),
-        "position_ids": np.arange(len(ids), dtype=np.int64)[np.newaxis],
-        "beam_idx": np.zeros(1, np.int32),
-    }
-    return {name: value for name, value in inputs.items() if name in {i.get_any_name() for i in model.inputs}}
+        raise CheckpointError(f"OpenVINO cannot {what} {path.name}: {error_line(exc)}", hint=DOWNLOAD_AGAIN) from exc
 
 
 def find_onnx_file(source: Path) -> Path | None:
-    """The decoder's file, where the checkpoint is one or has no other weights."""
+    """Return the decoder's file, if `source` is one or is a folder without other weights."""
     if source.suffix == ".onnx":
         return source
     if not source.is_dir() or any(source.glob("*.safetensors")):
@@ -214,7 +202,7 @@ def find_onnx_file(source: Path) -> Path | None:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The file and those beside it that hold its weights, by the names that exporters give them."""
+    """Return the file and those beside it that hold its weights, by the exporters' names."""
     return sorted(file for file in path.parent.glob(f"{path.name}*") if file.is_file())
 
 
@@ -244,7 +232,7 @@ def _validate_interface(file: str, model: ov.Model, a: Architecture) -> None:
             hint="the file and config.json do not belong together",
         )
     if others := sorted(inputs.keys() - cache - _TEXT_INPUTS):
-        raise CheckpointError(f"{file} has the input {quoted(others[0])}, which is not known", hint=_EXPORT_AGAIN)
+        raise CheckpointError(f"{file} has the unknown input {quoted(others[0])}", hint=_EXPORT_AGAIN)
     outputs = {name for output in model.outputs for name in output.get_names()}
     if missing := sorted({"logits", *(name.replace("past_key_values", "present") for name in wanted)} - outputs):
         raise CheckpointError(f"{file} has no output {missing[0]!r}", hint=_EXPORT_AGAIN)
@@ -257,14 +245,14 @@ def _validate_interface(file: str, model: ov.Model, a: Architecture) -> None:
 
 
 def _consumers(node: Node) -> Iterator[Node]:
-    """Who reads what the node yields, in whatever precision."""
+    """Yield the operations that read a node, behind conversions of precision."""
     for port in node.output(0).get_target_inputs():
         reader = port.get_node()
         yield from _consumers(reader) if reader.get_type_name() == "Convert" else [reader]
 
 
 def _matrices(model: ov.Model, a: Architecture) -> dict[str, _MatrixUse]:
-    """The matrices that the decoder looks up or multiplies with, in its order: the embedding and the head under their
+    """Return the matrices of Gathers and MatMuls in the decoder's order: the embedding and the head under their
     canonical names, the others under the file's."""
     found: dict[str, _MatrixUse] = {}
     for use in _matrix_uses(model):
@@ -274,7 +262,7 @@ def _matrices(model: ov.Model, a: Architecture) -> dict[str, _MatrixUse]:
     for name in (EMBEDDING, HEAD):
         if name not in found:
             raise CheckpointError(
-                f"the ONNX graph has no matrix of {a.vocab:,} rows where {name} should be",
+                f"the ONNX graph has no matrix of {a.vocab:,} rows for {name}",
                 hint="the file and config.json do not belong together, or its weights are quantised already",
             )
     return found
@@ -286,13 +274,13 @@ def _matrix_uses(model: ov.Model) -> Iterator[_MatrixUse]:
         if kind not in ("MatMul", "Gather"):
             continue
         node = op.input_value(0 if kind == "Gather" else 1).get_node()
-        turned = kind == "MatMul" and not op.get_attributes()["transpose_b"]
+        transposed = kind == "MatMul" and not op.get_attributes()["transpose_b"]
         while node.get_type_name() in ("Convert", "Transpose"):
-            turned ^= node.get_type_name() == "Transpose"
+            transposed ^= node.get_type_name() == "Transpose"
             node = node.input_value(0).get_node()
         if (
             node.get_type_name() == "Constant"
             and len(node.get_output_shape(0)) == 2
             and node.get_element_type() in _DTYPES
         ):
-            yield _MatrixUse(node, op, turned)
+            yield _MatrixUse(node, op, transposed)

@@ -1,14 +1,14 @@
 """optimum-intel's own export and compression, run by its command line in a process of its own.
 
-For its users, and as a reference of ours. It loads the whole model with torch, writes it uncompressed into a temporary
-folder and has NNCF compress that, so that memory and disk grow with the model. Tokenizer, chat template, verification
-and manifest of the folder are ours.
+For its users, and as a reference for our exporter. It loads the whole model with torch, writes it uncompressed into a
+temporary folder and has NNCF compress that, so that memory and disk grow with the model. Tokenizer, chat template,
+verification and manifest are ours.
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,27 +17,68 @@ from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
 from runtime.system.telemetry import PREAMBLE
 
-from ..estimate import ConversionEstimate
+from ..estimate import NNCF_BYTES, ConversionEstimate
+from ..job import ConversionPlan, Progress, WrittenIr
+from ..output.scratch import ScratchFolder
 from ..recipe import Recipe
+from .onnx_decoder import find_onnx_file
+from .safetensors import SafetensorsSource
 
-PACKAGES = ("optimum-intel", "transformers", "torch")
 _COMMAND = f"{PREAMBLE}; import runpy; runpy.run_module('optimum.commands.optimum_cli', run_name='__main__')"
 _FILES = ("openvino_model.xml", "openvino_model.bin")
-_POLL_SECONDS = 0.5  # seconds
-_NNCF_BYTES = 11  # bytes that NNCF takes for each weight it is given
+_POLL_SECONDS = 0.5
 _INSTALL_HINT = 'pip install "glm4-edge[optimum]", in an environment of its own'
-_OWN_EXPORTER_HINT = "leave out --exporter: our own takes it"
+_OWN_EXPORTER_HINT = "leave out --exporter: our own exporter supports it"
+
+
+class OptimumSource(SafetensorsSource):
+    """A folder of safetensors whose IR optimum-intel writes. Conversions do not resume."""
+
+    packages: tuple[str, ...] = ("optimum-intel", "transformers", "torch")
+
+    @classmethod
+    def accepts(cls, path: Path) -> bool:
+        """Accept folders of safetensors; a folder without weights is rejected when it is opened."""
+        return not path.is_file() and find_onnx_file(path) is None
+
+    def reject_unsupported(self, recipe: Recipe) -> None:
+        """Raise ConversionError where optimum-intel is missing, or does not support the checkpoint or the recipe."""
+        super().reject_unsupported(recipe)
+        reject_unsupported(self.checkpoint.architecture, recipe)
+
+    def estimate(self, recipe: Recipe, tokens: int) -> ConversionEstimate:
+        """Return disk and memory: the whole model with torch, or later the whole head with NNCF."""
+        own, weights = super().estimate(recipe, tokens), self.weight_bytes()
+        head = NNCF_BYTES * own.sizes.vocab * own.sizes.hidden
+        return ConversionEstimate(own.sizes, own.disk + weights, own.memory + max(weights, head))
+
+    def prepare(self, plan: ConversionPlan, place: ScratchFolder) -> None:
+        """Empty the scratch folder."""
+        place.clear()
+
+    def write_ir(self, plan: ConversionPlan, folder: Path) -> Generator[Progress, None, WrittenIr]:
+        """Run optimum-intel. Its weights have other names than ours, and there is no excerpt of one layer."""
+        yield from self.check_weights()
+        try:
+            for _ in export(self.checkpoint.path, folder, plan.recipe):
+                yield Progress("export", "optimum-intel")
+        except ConversionError:
+            self.refuse_changed()  # its process maps the files, and dies without a message if one is truncated
+            raise
+        yield Progress("export", done=1, total=1)
+        note = f"the IR is optimum-intel's, exported with transformers {version('transformers')}"
+        return WrittenIr(plan.estimate.sizes, (note,))
 
 
 def reject_unsupported(architecture: Architecture, recipe: Recipe) -> None:
-    """Raises ConversionError where optimum-intel is not here, or does not take the checkpoint or the recipe."""
+    """Raise ConversionError where optimum-intel is missing, or does not support the checkpoint or the recipe."""
     try:
         version("optimum-intel")
     except PackageNotFoundError:
         raise ConversionError("optimum-intel is not installed", hint=_INSTALL_HINT) from None
     if architecture.name == "ChatGLMModel":
         raise ConversionError(
-            "optimum-intel exports ChatGLMModel only by code that comes with the checkpoint, and none of that is run",
+            "optimum-intel exports ChatGLMModel only with code from the checkpoint, and none of that is run",
             hint=_OWN_EXPORTER_HINT,
         )
     if (
@@ -46,23 +87,16 @@ def reject_unsupported(architecture: Architecture, recipe: Recipe) -> None:
         or recipe.keep_blocks
         or (recipe.embedding_and_head or "").startswith("int4")
     ):
-        raise ConversionError(f"optimum-intel is not asked for the recipe {recipe.name}", hint=_OWN_EXPORTER_HINT)
+        raise ConversionError(f"the recipe {recipe.name} is not supported with optimum-intel", hint=_OWN_EXPORTER_HINT)
     if recipe.linear is None:
         raise ConversionError(
-            f"optimum-intel has nothing like the recipe {recipe.name}: it changes the checkpoint's weights to f16",
-            hint=f"take another recipe, or {_OWN_EXPORTER_HINT}",
+            f"the recipe {recipe.name} is not supported with optimum-intel: it changes the checkpoint's weights to f16",
+            hint=f"choose another recipe, or {_OWN_EXPORTER_HINT}",
         )
 
 
-def export_estimate(own: ConversionEstimate, stored: int) -> ConversionEstimate:
-    """What it takes for a checkpoint of `stored` bytes, where our exporter takes `own`: the whole model with torch, or
-    later the whole head with NNCF."""
-    head = own.sizes.vocab * own.sizes.hidden
-    return ConversionEstimate(own.sizes, own.disk + stored, own.memory + max(stored, _NNCF_BYTES * head))
-
-
 def export(checkpoint: Path, folder: Path, recipe: Recipe) -> Iterator[None]:
-    """Puts the IR into `folder`; yields while that goes on, and ends it when closed. Raises ConversionError."""
+    """Export the IR into `folder`, in a process that ends when the iterator is closed. Raise ConversionError."""
     with TemporaryDirectory(dir=folder) as name:
         result, log = Path(name) / "model", Path(name) / "log"
         tool = (sys.executable, "-P", "-c", _COMMAND, "export", "openvino", "--model", str(checkpoint))
@@ -86,23 +120,13 @@ def export(checkpoint: Path, folder: Path, recipe: Recipe) -> Iterator[None]:
 
 def _options(recipe: Recipe) -> list[str]:
     options = ["--task", "text-generation-with-past", "--disable-convert-tokenizer"]
-    assert recipe.linear is not None
-    assert recipe.embedding_and_head is not None
-    symmetric = ["--sym"] if recipe.linear.endswith("_sym") else []
-    if recipe.linear.startswith("int8"):
+    linear = str(recipe.linear)
+    symmetric = ["--sym"] if linear.endswith("_sym") else []
+    if linear.startswith("int8"):
         return [*options, "--weight-format", "int8", *symmetric]
     group = ["--group-size", str(recipe.group_size), "--group-size-fallback", "adjust"]
-    return [
-        *options,
-        "--weight-format",
-        "int4",
-        *symmetric,
-        *group,
-        "--ratio",
-        "1.0",
-        "--backup-precision",
-        recipe.embedding_and_head,
-    ]
+    precision = ["--ratio", "1.0", "--backup-precision", str(recipe.embedding_and_head)]
+    return [*options, "--weight-format", "int4", *symmetric, *group, *precision]
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> None:
@@ -113,9 +137,9 @@ def _wait(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _export_error(log: str) -> ConversionError:
-    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "it says nothing")
+    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "no message")
     if "torchvision" in log:
-        hint = "`pip uninstall torchvision`: it belongs to another torch, and nothing here uses it"
+        hint = "`pip uninstall torchvision`: it is for another version of torch, and nothing here uses it"
     elif "version of transformers" in log.lower() or "transformers version" in log.lower():
         hint = _INSTALL_HINT
     else:

@@ -1,1 +1,1 @@
-"""Weight compression: NNCF, measured by calibration texts, and GGUF blocks that are kept as they are."""
+"""Weight compression: by NNCF, with or without calibration texts, and of GGUF blocks that are kept unchanged."""

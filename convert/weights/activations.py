@@ -1,39 +1,39 @@
-"""What goes into each matrix while the checkpoint reads the calibration texts, and what NNCF makes of it.
+"""The inputs of each matrix while the checkpoint reads the calibration texts, for NNCF's data-aware methods.
 
-The texts go through the uncompressed decoder a layer at a time, so that a layer, its inputs and outputs are in memory,
-and no more. Each matrix is then compressed alone, as without data, but NNCF's methods see what it multiplies:
+The texts go through the uncompressed decoder one layer at a time, so that memory holds one layer, its inputs and its
+outputs. Each matrix is then compressed by itself, as without data, but NNCF's methods see its inputs:
 
-- scale estimation and GPTQ look at one matrix and its inputs, and get just these;
-- AWQ moves part of the size of down_proj's inputs into its weights. In a decoder whose gate and up are one matrix, NNCF
-  would insert a Multiply before down_proj to make up for that. The same factors go into the rows of `up` here, as NNCF
-  does where `up` is a matrix of its own: the graph stays the one for which the plugins have their fusions.
+- scale estimation and GPTQ need one matrix and its inputs, and get just these;
+- AWQ scales the columns of down_proj up and its inputs down. In a decoder whose gate and up are one matrix, NNCF would
+  insert a Multiply before down_proj for that. Here the factors go into the rows of `up`, as NNCF does where `up` is a
+  matrix of its own: the graph keeps the form that the plugins fuse.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from openvino import Model, Node, PartialShape, Type
+from openvino import Model, Node
 from openvino import opset13 as ops
 
 from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 
 from ..check.reference import CompiledBlock, Floats, empty_inputs, layer_model, layer_tensor_name
-from ..graph import DecoderBlocks
+from ..graph import EMBEDDING, DecoderBlocks
 from ..recipe import Recipe
-from .compress import EMBEDDING, whole_model_options
-from .nncf import Rows, import_nncf, silenced
+from .nncf import MatrixRows, awq_factors, calibration_options
 
-SAMPLE_TOKENS = 128  # tokens whose inputs AWQ and scale estimation see
-_MAX_UP_OUTPUT = 0.25 * 65504  # of up's outputs, as in NNCF: GPUs compute in f16
-_SHARED_INPUTS = {"k_proj": "q_proj", "v_proj": "q_proj"}  # they read what q_proj reads
+SAMPLE_TOKENS = 128  # tokens whose inputs AWQ and scale estimation read
+_MAX_UP_OUTPUT = 0.25 * 65504  # limit of up's outputs, as in NNCF: GPUs compute in f16
+_RECORDED = ("q_proj", "o_proj", "gate_up_proj", "down_proj")  # matrices whose inputs are recorded
+_SHARED_INPUTS = {"k_proj": "q_proj", "v_proj": "q_proj"}  # q, k and v have the same input
 
 
 @dataclass(frozen=True, slots=True)
 class ScaledMatrix:
-    """A matrix whose rows and columns are multiplied by factors when they are read."""
+    """A matrix whose rows and columns are multiplied by factors as they are read."""
 
     tensor: Tensor
     by_row: Floats
@@ -41,19 +41,22 @@ class ScaledMatrix:
 
     @property
     def name(self) -> str:
+        """The tensor's canonical name."""
         return self.tensor.name
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
         return self.tensor.shape
 
     def rows(self, first: int, end: int) -> Tensor:
+        """Return the scaled rows from `first` up to, not including, `end`, in f32."""
         data = self.tensor.rows(first, end).f32() * self.by_row[first:end, np.newaxis] * self.by_column
         return Tensor(self.name, data.shape, "f32", data)
 
 
 class Activations:
-    """Of a checkpoint and texts, as token ids. Matrices have to be asked for in the decoder's order."""
+    """The inputs of a checkpoint's matrices, for texts as token ids. Prepare matrices in the decoder's order."""
 
     def __init__(
         self, checkpoint: CheckpointTensors, recipe: Recipe, token_ids: Sequence[npt.NDArray[np.int64]]
@@ -62,72 +65,57 @@ class Activations:
         embedding = checkpoint.tensor(EMBEDDING)
         self._states = [embedding.gather(ids).f32()[np.newaxis] for ids in token_ids]
         tokens = sum(len(ids) for ids in token_ids)
-        few = np.random.default_rng(0).permutation(tokens)[:SAMPLE_TOKENS]
-        self._chosen = np.arange(tokens) if recipe.gptq else np.sort(few)
+        sample = np.random.default_rng(0).permutation(tokens)[:SAMPLE_TOKENS]
+        self._sampled = np.arange(tokens) if recipe.gptq else np.sort(sample)
         self._run = CompiledBlock(checkpoint.architecture, _recording_layer)
         self._layer = -1
         self._inputs: Mapping[str, Floats] = {}  # (tokens, columns), by the matrix that reads them
         self._awq = np.ones(checkpoint.architecture.ffn, np.float32)
 
-    def prepare(self, tensor: Tensor) -> tuple[Rows, dict[str, Any]]:
-        """The matrix as it is to be compressed, and NNCF's options beside those for all."""
+    def prepare(self, tensor: Tensor) -> tuple[MatrixRows, dict[str, Any]]:
+        """Return the matrix to compress, scaled where AWQ moved factors into it, and NNCF's options for its inputs."""
         layer, matrix = int(tensor.name.split(".")[2]), tensor.name.split(".")[-2]
         while self._layer < layer:
             self._run_next_layer()
         inputs = self._inputs[_SHARED_INPUTS.get(matrix, matrix)]
         ones, ffn = np.ones(tensor.shape[0], np.float32), self.checkpoint.architecture.ffn
         if not self.recipe.awq or matrix not in ("gate_up_proj", "down_proj"):
-            return tensor, self._options(inputs)
+            return tensor, calibration_options(self.recipe, inputs)
         if matrix == "down_proj":
-            return ScaledMatrix(tensor, ones, self._awq), self._options(inputs / self._awq)
+            return ScaledMatrix(tensor, ones, self._awq), calibration_options(self.recipe, inputs / self._awq)
         ones[ffn:] /= self._awq
-        return ScaledMatrix(tensor, ones, np.ones(tensor.shape[1], np.float32)), self._options(inputs)
+        by_column = np.ones(tensor.shape[1], np.float32)
+        return ScaledMatrix(tensor, ones, by_column), calibration_options(self.recipe, inputs)
 
     def _run_next_layer(self) -> None:
-        """Reads the texts with the next layer."""
+        """Run the texts through the next layer and record the inputs of its matrices."""
         a = self.checkpoint.architecture
         self._layer += 1
         names = (name for name, _ in a.layer_shapes(0))
         layer = self._run.bind(
             {name: self.checkpoint.tensor(layer_tensor_name(name, self._layer)).decoded() for name in names}
         )
-        seen: list[list[Floats]] = [[] for _ in _RECORDED]
-        first, chosen = 0, self._chosen
+        recorded: list[list[Floats]] = [[] for _ in _RECORDED]
+        first, sampled = 0, self._sampled
         for number, x in enumerate(self._states):
             self._states[number], _, _, *inputs = layer.run({"x": x} | empty_inputs(a, [x.shape[1]]))
-            here = chosen[(chosen >= first) & (chosen < first + x.shape[1])] - first
-            for kept, values in zip(seen, inputs, strict=True):
-                kept.append(values[0, here])
+            rows = sampled[(sampled >= first) & (sampled < first + x.shape[1])] - first
+            for column, values in zip(recorded, inputs, strict=True):
+                column.append(values[0, rows])
             first += x.shape[1]
-        self._inputs = {matrix: np.concatenate(kept) for matrix, kept in zip(_RECORDED, seen, strict=True)}
+        self._inputs = {name: np.concatenate(column) for name, column in zip(_RECORDED, recorded, strict=True)}
         if self.recipe.awq:
             self._awq = self._awq_factors()
         self.checkpoint.release()
 
     def _awq_factors(self) -> Floats:
-        """AWQ's: by which down_proj's columns are multiplied and its inputs divided, (ffn)."""
-        nncf = import_nncf()
-        a, prefix = self.checkpoint.architecture, f"model.layers.{self._layer}.mlp."
-        inputs = self._inputs["down_proj"]
-        x = ops.parameter(PartialShape([-1, a.ffn]), Type.f32)
-        # NNCF looks for an activation before a MatMul; this one changes nothing.
-        matrix = ops.constant(self.checkpoint.tensor(prefix + "down_proj.weight").f32())
-        product = ops.matmul(ops.clamp(x, np.finfo(np.float32).min, np.finfo(np.float32).max), matrix, False, True)
-        given = (
-            whole_model_options(self.recipe)
-            | {"ratio": 1.0, "all_layers": True, "awq": True}
-            | _dataset_options(inputs)
-        )
-        awq_params = nncf.AdvancedAWQParameters(subset_size=len(inputs))
-        given["advanced_parameters"] = replace(given["advanced_parameters"], awq_params=awq_params)
-        mode = nncf.CompressWeightsMode(self.recipe.linear)
-        with silenced():
-            model = nncf.compress_weights(Model([ops.result(product)], [x], "awq"), mode=mode, **given)
-        found = 1 / _inserted_factors(model, a.ffn)
-        return np.maximum(found, self._min_factors(prefix))
+        """Return the factors of down_proj's columns, by which its inputs are divided: (ffn)."""
+        prefix = f"model.layers.{self._layer}.mlp."
+        matrix = self.checkpoint.tensor(prefix + "down_proj.weight").f32()
+        return np.maximum(awq_factors(self.recipe, matrix, self._inputs["down_proj"]), self._min_factors(prefix))
 
     def _min_factors(self, prefix: str) -> Floats:
-        """Factors with which up's outputs, divided by them, stay below what f16 can hold: (ffn). As NNCF reckons."""
+        """Return the smallest factors that keep up's outputs, divided by them, within f16, as NNCF estimates: (ffn)."""
         a = self.checkpoint.architecture
         up = self.checkpoint.tensor(prefix + "gate_up_proj.weight").rows(a.ffn, 2 * a.ffn)
         step = max(1, 2**24 // a.hidden)
@@ -135,49 +123,23 @@ class Activations:
         largest = float(np.abs(self._inputs["gate_up_proj"]).max())
         return np.asarray(np.concatenate(means) * largest * a.hidden / _MAX_UP_OUTPUT, dtype=np.float32)
 
-    def _options(self, inputs: Floats) -> dict[str, Any]:
-        if self.recipe.gptq:
-            return {"gptq": True, "dataset": import_nncf().Dataset([inputs]), "scale_estimation": self.recipe.scale}
-        if not self.recipe.scale:
-            return {}
-        nncf = import_nncf()
-        scale = nncf.AdvancedScaleEstimationParameters(subset_size=len(inputs))
-        advanced = replace(whole_model_options(self.recipe)["advanced_parameters"], scale_estimation_params=scale)
-        return {"scale_estimation": True, "advanced_parameters": advanced} | _dataset_options(inputs)
-
-
-def _dataset_options(inputs: Floats) -> dict[str, Any]:
-    """NNCF takes the mean of each sample; so each is one token."""
-    return {"dataset": import_nncf().Dataset(list(inputs[:, np.newaxis])), "subset_size": len(inputs)}
-
-
-def _inserted_factors(model: Model, size: int) -> Floats:
-    """The factors of the Multiply that AWQ put into the graph; ones where it put none."""
-    for op in model.get_ops():
-        if op.get_type_name() == "Multiply" and "awq_mul" in op.get_friendly_name():
-            (factors,) = (v.get_node() for v in op.input_values() if v.get_node().get_type_name() == "Constant")
-            return np.asarray(factors.data, dtype=np.float32).reshape(size)
-    return np.ones(size, np.float32)
-
-
-_RECORDED = ("q_proj", "o_proj", "gate_up_proj", "down_proj")
-
 
 class _InputRecorder(DecoderBlocks):
-    """Remembers what goes into each matrix."""
+    """Decoder blocks that record the input of each matrix."""
 
     def __init__(self, blocks: DecoderBlocks) -> None:
         super().__init__(blocks.architecture, blocks.weight)
-        self.seen: dict[str, Node] = {}
+        self.inputs: dict[str, Node] = {}
 
     def linear(self, x: Node, name: str, bias: bool = False) -> Node:
-        self.seen[name.rsplit(".", 1)[-1]] = x
+        """Record the input, then multiply: (…,in) -> (…,out)."""
+        self.inputs[name.rsplit(".", 1)[-1]] = x
         return super().linear(x, name, bias)
 
 
 def _recording_layer(blocks: DecoderBlocks, weights: Sequence[Node]) -> Model:
-    """A layer, whose results are followed by the inputs of its matrices."""
-    watching = _InputRecorder(blocks)
-    layer = layer_model(watching, weights)
-    seen = [ops.result(watching.seen[name]) for name in _RECORDED]
-    return Model([*layer.get_results(), *seen], layer.get_parameters(), "watched")
+    """Return a layer's model whose further results are the inputs of its matrices."""
+    recorder = _InputRecorder(blocks)
+    layer = layer_model(recorder, weights)
+    inputs = [ops.result(recorder.inputs[name]) for name in _RECORDED]
+    return Model([*layer.get_results(), *inputs], layer.get_parameters(), "recording layer")

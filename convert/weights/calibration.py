@@ -1,7 +1,7 @@
-"""The texts by which a recipe learns which weights matter: ours, or the user's, laid out as the checkpoint reads them.
+"""Calibration texts for the data-aware recipes: built-in, or the user's, in the checkpoint's prompt format.
 
-A file has an object a line: {"text": …}, or a chat in OpenAI's layout, {"messages": […], "tools": […]}. Ours is
-such a file, written for this purpose: English, Chinese, code and tool calls.
+A file has a JSON object a line: {"text": …}, or a chat in OpenAI's layout, {"messages": […], "tools": […]}. The
+built-in file was written for this purpose: English, Chinese, code and tool calls.
 """
 
 import os
@@ -22,14 +22,14 @@ from runtime.prompt.template import Prompt, Template
 from runtime.system.files import expand_user
 from runtime.text import one_line
 
-MAX_TOKENS = 512  # of a text, at most; what is longer is cut
+MAX_TOKENS = 512  # of a text; longer ones are truncated
 BUILT_IN = Path(__file__).with_name("calibration.jsonl")
 _FORMAT_HINT = 'a line is {"text": "…"} or {"messages": […], "tools": […]}, the latter as in OpenAI\'s chat API'
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSample:
-    """A text, or a chat and the tools it had (JSON objects with name, description and parameters)."""
+    """A calibration text, or a chat with its tools (JSON objects with name, description and parameters)."""
 
     text: str = ""
     messages: tuple[Message, ...] = ()
@@ -37,7 +37,7 @@ class CalibrationSample:
 
 
 def read_samples(path: str | os.PathLike[str]) -> tuple[CalibrationSample, ...]:
-    """The samples of a file. Raises ConversionError, naming the line that is wrong."""
+    """Return the samples of a file. Raise ConversionError, naming the malformed line."""
     try:
         lines = expand_user(path).read_text(encoding="utf-8").splitlines()
     except OSError as exc:
@@ -54,23 +54,23 @@ def read_samples(path: str | os.PathLike[str]) -> tuple[CalibrationSample, ...]:
             except (ValueError, RequestError) as exc:
                 raise ConversionError(f"{str(path)!r}, line {number}: {one_line(exc)}", hint=_FORMAT_HINT) from exc
     if not found:
-        raise ConversionError(f"{str(path)!r} holds no texts", hint=_FORMAT_HINT)
+        raise ConversionError(f"{str(path)!r} has no texts", hint=_FORMAT_HINT)
     return tuple(found)
 
 
 def token_ids(
     samples: Sequence[CalibrationSample], family: Family, template: Template | None, tokenizer: CheckpointTokenizer
 ) -> list[npt.NDArray[np.int64]]:
-    """Each sample's tokens, in the family's own prompt format. Raises TemplateError where the template refuses one."""
+    """Return each sample's token ids in the family's prompt format. Raise TemplateError if the template rejects one."""
     prompts = (_prompt(sample, family, template) for sample in samples)
-    ids = ([id for piece in prompt for id in tokenizer.encode(piece)][:MAX_TOKENS] for prompt in prompts)
+    ids = ([token for piece in prompt for token in tokenizer.encode(piece)][:MAX_TOKENS] for prompt in prompts)
     return [np.array(each, dtype=np.int64) for each in ids if each]
 
 
 def _prompt(sample: CalibrationSample, family: Family, template: Template | None) -> Prompt:
     if sample.text:
         return (family.prefix, sample.text) if family.prefix else (sample.text,)
-    if template is None:  # a base model: the words alone
+    if template is None:  # a base model: the contents alone
         return (family.prefix + "\n".join(message.content for message in sample.messages if message.content),)
     messages = sample.messages if family.system else tuple(m for m in sample.messages if m.role != "system")
     if not family.tools:
@@ -80,25 +80,25 @@ def _prompt(sample: CalibrationSample, family: Family, template: Template | None
 
 
 def _parse_sample(line: object) -> CalibrationSample:
-    """Raises ValueError or RequestError."""
+    """Parse a line. Raise ValueError or RequestError."""
     if not isinstance(line, Mapping):
-        raise ValueError("it is no JSON object")
+        raise ValueError("not a JSON object")
     if "text" in line:
         if not isinstance(line["text"], str) or not line["text"].strip():
-            raise ValueError("its text is empty, or no text")
+            raise ValueError('"text" must be a text that is not empty')
         return CalibrationSample(text=line["text"])
     messages = line.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise ValueError("it has no text and no messages")
+        raise ValueError('a line needs "text" or "messages"')
     read_messages = tuple(Message.from_json(message) for message in messages)
     if not any(message.role in ("user", "assistant") and message.content for message in read_messages):
-        raise ValueError("nobody says anything in its messages")
+        raise ValueError("no message of a user or an assistant has content")
     return CalibrationSample(messages=read_messages, tools=tuple(_parse_tools(line.get("tools") or [])))
 
 
 def _parse_tools(tools: object) -> Iterator[Mapping[str, Any]]:
     if not isinstance(tools, list):
-        raise ValueError("its tools are no list")
+        raise ValueError("tools must be a list")
     for tool in tools:
         function = tool.get("function", tool) if isinstance(tool, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):

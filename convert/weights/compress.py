@@ -1,16 +1,15 @@
 """A checkpoint's weights, compressed by NNCF one at a time.
 
-Each matrix goes to NNCF by itself. Without data and with a ratio of 1, NNCF looks at nothing but the matrix, so the
-result is bit for bit that of compressing the whole decoder, while only some rows have to be in memory. With a lower
-ratio, what is sensitive has been found before, in `sensitivity.py`. In the whole decoder, NNCF would also round RoPE's
+Each matrix goes to NNCF by itself. Without data and with a ratio of 1, NNCF's result depends on nothing but the matrix,
+so it is bit for bit that of compressing the whole decoder, while only some rows have to be in memory. With a lower
+ratio, `sensitivity.py` has found the sensitive matrices before. In the whole decoder, NNCF would also round RoPE's
 frequencies to int8.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import numpy as np
 from openvino import Model, Node, Type
 from openvino import opset13 as ops
 from openvino.op import Constant
@@ -18,32 +17,24 @@ from openvino.op import Constant
 from runtime.checkpoint.tensors import Tensor
 from runtime.system.allocator import trim_heap
 
-from ..graph import as_openvino, uncompressed_weights
+from ..graph import EMBEDDING, HEAD, as_openvino, uncompressed_weights
 from ..output.ir_writer import IrWriter, constant_over
-from ..recipe import SMALLEST_GROUP, Recipe
-from . import nncf as quantise
+from ..recipe import Recipe
+from . import nncf
 from .gguf_blocks import keep_blocks, supports
-from .nncf import CompressedBlock, Rows, compress_matrix, compress_rows, import_nncf, row_blocks
+from .nncf import CompressedBlock, MatrixRows, compress_matrix, compress_rows, compressed_constants, row_blocks
 
-if TYPE_CHECKING:
-    from ..source.damage import DamageCheck
-    from .activations import Activations
-
-EMBEDDING = "model.embed_tokens.weight"
-HEAD = "lm_head.weight"
-CALIBRATED_BLOCK = 1 << 26  # weights that NNCF gets at a time, where it needs data
-SCALE_ESTIMATION_FACTOR = 4  # times as much it takes to estimate scales
+CALIBRATED_BLOCK = 1 << 26  # weights that NNCF's data-aware methods get at a time
+SCALE_ESTIMATION_FACTOR = 4  # scale estimation takes so many times the memory of the others
 _PLACEHOLDER = "any matrix"  # a name to be replaced
-_TRIM_BYTES = (
-    1 << 29
-)  # bytes read after which freed memory is given back: the heap would grow with every layer (50 MB of 9B)
+_TRIM_BYTES = 1 << 29  # read before freed memory is returned: the heap would grow by 50 MB a layer of 9B
 
 
 @dataclass(frozen=True, slots=True)
 class CompressedWeight:
     """A weight of the IR: `node` yields it in f32. `nbytes` is its size in the checkpoint.
 
-    `note` says where its compression is not the recipe's, because the recipe's group size does not divide its columns.
+    `note` says how its compression differs from the recipe, whose group size does not divide its columns.
     """
 
     name: str
@@ -53,12 +44,36 @@ class CompressedWeight:
 
 
 class WeightSource(Protocol):
-    """A checkpoint, or whatever else has its weights by name."""
+    """Weights by name: an open checkpoint, or an ONNX graph."""
 
     @property
-    def names(self) -> tuple[str, ...]: ...
-    def tensor(self, name: str) -> Tensor: ...
-    def release(self) -> None: ...
+    def names(self) -> tuple[str, ...]:
+        """Canonical names, in the order in which they are compressed."""
+        ...
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the tensor of that name."""
+        ...
+
+    def release(self) -> None:
+        """Return the memory of tensors that were read."""
+        ...
+
+
+class CalibrationInputs(Protocol):
+    """Each matrix's inputs for the calibration texts, as NNCF's data-aware methods need them."""
+
+    def prepare(self, tensor: Tensor) -> tuple[MatrixRows, dict[str, Any]]:
+        """Return the matrix to compress and NNCF's options for its inputs."""
+        ...
+
+
+class TensorCheck(Protocol):
+    """A check of each weight before it is compressed."""
+
+    def check(self, tensor: Tensor) -> None:
+        """Raise CheckpointError or VerificationError for a damaged tensor."""
+        ...
 
 
 def compress(
@@ -66,43 +81,27 @@ def compress(
     recipe: Recipe,
     ir: IrWriter,
     sensitive: Collection[str] = (),
-    activations: "Activations | None" = None,
+    activations: CalibrationInputs | None = None,
     *,
-    damage: "DamageCheck | None" = None,
+    damage: TensorCheck | None = None,
 ) -> Iterator[CompressedWeight]:
-    """Every weight of the checkpoint, in the order of its names, each in the IR's file when it is yielded. Norms and
-    biases stay exact, in f32; those named in `sensitive` become int8. A calibrated recipe needs `activations`. What is
-    in the file already is not compressed again. Raises CheckpointError for a weight in which `damage` finds some."""
-    stored, graphs, read = uncompressed_weights(checkpoint), _GraphTemplates(), 0
+    """Compress every weight of the checkpoint into the IR's file, in the order of its names.
+
+    Norms and biases stay exact, in f32; matrices named in `sensitive` become int8. A data-aware recipe needs
+    `activations`. Weights that an interrupted conversion has finished are not compressed again. Raises what `damage`
+    raises.
+    """
+    exact, graphs, read = uncompressed_weights(checkpoint), _GraphTemplates(), 0
     for name in checkpoint.names:
         tensor = checkpoint.tensor(name)
         if damage and not ir.is_finished(name):
             damage.check(tensor)
-        end = name in (EMBEDDING, HEAD)
-        mode = recipe.embedding_and_head if end else recipe.backup if name in sensitive else recipe.linear
         if len(tensor.shape) == 1:
-            node, note = ir.store_constants(stored(name)), ""
-        elif mode is None:
-            node, note = _write_uncompressed(tensor, ir), ""
-        elif recipe.keep_blocks and supports(tensor):
-            node, note = keep_blocks(tensor, ir), ""
+            node, note = ir.store_constants(exact(name)), ""
         else:
-            # Without all_layers, NNCF would take a lone matrix for the head.
-            given = {} if mode.startswith("int8") else whole_model_options(recipe) | {"ratio": 1.0, "all_layers": True}
-            matrix: Rows = tensor
-            data: Mapping[str, Any] = {}
-            if activations and given and not end and not ir.is_finished(name):
-                matrix, data = activations.prepare(tensor)
-            kind, group = recipe.mode_and_group(tensor.shape[1], embedding_or_head=end, sensitive=name in sensitive)
-            parts = (
-                _calibrated_blocks(matrix, mode, {**given, **data})
-                if data
-                else compress_rows(matrix, kind or mode, group)
+            node, note = _compress_tensor(
+                tensor, recipe, ir, graphs, sensitive=name in sensitive, activations=activations
             )
-            node = _write_compressed(matrix, graphs.instantiate(matrix, mode, given), parts, ir)
-            note = "" if end or name in sensitive else recipe.fallback_note(tensor.shape[1])
-            if recipe.keep_blocks:
-                note = f"{mode}, since OpenVINO has no {tensor.gguf_type or tensor.dtype} in groups"
         ir.finish(name)
         checkpoint.release()
         read += tensor.nbytes
@@ -112,25 +111,46 @@ def compress(
         yield CompressedWeight(name, node, tensor.nbytes, note)
 
 
-def record_compression(model: Model, recipe: Recipe) -> None:
-    """Notes on the model how it was compressed, where and as NNCF does, for other tools to see."""
-    if recipe.linear is None or recipe.keep_blocks:
-        return
-    # NNCF's own notes, off one small matrix.
-    sample = compress_matrix(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, whole_model_options(recipe))
-    methods = {"awq": recipe.awq, "scale_estimation": recipe.scale, "gptq": recipe.gptq}
-    for key, value in sample.get_rt_info(["nncf", "weight_compression"]).value.items():
-        model.set_rt_info(str(methods[key]) if methods.get(key) else value, ["nncf", "weight_compression", key])
-    model.set_rt_info(sample.get_rt_info(["nncf", "version"]).value, ["nncf", "version"])
+def _compress_tensor(
+    tensor: Tensor,
+    recipe: Recipe,
+    ir: IrWriter,
+    graphs: "_GraphTemplates",
+    *,
+    sensitive: bool,
+    activations: CalibrationInputs | None,
+) -> tuple[Node, str]:
+    """Return the node of a matrix that is compressed into the IR's file, and the note on it."""
+    outer = tensor.name in (EMBEDDING, HEAD)
+    mode = recipe.embedding_and_head if outer else recipe.backup if sensitive else recipe.linear
+    if mode is None:
+        return _write_uncompressed(tensor, ir), ""
+    if recipe.keep_blocks and supports(tensor):
+        return keep_blocks(tensor, ir), ""
+    options = {} if mode.startswith("int8") else nncf.matrix_options(recipe)
+    matrix: MatrixRows = tensor
+    data: Mapping[str, Any] = {}
+    if activations and options and not outer and not ir.is_finished(tensor.name):
+        matrix, data = activations.prepare(tensor)
+    if data:
+        blocks = _calibrated_blocks(matrix, mode, {**options, **data})
+    else:
+        form, group_size = recipe.mode_and_group(tensor.shape[1], embedding_or_head=outer, sensitive=sensitive)
+        blocks = compress_rows(matrix, form or mode, group_size)
+    node = _write_compressed(matrix, graphs.instantiate(matrix, mode, options), blocks, ir)
+    if recipe.keep_blocks:
+        return node, f"{mode}, since OpenVINO has no {tensor.gguf_type or tensor.dtype} in groups"
+    return node, "" if outer or sensitive else recipe.fallback_note(tensor.shape[1])
 
 
 class _GraphTemplates:
-    """NNCF's graph of a matrix, as it makes it of two rows without data; made once for all matrices of a kind."""
+    """NNCF's graph of a compressed matrix, made once from two rows for all matrices of the same mode and width."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[Any, ...], Model] = {}
 
-    def instantiate(self, matrix: Rows, mode: str, options: Mapping[str, Any]) -> Model:
+    def instantiate(self, matrix: MatrixRows, mode: str, options: Mapping[str, Any]) -> Model:
+        """Return a copy of the graph with the matrix's own names."""
         part = matrix.rows(0, 2)
         kind = (mode, part.shape, part.dtype)
         if kind not in self._made:
@@ -141,10 +161,10 @@ class _GraphTemplates:
         return graph
 
 
-def _write_compressed(matrix: Rows, graph: Model, parts: Iterable[CompressedBlock], ir: IrWriter) -> Node:
-    """The matrix in the IR's file, by its parts; the node, out of the graph of two of its rows, yields it in f32."""
+def _write_compressed(matrix: MatrixRows, graph: Model, parts: Iterable[CompressedBlock], ir: IrWriter) -> Node:
+    """Write the compressed blocks of a matrix to the IR's file, and return the node that yields the matrix in f32."""
     rows, columns = matrix.shape
-    constants = _constants(graph, matrix.name)
+    constants = compressed_constants(graph, matrix.name)
     has = ir.is_finished(matrix.name)
     written = {name: ir.write(name, ()) for name in constants} if has else _write_blocks(matrix.name, parts, ir)
     for name, constant in constants.items():
@@ -158,17 +178,17 @@ def _write_compressed(matrix: Rows, graph: Model, parts: Iterable[CompressedBloc
 
 
 def _write_uncompressed(matrix: Tensor, ir: IrWriter) -> Node:
-    """A matrix written to the IR's file in the checkpoint's own dtype, a few rows in memory at a time."""
+    """Write a matrix to the IR's file in the checkpoint's dtype, a few rows in memory at a time."""
     like = _tensor_node(matrix.rows(0, 1))
     constant = like if like.get_type_name() == "Constant" else like.input_value(0).get_node()
-    data = ir.write(matrix.name, (rows.data for rows in row_blocks(matrix, quantise.BLOCK)))
+    data = ir.write(matrix.name, (rows.data for rows in row_blocks(matrix, nncf.BLOCK)))
     kept = constant_over(data, constant, matrix.shape)
     return kept if kept.get_element_type() == Type.f32 else ops.convert(kept, "f32")
 
 
 def _write_blocks(weight: str, parts: Iterable[CompressedBlock], ir: IrWriter) -> dict[str, Any]:
-    """The bytes of all parts in the IR's file, by the names of their constants: the weights as they come, what groups
-    of them share afterwards."""
+    """Write a matrix's blocks to the IR's file: the weights as they come, scales and zero points after them. Return the
+    bytes by the names of their constants."""
     shared: dict[str, list[Any]] = {}
 
     def weights() -> Iterator[Any]:
@@ -181,19 +201,13 @@ def _write_blocks(weight: str, parts: Iterable[CompressedBlock], ir: IrWriter) -
     return written | {name: ir.write(name, data) for name, data in shared.items()}
 
 
-def _calibrated_blocks(matrix: Rows, mode: str, options: Mapping[str, Any]) -> Iterator[CompressedBlock]:
-    """The parts of a matrix by NNCF's methods that need data."""
+def _calibrated_blocks(matrix: MatrixRows, mode: str, options: Mapping[str, Any]) -> Iterator[CompressedBlock]:
+    """Compress a matrix by NNCF's data-aware methods, block by block."""
     for rows in row_blocks(
         matrix, CALIBRATED_BLOCK // SCALE_ESTIMATION_FACTOR if options.get("scale_estimation") else CALIBRATED_BLOCK
     ):
         graph = compress_matrix(_tensor_node(rows), mode, options)
-        yield {name: constant.data for name, constant in _constants(graph, matrix.name).items()}
-
-
-def _constants(model: Model, name: str) -> dict[str, Node]:
-    """The compressed weight, its scale and its zero point, by name."""
-    names = (name, name + "/scale", name + "/zero_point")
-    return {op.get_friendly_name(): op for op in model.get_ops() if op.get_friendly_name() in names}
+        yield {name: constant.data for name, constant in compressed_constants(graph, matrix.name).items()}
 
 
 def _replace(old: Node, new: Node) -> None:
@@ -210,19 +224,3 @@ def _tensor_node(tensor: Tensor) -> Node:
 def _matmul_weight(model: Model) -> Node:
     (matmul,) = (op for op in model.get_ops() if op.get_type_name() == "MatMul")
     return matmul.input_value(1).get_node()
-
-
-def whole_model_options(recipe: Recipe) -> dict[str, Any]:
-    """The options of `nncf.compress_weights` for the whole decoder."""
-    if recipe.linear is None or recipe.linear.startswith("int8"):
-        return {}
-    nncf = import_nncf()
-    return {
-        "ratio": recipe.ratio,
-        "group_size": recipe.group_size,
-        "all_layers": recipe.embedding_and_head == recipe.linear,
-        "backup_mode": nncf.BackupMode(recipe.backup),
-        "advanced_parameters": nncf.AdvancedCompressionParameters(
-            group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=SMALLEST_GROUP
-        ),
-    }

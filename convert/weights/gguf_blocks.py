@@ -1,8 +1,8 @@
-"""A GGUF's own blocks as OpenVINO's compressed constants, where both have the format: nothing is quantised again.
+"""A GGUF's blocks as OpenVINO's compressed constants, where OpenVINO has the format: nothing is quantised again.
 
-ggml's blocks of 32 weights share a scale, and some an offset; that is OpenVINO's int4 or int8 in groups of 32, up to
-the order of the bytes. Q4_0 and Q8_0 are taken over exactly. Q4_1 and Q4_K have an offset where OpenVINO has a zero
-point, which then is no integer, and Q4_K's scales are products: both are rounded to f16. Blocks: ggml's ggml-common.h.
+ggml's blocks of 32 weights share a scale, and some an offset: OpenVINO's int4 or int8 in groups of 32, in another order
+of bytes. Q4_0 and Q8_0 are kept exactly. Q4_1 and Q4_K have an offset where OpenVINO has a zero point, which is then
+not an integer, and Q4_K's scales are products: both are rounded to f16. Blocks: ggml's ggml-common.h.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,12 +20,12 @@ from runtime.checkpoint.tensors import Tensor
 from ..output.ir_writer import IrWriter
 
 GROUP = 32
-_BLOCK_WEIGHTS = 1 << 22  # weights that are reordered at a time
+_BLOCK_WEIGHTS = 1 << 22  # reordered at a time
 Bytes = npt.NDArray[np.uint8]
 
 
 class _BlockArrays(NamedTuple):
-    """Of n blocks: the weights' bytes (n, …), and a scale and a zero point for every group, in f16 (n, groups)."""
+    """Arrays of n blocks: the weights' bytes (n, …), and each group's scale and zero point in f16 (n, groups)."""
 
     weights: Bytes
     scale: npt.NDArray[np.float16]
@@ -37,7 +37,7 @@ def _q8_0(blocks: Bytes) -> _BlockArrays:
 
 
 def _q4_0(blocks: Bytes) -> _BlockArrays:
-    """Weights are stored with 8 added; in four bits, that is the upper one turned."""
+    """Weights are stored with 8 added: in four bits, the upper bit inverted."""
     return _BlockArrays(_pack_int4(_unpack_nibbles(blocks[:, 2:], 16)) ^ np.uint8(0x88), _f16(blocks[:, :2]))
 
 
@@ -47,7 +47,7 @@ def _q4_1(blocks: Bytes) -> _BlockArrays:
 
 
 def _q4_k(blocks: Bytes) -> _BlockArrays:
-    """Eight groups, their scales and offsets in six bits, times one in f16 for all."""
+    """Eight groups, whose 6-bit scales and offsets are multiplied by one f16 value each."""
     from gguf.quants import Q4_K
 
     scales, offsets = Q4_K.get_scale_min(blocks[:, 4:16])
@@ -56,7 +56,9 @@ def _q4_k(blocks: Bytes) -> _BlockArrays:
     return _with_offset(_unpack_nibbles(blocks[:, 16:], 32), scale, -offset)
 
 
-_FORMATS: dict[str, tuple[Type, int, Callable[[Bytes], _BlockArrays]]] = {  # ggml's type: OpenVINO's, a block's bytes
+_FORMATS: dict[
+    str, tuple[Type, int, Callable[[Bytes], _BlockArrays]]
+] = {  # ggml's type: OpenVINO's type, bytes of a block
     "Q8_0": (Type.i8, 34, _q8_0),
     "Q4_0": (Type.i4, 18, _q4_0),
     "Q4_1": (Type.u4, 20, _q4_1),
@@ -66,12 +68,12 @@ _ZERO_POINTS = (Type.u4,)
 
 
 def supports(tensor: Tensor) -> bool:
-    """Whether OpenVINO has the format of the tensor's blocks."""
+    """Return whether OpenVINO has the format of the tensor's blocks."""
     return tensor.gguf_type in _FORMATS
 
 
 def nbytes(tensor: Tensor) -> int:
-    """Bytes that the tensor takes in the IR."""
+    """Return the bytes of the tensor in the IR."""
     kind, _, _ = _FORMATS[tensor.gguf_type]
     rows, columns = tensor.shape
     weight, shared = (8 if kind == Type.i8 else 4), (32 if kind in _ZERO_POINTS else 16)
@@ -79,7 +81,8 @@ def nbytes(tensor: Tensor) -> int:
 
 
 def keep_blocks(tensor: Tensor, ir: IrWriter) -> Node:
-    """The tensor in the IR's file; the node yields it in f32. Its constants have NNCF's names and order."""
+    """Write the tensor's blocks to the IR's file; return the node that yields it in f32. Its constants have NNCF's
+    names and order."""
     kind, size, read = _FORMATS[tensor.gguf_type]
     rows, columns = tensor.shape
     scales: list[Any] = []
@@ -109,8 +112,8 @@ def keep_blocks(tensor: Tensor, ir: IrWriter) -> Node:
 
 
 def _with_offset(weights: Bytes, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> _BlockArrays:
-    """scale * weight + offset as (weight - zero) * scale. Where the scale is 0, all weights are the offset: it becomes
-    the scale of zeros less one."""
+    """Rewrite scale * weight + offset as (weight - zero) * scale. Where the scale is 0, every weight is the offset: the
+    scale becomes -offset, the weights 0 and the zero point 1."""
     flat = scale == 0
     weights = np.where(np.repeat(flat, GROUP, -1), np.uint8(0), weights)
     scale = np.where(flat, -offset, scale)
@@ -119,13 +122,13 @@ def _with_offset(weights: Bytes, scale: npt.NDArray[np.float32], offset: npt.NDA
 
 
 def _unpack_nibbles(data: Bytes, run: int) -> Bytes:
-    """(n, bytes) -> (n, weights): `run` bytes have as many weights in their lower halves, then as many in the upper."""
+    """Unpack (n, bytes) -> (n, weights): `run` weights in the lower halves of as many bytes, then the upper ones."""
     runs = data.reshape(len(data), -1, 1, run)
     return np.concatenate([runs & 15, runs >> 4], 2).reshape(len(data), -1)
 
 
 def _pack_int4(weights: Bytes) -> Bytes:
-    """(n, weights) -> (n, bytes): as OpenVINO has them, the first of two neighbours in the lower half."""
+    """Pack (n, weights) -> (n, bytes) as OpenVINO does: the first of two neighbours in the lower half."""
     return weights[:, ::2] | weights[:, 1::2] << np.uint8(4)
 
 

@@ -1,19 +1,32 @@
-"""NNCF's two doors: a whole graph, as everybody takes it, and rows of a matrix, by the function behind that.
+"""NNCF, and nothing else imports it: whole graphs through `nncf.compress_weights`, rows of a matrix by its arithmetic.
 
-`nncf.compress_weights` compiles its arithmetic anew for each matrix and runs it on all of it: its temporaries of
+`nncf.compress_weights` compiles its arithmetic anew for each matrix and runs it on all of it; its temporaries of
 hundreds of MB are zeroed pages from the system, which take longer than the arithmetic. In blocks that fit the
-processor's cache, by a function that is compiled once, a matrix takes less than half the time. Rows share nothing, so
+processor's cache, with a function that is compiled once, a matrix takes less than half the time. Rows share nothing, so
 the result is the same to the last bit.
+
+What is used beyond NNCF's documented functions, each checked by tests/test_nncf.py:
+
+- `weight_lowering.compress_weight` and `WeightCompressionConfig`: the arithmetic behind `compress_weights`, for rows;
+- `weight_lowering.get_integer_quantization_error` and `tensor.functions.finfo`: the data-free sensitivity of a matrix;
+- the names of what it puts into a graph: NAME, NAME/scale, NAME/zero_point, and `awq_mul` for AWQ's Multiply;
+- the runtime info "nncf", where it records how a model was compressed;
+- `logging.track_progress.track.__iter__`, which draws its progress bars, and its logger's name, "nncf".
 """
 
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import cache
 from tempfile import gettempdir
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import openvino as ov
 from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
@@ -21,70 +34,182 @@ from openvino import opset13 as ops
 from runtime.checkpoint.tensors import Tensor
 
 from ..graph import as_openvino
-from ..recipe import Mode
+from ..recipe import SMALLEST_GROUP, Mode, Recipe
 
 BLOCK = 1 << 21  # weights at a time: 8 MB in f32
-_HEAP_BYTES = 31 << 20  # bytes; glibc looks at blocks of up to 32 MB
+_HEAP_BYTES = 31 << 20  # glibc raises its threshold for blocks of up to 32 MB
 _TYPES: dict[Mode, Type] = {"int4_sym": Type.i4, "int4_asym": Type.u4, "int8_sym": Type.i8, "int8_asym": Type.u8}
+_PARTS = ("", "/scale", "/zero_point")  # what NNCF appends to the name of a matrix for each of its constants
 
-
-class Rows(Protocol):
-    """A matrix, of which some rows at a time are read."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    def rows(self, first: int, end: int) -> Tensor: ...
-
-
+Floats = npt.NDArray[np.float32]
 CompressedBlock = dict[
     str, Any
-]  # the bytes of some rows' weights, scales and zero points, by the names of their constants
+]  # some rows' weights, scales and zero points, as bytes, by the names of their constants
 
 
-def compress_rows(matrix: Rows, mode: Mode, group_size: int) -> Iterator[CompressedBlock]:
-    """The parts of a matrix, without data; each is valid until the next one."""
+class MatrixRows(Protocol):
+    """A matrix that is read some rows at a time."""
+
+    @property
+    def name(self) -> str:
+        """The tensor's canonical name."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+        ...
+
+    def rows(self, first: int, end: int) -> Tensor:
+        """Return the rows from `first` up to, not including, `end`."""
+        ...
+
+
+def compress_rows(matrix: MatrixRows, mode: Mode, group_size: int) -> Iterator[CompressedBlock]:
+    """Compress a matrix without data, block by block; each block is valid until the next one."""
     nncf = import_nncf()
     from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
     from nncf.quantization.algorithms.weight_compression.weight_lowering import compress_weight
     from nncf.tensor import Tensor as Values
 
     # The largest block that was ever freed tells glibc how much freed memory to keep: see mallopt(3), M_MMAP_THRESHOLD.
-    # It would else give the temporaries back after every few rows.
+    # Otherwise it would return the temporaries to the system after every few rows.
     np.empty(_HEAP_BYTES, np.uint8)
-    config, kind = WeightCompressionConfig(nncf.CompressWeightsMode(mode), group_size), _TYPES[mode]
+    config, element = WeightCompressionConfig(nncf.CompressWeightsMode(mode), group_size), _TYPES[mode]
     for rows in row_blocks(matrix, BLOCK):
         found = compress_weight(Values(as_openvino(rows)), (1,), config)
-        part = {matrix.name: _bytes(found.tensor, kind), matrix.name + "/scale": _bytes(found.scale, Type.f16)}
-        if found.zero_point is not None:
-            part[matrix.name + "/zero_point"] = _bytes(found.zero_point, kind)
-        yield part
+        values = (found.tensor, element), (found.scale, Type.f16), (found.zero_point, element)
+        parts = zip(_PARTS, values, strict=True)
+        yield {matrix.name + part: _to_bytes(data, kind) for part, (data, kind) in parts if data is not None}
 
 
-def row_blocks(matrix: Rows, weights: int) -> Iterator[Tensor]:
-    """Its rows, about so many weights at a time; as many as end with a byte where they have four bits."""
+def row_blocks(matrix: MatrixRows, weights: int) -> Iterator[Tensor]:
+    """Yield the rows of a matrix, about `weights` weights at a time; an even number of rows, so that a block of 4-bit
+    weights ends with a whole byte."""
     rows, columns = matrix.shape
     step = max(2, weights // columns // 2 * 2)
     for first in range(0, rows, step):
         yield matrix.rows(first, first + step)
 
 
-def _bytes(values: Any, kind: Type) -> Any:
-    """NNCF's values as it makes a constant of them: what is no tensor of OpenVINO's has another type yet."""
-    return values.data.data if isinstance(values.data, ov.Tensor) else ops.constant(values.data, kind).data
+def _to_bytes(values: Any, element: Type) -> Any:
+    """Return NNCF's values as the bytes of a constant; values that are not OpenVINO's are converted to `element`."""
+    return values.data.data if isinstance(values.data, ov.Tensor) else ops.constant(values.data, element).data
 
 
 def compress_matrix(source: Node, mode: str, options: Mapping[str, Any]) -> Model:
-    """A MatMul with this matrix, compressed. The embedding's Gather would come out the same: a scale a row."""
-    nncf = import_nncf()
+    """Compress a MatMul with this matrix. The embedding's Gather would get the same constants: one scale a row."""
     x = ops.parameter(PartialShape([-1, source.output(0).shape[1]]), Type.f32)
-    model = Model([ops.result(ops.matmul(x, source, False, True))], [x], "weight")
+    return _compress_weights(Model([ops.result(ops.matmul(x, source, False, True))], [x], "weight"), mode, options)
+
+
+def compressed_constants(model: Model, name: str) -> dict[str, Node]:
+    """Return the constants of the compressed matrix `name` by their names: its weights, scales and zero points."""
+    names = [name + part for part in _PARTS]
+    return {op.get_friendly_name(): op for op in model.get_ops() if op.get_friendly_name() in names}
+
+
+def whole_model_options(recipe: Recipe) -> dict[str, Any]:
+    """Return the options of `nncf.compress_weights` that compress a whole decoder by the recipe."""
+    if recipe.linear is None or recipe.linear.startswith("int8"):
+        return {}
+    nncf = import_nncf()
+    return {
+        "ratio": recipe.ratio,
+        "group_size": recipe.group_size,
+        "all_layers": recipe.embedding_and_head == recipe.linear,
+        "backup_mode": nncf.BackupMode(recipe.backup),
+        "advanced_parameters": nncf.AdvancedCompressionParameters(
+            group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=SMALLEST_GROUP
+        ),
+    }
+
+
+def matrix_options(recipe: Recipe) -> dict[str, Any]:
+    """Return the options for one matrix of an int4 recipe; without `all_layers`, NNCF would take it for the head."""
+    return whole_model_options(recipe) | {"ratio": 1.0, "all_layers": True}
+
+
+def calibration_options(recipe: Recipe, inputs: Floats) -> dict[str, Any]:
+    """Return the options of the recipe's data-aware methods for a matrix with these inputs (tokens, columns)."""
+    nncf = import_nncf()
+    if recipe.gptq:
+        return {"gptq": True, "dataset": nncf.Dataset([inputs]), "scale_estimation": recipe.scale}
+    if not recipe.scale:
+        return {}
+    scale = nncf.AdvancedScaleEstimationParameters(subset_size=len(inputs))
+    advanced = replace(whole_model_options(recipe)["advanced_parameters"], scale_estimation_params=scale)
+    return {"scale_estimation": True, "advanced_parameters": advanced} | _dataset_options(inputs)
+
+
+def awq_factors(recipe: Recipe, matrix: Floats, inputs: Floats) -> Floats:
+    """Return AWQ's factors for the columns of a matrix (rows, columns) with these inputs (tokens, columns): (columns).
+
+    The matrix is to be multiplied by them, its inputs divided.
+    """
+    nncf = import_nncf()
+    columns = matrix.shape[1]
+    x = ops.parameter(PartialShape([-1, columns]), Type.f32)
+    # NNCF applies AWQ only after an activation; this one changes nothing.
+    activation = ops.clamp(x, np.finfo(np.float32).min, np.finfo(np.float32).max)
+    product = ops.matmul(activation, ops.constant(matrix), False, True)
+    options = matrix_options(recipe) | {"awq": True} | _dataset_options(inputs)
+    awq_params = nncf.AdvancedAWQParameters(subset_size=len(inputs))
+    options["advanced_parameters"] = replace(options["advanced_parameters"], awq_params=awq_params)
+    model = _compress_weights(Model([ops.result(product)], [x], "awq"), str(recipe.linear), options)
+    return np.asarray(1 / _inserted_factors(model, columns), np.float32)
+
+
+def _dataset_options(inputs: Floats) -> dict[str, Any]:
+    """Each token is a sample of its own, since NNCF averages over a sample."""
+    return {"dataset": import_nncf().Dataset(list(inputs[:, np.newaxis])), "subset_size": len(inputs)}
+
+
+def _inserted_factors(model: Model, columns: int) -> Floats:
+    """Return the factors of the Multiply that AWQ inserted into the graph; ones where it inserted none."""
+    for op in model.get_ops():
+        if op.get_type_name() == "Multiply" and "awq_mul" in op.get_friendly_name():
+            (factors,) = (v.get_node() for v in op.input_values() if v.get_node().get_type_name() == "Constant")
+            return np.asarray(factors.data, dtype=np.float32).reshape(columns)
+    return np.ones(columns, np.float32)
+
+
+def sensitivity_score(tensor: Tensor) -> float:
+    """Return NNCF's data-free sensitivity of a matrix (its DataFreeCriterion): 1 over the worst row's int8 error."""
+    import_nncf()
+    from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
+    from nncf.quantization.algorithms.weight_compression.weight_lowering import get_integer_quantization_error
+    from nncf.tensor import Tensor as Values
+    from nncf.tensor import functions
+
+    error, eps = 0.0, 0.0
+    for rows in row_blocks(tensor, BLOCK):
+        block = Values(as_openvino(rows))
+        found = get_integer_quantization_error(block, (1,), WeightCompressionConfig(), reduction="max_mean")
+        error, eps = max(error, found), functions.finfo(block).eps
+    return float(1 / (error + eps))
+
+
+def record_compression(model: Model, recipe: Recipe) -> None:
+    """Record in the model's runtime info how it was compressed, where and as NNCF does, for other tools."""
+    if recipe.linear is None or recipe.keep_blocks:
+        return
+    # NNCF's own notes, copied from one small matrix.
+    sample = compress_matrix(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, whole_model_options(recipe))
+    methods = {"awq": recipe.awq, "scale_estimation": recipe.scale, "gptq": recipe.gptq}
+    for key, value in sample.get_rt_info(["nncf", "weight_compression"]).value.items():
+        model.set_rt_info(str(methods[key]) if methods.get(key) else value, ["nncf", "weight_compression", key])
+    model.set_rt_info(sample.get_rt_info(["nncf", "version"]).value, ["nncf", "version"])
+
+
+def _compress_weights(model: Model, mode: str, options: Mapping[str, Any]) -> Model:
+    nncf = import_nncf()
     with silenced():
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(mode), **options)
 
 
 def import_nncf() -> Any:
+    """Import NNCF, also for a user without a home folder."""
     with home_folder():
         import nncf
 
@@ -93,8 +218,7 @@ def import_nncf() -> Any:
 
 @contextmanager
 def home_folder() -> Iterator[None]:
-    """NNCF wants a home folder when it is imported, for what it may download later. A user without one, as in many
-    containers, gets one for that moment."""
+    """Set a home folder while NNCF is imported, which requires one for later downloads. Many containers have none."""
     if os.path.expanduser("~") != "~":
         yield
         return
@@ -106,17 +230,30 @@ def home_folder() -> Iterator[None]:
         del os.environ[variable]
 
 
+_silenced: ContextVar[bool] = ContextVar("_silenced", default=False)
+_installing = threading.Lock()
+
+
 @contextmanager
 def silenced() -> Iterator[None]:
-    """NNCF draws a progress bar for every call, on the console on which our reader draws one, and logs to it."""
-    from nncf.common.logging.track_progress import track
+    """Suppress NNCF's progress bars and its log below ERROR for calls made within, in this thread alone.
 
-    logger = logging.getLogger("nncf")
-    level, draw = logger.level, track.__iter__
-    logger.setLevel(logging.ERROR)
-    track.__iter__ = lambda self: iter(self.sequence)
+    NNCF has no option for its bars, which it draws on the console on which the caller may draw one.
+    """
+    with _installing:
+        _install_switch()
+    token = _silenced.set(True)
     try:
         yield
     finally:
-        track.__iter__ = draw
-        logger.setLevel(level)
+        _silenced.reset(token)
+
+
+@cache
+def _install_switch() -> None:
+    """Make NNCF's bars and log depend on `_silenced`; once for the process, so that threads do not undo each other."""
+    from nncf.common.logging.track_progress import track
+
+    draw = track.__iter__
+    track.__iter__ = lambda self: iter(self.sequence) if _silenced.get() else draw(self)
+    logging.getLogger("nncf").addFilter(lambda record: record.levelno >= logging.ERROR or not _silenced.get())

@@ -1,7 +1,7 @@
-"""Which matrices a mixed recipe leaves in 8 bits: the sensitivity of each, and NNCF's choice by them.
+"""The matrices that a mixed recipe keeps in 8 bits: each one's sensitivity, and NNCF's choice by it.
 
-Without data, NNCF's measure looks at nothing but the matrix (1 over the worst row's mean squared error in int8). So it
-is found one matrix at a time, and the choice is that of NNCF on the whole decoder.
+Without data, NNCF's score of a matrix depends on nothing but the matrix. So it is measured one matrix at a time, and
+the choice is the one NNCF makes on the whole decoder.
 https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/weight-compression.html
 """
 
@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from math import prod
 
 from runtime.checkpoint.architecture import Architecture
-from runtime.checkpoint.tensors import CheckpointTensors, Tensor
+from runtime.checkpoint.tensors import CheckpointTensors
 
-from ..graph import as_openvino
+from ..graph import EMBEDDING, HEAD
 from ..recipe import Recipe
-from .compress import EMBEDDING, HEAD
-from .nncf import BLOCK, import_nncf, row_blocks
+from .nncf import sensitivity_score
 
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """Of the matrix `name` of so many weights. `nbytes` is its size in the checkpoint."""
+    """NNCF's sensitivity score of one matrix; `nbytes` is its size in the checkpoint."""
 
     name: str
     weights: int
@@ -29,27 +28,28 @@ class Sensitivity:
 
 
 def measure_sensitivities(checkpoint: CheckpointTensors, recipe: Recipe) -> Iterator[Sensitivity]:
-    """Those of all matrices that the recipe could make int4, in the decoder's order. Reads the whole checkpoint."""
+    """Measure every matrix that the recipe could make int4, in the decoder's order."""
     for name in candidates(checkpoint.architecture, recipe):
         tensor = checkpoint.tensor(name)
-        yield Sensitivity(name, prod(tensor.shape), tensor.nbytes, _score(tensor))
+        yield Sensitivity(name, prod(tensor.shape), tensor.nbytes, sensitivity_score(tensor))
         checkpoint.release()
 
 
 def most_sensitive(found: Collection[Sensitivity], ratio: float) -> frozenset[str]:
-    """The names of those that become int8, so that less than `ratio` of all weights become int4.
+    """Return the names of the matrices that become int8, so that at most `ratio` of all weights become int4.
 
-    As NNCF's MixedPrecisionCriterion does: in ascending order of their scores, up to the first that is too much.
+    As in NNCF's MixedPrecisionCriterion: matrices become int4 in ascending order of score, up to the first that would
+    exceed the ratio.
     """
     total, taken = sum(one.weights for one in found), 0
-    left = sorted(found, key=lambda one: one.score)
-    while left and (taken + left[0].weights) / total < ratio:
-        taken += left.pop(0).weights
-    return frozenset(one.name for one in left)
+    remaining = sorted(found, key=lambda one: one.score)
+    while remaining and (taken + remaining[0].weights) / total < ratio:
+        taken += remaining.pop(0).weights
+    return frozenset(one.name for one in remaining)
 
 
 def presumed_sensitive(architecture: Architecture, recipe: Recipe) -> frozenset[str]:
-    """As many as can be `sensitive`, before any is known: for an estimate that will do."""
+    """Return as many of the largest matrices as can become int8: an upper bound, before any is measured."""
     if recipe.ratio == 1.0:
         return frozenset()
     shapes = dict(architecture.shapes())
@@ -64,23 +64,7 @@ def presumed_sensitive(architecture: Architecture, recipe: Recipe) -> frozenset[
 
 
 def candidates(architecture: Architecture, recipe: Recipe) -> Iterator[str]:
-    """The decoder's matrices that the recipe could make int4."""
+    """Yield the names of the decoder's matrices that the recipe could make int4."""
     for name, shape in architecture.shapes():
         if len(shape) == 2 and name not in (EMBEDDING, HEAD) and recipe.mode_and_group(shape[1])[0] == recipe.linear:
             yield name
-
-
-def _score(tensor: Tensor) -> float:
-    """NNCF's: its DataFreeCriterion. The worst row is that of the worst block of rows."""
-    import_nncf()
-    from nncf.quantization.algorithms.weight_compression.config import WeightCompressionConfig
-    from nncf.quantization.algorithms.weight_compression.weight_lowering import get_integer_quantization_error
-    from nncf.tensor import Tensor as Values
-    from nncf.tensor import functions
-
-    error, eps = 0.0, 0.0
-    for rows in row_blocks(tensor, BLOCK):
-        block = Values(as_openvino(rows))
-        found = get_integer_quantization_error(block, (1,), WeightCompressionConfig(), reduction="max_mean")
-        error, eps = max(error, found), functions.finfo(block).eps
-    return float(1 / (error + eps))

@@ -12,7 +12,7 @@ from runtime.text import replace_controls
 from .output import print_text
 
 if TYPE_CHECKING:
-    from convert.pipeline import Progress
+    from convert.job import Progress
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

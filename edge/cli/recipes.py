@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .output import print_json, print_table, print_text
@@ -58,7 +57,7 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
     for recipe in RECIPES.values():
         sizes = {name: model_sizes(architecture, recipe) for name, architecture in models.items()}
         found.append(
-            asdict(recipe)
+            recipe.to_json()
             | {
                 "bits": round(8 * sizes[next(iter(models))].weights / weights, 2),
                 "disk": {name: size.weights for name, size in sizes.items()},

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 _CONTEXT = 2048  # tokens, where none are asked for
 _OPENING = 200  # characters from which a base model goes on
 _DEMO_DIALOGUES = 24
-# Bytes, measured: the program with its engines; and for each weight of a layer or of the block of the head at hand.
-_PROGRAM, _WEIGHT = 500 * 2**20, 6
 
 
 @dataclass(frozen=True)
@@ -128,22 +126,25 @@ class Subject:
                 f"the evaluation needs about {gigabytes(needed)} of memory, but {gigabytes(free)} is free",
                 hint="ask for less with --context or --texts, or close other programs",
             )
+        from convert.estimate import PROGRAM_BYTES
+
         loaded = estimate(self.folder.manifest, "CPU", max(map(len, texts)), "f32").running
-        whole = _PROGRAM + self.states(texts) + loaded + self.logits
+        whole = PROGRAM_BYTES + self.states(texts) + loaded + self.logits
         return f"they need {gigabytes(whole)} of memory, {gigabytes(free)} is free" if free < whole else ""
 
     def memory(self, texts: "Sequence[Ids]") -> int:
         """Bytes of memory that the figures take, the model a layer at a time."""
         from convert.check.reference import CHUNK, SCORES, VOCABULARY_ROWS
+        from convert.estimate import LAYER_BYTES, PROGRAM_BYTES
 
         a, longest = self.architecture, max(map(len, texts))
         chunk = min(CHUNK, longest)
-        layer = _WEIGHT * sum(prod(shape) for _, shape in a.layer_shapes(0))
+        layer = LAYER_BYTES * sum(prod(shape) for _, shape in a.layer_shapes(0))
         # Scores and masks; keys and values of every head, in f32; and the widest activations.
         attention = min(SCORES, 4 * a.heads * chunk * longest) + 16 * chunk * longest
         attention += 8 * longest * (a.heads + 2 * a.kv_heads) * a.head_dim + 4 * chunk * (3 * a.ffn + 4 * a.hidden)
-        head = 2 * a.vocab * a.hidden + _WEIGHT * min(VOCABULARY_ROWS, a.vocab) * a.hidden
-        return _PROGRAM + self.states(texts) + max(layer + attention, head + self.logits)
+        head = 2 * a.vocab * a.hidden + LAYER_BYTES * min(VOCABULARY_ROWS, a.vocab) * a.hidden
+        return PROGRAM_BYTES + self.states(texts) + max(layer + attention, head + self.logits)
 
     @property
     def logits(self) -> int:

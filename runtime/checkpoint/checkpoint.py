@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +22,8 @@ from .small_files import read_file, read_licence
 from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer
 
 if TYPE_CHECKING:
-    from .tensors import CheckpointTensors
+    from .tensor_names import Naming
+    from .tensors import CheckpointTensors, WeightFile
 
 _NO_TEMPLATE = "put the checkpoint's own chat template there; llama.cpp's names of its built-in ones are not known here"
 _TEMPLATE = 1 << 22  # bytes
@@ -44,13 +45,17 @@ class Checkpoint:
     template: str | None
     generation: Mapping[str, Any]
     manifest: Manifest
+    files: "CheckpointFiles" = field(repr=False, compare=False)
 
     @classmethod
     @map_out_of_memory(CheckpointError)
-    def open(cls, path: str | os.PathLike[str]) -> "Checkpoint":
-        """Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template."""
+    def open(cls, path: str | os.PathLike[str], *, mapped: bool = True) -> "Checkpoint":
+        """Open a checkpoint. `mapped` is how the weights of a GGUF will be read, so that the file is opened only once.
+
+        Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template.
+        """
         path = expand_user(path)
-        source = _open(path)
+        source = _open(path, mapped)
         config = source.config()
         architecture = read_architecture(config)
         template = source.template()
@@ -74,7 +79,7 @@ class Checkpoint:
             special_tokens=tokenizer.special_tokens,
             licence=source.licence(),
         )
-        return cls(path, config, architecture, tokenizer, template, generation, manifest)
+        return cls(path, config, architecture, tokenizer, template, generation, manifest, source)
 
     @property
     def model_folder(self) -> None:
@@ -92,7 +97,7 @@ class Checkpoint:
         """The tensors, lazily: in `mapped` files, or read when they are used. Raises CheckpointError."""
         from .tensors import CheckpointTensors
 
-        return CheckpointTensors.open(self.path, mapped=mapped)
+        return CheckpointTensors.open(self.path, mapped=mapped, checkpoint=self)
 
     def chat_template(self) -> str:
         """The checkpoint's own Jinja template. Raises CheckpointError where it came without."""
@@ -108,8 +113,9 @@ class Checkpoint:
         return Sampling.from_generation_config(self.generation)
 
 
-class _TextFiles(Protocol):
-    """Where the texts of a checkpoint are. Each raises CheckpointError."""
+class CheckpointFiles(Protocol):
+    """The files of a checkpoint of some format: its texts, and its weights (`tensors.WeightFiles`). Every method raises
+    CheckpointError."""
 
     def name(self) -> str: ...
 
@@ -123,10 +129,14 @@ class _TextFiles(Protocol):
 
     def licence(self) -> str: ...
 
+    def weight_files(self, *, mapped: bool) -> "Sequence[WeightFile]": ...
+
+    def naming(self, architecture: Architecture) -> "Naming": ...
+
 
 @dataclass(frozen=True, slots=True)
 class _FolderFiles:
-    """They are files of a folder."""
+    """A folder of text files and safetensors."""
 
     path: Path
 
@@ -148,14 +158,24 @@ class _FolderFiles:
     def licence(self) -> str:
         return _licence(self.path)
 
+    def weight_files(self, *, mapped: bool) -> "Sequence[WeightFile]":
+        from .tensors import open_safetensors
 
-def _open(path: Path) -> _TextFiles:
+        return open_safetensors(self.path, mapped=mapped)
+
+    def naming(self, architecture: Architecture) -> "Naming":
+        from .tensor_names import NAMINGS
+
+        return NAMINGS[architecture.name]
+
+
+def _open(path: Path, mapped: bool) -> CheckpointFiles:
     if not path.is_file():
         return _FolderFiles(path)
     from .gguf_checkpoint import GgufCheckpoint
 
     try:
-        return GgufCheckpoint.open(path)
+        return GgufCheckpoint.open(path, mapped=mapped)
     except OSError as exc:
         raise CheckpointError(
             f"{str(path)!r} cannot be read: {exc.strerror or exc}", hint="check its permissions"

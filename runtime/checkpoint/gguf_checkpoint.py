@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, Notice
-from .architecture import DOWNLOAD_AGAIN
+from .architecture import DOWNLOAD_AGAIN, Architecture
 from .gguf_file import GgufFile
 from .tensor_names import Naming, gguf, gguf_fused
 from .tokenizer import CheckpointTokenizer, byte_level, described, refuse_without_tokenizers
@@ -38,6 +38,7 @@ class GgufCheckpoint:
 
     path: Path
     files: Sequence[GgufFile]
+    mapped: bool
 
     @classmethod
     def open(cls, path: Path, *, mapped: bool = True) -> "GgufCheckpoint":
@@ -50,7 +51,7 @@ class GgufCheckpoint:
                 raise CheckpointError(
                     f"{missing[0]} is missing ({len(missing)} of {count} parts)", hint=f"download it into {path.parent}"
                 )
-        found = cls(paths[0], [GgufFile.open(file, mapped=mapped) for file in paths])
+        found = cls(paths[0], [GgufFile.open(file, mapped=mapped) for file in paths], mapped)
         found._refuse_others()
         return found
 
@@ -128,7 +129,11 @@ class GgufCheckpoint:
     def licence(self) -> str:
         return str(self.metadata.get("general.license") or "")[:200]
 
-    def naming(self) -> Naming:
+    def weight_files(self, *, mapped: bool) -> Sequence[GgufFile]:
+        """Return the open files, or open them anew where they are to be read in the other way."""
+        return self.files if mapped == self.mapped else GgufCheckpoint.open(self.path, mapped=mapped).files
+
+    def naming(self, architecture: Architecture) -> Naming:
         return gguf_fused if "blk.0.attn_qkv.weight" in self._shapes() else gguf
 
     def _refuse_others(self) -> None:

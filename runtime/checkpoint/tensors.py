@@ -60,6 +60,31 @@ class WeightFile(Protocol):
     def sha256(self) -> str: ...
 
 
+class WeightFiles(Protocol):
+    """The weights of a checkpoint of some format."""
+
+    def weight_files(self, *, mapped: bool) -> Sequence[WeightFile]:
+        """Open the files with weights. Raises CheckpointError, OSError."""
+        ...
+
+    def naming(self, architecture: Architecture) -> Naming:
+        """Return the names that the files have for the tensors."""
+        ...
+
+
+class OpenCheckpoint(Protocol):
+    """A checkpoint whose config is parsed."""
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+    @property
+    def architecture(self) -> Architecture: ...
+
+    @property
+    def files(self) -> WeightFiles: ...
+
+
 _Place = tuple[WeightFile, TensorEntry, slice | None]
 
 
@@ -70,7 +95,7 @@ class CheckpointTensors:
     def __init__(
         self,
         path: Path,
-        config: dict[str, Any],
+        config: Mapping[str, Any],
         architecture: Architecture,
         files: Sequence[WeightFile],
         places: dict[str, _Place],
@@ -83,16 +108,22 @@ class CheckpointTensors:
 
     @classmethod
     @map_out_of_memory(CheckpointError)
-    def open(cls, path: str | Path, *, mapped: bool = True) -> Self:
+    def open(cls, path: str | Path, *, mapped: bool = True, checkpoint: "OpenCheckpoint | None" = None) -> Self:
         """Opens a folder with config.json and safetensors files, or a GGUF file, and checks all that can be checked
         without reading the weights. Raises CheckpointError.
 
         Weights are views of their file where that is `mapped`, which takes no memory of their own; but a file that
-        becomes shorter then ends the process. Else they are read when they are used.
+        becomes shorter then ends the process. Else they are read when they are used. `checkpoint` is the one at `path`,
+        where it is open already: its config is not parsed again, and a GGUF not opened again.
         """
         path = Path(path)
         try:
-            config, architecture, files, naming = (_read_gguf if path.is_file() else _read_folder)(path, mapped)
+            if checkpoint is None:
+                config, architecture, files, naming = (_read_gguf if path.is_file() else _read_folder)(path, mapped)
+            else:
+                config, architecture = checkpoint.config, checkpoint.architecture
+                files = checkpoint.files.weight_files(mapped=mapped)
+                naming = checkpoint.files.naming(architecture)
             places = _places(architecture, files, naming)
             for file in files:
                 file.refuse_gaps()
@@ -182,20 +213,24 @@ _NO_WEIGHTS = {  # a table that some files have; recomputed in f32
 }
 
 
-_Opened = tuple[dict[str, Any], Architecture, Sequence[WeightFile], Naming]
+_Opened = tuple[Mapping[str, Any], Architecture, Sequence[WeightFile], Naming]
 
 
 def _read_folder(path: Path, mapped: bool) -> _Opened:
     config = read_config(path)
     architecture = read_architecture(config)
-    files = [SafetensorsFile.open(file, mapped=mapped) for file in _weight_files(path)]
-    return config, architecture, files, NAMINGS[architecture.name]
+    return config, architecture, open_safetensors(path, mapped=mapped), NAMINGS[architecture.name]
+
+
+def open_safetensors(folder: Path, *, mapped: bool) -> list[SafetensorsFile]:
+    """Open the weight files of a folder. Raises CheckpointError, OSError."""
+    return [SafetensorsFile.open(file, mapped=mapped) for file in _weight_files(folder)]
 
 
 def _read_gguf(path: Path, mapped: bool) -> _Opened:
     gguf = GgufCheckpoint.open(path, mapped=mapped)
     config = gguf.config()
-    return config, read_architecture(config), gguf.files, gguf.naming()
+    return config, (architecture := read_architecture(config)), gguf.files, gguf.naming(architecture)
 
 
 def _weight_files(path: Path) -> list[Path]:

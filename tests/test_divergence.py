@@ -82,7 +82,7 @@ def test_figures_are_those_of_the_formulas(monkeypatch, checkpoint, folders):
     """In f64, over whole texts; ours are made of blocks that fit neither the texts nor one another."""
     ids = texts(checkpoint.architecture.vocab, 150, 37)
     monkeypatch.setattr(quality, "POSITIONS", 50)
-    monkeypatch.setattr(quality, "_AT_ONCE", 7 * checkpoint.architecture.vocab)
+    monkeypatch.setattr(quality, "_LOGITS_PER_BLOCK", 7 * checkpoint.architecture.vocab)
     wanted = quality.LogitSource(reference.hidden_states(checkpoint, ids), reference.checkpoint_head(checkpoint))
     answers = answers_of(folders["int8"], checkpoint.architecture, ids)
     readings = quality.compare_logits(ids, answers, wanted)
@@ -138,7 +138,7 @@ def test_without_a_reference_perplexity_stays(checkpoint, folders):
 
 def test_nan_is_no_figure():
     states, head = [np.zeros((3, 4), np.float32)], lambda x: np.full((len(x), 5), np.nan, np.float32)
-    with pytest.raises(VerificationError, match="answers NaN"):
+    with pytest.raises(VerificationError, match="are NaN"):
         quality.compare_logits([np.arange(3)], quality.LogitSource(states, head))
 
 

@@ -1,0 +1,190 @@
+"""A conversion's plan and progress, what a source of checkpoints provides, and the texts and manifest of the result."""
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.role_tokens import require_special_stop_tokens
+from runtime.checkpoint.small_files import LICENCE, read_file
+from runtime.errors import CheckpointError
+from runtime.folder.model_folder import FileRecord, Manifest, ModelFolder, Sizes
+from runtime.prompt.template import Prompt, Template
+from runtime.text import quoted
+from runtime.version import VERSION
+
+from .check import verify
+from .estimate import ConversionEstimate, describe_devices
+from .output.scratch import ScratchFolder
+from .recipe import Recipe
+from .weights import calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The progress of a conversion: its step, a detail, and how much of `total` is done (None where it is unknown).
+
+    The last one has the result.
+    """
+
+    name: str
+    detail: str = ""
+    done: int = 0
+    total: int | None = None
+    result: ModelFolder | None = None
+
+
+Steps = Generator[Progress, None, None]
+Exporter = Literal["edge", "optimum"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionPlan:
+    """The plan of a conversion, made before its weights are read. `token_ids` are the beginnings of the `prompts`, by
+    which the result is verified; `calibration` are the token ids of the calibration texts."""
+
+    recipe: Recipe
+    prompts: list[Prompt]
+    token_ids: verify.TokenIds
+    estimate: ConversionEstimate
+    calibration: Sequence[npt.NDArray[np.int64]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenIr:
+    """The IR in the scratch folder.
+
+    `notes` say where it differs from the recipe. `excerpt` is the XML of the model's first layer between embedding and
+    head, over the same .bin, if our exporter wrote it; `files` are the records of files whose hashes are known already.
+    `paged` is False for a graph without PagedAttention.
+    """
+
+    sizes: Sizes
+    notes: tuple[str, ...]
+    excerpt: str | None = None
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    paged: bool = True
+
+
+class Source(Protocol):
+    """An open checkpoint, as `pipeline.convert` uses it. Each kind is a file in `source/`, and a line in
+    `pipeline.SOURCES`."""
+
+    packages: tuple[str, ...]
+    """Further packages whose versions the manifest records."""
+
+    @classmethod
+    def accepts(cls, path: Path) -> bool:
+        """Return whether the checkpoint at `path` is of this kind."""
+        ...
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the checkpoint at `path`. Raise CheckpointError or TemplateError."""
+        ...
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Config, tokenizer, chat template and sampling."""
+        ...
+
+    @property
+    def quantised(self) -> tuple[str, ...]:
+        """The types of the matrices that are quantised already."""
+        ...
+
+    def reject_unsupported(self, recipe: Recipe) -> None:
+        """Raise ConversionError for a recipe that cannot be applied to this source."""
+        ...
+
+    def estimate(self, recipe: Recipe, tokens: int) -> ConversionEstimate:
+        """Return disk and memory for a conversion with so many tokens of calibration texts."""
+        ...
+
+    def prepare(self, plan: ConversionPlan, place: ScratchFolder) -> None:
+        """Remove from the scratch folder whatever this conversion cannot resume from."""
+        ...
+
+    def write_ir(self, plan: ConversionPlan, folder: Path) -> Generator[Progress, None, WrittenIr]:
+        """Write openvino_model.xml and .bin into `folder`."""
+        ...
+
+    def reference_logits(self, plan: ConversionPlan) -> verify.Logits:
+        """Return the checkpoint's own logits for the plan's token ids; called after `write_ir`."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over the weight files."""
+        ...
+
+    def refuse_changed(self) -> None:
+        """Raise CheckpointError where a file has been written to since it was opened."""
+        ...
+
+    def close(self) -> None:
+        """Close the checkpoint's files."""
+        ...
+
+
+def make_plan(source: Source, recipe: Recipe, samples: Sequence[calibration.CalibrationSample]) -> ConversionPlan:
+    """Plan a conversion. Raise CheckpointError, ConversionError or TemplateError for what cannot be converted."""
+    source.reject_unsupported(recipe)
+    checkpoint = source.checkpoint
+    require_special_stop_tokens(checkpoint.generation["eos_token_id"], checkpoint.tokenizer)
+    special = checkpoint.manifest.special_tokens.keys()
+    template = None if checkpoint.template is None else Template(checkpoint.template, checkpoint.family, special)
+    texts = calibration.token_ids(samples, checkpoint.family, template, checkpoint.tokenizer)
+    prompts = verify.verification_prompts(checkpoint.family, template)
+    token_ids = verify.token_ids(prompts, checkpoint.tokenizer)
+    return ConversionPlan(recipe, prompts, token_ids, source.estimate(recipe, sum(map(len, texts))), texts)
+
+
+def copy_text_files(source: Checkpoint, folder: Path) -> None:
+    """Write the checkpoint's configuration, chat template and licences into `folder`."""
+    (folder / "config.json").write_text(json.dumps(source.config, indent=2) + "\n", encoding="utf-8")
+    (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
+    if source.template is not None:
+        (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
+    for licence in source.path.glob("LICENSE*"):
+        if (text := read_file(source.path, licence.name, LICENCE, within=True)) is None:
+            continue
+        if not licence.name.isprintable():
+            raise CheckpointError(
+                f"the licence {quoted(licence.name)} has no printable name", hint="rename or remove it"
+            )
+        (folder / licence.name).write_bytes(text)
+
+
+def build_manifest(
+    source: Source, plan: ConversionPlan, written: WrittenIr, figures: verify.VerificationFigures
+) -> Manifest:
+    """Return the manifest of the model folder. Reads all weight files for their hash."""
+    checkpoint, notes = source.checkpoint, written.notes
+    if checkpoint.template is None:
+        notes = (*notes, "no chat template: a base model, for completion only")
+    if source.quantised:
+        kinds = ", ".join(source.quantised)
+        notes = (*notes, f"made from weights in {kinds}: the verification does not measure what that quantisation lost")
+    return replace(
+        checkpoint.manifest,
+        recipe=plan.recipe.name,
+        source=replace(checkpoint.manifest.source, fingerprint=source.fingerprint()),
+        versions=tool_versions(*source.packages),
+        devices=describe_devices(plan.recipe, checkpoint.architecture, written.sizes),
+        sizes=written.sizes,
+        verification=asdict(figures),
+        notes=notes,
+        paged=written.paged,
+    )
+
+
+def tool_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of this package, of what it converts with, and of further `packages`."""
+    names = ("openvino", "openvino-tokenizers", "nncf", "tokenizers", "transformers", *packages)
+    return {"glm4-edge": VERSION} | {name: version(name) for name in names}

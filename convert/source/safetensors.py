@@ -1,0 +1,158 @@
+"""Folders of safetensors and GGUF files, written as our own graph, weight by weight."""
+
+import re
+from collections.abc import Generator
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+from openvino import Node
+
+from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.tensors import CheckpointTensors
+from runtime.errors import ConversionError
+
+from ..check import verify
+from ..estimate import ConversionEstimate, estimate_conversion
+from ..graph import build_decoder
+from ..job import ConversionPlan, Progress, Steps, WrittenIr, tool_versions
+from ..output.ir_writer import IrWriter
+from ..output.journal import JOURNAL, Journal
+from ..output.scratch import ScratchFolder
+from ..recipe import Recipe
+from ..weights.activations import Activations
+from ..weights.compress import compress
+from ..weights.nncf import record_compression
+from ..weights.sensitivity import Sensitivity, candidates, measure_sensitivities, most_sensitive
+from .damage import DamageCheck
+
+
+class SafetensorsSource:
+    """A folder of safetensors, or a GGUF file. An interrupted conversion resumes after the last finished weight."""
+
+    packages: tuple[str, ...] = ()
+
+    def __init__(self, checkpoint: Checkpoint, tensors: CheckpointTensors) -> None:
+        self.checkpoint, self.tensors = checkpoint, tensors
+        self._damage = DamageCheck(tensors, checkpoint.tokenizer)
+        self._journal: Journal | None = None
+
+    @classmethod
+    def accepts(cls, path: Path) -> bool:
+        """Accept every path: opening it names what is wrong with it."""
+        return True
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the checkpoint; weights are read when they are used, since a truncated mapped file ends the process."""
+        checkpoint = Checkpoint.open(path, mapped=False)
+        return cls(checkpoint, checkpoint.weights(mapped=False))
+
+    @property
+    def quantised(self) -> tuple[str, ...]:
+        """The types of the matrices that are quantised already."""
+        return self.tensors.quantised
+
+    def reject_unsupported(self, recipe: Recipe) -> None:
+        """Raise ConversionError for a recipe that keeps GGUF blocks where there are none."""
+        if recipe.keep_blocks and not self.quantised:
+            raise ConversionError(
+                f"the recipe {recipe.name} keeps the blocks of a quantised GGUF, and this checkpoint has none",
+                hint="choose another recipe: int4, int8 or bf16",
+            )
+
+    def estimate(self, recipe: Recipe, tokens: int) -> ConversionEstimate:
+        """Return disk and memory for a conversion with so many tokens of calibration texts."""
+        return estimate_conversion(self.tensors, recipe, tokens=tokens)
+
+    def prepare(self, plan: ConversionPlan, place: ScratchFolder) -> None:
+        """Open the journal of this conversion; remove all other files."""
+        self._journal = Journal.open(place.path, self._job(plan))
+        place.clear(but=(JOURNAL, "openvino_model.bin"))
+
+    def write_ir(self, plan: ConversionPlan, folder: Path) -> Generator[Progress, None, WrittenIr]:
+        """Compress the weights, write the IR, and check each weight for damage."""
+        if plan.recipe.needs_calibration or plan.recipe.ratio < 1:  # these read the weights before they are compressed
+            yield from self.check_weights()
+        sensitive: frozenset[str] = frozenset()
+        estimate = plan.estimate
+        if plan.recipe.ratio < 1:
+            sensitive = yield from self._measure(plan.recipe)
+            estimate = estimate_conversion(self.tensors, plan.recipe, sensitive)
+        total, done = self.weight_bytes(), 0
+        yield Progress("compress", total=total)
+        weights: dict[str, Node] = {}
+        notes: list[str] = []
+        with IrWriter(folder / "openvino_model.xml", estimate.disk, self._journal) as ir:
+            activations = Activations(self.tensors, plan.recipe, plan.calibration) if plan.calibration else None
+            for weight in compress(self.tensors, plan.recipe, ir, sensitive, activations, damage=self._damage):
+                weights[weight.name], done = weight.node, done + weight.nbytes
+                note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
+                if weight.note and note not in notes:
+                    notes.append(note)
+                detail = f"{weight.name} ({weight.note})" if weight.note else weight.name
+                yield Progress("compress", detail, done, total)
+            yield Progress("save", "openvino_model.xml")
+            architecture = self.checkpoint.architecture
+            model = build_decoder(architecture, weights.__getitem__)
+            record_compression(model, plan.recipe)
+            ir.save(model)
+            excerpt = ir.xml(build_decoder(replace(architecture, layers=1), weights.__getitem__))
+            files = {"openvino_model.bin": ir.record}
+        yield Progress("save", done=1, total=1)
+        return WrittenIr(estimate.sizes, tuple(notes), excerpt, files)
+
+    def check_weights(self) -> Steps:
+        """Check all weights for damage."""
+        total, done = self.weight_bytes(), 0
+        for name in self.tensors.names:
+            yield Progress("check", name, done, total)
+            tensor = self.tensors.tensor(name)
+            self._damage.check(tensor)
+            done += tensor.nbytes
+            self.tensors.release()
+
+    def weight_bytes(self) -> int:
+        """Return the bytes of the checkpoint's weights."""
+        return sum(self.tensors.tensor(name).nbytes for name in self.tensors.names)
+
+    def reference_logits(self, plan: ConversionPlan) -> verify.Logits:
+        """Return the checkpoint's own logits, computed a layer at a time."""
+        from ..check.reference import logits
+
+        return logits(self.tensors, plan.token_ids)
+
+    def fingerprint(self) -> str:
+        """Return a sha256 over config and weight files."""
+        return self.tensors.fingerprint()
+
+    def refuse_changed(self) -> None:
+        """Raise CheckpointError where a file has been written to since it was opened."""
+        self.tensors.refuse_changed()
+
+    def close(self) -> None:
+        """Close the weight files."""
+        self.tensors.close()
+
+    def _measure(self, recipe: Recipe) -> Generator[Progress, None, frozenset[str]]:
+        """Return the matrices that a mixed recipe keeps in 8 bits."""
+        names = candidates(self.checkpoint.architecture, recipe)
+        total, done = sum(self.tensors.tensor(name).nbytes for name in names), 0
+        yield Progress("measure", total=total)
+        found: list[Sensitivity] = []
+        for sensitivity in measure_sensitivities(self.tensors, recipe):
+            found.append(sensitivity)
+            done += sensitivity.nbytes
+            yield Progress("measure", sensitivity.name, done, total)
+        return most_sensitive(found, recipe.ratio)
+
+    def _job(self, plan: ConversionPlan) -> dict[str, Any]:
+        """Return everything that the bytes of the weights depend on."""
+        texts = sha256(b"".join(ids.tobytes() for ids in plan.calibration)).hexdigest()
+        return {
+            "checkpoint": self.tensors.stamp(),
+            "recipe": asdict(plan.recipe),
+            "calibration": texts,
+            "versions": tool_versions(),
+        }
