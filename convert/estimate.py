@@ -8,9 +8,9 @@ from pathlib import Path
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensors import CheckpointTensors
-from runtime.device.memory import CONTEXT, estimate_from_sizes, gigabytes
+from runtime.device.memory import CONTEXT, estimate_from_sizes, format_bytes
 from runtime.errors import ConversionError, DiskFull
-from runtime.folder.model_folder import Sizes
+from runtime.folder.model_folder import ModelSizes
 
 from .check.layerwise import fits_whole
 from .graph import EMBEDDING, HEAD
@@ -36,14 +36,14 @@ CALIBRATION_TOKENS = 10_000  # of the calibration texts, where they are not know
 class ConversionEstimate:
     """The IR's sizes, and the peak of `disk` and `memory` during the conversion, in bytes."""
 
-    sizes: Sizes
+    sizes: ModelSizes
     disk: int
     memory: int
 
     @property
     def summary(self) -> str:
         """The estimate in a line."""
-        return f"needs about {gigabytes(self.memory)} of memory and {gigabytes(self.disk)} on the disk"
+        return f"needs about {format_bytes(self.memory)} of memory and {format_bytes(self.disk)} on the disk"
 
 
 def estimate_conversion(
@@ -57,14 +57,14 @@ def estimate_conversion(
     a = checkpoint.architecture
     source_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
     sizes = model_sizes(a, recipe, source_bits, sensitive, _kept_block_sizes(checkpoint, recipe))
-    memory = conversion_memory(a, recipe, sizes, tokens, quantised=bool(checkpoint.quantised))
+    memory = conversion_memory(a, recipe, sizes, tokens, quantised=bool(checkpoint.quantized_types))
     return ConversionEstimate(sizes, sizes.weights + OTHER_FILE_BYTES, memory)
 
 
 def conversion_memory(
     architecture: Architecture,
     recipe: Recipe,
-    sizes: Sizes,
+    sizes: ModelSizes,
     tokens: int = CALIBRATION_TOKENS,
     *,
     quantised: bool = False,
@@ -89,7 +89,7 @@ def _calibration_bytes(a: Architecture, recipe: Recipe, tokens: int) -> int:
 
 
 def _step_bytes(
-    architecture: Architecture, recipe: Recipe, sizes: Sizes, temporary: int = 0, layer: int = 0
+    architecture: Architecture, recipe: Recipe, sizes: ModelSizes, temporary: int = 0, layer: int = 0
 ) -> Iterator[int]:
     """Yield the bytes of memory of each step. Only a small model, which is loaded whole, grows with its layers."""
     if recipe.linear:
@@ -112,7 +112,7 @@ def model_sizes(
     source_bits: Mapping[str, int] | None = None,
     sensitive: Collection[str] | None = None,
     kept_blocks: Mapping[str, int] = {},
-) -> Sizes:
+) -> ModelSizes:
     """Return the sizes of the IR. `source_bits` are the bits of a weight in the checkpoint, by tensor (16 where none is
     given); `kept_blocks` the bytes of tensors whose GGUF blocks are kept."""
     bits = source_bits or {}
@@ -130,9 +130,9 @@ def model_sizes(
             nbytes[name], group = kept_blocks[name], gguf_blocks.GROUP
         if group != -1:
             groups += rows * columns // group
-    return Sizes(
+    return ModelSizes(
         weights=sum(nbytes.values()),
-        gathered=0 if architecture.tied_embeddings else nbytes[EMBEDDING],
+        embedding_bytes=0 if architecture.tied_embeddings else nbytes[EMBEDDING],
         largest=max(nbytes.values()),
         groups=groups,
         layers=architecture.layers,
@@ -143,7 +143,7 @@ def model_sizes(
     )
 
 
-def loaded_bytes(architecture: Architecture, sizes: Sizes, context: int = CONTEXT) -> int:
+def loaded_bytes(architecture: Architecture, sizes: ModelSizes, context: int = CONTEXT) -> int:
     """Return the memory of the model on a CPU with `context` tokens in its KV cache, at most its own context length."""
     return estimate_from_sizes(
         sizes, "CPU", min(context, architecture.context), architecture.kv_bytes_per_token
@@ -157,27 +157,27 @@ def require_resources(estimate: ConversionEstimate, parent: Path) -> None:
     free = shutil.disk_usage(parent).free
     if free < estimate.disk:
         raise DiskFull(
-            f"the model needs about {gigabytes(estimate.disk)} in {str(parent)!r}, but {gigabytes(free)} is free",
+            f"the model needs about {format_bytes(estimate.disk)} in {str(parent)!r}, but {format_bytes(free)} is free",
             hint="make room, or choose a folder on another disk",
         )
     memory = psutil.virtual_memory().available + psutil.swap_memory().free
     if memory < estimate.memory:
         raise ConversionError(
-            f"the conversion needs about {gigabytes(estimate.memory)} of memory, but {gigabytes(memory)} is free",
+            f"the conversion needs about {format_bytes(estimate.memory)} of memory, but {format_bytes(memory)} is free",
             hint="close other programs, or convert on a larger machine and copy the folder",
         )
 
 
-def describe_devices(recipe: Recipe, architecture: Architecture, sizes: Sizes) -> dict[str, str]:
+def describe_devices(recipe: Recipe, architecture: Architecture, sizes: ModelSizes) -> dict[str, str]:
     """Describe what each device needs to run the model, for the manifest."""
     context = min(CONTEXT, architecture.context)
     cpu, gpu, npu = (
         estimate_from_sizes(sizes, kind, context, architecture.kv_bytes_per_token) for kind in ("CPU", "GPU", "NPU")
     )
     return {
-        "CPU": f"about {gigabytes(cpu.running)} of memory at {context:,} tokens",
-        "GPU": f"its driver, and about {gigabytes(gpu.peak)} of memory while it loads",
-        "NPU": f"its driver, and about {gigabytes(npu.peak)} of memory while it loads"
+        "CPU": f"about {format_bytes(cpu.running)} of memory at {context:,} tokens",
+        "GPU": f"its driver, and about {format_bytes(gpu.peak)} of memory while it loads",
+        "NPU": f"its driver, and about {format_bytes(npu.peak)} of memory while it loads"
         if "NPU" in recipe.devices
         else "the recipe int4-npu",
     }

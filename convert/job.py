@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
-from runtime.checkpoint.small_files import LICENCE, read_file
+from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, read_file
 from runtime.errors import CheckpointError
-from runtime.folder.model_folder import FileRecord, Manifest, ModelFolder, Sizes
-from runtime.prompt.template import Prompt, Template
+from runtime.folder.model_folder import FileRecord, Manifest, ModelFolder, ModelSizes
+from runtime.prompt.template import ChatTemplate, Prompt
 from runtime.text import quoted
 from runtime.version import VERSION
 
@@ -65,7 +65,7 @@ class WrittenIr:
     `paged` is False for a graph without PagedAttention.
     """
 
-    sizes: Sizes
+    sizes: ModelSizes
     notes: tuple[str, ...]
     excerpt: str | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def make_plan(source: Source, recipe: Recipe, samples: Sequence[calibration.Cali
     checkpoint = source.checkpoint
     require_special_stop_tokens(checkpoint.generation["eos_token_id"], checkpoint.tokenizer)
     special = checkpoint.manifest.special_tokens.keys()
-    template = None if checkpoint.template is None else Template(checkpoint.template, checkpoint.family, special)
+    template = None if checkpoint.template is None else ChatTemplate(checkpoint.template, checkpoint.family, special)
     texts = calibration.token_ids(samples, checkpoint.family, template, checkpoint.tokenizer)
     prompts = verify.verification_prompts(checkpoint.family, template)
     token_ids = verify.token_ids(prompts, checkpoint.tokenizer)
@@ -152,7 +152,7 @@ def copy_text_files(source: Checkpoint, folder: Path) -> None:
     if source.template is not None:
         (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
     for licence in source.path.glob("LICENSE*"):
-        if (text := read_file(source.path, licence.name, LICENCE, within=True)) is None:
+        if (text := read_file(source.path, licence.name, MAX_LICENCE_BYTES, within=True)) is None:
             continue
         if not licence.name.isprintable():
             raise CheckpointError(

@@ -13,13 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.backends.openvino.genai import error_line
-from runtime.checkpoint.small_files import UNREADABLE
+from runtime.checkpoint.small_files import UNREADABLE_HINT
 from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, DiskFull
-from runtime.folder.integrity import remember
-from runtime.folder.model_folder import ModelFolder, seal
-from runtime.system.allocator import large_pieces_kept
-from runtime.system.files import TEMPORARY_CURE, expand_user, is_temporary_folder_missing
+from runtime.folder.integrity import record_verified
+from runtime.folder.model_folder import ModelFolder, write_manifest
+from runtime.system.allocator import keep_freed_memory
+from runtime.system.files import TEMPORARY_FOLDER_HINT, expand_user, is_temporary_folder_missing
 from runtime.system.out_of_memory import map_out_of_memory
 
 from .check import verify
@@ -81,7 +81,7 @@ def convert(
     try:
         with (
             map_out_of_memory(ConversionError),
-            large_pieces_kept(),
+            keep_freed_memory(),
             scratch_folder(target, (JOURNAL, "openvino_model.bin")) as place,
         ):
             for step in _run(_source_kind(source, exporter), source, place, recipe, samples):
@@ -128,11 +128,11 @@ def _run(
         manifest = build_manifest(source, plan, written, figures)
         source.refuse_changed()
     (folder / JOURNAL).unlink(missing_ok=True)
-    sealed = seal(folder, manifest, written.files)
+    sealed = write_manifest(folder, manifest, written.files)
     yield Progress("seal", "to disk")
     place.publish()
     result = ModelFolder(place.target, sealed.manifest)
-    remember(result)
+    record_verified(result)
     yield Progress("seal", done=1, total=1, result=result)
 
 
@@ -153,12 +153,12 @@ def _verify(
 
 def _map_os_error(exc: OSError, target: Path) -> ConversionError:
     if is_temporary_folder_missing(exc):
-        return ConversionError("no folder for temporary files is writable", hint=TEMPORARY_CURE)
+        return ConversionError("no folder for temporary files is writable", hint=TEMPORARY_FOLDER_HINT)
     where = Path(exc.filename) if isinstance(exc.filename, str) else target.parent
     ours = where in (target, target.parent) or any(part.startswith(f".{target.name}.") for part in where.parts)
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         if not ours:
-            return DiskFull(f"the disk of {str(where.parent)!r} is full", hint=TEMPORARY_CURE)
+            return DiskFull(f"the disk of {str(where.parent)!r} is full", hint=TEMPORARY_FOLDER_HINT)
         return DiskFull(
             f"the disk of {str(target.parent)!r} is full", hint="make room, or choose a folder on another disk"
         )
@@ -172,5 +172,5 @@ def _map_os_error(exc: OSError, target: Path) -> ConversionError:
     elif ours:
         hint = "check the disk"
     else:
-        hint = UNREADABLE
+        hint = UNREADABLE_HINT
     return ConversionError(f"{str(where)!r}: {(exc.strerror or str(exc)).lower()}", hint=hint)

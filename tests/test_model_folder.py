@@ -9,7 +9,7 @@ from runtime.folder.model_folder import ModelFolder
 def test_a_folder_comes_back_as_it_was_sealed(bare_folder):
     opened = ModelFolder.open(bare_folder.path)
     assert opened == bare_folder
-    opened.check()
+    opened.verify()
     assert opened.size == sum(file.stat().st_size for file in opened.path.iterdir() if file.name != "edge.json")
 
 
@@ -50,7 +50,7 @@ def test_a_changed_byte_is_found(bare_folder):
     file.write_bytes(content)
     opened = ModelFolder.open(bare_folder.path)
     with pytest.raises(ModelFolderError, match=r"chat_template\.jinja is damaged"):
-        opened.check()
+        opened.verify()
 
 
 def test_a_base_model_has_no_template(bare_folder):

@@ -145,7 +145,7 @@ def test_what_tokenizer_json_adds_by_itself_is_dropped(tiny, tmp_path):
     tokenizer.enable_truncation(2)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     source = read_tokenizer(tmp_path, VOCABULARY, end_ids=[len(RANKS) + 7, len(RANKS)])
-    assert source.end == source.pad == "<|user|>"
+    assert source.eos_token == source.pad_token == "<|user|>"
     assert source.special_tokens == tiny[0].special_tokens
     (tmp_path / "out").mkdir()
     write_tokenizer(source, tmp_path / "out")

@@ -16,7 +16,7 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensor import Tensor
-from runtime.system.files import openvino_reads
+from runtime.system.files import read_model_properties
 
 from ..graph import DecoderBlocks, decoder_inputs
 from .decompress import DECOMPRESSION_OPS, decompress
@@ -62,7 +62,7 @@ def logits(
 def read_ir(model: Path) -> ov.Model:
     """Read an IR, its weights mapped where possible. Raises RuntimeError."""
     core = ov.Core()
-    for name, value in openvino_reads(model.with_suffix(".bin")).items():
+    for name, value in read_model_properties(model.with_suffix(".bin")).items():
         core.set_property({name: value})
     return core.read_model(model)
 

@@ -18,8 +18,8 @@ from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import VerificationError
 from runtime.messages import Message, ToolCall
 from runtime.prompt.families import Family
-from runtime.prompt.template import Prompt, Template
-from runtime.system.files import openvino_reads
+from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.system.files import read_model_properties
 
 from ..recipe import Recipe
 from .divergence import kl_divergence, log_softmax
@@ -68,7 +68,7 @@ class VerificationFigures:
     max_logit_difference: float
 
 
-def verification_prompts(family: Family, template: Template | None) -> list[Prompt]:
+def verification_prompts(family: Family, template: ChatTemplate | None) -> list[Prompt]:
     """Return prompts in English and Chinese, of code, and with a tool call where the family has tools. Raises
     TemplateError."""
     texts = (_ENGLISH, _CHINESE, _CODE)
@@ -176,7 +176,7 @@ def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int6
 
 
 def _load_properties(folder: Path) -> dict[str, bool]:
-    return openvino_reads(folder / "openvino_tokenizer.bin")
+    return read_model_properties(folder / "openvino_tokenizer.bin")
 
 
 @contextmanager

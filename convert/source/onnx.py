@@ -115,7 +115,7 @@ class OnnxSource:
 
     def refuse_changed(self) -> None:
         """Raise CheckpointError where a file has been written to since it was opened."""
-        self.decoder.refuse_changed()
+        self.decoder.require_unchanged()
 
     def close(self) -> None:
         """Release the graph."""

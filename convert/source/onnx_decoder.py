@@ -25,7 +25,7 @@ from openvino.op.util import Variable, VariableInfo
 from runtime.backends.openvino.genai import error_line
 from runtime.checkpoint.architecture import DOWNLOAD_AGAIN, Architecture
 from runtime.checkpoint.tensors import Dtype, Tensor
-from runtime.checkpoint.unmapped_file import refuse_change
+from runtime.checkpoint.unmapped_file import require_unchanged
 from runtime.errors import CheckpointError
 from runtime.folder.model_folder import file_sha256
 from runtime.text import quoted
@@ -88,7 +88,7 @@ class OnnxDecoder:
         data = data.T if use.transposed else data
         return Tensor(name, data.shape, dtype, data)
 
-    def place(self, name: str) -> str:
+    def describe_location(self, name: str) -> str:
         """Return the matrix's name and its file, for messages."""
         return f"{name!r} in {self.path.name}"
 
@@ -105,7 +105,7 @@ class OnnxDecoder:
     def release(self) -> None:
         """Do nothing: the whole file is in memory."""
 
-    def refuse_changed(self) -> None:
+    def require_unchanged(self) -> None:
         """Raise CheckpointError where a file has been written to since it was opened."""
         _refuse_changed(self.path, self._stamps)
 
@@ -217,7 +217,7 @@ def _file_stamps(path: Path) -> "_FileStamps":
 def _refuse_changed(path: Path, stamps: "_FileStamps") -> None:
     now = _file_stamps(path)
     for name, stamp in stamps.items():
-        refuse_change(name, stamp, now.get(name, (0, 0)))
+        require_unchanged(name, stamp, now.get(name, (0, 0)))
 
 
 def _validate_interface(file: str, model: ov.Model, a: Architecture) -> None:

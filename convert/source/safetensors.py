@@ -52,7 +52,7 @@ class SafetensorsSource:
     @property
     def quantised(self) -> tuple[str, ...]:
         """The types of the matrices that are quantised already."""
-        return self.tensors.quantised
+        return self.tensors.quantized_types
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError for a recipe that keeps GGUF blocks where there are none."""
@@ -129,7 +129,7 @@ class SafetensorsSource:
 
     def refuse_changed(self) -> None:
         """Raise CheckpointError where a file has been written to since it was opened."""
-        self.tensors.refuse_changed()
+        self.tensors.require_unchanged()
 
     def close(self) -> None:
         """Close the weight files."""
@@ -151,7 +151,7 @@ class SafetensorsSource:
         """Return everything that the bytes of the weights depend on."""
         texts = sha256(b"".join(ids.tobytes() for ids in plan.calibration)).hexdigest()
         return {
-            "checkpoint": self.tensors.stamp(),
+            "checkpoint": self.tensors.stat_fingerprint(),
             "recipe": asdict(plan.recipe),
             "calibration": texts,
             "versions": tool_versions(),

@@ -18,7 +18,7 @@ from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import ConversionError, RequestError
 from runtime.messages import Message
 from runtime.prompt.families import Family
-from runtime.prompt.template import Prompt, Template
+from runtime.prompt.template import ChatTemplate, Prompt
 from runtime.system.files import expand_user
 from runtime.text import one_line
 
@@ -59,7 +59,7 @@ def read_samples(path: str | os.PathLike[str]) -> tuple[CalibrationSample, ...]:
 
 
 def token_ids(
-    samples: Sequence[CalibrationSample], family: Family, template: Template | None, tokenizer: CheckpointTokenizer
+    samples: Sequence[CalibrationSample], family: Family, template: ChatTemplate | None, tokenizer: CheckpointTokenizer
 ) -> list[npt.NDArray[np.int64]]:
     """Return each sample's token ids in the family's prompt format. Raise TemplateError if the template rejects one."""
     prompts = (_prompt(sample, family, template) for sample in samples)
@@ -67,7 +67,7 @@ def token_ids(
     return [np.array(each, dtype=np.int64) for each in ids if each]
 
 
-def _prompt(sample: CalibrationSample, family: Family, template: Template | None) -> Prompt:
+def _prompt(sample: CalibrationSample, family: Family, template: ChatTemplate | None) -> Prompt:
     if sample.text:
         return (family.prefix, sample.text) if family.prefix else (sample.text,)
     if template is None:  # a base model: the contents alone

@@ -13,7 +13,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor under its canonical name. `raw` is `Rows` of its file, read when an array is made of them, or a view
+    """A tensor under its canonical name. `raw` is `LazyArray` of its file, read when an array is made of them, or a view
     of a mapped file; bf16 comes as its bits, in uint16.
 
     Where the file holds blocks of quantised weights, `raw` has the bytes of each row, `decode` makes f32 values of
@@ -58,15 +58,15 @@ class Tensor:
 
     def rows(self, first: int, end: int) -> "Tensor":
         """Rows `first` to `end` (not included) as a view."""
-        return self._of(self.raw[first:end])
+        return self._with_raw(self.raw[first:end])
 
     def gather(self, indices: npt.NDArray[np.integer[Any]]) -> "Tensor":
         """Those rows, copied."""
-        return self._of(self.raw[indices])
+        return self._with_raw(self.raw[indices])
 
     def decoded(self) -> "Tensor":
         """The same, its values in memory if they were quantised: for those who read them several times."""
         return self if self.decode is None else replace(self, raw=self.data, decode=None, gguf_type="")
 
-    def _of(self, raw: Array) -> "Tensor":
+    def _with_raw(self, raw: Array) -> "Tensor":
         return replace(self, shape=(len(raw), *self.shape[1:]), raw=raw)

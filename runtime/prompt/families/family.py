@@ -41,7 +41,7 @@ class Family:
     name: str
     summary: str
     model_types: tuple[str, ...]
-    recognise: Callable[[str], bool]
+    matches: Callable[[str], bool]
     layout: Layout
     stop_tokens: tuple[str, ...] = ("<|endoftext|>", "<|user|>", "<|observation|>")
     call_start: str = "<|assistant|>"
@@ -54,6 +54,6 @@ class Family:
     system: bool = True
 
 
-def shows_the_probe(prompt: str) -> bool:
+def renders_probe(prompt: str) -> bool:
     """Whether a template laid out the tools that it was given."""
     return str(PROBE["name"]) in prompt
