@@ -2,4 +2,4 @@
 
 from .system import telemetry
 
-telemetry.disable()  # before any module of ours imports OpenVINO
+telemetry.disable_telemetry()  # before any module of ours imports OpenVINO

@@ -18,12 +18,12 @@ from .checkpoint.checkpoint import Folder, open_folder
 from .checks import require, require_all
 from .device.choose import DeviceChoice, choose
 from .errors import BackendError, Notice
-from .folder.integrity import checked
+from .folder.integrity import verify_while_loading
 from .folder.model_folder import ModelFolder
 from .messages import Finish, Logprobs, Message, Text, Usage
 from .prompt import families
-from .prompt.families.layout import called_with_text
-from .prompt.template import Prompt, Template
+from .prompt.families.layout import find_text_tools
+from .prompt.template import ChatTemplate, Prompt
 from .reply.generation import Constraint, StopTexts, generate, with_logprobs
 from .reply.logprob_aligner import LogprobAligner
 from .reply.parsing import Part, ReplyParser
@@ -82,16 +82,18 @@ class Model:
             return backend.load(self.folder, self.choice.device, options)
         with ExitStack() as undo:
             # A server's model has weights of its own. In this process damaged ones must not be loaded at all.
-            with checked(self.folder, weights=backend is not Remote, beside=backend is SubprocessBackend):
+            with verify_while_loading(
+                self.folder, weights=backend is not Remote, concurrently=backend is SubprocessBackend
+            ):
                 loaded = backend.load(self.folder, self.choice.device, options)
                 undo.callback(loaded.close)
             undo.pop_all()
         return loaded
 
     @cached_property
-    def template(self) -> Template:
+    def template(self) -> ChatTemplate:
         """The chat template, compiled. Raises ModelFolderError for a base model, TemplateError for a bad template."""
-        return Template(self.folder.chat_template(), self.family, self._special_tokens)
+        return ChatTemplate(self.folder.chat_template(), self.family, self._special_tokens)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """The prompt of the next reply. Raises TemplateError where the template refuses the messages."""
@@ -125,7 +127,7 @@ class Model:
             self.family.call_start,
             self.family.reasoning,
             first_call=said_before + 1,
-            written=called_with_text(tools, self.family.built_in),
+            written=find_text_tools(tools, self.family.built_in),
         )
         request = self._request(self.prompt(messages, tools), sampling, cancellation)
         return Cancellable(generate(self.backend, request, parser, constraint), request.cancellation)
@@ -143,8 +145,8 @@ class Model:
         return self._plain.render([Message("user", text)])
 
     @cached_property
-    def _plain(self) -> Template:
-        return Template("{{ messages[0].content }}", self.family, self._special_tokens)
+    def _plain(self) -> ChatTemplate:
+        return ChatTemplate("{{ messages[0].content }}", self.family, self._special_tokens)
 
     def complete(
         self, text: str, sampling: Sampling | None = None, cancellation: Cancellation | None = None

@@ -54,7 +54,7 @@ def test_a_conversion_keeps_its_pieces_in_the_heap():
     code = (
         CODE.partition("before =")[0]
         + """
-from runtime.system.allocator import large_pieces_kept
+from runtime.system.allocator import keep_freed_memory
 
 def mapped():
     before = libc.mallinfo2().hblks
@@ -65,7 +65,7 @@ def mapped():
     return found
 
 found = [mapped()]
-with large_pieces_kept():
+with keep_freed_memory():
     found += [mapped(), mapped()]
 print(*found, mapped())
 """

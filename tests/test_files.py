@@ -90,9 +90,9 @@ def homeless(monkeypatch):
 @pytest.mark.usefixtures("homeless")
 def test_a_user_without_a_home_needs_none(bare_folder):
     with pytest.raises(RequestError, match="no home folder") as caught:
-        compiled.root()
+        compiled.compiled_root()
     assert "EDGE_CACHE" in caught.value.hint
-    with compiled.cached(bare_folder, "GPU", "1") as place:
+    with compiled.caching(bare_folder, "GPU", "1") as place:
         assert place == {}
     with pytest.raises(RequestError, match="no home folder"):
         service.service(())

@@ -49,7 +49,7 @@ def test_unquantised_weights_are_those_of_the_checkpoint(tiny: Tiny, kind: str, 
         name = found.architecture.name
         assert name == {"glm4": "Glm4ForCausalLM"}.get(tiny.format, "GlmForCausalLM")
         assert found.architecture == replace(wanted.architecture, name=name)
-        assert (found.names, found.quantised) == (wanted.names, ())
+        assert (found.names, found.quantized_types) == (wanted.names, ())
         for name in found.names:
             tensor = found.tensor(name)
             np.testing.assert_array_equal(tensor.f32(), wanted.tensor(name).f32())
@@ -65,7 +65,7 @@ def test_quantised_weights_are_decoded_by_rows(kind: str, tmp_path: Path) -> Non
         CheckpointTensors.open(source) as plain,
         CheckpointTensors.open(write_gguf(source, tmp_path / "x.gguf", kind)) as found,
     ):
-        assert found.quantised == (kind,)
+        assert found.quantized_types == (kind,)
         for name in ("model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight", "lm_head.weight"):
             tensor = found.tensor(name)
             wanted = dequantize(encode(plain.tensor(name).f32(), kind), GGMLQuantizationType[kind])
@@ -164,7 +164,10 @@ def test_the_tokenizer_is_the_checkpoint_s(tmp_path: Path) -> None:
     for text in (*TEXTS, wanted.template or ""):
         assert found.tokenizer.encode(text) == wanted.tokenizer.encode(text)
     assert found.tokenizer.special_tokens == wanted.tokenizer.special_tokens
-    assert (found.tokenizer.end, found.tokenizer.pad) == (wanted.tokenizer.end, wanted.tokenizer.pad)
+    assert (found.tokenizer.eos_token, found.tokenizer.pad_token) == (
+        wanted.tokenizer.eos_token,
+        wanted.tokenizer.pad_token,
+    )
     assert (found.template, found.family) == (wanted.template, wanted.family)
     assert found.generation["eos_token_id"] == wanted.generation["eos_token_id"]
     assert found.sampling().temperature == pytest.approx(0.6)

@@ -20,7 +20,7 @@ from runtime.errors import BackendError, DeviceError, RequestError
 from runtime.grammar import Choice
 from runtime.messages import Finish
 from runtime.sampling import Sampling
-from runtime.system.network import CERTIFICATES
+from runtime.system.network import CERTIFICATE_VARIABLES
 
 from .serving import SERVE, free_port, serving
 
@@ -242,7 +242,7 @@ def no_proxies(monkeypatch):
     for scheme in ("http", "https", "all", "no"):
         for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
             monkeypatch.delenv(name, raising=False)
-    for name in CERTIFICATES:
+    for name in CERTIFICATE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 

@@ -120,7 +120,7 @@ def test_words_that_merges_do_not_lead_to(real, tiktoken_encoding, word, text):
 
 def test_special_tokens_keep_their_ids(real):
     assert list(real[0].special_tokens.items()) == [(name, 151329 + i) for i, name in enumerate(SPECIAL_TOKENS)]
-    assert (real[0].end, real[0].pad) == ("<|endoftext|>", "<|endoftext|>")
+    assert (real[0].eos_token, real[0].pad_token) == ("<|endoftext|>", "<|endoftext|>")
 
 
 def test_genai_knows_the_end_token(tiny):
@@ -145,7 +145,7 @@ def test_what_tokenizer_json_adds_by_itself_is_dropped(tiny, tmp_path):
     tokenizer.enable_truncation(2)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     source = read_tokenizer(tmp_path, VOCABULARY, end_ids=[len(RANKS) + 7, len(RANKS)])
-    assert source.end == source.pad == "<|user|>"
+    assert source.eos_token == source.pad_token == "<|user|>"
     assert source.special_tokens == tiny[0].special_tokens
     (tmp_path / "out").mkdir()
     write_tokenizer(source, tmp_path / "out")

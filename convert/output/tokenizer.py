@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
-from runtime.checkpoint.tokenizer import CheckpointTokenizer, first_line
+from runtime.checkpoint.tokenizer import CheckpointTokenizer, first_error_line
 from runtime.errors import CheckpointError, ConversionError
 from runtime.vocabulary import byte_alphabet
 
@@ -37,8 +37,8 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
     tokenizer = _marking(source.tokenizer, words) if words else source.tokenizer
     carrier = PreTrainedTokenizerFast(  # only carries the tokenizer in: convert_tokenizer takes nothing else
         tokenizer_object=tokenizer,
-        eos_token=source.end,
-        pad_token=source.pad,
+        eos_token=source.eos_token,
+        pad_token=source.pad_token,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -47,7 +47,7 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
         splitter, joiner = convert_tokenizer(carrier, with_detokenizer=True, add_special_tokens=False)
     except (OVTypeError, KeyError, RuntimeError) as exc:
         raise CheckpointError(
-            f"this kind of tokenizer cannot be converted: {first_line(exc)}",
+            f"this kind of tokenizer cannot be converted: {first_error_line(exc)}",
             hint="GLM-4 has a byte-level BPE tokenizer; is this its own tokenizer.json?",
         ) from exc
     except Exception as exc:  # what tokenizers raises of a file that openvino_tokenizers writes for a moment

@@ -79,7 +79,7 @@ def _fetch(repository: str, files: Sequence[str], *, quiet: bool = False) -> Pat
     """The folder with these files in the hub's cache. Raises CheckpointError."""
     endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT)
     try:
-        network.split(endpoint)
+        network.parse_server_url(endpoint)
     except ValueError as exc:
         raise CheckpointError(
             f"HF_ENDPOINT is {endpoint!r}, which is no URL of a hub: {exc}", hint=f"unset it, or write {_ENDPOINT}"
@@ -105,12 +105,12 @@ def _fetch(repository: str, files: Sequence[str], *, quiet: bool = False) -> Pat
 def _environment(endpoint: str) -> Iterator[None]:
     """For a hub on this machine, neither proxies nor certificates: the library takes both from the environment, and it
     fails over a SOCKS proxy that it cannot use, even where NO_PROXY has the hub."""
-    parts = network.split(endpoint)
+    parts = network.parse_server_url(endpoint)
     changed: dict[str, str | None] = {}
     if network.is_loopback(parts.hostname or ""):
         changed = {"NO_PROXY": "*", "no_proxy": "*"}
-        changed |= dict.fromkeys(network.CERTIFICATES if parts.scheme == "http" else ())
-    elif network.proxy(endpoint) is None and find_spec("socksio") is None:
+        changed |= dict.fromkeys(network.CERTIFICATE_VARIABLES if parts.scheme == "http" else ())
+    elif network.find_proxy(endpoint) is None and find_spec("socksio") is None:
         names = [name for name in os.environ if name.lower().endswith("_proxy")]
         changed = dict.fromkeys(name for name in names if os.environ[name].startswith("socks"))
     before = {name: os.environ.get(name) for name in changed}

@@ -85,7 +85,7 @@ class Remote:
         described = folder if isinstance(folder, Checkpoint) else Checkpoint.open(folder.path)
         url, _, model = device.partition("#")
         try:
-            network.split(url)
+            network.parse_server_url(url)
         except ValueError as exc:
             raise DeviceError(f"{url} names no server: {exc}", hint="write it as http://HOST:PORT") from exc
         root = url.rstrip("/").removesuffix("/v1")
@@ -245,7 +245,7 @@ class Remote:
                 if wait is None:
                     raise _unreachable(exc, self._url) from exc
             except httpx2.HTTPError as exc:
-                fault = network.explain(exc, self._url) or network.Fault(str(exc) or type(exc).__name__)
+                fault = network.explain(exc, self._url) or network.NetworkFault(str(exc) or type(exc).__name__)
                 raise BackendError(
                     f"{self._url} does not answer: {fault.cause}", hint=fault.hint or "ask again"
                 ) from exc
@@ -338,7 +338,7 @@ def _client(url: str, key: str) -> Any:
         raise DeviceError(f"{KEY} has characters that no key has", hint="set it to the server's key")
     try:
         # Given a transport, httpx2 does not read the proxies of the environment.
-        direct = None if network.proxy(url) else httpx2.HTTPTransport(trust_env=url.lower().startswith("https"))
+        direct = None if network.find_proxy(url) else httpx2.HTTPTransport(trust_env=url.lower().startswith("https"))
         return httpx2.Client(
             base_url=f"{url}/",
             headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
@@ -350,7 +350,7 @@ def _client(url: str, key: str) -> Any:
 
 
 def _unreachable(exc: Exception, url: str) -> DeviceError:
-    fault = network.explain(exc, url) or network.Fault(" ".join(str(exc).split()))
+    fault = network.explain(exc, url) or network.NetworkFault(" ".join(str(exc).split()))
     if fault.hint:
         return DeviceError(f"{url} cannot be reached: {fault.cause}", hint=fault.hint)
     return DeviceError(f"no server answers at {url}: {fault.cause}", hint="start it, or check the URL")

@@ -18,7 +18,7 @@ from typing import Any, cast
 from .. import strict_json
 from ..errors import CheckpointError
 from ..text import replace_surrogates_within
-from .small_files import read_file, regular_file
+from .small_files import read_file, resolve_file
 
 DOWNLOAD_AGAIN = "the file is damaged or its download was cut short: download it again"
 _CONFIG_HINT = "the checkpoint's config.json is damaged or was edited: download it again"
@@ -97,7 +97,7 @@ def read_object(path: Path) -> dict[str, Any]:
     if data is None:
         raise CheckpointError(f"{path.name} is missing", hint=DOWNLOAD_AGAIN)
     try:
-        value = strict_json.refuse_deep(json.loads(data))
+        value = strict_json.require_shallow(json.loads(data))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name} is not readable JSON", hint=DOWNLOAD_AGAIN) from error
     if not isinstance(value, dict):
@@ -109,7 +109,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The config.json of a checkpoint folder, parsed. Raises CheckpointError."""
     if not path.is_dir():
         raise CheckpointError(f"there is no folder {str(path)!r}", hint="give the folder that holds config.json")
-    if regular_file(path, "config.json") is None:
+    if resolve_file(path, "config.json") is None:
         adapter = (path / "adapter_config.json").is_file()
         raise CheckpointError(
             f"{str(path)!r} holds {'a LoRA adapter, not a checkpoint' if adapter else 'no config.json'}",
@@ -128,13 +128,13 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
         )
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else names
-    if not isinstance(name, str) or name not in _READERS:
+    if not isinstance(name, str) or name not in _PARSERS:
         raise CheckpointError(
             f"config.json: the architecture {reprlib.repr(name)} is not supported",
-            hint=f"supported: {', '.join(_READERS)}",
+            hint=f"supported: {', '.join(_PARSERS)}",
         )
-    architecture = _READERS[name](_Config(config))
-    _check(architecture)
+    architecture = _PARSERS[name](_Config(config))
+    _validate(architecture)
     return architecture
 
 
@@ -150,38 +150,40 @@ class _Config:
     def integer(self, key: str, default: int | None = None) -> int:
         value = default if self.get(key) is None else self.get(key)
         if type(value) is not int or not 1 <= value < 2**31:
-            raise self._wrong(key, "a positive integer")
+            raise self._invalid(key, "a positive integer")
         return value
 
     def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
         value = default if self.get(key) is None else self.get(key)
         if type(value) not in (int, float) or not low <= cast(float, value) <= high:  # NaN fails the comparison
-            raise self._wrong(key, f"a number from {low:g} to {high:g}")
+            raise self._invalid(key, f"a number from {low:g} to {high:g}")
         return float(cast(float, value))
 
-    def flag(self, key: str, default: bool) -> bool:
+    def boolean(self, key: str, default: bool) -> bool:
         value = default if self.get(key) is None else self.get(key)
         if type(value) is not bool:
-            raise self._wrong(key, "true or false")
+            raise self._invalid(key, "true or false")
         return value
 
     def section(self, key: str) -> "_Config":
         value = {} if self.get(key) is None else self.get(key)
         if not isinstance(value, dict):
-            raise self._wrong(key, "an object")
+            raise self._invalid(key, "an object")
         return _Config(value)
 
     def require(self, key: str, wanted: Any) -> None:
         """Refuses a variant of the decoder that no GLM-4 has and that we do not build."""
         if self.get(key) is not None and self.get(key) != wanted:
-            raise self._wrong(key, f"{wanted!r}", hint="no released GLM-4 checkpoint differs here; it is not supported")
+            raise self._invalid(
+                key, f"{wanted!r}", hint="no released GLM-4 checkpoint differs here; it is not supported"
+            )
 
-    def _wrong(self, key: str, wanted: str, hint: str = _CONFIG_HINT) -> CheckpointError:
+    def _invalid(self, key: str, wanted: str, hint: str = _CONFIG_HINT) -> CheckpointError:
         found = f"is {reprlib.repr(self.get(key))}" if key in self._values else "is missing"
         return CheckpointError(f"config.json: {key} {found}; it must be {wanted}", hint=hint)
 
 
-def _glm(config: _Config, sandwich_norms: bool) -> Architecture:
+def _parse_glm(config: _Config, sandwich_norms: bool) -> Architecture:
     """Keys of GlmConfig and Glm4Config as transformers 4 and 5 write them; defaults are theirs."""
     config.require("hidden_act", "silu")
     hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
@@ -192,7 +194,7 @@ def _glm(config: _Config, sandwich_norms: bool) -> Architecture:
     theta = config.number("rope_theta", 1.001, 1e30, default=1e4)
     rotary = config.number("partial_rotary_factor", 0.0, 1.0, default=0.5)
     context = config.integer("max_position_embeddings")
-    yarn = _yarn(rope, config, context)
+    yarn = _parse_yarn(rope, config, context)
     return Architecture(
         name="Glm4ForCausalLM" if sandwich_norms else "GlmForCausalLM",
         layers=config.integer("num_hidden_layers"),
@@ -205,15 +207,15 @@ def _glm(config: _Config, sandwich_norms: bool) -> Architecture:
         norm_eps=config.number("rms_norm_eps", 0.0, 1.0),
         rope_theta=rope.number("rope_theta", 1.001, 1e30, default=theta),
         rotary_dim=int(head_dim * rope.number("partial_rotary_factor", 0.0, 1.0, default=rotary)),
-        qkv_bias=config.flag("attention_bias", True),
+        qkv_bias=config.boolean("attention_bias", True),
         sandwich_norms=sandwich_norms,
-        tied_embeddings=config.flag("tie_word_embeddings", False),
+        tied_embeddings=config.boolean("tie_word_embeddings", False),
         context=max(context, int(yarn.original_context * yarn.factor)) if yarn else context,
         yarn=yarn,
     )
 
 
-def _chatglm(config: _Config) -> Architecture:
+def _parse_chatglm(config: _Config) -> Architecture:
     """Keys of the original format's ChatGLMConfig."""
     for key, wanted in (
         ("add_bias_linear", False),
@@ -225,7 +227,7 @@ def _chatglm(config: _Config) -> Architecture:
     if config.get("vision_config") is not None:
         raise CheckpointError("this is glm-4v: it sees images", hint="only text models convert; use glm-4-9b-chat")
     heads, head_dim = config.integer("num_attention_heads"), config.integer("kv_channels")
-    grouped = config.flag("multi_query_attention", False)
+    grouped = config.boolean("multi_query_attention", False)
     return Architecture(
         name="ChatGLMModel",
         layers=config.integer("num_layers" if config.get("num_layers") is not None else "num_hidden_layers"),
@@ -238,15 +240,15 @@ def _chatglm(config: _Config) -> Architecture:
         norm_eps=config.number("layernorm_epsilon", 0.0, 1.0),
         rope_theta=1e4 * config.number("rope_ratio", 1e-3, 1e12, default=1.0),
         rotary_dim=head_dim // 2,  # modeling_chatglm.py rotates the first half, whatever the config
-        qkv_bias=config.flag("add_qkv_bias", False),
+        qkv_bias=config.boolean("add_qkv_bias", False),
         sandwich_norms=False,
-        tied_embeddings=config.flag("tie_word_embeddings", False),
+        tied_embeddings=config.boolean("tie_word_embeddings", False),
         context=config.integer("seq_length"),
         yarn=None,
     )
 
 
-def _yarn(rope: _Config, config: _Config, context: int) -> Yarn | None:
+def _parse_yarn(rope: _Config, config: _Config, context: int) -> Yarn | None:
     """The YaRN section, with the defaults of transformers' `_compute_yarn_parameters`."""
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "default":
@@ -266,7 +268,7 @@ def _yarn(rope: _Config, config: _Config, context: int) -> Yarn | None:
         beta_fast=rope.number("beta_fast", 0.0, 1e6, default=32.0) or 32.0,
         beta_slow=rope.number("beta_slow", 0.0, 1e6, default=1.0) or 1.0,
         attention_factor=rope.number("attention_factor", 0.0, 1e6, default=attention),
-        truncate=rope.flag("truncate", True),
+        truncate=rope.boolean("truncate", True),
     )
 
 
@@ -274,7 +276,7 @@ def _mscale(factor: float, scale: float) -> float:
     return 1.0 if factor <= 1.0 else 0.1 * scale * math.log(factor) + 1.0
 
 
-def _check(a: Architecture) -> None:
+def _validate(a: Architecture) -> None:
     if a.heads % a.kv_heads:
         raise CheckpointError(
             f"config.json: {a.heads} attention heads do not divide into {a.kv_heads} key-value groups",
@@ -287,9 +289,9 @@ def _check(a: Architecture) -> None:
         )
 
 
-_READERS: dict[str, Callable[[_Config], Architecture]] = {  # by the name in config.json's `architectures`
-    "Glm4ForCausalLM": lambda config: _glm(config, sandwich_norms=True),
-    "GlmForCausalLM": lambda config: _glm(config, sandwich_norms=False),
-    "ChatGLMModel": _chatglm,
-    "ChatGLMForConditionalGeneration": _chatglm,
+_PARSERS: dict[str, Callable[[_Config], Architecture]] = {  # by the name in config.json's `architectures`
+    "Glm4ForCausalLM": lambda config: _parse_glm(config, sandwich_norms=True),
+    "GlmForCausalLM": lambda config: _parse_glm(config, sandwich_norms=False),
+    "ChatGLMModel": _parse_chatglm,
+    "ChatGLMForConditionalGeneration": _parse_chatglm,
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import CheckpointError, EdgeError
 from ..folder.model_folder import MANIFEST, CheckpointRecord, Manifest, ModelFolder
 from ..prompt import families
-from ..prompt.detection import detect
+from ..prompt.detection import detect_family
 from ..prompt.families import Family
 from ..sampling import Sampling
 from ..system.files import expand_user
@@ -24,8 +24,10 @@ from .tokenizer import CheckpointTokenizer, read_json, read_tokenizer
 if TYPE_CHECKING:
     from .tensors import CheckpointTensors
 
-_NO_TEMPLATE = "put the checkpoint's own chat template there; llama.cpp's names of its built-in ones are not known here"
-_TEMPLATE = 1 << 22  # bytes
+_TEMPLATE_HINT = (
+    "put the checkpoint's own chat template there; llama.cpp's names of its built-in ones are not known here"
+)
+_MAX_TEMPLATE_BYTES = 1 << 22  # bytes
 UNCONVERTED = "checkpoint"  # stands where a model folder's manifest names its recipe
 
 
@@ -50,20 +52,20 @@ class Checkpoint:
     def open(cls, path: str | os.PathLike[str]) -> "Checkpoint":
         """Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template."""
         path = expand_user(path)
-        source = _open(path)
+        source = _open_text_files(path)
         config = source.config()
         architecture = read_architecture(config)
         template = source.template()
         if template is not None and "{" not in template:  # nothing to fill in
             what = f"is {one_line(template, 60)!r}, no template" if template.strip() else "is empty"
-            raise CheckpointError(f"the chat template of {source.name()} {what}", hint=_NO_TEMPLATE)
-        family = detect(config, template)
+            raise CheckpointError(f"the chat template of {source.name()} {what}", hint=_TEMPLATE_HINT)
+        family = detect_family(config, template)
         ends = config.get("eos_token_id")
         ends = [id for id in (ends if isinstance(ends, list) else [ends]) if isinstance(id, int)]
         tokenizer = source.tokenizer(architecture.vocab, ends)
-        stops = _stops(family, tokenizer)
-        generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad]}
-        generation |= _checked(source.generation())
+        stops = _stop_token_ids(family, tokenizer)
+        generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad_token]}
+        generation |= _validate_generation_config(source.generation())
         require_special_role_tokens(family, template, tokenizer)
         manifest = Manifest(
             family=family.name,
@@ -129,19 +131,19 @@ class _TextFiles(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _FolderFiles:
+class _FolderTextFiles:
     """They are files of a folder."""
 
     path: Path
 
     def name(self) -> str:
-        return _name(self.path)
+        return _model_name(self.path)
 
     def config(self) -> dict[str, Any]:
         return read_config(self.path)
 
     def template(self) -> str | None:
-        return _read_template(self.path)
+        return _read_chat_template(self.path)
 
     def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
         return read_tokenizer(self.path, vocabulary, end_ids)
@@ -150,12 +152,12 @@ class _FolderFiles:
         return read_json(self.path / "generation_config.json")
 
     def licence(self) -> str:
-        return _licence(self.path)
+        return _licence_name(self.path)
 
 
-def _open(path: Path) -> _TextFiles:
+def _open_text_files(path: Path) -> _TextFiles:
     if not path.is_file():
-        return _FolderFiles(path)
+        return _FolderTextFiles(path)
     from .gguf_checkpoint import GgufCheckpoint
 
     try:
@@ -166,7 +168,7 @@ def _open(path: Path) -> _TextFiles:
         ) from exc
 
 
-def _stops(family: Family, tokenizer: CheckpointTokenizer) -> list[int]:
+def _stop_token_ids(family: Family, tokenizer: CheckpointTokenizer) -> list[int]:
     stops = [tokenizer.special_tokens[name] for name in family.stop_tokens if name in tokenizer.special_tokens]
     if not stops:
         raise CheckpointError(
@@ -176,9 +178,9 @@ def _stops(family: Family, tokenizer: CheckpointTokenizer) -> list[int]:
     return stops
 
 
-def _read_template(checkpoint: Path) -> str | None:
+def _read_chat_template(checkpoint: Path) -> str | None:
     """The chat template, from where transformers 5 or 4 keep it; of several, the default. None for a base model."""
-    text = read_file(checkpoint, "chat_template.jinja", _TEMPLATE, within=True)
+    text = read_file(checkpoint, "chat_template.jinja", _MAX_TEMPLATE_BYTES, within=True)
     try:
         if text is not None:
             return text.decode()
@@ -193,7 +195,7 @@ def _read_template(checkpoint: Path) -> str | None:
     return found
 
 
-def _checked(found: dict[str, Any]) -> dict[str, Any]:
+def _validate_generation_config(found: dict[str, Any]) -> dict[str, Any]:
     try:
         Sampling.from_generation_config(found)
     except (EdgeError, TypeError, ValueError, OverflowError) as exc:
@@ -201,7 +203,7 @@ def _checked(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _name(checkpoint: Path) -> str:
+def _model_name(checkpoint: Path) -> str:
     """The folder's name; in the hub's cache that is a commit, and the model's stands further up."""
     path = checkpoint.resolve()
     return (
@@ -211,7 +213,7 @@ def _name(checkpoint: Path) -> str:
     )
 
 
-def _licence(checkpoint: Path) -> str:
+def _licence_name(checkpoint: Path) -> str:
     """What the model card's header names, or the licence file."""
     card, licensed = read_licence(checkpoint)
     header = card.decode(errors="replace").split("\n---", 1)[0]

@@ -16,14 +16,14 @@ from typing import Any
 from ..errors import CheckpointError, Notice
 from .architecture import DOWNLOAD_AGAIN
 from .gguf_file import GgufFile
-from .tensor_names import Naming, gguf, gguf_fused
-from .tokenizer import CheckpointTokenizer, byte_level, described, refuse_without_tokenizers
+from .tensor_names import TensorNaming, gguf_fused_names, gguf_names
+from .tokenizer import CheckpointTokenizer, build_tokenizer, byte_level_bpe, require_tokenizers
 
-_NAMES = {"glm4": ("Glm4ForCausalLM", "glm4"), "chatglm": ("GlmForCausalLM", "glm")}  # architecture, model type
-_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
-_PATTERNS = ("glm4", "chatglm-bpe")  # llama.cpp's names of GLM-4's pre-tokenizer
+_ARCHITECTURES = {"glm4": ("Glm4ForCausalLM", "glm4"), "chatglm": ("GlmForCausalLM", "glm")}  # architecture, model type
+_SHARD_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+_PRETOKENIZERS = ("glm4", "chatglm-bpe")  # llama.cpp's names of GLM-4's pre-tokenizer
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens
-_SAMPLING = {
+_SAMPLING_KEYS = {
     "general.sampling.temp": "temperature",
     "general.sampling.top_p": "top_p",
     "general.sampling.top_k": "top_k",
@@ -43,7 +43,7 @@ class GgufCheckpoint:
     def open(cls, path: Path, *, mapped: bool = True) -> "GgufCheckpoint":
         """From its file, or from the first or any other of several. Raises CheckpointError, OSError."""
         paths = [path]
-        if part := _PART.fullmatch(path.name):
+        if part := _SHARD_NAME.fullmatch(path.name):
             count = int(part[3])
             paths = [path.with_name(f"{part[1]}-{number:05}-of-{part[3]}.gguf") for number in range(1, count + 1)]
             if missing := [file.name for file in paths if not file.is_file()]:
@@ -51,7 +51,7 @@ class GgufCheckpoint:
                     f"{missing[0]} is missing ({len(missing)} of {count} parts)", hint=f"download it into {path.parent}"
                 )
         found = cls(paths[0], [GgufFile.open(file, mapped=mapped) for file in paths])
-        found._refuse_others()
+        found._require_supported()
         return found
 
     @property
@@ -60,12 +60,12 @@ class GgufCheckpoint:
 
     def name(self) -> str:
         """The file's, without its ending."""
-        part = _PART.fullmatch(self.path.name)
+        part = _SHARD_NAME.fullmatch(self.path.name)
         return part[1] if part else self.path.stem
 
     def config(self) -> dict[str, Any]:
         """As a config.json of transformers' GlmConfig or Glm4Config. Raises CheckpointError."""
-        architecture, model_type = _NAMES[self.metadata["general.architecture"]]
+        architecture, model_type = _ARCHITECTURES[self.metadata["general.architecture"]]
         heads, hidden = self._integer("attention.head_count"), self._integer("embedding_length")
         head_dim = self._integer("attention.key_length", hidden // heads)
         return {
@@ -81,13 +81,13 @@ class GgufCheckpoint:
             "num_hidden_layers": self._integer("block_count"),
             "num_key_value_heads": self._integer("attention.head_count_kv", heads),
             "rms_norm_eps": self._number("attention.layer_norm_rms_epsilon"),
-            "rope_parameters": self._rope()
+            "rope_parameters": self._rope_scaling()
             | {
                 "rope_theta": self._number("rope.freq_base", 1e4),
                 "partial_rotary_factor": self._rotary_dim(head_dim) / head_dim,
             },
             "tie_word_embeddings": "output.weight" not in self._shapes(),
-            "vocab_size": self._vocabulary(),
+            "vocab_size": self._vocabulary_size(),
         }
 
     def template(self) -> str | None:
@@ -97,16 +97,16 @@ class GgufCheckpoint:
 
     def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
         """From the file's own vocabulary, of a model that knows so many ids. Raises CheckpointError."""
-        refuse_without_tokenizers()
+        require_tokenizers()
         kind, pattern = self.metadata.get("tokenizer.ggml.model"), self.metadata.get("tokenizer.ggml.pre")
-        if kind != "gpt2" or pattern not in _PATTERNS:
+        if kind != "gpt2" or pattern not in _PRETOKENIZERS:
             raise CheckpointError(
                 f"{self.path.name}: its tokenizer is {reprlib.repr(kind)}, {reprlib.repr(pattern)}, not GLM-4's",
                 hint="convert the original checkpoint, or a GGUF made by a newer llama.cpp",
             )
         tokens, types = self._strings("tokenizer.ggml.tokens"), self.metadata.get("tokenizer.ggml.token_type")
         if not isinstance(types, list) or len(types) != len(tokens):
-            raise self._damaged("tokenizer.ggml.token_type", "a type for each token")
+            raise self._invalid("tokenizer.ggml.token_type", "a type for each token")
         normal = {token: id for id, (token, type) in enumerate(zip(tokens, types, strict=True)) if type == _NORMAL}
         added = {
             str(id): {"content": token, "special": type == _CONTROL}
@@ -118,26 +118,26 @@ class GgufCheckpoint:
             id = self.metadata.get(f"tokenizer.ggml.{key}_token_id")
             if type(id) is int and 0 <= id < len(tokens):
                 config[{"eos": "eos_token", "padding": "pad_token"}[key]] = tokens[id]  # type: ignore[assignment]
-        return described(byte_level(normal, self._merges(normal)), vocabulary, config, end_ids)
+        return build_tokenizer(byte_level_bpe(normal, self._merges(normal)), vocabulary, config, end_ids)
 
     def generation(self) -> dict[str, Any]:
         """As a generation_config.json: what newer files recommend."""
-        found = {ours: self.metadata[key] for key, ours in _SAMPLING.items() if key in self.metadata}
+        found = {ours: self.metadata[key] for key, ours in _SAMPLING_KEYS.items() if key in self.metadata}
         return {"do_sample": True} | found if "temperature" in found else found
 
     def licence(self) -> str:
         return str(self.metadata.get("general.license") or "")[:200]
 
-    def naming(self) -> Naming:
-        return gguf_fused if "blk.0.attn_qkv.weight" in self._shapes() else gguf
+    def naming(self) -> TensorNaming:
+        return gguf_fused_names if "blk.0.attn_qkv.weight" in self._shapes() else gguf_names
 
-    def _refuse_others(self) -> None:
+    def _require_supported(self) -> None:
         """Raises CheckpointError for another model's file, and for one of GLM-4's kin that is not built as it is."""
         name = self.metadata.get("general.architecture")
-        if name not in _NAMES:
+        if name not in _ARCHITECTURES:
             raise CheckpointError(
                 f"{self.path.name} is of the architecture {reprlib.repr(name)}, which is not supported",
-                hint=f"supported in a GGUF: {', '.join(_NAMES)}",
+                hint=f"supported in a GGUF: {', '.join(_ARCHITECTURES)}",
             )
         if any(self.metadata.get(f"{name}.rope.dimension_sections") or ()):
             raise CheckpointError(f"{self.path.name} is the text part of a model that sees images", hint=_TEXT_ONLY)
@@ -147,7 +147,7 @@ class GgufCheckpoint:
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: entry.shape for file in self.files for name, entry in file.entries.items()}
 
-    def _vocabulary(self) -> int:
+    def _vocabulary_size(self) -> int:
         shape = self._shapes().get("token_embd.weight", ())
         if not shape:
             raise CheckpointError(
@@ -183,7 +183,7 @@ class GgufCheckpoint:
             and not any(name.endswith(".bias") for name in names)
         )
 
-    def _rope(self) -> dict[str, Any]:
+    def _rope_scaling(self) -> dict[str, Any]:
         """The type of RoPE, and YaRN's numbers."""
         kind = self._get("rope.scaling.type")
         if kind in (None, "none"):
@@ -206,7 +206,7 @@ class GgufCheckpoint:
     def _strings(self, key: str) -> list[str]:
         found = self.metadata.get(key)
         if not isinstance(found, list) or not found or not all(isinstance(item, str) for item in found):
-            raise self._damaged(key, "a list of texts")
+            raise self._invalid(key, "a list of texts")
         return found
 
     def _get(self, key: str) -> Any:
@@ -215,7 +215,7 @@ class GgufCheckpoint:
     def _integer(self, key: str, default: int | None = None) -> int:
         value = default if self._get(key) is None else self._get(key)
         if type(value) is not int or not 1 <= value < 2**31:
-            raise self._damaged(key, "a positive integer")
+            raise self._invalid(key, "a positive integer")
         return value
 
     def _number(self, key: str, default: float | None = None) -> float:
@@ -224,10 +224,10 @@ class GgufCheckpoint:
 
         value = default if self._get(key) is None else self._get(key)
         if type(value) not in (int, float):
-            raise self._damaged(key, "a number")
+            raise self._invalid(key, "a number")
         return float(str(np.float32(value)))
 
-    def _damaged(self, key: str, wanted: str) -> CheckpointError:
+    def _invalid(self, key: str, wanted: str) -> CheckpointError:
         found = self.metadata.get(key, self._get(key))
         what = "is missing" if found is None else f"is {reprlib.repr(found)}"
         return CheckpointError(f"{self.path.name}: {key} {what}; it must be {wanted}", hint=DOWNLOAD_AGAIN)

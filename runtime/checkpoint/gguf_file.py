@@ -22,22 +22,22 @@ import numpy.typing as npt
 from ..errors import CheckpointError
 from ..text import quoted
 from .architecture import DOWNLOAD_AGAIN
-from .mapped_file import MappedFile, TensorEntry, opened
+from .mapped_file import BinaryFile, TensorEntry, open_binary
 from .tensor import Array, Dtype, Tensor
 
-_PLAIN: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # types that need no decoding
+_UNQUANTIZED: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # types that need no decoding
     "BF16": ("bf16", np.uint16),
     "F16": ("f16", np.float16),
     "F32": ("f32", np.float32),
 }
-_SCALARS = dict(enumerate("BbHhIif?", 0)) | {10: "Q", 11: "q", 12: "d"}  # types of metadata, as struct spells them
+_SCALAR_TYPES = dict(enumerate("BbHhIif?", 0)) | {10: "Q", 11: "q", 12: "d"}  # types of metadata, as struct spells them
 _STRING, _ARRAY = 8, 9
-_DEEPEST = 4  # arrays within arrays; nobody writes any
-_DECODED_AT_ONCE = 1 << 22  # weights; the package takes about 8 bytes for each besides the result
+_MAX_ARRAY_DEPTH = 4  # arrays within arrays; nobody writes any
+_DECODE_CHUNK = 1 << 22  # weights; the package takes about 8 bytes for each besides the result
 
 
 @dataclass(frozen=True, slots=True)
-class GgufFile(MappedFile):
+class GgufFile(BinaryFile):
     """An open file. An entry's `dtype` is ggml's name of its type: F16, Q4_0, Q4_K and so on."""
 
     entries: dict[str, TensorEntry]
@@ -52,12 +52,12 @@ class GgufFile(MappedFile):
             raise CheckpointError(
                 "reading a GGUF needs gguf, which is not installed", hint='pip install "glm4-edge[gguf]"'
             )
-        file = opened(path, smallest=24, mapped=mapped)
-        if file.mapping[:4] != b"GGUF":
+        file = open_binary(path, smallest=24, mapped=mapped)
+        if file.content[:4] != b"GGUF":
             raise CheckpointError(
                 f"{path.name} is no GGUF file", hint="give a .gguf file, or the folder of a downloaded checkpoint"
             )
-        header = _Header(file, at=4)
+        header = _HeaderReader(file, at=4)
         if (version := header.number("I")) not in (2, 3):
             raise CheckpointError(
                 f"{path.name} is a GGUF of version {version}, or big-endian; versions 2 and 3 are read",
@@ -67,9 +67,9 @@ class GgufFile(MappedFile):
         metadata = header.object(pairs)
         alignment = metadata.get("general.alignment", 32)
         start, entries = header.entries(tensors, alignment)
-        return cls(path, file.size, file.mapping, entries, metadata, start, alignment)
+        return cls(path, file.size, file.content, entries, metadata, start, alignment)
 
-    def refuse_gaps(self) -> None:
+    def require_contiguous(self) -> None:
         """Raises CheckpointError for bytes between or after the tensors that belong to none: the tensors behind them
         would be read from the wrong offset."""
         end = self.start
@@ -82,13 +82,13 @@ class GgufFile(MappedFile):
                 )
             end = after
 
-    def check(self, entry: TensorEntry) -> None:
+    def require_supported(self, entry: TensorEntry) -> None:
         """Raises CheckpointError where the tensor's type cannot be decoded."""
-        if entry.dtype in _PLAIN:
+        if entry.dtype in _UNQUANTIZED:
             return
-        _, nbytes = _block(entry.dtype)
+        _, nbytes = _block_size(entry.dtype)
         try:
-            _decode(entry.dtype, np.zeros((1, nbytes), np.uint8))
+            _dequantize(entry.dtype, np.zeros((1, nbytes), np.uint8))
         except NotImplementedError as exc:
             raise CheckpointError(
                 f"{quoted(entry.name)} in {self.path.name} has the type {entry.dtype}, which gguf does not decode",
@@ -97,16 +97,16 @@ class GgufFile(MappedFile):
 
     def tensor(self, entry: TensorEntry, name: str) -> Tensor:
         """The tensor, under another name."""
-        if entry.dtype in _PLAIN:
-            dtype, view = _PLAIN[entry.dtype]
+        if entry.dtype in _UNQUANTIZED:
+            dtype, view = _UNQUANTIZED[entry.dtype]
             return Tensor(name, entry.shape, dtype, self.array(view, entry.shape, entry.begin))
-        weights, nbytes = _block(entry.dtype)
+        weights, nbytes = _block_size(entry.dtype)
         rows = (*entry.shape[:-1], entry.shape[-1] // weights * nbytes)
         stored = self.array(np.uint8, rows, entry.begin)
-        return Tensor(name, entry.shape, "f32", stored, partial(_decode, entry.dtype), entry.dtype)
+        return Tensor(name, entry.shape, "f32", stored, partial(_dequantize, entry.dtype), entry.dtype)
 
 
-def _block(kind: str) -> tuple[int, int]:
+def _block_size(kind: str) -> tuple[int, int]:
     """Weights of a block, and its bytes."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -114,36 +114,36 @@ def _block(kind: str) -> tuple[int, int]:
     return weights, nbytes
 
 
-def _decode(kind: str, stored: Array) -> npt.NDArray[np.float32]:
+def _dequantize(kind: str, stored: Array) -> npt.NDArray[np.float32]:
     """(rows, bytes) -> (rows, weights), in memory bounded by the result's."""
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize
 
-    weights, nbytes = _block(kind)
+    weights, nbytes = _block_size(kind)
     found = np.empty((len(stored), stored.shape[1] // nbytes * weights), np.float32)
-    step = max(1, _DECODED_AT_ONCE // found.shape[1])
+    step = max(1, _DECODE_CHUNK // found.shape[1])
     for first in range(0, len(stored), step):
         rows = slice(first, first + step)
         found[rows] = dequantize(stored[rows], GGMLQuantizationType[kind])
     return found
 
 
-class _Header:
+class _HeaderReader:
     """Reads the header front to back. No length in it is believed."""
 
-    def __init__(self, file: MappedFile, at: int) -> None:
+    def __init__(self, file: BinaryFile, at: int) -> None:
         self._file = file
-        self._at = at
+        self._position = at
 
     def number(self, code: str) -> Any:
-        return struct.unpack("<" + code, self._take(struct.calcsize("<" + code)))[0]
+        return struct.unpack("<" + code, self._read(struct.calcsize("<" + code)))[0]
 
     def string(self) -> str:
-        return self._take(self.number("Q")).decode("utf-8", "replace")
+        return self._read(self.number("Q")).decode("utf-8", "replace")
 
     def object(self, pairs: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for _ in range(self._believable(pairs, 13)):
+        for _ in range(self._require_room(pairs, 13)):
             key = self.string()
             if key in found:
                 raise self._damaged(f"the key {quoted(key)} occurs twice")
@@ -152,10 +152,10 @@ class _Header:
 
     def entries(self, count: int, alignment: Any) -> tuple[int, dict[str, TensorEntry]]:
         """Where the data begin, and the tensors in their order."""
-        raw = [self._entry() for _ in range(self._believable(count, 24))]
+        raw = [self._entry() for _ in range(self._require_room(count, 24))]
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
             raise self._damaged(f"general.alignment is {alignment!r:.40}, not a power of two")
-        start = self._at + -self._at % alignment
+        start = self._position + -self._position % alignment
         found: dict[str, TensorEntry] = {}
         position = start
         for name, kind, shape, offset, nbytes in sorted(raw, key=lambda entry: entry[3]):
@@ -187,36 +187,36 @@ class _Header:
                 f"{quoted(name)} in {self._file.path.name} has the type {number}, which gguf does not know",
                 hint='pip install --upgrade "glm4-edge[gguf]", or convert the original checkpoint',
             ) from exc
-        weights, nbytes = _block(kind)
+        weights, nbytes = _block_size(kind)
         if not shape or shape[-1] % weights:
             raise self._damaged(f"{quoted(name)} has the shape {list(shape)}, no whole blocks of {kind}")
         return name, kind, shape, offset, math.prod(shape) // weights * nbytes
 
     def _value(self, kind: int, depth: int = 0) -> Any:
-        if kind in _SCALARS:
-            return self.number(_SCALARS[kind])
+        if kind in _SCALAR_TYPES:
+            return self.number(_SCALAR_TYPES[kind])
         if kind == _STRING:
             return self.string()
-        if kind != _ARRAY or depth == _DEEPEST:
+        if kind != _ARRAY or depth == _MAX_ARRAY_DEPTH:
             raise self._damaged(f"no metadata has the type {kind}")
         item, count = self.number("I"), self.number("Q")
-        if item in _SCALARS:
-            size = struct.calcsize("<" + _SCALARS[item])
-            taken = self._take(self._believable(count, size) * size)
-            return list(struct.unpack(f"<{count}{_SCALARS[item]}", taken))
-        return [self._value(item, depth + 1) for _ in range(self._believable(count, 8))]
+        if item in _SCALAR_TYPES:
+            size = struct.calcsize("<" + _SCALAR_TYPES[item])
+            taken = self._read(self._require_room(count, size) * size)
+            return list(struct.unpack(f"<{count}{_SCALAR_TYPES[item]}", taken))
+        return [self._value(item, depth + 1) for _ in range(self._require_room(count, 8))]
 
-    def _believable(self, count: int, size: int) -> int:
+    def _require_room(self, count: int, size: int) -> int:
         """A number of things of at least so many bytes, which must still be in the file."""
-        if count * size > self._file.size - self._at:
+        if count * size > self._file.size - self._position:
             raise self._damaged(f"it claims {count:,} items where there is no room for them")
         return count
 
-    def _take(self, size: int) -> bytes:
-        if size > self._file.size - self._at:
+    def _read(self, size: int) -> bytes:
+        if size > self._file.size - self._position:
             raise self._damaged("it is cut short, or a length in it is wrong")
-        self._at += size
-        return self._file.mapping[self._at - size : self._at]
+        self._position += size
+        return self._file.content[self._position - size : self._position]
 
     def _damaged(self, what: str) -> CheckpointError:
         return CheckpointError(f"the header of {self._file.path.name} is damaged: {what}", hint=DOWNLOAD_AGAIN)

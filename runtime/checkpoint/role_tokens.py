@@ -6,11 +6,11 @@ from typing import Any
 from ..errors import CheckpointError, TemplateError
 from ..messages import Message, ToolCall
 from ..prompt.families import PROBE, SPECIAL_TOKEN, Family
-from ..prompt.template import Template
+from ..prompt.template import ChatTemplate
 from ..text import quoted
 from .tokenizer import CheckpointTokenizer
 
-_AGAIN = "the tokenizer's files do not belong together: download them again"
+_DOWNLOAD_HINT = "the tokenizer's files do not belong together: download them again"
 
 
 def require_special_stop_tokens(ids: Any, tokenizer: CheckpointTokenizer) -> None:
@@ -27,24 +27,28 @@ def require_special_stop_tokens(ids: Any, tokenizer: CheckpointTokenizer) -> Non
 
 def require_special_role_tokens(family: Family, template: str | None, tokenizer: CheckpointTokenizer) -> None:
     """Raises CheckpointError if the template uses a special token that the tokenizer does not define as special."""
-    spelled = dict.fromkeys(name for text in _prompts(family, template) for name in SPECIAL_TOKEN.findall(text))
+    spelled = dict.fromkeys(
+        name for text in _render_all_roles(family, template) for name in SPECIAL_TOKEN.findall(text)
+    )
     for name in [*spelled, *(stop for stop in family.stop_tokens if stop in tokenizer.special_tokens)]:
         if (id := tokenizer.special_tokens.get(name)) is None:
-            raise CheckpointError(f"the chat template spells {quoted(name)}, which is no special token", hint=_AGAIN)
+            raise CheckpointError(
+                f"the chat template spells {quoted(name)}, which is no special token", hint=_DOWNLOAD_HINT
+            )
         text = f"x{name} y"
         ids = tokenizer.encode(text)
         if ids.count(id) != 1 or tokenizer.tokenizer.decode(ids, skip_special_tokens=False) != text:
             raise CheckpointError(
-                f"the tokenizer does not read {quoted(name)} as the one token that it is", hint=_AGAIN
+                f"the tokenizer does not read {quoted(name)} as the one token that it is", hint=_DOWNLOAD_HINT
             )
 
 
-def _prompts(family: Family, template: str | None) -> Iterator[str]:
+def _render_all_roles(family: Family, template: str | None) -> Iterator[str]:
     """The prompts that the template renders for chats with all roles, as far as it accepts them."""
     if template is None:
         yield family.prefix
         return
-    compiled = Template(template, family, ())
+    compiled = ChatTemplate(template, family, ())
     chat = [Message("system", "s"), Message("user", "u"), Message("assistant", "a"), Message("user", "u")]
     call = Message("assistant", "", tool_calls=(ToolCall("probe_tool", "{}", id="call_1"),))
     result = Message("tool", "r", tool_call_id="call_1", name="probe_tool")

@@ -21,7 +21,7 @@ from .. import strict_json
 from ..errors import CheckpointError
 from ..text import quoted
 from .architecture import DOWNLOAD_AGAIN
-from .mapped_file import MappedFile, TensorEntry, opened
+from .mapped_file import BinaryFile, TensorEntry, open_binary
 from .tensor import Dtype, Tensor
 
 _DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are handed out as uint16
@@ -29,12 +29,12 @@ _DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bi
     "F16": ("f16", np.float16),
     "F32": ("f32", np.float32),
 }
-_LARGEST_HEADER = 100_000_000  # bytes; the limit of the reference implementation
+_MAX_HEADER_BYTES = 100_000_000  # bytes; the limit of the reference implementation
 _ITEM_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 
 
 @dataclass(frozen=True, slots=True)
-class SafetensorsFile(MappedFile):
+class SafetensorsFile(BinaryFile):
     """An open file, its header checked."""
 
     entries: dict[str, TensorEntry]
@@ -42,20 +42,20 @@ class SafetensorsFile(MappedFile):
     @classmethod
     def open(cls, path: Path, *, mapped: bool = True) -> "SafetensorsFile":
         """Opens the file and checks its header. Raises CheckpointError for a file that is not what it claims to be."""
-        file = opened(path, smallest=8, mapped=mapped)
-        (length,) = struct.unpack("<Q", file.mapping[:8])
-        if length > min(file.size - 8, _LARGEST_HEADER):
+        file = open_binary(path, smallest=8, mapped=mapped)
+        (length,) = struct.unpack("<Q", file.content[:8])
+        if length > min(file.size - 8, _MAX_HEADER_BYTES):
             raise CheckpointError(
                 f"{path.name} claims a header of {length:,} bytes, but the file has {file.size:,}", hint=DOWNLOAD_AGAIN
             )
-        entries = {e.name: e for e in _entries(path.name, file.mapping[8 : 8 + length], start=8 + length)}
-        _check_layout(path.name, entries, start=8 + length, size=file.size)
-        return cls(path, file.size, file.mapping, entries)
+        entries = {e.name: e for e in _parse_entries(path.name, file.content[8 : 8 + length], start=8 + length)}
+        _validate_layout(path.name, entries, start=8 + length, size=file.size)
+        return cls(path, file.size, file.content, entries)
 
-    def refuse_gaps(self) -> None:
+    def require_contiguous(self) -> None:
         """`open` has refused them."""
 
-    def check(self, entry: TensorEntry) -> None:
+    def require_supported(self, entry: TensorEntry) -> None:
         """Raises CheckpointError where the tensor's dtype is not supported."""
         if entry.dtype not in _DTYPES:
             raise CheckpointError(
@@ -69,7 +69,7 @@ class SafetensorsFile(MappedFile):
         return Tensor(name, entry.shape, dtype, self.array(view, entry.shape, entry.begin))
 
 
-def _entries(file: str, header: bytes, start: int) -> Iterator[TensorEntry]:
+def _parse_entries(file: str, header: bytes, start: int) -> Iterator[TensorEntry]:
     try:
         values = strict_json.parse(header, pairs=_object_without_duplicates)
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
@@ -78,7 +78,7 @@ def _entries(file: str, header: bytes, start: int) -> Iterator[TensorEntry]:
         raise CheckpointError(f"the header of {file} is not a JSON object", hint=DOWNLOAD_AGAIN)
     for name, value in values.items():
         if name != "__metadata__":
-            yield _entry(file, name, value, start)
+            yield _parse_entry(file, name, value, start)
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _entry(file: str, name: str, value: Any, start: int) -> TensorEntry:
+def _parse_entry(file: str, name: str, value: Any, start: int) -> TensorEntry:
     match value:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end], **rest} if (
             not rest
@@ -109,7 +109,7 @@ def _entry(file: str, name: str, value: Any, start: int) -> TensorEntry:
     return entry
 
 
-def _check_layout(file: str, entries: dict[str, TensorEntry], start: int, size: int) -> None:
+def _validate_layout(file: str, entries: dict[str, TensorEntry], start: int, size: int) -> None:
     """The tensors must follow one another without holes or overlaps and fill the file."""
     position = start
     for entry in sorted(entries.values(), key=lambda e: (e.begin, e.end)):

@@ -13,20 +13,20 @@ from ..errors import CheckpointError
 from ..system.files import read_bounded
 from ..text import one_line
 
-UNREADABLE = "check the disk that it is on, and copy or download the checkpoint again"
-_AGAIN = "download the checkpoint again"
-LARGEST = 1 << 28  # bytes; GLM-4's tokenizer.json has 20 MB
-LICENCE = 1 << 20
-_README = 1 << 24
+UNREADABLE_HINT = "check the disk that it is on, and copy or download the checkpoint again"
+_DOWNLOAD_HINT = "download the checkpoint again"
+MAX_BYTES = 1 << 28  # bytes; GLM-4's tokenizer.json has 20 MB
+MAX_LICENCE_BYTES = 1 << 20
+_MAX_README_BYTES = 1 << 24
 
 
-def regular_file(folder: Path, name: str, *, within: bool = False) -> Path | None:
+def resolve_file(folder: Path, name: str, *, within: bool = False) -> Path | None:
     """The file that name stands for, links followed; None where there is none. Raises CheckpointError for what is
     neither a file nor a folder, and for a link that leads out of the checkpoint where the file has to be `within`."""
     path = folder / name
     try:
         found = path.resolve()
-        if within and not _is_within(found, folder.resolve()):
+        if within and not _is_inside(found, folder.resolve()):
             raise CheckpointError(
                 f"{one_line(name)} is a link out of the checkpoint, to {one_line(found)}",
                 hint="put the file itself there, or remove it",
@@ -41,14 +41,14 @@ def regular_file(folder: Path, name: str, *, within: bool = False) -> Path | Non
     if stat.S_ISDIR(mode):
         return None
     if not stat.S_ISREG(mode):
-        raise CheckpointError(f"{one_line(name)} is no regular file", hint=_AGAIN)
+        raise CheckpointError(f"{one_line(name)} is no regular file", hint=_DOWNLOAD_HINT)
     return found
 
 
-def read_file(folder: Path, name: str, limit: int = LARGEST, *, within: bool = False) -> bytes | None:
-    """What the file holds; None where there is none. Raises CheckpointError, as `regular_file` and where it has more
+def read_file(folder: Path, name: str, limit: int = MAX_BYTES, *, within: bool = False) -> bytes | None:
+    """What the file holds; None where there is none. Raises CheckpointError, as `resolve_file` and where it has more
     than `limit` bytes."""
-    path = regular_file(folder, name, within=within)
+    path = resolve_file(folder, name, within=within)
     try:
         return None if path is None else read_bounded(path, limit)
     except OSError as exc:
@@ -59,21 +59,21 @@ def read_file(folder: Path, name: str, limit: int = LARGEST, *, within: bool = F
 
 def read_licence(folder: Path) -> tuple[bytes, bool]:
     """The model card, b"" where there is none, and whether there is a LICENSE. Raises CheckpointError."""
-    return read_file(folder, "README.md", _README, within=True) or b"", regular_file(
+    return read_file(folder, "README.md", _MAX_README_BYTES, within=True) or b"", resolve_file(
         folder, "LICENSE", within=True
     ) is not None
 
 
 def os_error_cure(exc: Exception) -> str:
     """What to do about a file that cannot be read."""
-    return UNREADABLE if getattr(exc, "errno", None) == errno.EIO else "check its path and its permissions"
+    return UNREADABLE_HINT if getattr(exc, "errno", None) == errno.EIO else "check its path and its permissions"
 
 
 def os_error_reason(exc: Exception) -> str:
     return one_line(getattr(exc, "strerror", None) or exc)
 
 
-def _is_within(path: Path, folder: Path) -> bool:
+def _is_inside(path: Path, folder: Path) -> bool:
     if path.is_relative_to(folder):
         return True
     entry = folder.parent.parent  # models--zai-org--GLM-4-9B-0414/snapshots/COMMIT

@@ -7,7 +7,7 @@ from .architecture import Architecture
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorLocation:
     """The file's tensor and its shape, and the rows of it (None: all)."""
 
     name: str
@@ -15,11 +15,11 @@ class Place:
     rows: slice | None = None
 
 
-Naming = Callable[[Architecture, str, tuple[int, ...]], Place]  # canonical name and shape -> where
+TensorNaming = Callable[[Architecture, str, tuple[int, ...]], TensorLocation]  # canonical name and shape -> where
 
 
-def canonical(architecture: Architecture, name: str, shape: tuple[int, ...]) -> Place:
-    return Place(name, shape)
+def canonical_names(architecture: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
+    return TensorLocation(name, shape)
 
 
 _CHATGLM_NAMES = {  # whole names, and stems within a layer
@@ -32,13 +32,13 @@ _CHATGLM_NAMES = {  # whole names, and stems within a layer
 }
 
 
-def original(a: Architecture, name: str, shape: tuple[int, ...]) -> Place:
+def chatglm_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
     """ChatGLMModel's."""
     if name in _CHATGLM_NAMES:
-        return Place(_CHATGLM_NAMES[name], shape)
-    layer, stem, kind = _parts(name)
+        return TensorLocation(_CHATGLM_NAMES[name], shape)
+    layer, stem, kind = _split_layer_name(name)
     prefix = f"transformer.encoder.layers.{layer}."
-    return _fused(a, stem, shape, f"{prefix}self_attention.query_key_value.{kind}") or Place(
+    return _fused_qkv(a, stem, shape, f"{prefix}self_attention.query_key_value.{kind}") or TensorLocation(
         f"{prefix}{_CHATGLM_NAMES.get(stem, stem)}.{kind}", shape
     )
 
@@ -62,29 +62,29 @@ _GGUF_NAMES = {
 }
 
 
-def gguf(a: Architecture, name: str, shape: tuple[int, ...]) -> Place:
+def gguf_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
     if name in _GGUF_NAMES:
-        return Place(_GGUF_NAMES[name], shape)
-    layer, stem, kind = _parts(name)
-    return Place(f"blk.{layer}.{_GGUF_NAMES[stem]}.{kind}", shape)
+        return TensorLocation(_GGUF_NAMES[name], shape)
+    layer, stem, kind = _split_layer_name(name)
+    return TensorLocation(f"blk.{layer}.{_GGUF_NAMES[stem]}.{kind}", shape)
 
 
-def gguf_fused(a: Architecture, name: str, shape: tuple[int, ...]) -> Place:
+def gguf_fused_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
     """The same of a checkpoint in the original format: q, k and v are still one matrix."""
     if name in _GGUF_NAMES:
-        return Place(_GGUF_NAMES[name], shape)
-    layer, stem, kind = _parts(name)
-    return _fused(a, stem, shape, f"blk.{layer}.attn_qkv.{kind}") or gguf(a, name, shape)
+        return TensorLocation(_GGUF_NAMES[name], shape)
+    layer, stem, kind = _split_layer_name(name)
+    return _fused_qkv(a, stem, shape, f"blk.{layer}.attn_qkv.{kind}") or gguf_names(a, name, shape)
 
 
-def _parts(name: str) -> tuple[str, str, str]:
+def _split_layer_name(name: str) -> tuple[str, str, str]:
     """Layer, stem and kind (weight or bias) of a name within a layer."""
     _, _, layer, part = name.split(".", 3)
     stem, kind = part.rsplit(".", 1)
     return layer, stem, kind
 
 
-def _fused(a: Architecture, stem: str, shape: tuple[int, ...], name: str) -> Place | None:
+def _fused_qkv(a: Architecture, stem: str, shape: tuple[int, ...], name: str) -> TensorLocation | None:
     """Where q, k or v lie in a matrix of all three; None for any other stem."""
     q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
     rows = {
@@ -92,11 +92,11 @@ def _fused(a: Architecture, stem: str, shape: tuple[int, ...], name: str) -> Pla
         "self_attn.k_proj": slice(q, q + kv),
         "self_attn.v_proj": slice(q + kv, q + 2 * kv),
     }.get(stem)
-    return rows and Place(name, (q + 2 * kv, *shape[1:]), rows)
+    return rows and TensorLocation(name, (q + 2 * kv, *shape[1:]), rows)
 
 
-NAMINGS: dict[str, Naming] = {  # of safetensors, by architecture
-    "Glm4ForCausalLM": canonical,
-    "GlmForCausalLM": canonical,
-    "ChatGLMModel": original,
+SAFETENSORS_NAMES: dict[str, TensorNaming] = {  # of safetensors, by architecture
+    "Glm4ForCausalLM": canonical_names,
+    "GlmForCausalLM": canonical_names,
+    "ChatGLMModel": chatglm_names,
 }

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 from ..errors import CheckpointError
 from ..folder.model_folder import MANIFEST
-from ..system.files import named
+from ..system.files import name_in_errors
 from ..system.out_of_memory import map_out_of_memory
 from ..text import quoted
 from .architecture import DOWNLOAD_AGAIN, Architecture, Yarn, read_architecture, read_config, read_object
@@ -24,7 +24,7 @@ from .mapped_file import TensorEntry
 from .safetensors_file import SafetensorsFile
 from .small_files import os_error_cure, os_error_reason
 from .tensor import Dtype, Tensor
-from .tensor_names import NAMINGS, Naming
+from .tensor_names import SAFETENSORS_NAMES, TensorNaming
 
 __all__ = ["Architecture", "CheckpointTensors", "Dtype", "Tensor", "Yarn"]
 
@@ -43,11 +43,11 @@ class WeightFile(Protocol):
     @property
     def entries(self) -> Mapping[str, TensorEntry]: ...
 
-    def check(self, entry: TensorEntry) -> None:
+    def require_supported(self, entry: TensorEntry) -> None:
         """Raises CheckpointError where the tensor is of an unsupported type."""
         ...
 
-    def refuse_gaps(self) -> None:
+    def require_contiguous(self) -> None:
         """Raises CheckpointError where bytes belong to no tensor."""
         ...
 
@@ -55,12 +55,12 @@ class WeightFile(Protocol):
 
     def release(self) -> None: ...
 
-    def refuse_changed(self) -> None: ...
+    def require_unchanged(self) -> None: ...
 
     def sha256(self) -> str: ...
 
 
-_Place = tuple[WeightFile, TensorEntry, slice | None]
+_Location = tuple[WeightFile, TensorEntry, slice | None]
 
 
 class CheckpointTensors:
@@ -73,13 +73,13 @@ class CheckpointTensors:
         config: dict[str, Any],
         architecture: Architecture,
         files: Sequence[WeightFile],
-        places: dict[str, _Place],
+        places: dict[str, _Location],
     ) -> None:
         self.path = path
         self.config = config
         self.architecture = architecture
         self._files = list(files)
-        self._places = places
+        self._locations = places
 
     @classmethod
     @map_out_of_memory(CheckpointError)
@@ -93,9 +93,9 @@ class CheckpointTensors:
         path = Path(path)
         try:
             config, architecture, files, naming = (_read_gguf if path.is_file() else _read_folder)(path, mapped)
-            places = _places(architecture, files, naming)
+            places = _locate_tensors(architecture, files, naming)
             for file in files:
-                file.refuse_gaps()
+                file.require_contiguous()
         except OSError as error:
             raise CheckpointError(
                 f"the checkpoint in {quoted(str(error.filename or path), 200)} cannot be read: "
@@ -107,7 +107,7 @@ class CheckpointTensors:
     @property
     def names(self) -> tuple[str, ...]:
         """Canonical names, in the order in which the decoder uses them."""
-        return tuple(self._places)
+        return tuple(self._locations)
 
     @property
     def nbytes(self) -> int:
@@ -116,30 +116,30 @@ class CheckpointTensors:
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of that canonical name. Raises KeyError for a name that `names` does not have."""
-        file, entry, rows = self._places[name]
+        file, entry, rows = self._locations[name]
         tensor = file.tensor(entry, name)
         return tensor if rows is None else tensor.rows(rows.start, rows.stop)
 
-    def place(self, name: str) -> str:
+    def describe_location(self, name: str) -> str:
         """The tensor under the name that its file has for it, and the file, for messages."""
-        file, entry, _ = self._places[name]
+        file, entry, _ = self._locations[name]
         return f"{quoted(entry.name)} in {file.path.name}"
 
     @property
-    def quantised(self) -> tuple[str, ...]:
+    def quantized_types(self) -> tuple[str, ...]:
         """The types of the matrices that are quantised already."""
-        return tuple(sorted({self.tensor(name).gguf_type for name in self._places} - {""}))
+        return tuple(sorted({self.tensor(name).gguf_type for name in self._locations} - {""}))
 
     def fingerprint(self) -> str:
         """sha256 over the config and the sha256 of every weight file. Reads all of them: about a second a gigabyte."""
         config = self.path / "config.json"
-        with named(config):
+        with name_in_errors(config):
             digest = sha256(config.read_bytes() if config.is_file() else json.dumps(self.config).encode())
         for file in self._files:
             digest.update(f"{file.path.name} {file.sha256()}\n".encode())
         return digest.hexdigest()
 
-    def stamp(self) -> str:
+    def stat_fingerprint(self) -> str:
         """What tells at once whether the checkpoint is the same: sha256 over its config and every weight file's name,
         size and time of change."""
         digest = sha256(json.dumps(self.config).encode())
@@ -147,10 +147,10 @@ class CheckpointTensors:
             digest.update(f"{file.path.name} {file.size} {file.path.stat().st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
-    def refuse_changed(self) -> None:
+    def require_unchanged(self) -> None:
         """Raises CheckpointError where a file that is read has been written to since it was opened."""
         for file in self._files:
-            file.refuse_changed()
+            file.require_unchanged()
 
     def release(self) -> None:
         """Gives the pages of the mapped files back to the system; views stay valid and are read again when used."""
@@ -160,7 +160,7 @@ class CheckpointTensors:
     def close(self) -> None:
         """Lets go of the files. A mapping goes when the last view of it does."""
         self._files.clear()
-        self._places.clear()
+        self._locations.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -169,9 +169,9 @@ class CheckpointTensors:
         self.close()
 
 
-def stored_tensors(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+def safetensors_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that the safetensors files of such a checkpoint hold."""
-    naming = NAMINGS[architecture.name]
+    naming = SAFETENSORS_NAMES[architecture.name]
     stored = (naming(architecture, name, shape) for name, shape in architecture.shapes())
     return {place.name: place.shape for place in stored}
 
@@ -182,14 +182,14 @@ _NO_WEIGHTS = {  # a table that some files have; recomputed in f32
 }
 
 
-_Opened = tuple[dict[str, Any], Architecture, Sequence[WeightFile], Naming]
+_Opened = tuple[dict[str, Any], Architecture, Sequence[WeightFile], TensorNaming]
 
 
 def _read_folder(path: Path, mapped: bool) -> _Opened:
     config = read_config(path)
     architecture = read_architecture(config)
-    files = [SafetensorsFile.open(file, mapped=mapped) for file in _weight_files(path)]
-    return config, architecture, files, NAMINGS[architecture.name]
+    files = [SafetensorsFile.open(file, mapped=mapped) for file in _safetensors_paths(path)]
+    return config, architecture, files, SAFETENSORS_NAMES[architecture.name]
 
 
 def _read_gguf(path: Path, mapped: bool) -> _Opened:
@@ -198,12 +198,12 @@ def _read_gguf(path: Path, mapped: bool) -> _Opened:
     return config, read_architecture(config), gguf.files, gguf.naming()
 
 
-def _weight_files(path: Path) -> list[Path]:
+def _safetensors_paths(path: Path) -> list[Path]:
     """The weight files, in the order of transformers: one file, the index's shards, any single other file."""
     if (path / "model.safetensors").exists():
         return [path / "model.safetensors"]
     if (path / _INDEX).exists():
-        return _shards(path)
+        return _shard_paths(path)
     found = sorted(path.glob("*.safetensors"))
     if len(found) == 1:
         return found
@@ -224,7 +224,7 @@ def _weight_files(path: Path) -> list[Path]:
     raise CheckpointError(f"no .safetensors file in {str(path)!r}", hint="download the checkpoint's weights")
 
 
-def _shards(path: Path) -> list[Path]:
+def _shard_paths(path: Path) -> list[Path]:
     weight_map = read_object(path / _INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{_INDEX} has no weight_map", hint=DOWNLOAD_AGAIN)
@@ -243,7 +243,9 @@ def _shards(path: Path) -> list[Path]:
     return [path / file for file in sorted(set(weight_map.values()))]
 
 
-def _places(architecture: Architecture, files: Sequence[WeightFile], where: Naming) -> dict[str, _Place]:
+def _locate_tensors(
+    architecture: Architecture, files: Sequence[WeightFile], where: TensorNaming
+) -> dict[str, _Location]:
     """Finds every tensor of the architecture in the files; refuses what is missing, misshapen, or left over."""
     found: dict[str, tuple[WeightFile, TensorEntry]] = {}
     for file in files:
@@ -254,7 +256,7 @@ def _places(architecture: Architecture, files: Sequence[WeightFile], where: Nami
                     hint="remove the weight files that do not belong to this checkpoint",
                 )
             found[entry.name] = (file, entry)
-    places: dict[str, _Place] = {}
+    places: dict[str, _Location] = {}
     for name, shape in architecture.shapes():
         stored = where(architecture, name, shape)
         if stored.name not in found:
@@ -263,7 +265,7 @@ def _places(architecture: Architecture, files: Sequence[WeightFile], where: Nami
                 hint="the config and the weights do not belong together, or a file of them is missing",
             )
         file, entry = found[stored.name]
-        _check(file, entry, stored.shape)
+        _validate_entry(file, entry, stored.shape)
         places[name] = (file, entry, stored.rows)
     used = {entry.name for _, entry, _ in places.values()} | _NO_WEIGHTS
     if architecture.tied_embeddings:
@@ -276,8 +278,8 @@ def _places(architecture: Architecture, files: Sequence[WeightFile], where: Nami
     return places
 
 
-def _check(file: WeightFile, entry: TensorEntry, shape: tuple[int, ...]) -> None:
-    file.check(entry)
+def _validate_entry(file: WeightFile, entry: TensorEntry, shape: tuple[int, ...]) -> None:
+    file.require_supported(entry)
     if entry.shape != shape:
         raise CheckpointError(
             f"{quoted(entry.name)} has the shape {list(entry.shape)[:8]}, but the config makes it {list(shape)}",

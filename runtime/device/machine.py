@@ -63,7 +63,7 @@ class CUDACard:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingComponent:
     """What keeps a device from being used, and how to get it."""
 
     device: str
@@ -83,7 +83,7 @@ class Machine:
     cuda: tuple[CUDACard, ...] = ()
     servers: tuple[str, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingComponent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,36 +108,42 @@ _GROUP = "sudo usermod -aG render $USER, then log in again"
 _DEVICE = "load the kernel's driver {driver}; in a container, pass {path} in with --device {path}"
 
 
-def missing(signs: DriverProbe) -> tuple[Missing, ...]:
+def find_missing(probe: DriverProbe) -> tuple[MissingComponent, ...]:
     """What is missing for the hardware that is there, and how to get it; the first obstacle of each device."""
     found = []
-    if signs.intel_gpu and not signs.gpu_works:
-        if not signs.render_node:
-            found.append(Missing("GPU", "/dev/dri/renderD*", _DEVICE.format(driver="i915 or xe", path="/dev/dri")))
-        elif not signs.render_allowed:
-            found.append(Missing("GPU", "access to /dev/dri: the group `render`", _GROUP))
-        elif not signs.opencl:
+    if probe.intel_gpu and not probe.gpu_works:
+        if not probe.render_node:
             found.append(
-                Missing(
+                MissingComponent("GPU", "/dev/dri/renderD*", _DEVICE.format(driver="i915 or xe", path="/dev/dri"))
+            )
+        elif not probe.render_allowed:
+            found.append(MissingComponent("GPU", "access to /dev/dri: the group `render`", _GROUP))
+        elif not probe.opencl:
+            found.append(
+                MissingComponent(
                     "GPU", "the OpenCL loader, libOpenCL.so.1", "sudo apt install ocl-icd-libopencl1 intel-opencl-icd"
                 )
             )
         else:
-            found.append(Missing("GPU", "Intel's OpenCL driver, or it is damaged", "sudo apt install intel-opencl-icd"))
-    if signs.intel_npu and not signs.npu_works:
-        if not signs.accel_node:
+            found.append(
+                MissingComponent("GPU", "Intel's OpenCL driver, or it is damaged", "sudo apt install intel-opencl-icd")
+            )
+    if probe.intel_npu and not probe.npu_works:
+        if not probe.accel_node:
             cure = _DEVICE.format(driver="intel_vpu (Linux 6.6 or later)", path="/dev/accel")
-            found.append(Missing("NPU", "/dev/accel/accel*", cure))
-        elif not signs.accel_allowed:
-            found.append(Missing("NPU", "access to /dev/accel: the group `render`", _GROUP))
-        elif not signs.level_zero:
-            found.append(Missing("NPU", "the Level Zero loader, libze_loader.so.1", "sudo apt install libze1"))
+            found.append(MissingComponent("NPU", "/dev/accel/accel*", cure))
+        elif not probe.accel_allowed:
+            found.append(MissingComponent("NPU", "access to /dev/accel: the group `render`", _GROUP))
+        elif not probe.level_zero:
+            found.append(MissingComponent("NPU", "the Level Zero loader, libze_loader.so.1", "sudo apt install libze1"))
         else:
             packages = "intel-level-zero-npu and intel-driver-compiler-npu"
             cure = f"install {packages} of https://github.com/intel/linux-npu-driver/releases"
-            found.append(Missing("NPU", "the NPU's driver and compiler", cure))
-    if signs.nvidia and not signs.nvidia_works:
-        found.append(Missing("CUDA", "NVIDIA's driver (nvidia-smi)", "install it; only the engine torch uses the card"))
+            found.append(MissingComponent("NPU", "the NPU's driver and compiler", cure))
+    if probe.nvidia and not probe.nvidia_works:
+        found.append(
+            MissingComponent("CUDA", "NVIDIA's driver (nvidia-smi)", "install it; only the engine torch uses the card")
+        )
     return tuple(found)
 
 
@@ -152,23 +158,27 @@ def detect() -> Machine:
     """Looks at this machine. Costs some tenths of a second: OpenVINO loads its plugins."""
     import psutil
 
-    core = _core()
+    core = _create_core()
     memory = psutil.virtual_memory()
-    gpus, npus, cuda = _gpus(core), _npus(core), _cuda()
+    gpus, npus, cuda = _detect_gpus(core), _detect_npus(core), _detect_cuda_cards()
     return Machine(
-        cpu=CPU(_ask(core, "CPU", "FULL_DEVICE_NAME", "unknown"), psutil.cpu_count(logical=False) or 1, _isa()),
+        cpu=CPU(
+            _get_property(core, "CPU", "FULL_DEVICE_NAME", "unknown"),
+            psutil.cpu_count(logical=False) or 1,
+            _detect_isa(),
+        ),
         memory=memory.total,
         free=free_memory(),
         gpus=gpus,
         npus=npus,
         cuda=cuda,
         servers=tuple(os.environ.get(SERVERS_VARIABLE, "").split()),
-        packages=_packages(),
-        missing=missing(_probe_drivers(bool(gpus), bool(npus), bool(cuda))),
+        packages=_installed_packages(),
+        missing=find_missing(_probe_drivers(bool(gpus), bool(npus), bool(cuda))),
     )
 
 
-def _core() -> Any:
+def _create_core() -> Any:
     try:
         import openvino
     except ImportError as exc:
@@ -179,7 +189,7 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _ask(core: Any, device: str, name: str, default: Any) -> Any:
+def _get_property(core: Any, device: str, name: str, default: Any) -> Any:
     """A property, or `default` where the plugin does not load or does not know it."""
     if core is None:
         return default
@@ -189,37 +199,37 @@ def _ask(core: Any, device: str, name: str, default: Any) -> Any:
         return default
 
 
-def _devices(core: Any, kind: str) -> list[str]:
+def _device_names(core: Any, kind: str) -> list[str]:
     return [name for name in core.available_devices if name.startswith(kind)] if core is not None else []
 
 
-def _gpus(core: Any) -> tuple[GPU, ...]:
+def _detect_gpus(core: Any) -> tuple[GPU, ...]:
     return tuple(
         GPU(
             device,
-            _ask(core, device, "FULL_DEVICE_NAME", device),
-            int(_ask(core, device, "GPU_DEVICE_TOTAL_MEM_SIZE", 0)),
-            int(_ask(core, device, "GPU_DEVICE_MAX_ALLOC_MEM_SIZE", 0)),
-            "DISCRETE" not in str(_ask(core, device, "DEVICE_TYPE", "")).upper(),
-            str(_ask(core, device, "GPU_DRIVER_VERSION", "")),
+            _get_property(core, device, "FULL_DEVICE_NAME", device),
+            int(_get_property(core, device, "GPU_DEVICE_TOTAL_MEM_SIZE", 0)),
+            int(_get_property(core, device, "GPU_DEVICE_MAX_ALLOC_MEM_SIZE", 0)),
+            "DISCRETE" not in str(_get_property(core, device, "DEVICE_TYPE", "")).upper(),
+            str(_get_property(core, device, "GPU_DRIVER_VERSION", "")),
         )
-        for device in _devices(core, "GPU")
+        for device in _device_names(core, "GPU")
     )
 
 
-def _npus(core: Any) -> tuple[NPUDevice, ...]:
+def _detect_npus(core: Any) -> tuple[NPUDevice, ...]:
     return tuple(
         NPUDevice(
             device,
-            _ask(core, device, "FULL_DEVICE_NAME", device),
-            str(_ask(core, device, "DEVICE_ARCHITECTURE", "")),
-            str(_ask(core, device, "NPU_DRIVER_VERSION", "")),
+            _get_property(core, device, "FULL_DEVICE_NAME", device),
+            str(_get_property(core, device, "DEVICE_ARCHITECTURE", "")),
+            str(_get_property(core, device, "NPU_DRIVER_VERSION", "")),
         )
-        for device in _devices(core, "NPU")
+        for device in _device_names(core, "NPU")
     )
 
 
-def _cuda() -> tuple[CUDACard, ...]:
+def _detect_cuda_cards() -> tuple[CUDACard, ...]:
     """NVIDIA's cards, from nvidia-smi: torch is slow to import and may not be there."""
     if shutil.which("nvidia-smi") is None:
         return ()
@@ -232,7 +242,7 @@ def _cuda() -> tuple[CUDACard, ...]:
     return tuple(CUDACard(*row) for row in rows)
 
 
-def _isa() -> tuple[str, ...]:
+def _detect_isa() -> tuple[str, ...]:
     """The instruction sets that matter. Only Linux tells of AVX-VNNI and AMX; elsewhere numpy's list has to do."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
@@ -243,7 +253,7 @@ def _isa() -> tuple[str, ...]:
     return tuple(name for flag, name in _ISA.items() if flags and flag in flags[1].split())
 
 
-def _packages() -> dict[str, str]:
+def _installed_packages() -> dict[str, str]:
     found = {}
     for name in ("openvino", "openvino-genai", "torch", "transformers", "intel-extension-for-pytorch"):
         try:
@@ -263,12 +273,12 @@ def _probe_drivers(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> Driv
         intel_gpu="0x8086" in display,
         render_node=bool(render),
         render_allowed=any(os.access(node, os.R_OK | os.W_OK) for node in render),
-        opencl=_loads("libOpenCL.so.1"),
+        opencl=_is_loadable("libOpenCL.so.1"),
         gpu_works=gpu_works,
         intel_npu=("0x8086", "0x1200") in vendors,
         accel_node=bool(accel),
         accel_allowed=any(os.access(node, os.R_OK | os.W_OK) for node in accel),
-        level_zero=_loads("libze_loader.so.1"),
+        level_zero=_is_loadable("libze_loader.so.1"),
         npu_works=npu_works,
         nvidia="0x10de" in display,
         nvidia_works=nvidia_works,
@@ -282,7 +292,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _loads(library: str) -> bool:
+def _is_loadable(library: str) -> bool:
     import ctypes
 
     try:

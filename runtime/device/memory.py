@@ -7,20 +7,22 @@ from dataclasses import dataclass
 
 from ..backends.openvino.batched import step_tokens
 from ..errors import DeviceError
-from ..folder.model_folder import Manifest, Sizes
+from ..folder.model_folder import Manifest, ModelSizes
 from ..text import quoted
 
 CONTEXT = 8192  # tokens for which memory is planned where no number is given
 LARGEST_ALLOCATION = 4_294_959_104  # bytes that Intel's GPU drivers give at once, where the device does not say
-_PROGRAM = 60 * 2**20  # Python, OpenVINO
-_TOKEN = 200  # of the vocabulary: its bytes object and its place in a table
-_LAYER = 700_000  # of the compiled graph
-_NPU_CHUNK = 512  # tokens
-_SCALE = 6  # the CPU plugin keeps the f16 scale of an int4 group twice, in f32
-_VECTOR = 8  # bytes of scale and zero point for each vector of a quantised cache
-_TOKEN_SEEN = 350  # bytes for each token in the context, of the pipeline and of the first thread's scores
-_SCORES = 800  # bytes for each of them and each further thread (measured with 32 heads, and two threads at most)
-_THREADS = 8  # where their number is not known
+_PROCESS_BYTES = 60 * 2**20  # Python, OpenVINO
+_BYTES_PER_VOCAB_TOKEN = 200  # of the vocabulary: its bytes object and its place in a table
+_BYTES_PER_LAYER = 700_000  # of the compiled graph
+_NPU_CHUNK_TOKENS = 512  # tokens
+_SCALE_BYTES = 6  # the CPU plugin keeps the f16 scale of an int4 group twice, in f32
+_BYTES_PER_KV_VECTOR = 8  # bytes of scale and zero point for each vector of a quantised cache
+_BYTES_PER_CONTEXT_TOKEN = 350  # bytes for each token in the context, of the pipeline and of the first thread's scores
+_SCORE_BYTES_PER_THREAD = (
+    800  # bytes for each of them and each further thread (measured with 32 heads, and two threads at most)
+)
+_DEFAULT_THREADS = 8  # where their number is not known
 _KV_BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4}
 
 
@@ -54,14 +56,14 @@ def estimate(
     )
 
 
-def recorded_sizes(manifest: Manifest) -> Sizes:
+def recorded_sizes(manifest: Manifest) -> ModelSizes:
     """Folders of earlier versions tell only the size of the weights."""
     file = manifest.files.get("openvino_model.bin")
-    return manifest.sizes or Sizes(weights=file.size if file else 0)
+    return manifest.sizes or ModelSizes(weights=file.size if file else 0)
 
 
 def estimate_from_sizes(
-    sizes: Sizes,
+    sizes: ModelSizes,
     kind: str,
     context: int,
     kv_bytes_per_token: int,
@@ -81,15 +83,17 @@ def estimate_from_sizes(
     precision = kv_precision or ("f16" if kind == "NPU" else "u8")
     if precision not in _KV_BITS:
         raise DeviceError(f"a KV cache of {quoted(precision)} is not known", hint=f"known: {', '.join(_KV_BITS)}")
-    vectors = 2 * sizes.layers * sizes.kv_heads * (_VECTOR if _KV_BITS[precision] < 16 else 0)
+    vectors = 2 * sizes.layers * sizes.kv_heads * (_BYTES_PER_KV_VECTOR if _KV_BITS[precision] < 16 else 0)
     kv_cache = context * (kv_bytes_per_token * _KV_BITS[precision] // 16 + vectors)
-    chunk = min(context, _NPU_CHUNK if kind == "NPU" else step_tokens(kind))
+    chunk = min(context, _NPU_CHUNK_TOKENS if kind == "NPU" else step_tokens(kind))
     activations = 4 * (chunk * (3 * sizes.ffn + 4 * sizes.hidden) + 2 * sizes.vocab)
-    program = _PROGRAM + sizes.vocab * _TOKEN + sizes.layers * _LAYER
+    program = _PROCESS_BYTES + sizes.vocab * _BYTES_PER_VOCAB_TOKEN + sizes.layers * _BYTES_PER_LAYER
     if kind == "CPU":
-        weights = sizes.weights - sizes.gathered + _SCALE * sizes.groups
+        weights = sizes.weights - sizes.embedding_bytes + _SCALE_BYTES * sizes.groups
         unpacked = 2 * kv_bytes_per_token // max(sizes.layers, 1)
-        activations += context * (unpacked + _TOKEN_SEEN + _SCORES * ((threads or _THREADS) - 1))
+        activations += context * (
+            unpacked + _BYTES_PER_CONTEXT_TOKEN + _SCORE_BYTES_PER_THREAD * ((threads or _DEFAULT_THREADS) - 1)
+        )
         return MemoryEstimate(program, weights, kv_cache, activations, 0, sizes.largest)
     copies = 2 if kind == "NPU" else 1
     running = program + sizes.weights + copies * kv_cache + activations
@@ -111,5 +115,5 @@ def longest_context(
     return 256 * low
 
 
-def gigabytes(nbytes: float) -> str:
+def format_bytes(nbytes: float) -> str:
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e8 else f"{nbytes / 1e6:.1f} MB"

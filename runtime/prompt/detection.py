@@ -7,10 +7,10 @@ from ..errors import CheckpointError
 from ..messages import Message
 from ..text import quoted
 from .families import BASE, FAMILIES, PROBE, Family
-from .template import Template
+from .template import ChatTemplate
 
 
-def detect(config: Mapping[str, Any], chat_template: str | None) -> Family:
+def detect_family(config: Mapping[str, Any], chat_template: str | None) -> Family:
     """The family of a checkpoint, from its config.json and its chat template (None for a base model).
 
     Raises CheckpointError where the model is not GLM-4's or the template is of an unknown kind, TemplateError where the
@@ -27,6 +27,6 @@ def detect(config: Mapping[str, Any], chat_template: str | None) -> Family:
     if chat_template is None:
         return BASE
     for family in families:
-        if family.recognise("".join(Template(chat_template, family, ()).render([Message("user", "?")], [PROBE]))):
+        if family.matches("".join(ChatTemplate(chat_template, family, ()).render([Message("user", "?")], [PROBE]))):
             return family
     raise CheckpointError("the chat template is of an unknown kind", hint="take the checkpoint's own chat template")

@@ -22,60 +22,65 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-SOURCE = 1 << 20  # characters of a template; GLM-4's have up to 10,000
-SECONDS = 5.0
-_TEXT = 1 << 22  # characters of a text, besides those of the messages
-_MADE = 1 << 27  # characters of all texts that were made on the way
-_ITEMS = 1 << 21  # of all lists
-_NUMBER = 100_000  # the largest argument: a width, a count
-_BITS = 4096  # of an integer
-_DEPTH = 250  # of lists within lists
-_WIDTH = re.compile(r"\d{5,}")  # in a format
+MAX_SOURCE = 1 << 20  # characters of a template; GLM-4's have up to 10,000
+MAX_SECONDS = 5.0
+_MAX_TEXT = 1 << 22  # characters of a text, besides those of the messages
+_MAX_CHARACTERS = 1 << 27  # characters of all texts that were made on the way
+_MAX_ITEMS = 1 << 21  # of all lists
+_MAX_ARGUMENT = 100_000  # the largest argument: a width, a count
+_MAX_BITS = 4096  # of an integer
+_MAX_DEPTH = 250  # of lists within lists
+_LARGE_WIDTH = re.compile(r"\d{5,}")  # in a format
 # What takes or gives the items of a list as they are; all others make text of what they are given.
-_STRUCTURAL = frozenset(
+_ITEM_FILTERS = frozenset(
     "attr batch count d default first items last length list map random reject rejectattr reverse select selectattr"
     " slice sum".split()
 )
-_LOOP, _JOIN, _CUT, _MEASURED = "each of", "joined with", "cut by", "measured"  # filters that no template can name
+_LOOP_FILTER, _JOIN_FILTER, _SLICE_FILTER, _MEASURE_FILTER = (
+    "each of",
+    "joined with",
+    "cut by",
+    "measured",
+)  # filters that no template can name
 
 
 @dataclass(slots=True)
-class Budget:
+class RenderBudget:
     """What a rendering may still use. `given` are the characters and items of its messages."""
 
-    given: int = 0
-    deadline: float = field(default_factory=lambda: time.monotonic() + SECONDS)
-    made: int = 0
+    input_size: int = 0
+    deadline: float = field(default_factory=lambda: time.monotonic() + MAX_SECONDS)
+    characters: int = 0
     items: int = 0
 
-    def tick(self) -> None:
+    def check_deadline(self) -> None:
         if time.monotonic() > self.deadline:
-            raise SecurityError(f"it takes more than {SECONDS:g} seconds")
+            raise SecurityError(f"it takes more than {MAX_SECONDS:g} seconds")
 
-    def fits(self, size: int) -> None:
+    def check_length(self, size: int) -> None:
         """Raises SecurityError where a text of that size would be too long."""
-        if size > _TEXT + 4 * self.given:
+        if size > _MAX_TEXT + 4 * self.input_size:
             raise SecurityError("it makes a text that is too long")
 
-    def count(self, value: Any) -> Any:
+    def charge(self, value: Any) -> Any:
         """The value, counted."""
-        self.tick()
+        self.check_deadline()
         if isinstance(value, str | bytes):
-            self.fits(len(value))
-            self.made += len(value)
-            if self.made > _MADE + 64 * self.given:
+            self.check_length(len(value))
+            self.characters += len(value)
+            if self.characters > _MAX_CHARACTERS + 64 * self.input_size:
                 raise SecurityError("it makes too many long texts")
         elif isinstance(value, list | tuple | dict):
-            self._listed(len(value))
+            self._charge_items(len(value))
         return value
 
-    def _listed(self, items: int) -> None:
+    def _charge_items(self, items: int) -> None:
         self.items += items
-        if items > _ITEMS or self.items > _ITEMS + 64 * self.given:
+        if items > _MAX_ITEMS or self.items > _MAX_ITEMS + 64 * self.input_size:
             raise SecurityError("it makes too long a list")
 
-    def repeats(self, size: int) -> None:
-        if size > _ITEMS:
+    def check_items(self, size: int) -> None:
+        if size > _MAX_ITEMS:
             raise SecurityError("it makes too long a list")
 
     def measure(self, value: Any) -> int:
@@ -91,20 +96,20 @@ class Budget:
                 rest += ((inner, depth + 1) for pair in item.items() for inner in pair)
             elif isinstance(item, Collection) and not isinstance(item, str | bytes | range | Undefined):
                 rest += ((inner, depth + 1) for inner in item)
-            self.fits(found + 4 * len(rest))
-            if depth > _DEPTH:
+            self.check_length(found + 4 * len(rest))
+            if depth > _MAX_DEPTH:
                 raise SecurityError("it nests lists too deep")
         return found
 
 
-_budget: ContextVar[Budget] = ContextVar("budget")
+_budget: ContextVar[RenderBudget] = ContextVar("budget")
 
 
 @contextmanager
-def budget(variables: Any = ()) -> Iterator[None]:
+def render_budget(variables: Any = ()) -> Iterator[None]:
     """A context in which templates together use what one rendering may."""
-    found = Budget()
-    found.given = _size(variables)
+    found = RenderBudget()
+    found.input_size = _input_size(variables)
     token = _budget.set(found)
     try:
         yield
@@ -112,119 +117,121 @@ def budget(variables: Any = ()) -> Iterator[None]:
         _budget.reset(token)
 
 
-def _now() -> Budget:
-    return _budget.get(None) or Budget()
+def current_budget() -> RenderBudget:
+    return _budget.get(None) or RenderBudget()
 
 
-def _size(value: Any) -> int:
+def _input_size(value: Any) -> int:
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(_size(key) + _size(item) for key, item in value.items()) + 1
+        return sum(_input_size(key) + _input_size(item) for key, item in value.items()) + 1
     if isinstance(value, list | tuple):
-        return sum(map(_size, value)) + 1
+        return sum(map(_input_size, value)) + 1
     return 1
 
 
-class Sandbox(ImmutableSandboxedEnvironment):
+class TemplateSandbox(ImmutableSandboxedEnvironment):
     """As transformers sets it up (utils/chat_template_utils.py), with limits."""
 
     intercepted_binops = frozenset("+ * ** %".split())
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], finalize=_finalized)
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], finalize=_finalize)
         del self.globals["lipsum"]
         for name, function in list(self.filters.items()):
             self.filters[name] = _bounded_filter(name, function)
         self.filters |= {
             "join": _join_filter(self.filters["map"]),
-            _LOOP: _each,
-            _JOIN: _joined,
-            _CUT: _cut,
-            _MEASURED: _measured,
+            _LOOP_FILTER: _iterate,
+            _JOIN_FILTER: _join,
+            _SLICE_FILTER: _slice,
+            _MEASURE_FILTER: _measure,
         }
         self.tests.update({name: _bounded_test(test) for name, test in list(self.tests.items())})
-        self.concat = _concat  # type: ignore[method-assign]
+        self.concat = _concatenate  # type: ignore[method-assign]
 
     def add_filter(self, name: str, function: Callable[..., Any]) -> None:
         self.filters[name] = _bounded_filter(name, function)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        if len(source) > SOURCE:
-            raise SecurityError(f"it has {len(source):,} characters, more than {SOURCE:,}")
-        found: nodes.Template = _Counted().visit(super()._parse(source, name, filename))
+        if len(source) > MAX_SOURCE:
+            raise SecurityError(f"it has {len(source):,} characters, more than {MAX_SOURCE:,}")
+        found: nodes.Template = _InsertFilters().visit(super()._parse(source, name, filename))
         return found
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        now = _now()
+        now = current_budget()
         match operator, left, right:
             case "%", str() | bytes(), _:
                 _check_format(now, str(left, "latin-1") if isinstance(left, bytes) else left, right)
             case "**", int(), int():
-                if right > _BITS or abs(left).bit_length() * right > _BITS:
+                if right > _MAX_BITS or abs(left).bit_length() * right > _MAX_BITS:
                     raise SecurityError("it makes too large a number")
             case "*", int(), int():
-                if left.bit_length() + right.bit_length() > _BITS:
+                if left.bit_length() + right.bit_length() > _MAX_BITS:
                     raise SecurityError("it makes too large a number")
             case "*", str() | bytes(), int():
-                now.fits(len(left) * right)
+                now.check_length(len(left) * right)
             case "*", int(), str() | bytes():
-                now.fits(len(right) * left)
+                now.check_length(len(right) * left)
             case "*", list() | tuple(), int():
-                now.repeats(len(left) * right)
+                now.check_items(len(left) * right)
             case "*", int(), list() | tuple():
-                now.repeats(len(right) * left)
+                now.check_items(len(right) * left)
             case "+", str() | bytes() | list() | tuple(), str() | bytes() | list() | tuple():
-                now.fits(len(left) + len(right))
-        return now.count(super().call_binop(context, operator, left, right))
+                now.check_length(len(left) + len(right))
+        return now.charge(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        now = _now()
-        now.tick()
+        now = current_budget()
+        now.check_deadline()
         if not isinstance(__obj, Macro):
-            _measured([*args, *kwargs.values()])
+            _measure([*args, *kwargs.values()])
         method = getattr(__obj, "__wrapped__", __obj)  # str.format comes in a wrapper of the sandbox
         owner = getattr(method, "__self__", None)
         if isinstance(owner, str | bytes | int | float) and not isinstance(owner, bool):
             _check_method(now, owner, method.__name__, [*args, *kwargs.values()])
-        return now.count(super().call(__context, __obj, *args, **kwargs))
+        return now.charge(super().call(__context, __obj, *args, **kwargs))
 
 
-class _Counted(NodeTransformer):
+class _InsertFilters(NodeTransformer):
     """Has loops, joins, slices, comparisons and keys, which Jinja compiles to plain Python, go through filters of
     ours."""
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
-        node.expr = _filter(node.expr, _MEASURED)
+        node.expr = _filter_node(node.expr, _MEASURE_FILTER)
         for operand in node.ops:
-            operand.expr = _filter(operand.expr, _MEASURED)
+            operand.expr = _filter_node(operand.expr, _MEASURE_FILTER)
         return node
 
     def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
         self.generic_visit(node)
-        node.key = _filter(node.key, _MEASURED)
+        node.key = _filter_node(node.key, _MEASURE_FILTER)
         return node
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
-        node.iter = _filter(node.iter, _LOOP)
+        node.iter = _filter_node(node.iter, _LOOP_FILTER)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        return _filter(nodes.Tuple(node.nodes, "load", lineno=node.lineno), _JOIN)
+        return _filter_node(nodes.Tuple(node.nodes, "load", lineno=node.lineno), _JOIN_FILTER)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
         if not isinstance(node.arg, nodes.Slice):
-            node.arg = _filter(node.arg, _MEASURED) if isinstance(node.arg, nodes.Tuple | nodes.Name) else node.arg
+            node.arg = (
+                _filter_node(node.arg, _MEASURE_FILTER) if isinstance(node.arg, nodes.Tuple | nodes.Name) else node.arg
+            )
             return node
         bounds = (node.arg.start, node.arg.stop, node.arg.step)
-        return _filter(node.node, _CUT, [bound or nodes.Const(None) for bound in bounds])
+        return _filter_node(node.node, _SLICE_FILTER, [bound or nodes.Const(None) for bound in bounds])
 
 
-def _filter(node: Any, name: str, arguments: Sequence[nodes.Expr] = ()) -> nodes.Filter:
+def _filter_node(node: Any, name: str, arguments: Sequence[nodes.Expr] = ()) -> nodes.Filter:
     found = nodes.Filter(node, name, list(arguments), [], None, None, lineno=node.lineno)
     environment = node.environment
     for one in (found, *found.find_all(nodes.Node)):
@@ -233,75 +240,75 @@ def _filter(node: Any, name: str, arguments: Sequence[nodes.Expr] = ()) -> nodes
     return found
 
 
-def _each(items: Iterable[Any]) -> Iterator[Any]:
-    return _ticking(iter(items))
+def _iterate(items: Iterable[Any]) -> Iterator[Any]:
+    return _check_each(iter(items))
 
 
-def _ticking(items: Iterator[Any]) -> Iterator[Any]:
-    now = _now()
+def _check_each(items: Iterator[Any]) -> Iterator[Any]:
+    now = current_budget()
     for item in items:
-        now.tick()
+        now.check_deadline()
         yield item
 
 
-def _measured(value: Any) -> Any:
+def _measure(value: Any) -> Any:
     if not isinstance(value, str | int | float):
-        _now().measure(value)
+        current_budget().measure(value)
     return value
 
 
 def _bounded_test(test: Any) -> Callable[..., Any]:
     @wraps(test)
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        _measured(args)
+        _measure(args)
         return test(*args, **kwargs)
 
     return bounded
 
 
-def _cut(value: Any, start: Any, stop: Any, step: Any) -> Any:
-    return _now().count(value[start:stop:step])
+def _slice(value: Any, start: Any, stop: Any, step: Any) -> Any:
+    return current_budget().charge(value[start:stop:step])
 
 
-def _joined(values: Sequence[Any]) -> str:
-    return _concat(map(_finalized, values))
+def _join(values: Sequence[Any]) -> str:
+    return _concatenate(map(_finalize, values))
 
 
-def _concat(texts: Iterable[Any]) -> str:
+def _concatenate(texts: Iterable[Any]) -> str:
     """str.join, which stops as soon as it becomes too long."""
-    now = _now()
+    now = current_budget()
     found, size = [], 0
     for text in map(str, texts):
         size += len(text)
-        now.fits(size)
+        now.check_length(size)
         found.append(text)
-    joined: str = now.count("".join(found))
+    joined: str = now.charge("".join(found))
     return joined
 
 
-def _finalized(value: Any) -> Any:
+def _finalize(value: Any) -> Any:
     """What is put out, or joined: containers are measured before they are spelled out."""
-    now = _now()
-    now.tick()
+    now = current_budget()
+    now.check_deadline()
     if value is None or isinstance(value, str | int | float | Undefined):
         return value
     now.measure(value)
-    return now.count(str(value))
+    return now.charge(str(value))
 
 
 def _join_filter(pick: Callable[..., Any]) -> Callable[..., str]:
     @pass_context
     def join(context: Any, value: Iterable[Any], d: str = "", attribute: Any = None) -> str:
         items = value if attribute is None else pick(context, value, attribute=attribute)
-        separator = str(_finalized(d))
+        separator = str(_finalize(d))
 
         def pieces() -> Iterator[Any]:
             for number, item in enumerate(items):
                 if number:
                     yield separator
-                yield _finalized(item)
+                yield _finalize(item)
 
-        return _concat(pieces())
+        return _concatenate(pieces())
 
     return join
 
@@ -311,12 +318,12 @@ def _bounded_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
 
     @wraps(function)
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        now = _now()
-        now.tick()
+        now = current_budget()
+        now.check_deadline()
         subject, others = args[first], [*args[first + 1 :], *kwargs.values()]
         if name not in ("d", "default"):
             _check_numbers(others)
-        if name not in _STRUCTURAL:
+        if name not in _ITEM_FILTERS:
             size = now.measure(subject)
             longest = max((len(other) for other in others if isinstance(other, str)), default=0)
             if name == "replace":
@@ -325,40 +332,40 @@ def _bounded_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
                 _check_format(now, str(subject), others)
             elif name in ("indent", "wordwrap", "tojson", "pprint"):
                 widths = [other for other in others if isinstance(other, int)]
-                now.fits(size * (1 + max((longest, *widths)) if name != "wordwrap" else 1 + longest))
+                now.check_length(size * (1 + max((longest, *widths)) if name != "wordwrap" else 1 + longest))
         elif name == "sum" and any(isinstance(other, list | tuple) for other in others):
             raise SecurityError("it adds up lists")
         found = function(*args, **kwargs)
         if hasattr(found, "__next__"):
-            return _ticking(found)
-        return now.count(found)
+            return _check_each(found)
+        return now.charge(found)
 
     return bounded
 
 
 def _check_numbers(arguments: Iterable[Any]) -> None:
-    if any(isinstance(argument, int | float) and abs(argument) > _NUMBER for argument in arguments):
-        raise SecurityError(f"it uses a number beyond {_NUMBER:,} as a width or a count")
+    if any(isinstance(argument, int | float) and abs(argument) > _MAX_ARGUMENT for argument in arguments):
+        raise SecurityError(f"it uses a number beyond {_MAX_ARGUMENT:,} as a width or a count")
 
 
-def _check_replace(now: Budget, text: str, arguments: Sequence[Any]) -> None:
+def _check_replace(now: RenderBudget, text: str, arguments: Sequence[Any]) -> None:
     if len(arguments) > 1:
         old, new = str(arguments[0]), str(arguments[1])
-        now.fits(len(text) + text.count(old) * len(new))
+        now.check_length(len(text) + text.count(old) * len(new))
 
 
-def _check_format(now: Budget, form: str, arguments: Any) -> None:
+def _check_format(now: RenderBudget, form: str, arguments: Any) -> None:
     """A format of `%` or `{}`: no field is wide, and all fields together make no long text."""
     values = arguments if isinstance(arguments, list | tuple) else [arguments]
-    if _WIDTH.search(form):
+    if _LARGE_WIDTH.search(form):
         raise SecurityError("it formats with too large a width")
     if "*" in form or ":{" in form:
         _check_numbers(values)
     largest = max((now.measure(value) for value in values), default=0)
-    now.fits(len(form) + (form.count("%") + form.count("{")) * (2 * largest + 4096 if values else 0))
+    now.check_length(len(form) + (form.count("%") + form.count("{")) * (2 * largest + 4096 if values else 0))
 
 
-def _check_method(now: Budget, owner: Any, name: str, arguments: Sequence[Any]) -> None:
+def _check_method(now: RenderBudget, owner: Any, name: str, arguments: Sequence[Any]) -> None:
     _check_numbers(arguments)
     if isinstance(owner, bytes):
         owner = owner.decode("latin-1")
@@ -369,11 +376,11 @@ def _check_method(now: Budget, owner: Any, name: str, arguments: Sequence[Any]) 
     elif name in ("format", "format_map"):
         _check_format(now, owner, arguments)
     elif name == "join" and arguments and isinstance(arguments[0], list | tuple | str):
-        now.fits(now.measure(arguments[0]) + len(owner) * len(arguments[0]))
+        now.check_length(now.measure(arguments[0]) + len(owner) * len(arguments[0]))
     elif name == "join":
         raise SecurityError("it joins what is no list")
     elif name == "expandtabs":
-        now.fits(len(owner) + owner.count("\t") * max((n for n in arguments if isinstance(n, int)), default=8))
+        now.check_length(len(owner) + owner.count("\t") * max((n for n in arguments if isinstance(n, int)), default=8))
     elif name == "translate" and arguments and isinstance(arguments[0], Mapping):
         longest = max((len(new) for new in arguments[0].values() if isinstance(new, str)), default=0)
-        now.fits(len(owner) * max(1, longest))
+        now.check_length(len(owner) * max(1, longest))

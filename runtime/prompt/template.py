@@ -23,17 +23,17 @@ Prompt = tuple[str, ...]
 # What may mark a cut: a character that no text of these messages holds, nor spells as the escape that ASCII JSON would
 # make of it. Unicode's noncharacters are "for internal use", those of the private use area for anybody's.
 _MARKS = [*range(0xFDD0, 0xFDF0), *range(0xE000, 0xF900)]
-_SPELLED = re.compile(r"\\u([0-9a-f]{4})")
+_ESCAPED = re.compile(r"\\u([0-9a-f]{4})")
 
 
-class Template:
+class ChatTemplate:
     """A chat template, compiled once. Raises TemplateError where it is not valid Jinja."""
 
     def __init__(self, source: str, family: Family, special_tokens: Collection[str]) -> None:
         from jinja2 import TemplateError as JinjaError
 
         try:
-            self._template = compiled(source)
+            self._template = compile_template(source)
         except JinjaError as exc:
             raise TemplateError(
                 f"the chat template is not valid: {one_line(exc)}", hint="take it from the checkpoint"
@@ -57,16 +57,16 @@ class Template:
         from jinja2 import TemplateError as JinjaError
         from jinja2.exceptions import SecurityError
 
-        from .sandbox import budget
+        from .sandbox import render_budget
 
         variables = self._family.layout(messages, tools)
         try:
-            cut = _unused(variables)
+            cut = _find_unused_character(variables)
             guarded = _map_text(
                 variables,
                 lambda text: self._special.sub(lambda m: m[0][0] + cut + m[0][1:], replace_surrogates(text)),
             )
-            with budget(guarded):
+            with render_budget(guarded):
                 text = self._template.render(**guarded, add_generation_prompt=add_generation_prompt)
         except SecurityError as exc:
             raise TemplateError(
@@ -82,19 +82,19 @@ class Template:
         return tuple(piece for piece in pieces if piece)
 
 
-def compiled(source: str) -> "Compiled":
+def compile_template(source: str) -> "Compiled":
     """A chat template as transformers' utils/chat_template_utils.py compiles it, with limits on what it may cost.
     Raises jinja2.TemplateError."""
     from jinja2 import TemplateError as JinjaError
 
-    from .sandbox import Sandbox, budget
+    from .sandbox import TemplateSandbox, render_budget
 
-    environment = Sandbox()
+    environment = TemplateSandbox()
     environment.add_filter("tojson", _tojson)
-    environment.globals["raise_exception"] = _raise
+    environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     try:
-        with budget():  # constants are computed now
+        with render_budget():  # constants are computed now
             return environment.from_string(source)
     except JinjaError:
         raise
@@ -118,7 +118,7 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _raise(message: str) -> None:
+def _raise_exception(message: str) -> None:
     from jinja2 import TemplateError as JinjaError
 
     raise JinjaError(one_line(message))
@@ -134,13 +134,13 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-def _unused(variables: Mapping[str, Any]) -> str:
+def _find_unused_character(variables: Mapping[str, Any]) -> str:
     texts: list[str] = []
     spelled: set[int] = set()
 
     def note(text: str) -> str:
         texts.append(text)
-        spelled.update(int(code, 16) for code in _SPELLED.findall(text))
+        spelled.update(int(code, 16) for code in _ESCAPED.findall(text))
         return text
 
     _map_text(variables, note)

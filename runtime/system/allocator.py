@@ -16,36 +16,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGE = 1 << 20  # bytes; decoding a token allocates nothing as large, and reading a prompt is no slower
-_LARGEST = 32 << 20  # bytes; glibc raises its own threshold no further, and that of freed memory to twice as much
-_UNTRIMMED = 128 << 10  # bytes of freed memory that glibc keeps where it has raised nothing
+_MMAP_THRESHOLD = 1 << 20  # bytes; decoding a token allocates nothing as large, and reading a prompt is no slower
+_MAX_MMAP_THRESHOLD = (
+    32 << 20
+)  # bytes; glibc raises its own threshold no further, and that of freed memory to twice as much
+_TRIM_THRESHOLD = 128 << 10  # bytes of freed memory that glibc keeps where it has raised nothing
 
-_set = False  # whether the threshold is ours
+_threshold_set = False  # whether the threshold is ours
 
 
 def set_mmap_threshold() -> None:
     """For the whole process. Who has set the threshold in the environment keeps it, and so does who has not glibc."""
-    global _set  # noqa: PLW0603
+    global _threshold_set  # noqa: PLW0603
     theirs = "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
     if not theirs and (libc := _glibc()):
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        _set = True
+        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+        _threshold_set = True
 
 
 @contextmanager
-def large_pieces_kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """Freed pieces stay in the heap for the next ones, as where `set_mmap_threshold` was never called."""
-    libc = _glibc() if _set else None
+    libc = _glibc() if _threshold_set else None
     if libc is None:  # glibc does so by itself
         yield
         return
-    libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
-    libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST)
+    libc.mallopt(_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2 * _MAX_MMAP_THRESHOLD)
     try:
         yield
     finally:
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
-        libc.mallopt(_M_TRIM_THRESHOLD, _UNTRIMMED)
+        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
+        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
         libc.malloc_trim(0)
 
 
@@ -55,7 +57,7 @@ def trim_heap() -> None:
         libc.malloc_trim(0)
 
 
-class _MallInfo(ctypes.Structure):
+class _MallocInfo(ctypes.Structure):
     """`struct mallinfo2` (mallinfo(3))."""
 
     _fields_ = tuple(
@@ -64,14 +66,14 @@ class _MallInfo(ctypes.Structure):
     )
 
 
-def allocated() -> int:
+def allocated_bytes() -> int:
     """Bytes that the heap has given out; all memory of this process where there is no glibc of 2.33 or later."""
     libc = _glibc()
     if libc is None or not hasattr(libc, "mallinfo2"):
         import psutil  # type: ignore[import-untyped]
 
         return int(psutil.Process().memory_info().rss)
-    libc.mallinfo2.restype = _MallInfo
+    libc.mallinfo2.restype = _MallocInfo
     found = libc.mallinfo2()
     return int(found.uordblks + found.hblkhd)
 

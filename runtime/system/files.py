@@ -12,10 +12,10 @@ from pathlib import Path
 
 _is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda _: False)  # Windows, from Python 3.12 on
 
-TEMPORARY_CURE = "make room in the folder for temporary files, or set TMPDIR to one on another disk"
+TEMPORARY_FOLDER_HINT = "make room in the folder for temporary files, or set TMPDIR to one on another disk"
 
 # What mmap says where the file system has no mappings: mmap(2); NFS, 9p and FUSE differ.
-UNMAPPABLE = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+UNMAPPABLE_ERRNOS = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def expand_user(path: str | os.PathLike[str]) -> Path:
@@ -42,7 +42,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def named(path: str | os.PathLike[str]) -> Iterator[None]:
+def name_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Name the file in errors of reading it or writing to it, which do not by themselves."""
     try:
         yield
@@ -65,7 +65,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    with named(path), path.open("rb") as file:
+    with name_in_errors(path), path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
@@ -100,12 +100,12 @@ def remove(path: Path) -> None:
         return
 
 
-def openvino_reads(path: Path) -> dict[str, bool]:
+def read_model_properties(path: Path) -> dict[str, bool]:
     """OpenVINO's property for reading an IR beside or at `path`: it maps weights, and fails where they cannot be."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
             return {}
     except OSError as exc:
-        return {"ENABLE_MMAP": False} if exc.errno in UNMAPPABLE else {}
+        return {"ENABLE_MMAP": False} if exc.errno in UNMAPPABLE_ERRNOS else {}
     except ValueError:  # an empty file
         return {}

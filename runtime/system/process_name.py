@@ -10,18 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 
 _NAME = re.compile(r"(\d+)-(\d+)(?:-([0-9a-f]{8}))?")
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CLOCK_STEP = 60  # seconds by which a start told as a time of day may seem to change
-_START = 19  # fields of /proc/PID/stat between the command and the start: proc_pid_stat(5)
+_START_FIELD = 19  # fields of /proc/PID/stat between the command and the start: proc_pid_stat(5)
 
 
 def process_name(pid: int) -> str:
     """Return the name: "PID-TICKS-BOOT", or "PID-SECONDS" where there is no boot id. Raises psutil.NoSuchProcess."""
     import psutil  # type: ignore[import-untyped]
 
-    if boot := _boot():
+    if boot := _boot_id():
         with suppress(OSError, ValueError, IndexError):
-            return f"{pid}-{_ticks(pid)}-{boot}"
+            return f"{pid}-{_start_ticks(pid)}-{boot}"
     return f"{pid}-{int(psutil.Process(pid).create_time())}"
 
 
@@ -38,14 +38,14 @@ def is_alive(name: str) -> bool:
     if found is None:
         return False
     pid, start, boot = int(found[1]), int(found[2]), found[3]
-    if boot and boot != _boot():
+    if boot and boot != _boot_id():
         return False
     try:
         process = psutil.Process(pid)
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return False
         if boot:
-            return _ticks(pid) == start
+            return _start_ticks(pid) == start
         return bool(abs(process.create_time() - start) <= _CLOCK_STEP)
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError, OverflowError):
         return False
@@ -53,15 +53,15 @@ def is_alive(name: str) -> bool:
         return True
 
 
-def _boot() -> str:
+def _boot_id() -> str:
     if sys.platform != "linux":
         return ""
     try:
-        return _BOOT.read_text().replace("-", "")[:8]
+        return _BOOT_ID.read_text().replace("-", "")[:8]
     except OSError:
         return ""
 
 
-def _ticks(pid: int) -> int:
+def _start_ticks(pid: int) -> int:
     """When the process was started, in clock ticks since the boot. Its command may have blanks and brackets."""
-    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[_START])
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[_START_FIELD])

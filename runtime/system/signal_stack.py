@@ -11,7 +11,7 @@ import sys
 _SS_DISABLE = 2
 
 
-class _Stack(ctypes.Structure):
+class _SignalStack(ctypes.Structure):
     """`stack_t` of sigaltstack(2), on Linux."""
 
     _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
@@ -20,4 +20,4 @@ class _Stack(ctypes.Structure):
 def disable_alternate_signal_stack() -> None:
     """Signals come on the thread's own stack from here on; the plugin leaves that as it is. Call it after a load."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).sigaltstack(ctypes.byref(_Stack(None, _SS_DISABLE, 0)), None)
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(_SignalStack(None, _SS_DISABLE, 0)), None)

@@ -23,7 +23,7 @@ ENVIRONMENT = {
 PREAMBLE = "import sys; sys.modules['openvino_telemetry'] = None"
 
 
-def disable() -> None:
+def disable_telemetry() -> None:
     """Turn telemetry off in this process. Call it before OpenVINO is imported; calling it again changes nothing."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ...errors import BackendError, EdgeError
-from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory
+from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from ...text import one_line
 from ..backend import Request
 from .batched import COMPILED_SHAPES, OpenVINO, Running
@@ -131,5 +131,5 @@ def _ours(exc: BaseException) -> EdgeError:
     if isinstance(exc, EdgeError):
         return exc
     if is_out_of_memory(exc):
-        return BackendError(MESSAGE, hint=CURE)
+        return BackendError(MESSAGE, hint=HINT)
     return BackendError(f"OpenVINO failed: {one_line(repr(exc))}", hint="load the model again")

@@ -12,13 +12,13 @@ from ...cancellation import Cancellation
 from ...checkpoint.checkpoint import Folder
 from ...docstrings import require_docstrings
 from ...errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedGrammar
-from ...folder.compile_cache import cached
+from ...folder.compile_cache import caching
 from ...folder.model_folder import ModelFolder
 from ...grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ...prompt.template import Prompt
 from ...system.allocator import set_mmap_threshold
-from ...system.files import openvino_reads
-from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory, map_out_of_memory, require_addresses
+from ...system.files import read_model_properties
+from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory, map_out_of_memory, require_addresses
 from ...system.signal_stack import disable_alternate_signal_stack
 from ...text import one_line, quoted
 from ...vocabulary import TextDecoder, Vocabulary
@@ -153,7 +153,7 @@ def loading(folder: ModelFolder, device: str, options: Options, cure: str) -> It
     set_mmap_threshold()
     try:
         with map_out_of_memory(BackendError), compiled_cache(folder, device, options) as place:
-            yield properties(options, device) | place | openvino_reads(folder.path / "openvino_model.bin")
+            yield properties(options, device) | place | read_model_properties(folder.path / "openvino_model.bin")
     except RuntimeError as exc:
         raise BackendError(f"OpenVINO cannot load {folder.path}: {error_line(exc)}", hint=cure) from exc
 
@@ -213,14 +213,14 @@ def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterat
     known = core.get_property(plugin, "SUPPORTED_PROPERTIES")
     names = ("FULL_DEVICE_NAME", "GPU_DRIVER_VERSION", "NPU_DRIVER_VERSION")
     driver = " ".join(str(core.get_property(plugin, name)) for name in names if name in known)
-    with cached(folder, device, driver) as place:
+    with caching(folder, device, driver) as place:
         yield place
 
 
 def map_error(exc: RuntimeError, request: Request) -> EdgeError:
     """An error of GenAI while it generates, as one of ours."""
     if is_out_of_memory(exc):
-        return BackendError(MESSAGE, hint=CURE)
+        return BackendError(MESSAGE, hint=HINT)
     if request.grammar is not None and "xgrammar" in str(exc):
         return UnsupportedGrammar(
             f"the engine cannot hold this grammar: {error_line(exc)}", hint="simplify it", grammar=request.grammar

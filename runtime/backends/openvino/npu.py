@@ -9,7 +9,7 @@ from typing import Self
 
 from ...checkpoint.checkpoint import Folder
 from ...errors import DeviceError
-from ...folder.ir import IR, NPU_CURE
+from ...folder.ir import IR, NPU_HINT
 from ..backend import Options
 from .genai import devices, loading, require_model_folder
 from .serial import SingleRequestBackend
@@ -44,10 +44,10 @@ class NPU(SingleRequestBackend):
     def load(cls, folder: Folder, device: str, options: Options) -> Self:
         """Raises DeviceError where there is no NPU or the folder is not fit for one, BackendError where it fails."""
         folder = require_model_folder(folder, device, cls.devices())
-        if unfit := IR.read(folder).unfit_for_npu():
+        if unfit := IR.read(folder).npu_obstacles():
             raise DeviceError(
                 f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}",
-                hint=NPU_CURE,
+                hint=NPU_HINT,
             )
         if options.kv_precision not in (None, "f16"):
             raise DeviceError(

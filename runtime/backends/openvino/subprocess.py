@@ -25,7 +25,7 @@ from ...folder.model_folder import ModelFolder
 from ...grammar import Grammar
 from ...messages import Finish, Usage
 from ...prompt.template import Prompt
-from ...system.out_of_memory import CURE, says_out_of_memory
+from ...system.out_of_memory import HINT, reports_out_of_memory
 from ...system.signal_stack import disable_alternate_signal_stack
 from ...text import one_line
 from ..backend import Delta, Options, Request
@@ -382,8 +382,8 @@ class _EngineProcess:
         words = self._child.last_words if problem == "has died" else ""
         return BackendError(
             f"the engine's process {problem}" + (f": {one_line(words)}" if words else ""),
-            hint=CURE
-            if says_out_of_memory(words)
+            hint=HINT
+            if reports_out_of_memory(words)
             else "load the model again; `dmesg` tells if memory ran out"
             if problem == "has died"
             else "load the model again; a debugger or too little memory may have stopped it",

@@ -14,9 +14,9 @@ from .rumination import RUMINATION
 from .z1 import Z1
 
 # The more particular stand before those whose marks are fewer.
-_ALL = (Z1, RUMINATION, GLM4_0414, GLM4_2024, GLM_EDGE, BASE)
+_FAMILIES = (Z1, RUMINATION, GLM4_0414, GLM4_2024, GLM_EDGE, BASE)
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _ALL})
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})
 
 
 def get(name: str) -> Family:

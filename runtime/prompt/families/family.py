@@ -27,20 +27,20 @@ class ReasoningMarks:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The facts of a prompt format. Looked up once, by `detect`; its name stands in the manifest.
+    """The facts of one prompt format, looked up once by `detect_family`. The manifest records its name.
 
-    `model_types` are those of config.json, and `recognise` tells by the prompt of the probe whether a template is this
-    family's. `layout` turns messages and tools (JSON: name, description, parameters) into the template's variables.
-    `stop_tokens` end a reply. `call_start` may stand before every call of a reply but the first.
-    `tools`: the template shows the tools that are offered; `own_tools` are those it brings itself, whatever is offered;
-    `built_in` are those that it describes in its own words when they are offered as such (`Tool.built_in`).
-    `system`: it shows system messages. `prefix` opens the prompt of a plain completion.
+    Detection: `model_types` are config.json's, and `matches` decides from the prompt that a template renders for PROBE.
+    Prompt: `layout` turns messages and tools (JSON: name, description, parameters) into the template's variables;
+    `prefix` opens the prompt of a plain completion; `system` is whether the template shows system messages.
+    Tools: `tools` is whether the template shows the tools that a chat offers; `own_tools` are those that it always
+    brings itself; `built_in` are those that it describes in its own words if a chat offers them (`Tool.built_in`).
+    Reply: `stop_tokens` end it, and `call_start` may stand before each of its tool calls but the first.
     """
 
     name: str
     summary: str
     model_types: tuple[str, ...]
-    recognise: Callable[[str], bool]
+    matches: Callable[[str], bool]
     layout: Layout
     stop_tokens: tuple[str, ...] = ("<|endoftext|>", "<|user|>", "<|observation|>")
     call_start: str = "<|assistant|>"
@@ -52,6 +52,6 @@ class Family:
     system: bool = True
 
 
-def shows_the_probe(prompt: str) -> bool:
+def renders_probe(prompt: str) -> bool:
     """Whether a template laid out the tools that it was given."""
     return str(PROBE["name"]) in prompt
