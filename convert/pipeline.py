@@ -29,8 +29,8 @@ from runtime.errors import CheckpointError, ConversionError, DiskFull
 from runtime.folder.integrity import record_verified
 from runtime.folder.model_folder import FileRecord, Manifest, ModelFolder, write_manifest
 from runtime.prompt.template import ChatTemplate, Prompt
-from runtime.system.allocator import keep_freed_memory
 from runtime.system.files import TEMPORARY_FOLDER_HINT, expand_user, is_temporary_folder_missing
+from runtime.system.native_effects import keep_freed_memory
 from runtime.system.out_of_memory import map_out_of_memory
 from runtime.text import quoted
 from runtime.version import VERSION

@@ -25,8 +25,8 @@ from ...folder.model_folder import ModelFolder
 from ...grammar import Grammar
 from ...messages import Finish, Usage
 from ...prompt.template import Prompt
+from ...system.native_effects import disable_alternate_signal_stack
 from ...system.out_of_memory import HINT, reports_out_of_memory
-from ...system.signal_stack import disable_alternate_signal_stack
 from ...text import one_line
 from ..backend import Delta, Options, Request
 from ..child import LOADING, Child
