@@ -203,7 +203,7 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "no width": (config(hidden_size="REMOVED"), "hidden_size is missing"),
     "a billion layers": (config(num_hidden_layers=10**9), "'model.layers.2.self_attn.q_proj.weight' is missing"),
     "heads": (config(num_key_value_heads=3), "4 attention heads do not divide into 3"),
-    "epsilon": (config(rms_norm_eps=float("nan")), "rms_norm_eps is nan"),
+    "epsilon": (config(rms_norm_eps=float("nan")), "config.json is not readable JSON: NaN is not a JSON value"),
     "activation": (config(hidden_act="gelu"), "hidden_act is 'gelu'; it must be 'silu'"),
     "odd rotation": (config(partial_rotary_factor=0.1), "RoPE would turn 3 of 32"),
     "no rotation": (config(partial_rotary_factor=0), "RoPE would turn 0 of 32"),
@@ -238,7 +238,7 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "index to a number": (index(lambda i: i["weight_map"].update({"a": 1})), "points to 1"),
     "index to a surrogate": (
         index(lambda i: i["weight_map"].update({"a": "\ud800.safetensors"})),
-        "points to '\\ud800",
+        "\ufffd.safetensors is missing",
     ),
     "empty file": (cut(SHARDS.format(1), 0), "has only 0 bytes"),
     "cut header": (cut(SHARDS.format(1), 100), "claims a header of"),

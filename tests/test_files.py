@@ -38,7 +38,7 @@ def test_a_device_a_pipe_and_a_folder_are_not_replaced(tmp_path, precious):
     (tmp_path / "stdout").symlink_to(os.devnull)
     for path in (tmp_path / "pipe", tmp_path / "stdout", precious):
         before = path.lstat()
-        with pytest.raises(OSError, match="no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             write_atomically(path, b"new")
         assert path.lstat() == before
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)

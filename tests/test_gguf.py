@@ -197,7 +197,7 @@ def renamed(old: bytes, new: bytes) -> Harm:
 
 
 REFUSED: dict[str, tuple[Harm, str]] = {
-    "another file": (lambda raw: b"PK\x03\x04" + raw[4:], "is no GGUF file"),
+    "another file": (lambda raw: b"PK\x03\x04" + raw[4:], "is not a GGUF file"),
     "an empty file": (lambda raw: b"", "has only 0 bytes"),
     "big-endian": (lambda raw: raw[:4] + struct.pack(">I", 3) + raw[8:], "of version 50331648, or big-endian"),
     "cut in the header": (lambda raw: raw[:300], "damaged: it"),
@@ -273,7 +273,7 @@ def test_half_of_a_head_is_rotated_whatever_an_early_file_says(
 
 
 def test_without_the_package_the_cure_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.checkpoint.gguf_file.find_spec", lambda name: None)
+    monkeypatch.setattr("runtime.checkpoint.gguf_header.find_spec", lambda name: None)
     (tmp_path / "x.gguf").touch()
     with pytest.raises(CheckpointError, match="needs gguf") as caught:
         CheckpointTensors.open(tmp_path / "x.gguf")

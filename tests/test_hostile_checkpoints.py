@@ -153,7 +153,7 @@ def test_links_within_the_checkpoint_and_its_entry_of_the_hubs_cache_are_followe
 def test_what_would_block_or_never_end_is_refused(checkpoint, name):
     (checkpoint / name).unlink(missing_ok=True)
     os.mkfifo(checkpoint / name)
-    with pytest.raises(CheckpointError, match=f"{name} is no regular file"):
+    with pytest.raises(CheckpointError, match=f"{name} is not a regular file"):
         Checkpoint.open(checkpoint)
     (checkpoint / name).unlink()
     (checkpoint / name).symlink_to("/dev/zero")

@@ -7,7 +7,6 @@ Three formats hold the same decoder and differ in the keys of config.json and in
     ChatGLMModel      glm-4-9b, -chat, -1m as first published
 """
 
-import json
 import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,12 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from .. import strict_json
 from ..errors import CheckpointError
-from ..text import replace_surrogates_within
-from .small_files import read_file, resolve_file
+from .small_files import read_json, resolve_file
 
-DOWNLOAD_AGAIN = "the file is damaged or its download was cut short: download it again"
 _CONFIG_HINT = "the checkpoint's config.json is damaged or was edited: download it again"
 
 
@@ -91,20 +87,6 @@ class Architecture:
             yield "lm_head.weight", (self.vocab, self.hidden)
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that has to be there. Raises CheckpointError."""
-    data = read_file(path.parent, path.name)
-    if data is None:
-        raise CheckpointError(f"{path.name} is missing", hint=DOWNLOAD_AGAIN)
-    try:
-        value = strict_json.require_shallow(json.loads(data))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} is not readable JSON", hint=DOWNLOAD_AGAIN) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path.name} is not a JSON object", hint=DOWNLOAD_AGAIN)
-    return value
-
-
 def read_config(path: Path) -> dict[str, Any]:
     """The config.json of a checkpoint folder, parsed. Raises CheckpointError."""
     if not path.is_dir():
@@ -115,8 +97,7 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{str(path)!r} holds {'a LoRA adapter, not a checkpoint' if adapter else 'no config.json'}",
             hint="merge it into its base model first" if adapter else "give the folder of a downloaded checkpoint",
         )
-    config: dict[str, Any] = replace_surrogates_within(read_object(path / "config.json"))
-    return config
+    return read_json(path / "config.json", required=True)
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:

@@ -20,9 +20,10 @@ import numpy.typing as npt
 from .. import strict_json
 from ..errors import CheckpointError
 from ..text import quoted
-from .architecture import DOWNLOAD_AGAIN
-from .mapped_file import BinaryFile, TensorEntry, open_binary
+from .binary_file import BinaryFile, open_binary
+from .small_files import DOWNLOAD_AGAIN
 from .tensor import Dtype, Tensor
+from .weight_file import TensorEntry
 
 _DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are handed out as uint16
     "BF16": ("bf16", np.uint16),

@@ -6,59 +6,25 @@ pickle is read.
 """
 
 import json
-import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ..errors import CheckpointError
-from ..folder.model_folder import MANIFEST
 from ..system.files import name_in_errors
 from ..system.out_of_memory import map_out_of_memory
 from ..text import quoted
-from .architecture import DOWNLOAD_AGAIN, Architecture, Yarn, read_architecture, read_config, read_object
-from .gguf_checkpoint import GgufCheckpoint
-from .mapped_file import TensorEntry
-from .safetensors_file import SafetensorsFile
+from .architecture import Architecture, Yarn, read_architecture
+from .formats import CheckpointFiles, open_files
 from .small_files import os_error_cure, os_error_reason
 from .tensor import Dtype, Tensor
 from .tensor_names import SAFETENSORS_NAMES, TensorNaming
+from .weight_file import TensorEntry, WeightFile
 
 __all__ = ["Architecture", "CheckpointTensors", "Dtype", "Tensor", "Yarn"]
-
-_INDEX = "model.safetensors.index.json"
-
-
-class WeightFile(Protocol):
-    """An open file of tensors, of whatever kind."""
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def entries(self) -> Mapping[str, TensorEntry]: ...
-
-    def require_supported(self, entry: TensorEntry) -> None:
-        """Raises CheckpointError where the tensor is of an unsupported type."""
-        ...
-
-    def require_contiguous(self) -> None:
-        """Raises CheckpointError where bytes belong to no tensor."""
-        ...
-
-    def tensor(self, entry: TensorEntry, name: str) -> Tensor: ...
-
-    def release(self) -> None: ...
-
-    def require_unchanged(self) -> None: ...
-
-    def sha256(self) -> str: ...
-
 
 _Location = tuple[WeightFile, TensorEntry, slice | None]
 
@@ -82,27 +48,30 @@ class CheckpointTensors:
         self._locations = places
 
     @classmethod
-    @map_out_of_memory(CheckpointError)
     def open(cls, path: str | Path, *, mapped: bool = True) -> Self:
-        """Opens a folder with config.json and safetensors files, or a GGUF file, and checks all that can be checked
-        without reading the weights. Raises CheckpointError.
+        """Open a folder with config.json and safetensors files, or a GGUF file, and check everything except the
+        weights' values. Raises CheckpointError.
 
-        Weights are views of their file where that is `mapped`, which takes no memory of their own; but a file that
-        becomes shorter then ends the process. Else they are read when they are used.
+        `mapped` weights are views of their files and take no memory of their own; but a file that becomes shorter then
+        ends the process. Otherwise weights are read when they are used.
         """
         path = Path(path)
-        try:
-            config, architecture, files, naming = (_read_gguf if path.is_file() else _read_folder)(path, mapped)
-            places = _locate_tensors(architecture, files, naming)
-            for file in files:
+        with _map_errors(path):
+            files = open_files(path)
+            config = files.config()
+        return cls.from_files(path, config, read_architecture(config), files, mapped=mapped)
+
+    @classmethod
+    def from_files(
+        cls, path: Path, config: dict[str, Any], architecture: Architecture, files: CheckpointFiles, *, mapped: bool
+    ) -> Self:
+        """Open the weights of a checkpoint whose config has been read. Raises CheckpointError."""
+        with _map_errors(path):
+            weight_files = files.weight_files(mapped=mapped)
+            places = _locate_tensors(architecture, weight_files, files.naming(architecture))
+            for file in weight_files:
                 file.require_contiguous()
-        except OSError as error:
-            raise CheckpointError(
-                f"the checkpoint in {quoted(str(error.filename or path), 200)} cannot be read: "
-                f"{os_error_reason(error)}",
-                hint=os_error_cure(error),
-            ) from error
-        return cls(path, config, architecture, files, places)
+        return cls(path, config, architecture, weight_files, places)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -169,6 +138,19 @@ class CheckpointTensors:
         self.close()
 
 
+@contextmanager
+def _map_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading the checkpoint into CheckpointError."""
+    with map_out_of_memory(CheckpointError):
+        try:
+            yield
+        except OSError as exc:
+            raise CheckpointError(
+                f"the checkpoint in {quoted(str(exc.filename or path), 200)} cannot be read: {os_error_reason(exc)}",
+                hint=os_error_cure(exc),
+            ) from exc
+
+
 def safetensors_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that the safetensors files of such a checkpoint hold."""
     naming = SAFETENSORS_NAMES[architecture.name]
@@ -180,67 +162,6 @@ _NO_WEIGHTS = {  # a table that some files have; recomputed in f32
     "transformer.rotary_pos_emb.inv_freq",
     "rope_freqs.weight",
 }
-
-
-_Opened = tuple[dict[str, Any], Architecture, Sequence[WeightFile], TensorNaming]
-
-
-def _read_folder(path: Path, mapped: bool) -> _Opened:
-    config = read_config(path)
-    architecture = read_architecture(config)
-    files = [SafetensorsFile.open(file, mapped=mapped) for file in _safetensors_paths(path)]
-    return config, architecture, files, SAFETENSORS_NAMES[architecture.name]
-
-
-def _read_gguf(path: Path, mapped: bool) -> _Opened:
-    gguf = GgufCheckpoint.open(path, mapped=mapped)
-    config = gguf.config()
-    return config, read_architecture(config), gguf.files, gguf.naming()
-
-
-def _safetensors_paths(path: Path) -> list[Path]:
-    """The weight files, in the order of transformers: one file, the index's shards, any single other file."""
-    if (path / "model.safetensors").exists():
-        return [path / "model.safetensors"]
-    if (path / _INDEX).exists():
-        return _shard_paths(path)
-    found = sorted(path.glob("*.safetensors"))
-    if len(found) == 1:
-        return found
-    if found:
-        raise CheckpointError(
-            f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from where the shards came"
-        )
-    if (path / MANIFEST).is_file() or (path / "openvino_model.xml").is_file():
-        raise CheckpointError(
-            f"{str(path)!r} is a model folder: it is converted already",
-            hint="`edge chat` runs it; for another recipe, give the checkpoint that it was made from",
-        )
-    if any(path.glob("*.bin")) or any(path.glob("*.pt")) or any(path.glob("*.pth")):
-        raise CheckpointError(
-            "the weights are a pickle, which can run code when it is opened; only safetensors are read",
-            hint="download the safetensors version, or save it again with safe_serialization=True",
-        )
-    raise CheckpointError(f"no .safetensors file in {str(path)!r}", hint="download the checkpoint's weights")
-
-
-def _shard_paths(path: Path) -> list[Path]:
-    weight_map = read_object(path / _INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{_INDEX} has no weight_map", hint=DOWNLOAD_AGAIN)
-    for file in weight_map.values():
-        # A path here could lead out of the folder. Printable also keeps NUL and lone surrogates from the file system.
-        if (
-            not isinstance(file, str)
-            or not file.isprintable()
-            or not file.endswith(".safetensors")
-            or set(file) & set("/\\:")
-        ):
-            raise CheckpointError(
-                f"{_INDEX} points to {reprlib.repr(file)}, which is not a .safetensors file beside it",
-                hint=DOWNLOAD_AGAIN,
-            )
-    return [path / file for file in sorted(set(weight_map.values()))]
 
 
 def _locate_tensors(

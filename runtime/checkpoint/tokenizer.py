@@ -17,7 +17,7 @@ from .. import strict_json
 from ..errors import CheckpointError
 from ..text import one_line, quoted
 from ..vocabulary import byte_alphabet
-from .small_files import read_file
+from .small_files import read_file, read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -198,20 +198,6 @@ def _named_special_token(config: Mapping[str, Any], key: str, special: Mapping[s
     value = config.get(key)
     name = value.get("content") if isinstance(value, dict) else value
     return name if isinstance(name, str) and name in special else None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object beside the weights; {} where there is none. Raises CheckpointError."""
-    data = read_file(path.parent, path.name)
-    if data is None:
-        return {}
-    try:
-        value = strict_json.parse(data)
-    except ValueError as exc:
-        raise CheckpointError(f"{path.name} is not readable JSON", hint=_DOWNLOAD_HINT) from exc
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path.name} is not a JSON object", hint=_DOWNLOAD_HINT)
-    return value
 
 
 def first_error_line(exc: BaseException) -> str:

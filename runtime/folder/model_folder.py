@@ -125,7 +125,7 @@ class ModelFolder:
         except (OSError, ValueError):  # ValueError: \0 in the name
             return f"{self.path} has lost its {one_line(name, 100)}"
         if not stat.S_ISREG(status.st_mode):
-            return f"{self.path / name} is no regular file"
+            return f"{self.path / name} is not a regular file"
         size, wanted = status.st_size, self.manifest.files[name].size
         return "" if size == wanted else f"{self.path / name} has {size:,} bytes where its manifest says {wanted:,}"
 

@@ -30,7 +30,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises OSError, also where the name is that of a folder or a device.
     """
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):  # /dev/stdout is a link
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with scratch.open("xb") as file:  # "x" follows no link
@@ -64,7 +64,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     bytes.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     with name_in_errors(path), path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:

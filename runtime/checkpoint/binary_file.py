@@ -15,21 +15,10 @@ import numpy.typing as npt
 
 from ..errors import CheckpointError
 from ..system.files import UNMAPPABLE_ERRNOS
-from .architecture import DOWNLOAD_AGAIN
+from .small_files import DOWNLOAD_AGAIN
 from .unmapped_file import LazyArray, UnmappedFile
 
 _HASH_CHUNK = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """A tensor's place in its file. `begin` and `end` count bytes from the start of the file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
