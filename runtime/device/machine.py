@@ -24,7 +24,15 @@ _ISA = {
     "avx512_bf16": "AVX512-BF16",
     "amx_tile": "AMX",
 }
-_NUMPY_ISA = {"AVX2": "AVX2", "AVX512F": "AVX512", "AVX512_ICL": "AVX512-VNNI", "AVX512_SPR": "AVX512-BF16"}
+# The same as numpy names the groups that it dispatches by: 2.4 and later have the microarchitecture levels of x86-64.
+_NUMPY_ISA = {
+    "AVX2": "AVX2",
+    "X86_V3": "AVX2",
+    "AVX512_SKX": "AVX512",
+    "X86_V4": "AVX512",
+    "AVX512_ICL": "AVX512-VNNI",
+    "AVX512_SPR": "AVX512-BF16",
+}
 NPU_GENERATIONS = {"3720": "Meteor Lake", "4000": "Lunar Lake", "5010": "Panther Lake", "5020": "Panther Lake"}
 
 
@@ -243,14 +251,21 @@ def _detect_cuda_cards() -> tuple[CUDACard, ...]:
 
 
 def _detect_isa() -> tuple[str, ...]:
-    """The instruction sets that matter. Only Linux tells of AVX-VNNI and AMX; elsewhere numpy's list has to do."""
+    """Return the instruction sets that matter. Only Linux reports AVX-VNNI and AMX; elsewhere numpy's list is used."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        from numpy._core._multiarray_umath import __cpu_features__ as features  # type: ignore[import-not-found]
-
-        return tuple(name for key, name in _NUMPY_ISA.items() if features.get(key))
+        return _isa_of_numpy()
     return tuple(name for flag, name in _ISA.items() if flags and flag in flags[1].split())
+
+
+def _isa_of_numpy() -> tuple[str, ...]:
+    """Return what numpy found on this CPU when it was imported, besides what it was built for."""
+    import numpy as np
+
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
+    features = {*found["baseline"], *found["found"]}
+    return tuple(dict.fromkeys(name for key, name in _NUMPY_ISA.items() if key in features))
 
 
 def _installed_packages() -> dict[str, str]:

@@ -5,17 +5,18 @@ Measured on CPUs by `benchmarks/memory.py`. For GPUs and NPUs the rules are Inte
 
 from dataclasses import dataclass
 
-from ..backends.openvino.batched import step_tokens
 from ..errors import DeviceError
 from ..folder.model_folder import Manifest, ModelSizes
 from ..text import quoted
 
 CONTEXT = 8192  # tokens for which memory is planned where no number is given
+# Tokens of a prompt that one step computes when nothing else runs. A CPU reads 128 at the rate of 512, and fewer take
+# longer if it has AMX; a GPU needs more to be busy (docs/measured.md). 512 is the chunk of the NPU's static pipeline.
+CHUNK_TOKENS = {"CPU": 128, "GPU": 512, "NPU": 512}
 LARGEST_ALLOCATION = 4_294_959_104  # bytes that Intel's GPU drivers give at once, where the device does not say
 _PROCESS_BYTES = 60 * 2**20  # Python, OpenVINO
 _BYTES_PER_VOCAB_TOKEN = 200  # of the vocabulary: its bytes object and its place in a table
 _BYTES_PER_LAYER = 700_000  # of the compiled graph
-_NPU_CHUNK_TOKENS = 512  # tokens
 _SCALE_BYTES = 6  # the CPU plugin keeps the f16 scale of an int4 group twice, in f32
 _BYTES_PER_KV_VECTOR = 8  # bytes of scale and zero point for each vector of a quantised cache
 _BYTES_PER_CONTEXT_TOKEN = 350  # bytes for each token in the context, of the pipeline and of the first thread's scores
@@ -85,7 +86,7 @@ def estimate_from_sizes(
         raise DeviceError(f"a KV cache of {quoted(precision)} is not known", hint=f"known: {', '.join(_KV_BITS)}")
     vectors = 2 * sizes.layers * sizes.kv_heads * (_BYTES_PER_KV_VECTOR if _KV_BITS[precision] < 16 else 0)
     kv_cache = context * (kv_bytes_per_token * _KV_BITS[precision] // 16 + vectors)
-    chunk = min(context, _NPU_CHUNK_TOKENS if kind == "NPU" else step_tokens(kind))
+    chunk = min(context, CHUNK_TOKENS[kind])
     activations = 4 * (chunk * (3 * sizes.ffn + 4 * sizes.hidden) + 2 * sizes.vocab)
     program = _PROCESS_BYTES + sizes.vocab * _BYTES_PER_VOCAB_TOKEN + sizes.layers * _BYTES_PER_LAYER
     if kind == "CPU":
