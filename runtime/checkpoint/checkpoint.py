@@ -1,4 +1,4 @@
-"""A checkpoint as something that can be opened for a chat: the texts beside its weights, in the words of a manifest."""
+"""A checkpoint opened for a chat without conversion: its config, tokenizer and template, described by a manifest."""
 
 import os
 from collections.abc import Mapping
@@ -24,18 +24,16 @@ if TYPE_CHECKING:
     from .tensors import CheckpointTensors
 
 _TEMPLATE_HINT = (
-    "put the checkpoint's own chat template there; llama.cpp's names of its built-in ones are not known here"
+    "put the checkpoint's own chat template there; the names of llama.cpp's built-in templates are not supported"
 )
-_MAX_TEMPLATE_BYTES = 1 << 22  # bytes
-UNCONVERTED = "checkpoint"  # stands where a model folder's manifest names its recipe
+UNCONVERTED = "checkpoint"  # in the manifest, instead of a recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder with config.json and a tokenizer, or a GGUF file, read and checked. The folder's weights may be missing
-    until `weights`.
+    """A checkpoint, read and validated except for its weights, which `weights` opens.
 
-    `template` is None for a base model. `generation` is generation_config.json over what config.json says.
+    `template` is None for a base model. `generation` is generation_config.json, with defaults from config.json.
     """
 
     path: Path
@@ -50,18 +48,21 @@ class Checkpoint:
     @classmethod
     @map_out_of_memory(CheckpointError)
     def open(cls, path: str | os.PathLike[str]) -> "Checkpoint":
-        """Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template."""
+        """Open a folder with config.json and a tokenizer, or a GGUF file.
+
+        Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template.
+        """
         path = expand_user(path)
         files = _open_files(path)
         config = files.config()
         architecture = read_architecture(config)
         template = files.template()
         if template is not None and "{" not in template:  # nothing to fill in
-            what = f"is {one_line(template, 60)!r}, no template" if template.strip() else "is empty"
+            what = f"is {one_line(template, 60)!r}, not a template" if template.strip() else "is empty"
             raise CheckpointError(f"the chat template of {files.name()} {what}", hint=_TEMPLATE_HINT)
         family = detect_family(config, template)
         ends = config.get("eos_token_id")
-        ends = [id for id in (ends if isinstance(ends, list) else [ends]) if isinstance(id, int)]
+        ends = [end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)]
         tokenizer = files.tokenizer(architecture.vocab, ends)
         stops = _stop_token_ids(family, tokenizer)
         generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad_token]}
@@ -80,6 +81,7 @@ class Checkpoint:
 
     @property
     def family(self) -> Family:
+        """The family that the manifest names."""
         return families.get(self.manifest.family)
 
     def weights(self, *, mapped: bool = True) -> "CheckpointTensors":
@@ -89,16 +91,16 @@ class Checkpoint:
         return CheckpointTensors.from_files(self.path, dict(self.config), self.architecture, self.files, mapped=mapped)
 
     def chat_template(self) -> str:
-        """The checkpoint's own Jinja template. Raises CheckpointError where it came without."""
+        """Return the checkpoint's Jinja template. Raises CheckpointError for a base model, which has none."""
         if self.template is None:
             raise CheckpointError(
                 f"{self.path} has no chat template: it is a base model, for completion only",
-                hint="take a chat model, or put its chat_template.jinja into the folder",
+                hint="use a chat model, or put its chat_template.jinja into the folder",
             )
         return self.template
 
     def sampling(self) -> Sampling:
-        """What the checkpoint recommends."""
+        """Return the sampling that the checkpoint recommends."""
         return Sampling.from_generation_config(self.generation)
 
 
@@ -128,7 +130,7 @@ def _stop_token_ids(family: Family, tokenizer: CheckpointTokenizer) -> list[int]
     if not stops:
         raise CheckpointError(
             f"the tokenizer has none of the stop tokens {', '.join(family.stop_tokens)}",
-            hint="it belongs to another model: download the checkpoint's own tokenizer files",
+            hint="the tokenizer belongs to another model: download the checkpoint's own files",
         )
     return stops
 

@@ -33,7 +33,7 @@ _SAMPLING_KEYS = {
     "general.sampling.top_k": "top_k",
     "general.sampling.penalty_repeat": "repetition_penalty",
 }
-_TEXT_ONLY = "only plain GLM-4 text models convert"
+_TEXT_ONLY = "only plain GLM-4 text models are supported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +160,9 @@ class GgufCheckpoint:
                 hint=f"supported in a GGUF: {', '.join(_ARCHITECTURES)}",
             )
         if any(self.metadata.get(f"{name}.rope.dimension_sections") or ()):
-            raise CheckpointError(f"{self.path.name} is the text part of a model that sees images", hint=_TEXT_ONLY)
+            raise CheckpointError(f"{self.path.name} is the text part of a vision model", hint=_TEXT_ONLY)
         if self.metadata.get(f"{name}.nextn_predict_layers"):
-            raise CheckpointError(f"{self.path.name} has layers that foretell several tokens", hint=_TEXT_ONLY)
+            raise CheckpointError(f"{self.path.name} has layers for multi-token prediction", hint=_TEXT_ONLY)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: entry.shape for header in self.headers for name, entry in header.entries.items()}
@@ -171,7 +171,7 @@ class GgufCheckpoint:
         shape = self._shapes().get("token_embd.weight", ())
         if not shape:
             raise CheckpointError(
-                f"{self.path.name} has no token_embd.weight", hint="give the file with the model, not a part of it"
+                f"{self.path.name} has no token_embd.weight", hint="give the file of the whole model, not a part of it"
             )
         return shape[0]
 
@@ -190,7 +190,7 @@ class GgufCheckpoint:
                 f"{self.path.name} {stated} {head_dim} dimensions of a head{' RoPE rotates' if found is None else ''}: "
                 f"{half} are rotated, as in every GLM-4 (rope.dimension_count)",
                 Notice,
-                stacklevel=1,  # for one place, however often it is opened
+                stacklevel=1,  # one place, so that it is shown once
             )
         return half
 
@@ -204,7 +204,7 @@ class GgufCheckpoint:
         )
 
     def _rope_scaling(self) -> dict[str, Any]:
-        """The type of RoPE, and YaRN's numbers."""
+        """Return the `rope_parameters` that describe RoPE's type and YaRN's numbers."""
         kind = self._get("rope.scaling.type")
         if kind in (None, "none"):
             return {"rope_type": "default"}
@@ -219,7 +219,8 @@ class GgufCheckpoint:
         return found
 
     def _merges(self, vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
-        """Older files list some tokens as merges of three and more, which neither llama.cpp nor anyone else can use."""
+        """Return the merges. Older files list some of three and more tokens, which neither llama.cpp nor others can
+        use."""
         pairs = [merge.split(" ") for merge in self._strings("tokenizer.ggml.merges")]
         return [(p[0], p[1]) for p in pairs if len(p) == 2 and {*p, p[0] + p[1]} <= vocabulary.keys()]
 
@@ -239,7 +240,7 @@ class GgufCheckpoint:
         return value
 
     def _number(self, key: str, default: float | None = None) -> float:
-        """Shortest decimal that has the f32 of the file: 1e-05, where it would be 9.999999747378752e-06."""
+        """Return the shortest decimal of the file's f32: 1e-05 instead of 9.999999747378752e-06."""
         import numpy as np
 
         value = default if self._get(key) is None else self._get(key)

@@ -102,10 +102,10 @@ class _HeaderReader:
         return found
 
     def entries(self, count: int, alignment: Any) -> tuple[int, dict[str, TensorEntry]]:
-        """Where the data begin, and the tensors in their order."""
+        """Return the offset of the data, and the tensors in their order."""
         raw = [self._entry() for _ in range(self._require_room(count, 24))]
         if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
-            raise self._damaged(f"general.alignment is {alignment!r:.40}, not a power of two")
+            raise self._damaged(f"general.alignment is {alignment!r:.40}, which is not a power of two")
         start = self._position + -self._position % alignment
         found: dict[str, TensorEntry] = {}
         position = start
@@ -123,7 +123,7 @@ class _HeaderReader:
         return start, found
 
     def _entry(self) -> tuple[str, str, tuple[int, ...], int, int]:
-        """Name, type, shape, offset among the data, bytes."""
+        """Return name, type, shape, offset within the data, and bytes."""
         from gguf.constants import GGMLQuantizationType
 
         name = self.string()
@@ -140,7 +140,7 @@ class _HeaderReader:
             ) from exc
         weights, nbytes = block_size(kind)
         if not shape or shape[-1] % weights:
-            raise self._damaged(f"{quoted(name)} has the shape {list(shape)}, no whole blocks of {kind}")
+            raise self._damaged(f"{quoted(name)} has the shape {list(shape)}, not whole {kind} blocks")
         return name, kind, shape, offset, math.prod(shape) // weights * nbytes
 
     def _value(self, kind: int, depth: int = 0) -> Any:
@@ -149,7 +149,7 @@ class _HeaderReader:
         if kind == _STRING:
             return self.string()
         if kind != _ARRAY or depth == _MAX_ARRAY_DEPTH:
-            raise self._damaged(f"no metadata has the type {kind}")
+            raise self._damaged(f"its metadata have the unknown type {kind}")
         item, count = self.number("I"), self.number("Q")
         if item in _SCALAR_TYPES:
             size = struct.calcsize("<" + _SCALAR_TYPES[item])
@@ -158,9 +158,9 @@ class _HeaderReader:
         return [self._value(item, depth + 1) for _ in range(self._require_room(count, 8))]
 
     def _require_room(self, count: int, size: int) -> int:
-        """A number of things of at least so many bytes, which must still be in the file."""
+        """Return `count` if that many items of at least `size` bytes can still be in the file."""
         if count * size > self._file.size - self._position:
-            raise self._damaged(f"it claims {count:,} items where there is no room for them")
+            raise self._damaged(f"it claims {count:,} items, more than the file can contain")
         return count
 
     def _read(self, size: int) -> bytes:

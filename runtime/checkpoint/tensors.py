@@ -1,8 +1,7 @@
-"""A GLM-4 checkpoint: its tensors, lazily, under one set of names whatever the format.
+"""The tensors of a GLM-4 checkpoint under canonical names, whatever its format.
 
-The names are those of transformers' Glm4ForCausalLM. A checkpoint in the original format (ChatGLMModel), where q, k
-and v are one matrix, is renamed and cut by rows into views; so is a GGUF. No code from a checkpoint ever runs; no
-pickle is read.
+Canonical names are those of transformers' Glm4ForCausalLM. Where a format fuses q, k and v into one matrix, each is a
+view of its rows. No code of a checkpoint is executed, and no pickle is read.
 """
 
 import json
@@ -30,8 +29,8 @@ _Location = tuple[WeightFile, TensorEntry, slice | None]
 
 
 class CheckpointTensors:
-    """An open checkpoint; a context manager. Everything was checked by `open`: reading fails later only where the file
-    becomes shorter or the disk fails, with a CheckpointError."""
+    """The open weights of a checkpoint; a context manager. `open` validates everything, so reading fails later only if
+    a file becomes shorter or the disk fails, with a CheckpointError."""
 
     def __init__(
         self,
@@ -75,32 +74,32 @@ class CheckpointTensors:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Canonical names, in the order in which the decoder uses them."""
+        """Canonical names, in the decoder's order."""
         return tuple(self._locations)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all files with weights."""
+        """Bytes of all files of weights."""
         return sum(file.size for file in self._files)
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor of that canonical name. Raises KeyError for a name that `names` does not have."""
+        """Return the tensor with this canonical name. Raises KeyError if there is none."""
         file, entry, rows = self._locations[name]
         tensor = file.tensor(entry, name)
         return tensor if rows is None else tensor.rows(rows.start, rows.stop)
 
     def describe_location(self, name: str) -> str:
-        """The tensor under the name that its file has for it, and the file, for messages."""
+        """Return the tensor's name in its file, and the file, for messages."""
         file, entry, _ = self._locations[name]
         return f"{quoted(entry.name)} in {file.path.name}"
 
     @property
     def quantized_types(self) -> tuple[str, ...]:
-        """The types of the matrices that are quantised already."""
+        """The block formats of the matrices that are quantized already."""
         return tuple(sorted({self.tensor(name).gguf_type for name in self._locations} - {""}))
 
     def fingerprint(self) -> str:
-        """sha256 over the config and the sha256 of every weight file. Reads all of them: about a second a gigabyte."""
+        """Return a sha256 over the config and the content of every weight file. Takes about a second per gigabyte."""
         config = self.path / "config.json"
         with name_in_errors(config):
             digest = sha256(config.read_bytes() if config.is_file() else json.dumps(self.config).encode())
@@ -109,25 +108,24 @@ class CheckpointTensors:
         return digest.hexdigest()
 
     def stat_fingerprint(self) -> str:
-        """What tells at once whether the checkpoint is the same: sha256 over its config and every weight file's name,
-        size and time of change."""
+        """Return a sha256 over the config and every weight file's name, size and time of change. Takes no time."""
         digest = sha256(json.dumps(self.config).encode())
         for file in self._files:
             digest.update(f"{file.path.name} {file.size} {file.path.stat().st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
     def require_unchanged(self) -> None:
-        """Raises CheckpointError where a file that is read has been written to since it was opened."""
+        """Raise CheckpointError if an unmapped file has been written to since it was opened."""
         for file in self._files:
             file.require_unchanged()
 
     def release(self) -> None:
-        """Gives the pages of the mapped files back to the system; views stay valid and are read again when used."""
+        """Return mapped pages to the system. Views stay valid; they are read from disk again when they are used."""
         for file in self._files:
             file.release()
 
     def close(self) -> None:
-        """Lets go of the files. A mapping goes when the last view of it does."""
+        """Close the files. A mapping is closed with the last view of it."""
         self._files.clear()
         self._locations.clear()
 
@@ -152,13 +150,13 @@ def _map_errors(path: Path) -> Iterator[None]:
 
 
 def safetensors_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that the safetensors files of such a checkpoint hold."""
+    """Return names and shapes of the tensors in the safetensors files of this architecture."""
     naming = SAFETENSORS_NAMES[architecture.name]
     stored = (naming(architecture, name, shape) for name, shape in architecture.shapes())
     return {place.name: place.shape for place in stored}
 
 
-_NO_WEIGHTS = {  # a table that some files have; recomputed in f32
+_NO_WEIGHTS = {  # RoPE's table, which some files contain; it is recomputed in f32
     "transformer.rotary_pos_emb.inv_freq",
     "rope_freqs.weight",
 }
@@ -167,7 +165,8 @@ _NO_WEIGHTS = {  # a table that some files have; recomputed in f32
 def _locate_tensors(
     architecture: Architecture, files: Sequence[WeightFile], where: TensorNaming
 ) -> dict[str, _Location]:
-    """Finds every tensor of the architecture in the files; refuses what is missing, misshapen, or left over."""
+    """Find every tensor of the architecture in the files. Raises CheckpointError for missing, misshapen or unknown
+    ones."""
     found: dict[str, tuple[WeightFile, TensorEntry]] = {}
     for file in files:
         for entry in file.entries.values():
@@ -190,11 +189,13 @@ def _locate_tensors(
         places[name] = (file, entry, stored.rows)
     used = {entry.name for _, entry, _ in places.values()} | _NO_WEIGHTS
     if architecture.tied_embeddings:
-        used.add(where(architecture, "lm_head.weight", ()).name)  # some files keep a copy; transformers ignores it
+        used.add(
+            where(architecture, "lm_head.weight", ()).name
+        )  # some files contain a copy, which transformers ignores
     if left_over := sorted(found.keys() - used):
         raise CheckpointError(
-            f"{quoted(left_over[0])} is no part of this decoder ({len(left_over)} such tensors)",
-            hint="only plain GLM-4 text models convert: merge adapters, and do not mix checkpoints",
+            f"{quoted(left_over[0])} does not belong to this decoder ({len(left_over)} such tensors)",
+            hint="only plain GLM-4 text models are supported: merge adapters, and do not mix checkpoints",
         )
     return places
 
@@ -203,6 +204,6 @@ def _validate_entry(file: WeightFile, entry: TensorEntry, shape: tuple[int, ...]
     file.require_supported(entry)
     if entry.shape != shape:
         raise CheckpointError(
-            f"{quoted(entry.name)} has the shape {list(entry.shape)[:8]}, but the config makes it {list(shape)}",
+            f"{quoted(entry.name)} has the shape {list(entry.shape)[:8]}, but config.json requires {list(shape)}",
             hint="the config and the weights do not belong together",
         )

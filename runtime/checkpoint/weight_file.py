@@ -24,13 +24,19 @@ class WeightFile(Protocol):
     """An open file of tensors. Its methods raise CheckpointError."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """Where the file is."""
+        ...
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Bytes."""
+        ...
 
     @property
-    def entries(self) -> Mapping[str, TensorEntry]: ...
+    def entries(self) -> Mapping[str, TensorEntry]:
+        """The tensors' places by their names in the file."""
+        ...
 
     def require_supported(self, entry: TensorEntry) -> None:
         """Raise CheckpointError if the tensor's type is not supported."""
