@@ -41,8 +41,8 @@ DAMAGE = {
     "a later version": (edit(format_version=99), "made by a later version"),
     "a wrong type": (edit(context_length="long"), "context_length"),
     "a file outside": (edit(files={"../x": {"size": 1, "sha256": ""}}), "outside the folder"),
-    "a lost file": (lambda path: (path / "chat_template.jinja").unlink(), "has lost its chat_template.jinja"),
-    "a cut file": (lambda path: (path / "chat_template.jinja").write_text("x"), "bytes where its manifest says"),
+    "a lost file": (lambda path: (path / "chat_template.jinja").unlink(), "is missing chat_template.jinja"),
+    "a cut file": (lambda path: (path / "chat_template.jinja").write_text("x"), "bytes; its manifest records"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What is particular to one prompt format, in one record."""
+"""The facts of a prompt format, in one record."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,16 @@ from ...messages import Message
 
 Layout = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], Mapping[str, Any]]
 
-# A chat template is known by what it makes of a question with this tool offered.
+# Families are detected by the prompt that a chat template renders for a question with this tool.
 PROBE: Mapping[str, Any] = {"name": "probe_tool", "description": "", "parameters": {"type": "object", "properties": {}}}
 
-# What every family's special tokens look like.
+# The form of special tokens, the same in every family.
 SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[s?g?MASK\]|<[se]op>")
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningMarks:
-    """What stands around a model's reasoning. `prompted`: the prompt holds the opening mark, so the reply does not."""
+    """The marks around a model's reasoning. If `prompted`, the opening mark ends the prompt and is not in the reply."""
 
     open: str
     close: str
@@ -53,5 +53,5 @@ class Family:
 
 
 def renders_probe(prompt: str) -> bool:
-    """Whether a template laid out the tools that it was given."""
+    """Return whether a prompt shows the tool PROBE."""
     return str(PROBE["name"]) in prompt
