@@ -36,7 +36,7 @@ def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | 
 
 
 def require_shallow(value: Any) -> Any:
-    """Return the value. Raises ValueError where it is nested more than DEPTH deep."""
+    """Return the value. Raises ValueError if it is nested more than MAX_DEPTH deep."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [

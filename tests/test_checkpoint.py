@@ -251,14 +251,14 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "header deep": (raw_header(b'{"a":' * 50_000), "is not readable JSON"),
     "duplicate": (raw_header(b'{"a": 1, "a": 2}'), "is not readable JSON"),
     "in two shards": (add_twin, f"'{EMBEDDING}' is both in {SHARDS.format(1)} and in {SHARDS.format(3)}"),
-    "entry a number": (header(lambda h: h.update({EMBEDDING: 7})), "does not describe"),
-    "negative offset": (header(lambda h: h[EMBEDDING].update(data_offsets=[-4, 4])), "does not describe"),
-    "fractional shape": (header(lambda h: h[EMBEDDING].update(shape=[160.0, 64])), "does not describe"),
+    "entry a number": (header(lambda h: h.update({EMBEDDING: 7})), "has an invalid entry for"),
+    "negative offset": (header(lambda h: h[EMBEDDING].update(data_offsets=[-4, 4])), "has an invalid entry for"),
+    "fractional shape": (header(lambda h: h[EMBEDDING].update(shape=[160.0, 64])), "has an invalid entry for"),
     "offsets swapped": (header(lambda h: h[EMBEDDING]["data_offsets"].reverse()), "bytes, not those of the shape"),
     "shape and size": (header(lambda h: h[EMBEDDING].update(shape=[160, 65])), "not those of the shape [160, 65]"),
     "offsets out of the file": (
         header(lambda h: h[EMBEDDING].update(data_offsets=[2**62, 2**62 + 160 * 64 * 4])),
-        "leaves a hole",
+        "leaves a gap",
     ),
     "overlap": (
         header(lambda h: h["model.layers.0.mlp.down_proj.weight"].update(data_offsets=[0, 24576])),

@@ -50,7 +50,8 @@ class GgufCheckpoint:
 
     @classmethod
     def open(cls, path: Path) -> "GgufCheckpoint":
-        """Read the headers of a file, given any file of a split one. Raises CheckpointError, OSError."""
+        """Read the headers of a GGUF file, or of all parts if `path` is one of them. Raises CheckpointError,
+        OSError."""
         paths = [path]
         if part := _SHARD_NAME.fullmatch(path.name):
             count = int(part[3])
@@ -176,8 +177,8 @@ class GgufCheckpoint:
         return shape[0]
 
     def _rotary_dim(self, head_dim: int) -> int:
-        """Return how many dimensions of a head RoPE rotates: half of them in GLM-4, whatever the file says, and as it
-        says in GLM-Edge. Early files say nothing, or the whole head (llama.cpp#12946)."""
+        """Return how many dimensions of a head RoPE rotates: half of them in GLM-4, whatever the file states, and what
+        it states in GLM-Edge. Early files state nothing, or the whole head (llama.cpp#12946)."""
         half = head_dim // 2
         found = self._get("rope.dimension_count")
         if self._is_glm_edge():

@@ -1,4 +1,4 @@
-"""The header of a GGUF file: its metadata and where its tensors lie, checked to the last byte.
+"""The header of a GGUF file: its metadata and its tensors' places, validated to the last byte.
 
 The format (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): "GGUF", a version, the numbers of tensors and of
 metadata; each of those as key, type, value; each tensor's name, dimensions (fastest first), type, and offset; then,
@@ -135,7 +135,7 @@ class _HeaderReader:
             kind = GGMLQuantizationType(number).name
         except ValueError as exc:
             raise CheckpointError(
-                f"{quoted(name)} in {self._file.path.name} has the type {number}, which gguf does not know",
+                f"{quoted(name)} in {self._file.path.name} has the type {number}, which gguf does not support",
                 hint='pip install --upgrade "glm4-edge[gguf]", or convert the original checkpoint',
             ) from exc
         weights, nbytes = block_size(kind)

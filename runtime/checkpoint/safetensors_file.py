@@ -103,7 +103,7 @@ def _parse_entry(file: str, name: str, value: Any, start: int) -> TensorEntry:
     # An unknown dtype is no error of the file: `require_supported` decides.
     if (bits := _ITEM_BITS.get(dtype)) and math.prod(shape) * bits != (end - begin) * 8:
         raise CheckpointError(
-            f"{file} gives {quoted(name)} {end - begin:,} bytes, not those of the shape {list(shape)[:8]} in {dtype}",
+            f"in {file}, {quoted(name)} has {end - begin:,} bytes, not those of the shape {list(shape)[:8]} in {dtype}",
             hint=DOWNLOAD_AGAIN,
         )
     return entry

@@ -24,7 +24,7 @@ _MAX_TEMPLATE_BYTES = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class SafetensorsFolder:
-    """The files of a folder, read when they are asked for: the weights may come later than the others."""
+    """A folder whose files are read one by one: the weights may be downloaded after the others."""
 
     path: Path
 
@@ -39,7 +39,7 @@ class SafetensorsFolder:
         return cls(path)
 
     def name(self) -> str:
-        """Return the folder's name or, in the hub's cache, where that is a commit, the model's."""
+        """Return the folder's name, or the model's in the hub's cache, whose folders are called by their commits."""
         path = self.path.resolve()
         if path.parent.name == "snapshots":
             return path.parents[1].name.removeprefix("models--").replace("--", "/")
@@ -105,7 +105,7 @@ def _safetensors_paths(path: Path) -> list[Path]:
         return found
     if found:
         raise CheckpointError(
-            f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from where the shards came"
+            f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from the source of the shards"
         )
     if (path / MANIFEST).is_file() or (path / "openvino_model.xml").is_file():
         raise CheckpointError(

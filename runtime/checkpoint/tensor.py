@@ -45,7 +45,7 @@ class Tensor:
 
     @property
     def mappable(self) -> bool:
-        """Whether `data` is a view of the file that an engine can use in place while the file is open. After a header
+        """True if `data` is a view of the file that an engine can use in place while the file is open. After a header
         of odd length the view is not aligned, so it must be copied."""
         flags = self.raw.flags
         return self.decode is None and flags.aligned and flags.c_contiguous and not flags.owndata

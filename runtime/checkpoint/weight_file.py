@@ -1,4 +1,4 @@
-"""What a file of weights offers, whatever its format: its tensors' places, and the tensors."""
+"""The protocol of a file of weights, whatever its format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class WeightFile(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where the file is."""
+        """The file's path."""
         ...
 
     @property

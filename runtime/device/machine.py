@@ -78,7 +78,7 @@ class CUDACard:
 
 @dataclass(frozen=True, slots=True)
 class MissingComponent:
-    """What a device needs and this machine lacks, and how to install it."""
+    """A component that a device needs and this machine lacks, and how to install it."""
 
     device: str
     what: str

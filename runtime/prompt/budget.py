@@ -1,4 +1,4 @@
-"""What one rendering of a chat template may use: time, characters, list items. More is a SecurityError."""
+"""Limits on the time, the characters and the list items of a template's rendering. Exceeding one is a SecurityError."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -20,7 +20,7 @@ _MAX_DEPTH = 250  # of nested lists
 
 @dataclass(slots=True)
 class RenderBudget:
-    """What a rendering has used. Its limits grow with `input_size`, the characters and items of the messages."""
+    """The use of one rendering. Its limits grow with `input_size`, the characters and items of the messages."""
 
     input_size: int = 0
     deadline: float = field(default_factory=lambda: time.monotonic() + MAX_SECONDS)

@@ -248,8 +248,8 @@ def quiet_nncf() -> Iterator[None]:
 @_shared
 @contextmanager
 def _nncf_patched() -> Iterator[None]:
-    """NNCF has no setting for its bars: `track` is asked for by every algorithm. Its iteration and its logger's filter
-    look at the context that they run in."""
+    """Patch the iteration of NNCF's bars, for which it has no setting, and filter its logger. Both look at the context
+    that they run in, so that other threads see no difference."""
     import logging
 
     from nncf.common.logging.track_progress import track

@@ -82,9 +82,9 @@ def _proxy_variable(scheme: str) -> str:
     return next((name for name in names if os.environ.get(name)), "")
 
 
-def _describe_proxy(between: tuple[str, str]) -> str:
+def _describe_proxy(proxy: tuple[str, str]) -> str:
     """Describe a proxy, without its user and password."""
-    address, variable = between
+    address, variable = proxy
     scheme, mark, rest = address.rpartition("://")
     return f"the proxy {scheme}{mark}{rest.rpartition('@')[2]}{f' of {variable}' if variable else ''}"
 
@@ -93,18 +93,18 @@ def explain(exc: BaseException, url: str) -> NetworkFault | None:
     """Return why a request to a URL failed; None if it was not the network."""
     chain = list(iterate_causes(exc))
     names = {kind.__name__ for each in chain for kind in type(each).__mro__}
-    url = next((asked for each in chain if (asked := _request_url(each))), url)
+    url = next((requested for each in chain if (requested := _request_url(each))), url)
     host = urlsplit(url).hostname or url
-    between = find_proxy(url)
-    whom = _describe_proxy(between) if between else _host_and_port(url)
-    cure = f"correct or unset {between[1] or 'the proxy'}, or add {host} to NO_PROXY" if between else ""
-    if unusable := _unsupported_proxy(chain, names, between):
+    proxy = find_proxy(url)
+    peer = _describe_proxy(proxy) if proxy else _host_and_port(url)
+    cure = f"correct or unset {proxy[1] or 'the proxy'}, or add {host} to NO_PROXY" if proxy else ""
+    if unusable := _unsupported_proxy(chain, names, proxy):
         return unusable
     if stale := _bad_certificate_variable(chain):
         return stale
     for each in chain:
         if isinstance(each, socket.gaierror):
-            return NetworkFault(f"the name {f'of {whom}' if between else host} cannot be looked up", cure)
+            return NetworkFault(f"the name {f'of {peer}' if proxy else host} cannot be looked up", cure)
         if isinstance(each, ssl.SSLCertVerificationError):
             ours = next(
                 (f"{name} is {os.environ[name]}; " for name in CERTIFICATE_VARIABLES if os.environ.get(name)), ""
@@ -119,33 +119,33 @@ def explain(exc: BaseException, url: str) -> NetworkFault | None:
             )
     if names & _INVALID_URL:
         return NetworkFault(f"{url} is not a URL of a server", "write it as http://HOST:PORT")
-    return _connection_fault(chain, names, whom, cure)
+    return _connection_fault(chain, names, peer, cure)
 
 
-def _connection_fault(chain: list[BaseException], names: set[str], whom: str, cure: str) -> NetworkFault | None:
+def _connection_fault(chain: list[BaseException], names: set[str], peer: str, cure: str) -> NetworkFault | None:
     """Return what happened to the connection itself."""
     codes = {each.errno for each in chain if isinstance(each, OSError) and not each.filename}
     if "ConnectionRefusedError" in names:
-        return NetworkFault(f"{whom} refused the connection", cure)
+        return NetworkFault(f"{peer} refused the connection", cure)
     if codes & set(_UNREACHABLE):
-        return NetworkFault(f"there is no way to {whom}", cure)
+        return NetworkFault(f"there is no way to {peer}", cure)
     if codes & {errno.EACCES, errno.EPERM}:
-        return NetworkFault(f"this machine does not allow a connection to {whom}", "look into its firewall")
+        return NetworkFault(f"this machine does not allow a connection to {peer}", "look into its firewall")
     if names & {"TimeoutError", "TimeoutException", "Timeout"}:
-        return NetworkFault(f"{whom} did not answer in time", TRY_AGAIN)
+        return NetworkFault(f"{peer} did not answer in time", TRY_AGAIN)
     if names & _CONNECTION_BROKEN and "LocalProtocolError" not in names:
-        return NetworkFault(f"{whom} closed the connection", TRY_AGAIN)
+        return NetworkFault(f"{peer} closed the connection", TRY_AGAIN)
     if "TooManyRedirects" in names:
-        return NetworkFault(f"{whom} redirects without end")
+        return NetworkFault(f"{peer} redirects without end")
     if "ProxyError" in names:
-        return NetworkFault(f"{whom} refuses ({_innermost_message(chain)})", cure)
+        return NetworkFault(f"{peer} refuses ({_innermost_message(chain)})", cure)
     if names & {"NetworkError", "ConnectionError", "TransportError"}:
-        return NetworkFault(f"{whom} cannot be reached ({_innermost_message(chain)})", cure)
+        return NetworkFault(f"{peer} cannot be reached ({_innermost_message(chain)})", cure)
     return None
 
 
 def _unsupported_proxy(
-    chain: list[BaseException], names: set[str], between: tuple[str, str] | None
+    chain: list[BaseException], names: set[str], proxy: tuple[str, str] | None
 ) -> NetworkFault | None:
     """Return the fault of a proxy that the library does not support. It reads all of them, whatever the URL."""
     words = " ".join(str(each).lower() for each in chain)
@@ -154,18 +154,18 @@ def _unsupported_proxy(
             continue
         kind, _, rest = address.rpartition("://")
         variable = _proxy_variable(scheme)
-        whom, cure = _describe_proxy((address, variable)), f"unset {variable or 'it'}"
+        peer, cure = _describe_proxy((address, variable)), f"unset {variable or 'it'}"
         if kind in ("socks5", "socks5h") and "socks" in words:
             return NetworkFault(
-                f"{whom} is a SOCKS proxy, which needs another package", f"pip install socksio, or {cure}"
+                f"{peer} is a SOCKS proxy, which needs another package", f"pip install socksio, or {cure}"
             )
         if kind not in ("", "http", "https") and "proxy" in words and ("scheme" in words or "socks" in words):
-            return NetworkFault(f"{whom} is of an unsupported kind", f"write it as http://HOST:PORT, or {cure}")
+            return NetworkFault(f"{peer} is of an unsupported kind", f"write it as http://HOST:PORT, or {cure}")
         try:
             parse_server_url(f"http://{rest}")
         except ValueError as exc:
-            if names & _INVALID_URL or (between and between[0] == address):
-                return NetworkFault(f"{whom} is no URL of a proxy: {exc}", f"write it as http://HOST:PORT, or {cure}")
+            if names & _INVALID_URL or (proxy and proxy[0] == address):
+                return NetworkFault(f"{peer} is no URL of a proxy: {exc}", f"write it as http://HOST:PORT, or {cure}")
     return None
 
 

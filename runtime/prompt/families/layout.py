@@ -18,9 +18,8 @@ BUILT_IN = ("python", "simple_browser", "cogview")
 
 
 def to_native_messages(messages: Sequence[Message], text_tools: Mapping[str, str] = {}) -> Iterator[dict[str, Any]]:
-    """The messages as role, metadata and content: an assistant's text before its calls, results in the calls' order.
-
-    `written` are the tools that are called with text, and the parameter that holds it.
+    """Yield the messages as role, metadata and content: an assistant's text before its calls, results in the calls'
+    order. `text_tools` maps each tool that is called with text to the parameter that takes it.
     """
     for message in _order_results(messages):
         if message.role == "tool":
