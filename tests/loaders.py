@@ -229,14 +229,14 @@ def _record(folder: Path) -> None:
     os.environ["EDGE_CACHE"] = str(folder / "cache")
     opened = ModelFolder.open(folder)
     places = [
-        folder_check._record_path(folder / "openvino_model.bin"),
-        compiled.compiled_root() / ("0" * 32) / compiled._HASHES_FILE,
+        folder_check.record_path(folder / "openvino_model.bin"),
+        compiled.compiled_root() / ("0" * 32) / compiled.HASHES_FILE,
     ]
     for place in places:
         place.parent.mkdir(parents=True)
         shutil.copy(folder / "record.json", place)
-    assert not folder_check._is_recorded(opened, "openvino_model.bin")
-    assert not compiled._is_intact(places[1].parent)
+    assert not folder_check.is_recorded(opened, "openvino_model.bin")
+    assert not compiled.is_intact(places[1].parent)
     compiled.clear()
 
 

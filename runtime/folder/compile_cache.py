@@ -25,7 +25,7 @@ from .model_folder import ModelFolder, file_sha256
 CACHE_VARIABLE = "EDGE_CACHE"  # replaces the user's cache folder
 MAX_CACHE_BYTES = 20 * 10**9  # of all compiled models; the least recently used are deleted first
 _KEY = re.compile("[0-9a-f]{32}")
-_HASHES_FILE = "seals.json"
+HASHES_FILE = "seals.json"
 _MAX_HASHES_BYTES = 1 << 20
 _COMPILE_TIMEOUT = 600  # seconds during which a folder without hashes or a lock file counts as being compiled
 _MAX_LOCK_BYTES = 256
@@ -70,7 +70,7 @@ def caching(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str,
     """
     try:
         path = compiled_root() / _key(folder, device, driver)
-        if not _is_intact(path):
+        if not is_intact(path):
             if not _is_complete(path) and _is_being_compiled(path):
                 yield {}
                 return
@@ -90,7 +90,7 @@ def caching(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str,
         if _file_stats(path) != before:
             _write_hashes(path, folder, device)
         remove(_lock_path(path))
-        os.utime(path / _HASHES_FILE)
+        os.utime(path / HASHES_FILE)
         clear(keep=MAX_CACHE_BYTES, spare=path)
 
 
@@ -102,7 +102,7 @@ def list_models() -> list[CachedModel]:
             continue
         with suppress(OSError):
             size = sum(file.lstat().st_size for file in path.iterdir())
-            seals, used = _read_hashes(path), (path / _HASHES_FILE if _is_complete(path) else path).stat().st_mtime
+            seals, used = _read_hashes(path), (path / HASHES_FILE if _is_complete(path) else path).stat().st_mtime
             found.append(CachedModel(path, seals.get("model", "unfinished"), seals.get("device", ""), size, used))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
@@ -132,33 +132,31 @@ def _read_hashes(path: Path) -> dict[str, Any]:
     if not _is_complete(path):
         return {}
     try:
-        found = strict_json.parse(read_bounded(path / _HASHES_FILE, _MAX_HASHES_BYTES))
+        found = strict_json.parse(read_bounded(path / HASHES_FILE, _MAX_HASHES_BYTES))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _is_intact(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Return whether the folder has exactly the recorded files with their hashes, and no links."""
     plain = is_plain_folder(path) and all(map(is_plain_file, path.iterdir()))
     return plain and _is_complete(path) and _read_hashes(path).get("files") == _file_hashes(path)
 
 
 def _is_complete(path: Path) -> bool:
-    return is_plain_file(path / _HASHES_FILE)
+    return is_plain_file(path / HASHES_FILE)
 
 
 def _write_hashes(path: Path, folder: ModelFolder, device: str) -> None:
     manifest = folder.manifest
     seals = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _file_hashes(path)}
-    write_atomically(path / _HASHES_FILE, json.dumps(seals).encode())
+    write_atomically(path / HASHES_FILE, json.dumps(seals).encode())
 
 
 def _file_stats(path: Path) -> dict[str, tuple[int, int]]:
     return {
-        file.name: (file.stat().st_size, file.stat().st_mtime_ns)
-        for file in path.iterdir()
-        if file.name != _HASHES_FILE
+        file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir() if file.name != HASHES_FILE
     }
 
 
@@ -180,4 +178,4 @@ def _age(path: Path) -> float:
 
 
 def _file_hashes(path: Path) -> dict[str, str]:
-    return {file.name: file_sha256(file) for file in sorted(path.iterdir()) if file.name != _HASHES_FILE}
+    return {file.name: file_sha256(file) for file in sorted(path.iterdir()) if file.name != HASHES_FILE}

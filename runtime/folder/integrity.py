@@ -34,7 +34,7 @@ def verify_while_loading(folder: ModelFolder, *, weights: bool = True, concurren
     """
     folder.verify_manifest()
     folder.verify([name for name in folder.manifest.files if not _is_weights(name)])
-    names = [name for name in folder.manifest.files if weights and _is_weights(name) and not _is_recorded(folder, name)]
+    names = [name for name in folder.manifest.files if weights and _is_weights(name) and not is_recorded(folder, name)]
     check = _HashThread(folder, names)
     if not concurrently:
         check.join()
@@ -53,7 +53,7 @@ def record_verified(folder: ModelFolder) -> None:
     """Record that the folder's weights match its manifest, if there is a cache folder."""
     for name in filter(_is_weights, folder.manifest.files):
         with suppress(OSError, RequestError):
-            _write_record(folder, name, _stamp(folder.path / name))
+            write_record(folder, name, _stamp(folder.path / name))
 
 
 class _HashThread:
@@ -94,7 +94,7 @@ class _HashThread:
                     return
                 self._folder.verify_hash(name, digest.hexdigest())
                 with suppress(OSError, RequestError):
-                    _write_record(self._folder, name, before)
+                    write_record(self._folder, name, before)
             except ModelFolderError as exc:
                 self._error = exc
                 return
@@ -121,7 +121,7 @@ def _stable_stamp(path: Path) -> list[int]:
     return _stamp(path)
 
 
-def _record_path(path: Path) -> Path:
+def record_path(path: Path) -> Path:
     """Return the path of a file's record. Raises RequestError if there is no cache folder."""
     return (
         cache_root()
@@ -130,17 +130,17 @@ def _record_path(path: Path) -> Path:
     )
 
 
-def _write_record(folder: ModelFolder, name: str, stamp: list[int]) -> None:
-    place = _record_path(folder.path / name)
+def write_record(folder: ModelFolder, name: str, stamp: list[int]) -> None:
+    place = record_path(folder.path / name)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(place, json.dumps({"sha256": folder.manifest.files[name].sha256, "stamp": stamp}).encode())
 
 
-def _is_recorded(folder: ModelFolder, name: str) -> bool:
+def is_recorded(folder: ModelFolder, name: str) -> bool:
     """Return whether the last successful check was of this very file."""
     try:
         path = folder.path / name
-        found = strict_json.parse(read_bounded(_record_path(path), _MAX_RECORD_BYTES))
+        found = strict_json.parse(read_bounded(record_path(path), _MAX_RECORD_BYTES))
         return bool(found == {"sha256": folder.manifest.files[name].sha256, "stamp": _stamp(path)})
     except (OSError, ValueError, RequestError):
         return False
