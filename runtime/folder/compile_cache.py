@@ -102,8 +102,8 @@ def list_models() -> list[CachedModel]:
             continue
         with suppress(OSError):
             size = sum(file.lstat().st_size for file in path.iterdir())
-            seals, used = _read_hashes(path), (path / HASHES_FILE if _is_complete(path) else path).stat().st_mtime
-            found.append(CachedModel(path, seals.get("model", "unfinished"), seals.get("device", ""), size, used))
+            record, used = _read_hashes(path), (path / HASHES_FILE if _is_complete(path) else path).stat().st_mtime
+            found.append(CachedModel(path, record.get("model", "unfinished"), record.get("device", ""), size, used))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
@@ -150,8 +150,8 @@ def _is_complete(path: Path) -> bool:
 
 def _write_hashes(path: Path, folder: ModelFolder, device: str) -> None:
     manifest = folder.manifest
-    seals = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _file_hashes(path)}
-    write_atomically(path / HASHES_FILE, json.dumps(seals).encode())
+    record = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _file_hashes(path)}
+    write_atomically(path / HASHES_FILE, json.dumps(record).encode())
 
 
 def _file_stats(path: Path) -> dict[str, tuple[int, int]]:

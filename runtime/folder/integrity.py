@@ -69,6 +69,7 @@ class _HashThread:
             self._thread.start()
 
     def stop(self) -> None:
+        """Stop before the next chunk."""
         self._stopped.set()
 
     def join(self, cause: BaseException | None = None) -> None:
@@ -123,17 +124,15 @@ def _stable_stamp(path: Path) -> list[int]:
 
 def record_path(path: Path) -> Path:
     """Return the path of a file's record. Raises RequestError if there is no cache folder."""
-    return (
-        cache_root()
-        / "checked"
-        / (hashlib.sha256(str(path.resolve()).encode(errors="replace")).hexdigest()[:32] + ".json")
-    )
+    key = hashlib.sha256(str(path.resolve()).encode(errors="replace")).hexdigest()[:32]
+    return cache_root() / "checked" / f"{key}.json"
 
 
 def write_record(folder: ModelFolder, name: str, stamp: list[int]) -> None:
-    place = record_path(folder.path / name)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(place, json.dumps({"sha256": folder.manifest.files[name].sha256, "stamp": stamp}).encode())
+    """Record that a file with this stamp matches its hash. Raises OSError, RequestError."""
+    path = record_path(folder.path / name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"sha256": folder.manifest.files[name].sha256, "stamp": stamp}).encode())
 
 
 def is_recorded(folder: ModelFolder, name: str) -> bool:
