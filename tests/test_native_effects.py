@@ -155,6 +155,15 @@ def test_large_pieces_are_mapped_unless_the_environment_says_otherwise(asked, en
 
 
 @glibc
+@pytest.mark.parametrize(("call", "mapped"), [("", 4), ("raise_mmap_threshold()", 0)])
+def test_large_blocks_stay_in_the_heap_after_one_was_freed(call, mapped):
+    before, _, after = HEAP.partition("libc.free(")
+    code = f"{before}from runtime.system.native_effects import raise_mmap_threshold\n{call}\n#{after}"
+    done = subprocess.run([sys.executable, "-c", code, "no"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(done.stdout) == mapped
+
+
+@glibc
 def test_a_conversion_keeps_its_pieces_in_the_heap():
     """In a process that has loaded a model; afterwards the threshold is as before."""
     code = (

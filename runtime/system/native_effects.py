@@ -121,7 +121,8 @@ def set_mmap_threshold() -> None:
 
 def raise_mmap_threshold() -> None:
     """Have glibc raise its threshold to the maximum, unless it was set: freeing a block of that size does."""
-    bytearray(_MAX_MMAP_THRESHOLD - (1 << 20))
+    if _glibc():
+        bytearray(_MAX_MMAP_THRESHOLD - (1 << 20))
 
 
 @contextmanager
