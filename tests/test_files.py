@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from convert.weights import nncf as quantise
 from edge import service
 from edge.cli import main
 from edge.demo import CHECKPOINT
 from runtime.errors import RequestError
 from runtime.folder import compile_cache as compiled
 from runtime.system.files import expand_user, is_plain_file, is_plain_folder, remove, write_atomically
+from runtime.system.native_effects import temporary_home
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_user_without_a_home_needs_none(bare_folder):
         assert place == {}
     with pytest.raises(RequestError, match="no home folder"):
         service.service(())
-    with quantise._some_home():  # NNCF asks for it when it is imported
+    with temporary_home():  # NNCF asks for it when it is imported
         assert Path.home().is_dir()
     assert expand_user("~") == Path("~")
     assert (main(["cache"]), main(["service", "status"]), main(["recipes"])) == (1, 1, 0)

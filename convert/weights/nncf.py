@@ -6,9 +6,7 @@ processor's cache, by a function that is compiled once, a matrix takes less than
 the result is the same to the last bit.
 """
 
-import os
 from collections.abc import Iterator, Mapping
-from tempfile import gettempdir
 from typing import Any, Protocol
 
 import openvino as ov
@@ -16,7 +14,7 @@ from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.checkpoint.tensors import Tensor
-from runtime.system.native_effects import environment_variables, quiet_nncf, raise_mmap_threshold
+from runtime.system.native_effects import quiet_nncf, raise_mmap_threshold, temporary_home
 
 from ..graph import as_openvino
 from ..recipe import Mode
@@ -78,11 +76,8 @@ def compressed_alone(source: Node, mode: str, options: Mapping[str, Any]) -> Mod
 
 
 def import_nncf() -> Any:
-    """Import NNCF. It wants a home folder at that moment, for what it may download later: a user without one, as in
-    many containers, gets the folder for temporary files."""
-    variable = "USERPROFILE" if os.name == "nt" else "HOME"
-    has_home = os.path.expanduser("~") != "~"
-    with environment_variables({} if has_home else {variable: gettempdir()}):
+    """Import NNCF. At that moment it needs a home folder, for what it may download later."""
+    with temporary_home():
         import nncf
 
     return nncf

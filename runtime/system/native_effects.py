@@ -8,7 +8,8 @@
     trim_heap                       freed memory stays with the process                     compression, large requests
     disable_alternate_signal_stack  OpenVINO leaves a thread a stack that is gone           after each load
     set_onednn_cache_capacity       oneDNN forgets the kernels of our batch sizes           the engine process
-    environment_variables           libraries read proxies and folders from there           downloads, importing NNCF
+    environment_variables           the hub's library reads its proxies from there          downloads
+    temporary_home                  NNCF needs a home folder when it is imported            importing NNCF
     quiet_nncf                      NNCF draws bars and logs where we draw one              compressing a matrix
     quiet_transformers              transformers does, too                                  the torch engine
     quiet_hub                       huggingface_hub does, too, for each attempt             downloads
@@ -86,14 +87,10 @@ def disable_telemetry() -> None:
     if telemetry := getattr(loaded, "Telemetry", None):
         for name, value in list(vars(telemetry).items()):
             if isinstance(value, FunctionType):
-                setattr(telemetry, name, _do_nothing)
+                setattr(telemetry, name, lambda *_, **__: None)
     hub = sys.modules.get("huggingface_hub.constants")
     if hub is not None and os.environ["HF_HUB_DISABLE_TELEMETRY"] == TELEMETRY_VARIABLES["HF_HUB_DISABLE_TELEMETRY"]:
         hub.HF_HUB_DISABLE_TELEMETRY = True  # type: ignore[attr-defined]
-
-
-def _do_nothing(*_: object, **__: object) -> None:
-    pass
 
 
 # The allocator. Some of OpenVINO's buffers grow with the context, a little with every chunk of a prompt. glibc maps a
@@ -120,7 +117,7 @@ def set_mmap_threshold() -> None:
 
 
 def raise_mmap_threshold() -> None:
-    """Have glibc raise its threshold to the maximum, unless it was set: freeing a block of that size does."""
+    """Raise glibc's own threshold to its maximum by freeing such a block. It has no effect after set_mmap_threshold."""
     if _glibc():
         bytearray(_MAX_MMAP_THRESHOLD - (1 << 20))
 
@@ -219,6 +216,17 @@ def environment_variables(changes: Mapping[str, str | None]) -> Iterator[None]:
         yield
     finally:
         _set_variables(before)
+
+
+@contextmanager
+def temporary_home() -> Iterator[None]:
+    """Give a user without a home folder, as in many containers, that for temporary files during a block."""
+    from tempfile import gettempdir
+
+    variable = "USERPROFILE" if os.name == "nt" else "HOME"
+    has_home = os.path.expanduser("~") != "~"
+    with environment_variables({} if has_home else {variable: gettempdir()}):
+        yield
 
 
 def _set_variables(variables: Mapping[str, str | None]) -> None:
