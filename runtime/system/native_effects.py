@@ -176,11 +176,6 @@ def _glibc() -> "ctypes.CDLL | None":
     return libc if hasattr(libc, "malloc_trim") else None
 
 
-# Signals.
-
-_SS_DISABLE = 2
-
-
 def disable_alternate_signal_stack() -> None:
     """Have this thread take signals on its own stack again (sigaltstack(2)). Call it after a load.
 
@@ -195,10 +190,8 @@ def disable_alternate_signal_stack() -> None:
     class SignalStack(ctypes.Structure):  # stack_t
         _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
-    ctypes.CDLL(None).sigaltstack(ctypes.byref(SignalStack(None, _SS_DISABLE, 0)), None)
-
-
-# The environment.
+    # 2: SS_DISABLE
+    ctypes.CDLL(None).sigaltstack(ctypes.byref(SignalStack(None, 2, 0)), None)
 
 
 def set_onednn_cache_capacity(primitives: int) -> None:
