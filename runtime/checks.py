@@ -1,4 +1,4 @@
-"""Validating arguments of the public API, so that an error names the argument."""
+"""Checks of what an application passes, so that a mistake is named where it was made."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def require(
 
 
 def require_all(name: str, values: object, kind: type[Any] | UnionType, wanted: str) -> None:
-    """Raise RequestError unless the value is a list or tuple of `kind`, `wanted` in words."""
+    """The same of a list or tuple and each of its items, `wanted` being the whole in words."""
     require(name, values, list | tuple, wanted)
     assert isinstance(values, Sequence)
     for value in values:
@@ -52,6 +52,6 @@ def require_seconds(name: str, value: object) -> None:
 
 
 def _describe(value: object) -> str:
-    """Describe an argument as Python prints it, shortly: it may be anything."""
+    """What somebody passed, in the words of Python; short, since it may be anything."""
     shown = repr(value)
     return f"{type(value).__name__} {shown}" if len(shown) <= 40 else type(value).__name__

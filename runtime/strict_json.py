@@ -1,6 +1,6 @@
-"""Parsing JSON from outside, strictly as RFC 8259 defines it.
+"""JSON from outside, as RFC 8259 defines it.
 
-Python's parser accepts NaN and Infinity, turns 1e999 into infinity, and fails with RecursionError on deep nesting.
+Python's parser takes NaN and Infinity, turns 1e999 into infinity, and fails with RecursionError on deep nesting.
 """
 
 import json
@@ -10,21 +10,21 @@ from typing import Any
 
 from .text import replace_json_surrogates
 
-MAX_DEPTH = 200  # of nested objects and lists: code that walks over the value may be recursive
+MAX_DEPTH = 200  # objects and lists within one another: what walks over the value afterwards may be recursive
 _TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
 
 
 def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """Return the value of a JSON text, without lone surrogates. Bytes may be UTF-8, UTF-16 or UTF-32, as in json.loads.
-    `pairs` builds an object from its members.
+    """Return the value of a JSON text, without lone surrogates; bytes are UTF-8, or UTF-16 or -32, as json.loads takes
+    them. `pairs` makes the object of its members.
 
-    Raises ValueError, and nothing else, if the text is not JSON, a number is beyond a float, or the nesting too deep.
+    Raises ValueError, and nothing else, for a text that is not JSON, a number beyond a float, or nesting too deep.
     """
     if isinstance(text, bytes):
         encoding = json.detect_encoding(text)
         try:
             text = text.decode(encoding, "surrogatepass")
-        except UnicodeDecodeError as exc:  # it contains, and would print, the whole text
+        except UnicodeDecodeError as exc:  # which holds, and spells, all of the text
             raise ValueError(f"the byte at {exc.start:,} is not {encoding.upper().removesuffix('-SIG')}") from None
     try:
         value = json.loads(
@@ -36,7 +36,7 @@ def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | 
 
 
 def require_shallow(value: Any) -> Any:
-    """Return the value. Raises ValueError if it is nested more than MAX_DEPTH deep."""
+    """Return the value. Raises ValueError where it is nested more than DEPTH deep."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [

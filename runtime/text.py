@@ -1,7 +1,7 @@
-"""Sanitizing text from outside: surrogates, which UTF-8 cannot encode, are replaced where a text enters.
+"""Text that comes from outside: surrogates, which no UTF-8 encodes, become characters or U+FFFD at the door.
 
-They arrive as half an emoji in a client's JSON, and as non-UTF-8 bytes in file names and arguments (PEP 383).
-Afterwards every text can be tokenized, printed and sent.
+They come as half an emoji out of a client's JSON, and as bytes that were no UTF-8 out of file names and arguments
+(PEP 383). Behind the door every text can be tokenized, printed and sent.
 """
 
 import re
