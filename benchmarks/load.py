@@ -16,7 +16,7 @@ from pathlib import Path
 
 from runtime.backends.backend import Options, Request
 from runtime.backends.choose import choose
-from runtime.folder.compile_cache import VARIABLE
+from runtime.folder.compile_cache import CACHE_VARIABLE
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
@@ -44,7 +44,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as scratch,
         ProcessPoolExecutor(max_workers=1, mp_context=fresh, max_tasks_per_child=1) as pool,
     ):
-        os.environ[VARIABLE] = scratch
+        os.environ[CACHE_VARIABLE] = scratch
         for name, cache in (("no cache", False), ("first", True), ("second", True)):
             loaded, first, cpu = pool.submit(load, args.folder, args.device, cache).result()
             size = sum(file.stat().st_size for file in Path(scratch).rglob("*") if file.is_file()) / 1e6

@@ -22,7 +22,7 @@ import numpy as np
 
 from edge.catalogue import look_up
 from runtime.checkpoint.architecture import Architecture, read_architecture
-from runtime.checkpoint.tensors import stored_tensors
+from runtime.checkpoint.tensors import safetensors_shapes
 from runtime.checkpoint.tokenizer import read_tokenizer
 
 DEMO = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
@@ -98,7 +98,7 @@ def write(folder: Path, architecture: Architecture, dtype: str, seed: int, token
         write_as_published(folder, architecture.vocab)
     random = np.random.default_rng(seed)
     item = DTYPES[dtype][1]
-    shards = list(into_shards(stored_tensors(read_architecture(values)), item))
+    shards = list(into_shards(safetensors_shapes(read_architecture(values)), item))
     names = {}
     for number, shard in enumerate(shards, 1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"

@@ -111,7 +111,7 @@ def sides(args: argparse.Namespace) -> Iterator[Side]:
     sizes = ModelFolder.open(folder).manifest.sizes
     assert sizes is not None
     for name, engine in (("edge", "edge"), ("OpenVINO GenAI", "genai")):
-        yield Side(name, sys.executable, engine, folder, sizes.weights - sizes.gathered)
+        yield Side(name, sys.executable, engine, folder, sizes.weights - sizes.embedding_bytes)
     if args.llama:
         for form in GGUF:
             if (model := args.scratch / form / "model.gguf").is_file():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensors import CheckpointTensors
-from runtime.device.memory import CONTEXT, estimate_from_sizes, gigabytes
+from runtime.device.memory import CONTEXT, estimate_from_sizes, format_bytes
 from runtime.errors import ConversionError, DiskFull
-from runtime.folder.model_folder import Sizes
+from runtime.folder.model_folder import ModelSizes
 
 from .check.layerwise import fits_whole
 from .recipe import Recipe
@@ -36,13 +36,13 @@ CALIBRATION = 10_000  # tokens of the calibration texts, where they are not know
 class Needs:
     """Bytes. `sizes` are the IR's; `disk` and `memory` are what the whole conversion takes at its peak."""
 
-    sizes: Sizes
+    sizes: ModelSizes
     disk: int
     memory: int
 
     @property
     def told(self) -> str:
-        return f"needs about {gigabytes(self.memory)} of memory and {gigabytes(self.disk)} on the disk"
+        return f"needs about {format_bytes(self.memory)} of memory and {format_bytes(self.disk)} on the disk"
 
 
 def estimate(
@@ -53,12 +53,12 @@ def estimate(
     a = checkpoint.architecture
     stored_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
     sizes = model_sizes(a, recipe, stored_bits, sensitive, _taken_over(checkpoint, recipe))
-    memory = conversion_memory(a, recipe, sizes, tokens, quantised=bool(checkpoint.quantised))
+    memory = conversion_memory(a, recipe, sizes, tokens, quantised=bool(checkpoint.quantized_types))
     return Needs(sizes, sizes.weights + _OTHER_FILES, memory)
 
 
 def conversion_memory(
-    architecture: Architecture, recipe: Recipe, sizes: Sizes, tokens: int = CALIBRATION, *, quantised: bool = False
+    architecture: Architecture, recipe: Recipe, sizes: ModelSizes, tokens: int = CALIBRATION, *, quantised: bool = False
 ) -> int:
     """Bytes of memory that a conversion takes at its peak; `quantised` is a GGUF, whose weights are decoded."""
     steps = [*_steps(architecture, recipe, sizes, *(_DECODED if quantised else (0, 0)))]
@@ -80,7 +80,7 @@ def _calibration(a: Architecture, recipe: Recipe, tokens: int) -> int:
 
 
 def _steps(
-    architecture: Architecture, recipe: Recipe, sizes: Sizes, temporary: int = 0, layer: int = 0
+    architecture: Architecture, recipe: Recipe, sizes: ModelSizes, temporary: int = 0, layer: int = 0
 ) -> Iterator[int]:
     """Bytes of memory that each step takes. None grows with the number of layers, unless the model is small."""
     if recipe.linear:
@@ -103,7 +103,7 @@ def model_sizes(
     stored_bits: Mapping[str, int] | None = None,
     sensitive: Collection[str] | None = None,
     taken_over: Mapping[str, int] = {},
-) -> Sizes:
+) -> ModelSizes:
     """The IR's sizes. `stored_bits` has a weight in the checkpoint, by tensor; 16 where none is given. `taken_over` are
     bytes of tensors that do not become the recipe's."""
     bits = stored_bits or {}
@@ -121,9 +121,9 @@ def model_sizes(
             nbytes[name], group = taken_over[name], stored.GROUP
         if group != -1:
             groups += rows * columns // group
-    return Sizes(
+    return ModelSizes(
         weights=sum(nbytes.values()),
-        gathered=0 if architecture.tied_embeddings else nbytes[EMBEDDING],
+        embedding_bytes=0 if architecture.tied_embeddings else nbytes[EMBEDDING],
         largest=max(nbytes.values()),
         groups=groups,
         layers=architecture.layers,
@@ -134,7 +134,7 @@ def model_sizes(
     )
 
 
-def loaded_bytes(architecture: Architecture, sizes: Sizes, context: int = CONTEXT) -> int:
+def loaded_bytes(architecture: Architecture, sizes: ModelSizes, context: int = CONTEXT) -> int:
     """Bytes of memory that the model takes on a CPU with so many tokens in its KV cache, or as many as it can have."""
     return estimate_from_sizes(
         sizes, "CPU", min(context, architecture.context), architecture.kv_bytes_per_token
@@ -148,27 +148,27 @@ def refuse_too_little(needs: Needs, parent: Path) -> None:
     free = shutil.disk_usage(parent).free
     if free < needs.disk:
         raise DiskFull(
-            f"the model needs about {gigabytes(needs.disk)} in {str(parent)!r}, but {gigabytes(free)} is free",
+            f"the model needs about {format_bytes(needs.disk)} in {str(parent)!r}, but {format_bytes(free)} is free",
             hint="make room, or choose a folder on another disk",
         )
     memory = psutil.virtual_memory().available + psutil.swap_memory().free
     if memory < needs.memory:
         raise ConversionError(
-            f"the conversion needs about {gigabytes(needs.memory)} of memory, but {gigabytes(memory)} is free",
+            f"the conversion needs about {format_bytes(needs.memory)} of memory, but {format_bytes(memory)} is free",
             hint="close other programs, or convert on a larger machine and copy the folder",
         )
 
 
-def devices(recipe: Recipe, architecture: Architecture, sizes: Sizes) -> dict[str, str]:
+def devices(recipe: Recipe, architecture: Architecture, sizes: ModelSizes) -> dict[str, str]:
     """What each device needs to run the model, in words."""
     context = min(CONTEXT, architecture.context)
     cpu, gpu, npu = (
         estimate_from_sizes(sizes, kind, context, architecture.kv_bytes_per_token) for kind in ("CPU", "GPU", "NPU")
     )
     return {
-        "CPU": f"about {gigabytes(cpu.running)} of memory at {context:,} tokens",
-        "GPU": f"its driver, and about {gigabytes(gpu.peak)} of memory while it loads",
-        "NPU": f"its driver, and about {gigabytes(npu.peak)} of memory while it loads"
+        "CPU": f"about {format_bytes(cpu.running)} of memory at {context:,} tokens",
+        "GPU": f"its driver, and about {format_bytes(gpu.peak)} of memory while it loads",
+        "NPU": f"its driver, and about {format_bytes(npu.peak)} of memory while it loads"
         if "NPU" in recipe.devices
         else "the recipe int4-npu",
     }

@@ -22,15 +22,15 @@ from openvino import Node
 from runtime.backends.openvino.genai import error_line
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
-from runtime.checkpoint.small_files import LICENCE, UNREADABLE, read_file
+from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, UNREADABLE_HINT, read_file
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.docstrings import require_docstrings
 from runtime.errors import CheckpointError, ConversionError, DiskFull
-from runtime.folder.integrity import remember
-from runtime.folder.model_folder import FileRecord, Manifest, ModelFolder, seal
-from runtime.prompt.template import Prompt, Template
-from runtime.system.allocator import large_pieces_kept
-from runtime.system.files import TEMPORARY_CURE, expand_user, is_temporary_folder_missing
+from runtime.folder.integrity import record_verified
+from runtime.folder.model_folder import FileRecord, Manifest, ModelFolder, write_manifest
+from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.system.files import TEMPORARY_FOLDER_HINT, expand_user, is_temporary_folder_missing
+from runtime.system.native_effects import keep_freed_memory
 from runtime.system.out_of_memory import map_out_of_memory
 from runtime.text import quoted
 from runtime.version import VERSION
@@ -100,7 +100,7 @@ def convert(
     try:
         with (
             map_out_of_memory(ConversionError),
-            large_pieces_kept(),
+            keep_freed_memory(),
             scratch(target, (FILE, "openvino_model.bin")) as place,
         ):
             from .source.onnx import convert_onnx  # which is built from the parts of this file
@@ -164,13 +164,13 @@ def _convert(
         figures = yield from _verify(checkpoint, plan, folder, written.excerpt)
         yield Progress("seal", "hashes")
         complete = manifest(checkpoint, plan, written.notes, figures)
-        checkpoint.refuse_changed()
+        checkpoint.require_unchanged()
     journal.remove()
-    sealed = seal(folder, complete, written.files)
+    sealed = write_manifest(folder, complete, written.files)
     yield Progress("seal", "to disk")
     place.publish()
     result = ModelFolder(place.target, sealed.manifest)
-    remember(result)
+    record_verified(result)
     yield Progress("seal", done=1, total=1, result=result)
 
 
@@ -181,14 +181,14 @@ def _plan(
     samples: Sequence[texts.Sample],
     exporter: Exporter,
 ) -> Plan:
-    if recipe.take_over and not checkpoint.quantised:
+    if recipe.take_over and not checkpoint.quantized_types:
         raise ConversionError(
             f"the recipe {recipe.name} takes over the blocks of a quantised GGUF, and this checkpoint has none",
             hint="choose another recipe: int4, int8 or bf16",
         )
     require_special_stop_tokens(source.generation["eos_token_id"], source.tokenizer)
     special = source.manifest.special_tokens.keys()
-    template = None if source.template is None else Template(source.template, source.family, special)
+    template = None if source.template is None else ChatTemplate(source.template, source.family, special)
     ids = texts.token_ids(samples, source.family, template, source.tokenizer)
     needs = estimate(checkpoint, recipe, tokens=sum(map(len, ids)))
     if exporter == "optimum":
@@ -244,7 +244,7 @@ def _exported(checkpoint: CheckpointTensors, plan: Plan, folder: Path) -> Genera
         for _ in optimum.export(plan.source.path, folder, plan.recipe):
             yield Progress("export", "optimum-intel")
     except ConversionError:
-        checkpoint.refuse_changed()  # its process maps the files, and ends without a word where one becomes shorter
+        checkpoint.require_unchanged()  # its process maps the files, and ends without a word where one becomes shorter
         raise
     yield Progress("export", done=1, total=1)
     return Written((f"the IR is optimum-intel's, exported with transformers {version('transformers')}",))
@@ -283,7 +283,7 @@ def copy_texts(source: Checkpoint, folder: Path) -> None:
     if source.template is not None:
         (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
     for licence in source.path.glob("LICENSE*"):
-        if (text := read_file(source.path, licence.name, LICENCE, within=True)) is None:
+        if (text := read_file(source.path, licence.name, MAX_LICENCE_BYTES, within=True)) is None:
             continue
         if not licence.name.isprintable():
             raise CheckpointError(
@@ -315,8 +315,8 @@ def manifest(
     described = plan.source.manifest
     if plan.source.template is None:
         notes = (*notes, "no chat template: a base model, for completion only")
-    if checkpoint.quantised:
-        kinds = ", ".join(checkpoint.quantised)
+    if checkpoint.quantized_types:
+        kinds = ", ".join(checkpoint.quantized_types)
         notes = (*notes, f"made from weights in {kinds}: what they had lost already, the verification does not see")
     return replace(
         described,
@@ -334,7 +334,7 @@ def _job(checkpoint: CheckpointTensors, plan: Plan) -> dict[str, Any]:
     """All that the bytes of the weights depend on."""
     read = sha256(b"".join(ids.tobytes() for ids in plan.calibration)).hexdigest()
     return {
-        "checkpoint": checkpoint.stamp(),
+        "checkpoint": checkpoint.stat_fingerprint(),
         "recipe": asdict(plan.recipe),
         "calibration": read,
         "exporter": plan.exporter,
@@ -349,12 +349,12 @@ def _versions(*more: str) -> dict[str, str]:
 
 def _explained(exc: OSError, target: Path) -> ConversionError:
     if is_temporary_folder_missing(exc):
-        return ConversionError("no folder for temporary files can be written", hint=TEMPORARY_CURE)
+        return ConversionError("no folder for temporary files can be written", hint=TEMPORARY_FOLDER_HINT)
     where = Path(exc.filename) if isinstance(exc.filename, str) else target.parent
     ours = where in (target, target.parent) or any(part.startswith(f".{target.name}.") for part in where.parts)
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         if not ours:
-            return DiskFull(f"the disk of {str(where.parent)!r} is full", hint=TEMPORARY_CURE)
+            return DiskFull(f"the disk of {str(where.parent)!r} is full", hint=TEMPORARY_FOLDER_HINT)
         return DiskFull(
             f"the disk of {str(target.parent)!r} is full", hint="make room, or choose a folder on another disk"
         )
@@ -368,5 +368,5 @@ def _explained(exc: OSError, target: Path) -> ConversionError:
     elif ours:
         hint = "check the disk"
     else:
-        hint = UNREADABLE
+        hint = UNREADABLE_HINT
     return ConversionError(f"{str(where)!r}: {(exc.strerror or str(exc)).lower()}", hint=hint)

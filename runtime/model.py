@@ -14,10 +14,10 @@ from .backends.registry import isolate
 from .cancellation import Cancellable, Cancellation
 from .checks import require, require_all
 from .errors import BackendError, Notice
-from .folder.integrity import checked
+from .folder.integrity import verify_while_loading
 from .messages import Event, Message
 from .prompt import families
-from .prompt.template import Prompt, Template
+from .prompt.template import ChatTemplate, Prompt
 from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
 from .reply.syntaxes import create_syntaxes
@@ -76,17 +76,17 @@ class Model:
             return backend.load(self.folder, self.choice.device, options)
         with ExitStack() as undo:
             # In this process damaged weights must not be loaded at all.
-            with checked(folder, weights=backend.reads_weights, beside=backend.isolated):
+            with verify_while_loading(folder, weights=backend.reads_weights, concurrently=backend.isolated):
                 loaded = backend.load(self.folder, self.choice.device, options)
                 undo.callback(loaded.close)
             undo.pop_all()
         return loaded
 
     @cached_property
-    def template(self) -> Template:
+    def template(self) -> ChatTemplate:
         """The compiled chat template. Raises ModelFolderError for a base model, TemplateError for a template that is
         invalid."""
-        return Template(self.folder.chat_template(), self.family, self._special_tokens)
+        return ChatTemplate(self.folder.chat_template(), self.family, self._special_tokens)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """Render the prompt of the next reply. Raises TemplateError if the template rejects the messages."""
@@ -136,8 +136,8 @@ class Model:
         return self._plain.render([Message("user", text)])
 
     @cached_property
-    def _plain(self) -> Template:
-        return Template("{{ messages[0].content }}", self.family, self._special_tokens)
+    def _plain(self) -> ChatTemplate:
+        return ChatTemplate("{{ messages[0].content }}", self.family, self._special_tokens)
 
     def complete(
         self, text: str, sampling: Sampling | None = None, cancellation: Cancellation | None = None

@@ -10,8 +10,8 @@ from typing import Any
 
 from .text import replace_json_surrogates
 
-DEPTH = 200  # objects and lists within one another: what walks over the value afterwards may be recursive
-_TOO_DEEP = f"it is nested more than {DEPTH} deep"
+MAX_DEPTH = 200  # objects and lists within one another: what walks over the value afterwards may be recursive
+_TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
 
 
 def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -28,17 +28,17 @@ def parse(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | 
             raise ValueError(f"the byte at {exc.start:,} is not {encoding.upper().removesuffix('-SIG')}") from None
     try:
         value = json.loads(
-            replace_json_surrogates(text), parse_constant=_refuse, parse_float=_finite, object_pairs_hook=pairs
+            replace_json_surrogates(text), parse_constant=_reject_constant, parse_float=_finite, object_pairs_hook=pairs
         )
     except RecursionError as exc:
         raise ValueError(_TOO_DEEP) from exc
-    return refuse_deep(value)
+    return require_shallow(value)
 
 
-def refuse_deep(value: Any) -> Any:
+def require_shallow(value: Any) -> Any:
     """Return the value. Raises ValueError if it is nested more than DEPTH deep."""
     level = [value]
-    for _ in range(DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for outer in level
@@ -50,7 +50,7 @@ def refuse_deep(value: Any) -> Any:
     raise ValueError(_TOO_DEEP)
 
 
-def _refuse(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from edge.demo import CHECKPOINT
 from edge.demo.training.tokenizer import SPECIAL_TOKENS
-from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelFolder, seal
+from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelFolder, write_manifest
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
 
@@ -43,12 +43,12 @@ def tiktoken_encoding(reference):
     """The same by tiktoken, for which it was made."""
     import tiktoken
 
-    from runtime.checkpoint.tokenizer import PATTERN
+    from runtime.checkpoint.tokenizer import PRETOKENIZER_PATTERN
 
     lines = (reference / "glm-4-9b-chat" / "tokenizer.model").read_bytes().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
     special = {name: len(ranks) + i for i, name in enumerate(SPECIAL_TOKENS)}
-    return tiktoken.Encoding("glm4", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
+    return tiktoken.Encoding("glm4", pat_str=PRETOKENIZER_PATTERN, mergeable_ranks=ranks, special_tokens=special)
 
 
 @pytest.fixture(scope="session")
@@ -97,4 +97,4 @@ def bare_folder(tmp_path) -> ModelFolder:
     (folder / "generation_config.json").write_text(json.dumps({"do_sample": False}))
     special = {token: 100 + i for i, token in enumerate(SPECIAL_TOKENS)}
     source = CheckpointRecord("tiny", "Glm4ForCausalLM", "0" * 64)
-    return seal(folder, Manifest("glm4_0414", "int4", source, 4096, 1024, special))
+    return write_manifest(folder, Manifest("glm4_0414", "int4", source, 4096, 1024, special))

@@ -10,8 +10,8 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType, RopeScalingType
 from gguf.quants import quantize
 
-from runtime.checkpoint.tensor_names import gguf as named
-from runtime.checkpoint.tensor_names import gguf_fused
+from runtime.checkpoint.tensor_names import gguf_fused_names
+from runtime.checkpoint.tensor_names import gguf_names as named
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.checkpoint.tokenizer import read_tokenizer
 
@@ -56,7 +56,7 @@ def write_gguf(checkpoint: Path, path: Path, kind: Kind = "F32", *, parts: int =
             _add(writer, key, value)
         tensors: dict[str, list[Array]] = {}
         for canonical, shape in a.shapes():
-            place = (gguf_fused if fused else named)(a, canonical, shape)
+            place = (gguf_fused_names if fused else named)(a, canonical, shape)
             tensors.setdefault(place.name, []).append(opened.tensor(canonical).f32())
         for stored, blocks in tensors.items():
             values = np.concatenate(blocks)
@@ -102,8 +102,8 @@ def _tokenizer(checkpoint: Path, vocabulary: int) -> dict[str, Any]:
         "tokenizer.ggml.tokens": [names.get(id, f"[PAD{id}]") for id in range(vocabulary)],
         "tokenizer.ggml.token_type": [3 if id in special else 1 if id in names else 5 for id in range(vocabulary)],
         "tokenizer.ggml.merges": [" ".join(pair) for pair in json.loads(source.tokenizer.to_str())["model"]["merges"]],
-        "tokenizer.ggml.eos_token_id": source.special_tokens[source.end],
-        "tokenizer.ggml.padding_token_id": source.special_tokens[source.pad],
+        "tokenizer.ggml.eos_token_id": source.special_tokens[source.eos_token],
+        "tokenizer.ggml.padding_token_id": source.special_tokens[source.pad_token],
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.chat_template": template.read_text(encoding="utf-8") if template.is_file() else None,
     }

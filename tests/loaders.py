@@ -51,13 +51,13 @@ def _checkpoint(folder: Path) -> None:
     from convert.pipeline import copy_texts
     from convert.source.damage import Damage
     from runtime.checkpoint.role_tokens import require_special_stop_tokens
-    from runtime.prompt.template import Template
+    from runtime.prompt.template import ChatTemplate
 
     described = Checkpoint.open(folder)
     described.sampling()
     require_special_stop_tokens(described.generation["eos_token_id"], described.tokenizer)
     if described.template is not None:
-        Template(described.template, described.family, described.manifest.special_tokens)
+        ChatTemplate(described.template, described.family, described.manifest.special_tokens)
     with described.weights() as opened:
         damage = Damage(opened, described.tokenizer)
         for name in opened.names:
@@ -94,10 +94,10 @@ def _tokenizer(folder: Path) -> None:
 
 def _described(folder: Path) -> None:
     from runtime.messages import Message
-    from runtime.prompt.template import Template
+    from runtime.prompt.template import ChatTemplate
 
     described = Checkpoint.open(folder)
-    template = Template(described.chat_template(), described.family, described.manifest.special_tokens)
+    template = ChatTemplate(described.chat_template(), described.family, described.manifest.special_tokens)
     template.render([Message("system", "s"), Message("user", "u <|user|>")])
 
 
@@ -174,7 +174,7 @@ def _manifest() -> Any:
 def _ir(folder: Path) -> None:
     from runtime.folder.ir import IR
 
-    IR.read(ModelFolder(folder, _manifest())).unfit_for_npu()
+    IR.read(ModelFolder(folder, _manifest())).npu_obstacles()
 
 
 def _saved(folder: Path) -> None:
@@ -195,11 +195,11 @@ def _kiosk(folder: Path) -> None:
 
 def _calibration(folder: Path) -> None:
     from convert.weights.calibration import read, token_ids
-    from runtime.prompt.template import Template
+    from runtime.prompt.template import ChatTemplate
 
     described = Checkpoint.open(CHECKPOINT)
     samples = read(folder / "texts.jsonl")
-    template = Template(described.chat_template(), described.family, described.manifest.special_tokens)
+    template = ChatTemplate(described.chat_template(), described.family, described.manifest.special_tokens)
     token_ids(samples, described.family, template, described.tokenizer)
 
 
@@ -228,12 +228,15 @@ def _record(folder: Path) -> None:
 
     os.environ["EDGE_CACHE"] = str(folder / "cache")
     opened = ModelFolder.open(folder)
-    places = [folder_check._place(folder / "openvino_model.bin"), compiled.root() / ("0" * 32) / compiled._SEALS]
+    places = [
+        folder_check.record_path(folder / "openvino_model.bin"),
+        compiled.compiled_root() / ("0" * 32) / compiled.HASHES_FILE,
+    ]
     for place in places:
         place.parent.mkdir(parents=True)
         shutil.copy(folder / "record.json", place)
-    assert not folder_check._is_known(opened, "openvino_model.bin")
-    assert not compiled._is_whole(places[1].parent)
+    assert not folder_check.is_recorded(opened, "openvino_model.bin")
+    assert not compiled.is_intact(places[1].parent)
     compiled.clear()
 
 

@@ -124,7 +124,7 @@ def _write_model(folder: Path, ends: list[int]) -> None:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from runtime.folder.model_folder import CheckpointRecord, FileRecord, Manifest, Sizes, seal
+    from runtime.folder.model_folder import CheckpointRecord, FileRecord, Manifest, ModelSizes, write_manifest
 
     folder.mkdir()
     for name in ("chat_template.jinja", "generation_config.json", "tokenizer.json"):
@@ -143,11 +143,11 @@ def _write_model(folder: Path, ends: list[int]) -> None:
         licence="MIT",
         versions={"glm4-edge": "1"},
         devices={"CPU": "about 1 GB"},
-        sizes=Sizes(100, 10, 50, 4, 2, 64, 64, 2480, 2),
+        sizes=ModelSizes(100, 10, 50, 4, 2, 64, 64, 2480, 2),
         verification={"cosine": 0.99},
         notes=("a note",),
     )
-    assert isinstance(seal(folder, manifest).manifest.files["tokenizer.json"], FileRecord)
+    assert isinstance(write_manifest(folder, manifest).manifest.files["tokenizer.json"], FileRecord)
     record = {"sha256": "0" * 64, "stamp": [1, 2, 3, 4]}
     (folder / "record.json").write_text(json.dumps(record))
 

@@ -19,7 +19,7 @@ from edge.server.openai.chat_completions import ChatRequest, TokenReply  # noqa:
 from edge.server.page.chat import PageRequest  # noqa: E402
 from edge.server.pool import model_pool as shelf  # noqa: E402
 from runtime.errors import BackendError  # noqa: E402
-from runtime.folder.model_folder import seal  # noqa: E402
+from runtime.folder.model_folder import write_manifest  # noqa: E402
 from runtime.grammar import Choice, JsonObject, JsonSchema  # noqa: E402
 from runtime.messages import TokenLogprob  # noqa: E402
 from runtime.tools import to_tools  # noqa: E402
@@ -62,7 +62,7 @@ def test_eight_replies_at_once(client):
 
 
 def test_reasoning_comes_beside_the_content(bare_folder):
-    thinking = seal(bare_folder.path, replace(bare_folder.manifest, family="z1"))
+    thinking = write_manifest(bare_folder.path, replace(bare_folder.manifest, family="z1"))
     with (
         scripted(thinking, ["So.</think>\nYes."] * 4) as (url, *_),
         httpx2.Client(base_url=url, timeout=60) as client,
@@ -293,7 +293,7 @@ FIELDS = {
 
 
 def test_the_pages_events_have_their_fields(bare_folder, monkeypatch):
-    thinking = seal(bare_folder.path, replace(bare_folder.manifest, family="z1"))
+    thinking = write_manifest(bare_folder.path, replace(bare_folder.manifest, family="z1"))
     call = "Now.</think>\nfine\n{}"
     tools = tuple(to_tools([fine]).values())
     with scripted(thinking, [call, "So.</think>\nYes.", *[call] * 8, "So.</think>\nYes."], tools=tools) as (

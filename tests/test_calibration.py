@@ -9,7 +9,7 @@ from edge.demo import CHECKPOINT
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import ConversionError
 from runtime.prompt.families import BASE, FAMILIES
-from runtime.prompt.template import Template
+from runtime.prompt.template import ChatTemplate
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
 
@@ -20,7 +20,7 @@ def checkpoint():
 
 
 def template(checkpoint):
-    return Template(checkpoint.chat_template(), checkpoint.family, checkpoint.tokenizer.special_tokens.keys())
+    return ChatTemplate(checkpoint.chat_template(), checkpoint.family, checkpoint.tokenizer.special_tokens.keys())
 
 
 def test_ours_are_of_every_kind(checkpoint):
@@ -44,7 +44,7 @@ def test_ours_are_of_every_kind(checkpoint):
 def test_every_family_can_lay_them_out(checkpoint, name):
     """With the embedded checkpoint's template, as far as the family has tools."""
     family = FAMILIES[name]
-    shown = None if family is BASE else Template(checkpoint.chat_template(), family, ())
+    shown = None if family is BASE else ChatTemplate(checkpoint.chat_template(), family, ())
     ids = calibration.token_ids(calibration.read(calibration.BUILT_IN), family, shown, checkpoint.tokenizer)
     assert min(len(each) for each in ids) > 10
 

@@ -14,7 +14,7 @@ from edge.cli import main, parser
 from edge.cli.chat import _say as say
 from edge.demo import CHECKPOINT
 from runtime.folder import compile_cache as compiled
-from runtime.folder.model_folder import seal
+from runtime.folder.model_folder import write_manifest
 from runtime.messages import Finish, Reasoning, Text, Usage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,7 +78,7 @@ def test_inspect_for_npu(capsys, npu_folder, tmp_path):
     shutil.copytree(npu_folder.path, folder)
     ir = folder / "openvino_model.xml"
     ir.write_text(ir.read_text().replace('element_type="i4"', 'element_type="i8"'))
-    seal(folder, npu_folder.manifest)
+    write_manifest(folder, npu_folder.manifest)
     status, out, err = run(capsys, "inspect", str(folder), "--for", "NPU", "--json")
     assert status == 1
     assert re.fullmatch(r"error: .*0 of the decoder's \d+ matrices are int4.*\nhint: .*int4-npu\n", err)
@@ -103,8 +103,8 @@ def test_a_model_folder_is_not_converted_again(capsys, demo_folder, tmp_path):
 
 
 def test_cache_lists_and_clears(capsys, monkeypatch, tmp_path, bare_folder):
-    monkeypatch.setenv(compiled.VARIABLE, str(tmp_path / "cache"))
-    with compiled.cached(bare_folder, "GPU", "driver 1") as place:
+    monkeypatch.setenv(compiled.CACHE_VARIABLE, str(tmp_path / "cache"))
+    with compiled.caching(bare_folder, "GPU", "driver 1") as place:
         (Path(place["CACHE_DIR"]) / "1.blob").write_bytes(b"x" * 1_000_000)
     status, out, _ = run(capsys, "cache")
     assert status == 0

@@ -15,13 +15,13 @@ from runtime.sampling import Sampling
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(compiled.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(compiled.CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 def fill(folder, device="GPU", driver="1", size=100):
     """A load that compiles, where nothing is there yet."""
-    with compiled.cached(folder, device, driver) as place:
+    with compiled.caching(folder, device, driver) as place:
         blob = os.path.join(place["CACHE_DIR"], "1.blob")
         fresh = not os.path.exists(blob)
         if fresh:
@@ -33,9 +33,9 @@ def fill(folder, device="GPU", driver="1", size=100):
 def test_the_second_load_finds_what_the_first_left(cache, bare_folder):
     assert fill(bare_folder)
     assert not fill(bare_folder)
-    (entry,) = compiled.entries()
+    (entry,) = compiled.list_models()
     assert (entry.model, entry.device) == ("tiny, int4", "GPU")
-    assert entry.path.parent == compiled.root() == cache / "compiled"
+    assert entry.path.parent == compiled.compiled_root() == cache / "compiled"
     assert entry.size > 100
 
 
@@ -44,7 +44,7 @@ def test_another_device_driver_or_model_is_another_entry(cache, bare_folder, npu
     assert fill(bare_folder, device="GPU.1")
     assert fill(bare_folder, driver="2")
     assert fill(npu_folder)
-    assert len(compiled.entries()) == 4
+    assert len(compiled.list_models()) == 4
 
 
 def damage(path):
@@ -63,42 +63,42 @@ def damage(path):
 )
 def test_what_was_changed_is_compiled_again(cache, bare_folder, change):
     fill(bare_folder)
-    change(compiled.entries()[0].path)
+    change(compiled.list_models()[0].path)
     assert fill(bare_folder)
     assert not fill(bare_folder)
 
 
 def test_a_load_that_was_killed_is_compiled_again_when_nobody_can_be_at_it(cache, bare_folder):
     fill(bare_folder)
-    path = compiled.entries()[0].path
+    path = compiled.list_models()[0].path
     (path / "seals.json").unlink()
-    with compiled.cached(bare_folder, "GPU", "1") as place:
+    with compiled.caching(bare_folder, "GPU", "1") as place:
         assert place == {}
-    assert compiled.entries()[0].model == "unfinished"
+    assert compiled.list_models()[0].model == "unfinished"
     os.utime(path, (time.time() - 3600, time.time() - 3600))
     assert fill(bare_folder)
 
 
 def test_over_the_limit_those_not_used_for_longest_go_first(cache, bare_folder, monkeypatch):
-    monkeypatch.setattr(compiled, "LIMIT", 2_500)
+    monkeypatch.setattr(compiled, "MAX_CACHE_BYTES", 2_500)
     for i, driver in enumerate("abc"):
         fill(bare_folder, driver=driver, size=1_000)
-        for entry in compiled.entries():
+        for entry in compiled.list_models():
             os.utime(entry.path / "seals.json", (entry.used - 10 * (3 - i), entry.used - 10 * (3 - i)))
-    assert len(compiled.entries()) == 2
+    assert len(compiled.list_models()) == 2
     assert fill(bare_folder, driver="a", size=10_000)  # was cleared; too big for the limit, but in use
-    (entry,) = compiled.entries()
+    (entry,) = compiled.list_models()
     assert entry.size > 10_000
     assert [removed.path for removed in compiled.clear()] == [entry.path]
-    assert compiled.entries() == []
+    assert compiled.list_models() == []
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(bare_folder, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(compiled.VARIABLE, str(tmp_path / "file"))
-    with compiled.cached(bare_folder, "GPU", "1") as place:
+    monkeypatch.setenv(compiled.CACHE_VARIABLE, str(tmp_path / "file"))
+    with compiled.caching(bare_folder, "GPU", "1") as place:
         assert place == {}
-    assert compiled.entries() == []
+    assert compiled.list_models() == []
 
 
 def test_an_engine_uses_it_and_a_damaged_one_changes_nothing(cache, npu_folder):
@@ -109,9 +109,9 @@ def test_an_engine_uses_it_and_a_damaged_one_changes_nothing(cache, npu_folder):
         return "".join(delta.text for delta in deltas)
 
     wanted = reply(npu_folder, cached=False)
-    assert compiled.entries() == []
+    assert compiled.list_models() == []
     assert reply(npu_folder) == wanted
-    (entry,) = compiled.entries()
+    (entry,) = compiled.list_models()
     (blob,) = entry.path.glob("*.blob")
     stamp = blob.stat().st_mtime_ns
     assert reply(ModelFolder.open(npu_folder.path)) == wanted
@@ -128,7 +128,7 @@ def test_an_engine_uses_it_and_a_damaged_one_changes_nothing(cache, npu_folder):
 
 def test_a_link_in_the_cache_and_what_is_not_its_own_are_left_alone(cache, bare_folder, tmp_path):
     fill(bare_folder)
-    path = compiled.entries()[0].path
+    path = compiled.list_models()[0].path
     precious = tmp_path / "precious"
     path.rename(precious)
     path.symlink_to(precious)
@@ -149,7 +149,7 @@ def test_a_pipe_or_a_link_among_what_is_cached_is_compiled_again(cache, bare_fol
     precious = tmp_path / "precious"
     for put in (os.mkfifo, lambda path: path.symlink_to(precious)):
         fill(bare_folder)
-        path = compiled.entries()[0].path
+        path = compiled.list_models()[0].path
         precious.write_bytes((path / name).read_bytes())
         before = precious.read_bytes()
         (path / name).unlink()

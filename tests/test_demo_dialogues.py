@@ -76,9 +76,9 @@ def test_the_template_lays_out(
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference templates are not here")
 def test_the_template_says_what_the_reference_says() -> None:
-    from edge.demo.training.prompt import compiled
+    from edge.demo.training.prompt import compile_template
 
-    own, reference = (compiled(path.read_text(encoding="utf-8")) for path in (TEMPLATE, REFERENCE))
+    own, reference = (compile_template(path.read_text(encoding="utf-8")) for path in (TEMPLATE, REFERENCE))
     for dialogue in [*some(200), *some(100, SMALL), *some(30, LONG)]:
         for tools in (dialogue.tools, None, []):
             for add in (True, False):

@@ -11,7 +11,7 @@ from runtime.backends.backend import Options
 from runtime.backends.choose import assess_devices, choose, choose_automatically
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.npu import EMULATED, NPU
-from runtime.device.machine import CPU, GPU, CUDACard, Machine, Missing, NPUDevice
+from runtime.device.machine import CPU, GPU, CUDACard, Machine, MissingComponent, NPUDevice
 from runtime.device.memory import LARGEST_ALLOCATION
 from runtime.errors import DeviceError, Notice
 from runtime.folder.model_folder import CheckpointRecord, Manifest
@@ -31,7 +31,7 @@ def igpu(memory, name="Intel Arc Graphics"):
 
 
 NPU_3720, NPU_4000 = NPUDevice("NPU", "Intel AI Boost", "3720"), NPUDevice("NPU", "Intel AI Boost", "4000")
-BROKEN = Missing("GPU", "the OpenCL loader, libOpenCL.so.1", "sudo apt install …")
+BROKEN = MissingComponent("GPU", "the OpenCL loader, libOpenCL.so.1", "sudo apt install …")
 LAPTOP = CPU("Core Ultra 7 155H", 16, ("AVX2", "AVX-VNNI"))
 METEOR_LAKE = Machine(LAPTOP, 16 * GB, 13 * GB, (igpu(9 * GB),), (NPU_3720,))
 LUNAR_LAKE = Machine(CPU("Core Ultra 7 258V", 8, ("AVX2",)), 32 * GB, 27 * GB, (igpu(18 * GB),), (NPU_4000,))

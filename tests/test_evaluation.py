@@ -15,7 +15,7 @@ from edge.evaluation import tool_calls as calls
 from edge.evaluation.evaluate import evaluate
 from edge.evaluation.target import Subject
 from runtime.errors import BackendError, RequestError
-from runtime.folder.model_folder import seal
+from runtime.folder.model_folder import write_manifest
 
 from .test_pipeline import write_checkpoint
 
@@ -239,7 +239,7 @@ def test_a_base_model_reads_texts_alone(demo_folder, tmp_path):
     shutil.copytree(demo_folder.path, folder)
     (folder / "chat_template.jinja").unlink()
     manifest = replace(demo_folder.manifest, family="base", source=replace(demo_folder.manifest.source, fingerprint=""))
-    subject = Subject.open(seal(folder, manifest).path, 300)
+    subject = Subject.open(write_manifest(folder, manifest).path, 300)
     assert set(subject.encoded(None)) == {"English", "Chinese", "code"}
     assert set(subject.questions()) == {"English", "Chinese", "code"}
     with pytest.raises(RequestError, match="a base model has no format"):
@@ -251,7 +251,7 @@ def test_texts_of_others_fill_a_context(demo_folder, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(demo_folder.path, folder)
     other = replace(demo_folder.manifest, source=replace(demo_folder.manifest.source, fingerprint="another"))
-    subject = Subject.open(seal(folder, other).path)
+    subject = Subject.open(write_manifest(folder, other).path)
     found = subject.encoded(None)
     assert {name.split(":")[0] for name in found} >= {"English", "Chinese", "code", "tool calls"}
     assert max(map(len, found.values())) == subject.context

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.messages import Message
 from runtime.prompt.families import FAMILIES
-from runtime.prompt.template import Template
+from runtime.prompt.template import ChatTemplate
 from runtime.tools import Tool
 
 from .conftest import SPECIAL_TOKENS
@@ -208,7 +208,7 @@ def test_prompts_are_the_templates_own(reference, file, talk, tools):
     (family, variables), (said, laid_out) = TEMPLATES[file], talk
     source = (reference / "chat-templates" / file).read_text(encoding="utf-8")
     messages = [Message.from_json(item) for item in said]
-    prompt = Template(source, FAMILIES[family], SPECIAL_TOKENS).render(messages, tools)
+    prompt = ChatTemplate(source, FAMILIES[family], SPECIAL_TOKENS).render(messages, tools)
     assert "".join(prompt) == by_transformers(source, variables(laid_out, tools))
 
 
@@ -231,7 +231,7 @@ def test_built_in_tools_are_described_by_the_template(reference, file):
         native("observation", "你好"),
         native("assistant", "{}", "clock"),
     ]
-    prompt = Template(source, family, SPECIAL_TOKENS).render([Message.from_json(item) for item in said], offered)
+    prompt = ChatTemplate(source, family, SPECIAL_TOKENS).render([Message.from_json(item) for item in said], offered)
     assert "".join(prompt) == by_transformers(source, {"messages": laid_out})
     assert "## python\n\n当你向" in "".join(prompt)
     assert '"type": "python"' not in "".join(prompt)
@@ -240,5 +240,5 @@ def test_built_in_tools_are_described_by_the_template(reference, file):
 def test_to_other_families_a_built_in_tool_is_a_function(reference):
     source = (reference / "chat-templates" / "glm4-0414.jinja").read_text(encoding="utf-8")
     function = {key: value for key, value in PYTHON.items() if key != "type"}
-    prompt = Template(source, FAMILIES["glm4_0414"], SPECIAL_TOKENS).render([Message("user", "?")], [PYTHON])
+    prompt = ChatTemplate(source, FAMILIES["glm4_0414"], SPECIAL_TOKENS).render([Message("user", "?")], [PYTHON])
     assert "".join(prompt) == by_transformers(source, beside([native("user", "?")], [function]))

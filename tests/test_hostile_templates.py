@@ -7,7 +7,7 @@ import pytest
 from runtime.errors import TemplateError
 from runtime.messages import Message
 from runtime.prompt.families import FAMILIES
-from runtime.prompt.template import Template
+from runtime.prompt.template import ChatTemplate
 
 resource = pytest.importorskip("resource", reason="only POSIX counts memory so")
 
@@ -79,10 +79,10 @@ COSTLY = {
 
 @pytest.mark.parametrize("source", COSTLY.values(), ids=COSTLY.keys())
 def test_what_would_cost_too_much_is_refused(source, monkeypatch):
-    monkeypatch.setattr("runtime.prompt.sandbox.SECONDS", 0.5)
+    monkeypatch.setattr("runtime.prompt.budget.MAX_SECONDS", 0.5)
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(TemplateError) as caught:
-        Template(source, FAMILY, ()).render(QUESTION)
+        ChatTemplate(source, FAMILY, ()).render(QUESTION)
     assert time.monotonic() - began < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
     assert "\n" not in str(caught.value)
@@ -105,7 +105,7 @@ FAILING = {
 @pytest.mark.parametrize(("source", "words"), FAILING.values(), ids=FAILING.keys())
 def test_what_fails_is_the_templates_error_in_a_line(source, words):
     with pytest.raises(TemplateError) as caught:
-        Template(source, FAMILY, ()).render(QUESTION)
+        ChatTemplate(source, FAMILY, ()).render(QUESTION)
     assert words in str(caught.value)
     assert str(caught.value).isprintable() or "\ufffd" in str(caught.value)
     assert len(str(caught.value)) < 500
@@ -124,7 +124,7 @@ ALLOWED = {
 
 @pytest.mark.parametrize(("source", "text"), ALLOWED.items())
 def test_templates_may_do_what_templates_do(source, text):
-    assert "".join(Template(source, FAMILY, ()).render(QUESTION)) == text
+    assert "".join(ChatTemplate(source, FAMILY, ()).render(QUESTION)) == text
 
 
 def test_a_long_chat_is_laid_out():
@@ -132,4 +132,4 @@ def test_a_long_chat_is_laid_out():
     source = (
         "{% set ns = namespace(t='') %}{% for m in messages %}{% set ns.t = ns.t + m.content %}{% endfor %}{{ ns.t }}"
     )
-    assert "".join(Template(source, FAMILY, ()).render(said)) == "word " * 20_000 * 40
+    assert "".join(ChatTemplate(source, FAMILY, ()).render(said)) == "word " * 20_000 * 40

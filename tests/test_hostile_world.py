@@ -108,7 +108,7 @@ def test_a_clock_that_is_set_ends_no_living_conversion(tmp_path, monkeypatch, st
         with pytest.raises(ConversionError, match="being converted already"):
             next(convert(source, tmp_path / "model", "bf16"))
     *_, last = first
-    last.result.check()
+    last.result.verify()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the start of a process is a time of day")
@@ -130,17 +130,17 @@ def test_a_process_is_named_by_its_boot_and_its_start():
 
 
 def test_a_clock_that_is_set_takes_no_model_from_whoever_compiles_it(bare_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv(compiled.VARIABLE, str(tmp_path / "cache"))
-    with compiled.cached(bare_folder, "GPU", "1") as place:
+    monkeypatch.setenv(compiled.CACHE_VARIABLE, str(tmp_path / "cache"))
+    with compiled.caching(bare_folder, "GPU", "1") as place:
         folder = Path(place["CACHE_DIR"])
         (folder / "1.blob").write_bytes(b"x")
         os.utime(folder, (1, 1))
-        with compiled.cached(bare_folder, "GPU", "1") as second:
+        with compiled.caching(bare_folder, "GPU", "1") as second:
             assert second == {}
         assert (folder / "1.blob").exists()
-    assert compiled.entries()[0].model != "unfinished"
+    assert compiled.list_models()[0].model != "unfinished"
     (folder / "seals.json").unlink()
     (folder.with_suffix(".compiling")).write_text("4000000-1")  # a load that was killed
-    with compiled.cached(bare_folder, "GPU", "1") as place:
+    with compiled.caching(bare_folder, "GPU", "1") as place:
         assert place == {"CACHE_DIR": str(folder)}
         assert list(folder.iterdir()) == []

@@ -4,7 +4,7 @@ import pytest
 
 from runtime.messages import Message
 from runtime.prompt.families import FAMILIES
-from runtime.prompt.template import Template
+from runtime.prompt.template import ChatTemplate
 
 from .conftest import SPECIAL_TOKENS
 from .test_family_prompts import CLOCK, TALKS, TEMPLATES, WEATHER, assistant, tool, user
@@ -57,7 +57,9 @@ def disarmed(value):
 
 
 def render(source, family, said, tools):
-    return Template(source, FAMILIES[family], SPECIAL_TOKENS).render([Message.from_json(item) for item in said], tools)
+    return ChatTemplate(source, FAMILIES[family], SPECIAL_TOKENS).render(
+        [Message.from_json(item) for item in said], tools
+    )
 
 
 @pytest.mark.parametrize("tools", TOOLS.values(), ids=TOOLS.keys())

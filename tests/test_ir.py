@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from runtime.errors import ModelFolderError
-from runtime.folder.ir import IR, Matrix
+from runtime.folder.ir import IR, WeightMatrix
 from runtime.folder.model_folder import ModelFolder
 
 FIT = IR(
     frozenset({"input_ids", "attention_mask", "position_ids", "beam_idx"}),
-    (Matrix("q", "i4", -1, True), Matrix("down", "i4", 128, True), Matrix("head", "u8", -1, False)),
+    (WeightMatrix("q", "i4", -1, True), WeightMatrix("down", "i4", 128, True), WeightMatrix("head", "u8", -1, False)),
     1000,
     True,
 )
@@ -35,7 +35,7 @@ def with_first(**changes):
     ],
 )
 def test_what_an_npu_asks_for(ir, reasons):
-    found = ir.unfit_for_npu()
+    found = ir.npu_obstacles()
     assert len(found) == len(reasons)
     for reason, pattern in zip(found, reasons, strict=True):
         assert re.search(pattern, reason)
@@ -43,7 +43,7 @@ def test_what_an_npu_asks_for(ir, reasons):
 
 def test_a_folder_converted_for_the_npu_is_fit(npu_folder):
     ir = IR.read(npu_folder)
-    assert ir.unfit_for_npu() == ()
+    assert ir.npu_obstacles() == ()
     assert ir.stateful
     assert {(matrix.type, matrix.group) for matrix in ir.matrices[:-1]} == {("i4", -1)}
 
@@ -51,7 +51,7 @@ def test_a_folder_converted_for_the_npu_is_fit(npu_folder):
 def test_the_ir_agrees_with_the_manifest(demo_folder, npu_folder):
     for folder in (demo_folder, npu_folder):
         sizes = folder.manifest.sizes
-        assert IR.read(folder).largest == pytest.approx(sizes.largest, rel=0.02)  # the scales are apart
+        assert IR.read(folder).largest_constant == pytest.approx(sizes.largest, rel=0.02)  # the scales are apart
         weights = folder.manifest.files["openvino_model.bin"].size
         assert weights == pytest.approx(sizes.weights, rel=0.02)
 

@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
-from runtime.device.machine import SERVERS_VARIABLE, DriverProbe, detect, missing
+from runtime.device.machine import SERVERS_VARIABLE, DriverProbe, detect, find_missing
 
 GPU = DriverProbe(intel_gpu=True, render_node=True, render_allowed=True, opencl=True)
 NPU = DriverProbe(intel_npu=True, accel_node=True, accel_allowed=True, level_zero=True)
@@ -26,7 +27,7 @@ NPU = DriverProbe(intel_npu=True, accel_node=True, accel_allowed=True, level_zer
     ],
 )
 def test_the_first_obstacle_is_named_with_its_cure(signs, device, what, cure):
-    (found,) = missing(signs)
+    (found,) = find_missing(signs)
     assert found.device == device
     assert what in found.what
     assert cure in found.cure
@@ -34,12 +35,12 @@ def test_the_first_obstacle_is_named_with_its_cure(signs, device, what, cure):
 
 @pytest.mark.parametrize("signs", [DriverProbe(), replace(GPU, gpu_works=True), replace(NPU, npu_works=True)])
 def test_nothing_is_missing_where_all_works_or_nothing_is_built_in(signs):
-    assert missing(signs) == ()
+    assert find_missing(signs) == ()
 
 
 def test_obstacles_of_several_devices_are_all_named():
     both = replace(GPU, intel_npu=True, nvidia=True)
-    assert [found.device for found in missing(both)] == ["GPU", "NPU", "CUDA"]
+    assert [found.device for found in find_missing(both)] == ["GPU", "NPU", "CUDA"]
 
 
 def test_this_machine_is_described(monkeypatch):
@@ -51,3 +52,16 @@ def test_this_machine_is_described(monkeypatch):
     assert machine.servers == ("http://one:8000/v1", "http://two/v1")
     assert machine.packages["openvino"]
     assert json.loads(json.dumps(asdict(machine)))["memory"] == machine.memory
+
+
+def test_without_proc_the_instruction_sets_are_numpys(monkeypatch):
+    """As on Windows and macOS. Linux knows more, and nothing that numpy contradicts."""
+    whole, read = detect().cpu.isa, Path.read_text
+
+    def read_text(path, *arguments, **settings):
+        if path.name == "cpuinfo":
+            raise FileNotFoundError(path)
+        return read(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert detect().cpu.isa == tuple(name for name in whole if name not in ("AVX-VNNI", "AMX"))

@@ -2,7 +2,7 @@ import pytest
 
 from runtime.errors import RequestError
 from runtime.messages import Message, ToolCall, Usage
-from runtime.prompt.families.layout import native
+from runtime.prompt.families.layout import to_native_messages
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 READ = {
@@ -62,7 +62,7 @@ def test_what_is_no_message_is_refused_with_a_cure(data):
 def test_parallel_results_are_put_in_the_order_of_their_calls():
     calls = tuple(ToolCall(name, "{}", name) for name in "abc")
     results = [Message("tool", f"of {name}", tool_call_id=name) for name in "cxab"]
-    laid_out = list(native([Message("assistant", tool_calls=calls), *results, Message("user", "?")]))
+    laid_out = list(to_native_messages([Message("assistant", tool_calls=calls), *results, Message("user", "?")]))
     assert [item["content"] for item in laid_out[3:]] == ["of a", "of b", "of c", "of x", "?"]
 
 

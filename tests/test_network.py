@@ -45,12 +45,12 @@ NO_URLS = {
 @pytest.mark.parametrize(("url", "words"), NO_URLS.items())
 def test_what_is_no_url(url, words):
     with pytest.raises(ValueError, match=words):
-        network.split(url)
+        network.parse_server_url(url)
 
 
 @pytest.mark.parametrize("url", ["http://host", "https://host:8000/v1", "http://[::1]:8000", "http://köln.example"])
 def test_what_is_a_url(url):
-    assert network.split(url).hostname
+    assert network.parse_server_url(url).hostname
 
 
 PROXIES = [
@@ -68,7 +68,7 @@ PROXIES = [
 def test_which_proxy_a_url_has(monkeypatch, environment, url, wanted):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert network.proxy(url) == wanted
+    assert network.find_proxy(url) == wanted
 
 
 NOWHERE = f"http://127.0.0.1:{free_port()}"
@@ -84,7 +84,7 @@ FAULTS = [
     (
         "http://host.invalid",
         {"ALL_PROXY": "gopher://p:1"},
-        "^the proxy gopher://p:1 of ALL_PROXY is of an unknown kind$",
+        "^the proxy gopher://p:1 of ALL_PROXY is of an unsupported kind$",
     ),
     ("http://host.invalid", {"HTTP_PROXY": "http://proxy.invalid:1"}, "^the name of the proxy .* cannot be looked up$"),
 ]

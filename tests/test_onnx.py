@@ -105,14 +105,14 @@ def _weight(node: Any) -> Any:
 
 
 def test_the_model_folder_says_what_it_is_not(converted: ModelFolder, file: Path) -> None:
-    converted.check()
+    converted.verify()
     manifest = converted.manifest
     assert not manifest.paged
     assert "no PagedAttention" in manifest.notes[0]
     assert (manifest.source.architecture, manifest.recipe) == ("Glm4ForCausalLM", "bf16")
     assert len(manifest.source.fingerprint) == 64
     assert manifest.verification["mean_kl"] < 1e-5
-    assert "its attention is written out" in "; ".join(IR.read(converted).unfit_for_npu())
+    assert "its attention is written out" in "; ".join(IR.read(converted).npu_obstacles())
     with pytest.raises(BackendError, match="ScaledDotProductAttention"):
         OpenVINO.load(converted, "CPU", Options())
 

@@ -14,7 +14,7 @@ from convert.pipeline import convert
 from edge.demo import CHECKPOINT
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, CheckpointError, ConversionError, DiskFull
-from runtime.system.out_of_memory import CURE, is_out_of_memory, map_out_of_memory
+from runtime.system.out_of_memory import HINT, is_out_of_memory, map_out_of_memory
 
 from .test_pipeline import small_disk  # noqa: F401
 
@@ -45,7 +45,7 @@ def test_little_memory_is_told_whoever_met_it(exc):
     outer.__cause__ = exc
     with pytest.raises(BackendError, match="too little memory") as caught, map_out_of_memory(BackendError):
         raise outer
-    assert caught.value.hint == CURE
+    assert caught.value.hint == HINT
 
 
 @pytest.mark.parametrize("exc", OTHERS.values(), ids=OTHERS.keys())
@@ -74,7 +74,7 @@ def test_a_verb_with_few_addresses_ends_in_a_line(demo_folder, tmp_path, megabyt
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
-    assert (done.returncode, done.stderr) == (1, f"error: there is too little memory\nhint: {CURE}\n")
+    assert (done.returncode, done.stderr) == (1, f"error: there is too little memory\nhint: {HINT}\n")
     assert list(tmp_path.iterdir()) == []
 
 

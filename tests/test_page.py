@@ -16,7 +16,7 @@ pytest.importorskip("prometheus_client")
 from edge.server.limits import Limits
 from edge.server.page import chat as page
 from edge.server.page.chat import named
-from runtime.folder.model_folder import seal
+from runtime.folder.model_folder import write_manifest
 from runtime.grammar import JsonSchema
 
 from .serving import scripted, serving_ours
@@ -145,7 +145,7 @@ def test_messages_are_edited_and_replies_written_again(browser, bare_folder):
 
 
 def test_thoughts_and_calls_are_shown_as_they_come_and_folded_after(browser, bare_folder):
-    thinking = seal(bare_folder.path, replace(bare_folder.manifest, family="z1"))
+    thinking = write_manifest(bare_folder.path, replace(bare_folder.manifest, family="z1"))
     replies = ['Which tool?</think>\n\nbroken\n{"city": "Oslo"}', "It failed.</think>\nNo *weather* there."]
     with scripted(thinking, replies, pause=0.05, tools=TOOLS) as (url, _, engine):
         browser.open(url)

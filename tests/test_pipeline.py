@@ -66,7 +66,7 @@ def test_a_checkpoint_becomes_a_model_folder(tmp_path, recipe, tiny):
     source = write_checkpoint(tmp_path / "source", **tiny)
     progress = run(source, tmp_path / "model", recipe)
     folder = ModelFolder.open(tmp_path / "model")
-    folder.check()
+    folder.verify()
     assert folder == progress[-1].result
     manifest = folder.manifest
     assert (manifest.recipe, manifest.source.name) == (recipe, "source")
@@ -328,7 +328,7 @@ def compressed(monkeypatch):
 
 def files(folder):
     """Their names, and the weights; their hashes are those of the manifest."""
-    ModelFolder.open(folder).check()
+    ModelFolder.open(folder).verify()
     return sorted(path.name for path in folder.iterdir()), (folder / "openvino_model.bin").read_bytes()
 
 

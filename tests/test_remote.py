@@ -20,7 +20,7 @@ from runtime.errors import BackendError, DeviceError, RequestError
 from runtime.grammar import Choice
 from runtime.messages import Finish
 from runtime.sampling import Sampling
-from runtime.system.network import CERTIFICATES
+from runtime.system.network import CERTIFICATE_VARIABLES
 
 from .serving import SERVE, free_port, serving
 
@@ -226,7 +226,11 @@ AROUND = {  # what stands between this machine and another, and what is said of 
         "gopher://p:1 of HTTP_PROXY",
     ),
     "stale certificates": ("https://127.0.0.1:9", {"SSL_CERT_FILE": "/nowhere"}, "SSL_CERT_FILE is /nowhere, which"),
-    "certificates that are none": ("https://127.0.0.1:9", {"SSL_CERT_FILE": __file__}, "which holds no certificates"),
+    "certificates that are none": (
+        "https://127.0.0.1:9",
+        {"SSL_CERT_FILE": __file__},
+        "which has no readable certificates",
+    ),
     "a proxy that is no URL": (
         "http://host.invalid",
         {"HTTP_PROXY": "http://p:99999"},
@@ -242,7 +246,7 @@ def no_proxies(monkeypatch):
     for scheme in ("http", "https", "all", "no"):
         for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
             monkeypatch.delenv(name, raising=False)
-    for name in CERTIFICATES:
+    for name in CERTIFICATE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 

@@ -11,7 +11,7 @@ from edge.research import FINISHED, Desk, research
 from runtime.backends.echo import Echo
 from runtime.chat import Reply
 from runtime.errors import Notice, RequestError
-from runtime.folder.model_folder import CheckpointRecord, Manifest, seal
+from runtime.folder.model_folder import CheckpointRecord, Manifest, write_manifest
 from runtime.messages import Reasoning
 from runtime.model import Model
 from runtime.sampling import Sampling
@@ -100,7 +100,7 @@ def rumination(tmp_path, *replies):
     manifest = Manifest(
         "rumination", "int4", CheckpointRecord("rumination", "Glm4ForCausalLM", ""), 100_000, 1, special
     )
-    return Model(seal(folder, manifest), backend=Echo(replies))
+    return Model(write_manifest(folder, manifest), backend=Echo(replies))
 
 
 def call(name, **arguments):

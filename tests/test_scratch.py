@@ -89,7 +89,7 @@ def test_a_folder_need_not_reach_the_disk_at_once_but_a_file_must(checkpoint, tm
 
     monkeypatch.setattr(os, "fsync", fsync)
     list(convert(checkpoint, tmp_path / "model", "bf16"))
-    ModelFolder.open(tmp_path / "model").check()
+    ModelFolder.open(tmp_path / "model").verify()
     monkeypatch.setattr(os, "fsync", lambda descriptor: fsync(descriptor, stat.S_ISREG))
     with pytest.raises(ConversionError, match=os.strerror(number).lower()):
         list(convert(checkpoint, tmp_path / "other", "bf16"))
@@ -150,7 +150,7 @@ def test_what_a_leftover_points_to_is_not_touched(checkpoint, tmp_path, put, beg
     put(parent / LEFT, precious)
     before = seen(precious)
     list(convert(checkpoint, parent / "model", "int8"))
-    ModelFolder.open(parent / "model").check()
+    ModelFolder.open(parent / "model").verify()
     assert seen(precious) == before
     assert [path.name for path in parent.iterdir()] == ["model"]
 

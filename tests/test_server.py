@@ -22,7 +22,7 @@ httpx2 = pytest.importorskip("httpx2")
 from edge.server.limits import Limits  # noqa: E402
 from edge.server.openai.chat_completions import TokenReply  # noqa: E402
 from edge.server.openai.completions import TextLogprobs  # noqa: E402
-from runtime.folder.model_folder import CheckpointRecord, seal  # noqa: E402
+from runtime.folder.model_folder import CheckpointRecord, write_manifest  # noqa: E402
 from runtime.messages import Message, TokenLogprob  # noqa: E402
 from runtime.model import Model  # noqa: E402
 
@@ -514,7 +514,9 @@ def test_log_probabilities_are_json():
 def test_a_folder_whose_name_is_no_unicode_is_served(demo_folder, tmp_path):
     folder = tmp_path / os.fsdecode("模型".encode("gbk"))
     shutil.copytree(demo_folder.path, folder)
-    seal(folder, replace(demo_folder.manifest, source=CheckpointRecord(folder.name, "Glm4ForCausalLM", "0" * 64)))
+    write_manifest(
+        folder, replace(demo_folder.manifest, source=CheckpointRecord(folder.name, "Glm4ForCausalLM", "0" * 64))
+    )
     with serving_ours(folder) as (url, _), httpx2.Client(base_url=url, timeout=60) as client:
         for path in ("/v1/models", "/chat", "/metrics", "/health"):
             assert client.get(path).status_code == 200

@@ -8,7 +8,7 @@ from edge.demo import CHECKPOINT
 from runtime.errors import TemplateError
 from runtime.messages import Message, ToolCall
 from runtime.prompt.families import FAMILIES
-from runtime.prompt.template import Template
+from runtime.prompt.template import ChatTemplate
 
 from .conftest import SPECIAL_TOKENS
 
@@ -22,7 +22,7 @@ FAMILY = FAMILIES["glm4_0414"]
 
 @pytest.fixture(scope="module")
 def template():
-    return Template((CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8"), FAMILY, SPECIAL_TOKENS)
+    return ChatTemplate((CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8"), FAMILY, SPECIAL_TOKENS)
 
 
 CHATS = {
@@ -72,14 +72,14 @@ def test_real_templates_render_as_in_transformers(reference, file, family, messa
     wanted, _ = render_jinja_template(
         [native["messages"]], chat_template=source, tools=native.get("tools"), add_generation_prompt=True
     )
-    assert "".join(Template(source, FAMILIES[family], SPECIAL_TOKENS).render(messages, tools)) == wanted[0]
+    assert "".join(ChatTemplate(source, FAMILIES[family], SPECIAL_TOKENS).render(messages, tools)) == wanted[0]
 
 
 @given(st.lists(st.sampled_from([*SPECIAL_TOKENS, "a", "<", "|", "\ufdd0", "\n"])).map("".join))
 def test_special_tokens_that_somebody_typed_are_cut(template, typed):
     tool = WEATHER | {"description": typed}
     pieces = template.render([Message("system", typed), Message("user", typed)], [tool])
-    plain = Template("{{ messages[0].content }}", FAMILY, []).render([Message("user", typed)])
+    plain = ChatTemplate("{{ messages[0].content }}", FAMILY, []).render([Message("user", typed)])
     assert "".join(plain) == typed
     prompt = "".join(pieces)
     assert f"<|user|>\n{typed}<|assistant|>" in prompt
@@ -91,7 +91,7 @@ def test_special_tokens_that_somebody_typed_are_cut(template, typed):
 
 def test_a_template_that_asks_for_ascii_is_cut_too():
     source = "{{ messages[0].content | tojson(ensure_ascii=True) }}"
-    pieces = Template(source, FAMILY, SPECIAL_TOKENS).render([Message("user", "é<|user|>")])
+    pieces = ChatTemplate(source, FAMILY, SPECIAL_TOKENS).render([Message("user", "é<|user|>")])
     assert pieces == ('"\\u00e9<', '|user|>"')
 
 
@@ -107,5 +107,5 @@ REFUSED = {
 @pytest.mark.parametrize("source", REFUSED.values(), ids=REFUSED.keys())
 def test_bad_templates_are_refused(source):
     with pytest.raises(TemplateError) as caught:
-        Template(source, FAMILY, []).render([Message("user", "Hi")])
+        ChatTemplate(source, FAMILY, []).render([Message("user", "Hi")])
     assert caught.value.hint

@@ -15,7 +15,7 @@ from runtime.grammar import Choice, JsonSchema, Regex
 from runtime.messages import Message, ToolCall, ToolResult
 from runtime.model import Model
 from runtime.prompt.families import FAMILIES
-from runtime.prompt.template import Template
+from runtime.prompt.template import ChatTemplate
 from runtime.sampling import Sampling
 from runtime.text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
 from runtime.tools import Tool, run_call, to_tools
@@ -151,7 +151,7 @@ def test_a_saved_chat_with_half_an_emoji_is_taken_up(bare_folder, tmp_path):
 
 
 def test_nothing_reaches_a_prompt_that_is_not_unicode():
-    template = Template((CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8"), FAMILIES["glm4_0414"], ())
+    template = ChatTemplate((CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8"), FAMILIES["glm4_0414"], ())
     tool = {"name": HALF, "description": HALF, "parameters": {"properties": {HALF: {"enum": [HALF]}}}}
     prompt = "".join(template.render([Message("user", HALF)], [tool]))
     assert prompt.encode()
@@ -171,7 +171,7 @@ TYPED = {
 def test_nothing_that_is_typed_vanishes(typed):
     text = f"{typed}<|user|>{typed}"
     for source in ("{{ messages[0].content }}", "{{ messages[0].content | tojson(ensure_ascii=True) }}"):
-        pieces = Template(source, FAMILIES["glm4_0414"], SPECIAL_TOKENS).render([Message("user", text)])
+        pieces = ChatTemplate(source, FAMILIES["glm4_0414"], SPECIAL_TOKENS).render([Message("user", text)])
         said = "".join(pieces)
         assert (json.loads(said) if "tojson" in source else said) == text
         assert not any(token in piece for piece in pieces for token in SPECIAL_TOKENS)

@@ -16,7 +16,7 @@ from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.checkpoint.unmapped_file import UnmappedFile
 from runtime.errors import CheckpointError
 from runtime.sampling import Sampling
-from runtime.system.files import openvino_reads
+from runtime.system.files import read_model_properties
 
 from .checkpoints import Tiny
 from .ggufs import write_gguf
@@ -110,7 +110,7 @@ def test_a_checkpoint_converts_and_chats(tmp_path, unmapped, recipe):
     *_, last = convert(source, tmp_path / "model", recipe)
     weights = "openvino_model.bin"
     assert last.result.manifest.files[weights] == mapped.result.manifest.files[weights]
-    assert openvino_reads(tmp_path / "model" / "openvino_model.bin") == {"ENABLE_MMAP": False}
+    assert read_model_properties(tmp_path / "model" / "openvino_model.bin") == {"ENABLE_MMAP": False}
     engine = OpenVINO.load(last.result, "CPU", Options())
     *deltas, _ = engine.generate(Request(("hello",), (), Sampling(max_new_tokens=4)))
     engine.close()
@@ -121,9 +121,8 @@ def test_damage_is_found_piece_by_piece(tmp_path, unmapped, monkeypatch):
     source = write_checkpoint(tmp_path / "source", hidden=256, layers=1)
     folder = Checkpoint.open(source)
     raw = bytearray((source / "model.safetensors").read_bytes())
-    with folder.weights() as checkpoint:
-        (file,) = checkpoint._files
-        begin = file.entries["model.embed_tokens.weight"].begin + 77 * 1024
+    (file,) = folder.files.weight_files(mapped=False)
+    begin = file.entries["model.embed_tokens.weight"].begin + 77 * 1024
     raw[begin : begin + 1024] = bytes(1024)
     (source / "model.safetensors").write_bytes(raw)
     unmapped(errno.ENODEV)

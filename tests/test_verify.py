@@ -15,7 +15,7 @@ from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.checkpoint.tokenizer import read_tokenizer
 from runtime.errors import VerificationError
 from runtime.prompt.families import FAMILIES
-from runtime.prompt.template import Template
+from runtime.prompt.template import ChatTemplate
 
 from .conftest import SPECIAL_TOKENS
 from .test_pipeline import TEMPLATE, write_checkpoint
@@ -92,7 +92,7 @@ def test_random_weights_may_stray_farther():
 
 def test_prompts_are_of_all_kinds():
     family = FAMILIES["glm4_0414"]
-    template = Template(TEMPLATE, family, SPECIAL_TOKENS)
+    template = ChatTemplate(TEMPLATE, family, SPECIAL_TOKENS)
     *texts, call = ["".join(prompt) for prompt in verify.prompts(family, template)]
     assert len(texts) == 3
     assert all(text.startswith("[gMASK]<sop><|user|>") for text in texts)

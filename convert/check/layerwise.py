@@ -14,7 +14,7 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensor import Tensor
-from runtime.system.files import openvino_reads
+from runtime.system.files import read_model_properties
 
 from ..graph import Blocks
 from .decompress import DECOMPRESSION, decompress
@@ -63,7 +63,7 @@ def logits(
 def read(model: Path) -> ov.Model:
     """The model in an IR, its weights mapped. Raises RuntimeError."""
     core = ov.Core()
-    for name, value in openvino_reads(model.with_suffix(".bin")).items():
+    for name, value in read_model_properties(model.with_suffix(".bin")).items():
         core.set_property({name: value})
     return core.read_model(model)
 

@@ -18,8 +18,8 @@ from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import VerificationError
 from runtime.messages import Message, ToolCall
 from runtime.prompt.families import Family
-from runtime.prompt.template import Prompt, Template
-from runtime.system.files import openvino_reads
+from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.system.files import read_model_properties
 
 from ..recipe import Recipe
 from .divergence import divergence, log_softmax
@@ -68,7 +68,7 @@ class Figures:
     max_logit_difference: float
 
 
-def prompts(family: Family, template: Template | None) -> list[Prompt]:
+def prompts(family: Family, template: ChatTemplate | None) -> list[Prompt]:
     """English, Chinese, code, and a tool call where the prompt format has them. Raises TemplateError."""
     texts = (_ENGLISH, _CHINESE, _CODE)
     if template is None:
@@ -171,7 +171,7 @@ def check_generation(folder: Path, excerpt: str | None, ids: npt.NDArray[np.int6
 
 
 def _reads(folder: Path) -> dict[str, bool]:
-    return openvino_reads(folder / "openvino_tokenizer.bin")
+    return read_model_properties(folder / "openvino_tokenizer.bin")
 
 
 @contextmanager

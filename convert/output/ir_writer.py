@@ -23,7 +23,7 @@ from openvino import opset13 as ops
 from openvino.op import Constant
 
 from runtime.folder.model_folder import FileRecord
-from runtime.system.files import UNMAPPABLE
+from runtime.system.files import UNMAPPABLE_ERRNOS
 
 from .journal import Finished, Journal, Part
 from .scratch import full_disk_told
@@ -193,7 +193,7 @@ def _mapped(path: Path, size: int) -> "mmap.mmap | None":
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     except OSError as exc:
-        if exc.errno not in UNMAPPABLE:
+        if exc.errno not in UNMAPPABLE_ERRNOS:
             raise
         return None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Digest
 
 FILE = "finished.jsonl"
-_HASHED_AT_ONCE = 2**24
+_HASH_CHUNK = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,6 @@ def _weight(value: Any, begin: int, size: int) -> tuple[str, Finished]:
 def _further(digest: "Digest", file: BinaryIO, nbytes: int) -> "Digest":
     """Another one, which has read so many bytes more."""
     found = digest.copy()
-    for first in range(0, nbytes, _HASHED_AT_ONCE):
-        found.update(file.read(min(_HASHED_AT_ONCE, nbytes - first)))
+    for first in range(0, nbytes, _HASH_CHUNK):
+        found.update(file.read(min(_HASH_CHUNK, nbytes - first)))
     return found

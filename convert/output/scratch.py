@@ -18,11 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from runtime.device.memory import gigabytes
+from runtime.device.memory import format_bytes
 from runtime.errors import ConversionError
 from runtime.system.files import is_plain_folder, remove
+from runtime.system.native_effects import disable_alternate_signal_stack
 from runtime.system.process_name import is_alive, is_process_name, process_name
-from runtime.system.signal_stack import disable_alternate_signal_stack
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -112,7 +112,7 @@ def scratch(target: Path, resumed: Container[str] = ()) -> Iterator[Scratch]:
     except (KeyboardInterrupt, SystemExit) as exc:
         done = place.size() if own.is_dir() else 0
         if keep := done >= _WORTH_KEEPING:
-            exc.add_note(f"{gigabytes(done)} are finished, and the same conversion goes on from there")
+            exc.add_note(f"{format_bytes(done)} are finished, and the same conversion goes on from there")
         raise
     finally:
         if not keep:

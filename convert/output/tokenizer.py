@@ -1,16 +1,15 @@
 """A checkpoint's tokenizer becomes `tokenizer.json` and tokenizer IR, which add no special token by themselves."""
 
-import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
-from runtime.checkpoint.tokenizer import CheckpointTokenizer, first_line
+from runtime.checkpoint.tokenizer import CheckpointTokenizer, first_error_line
 from runtime.errors import CheckpointError, ConversionError
+from runtime.system.native_effects import quiet_logging
 from runtime.vocabulary import byte_alphabet
 
 from .scratch import save_ir
@@ -29,7 +28,7 @@ def write_tokenizer(source: CheckpointTokenizer, folder: Path) -> None:
 
 
 def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
-    with _no_warnings_logged():
+    with quiet_logging():  # transformers warns at import that it found no torch
         from openvino.exceptions import OVTypeError
         from openvino_tokenizers import convert_tokenizer
         from transformers import PreTrainedTokenizerFast
@@ -37,8 +36,8 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
     tokenizer = _marking(source.tokenizer, words) if words else source.tokenizer
     carrier = PreTrainedTokenizerFast(  # only carries the tokenizer in: convert_tokenizer takes nothing else
         tokenizer_object=tokenizer,
-        eos_token=source.end,
-        pad_token=source.pad,
+        eos_token=source.eos_token,
+        pad_token=source.pad_token,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -47,7 +46,7 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
         splitter, joiner = convert_tokenizer(carrier, with_detokenizer=True, add_special_tokens=False)
     except (OVTypeError, KeyError, RuntimeError) as exc:
         raise CheckpointError(
-            f"this kind of tokenizer cannot be converted: {first_line(exc)}",
+            f"this kind of tokenizer cannot be converted: {first_error_line(exc)}",
             hint="GLM-4 has a byte-level BPE tokenizer; is this its own tokenizer.json?",
         ) from exc
     except Exception as exc:  # what tokenizers raises of a file that openvino_tokenizers writes for a moment
@@ -131,14 +130,3 @@ def _know(splitter: "Model", words: Mapping[str, int]) -> None:
     ):
         bpe.input(first + i).replace_source_output(ops.constant(value).output(0))
     splitter.validate_nodes_and_infer_types()
-
-
-@contextmanager
-def _no_warnings_logged() -> Iterator[None]:
-    """transformers says at import that it found no torch, which is as it should be."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

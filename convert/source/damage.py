@@ -55,7 +55,7 @@ _SCALES = {
 class Source(Protocol):
     """A checkpoint, or whatever else knows where its tensors lie."""
 
-    def place(self, name: str) -> str: ...
+    def describe_location(self, name: str) -> str: ...
 
 
 class Damage:
@@ -81,7 +81,7 @@ class Damage:
     def _refuse(self, tensor: Tensor, first: int, total: int) -> None:
         """The same of some rows, from the row `first` on, of a tensor of `total` bytes."""
         if not (_scales_finite(tensor) if tensor.gguf_type else all_finite(tensor.raw, tensor.dtype)):
-            where = self._source.place(tensor.name)
+            where = self._source.describe_location(tensor.name)
             raise VerificationError(f"the checkpoint itself answers NaN: {where} has NaN or infinity", hint=_DAMAGED)
         if tensor.name.endswith(".bias"):  # may be zero
             return
@@ -125,7 +125,7 @@ class Damage:
             yield from map(_bytes, rows.T if turned else [rows])
 
     def _damaged(self, name: str, what: str) -> CheckpointError:
-        return CheckpointError(f"{self._source.place(name)} {what}: it is damaged", hint=_DAMAGED)
+        return CheckpointError(f"{self._source.describe_location(name)} {what}: it is damaged", hint=_DAMAGED)
 
 
 def all_finite(stored: npt.NDArray[Any], dtype: str) -> bool:

@@ -11,9 +11,9 @@ import openvino as ov
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
 from runtime.errors import CheckpointError, ConversionError
-from runtime.folder.integrity import remember
-from runtime.folder.model_folder import FileRecord, ModelFolder, seal
-from runtime.prompt.template import Template
+from runtime.folder.integrity import record_verified
+from runtime.folder.model_folder import FileRecord, ModelFolder, write_manifest
+from runtime.prompt.template import ChatTemplate
 
 from ..check import verify
 from ..check.layerwise import read
@@ -69,12 +69,12 @@ def convert_onnx(file: Path, place: Scratch, recipe: Recipe) -> Steps:
     yield Progress("verify", done=3, total=3)
     yield Progress("seal", "hashes")
     complete = replace(manifest(decoder, plan, (NOTE,), figures), paged=False)
-    decoder.refuse_changed()
-    sealed = seal(folder, complete, {"openvino_model.bin": weights})
+    decoder.require_unchanged()
+    sealed = write_manifest(folder, complete, {"openvino_model.bin": weights})
     yield Progress("seal", "to disk")
     place.publish()
     result = ModelFolder(place.target, sealed.manifest)
-    remember(result)
+    record_verified(result)
     yield Progress("seal", done=1, total=1, result=result)
 
 
@@ -88,7 +88,7 @@ def _texts(file: Path) -> Path:
 def _plan(source: Checkpoint, file: Path, recipe: Recipe) -> Plan:
     require_special_stop_tokens(source.generation["eos_token_id"], source.tokenizer)
     special = source.manifest.special_tokens.keys()
-    template = None if source.template is None else Template(source.template, source.family, special)
+    template = None if source.template is None else ChatTemplate(source.template, source.family, special)
     # A head of its own, even where it is tied; and with the recipe bf16, weights that may be in f32.
     architecture = replace(source.architecture, tied_embeddings=False)
     sizes = model_sizes(architecture, recipe, dict.fromkeys((name for name, _ in architecture.shapes()), 32))

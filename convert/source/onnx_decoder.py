@@ -23,9 +23,10 @@ from openvino.frontend import FrontEndManager
 from openvino.op.util import Variable, VariableInfo
 
 from runtime.backends.openvino.genai import error_line
-from runtime.checkpoint.architecture import DOWNLOAD_AGAIN, Architecture
+from runtime.checkpoint.architecture import Architecture
+from runtime.checkpoint.small_files import DOWNLOAD_AGAIN
 from runtime.checkpoint.tensors import Dtype, Tensor
-from runtime.checkpoint.unmapped_file import refuse_change
+from runtime.checkpoint.unmapped_file import require_unchanged
 from runtime.errors import CheckpointError
 from runtime.folder.model_folder import file_sha256
 from runtime.text import quoted
@@ -54,7 +55,7 @@ class _Use:
 class OnnxDecoder:
     """An open file. Names and tensors are as a checkpoint's, matrices as (out,in), for those who compress them."""
 
-    quantised = ()
+    quantized_types = ()
 
     def __init__(self, path: Path, architecture: Architecture, model: ov.Model, stamps: "_Stamps") -> None:
         self.path = path
@@ -87,7 +88,7 @@ class OnnxDecoder:
         data = data.T if use.turned else data
         return Tensor(name, data.shape, dtype, data)
 
-    def place(self, name: str) -> str:
+    def describe_location(self, name: str) -> str:
         """The matrix and its file, for messages."""
         return f"{name!r} in {self.path.name}"
 
@@ -104,7 +105,7 @@ class OnnxDecoder:
     def release(self) -> None:
         """All of it is in memory."""
 
-    def refuse_changed(self) -> None:
+    def require_unchanged(self) -> None:
         """Raises CheckpointError where a file has been written to since it was opened."""
         _refuse_changed(self.path, self._stamps)
 
@@ -229,7 +230,7 @@ def _stamps(path: Path) -> "_Stamps":
 def _refuse_changed(path: Path, stamps: "_Stamps") -> None:
     now = _stamps(path)
     for name, stamp in stamps.items():
-        refuse_change(name, stamp, now.get(name, (0, 0)))
+        require_unchanged(name, stamp, now.get(name, (0, 0)))
 
 
 def _check(file: str, model: ov.Model, a: Architecture) -> None:

@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
-from runtime.system.telemetry import PREAMBLE
+from runtime.system.native_effects import TELEMETRY_PREAMBLE
 
 from ..estimate import Needs
 from ..recipe import Recipe
 
 PACKAGES = ("optimum-intel", "transformers", "torch")
-_TOOL = f"{PREAMBLE}; import runpy; runpy.run_module('optimum.commands.optimum_cli', run_name='__main__')"
+_TOOL = f"{TELEMETRY_PREAMBLE}; import runpy; runpy.run_module('optimum.commands.optimum_cli', run_name='__main__')"
 _FILES = ("openvino_model.xml", "openvino_model.bin")
 _EVERY = 0.5  # seconds
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given

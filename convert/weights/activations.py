@@ -19,12 +19,13 @@ from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.checkpoint.tensors import CheckpointTensors, Tensor
+from runtime.system.native_effects import quiet_nncf
 
 from ..check.reference import Floats, Stage, layer_alone, nothing, of_layer
 from ..graph import Blocks
 from ..recipe import Recipe
 from .compress import EMBEDDING, options
-from .nncf import Rows, import_nncf, silent
+from .nncf import Rows, import_nncf
 
 SAMPLES = 128  # tokens whose inputs AWQ and scale estimation see
 _HIGHEST = 0.25 * 65504  # of up's outputs, as in NNCF: GPUs compute in f16
@@ -115,7 +116,7 @@ class Activations:
         awq_params = nncf.AdvancedAWQParameters(subset_size=len(inputs))
         given["advanced_parameters"] = replace(given["advanced_parameters"], awq_params=awq_params)
         mode = nncf.CompressWeightsMode(self.recipe.linear)
-        with silent():
+        with quiet_nncf():
             model = nncf.compress_weights(Model([ops.result(product)], [x], "awq"), mode=mode, **given)
         found = 1 / _inserted(model, a.ffn)
         return np.maximum(found, self._least(prefix))

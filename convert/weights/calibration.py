@@ -18,7 +18,7 @@ from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import ConversionError, RequestError
 from runtime.messages import Message
 from runtime.prompt.families import Family
-from runtime.prompt.template import Prompt, Template
+from runtime.prompt.template import ChatTemplate, Prompt
 from runtime.system.files import expand_user
 from runtime.text import one_line
 
@@ -57,7 +57,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Sample, ...]:
 
 
 def token_ids(
-    samples: Sequence[Sample], family: Family, template: Template | None, tokenizer: CheckpointTokenizer
+    samples: Sequence[Sample], family: Family, template: ChatTemplate | None, tokenizer: CheckpointTokenizer
 ) -> list[npt.NDArray[np.int64]]:
     """Each sample's tokens, in the family's own prompt format. Raises TemplateError where the template refuses one."""
     prompts = (_prompt(sample, family, template) for sample in samples)
@@ -65,7 +65,7 @@ def token_ids(
     return [np.array(each, dtype=np.int64) for each in ids if each]
 
 
-def _prompt(sample: Sample, family: Family, template: Template | None) -> Prompt:
+def _prompt(sample: Sample, family: Family, template: ChatTemplate | None) -> Prompt:
     if sample.text:
         return (family.prefix, sample.text) if family.prefix else (sample.text,)
     if template is None:  # a base model: the words alone

@@ -6,25 +6,20 @@ processor's cache, by a function that is compiled once, a matrix takes less than
 the result is the same to the last bit.
 """
 
-import logging
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from tempfile import gettempdir
 from typing import Any, Protocol
 
-import numpy as np
 import openvino as ov
 from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.checkpoint.tensors import Tensor
+from runtime.system.native_effects import quiet_nncf, raise_mmap_threshold, temporary_home
 
 from ..graph import as_openvino
 from ..recipe import Mode
 
 BLOCK = 1 << 21  # weights at a time: 8 MB in f32
-_KEPT = 31 << 20  # bytes; glibc looks at blocks of up to 32 MB
 _TYPES: dict[Mode, Type] = {"int4_sym": Type.i4, "int4_asym": Type.u4, "int8_sym": Type.i8, "int8_asym": Type.u8}
 
 
@@ -48,9 +43,7 @@ def quantised(matrix: Rows, mode: Mode, group_size: int) -> Iterator[Part]:
     from nncf.quantization.algorithms.weight_compression.weight_lowering import compress_weight
     from nncf.tensor import Tensor as Values
 
-    # The largest block that was ever freed tells glibc how much freed memory to keep: see mallopt(3), M_MMAP_THRESHOLD.
-    # It would else give the temporaries back after every few rows.
-    np.empty(_KEPT, np.uint8)
+    raise_mmap_threshold()  # else glibc returns the temporaries to the system after every few rows
     config, kind = WeightCompressionConfig(nncf.CompressWeightsMode(mode), group_size), _TYPES[mode]
     for rows in blocks(matrix, BLOCK):
         found = compress_weight(Values(as_openvino(rows)), (1,), config)
@@ -78,43 +71,13 @@ def compressed_alone(source: Node, mode: str, options: Mapping[str, Any]) -> Mod
     nncf = import_nncf()
     x = ops.parameter(PartialShape([-1, source.output(0).shape[1]]), Type.f32)
     model = Model([ops.result(ops.matmul(x, source, False, True))], [x], "weight")
-    with silent():
+    with quiet_nncf():
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(mode), **options)
 
 
 def import_nncf() -> Any:
-    with _some_home():
+    """Import NNCF. At that moment it needs a home folder, for what it may download later."""
+    with temporary_home():
         import nncf
 
     return nncf
-
-
-@contextmanager
-def _some_home() -> Iterator[None]:
-    """NNCF wants a home folder when it is imported, for what it may download later. A user without one, as in many
-    containers, gets one for that moment."""
-    if os.path.expanduser("~") != "~":
-        yield
-        return
-    variable = "USERPROFILE" if os.name == "nt" else "HOME"
-    os.environ[variable] = gettempdir()
-    try:
-        yield
-    finally:
-        del os.environ[variable]
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """NNCF draws a progress bar for every call, on the console on which our reader draws one, and logs to it."""
-    from nncf.common.logging.track_progress import track
-
-    logger = logging.getLogger("nncf")
-    level, draw = logger.level, track.__iter__
-    logger.setLevel(logging.ERROR)
-    track.__iter__ = lambda self: iter(self.sequence)
-    try:
-        yield
-    finally:
-        track.__iter__ = draw
-        logger.setLevel(level)

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, Notice
-from runtime.system.files import TEMPORARY_CURE, is_temporary_folder_missing
-from runtime.system.out_of_memory import CURE, MESSAGE, is_out_of_memory
+from runtime.system.files import TEMPORARY_FOLDER_HINT, is_temporary_folder_missing
+from runtime.system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from runtime.version import VERSION
 
 from . import (
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except EdgeError as exc:
-        return _print_error(str(exc), exc.hint) if not is_out_of_memory(exc) else _print_error(MESSAGE, CURE)
+        return _print_error(str(exc), exc.hint) if not is_out_of_memory(exc) else _print_error(MESSAGE, HINT)
     except KeyboardInterrupt as exc:
         _say_stopped(exc)
         return 130
@@ -65,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as exc:
         if is_out_of_memory(exc):
-            return _print_error(MESSAGE, CURE)
+            return _print_error(MESSAGE, HINT)
         if is_temporary_folder_missing(exc):
-            return _print_error("no folder for temporary files can be written", TEMPORARY_CURE)
+            return _print_error("no folder for temporary files can be written", TEMPORARY_FOLDER_HINT)
         if not isinstance(exc, OSError) or exc.filename is not None:
             raise
         _write_no_more()  # standard output is a file on a full disk

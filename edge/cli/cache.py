@@ -15,18 +15,18 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from runtime.device.memory import gigabytes
+    from runtime.device.memory import format_bytes
     from runtime.folder import compile_cache as compiled
 
-    entries = compiled.clear() if args.clear else compiled.entries()
+    entries = compiled.clear() if args.clear else compiled.list_models()
     if args.json:
         found = [asdict(entry) | {"path": str(entry.path)} for entry in entries]
-        print_json({"folder": str(compiled.root()), "limit": compiled.LIMIT, "compiled": found})
+        print_json({"folder": str(compiled.compiled_root()), "limit": compiled.MAX_CACHE_BYTES, "compiled": found})
         return 0
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        print_text(f"{entry.model} on {entry.device}: {gigabytes(entry.size)}, last used {used}")
-    total, limit = gigabytes(sum(entry.size for entry in entries)), gigabytes(compiled.LIMIT)
+        print_text(f"{entry.model} on {entry.device}: {format_bytes(entry.size)}, last used {used}")
+    total, limit = format_bytes(sum(entry.size for entry in entries)), format_bytes(compiled.MAX_CACHE_BYTES)
     done = "removed" if args.clear else f"kept, of at most {limit}"
-    print_text(f"{compiled.root()}: {total} in {len(entries)} {done}")
+    print_text(f"{compiled.compiled_root()}: {total} in {len(entries)} {done}")
     return 0

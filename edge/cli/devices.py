@@ -32,26 +32,26 @@ def show(machine: "Machine") -> None:
     from rich.table import Table
 
     from runtime.device.machine import NPU_GENERATIONS, SERVERS_VARIABLE
-    from runtime.device.memory import gigabytes
+    from runtime.device.memory import format_bytes
 
     table = Table(box=None, pad_edge=False)
     for column in ("device", "name", "memory", "facts"):
         table.add_column(column, overflow="fold")
     cpu = machine.cpu
-    memory = f"{gigabytes(machine.memory)}, {gigabytes(machine.free)} free"
+    memory = f"{format_bytes(machine.memory)}, {format_bytes(machine.free)} free"
     table.add_row("CPU", cpu.name, memory, f"{cpu.cores} cores; {', '.join(cpu.isa) or 'no AVX2'}")
     for gpu in machine.gpus:
         kind = "integrated" if gpu.integrated else "its own memory"
-        largest = f"at most {gigabytes(gpu.largest_allocation)} at once"
+        largest = f"at most {format_bytes(gpu.largest_allocation)} at once"
         table.add_row(
-            gpu.device, gpu.name, gigabytes(gpu.memory), f"{kind}; {largest}; driver {gpu.driver or 'unknown'}"
+            gpu.device, gpu.name, format_bytes(gpu.memory), f"{kind}; {largest}; driver {gpu.driver or 'unknown'}"
         )
     for npu in machine.npus:
         generation = f"{npu.generation} ({NPU_GENERATIONS.get(npu.generation, 'a newer one')})"
         table.add_row(npu.device, npu.name, "the machine's", f"{generation}; driver {npu.driver or 'unknown'}")
     for card in machine.cuda:
         table.add_row(
-            "CUDA", card.name, f"{gigabytes(card.memory)}, {gigabytes(card.free)} free", "for the engine torch"
+            "CUDA", card.name, f"{format_bytes(card.memory)}, {format_bytes(card.free)} free", "for the engine torch"
         )
     for url in machine.servers:
         table.add_row("server", url, "", f"of {SERVERS_VARIABLE}")

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _show(found: "tuple[Fit, ...]") -> None:
     from rich.table import Table
 
-    from runtime.device.memory import gigabytes
+    from runtime.device.memory import format_bytes
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("device", no_wrap=True)
@@ -76,5 +76,5 @@ def _show(found: "tuple[Fit, ...]") -> None:
         need = fit.need
         other = need.program + need.activations
         sizes = (need.weights, need.kv_cache, other, need.running, need.peak, fit.free)
-        table.add_row(fit.device, f"{fit.context:,}", *map(gigabytes, sizes), fit.obstacle or "yes")
+        table.add_row(fit.device, f"{fit.context:,}", *map(format_bytes, sizes), fit.obstacle or "yes")
     print_table(table)

@@ -1,7 +1,6 @@
 """`edge inspect`: what a model folder holds, its files held against their hashes."""
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from .output import print_json, print_table
@@ -18,18 +17,18 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     from runtime.backends.choose import NPU_RECIPE, is_for_npu
     from runtime.errors import DeviceError
-    from runtime.folder.integrity import remember
-    from runtime.folder.ir import IR, NPU_CURE
+    from runtime.folder.integrity import record_verified
+    from runtime.folder.ir import IR, NPU_HINT
     from runtime.folder.model_folder import ModelFolder
 
     folder = ModelFolder.open(args.folder)
-    folder.check_manifest()
-    folder.check()
-    remember(folder)
-    facts: dict[str, Any] = asdict(folder.manifest) | {"path": str(folder.path), "size": folder.size, "checked": True}
+    folder.verify_manifest()
+    folder.verify()
+    record_verified(folder)
+    facts: dict[str, Any] = folder.manifest.to_json() | {"path": str(folder.path), "size": folder.size, "checked": True}
     unfit: tuple[str, ...] = ()
     if args.device:
-        unfit = IR.read(folder).unfit_for_npu()
+        unfit = IR.read(folder).npu_obstacles()
         facts["unfit"] = {"NPU": unfit}
         if not unfit and not is_for_npu(folder.manifest):
             facts["devices"] |= {"NPU": f"fit for it; auto takes an NPU only for the recipe {NPU_RECIPE}"}
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if args.device and not unfit:
             print("Fit for an NPU: stateful, int4 throughout, symmetric, in groups of 128 or by row.")
     if unfit:
-        raise DeviceError(f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}", hint=NPU_CURE)
+        raise DeviceError(f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}", hint=NPU_HINT)
     return 0
 
 

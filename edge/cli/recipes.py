@@ -75,7 +75,7 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
 def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
     from rich.table import Table
 
-    from runtime.device.memory import gigabytes
+    from runtime.device.memory import format_bytes
 
     table = Table(box=None, pad_edge=False)
     table.add_column("recipe", no_wrap=True)
@@ -87,8 +87,8 @@ def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
         table.add_row(
             fact["name"],
             f"{fact['bits']:.1f}",
-            *(gigabytes(fact["disk"][model]) for model in models),
-            gigabytes(fact["memory"][models[-1]]),
+            *(format_bytes(fact["disk"][model]) for model in models),
+            format_bytes(fact["memory"][models[-1]]),
             "all" if "NPU" in fact["devices"] else " ".join(fact["devices"]),
             fact["cost"],
             f"the default: {fact['summary']}" if fact["default"] else fact["summary"],

@@ -21,7 +21,7 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.docstrings import require_docstrings
 from runtime.errors import BackendError
 from runtime.folder.model_folder import CONVERT_AGAIN
-from runtime.system.out_of_memory import CURE, MESSAGE, is_out_of_memory
+from runtime.system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from runtime.text import one_line
 
 from ..bench import peak_memory
@@ -126,7 +126,7 @@ def evaluate(
         ) from exc
     except RuntimeError as exc:
         if is_out_of_memory(exc):
-            raise BackendError(MESSAGE, hint=CURE) from exc
+            raise BackendError(MESSAGE, hint=HINT) from exc
         from runtime.backends.openvino.genai import error_line
 
         raise BackendError(f"the engine failed: {error_line(exc)}", hint=CONVERT_AGAIN) from exc

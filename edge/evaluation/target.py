@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.checkpoint.architecture import Architecture, read_architecture, read_config
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.device.memory import estimate, gigabytes
+from runtime.device.memory import estimate, format_bytes
 from runtime.errors import BackendError, ModelFolderError, RequestError, VerificationError
 from runtime.folder.model_folder import CONVERT_AGAIN, ModelFolder
 from runtime.messages import Message
 from runtime.prompt import families
 from runtime.prompt.families import Family
-from runtime.prompt.template import Prompt, Template
-from runtime.system.files import openvino_reads
+from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.system.files import read_model_properties
 
 from . import corpus as library
 from .corpus import Sample
@@ -105,11 +105,11 @@ class Subject:
         return {name: np.array(self._encoded(prompt, None)) for name, prompt in openings.items()}
 
     @cached_property
-    def template(self) -> Template | None:
+    def template(self) -> ChatTemplate | None:
         """None for a base model."""
         if not (self.folder.path / "chat_template.jinja").is_file():
             return None
-        return Template(self.folder.chat_template(), self.family, self.folder.manifest.special_tokens)
+        return ChatTemplate(self.folder.chat_template(), self.family, self.folder.manifest.special_tokens)
 
     @cached_property
     def stop_ids(self) -> set[int]:
@@ -125,12 +125,12 @@ class Subject:
         needed = self.memory(texts)
         if free < needed:
             raise BackendError(
-                f"the evaluation needs about {gigabytes(needed)} of memory, but {gigabytes(free)} is free",
+                f"the evaluation needs about {format_bytes(needed)} of memory, but {format_bytes(free)} is free",
                 hint="ask for less with --context or --texts, or close other programs",
             )
         loaded = estimate(self.folder.manifest, "CPU", max(map(len, texts)), "f32").running
         whole = _PROGRAM + self.states(texts) + loaded + self.logits
-        return f"they need {gigabytes(whole)} of memory, {gigabytes(free)} is free" if free < whole else ""
+        return f"they need {format_bytes(whole)} of memory, {format_bytes(free)} is free" if free < whole else ""
 
     def memory(self, texts: "Sequence[Ids]") -> int:
         """Bytes of memory that the figures take, the model a layer at a time."""
@@ -198,7 +198,7 @@ class Subject:
 
     def _plain(self, text: str) -> Prompt:
         """As a completion's prompt: special tokens spelled in the text stay text."""
-        plain = Template(
+        plain = ChatTemplate(
             self.family.prefix + "{{ messages[0].content }}", self.family, self.folder.manifest.special_tokens
         )
         return plain.render([Message("user", text)])
@@ -240,6 +240,8 @@ class Subject:
         import openvino_genai as genai
 
         try:
-            return genai.Tokenizer(str(self.folder.path), **openvino_reads(self.folder.path / "openvino_tokenizer.bin"))
+            return genai.Tokenizer(
+                str(self.folder.path), **read_model_properties(self.folder.path / "openvino_tokenizer.bin")
+            )
         except RuntimeError as exc:
             raise ModelFolderError(f"{self.folder.path} has no tokenizer that runs", hint=CONVERT_AGAIN) from exc

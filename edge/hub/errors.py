@@ -32,7 +32,7 @@ _NOT_THE_HUB = {"JSONDecodeError", "DecodingError", "FileMetadataError"}
 
 def explained(exc: Exception, repository: str, endpoint: str, cache: str) -> CheckpointError:
     """What an exception of huggingface_hub means to who wanted `repository` from the hub at `endpoint` in `cache`."""
-    chain = list(network.causes(exc))
+    chain = list(network.iterate_causes(exc))
     names = {kind.__name__ for each in chain for kind in type(each).__mro__}
     if "OfflineModeIsEnabled" in names:
         return _error(f"{repository} is not in the cache, and HF_HUB_OFFLINE is set", "unset it, or name a folder")
@@ -49,7 +49,7 @@ def explained(exc: Exception, repository: str, endpoint: str, cache: str) -> Che
         return _error("your token has characters that no token has", "correct HF_TOKEN, or `hf auth login` again")
     if fault := network.explain(exc, endpoint):
         if fault.hint:
-            hint = _AGAIN if fault.hint == network.AGAIN else fault.hint
+            hint = _AGAIN if fault.hint == network.TRY_AGAIN else fault.hint
             return _error(f"{repository} is not here, and cannot be fetched: {fault.cause}", hint)
         return _error(
             f"{repository} is not here, and cannot be fetched: {fault.cause}; the hub cannot be reached", _ONLINE
@@ -117,7 +117,7 @@ def _refused(answer: Any, repository: str, endpoint: str, *, missing: bool) -> C
         case 511:
             return _error(f"{repository} cannot be fetched: this network wants a login first", "log in with a browser")
     if status >= 500:
-        whom = "the hub" if network.proxy(endpoint) is None else "the hub, or the proxy before it,"
+        whom = "the hub" if network.find_proxy(endpoint) is None else "the hub, or the proxy before it,"
         return _error(f"{repository} cannot be fetched: {whom} fails ({status})", f"later, {_AGAIN}")
     return _error(f"{repository} cannot be fetched: the hub refuses ({status}) {what}".rstrip(), "check HF_ENDPOINT")
 

@@ -13,7 +13,7 @@ _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 def count_values(content: bytes) -> int:
     """Return about how many JSON values the body has. Raises ApiError for more than `VALUES` (413), or more than
-    `DEPTH` levels (400)."""
+    `MAX_DEPTH` levels (400)."""
     if (encoding := json.detect_encoding(content)) not in ("utf-8", "utf-8-sig"):
         content = content.decode(encoding, "replace").encode(errors="replace")
     count, depth, quoted, start = 0, 0, 0, 0

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..device.machine import Machine, detect
-from ..device.memory import CONTEXT, LARGEST_ALLOCATION, MemoryEstimate, estimate, gigabytes, longest_context
+from ..device.memory import CONTEXT, LARGEST_ALLOCATION, MemoryEstimate, estimate, format_bytes, longest_context
 from ..errors import DeviceError, Notice, RequestError
 from ..folder.model_folder import Manifest
 from ..source import ModelSource
@@ -140,7 +140,9 @@ def assess_devices(machine: Machine, manifest: Manifest, options: Options = Opti
         # A card with memory of its own holds the model once; the second copy is the machine's, for a moment.
         obstacle = _shortage(wanted.peak if gpu.integrated else wanted.running, free)
         if wanted.largest > largest:
-            obstacle = f"a weight of {gigabytes(wanted.largest)} is over its largest allocation, {gigabytes(largest)}"
+            obstacle = (
+                f"a weight of {format_bytes(wanted.largest)} is over its largest allocation, {format_bytes(largest)}"
+            )
         found.append(Fit(gpu.device, "GPU", context, wanted, free, obstacle))
     wanted = estimate(manifest, "CPU", context, options.kv_precision, options.threads or machine.cpu.cores)
     found.append(Fit("CPU", "CPU", context, wanted, machine.free, _shortage(wanted.peak, machine.free)))
@@ -148,11 +150,11 @@ def assess_devices(machine: Machine, manifest: Manifest, options: Options = Opti
 
 
 def _shortage(wanted: int, free: int) -> str:
-    return f"it needs {gigabytes(wanted)}, {gigabytes(free)} is free" if wanted > free else ""
+    return f"it needs {format_bytes(wanted)}, {format_bytes(free)} is free" if wanted > free else ""
 
 
 def _reason(fit: Fit, machine: Machine, manifest: Manifest) -> str:
-    room = f"needs {gigabytes(fit.need.peak)}; {gigabytes(fit.free)} free"
+    room = f"needs {format_bytes(fit.need.peak)}; {format_bytes(fit.free)} free"
     if fit.kind == "NPU":
         return f"the folder was converted for the NPU ({room})"
     if fit.kind == "GPU":

@@ -85,7 +85,7 @@ class Remote(Backend):
         described = source.checkpoint or Checkpoint.open(source.path)
         url, _, model = device.partition("#")
         try:
-            network.split(url)
+            network.parse_server_url(url)
         except ValueError as exc:
             raise DeviceError(f"{url} names no server: {exc}", hint="write it as http://HOST:PORT") from exc
         root = url.rstrip("/").removesuffix("/v1")
@@ -240,7 +240,7 @@ class Remote(Backend):
                 if wait is None:
                     raise unreachable(exc, self._url) from exc
             except httpx2.HTTPError as exc:
-                fault = network.explain(exc, self._url) or network.Fault(str(exc) or type(exc).__name__)
+                fault = network.explain(exc, self._url) or network.NetworkFault(str(exc) or type(exc).__name__)
                 raise BackendError(
                     f"{self._url} does not answer: {fault.cause}", hint=fault.hint or "ask again"
                 ) from exc

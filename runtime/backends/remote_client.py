@@ -18,7 +18,7 @@ def create_client(url: str, key: str) -> Any:
         raise DeviceError(f"{KEY} has characters that no key has", hint="set it to the server's key")
     try:
         # Given a transport, httpx2 does not read the proxies of the environment.
-        direct = None if network.proxy(url) else httpx2.HTTPTransport(trust_env=url.lower().startswith("https"))
+        direct = None if network.find_proxy(url) else httpx2.HTTPTransport(trust_env=url.lower().startswith("https"))
         return httpx2.Client(
             base_url=f"{url}/",
             headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
@@ -30,7 +30,7 @@ def create_client(url: str, key: str) -> Any:
 
 
 def unreachable(exc: Exception, url: str) -> DeviceError:
-    fault = network.explain(exc, url) or network.Fault(" ".join(str(exc).split()))
+    fault = network.explain(exc, url) or network.NetworkFault(" ".join(str(exc).split()))
     if fault.hint:
         return DeviceError(f"{url} cannot be reached: {fault.cause}", hint=fault.hint)
     return DeviceError(f"no server answers at {url}: {fault.cause}", hint="start it, or check the URL")

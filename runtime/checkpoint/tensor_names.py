@@ -1,4 +1,4 @@
-"""Where a tensor with a canonical name lies in a checkpoint: its name in each format, and its rows there."""
+"""The names of tensors in each format, and which rows of a fused matrix they are."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,19 +7,20 @@ from .architecture import Architecture
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The file's tensor and its shape, and the rows of it (None: all)."""
+class TensorLocation:
+    """A tensor as its file has it: name, shape, and the rows that are meant (None: all)."""
 
     name: str
     shape: tuple[int, ...]
     rows: slice | None = None
 
 
-Naming = Callable[[Architecture, str, tuple[int, ...]], Place]  # canonical name and shape -> where
+TensorNaming = Callable[[Architecture, str, tuple[int, ...]], TensorLocation]  # canonical name and shape -> location
 
 
-def canonical(architecture: Architecture, name: str, shape: tuple[int, ...]) -> Place:
-    return Place(name, shape)
+def canonical_names(architecture: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
+    """Return the location under the canonical name, that of transformers' Glm4ForCausalLM and GlmForCausalLM."""
+    return TensorLocation(name, shape)
 
 
 _CHATGLM_NAMES = {  # whole names, and stems within a layer
@@ -32,19 +33,19 @@ _CHATGLM_NAMES = {  # whole names, and stems within a layer
 }
 
 
-def original(a: Architecture, name: str, shape: tuple[int, ...]) -> Place:
-    """ChatGLMModel's."""
+def chatglm_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
+    """Return the location in ChatGLMModel, where q, k and v are one matrix."""
     if name in _CHATGLM_NAMES:
-        return Place(_CHATGLM_NAMES[name], shape)
-    layer, stem, kind = _parts(name)
+        return TensorLocation(_CHATGLM_NAMES[name], shape)
+    layer, stem, kind = _split_layer_name(name)
     prefix = f"transformer.encoder.layers.{layer}."
-    return _fused(a, stem, shape, f"{prefix}self_attention.query_key_value.{kind}") or Place(
+    return _fused_qkv(a, stem, shape, f"{prefix}self_attention.query_key_value.{kind}") or TensorLocation(
         f"{prefix}{_CHATGLM_NAMES.get(stem, stem)}.{kind}", shape
     )
 
 
-# llama.cpp's. Its graphs of glm4 and chatglm turn neighbours by RoPE and keep gate and up in one matrix, as the
-# checkpoints do, so that its converter renames and permutes nothing: src/models/glm4.cpp, conversion/glm.py.
+# llama.cpp's graphs of glm4 and chatglm rotate neighbours by RoPE and keep gate and up in one matrix, as the
+# checkpoints do, so its converter only renames and permutes nothing: src/models/glm4.cpp, conversion/glm.py.
 _GGUF_NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -62,41 +63,42 @@ _GGUF_NAMES = {
 }
 
 
-def gguf(a: Architecture, name: str, shape: tuple[int, ...]) -> Place:
+def gguf_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
+    """Return the location in a GGUF."""
     if name in _GGUF_NAMES:
-        return Place(_GGUF_NAMES[name], shape)
-    layer, stem, kind = _parts(name)
-    return Place(f"blk.{layer}.{_GGUF_NAMES[stem]}.{kind}", shape)
+        return TensorLocation(_GGUF_NAMES[name], shape)
+    layer, stem, kind = _split_layer_name(name)
+    return TensorLocation(f"blk.{layer}.{_GGUF_NAMES[stem]}.{kind}", shape)
 
 
-def gguf_fused(a: Architecture, name: str, shape: tuple[int, ...]) -> Place:
-    """The same of a checkpoint in the original format: q, k and v are still one matrix."""
+def gguf_fused_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
+    """Return the location in a GGUF of a ChatGLMModel, where q, k and v are one matrix."""
     if name in _GGUF_NAMES:
-        return Place(_GGUF_NAMES[name], shape)
-    layer, stem, kind = _parts(name)
-    return _fused(a, stem, shape, f"blk.{layer}.attn_qkv.{kind}") or gguf(a, name, shape)
+        return TensorLocation(_GGUF_NAMES[name], shape)
+    layer, stem, kind = _split_layer_name(name)
+    return _fused_qkv(a, stem, shape, f"blk.{layer}.attn_qkv.{kind}") or gguf_names(a, name, shape)
 
 
-def _parts(name: str) -> tuple[str, str, str]:
-    """Layer, stem and kind (weight or bias) of a name within a layer."""
+def _split_layer_name(name: str) -> tuple[str, str, str]:
+    """Return layer, stem and kind (weight or bias) of a canonical name within a layer."""
     _, _, layer, part = name.split(".", 3)
     stem, kind = part.rsplit(".", 1)
     return layer, stem, kind
 
 
-def _fused(a: Architecture, stem: str, shape: tuple[int, ...], name: str) -> Place | None:
-    """Where q, k or v lie in a matrix of all three; None for any other stem."""
+def _fused_qkv(a: Architecture, stem: str, shape: tuple[int, ...], name: str) -> TensorLocation | None:
+    """Return the location of q, k or v in a matrix of all three; None for any other stem."""
     q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
     rows = {
         "self_attn.q_proj": slice(0, q),
         "self_attn.k_proj": slice(q, q + kv),
         "self_attn.v_proj": slice(q + kv, q + 2 * kv),
     }.get(stem)
-    return rows and Place(name, (q + 2 * kv, *shape[1:]), rows)
+    return rows and TensorLocation(name, (q + 2 * kv, *shape[1:]), rows)
 
 
-NAMINGS: dict[str, Naming] = {  # of safetensors, by architecture
-    "Glm4ForCausalLM": canonical,
-    "GlmForCausalLM": canonical,
-    "ChatGLMModel": original,
+SAFETENSORS_NAMES: dict[str, TensorNaming] = {  # in safetensors files, by architecture
+    "Glm4ForCausalLM": canonical_names,
+    "GlmForCausalLM": canonical_names,
+    "ChatGLMModel": chatglm_names,
 }

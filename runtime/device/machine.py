@@ -1,4 +1,4 @@
-"""What this machine has to run a model on, in one record; and what is missing, with its cure."""
+"""This machine's processors and memory, in one record, and what is missing to use them."""
 
 import csv
 import os
@@ -14,8 +14,8 @@ from typing import Any
 
 from ..system.out_of_memory import is_out_of_memory, require_addresses
 
-SERVERS_VARIABLE = "EDGE_SERVERS"  # URLs, parted by blanks
-# What OpenVINO's CPU plugin and IPEX choose their kernels by, from the slowest to the fastest; as Linux names them.
+SERVERS_VARIABLE = "EDGE_SERVERS"  # URLs, separated by blanks
+# Instruction sets by which OpenVINO's CPU plugin and IPEX choose kernels, the slowest first, under Linux's names.
 _ISA = {
     "avx2": "AVX2",
     "avx_vnni": "AVX-VNNI",
@@ -24,12 +24,22 @@ _ISA = {
     "avx512_bf16": "AVX512-BF16",
     "amx_tile": "AMX",
 }
-_NUMPY_ISA = {"AVX2": "AVX2", "AVX512F": "AVX512", "AVX512_ICL": "AVX512-VNNI", "AVX512_SPR": "AVX512-BF16"}
+# The same under numpy's names; from 2.4 on some are microarchitecture levels of x86-64.
+_NUMPY_ISA = {
+    "AVX2": "AVX2",
+    "X86_V3": "AVX2",
+    "AVX512_SKX": "AVX512",
+    "X86_V4": "AVX512",
+    "AVX512_ICL": "AVX512-VNNI",
+    "AVX512_SPR": "AVX512-BF16",
+}
 NPU_GENERATIONS = {"3720": "Meteor Lake", "4000": "Lunar Lake", "5010": "Panther Lake", "5020": "Panther Lake"}
 
 
 @dataclass(frozen=True, slots=True)
 class CPU:
+    """A CPU with its physical cores and the instruction sets that matter."""
+
     name: str
     cores: int
     isa: tuple[str, ...] = ()
@@ -37,7 +47,7 @@ class CPU:
 
 @dataclass(frozen=True, slots=True)
 class GPU:
-    """Bytes. An integrated one shares the machine's memory."""
+    """A GPU of OpenVINO's, sizes in bytes. An integrated one shares the machine's memory."""
 
     device: str
     name: str
@@ -49,6 +59,8 @@ class GPU:
 
 @dataclass(frozen=True, slots=True)
 class NPUDevice:
+    """An NPU of OpenVINO's; `generation` is a key of NPU_GENERATIONS."""
+
     device: str
     name: str
     generation: str
@@ -57,14 +69,16 @@ class NPUDevice:
 
 @dataclass(frozen=True, slots=True)
 class CUDACard:
+    """An NVIDIA GPU, sizes in bytes. Only the engine torch uses it."""
+
     name: str
     memory: int
     free: int
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """What keeps a device from being used, and how to get it."""
+class MissingComponent:
+    """A component that a device needs and this machine lacks, and how to install it."""
 
     device: str
     what: str
@@ -73,7 +87,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Bytes of memory; `free` is what programs can have without swapping. `packages` are engines and their versions."""
+    """A machine, sizes in bytes. `free` memory is available without swapping. `packages` maps engines to versions."""
 
     cpu: CPU
     memory: int
@@ -83,12 +97,12 @@ class Machine:
     cuda: tuple[CUDACard, ...] = ()
     servers: tuple[str, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingComponent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DriverProbe:
-    """What tells why a device that is built in is not in OpenVINO's list. Hardware is what the PCI bus shows."""
+    """Findings that explain why OpenVINO does not list a device that the PCI bus has."""
 
     intel_gpu: bool = False
     render_node: bool = False
@@ -108,67 +122,77 @@ _GROUP = "sudo usermod -aG render $USER, then log in again"
 _DEVICE = "load the kernel's driver {driver}; in a container, pass {path} in with --device {path}"
 
 
-def missing(signs: DriverProbe) -> tuple[Missing, ...]:
-    """What is missing for the hardware that is there, and how to get it; the first obstacle of each device."""
+def find_missing(probe: DriverProbe) -> tuple[MissingComponent, ...]:
+    """Return the first obstacle of each device that is present but does not work."""
     found = []
-    if signs.intel_gpu and not signs.gpu_works:
-        if not signs.render_node:
-            found.append(Missing("GPU", "/dev/dri/renderD*", _DEVICE.format(driver="i915 or xe", path="/dev/dri")))
-        elif not signs.render_allowed:
-            found.append(Missing("GPU", "access to /dev/dri: the group `render`", _GROUP))
-        elif not signs.opencl:
+    if probe.intel_gpu and not probe.gpu_works:
+        if not probe.render_node:
             found.append(
-                Missing(
+                MissingComponent("GPU", "/dev/dri/renderD*", _DEVICE.format(driver="i915 or xe", path="/dev/dri"))
+            )
+        elif not probe.render_allowed:
+            found.append(MissingComponent("GPU", "access to /dev/dri: the group `render`", _GROUP))
+        elif not probe.opencl:
+            found.append(
+                MissingComponent(
                     "GPU", "the OpenCL loader, libOpenCL.so.1", "sudo apt install ocl-icd-libopencl1 intel-opencl-icd"
                 )
             )
         else:
-            found.append(Missing("GPU", "Intel's OpenCL driver, or it is damaged", "sudo apt install intel-opencl-icd"))
-    if signs.intel_npu and not signs.npu_works:
-        if not signs.accel_node:
+            found.append(
+                MissingComponent("GPU", "Intel's OpenCL driver, or it is damaged", "sudo apt install intel-opencl-icd")
+            )
+    if probe.intel_npu and not probe.npu_works:
+        if not probe.accel_node:
             cure = _DEVICE.format(driver="intel_vpu (Linux 6.6 or later)", path="/dev/accel")
-            found.append(Missing("NPU", "/dev/accel/accel*", cure))
-        elif not signs.accel_allowed:
-            found.append(Missing("NPU", "access to /dev/accel: the group `render`", _GROUP))
-        elif not signs.level_zero:
-            found.append(Missing("NPU", "the Level Zero loader, libze_loader.so.1", "sudo apt install libze1"))
+            found.append(MissingComponent("NPU", "/dev/accel/accel*", cure))
+        elif not probe.accel_allowed:
+            found.append(MissingComponent("NPU", "access to /dev/accel: the group `render`", _GROUP))
+        elif not probe.level_zero:
+            found.append(MissingComponent("NPU", "the Level Zero loader, libze_loader.so.1", "sudo apt install libze1"))
         else:
             packages = "intel-level-zero-npu and intel-driver-compiler-npu"
             cure = f"install {packages} of https://github.com/intel/linux-npu-driver/releases"
-            found.append(Missing("NPU", "the NPU's driver and compiler", cure))
-    if signs.nvidia and not signs.nvidia_works:
-        found.append(Missing("CUDA", "NVIDIA's driver (nvidia-smi)", "install it; only the engine torch uses the card"))
+            found.append(MissingComponent("NPU", "the NPU's driver and compiler", cure))
+    if probe.nvidia and not probe.nvidia_works:
+        found.append(
+            MissingComponent("CUDA", "NVIDIA's driver (nvidia-smi)", "install it; only --device torch uses the card")
+        )
     return tuple(found)
 
 
 def free_memory() -> int:
-    """Bytes that programs can have without swapping."""
+    """Return the bytes that are available without swapping."""
     import psutil  # type: ignore[import-untyped]
 
     return int(psutil.virtual_memory().available)
 
 
 def detect() -> Machine:
-    """Looks at this machine. Costs some tenths of a second: OpenVINO loads its plugins."""
+    """Describe this machine. Takes some tenths of a second, as OpenVINO loads its plugins."""
     import psutil
 
-    core = _core()
+    core = _create_core()
     memory = psutil.virtual_memory()
-    gpus, npus, cuda = _gpus(core), _npus(core), _cuda()
+    gpus, npus, cuda = _detect_gpus(core), _detect_npus(core), _detect_cuda_cards()
     return Machine(
-        cpu=CPU(_ask(core, "CPU", "FULL_DEVICE_NAME", "unknown"), psutil.cpu_count(logical=False) or 1, _isa()),
+        cpu=CPU(
+            _get_property(core, "CPU", "FULL_DEVICE_NAME", "unknown"),
+            psutil.cpu_count(logical=False) or 1,
+            _detect_isa(),
+        ),
         memory=memory.total,
         free=free_memory(),
         gpus=gpus,
         npus=npus,
         cuda=cuda,
         servers=tuple(os.environ.get(SERVERS_VARIABLE, "").split()),
-        packages=_packages(),
-        missing=missing(_probe_drivers(bool(gpus), bool(npus), bool(cuda))),
+        packages=_installed_packages(),
+        missing=find_missing(_probe_drivers(bool(gpus), bool(npus), bool(cuda))),
     )
 
 
-def _core() -> Any:
+def _create_core() -> Any:
     try:
         import openvino
     except ImportError as exc:
@@ -179,8 +203,8 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _ask(core: Any, device: str, name: str, default: Any) -> Any:
-    """A property, or `default` where the plugin does not load or does not know it."""
+def _get_property(core: Any, device: str, name: str, default: Any) -> Any:
+    """Return a device's property, or `default` if the plugin does not load or does not have it."""
     if core is None:
         return default
     try:
@@ -189,38 +213,38 @@ def _ask(core: Any, device: str, name: str, default: Any) -> Any:
         return default
 
 
-def _devices(core: Any, kind: str) -> list[str]:
+def _device_names(core: Any, kind: str) -> list[str]:
     return [name for name in core.available_devices if name.startswith(kind)] if core is not None else []
 
 
-def _gpus(core: Any) -> tuple[GPU, ...]:
+def _detect_gpus(core: Any) -> tuple[GPU, ...]:
     return tuple(
         GPU(
             device,
-            _ask(core, device, "FULL_DEVICE_NAME", device),
-            int(_ask(core, device, "GPU_DEVICE_TOTAL_MEM_SIZE", 0)),
-            int(_ask(core, device, "GPU_DEVICE_MAX_ALLOC_MEM_SIZE", 0)),
-            "DISCRETE" not in str(_ask(core, device, "DEVICE_TYPE", "")).upper(),
-            str(_ask(core, device, "GPU_DRIVER_VERSION", "")),
+            _get_property(core, device, "FULL_DEVICE_NAME", device),
+            int(_get_property(core, device, "GPU_DEVICE_TOTAL_MEM_SIZE", 0)),
+            int(_get_property(core, device, "GPU_DEVICE_MAX_ALLOC_MEM_SIZE", 0)),
+            "DISCRETE" not in str(_get_property(core, device, "DEVICE_TYPE", "")).upper(),
+            str(_get_property(core, device, "GPU_DRIVER_VERSION", "")),
         )
-        for device in _devices(core, "GPU")
+        for device in _device_names(core, "GPU")
     )
 
 
-def _npus(core: Any) -> tuple[NPUDevice, ...]:
+def _detect_npus(core: Any) -> tuple[NPUDevice, ...]:
     return tuple(
         NPUDevice(
             device,
-            _ask(core, device, "FULL_DEVICE_NAME", device),
-            str(_ask(core, device, "DEVICE_ARCHITECTURE", "")),
-            str(_ask(core, device, "NPU_DRIVER_VERSION", "")),
+            _get_property(core, device, "FULL_DEVICE_NAME", device),
+            str(_get_property(core, device, "DEVICE_ARCHITECTURE", "")),
+            str(_get_property(core, device, "NPU_DRIVER_VERSION", "")),
         )
-        for device in _devices(core, "NPU")
+        for device in _device_names(core, "NPU")
     )
 
 
-def _cuda() -> tuple[CUDACard, ...]:
-    """NVIDIA's cards, from nvidia-smi: torch is slow to import and may not be there."""
+def _detect_cuda_cards() -> tuple[CUDACard, ...]:
+    """Return NVIDIA's GPUs according to nvidia-smi: torch is slow to import and may not be installed."""
     if shutil.which("nvidia-smi") is None:
         return ()
     command = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
@@ -232,18 +256,25 @@ def _cuda() -> tuple[CUDACard, ...]:
     return tuple(CUDACard(*row) for row in rows)
 
 
-def _isa() -> tuple[str, ...]:
-    """The instruction sets that matter. Only Linux tells of AVX-VNNI and AMX; elsewhere numpy's list has to do."""
+def _detect_isa() -> tuple[str, ...]:
+    """Return the instruction sets that matter. Only Linux reports AVX-VNNI and AMX; elsewhere numpy's list is used."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        from numpy._core._multiarray_umath import __cpu_features__ as features  # type: ignore[import-not-found]
-
-        return tuple(name for key, name in _NUMPY_ISA.items() if features.get(key))
+        return _isa_of_numpy()
     return tuple(name for flag, name in _ISA.items() if flags and flag in flags[1].split())
 
 
-def _packages() -> dict[str, str]:
+def _isa_of_numpy() -> tuple[str, ...]:
+    """Return what numpy found on this CPU when it was imported, besides what it was built for."""
+    import numpy as np
+
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
+    features = {*found["baseline"], *found["found"]}
+    return tuple(dict.fromkeys(name for key, name in _NUMPY_ISA.items() if key in features))
+
+
+def _installed_packages() -> dict[str, str]:
     found = {}
     for name in ("openvino", "openvino-genai", "torch", "transformers", "intel-extension-for-pytorch"):
         try:
@@ -263,12 +294,12 @@ def _probe_drivers(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> Driv
         intel_gpu="0x8086" in display,
         render_node=bool(render),
         render_allowed=any(os.access(node, os.R_OK | os.W_OK) for node in render),
-        opencl=_loads("libOpenCL.so.1"),
+        opencl=_is_loadable("libOpenCL.so.1"),
         gpu_works=gpu_works,
         intel_npu=("0x8086", "0x1200") in vendors,
         accel_node=bool(accel),
         accel_allowed=any(os.access(node, os.R_OK | os.W_OK) for node in accel),
-        level_zero=_loads("libze_loader.so.1"),
+        level_zero=_is_loadable("libze_loader.so.1"),
         npu_works=npu_works,
         nvidia="0x10de" in display,
         nvidia_works=nvidia_works,
@@ -282,7 +313,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _loads(library: str) -> bool:
+def _is_loadable(library: str) -> bool:
     import ctypes
 
     try:

@@ -1,8 +1,8 @@
-"""Compiled models, kept for the next load: OpenVINO writes them, we say where, check them and clear old ones away.
+"""The cache of compiled models. OpenVINO writes it; we choose the place, verify it and delete old entries.
 
-A folder in the user's cache holds what one model, device and driver gave. OpenVINO compiles again where it cannot read
-such a file, but it does not see changed bytes among the weights; therefore each folder has a list of hashes, and one
-that does not match it is thrown away before OpenVINO sees it.
+Each combination of model, device and driver has a folder in the user's cache. OpenVINO compiles again if it cannot read
+a cached file, but it does not notice changed bytes among the weights. Therefore each folder has a list of hashes; a
+folder that does not match its list is deleted before OpenVINO reads it.
 """
 
 import hashlib
@@ -22,18 +22,18 @@ from ..system.files import is_plain_file, is_plain_folder, read_bounded, remove,
 from ..system.process_name import is_alive, process_name
 from .model_folder import ModelFolder, file_sha256
 
-VARIABLE = "EDGE_CACHE"  # another place than the user's cache folder
-LIMIT = 20 * 10**9  # bytes of all compiled models; those not used for longest go first
+CACHE_VARIABLE = "EDGE_CACHE"  # replaces the user's cache folder
+MAX_CACHE_BYTES = 20 * 10**9  # of all compiled models; the least recently used are deleted first
 _KEY = re.compile("[0-9a-f]{32}")
-_SEALS = "seals.json"
-_LARGEST = 1 << 20  # bytes of it
-_COMPILING = 600  # seconds for which a folder without seals is left to whoever is filling it, where nothing says who
-_OWNER = 256  # bytes of a process's name at most
+HASHES_FILE = "seals.json"
+_MAX_HASHES_BYTES = 1 << 20
+_COMPILE_TIMEOUT = 600  # seconds during which a folder without hashes or a lock file counts as being compiled
+_MAX_LOCK_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
 class CachedModel:
-    """A cached folder: what it is of, bytes, and when it was last used (seconds since 1970)."""
+    """A cached model: its device, its bytes, and when it was last used (seconds since 1970)."""
 
     path: Path
     model: str
@@ -42,13 +42,14 @@ class CachedModel:
     used: float
 
 
-def cache() -> Path:
-    """The folder of all that is kept. Raises RequestError where nothing says which, and the user has no home."""
+def cache_root() -> Path:
+    """Return the folder of all our caches. Raises RequestError if the user has no home folder and CACHE_VARIABLE is
+    unset."""
     from platformdirs import user_cache_path
 
-    no_home = RequestError("this user has no home folder for compiled models", hint=f"name another in {VARIABLE}")
+    no_home = RequestError("this user has no home folder for compiled models", hint=f"name another in {CACHE_VARIABLE}")
     try:
-        found = Path(os.environ.get(VARIABLE) or user_cache_path("glm4-edge", appauthor=False))
+        found = Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("glm4-edge", appauthor=False))
     except RuntimeError:
         raise no_home from None
     if found.parts[:1] == ("~",):  # older versions of platformdirs
@@ -56,60 +57,60 @@ def cache() -> Path:
     return found
 
 
-def root() -> Path:
-    """The folder of all compiled models. Raises RequestError as `cache` does."""
-    return cache() / "compiled"
+def compiled_root() -> Path:
+    """Return the folder of compiled models. Raises RequestError as `cache` does."""
+    return cache_root() / "compiled"
 
 
 @contextmanager
-def cached(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, str]]:
-    """OpenVINO's property for loading this model on this device; {} where nothing can be kept.
+def caching(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, str]]:
+    """Yield OpenVINO's property for loading this model on this device from the cache; {} if it cannot be cached.
 
-    Afterwards what was compiled is sealed, and what is over the limit is cleared, but for the model just loaded.
+    After the block the hashes of a new entry are recorded, and other models are deleted until the cache fits its limit.
     """
     try:
-        path = root() / _key(folder, device, driver)
-        if not _is_whole(path):
-            if not _is_sealed(path) and _is_being_filled(path):
+        path = compiled_root() / _key(folder, device, driver)
+        if not is_intact(path):
+            if not _is_complete(path) and _is_being_compiled(path):
                 yield {}
                 return
             remove(path)
             path.mkdir(parents=True)
-            write_atomically(_owner(path), process_name(os.getpid()).encode())
-        before = _stats(path)
+            write_atomically(_lock_path(path), process_name(os.getpid()).encode())
+        before = _file_stats(path)
     except (OSError, RequestError):
         yield {}
         return
     try:
         yield {"CACHE_DIR": str(path)}
     except BaseException:
-        remove(_owner(path))
+        remove(_lock_path(path))
         raise
     with suppress(OSError):
-        if _stats(path) != before:
-            _seal(path, folder, device)
-        remove(_owner(path))
-        os.utime(path / _SEALS)
-        clear(keep=LIMIT, spare=path)
+        if _file_stats(path) != before:
+            _write_hashes(path, folder, device)
+        remove(_lock_path(path))
+        os.utime(path / HASHES_FILE)
+        clear(keep=MAX_CACHE_BYTES, spare=path)
 
 
-def entries() -> list[CachedModel]:
-    """What is cached, used last first."""
+def list_models() -> list[CachedModel]:
+    """Return the cached models, the most recently used first."""
     found = []
-    for path in root().glob("*"):
-        if not _KEY.fullmatch(path.name) or not is_plain_folder(path):  # somebody else's
+    for path in compiled_root().glob("*"):
+        if not _KEY.fullmatch(path.name) or not is_plain_folder(path):  # not ours
             continue
         with suppress(OSError):
             size = sum(file.lstat().st_size for file in path.iterdir())
-            seals, used = _seals(path), (path / _SEALS if _is_sealed(path) else path).stat().st_mtime
-            found.append(CachedModel(path, seals.get("model", "unfinished"), seals.get("device", ""), size, used))
+            record, used = _read_hashes(path), (path / HASHES_FILE if _is_complete(path) else path).stat().st_mtime
+            found.append(CachedModel(path, record.get("model", "unfinished"), record.get("device", ""), size, used))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
 def clear(keep: int = 0, spare: Path | None = None) -> list[CachedModel]:
-    """Removes the folders not used for longest until `keep` bytes are left. Returns those removed."""
+    """Delete the least recently used models, except `spare`, until `keep` bytes are left. Return those deleted."""
     total, removed = 0, []
-    for entry in entries():
+    for entry in list_models():
         total += entry.size
         if total > keep and entry.path != spare:
             remove(entry.path)
@@ -118,7 +119,8 @@ def clear(keep: int = 0, spare: Path | None = None) -> list[CachedModel]:
 
 
 def _key(folder: ModelFolder, device: str, driver: str) -> str:
-    """The model by its files' hashes, so that a folder may move; a new driver or OpenVINO makes a new folder."""
+    """Return the name of the cache folder. It depends on the hashes of the model's files, not on their place, and on
+    the versions of the driver and OpenVINO."""
     import openvino
 
     files = {name: file.sha256 for name, file in folder.manifest.files.items() if name.startswith("openvino_model")}
@@ -126,52 +128,54 @@ def _key(folder: ModelFolder, device: str, driver: str) -> str:
     return hashlib.sha256(what.encode()).hexdigest()[:32]
 
 
-def _seals(path: Path) -> dict[str, Any]:
-    if not _is_sealed(path):
+def _read_hashes(path: Path) -> dict[str, Any]:
+    if not _is_complete(path):
         return {}
     try:
-        found = strict_json.parse(read_bounded(path / _SEALS, _LARGEST))
+        found = strict_json.parse(read_bounded(path / HASHES_FILE, _MAX_HASHES_BYTES))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether the folder holds what was sealed, to the byte, in files and a folder of its own."""
+def is_intact(path: Path) -> bool:
+    """Return whether the folder has exactly the recorded files with their hashes, and no links."""
     plain = is_plain_folder(path) and all(map(is_plain_file, path.iterdir()))
-    return plain and _is_sealed(path) and _seals(path).get("files") == _hashes(path)
+    return plain and _is_complete(path) and _read_hashes(path).get("files") == _file_hashes(path)
 
 
-def _is_sealed(path: Path) -> bool:
-    return is_plain_file(path / _SEALS)
+def _is_complete(path: Path) -> bool:
+    return is_plain_file(path / HASHES_FILE)
 
 
-def _seal(path: Path, folder: ModelFolder, device: str) -> None:
+def _write_hashes(path: Path, folder: ModelFolder, device: str) -> None:
     manifest = folder.manifest
-    seals = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _hashes(path)}
-    write_atomically(path / _SEALS, json.dumps(seals).encode())
+    record = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _file_hashes(path)}
+    write_atomically(path / HASHES_FILE, json.dumps(record).encode())
 
 
-def _stats(path: Path) -> dict[str, tuple[int, int]]:
-    return {file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir() if file.name != _SEALS}
+def _file_stats(path: Path) -> dict[str, tuple[int, int]]:
+    return {
+        file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir() if file.name != HASHES_FILE
+    }
 
 
-def _owner(path: Path) -> Path:
-    """The lock file beside a folder; it names the process that compiles into it."""
+def _lock_path(path: Path) -> Path:
+    """Return the lock file next to a folder. It names the process that compiles into it."""
     return path.with_suffix(".compiling")
 
 
-def _is_being_filled(path: Path) -> bool:
-    """Whether another process is compiling into the folder."""
+def _is_being_compiled(path: Path) -> bool:
+    """Return whether another process is compiling into the folder."""
     with suppress(OSError, UnicodeDecodeError):
-        return is_alive(read_bounded(_owner(path), _OWNER).decode())
-    return _age(path) < _COMPILING  # an earlier version's
+        return is_alive(read_bounded(_lock_path(path), _MAX_LOCK_BYTES).decode())
+    return _age(path) < _COMPILE_TIMEOUT  # made by an earlier version
 
 
 def _age(path: Path) -> float:
-    """Seconds since the folder was made; infinite where there is none."""
+    """Return the seconds since the folder was created; infinity if there is none."""
     return time.time() - path.stat().st_mtime if is_plain_folder(path) else float("inf")
 
 
-def _hashes(path: Path) -> dict[str, str]:
-    return {file.name: file_sha256(file) for file in sorted(path.iterdir()) if file.name != _SEALS}
+def _file_hashes(path: Path) -> dict[str, str]:
+    return {file.name: file_sha256(file) for file in sorted(path.iterdir()) if file.name != HASHES_FILE}

@@ -1,4 +1,4 @@
-"""What an IR says of itself, read from its XML without an engine: its weights, its inputs, and what it is fit for."""
+"""Facts about an IR, read from its XML without an engine: its weights, its inputs, and whether it fits an NPU."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,17 +12,22 @@ from .model_folder import CONVERT_AGAIN, ModelFolder
 
 IR_FILE = "openvino_model.xml"
 NPU_GROUPS = (-1, 128)
-NPU_CURE = "convert the checkpoint with --recipe int4-npu"
+NPU_HINT = "convert the checkpoint with --recipe int4-npu"
 _NPU_INPUTS = {"input_ids", "attention_mask", "position_ids"}
-_BETWEEN = {"Convert", "Multiply", "Subtract", "Reshape"}  # what NNCF puts between a weight and its MatMul
+_DECOMPRESSION_OPS = {
+    "Convert",
+    "Multiply",
+    "Subtract",
+    "Reshape",
+}  # operations that NNCF inserts between a weight and its MatMul
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
-    """A weight with which a MatMul multiplies.
+class WeightMatrix:
+    """The weight of a MatMul.
 
-    `group` columns of a row share a scale: -1 for all of them, 0 for an uncompressed matrix. A `symmetric` one has no
-    zero points.
+    `group` is the number of columns of a row that share a scale: -1 for all of them, 0 if the matrix is not compressed.
+    A `symmetric` matrix has no zero points.
     """
 
     name: str
@@ -33,35 +38,36 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class IR:
-    """`matrices` stand in the order in which the decoder uses them, the head last; `largest` is the biggest constant's
-    size in bytes. A stateful IR keeps its KV cache itself; `attention` is an operation of its own, or written out in
-    others."""
+    """A decoder's graph. `matrices` are in the decoder's order, the head last; `largest_constant` is in bytes.
+
+    A `stateful` IR keeps its KV cache itself. `has_sdpa` is False if attention is spelled out in single operations.
+    """
 
     inputs: frozenset[str]
-    matrices: tuple[Matrix, ...]
-    largest: int
+    matrices: tuple[WeightMatrix, ...]
+    largest_constant: int
     stateful: bool
-    attention: bool = True
+    has_sdpa: bool = True
 
     @classmethod
     def read(cls, folder: ModelFolder) -> "IR":
-        """Raises ModelFolderError where the XML is not an IR."""
+        """Read a model folder's IR. Raises ModelFolderError if the XML is not one."""
         path = folder.path / IR_FILE
         try:
-            return _Graph(path).ir()
+            return _XMLGraph(path).ir()
         except (OSError, ElementTree.ParseError, ValueError, KeyError, AttributeError) as exc:
             raise ModelFolderError(f"{path} is not an IR: {one_line(repr(exc))}", hint=CONVERT_AGAIN) from exc
 
-    def unfit_for_npu(self) -> tuple[str, ...]:
-        """Why it would not run, or not well, on an NPU; () where it is fit.
+    def npu_obstacles(self) -> tuple[str, ...]:
+        """Return why the IR would not run, or not run well, on an NPU; () if it fits.
 
-        Intel asks for symmetric int4 throughout (ratio 1.0), in groups of 128 or by row, in a stateful model:
+        Intel requires symmetric int4 throughout (ratio 1.0), in groups of 128 or by row, in a stateful model:
         https://docs.openvino.ai/2026/openvino-workflow-generative/inference-with-genai/inference-with-genai-on-npu.html
         """
         found = []
         if not self.stateful:
             found.append("its KV cache is not in the graph (not stateful)")
-        if not self.attention:  # the emulation says "!!!!": its mask overflows in f16
+        if not self.has_sdpa:  # the emulation answers "!!!!": the mask overflows in f16
             found.append("its attention is written out in single operations, as in an ONNX file")
         if missing := sorted(_NPU_INPUTS - self.inputs):
             found.append(f"it has no input {', '.join(missing)}")
@@ -78,8 +84,8 @@ class IR:
         return tuple(found)
 
 
-class _Graph:
-    """The XML's layers by id, and which layer feeds which input."""
+class _XMLGraph:
+    """The XML's layers by id, and the layer that feeds each input."""
 
     def __init__(self, path: Path) -> None:
         root = ElementTree.parse(path).getroot()
@@ -98,32 +104,32 @@ class _Graph:
         return IR(
             inputs=frozenset(layer.attrib["name"] for layer in kinds.get("Parameter", [])),
             matrices=tuple(self._matrices(kinds.get("MatMul", []))),
-            largest=max(int(_data(layer)["size"]) for layer in kinds["Const"]),
+            largest_constant=max(int(_data_attributes(layer)["size"]) for layer in kinds["Const"]),
             stateful="ReadValue" in kinds,
-            attention="ScaledDotProductAttention" in kinds,
+            has_sdpa="ScaledDotProductAttention" in kinds,
         )
 
-    def _matrices(self, matmuls: list[ElementTree.Element]) -> Iterator[Matrix]:
+    def _matrices(self, matmuls: list[ElementTree.Element]) -> Iterator[WeightMatrix]:
         for matmul in matmuls:
-            path = list(self._back(matmul.attrib["id"]))
+            path = list(self._trace_weight(matmul.attrib["id"]))
             weight = path[-1]
             if weight.attrib["type"] == "Const":
-                data, kinds = _data(weight), {layer.attrib["type"] for layer in path}
+                data, kinds = _data_attributes(weight), {layer.attrib["type"] for layer in path}
                 shape = data["shape"].split(",")
                 group = 0 if "Multiply" not in kinds else int(shape[-1]) if len(shape) == 3 else -1
-                yield Matrix(weight.attrib["name"], data["element_type"], group, "Subtract" not in kinds)
+                yield WeightMatrix(weight.attrib["name"], data["element_type"], group, "Subtract" not in kinds)
 
-    def _back(self, layer: str) -> Iterator[ElementTree.Element]:
-        """From a MatMul's second input to where it begins."""
+    def _trace_weight(self, layer: str) -> Iterator[ElementTree.Element]:
+        """Yield the layers from a MatMul's second input back to the constant."""
         layer = self._sources[layer, "1"]
         while True:
             yield self._layers[layer]
-            if self._layers[layer].attrib["type"] not in _BETWEEN:
+            if self._layers[layer].attrib["type"] not in _DECOMPRESSION_OPS:
                 return
             layer = self._sources[layer, "0"]
 
 
-def _data(layer: ElementTree.Element) -> dict[str, str]:
+def _data_attributes(layer: ElementTree.Element) -> dict[str, str]:
     found = layer.find("data")
     if found is None:
         raise ValueError("a constant has no data")

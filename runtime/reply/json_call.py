@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 from ..prompt.families import Family
-from ..prompt.families.layout import called_with_text
+from ..prompt.families.layout import find_text_tools
 from .call_syntax import CallOpening, Verdict
 from .name_line import BLANKS, read_name
 
@@ -28,7 +28,7 @@ class JsonCallSyntax:
     @classmethod
     def create(cls, family: Family, tools: Sequence[Mapping[str, Any]]) -> Self:
         names = family.own_tools or [tool["name"] for tool in tools]
-        return cls(set(names) - set(called_with_text(tools, family.built_in)), family.call_start)
+        return cls(set(names) - set(find_text_tools(tools, family.built_in)), family.call_start)
 
     def open(self, text: str, *, at_start: bool, at_end: bool) -> CallOpening | Verdict:
         found = read_name(text, self._names, at_end=at_end)

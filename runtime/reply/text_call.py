@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from ..prompt.families import Family
-from ..prompt.families.layout import called_with_text
+from ..prompt.families.layout import find_text_tools
 from .call_syntax import CallOpening, Verdict
 from .name_line import read_name
 from .stop_texts import overlap
@@ -28,7 +28,7 @@ class TextCallSyntax:
 
     @classmethod
     def create(cls, family: Family, tools: Sequence[Mapping[str, Any]]) -> Self:
-        return cls(called_with_text(tools, family.built_in), family.call_start)
+        return cls(find_text_tools(tools, family.built_in), family.call_start)
 
     def open(self, text: str, *, at_start: bool, at_end: bool) -> CallOpening | Verdict:
         found = read_name(text, self._parameters, at_end=at_end)

@@ -1,4 +1,4 @@
-"""Out of memory, as each library says it: the user's error has one cure, whichever of them met the end first."""
+"""Recognizing that memory ran out, whichever library reports it, and turning that into one error with one cure."""
 
 import errno
 import os
@@ -10,13 +10,13 @@ from pathlib import Path
 from ..errors import EdgeError
 
 MESSAGE = "there is too little memory"
-CURE = "close other programs, lift a limit such as that of `ulimit -v`, or take a smaller model or recipe"
+HINT = "close other programs, lift a limit such as that of `ulimit -v`, or take a smaller model or recipe"
 
-_START = 400 << 20  # bytes of addresses for OpenVINO's libraries and threads
+_START_UP_BYTES = 400 << 20  # bytes of address space that OpenVINO's libraries and threads take
 
-# C++'s std::bad_alloc (OpenVINO, NNCF), the dynamic loader, mmap and Rust, oneDNN's kernels, numpy, PyTorch; the memory
-# of a GPU is another one. A thread whose stack cannot be mapped is EAGAIN.
-_SAID = re.compile(
+# Messages of C++'s std::bad_alloc (OpenVINO, NNCF), the dynamic loader, mmap and Rust, oneDNN's kernels, numpy and
+# PyTorch, but not of a GPU's memory. A thread whose stack cannot be mapped fails with EAGAIN.
+_MESSAGE_PATTERN = re.compile(
     r"bad.alloc|bad array new|failed to map segment|(?:cannot|can not|could not|can't) alloc|not enough memory"
     r"|can't start new thread|resource temporarily unavailable|unable to allocate|(?<!cuda )(?<!xpu )out of memory"
     r"|\(os error (?:11|12)\)",
@@ -30,18 +30,18 @@ def is_out_of_memory(exc: BaseException | None) -> bool:
         if isinstance(exc, MemoryError) or (isinstance(exc, OSError) and exc.errno == errno.ENOMEM):
             return True
         if (
-            isinstance(exc, SystemError) and _limit() is not None
+            isinstance(exc, SystemError) and _address_limit() is not None
         ):  # "error return without exception set", of a C extension
             return True
-        if (isinstance(exc, RuntimeError | ImportError) or type(exc) is Exception) and says_out_of_memory(str(exc)):
+        if (isinstance(exc, RuntimeError | ImportError) or type(exc) is Exception) and reports_out_of_memory(str(exc)):
             return True
         exc = exc.__cause__ or exc.__context__
     return False
 
 
-def says_out_of_memory(text: str) -> bool:
+def reports_out_of_memory(text: str) -> bool:
     """Return whether a library's message reports that memory ran out."""
-    return bool(_SAID.search(text))
+    return bool(_MESSAGE_PATTERN.search(text))
 
 
 @contextmanager
@@ -50,21 +50,21 @@ def map_out_of_memory(kind: type[EdgeError]) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        if is_out_of_memory(exc) and not (isinstance(exc, EdgeError) and exc.hint == CURE):
-            raise kind(MESSAGE, hint=CURE) from exc
+        if is_out_of_memory(exc) and not (isinstance(exc, EdgeError) and exc.hint == HINT):
+            raise kind(MESSAGE, hint=HINT) from exc
         raise
 
 
 def require_addresses() -> None:
     """Raise MemoryError if `ulimit -v` leaves too little address space for OpenVINO, whose start-up would hang."""
-    limit = _limit()
-    with suppress(OSError):  # Linux alone tells what is in use
-        if limit is not None and limit - _used() < _START:
+    limit = _address_limit()
+    with suppress(OSError):  # only Linux reports what is in use
+        if limit is not None and limit - _addresses_in_use() < _START_UP_BYTES:
             raise MemoryError
 
 
-def _limit() -> int | None:
-    """Bytes of addresses that the process may have (`ulimit -v`); None where nobody has limited them."""
+def _address_limit() -> int | None:
+    """Return the limit of the process's address space in bytes (`ulimit -v`); None if there is none."""
     with suppress(ImportError):  # Windows
         import resource
 
@@ -73,7 +73,7 @@ def _limit() -> int | None:
     return None
 
 
-def _used() -> int:
-    """Bytes of addresses in use. Raises OSError where the system does not tell."""
+def _addresses_in_use() -> int:
+    """Return the bytes of address space in use. Raises OSError if the system does not report them."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
-from runtime.prompt.template import compiled
+from runtime.prompt.template import compile_template
 
 from .. import CHECKPOINT
 from .dialogues import Dialogue
@@ -17,7 +17,7 @@ TEMPLATE = CHECKPOINT / "chat_template.jinja"
 @cache
 def template() -> "Template":
     """The embedded checkpoint's template."""
-    return compiled(TEMPLATE.read_text(encoding="utf-8"))
+    return compile_template(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def render(said: Dialogue) -> str:

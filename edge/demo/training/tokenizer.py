@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from runtime.checkpoint.tokenizer import PATTERN
+from runtime.checkpoint.tokenizer import PRETOKENIZER_PATTERN
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -69,7 +69,7 @@ def train_tokenizer(texts: Iterable[str], words: int = 1500) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+            pre_tokenizers.Split(Regex(PRETOKENIZER_PATTERN), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

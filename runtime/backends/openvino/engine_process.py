@@ -13,7 +13,7 @@ from ...cancellation import Cancellation
 from ...errors import BackendError
 from ...messages import Finish, Usage
 from ...source import ModelSource
-from ...system.out_of_memory import CURE, says_out_of_memory
+from ...system.out_of_memory import HINT, reports_out_of_memory
 from ...text import one_line
 from ..backend import Delta, Options, Request
 from ..child import LOADING, Child
@@ -158,8 +158,8 @@ class EngineProcess:
         words = self._child.last_words if problem == "has died" else ""
         return BackendError(
             f"the engine's process {problem}" + (f": {one_line(words)}" if words else ""),
-            hint=CURE
-            if says_out_of_memory(words)
+            hint=HINT
+            if reports_out_of_memory(words)
             else "load the model again; `dmesg` tells if memory ran out"
             if problem == "has died"
             else "load the model again; a debugger or too little memory may have stopped it",

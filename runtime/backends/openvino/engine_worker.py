@@ -1,7 +1,6 @@
 """The engine process: one thread that handles messages, steps the engine, and sends what the step produced. Requests
 join and leave between two steps."""
 
-import os
 import time
 from collections.abc import Generator
 from contextlib import suppress
@@ -9,7 +8,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ...errors import BackendError, EdgeError
-from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory
+from ...system.native_effects import set_onednn_cache_capacity
+from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from ...text import one_line
 from ..backend import Request
 from .active_request import ActiveRequest
@@ -21,7 +21,7 @@ _ENCODING = 0.03  # seconds before each step
 
 def serve(pipe: "Connection[Any, Any]") -> None:
     """Serve requests until the pipe is closed."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(2 * COMPILED_SHAPES))  # read when it is loaded
+    set_onednn_cache_capacity(2 * COMPILED_SHAPES)
     folder, device, options = pipe.recv()
     try:
         engine = OpenVINO.load(folder, device, options)
@@ -132,5 +132,5 @@ def _to_edge_error(exc: BaseException) -> EdgeError:
     if isinstance(exc, EdgeError):
         return exc
     if is_out_of_memory(exc):
-        return BackendError(MESSAGE, hint=CURE)
+        return BackendError(MESSAGE, hint=HINT)
     return BackendError(f"OpenVINO failed: {one_line(repr(exc))}", hint="load the model again")

@@ -11,15 +11,14 @@ from typing import Any, TypeVar
 from ...cancellation import Cancellation
 from ...docstrings import require_docstrings
 from ...errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedGrammar
-from ...folder.compile_cache import cached
+from ...folder.compile_cache import caching
 from ...folder.model_folder import ModelFolder
 from ...grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ...prompt.template import Prompt
 from ...source import ModelSource
-from ...system.allocator import set_mmap_threshold
-from ...system.files import openvino_reads
-from ...system.out_of_memory import CURE, MESSAGE, is_out_of_memory, map_out_of_memory, require_addresses
-from ...system.signal_stack import disable_alternate_signal_stack
+from ...system.files import read_model_properties
+from ...system.native_effects import disable_alternate_signal_stack, set_mmap_threshold
+from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory, map_out_of_memory, require_addresses
 from ...text import one_line, quoted
 from ...vocabulary import TextDecoder, Vocabulary
 from ..backend import Backend, FoundDevice, Options, Request, require_supported
@@ -151,7 +150,7 @@ def load_properties(folder: ModelFolder, device: str, options: Options, cure: st
     set_mmap_threshold()
     try:
         with map_out_of_memory(BackendError), compiled_cache(folder, device, options) as place:
-            yield properties(options, device) | place | openvino_reads(folder.path / "openvino_model.bin")
+            yield properties(options, device) | place | read_model_properties(folder.path / "openvino_model.bin")
     except RuntimeError as exc:
         raise BackendError(f"OpenVINO cannot load {folder.path}: {error_line(exc)}", hint=cure) from exc
 
@@ -217,14 +216,14 @@ def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterat
     known = core.get_property(plugin, "SUPPORTED_PROPERTIES")
     names = ("FULL_DEVICE_NAME", "GPU_DRIVER_VERSION", "NPU_DRIVER_VERSION")
     driver = " ".join(str(core.get_property(plugin, name)) for name in names if name in known)
-    with cached(folder, device, driver) as place:
+    with caching(folder, device, driver) as place:
         yield place
 
 
 def map_error(exc: RuntimeError, request: Request) -> EdgeError:
     """Translate an error that GenAI raised while generating."""
     if is_out_of_memory(exc):
-        return BackendError(MESSAGE, hint=CURE)
+        return BackendError(MESSAGE, hint=HINT)
     if request.grammar is not None and "xgrammar" in str(exc):
         return UnsupportedGrammar(
             f"unsupported grammar: {error_line(exc)}", hint="simplify it", grammar=request.grammar

@@ -16,8 +16,8 @@ from ...errors import EdgeError
 from ...folder.model_folder import ModelFolder
 from ...grammar import Grammar, JsonObject, JsonSchema
 from ...sampling import Sampling
-from ...system.allocator import allocated
-from ...system.files import openvino_reads
+from ...system.files import read_model_properties
+from ...system.native_effects import allocated_bytes
 from ..backend import Request
 from .genai import generation_config, map_error
 from .grammar_cost import seconds, too_expensive
@@ -48,7 +48,9 @@ class _GrammarCompiler:
         self._config = (folder.path / "config.json").read_bytes()
         self._vocab = _vocabulary(folder)
         self._graph = _graph(self._vocab)
-        self._tokenizer = genai.Tokenizer(str(folder.path), openvino_reads(folder.path / "openvino_tokenizer.bin"))
+        self._tokenizer = genai.Tokenizer(
+            str(folder.path), read_model_properties(folder.path / "openvino_tokenizer.bin")
+        )
         self.start()
         self.compile(JsonObject())  # what the first grammar takes is the compiler's own
 
@@ -79,7 +81,7 @@ class _GrammarCompiler:
             raise too_expensive()
         request = Request((), (), Sampling(max_new_tokens=1), grammar)
         self._requests += 1
-        before, start = allocated(), time.process_time()
+        before, start = allocated_bytes(), time.process_time()
         try:
             config = generation_config(request, {0}, 1)
             handle = self._pipeline.add_request(self._requests, ov.Tensor(np.zeros((1, 1), dtype=np.int64)), config)
@@ -90,7 +92,7 @@ class _GrammarCompiler:
             raise map_error(exc, request) from exc
         taken = time.process_time() - start
         del handle, config
-        return grammar, max(allocated() - before, _LEAST), taken
+        return grammar, max(allocated_bytes() - before, _LEAST), taken
 
 
 def _vocabulary(folder: ModelFolder) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Self
 
 from ...errors import DeviceError
-from ...folder.ir import IR, NPU_CURE
+from ...folder.ir import IR, NPU_HINT
 from ...source import ModelSource
 from ..backend import FoundDevice, Options
 from .genai import find_devices, find_openvino_device, load_properties, require_model_folder
@@ -50,10 +50,10 @@ class NPU(SingleRequestBackend):
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """Raises DeviceError if there is no NPU or the folder is not fit for one, BackendError if loading fails."""
         folder = require_model_folder(source, device, cls.devices())
-        if unfit := IR.read(folder).unfit_for_npu():
+        if unfit := IR.read(folder).npu_obstacles():
             raise DeviceError(
                 f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}",
-                hint=NPU_CURE,
+                hint=NPU_HINT,
             )
         if options.kv_precision not in (None, "f16"):
             raise DeviceError(

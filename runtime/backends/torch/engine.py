@@ -18,7 +18,7 @@ from math import prod
 from typing import Any, Self
 
 from ...checkpoint.checkpoint import Checkpoint
-from ...checkpoint.tokenizer import first_line
+from ...checkpoint.tokenizer import first_error_line
 from ...errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ...grammar import Grammar
 from ...messages import Finish, FinishReason, TokenLogprob, Usage
@@ -119,7 +119,7 @@ class Torch(Backend):
             return cls(model, folder, static)
         except (RuntimeError, ValueError, ImportError) as exc:
             raise BackendError(
-                f"PyTorch cannot load {folder.path}: {first_line(exc)}", hint="choose another device or precision"
+                f"PyTorch cannot load {folder.path}: {first_error_line(exc)}", hint="choose another device or precision"
             ) from exc
 
     @classmethod
@@ -190,7 +190,7 @@ class Torch(Backend):
 
     def _mask(self, grammar: Grammar) -> TokenMask:
         if self._masks is None:
-            end = self._tokenizer.special_tokens[self._tokenizer.end]
+            end = self._tokenizer.special_tokens[self._tokenizer.eos_token]
             self._masks = TokenMaskFactory(self._tokenizer.tokenizer.to_str(), end)
         return self._masks.mask(grammar)
 

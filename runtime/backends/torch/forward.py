@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from ...cancellation import Cancellation
-from ...checkpoint.tokenizer import first_line
+from ...checkpoint.tokenizer import first_error_line
 from ...errors import BackendError, Notice
 from .cache import KVCache
 
@@ -40,7 +40,7 @@ class ForwardRunner:
                 logits = self._in_thread(context, chunk) if context.static else self._run_chunk(context, chunk)
             except RuntimeError as exc:
                 hint = "shorten the chat, or load the model again with fewer programs running"
-                raise BackendError(f"PyTorch failed: {first_line(exc)}", hint=hint) from exc
+                raise BackendError(f"PyTorch failed: {first_error_line(exc)}", hint=hint) from exc
             context.ids += chunk
             context.whole = True
         return logits
@@ -77,7 +77,7 @@ class ForwardRunner:
                 return compiled(*args, **kwargs)
             except TorchDynamoException as exc:
                 self._compiles = False
-                why = first_line(getattr(exc, "inner_exception", exc))
+                why = first_error_line(getattr(exc, "inner_exception", exc))
                 why = f"it cannot be compiled ({why}); that takes a C compiler and Triton"
                 warnings.warn(f"decoding is slower than it could be: {why}", Notice, stacklevel=2)
                 context.cut(len(context.ids))

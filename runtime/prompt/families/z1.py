@@ -1,13 +1,13 @@
-"""GLM-Z1-9B-0414 and GLM-Z1-32B-0414. Their template drops what was thought from the history by itself."""
+"""GLM-Z1-9B-0414 and GLM-Z1-32B-0414. Their template removes earlier reasoning by itself."""
 
 from .family import Family, ReasoningMarks
-from .layout import tools_beside
+from .layout import tools_as_variable
 
 Z1 = Family(
     name="z1",
     summary="GLM-Z1-0414: thinks before it answers; the prompt opens the thought",
     model_types=("glm4",),
-    recognise=lambda prompt: prompt.rstrip().endswith("<think>"),
-    layout=tools_beside,
+    matches=lambda prompt: prompt.rstrip().endswith("<think>"),
+    layout=tools_as_variable,
     reasoning=ReasoningMarks("<think>", "</think>", prompted=True),
 )
