@@ -18,8 +18,8 @@ from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, DiskFull
 from runtime.folder.integrity import record_verified
 from runtime.folder.model_folder import ModelFolder, write_manifest
-from runtime.system.allocator import keep_freed_memory
 from runtime.system.files import TEMPORARY_FOLDER_HINT, expand_user, is_temporary_folder_missing
+from runtime.system.native_effects import keep_freed_memory
 from runtime.system.out_of_memory import map_out_of_memory
 
 from .check import verify

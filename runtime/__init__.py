@@ -1,5 +1,5 @@
 """A model folder chats: engines behind one protocol. Imports nothing of `convert` or `edge`."""
 
-from .system import telemetry
+from .system.native_effects import disable_telemetry
 
-telemetry.disable_telemetry()  # before any module of ours imports OpenVINO
+disable_telemetry()  # before any module of ours imports OpenVINO

@@ -76,7 +76,7 @@ class Model:
             return backend.load(self.folder, self.choice.device, options)
         with ExitStack() as undo:
             # In this process damaged weights must not be loaded at all.
-            with verify_while_loading(folder, weights=backend.reads_weights, beside=backend.isolated):
+            with verify_while_loading(folder, weights=backend.reads_weights, concurrently=backend.isolated):
                 loaded = backend.load(self.folder, self.choice.device, options)
                 undo.callback(loaded.close)
             undo.pop_all()

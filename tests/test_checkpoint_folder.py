@@ -5,10 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edge.demo import CHECKPOINT
-from runtime.checkpoint import checkpoint as described
-from runtime.checkpoint import tensors
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.gguf_file import GgufFile
 from runtime.errors import CheckpointError, ModelFolderError
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
@@ -34,31 +31,6 @@ def test_its_facts_are_those_of_the_converted_folder(demo_folder):
     assert opened.sampling() == demo_folder.sampling()
     with opened.weights() as weights:
         assert "model.norm.weight" in weights.names
-
-
-@pytest.mark.parametrize("kind", ["folder", "gguf"])
-def test_config_and_gguf_are_read_once(kind, monkeypatch, tmp_path):
-    """A conversion opens the checkpoint, then its weights."""
-    path, reads = CHECKPOINT, []
-    if kind == "gguf":
-        pytest.importorskip("gguf")
-        from .ggufs import write_gguf
-
-        path = write_gguf(CHECKPOINT, tmp_path / "x.gguf", "F16")
-
-    def counted(read):
-        def count(*args, **options):
-            reads.append(args)
-            return read(*args, **options)
-
-        return count
-
-    for module in (described, tensors):
-        monkeypatch.setattr(module, "read_config", counted(module.read_config))
-    monkeypatch.setattr(GgufFile, "open", counted(GgufFile.open))
-    with Checkpoint.open(path, mapped=False).weights(mapped=False) as weights:
-        assert "model.norm.weight" in weights.names
-    assert len(reads) == 1
 
 
 def test_a_model_folder_is_one_though_it_has_a_config(demo_folder):

@@ -80,7 +80,7 @@ def test_a_load_that_was_killed_is_compiled_again_when_nobody_can_be_at_it(cache
 
 
 def test_over_the_limit_those_not_used_for_longest_go_first(cache, bare_folder, monkeypatch):
-    monkeypatch.setattr(compiled, "LIMIT", 2_500)
+    monkeypatch.setattr(compiled, "MAX_CACHE_BYTES", 2_500)
     for i, driver in enumerate("abc"):
         fill(bare_folder, driver=driver, size=1_000)
         for entry in compiled.list_models():

@@ -1,7 +1,11 @@
 import pytest
 
 from runtime.errors import CheckpointError, TemplateError
+from runtime.messages import Message
+from runtime.prompt import detection
 from runtime.prompt.detection import detect_family
+from runtime.prompt.families import FAMILIES, Family
+from runtime.prompt.template import ChatTemplate
 
 REAL = {
     "glm4-0414.jinja": ("glm4", "glm4_0414"),
@@ -33,3 +37,26 @@ def test_other_models_are_refused_by_name(model_type):
 def test_a_broken_template_is_refused():
     with pytest.raises(TemplateError):
         detect_family({"model_type": "glm4"}, "{% if %}")
+
+
+def test_a_new_family_is_one_record(monkeypatch):
+    """Given to the registry it is detected, and its layout fills the checkpoint's own template."""
+
+    def layout(messages, tools):
+        return {"turns": [message.content for message in messages], "tools": [tool["name"] for tool in tools]}
+
+    new = Family(
+        name="new",
+        summary="a family of this test",
+        model_types=("glm5",),
+        matches=lambda prompt: prompt.startswith("[tools: probe_tool]"),
+        layout=layout,
+        stop_tokens=("<|end|>",),
+    )
+    template = "[tools: {{ tools | join(', ') }}]{% for turn in turns %}<|turn|>{{ turn }}{% endfor %}"
+    with pytest.raises(CheckpointError, match="not GLM-4's"):
+        detect_family({"model_type": "glm5"}, template)
+    monkeypatch.setattr(detection, "FAMILIES", FAMILIES | {"new": new})
+    assert detect_family({"model_type": "glm5"}, template) is new
+    prompt = ChatTemplate(template, new, ["<|turn|>"]).render([Message("user", "a"), Message("user", "<|turn|>b")])
+    assert prompt == ("[tools: ]<|turn|>a<|turn|><", "|turn|>b")

@@ -81,7 +81,7 @@ def test_a_model_folder_stays_sealed(demo_folder):
     with pytest.raises(CheckpointError, match="is a model folder") as caught:
         export_template(demo_folder.path)
     assert "checkpoint" in caught.value.hint
-    demo_folder.check()
+    demo_folder.verify()
     assert {path.name for path in demo_folder.path.iterdir()} == {*demo_folder.manifest.files, "edge.json"}
 
 

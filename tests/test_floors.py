@@ -1,8 +1,11 @@
-"""Imports point down: edge -> convert -> runtime. Engines are imported by those who need them, when they do."""
+"""Imports point down: edge -> convert -> runtime, and by LAYERS within each, without circles. Engines are imported by
+those who need them, when they do.
+"""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,39 @@ HEAVY = (
     "torch transformers nncf openvino openvino_genai openvino_tokenizers tokenizers pydantic jinja2 rich numpy "
     "httpx2 llguidance starlette uvicorn prometheus_client"
 ).split()
+# Files and folders of each package, from the bottom to the top: each may import those of the lines above its own.
+LAYERS = {
+    "runtime": """
+        errors text version
+        strict_json checks docstrings
+        system
+        messages sampling grammar vocabulary cancellation
+        tool_run
+        tools prompt folder
+        checkpoint
+        source device
+        backends
+        reply
+        model
+        chat
+    """,
+    "convert": """
+        recipe graph output
+        check
+        weights
+        estimate
+        source
+        pipeline
+    """,
+    "edge": """
+        catalogue documents demo bench export service
+        hub research evaluation server
+        cli
+        __main__
+    """,
+}
+# Circles that are still there.
+CIRCLES = {("convert.source.onnx", "convert.pipeline")}
 FILES = sorted(path for package in FLOORS for path in (ROOT / package).rglob("*.py"))
 
 
@@ -31,6 +67,65 @@ def test_imports_point_down(path):
             top = name.split(".")[0]
             assert top not in FLOORS or top in FLOORS[floor], f"{path} imports {name}"
             assert top != floor, f"{path}: relative inside a folder"
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
+def imported(name):
+    """Our modules that a module imports, wherever in it, but for its types."""
+    path = MODULES[name]
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    waiting = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                target = f"{source}.{alias.name}"
+                if (found := target if target in MODULES else source) in MODULES and found != name:
+                    yield found
+
+
+GRAPH = {name: {other for other in imported(name) if (name, other) not in CIRCLES} for name in MODULES}
+
+
+def test_no_circle():
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as exc:
+        pytest.fail(f"imports in a circle: {' -> '.join(exc.args[1])}")
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_imports_point_down_within(package):
+    lines = [line.split() for line in LAYERS[package].strip().splitlines()]
+    height = {f"{package}.{unit}": level for level, line in enumerate(lines) for unit in line}
+
+    def unit(module):
+        return max((one for one in height if f"{module}.".startswith(f"{one}.")), key=len, default="")
+
+    ours = [name for name in MODULES if name.startswith(f"{package}.") and MODULES[name].name != "__init__.py"]
+    assert [name for name in ours if not unit(name)] == [], "missing in LAYERS"
+    up = [
+        f"{name} -> {other}"
+        for name in ours
+        for other in GRAPH[name]
+        if unit(other) and unit(name) != unit(other) and height[unit(other)] >= height[unit(name)]
+    ]
+    assert up == []
 
 
 @pytest.mark.parametrize("module", ["edge", "edge.cli"])

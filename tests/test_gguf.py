@@ -198,12 +198,12 @@ def renamed(old: bytes, new: bytes) -> Harm:
 
 
 REFUSED: dict[str, tuple[Harm, str]] = {
-    "another file": (lambda raw: b"PK\x03\x04" + raw[4:], "is no GGUF file"),
+    "another file": (lambda raw: b"PK\x03\x04" + raw[4:], "is not a GGUF file"),
     "an empty file": (lambda raw: b"", "has only 0 bytes"),
     "big-endian": (lambda raw: raw[:4] + struct.pack(">I", 3) + raw[8:], "of version 50331648, or big-endian"),
     "cut in the header": (lambda raw: raw[:300], "damaged: it"),
     "cut in the data": (lambda raw: raw[:-100], "is truncated"),
-    "too many tensors": (lambda raw: raw[:8] + struct.pack("<Q", 1 << 60) + raw[16:], "no room for them"),
+    "too many tensors": (lambda raw: raw[:8] + struct.pack("<Q", 1 << 60) + raw[16:], "more than the file can contain"),
     "a key twice": (renamed(b"glm4.block_count", b"glm4.no_such_key"), "block_count is missing"),
     "another architecture": (renamed(b"\x04\0\0\0\0\0\0\0glm4", b"\x04\0\0\0\0\0\0\0qwen"), "'qwen', which is not"),
     "a missing tensor": (renamed(b"blk.1.attn_q.weight", b"blk.1.attn_x.weight"), "'blk.1.attn_q.weight' is missing"),
@@ -232,10 +232,10 @@ def test_a_damaged_file_is_refused_in_one_line(harm: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"glm4__rope__dimension_sections": [8, 12, 12, 0]}, "sees images"),
-        ({"glm4__nextn_predict_layers": 1}, "foretell several tokens"),
+        ({"glm4__rope__dimension_sections": [8, 12, 12, 0]}, "vision model"),
+        ({"glm4__nextn_predict_layers": 1}, "multi-token prediction"),
         ({"glm4__rope__scaling__type": "linear", "glm4__rope__scaling__factor": 2.0}, "original_context_length"),
-        ({"glm4__attention__head_count": 3}, "divide into"),
+        ({"glm4__attention__head_count": 3}, "cannot be split into"),
         ({"tokenizer__ggml__pre": "llama-bpe"}, "'llama-bpe', not GLM-4's"),
         ({"tokenizer__ggml__merges": None}, "tokenizer.ggml.merges is missing"),
         ({"tokenizer__ggml__eos_token_id": None}, "no end token"),
@@ -274,7 +274,7 @@ def test_half_of_a_head_is_rotated_whatever_an_early_file_says(
 
 
 def test_without_the_package_the_cure_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.checkpoint.gguf_file.find_spec", lambda name: None)
+    monkeypatch.setattr("runtime.checkpoint.gguf_header.find_spec", lambda name: None)
     (tmp_path / "x.gguf").touch()
     with pytest.raises(CheckpointError, match="needs gguf") as caught:
         CheckpointTensors.open(tmp_path / "x.gguf")

@@ -90,7 +90,7 @@ DAMAGED = {
     "a huge top_k": (write("generation_config.json", '{"do_sample": true, "top_k": 1e308}'), "generation_config.json"),
     "an empty template": (write("chat_template.jinja", " \n"), "is empty"),
     "the name of a template": (write("chat_template.jinja", "chatglm4"), "chatglm4"),
-    "a long template that is none": (write("chat_template.jinja", "x" * 100_000), "no template"),
+    "a long template that is none": (write("chat_template.jinja", "x" * 100_000), "not a template"),
     "a NUL in a name": (edit("config.json", lambda d: d.update(model_type="glm4\0\x1b[31m")), "model type"),
 } | {
     f"deep {name}": (write(name, DEEP), name.replace(".", r"\."))
@@ -154,7 +154,7 @@ def test_links_within_the_checkpoint_and_its_entry_of_the_hubs_cache_are_followe
 def test_what_would_block_or_never_end_is_refused(checkpoint, name):
     (checkpoint / name).unlink(missing_ok=True)
     os.mkfifo(checkpoint / name)
-    with pytest.raises(CheckpointError, match=f"{name} is no regular file"):
+    with pytest.raises(CheckpointError, match=f"{name} is not a regular file"):
         Checkpoint.open(checkpoint)
     (checkpoint / name).unlink()
     (checkpoint / name).symlink_to("/dev/zero")

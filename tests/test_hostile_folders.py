@@ -168,7 +168,7 @@ def test_weights_are_hashed_again_only_where_they_have_changed(copied, monkeypat
     folder, weights = ModelFolder.open(copied), copied / "openvino_model.bin"
     hashed = []
     record = folder_check.write_record
-    monkeypatch.setattr(folder_check, "_record", lambda *given: (hashed.append(given[1]), record(*given)))
+    monkeypatch.setattr(folder_check, "write_record", lambda *given: (hashed.append(given[1]), record(*given)))
 
     def looks():
         hashed.clear()
@@ -193,7 +193,7 @@ def test_weights_are_hashed_again_only_where_they_have_changed(copied, monkeypat
 
 
 def test_a_conversion_counts_as_a_check(demo_folder, monkeypatch):
-    monkeypatch.setattr(folder_check, "_record", lambda *given: pytest.fail("the weights were hashed again"))
+    monkeypatch.setattr(folder_check, "write_record", lambda *given: pytest.fail("the weights were hashed again"))
     with folder_check.verify_while_loading(ModelFolder.open(demo_folder.path)):
         pass
 

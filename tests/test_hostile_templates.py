@@ -79,7 +79,7 @@ COSTLY = {
 
 @pytest.mark.parametrize("source", COSTLY.values(), ids=COSTLY.keys())
 def test_what_would_cost_too_much_is_refused(source, monkeypatch):
-    monkeypatch.setattr("runtime.prompt.sandbox.MAX_SECONDS", 0.5)
+    monkeypatch.setattr("runtime.prompt.budget.MAX_SECONDS", 0.5)
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(TemplateError) as caught:
         ChatTemplate(source, FAMILY, ()).render(QUESTION)

@@ -19,7 +19,7 @@ from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.messages import Finish, ToolCall, ToolResult
 from runtime.model import Model
-from runtime.system.signal_stack import disable_alternate_signal_stack
+from runtime.system.native_effects import disable_alternate_signal_stack
 from runtime.tools import Tool, run_call, to_tools
 
 LET_GO = Event()  # ends the tools that hang

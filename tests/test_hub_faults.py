@@ -70,8 +70,8 @@ ANSWERS = {
     "a portal elsewhere": (hub_server.portal_elsewhere, {}, "does not answer as the hub does"),
     "a portal for files": (hub_server.portal_for_files, {}, "does not answer as the hub does"),
     "another service": (hub_server.another_service, {}, "does not answer as the hub does .*HF_ENDPOINT"),
-    "a download that breaks off": (hub_server.breaks_off, {}, "broke the connection off .*goes on where"),
-    "no answer": (hub_server.hangs_up, {}, "broke the connection off"),
+    "a download that breaks off": (hub_server.breaks_off, {}, "closed the connection .*goes on where"),
+    "no answer": (hub_server.hangs_up, {}, "closed the connection"),
     "silence": (hub_server.is_silent, {}, "did not answer in time"),
 }
 
@@ -88,12 +88,12 @@ ENDPOINTS = {
     "huggingface.co": "HF_ENDPOINT is 'huggingface.co', .* begin with http",
     "": "HF_ENDPOINT is ''",
     "ftp://huggingface.co": "begin with http",
-    "https://": "names no host",
+    "https://": "has no host name",
     "http://[::1": "no URL of a hub: Invalid IPv6",
     "http://127.0.0.1:99999": "Port out of range",
     "http://127.0.0.1:port": "no URL of a hub: Port",
-    "http://exa mple.org": "has a blank",
-    "http://a..b": "no valid host name",
+    "http://exa mple.org": "contains a blank",
+    "http://a..b": "its host name is not valid",
     "http://no-such-host.invalid": "the name no-such-host.invalid cannot be looked up; the hub cannot be reached",
 }
 
@@ -183,7 +183,7 @@ def test_a_download_goes_on_in_the_next_call(monkeypatch):
         return path.endswith("b.safetensors") and hub_server.breaks_off(request, path)
 
     with hub(SHARDS, dies_in_the_second) as server:
-        assert "broke the connection off" in failure(monkeypatch, server.url)
+        assert "closed the connection" in failure(monkeypatch, server.url)
         server.fault = None
         server.asked.clear()
         folder = fetch(monkeypatch, server.url)
@@ -260,13 +260,17 @@ AROUND = {  # for a hub elsewhere; HUB is the one on this machine
         {"HTTP_PROXY": NOWHERE.replace("//", "//me:secret@")},
         f"the proxy {NOWHERE} of HTTP_PROXY refused",
     ),
-    "a proxy of an unknown kind": ("http://hub.invalid", {"HTTP_PROXY": "gopher://127.0.0.1:9"}, "unknown kind|proxy"),
+    "a proxy of an unknown kind": (
+        "http://hub.invalid",
+        {"HTTP_PROXY": "gopher://127.0.0.1:9"},
+        "unsupported kind|proxy",
+    ),
     "stale certificates": (
         "https://127.0.0.1:9",
         {"SSL_CERT_FILE": "/nowhere.pem"},
         "SSL_CERT_FILE is /nowhere.pem, which",
     ),
-    "a server without TLS": ("HUBs", {}, "does not speak TLS|broke the connection off"),
+    "a server without TLS": ("HUBs", {}, "does not speak TLS|closed the connection"),
     "proxies before this machine": ("HUB", {"HTTP_PROXY": NOWHERE, "ALL_PROXY": "socks5://127.0.0.1:9"}, ""),
     "stale certificates for none": ("HUB", {"SSL_CERT_FILE": "/nowhere", "REQUESTS_CA_BUNDLE": "/nowhere"}, ""),
 }

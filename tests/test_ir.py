@@ -35,7 +35,7 @@ def with_first(**changes):
     ],
 )
 def test_what_an_npu_asks_for(ir, reasons):
-    found = ir.unfit_for_npu()
+    found = ir.npu_obstacles()
     assert len(found) == len(reasons)
     for reason, pattern in zip(found, reasons, strict=True):
         assert re.search(pattern, reason)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,16 @@ def test_this_machine_is_described(monkeypatch):
     assert machine.servers == ("http://one:8000/v1", "http://two/v1")
     assert machine.packages["openvino"]
     assert json.loads(json.dumps(asdict(machine)))["memory"] == machine.memory
+
+
+def test_without_proc_the_instruction_sets_are_numpys(monkeypatch):
+    """As on Windows and macOS. Linux knows more, and nothing that numpy contradicts."""
+    whole, read = detect().cpu.isa, Path.read_text
+
+    def read_text(path, *arguments, **settings):
+        if path.name == "cpuinfo":
+            raise FileNotFoundError(path)
+        return read(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert detect().cpu.isa == tuple(name for name in whole if name not in ("AVX-VNNI", "AMX"))

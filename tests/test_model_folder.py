@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from runtime.errors import ModelFolderError
-from runtime.folder.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder, ModelSizes, write_manifest
 
 
 def test_a_folder_comes_back_as_it_was_sealed(bare_folder):
@@ -11,6 +12,17 @@ def test_a_folder_comes_back_as_it_was_sealed(bare_folder):
     assert opened == bare_folder
     opened.verify()
     assert opened.size == sum(file.stat().st_size for file in opened.path.iterdir() if file.name != "edge.json")
+
+
+def test_the_manifest_keeps_its_keys_whatever_the_fields_are_called(bare_folder):
+    sizes = ModelSizes(weights=9, embedding_bytes=4, largest=5)
+    write_manifest(bare_folder.path, replace(bare_folder.manifest, sizes=sizes))
+    data = json.loads((bare_folder.path / "edge.json").read_text())
+    assert list(data["sizes"]) == "weights gathered largest groups layers hidden ffn vocab kv_heads".split()
+    opened = ModelFolder.open(bare_folder.path)
+    opened.verify_manifest()
+    assert opened.manifest.sizes == sizes
+    assert opened.manifest.to_json()["sizes"] == data["sizes"]
 
 
 def edit(**changes):
@@ -29,8 +41,8 @@ DAMAGE = {
     "a later version": (edit(format_version=99), "made by a later version"),
     "a wrong type": (edit(context_length="long"), "context_length"),
     "a file outside": (edit(files={"../x": {"size": 1, "sha256": ""}}), "outside the folder"),
-    "a lost file": (lambda path: (path / "chat_template.jinja").unlink(), "has lost its chat_template.jinja"),
-    "a cut file": (lambda path: (path / "chat_template.jinja").write_text("x"), "bytes where its manifest says"),
+    "a lost file": (lambda path: (path / "chat_template.jinja").unlink(), "is missing chat_template.jinja"),
+    "a cut file": (lambda path: (path / "chat_template.jinja").write_text("x"), "bytes; its manifest records"),
 }
 
 

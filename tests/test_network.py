@@ -84,7 +84,7 @@ FAULTS = [
     (
         "http://host.invalid",
         {"ALL_PROXY": "gopher://p:1"},
-        "^the proxy gopher://p:1 of ALL_PROXY is of an unknown kind$",
+        "^the proxy gopher://p:1 of ALL_PROXY is of an unsupported kind$",
     ),
     ("http://host.invalid", {"HTTP_PROXY": "http://proxy.invalid:1"}, "^the name of the proxy .* cannot be looked up$"),
 ]

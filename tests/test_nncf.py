@@ -1,8 +1,6 @@
 """What convert/weights/nncf.py uses of NNCF beyond its documented functions: a version that changes it fails here."""
 
 import inspect
-import logging
-import threading
 
 import numpy as np
 import openvino as ov
@@ -20,7 +18,6 @@ from convert.weights.nncf import (
     matrix_options,
     record_compression,
     sensitivity_score,
-    silenced,
 )
 from runtime.checkpoint.tensor import Tensor
 
@@ -100,32 +97,3 @@ USED = (
 @pytest.mark.parametrize("used", USED, ids=lambda used: used.__name__)
 def test_nncf_has_the_internals_that_we_use(used):
     used()
-
-
-def test_nncf_s_progress_bars_and_log_are_silenced_in_our_calls_and_threads_alone(capfd):
-    import_nncf()
-    from nncf.common.logging.track_progress import track
-
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    inside, leave = threading.Event(), threading.Event()
-
-    def quiet():
-        with silenced():
-            inside.set()
-            assert leave.wait(30)
-            assert list(track([1, 2], description="ours")) == [1, 2]
-            logger.warning("ours")
-
-    thread = threading.Thread(target=quiet)
-    thread.start()
-    assert inside.wait(30)
-    assert list(track([1, 2], description="theirs")) == [1, 2]
-    leave.set()
-    thread.join()
-    assert list(track([3], description="afterwards")) == [3]
-    out = capfd.readouterr().out
-    assert "theirs" in out
-    assert "afterwards" in out
-    assert "ours" not in out
-    assert logger.level == level

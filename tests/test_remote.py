@@ -227,7 +227,11 @@ AROUND = {  # what stands between this machine and another, and what is said of 
         "gopher://p:1 of HTTP_PROXY",
     ),
     "stale certificates": ("https://127.0.0.1:9", {"SSL_CERT_FILE": "/nowhere"}, "SSL_CERT_FILE is /nowhere, which"),
-    "certificates that are none": ("https://127.0.0.1:9", {"SSL_CERT_FILE": __file__}, "which holds no certificates"),
+    "certificates that are none": (
+        "https://127.0.0.1:9",
+        {"SSL_CERT_FILE": __file__},
+        "which has no readable certificates",
+    ),
     "a proxy that is no URL": (
         "http://host.invalid",
         {"HTTP_PROXY": "http://p:99999"},

@@ -120,7 +120,7 @@ def test_words_that_merges_do_not_lead_to(real, tiktoken_encoding, word, text):
 
 def test_special_tokens_keep_their_ids(real):
     assert list(real[0].special_tokens.items()) == [(name, 151329 + i) for i, name in enumerate(SPECIAL_TOKENS)]
-    assert (real[0].end, real[0].pad) == ("<|endoftext|>", "<|endoftext|>")
+    assert (real[0].eos_token, real[0].pad_token) == ("<|endoftext|>", "<|endoftext|>")
 
 
 def test_genai_knows_the_end_token(tiny):
@@ -200,7 +200,7 @@ def test_broken_files_are_refused_in_one_line(tmp_path, harm, message):
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=f"the id {VOCABULARY - 1}, but the model only {VOCABULARY - 1} ids"):
+    with pytest.raises(CheckpointError, match=f"the id {VOCABULARY - 1}, but the model has only {VOCABULARY - 1} ids"):
         read_tokenizer(write_tiktoken(tmp_path), VOCABULARY - 1)
 
 
@@ -219,5 +219,5 @@ def test_kinds_of_tokenizer_that_glm4_never_had_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be converted"):
         write_tokenizer(source, tmp_path)
     write_json(models.WordPiece({"a": 0, "好": 1}))
-    with pytest.raises(CheckpointError, match="no byte-level BPE"):
+    with pytest.raises(CheckpointError, match="not a byte-level BPE"):
         read_tokenizer(tmp_path, 10, end_ids=[2])

@@ -121,9 +121,8 @@ def test_damage_is_found_piece_by_piece(tmp_path, unmapped, monkeypatch):
     source = write_checkpoint(tmp_path / "source", hidden=256, layers=1)
     folder = Checkpoint.open(source)
     raw = bytearray((source / "model.safetensors").read_bytes())
-    with folder.weights() as checkpoint:
-        (file,) = checkpoint._files
-        begin = file.entries["model.embed_tokens.weight"].begin + 77 * 1024
+    (file,) = folder.files.weight_files(mapped=False)
+    begin = file.entries["model.embed_tokens.weight"].begin + 77 * 1024
     raw[begin : begin + 1024] = bytes(1024)
     (source / "model.safetensors").write_bytes(raw)
     unmapped(errno.ENODEV)

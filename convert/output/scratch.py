@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from runtime.device.memory import format_bytes
 from runtime.errors import ConversionError
 from runtime.system.files import is_plain_folder, remove
+from runtime.system.native_effects import disable_alternate_signal_stack
 from runtime.system.process_name import is_alive, is_process_name, process_name
-from runtime.system.signal_stack import disable_alternate_signal_stack
 
 if TYPE_CHECKING:
     import openvino as ov

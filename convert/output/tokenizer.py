@@ -1,16 +1,15 @@
 """A checkpoint's tokenizer as `tokenizer.json` and tokenizer IR, which add no special tokens by themselves."""
 
-import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from runtime.checkpoint.tokenizer import CheckpointTokenizer, first_error_line
 from runtime.errors import CheckpointError, ConversionError
+from runtime.system.native_effects import quiet_logging
 from runtime.vocabulary import byte_alphabet
 
 from .scratch import save_ir
@@ -29,7 +28,7 @@ def write_tokenizer(source: CheckpointTokenizer, folder: Path) -> None:
 
 
 def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
-    with _no_warnings_logged():
+    with quiet_logging():  # transformers warns at import that it found no torch
         from openvino.exceptions import OVTypeError
         from openvino_tokenizers import convert_tokenizer
         from transformers import PreTrainedTokenizerFast
@@ -130,14 +129,3 @@ def _add_words(tokenizer_ir: "Model", words: Mapping[str, int]) -> None:
     ):
         bpe.input(first + i).replace_source_output(ops.constant(value).output(0))
     tokenizer_ir.validate_nodes_and_infer_types()
-
-
-@contextmanager
-def _no_warnings_logged() -> Iterator[None]:
-    """transformers warns at import that there is no torch, which is intended."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -55,7 +55,7 @@ _SCALE_BYTES = {
 class TensorLocator(Protocol):
     """Tensors whose place in a file is known."""
 
-    def place(self, name: str) -> str:
+    def describe_location(self, name: str) -> str:
         """Return the tensor's name in its file, and the file, for messages."""
         ...
 
@@ -83,7 +83,7 @@ class DamageCheck:
     def _check_block(self, tensor: Tensor, first: int, total: int) -> None:
         """Check some rows, from the row `first` on, of a tensor of `total` bytes."""
         if not (_scales_finite(tensor) if tensor.gguf_type else all_finite(tensor.raw, tensor.dtype)):
-            where = self._source.place(tensor.name)
+            where = self._source.describe_location(tensor.name)
             raise VerificationError(
                 f"the checkpoint's own logits are NaN: {where} has NaN or infinity", hint=_DAMAGE_HINT
             )
@@ -129,7 +129,7 @@ class DamageCheck:
             yield from map(_bytes, rows.T if transposed else [rows])
 
     def _damage_error(self, name: str, what: str) -> CheckpointError:
-        return CheckpointError(f"{self._source.place(name)} {what}: it is damaged", hint=_DAMAGE_HINT)
+        return CheckpointError(f"{self._source.describe_location(name)} {what}: it is damaged", hint=_DAMAGE_HINT)
 
 
 def all_finite(stored: npt.NDArray[Any], dtype: str) -> bool:

@@ -23,7 +23,8 @@ from openvino.frontend import FrontEndManager
 from openvino.op.util import Variable, VariableInfo
 
 from runtime.backends.openvino.genai import error_line
-from runtime.checkpoint.architecture import DOWNLOAD_AGAIN, Architecture
+from runtime.checkpoint.architecture import Architecture
+from runtime.checkpoint.small_files import DOWNLOAD_AGAIN
 from runtime.checkpoint.tensors import Dtype, Tensor
 from runtime.checkpoint.unmapped_file import require_unchanged
 from runtime.errors import CheckpointError

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
-from runtime.system.telemetry import PREAMBLE
+from runtime.system.native_effects import TELEMETRY_PREAMBLE
 
 from ..estimate import NNCF_BYTES, ConversionEstimate
 from ..job import ConversionPlan, Progress, WrittenIr
@@ -24,7 +24,7 @@ from ..recipe import Recipe
 from .onnx_decoder import find_onnx_file
 from .safetensors import SafetensorsSource
 
-_COMMAND = f"{PREAMBLE}; import runpy; runpy.run_module('optimum.commands.optimum_cli', run_name='__main__')"
+_COMMAND = f"{TELEMETRY_PREAMBLE}; import runpy; runpy.run_module('optimum.commands.optimum_cli', run_name='__main__')"
 _FILES = ("openvino_model.xml", "openvino_model.bin")
 _POLL_SECONDS = 0.5
 _INSTALL_HINT = 'pip install "glm4-edge[optimum]", in an environment of its own'

@@ -46,7 +46,7 @@ class SafetensorsSource:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open the checkpoint; weights are read when they are used, since a truncated mapped file ends the process."""
-        checkpoint = Checkpoint.open(path, mapped=False)
+        checkpoint = Checkpoint.open(path)
         return cls(checkpoint, checkpoint.weights(mapped=False))
 
     @property

@@ -15,7 +15,7 @@ from openvino import opset13 as ops
 from openvino.op import Constant
 
 from runtime.checkpoint.tensors import Tensor
-from runtime.system.allocator import trim_heap
+from runtime.system.native_effects import trim_heap
 
 from ..graph import EMBEDDING, HEAD, as_openvino, uncompressed_weights
 from ..output.ir_writer import IrWriter, constant_over

@@ -11,18 +11,12 @@ What is used beyond NNCF's documented functions, each checked by tests/test_nncf
 - `weight_lowering.get_integer_quantization_error` and `tensor.functions.finfo`: the data-free sensitivity of a matrix;
 - the names of what it puts into a graph: NAME, NAME/scale, NAME/zero_point, and `awq_mul` for AWQ's Multiply;
 - the runtime info "nncf", where it records how a model was compressed;
-- `logging.track_progress.track.__iter__`, which draws its progress bars, and its logger's name, "nncf".
+- `logging.track_progress.track.__iter__`, which draws its progress bars, and its logger's name, "nncf": see
+  `runtime.system.native_effects.quiet_nncf`.
 """
 
-import logging
-import os
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import replace
-from functools import cache
-from tempfile import gettempdir
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,12 +26,12 @@ from openvino import Model, Node, PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.checkpoint.tensors import Tensor
+from runtime.system.native_effects import quiet_nncf, raise_mmap_threshold, temporary_home
 
 from ..graph import as_openvino
 from ..recipe import SMALLEST_GROUP, Mode, Recipe
 
 BLOCK = 1 << 21  # weights at a time: 8 MB in f32
-_HEAP_BYTES = 31 << 20  # glibc raises its threshold for blocks of up to 32 MB
 _TYPES: dict[Mode, Type] = {"int4_sym": Type.i4, "int4_asym": Type.u4, "int8_sym": Type.i8, "int8_asym": Type.u8}
 _PARTS = ("", "/scale", "/zero_point")  # what NNCF appends to the name of a matrix for each of its constants
 
@@ -72,9 +66,7 @@ def compress_rows(matrix: MatrixRows, mode: Mode, group_size: int) -> Iterator[C
     from nncf.quantization.algorithms.weight_compression.weight_lowering import compress_weight
     from nncf.tensor import Tensor as Values
 
-    # The largest block that was ever freed tells glibc how much freed memory to keep: see mallopt(3), M_MMAP_THRESHOLD.
-    # Otherwise it would return the temporaries to the system after every few rows.
-    np.empty(_HEAP_BYTES, np.uint8)
+    raise_mmap_threshold()  # else glibc returns the temporaries to the system after every few rows
     config, element = WeightCompressionConfig(nncf.CompressWeightsMode(mode), group_size), _TYPES[mode]
     for rows in row_blocks(matrix, BLOCK):
         found = compress_weight(Values(as_openvino(rows)), (1,), config)
@@ -204,56 +196,13 @@ def record_compression(model: Model, recipe: Recipe) -> None:
 
 def _compress_weights(model: Model, mode: str, options: Mapping[str, Any]) -> Model:
     nncf = import_nncf()
-    with silenced():
+    with quiet_nncf():
         return nncf.compress_weights(model, mode=nncf.CompressWeightsMode(mode), **options)
 
 
 def import_nncf() -> Any:
-    """Import NNCF, also for a user without a home folder."""
-    with home_folder():
+    """Import NNCF, also for a user without a home folder, which it requires for later downloads."""
+    with temporary_home():
         import nncf
 
     return nncf
-
-
-@contextmanager
-def home_folder() -> Iterator[None]:
-    """Set a home folder while NNCF is imported, which requires one for later downloads. Many containers have none."""
-    if os.path.expanduser("~") != "~":
-        yield
-        return
-    variable = "USERPROFILE" if os.name == "nt" else "HOME"
-    os.environ[variable] = gettempdir()
-    try:
-        yield
-    finally:
-        del os.environ[variable]
-
-
-_silenced: ContextVar[bool] = ContextVar("_silenced", default=False)
-_installing = threading.Lock()
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Suppress NNCF's progress bars and its log below ERROR for calls made within, in this thread alone.
-
-    NNCF has no option for its bars, which it draws on the console on which the caller may draw one.
-    """
-    with _installing:
-        _install_switch()
-    token = _silenced.set(True)
-    try:
-        yield
-    finally:
-        _silenced.reset(token)
-
-
-@cache
-def _install_switch() -> None:
-    """Make NNCF's bars and log depend on `_silenced`; once for the process, so that threads do not undo each other."""
-    from nncf.common.logging.track_progress import track
-
-    draw = track.__iter__
-    track.__iter__ = lambda self: iter(self.sequence) if _silenced.get() else draw(self)
-    logging.getLogger("nncf").addFilter(lambda record: record.levelno >= logging.ERROR or not _silenced.get())

@@ -1,7 +1,6 @@
 """`edge inspect`: what a model folder holds, its files held against their hashes."""
 
 import argparse
-from dataclasses import asdict
 from typing import Any
 
 from .output import print_json, print_table
@@ -26,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     folder.verify_manifest()
     folder.verify()
     record_verified(folder)
-    facts: dict[str, Any] = asdict(folder.manifest) | {"path": str(folder.path), "size": folder.size, "checked": True}
+    facts: dict[str, Any] = folder.manifest.to_json() | {"path": str(folder.path), "size": folder.size, "checked": True}
     unfit: tuple[str, ...] = ()
     if args.device:
         unfit = IR.read(folder).npu_obstacles()

@@ -3,19 +3,17 @@
 import os
 import re
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from runtime.backends.choose import checkpoint_backend
 from runtime.errors import CheckpointError
 from runtime.source import ModelSource, open_source
 from runtime.system import network
 from runtime.system.files import expand_user
+from runtime.system.native_effects import environment_variables, quiet_hub
 
 from ..catalogue import find
 from .download import snapshot
@@ -94,14 +92,13 @@ def _fetch(repository: str, files: Sequence[str], *, quiet: bool = False) -> Pat
             from huggingface_hub import constants
 
             cache = constants.HF_HUB_CACHE
-            with _silence(bars=not quiet and sys.stderr.isatty()):
+            with quiet_hub(bars=not quiet and sys.stderr.isatty()):
                 return snapshot(repository, files, _WEIGHTS if _WEIGHTS[0] in files else (), endpoint, cache)
     except Exception as exc:  # OSError, ValueError, ImportError, and those of whichever library it uses
         raise explained(exc, repository, endpoint, cache) from exc
 
 
-@contextmanager
-def _environment(endpoint: str) -> Iterator[None]:
+def _environment(endpoint: str) -> AbstractContextManager[None]:
     """For a hub on this machine, neither proxies nor certificates: the library takes both from the environment, and it
     fails over a SOCKS proxy that it cannot use, even where NO_PROXY has the hub."""
     parts = network.parse_server_url(endpoint)
@@ -112,35 +109,4 @@ def _environment(endpoint: str) -> Iterator[None]:
     elif network.find_proxy(endpoint) is None and find_spec("socksio") is None:
         names = [name for name in os.environ if name.lower().endswith("_proxy")]
         changed = dict.fromkeys(name for name in names if os.environ[name].startswith("socks"))
-    before = {name: os.environ.get(name) for name in changed}
-    try:
-        _set(changed)
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-@contextmanager
-def _silence(*, bars: bool) -> Iterator[None]:
-    """The library logs each attempt, and draws bars even where nobody looks."""
-    utils: Any = import_module("huggingface_hub.utils")
-    level, drew = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()
-    utils.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a variable may forbid the one or the other
-        if not bars:
-            utils.disable_progress_bars()
-        try:
-            yield
-        finally:
-            utils.logging.set_verbosity(level)
-            if drew:
-                utils.enable_progress_bars()
+    return environment_variables(changed)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.system.allocator import trim_heap
+from runtime.system.native_effects import trim_heap
 
 from .errors import ApiError
 from .in_flight import InFlight

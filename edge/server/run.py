@@ -18,8 +18,8 @@ from runtime.backends.backend import Options
 from runtime.backends.choose import require_context
 from runtime.backends.remote_client import KEY
 from runtime.errors import RequestError
-from runtime.system.allocator import set_mmap_threshold
 from runtime.system.files import expand_user
+from runtime.system.native_effects import set_mmap_threshold
 from runtime.tools import Tool
 
 from .app import application

@@ -1,1 +1,1 @@
-"""A checkpoint as its files describe it: tensors of four formats, config, tokenizer."""
+"""A checkpoint: its config, tokenizer and tensors, whatever its format."""

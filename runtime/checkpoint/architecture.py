@@ -1,13 +1,12 @@
-"""The architecture of a GLM-4 checkpoint: what config.json says, as one checked record.
+"""The architecture of a GLM-4 checkpoint: config.json as one validated record.
 
-Three formats hold the same decoder and differ in the keys of config.json and in what a layer has:
+Three implementations have the same decoder and differ in config.json's keys and in the parts of a layer:
 
     Glm4ForCausalLM   GLM-4-0414, Z1, Rumination: sandwich norms, four a layer
     GlmForCausalLM    glm-4-9b-…-hf and GLM-Edge: two norms a layer
     ChatGLMModel      glm-4-9b, -chat, -1m as first published
 """
 
-import json
 import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,12 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from .. import strict_json
 from ..errors import CheckpointError
-from ..text import replace_surrogates_within
-from .small_files import read_file, resolve_file
+from .small_files import read_json, resolve_file
 
-DOWNLOAD_AGAIN = "the file is damaged or its download was cut short: download it again"
 _CONFIG_HINT = "the checkpoint's config.json is damaged or was edited: download it again"
 
 
@@ -38,7 +34,7 @@ class Yarn:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Everything that the shape of the decoder's graph depends on. Sizes count elements, `context` tokens."""
+    """All that determines the decoder's graph. Sizes count elements, `context` counts tokens."""
 
     name: str
     layers: int
@@ -59,16 +55,16 @@ class Architecture:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes that one token takes in an f16 KV cache."""
+        """Bytes per token in an f16 KV cache."""
         return 2 * self.layers * self.kv_heads * self.head_dim * 2
 
     @property
     def head_name(self) -> str:
-        """The canonical name of the matrix that makes logits."""
+        """The canonical name of the matrix that computes logits."""
         return "model.embed_tokens.weight" if self.tied_embeddings else "lm_head.weight"
 
     def layer_shapes(self, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Canonical name and shape of each tensor of one layer."""
+        """Yield the canonical name and shape of each tensor of one layer."""
         prefix, hidden = f"model.layers.{layer}.", self.hidden
         for letter, heads in (("q", self.heads), ("k", self.kv_heads), ("v", self.kv_heads)):
             yield f"{prefix}self_attn.{letter}_proj.weight", (heads * self.head_dim, hidden)
@@ -82,7 +78,7 @@ class Architecture:
             yield f"{prefix}{norm}_layernorm.weight", (hidden,)
 
     def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Canonical name and shape of every tensor, in the order in which the decoder uses them."""
+        """Yield the canonical name and shape of every tensor, in the decoder's order."""
         yield "model.embed_tokens.weight", (self.vocab, self.hidden)
         for layer in range(self.layers):
             yield from self.layer_shapes(layer)
@@ -91,40 +87,25 @@ class Architecture:
             yield "lm_head.weight", (self.vocab, self.hidden)
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that has to be there. Raises CheckpointError."""
-    data = read_file(path.parent, path.name)
-    if data is None:
-        raise CheckpointError(f"{path.name} is missing", hint=DOWNLOAD_AGAIN)
-    try:
-        value = strict_json.require_shallow(json.loads(data))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} is not readable JSON", hint=DOWNLOAD_AGAIN) from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path.name} is not a JSON object", hint=DOWNLOAD_AGAIN)
-    return value
-
-
 def read_config(path: Path) -> dict[str, Any]:
-    """The config.json of a checkpoint folder, parsed. Raises CheckpointError."""
+    """Return the config.json of a checkpoint folder. Raises CheckpointError."""
     if not path.is_dir():
-        raise CheckpointError(f"there is no folder {str(path)!r}", hint="give the folder that holds config.json")
+        raise CheckpointError(f"there is no folder {str(path)!r}", hint="give the folder that contains config.json")
     if resolve_file(path, "config.json") is None:
         adapter = (path / "adapter_config.json").is_file()
         raise CheckpointError(
-            f"{str(path)!r} holds {'a LoRA adapter, not a checkpoint' if adapter else 'no config.json'}",
+            f"{str(path)!r} {'is a LoRA adapter, not a checkpoint' if adapter else 'has no config.json'}",
             hint="merge it into its base model first" if adapter else "give the folder of a downloaded checkpoint",
         )
-    config: dict[str, Any] = replace_surrogates_within(read_object(path / "config.json"))
-    return config
+    return read_json(path / "config.json", required=True)
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
-    """The architecture of a parsed config.json. Raises CheckpointError for what is unsupported or impossible."""
+    """Return the architecture in a parsed config.json. Raises CheckpointError if it is unsupported or impossible."""
     if (quantization := config.get("quantization_config")) is not None:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
         raise CheckpointError(
-            f"the checkpoint is already quantised ({reprlib.repr(method)})", hint="convert the original bf16 checkpoint"
+            f"the checkpoint is already quantized ({reprlib.repr(method)})", hint="convert the original bf16 checkpoint"
         )
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else names
@@ -139,7 +120,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
 
 
 class _Config:
-    """Typed access to one JSON object of config.json. Every complaint names the key."""
+    """Typed access to one JSON object of config.json. Errors name the key."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -172,7 +153,7 @@ class _Config:
         return _Config(value)
 
     def require(self, key: str, wanted: Any) -> None:
-        """Refuses a variant of the decoder that no GLM-4 has and that we do not build."""
+        """Raise CheckpointError for a variant of the decoder that no released GLM-4 has."""
         if self.get(key) is not None and self.get(key) != wanted:
             raise self._invalid(
                 key, f"{wanted!r}", hint="no released GLM-4 checkpoint differs here; it is not supported"
@@ -184,12 +165,12 @@ class _Config:
 
 
 def _parse_glm(config: _Config, sandwich_norms: bool) -> Architecture:
-    """Keys of GlmConfig and Glm4Config as transformers 4 and 5 write them; defaults are theirs."""
+    """Parse the keys of GlmConfig and Glm4Config, as written by transformers 4 and 5, with their defaults."""
     config.require("hidden_act", "silu")
     hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", hidden // heads)
-    # transformers 5 keeps all of RoPE in `rope_parameters`; 4 has `rope_scaling` and two keys beside it. As in
-    # transformers, `rope_scaling` goes first where a config has both.
+    # transformers 5 keeps all of RoPE in `rope_parameters`; 4 has `rope_scaling` and two keys next to it. As in
+    # transformers, `rope_scaling` takes precedence if a config has both.
     rope = config.section("rope_scaling" if config.get("rope_scaling") else "rope_parameters")
     theta = config.number("rope_theta", 1.001, 1e30, default=1e4)
     rotary = config.number("partial_rotary_factor", 0.0, 1.0, default=0.5)
@@ -216,7 +197,7 @@ def _parse_glm(config: _Config, sandwich_norms: bool) -> Architecture:
 
 
 def _parse_chatglm(config: _Config) -> Architecture:
-    """Keys of the original format's ChatGLMConfig."""
+    """Parse the keys of ChatGLMConfig, of the format in which GLM-4 was first published."""
     for key, wanted in (
         ("add_bias_linear", False),
         ("rmsnorm", True),
@@ -225,7 +206,9 @@ def _parse_chatglm(config: _Config) -> Architecture:
     ):
         config.require(key, wanted)
     if config.get("vision_config") is not None:
-        raise CheckpointError("this is glm-4v: it sees images", hint="only text models convert; use glm-4-9b-chat")
+        raise CheckpointError(
+            "glm-4v is a vision model, which is not supported", hint="use a text model, such as glm-4-9b-chat"
+        )
     heads, head_dim = config.integer("num_attention_heads"), config.integer("kv_channels")
     grouped = config.boolean("multi_query_attention", False)
     return Architecture(
@@ -249,7 +232,7 @@ def _parse_chatglm(config: _Config) -> Architecture:
 
 
 def _parse_yarn(rope: _Config, config: _Config, context: int) -> Yarn | None:
-    """The YaRN section, with the defaults of transformers' `_compute_yarn_parameters`."""
+    """Parse the YaRN section, with the defaults of transformers' `_compute_yarn_parameters`."""
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "default":
         return None
@@ -279,17 +262,17 @@ def _mscale(factor: float, scale: float) -> float:
 def _validate(a: Architecture) -> None:
     if a.heads % a.kv_heads:
         raise CheckpointError(
-            f"config.json: {a.heads} attention heads do not divide into {a.kv_heads} key-value groups",
+            f"config.json: {a.heads} attention heads cannot be split into {a.kv_heads} key-value groups",
             hint=_CONFIG_HINT,
         )
     if a.rotary_dim < 2 or a.rotary_dim % 2:
         raise CheckpointError(
-            f"config.json: RoPE would turn {a.rotary_dim} of {a.head_dim} dimensions, not an even number",
+            f"config.json: RoPE would rotate {a.rotary_dim} of {a.head_dim} dimensions; it must be an even number",
             hint=_CONFIG_HINT,
         )
 
 
-_PARSERS: dict[str, Callable[[_Config], Architecture]] = {  # by the name in config.json's `architectures`
+_PARSERS: dict[str, Callable[[_Config], Architecture]] = {  # by config.json's `architectures`
     "Glm4ForCausalLM": lambda config: _parse_glm(config, sandwich_norms=True),
     "GlmForCausalLM": lambda config: _parse_glm(config, sandwich_norms=False),
     "ChatGLMModel": _parse_chatglm,

@@ -1,4 +1,4 @@
-"""A GGUF of GLM-4 as a checkpoint: what llama.cpp keeps in its metadata, in the words of the files of a folder.
+"""A GLM-4 GGUF as a checkpoint: llama.cpp's metadata in the terms of a Hugging Face folder's files.
 
 Two of llama.cpp's architectures are GLM-4: `glm4` (0414, Z1, Rumination) and `chatglm` (2024, GLM-Edge). Keys:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md; what its converter makes of GLM-4: llama.cpp's
@@ -11,13 +11,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError, Notice
-from .architecture import DOWNLOAD_AGAIN, Architecture
-from .gguf_file import GgufFile
+from .architecture import Architecture
+from .gguf_header import GgufHeader
+from .small_files import DOWNLOAD_AGAIN
 from .tensor_names import TensorNaming, gguf_fused_names, gguf_names
 from .tokenizer import CheckpointTokenizer, build_tokenizer, byte_level_bpe, require_tokenizers
+
+if TYPE_CHECKING:
+    from .gguf_file import GgufFile
 
 _ARCHITECTURES = {"glm4": ("Glm4ForCausalLM", "glm4"), "chatglm": ("GlmForCausalLM", "glm")}  # architecture, model type
 _SHARD_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
@@ -29,20 +33,25 @@ _SAMPLING_KEYS = {
     "general.sampling.top_k": "top_k",
     "general.sampling.penalty_repeat": "repetition_penalty",
 }
-_TEXT_ONLY = "only plain GLM-4 text models convert"
+_TEXT_ONLY = "only plain GLM-4 text models are supported"
 
 
 @dataclass(frozen=True, slots=True)
 class GgufCheckpoint:
-    """An open GGUF; of one in several files, all of them. The metadata are the first one's."""
+    """The headers of a GGUF file, or of all files of a split one. The metadata are those of the first."""
 
     path: Path
-    files: Sequence[GgufFile]
-    mapped: bool
+    headers: Sequence[GgufHeader]
 
     @classmethod
-    def open(cls, path: Path, *, mapped: bool = True) -> "GgufCheckpoint":
-        """From its file, or from the first or any other of several. Raises CheckpointError, OSError."""
+    def accepts(cls, path: Path) -> bool:
+        """Return whether `path` is a file."""
+        return path.is_file()
+
+    @classmethod
+    def open(cls, path: Path) -> "GgufCheckpoint":
+        """Read the headers of a GGUF file, or of all parts if `path` is one of them. Raises CheckpointError,
+        OSError."""
         paths = [path]
         if part := _SHARD_NAME.fullmatch(path.name):
             count = int(part[3])
@@ -51,21 +60,22 @@ class GgufCheckpoint:
                 raise CheckpointError(
                     f"{missing[0]} is missing ({len(missing)} of {count} parts)", hint=f"download it into {path.parent}"
                 )
-        found = cls(paths[0], [GgufFile.open(file, mapped=mapped) for file in paths], mapped)
+        found = cls(paths[0], [GgufHeader.read(file) for file in paths])
         found._require_supported()
         return found
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        return self.files[0].metadata
+        """What llama.cpp recorded about the model."""
+        return self.headers[0].metadata
 
     def name(self) -> str:
-        """The file's, without its ending."""
+        """Return the file's name without its ending."""
         part = _SHARD_NAME.fullmatch(self.path.name)
         return part[1] if part else self.path.stem
 
     def config(self) -> dict[str, Any]:
-        """As a config.json of transformers' GlmConfig or Glm4Config. Raises CheckpointError."""
+        """Return the config.json of transformers' GlmConfig or Glm4Config. Raises CheckpointError."""
         architecture, model_type = _ARCHITECTURES[self.metadata["general.architecture"]]
         heads, hidden = self._integer("attention.head_count"), self._integer("embedding_length")
         head_dim = self._integer("attention.key_length", hidden // heads)
@@ -92,12 +102,12 @@ class GgufCheckpoint:
         }
 
     def template(self) -> str | None:
-        """The chat template; None for a base model."""
+        """Return the chat template; None for a base model."""
         found = self.metadata.get("tokenizer.chat_template")
         return found if isinstance(found, str) else None
 
     def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
-        """From the file's own vocabulary, of a model that knows so many ids. Raises CheckpointError."""
+        """Build the tokenizer of the file's vocabulary, for a model with `vocabulary` ids. Raises CheckpointError."""
         require_tokenizers()
         kind, pattern = self.metadata.get("tokenizer.ggml.model"), self.metadata.get("tokenizer.ggml.pre")
         if kind != "gpt2" or pattern not in _PRETOKENIZERS:
@@ -108,36 +118,42 @@ class GgufCheckpoint:
         tokens, types = self._strings("tokenizer.ggml.tokens"), self.metadata.get("tokenizer.ggml.token_type")
         if not isinstance(types, list) or len(types) != len(tokens):
             raise self._invalid("tokenizer.ggml.token_type", "a type for each token")
-        normal = {token: id for id, (token, type) in enumerate(zip(tokens, types, strict=True)) if type == _NORMAL}
-        added = {
-            str(id): {"content": token, "special": type == _CONTROL}
-            for id, (token, type) in enumerate(zip(tokens, types, strict=True))
-            if type in (_CONTROL, _USER_DEFINED) and token != f"[PAD{id}]"  # fills up ids that have no token
+        listed = list(enumerate(zip(tokens, types, strict=True)))
+        normal = {token: token_id for token_id, (token, kind) in listed if kind == _NORMAL}
+        config: dict[str, Any] = {
+            "added_tokens_decoder": {
+                str(token_id): {"content": token, "special": kind == _CONTROL}
+                for token_id, (token, kind) in listed
+                if kind in (_CONTROL, _USER_DEFINED) and token != f"[PAD{token_id}]"  # fills ids without a token
+            }
         }
-        config = {"added_tokens_decoder": added}
-        for key in ("eos", "padding"):
-            id = self.metadata.get(f"tokenizer.ggml.{key}_token_id")
-            if type(id) is int and 0 <= id < len(tokens):
-                config[{"eos": "eos_token", "padding": "pad_token"}[key]] = tokens[id]  # type: ignore[assignment]
+        for key, name in (("eos", "eos_token"), ("padding", "pad_token")):
+            token_id = self.metadata.get(f"tokenizer.ggml.{key}_token_id")
+            if type(token_id) is int and 0 <= token_id < len(tokens):
+                config[name] = tokens[token_id]
         return build_tokenizer(byte_level_bpe(normal, self._merges(normal)), vocabulary, config, end_ids)
 
     def generation(self) -> dict[str, Any]:
-        """As a generation_config.json: what newer files recommend."""
+        """Return the sampling that newer files recommend, as a generation_config.json."""
         found = {ours: self.metadata[key] for key, ours in _SAMPLING_KEYS.items() if key in self.metadata}
         return {"do_sample": True} | found if "temperature" in found else found
 
     def licence(self) -> str:
+        """Return the licence's name, "" if the file has none."""
         return str(self.metadata.get("general.license") or "")[:200]
 
-    def weight_files(self, *, mapped: bool) -> Sequence[GgufFile]:
-        """Return the open files, or open them anew where they are to be read in the other way."""
-        return self.files if mapped == self.mapped else GgufCheckpoint.open(self.path, mapped=mapped).files
+    def weight_files(self, *, mapped: bool) -> "Sequence[GgufFile]":
+        """Open the files. Raises CheckpointError if one has changed, OSError."""
+        from .gguf_file import GgufFile
+
+        return [GgufFile.open(header, mapped=mapped) for header in self.headers]
 
     def naming(self, architecture: Architecture) -> TensorNaming:
+        """Return llama.cpp's names, with q, k and v in one matrix if the file has them so."""
         return gguf_fused_names if "blk.0.attn_qkv.weight" in self._shapes() else gguf_names
 
     def _require_supported(self) -> None:
-        """Raises CheckpointError for another model's file, and for one of GLM-4's kin that is not built as it is."""
+        """Raise CheckpointError for another model, and for variants of GLM-4 that are not supported."""
         name = self.metadata.get("general.architecture")
         if name not in _ARCHITECTURES:
             raise CheckpointError(
@@ -145,24 +161,24 @@ class GgufCheckpoint:
                 hint=f"supported in a GGUF: {', '.join(_ARCHITECTURES)}",
             )
         if any(self.metadata.get(f"{name}.rope.dimension_sections") or ()):
-            raise CheckpointError(f"{self.path.name} is the text part of a model that sees images", hint=_TEXT_ONLY)
+            raise CheckpointError(f"{self.path.name} is the text part of a vision model", hint=_TEXT_ONLY)
         if self.metadata.get(f"{name}.nextn_predict_layers"):
-            raise CheckpointError(f"{self.path.name} has layers that foretell several tokens", hint=_TEXT_ONLY)
+            raise CheckpointError(f"{self.path.name} has layers for multi-token prediction", hint=_TEXT_ONLY)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: entry.shape for file in self.files for name, entry in file.entries.items()}
+        return {name: entry.shape for header in self.headers for name, entry in header.entries.items()}
 
     def _vocabulary_size(self) -> int:
         shape = self._shapes().get("token_embd.weight", ())
         if not shape:
             raise CheckpointError(
-                f"{self.path.name} has no token_embd.weight", hint="give the file with the model, not a part of it"
+                f"{self.path.name} has no token_embd.weight", hint="give the file of the whole model, not a part of it"
             )
         return shape[0]
 
     def _rotary_dim(self, head_dim: int) -> int:
-        """Return how many dimensions of a head RoPE rotates: half of them in GLM-4, whatever the file says, and as it
-        says in GLM-Edge. Early files say nothing, or the whole head (llama.cpp#12946)."""
+        """Return how many dimensions of a head RoPE rotates: half of them in GLM-4, whatever the file states, and what
+        it states in GLM-Edge. Early files state nothing, or the whole head (llama.cpp#12946)."""
         half = head_dim // 2
         found = self._get("rope.dimension_count")
         if self._is_glm_edge():
@@ -175,7 +191,7 @@ class GgufCheckpoint:
                 f"{self.path.name} {stated} {head_dim} dimensions of a head{' RoPE rotates' if found is None else ''}: "
                 f"{half} are rotated, as in every GLM-4 (rope.dimension_count)",
                 Notice,
-                stacklevel=1,  # for one place, however often it is opened
+                stacklevel=1,  # one place, so that it is shown once
             )
         return half
 
@@ -189,7 +205,7 @@ class GgufCheckpoint:
         )
 
     def _rope_scaling(self) -> dict[str, Any]:
-        """The type of RoPE, and YaRN's numbers."""
+        """Return the `rope_parameters` that describe RoPE's type and YaRN's numbers."""
         kind = self._get("rope.scaling.type")
         if kind in (None, "none"):
             return {"rope_type": "default"}
@@ -204,7 +220,8 @@ class GgufCheckpoint:
         return found
 
     def _merges(self, vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
-        """Older files list some tokens as merges of three and more, which neither llama.cpp nor anyone else can use."""
+        """Return the merges. Older files list some of three and more tokens, which neither llama.cpp nor others can
+        use."""
         pairs = [merge.split(" ") for merge in self._strings("tokenizer.ggml.merges")]
         return [(p[0], p[1]) for p in pairs if len(p) == 2 and {*p, p[0] + p[1]} <= vocabulary.keys()]
 
@@ -224,7 +241,7 @@ class GgufCheckpoint:
         return value
 
     def _number(self, key: str, default: float | None = None) -> float:
-        """Shortest decimal that has the f32 of the file: 1e-05, where it would be 9.999999747378752e-06."""
+        """Return the shortest decimal of the file's f32: 1e-05 instead of 9.999999747378752e-06."""
         import numpy as np
 
         value = default if self._get(key) is None else self._get(key)

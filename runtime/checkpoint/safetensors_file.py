@@ -1,10 +1,10 @@
-"""One .safetensors file: its header, checked to the last byte, and its tensors, read when they are used.
+"""A .safetensors file: its header, validated to the last byte, and its tensors.
 
 The format (https://github.com/huggingface/safetensors#format): eight bytes N, little endian; N bytes of JSON,
-`{name: {"dtype", "shape", "data_offsets": [begin, end]}}`; then the data, without holes, to the end of the file.
+`{name: {"dtype", "shape", "data_offsets": [begin, end]}}`; then the data, without gaps, to the end of the file.
 
-We read it ourselves because safetensors' own numpy reader copies every tensor, cannot give back bf16 where `ml_dtypes`
-is missing, maps the file, and does not let go of the mapped pages.
+We parse it ourselves: safetensors' numpy reader copies every tensor, needs `ml_dtypes` for bf16, always maps the file,
+and does not release mapped pages.
 """
 
 import math
@@ -20,11 +20,12 @@ import numpy.typing as npt
 from .. import strict_json
 from ..errors import CheckpointError
 from ..text import quoted
-from .architecture import DOWNLOAD_AGAIN
-from .mapped_file import BinaryFile, TensorEntry, open_binary
+from .binary_file import BinaryFile, open_binary
+from .small_files import DOWNLOAD_AGAIN
 from .tensor import Dtype, Tensor
+from .weight_file import TensorEntry
 
-_DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are handed out as uint16
+_DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are returned as uint16
     "BF16": ("bf16", np.uint16),
     "F16": ("f16", np.float16),
     "F32": ("f32", np.float32),
@@ -35,13 +36,14 @@ _ITEM_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32,
 
 @dataclass(frozen=True, slots=True)
 class SafetensorsFile(BinaryFile):
-    """An open file, its header checked."""
+    """An open file with its parsed header."""
 
     entries: dict[str, TensorEntry]
 
     @classmethod
     def open(cls, path: Path, *, mapped: bool = True) -> "SafetensorsFile":
-        """Opens the file and checks its header. Raises CheckpointError for a file that is not what it claims to be."""
+        """Open a file and validate its header. Raises CheckpointError if the file is not what it claims to be,
+        OSError."""
         file = open_binary(path, smallest=8, mapped=mapped)
         (length,) = struct.unpack("<Q", file.content[:8])
         if length > min(file.size - 8, _MAX_HEADER_BYTES):
@@ -53,10 +55,10 @@ class SafetensorsFile(BinaryFile):
         return cls(path, file.size, file.content, entries)
 
     def require_contiguous(self) -> None:
-        """`open` has refused them."""
+        """Do nothing: `open` rejects gaps."""
 
     def require_supported(self, entry: TensorEntry) -> None:
-        """Raises CheckpointError where the tensor's dtype is not supported."""
+        """Raise CheckpointError if the tensor's dtype is not supported."""
         if entry.dtype not in _DTYPES:
             raise CheckpointError(
                 f"{quoted(entry.name)} in {self.path.name} has the dtype {quoted(entry.dtype)}",
@@ -64,7 +66,7 @@ class SafetensorsFile(BinaryFile):
             )
 
     def tensor(self, entry: TensorEntry, name: str) -> Tensor:
-        """The tensor, under another name."""
+        """Return the tensor under the canonical `name`."""
         dtype, view = _DTYPES[entry.dtype]
         return Tensor(name, entry.shape, dtype, self.array(view, entry.shape, entry.begin))
 
@@ -97,28 +99,28 @@ def _parse_entry(file: str, name: str, value: Any, start: int) -> TensorEntry:
         ):
             entry = TensorEntry(name, dtype, tuple(shape), start + begin, start + end)
         case _:
-            raise CheckpointError(
-                f"the header of {file} does not describe {quoted(name)} properly", hint=DOWNLOAD_AGAIN
-            )
-    # A dtype that we do not know is not an error of the file: who wants to use the tensor judges it.
+            raise CheckpointError(f"the header of {file} has an invalid entry for {quoted(name)}", hint=DOWNLOAD_AGAIN)
+    # An unknown dtype is no error of the file: `require_supported` decides.
     if (bits := _ITEM_BITS.get(dtype)) and math.prod(shape) * bits != (end - begin) * 8:
         raise CheckpointError(
-            f"{file} gives {quoted(name)} {end - begin:,} bytes, not those of the shape {list(shape)[:8]} in {dtype}",
+            f"in {file}, {quoted(name)} has {end - begin:,} bytes, not those of the shape {list(shape)[:8]} in {dtype}",
             hint=DOWNLOAD_AGAIN,
         )
     return entry
 
 
 def _validate_layout(file: str, entries: dict[str, TensorEntry], start: int, size: int) -> None:
-    """The tensors must follow one another without holes or overlaps and fill the file."""
+    """Raise CheckpointError unless the tensors fill the file without gaps or overlaps."""
     position = start
     for entry in sorted(entries.values(), key=lambda e: (e.begin, e.end)):
         if entry.begin != position or entry.end < entry.begin:
-            raise CheckpointError(f"in {file}, {quoted(entry.name)} overlaps or leaves a hole", hint=DOWNLOAD_AGAIN)
+            raise CheckpointError(
+                f"in {file}, {quoted(entry.name)} overlaps another tensor or leaves a gap", hint=DOWNLOAD_AGAIN
+            )
         position = entry.end
     if position > size:
         raise CheckpointError(
             f"{file} is truncated: it has {size:,} bytes, but its header promises {position:,}", hint=DOWNLOAD_AGAIN
         )
     if position < size:
-        raise CheckpointError(f"{file} has {size - position:,} bytes that no tensor owns", hint=DOWNLOAD_AGAIN)
+        raise CheckpointError(f"{file} has {size - position:,} bytes that belong to no tensor", hint=DOWNLOAD_AGAIN)

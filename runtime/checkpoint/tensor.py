@@ -1,4 +1,4 @@
-"""A tensor of a checkpoint: where it lies in its file, and how its values are had from there."""
+"""A tensor of a checkpoint: its shape, its place in the file, and how its values are read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor under its canonical name. `raw` is `LazyArray` of its file, read when an array is made of them, or a view
-    of a mapped file; bf16 comes as its bits, in uint16.
+    """A tensor under its canonical name. bf16, which numpy lacks, is stored as its bits in uint16.
 
-    Where the file holds blocks of quantised weights, `raw` has the bytes of each row, `decode` makes f32 values of
-    any number of rows, and `gguf_type` is ggml's name of their format.
+    `raw` is a `LazyArray`, which reads the file when it is converted to an array, or a view of a mapped file. In a
+    quantized GGUF `raw` is the bytes of each row, `decode` turns any number of rows into f32 values, and `gguf_type`
+    is ggml's name of the block format.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The values, in `dtype`: the view itself, or, read or decoded anew at each call, a new array."""
-        raw = np.asarray(self.raw)  # reads what is not mapped
+        """The values in `dtype`: a view of a mapped file, otherwise a new array, read or decoded at each call."""
+        raw = np.asarray(self.raw)  # reads an unmapped file
         return raw if self.decode is None else self.decode(raw)
 
     @property
@@ -40,13 +40,13 @@ class Tensor:
 
     @property
     def bits(self) -> int:
-        """Bits that a value of `data` has."""
+        """Bits per value of `data`."""
         return 32 if self.dtype == "f32" else 16
 
     @property
     def mappable(self) -> bool:
-        """Whether `data` is a view of the file, to be used in place for as long as that is open. A header of odd length
-        leaves views at odd addresses, which nobody can."""
+        """True if `data` is a view of the file that an engine can use in place while the file is open. After a header
+        of odd length the view is not aligned, so it must be copied."""
         flags = self.raw.flags
         return self.decode is None and flags.aligned and flags.c_contiguous and not flags.owndata
 
@@ -61,11 +61,11 @@ class Tensor:
         return self._with_raw(self.raw[first:end])
 
     def gather(self, indices: npt.NDArray[np.integer[Any]]) -> "Tensor":
-        """Those rows, copied."""
+        """The rows with these indices, copied."""
         return self._with_raw(self.raw[indices])
 
     def decoded(self) -> "Tensor":
-        """The same, its values in memory if they were quantised: for those who read them several times."""
+        """The same tensor with quantized values decoded into memory, for repeated reads."""
         return self if self.decode is None else replace(self, raw=self.data, decode=None, gguf_type="")
 
     def _with_raw(self, raw: Array) -> "Tensor":

@@ -1,4 +1,4 @@
-"""Where a tensor with a canonical name lies in a checkpoint: its name in each format, and its rows there."""
+"""The names of tensors in each format, and which rows of a fused matrix they are."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,17 +8,18 @@ from .architecture import Architecture
 
 @dataclass(frozen=True, slots=True)
 class TensorLocation:
-    """The file's tensor and its shape, and the rows of it (None: all)."""
+    """A tensor as its file has it: name, shape, and the rows that are meant (None: all)."""
 
     name: str
     shape: tuple[int, ...]
     rows: slice | None = None
 
 
-TensorNaming = Callable[[Architecture, str, tuple[int, ...]], TensorLocation]  # canonical name and shape -> where
+TensorNaming = Callable[[Architecture, str, tuple[int, ...]], TensorLocation]  # canonical name and shape -> location
 
 
 def canonical_names(architecture: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
+    """Return the location under the canonical name, that of transformers' Glm4ForCausalLM and GlmForCausalLM."""
     return TensorLocation(name, shape)
 
 
@@ -33,7 +34,7 @@ _CHATGLM_NAMES = {  # whole names, and stems within a layer
 
 
 def chatglm_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
-    """ChatGLMModel's."""
+    """Return the location in ChatGLMModel, where q, k and v are one matrix."""
     if name in _CHATGLM_NAMES:
         return TensorLocation(_CHATGLM_NAMES[name], shape)
     layer, stem, kind = _split_layer_name(name)
@@ -43,8 +44,8 @@ def chatglm_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorL
     )
 
 
-# llama.cpp's. Its graphs of glm4 and chatglm turn neighbours by RoPE and keep gate and up in one matrix, as the
-# checkpoints do, so that its converter renames and permutes nothing: src/models/glm4.cpp, conversion/glm.py.
+# llama.cpp's graphs of glm4 and chatglm rotate neighbours by RoPE and keep gate and up in one matrix, as the
+# checkpoints do, so its converter only renames and permutes nothing: src/models/glm4.cpp, conversion/glm.py.
 _GGUF_NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
@@ -63,6 +64,7 @@ _GGUF_NAMES = {
 
 
 def gguf_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
+    """Return the location in a GGUF."""
     if name in _GGUF_NAMES:
         return TensorLocation(_GGUF_NAMES[name], shape)
     layer, stem, kind = _split_layer_name(name)
@@ -70,7 +72,7 @@ def gguf_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLoca
 
 
 def gguf_fused_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
-    """The same of a checkpoint in the original format: q, k and v are still one matrix."""
+    """Return the location in a GGUF of a ChatGLMModel, where q, k and v are one matrix."""
     if name in _GGUF_NAMES:
         return TensorLocation(_GGUF_NAMES[name], shape)
     layer, stem, kind = _split_layer_name(name)
@@ -78,14 +80,14 @@ def gguf_fused_names(a: Architecture, name: str, shape: tuple[int, ...]) -> Tens
 
 
 def _split_layer_name(name: str) -> tuple[str, str, str]:
-    """Layer, stem and kind (weight or bias) of a name within a layer."""
+    """Return layer, stem and kind (weight or bias) of a canonical name within a layer."""
     _, _, layer, part = name.split(".", 3)
     stem, kind = part.rsplit(".", 1)
     return layer, stem, kind
 
 
 def _fused_qkv(a: Architecture, stem: str, shape: tuple[int, ...], name: str) -> TensorLocation | None:
-    """Where q, k or v lie in a matrix of all three; None for any other stem."""
+    """Return the location of q, k or v in a matrix of all three; None for any other stem."""
     q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
     rows = {
         "self_attn.q_proj": slice(0, q),
@@ -95,7 +97,7 @@ def _fused_qkv(a: Architecture, stem: str, shape: tuple[int, ...], name: str) ->
     return rows and TensorLocation(name, (q + 2 * kv, *shape[1:]), rows)
 
 
-SAFETENSORS_NAMES: dict[str, TensorNaming] = {  # of safetensors, by architecture
+SAFETENSORS_NAMES: dict[str, TensorNaming] = {  # in safetensors files, by architecture
     "Glm4ForCausalLM": canonical_names,
     "GlmForCausalLM": canonical_names,
     "ChatGLMModel": chatglm_names,

@@ -1,101 +1,41 @@
-"""A GLM-4 checkpoint: its tensors, lazily, under one set of names whatever the format.
+"""The tensors of a GLM-4 checkpoint under canonical names, whatever its format.
 
-The names are those of transformers' Glm4ForCausalLM. A checkpoint in the original format (ChatGLMModel), where q, k
-and v are one matrix, is renamed and cut by rows into views; so is a GGUF. No code from a checkpoint ever runs; no
-pickle is read.
+Canonical names are those of transformers' Glm4ForCausalLM. Where a format fuses q, k and v into one matrix, each is a
+view of its rows. No code of a checkpoint is executed, and no pickle is read.
 """
 
 import json
-import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ..errors import CheckpointError
-from ..folder.model_folder import MANIFEST
 from ..system.files import name_in_errors
 from ..system.out_of_memory import map_out_of_memory
 from ..text import quoted
-from .architecture import DOWNLOAD_AGAIN, Architecture, Yarn, read_architecture, read_config, read_object
-from .gguf_checkpoint import GgufCheckpoint
-from .mapped_file import TensorEntry
-from .safetensors_file import SafetensorsFile
+from .architecture import Architecture, Yarn, read_architecture
+from .formats import CheckpointFiles, open_files
 from .small_files import os_error_cure, os_error_reason
 from .tensor import Dtype, Tensor
 from .tensor_names import SAFETENSORS_NAMES, TensorNaming
+from .weight_file import TensorEntry, WeightFile
 
 __all__ = ["Architecture", "CheckpointTensors", "Dtype", "Tensor", "Yarn"]
-
-_INDEX = "model.safetensors.index.json"
-
-
-class WeightFile(Protocol):
-    """An open file of tensors, of whatever kind."""
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def entries(self) -> Mapping[str, TensorEntry]: ...
-
-    def require_supported(self, entry: TensorEntry) -> None:
-        """Raises CheckpointError where the tensor is of an unsupported type."""
-        ...
-
-    def require_contiguous(self) -> None:
-        """Raises CheckpointError where bytes belong to no tensor."""
-        ...
-
-    def tensor(self, entry: TensorEntry, name: str) -> Tensor: ...
-
-    def release(self) -> None: ...
-
-    def require_unchanged(self) -> None: ...
-
-    def sha256(self) -> str: ...
-
-
-class WeightFiles(Protocol):
-    """The weights of a checkpoint of some format."""
-
-    def weight_files(self, *, mapped: bool) -> Sequence[WeightFile]:
-        """Open the files with weights. Raises CheckpointError, OSError."""
-        ...
-
-    def naming(self, architecture: Architecture) -> TensorNaming:
-        """Return the names that the files have for the tensors."""
-        ...
-
-
-class OpenCheckpoint(Protocol):
-    """A checkpoint whose config is parsed."""
-
-    @property
-    def config(self) -> Mapping[str, Any]: ...
-
-    @property
-    def architecture(self) -> Architecture: ...
-
-    @property
-    def files(self) -> WeightFiles: ...
-
 
 _Location = tuple[WeightFile, TensorEntry, slice | None]
 
 
 class CheckpointTensors:
-    """An open checkpoint; a context manager. Everything was checked by `open`: reading fails later only where the file
-    becomes shorter or the disk fails, with a CheckpointError."""
+    """The open weights of a checkpoint; a context manager. `open` validates everything, so reading fails later only if
+    a file becomes shorter or the disk fails, with a CheckpointError."""
 
     def __init__(
         self,
         path: Path,
-        config: Mapping[str, Any],
+        config: dict[str, Any],
         architecture: Architecture,
         files: Sequence[WeightFile],
         places: dict[str, _Location],
@@ -107,62 +47,59 @@ class CheckpointTensors:
         self._locations = places
 
     @classmethod
-    @map_out_of_memory(CheckpointError)
-    def open(cls, path: str | Path, *, mapped: bool = True, checkpoint: "OpenCheckpoint | None" = None) -> Self:
-        """Opens a folder with config.json and safetensors files, or a GGUF file, and checks all that can be checked
-        without reading the weights. Raises CheckpointError.
+    def open(cls, path: str | Path, *, mapped: bool = True) -> Self:
+        """Open a folder with config.json and safetensors files, or a GGUF file, and check everything except the
+        weights' values. Raises CheckpointError.
 
-        Weights are views of their file where that is `mapped`, which takes no memory of their own; but a file that
-        becomes shorter then ends the process. Else they are read when they are used. `checkpoint` is the one at `path`,
-        where it is open already: its config is not parsed again, and a GGUF not opened again.
+        `mapped` weights are views of their files and take no memory of their own; but a file that becomes shorter then
+        ends the process. Otherwise weights are read when they are used.
         """
         path = Path(path)
-        try:
-            if checkpoint is None:
-                config, architecture, files, naming = (_read_gguf if path.is_file() else _read_folder)(path, mapped)
-            else:
-                config, architecture = checkpoint.config, checkpoint.architecture
-                files = checkpoint.files.weight_files(mapped=mapped)
-                naming = checkpoint.files.naming(architecture)
-            places = _locate_tensors(architecture, files, naming)
-            for file in files:
+        with _map_errors(path):
+            files = open_files(path)
+            config = files.config()
+        return cls.from_files(path, config, read_architecture(config), files, mapped=mapped)
+
+    @classmethod
+    def from_files(
+        cls, path: Path, config: dict[str, Any], architecture: Architecture, files: CheckpointFiles, *, mapped: bool
+    ) -> Self:
+        """Open the weights of a checkpoint whose config has been read. Raises CheckpointError."""
+        with _map_errors(path):
+            weight_files = files.weight_files(mapped=mapped)
+            places = _locate_tensors(architecture, weight_files, files.naming(architecture))
+            for file in weight_files:
                 file.require_contiguous()
-        except OSError as error:
-            raise CheckpointError(
-                f"the checkpoint in {quoted(str(error.filename or path), 200)} cannot be read: "
-                f"{os_error_reason(error)}",
-                hint=os_error_cure(error),
-            ) from error
-        return cls(path, config, architecture, files, places)
+        return cls(path, config, architecture, weight_files, places)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Canonical names, in the order in which the decoder uses them."""
+        """Canonical names, in the decoder's order."""
         return tuple(self._locations)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all files with weights."""
+        """Bytes of all files of weights."""
         return sum(file.size for file in self._files)
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor of that canonical name. Raises KeyError for a name that `names` does not have."""
+        """Return the tensor with this canonical name. Raises KeyError if there is none."""
         file, entry, rows = self._locations[name]
         tensor = file.tensor(entry, name)
         return tensor if rows is None else tensor.rows(rows.start, rows.stop)
 
     def describe_location(self, name: str) -> str:
-        """The tensor under the name that its file has for it, and the file, for messages."""
+        """Return the tensor's name in its file, and the file, for messages."""
         file, entry, _ = self._locations[name]
         return f"{quoted(entry.name)} in {file.path.name}"
 
     @property
     def quantized_types(self) -> tuple[str, ...]:
-        """The types of the matrices that are quantised already."""
+        """The block formats of the matrices that are quantized already."""
         return tuple(sorted({self.tensor(name).gguf_type for name in self._locations} - {""}))
 
     def fingerprint(self) -> str:
-        """sha256 over the config and the sha256 of every weight file. Reads all of them: about a second a gigabyte."""
+        """Return a sha256 over the config and the content of every weight file. Takes about a second per gigabyte."""
         config = self.path / "config.json"
         with name_in_errors(config):
             digest = sha256(config.read_bytes() if config.is_file() else json.dumps(self.config).encode())
@@ -171,25 +108,24 @@ class CheckpointTensors:
         return digest.hexdigest()
 
     def stat_fingerprint(self) -> str:
-        """What tells at once whether the checkpoint is the same: sha256 over its config and every weight file's name,
-        size and time of change."""
+        """Return a sha256 over the config and every weight file's name, size and time of change. Takes no time."""
         digest = sha256(json.dumps(self.config).encode())
         for file in self._files:
             digest.update(f"{file.path.name} {file.size} {file.path.stat().st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
     def require_unchanged(self) -> None:
-        """Raises CheckpointError where a file that is read has been written to since it was opened."""
+        """Raise CheckpointError if an unmapped file has been written to since it was opened."""
         for file in self._files:
             file.require_unchanged()
 
     def release(self) -> None:
-        """Gives the pages of the mapped files back to the system; views stay valid and are read again when used."""
+        """Return mapped pages to the system. Views stay valid; they are read from disk again when they are used."""
         for file in self._files:
             file.release()
 
     def close(self) -> None:
-        """Lets go of the files. A mapping goes when the last view of it does."""
+        """Close the files. A mapping is closed with the last view of it."""
         self._files.clear()
         self._locations.clear()
 
@@ -200,88 +136,37 @@ class CheckpointTensors:
         self.close()
 
 
+@contextmanager
+def _map_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading the checkpoint into CheckpointError."""
+    with map_out_of_memory(CheckpointError):
+        try:
+            yield
+        except OSError as exc:
+            raise CheckpointError(
+                f"the checkpoint in {quoted(str(exc.filename or path), 200)} cannot be read: {os_error_reason(exc)}",
+                hint=os_error_cure(exc),
+            ) from exc
+
+
 def safetensors_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that the safetensors files of such a checkpoint hold."""
+    """Return names and shapes of the tensors in the safetensors files of this architecture."""
     naming = SAFETENSORS_NAMES[architecture.name]
     stored = (naming(architecture, name, shape) for name, shape in architecture.shapes())
     return {place.name: place.shape for place in stored}
 
 
-_NO_WEIGHTS = {  # a table that some files have; recomputed in f32
+_NO_WEIGHTS = {  # RoPE's table, which some files contain; it is recomputed in f32
     "transformer.rotary_pos_emb.inv_freq",
     "rope_freqs.weight",
 }
 
 
-_Opened = tuple[Mapping[str, Any], Architecture, Sequence[WeightFile], TensorNaming]
-
-
-def _read_folder(path: Path, mapped: bool) -> _Opened:
-    config = read_config(path)
-    architecture = read_architecture(config)
-    return config, architecture, open_safetensors(path, mapped=mapped), SAFETENSORS_NAMES[architecture.name]
-
-
-def open_safetensors(folder: Path, *, mapped: bool) -> list[SafetensorsFile]:
-    """Open the weight files of a folder. Raises CheckpointError, OSError."""
-    return [SafetensorsFile.open(file, mapped=mapped) for file in _safetensors_paths(folder)]
-
-
-def _read_gguf(path: Path, mapped: bool) -> _Opened:
-    gguf = GgufCheckpoint.open(path, mapped=mapped)
-    config = gguf.config()
-    return config, (architecture := read_architecture(config)), gguf.files, gguf.naming(architecture)
-
-
-def _safetensors_paths(path: Path) -> list[Path]:
-    """The weight files, in the order of transformers: one file, the index's shards, any single other file."""
-    if (path / "model.safetensors").exists():
-        return [path / "model.safetensors"]
-    if (path / _INDEX).exists():
-        return _shard_paths(path)
-    found = sorted(path.glob("*.safetensors"))
-    if len(found) == 1:
-        return found
-    if found:
-        raise CheckpointError(
-            f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from where the shards came"
-        )
-    if (path / MANIFEST).is_file() or (path / "openvino_model.xml").is_file():
-        raise CheckpointError(
-            f"{str(path)!r} is a model folder: it is converted already",
-            hint="`edge chat` runs it; for another recipe, give the checkpoint that it was made from",
-        )
-    if any(path.glob("*.bin")) or any(path.glob("*.pt")) or any(path.glob("*.pth")):
-        raise CheckpointError(
-            "the weights are a pickle, which can run code when it is opened; only safetensors are read",
-            hint="download the safetensors version, or save it again with safe_serialization=True",
-        )
-    raise CheckpointError(f"no .safetensors file in {str(path)!r}", hint="download the checkpoint's weights")
-
-
-def _shard_paths(path: Path) -> list[Path]:
-    weight_map = read_object(path / _INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{_INDEX} has no weight_map", hint=DOWNLOAD_AGAIN)
-    for file in weight_map.values():
-        # A path here could lead out of the folder. Printable also keeps NUL and lone surrogates from the file system.
-        if (
-            not isinstance(file, str)
-            or not file.isprintable()
-            or not file.endswith(".safetensors")
-            or set(file) & set("/\\:")
-        ):
-            raise CheckpointError(
-                f"{_INDEX} points to {reprlib.repr(file)}, which is not a .safetensors file beside it",
-                hint=DOWNLOAD_AGAIN,
-            )
-    return [path / file for file in sorted(set(weight_map.values()))]
-
-
 def _locate_tensors(
     architecture: Architecture, files: Sequence[WeightFile], where: TensorNaming
 ) -> dict[str, _Location]:
-    """Finds every tensor of the architecture in the files; refuses what is missing, misshapen, or left over."""
+    """Find every tensor of the architecture in the files. Raises CheckpointError for missing, misshapen or unknown
+    ones."""
     found: dict[str, tuple[WeightFile, TensorEntry]] = {}
     for file in files:
         for entry in file.entries.values():
@@ -304,11 +189,13 @@ def _locate_tensors(
         places[name] = (file, entry, stored.rows)
     used = {entry.name for _, entry, _ in places.values()} | _NO_WEIGHTS
     if architecture.tied_embeddings:
-        used.add(where(architecture, "lm_head.weight", ()).name)  # some files keep a copy; transformers ignores it
+        used.add(
+            where(architecture, "lm_head.weight", ()).name
+        )  # some files contain a copy, which transformers ignores
     if left_over := sorted(found.keys() - used):
         raise CheckpointError(
-            f"{quoted(left_over[0])} is no part of this decoder ({len(left_over)} such tensors)",
-            hint="only plain GLM-4 text models convert: merge adapters, and do not mix checkpoints",
+            f"{quoted(left_over[0])} does not belong to this decoder ({len(left_over)} such tensors)",
+            hint="only plain GLM-4 text models are supported: merge adapters, and do not mix checkpoints",
         )
     return places
 
@@ -317,6 +204,6 @@ def _validate_entry(file: WeightFile, entry: TensorEntry, shape: tuple[int, ...]
     file.require_supported(entry)
     if entry.shape != shape:
         raise CheckpointError(
-            f"{quoted(entry.name)} has the shape {list(entry.shape)[:8]}, but the config makes it {list(shape)}",
+            f"{quoted(entry.name)} has the shape {list(entry.shape)[:8]}, but config.json requires {list(shape)}",
             hint="the config and the weights do not belong together",
         )

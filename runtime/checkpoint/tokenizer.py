@@ -1,8 +1,7 @@
-"""A checkpoint's tokenizer, from `tokenizer.json` or from the tiktoken file of the original format.
+"""A checkpoint's tokenizer, from `tokenizer.json` or from the tiktoken file of ChatGLMModel.
 
-It adds no special token by itself, since a prompt carries its own, and splits off those spelled in a text. No code from
-a checkpoint runs. tiktoken itself is not used: it keeps a copy of every file in the temporary folder, by its path, and
-reads that copy when the file has changed.
+It adds no special tokens, since a prompt contains its own, and recognizes those in a text. No code of a checkpoint is
+executed. tiktoken itself is not used: it caches every file by its path, and reads the cached copy if the file changes.
 """
 
 import base64
@@ -17,12 +16,12 @@ from .. import strict_json
 from ..errors import CheckpointError
 from ..text import one_line, quoted
 from ..vocabulary import byte_alphabet
-from .small_files import read_file
+from .small_files import read_file, read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# GLM-4's pre-tokenizer; its tiktoken file holds only the ranks.
+# GLM-4's pre-tokenizer; the tiktoken file contains only ranks.
 PRETOKENIZER_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -32,7 +31,7 @@ _DOWNLOAD_HINT = "download the tokenizer files of the checkpoint again"
 
 @dataclass(frozen=True, slots=True)
 class CheckpointTokenizer:
-    """`special_tokens` maps every added token to its id. `end` and `pad` are names of two of them."""
+    """A tokenizer and its special tokens: `special_tokens` maps every added token to its id."""
 
     tokenizer: "Tokenizer"
     special_tokens: Mapping[str, int]
@@ -40,13 +39,15 @@ class CheckpointTokenizer:
     pad_token: str
 
     def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, without added special tokens."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
-    """The tokenizer of a checkpoint folder whose model knows `vocabulary` ids; `end_ids` are its config's end tokens.
+    """Return the tokenizer of a checkpoint folder. The model has `vocabulary` ids; `end_ids` are its config's end
+    tokens.
 
-    Raises CheckpointError where files are missing, damaged, or do not belong to the model.
+    Raises CheckpointError if files are missing, damaged, or do not belong to the model.
     """
     require_tokenizers()
     config = read_json(checkpoint / "tokenizer_config.json")
@@ -64,29 +65,32 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
 def build_tokenizer(
     tokenizer: "Tokenizer", vocabulary: int, config: Mapping[str, Any], end_ids: Sequence[int] = ()
 ) -> CheckpointTokenizer:
-    """The tokenizer with what a tokenizer_config.json says of it: tokens beyond it, its end and pad. Raises
+    """Add what a tokenizer_config.json adds to a tokenizer: more tokens, the end token, the padding token. Raises
     CheckpointError."""
     if not set().union(*tokenizer.get_vocab(with_added_tokens=False)) <= byte_alphabet().keys():
         raise CheckpointError(
-            "the tokenizer is no byte-level BPE, as GLM-4's is", hint="is this the checkpoint's own tokenizer.json?"
+            "the tokenizer is not a byte-level BPE like GLM-4's", hint="is this the checkpoint's own tokenizer.json?"
         )
     _add_tokens(tokenizer, config)
-    special = {token.content: id for id, token in sorted(tokenizer.get_added_tokens_decoder().items())}
+    special = {token.content: number for number, token in sorted(tokenizer.get_added_tokens_decoder().items())}
     if not special:
         raise CheckpointError("the tokenizer has no special tokens", hint=f"tokenizer_config.json: {_DOWNLOAD_HINT}")
     if (largest := max(tokenizer.get_vocab().values())) >= vocabulary:
         raise CheckpointError(
-            f"the tokenizer has the id {largest}, but the model only {vocabulary} ids",
+            f"the tokenizer has the id {largest}, but the model has only {vocabulary} ids",
             hint="the tokenizer belongs to another model",
         )
-    names = {id: name for name, id in special.items()}
-    end = _named_special_token(config, "eos_token", special) or next((names[id] for id in end_ids if id in names), None)
+    names = {number: name for name, number in special.items()}
+    end = _named_special_token(config, "eos_token", special) or next(
+        (names[number] for number in end_ids if number in names), None
+    )
     if end is None:
         raise CheckpointError("the tokenizer has no end token", hint="tokenizer_config.json must name its eos_token")
     return CheckpointTokenizer(tokenizer, special, end, _named_special_token(config, "pad_token", special) or end)
 
 
 def require_tokenizers() -> None:
+    """Raise CheckpointError if the library tokenizers is not installed."""
     if find_spec("tokenizers") is None:
         raise CheckpointError(
             "reading a checkpoint needs tokenizers, which is not installed",
@@ -103,7 +107,7 @@ def _from_json(name: str, text: bytes) -> "Tokenizer":
         tokenizer = Tokenizer.from_str(text.decode())
     except Exception as exc:  # tokenizers raises nothing more precise
         raise CheckpointError(f"{name} is damaged: {first_error_line(exc)}", hint=_DOWNLOAD_HINT) from exc
-    # The -hf checkpoints put [gMASK]<sop> before every text here.
+    # Here the -hf checkpoints add [gMASK]<sop> before every text.
     tokenizer.post_processor = ByteLevel(trim_offsets=False)
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -111,8 +115,8 @@ def _from_json(name: str, text: bytes) -> "Tokenizer":
 
 
 def _require_unique_ids(data: Any) -> None:
-    """Raises ValueError if two tokens of a tokenizer.json share an id, of which tokenizers would keep one."""
-    ids = {id: token for token, id in data["model"]["vocab"].items()}
+    """Raise ValueError if two tokens of a tokenizer.json have the same id: the library would keep only one."""
+    ids = {number: token for token, number in data["model"]["vocab"].items()}
     if len(ids) != len(data["model"]["vocab"]):
         raise ValueError("two tokens have the same id")
     for token in data.get("added_tokens") or ():
@@ -124,7 +128,7 @@ def _from_tiktoken(name: str, text: bytes) -> "Tokenizer":
     ranks = _parse_tiktoken(name, text)
     character = {byte: character for character, byte in byte_alphabet().items()}
     spelled = {token: "".join(character[byte] for byte in token) for token in ranks}
-    # tiktoken merges the neighbours that make the token of the lowest rank; BPE wants the pairs listed in that order.
+    # tiktoken merges the neighbours that form the token of the lowest rank; BPE needs the pairs in that order.
     by_rank = sorted(ranks, key=ranks.__getitem__)
     merges = [(spelled[a], spelled[b]) for token in by_rank for a, b in _merges_into(token, ranks)]
     vocabulary = {spelled[token]: rank for token, rank in ranks.items()}
@@ -132,8 +136,8 @@ def _from_tiktoken(name: str, text: bytes) -> "Tokenizer":
 
 
 def byte_level_bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
-    """GLM-4's kind of tokenizer: ids of tokens in the byte alphabet, and the pairs that are merged, the first first. A
-    word that is a token is looked up before its bytes are merged."""
+    """Build a tokenizer like GLM-4's from the ids of tokens in the byte alphabet and the merges in their order. A word
+    that is a token is looked up before its bytes are merged."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, fuse_unk=False, ignore_merges=True))
@@ -149,7 +153,7 @@ def byte_level_bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) ->
 
 
 def _parse_tiktoken(name: str, text: bytes) -> dict[bytes, int]:
-    """tiktoken's text format: on each line a token in base64 and its rank, which is its id."""
+    """Parse tiktoken's text format: each line is a token in base64 and its rank, which is its id."""
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line:
@@ -159,7 +163,8 @@ def _parse_tiktoken(name: str, text: bytes) -> dict[bytes, int]:
             ranks[base64.b64decode(token, validate=True)] = int(rank)
         except (ValueError, binascii.Error) as exc:
             raise CheckpointError(
-                f"{name}: line {number} is not a token and its rank", hint=f"it is no tiktoken file: {_DOWNLOAD_HINT}"
+                f"{name}: line {number} is not a token and its rank",
+                hint=f"it is not a tiktoken file: {_DOWNLOAD_HINT}",
             ) from exc
     if len(set(ranks.values())) != len(ranks) or any(not 0 <= rank < 2**31 for rank in ranks.values()):
         raise CheckpointError(f"{name}: a rank occurs twice, is negative or too large", hint=_DOWNLOAD_HINT)
@@ -169,26 +174,27 @@ def _parse_tiktoken(name: str, text: bytes) -> dict[bytes, int]:
 
 
 def _merges_into(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The pairs of tokens that make up `token`, those of lower rank first."""
+    """Return the pairs of tokens that form `token`, those of lower rank first."""
     cuts = ((token[:i], token[i:]) for i in range(1, len(token)))
     return sorted((c for c in cuts if c[0] in ranks and c[1] in ranks), key=lambda c: (ranks[c[0]], ranks[c[1]]))
 
 
 def _add_tokens(tokenizer: "Tokenizer", config: Mapping[str, Any]) -> None:
-    """Adds what tokenizer_config.json lists beyond tokenizer.json, each at its own id."""
+    """Add the tokens that only tokenizer_config.json lists, each with its own id."""
     from tokenizers import AddedToken
 
     try:
-        listed = sorted((int(id), dict(entry)) for id, entry in dict(config.get("added_tokens_decoder") or {}).items())
-        tokens = [(id, str(entry["content"]), bool(entry.get("special", True))) for id, entry in listed]
+        decoder = dict(config.get("added_tokens_decoder") or {})
+        listed = sorted((int(number), dict(entry)) for number, entry in decoder.items())
+        tokens = [(number, str(entry["content"]), bool(entry.get("special", True))) for number, entry in listed]
     except (KeyError, TypeError, ValueError) as exc:
         raise CheckpointError("tokenizer_config.json: added_tokens_decoder is damaged", hint=_DOWNLOAD_HINT) from exc
-    for id, name, special in tokens:
+    for number, name, special in tokens:
         if tokenizer.token_to_id(name) is None:
             tokenizer.add_tokens([AddedToken(name, normalized=False, special=special)])
-        if tokenizer.token_to_id(name) != id:
+        if tokenizer.token_to_id(name) != number:
             raise CheckpointError(
-                f"tokenizer_config.json gives {quoted(name)} the id {quoted(id)}, the tokenizer "
+                f"tokenizer_config.json gives {quoted(name)} the id {quoted(number)}, the tokenizer "
                 f"{tokenizer.token_to_id(name)}",
                 hint="the tokenizer's files do not belong together: download them again",
             )
@@ -200,19 +206,6 @@ def _named_special_token(config: Mapping[str, Any], key: str, special: Mapping[s
     return name if isinstance(name, str) and name in special else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object beside the weights; {} where there is none. Raises CheckpointError."""
-    data = read_file(path.parent, path.name)
-    if data is None:
-        return {}
-    try:
-        value = strict_json.parse(data)
-    except ValueError as exc:
-        raise CheckpointError(f"{path.name} is not readable JSON", hint=_DOWNLOAD_HINT) from exc
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path.name} is not a JSON object", hint=_DOWNLOAD_HINT)
-    return value
-
-
 def first_error_line(exc: BaseException) -> str:
+    """Return the first line of an error's message, shortened."""
     return one_line((str(exc).strip() or type(exc).__name__).splitlines()[0], 200)

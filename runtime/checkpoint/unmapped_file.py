@@ -1,9 +1,9 @@
-"""A file of weights that is read piece by piece, not mapped into memory.
+"""A file of weights that is read on demand instead of being mapped into memory.
 
-A mapped file that becomes shorter, since its download starts again, ends the process that reads it (SIGBUS), and so
-does a disk that fails; what is read is an error instead. Some network and shared folders have no mappings at all.
+If a mapped file becomes shorter, because its download restarts, or its disk fails, the process that reads it is killed
+(SIGBUS). Reading raises an error instead. Some network and shared folders do not support mappings at all.
 
-What is read is the caller's to keep, so that memory is bounded by the rows that are asked for at a time.
+Nothing is cached, so memory is bounded by the rows that a caller reads at a time.
 """
 
 import errno
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ..errors import CheckpointError
 
 FINISH_DOWNLOAD_HINT = "finish its download, then do the same again"
-_BLOCK = 1 << 16  # bytes that are read for small pieces beside one another, those of a header
+_BLOCK = 1 << 16  # bytes read at once for small slices next to each other, as in a header
 
 
 class FileTruncated(OSError):
@@ -28,7 +28,7 @@ class FileTruncated(OSError):
 
 
 class UnmappedFile:
-    """Stands where a mapping would: slices of it are bytes. Raises OSError."""
+    """An open file whose slices are bytes, like those of an mmap. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class UnmappedFile:
         return self._block[at : at + end - begin] if end - begin < _BLOCK else self._read(begin, end - begin)
 
     def read(self, begin: int, out: memoryview) -> None:
-        """Fills `out` with the bytes from `begin` on. Raises FileTruncated where the file has grown shorter."""
+        """Fill `out` with the bytes from `begin` on. Raises FileTruncated if the file ends before."""
         with self._lock:
             self._file.seek(begin)
             while len(out):
@@ -56,7 +56,7 @@ class UnmappedFile:
                 out = out[read:]
 
     def require_unchanged(self) -> None:
-        """Raises CheckpointError where the file has been written to since it was opened."""
+        """Raise CheckpointError if the file has been written to since it was opened."""
         require_unchanged(self.path.name, self._opened_stat, self._stat())
 
     def _read(self, begin: int, size: int) -> bytes:
@@ -70,11 +70,12 @@ class UnmappedFile:
 
 
 class LazyArray:
-    """A tensor in such a file, which is read when an array is made of it. A slice of its rows is another one; rows by
-    their numbers are an array. Raises CheckpointError where they cannot be read.
+    """A tensor in an unmapped file. It is read when it is converted to an array; that raises CheckpointError.
+
+    A slice of rows is another LazyArray; rows selected by their indices are an array.
     """
 
-    flags = np.empty(0).flags  # of what is read: owned, aligned, in order
+    flags = np.empty(0).flags  # of the array that is read: owned, aligned, contiguous
 
     def __init__(self, file: UnmappedFile, dtype: npt.DTypeLike, shape: tuple[int, ...], begin: int) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
@@ -83,10 +84,12 @@ class LazyArray:
 
     @property
     def itemsize(self) -> int:
+        """Bytes per element."""
         return self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all elements."""
         return len(self) * self._row
 
     def __len__(self) -> int:
@@ -113,7 +116,7 @@ class LazyArray:
 
 
 def require_unchanged(name: str, first: tuple[int, int], now: tuple[int, int]) -> None:
-    """Raises CheckpointError where size or time of change of a file that is read are no longer the `first`."""
+    """Raise CheckpointError if a file's size and time of change are not those of the `first` look at it."""
     if now != first:
         what = "became shorter" if now[0] < first[0] else "changed"
         raise CheckpointError(f"{name} {what} while it was read", hint=FINISH_DOWNLOAD_HINT)

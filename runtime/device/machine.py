@@ -1,4 +1,4 @@
-"""What this machine has to run a model on, in one record; and what is missing, with its cure."""
+"""This machine's processors and memory, in one record, and what is missing to use them."""
 
 import csv
 import os
@@ -14,8 +14,8 @@ from typing import Any
 
 from ..system.out_of_memory import is_out_of_memory, require_addresses
 
-SERVERS_VARIABLE = "EDGE_SERVERS"  # URLs, parted by blanks
-# What OpenVINO's CPU plugin and IPEX choose their kernels by, from the slowest to the fastest; as Linux names them.
+SERVERS_VARIABLE = "EDGE_SERVERS"  # URLs, separated by blanks
+# Instruction sets by which OpenVINO's CPU plugin and IPEX choose kernels, the slowest first, under Linux's names.
 _ISA = {
     "avx2": "AVX2",
     "avx_vnni": "AVX-VNNI",
@@ -24,12 +24,22 @@ _ISA = {
     "avx512_bf16": "AVX512-BF16",
     "amx_tile": "AMX",
 }
-_NUMPY_ISA = {"AVX2": "AVX2", "AVX512F": "AVX512", "AVX512_ICL": "AVX512-VNNI", "AVX512_SPR": "AVX512-BF16"}
+# The same under numpy's names; from 2.4 on some are microarchitecture levels of x86-64.
+_NUMPY_ISA = {
+    "AVX2": "AVX2",
+    "X86_V3": "AVX2",
+    "AVX512_SKX": "AVX512",
+    "X86_V4": "AVX512",
+    "AVX512_ICL": "AVX512-VNNI",
+    "AVX512_SPR": "AVX512-BF16",
+}
 NPU_GENERATIONS = {"3720": "Meteor Lake", "4000": "Lunar Lake", "5010": "Panther Lake", "5020": "Panther Lake"}
 
 
 @dataclass(frozen=True, slots=True)
 class CPU:
+    """A CPU with its physical cores and the instruction sets that matter."""
+
     name: str
     cores: int
     isa: tuple[str, ...] = ()
@@ -37,7 +47,7 @@ class CPU:
 
 @dataclass(frozen=True, slots=True)
 class GPU:
-    """Bytes. An integrated one shares the machine's memory."""
+    """A GPU of OpenVINO's, sizes in bytes. An integrated one shares the machine's memory."""
 
     device: str
     name: str
@@ -49,6 +59,8 @@ class GPU:
 
 @dataclass(frozen=True, slots=True)
 class NPUDevice:
+    """An NPU of OpenVINO's; `generation` is a key of NPU_GENERATIONS."""
+
     device: str
     name: str
     generation: str
@@ -57,6 +69,8 @@ class NPUDevice:
 
 @dataclass(frozen=True, slots=True)
 class CUDACard:
+    """An NVIDIA GPU, sizes in bytes. Only the engine torch uses it."""
+
     name: str
     memory: int
     free: int
@@ -64,7 +78,7 @@ class CUDACard:
 
 @dataclass(frozen=True, slots=True)
 class MissingComponent:
-    """What keeps a device from being used, and how to get it."""
+    """A component that a device needs and this machine lacks, and how to install it."""
 
     device: str
     what: str
@@ -73,7 +87,7 @@ class MissingComponent:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Bytes of memory; `free` is what programs can have without swapping. `packages` are engines and their versions."""
+    """A machine, sizes in bytes. `free` memory is available without swapping. `packages` maps engines to versions."""
 
     cpu: CPU
     memory: int
@@ -88,7 +102,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class DriverProbe:
-    """What tells why a device that is built in is not in OpenVINO's list. Hardware is what the PCI bus shows."""
+    """Findings that explain why OpenVINO does not list a device that the PCI bus has."""
 
     intel_gpu: bool = False
     render_node: bool = False
@@ -109,7 +123,7 @@ _DEVICE = "load the kernel's driver {driver}; in a container, pass {path} in wit
 
 
 def find_missing(probe: DriverProbe) -> tuple[MissingComponent, ...]:
-    """What is missing for the hardware that is there, and how to get it; the first obstacle of each device."""
+    """Return the first obstacle of each device that is present but does not work."""
     found = []
     if probe.intel_gpu and not probe.gpu_works:
         if not probe.render_node:
@@ -142,20 +156,20 @@ def find_missing(probe: DriverProbe) -> tuple[MissingComponent, ...]:
             found.append(MissingComponent("NPU", "the NPU's driver and compiler", cure))
     if probe.nvidia and not probe.nvidia_works:
         found.append(
-            MissingComponent("CUDA", "NVIDIA's driver (nvidia-smi)", "install it; only the engine torch uses the card")
+            MissingComponent("CUDA", "NVIDIA's driver (nvidia-smi)", "install it; only --device torch uses the card")
         )
     return tuple(found)
 
 
 def free_memory() -> int:
-    """Bytes that programs can have without swapping."""
+    """Return the bytes that are available without swapping."""
     import psutil  # type: ignore[import-untyped]
 
     return int(psutil.virtual_memory().available)
 
 
 def detect() -> Machine:
-    """Looks at this machine. Costs some tenths of a second: OpenVINO loads its plugins."""
+    """Describe this machine. Takes some tenths of a second, as OpenVINO loads its plugins."""
     import psutil
 
     core = _create_core()
@@ -190,7 +204,7 @@ def _create_core() -> Any:
 
 
 def _get_property(core: Any, device: str, name: str, default: Any) -> Any:
-    """A property, or `default` where the plugin does not load or does not know it."""
+    """Return a device's property, or `default` if the plugin does not load or does not have it."""
     if core is None:
         return default
     try:
@@ -230,7 +244,7 @@ def _detect_npus(core: Any) -> tuple[NPUDevice, ...]:
 
 
 def _detect_cuda_cards() -> tuple[CUDACard, ...]:
-    """NVIDIA's cards, from nvidia-smi: torch is slow to import and may not be there."""
+    """Return NVIDIA's GPUs according to nvidia-smi: torch is slow to import and may not be installed."""
     if shutil.which("nvidia-smi") is None:
         return ()
     command = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
@@ -243,14 +257,21 @@ def _detect_cuda_cards() -> tuple[CUDACard, ...]:
 
 
 def _detect_isa() -> tuple[str, ...]:
-    """The instruction sets that matter. Only Linux tells of AVX-VNNI and AMX; elsewhere numpy's list has to do."""
+    """Return the instruction sets that matter. Only Linux reports AVX-VNNI and AMX; elsewhere numpy's list is used."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        from numpy._core._multiarray_umath import __cpu_features__ as features  # type: ignore[import-not-found]
-
-        return tuple(name for key, name in _NUMPY_ISA.items() if features.get(key))
+        return _isa_of_numpy()
     return tuple(name for flag, name in _ISA.items() if flags and flag in flags[1].split())
+
+
+def _isa_of_numpy() -> tuple[str, ...]:
+    """Return what numpy found on this CPU when it was imported, besides what it was built for."""
+    import numpy as np
+
+    found = np.show_config(mode="dicts")["SIMD Extensions"]
+    features = {*found["baseline"], *found["found"]}
+    return tuple(dict.fromkeys(name for key, name in _NUMPY_ISA.items() if key in features))
 
 
 def _installed_packages() -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""A model folder: the manifest, the IRs, and the cache of compiled models."""
+"""A model folder: its manifest, its IR, the check of its hashes, and the cache of compiled models."""

@@ -1,8 +1,8 @@
-"""Compiled models, kept for the next load: OpenVINO writes them, we say where, check them and clear old ones away.
+"""The cache of compiled models. OpenVINO writes it; we choose the place, verify it and delete old entries.
 
-A folder in the user's cache holds what one model, device and driver gave. OpenVINO compiles again where it cannot read
-such a file, but it does not see changed bytes among the weights; therefore each folder has a list of hashes, and one
-that does not match it is thrown away before OpenVINO sees it.
+Each combination of model, device and driver has a folder in the user's cache. OpenVINO compiles again if it cannot read
+a cached file, but it does not notice changed bytes among the weights. Therefore each folder has a list of hashes; a
+folder that does not match its list is deleted before OpenVINO reads it.
 """
 
 import hashlib
@@ -22,20 +22,18 @@ from ..system.files import is_plain_file, is_plain_folder, read_bounded, remove,
 from ..system.process_name import is_alive, process_name
 from .model_folder import ModelFolder, file_sha256
 
-CACHE_VARIABLE = "EDGE_CACHE"  # another place than the user's cache folder
-MAX_CACHE_BYTES = 20 * 10**9  # bytes of all compiled models; those not used for longest go first
+CACHE_VARIABLE = "EDGE_CACHE"  # replaces the user's cache folder
+MAX_CACHE_BYTES = 20 * 10**9  # of all compiled models; the least recently used are deleted first
 _KEY = re.compile("[0-9a-f]{32}")
 HASHES_FILE = "seals.json"
-_MAX_HASHES_BYTES = 1 << 20  # bytes of it
-_COMPILE_TIMEOUT = (
-    600  # seconds for which a folder without seals is left to whoever is filling it, where nothing says who
-)
-_MAX_LOCK_BYTES = 256  # bytes of a process's name at most
+_MAX_HASHES_BYTES = 1 << 20
+_COMPILE_TIMEOUT = 600  # seconds during which a folder without hashes or a lock file counts as being compiled
+_MAX_LOCK_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
 class CachedModel:
-    """A cached folder: what it is of, bytes, and when it was last used (seconds since 1970)."""
+    """A cached model: its device, its bytes, and when it was last used (seconds since 1970)."""
 
     path: Path
     model: str
@@ -45,7 +43,8 @@ class CachedModel:
 
 
 def cache_root() -> Path:
-    """The folder of all that is kept. Raises RequestError where nothing says which, and the user has no home."""
+    """Return the folder of all our caches. Raises RequestError if the user has no home folder and CACHE_VARIABLE is
+    unset."""
     from platformdirs import user_cache_path
 
     no_home = RequestError("this user has no home folder for compiled models", hint=f"name another in {CACHE_VARIABLE}")
@@ -59,15 +58,15 @@ def cache_root() -> Path:
 
 
 def compiled_root() -> Path:
-    """The folder of all compiled models. Raises RequestError as `cache` does."""
+    """Return the folder of compiled models. Raises RequestError as `cache` does."""
     return cache_root() / "compiled"
 
 
 @contextmanager
 def caching(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str, str]]:
-    """OpenVINO's property for loading this model on this device; {} where nothing can be kept.
+    """Yield OpenVINO's property for loading this model on this device from the cache; {} if it cannot be cached.
 
-    Afterwards what was compiled is sealed, and what is over the limit is cleared, but for the model just loaded.
+    After the block the hashes of a new entry are recorded, and other models are deleted until the cache fits its limit.
     """
     try:
         path = compiled_root() / _key(folder, device, driver)
@@ -96,20 +95,20 @@ def caching(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str,
 
 
 def list_models() -> list[CachedModel]:
-    """What is cached, used last first."""
+    """Return the cached models, the most recently used first."""
     found = []
     for path in compiled_root().glob("*"):
-        if not _KEY.fullmatch(path.name) or not is_plain_folder(path):  # somebody else's
+        if not _KEY.fullmatch(path.name) or not is_plain_folder(path):  # not ours
             continue
         with suppress(OSError):
             size = sum(file.lstat().st_size for file in path.iterdir())
-            seals, used = _read_hashes(path), (path / HASHES_FILE if _is_complete(path) else path).stat().st_mtime
-            found.append(CachedModel(path, seals.get("model", "unfinished"), seals.get("device", ""), size, used))
+            record, used = _read_hashes(path), (path / HASHES_FILE if _is_complete(path) else path).stat().st_mtime
+            found.append(CachedModel(path, record.get("model", "unfinished"), record.get("device", ""), size, used))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
 def clear(keep: int = 0, spare: Path | None = None) -> list[CachedModel]:
-    """Removes the folders not used for longest until `keep` bytes are left. Returns those removed."""
+    """Delete the least recently used models, except `spare`, until `keep` bytes are left. Return those deleted."""
     total, removed = 0, []
     for entry in list_models():
         total += entry.size
@@ -120,7 +119,8 @@ def clear(keep: int = 0, spare: Path | None = None) -> list[CachedModel]:
 
 
 def _key(folder: ModelFolder, device: str, driver: str) -> str:
-    """The model by its files' hashes, so that a folder may move; a new driver or OpenVINO makes a new folder."""
+    """Return the name of the cache folder. It depends on the hashes of the model's files, not on their place, and on
+    the versions of the driver and OpenVINO."""
     import openvino
 
     files = {name: file.sha256 for name, file in folder.manifest.files.items() if name.startswith("openvino_model")}
@@ -139,7 +139,7 @@ def _read_hashes(path: Path) -> dict[str, Any]:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether the folder holds what was sealed, to the byte, in files and a folder of its own."""
+    """Return whether the folder has exactly the recorded files with their hashes, and no links."""
     plain = is_plain_folder(path) and all(map(is_plain_file, path.iterdir()))
     return plain and _is_complete(path) and _read_hashes(path).get("files") == _file_hashes(path)
 
@@ -150,8 +150,8 @@ def _is_complete(path: Path) -> bool:
 
 def _write_hashes(path: Path, folder: ModelFolder, device: str) -> None:
     manifest = folder.manifest
-    seals = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _file_hashes(path)}
-    write_atomically(path / HASHES_FILE, json.dumps(seals).encode())
+    record = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _file_hashes(path)}
+    write_atomically(path / HASHES_FILE, json.dumps(record).encode())
 
 
 def _file_stats(path: Path) -> dict[str, tuple[int, int]]:
@@ -161,19 +161,19 @@ def _file_stats(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def _lock_path(path: Path) -> Path:
-    """The lock file beside a folder; it names the process that compiles into it."""
+    """Return the lock file next to a folder. It names the process that compiles into it."""
     return path.with_suffix(".compiling")
 
 
 def _is_being_compiled(path: Path) -> bool:
-    """Whether another process is compiling into the folder."""
+    """Return whether another process is compiling into the folder."""
     with suppress(OSError, UnicodeDecodeError):
         return is_alive(read_bounded(_lock_path(path), _MAX_LOCK_BYTES).decode())
-    return _age(path) < _COMPILE_TIMEOUT  # an earlier version's
+    return _age(path) < _COMPILE_TIMEOUT  # made by an earlier version
 
 
 def _age(path: Path) -> float:
-    """Seconds since the folder was made; infinite where there is none."""
+    """Return the seconds since the folder was created; infinity if there is none."""
     return time.time() - path.stat().st_mtime if is_plain_folder(path) else float("inf")
 
 

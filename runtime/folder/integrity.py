@@ -1,7 +1,8 @@
-"""A model folder is held against its manifest's hashes before an engine loads it: OpenVINO believes every byte.
+"""Verifying a model folder against its manifest's hashes when an engine loads it: OpenVINO trusts every byte.
 
-What is small is hashed before every load. The weights are hashed beside the loading, and only where they are not the
-file of the last good check: a record in the user's cache has its size, times and inode. A conversion is such a check.
+Small files are hashed before every load. Weights are hashed in parallel with the load, and only if they are not the
+file of the last successful check, whose size, times and inode are recorded in the user's cache. A conversion records
+its own result.
 """
 
 import hashlib
@@ -19,44 +20,44 @@ from .compile_cache import cache_root
 from .model_folder import CONVERT_AGAIN, ModelFolder
 
 _TOKENIZERS = ("openvino_tokenizer.bin", "openvino_detokenizer.bin")
-_HASH_CHUNK = 1 << 22  # bytes read at once
-_MAX_RECORD_BYTES = 4096  # bytes of a record at most
-_CLOCK_TICK = 20_000_000  # ns; Linux stamps files by its timer, every 10 ms at the slowest
+_HASH_CHUNK = 1 << 22  # bytes
+_MAX_RECORD_BYTES = 4096
+_CLOCK_TICK = 20_000_000  # ns; the times of files on Linux advance every 10 ms or faster
 
 
 @contextmanager
 def verify_while_loading(folder: ModelFolder, *, weights: bool = True, concurrently: bool = True) -> Iterator[None]:
-    """A context to load the folder in: its files are those of the manifest, or it ends with an error.
+    """Verify the folder's files while the block loads them. Raises ModelFolderError naming the file that differs.
 
-    Small files are hashed at its beginning, `weights` `beside` what is done in it or before. An error of the loading
-    gives way to one of the check, which explains it. Raises ModelFolderError naming the file that differs.
+    Small files are hashed before the block, `weights` `concurrently` with it or before it. If both the load and the
+    check fail, the check's error is raised, as it explains the other.
     """
     folder.verify_manifest()
     folder.verify([name for name in folder.manifest.files if not _is_weights(name)])
     names = [name for name in folder.manifest.files if weights and _is_weights(name) and not is_recorded(folder, name)]
-    look = _HashThread(folder, names)
+    check = _HashThread(folder, names)
     if not concurrently:
-        look.join()
+        check.join()
     try:
         yield
     except Exception as exc:
-        look.join(exc)
+        check.join(exc)
         raise
-    except BaseException:  # Ctrl-C waits for no hash
-        look.stop()
+    except BaseException:  # Ctrl-C does not wait for the hash
+        check.stop()
         raise
-    look.join()
+    check.join()
 
 
 def record_verified(folder: ModelFolder) -> None:
-    """Record that the folder's weights match its manifest. Where there is no cache folder, nothing is recorded."""
+    """Record that the folder's weights match its manifest, if there is a cache folder."""
     for name in filter(_is_weights, folder.manifest.files):
         with suppress(OSError, RequestError):
             write_record(folder, name, _stamp(folder.path / name))
 
 
 class _HashThread:
-    """Files of a folder, hashed in a thread of its own."""
+    """A thread that hashes files of a folder."""
 
     def __init__(self, folder: ModelFolder, names: list[str]) -> None:
         self._folder = folder
@@ -68,10 +69,11 @@ class _HashThread:
             self._thread.start()
 
     def stop(self) -> None:
+        """Stop before the next chunk."""
         self._stopped.set()
 
     def join(self, cause: BaseException | None = None) -> None:
-        """Wait for the end. Raises the ModelFolderError that was found."""
+        """Wait for the end. Raises the ModelFolderError that the thread found."""
         try:
             if self._names:
                 self._thread.join()
@@ -107,36 +109,34 @@ def _is_weights(name: str) -> bool:
 
 
 def _stamp(path: Path) -> list[int]:
-    """What changes with a file's bytes: size, times of change in ns, inode."""
+    """Return what changes with a file's bytes: size, times of change in ns, inode."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _stable_stamp(path: Path) -> list[int]:
-    """The stamp of a file that is not as young as its file system's clock is coarse: what is written to it from now on
-    shows in its times."""
+    """Return the stamp of a file once it is older than a tick of its file system's clock, so that later writes change
+    its times."""
     if 0 <= time.time_ns() - path.stat().st_ctime_ns < _CLOCK_TICK:
         time.sleep(_CLOCK_TICK / 1e9)
     return _stamp(path)
 
 
 def record_path(path: Path) -> Path:
-    """The record of that file. Raises RequestError where there is no cache folder."""
-    return (
-        cache_root()
-        / "checked"
-        / (hashlib.sha256(str(path.resolve()).encode(errors="replace")).hexdigest()[:32] + ".json")
-    )
+    """Return the path of a file's record. Raises RequestError if there is no cache folder."""
+    key = hashlib.sha256(str(path.resolve()).encode(errors="replace")).hexdigest()[:32]
+    return cache_root() / "checked" / f"{key}.json"
 
 
 def write_record(folder: ModelFolder, name: str, stamp: list[int]) -> None:
-    place = record_path(folder.path / name)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(place, json.dumps({"sha256": folder.manifest.files[name].sha256, "stamp": stamp}).encode())
+    """Record that a file with this stamp matches its hash. Raises OSError, RequestError."""
+    path = record_path(folder.path / name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"sha256": folder.manifest.files[name].sha256, "stamp": stamp}).encode())
 
 
 def is_recorded(folder: ModelFolder, name: str) -> bool:
-    """Whether the last good check was of this very file."""
+    """Return whether the last successful check was of this very file."""
     try:
         path = folder.path / name
         found = strict_json.parse(read_bounded(record_path(path), _MAX_RECORD_BYTES))

@@ -1,4 +1,4 @@
-"""What an IR says of itself, read from its XML without an engine: its weights, its inputs, and what it is fit for."""
+"""Facts about an IR, read from its XML without an engine: its weights, its inputs, and whether it fits an NPU."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,15 +14,20 @@ IR_FILE = "openvino_model.xml"
 NPU_GROUPS = (-1, 128)
 NPU_HINT = "convert the checkpoint with --recipe int4-npu"
 _NPU_INPUTS = {"input_ids", "attention_mask", "position_ids"}
-_DECOMPRESSION_OPS = {"Convert", "Multiply", "Subtract", "Reshape"}  # what NNCF puts between a weight and its MatMul
+_DECOMPRESSION_OPS = {
+    "Convert",
+    "Multiply",
+    "Subtract",
+    "Reshape",
+}  # operations that NNCF inserts between a weight and its MatMul
 
 
 @dataclass(frozen=True, slots=True)
 class WeightMatrix:
-    """A weight with which a MatMul multiplies.
+    """The weight of a MatMul.
 
-    `group` columns of a row share a scale: -1 for all of them, 0 for an uncompressed matrix. A `symmetric` one has no
-    zero points.
+    `group` is the number of columns of a row that share a scale: -1 for all of them, 0 if the matrix is not compressed.
+    A `symmetric` matrix has no zero points.
     """
 
     name: str
@@ -33,9 +38,10 @@ class WeightMatrix:
 
 @dataclass(frozen=True, slots=True)
 class IR:
-    """`matrices` stand in the order in which the decoder uses them, the head last; `largest` is the biggest constant's
-    size in bytes. A stateful IR keeps its KV cache itself; `attention` is an operation of its own, or written out in
-    others."""
+    """A decoder's graph. `matrices` are in the decoder's order, the head last; `largest_constant` is in bytes.
+
+    A `stateful` IR keeps its KV cache itself. `has_sdpa` is False if attention is spelled out in single operations.
+    """
 
     inputs: frozenset[str]
     matrices: tuple[WeightMatrix, ...]
@@ -45,7 +51,7 @@ class IR:
 
     @classmethod
     def read(cls, folder: ModelFolder) -> "IR":
-        """Raises ModelFolderError where the XML is not an IR."""
+        """Read a model folder's IR. Raises ModelFolderError if the XML is not one."""
         path = folder.path / IR_FILE
         try:
             return _XMLGraph(path).ir()
@@ -53,15 +59,15 @@ class IR:
             raise ModelFolderError(f"{path} is not an IR: {one_line(repr(exc))}", hint=CONVERT_AGAIN) from exc
 
     def npu_obstacles(self) -> tuple[str, ...]:
-        """Why it would not run, or not well, on an NPU; () where it is fit.
+        """Return why the IR would not run, or not run well, on an NPU; () if it fits.
 
-        Intel asks for symmetric int4 throughout (ratio 1.0), in groups of 128 or by row, in a stateful model:
+        Intel requires symmetric int4 throughout (ratio 1.0), in groups of 128 or by row, in a stateful model:
         https://docs.openvino.ai/2026/openvino-workflow-generative/inference-with-genai/inference-with-genai-on-npu.html
         """
         found = []
         if not self.stateful:
             found.append("its KV cache is not in the graph (not stateful)")
-        if not self.has_sdpa:  # the emulation says "!!!!": its mask overflows in f16
+        if not self.has_sdpa:  # the emulation answers "!!!!": the mask overflows in f16
             found.append("its attention is written out in single operations, as in an ONNX file")
         if missing := sorted(_NPU_INPUTS - self.inputs):
             found.append(f"it has no input {', '.join(missing)}")
@@ -79,7 +85,7 @@ class IR:
 
 
 class _XMLGraph:
-    """The XML's layers by id, and which layer feeds which input."""
+    """The XML's layers by id, and the layer that feeds each input."""
 
     def __init__(self, path: Path) -> None:
         root = ElementTree.parse(path).getroot()
@@ -114,7 +120,7 @@ class _XMLGraph:
                 yield WeightMatrix(weight.attrib["name"], data["element_type"], group, "Subtract" not in kinds)
 
     def _trace_weight(self, layer: str) -> Iterator[ElementTree.Element]:
-        """From a MatMul's second input to where it begins."""
+        """Yield the layers from a MatMul's second input back to the constant."""
         layer = self._sources[layer, "1"]
         while True:
             yield self._layers[layer]

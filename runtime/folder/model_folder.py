@@ -1,6 +1,6 @@
-"""A model folder: IR, tokenizer, chat template, and `edge.json`, a manifest with the hash of every file.
+"""A model folder: IR, tokenizer, chat template, and `edge.json`, the manifest with the hash of every file.
 
-OpenVINO GenAI's own pipelines open the folder as it is; nothing in it is executed.
+OpenVINO GenAI's own pipelines can open the folder, too. Nothing in it is executed.
 """
 
 import hashlib
@@ -15,41 +15,44 @@ from typing import Any
 from .. import strict_json
 from ..errors import EdgeError, ModelFolderError
 from ..sampling import Sampling
-from ..system.files import expand_user, name_in_errors, read_bounded
+from ..system.files import expand_user, name_in_errors, read_bounded, write_atomically
 from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line, quoted, replace_surrogates
 
 MANIFEST = "edge.json"
 FORMAT_VERSION = 1
 CONVERT_AGAIN = "convert the checkpoint again"
-_DIGEST_KEY = "sha256"  # of the manifest itself, beside its fields; folders of early versions have none
-_MAX_TEXT_BYTES = 1 << 26  # bytes of a manifest or a template
+_DIGEST_KEY = "sha256"  # key of the manifest's own hash; folders of early versions have none
+_SIZE_KEYS = {"embedding_bytes": "gathered"}  # fields of ModelSizes whose keys in the file differ
+_MAX_TEXT_BYTES = 1 << 26  # of a manifest or a template
 
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
+    """A file's size in bytes and its hash."""
+
     size: int
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """The checkpoint: its folder's name, its architecture, and a hash of what it holds."""
+    """The checkpoint that a model was converted from: its name, its architecture, and a hash of its content."""
 
     name: str
     architecture: str
     fingerprint: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", replace_surrogates(self.name))  # it is that of a folder, in any encoding
+        object.__setattr__(self, "name", replace_surrogates(self.name))  # a folder's name, in any encoding
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSizes:
-    """What the memory of the loaded model depends on.
+    """The sizes that the memory of a loaded model depends on.
 
-    `weights` are bytes in all, `gathered` those of them of which only rows are looked up, `largest` those of the
-    biggest constant. `groups` counts the scales of int4 weights; the rest are the decoder's dimensions.
+    Bytes: `weights` of all constants, `embedding_bytes` of the embedding if the model only looks up its rows, `largest`
+    of the largest constant. `groups` counts the scales of int4 weights; the rest are the decoder's dimensions.
     """
 
     weights: int
@@ -65,11 +68,12 @@ class ModelSizes:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `edge.json` says.
+    """The content of `edge.json`.
 
-    `family` names the prompt format, `special_tokens` maps each to its id, `kv_bytes_per_token` is for an f16 cache,
-    `devices` says in words what each device needs and `sizes` what that follows from, `verification` holds the figures
-    measured after conversion. `paged`: PagedAttention takes the graph, so that requests are batched and share a cache.
+    `family` names the prompt format, `special_tokens` maps each special token to its id, `kv_bytes_per_token` is for an
+    f16 cache, `devices` describes what each device needs, as computed from `sizes`, and `verification` has the figures
+    measured after the conversion. If `paged`, the graph supports PagedAttention: requests are batched and share a
+    cache.
     """
 
     family: str
@@ -88,10 +92,17 @@ class Manifest:
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest under the keys of `edge.json`."""
+        data = asdict(self)
+        if self.sizes is not None:
+            data["sizes"] = {_SIZE_KEYS.get(name, name): value for name, value in data["sizes"].items()}
+        return data
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder whose manifest was read and whose files are there in their size. `check` reads them through."""
+    """A model folder whose manifest was read and whose files have the recorded sizes. `verify` checks their hashes."""
 
     path: Path
     manifest: Manifest
@@ -107,30 +118,30 @@ class ModelFolder:
     @classmethod
     @map_out_of_memory(ModelFolderError)
     def open(cls, path: str | os.PathLike[str]) -> "ModelFolder":
-        """Raises ModelFolderError where the folder is missing, damaged, or made by a later version."""
+        """Open a folder. Raises ModelFolderError if it is missing, damaged, or made by a later version."""
         folder = expand_user(path)
         if not folder.is_dir():
             raise ModelFolderError(f"there is no folder {folder}", hint="`edge convert CHECKPOINT FOLDER` makes one")
         found = cls(folder, _read_manifest(folder))
         for name in found.manifest.files:
             if difference := found._size_mismatch(name):
-                found.verify_manifest()  # it may be the manifest that is damaged
+                found.verify_manifest()  # the manifest itself may be damaged
                 raise ModelFolderError(difference, hint=CONVERT_AGAIN)
         return found
 
     def _size_mismatch(self, name: str) -> str:
-        """What is wrong with the file of that name, as far as its size tells; "" for nothing."""
+        """Describe how a file differs in kind or size from the manifest; "" if it does not."""
         try:
             status = (self.path / name).stat()
         except (OSError, ValueError):  # ValueError: \0 in the name
-            return f"{self.path} has lost its {one_line(name, 100)}"
+            return f"{self.path} is missing {one_line(name, 100)}"
         if not stat.S_ISREG(status.st_mode):
-            return f"{self.path / name} is no regular file"
+            return f"{self.path / name} is not a regular file"
         size, wanted = status.st_size, self.manifest.files[name].size
-        return "" if size == wanted else f"{self.path / name} has {size:,} bytes where its manifest says {wanted:,}"
+        return "" if size == wanted else f"{self.path / name} has {size:,} bytes; its manifest records {wanted:,}"
 
     def verify(self, names: Iterable[str] | None = None) -> None:
-        """Holds these files, or all, against their hashes. Raises ModelFolderError naming the first that differs."""
+        """Compare these files, or all, with their hashes. Raises ModelFolderError naming the first that differs."""
         for name in self.manifest.files if names is None else names:
             try:
                 found = file_sha256(self.path / name)
@@ -141,12 +152,12 @@ class ModelFolder:
             self.verify_hash(name, found)
 
     def verify_hash(self, name: str, found: str) -> None:
-        """Raises ModelFolderError where the file of that name has another sha256."""
+        """Raise ModelFolderError unless `found` is the recorded sha256 of this file."""
         if found != self.manifest.files[name].sha256:
             raise ModelFolderError(f"{self.path / name} is damaged: its hash differs", hint=CONVERT_AGAIN)
 
     def verify_manifest(self) -> None:
-        """Holds the manifest against its own hash, where it has one. Raises ModelFolderError."""
+        """Compare the manifest with its own hash, if it has one. Raises ModelFolderError."""
         data = _read_manifest_json(self.path)
         if _DIGEST_KEY in data and data.pop(_DIGEST_KEY) != _fields_sha256(data):
             raise ModelFolderError(f"{self.path / MANIFEST} is damaged: its hash differs", hint=CONVERT_AGAIN)
@@ -157,20 +168,20 @@ class ModelFolder:
         return sum(file.size for file in self.manifest.files.values())
 
     def chat_template(self) -> str:
-        """The checkpoint's own Jinja template. Raises ModelFolderError where it came without."""
+        """Return the checkpoint's Jinja template. Raises ModelFolderError for a base model, which has none."""
         path = self.path / "chat_template.jinja"
         try:
             return read_bounded(path, _MAX_TEXT_BYTES).decode()
         except FileNotFoundError:
             raise ModelFolderError(
                 f"{self.path} has no chat template: it is a base model, for completion only",
-                hint="`edge complete` goes on from a text; to chat, convert a chat model",
+                hint="`edge complete` continues a text; to chat, convert a chat model",
             ) from None
         except (OSError, UnicodeDecodeError) as exc:
             raise ModelFolderError(f"{path} cannot be read", hint=CONVERT_AGAIN) from exc
 
     def sampling(self) -> Sampling:
-        """What the checkpoint recommends in its generation_config.json."""
+        """Return the sampling that the checkpoint recommends in generation_config.json."""
         path = self.path / "generation_config.json"
         try:
             return Sampling.from_generation_config(strict_json.parse(read_bounded(path, _MAX_TEXT_BYTES)))
@@ -181,14 +192,14 @@ class ModelFolder:
 
 
 def write_manifest(folder: Path, manifest: Manifest, known: Mapping[str, FileRecord] = {}) -> ModelFolder:
-    """Writes the manifest with size and hash of every file in `folder`, which is complete with it. Those that are
-    `known` from their writing are not read again."""
+    """Write the manifest, with size and hash of every file in `folder`, as its last file. Records that are `known` from
+    writing the files are not computed again."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
     files = {name: _file_record(folder / name, known.get(name)) for name in names}
     sealed = replace(manifest, files=files)
-    data = asdict(sealed)
+    data = sealed.to_json()
     text = json.dumps(data | {_DIGEST_KEY: _fields_sha256(data)}, indent=2, ensure_ascii=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    write_atomically(folder / MANIFEST, text.encode())
     return ModelFolder(folder, sealed)
 
 
@@ -198,7 +209,7 @@ def _file_record(path: Path, known: FileRecord | None) -> FileRecord:
 
 
 def _fields_sha256(data: Mapping[str, Any]) -> str:
-    """Of a manifest's fields, however they are laid out."""
+    """Return the hash of a manifest's fields, whatever their order and layout."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -226,7 +237,7 @@ def _read_manifest(folder: Path) -> Manifest:
             hint="upgrade glm4-edge",
         )
     try:
-        manifest = TypeAdapter(Manifest).validate_python(data)
+        manifest = TypeAdapter(Manifest).validate_python(_with_field_names(data))
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part)[:80] for part in first["loc"])
@@ -237,6 +248,15 @@ def _read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def _with_field_names(data: Any) -> Any:
+    """Return a manifest's JSON with the names of our fields in place of the file's keys."""
+    if not isinstance(data, dict) or not isinstance(data.get("sizes"), dict):
+        return data
+    fields = {key: name for name, key in _SIZE_KEYS.items()}
+    return data | {"sizes": {fields.get(key, key): value for key, value in data["sizes"].items()}}
+
+
 def file_sha256(path: Path) -> str:
+    """Return a file's hash, in hexadecimal. Raises OSError."""
     with name_in_errors(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

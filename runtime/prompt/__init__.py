@@ -1,1 +1,1 @@
-"""Messages and tools become a prompt: chat templates and the families that explain them."""
+"""Turning messages and tools into a prompt: chat templates, their sandbox, and the families."""

@@ -1,4 +1,4 @@
-"""Which family's prompts a checkpoint wants: told by what its chat template makes of a question, not by its words."""
+"""Detecting a checkpoint's family from the prompt that its chat template renders for a probe."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from .template import ChatTemplate
 
 
 def detect_family(config: Mapping[str, Any], chat_template: str | None) -> Family:
-    """The family of a checkpoint, from its config.json and its chat template (None for a base model).
+    """Return the family of a checkpoint, given its config.json and its chat template (None for a base model).
 
-    Raises CheckpointError where the model is not GLM-4's or the template is of an unknown kind, TemplateError where the
+    Raises CheckpointError if the model is not GLM-4 or the template is of an unknown kind, TemplateError if the
     template is broken.
     """
     model_type = config.get("model_type")
@@ -29,4 +29,4 @@ def detect_family(config: Mapping[str, Any], chat_template: str | None) -> Famil
     for family in families:
         if family.matches("".join(ChatTemplate(chat_template, family, ()).render([Message("user", "?")], [PROBE]))):
             return family
-    raise CheckpointError("the chat template is of an unknown kind", hint="take the checkpoint's own chat template")
+    raise CheckpointError("the chat template is of an unknown kind", hint="use the checkpoint's own chat template")

@@ -1,7 +1,7 @@
-"""Messages and tools become a prompt, by the checkpoint's own Jinja template in the sandbox that transformers uses.
+"""Rendering messages and tools into a prompt with the checkpoint's own Jinja chat template.
 
-A prompt is a tuple of pieces. Together they are the text; an engine tokenises them one by one. The cuts lie inside
-special tokens that somebody typed: `<|assistant|>` in a user's message is text to the model, never a role.
+A prompt is a tuple of pieces, whose concatenation is the text. An engine tokenizes each piece on its own. The pieces
+are split inside special tokens that a user typed: `<|assistant|>` in a message is text to the model, never a role.
 """
 
 import json
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 Prompt = tuple[str, ...]
 
-# What may mark a cut: a character that no text of these messages holds, nor spells as the escape that ASCII JSON would
-# make of it. Unicode's noncharacters are "for internal use", those of the private use area for anybody's.
+# Candidates for the split mark: a character that occurs in no text of these messages, neither as such nor as its JSON
+# escape. Unicode's noncharacters are for internal use, those of the private use area for anyone's.
 _MARKS = [*range(0xFDD0, 0xFDF0), *range(0xE000, 0xF900)]
 _ESCAPED = re.compile(r"\\u([0-9a-f]{4})")
 
 
 class ChatTemplate:
-    """A chat template, compiled once. Raises TemplateError where it is not valid Jinja."""
+    """A compiled chat template. Raises TemplateError if it is not valid Jinja."""
 
     def __init__(self, source: str, family: Family, special_tokens: Collection[str]) -> None:
         from jinja2 import TemplateError as JinjaError
@@ -50,44 +50,45 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
     ) -> Prompt:
-        """The prompt in pieces. `tools` are JSON objects with name, description and parameters.
+        """Render the prompt, in pieces. `tools` are JSON objects with name, description and parameters.
 
-        Raises TemplateError where the template refuses the messages.
+        Raises TemplateError if the template rejects the messages.
         """
         from jinja2 import TemplateError as JinjaError
         from jinja2.exceptions import SecurityError
 
-        from .sandbox import render_budget
+        from .budget import render_budget
 
         variables = self._family.layout(messages, tools)
         try:
-            cut = _find_unused_character(variables)
+            mark = _find_unused_character(variables)
             guarded = _map_text(
                 variables,
-                lambda text: self._special.sub(lambda m: m[0][0] + cut + m[0][1:], replace_surrogates(text)),
+                lambda text: self._special.sub(lambda m: m[0][0] + mark + m[0][1:], replace_surrogates(text)),
             )
             with render_budget(guarded):
                 text = self._template.render(**guarded, add_generation_prompt=add_generation_prompt)
         except SecurityError as exc:
             raise TemplateError(
-                f"the chat template goes too far: {one_line(exc)}", hint="take the checkpoint's own chat template"
+                f"the chat template exceeds a limit: {one_line(exc)}", hint="take the checkpoint's own chat template"
             ) from exc
         except (JinjaError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as exc:
             raise TemplateError(
                 f"the chat template cannot lay out these messages: {one_line(exc)}",
                 hint="check their roles and their order",
             ) from exc
-        # A template that asks for ASCII JSON spells the mark as an escape.
-        pieces = text.replace(f"\\u{ord(cut):04x}", cut).split(cut)
+        # A template that asks for ASCII JSON escapes the mark.
+        pieces = text.replace(f"\\u{ord(mark):04x}", mark).split(mark)
         return tuple(piece for piece in pieces if piece)
 
 
 def compile_template(source: str) -> "Compiled":
-    """A chat template as transformers' utils/chat_template_utils.py compiles it, with limits on what it may cost.
+    """Compile a chat template as transformers does (utils/chat_template_utils.py), with limits on what it may cost.
     Raises jinja2.TemplateError."""
     from jinja2 import TemplateError as JinjaError
 
-    from .sandbox import TemplateSandbox, render_budget
+    from .budget import render_budget
+    from .sandbox import TemplateSandbox
 
     environment = TemplateSandbox()
     environment.add_filter("tojson", _tojson)
@@ -98,7 +99,7 @@ def compile_template(source: str) -> "Compiled":
             return environment.from_string(source)
     except JinjaError:
         raise
-    except Exception as exc:  # whatever Python's own compiler says of what Jinja made: nested too deep, too many names
+    except Exception as exc:  # from Python's own compiler: nested too deeply, too many names
         raise JinjaError(f"it cannot be compiled: {type(exc).__name__}") from exc
 
 

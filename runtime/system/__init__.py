@@ -1,1 +1,1 @@
-"""The operating system: files, network, processes, memory."""
+"""The operating system: files, network, processes, memory, and our effects on the process."""

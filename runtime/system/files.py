@@ -1,4 +1,4 @@
-"""Files and folders: replaced or removed without following a symbolic link, found by `~`, mapped or not."""
+"""Files and folders: reading with a limit, writing atomically, removing without following links."""
 
 import errno
 import mmap
@@ -12,25 +12,25 @@ from pathlib import Path
 
 _is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda _: False)  # Windows, from Python 3.12 on
 
-TEMPORARY_FOLDER_HINT = "make room in the folder for temporary files, or set TMPDIR to one on another disk"
+TEMPORARY_FOLDER_HINT = "make room in the folder for temporary files, or set TMPDIR to a folder on another disk"
 
-# What mmap says where the file system has no mappings: mmap(2); NFS, 9p and FUSE differ.
+# Errors of mmap(2) on file systems that do not support mappings; NFS, 9p and FUSE differ.
 UNMAPPABLE_ERRNOS = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def expand_user(path: str | os.PathLike[str]) -> Path:
-    """Return the path with `~` as the home folder. What names no user's home stays as it is: a folder may be called ~x,
+    """Return the path with a leading `~` expanded. It stays if there is no such home folder: a folder may be called ~x,
     and a user may have no home."""
     return Path(os.path.expanduser(path))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file, which appears whole or not at all. A link of that name is replaced; the file behind it stays.
+    """Write a file so that it appears complete or not at all. A link is replaced, not followed.
 
-    Raises OSError, also where the name is that of a folder or a device.
+    Raises OSError, also if `path` is a folder or a device.
     """
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):  # /dev/stdout is a link
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with scratch.open("xb") as file:  # "x" follows no link
@@ -43,7 +43,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def name_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name the file in errors of reading it or writing to it, which do not by themselves."""
+    """Add the file's name to an OSError of reading or writing it, which lacks one."""
     try:
         yield
     except OSError as exc:
@@ -53,18 +53,18 @@ def name_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def is_temporary_folder_missing(exc: Exception) -> bool:
-    """Return whether that is what `tempfile` raises where no folder can be written: their disks are full."""
+    """Return whether this is the error of `tempfile` if no folder can be written to, usually as disks are full."""
     return isinstance(exc, FileNotFoundError) and "usable temporary directory" in str(exc)
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
-    """Return what a regular file holds, or one that a link leads to.
+    """Return the bytes of a regular file; links are followed.
 
-    Raises OSError, also for a folder, for what would block or never end (a FIFO, a device), and for more than `limit`
+    Raises OSError, also for a folder, for a FIFO or a device, which could block or never end, and for more than `limit`
     bytes.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     with name_in_errors(path), path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -73,7 +73,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def is_plain_file(path: Path) -> bool:
-    """Return whether `path` is a regular file: no link, and nothing that blocks whoever opens it, as a FIFO does."""
+    """Return whether `path` is a regular file itself: not a link, nor a FIFO, which would block."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -81,7 +81,7 @@ def is_plain_file(path: Path) -> bool:
 
 
 def is_plain_folder(path: Path) -> bool:
-    """Return whether `path` is a folder itself, not a link to one."""
+    """Return whether `path` is a folder itself: not a link to one."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode) and not _is_junction(path)
     except OSError:
@@ -89,8 +89,8 @@ def is_plain_folder(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a folder with all that is in it, or a link, but nothing that a link points to. What cannot be
-    removed stays."""
+    """Remove a file, a folder with its content, or a link, but never a link's target. Ignores what cannot be
+    removed."""
     if is_plain_folder(path):
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -101,7 +101,7 @@ def remove(path: Path) -> None:
 
 
 def read_model_properties(path: Path) -> dict[str, bool]:
-    """OpenVINO's property for reading an IR beside or at `path`: it maps weights, and fails where they cannot be."""
+    """Return OpenVINO's property for reading the IR at `path`. It maps weights by default, and fails if it cannot."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
             return {}

@@ -1,4 +1,4 @@
-"""Out of memory, as each library says it: the user's error has one cure, whichever of them met the end first."""
+"""Recognizing that memory ran out, whichever library reports it, and turning that into one error with one cure."""
 
 import errno
 import os
@@ -12,10 +12,10 @@ from ..errors import EdgeError
 MESSAGE = "there is too little memory"
 HINT = "close other programs, lift a limit such as that of `ulimit -v`, or take a smaller model or recipe"
 
-_START_UP_BYTES = 400 << 20  # bytes of addresses for OpenVINO's libraries and threads
+_START_UP_BYTES = 400 << 20  # bytes of address space that OpenVINO's libraries and threads take
 
-# C++'s std::bad_alloc (OpenVINO, NNCF), the dynamic loader, mmap and Rust, oneDNN's kernels, numpy, PyTorch; the memory
-# of a GPU is another one. A thread whose stack cannot be mapped is EAGAIN.
+# Messages of C++'s std::bad_alloc (OpenVINO, NNCF), the dynamic loader, mmap and Rust, oneDNN's kernels, numpy and
+# PyTorch, but not of a GPU's memory. A thread whose stack cannot be mapped fails with EAGAIN.
 _MESSAGE_PATTERN = re.compile(
     r"bad.alloc|bad array new|failed to map segment|(?:cannot|can not|could not|can't) alloc|not enough memory"
     r"|can't start new thread|resource temporarily unavailable|unable to allocate|(?<!cuda )(?<!xpu )out of memory"
@@ -58,13 +58,13 @@ def map_out_of_memory(kind: type[EdgeError]) -> Iterator[None]:
 def require_addresses() -> None:
     """Raise MemoryError if `ulimit -v` leaves too little address space for OpenVINO, whose start-up would hang."""
     limit = _address_limit()
-    with suppress(OSError):  # Linux alone tells what is in use
+    with suppress(OSError):  # only Linux reports what is in use
         if limit is not None and limit - _addresses_in_use() < _START_UP_BYTES:
             raise MemoryError
 
 
 def _address_limit() -> int | None:
-    """Bytes of addresses that the process may have (`ulimit -v`); None where nobody has limited them."""
+    """Return the limit of the process's address space in bytes (`ulimit -v`); None if there is none."""
     with suppress(ImportError):  # Windows
         import resource
 
@@ -74,6 +74,6 @@ def _address_limit() -> int | None:
 
 
 def _addresses_in_use() -> int:
-    """Bytes of addresses in use. Raises OSError where the system does not tell."""
+    """Return the bytes of address space in use. Raises OSError if the system does not report them."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,7 +1,7 @@
-"""A name for a process that no other one has: its number, and when it was started.
+"""A unique name for a process: its id and when it was started.
 
-Linux tells the start of a process in ticks since the boot, and gives each boot an id: setting the clock changes
-neither. Elsewhere the start is a time of day, as the system noted it then.
+Linux reports the start of a process in ticks since the boot, and gives each boot an id: setting the clock changes
+neither. On other systems the start is a time of day.
 """
 
 import re
@@ -11,12 +11,12 @@ from pathlib import Path
 
 _NAME = re.compile(r"(\d+)-(\d+)(?:-([0-9a-f]{8}))?")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_CLOCK_STEP = 60  # seconds by which a start told as a time of day may seem to change
-_START_FIELD = 19  # fields of /proc/PID/stat between the command and the start: proc_pid_stat(5)
+_CLOCK_STEP = 60  # seconds by which a start as a time of day may seem to change
+_START_FIELD = 19  # index of the start among the fields of /proc/PID/stat after the command: proc_pid_stat(5)
 
 
 def process_name(pid: int) -> str:
-    """Return the name: "PID-TICKS-BOOT", or "PID-SECONDS" where there is no boot id. Raises psutil.NoSuchProcess."""
+    """Return the name: "PID-TICKS-BOOT", or "PID-SECONDS" without a boot id. Raises psutil.NoSuchProcess."""
     import psutil  # type: ignore[import-untyped]
 
     if boot := _boot_id():
@@ -26,12 +26,13 @@ def process_name(pid: int) -> str:
 
 
 def is_process_name(text: str) -> bool:
+    """Return whether a text has the form of such a name."""
     return _NAME.fullmatch(text) is not None
 
 
 def is_alive(name: str) -> bool:
-    """Return whether the process of that name runs: not another one of its number, and no zombie. Where the system does
-    not tell, it does."""
+    """Return whether the process with this name runs: not another process with its id, and not a zombie. Returns True
+    if the system does not report it."""
     import psutil
 
     found = _NAME.fullmatch(name)
@@ -63,5 +64,5 @@ def _boot_id() -> str:
 
 
 def _start_ticks(pid: int) -> int:
-    """When the process was started, in clock ticks since the boot. Its command may have blanks and brackets."""
+    """Return when a process was started, in clock ticks since the boot. Its command may have blanks and brackets."""
     return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[_START_FIELD])

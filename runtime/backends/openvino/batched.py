@@ -19,6 +19,7 @@ from threading import Lock
 from typing import Any, Self
 
 from ...device.machine import free_memory
+from ...device.memory import CHUNK_TOKENS
 from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...messages import Finish
 from ...source import ModelSource
@@ -35,10 +36,9 @@ from .genai import (
 )
 from .prefix_cache import BLOCK, PrefixCache
 
-# Tokens of a prompt that one step reads: beside replies that are being written, which stand still meanwhile, and alone.
-# A CPU reads 128 at the rate of 512; fewer take longer where it has AMX. A GPU needs more to be busy. docs/measured.md
+# Tokens of a prompt that one step reads beside replies that are being written, which stand still meanwhile. Alone it
+# reads CHUNK_TOKENS.
 _BESIDE = {"CPU": BLOCK, "GPU": 8 * BLOCK}
-_ALONE = {"CPU": 4 * BLOCK, "GPU": 16 * BLOCK}
 _REPLIES = 16  # replies at once for which a step has room beside a slice
 
 # Tokens that a guess goes by: the last so many, or fewer where those do not stand anywhere before.
@@ -256,7 +256,7 @@ def step_tokens(kind: str, lookup: int = 0) -> int:
     """Return how many tokens a step computes at most, on a CPU or GPU: whole blocks of a prompt, or one slice and
     `_REPLIES` replies with their drafts."""
     beside = _BESIDE[kind] + _REPLIES * (1 + lookup)
-    return max(_ALONE[kind], -(-beside // BLOCK) * BLOCK)
+    return max(CHUNK_TOKENS[kind], -(-beside // BLOCK) * BLOCK)
 
 
 def _with_lookup(config: Any, lookup: int) -> Any:

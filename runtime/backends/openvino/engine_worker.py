@@ -1,7 +1,6 @@
 """The engine process: one thread that handles messages, steps the engine, and sends what the step produced. Requests
 join and leave between two steps."""
 
-import os
 import time
 from collections.abc import Generator
 from contextlib import suppress
@@ -9,6 +8,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ...errors import BackendError, EdgeError
+from ...system.native_effects import set_onednn_cache_capacity
 from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from ...text import one_line
 from ..backend import Request
@@ -21,7 +21,7 @@ _ENCODING = 0.03  # seconds before each step
 
 def serve(pipe: "Connection[Any, Any]") -> None:
     """Serve requests until the pipe is closed."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(2 * COMPILED_SHAPES))  # read when it is loaded
+    set_onednn_cache_capacity(2 * COMPILED_SHAPES)
     folder, device, options = pipe.recv()
     try:
         engine = OpenVINO.load(folder, device, options)

@@ -16,10 +16,9 @@ from ...folder.model_folder import ModelFolder
 from ...grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ...prompt.template import Prompt
 from ...source import ModelSource
-from ...system.allocator import set_mmap_threshold
 from ...system.files import read_model_properties
+from ...system.native_effects import disable_alternate_signal_stack, set_mmap_threshold
 from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory, map_out_of_memory, require_addresses
-from ...system.signal_stack import disable_alternate_signal_stack
 from ...text import one_line, quoted
 from ...vocabulary import TextDecoder, Vocabulary
 from ..backend import Backend, FoundDevice, Options, Request, require_supported

@@ -16,8 +16,8 @@ from ...errors import EdgeError
 from ...folder.model_folder import ModelFolder
 from ...grammar import Grammar, JsonObject, JsonSchema
 from ...sampling import Sampling
-from ...system.allocator import allocated_bytes
 from ...system.files import read_model_properties
+from ...system.native_effects import allocated_bytes
 from ..backend import Request
 from .genai import generation_config, map_error
 from .grammar_cost import seconds, too_expensive

@@ -21,7 +21,7 @@ from ...grammar import Grammar
 from ...messages import Finish, Usage
 from ...prompt.template import Prompt
 from ...source import ModelSource
-from ...system.signal_stack import disable_alternate_signal_stack
+from ...system.native_effects import disable_alternate_signal_stack
 from ..backend import Backend, Delta, FoundDevice, Options, Request
 from .batched import OpenVINO
 from .engine_process import EngineBroken, EngineProcess

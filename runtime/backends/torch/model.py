@@ -4,19 +4,18 @@ transformers has no class for the original format without running the checkpoint
 GlmForCausalLM; `CheckpointTensors` gives every format's tensors the same names.
 """
 
-import warnings
 from typing import Any
 
 from ...checkpoint.architecture import Architecture
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tensors import Tensor
+from ...system.native_effects import ignore_user_warnings, quiet_transformers
 
 
 def load_model(folder: Checkpoint, dtype: Any, device_map: str | None = None) -> Any:
     """Load the model in `dtype`, on the CPU or spread by `device_map`. Weights that have that type already stay in
     the mapped file. Raises CheckpointError."""
     import transformers
-    from transformers.utils import logging
 
     architecture = folder.architecture
     name = "Glm4" if architecture.sandwich_norms else "Glm"
@@ -24,17 +23,10 @@ def load_model(folder: Checkpoint, dtype: Any, device_map: str | None = None) ->
     placed = {} if device_map is None else {"device_map": device_map}
     checkpoint = folder.weights()
     state = {name: _as_torch(checkpoint.tensor(name)) for name in checkpoint.names}
-    drew, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
+    with quiet_transformers():
         model = getattr(transformers, f"{name}ForCausalLM").from_pretrained(
             None, config=config, state_dict=state, torch_dtype=dtype, **placed
         )
-    finally:
-        logging.set_verbosity(level)
-        if drew:
-            logging.enable_progress_bar()
     return model.eval()
 
 
@@ -78,7 +70,6 @@ def _config(a: Architecture) -> dict[str, Any]:
 def _as_torch(tensor: Tensor) -> Any:
     import torch
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the mapping is read-only, and so is who uses it
+    with ignore_user_warnings():  # the mapping is read-only, and so is who uses it
         values = torch.from_numpy(tensor.data)
     return values.view(torch.bfloat16) if tensor.dtype == "bf16" else values

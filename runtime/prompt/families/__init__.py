@@ -1,4 +1,7 @@
-"""The prompt formats of GLM-4, a record each."""
+"""The families of GLM-4: a record for each prompt format.
+
+A family is added as a module with its record and a line of _FAMILIES.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,19 +16,19 @@ from .glm_edge import GLM_EDGE
 from .rumination import RUMINATION
 from .z1 import Z1
 
-# The more particular stand before those whose marks are fewer.
+# In the order in which they are tried: a family whose `matches` is stricter comes first.
 _FAMILIES = (Z1, RUMINATION, GLM4_0414, GLM4_2024, GLM_EDGE, BASE)
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})
 
 
 def get(name: str) -> Family:
-    """The family of that name. Raises ModelFolderError where there is none."""
+    """Return the family with this name. Raises ModelFolderError if there is none."""
     try:
         return FAMILIES[name]
     except KeyError:
         raise ModelFolderError(
-            f"the prompt format {quoted(name)} is not known",
+            f"unknown prompt format {quoted(name)}",
             hint="the folder was made by a later version: upgrade glm4-edge",
         ) from None
 

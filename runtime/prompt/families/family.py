@@ -1,4 +1,4 @@
-"""What is particular to one prompt format, in one record."""
+"""The facts of a prompt format, in one record."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,16 +9,16 @@ from ...messages import Message
 
 Layout = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], Mapping[str, Any]]
 
-# A chat template is known by what it makes of a question with this tool offered.
+# Families are detected by the prompt that a chat template renders for a question with this tool.
 PROBE: Mapping[str, Any] = {"name": "probe_tool", "description": "", "parameters": {"type": "object", "properties": {}}}
 
-# What every family's special tokens look like.
+# The form of special tokens, the same in every family.
 SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[s?g?MASK\]|<[se]op>")
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningMarks:
-    """What stands around a model's reasoning. `prompted`: the prompt holds the opening mark, so the reply does not."""
+    """The marks around a model's reasoning. If `prompted`, the opening mark ends the prompt and is not in the reply."""
 
     open: str
     close: str
@@ -27,15 +27,15 @@ class ReasoningMarks:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The facts of a prompt format. Looked up once, by `detect`; its name stands in the manifest.
+    """The facts of one prompt format, looked up once by `detect_family`. The manifest records its name.
 
-    `model_types` are those of config.json, and `recognise` tells by the prompt of the probe whether a template is this
-    family's. `layout` turns messages and tools (JSON: name, description, parameters) into the template's variables.
-    `stop_tokens` end a reply. `call_start` may stand before every call of a reply but the first;
-    `call_syntaxes` name the ways in which calls are written (`runtime/reply/syntaxes.py`).
-    `tools`: the template shows the tools that are offered; `own_tools` are those it brings itself, whatever is offered;
-    `built_in` are those that it describes in its own words when they are offered as such (`Tool.built_in`).
-    `system`: it shows system messages. `prefix` opens the prompt of a plain completion.
+    Detection: `model_types` are config.json's, and `matches` decides from the prompt that a template renders for PROBE.
+    Prompt: `layout` turns messages and tools (JSON: name, description, parameters) into the template's variables;
+    `prefix` opens the prompt of a plain completion; `system` is whether the template shows system messages.
+    Tools: `tools` is whether the template shows the tools that a chat offers; `own_tools` are those that it always
+    brings itself; `built_in` are those that it describes in its own words if a chat offers them (`Tool.built_in`).
+    Reply: `stop_tokens` end it, `call_start` may stand before each of its tool calls but the first, and `call_syntaxes`
+    name the ways in which calls are written (`runtime/reply/syntaxes.py`).
     """
 
     name: str
@@ -55,5 +55,5 @@ class Family:
 
 
 def renders_probe(prompt: str) -> bool:
-    """Whether a template laid out the tools that it was given."""
+    """Return whether a prompt shows the tool PROBE."""
     return str(PROBE["name"]) in prompt

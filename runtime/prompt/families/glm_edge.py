@@ -1,4 +1,4 @@
-"""GLM-Edge 1.5B and 4B chat, and any other checkpoint whose template knows roles but no tools."""
+"""GLM-Edge 1.5B and 4B chat, and any other checkpoint whose template has roles but no tools."""
 
 from .family import Family, renders_probe
 from .layout import tools_as_variable

@@ -1,5 +1,7 @@
-"""How GLM-4's own templates want the history: a call is an assistant message with the tool's name as its `metadata`, a
-result is an `observation`. They drop OpenAI's `tool_calls` and `tool` without a word, so those are never passed.
+"""Layouts: the variables that GLM-4's chat templates expect, made from messages and tools.
+
+In GLM-4's history a call is an assistant message with the tool's name as its `metadata`, and a result is an
+`observation`. The templates silently drop OpenAI's `tool_calls` and role `tool`, so those are never passed.
 
 Source: the chat templates of glm-4-9b-chat and GLM-4-0414.
 """
@@ -11,14 +13,13 @@ from typing import Any
 from ... import strict_json
 from ...messages import Message, ToolCall
 
-# The tools that the templates of 2024 describe in their own words. What they are called with is text, not JSON.
+# Tools that the templates of 2024 describe in their own words. Their argument is text, not JSON.
 BUILT_IN = ("python", "simple_browser", "cogview")
 
 
 def to_native_messages(messages: Sequence[Message], text_tools: Mapping[str, str] = {}) -> Iterator[dict[str, Any]]:
-    """The messages as role, metadata and content: an assistant's text before its calls, results in the calls' order.
-
-    `written` are the tools that are called with text, and the parameter that holds it.
+    """Yield the messages as role, metadata and content: an assistant's text before its calls, results in the calls'
+    order. `text_tools` maps each tool that is called with text to the parameter that takes it.
     """
     for message in _order_results(messages):
         if message.role == "tool":
@@ -31,7 +32,7 @@ def to_native_messages(messages: Sequence[Message], text_tools: Mapping[str, str
 
 
 def _order_results(messages: Sequence[Message]) -> Iterator[Message]:
-    """GLM-4 tells results apart by their order alone, so they are put into that of the calls whose ids they bear."""
+    """Yield the messages with results in the order of their calls: GLM-4 matches them by order alone."""
     calls: dict[str, int] = {}
     for is_result, group in groupby(messages, lambda message: message.role == "tool"):
         if is_result:
@@ -43,7 +44,8 @@ def _order_results(messages: Sequence[Message]) -> Iterator[Message]:
 
 
 def find_text_tools(tools: Sequence[Mapping[str, Any]], built_in: Collection[str]) -> dict[str, str]:
-    """Those of the tools that are offered as built in and are it: by name, the one parameter that holds the text."""
+    """Return the tools that are offered as built-in ones of the family, each with the one parameter that takes its
+    text."""
     return {
         tool["name"]: next(iter(tool["parameters"]["properties"])) for tool in tools if tool.get("type") in built_in
     }
@@ -56,12 +58,12 @@ def _call_content(call: ToolCall, text_tools: Mapping[str, str]) -> str:
 
 
 def tools_as_variable(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """0414: the template reads `tools`."""
+    """Return the variables of 0414's template, which reads `tools`."""
     return {"messages": list(to_native_messages(messages)), "tools": [_template_tool(tool) for tool in tools] or None}
 
 
 def tools_in_system_message(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """2024: the template reads `tools` of a system message, which it opens with its own words about itself."""
+    """Return the variables of 2024's template, which reads the `tools` of a system message of their own."""
     written = find_text_tools(tools, BUILT_IN)
     laid_out = list(to_native_messages(messages, written))
     if tools:
@@ -76,5 +78,5 @@ def tools_in_system_message(messages: Sequence[Message], tools: Sequence[Mapping
 
 
 def _template_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool as a template shows it: what it is built into is not for the model to read."""
+    """Return a tool without its `type`, which the model must not read."""
     return {key: value for key, value in tool.items() if key != "type"}

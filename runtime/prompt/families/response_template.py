@@ -1,5 +1,5 @@
-"""A family's syntax as the `response_template` of tokenizer_config.json, by which `transformers serve` (5.17 and later)
-and vLLM (`--tool-call-parser hf`) parse a reply into reasoning, tool calls and text.
+"""Exporting a family's reply syntax as the `response_template` of tokenizer_config.json. With it `transformers serve`
+(5.17 and later) and vLLM (`--tool-call-parser hf`) parse a reply into reasoning, tool calls and text.
 
 Format: transformers' utils/chat_parsing/response_templates.py.
 """
@@ -11,7 +11,7 @@ from .family import Family
 
 
 def response_template(family: Family) -> dict[str, Any]:
-    """What a tokenizer_config.json says of the family's replies, as JSON."""
+    """Return the `response_template` of the family's replies, as JSON."""
     start = re.escape(family.call_start)
     ends = "|".join(re.escape(token) for token in family.stop_tokens)
     fields: dict[str, Any] = {}

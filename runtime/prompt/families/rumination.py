@@ -1,4 +1,4 @@
-"""GLM-Z1-Rumination-32B-0414: its template brings a system prompt and four tools, and shows no others."""
+"""GLM-Z1-Rumination-32B-0414: its template has a system prompt and four tools of its own, and shows no others."""
 
 from .family import Family, ReasoningMarks, renders_probe
 from .layout import tools_as_variable

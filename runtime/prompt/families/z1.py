@@ -1,4 +1,4 @@
-"""GLM-Z1-9B-0414 and GLM-Z1-32B-0414. Their template drops what was thought from the history by itself."""
+"""GLM-Z1-9B-0414 and GLM-Z1-32B-0414. Their template removes earlier reasoning by itself."""
 
 from .family import Family, ReasoningMarks
 from .layout import tools_as_variable

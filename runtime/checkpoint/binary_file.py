@@ -1,6 +1,7 @@
-"""A file of weights: read piece by piece, or, for whoever keeps a model of it in memory, mapped, nothing copied.
+"""A binary file of weights, mapped into memory or read on demand.
 
-Where the file system does not map files, they are read in any case.
+A model that is kept in memory uses mapped files, of which nothing is copied. If the file system does not support
+mappings, files are read instead.
 """
 
 import math
@@ -15,50 +16,40 @@ import numpy.typing as npt
 
 from ..errors import CheckpointError
 from ..system.files import UNMAPPABLE_ERRNOS
-from .architecture import DOWNLOAD_AGAIN
+from .small_files import DOWNLOAD_AGAIN
 from .unmapped_file import LazyArray, UnmappedFile
 
 _HASH_CHUNK = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """A tensor's place in its file. `begin` and `end` count bytes from the start of the file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
 class BinaryFile:
-    """An open file. Views stay valid for as long as someone holds them, also after `release`."""
+    """An open file, the base of the formats' files. Views stay valid while they are referenced, also after
+    `release`."""
 
     path: Path
     size: int
     content: "mmap.mmap | UnmappedFile" = field(repr=False)
 
     def array(self, dtype: npt.DTypeLike, shape: tuple[int, ...], begin: int) -> npt.NDArray[Any]:
-        """The bytes from `begin` on: `LazyArray`; of a mapped file an array, read-only, nothing copied."""
+        """Return the array that starts at byte `begin`: a read-only view of a mapped file, otherwise a `LazyArray`."""
         if isinstance(self.content, UnmappedFile):
             return cast(npt.NDArray[Any], LazyArray(self.content, dtype, shape, begin))
         return np.frombuffer(self.content, dtype=dtype, count=math.prod(shape), offset=begin).reshape(shape)
 
     def release(self) -> None:
-        """Gives the mapped pages back to the system; the next reader of a view has them read from disk again."""
-        # Windows has no madvise, and trims mapped pages by itself.
+        """Return mapped pages to the system. They are read from disk again when a view is used."""
+        # Windows trims mapped pages by itself, and has no madvise.
         if not isinstance(self.content, UnmappedFile) and hasattr(mmap, "MADV_DONTNEED"):
             self.content.madvise(mmap.MADV_DONTNEED)
 
     def require_unchanged(self) -> None:
-        """Raises CheckpointError where a file that is read has been written to since it was opened."""
+        """Raise CheckpointError if an unmapped file has been written to since it was opened."""
         if isinstance(self.content, UnmappedFile):
             self.content.require_unchanged()
 
     def sha256(self) -> str:
-        """The hash of the whole file, in hexadecimal."""
+        """Return the hash of the whole file, in hexadecimal."""
         digest = sha256()
         for begin in range(0, self.size, _HASH_CHUNK):
             digest.update(np.asarray(self.array(np.uint8, (min(_HASH_CHUNK, self.size - begin),), begin)).data)
@@ -67,7 +58,7 @@ class BinaryFile:
 
 
 def open_binary(path: Path, smallest: int, *, mapped: bool) -> BinaryFile:
-    """Opens a file of at least so many bytes. Raises CheckpointError where it is missing or cut short, OSError."""
+    """Open a file of at least `smallest` bytes. Raises CheckpointError if it is missing or shorter, OSError."""
     if not path.is_file():
         raise CheckpointError(f"{path.name} is missing", hint=f"download it into {path.parent}")
     size = path.stat().st_size

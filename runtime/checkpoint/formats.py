@@ -1,0 +1,69 @@
+"""The formats that a checkpoint comes in, a class each: a folder of safetensors files, and GGUF.
+
+A format is added as a module with such a class and a line of FORMATS.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from .architecture import Architecture
+from .gguf_checkpoint import GgufCheckpoint
+from .safetensors_folder import SafetensorsFolder
+from .tensor_names import TensorNaming
+from .tokenizer import CheckpointTokenizer
+from .weight_file import WeightFile
+
+
+class CheckpointFiles(Protocol):
+    """The files of a checkpoint, read in the terms of a Hugging Face folder. Its methods raise CheckpointError."""
+
+    @classmethod
+    def accepts(cls, path: Path) -> bool:
+        """Return whether this format is tried for `path`."""
+        ...
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the checkpoint without its weights. Raises OSError, too."""
+        ...
+
+    def name(self) -> str:
+        """Return the model's name."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """Return config.json."""
+        ...
+
+    def template(self) -> str | None:
+        """Return the chat template; None for a base model."""
+        ...
+
+    def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
+        """Return the tokenizer of a model with `vocabulary` ids and these end tokens."""
+        ...
+
+    def generation(self) -> dict[str, Any]:
+        """Return generation_config.json, {} if there is none."""
+        ...
+
+    def licence(self) -> str:
+        """Return the licence's name, "" if it is unknown."""
+        ...
+
+    def weight_files(self, *, mapped: bool) -> Sequence[WeightFile]:
+        """Open the files of weights: `mapped` into memory, or read on demand. Raises OSError, too."""
+        ...
+
+    def naming(self, architecture: Architecture) -> TensorNaming:
+        """Return where each tensor of the architecture lies in the files."""
+        ...
+
+
+FORMATS: tuple[type[CheckpointFiles], ...] = (GgufCheckpoint, SafetensorsFolder)  # the first that accepts a path
+
+
+def open_files(path: Path) -> CheckpointFiles:
+    """Open the checkpoint at `path` in its format. Raises CheckpointError, OSError."""
+    return next(kind for kind in FORMATS if kind.accepts(path)).open(path)
