@@ -57,15 +57,15 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
     """Our own server in a thread of this process: its URL, and the Counter behind it."""
     import uvicorn
 
-    from edge.server.app import application
+    from edge.server.app import create_app
     from edge.server.limits import Limits
-    from edge.server.pool.model_pool import Shelf
-    from edge.server.run import config
+    from edge.server.pool.model_pool import ModelPool
+    from edge.server.run import uvicorn_config
 
-    shelf = Shelf(folders, device=settings.pop("device", "CPU"), limits=settings.pop("limits", Limits()))
-    app = application(shelf, **settings)
+    shelf = ModelPool(folders, device=settings.pop("device", "CPU"), limits=settings.pop("limits", Limits()))
+    app = create_app(shelf, **settings)
     port = free_port()
-    configured = config(app, shelf.limits)
+    configured = uvicorn_config(app, shelf.limits)
     configured.host, configured.port = "127.0.0.1", port
     server = uvicorn.Server(configured)
     thread = Thread(target=server.run)

@@ -13,7 +13,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
-from edge.server.app import OPERATIONS  # noqa: E402
+from edge.server.app import ENDPOINTS  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
 from edge.server.openai.chat_completions import ChatRequest, TokenReply  # noqa: E402
 from edge.server.page.chat import PageRequest  # noqa: E402
@@ -47,7 +47,7 @@ def test_a_model_goes_by_its_folder_or_its_checkpoint(demo_folder, tmp_path):
 
 def test_the_api_is_described_by_the_models_that_validate_it(client):
     document = client.get("/openapi.json").json()
-    assert set(document["paths"]) >= {operation.path for operation in OPERATIONS} | {"/chat"}
+    assert set(document["paths"]) >= {operation.path for operation in ENDPOINTS} | {"/chat"}
     for model in (ChatRequest, PageRequest):
         described = document["components"]["schemas"][model.__name__]
         assert set(described["properties"]) == set(model.model_json_schema()["properties"])
@@ -250,8 +250,8 @@ def test_an_npu_takes_one_request_at_a_time(npu_folder):
 
 
 def test_who_waits_for_a_turn_until_its_deadline_is_told(bare_folder):
-    assert Limits().seconds == 600
-    with scripted(bare_folder, [], limits=Limits(seconds=0.3, running=1)) as (url, counter, _):
+    assert Limits().request_seconds == 600
+    with scripted(bare_folder, [], limits=Limits(request_seconds=0.3, running=1)) as (url, counter, _):
         (book,) = counter.shelf.books.values()
         book.turns.running = 1  # as one that is being written
         late = httpx2.post(f"{url}{CHAT}", json=LONG, timeout=60)

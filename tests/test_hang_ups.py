@@ -113,7 +113,7 @@ def stuck() -> str:
 @pytest.mark.parametrize("how", ["hung up", "deadline"])
 def test_while_a_tool_runs(bare_folder, how):
     LET_GO.clear()
-    limits = Limits(running=1, seconds=0.5 if how == "deadline" else 60, tool_seconds=60)
+    limits = Limits(running=1, request_seconds=0.5 if how == "deadline" else 60, tool_seconds=60)
     replies = ["stuck\n{}", "\nGood."]
     tools = tuple(to_tools([stuck]).values())
     try:

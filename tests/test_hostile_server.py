@@ -14,9 +14,9 @@ import httpx2
 import pytest
 
 from edge.server.errors import ApiError
-from edge.server.in_flight import InFlight
+from edge.server.in_flight import BodyBudget
 from edge.server.limits import Limits
-from edge.server.values import VALUES, count_values
+from edge.server.values import MAX_VALUES, count_values
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.subprocess import SubprocessBackend
@@ -77,9 +77,9 @@ def test_our_own_names_pass(server, host):
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (b'{"messages":[' + b'{"role":"user"},' * VALUES + b"{}]}", 413),
-        (b'{"a":[' + b"[]," * VALUES + b"[]]}", 413),
-        (("[" + "0," * VALUES + "0]").encode("utf-16"), 413),
+        (b'{"messages":[' + b'{"role":"user"},' * MAX_VALUES + b"{}]}", 413),
+        (b'{"a":[' + b"[]," * MAX_VALUES + b"[]]}", 413),
+        (("[" + "0," * MAX_VALUES + "0]").encode("utf-16"), 413),
         (b"[" * 300, 400),
     ],
 )
@@ -282,7 +282,7 @@ def test_large_bodies_share_8_mib(server):
 
 
 def test_values_in_flight_are_bounded_and_given_back():
-    in_flight = InFlight(nbytes=2**20, values=10_000)
+    in_flight = BodyBudget(nbytes=2**20, values=10_000)
     shares = [in_flight.share() for _ in range(4)]
     for share in shares[:2]:
         share.add_bytes(2**19)

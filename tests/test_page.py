@@ -15,7 +15,7 @@ pytest.importorskip("prometheus_client")
 
 from edge.server.limits import Limits
 from edge.server.page import chat as page
-from edge.server.page.chat import named
+from edge.server.page.chat import load_tools
 from runtime.folder.model_folder import write_manifest
 from runtime.grammar import JsonSchema
 
@@ -38,12 +38,14 @@ def broken(city: str) -> str:
     raise RuntimeError(f"no weather in {city}")
 
 
-TOOLS = named([f"{__name__}:clock", f"{__name__}:broken"])
+TOOLS = load_tools([f"{__name__}:clock", f"{__name__}:broken"])
 
 
 @pytest.fixture(scope="module")
 def served(demo_folder):
-    with serving_ours(demo_folder.path, tools=named(["edge.cli.demo:disk_free", "edge.cli.demo:processors"])) as found:
+    with serving_ours(
+        demo_folder.path, tools=load_tools(["edge.cli.demo:disk_free", "edge.cli.demo:processors"])
+    ) as found:
         yield found
 
 

@@ -328,7 +328,7 @@ def until(true, seconds=20):
 
 
 def test_a_deadline_ends_a_reply(demo_folder):
-    with serving_ours(demo_folder.path, limits=Limits(seconds=0.7, running=1)) as (url, _):
+    with serving_ours(demo_folder.path, limits=Limits(request_seconds=0.7, running=1)) as (url, _):
         until(lambda: httpx2.post(f"{url}/tokenize", json={"prompt": "a"}).status_code == 200)  # it is loaded
         with httpx2.Client(base_url=url, timeout=60) as client:
             until(lambda: client.post(CHAT, json=LONG | {"max_tokens": 1}).status_code == 200)  # and the schema tried
@@ -402,10 +402,10 @@ def clock(city: str) -> str:
 
 
 def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
-    from edge.server.page.chat import named
+    from edge.server.page.chat import load_tools
     from runtime.backends.echo import Echo
 
-    (tool,) = named([f"{__name__}:clock"])
+    (tool,) = load_tools([f"{__name__}:clock"])
     with serving_ours(demo_folder.path, device="ECHO", tools=[tool], origins=["*"]) as (url, counter):
         facts = httpx2.get(f"{url}/chat").json()
         assert facts["tools"] == [{"name": "clock", "description": "The time in a city."}]

@@ -6,9 +6,9 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from .errors import ApiError, stopping
-from .metrics import TEXT
-from .pool.dispatcher import Counter
+from .errors import ApiError, server_stopping
+from .metrics import CONTENT_TYPE
+from .pool.dispatcher import Dispatcher
 from .pool.model_pool import responds
 
 
@@ -32,13 +32,13 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-async def models(counter: Counter, request: Request) -> Response:
-    entries = [_entry(book) for book in counter.shelf.books.values()]
+async def list_models(counter: Dispatcher, request: Request) -> Response:
+    entries = [_entry(book) for book in counter.pool.entries.values()]
     return JSONResponse(ModelList(data=entries).model_dump())
 
 
-async def model(counter: Counter, request: Request) -> Response:
-    return JSONResponse(_entry(counter.shelf.find(request.path_params["name"])).model_dump())
+async def get_model(counter: Dispatcher, request: Request) -> Response:
+    return JSONResponse(_entry(counter.pool.find(request.path_params["name"])).model_dump())
 
 
 def _entry(book: Any) -> ModelEntry:
@@ -51,16 +51,16 @@ def _entry(book: Any) -> ModelEntry:
     )
 
 
-async def health(counter: Counter, request: Request) -> Response:
+async def get_health(counter: Dispatcher, request: Request) -> Response:
     """The server answers."""
     return JSONResponse(Health().model_dump())
 
 
-async def ready(counter: Counter, request: Request) -> Response:
+async def get_ready(counter: Dispatcher, request: Request) -> Response:
     """A request would be served now, and not wait for a model to be loaded."""
-    if counter.shelf.stopped:
-        raise stopping()
-    models = [book.model for book in counter.shelf.books.values() if book.model]
+    if counter.pool.stopped:
+        raise server_stopping()
+    models = [book.model for book in counter.pool.entries.values() if book.model]
     if not models:
         raise ApiError(503, "no model is loaded", code="loading")
     if not any(responds(model) for model in models):
@@ -68,5 +68,5 @@ async def ready(counter: Counter, request: Request) -> Response:
     return JSONResponse(Health().model_dump())
 
 
-async def metrics(counter: Counter, request: Request) -> Response:
-    return Response(await counter.metrics.text(), media_type=TEXT)
+async def get_metrics(counter: Dispatcher, request: Request) -> Response:
+    return Response(await counter.metrics.render(), media_type=CONTENT_TYPE)
