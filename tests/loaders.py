@@ -190,7 +190,7 @@ def _saved(folder: Path) -> None:
 def _kiosk(folder: Path) -> None:
     from edge.server.page.kiosk import Kiosk
 
-    Kiosk.read(str(folder / "kiosk.toml"))
+    Kiosk.load(str(folder / "kiosk.toml"))
 
 
 def _calibration(folder: Path) -> None:

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from edge.server.connections import protocol
+from edge.server.connections import http_protocol
 from edge.server.limits import Limits
-from edge.server.log import OnceAMinute
+from edge.server.log import RepeatFilter
 
 from .serving import free_port, scripted, serving_ours
 
@@ -138,7 +138,7 @@ def test_a_client_that_does_not_read_is_disconnected(address):
 def test_the_limits_are_those_of_the_document():
     limits = Limits()
     assert (limits.header_seconds, limits.body_seconds, limits.connections) == (10, 60, 512)
-    room = protocol(limits).keywords["room"]
+    room = http_protocol(limits).keywords["room"]
     if sys.platform == "win32":
         assert room == 512
     else:
@@ -174,7 +174,7 @@ def test_a_server_with_few_descriptors_answers_and_logs_little(demo_folder, tmp_
 
 
 def test_a_fault_that_repeats_is_logged_once_a_minute(caplog):
-    once = OnceAMinute(1.5)
+    once = RepeatFilter(1.5)
     logger = logging.getLogger("edge.test")
     caplog.set_level(logging.INFO, logger.name)
     logger.addFilter(once)

@@ -150,8 +150,8 @@ def test_the_example_runs(demo_folder):
 def test_the_kiosk_of_the_document_is_one(tmp_path):
     (text,) = blocks("docs/server.md", "toml")
     (tmp_path / "kiosk.toml").write_text(text, encoding="utf-8")
-    kiosk = Kiosk.read(str(tmp_path / "kiosk.toml"))
+    kiosk = Kiosk.load(str(tmp_path / "kiosk.toml"))
     assert (kiosk.idle, kiosk.max_tokens, kiosk.language) == (60, 1024, "zh")
     for line in text.splitlines():  # each part is optional, and so are all of them
         (tmp_path / "kiosk.toml").write_text(line, encoding="utf-8")
-        assert Kiosk.read(str(tmp_path / "kiosk.toml"))
+        assert Kiosk.load(str(tmp_path / "kiosk.toml"))

@@ -223,7 +223,7 @@ def test_a_saved_chat_that_is_none_is_not_quoted_whole(tmp_path):
 
 def test_a_byte_order_mark_before_toml_is_passed_over(tmp_path):
     (tmp_path / "kiosk.toml").write_bytes(b"\xef\xbb\xbf" + b'title = "Museum"\r\n')
-    assert Kiosk.read(str(tmp_path / "kiosk.toml")).title == "Museum"
+    assert Kiosk.load(str(tmp_path / "kiosk.toml")).title == "Museum"
 
 
 @pytest.mark.parametrize(
@@ -239,6 +239,6 @@ def test_a_byte_order_mark_before_toml_is_passed_over(tmp_path):
 def test_deep_toml_is_refused(tmp_path, content):
     (tmp_path / "kiosk.toml").write_text(content)
     with pytest.raises(RequestError) as caught:
-        Kiosk.read(str(tmp_path / "kiosk.toml"))
+        Kiosk.load(str(tmp_path / "kiosk.toml"))
     assert isinstance(caught.value, EdgeError)
     assert len(str(caught.value)) < 500

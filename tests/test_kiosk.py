@@ -36,7 +36,7 @@ WRONG = {
 
 def test_a_file_sets_a_kiosk_up(tmp_path):
     (tmp_path / "kiosk.toml").write_text(FILE, encoding="utf-8")
-    kiosk = Kiosk.read(str(tmp_path / "kiosk.toml"))
+    kiosk = Kiosk.load(str(tmp_path / "kiosk.toml"))
     assert (kiosk.system, kiosk.idle, kiosk.max_tokens) == ("You guide visitors through the museum.", 30, 1024)
     assert (kiosk.title, kiosk.suggestions[0]) == ({"en": "City Museum", "zh": "城市博物馆"}, "When are you open?")
 
@@ -46,10 +46,10 @@ def test_what_is_wrong_in_it_is_named(tmp_path, text, words):
     file = tmp_path / "kiosk.toml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(RequestError, match=re.escape(words)) as found:
-        Kiosk.read(str(file))
+        Kiosk.load(str(file))
     assert found.value.hint
     with pytest.raises(RequestError, match="cannot be read"):
-        Kiosk.read(str(tmp_path / "nowhere"))
+        Kiosk.load(str(tmp_path / "nowhere"))
 
 
 def test_what_visitors_may_not_set_is_refused_by_the_server(bare_folder):
@@ -120,11 +120,11 @@ def test_a_visitor_asks_and_leaves_nothing_behind(browser, bare_folder):
 
 
 def test_a_kiosk_waits_for_its_server_and_starts_over_by_hand(browser, bare_folder):
-    with scripted(bare_folder, ["\nSlowly said."], kiosk=Kiosk(), pause=0.05) as (url, counter, _engine):
+    with scripted(bare_folder, ["\nSlowly said."], kiosk=Kiosk(), pause=0.05) as (url, dispatcher, _engine):
         browser.open(url)
         browser.type("Hello\n")
         browser.until("return document.querySelector('.reply .prose')?.textContent.length > 2")
-        (_book,) = counter.shelf.books.values()
+        (_entry,) = dispatcher.pool.entries.values()
         browser.click(".over")
         browser.until("return document.querySelector('.greeting')")
         assert browser.texts(".turn") == []

@@ -19,7 +19,7 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.cli import main  # noqa: E402
-from edge.server.run import key_of  # noqa: E402
+from edge.server.run import read_api_key  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 
 from .serving import free_port  # noqa: E402
@@ -143,10 +143,10 @@ def test_what_cannot_begin_is_one_line(capsys, monkeypatch, demo_folder, tmp_pat
 
 def test_the_key_comes_from_a_file_or_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGE_API_KEY", "from-outside")
-    assert key_of(None) == "from-outside"
+    assert read_api_key(None) == "from-outside"
     file = tmp_path / "key"
     file.write_text("secret\n")
-    assert key_of(str(file)) == "secret"
+    assert read_api_key(str(file)) == "secret"
     file.write_text("\n")
     with pytest.raises(RequestError, match="no API key"):
-        key_of(str(file))
+        read_api_key(str(file))

@@ -15,7 +15,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
-from edge.server.run import GRACE  # noqa: E402
+from edge.server.run import GRACE_SECONDS  # noqa: E402
 
 from .serving import free_port  # noqa: E402
 from .test_serve import ROOT, program  # noqa: E402
@@ -59,7 +59,7 @@ def test_a_signal_ends_an_idle_server(demo_folder, tmp_path, how):
     ):
         assert client.get("/health").status_code == 200  # the connection stays open
         process.send_signal(how)
-        assert process.wait(GRACE) == 0
+        assert process.wait(GRACE_SECONDS) == 0
 
 
 @pytest.mark.parametrize("engine", ["running", "stopped"])
@@ -70,7 +70,7 @@ def test_with_requests_that_run_and_wait(demo_folder, tmp_path, engine):
             if engine == "stopped":
                 os.kill(engine_of(process), signal.SIGSTOP)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(GRACE + 5) == 0
+            assert process.wait(GRACE_SECONDS + 5) == 0
         assert {one.result().status_code for one in asked} == {503}
 
 
@@ -83,7 +83,7 @@ def test_with_a_tool_that_hangs(demo_folder, tmp_path, tools):
     ):
         until((tools / "started").exists)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(GRACE) == 0
+        assert process.wait(GRACE_SECONDS) == 0
     assert '"reason":"length"' in asked.result().text
 
 

@@ -57,24 +57,24 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("no model folder is named", hint="edge serve FOLDER; `edge convert` makes one")
     from ..server import log
     from ..server import run as server
-    from ..server.page.chat import named
+    from ..server.page.chat import load_tools
     from ..server.page.kiosk import Kiosk
 
     if args.exit_with_parent:
         from ..server.parent import exit_with_parent
 
         exit_with_parent()
-    log.set_up(quiet=bool(os.environ.get("EDGE_QUIET")))
+    log.configure(quiet=bool(os.environ.get("EDGE_QUIET")))
     server.run(
         folders,
         host=args.host,
         port=args.port,
         device=args.device,
         options=Options(context=args.context, verify=args.verify),
-        key=server.key_of(args.api_key_file),
+        api_key=server.read_api_key(args.api_key_file),
         origins=args.allow_origin,
-        tools=named(args.tools),
-        kiosk=None if args.kiosk is None else Kiosk.read(args.kiosk) if args.kiosk else Kiosk(),
-        say=print_text,
+        tools=load_tools(args.tools),
+        kiosk=None if args.kiosk is None else Kiosk.load(args.kiosk) if args.kiosk else Kiosk(),
+        report=print_text,
     )
     return 0

@@ -20,56 +20,63 @@ from .errors import ApiError
 from .guard import Guard
 from .openai import chat_completions as chat
 from .openai import completions, responses
-from .openapi import Operation, document
+from .openapi import Endpoint, openapi_document
 from .page import chat as page
-from .page.kiosk import PATHS as kiosk_paths
+from .page.kiosk import KIOSK_PATHS as kiosk_paths
 from .page.kiosk import Kiosk
-from .page.static_files import PATH, Site
-from .pool.dispatcher import Counter, answering
-from .pool.model_pool import Shelf
+from .page.static_files import STATIC_PATH, PageFiles
+from .pool.dispatcher import Dispatcher, handle_errors
+from .pool.model_pool import ModelPool
 
-OPERATIONS = (
-    Operation("POST", "/v1/chat/completions", chat.completions, chat.ChatRequest, chat.ChatCompletion, stream=True),
-    Operation(
+ENDPOINTS = (
+    Endpoint(
+        "POST", "/v1/chat/completions", chat.create_chat_completion, chat.ChatRequest, chat.ChatCompletion, stream=True
+    ),
+    Endpoint(
         "POST",
         "/v1/completions",
-        completions.completions,
+        completions.create_completion,
         completions.CompletionRequest,
         completions.Completion,
         stream=True,
     ),
-    Operation(
-        "POST", "/v1/responses", responses.responses, responses.ResponsesRequest, responses.ResponsesReply, stream=True
+    Endpoint(
+        "POST",
+        "/v1/responses",
+        responses.create_response,
+        responses.ResponsesRequest,
+        responses.ResponsesReply,
+        stream=True,
     ),
-    Operation("GET", "/v1/models", status.models, None, status.ModelList),
-    Operation("POST", "/tokenize", completions.tokenize, completions.TokenizeRequest, completions.Tokens),
-    Operation("POST", "/detokenize", completions.detokenize, completions.DetokenizeRequest, completions.Detokenized),
-    Operation("GET", "/health", status.health, None, status.Health),
-    Operation("GET", "/ready", status.ready, None, status.Health),
-    Operation("GET", "/metrics", status.metrics, None, None),
+    Endpoint("GET", "/v1/models", status.list_models, None, status.ModelList),
+    Endpoint("POST", "/tokenize", completions.tokenize, completions.TokenizeRequest, completions.Tokenized),
+    Endpoint("POST", "/detokenize", completions.detokenize, completions.DetokenizeRequest, completions.Detokenized),
+    Endpoint("GET", "/health", status.get_health, None, status.Health),
+    Endpoint("GET", "/ready", status.get_ready, None, status.Health),
+    Endpoint("GET", "/metrics", status.get_metrics, None, None),
 )
 
 
-def application(
-    shelf: Shelf,
+def create_app(
+    pool: ModelPool,
     *,
     host: str = "127.0.0.1",
-    key: str = "",
+    api_key: str = "",
     origins: Sequence[str] = (),
     tools: Sequence[Tool] = (),
     kiosk: Kiosk | None = None,
 ) -> Starlette:
-    """The server as an ASGI application. `app.state.counter.stop()` ends all replies."""
-    counter = Counter(shelf)
-    site = Site()
-    operations: tuple[Operation, ...] = (
-        *OPERATIONS,
-        Operation("GET", "/chat", partial(page.facts, tools, kiosk), None, page.PageFacts),
-        Operation("POST", "/chat", partial(page.chat, tools, kiosk), page.PageRequest, None, stream=True),
+    """The server as an ASGI application. `app.state.dispatcher.stop()` ends all replies."""
+    dispatcher = Dispatcher(pool)
+    site = PageFiles()
+    operations: tuple[Endpoint, ...] = (
+        *ENDPOINTS,
+        Endpoint("GET", "/chat", partial(page.page_facts, tools, kiosk), None, page.PageFacts),
+        Endpoint("POST", "/chat", partial(page.chat, tools, kiosk), page.PageRequest, None, stream=True),
     )
     if kiosk:  # what it refuses on its page could be had from the other paths
         operations = tuple(op for op in operations if op.path in kiosk_paths)
-    described = document(operations, bool(key))
+    described = openapi_document(operations, bool(api_key))
 
     async def openapi(request: Request) -> Response:
         return JSONResponse(described)
@@ -81,26 +88,30 @@ def application(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> Any:
         yield
-        shelf.close()
+        pool.close()
 
     routes = [
-        Route(op.path, answering(counter, op.path, partial(op.answer, counter)), methods=[op.method])
+        Route(op.path, handle_errors(dispatcher, op.path, partial(op.handler, dispatcher)), methods=[op.method])
         for op in operations
     ]
-    guard = Middleware(Guard, host=host, key=key, origins=origins, body=shelf.limits.body)
+    guard = Middleware(Guard, host=host, key=api_key, origins=origins, body=pool.limits.body_bytes)
     cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
     if not kiosk:
-        routes.append(Route(one := "/v1/models/{name:path}", answering(counter, one, partial(status.model, counter))))
+        routes.append(
+            Route(
+                one := "/v1/models/{name:path}", handle_errors(dispatcher, one, partial(status.get_model, dispatcher))
+            )
+        )
     app = Starlette(
         routes=[
             *routes,
             Route("/openapi.json", openapi),
-            Route("/", answering(counter, "/", site.index)),
-            Route(file := f"{PATH}{{name:path}}", answering(counter, file, site.file)),
+            Route("/", handle_errors(dispatcher, "/", site.index)),
+            Route(file := f"{STATIC_PATH}{{name:path}}", handle_errors(dispatcher, file, site.file)),
         ],
         middleware=[guard, *([cors] if origins else [])],
         exception_handlers={HTTPException: refused},
         lifespan=lifespan,
     )
-    app.state.counter = counter
+    app.state.dispatcher = dispatcher
     return app

@@ -22,7 +22,7 @@ BACKLOG = 128
 _SHARE_OF_DESCRIPTORS = 2  # the rest is for engines, weights, the clients that are turned away
 
 
-def protocol(limits: Limits) -> Any:
+def http_protocol(limits: Limits) -> Any:
     """The protocol factory for uvicorn: HTTP/1.1 under these limits, and with room for half the open files allowed."""
     return partial(_Connection, limits=limits, room=min(limits.connections, _descriptors() // _SHARE_OF_DESCRIPTORS))
 
@@ -42,41 +42,41 @@ class _Connection(H11Protocol):
         self._limits = limits
         self._room = room
         self._awaited = ""  # what the client has to send: "headers", "body"; "" where it waits for us
-        self.since = time.monotonic()  # when it began to be awaited
+        self.waiting_since = time.monotonic()  # when it began to be awaited
         self._timer: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
     @property
     def waits_for_client(self) -> bool:
         """Whether the server waits for the client: no request is being answered."""
-        return self._next() != "answer"
+        return self._state() != "answer"
 
     @property
     def idle(self) -> bool:
         """Whether the last request was answered and no byte of another has arrived."""
-        return self._next() == "idle"
+        return self._state() == "idle"
 
     def shutdown(self) -> None:
         """Called when the server stops: closes a connection whose request has not fully arrived."""
         if self.waits_for_client and not self.idle:
-            self._drop()
+            self.drop()
         else:
             super().shutdown()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > self._room and not self._make_room():
-            self._refuse(ApiError(503, "there are too many connections", code="busy"))
+            self._reject(ApiError(503, "there are too many connections", code="busy"))
             return
-        self._look()
+        self._restart_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._look()
+        self._restart_timer()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._look()
+        self._restart_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._timer, self._unread):
@@ -94,7 +94,7 @@ class _Connection(H11Protocol):
         if self._unread is not None:
             self._unread.cancel()
 
-    def _next(self) -> str:
+    def _state(self) -> str:
         match self.conn.their_state:
             case h11.IDLE:
                 begun = self.cycle is None or bool(self.conn.trailing_data[0])
@@ -103,20 +103,20 @@ class _Connection(H11Protocol):
                 return "body"
         return "answer"
 
-    def _look(self) -> None:
+    def _restart_timer(self) -> None:
         """Restart the timer if the connection waits for something else than before."""
-        awaited = self._next()
+        awaited = self._state()
         if awaited == self._awaited:
             return
-        self._awaited, self.since = awaited, time.monotonic()
+        self._awaited, self.waiting_since = awaited, time.monotonic()
         if self._timer is not None:
             self._timer.cancel()
         seconds = {"headers": self._limits.header_seconds, "body": self._limits.body_seconds}.get(awaited)
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self.give_up)
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self.time_out)
 
-    def give_up(self) -> None:
+    def time_out(self) -> None:
         """Answer 408 and close: the request did not arrive in time."""
-        self._refuse(ApiError(408, f"the request's {self._awaited} did not come in time", code="timeout"))
+        self._reject(ApiError(408, f"the request's {self._awaited} did not come in time", code="timeout"))
 
     def _make_room(self) -> bool:
         """Close the connection that has waited longest for its client. Returns False if there is none."""
@@ -124,16 +124,18 @@ class _Connection(H11Protocol):
         waiting = [one for one in others if one.waits_for_client and not one.transport.is_closing()]
         if not waiting:
             return False
-        longest = min(waiting, key=lambda one: (one.idle, one.since))  # half a request before one that was answered
-        longest._drop()
+        longest = min(
+            waiting, key=lambda one: (one.idle, one.waiting_since)
+        )  # half a request before one that was answered
+        longest.drop()
         return True
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
         if self.cycle is not None:
             self.cycle.disconnected = True  # nothing more is written
         self.transport.close()  # which sends what was written before
 
-    def _refuse(self, error: ApiError) -> None:
+    def _reject(self, error: ApiError) -> None:
         if self.transport.is_closing():
             return
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):

@@ -26,7 +26,7 @@ _TYPES = {
     413: "invalid_request_error",
     429: "rate_limit_error",
 }
-RETRY = 5  # seconds after which a client that was turned away may ask again
+RETRY_AFTER = 5  # seconds after which a client that was turned away may ask again
 
 
 class ErrorDetail(BaseModel):
@@ -56,15 +56,15 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
-        headers: Mapping[str, str] = {"Retry-After": str(RETRY)} if self.status in (429, 503) else {}
+        headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER)} if self.status in (429, 503) else {}
         return JSONResponse(self.body(), self.status, headers)
 
 
-def stopping() -> ApiError:
+def server_stopping() -> ApiError:
     return ApiError(503, "the server is stopping", code="stopping")
 
 
-def api_error(exc: BaseException) -> ApiError:
+def to_api_error(exc: BaseException) -> ApiError:
     """The answer to what went wrong. What is not known to be harmless tells nothing of itself."""
     match exc:
         case ApiError():
@@ -73,26 +73,26 @@ def api_error(exc: BaseException) -> ApiError:
             found = exc.errors(include_url=False, include_input=False, include_context=False)
             field = found[0]["loc"][:1]  # of a union's branches, the one that came furthest
             error = max((error for error in found if error["loc"][:1] == field), key=lambda error: len(error["loc"]))
-            param = _path(error["loc"])
+            param = _field_path(error["loc"])
             return ApiError(400, f"{param or 'the body'}: {error['msg']}", param=param, code="invalid_value")
         case PromptTooLong():
-            return ApiError(400, _said(exc), param="messages", code="context_length_exceeded")
+            return ApiError(400, _message(exc), param="messages", code="context_length_exceeded")
         case UnsupportedSetting():
-            return ApiError(400, _said(exc), param=exc.setting, code="unsupported_parameter")
+            return ApiError(400, _message(exc), param=exc.setting, code="unsupported_parameter")
         case RequestError() | TemplateError() | ToolError():
-            return ApiError(400, _said(exc), code="invalid_value")
+            return ApiError(400, _message(exc), code="invalid_value")
         case BackendError():
-            return ApiError(503, _said(exc), code="engine_failed")
+            return ApiError(503, _message(exc), code="engine_failed")
         case EdgeError():
-            return ApiError(500, _said(exc), code="model_failed")
+            return ApiError(500, _message(exc), code="model_failed")
     return ApiError(500, "the server failed; its log names the place", code="internal_error")
 
 
-def _said(exc: EdgeError) -> str:
+def _message(exc: EdgeError) -> str:
     return f"{exc}; {exc.hint}" if exc.hint else str(exc)
 
 
-def _path(loc: tuple[int | str, ...]) -> str | None:
+def _field_path(loc: tuple[int | str, ...]) -> str | None:
     """messages[0].content, as OpenAI writes it. The names of a union's branches are no part of it."""
     path = ""
     for part in loc:

@@ -13,19 +13,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.system.allocator import trim_heap
 
+from .body_budget import BodyBudget
 from .errors import ApiError
-from .in_flight import InFlight
-from .page.static_files import PATH
-from .values import VALUES
+from .json_values import MAX_VALUES
+from .page.static_files import STATIC_PATH
 
-SHARE = "edge.share"  # of a request's scope: its Share of what is in flight
-OPEN = ("/", "/health", "/ready")  # without a key: the page, which asks for it, and those who watch over the server
-SAME_ORIGIN = ("/chat",)  # for the server's own page alone, whatever is allowed elsewhere
+BUDGET_SHARE = "edge.share"  # of a request's scope: its Share of what is in flight
+PUBLIC_PATHS = (
+    "/",
+    "/health",
+    "/ready",
+)  # without a key: the page, which asks for it, and those who watch over the server
+SAME_ORIGIN_PATHS = ("/chat",)  # for the server's own page alone, whatever is allowed elsewhere
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\[\]@/?#\\:]+))(?::[0-9]{1,5})?")  # RFC 9110, 7.2
 _LARGE = 2**20  # bytes of a body
 _TRIM = 1.0  # seconds
-_ANYWHERE = ("0.0.0.0", "::")
+_ALL_INTERFACES = ("0.0.0.0", "::")
 
 
 class Guard:
@@ -38,14 +42,14 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, host: str, key: str, origins: Sequence[str], body: int) -> None:
         self._app = app
-        self._anywhere = host in _ANYWHERE
+        self._anywhere = host in _ALL_INTERFACES
         own = socket.gethostname().lower() if self._anywhere else host.lower()
         self._hosts = {*_LOCAL, own, f"{own}.local"}
         self._key = key.encode()
         self._origins = origins
         self._body = body
         self._trim: asyncio.TimerHandle | None = None
-        self._in_flight = InFlight(body, VALUES)
+        self._in_flight = BodyBudget(body, MAX_VALUES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,7 +60,7 @@ class Guard:
         except ApiError as exc:
             await exc.response()(scope, receive, send)
             return
-        share = scope[SHARE] = self._in_flight.share()
+        share = scope[BUDGET_SHARE] = self._in_flight.share()
 
         async def limited() -> Message:
             message = await receive()
@@ -80,14 +84,14 @@ class Guard:
 
     def _check(self, path: str, method: str, headers: Headers) -> None:
         host = headers.get("host", "")
-        if not self._ours(host):
+        if not self._is_own_host(host):
             raise ApiError(403, f"this server does not go by the name {host[:100]!r}", code="unknown_host")
         origin = headers.get("origin")
         same = origin is not None and _host_of(origin) == host
-        allowed = not path.startswith(SAME_ORIGIN) and (origin in self._origins or "*" in self._origins)
+        allowed = not path.startswith(SAME_ORIGIN_PATHS) and (origin in self._origins or "*" in self._origins)
         if origin is not None and not same and not allowed:
             raise ApiError(403, f"pages of {origin[:100]} may not ask this server", code="unknown_origin")
-        if self._key and path not in OPEN and not path.startswith(PATH) and method != "OPTIONS":
+        if self._key and path not in PUBLIC_PATHS and not path.startswith(STATIC_PATH) and method != "OPTIONS":
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
                 raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
@@ -97,7 +101,7 @@ class Guard:
         if length.isdecimal():
             self._in_flight.require(int(length))  # what has no room is not read at all
 
-    def _ours(self, host: str) -> bool:
+    def _is_own_host(self, host: str) -> bool:
         found = _HOST.fullmatch(host)
         if found is None:
             return False

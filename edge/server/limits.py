@@ -14,15 +14,15 @@ class Limits:
 
     running: int = 16
     waiting: int = 64
-    seconds: float = 600.0
+    request_seconds: float = 600.0
     tool_seconds: float = 60.0
-    body: int = 8 * 2**20
+    body_bytes: int = 8 * 2**20
     messages: int = 1000
     tools: int = 128
-    replies: int = 8
-    schema: int = 64 * 2**10
+    replies_per_request: int = 8
+    schema_bytes: int = 64 * 2**10
     schema_values: int = 20_000
-    counts: int = 50_000
+    schema_integer: int = 50_000
     connections: int = 512
     header_seconds: float = 10.0
     body_seconds: float = 60.0

@@ -8,11 +8,11 @@ from runtime.text import replace_controls
 _REMEMBERED = 1000
 
 
-def set_up(*, quiet: bool) -> None:
+def configure(*, quiet: bool) -> None:
     """Log to stderr: warnings and errors, and, unless `quiet`, a line for each request."""
     handler = logging.StreamHandler()
     handler.setFormatter(LogFormatter("%(asctime)s %(message)s"))
-    handler.addFilter(OnceAMinute())
+    handler.addFilter(RepeatFilter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("edge.server").setLevel(logging.WARNING if quiet else logging.INFO)
 
@@ -24,7 +24,7 @@ class LogFormatter(logging.Formatter):
         return replace_controls(super().format(record))
 
 
-class OnceAMinute(logging.Filter):
+class RepeatFilter(logging.Filter):
     """Passes a repeated warning or error once every `seconds`, with a count of those it dropped."""
 
     def __init__(self, seconds: float = 60.0) -> None:

@@ -11,9 +11,9 @@ from runtime.errors import BackendError
 from runtime.messages import Usage
 
 if TYPE_CHECKING:
-    from .pool.model_pool import Shelf
+    from .pool.model_pool import ModelPool
 
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 _PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -21,8 +21,8 @@ _PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 class Metrics:
     """Seconds and tokens. TTFT is from the request's arrival to the first event of its reply, the queue included."""
 
-    def __init__(self, shelf: "Shelf") -> None:
-        self._shelf = shelf
+    def __init__(self, pool: "ModelPool") -> None:
+        self._pool = pool
         self._registry = CollectorRegistry()
         self._kv_cache: dict[str, int] = {}
         self.requests = self._counter("edge_requests", "Requests answered", "path", "status")
@@ -33,10 +33,10 @@ class Metrics:
         )
         self._registry.register(self)
 
-    def first(self, model: str, seconds: float) -> None:
+    def observe_ttft(self, model: str, seconds: float) -> None:
         self.ttft.labels(model).observe(seconds)
 
-    def finished(self, model: str, usage: Usage) -> None:
+    def observe_usage(self, model: str, usage: Usage) -> None:
         self.tokens.labels(model, "prompt").inc(usage.prompt_tokens)
         self.tokens.labels(model, "completion").inc(usage.completion_tokens)
         if usage.completion_tokens > 1:
@@ -44,11 +44,15 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """The gauges, as they stand."""
-        books = self._shelf.books.values()
+        entries = self._pool.entries.values()
         for name, words, values in (
-            ("edge_requests_running", "Replies being written", {book.name: book.turns.running for book in books}),
-            ("edge_requests_waiting", "Requests in the queue", {book.name: book.turns.waiting for book in books}),
-            ("edge_model_loaded", "Whether the model is loaded", {book.name: int(bool(book.model)) for book in books}),
+            ("edge_requests_running", "Replies being written", {entry.name: entry.queue.running for entry in entries}),
+            ("edge_requests_waiting", "Requests in the queue", {entry.name: entry.queue.waiting for entry in entries}),
+            (
+                "edge_model_loaded",
+                "Whether the model is loaded",
+                {entry.name: int(bool(entry.model)) for entry in entries},
+            ),
             ("edge_kv_cache_bytes", "Bytes of the KV cache in use, where the engine tells", self._kv_cache),
         ):
             gauge = GaugeMetricFamily(name, words, labels=["model"])
@@ -56,14 +60,14 @@ class Metrics:
                 gauge.add_metric([model], value)
             yield gauge
 
-    async def text(self) -> bytes:
+    async def render(self) -> bytes:
         """In Prometheus' text format."""
         self._kv_cache = {}
-        for book in self._shelf.books.values():
-            ask = getattr(book.model.backend, "kv_cache", None) if book.model else None
+        for entry in self._pool.entries.values():
+            ask = getattr(entry.model.backend, "kv_cache", None) if entry.model else None
             if ask is not None:
                 try:
-                    self._kv_cache[book.name] = await asyncio.to_thread(ask)
+                    self._kv_cache[entry.name] = await asyncio.to_thread(ask)
                 except BackendError:
                     continue  # it has died, and is loaded again when it is asked for
         return generate_latest(self._registry)

@@ -12,24 +12,24 @@ from starlette.responses import Response
 from runtime.version import VERSION
 
 from .errors import ErrorReply
-from .pool.dispatcher import Counter
+from .pool.dispatcher import Dispatcher
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class Endpoint:
     """A path, who answers it, and the models of the request and of the answer, where they are JSON."""
 
     method: str
     path: str
-    answer: Callable[[Counter, Request], Awaitable[Response]]
-    request: type[BaseModel] | None
-    reply: type[BaseModel] | None
+    handler: Callable[[Dispatcher, Request], Awaitable[Response]]
+    request_model: type[BaseModel] | None
+    response_model: type[BaseModel] | None
     stream: bool = False
 
 
-def document(operations: Sequence[Operation], has_key: bool) -> dict[str, Any]:
-    requests = [(op.request, "validation") for op in operations if op.request]
-    replies = [(op.reply, "serialization") for op in operations if op.reply]
+def openapi_document(operations: Sequence[Endpoint], has_key: bool) -> dict[str, Any]:
+    requests = [(op.request_model, "validation") for op in operations if op.request_model]
+    replies = [(op.response_model, "serialization") for op in operations if op.response_model]
     wanted = list(dict.fromkeys([*requests, *replies, (ErrorReply, "serialization")]))
     names, definitions = models_json_schema(wanted, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     paths: dict[str, Any] = {}
@@ -37,15 +37,17 @@ def document(operations: Sequence[Operation], has_key: bool) -> dict[str, Any]:
         name = f"{op.method.lower()}_{op.path.strip('/').replace('/', '_')}"
         described: dict[str, Any] = {"operationId": name, "responses": {}}
         content: dict[str, Any] = (
-            {"application/json": {"schema": names[op.reply, "serialization"]}} if op.reply else {"text/plain": {}}
+            {"application/json": {"schema": names[op.response_model, "serialization"]}}
+            if op.response_model
+            else {"text/plain": {}}
         )
         if op.stream:
             content["text/event-stream"] = {}
         described["responses"]["200"] = {"description": "The answer", "content": content}
         error = {"application/json": {"schema": names[ErrorReply, "serialization"]}}
         described["responses"]["default"] = {"description": "An error", "content": error}
-        if op.request:
-            body = {"application/json": {"schema": names[op.request, "validation"]}}
+        if op.request_model:
+            body = {"application/json": {"schema": names[op.request_model, "validation"]}}
             described["requestBody"] = {"required": True, "content": body}
         paths.setdefault(op.path, {})[op.method.lower()] = described
     out: dict[str, Any] = {

@@ -22,15 +22,15 @@ from runtime.system.allocator import set_mmap_threshold
 from runtime.system.files import expand_user
 from runtime.tools import Tool
 
-from .app import application
-from .connections import BACKLOG, protocol
+from .app import create_app
+from .connections import BACKLOG, http_protocol
 from .guard import is_local
 from .limits import Limits
 from .page.kiosk import Kiosk
-from .pool.model_pool import Shelf
+from .pool.model_pool import ModelPool
 
-GRACE = 10  # seconds in which replies may end once the server is told to stop
-_LAST = 3  # seconds after those in which engines may end; then the process does, whatever they do
+GRACE_SECONDS = 10  # seconds in which replies may end once the server is told to stop
+_EXIT_SECONDS = 3  # seconds after those in which engines may end; then the process does, whatever they do
 
 
 def run(
@@ -40,63 +40,63 @@ def run(
     port: int = 8000,
     device: str = "auto",
     options: Options = Options(),
-    key: str = "",
+    api_key: str = "",
     origins: Sequence[str] = (),
     tools: Sequence[Tool] = (),
     kiosk: Kiosk | None = None,
     limits: Limits = Limits(),
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
     """Serves until SIGTERM or Ctrl-C. Raises EdgeError where it cannot begin."""
-    if not key and not is_local(host):
+    if not api_key and not is_local(host):
         raise RequestError(
             f"whoever reaches {host} could use the model", hint=f"give an API key: --api-key-file FILE, or {KEY}"
         )
     if not 0 <= port < 2**16:
         raise RequestError(f"{port} is no port: it cannot be used", hint="choose one up to 65535")
-    shelf = Shelf(folders, device=device, options=options, limits=limits)
-    for book in shelf.books.values():
-        refuse_context(book.folder.manifest, options)
+    pool = ModelPool(folders, device=device, options=options, limits=limits)
+    for entry in pool.entries.values():
+        refuse_context(entry.folder.manifest, options)
     set_mmap_threshold()
-    app = application(shelf, host=host, key=key, origins=origins, tools=tools, kiosk=kiosk)
-    with _bound(host, port) as listener:
+    app = create_app(pool, host=host, api_key=api_key, origins=origins, tools=tools, kiosk=kiosk)
+    with _listen(host, port) as listener:
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
-        last = Timer(GRACE + _LAST, _end)
+        last = Timer(GRACE_SECONDS + _EXIT_SECONDS, _end)
         last.daemon = True
         try:
-            asyncio.run(_serve(listener, shelf, app, what, say, last=last))
+            asyncio.run(_serve(listener, pool, app, what, report, last=last))
         finally:
             last.cancel()
 
 
 async def _serve(
-    listener: socket.socket, shelf: Shelf, app: Starlette, what: str, say: Callable[[str], None], *, last: Timer
+    listener: socket.socket, pool: ModelPool, app: Starlette, what: str, say: Callable[[str], None], *, last: Timer
 ) -> None:
     try:
-        first = shelf.find(None)
-        choice = (await shelf.model(first)).choice
+        first = pool.find(None)
+        choice = (await pool.load(first)).choice
         host, port = listener.getsockname()[:2]
         say(
             f"{first.name}, {first.folder.manifest.recipe}"
             + (f", on {choice.device}: {choice.reason}" if choice else "")
         )
         say(f"http://{f'[{host}]' if ':' in host else host}:{port} {what}; Ctrl-C stops")
-        server = _Server(config(app, shelf.limits), app.state.counter.stop, last)
+        server = _Server(uvicorn_config(app, pool.limits), app.state.dispatcher.stop, last)
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGHUP, None)
         await server.serve(sockets=[listener])
     finally:
-        shelf.close()
+        pool.close()
 
 
-def config(app: Starlette, limits: Limits) -> uvicorn.Config:
+def uvicorn_config(app: Starlette, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=protocol(limits),
+        http=http_protocol(limits),
         ws="none",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=BACKLOG,
     )
 
@@ -132,7 +132,7 @@ def _end() -> None:
     os._exit(0)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # asyncio gives TCP_NODELAY to a socket that names TCP alone; without it a token waits 40 ms for an ACK.
@@ -153,7 +153,7 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def key_of(path: str | None) -> str:
+def read_api_key(path: str | None) -> str:
     """The API key: the file's text, or what the environment names. Raises RequestError where the file has none."""
     if path is None:
         key = os.environ.get(KEY, "").strip()

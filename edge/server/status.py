@@ -1,15 +1,15 @@
 """What the server has, and how it is: models, health, readiness, metrics."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from .errors import ApiError, stopping
-from .metrics import TEXT
-from .pool.dispatcher import Counter
-from .pool.model_pool import responds
+from .errors import ApiError, server_stopping
+from .metrics import CONTENT_TYPE
+from .pool.dispatcher import Dispatcher
+from .pool.model_pool import PoolEntry, responds
 
 
 class ModelEntry(BaseModel):
@@ -32,35 +32,35 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-async def models(counter: Counter, request: Request) -> Response:
-    entries = [_entry(book) for book in counter.shelf.books.values()]
+async def list_models(dispatcher: Dispatcher, request: Request) -> Response:
+    entries = [_entry(entry) for entry in dispatcher.pool.entries.values()]
     return JSONResponse(ModelList(data=entries).model_dump())
 
 
-async def model(counter: Counter, request: Request) -> Response:
-    return JSONResponse(_entry(counter.shelf.find(request.path_params["name"])).model_dump())
+async def get_model(dispatcher: Dispatcher, request: Request) -> Response:
+    return JSONResponse(_entry(dispatcher.pool.find(request.path_params["name"])).model_dump())
 
 
-def _entry(book: Any) -> ModelEntry:
+def _entry(entry: PoolEntry) -> ModelEntry:
     return ModelEntry(
-        id=book.name,
-        created=book.since,
+        id=entry.name,
+        created=entry.created,
         owned_by="local",
-        max_model_len=book.folder.manifest.context_length,
-        loaded=book.model is not None,
+        max_model_len=entry.folder.manifest.context_length,
+        loaded=entry.model is not None,
     )
 
 
-async def health(counter: Counter, request: Request) -> Response:
+async def get_health(dispatcher: Dispatcher, request: Request) -> Response:
     """The server answers."""
     return JSONResponse(Health().model_dump())
 
 
-async def ready(counter: Counter, request: Request) -> Response:
+async def get_ready(dispatcher: Dispatcher, request: Request) -> Response:
     """A request would be served now, and not wait for a model to be loaded."""
-    if counter.shelf.stopped:
-        raise stopping()
-    models = [book.model for book in counter.shelf.books.values() if book.model]
+    if dispatcher.pool.stopped:
+        raise server_stopping()
+    models = [entry.model for entry in dispatcher.pool.entries.values() if entry.model]
     if not models:
         raise ApiError(503, "no model is loaded", code="loading")
     if not any(responds(model) for model in models):
@@ -68,5 +68,5 @@ async def ready(counter: Counter, request: Request) -> Response:
     return JSONResponse(Health().model_dump())
 
 
-async def metrics(counter: Counter, request: Request) -> Response:
-    return Response(await counter.metrics.text(), media_type=TEXT)
+async def get_metrics(dispatcher: Dispatcher, request: Request) -> Response:
+    return Response(await dispatcher.metrics.render(), media_type=CONTENT_TYPE)

@@ -32,114 +32,114 @@ from runtime.model import Model
 
 from ..errors import ApiError
 from ..limits import Limits
-from ..pool.dispatcher import Counter, read, sse, stream
+from ..pool.dispatcher import Dispatcher, read_body, sse, stream
 from ..pool.workers import Indexed
 from .params import (
-    Asked,
-    Asking,
-    Count,
+    LIST_LIMIT,
+    FunctionName,
+    GenerationParams,
     JsonSchemaFormat,
-    Many,
-    Name,
-    Offered,
+    RequestModel,
     SamplingFields,
     Seed,
-    Stop,
-    answer_of,
-    sampling_of,
+    StopText,
+    TokenCount,
+    ToolSpec,
+    merge_sampling,
+    response_grammar,
 )
-from .schema_limits import check_held, check_size
+from .schema_limits import check_enforceable, check_size
 
 
-class TextPart(Asking):
+class TextPart(RequestModel):
     type: Literal["text"]
     text: str
 
 
-class CalledFunction(Asking):
+class CalledFunction(RequestModel):
     name: str
     arguments: str = "{}"
 
 
-class AssistantCall(Asking):
+class AssistantCall(RequestModel):
     id: str = ""
     type: Literal["function"] = "function"
     function: CalledFunction
 
 
-class ChatMessage(Asking):
+class ChatMessage(RequestModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[TextPart], Many] | None = None
+    content: str | Annotated[list[TextPart], LIST_LIMIT] | None = None
     reasoning_content: str | None = None
-    tool_calls: Annotated[list[AssistantCall], Many] | None = None
+    tool_calls: Annotated[list[AssistantCall], LIST_LIMIT] | None = None
     tool_call_id: str | None = None
     name: str | None = None
 
 
-class ToolFunction(Asking):
-    name: Name
+class ToolFunction(RequestModel):
+    name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class FunctionTool(Asking):
+class FunctionTool(RequestModel):
     type: Literal["function"]
     function: ToolFunction
 
 
-class NamedFunction(Asking):
-    name: Name
+class NamedFunction(RequestModel):
+    name: FunctionName
 
 
-class NamedTool(Asking):
+class NamedTool(RequestModel):
     type: Literal["function"]
     function: NamedFunction
 
 
-class TextFormat(Asking):
+class TextFormat(RequestModel):
     """`schema` beside "json_object" is the name that llama.cpp and others have for a json_schema."""
 
     type: Literal["text", "json_object"]
     json_schema: dict[str, Any] | None = Field(None, alias="schema")
 
 
-class SchemaFormat(Asking):
+class SchemaFormat(RequestModel):
     type: Literal["json_schema"]
     json_schema: JsonSchemaFormat
 
 
-class StreamOptions(Asking):
+class StreamOptions(RequestModel):
     include_usage: bool | None = None
 
 
 class ChatRequest(SamplingFields):
     """`max_tokens` is the older name of `max_completion_tokens`."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1), Many]
-    tools: Annotated[list[FunctionTool], Many] | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1), LIST_LIMIT]
+    tools: Annotated[list[FunctionTool], LIST_LIMIT] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: Annotated[TextFormat | SchemaFormat, Field(discriminator="type")] | None = None
     stream_options: StreamOptions | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     seed: Seed | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    max_tokens: Count | None = None
-    max_completion_tokens: Count | None = None
+    max_tokens: TokenCount | None = None
+    max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     logit_bias: dict[str, float] | None = None
-    functions: Annotated[list[Json], Many] | None = None
+    functions: Annotated[list[Json], LIST_LIMIT] | None = None
 
 
-class CallReply(Asking):
+class CallReply(RequestModel):
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
 
 
-class TokenReply(Asking):
+class TokenReply(RequestModel):
     """`bytes` are those of `token`, which is U+FFFD where a token holds a part of a character."""
 
     token: str
@@ -157,12 +157,12 @@ def finite(logprob: float) -> float:
     return logprob if math.isfinite(logprob) else -9999.0
 
 
-class LogprobsReply(Asking):
+class LogprobsReply(RequestModel):
     content: list[TokenReply]
     refusal: None = None
 
 
-class MessageReply(Asking):
+class MessageReply(RequestModel):
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
@@ -171,17 +171,17 @@ class MessageReply(Asking):
 
 
 SCHEMA_PARAM = "response_format.json_schema.schema"
-FinishWord = Literal["stop", "length", "tool_calls"]
+ChatFinishReason = Literal["stop", "length", "tool_calls"]
 
 
-class ChatChoice(Asking):
+class ChatChoice(RequestModel):
     index: int
     message: MessageReply
     logprobs: LogprobsReply | None = None
-    finish_reason: FinishWord
+    finish_reason: ChatFinishReason
 
 
-class UsageReply(Asking):
+class UsageReply(RequestModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -194,7 +194,7 @@ class UsageReply(Asking):
         return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
 
 
-class ChatCompletion(Asking):
+class ChatCompletion(RequestModel):
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int
@@ -203,7 +203,7 @@ class ChatCompletion(Asking):
     usage: UsageReply
 
 
-def not_here(fields: Any) -> None:
+def reject_unsupported(fields: Any) -> None:
     """Raises ApiError for what would change the reply and is not held here."""
     for name, cure in (
         ("top_logprobs", "the engine tells that of the chosen token alone: send logprobs without it"),
@@ -215,23 +215,23 @@ def not_here(fields: Any) -> None:
             raise ApiError(400, f"{name}: {cure}", param=name, code="unsupported_parameter")
 
 
-def reply_of(model: Model, asked: Asked, cancellation: Cancellation) -> Generator[Event, None, None]:
+def reply_of(model: Model, asked: GenerationParams, cancellation: Cancellation) -> Generator[Event, None, None]:
     tools = [tool.to_json() for tool in asked.tools]
     try:
         yield from model.reply(asked.messages, tools, asked.sampling, asked.constraint, cancellation)
     except UnsupportedGrammar as exc:
-        raise asked.refused(exc) from exc
+        raise asked.to_api_error(exc) from exc
 
 
-def offered(tool: ToolFunction, choice: str, limits: Limits, param: str) -> Offered:
+def to_tool_spec(tool: ToolFunction, choice: str, limits: Limits, param: str) -> ToolSpec:
     """Raises ApiError where the tool's schema is too large, or a call has to be held to it and cannot be."""
     schema = tool.parameters or {"type": "object", "properties": {}}
     strict = bool(tool.strict)
-    (check_held if strict or choice in ("required", tool.name) else check_size)(schema, limits, param)
-    return Offered(tool.name, tool.description or "", schema, strict, param)
+    (check_enforceable if strict or choice in ("required", tool.name) else check_size)(schema, limits, param)
+    return ToolSpec(tool.name, tool.description or "", schema, strict, param)
 
 
-def messages_of(said: Sequence[ChatMessage], limits: Limits) -> list[Message]:
+def to_messages(said: Sequence[ChatMessage], limits: Limits) -> list[Message]:
     """Raises ApiError for too many, or one that the model cannot read."""
     if len(said) > limits.messages:
         raise ApiError(400, f"there are more than {limits.messages:,} messages", param="messages", code="too_many")
@@ -244,64 +244,68 @@ def messages_of(said: Sequence[ChatMessage], limits: Limits) -> list[Message]:
     return messages
 
 
-def asked(body: ChatRequest, model: Model, limits: Limits) -> Asked:
+def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationParams:
     """Raises ApiError or RequestError for what cannot be held."""
-    not_here(body)
+    reject_unsupported(body)
     if body.tools and len(body.tools) > limits.tools:
         raise ApiError(400, f"there are more than {limits.tools:,} tools", param="tools", code="too_many")
-    messages = messages_of(body.messages, limits)
+    messages = to_messages(body.messages, limits)
     wanted = body.tool_choice or "auto"
     choice = wanted if isinstance(wanted, str) else wanted.function.name
     tools = [
-        offered(tool.function, choice, limits, f"tools[{index}].function.parameters")
+        to_tool_spec(tool.function, choice, limits, f"tools[{index}].function.parameters")
         for index, tool in enumerate(body.tools or ())
     ]
     match body.response_format:
         case SchemaFormat(json_schema=form):
-            answer = answer_of("json_schema", form.json_schema, limits, SCHEMA_PARAM)
+            answer = response_grammar("json_schema", form.json_schema, limits, SCHEMA_PARAM)
         case form:
             schema = form.json_schema if form else None
-            answer = answer_of(form.type if form else "text", schema, limits, "response_format.schema")
+            answer = response_grammar(form.type if form else "text", schema, limits, "response_format.schema")
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     limit = body.max_completion_tokens or body.max_tokens
-    sampling = sampling_of(body, model.sampling, limit, stop, body.seed, logprobs=bool(body.logprobs))
+    sampling = merge_sampling(body, model.sampling, limit, stop, body.seed, logprobs=bool(body.logprobs))
     try:
         parallel = body.parallel_tool_calls is not False
-        return Asked.of(messages, tools, choice, answer, sampling, parallel=parallel, answer_param=SCHEMA_PARAM)
+        return GenerationParams.create(
+            messages, tools, choice, answer, sampling, parallel=parallel, answer_param=SCHEMA_PARAM
+        )
     except RequestError as exc:
         raise ApiError(400, f"{exc}; {exc.hint}", param="tool_choice", code="invalid_value") from exc
 
 
-async def completions(counter: Counter, request: Request) -> Response:
-    body = await read(request, ChatRequest)
-    book = counter.shelf.find(body.model)
+async def create_chat_completion(dispatcher: Dispatcher, request: Request) -> Response:
+    body = await read_body(request, ChatRequest)
+    entry = dispatcher.pool.find(body.model)
     count = body.n or 1
-    if count > counter.limits.replies:
-        raise ApiError(400, f"n may be at most {counter.limits.replies}", param="n", code="invalid_value")
+    if count > dispatcher.limits.replies_per_request:
+        raise ApiError(
+            400, f"n may be at most {dispatcher.limits.replies_per_request}", param="n", code="invalid_value"
+        )
 
     @cache
-    def wanted(model: Model) -> Asked:
-        return asked(body, model, counter.limits)
+    def wanted(model: Model) -> GenerationParams:
+        return to_params(body, model, dispatcher.limits)
 
     def check(model: Model, cancellation: Cancellation) -> None:
         wanted(model).admit(model, cancellation)
 
     def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
-        with closing(reply_of(model, wanted(model).but_seed(index), cancellation)) as events:
+        with closing(reply_of(model, wanted(model).with_seed_offset(index), cancellation)) as events:
             yield from events
 
-    served = await counter.serve(
+    served = await dispatcher.start(
         request, body.model, count, write, check if body.tools or body.response_format else None
     )
-    made: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": book.name}
+    made: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": entry.name}
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        chunks = Chunks(made, count, include_usage)
+        chunks = ChunkStream(made, count, include_usage)
         return stream(served, chunks.write, chunks.opening(), chunks.ending)
-    replies = await served.whole(request)
+    replies = await served.collect(request)
     usage = UsageReply.of([event.usage for reply in replies for event in reply if isinstance(event, Finish)])
     whole = ChatCompletion(
-        **made, choices=[choice_of(i, reply, bool(body.logprobs)) for i, reply in enumerate(replies)], usage=usage
+        **made, choices=[to_choice(i, reply, bool(body.logprobs)) for i, reply in enumerate(replies)], usage=usage
     )
     out = whole.model_dump(mode="json")
     for choice in out["choices"]:  # some clients take a null for a list
@@ -309,7 +313,7 @@ async def completions(counter: Counter, request: Request) -> Response:
     return JSONResponse(out)
 
 
-def choice_of(index: int, events: Sequence[Event], logged: bool) -> ChatChoice:
+def to_choice(index: int, events: Sequence[Event], logged: bool) -> ChatChoice:
     said = Reply.of(events)
     calls = [CallReply(id=c.id, function=CalledFunction(name=c.name, arguments=c.arguments)) for c in said.tool_calls]
     message = MessageReply(
@@ -318,15 +322,15 @@ def choice_of(index: int, events: Sequence[Event], logged: bool) -> ChatChoice:
         tool_calls=calls or None,
     )
     logprobs = LogprobsReply.model_validate({"content": TokenReply.of(said.logprobs)}) if logged else None
-    reason = finish_word(said.finish_reason, bool(calls))
+    reason = finish_reason(said.finish_reason, bool(calls))
     return ChatChoice(index=index, message=message, logprobs=logprobs, finish_reason=reason)
 
 
-def finish_word(reason: str, called: bool) -> FinishWord:
+def finish_reason(reason: str, called: bool) -> ChatFinishReason:
     return "length" if reason == "length" else "tool_calls" if called else "stop"
 
 
-class Chunks:
+class ChunkStream:
     """The events of `count` replies as chat.completion.chunk objects."""
 
     def __init__(self, made: dict[str, Any], count: int, include_usage: bool) -> None:
@@ -368,7 +372,7 @@ class Chunks:
                 return self._chunk(index, {"tool_calls": [piece]})
             case Finish(reason, usage):
                 self._usages.append(usage)
-                return self._chunk(index, {}, finish_word(reason, bool(calls)))
+                return self._chunk(index, {}, finish_reason(reason, bool(calls)))
         return ""
 
     def _chunk(

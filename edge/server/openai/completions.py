@@ -21,10 +21,10 @@ from runtime.model import Model
 from runtime.vocabulary import Vocabulary
 
 from ..errors import ApiError
-from ..pool.dispatcher import Counter, read, sse, stream
+from ..pool.dispatcher import Dispatcher, read_body, sse, stream
 from ..pool.workers import Indexed
-from .chat_completions import StreamOptions, UsageReply, finite, not_here
-from .params import Asking, Count, SamplingFields, Seed, Stop, sampling_of
+from .chat_completions import StreamOptions, UsageReply, finite, reject_unsupported
+from .params import RequestModel, SamplingFields, Seed, StopText, TokenCount, merge_sampling
 
 
 class CompletionRequest(SamplingFields):
@@ -32,9 +32,9 @@ class CompletionRequest(SamplingFields):
     that are chosen; those of others are not told."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
-    max_tokens: Count | None = 16
+    max_tokens: TokenCount | None = 16
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     seed: Seed | None = None
     echo: bool | None = None
     suffix: str | None = None
@@ -77,19 +77,19 @@ class Completion(BaseModel):
     usage: UsageReply
 
 
-class TokenizeRequest(Asking):
+class TokenizeRequest(RequestModel):
     """Special tokens that are spelled in `prompt` are text."""
 
     model: str | None = None
     prompt: str
 
 
-class Tokens(BaseModel):
+class Tokenized(BaseModel):
     tokens: list[int]
     count: int
 
 
-class DetokenizeRequest(Asking):
+class DetokenizeRequest(RequestModel):
     model: str | None = None
     tokens: list[int]
 
@@ -98,17 +98,19 @@ class Detokenized(BaseModel):
     prompt: str
 
 
-async def completions(counter: Counter, request: Request) -> Response:
-    body = await read(request, CompletionRequest)
-    not_here(body)
+async def create_completion(dispatcher: Dispatcher, request: Request) -> Response:
+    body = await read_body(request, CompletionRequest)
+    reject_unsupported(body)
     logged = body.logprobs is not None
     if body.logprobs or (logged and body.echo):
         told = "those of the prompt are not told" if body.echo else "the engine tells that of the chosen token alone"
         raise ApiError(400, f"logprobs: {told}; send 0", param="logprobs", code="unsupported_parameter")
-    book = counter.shelf.find(body.model)
+    entry = dispatcher.pool.find(body.model)
     count = body.n or 1
-    if count > counter.limits.replies:
-        raise ApiError(400, f"n may be at most {counter.limits.replies}", param="n", code="invalid_value")
+    if count > dispatcher.limits.replies_per_request:
+        raise ApiError(
+            400, f"n may be at most {dispatcher.limits.replies_per_request}", param="n", code="invalid_value"
+        )
     prompt = body.prompt if isinstance(body.prompt, str) else body.prompt[0]
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
 
@@ -116,15 +118,15 @@ async def completions(counter: Counter, request: Request) -> Response:
         seed = None if body.seed is None else body.seed + index
         if body.echo:
             yield Text(prompt)
-        sampling = sampling_of(body, model.sampling, body.max_tokens, stop, seed, logprobs=logged)
+        sampling = merge_sampling(body, model.sampling, body.max_tokens, stop, seed, logprobs=logged)
         with closing(model.complete(prompt, sampling, cancellation)) as events:
             yield from events
 
-    served = await counter.serve(request, body.model, count, write)
-    made: dict[str, Any] = {"id": f"cmpl-{uuid4().hex}", "created": int(time.time()), "model": book.name}
+    served = await dispatcher.start(request, body.model, count, write)
+    made: dict[str, Any] = {"id": f"cmpl-{uuid4().hex}", "created": int(time.time()), "model": entry.name}
     if body.stream:
         return _stream(served, made, bool(body.stream_options and body.stream_options.include_usage))
-    replies = await served.whole(request)
+    replies = await served.collect(request)
     choices = [_choice(index, Reply.of(events), logged) for index, events in enumerate(replies)]
     usage = UsageReply.of([event.usage for reply in replies for event in reply if isinstance(event, Finish)])
     whole = Completion(**made, choices=choices, usage=usage)
@@ -172,19 +174,19 @@ def _stream(served: Any, made: dict[str, Any], include_usage: bool) -> Response:
     return stream(served, write, "", ending)
 
 
-async def tokenize(counter: Counter, request: Request) -> Response:
-    body = await read(request, TokenizeRequest)
-    model = await counter.shelf.model(counter.shelf.find(body.model))
+async def tokenize(dispatcher: Dispatcher, request: Request) -> Response:
+    body = await read_body(request, TokenizeRequest)
+    model = await dispatcher.pool.load(dispatcher.pool.find(body.model))
     encode = getattr(model.backend, "encode", None)
     if encode is None:
         raise ApiError(400, "this engine shows no tokens", param="model", code="unsupported_parameter")
     ids = await asyncio.to_thread(encode, model.plain(body.prompt))
-    return JSONResponse(Tokens(tokens=ids, count=len(ids)).model_dump())
+    return JSONResponse(Tokenized(tokens=ids, count=len(ids)).model_dump())
 
 
-async def detokenize(counter: Counter, request: Request) -> Response:
-    body = await read(request, DetokenizeRequest)
-    folder = counter.shelf.find(body.model).folder
+async def detokenize(dispatcher: Dispatcher, request: Request) -> Response:
+    body = await read_body(request, DetokenizeRequest)
+    folder = dispatcher.pool.find(body.model).folder
     text = (await asyncio.to_thread(_vocabulary, folder.path)).decoder()
     return JSONResponse(Detokenized(prompt=text.feed(body.tokens) + text.finish()).model_dump())
 

@@ -16,35 +16,35 @@ from runtime.sampling import Sampling
 
 from ..errors import ApiError
 from ..limits import Limits
-from .schema_limits import check_held
+from .schema_limits import check_enforceable
 
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-Stop = Annotated[str, Field(min_length=1, max_length=500)]
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+StopText = Annotated[str, Field(min_length=1, max_length=500)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Many = Field(max_length=10_000)  # of a list, before it is looked at; Limits has what is taken
-Count = Annotated[int, Field(ge=1, lt=2**31)]
+LIST_LIMIT = Field(max_length=10_000)  # of a list, before it is looked at; Limits has what is taken
+TokenCount = Annotated[int, Field(ge=1, lt=2**31)]
 
 
-class Asking(BaseModel):
+class RequestModel(BaseModel):
     """Fields that are not known are passed over, as OpenAI does."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 # What constrains a reply on other servers. To ignore it would be to answer with what was not asked for.
-_ELSEWHERE = (
+_OTHER_SERVERS = (
     "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar", "json_schema",
     "regex", "ebnf",
 )  # fmt: skip
 
 
-class SamplingFields(Asking):
+class SamplingFields(RequestModel):
     """What is left out is the checkpoint's own. `top_k` and `repetition_penalty` are not OpenAI's."""
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_other_formats(cls, body: Any) -> Any:
-        if isinstance(body, dict) and (name := next((name for name in _ELSEWHERE if body.get(name)), None)):
+    def _reject_other_formats(cls, body: Any) -> Any:
+        if isinstance(body, dict) and (name := next((name for name in _OTHER_SERVERS if body.get(name)), None)):
             cure = "constrain the reply by response_format (text.format in /v1/responses)"
             raise ApiError(400, f"{name} is not supported: {cure}", param=name, code="unsupported_parameter")
         return body
@@ -59,15 +59,15 @@ class SamplingFields(Asking):
     stream: bool | None = None
 
 
-class JsonSchemaFormat(Asking):
-    name: Name
+class JsonSchemaFormat(RequestModel):
+    name: FunctionName
     description: str | None = None
     json_schema: dict[str, Any] | None = Field(None, alias="schema")
     strict: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class ToolSpec:
     """A tool that the client runs. `strict` holds each call to its schema while it is written."""
 
     name: str
@@ -81,11 +81,11 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GenerationParams:
     """`choice` is "auto", "none", "required" or a tool's name."""
 
     messages: tuple[Message, ...]
-    tools: tuple[Offered, ...]
+    tools: tuple[ToolSpec, ...]
     sampling: Sampling
     constraint: Constraint
     answer_param: str
@@ -96,9 +96,9 @@ class Asked:
             try:
                 model.backend.admit(grammar, cancellation)
             except UnsupportedGrammar as exc:
-                raise self.refused(exc) from exc
+                raise self.to_api_error(exc) from exc
 
-    def refused(self, exc: UnsupportedGrammar) -> ApiError:
+    def to_api_error(self, exc: UnsupportedGrammar) -> ApiError:
         """The answer where the engine does not take a grammar: it names the field that asks for it."""
         held = self.constraint.arguments
         tool = next((tool for tool in self.tools if held.get(tool.name) == exc.grammar), None)
@@ -106,17 +106,17 @@ class Asked:
         return ApiError(400, f"{exc}; {exc.hint}", param=param, code="invalid_value")
 
     @classmethod
-    def of(
+    def create(
         cls,
         messages: Sequence[Message],
-        tools: Sequence[Offered],
+        tools: Sequence[ToolSpec],
         choice: str,
         answer: Grammar | None,
         sampling: Sampling,
         *,
         parallel: bool,
         answer_param: str,
-    ) -> "Asked":
+    ) -> "GenerationParams":
         """Raises RequestError where the tools or the choice cannot be held."""
         names = [tool.name for tool in tools]
         if len(set(names)) < len(names):
@@ -129,13 +129,13 @@ class Asked:
             constraint = replace(constraint, answer=answer, may_call=tuple(tool.name for tool in offered))
         return cls(tuple(messages), offered, sampling, constraint, answer_param)
 
-    def but_seed(self, index: int) -> "Asked":
+    def with_seed_offset(self, index: int) -> "GenerationParams":
         """The same for another of several replies."""
         seed = self.sampling.seed
         return self if seed is None else replace(self, sampling=replace(self.sampling, seed=(seed + index) % 2**31))
 
 
-def sampling_of(
+def merge_sampling(
     fields: SamplingFields,
     own: Sampling,
     limit: int | None,
@@ -159,7 +159,7 @@ def sampling_of(
     )
 
 
-def answer_of(
+def response_grammar(
     kind: Literal["text", "json_object", "json_schema"], schema: Mapping[str, Any] | None, limits: Limits, param: str
 ) -> Grammar | None:
     """The grammar of a response format."""
@@ -170,5 +170,5 @@ def answer_of(
             return JsonObject()
     if schema is None:
         raise ApiError(400, "a JSON schema is missing", param=param, code="missing_required_parameter")
-    check_held(schema, limits, param)
+    check_enforceable(schema, limits, param)
     return JsonSchema.of(schema)

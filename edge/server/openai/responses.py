@@ -18,10 +18,20 @@ from runtime.model import Model
 
 from ..errors import ApiError
 from ..limits import Limits
-from ..pool.dispatcher import Counter, read, sse, stream
+from ..pool.dispatcher import Dispatcher, read_body, sse, stream
 from ..pool.workers import Indexed
-from .chat_completions import TokenReply, ToolFunction, not_here, offered, reply_of
-from .params import Asked, Asking, Count, JsonSchemaFormat, Many, Name, SamplingFields, answer_of, sampling_of
+from .chat_completions import TokenReply, ToolFunction, reject_unsupported, reply_of, to_tool_spec
+from .params import (
+    LIST_LIMIT,
+    FunctionName,
+    GenerationParams,
+    JsonSchemaFormat,
+    RequestModel,
+    SamplingFields,
+    TokenCount,
+    merge_sampling,
+    response_grammar,
+)
 
 Item = dict[str, Any]
 SCHEMA_PARAM = "text.format.schema"
@@ -32,12 +42,12 @@ class FlatTool(ToolFunction):
     type: Literal["function"]
 
 
-class FlatChoice(Asking):
+class FlatChoice(RequestModel):
     type: Literal["function"]
-    name: Name
+    name: FunctionName
 
 
-class FlatText(Asking):
+class FlatText(RequestModel):
     type: Literal["text", "json_object"]
     json_schema: dict[str, Any] | None = Field(None, alias="schema")
 
@@ -46,7 +56,7 @@ class FlatSchema(JsonSchemaFormat):
     type: Literal["json_schema"]
 
 
-class TextSettings(Asking):
+class TextSettings(RequestModel):
     format: Annotated[FlatText | FlatSchema, Field(discriminator="type")] | None = None
 
 
@@ -54,15 +64,15 @@ class ResponsesRequest(SamplingFields):
     """The items of `input` are messages, function_call, function_call_output and reasoning. Of what may be included,
     `message.output_text.logprobs` alone is known."""
 
-    input: str | Annotated[list[dict[str, Any]], Field(min_length=1), Many]
+    input: str | Annotated[list[dict[str, Any]], Field(min_length=1), LIST_LIMIT]
     instructions: str | None = None
-    tools: Annotated[list[FlatTool], Many] | None = None
+    tools: Annotated[list[FlatTool], LIST_LIMIT] | None = None
     tool_choice: Literal["auto", "none", "required"] | FlatChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextSettings | None = None
-    include: Annotated[list[str], Many] | None = None
+    include: Annotated[list[str], LIST_LIMIT] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    max_output_tokens: Count | None = None
+    max_output_tokens: TokenCount | None = None
     previous_response_id: str | None = None
     conversation: Any = None
     background: bool | None = None
@@ -89,7 +99,7 @@ class ResponsesReply(BaseModel):
     usage: dict[str, Any] | None
 
 
-def messages_of(body: ResponsesRequest, limits: Limits) -> list[Message]:
+def to_messages(body: ResponsesRequest, limits: Limits) -> list[Message]:
     """Raises ApiError for an item that the model cannot read."""
     said: list[Item] = [{"role": "system", "content": body.instructions}] if body.instructions else []
     items = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input
@@ -132,39 +142,41 @@ def _parts(content: Any) -> Any:
     ]
 
 
-def asked(body: ResponsesRequest, model: Model, limits: Limits) -> Asked:
+def to_params(body: ResponsesRequest, model: Model, limits: Limits) -> GenerationParams:
     for name in ("previous_response_id", "conversation", "background"):
         if getattr(body, name):
             raise ApiError(400, f"{name}: nothing is kept here", param=name, code="unsupported_parameter")
-    not_here(body)
+    reject_unsupported(body)
     if body.tools and len(body.tools) > limits.tools:
         raise ApiError(400, f"there are more than {limits.tools:,} tools", param="tools", code="too_many")
     wanted = body.tool_choice or "auto"
     choice = wanted if isinstance(wanted, str) else wanted.name
-    tools = [offered(tool, choice, limits, f"tools[{i}].parameters") for i, tool in enumerate(body.tools or ())]
+    tools = [to_tool_spec(tool, choice, limits, f"tools[{i}].parameters") for i, tool in enumerate(body.tools or ())]
     match body.text.format if body.text else None:
         case FlatSchema(json_schema=schema):
-            answer = answer_of("json_schema", schema, limits, SCHEMA_PARAM)
+            answer = response_grammar("json_schema", schema, limits, SCHEMA_PARAM)
         case form:
             schema = form.json_schema if form else None
-            answer = answer_of(form.type if form else "text", schema, limits, SCHEMA_PARAM)
+            answer = response_grammar(form.type if form else "text", schema, limits, SCHEMA_PARAM)
     logged = LOGPROBS in (body.include or ())
-    sampling = sampling_of(body, model.sampling, body.max_output_tokens, (), None, logprobs=logged)
+    sampling = merge_sampling(body, model.sampling, body.max_output_tokens, (), None, logprobs=logged)
     parallel = body.parallel_tool_calls is not False
     try:
-        messages = messages_of(body, limits)
-        return Asked.of(messages, tools, choice, answer, sampling, parallel=parallel, answer_param=SCHEMA_PARAM)
+        messages = to_messages(body, limits)
+        return GenerationParams.create(
+            messages, tools, choice, answer, sampling, parallel=parallel, answer_param=SCHEMA_PARAM
+        )
     except RequestError as exc:
         raise ApiError(400, f"{exc}; {exc.hint}", param="tool_choice", code="invalid_value") from exc
 
 
-async def responses(counter: Counter, request: Request) -> Response:
-    body = await read(request, ResponsesRequest)
-    book = counter.shelf.find(body.model)
+async def create_response(dispatcher: Dispatcher, request: Request) -> Response:
+    body = await read_body(request, ResponsesRequest)
+    entry = dispatcher.pool.find(body.model)
 
     @cache
-    def wanted(model: Model) -> Asked:
-        return asked(body, model, counter.limits)
+    def wanted(model: Model) -> GenerationParams:
+        return to_params(body, model, dispatcher.limits)
 
     def check(model: Model, cancellation: Cancellation) -> None:
         wanted(model).admit(model, cancellation)
@@ -173,17 +185,17 @@ async def responses(counter: Counter, request: Request) -> Response:
         with closing(reply_of(model, wanted(model), cancellation)) as events:
             yield from events
 
-    served = await counter.serve(request, body.model, 1, write, check if body.tools or body.text else None)
-    told = Told(body, book.name, served.loan.model)
+    served = await dispatcher.start(request, body.model, 1, write, check if body.tools or body.text else None)
+    told = ResponseStream(body, entry.name, served.lease.model)
     if body.stream:
         return stream(served, told.write, told.opening(), lambda: "", told.failed)
-    (events,) = await served.whole(request)
+    (events,) = await served.collect(request)
     for event in events:
         told.event(event)
     return JSONResponse(ResponsesReply(**told.response()).model_dump(mode="json"))
 
 
-class Told:
+class ResponseStream:
     """The response as it grows: every event of the reply becomes events of OpenAI's stream."""
 
     def __init__(self, body: ResponsesRequest, name: str, model: Model) -> None:

@@ -17,15 +17,15 @@ _CHAIN = 100  # references, each within what the one before it refers to
 def check_size(schema: Mapping[str, Any], limits: Limits, param: str) -> None:
     """Raises ApiError for a schema that is too large to be looked at."""
     text = json.dumps(schema, ensure_ascii=False)
-    if len(text.encode(errors="surrogatepass")) > limits.schema:
-        raise _too_large(f"a schema is larger than {limits.schema:,} bytes", param)
+    if len(text.encode(errors="surrogatepass")) > limits.schema_bytes:
+        raise _too_large(f"a schema is larger than {limits.schema_bytes:,} bytes", param)
     if max((depth for depth, _ in _walk(schema)), default=0) > _DEPTH:
         raise _too_large("a schema is nested too deeply", param)
-    if any(isinstance(value, int) and abs(value) > limits.counts for _, value in _walk(schema)):
-        raise _too_large(f"a schema counts beyond {limits.counts:,}", param)
+    if any(isinstance(value, int) and abs(value) > limits.schema_integer for _, value in _walk(schema)):
+        raise _too_large(f"a schema counts beyond {limits.schema_integer:,}", param)
 
 
-def check_held(schema: Mapping[str, Any], limits: Limits, param: str) -> None:
+def check_enforceable(schema: Mapping[str, Any], limits: Limits, param: str) -> None:
     """As `check_size`, for a schema to which the reply is held. What it costs the engine is found out by a trial."""
     check_size(schema, limits, param)
     if _Expansion(schema, limits.schema_values).size > limits.schema_values:

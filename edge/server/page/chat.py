@@ -30,14 +30,13 @@ from runtime.model import Model
 from runtime.tools import Tool, toolbox
 from runtime.version import VERSION
 
-from ..openai.chat_completions import ChatMessage, messages_of
-from ..openai.params import Count, Many, SamplingFields, Seed, sampling_of
-from ..pool.dispatcher import Counter, sse, stream
-from ..pool.dispatcher import read as read_body
+from ..openai.chat_completions import ChatMessage, to_messages
+from ..openai.params import LIST_LIMIT, SamplingFields, Seed, TokenCount, merge_sampling
+from ..pool.dispatcher import Dispatcher, read_body, sse, stream
 from ..pool.workers import Indexed
 from .kiosk import Kiosk, Language
 
-_NAMES: dict[type, str] = {
+_EVENT_NAMES: dict[type, str] = {
     Text: "text",
     Reasoning: "reasoning",
     ToolCallDelta: "tool_call_delta",
@@ -49,8 +48,8 @@ _NAMES: dict[type, str] = {
 class PageRequest(SamplingFields):
     """The last message is the user's. The events are streamed always."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1), Many]
-    max_tokens: Count | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1), LIST_LIMIT]
+    max_tokens: TokenCount | None = None
     seed: Seed | None = None
 
 
@@ -82,7 +81,7 @@ class PageFacts(BaseModel):
     kiosk: KioskFacts | None
 
 
-def named(names: Sequence[str]) -> tuple[Tool, ...]:
+def load_tools(names: Sequence[str]) -> tuple[Tool, ...]:
     """The tools that MODULE:FUNCTION names. Raises RequestError where there is none, ToolError where it is no tool."""
     found = []
     for name in names:
@@ -98,32 +97,32 @@ def named(names: Sequence[str]) -> tuple[Tool, ...]:
     return tuple(toolbox(found).values())
 
 
-async def facts(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Counter, request: Request) -> Response:
+async def page_facts(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
     models = []
-    for book in counter.shelf.books.values():
-        own = book.folder.sampling()
-        context = book.folder.manifest.context_length
-        models.append(PageModel(name=book.name, context=context, temperature=own.temperature, top_p=own.top_p))
+    for entry in dispatcher.pool.entries.values():
+        own = entry.folder.sampling()
+        context = entry.folder.manifest.context_length
+        models.append(PageModel(name=entry.name, context=context, temperature=own.temperature, top_p=own.top_p))
     entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]
     shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None
     return JSONResponse(PageFacts(version=VERSION, models=models, tools=entries, kiosk=shown).model_dump())
 
 
-async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Counter, request: Request) -> Response:
+async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
     body = await read_body(request, PageRequest)
-    *history, last = messages_of(body.messages, counter.limits)
+    *history, last = to_messages(body.messages, dispatcher.limits)
     if last.role != "user":
         raise RequestError("the last message is not the user's", hint="send what the user says last")
     limit = body.max_tokens
     if kiosk:
-        kiosk.check(body, history)
+        kiosk.reject_overrides(body, history)
         limit = kiosk.max_tokens
         history = [Message("system", kiosk.system), *history] if kiosk.system else history
     gained: list[Message] = []
 
     def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
-        sampling = sampling_of(body, model.sampling, limit, (), body.seed)
-        seconds = counter.limits.tool_seconds
+        sampling = merge_sampling(body, model.sampling, limit, (), body.seed)
+        seconds = dispatcher.limits.tool_seconds
         talk = Chat(model, tools=tools, tool_timeout=seconds, sampling=sampling, history=history)
         with closing(talk.stream(last.content)) as events, cancellation.calling(talk.cancel):
             for event in events:
@@ -134,7 +133,7 @@ async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Counter, req
     def told(batch: list[Indexed]) -> str:
         return "".join(_event(event, gained) for _, event in batch)
 
-    served = await counter.serve(request, body.model, 1, write)
+    served = await dispatcher.start(request, body.model, 1, write)
     return stream(served, told, "", lambda: "", lambda error: sse(error.body()["error"], "error"))
 
 
@@ -142,4 +141,4 @@ def _event(event: Event, gained: Sequence[Message]) -> str:
     if isinstance(event, Finish):
         messages = [message.to_json() for message in gained]
         return sse({"reason": event.reason, "usage": asdict(event.usage), "messages": messages}, "finish")
-    return sse(asdict(event), _NAMES[type(event)])
+    return sse(asdict(event), _EVENT_NAMES[type(event)])

@@ -12,12 +12,12 @@ from runtime.system.files import expand_user, read_bounded
 from runtime.text import one_line
 
 from ..errors import ApiError
-from ..openai.params import Count, SamplingFields
+from ..openai.params import SamplingFields, TokenCount
 
 Language = Literal["en", "zh"]
-Line = Annotated[str, Field(min_length=1, max_length=200)]
-LARGEST = 32_000  # bytes of a file: tomllib takes the square of the time for a key of many parts
-PATHS = ("/health", "/ready", "/metrics", "/chat")  # all that it answers, beside its page and /openapi.json
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+MAX_BYTES = 32_000  # bytes of a file: tomllib takes the square of the time for a key of many parts
+KIOSK_PATHS = ("/health", "/ready", "/metrics", "/chat")  # all that it answers, beside its page and /openapi.json
 
 
 class Kiosk(BaseModel):
@@ -28,19 +28,20 @@ class Kiosk(BaseModel):
 
     system: str = ""
     idle: Annotated[int, Field(ge=10, le=3600)] = 60
-    max_tokens: Count = 1024
+    max_tokens: TokenCount = 1024
     language: Language | None = None
-    title: Line | dict[Language, Line] = ""
+    title: ShortText | dict[Language, ShortText] = ""
     suggestions: (
-        Annotated[list[Line], Field(max_length=8)] | dict[Language, Annotated[list[Line], Field(max_length=8)]]
+        Annotated[list[ShortText], Field(max_length=8)]
+        | dict[Language, Annotated[list[ShortText], Field(max_length=8)]]
     ) = []
 
     @classmethod
-    def read(cls, path: str) -> "Kiosk":
+    def load(cls, path: str) -> "Kiosk":
         """From a TOML file. Raises RequestError where it is none, or says what a kiosk does not know."""
         try:
             return cls.model_validate(
-                tomllib.loads(read_bounded(expand_user(path), LARGEST).decode("utf-8-sig")), strict=True
+                tomllib.loads(read_bounded(expand_user(path), MAX_BYTES).decode("utf-8-sig")), strict=True
             )
         except OSError as exc:
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="name a TOML file") from exc
@@ -54,7 +55,7 @@ class Kiosk(BaseModel):
             what = "it is nested too deep" if isinstance(exc, RecursionError) else one_line(exc)
             raise RequestError(f"{path} is not TOML: {what}", hint='it has lines such as title = "Museum"') from exc
 
-    def check(self, asked: SamplingFields, messages: Sequence[Message]) -> None:
+    def reject_overrides(self, asked: SamplingFields, messages: Sequence[Message]) -> None:
         """Raises ApiError where a visitor's request sets what the server does."""
         for field in sorted(asked.model_fields_set - {"messages", "stream"}):
             if getattr(asked, field) is not None:

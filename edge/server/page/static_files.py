@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from ..errors import ApiError
 
-PATH = "/static/"
-_KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+STATIC_PATH = "/static/"
+_CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -35,20 +35,20 @@ _HEADERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class StaticFile:
     """A file's content, its kind, and the tag by which a browser asks whether it is still the same."""
 
     content: bytes
-    kind: str
-    tag: str
+    content_type: str
+    etag: str
 
     @classmethod
-    def read(cls, path: Traversable, kind: str) -> "File":
+    def read(cls, path: Traversable, kind: str) -> "StaticFile":
         content = path.read_bytes()
         return cls(content, f"{kind}; charset=utf-8", f'"{sha256(content).hexdigest()[:32]}"')
 
 
-class Site:
+class PageFiles:
     """The files by their names: index.html is at /, the others are under PATH."""
 
     def __init__(self) -> None:
@@ -64,18 +64,18 @@ class Site:
         file = self._files.get(name)
         if file is None:
             raise ApiError(404, f"the page has no file {name[:100]!r}", code="not_found")
-        headers = _HEADERS | {"ETag": file.tag}
+        headers = _HEADERS | {"ETag": file.etag}
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-        if file.tag in known:
+        if file.etag in known:
             return Response(status_code=304, headers=headers)
-        return Response(file.content, headers=headers, media_type=file.kind)
+        return Response(file.content, headers=headers, media_type=file.content_type)
 
 
-def _read(folder: Traversable, prefix: str) -> list[tuple[str, File]]:
+def _read(folder: Traversable, prefix: str) -> list[tuple[str, StaticFile]]:
     found = []
     for entry in folder.iterdir():
         if entry.is_dir():
             found += _read(entry, f"{prefix}{entry.name}/")
-        elif kind := _KINDS.get(entry.name.rpartition(".")[2]):
-            found.append((prefix + entry.name, File.read(entry, kind)))
+        elif kind := _CONTENT_TYPES.get(entry.name.rpartition(".")[2]):
+            found.append((prefix + entry.name, StaticFile.read(entry, kind)))
     return found

@@ -21,13 +21,13 @@ from runtime.cancellation import Cancellation
 from runtime.messages import Event, Finish
 from runtime.model import Model
 
-from ..errors import ApiError, api_error, stopping
-from ..guard import SHARE
-from ..in_flight import Share
+from ..body_budget import BudgetShare
+from ..errors import ApiError, server_stopping, to_api_error
+from ..guard import BUDGET_SHARE
+from ..json_values import count_values
 from ..metrics import Metrics
-from ..values import count_values
-from .model_pool import Book, Loan, Shelf
-from .workers import Indexed, Replies
+from .model_pool import Lease, ModelPool, PoolEntry
+from .workers import Indexed, ReplyWorkers
 
 _LARGE = 2**16  # bytes of a body that takes a while to read
 LOG = logging.getLogger("edge.server")
@@ -38,41 +38,41 @@ Writer = Callable[[Model, int, Cancellation], Generator[Event, None, None]]
 Check = Callable[[Model, Cancellation], None]
 
 
-class Counter:
+class Dispatcher:
     """What the endpoints share. Lives in the event loop."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        self.limits = shelf.limits
-        self.metrics = Metrics(shelf)
-        self._replies: set[Replies] = set()
+    def __init__(self, pool: ModelPool) -> None:
+        self.pool = pool
+        self.limits = pool.limits
+        self.metrics = Metrics(pool)
+        self._replies: set[ReplyWorkers] = set()
         self._checks: set[Cancellation] = set()
 
-    async def serve(
+    async def start(
         self,
         request: Request,
         name: str | None,
         count: int,
         write: Writer,
         check: Check | None = None,
-    ) -> "Served":
+    ) -> "ReplyStream":
         """`count` replies, begun: what the engine refuses is refused here, before the first byte of an answer.
 
         `check` is called before a turn is taken, in a thread, for what may take long. `write` makes the writer of a
         reply, in the event loop; what takes time belongs into the generator. Raises what they raise, ApiError, and
         ClientDisconnect where the client has gone.
         """
-        return await attended(request, self._begin(self.shelf.find(name), count, write, check))
+        return await cancel_on_disconnect(request, self._begin(self.pool.find(name), count, write, check))
 
-    async def _begin(self, book: Book, count: int, write: Writer, check: Check | None) -> "Served":
+    async def _begin(self, entry: PoolEntry, count: int, write: Writer, check: Check | None) -> "ReplyStream":
         start = time.perf_counter()
-        deadline = asyncio.get_running_loop().time() + self.limits.seconds
+        deadline = asyncio.get_running_loop().time() + self.limits.request_seconds
         if check is not None:
-            await self._check(book, check, deadline)
-        loan = await self.shelf.lend(book, count, deadline)
+            await self._check(entry, check, deadline)
+        lease = await self.pool.acquire(entry, count, deadline)
         cancellation = Cancellation()
-        writers = [write(loan.model, index, cancellation) for index in range(count)]
-        replies = Replies(writers, cancellation, loan.deadline, loan.give_back)
+        writers = [write(lease.model, index, cancellation) for index in range(count)]
+        replies = ReplyWorkers(writers, cancellation, lease.deadline, lease.release)
         self._replies.add(replies)
         batches = replies.batches()
         try:
@@ -81,21 +81,21 @@ class Counter:
             replies.close()
             self._replies.discard(replies)
             raise
-        self.metrics.first(loan.book.name, time.perf_counter() - start)
-        return Served(self, loan, replies, batches, first)
+        self.metrics.observe_ttft(lease.entry.name, time.perf_counter() - start)
+        return ReplyStream(self, lease, replies, batches, first)
 
-    async def _check(self, book: Book, check: Check, deadline: float) -> None:
+    async def _check(self, entry: PoolEntry, check: Check, deadline: float) -> None:
         loop, cancellation = asyncio.get_running_loop(), Cancellation()
-        await book.trials.take(1, deadline)
+        await entry.check_queue.acquire(1, deadline)
         try:
-            model = await self.shelf.model(book)
+            model = await self.pool.load(entry)
         except BaseException:
-            book.trials.leave(1)
+            entry.check_queue.release(1)
             raise
         checked: asyncio.Future[None] = loop.create_future()
 
         def left(failure: Exception | None) -> None:
-            book.trials.leave(1)
+            entry.check_queue.release(1)
             if checked.done():
                 return
             if failure is None:
@@ -123,26 +123,26 @@ class Counter:
             cancellation.cancel()
             self._checks.discard(cancellation)
 
-    def leave(self, replies: Replies) -> None:
+    def release(self, replies: ReplyWorkers) -> None:
         replies.close()
         self._replies.discard(replies)
 
     def stop(self) -> None:
         """Ends all replies; who waits or comes is turned away."""
-        self.shelf.stop()
+        self.pool.stop()
         for check in self._checks:
             check.cancel()
         for replies in self._replies:
-            replies.cut()
+            replies.finish_early()
 
 
 @dataclass(slots=True)
-class Served:
+class ReplyStream:
     """Replies of which the first events have come."""
 
-    counter: Counter
-    loan: Loan
-    replies: Replies
+    dispatcher: Dispatcher
+    lease: Lease
+    workers: ReplyWorkers
     rest: AsyncGenerator[list[Indexed], None]
     first: list[Indexed]
 
@@ -155,30 +155,30 @@ class Served:
                 self._count(batch)
                 yield batch
         finally:
-            self.counter.leave(self.replies)
+            self.dispatcher.release(self.workers)
 
-    async def whole(self, request: Request) -> list[list[Event]]:
+    async def collect(self, request: Request) -> list[list[Event]]:
         """The events of each reply, when all have come. Raises ApiError where the server stops before that."""
 
         async def collect() -> list[list[Event]]:
-            replies: list[list[Event]] = [[] for _ in range(self.loan.count)]
+            replies: list[list[Event]] = [[] for _ in range(self.lease.count)]
             async for batch in self.batches():
                 for index, event in batch:
                     replies[index].append(event)
             return replies
 
         try:
-            collected = await attended(request, collect())
+            collected = await cancel_on_disconnect(request, collect())
         finally:
-            self.counter.leave(self.replies)
-        if self.replies.was_cut and self.counter.shelf.stopped:
-            raise stopping()
+            self.dispatcher.release(self.workers)
+        if self.workers.finished_early and self.dispatcher.pool.stopped:
+            raise server_stopping()
         return collected
 
     def _count(self, batch: list[Indexed]) -> None:
         for _, event in batch:
             if isinstance(event, Finish):
-                self.counter.metrics.finished(self.loan.book.name, event.usage)
+                self.dispatcher.metrics.observe_usage(self.lease.entry.name, event.usage)
 
 
 class EventStream(StreamingResponse):
@@ -196,7 +196,7 @@ class EventStream(StreamingResponse):
 
 
 def stream(
-    served: Served,
+    served: ReplyStream,
     write: Callable[[list[Indexed]], str],
     opening: str,
     ending: Callable[[], str],
@@ -212,12 +212,12 @@ def stream(
                 yield write(batch)
             yield ending()
         except Exception as exc:
-            told = _told(exc)
+            told = _log_error(exc)
             yield failure(told) if failure else sse(told.body())
         finally:
             await batches.aclose()  # type: ignore[attr-defined]
 
-    return EventStream(lines(), lambda: served.counter.leave(served.replies))
+    return EventStream(lines(), lambda: served.dispatcher.release(served.workers))
 
 
 def sse(data: Any, event: str = "") -> str:
@@ -225,7 +225,7 @@ def sse(data: Any, event: str = "") -> str:
     return f"event: {event}\ndata: {text}\n\n" if event else f"data: {text}\n\n"
 
 
-async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Does the work while the client is there. Raises ClientDisconnect where it goes, and cancels the work."""
 
     async def hung_up() -> None:
@@ -245,15 +245,15 @@ async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T:
                 await done
 
 
-async def read(request: Request, model: type[M]) -> M:
+async def read_body(request: Request, model: type[M]) -> M:
     """The body. Raises ApiError or ValidationError where it is not one."""
     content = await request.body() or b"{}"
     large = len(content) > _LARGE
-    share: Share = request.scope[SHARE]
+    share: BudgetShare = request.scope[BUDGET_SHARE]
     if not large:
         share.set_values(count_values(content))
         return _parse(content, model)
-    async with share.reading:
+    async with share.parse_lock:
         share.set_values(await asyncio.to_thread(count_values, content))
         return await asyncio.to_thread(_parse, content, model)
 
@@ -266,7 +266,7 @@ def _parse(content: bytes, model: type[M]) -> M:
     return model.model_validate(value)
 
 
-def answering(counter: Counter, path: str, endpoint: Endpoint) -> Endpoint:
+def handle_errors(dispatcher: Dispatcher, path: str, endpoint: Endpoint) -> Endpoint:
     """The endpoint with its errors as answers, counted and logged without a word of what was said."""
 
     async def answer(request: Request) -> Response:
@@ -276,26 +276,26 @@ def answering(counter: Counter, path: str, endpoint: Endpoint) -> Endpoint:
         except ClientDisconnect:
             response = Response(status_code=499)
         except Exception as exc:
-            response = _told(exc).response()
-        counter.metrics.requests.labels(path, str(response.status_code)).inc()
+            response = _log_error(exc).response()
+        dispatcher.metrics.requests.labels(path, str(response.status_code)).inc()
         LOG.info("%s %s %d %.0f ms", request.method, path, response.status_code, (time.perf_counter() - start) * 1e3)
         return response
 
     return answer
 
 
-def _told(exc: Exception) -> ApiError:
+def _log_error(exc: Exception) -> ApiError:
     """The answer to an error, which is logged where it is ours: its place and kind, since its words may be a user's."""
-    told = api_error(exc)
+    told = to_api_error(exc)
     if told.code == "internal_error":
         LOG.error("%s\n%s", type(exc).__name__, "".join(traceback.format_tb(exc.__traceback__)))
     elif told.status >= 500:
         LOG.error("%s", told)
-    _forget(exc)
+    _clear_frames(exc)
     return told
 
 
-def _forget(exc: BaseException | None) -> None:
+def _clear_frames(exc: BaseException | None) -> None:
     """Clear the local variables of the frames in an error's traceback, such as a body: frames and error refer to each
     other, and would keep it alive until the garbage collector runs."""
     while exc is not None:

@@ -18,45 +18,45 @@ from runtime.folder.model_folder import ModelFolder
 from runtime.model import Model
 from runtime.text import replace_surrogates
 
-from ..errors import ApiError, stopping
+from ..errors import ApiError, server_stopping
 from ..limits import Limits
-from .request_queue import Turns
+from .request_queue import RequestQueue
 
 
 @dataclass(slots=True)
-class Book:
+class PoolEntry:
     """A model folder, its model while it is loaded, and when it was last lent (seconds of the monotonic clock).
 
     Before a request takes one of `turns`, what it asks for may be tried, under one of `trials`."""
 
     name: str
     folder: Folder
-    turns: Turns
-    trials: Turns
+    queue: RequestQueue
+    check_queue: RequestQueue
     model: Model | None = None
-    lent: float = 0.0
-    since: int = field(default_factory=lambda: int(time.time()))
+    last_used: float = 0.0
+    created: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def idle(self) -> bool:
-        return self.turns.running == self.turns.waiting == self.trials.running == 0
+        return self.queue.running == self.queue.waiting == self.check_queue.running == 0
 
 
 @dataclass(frozen=True, slots=True)
-class Loan:
+class Lease:
     """`count` turns at a model, until `give_back`."""
 
-    book: Book
+    entry: PoolEntry
     model: Model
     count: int
     deadline: float
 
-    def give_back(self) -> None:
-        self.book.lent = time.monotonic()
-        self.book.turns.leave(self.count)
+    def release(self) -> None:
+        self.entry.last_used = time.monotonic()
+        self.entry.queue.release(self.count)
 
 
-class Shelf:
+class ModelPool:
     """Lives in the event loop. Raises ModelFolderError or CheckpointError where a folder is not one."""
 
     def __init__(
@@ -72,71 +72,75 @@ class Shelf:
         self.loading = False
         self._device = device
         self._options = options
-        self._hands = asyncio.Lock()  # one is loaded at a time
-        self.books: dict[str, Book] = {}
+        self._load_lock = asyncio.Lock()  # one is loaded at a time
+        self.entries: dict[str, PoolEntry] = {}
         for path in folders:
             folder = open_folder(path)
             name = replace_surrogates(folder.path.resolve().name)
-            if name in self.books:
+            if name in self.entries:
                 raise RequestError(f"two folders are named {name}", hint="rename one: clients ask by that name")
-            self.books[name] = Book(name, folder, Turns(limits.running, limits.waiting), Turns(limits.waiting, 0))
+            self.entries[name] = PoolEntry(
+                name, folder, RequestQueue(limits.running, limits.waiting), RequestQueue(limits.waiting, 0)
+            )
 
-    def find(self, name: str | None) -> Book:
+    def find(self, name: str | None) -> PoolEntry:
         """By the folder's name, or the checkpoint's; the first where none is asked for."""
         if name is None:
-            return next(iter(self.books.values()))
-        for book in self.books.values():
-            if name in (book.name, book.folder.manifest.source.name):
-                return book
+            return next(iter(self.entries.values()))
+        for entry in self.entries.values():
+            if name in (entry.name, entry.folder.manifest.source.name):
+                return entry
         raise ApiError(
             404, f"there is no model {name!r} here; GET /v1/models lists them", param="model", code="model_not_found"
         )
 
-    async def lend(self, book: Book, count: int, deadline: float) -> Loan:
+    async def acquire(self, entry: PoolEntry, count: int, deadline: float) -> Lease:
         """Waits for `count` turns, until the loop's time is `deadline`, and loads the model if need be."""
-        if count > book.turns.limit:
-            raise ApiError(400, f"at most {book.turns.limit} replies at once here", param="n", code="invalid_value")
-        await book.turns.take(count, deadline)
+        if count > entry.queue.limit:
+            raise ApiError(400, f"at most {entry.queue.limit} replies at once here", param="n", code="invalid_value")
+        await entry.queue.acquire(count, deadline)
         try:
-            return Loan(book, await self.model(book), count, deadline)
+            return Lease(entry, await self.load(entry), count, deadline)
         except BaseException:
-            book.turns.leave(count)
+            entry.queue.release(count)
             raise
 
-    async def model(self, book: Book) -> Model:
+    async def load(self, entry: PoolEntry) -> Model:
         """The loaded model. Raises what loading does, and ApiError where others in use leave no room."""
         if self.stopped:
-            raise stopping()
-        if book.model is not None and _alive(book.model):  # who holds a turn at it keeps it from being put back
-            return book.model
-        loading = asyncio.ensure_future(self._load(book))
-        loading.add_done_callback(_heard)
+            raise server_stopping()
+        if entry.model is not None and _alive(entry.model):  # who holds a turn at it keeps it from being put back
+            return entry.model
+        loading = asyncio.ensure_future(self._load(entry))
+        loading.add_done_callback(_retrieve_exception)
         return await asyncio.shield(loading)  # goes on where the client hangs up: a model half loaded would be lost
 
-    async def _load(self, book: Book) -> Model:
-        async with self._hands:
+    async def _load(self, entry: PoolEntry) -> Model:
+        async with self._load_lock:
             if self.stopped:
-                raise stopping()
-            if book.model is not None and not _alive(book.model):
-                dead, book.model = book.model, None
+                raise server_stopping()
+            if entry.model is not None and not _alive(entry.model):
+                dead, entry.model = entry.model, None
                 await asyncio.to_thread(dead.close)
-            if book.model is None:
-                await self._make_room(book)
+            if entry.model is None:
+                await self._make_room(entry)
                 self.loading = True
                 try:
-                    book.model = await asyncio.to_thread(Model, book.folder, device=self._device, options=self._options)
+                    entry.model = await asyncio.to_thread(
+                        Model, entry.folder, device=self._device, options=self._options
+                    )
                 finally:
                     self.loading = False
-                if isinstance(book.model.backend, NPU):
-                    book.turns.limit = 1
-            book.lent = time.monotonic()
-            return book.model
+                if isinstance(entry.model.backend, NPU):
+                    entry.queue.limit = 1
+            entry.last_used = time.monotonic()
+            return entry.model
 
-    async def _make_room(self, wanted: Book) -> None:
+    async def _make_room(self, wanted: PoolEntry) -> None:
         """Closes models that nobody uses, the one that was lent longest ago first, until this one has room."""
-        while await asyncio.to_thread(_short, wanted.folder, self._device, self._options):
-            loaded = [book for book in self.books.values() if book.model is not None]
-            idle = sorted((book for book in loaded if book.idle), key=lambda book: book.lent)
+        while await asyncio.to_thread(_memory_is_short, wanted.folder, self._device, self._options):
+            loaded = [entry for entry in self.entries.values() if entry.model is not None]
+            idle = sorted((entry for entry in loaded if entry.idle), key=lambda entry: entry.last_used)
             if not idle:
                 if loaded:
                     raise ApiError(503, "the models in use leave no room for this one", code="no_memory")
@@ -147,19 +151,19 @@ class Shelf:
 
     def stop(self) -> None:
         self.stopped = True
-        for book in self.books.values():
-            book.turns.stop()
-            book.trials.stop()
+        for entry in self.entries.values():
+            entry.queue.stop()
+            entry.check_queue.stop()
 
     def close(self) -> None:
         """Frees all models."""
-        for book in self.books.values():
-            if book.model is not None:
-                book.model.close()
-                book.model = None
+        for entry in self.entries.values():
+            if entry.model is not None:
+                entry.model.close()
+                entry.model = None
 
 
-def _heard(loading: "asyncio.Future[Model]") -> None:
+def _retrieve_exception(loading: "asyncio.Future[Model]") -> None:
     """Retrieve the task's exception, so that asyncio does not log it as never retrieved."""
     if not loading.cancelled():
         loading.exception()
@@ -174,7 +178,7 @@ def responds(model: Model) -> bool:
     return not isinstance(model.backend, SubprocessBackend) or model.backend.responds
 
 
-def _short(folder: Folder, device: str, options: Options) -> bool:
+def _memory_is_short(folder: Folder, device: str, options: Options) -> bool:
     """Whether memory is short for it."""
     if not isinstance(folder, ModelFolder):
         return False

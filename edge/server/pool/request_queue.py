@@ -3,10 +3,10 @@
 import asyncio
 from collections import deque
 
-from ..errors import ApiError, stopping
+from ..errors import ApiError, server_stopping
 
 
-class Turns:
+class RequestQueue:
     """Lives in the event loop."""
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -20,11 +20,11 @@ class Turns:
     def waiting(self) -> int:
         return len(self._queue)
 
-    async def take(self, count: int, deadline: float) -> None:
+    async def acquire(self, count: int, deadline: float) -> None:
         """Waits for `count` turns, until the loop's time is `deadline`. Raises ApiError where there is no room to wait,
         or they do not come."""
         if self._stopped:
-            raise stopping()
+            raise server_stopping()
         if not self._queue and self.running + count <= self.limit:
             self.running += count
             return
@@ -40,7 +40,7 @@ class Turns:
                 await turn
         except (TimeoutError, asyncio.CancelledError) as exc:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.leave(count)  # it came at the same moment
+                self.release(count)  # it came at the same moment
             if isinstance(exc, TimeoutError):
                 raise ApiError(503, "the request waited for too long", code="timeout") from None
             raise
@@ -49,7 +49,7 @@ class Turns:
                 self._queue.remove(entry)
                 self._next()
 
-    def leave(self, count: int) -> None:
+    def release(self, count: int) -> None:
         """Gives the turns back."""
         self.running -= count
         self._next()
@@ -60,7 +60,7 @@ class Turns:
         while self._queue:
             _, turn = self._queue.popleft()
             if not turn.done():
-                turn.set_exception(stopping())
+                turn.set_exception(server_stopping())
 
     def _next(self) -> None:
         while self._queue and self.running + self._queue[0][0] <= self.limit:

@@ -13,7 +13,7 @@ from runtime.messages import Event, Finish, Reasoning, Text
 Indexed = tuple[int, Event]
 
 
-class Replies:
+class ReplyWorkers:
     """The events of some replies that are written side by side, each with the number of its reply.
 
     A reply ends with a Finish. `cut` ends all of them with "length", `close` without a word, by `cancellation`; the
@@ -28,9 +28,9 @@ class Replies:
         done: Callable[[], None],
     ) -> None:
         self._cancellation = cancellation
-        self.was_cut = False
+        self.finished_early = False
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.call_at(deadline, self.cut)
+        self._end = self._loop.call_at(deadline, self.finish_early)
         self._done = done
         self._events: deque[tuple[int, Event | BaseException]] = deque()
         self._arrived = asyncio.Event()
@@ -50,10 +50,10 @@ class Replies:
             if batch := self._drain():
                 yield batch
 
-    def cut(self) -> None:
+    def finish_early(self) -> None:
         """Ends what is not at its end."""
         if self._open and not self._closed:
-            self.was_cut = True
+            self.finished_early = True
             self.close()
             self._events.extend((index, Finish("length")) for index in sorted(self._open))
             self._arrived.set()

@@ -5,15 +5,15 @@ import time
 
 from .errors import ApiError
 
-VALUES = 150_000  # enough for the ids of a long context; a Python object of each takes up to 300 bytes
-DEPTH = 200  # as strict_json
+MAX_VALUES = 150_000  # enough for the ids of a long context; a Python object of each takes up to 300 bytes
+MAX_DEPTH = 200  # as strict_json
 _SLICE = 2**16  # bytes, between which other threads have their turn
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def count_values(content: bytes) -> int:
-    """Return about how many JSON values the body has. Raises ApiError for more than `VALUES` (413), or more than
-    `DEPTH` levels (400)."""
+    """Return about how many JSON values the body has. Raises ApiError for more than `MAX_VALUES` (413), or more than
+    `MAX_DEPTH` levels (400)."""
     if (encoding := json.detect_encoding(content)) not in ("utf-8", "utf-8-sig"):
         content = content.decode(encoding, "replace").encode(errors="replace")
     count, depth, quoted, start = 0, 0, 0, 0
@@ -26,11 +26,13 @@ def count_values(content: bytes) -> int:
         quoted = (quoted + len(part) - 1) % 2
         start = end
         count += sum(map(outside.count, (b",", b"[", b"{")))
-        if count > VALUES:
-            raise ApiError(413, f"the body has more than {VALUES:,} values", code="too_large")
+        if count > MAX_VALUES:
+            raise ApiError(413, f"the body has more than {MAX_VALUES:,} values", code="too_large")
         for bracket in outside.translate(None, _NOT_BRACKETS):
             depth += 1 if bracket in b"[{" else -1
-            if depth > DEPTH:
-                raise ApiError(400, f"the body is not JSON: it is nested more than {DEPTH} deep", code="invalid_value")
+            if depth > MAX_DEPTH:
+                raise ApiError(
+                    400, f"the body is not JSON: it is nested more than {MAX_DEPTH} deep", code="invalid_value"
+                )
         time.sleep(0)
     return count

@@ -8,30 +8,30 @@ _SMALL_BYTES = 2**16  # a body of so many is always taken: connections are bound
 _SMALL_VALUES = 2_000
 
 
-class InFlight:
+class BodyBudget:
     """The memory budget of all requests together. For the event loop's thread only."""
 
     def __init__(self, nbytes: int, values: int) -> None:
         self._room_for_bytes = nbytes
         self._room_for_values = values
-        self.reading = asyncio.Lock()
+        self.parse_lock = asyncio.Lock()
 
-    def share(self) -> "Share":
-        return Share(self)
+    def share(self) -> "BudgetShare":
+        return BudgetShare(self)
 
     def require(self, nbytes: int) -> None:
         """Raise ApiError (503) if a body of that size does not fit the budget now."""
         if nbytes > _SMALL_BYTES and nbytes > self._room_for_bytes:
             raise _busy()
 
-    def take(self, nbytes: int, values: int) -> None:
+    def reserve(self, nbytes: int, values: int) -> None:
         """Raise ApiError (503) if they do not fit the budget."""
         if nbytes > self._room_for_bytes or values > self._room_for_values:
             raise _busy()
         self._room_for_bytes -= nbytes
         self._room_for_values -= values
 
-    def give_back(self, nbytes: int, values: int) -> None:
+    def release(self, nbytes: int, values: int) -> None:
         self._room_for_bytes += nbytes
         self._room_for_values += values
 
@@ -40,14 +40,14 @@ def _busy() -> ApiError:
     return ApiError(503, "the server is reading too many large requests", code="busy")
 
 
-class Share:
+class BudgetShare:
     """One request's part of the budget, until `close`. Large bodies are parsed one at a time, under `reading`."""
 
-    def __init__(self, in_flight: InFlight) -> None:
+    def __init__(self, in_flight: BodyBudget) -> None:
         self._in_flight = in_flight
         self._counted = (0, 0)
         self.nbytes = 0  # that were read
-        self.reading = in_flight.reading
+        self.parse_lock = in_flight.parse_lock
 
     def add_bytes(self, count: int) -> None:
         """Raise ApiError (503) where all requests together have too many."""
@@ -61,9 +61,9 @@ class Share:
             self._count(self._counted[0], count)
 
     def close(self) -> None:
-        self._in_flight.give_back(*self._counted)
+        self._in_flight.release(*self._counted)
         self._counted = (0, 0)
 
     def _count(self, nbytes: int, values: int) -> None:
-        self._in_flight.take(nbytes - self._counted[0], values - self._counted[1])
+        self._in_flight.reserve(nbytes - self._counted[0], values - self._counted[1])
         self._counted = (nbytes, values)
