@@ -54,7 +54,10 @@ def serving(command: Sequence[str], log: Path, *, seconds: int = 600) -> Generat
 
 @contextmanager
 def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], None, None]:
-    """Our own server in a thread of this process: its URL, and the Dispatcher behind it."""
+    """Our own server in a thread of this process: its URL, and the Dispatcher behind it, whose `call` runs a function
+    in the server's event loop."""
+    import asyncio
+
     import uvicorn
 
     from edge.server.app import create_app
@@ -67,7 +70,13 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
     port = free_port()
     configured = uvicorn_config(app, pool.limits)
     configured.host, configured.port = "127.0.0.1", port
-    server = uvicorn.Server(configured)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            app.state.dispatcher.call = asyncio.get_running_loop().call_soon_threadsafe
+            await super().startup(sockets)
+
+    server = Server(configured)
     thread = Thread(target=server.run)
     thread.start()
     try:

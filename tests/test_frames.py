@@ -70,10 +70,10 @@ def in_the_loop():
 
 # Each path's body, and its generators in the reply's thread (the engine's own among them) and in the event loop's.
 STREAMS = {
-    "/v1/chat/completions": (ASK, 7, 3),
-    "/v1/completions": ({"prompt": "Hi", "stream": True}, 3, 3),
-    "/v1/responses": ({"input": "Hi", "stream": True}, 7, 3),
-    "/chat": (ASK, 7, 3),
+    "/v1/chat/completions": (ASK, 5, 1),
+    "/v1/completions": ({"prompt": "Hi", "stream": True}, 2, 1),
+    "/v1/responses": ({"input": "Hi", "stream": True}, 5, 1),
+    "/chat": (ASK, 6, 1),
 }
 
 

@@ -206,7 +206,7 @@ def test_a_kiosk_takes_the_defaults_and_a_key_in_its_address(browser, bare_folde
     assert (kiosk.system, kiosk.idle, kiosk.max_tokens, kiosk.language) == ("", 60, 1024, None)
     assert not kiosk.title
     assert not kiosk.suggestions
-    with scripted(bare_folder, [], kiosk=Kiosk(), key="secret") as (url, *_):
+    with scripted(bare_folder, [], kiosk=Kiosk(), api_key="secret") as (url, *_):
         browser.driver.get("about:blank")
         browser.driver.get(f"{url}/#key=secret")
         browser.ready()

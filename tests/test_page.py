@@ -15,7 +15,7 @@ pytest.importorskip("prometheus_client")
 
 from edge.server.limits import Limits
 from edge.server.page import chat as page
-from edge.server.page.chat import load_tools
+from edge.server.page.tools import load_tools
 from runtime.folder.model_folder import seal
 from runtime.grammar import JsonSchema
 
@@ -629,7 +629,7 @@ def test_an_engine_that_dies_is_said_and_the_reply_written_again(browser, served
 
 
 def test_the_key_is_asked_for_and_kept_with_the_tab(browser, bare_folder):
-    with scripted(bare_folder, [], key="secret") as (url, *_):
+    with scripted(bare_folder, [], api_key="secret") as (url, *_):
         browser.open(url)
         assert "asks for an API key" in browser.text(".locked")
         browser.type("wrong\n", ".locked input")

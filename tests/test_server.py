@@ -20,8 +20,8 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.server.limits import Limits  # noqa: E402
-from edge.server.openai.chat_completions import TokenReply  # noqa: E402
-from edge.server.openai.completions import TextLogprobs  # noqa: E402
+from edge.server.openai.text_stream import TextLogprobs  # noqa: E402
+from edge.server.openai.tokens import TokenReply  # noqa: E402
 from runtime.folder.model_folder import CheckpointRecord, seal  # noqa: E402
 from runtime.messages import Message, TokenLogprob  # noqa: E402
 from runtime.model import Model  # noqa: E402
@@ -280,7 +280,7 @@ def test_pages_of_others_may_not_ask(demo_folder, client):
 
 
 def test_a_key_is_asked_for(demo_folder):
-    with serving_ours(demo_folder.path, device="ECHO", host="0.0.0.0", key="secret") as (url, _):
+    with serving_ours(demo_folder.path, device="ECHO", host="0.0.0.0", api_key="secret") as (url, _):
         for headers, status in (
             ({}, 401),
             ({"Authorization": "Bearer secre"}, 401),
@@ -352,8 +352,7 @@ def test_stopping_ends_streams_and_turns_the_rest_away(demo_folder):
             until(lambda: entry.queue.running == 2)
             waits = pool.submit(client.post, CHAT, json=LONG)
             until(lambda: entry.queue.waiting == 1)
-            loop = next(iter(dispatcher._replies))._loop
-            loop.call_soon_threadsafe(dispatcher.stop)
+            dispatcher.call(dispatcher.stop)
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]"
         assert json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
@@ -375,11 +374,11 @@ def test_an_engine_that_dies_is_an_error_and_is_loaded_again(demo_folder):
 
 
 def test_models_are_loaded_on_demand_and_put_back(demo_folder, npu_folder, tmp_path, monkeypatch):
-    from edge.server.pool import model_pool as pool
+    from edge.server.pool import engine as pool_engine
 
     room = {"free": True}
     monkeypatch.setattr(
-        pool, "_memory_is_short", lambda *_: not room["free"] and sum(b.model is not None for b in entries) > 0
+        pool_engine, "memory_is_short", lambda *_: not room["free"] and sum(b.model is not None for b in entries) > 0
     )
     second_folder = shutil.copytree(npu_folder.path, tmp_path / "second")
     with (
@@ -406,7 +405,7 @@ def clock(city: str) -> str:
 
 
 def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
-    from edge.server.page.chat import load_tools
+    from edge.server.page.tools import load_tools
     from runtime.backends.echo import Echo
 
     (tool,) = load_tools([f"{__name__}:clock"])
