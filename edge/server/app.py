@@ -56,8 +56,8 @@ def create_app(
         return JSONResponse(document)
 
     async def reject(request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, HTTPException)
-        return ApiError(exc.status_code, f"{request.method} {request.url.path}: {exc.detail}").response()
+        error = exc if isinstance(exc, HTTPException) else HTTPException(500)
+        return ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

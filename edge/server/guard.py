@@ -23,7 +23,6 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\[\]@/?#\\:]+))(?::[0-9]{1,5})?")  # RFC 9110, 7.2
 _LARGE = 2**20  # bytes of a body
 _TRIM = 1.0  # seconds
-_ALL_INTERFACES = ("0.0.0.0", "::")
 
 
 class Guard:
@@ -36,7 +35,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, host: str, key: str, origins: Sequence[str], body: int) -> None:
         self._app = app
-        self._all_interfaces = host in _ALL_INTERFACES
+        self._all_interfaces = _is_address(host) and ipaddress.ip_address(host).is_unspecified
         own = socket.gethostname().lower() if self._all_interfaces else host.lower()
         self._hosts = {*_LOCAL, own, f"{own}.local"}
         self._key = key.encode()

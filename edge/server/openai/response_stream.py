@@ -38,7 +38,7 @@ class ResponseStream:
         }
         self._sequence_number = 0
         self._logprobs: list[Item] = []  # of the next text
-        self._open: Item | None = None  # the item that is in progress
+        self._open: Item | None = None  # the item in progress, the last of the output
         self._pieces: list[str] = []  # its text or arguments so far
 
     def opening(self) -> str:
@@ -78,9 +78,9 @@ class ResponseStream:
         return ""
 
     def _delta(self, kind: str, text: str) -> str:
-        out, part = "", "output_text" if kind == "message" else "reasoning_text"
-        if self._open is None or self._open["type"] != kind:
-            item: Item = {"type": kind, "id": f"{'msg' if kind == 'message' else 'rs'}_{uuid4().hex}"}
+        out, part, item = "", "output_text" if kind == "message" else "reasoning_text", self._open
+        if item is None or item["type"] != kind:
+            item = {"type": kind, "id": f"{'msg' if kind == 'message' else 'rs'}_{uuid4().hex}"}
             item |= {"status": "in_progress", "content": []}
             own: Item = {"role": "assistant"} if kind == "message" else {"summary": []}
             item |= own
@@ -89,18 +89,17 @@ class ResponseStream:
             new |= {"annotations": [], "logprobs": []} if kind == "message" else {}
             out += self._send("response.content_part.added", part=new, content_index=0, **self._position())
             item["content"].append(new)
-        assert self._open is not None
         self._pieces.append(text)
         more: Item = {}
         if kind == "message":
             more, self._logprobs = {"logprobs": self._logprobs}, []
-            self._open["content"][0]["logprobs"] += more["logprobs"]
+            item["content"][0]["logprobs"] += more["logprobs"]
         return out + self._send(f"response.{part}.delta", delta=text, content_index=0, **more, **self._position())
 
-    def _begin_call(self, id: str, name: str) -> str:
-        if self._open is not None and self._open.get("call_id") == id:
+    def _begin_call(self, call_id: str, name: str) -> str:
+        if self._open is not None and self._open.get("call_id") == call_id:
             return ""
-        item = {"type": "function_call", "id": f"fc_{uuid4().hex}", "call_id": id, "name": name, "arguments": ""}
+        item = {"type": "function_call", "id": f"fc_{uuid4().hex}", "call_id": call_id, "name": name, "arguments": ""}
         return self._begin(item | {"status": "in_progress"})
 
     def _begin(self, item: Item) -> str:
@@ -149,8 +148,9 @@ class ResponseStream:
         return out + self._send(f"response.{self.whole['status']}", response=self.whole)
 
     def _position(self) -> Item:
-        assert self._open is not None
-        return {"item_id": self._open["id"], "output_index": len(self.whole["output"]) - 1}
+        """Return where the last item is, which is the one in progress."""
+        output = self.whole["output"]
+        return {"item_id": output[-1]["id"], "output_index": len(output) - 1}
 
     def _send(self, kind: str, **fields: Any) -> str:
         out = sse({"type": kind, "sequence_number": self._sequence_number} | fields, kind)
