@@ -39,7 +39,7 @@ def _descriptors() -> int:
 
 
 class _Connection(H11Protocol):
-    """An HTTP/1.1 connection that times out, and makes room for others."""
+    """An HTTP/1.1 connection that is closed if its client is too slow, or if others need its place."""
 
     def __init__(self, *args: Any, limits: Limits, room: int, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -113,7 +113,7 @@ class _Connection(H11Protocol):
         return "answer"
 
     def _restart_timer(self) -> None:
-        """Restart the timer if the connection waits for something else than before."""
+        """Restart the timer if the connection now waits for something else."""
         awaited = self._state()
         if awaited == self._awaited:
             return
@@ -133,10 +133,8 @@ class _Connection(H11Protocol):
         waiting = [one for one in others if one.waits_for_client and not one.transport.is_closing()]
         if not waiting:
             return False
-        longest = min(
-            waiting, key=lambda one: (one.idle, one.waiting_since)
-        )  # a half-sent request goes before an idle connection
-        longest.drop()
+        # A half-sent request is closed before an idle connection.
+        min(waiting, key=lambda one: (one.idle, one.waiting_since)).drop()
         return True
 
     def drop(self) -> None:

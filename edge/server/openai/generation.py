@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, Literal
 
 from runtime.cancellation import Cancellation
@@ -112,22 +111,32 @@ class GenerationJob(ReplyJob):
     ) -> None:
         super().__init__(model, count)
         self.needs_check = needs_check
-        self._params = cache(to_params)
+        self._to_params = to_params
+        self._params: GenerationParams | None = None
 
     def check(self, model: Model, cancellation: Cancellation) -> None:
         """Reject a grammar that the engine rejects, or takes too long to compile."""
-        for grammar in self._params(model).constraint.grammars():
+        for grammar in self._build_params(model).constraint.grammars():
             model.backend.admit(grammar, cancellation)
 
     def start(self, model: Model, index: int) -> ReplyEvents:
         """Begin the reply of that index."""
-        params = self._params(model).with_seed_offset(index)
+        params = self._build_params(model).with_seed_offset(index)
         tools = [tool.to_json() for tool in params.tools]
         return model.reply(params.messages, tools, params.sampling, params.constraint)
 
-    def map_error(self, model: Model, error: BaseException) -> BaseException:
+    def map_error(self, error: BaseException) -> BaseException:
         """Name the field whose grammar the engine rejects."""
-        return self._params(model).grammar_error(error) if isinstance(error, UnsupportedGrammar) else error
+        if self._params is None or not isinstance(error, UnsupportedGrammar):
+            return error
+        mapped = self._params.grammar_error(error)
+        mapped.__cause__ = error
+        return mapped
+
+    def _build_params(self, model: Model) -> GenerationParams:
+        if self._params is None:
+            self._params = self._to_params(model)
+        return self._params
 
 
 def check_tool_count(tools: Sequence[Any] | None, limits: Limits) -> None:

@@ -124,7 +124,7 @@ class PageJob(ReplyJob):
         return self._chat.history[len(self._history) :] if self._chat else ()
 
 
-class PageEncoder:
+class PageStream:
     """The events of a reply in the page's format."""
 
     def __init__(self, job: PageJob) -> None:
@@ -175,7 +175,7 @@ async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatche
         history = [Message("system", kiosk.system), *history] if kiosk.system else history
     timeout = dispatcher.limits.tool_seconds
     job = PageJob(body, history, last.content, tools, max_tokens=max_tokens, tool_timeout=timeout)
-    return EventStream(await dispatcher.start(request, job), PageEncoder(job))
+    return EventStream(await dispatcher.start(request, job), PageStream(job))
 
 
 def endpoints(tools: Sequence[Tool], kiosk: Kiosk | None) -> tuple[Endpoint, ...]:

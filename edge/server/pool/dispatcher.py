@@ -43,7 +43,7 @@ class ReplyJob:
         """Begin the reply of that index."""
         raise NotImplementedError
 
-    def map_error(self, model: Model, error: BaseException) -> BaseException:
+    def map_error(self, error: BaseException) -> BaseException:
         """Return the error to answer with, such as an ApiError that names a field of the request."""
         return error
 
@@ -74,7 +74,7 @@ class Dispatcher:
         lease = await self.pool.acquire(entry, job.count, deadline)
         model = lease.model
         starts = [partial(job.start, model, index) for index in range(job.count)]
-        workers = ReplyWorkers(starts, partial(job.map_error, model), lease.deadline, lease.release)
+        workers = ReplyWorkers(starts, job.map_error, lease.deadline, lease.release)
         self._workers.add(workers)
         try:
             first = await workers.next_batch()
@@ -109,7 +109,7 @@ class Dispatcher:
             try:
                 job.check(model, cancellation)
             except Exception as exc:
-                error = job.map_error(model, exc)
+                error = job.map_error(exc)
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(finish, error)
 
