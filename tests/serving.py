@@ -54,7 +54,10 @@ def serving(command: Sequence[str], log: Path, *, seconds: int = 600) -> Generat
 
 @contextmanager
 def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], None, None]:
-    """Our own server in a thread of this process: its URL, and the Counter behind it."""
+    """Our own server in a thread of this process: its URL, and the Dispatcher behind it, whose `call` runs a function
+    in the server's event loop."""
+    import asyncio
+
     import uvicorn
 
     from edge.server.app import create_app
@@ -62,19 +65,25 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
     from edge.server.pool.model_pool import ModelPool
     from edge.server.run import uvicorn_config
 
-    shelf = ModelPool(folders, device=settings.pop("device", "CPU"), limits=settings.pop("limits", Limits()))
-    app = create_app(shelf, **settings)
+    pool = ModelPool(folders, device=settings.pop("device", "CPU"), limits=settings.pop("limits", Limits()))
+    app = create_app(pool, **settings)
     port = free_port()
-    configured = uvicorn_config(app, shelf.limits)
+    configured = uvicorn_config(app, pool.limits)
     configured.host, configured.port = "127.0.0.1", port
-    server = uvicorn.Server(configured)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            app.state.dispatcher.call = asyncio.get_running_loop().call_soon_threadsafe
+            await super().startup(sockets)
+
+    server = Server(configured)
     thread = Thread(target=server.run)
     thread.start()
     try:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{port}", app.state.counter
+        yield f"http://127.0.0.1:{port}", app.state.dispatcher
     finally:
         server.should_exit = True
         thread.join()
@@ -82,14 +91,14 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
 
 @contextmanager
 def scripted(
-    folder: Any, replies: Sequence[str], *, pause: float = 0.0, **settings: Any
+    folder: Any, replies: Sequence[str], *, pause: float = 0.0, engine: Any = None, **settings: Any
 ) -> Generator[tuple[str, Any, Any], None, None]:
-    """Our own server on the fake engine, which gives these replies in turn: its URL, the Counter, the engine. It waits
-    `pause` seconds, which may be set later, before each character."""
+    """Our own server on the fake engine, which gives these replies in turn: its URL, the Dispatcher, the engine. It
+    waits `pause` seconds, which may be set later, before each character."""
     from runtime.backends.echo import Echo
     from runtime.model import Model
 
-    class Slow(Echo):
+    class Slow(engine or Echo):  # type: ignore[misc]
         pause = 0.0
 
         def generate(self, request: Any) -> Any:
@@ -97,9 +106,9 @@ def scripted(
                 time.sleep(self.pause)
                 yield delta
 
-    with serving_ours(folder.path, device="ECHO", **settings) as (url, counter):
-        (book,) = counter.shelf.books.values()
-        engine = Slow(replies)
-        engine.pause = pause
-        book.model = Model(folder, backend=engine)
-        yield url, counter, engine
+    with serving_ours(folder.path, device="ECHO", **settings) as (url, dispatcher):
+        (entry,) = dispatcher.pool.entries.values()
+        slow = Slow(replies)
+        slow.pause = pause
+        entry.model = Model(folder, backend=slow)
+        yield url, dispatcher, slow

@@ -15,9 +15,10 @@ httpx2 = pytest.importorskip("httpx2")
 
 from edge.server.app import ENDPOINTS  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
-from edge.server.openai.chat_completions import ChatRequest, TokenReply  # noqa: E402
+from edge.server.openai.chat_request import ChatRequest  # noqa: E402
+from edge.server.openai.tokens import TokenReply  # noqa: E402
 from edge.server.page.chat import PageRequest  # noqa: E402
-from edge.server.pool import model_pool as shelf  # noqa: E402
+from edge.server.pool import memory as pool_memory  # noqa: E402
 from runtime.errors import BackendError  # noqa: E402
 from runtime.folder.model_folder import write_manifest  # noqa: E402
 from runtime.grammar import Choice, JsonObject, JsonSchema  # noqa: E402
@@ -47,7 +48,7 @@ def test_a_model_goes_by_its_folder_or_its_checkpoint(demo_folder, tmp_path):
 
 def test_the_api_is_described_by_the_models_that_validate_it(client):
     document = client.get("/openapi.json").json()
-    assert set(document["paths"]) >= {operation.path for operation in ENDPOINTS} | {"/chat"}
+    assert set(document["paths"]) >= {endpoint.path for endpoint in ENDPOINTS if endpoint.documented} | {"/chat"}
     for model in (ChatRequest, PageRequest):
         described = document["components"]["schemas"][model.__name__]
         assert set(described["properties"]) == set(model.model_json_schema()["properties"])
@@ -150,7 +151,7 @@ def test_a_part_of_a_character_has_its_bytes():
 
 
 def test_what_needs_a_key(bare_folder):
-    with scripted(bare_folder, [], key="secret") as (url, *_):
+    with scripted(bare_folder, [], api_key="secret") as (url, *_):
         for path in ("/", "/health", "/ready"):
             assert httpx2.get(f"{url}{path}").status_code == 200
         for path in ("/v1/models", "/metrics", "/openapi.json", "/chat"):
@@ -223,12 +224,12 @@ def test_a_body_of_8_mib(bare_folder):
 
 
 def test_sixteen_are_written_64_wait_and_the_rest_is_turned_away(bare_folder):
-    with scripted(bare_folder, ["a" * 20] * 80, pause=0.5) as (url, counter, engine):
-        (book,) = counter.shelf.books.values()
+    with scripted(bare_folder, ["a" * 20] * 80, pause=0.5) as (url, dispatcher, engine):
+        (entry,) = dispatcher.pool.entries.values()
         limits = httpx2.Limits(max_connections=100)
         with httpx2.Client(base_url=url, timeout=60, limits=limits) as client, ThreadPoolExecutor(80) as pool:
             asked = [pool.submit(client.post, CHAT, json=ASK) for _ in range(80)]
-            until(lambda: (book.turns.running, book.turns.waiting) == (16, 64))
+            until(lambda: (entry.queue.running, entry.queue.waiting) == (16, 64))
             refused = client.post(CHAT, json=ASK)
             assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
             engine.pause = 0
@@ -237,33 +238,35 @@ def test_sixteen_are_written_64_wait_and_the_rest_is_turned_away(bare_folder):
 
 def test_an_npu_takes_one_request_at_a_time(npu_folder):
     with (
-        serving_ours(npu_folder.path, device="NPUW:CPU") as (url, counter),
+        serving_ours(npu_folder.path, device="NPUW:CPU") as (url, dispatcher),
         httpx2.Client(base_url=url, timeout=120) as client,
     ):
         assert ask(client, max_tokens=1)["choices"]
-        (book,) = counter.shelf.books.values()
-        assert book.turns.limit == 1
+        (entry,) = dispatcher.pool.entries.values()
+        assert entry.queue.limit == 1
         with ThreadPoolExecutor(3) as pool:
             asked = [pool.submit(client.post, CHAT, json=ASK | {"max_tokens": 20}) for _ in range(3)]
-            until(lambda: (book.turns.running, book.turns.waiting) == (1, 2))
+            until(lambda: (entry.queue.running, entry.queue.waiting) == (1, 2))
             assert {one.result().status_code for one in asked} == {200}
 
 
 def test_who_waits_for_a_turn_until_its_deadline_is_told(bare_folder):
     assert Limits().request_seconds == 600
-    with scripted(bare_folder, [], limits=Limits(request_seconds=0.3, running=1)) as (url, counter, _):
-        (book,) = counter.shelf.books.values()
-        book.turns.running = 1  # as one that is being written
+    with scripted(bare_folder, [], limits=Limits(request_seconds=0.3, running=1)) as (url, dispatcher, _):
+        (entry,) = dispatcher.pool.entries.values()
+        entry.queue.running = 1  # as one that is being written
         late = httpx2.post(f"{url}{CHAT}", json=LONG, timeout=60)
         assert (late.status_code, late.json()["error"]["code"]) == (503, "timeout")
-        assert book.turns.waiting == 0
+        assert entry.queue.waiting == 0
 
 
 def test_the_model_unused_for_longest_makes_room(bare_folder, tmp_path, monkeypatch):
     folders = [shutil.copytree(bare_folder.path, tmp_path / name) for name in "abc"]
-    with serving_ours(*folders, device="ECHO") as (url, counter), httpx2.Client(base_url=url, timeout=60) as client:
-        books = counter.shelf.books.values()
-        monkeypatch.setattr(shelf, "_short", lambda *_: sum(book.model is not None for book in books) >= 2)
+    with serving_ours(*folders, device="ECHO") as (url, dispatcher), httpx2.Client(base_url=url, timeout=60) as client:
+        entries = dispatcher.pool.entries.values()
+        monkeypatch.setattr(
+            pool_memory, "memory_is_short", lambda *_: sum(entry.model is not None for entry in entries) >= 2
+        )
         for name in "abac":
             ask(client, model=name)
         assert [entry["id"] for entry in client.get("/v1/models").json()["data"] if entry["loaded"]] == ["a", "c"]

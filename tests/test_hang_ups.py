@@ -30,9 +30,9 @@ stops = pytest.mark.skipif(sys.platform == "win32", reason="Windows stops no pro
 
 @pytest.fixture(scope="module")
 def served(demo_folder):
-    with serving_ours(demo_folder.path, limits=Limits(running=1, waiting=4)) as (url, counter):
+    with serving_ours(demo_folder.path, limits=Limits(running=1, waiting=4)) as (url, dispatcher):
         assert httpx2.post(f"{url}{CHAT}", json=ASK | {"max_tokens": 1}, timeout=60).status_code == 200
-        yield url, next(iter(counter.shelf.books.values()))
+        yield url, next(iter(dispatcher.pool.entries.values()))
 
 
 @contextmanager
@@ -45,10 +45,10 @@ def stopped(pid):
         os.kill(pid, signal.SIGCONT)
 
 
-def comes_back(url, book, body, when=lambda: True, path=CHAT):
+def comes_back(url, entry, body, when=lambda: True, path=CHAT):
     """Hang up once the request has its turn and `when` is true."""
-    hang_up(url, body, lambda: book.turns.running == 1 and when(), path)
-    until(lambda: book.turns.running == 0, SOON)
+    hang_up(url, body, lambda: entry.queue.running == 1 and when(), path)
+    until(lambda: entry.queue.running == 0, SOON)
 
 
 def answers(url):
@@ -59,48 +59,50 @@ def answers(url):
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("prompt", ["Who are you?", "1 2 3 " * 600], ids=["short", "long"])
 def test_while_the_prompt_waits_to_be_tokenised_and_read(served, prompt, streamed):
-    url, book = served
-    with stopped(book.model.backend.pid):
-        comes_back(url, book, {"messages": [{"role": "user", "content": prompt}], "stream": streamed})
+    url, entry = served
+    with stopped(entry.model.backend.pid):
+        comes_back(url, entry, {"messages": [{"role": "user", "content": prompt}], "stream": streamed})
     assert answers(url)
 
 
 def test_while_a_long_prompt_is_read(served):
-    url, book = served
+    url, entry = served
     for pause in (0.0, 0.02, 0.1):
         body = {"messages": [{"role": "user", "content": f"{pause} " + "1 2 3 4 5 6 7 8 " * 110}], "max_tokens": 400}
-        comes_back(url, book, body, lambda pause=pause: time.sleep(pause) or True)
+        comes_back(url, entry, body, lambda pause=pause: time.sleep(pause) or True)
     assert answers(url)
 
 
 @stops
 def test_while_its_grammar_is_tried(served):
-    url, book = served
+    url, entry = served
     pattern = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "string", "pattern": "[a-f]{7}"}}}
     assert httpx2.post(f"{url}{CHAT}", json=ASK | {"response_format": pattern}, timeout=60).status_code == 200
-    trial = book.model.backend._trial._quick._child
+    trial = entry.model.backend._trial._quick._child
     pattern["json_schema"]["schema"]["pattern"] = "[a-f]{8}"
     with stopped(trial.pid):
         hang_up(
-            url, ASK | {"response_format": pattern}, lambda: book.trials.running and book.model.backend._trial._tried
+            url,
+            ASK | {"response_format": pattern},
+            lambda: entry.check_queue.running and entry.model.backend._trial._tried,
         )
-        until(lambda: book.trials.running == 0, SOON)
-        assert book.turns.running == 0
+        until(lambda: entry.check_queue.running == 0, SOON)
+        assert entry.queue.running == 0
     assert httpx2.post(f"{url}{CHAT}", json=ASK | {"response_format": pattern}, timeout=60).status_code == 200
 
 
 def test_while_it_waits_for_a_turn(served):
-    url, book = served
+    url, entry = served
     with (
         httpx2.Client(base_url=url, timeout=60) as client,
         client.stream("POST", CHAT, json=LONG | {"stream": True}) as first,
     ):
         lines = first.iter_lines()
         next(lines)
-        hang_up(url, LONG, lambda: book.turns.waiting == 1)
-        until(lambda: book.turns.waiting == 0, SOON)
-        assert book.turns.running == 1
-    until(lambda: book.turns.running == 0, SOON)
+        hang_up(url, LONG, lambda: entry.queue.waiting == 1)
+        until(lambda: entry.queue.waiting == 0, SOON)
+        assert entry.queue.running == 1
+    until(lambda: entry.queue.running == 0, SOON)
     assert answers(url)
 
 
@@ -117,14 +119,14 @@ def test_while_a_tool_runs(bare_folder, how):
     replies = ["stuck\n{}", "\nGood."]
     tools = tuple(to_tools([stuck]).values())
     try:
-        with scripted(bare_folder, replies, limits=limits, tools=tools) as (url, counter, engine):
-            (book,) = counter.shelf.books.values()
+        with scripted(bare_folder, replies, limits=limits, tools=tools) as (url, dispatcher, engine):
+            (entry,) = dispatcher.pool.entries.values()
             if how == "deadline":
                 answer = httpx2.post(f"{url}/chat", json=ASK, timeout=30).text
                 assert json.loads(answer.rpartition("data: ")[2])["reason"] == "length"
-                until(lambda: book.turns.running == 0, SOON)
+                until(lambda: entry.queue.running == 0, SOON)
             else:
-                comes_back(url, book, ASK, lambda: engine.requests and time.sleep(0.2) is None, "/chat")
+                comes_back(url, entry, ASK, lambda: engine.requests and time.sleep(0.2) is None, "/chat")
             assert httpx2.post(f"{url}/chat", json=ASK, timeout=30).text.count("event: text") > 0
     finally:
         LET_GO.set()
@@ -134,9 +136,9 @@ def test_while_its_model_is_loaded(demo_folder, tmp_path):
     """The model stays, and is not loaded again."""
     second = shutil.copytree(demo_folder.path, tmp_path / "second")
     before = set(psutil.Process().children())
-    with serving_ours(demo_folder.path, second, limits=Limits(running=1)) as (url, counter):
-        book = counter.shelf.books["second"]
-        comes_back(url, book, ASK | {"model": "second"}, lambda: counter.shelf.loading)
+    with serving_ours(demo_folder.path, second, limits=Limits(running=1)) as (url, dispatcher):
+        entry = dispatcher.pool.entries["second"]
+        comes_back(url, entry, ASK | {"model": "second"}, lambda: dispatcher.pool.loading)
         body = ASK | {"model": "second", "max_tokens": 1}
         assert httpx2.post(f"{url}{CHAT}", json=body, timeout=60).status_code == 200
-        assert [one.pid for one in set(psutil.Process().children()) - before] == [book.model.backend.pid]
+        assert [one.pid for one in set(psutil.Process().children()) - before] == [entry.model.backend.pid]

@@ -21,7 +21,7 @@ from .test_server import CHAT, LONG, until  # noqa: E402
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 GRACE = 2  # seconds, in place of ten
-SERVE = f"import edge.server.run as run; run.GRACE = {GRACE}; from edge.cli import main; main()"
+SERVE = f"import edge.server.run as run; run.GRACE_SECONDS = {GRACE}; from edge.cli import main; main()"
 
 
 def serve(folders, log, prefix=()):

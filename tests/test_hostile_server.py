@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from edge.server.body_budget import BodyBudget
 from edge.server.errors import ApiError
-from edge.server.in_flight import BodyBudget
+from edge.server.json_values import MAX_VALUES, count_values
 from edge.server.limits import Limits
-from edge.server.values import MAX_VALUES, count_values
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.subprocess import SubprocessBackend
@@ -28,9 +28,9 @@ from .serving import serving_ours
 
 @pytest.fixture(scope="module")
 def server(demo_folder):
-    with serving_ours(demo_folder.path) as (url, counter):
+    with serving_ours(demo_folder.path) as (url, dispatcher):
         assert ask(url).status_code == 200
-        yield url, counter
+        yield url, dispatcher
 
 
 @pytest.fixture(scope="module")
@@ -170,11 +170,11 @@ def test_typed_special_tokens_hold_nobody_up(server):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows stops no process by a signal")
 def test_a_stopped_engine_is_not_ready(demo_folder):
-    with serving_ours(demo_folder.path) as (url, counter):
+    with serving_ours(demo_folder.path) as (url, dispatcher):
         assert ask(url).status_code == 200
-        (book,) = counter.shelf.books.values()
-        assert isinstance(book.model.backend, SubprocessBackend)
-        os.kill(book.model.backend.pid, signal.SIGSTOP)
+        (entry,) = dispatcher.pool.entries.values()
+        assert isinstance(entry.model.backend, SubprocessBackend)
+        os.kill(entry.model.backend.pid, signal.SIGSTOP)
         assert httpx2.get(f"{url}/ready").status_code == 503
         assert httpx2.get(f"{url}/health").status_code == 200
         start = time.monotonic()
@@ -250,17 +250,17 @@ def test_a_large_schema_that_is_no_program_is_taken(server):
 
 
 def test_schemas_that_are_tried_hold_no_turn(demo_folder):
-    with serving_ours(demo_folder.path, limits=Limits(running=1, waiting=16)) as (url, counter):
+    with serving_ours(demo_folder.path, limits=Limits(running=1, waiting=16)) as (url, dispatcher):
         assert ask(url).status_code == 200
-        (book,) = counter.shelf.books.values()
+        (entry,) = dispatcher.pool.entries.values()
         with ThreadPoolExecutor() as pool:
             hostile = [pool.submit(ask, url, **held(arrays(18, f"p{number}"))) for number in range(4)]
-            while not book.trials.running:
+            while not entry.check_queue.running:
                 time.sleep(0.01)
             assert ask(url).status_code == 200
-            assert book.trials.running
+            assert entry.check_queue.running
             assert all(answer.result().status_code == 400 for answer in hostile)
-        assert book.trials.running == book.turns.running == 0
+        assert entry.check_queue.running == entry.queue.running == 0
 
 
 def test_large_bodies_share_8_mib(server):

@@ -120,11 +120,11 @@ def test_a_visitor_asks_and_leaves_nothing_behind(browser, bare_folder):
 
 
 def test_a_kiosk_waits_for_its_server_and_starts_over_by_hand(browser, bare_folder):
-    with scripted(bare_folder, ["\nSlowly said."], kiosk=Kiosk(), pause=0.05) as (url, counter, _engine):
+    with scripted(bare_folder, ["\nSlowly said."], kiosk=Kiosk(), pause=0.05) as (url, dispatcher, _engine):
         browser.open(url)
         browser.type("Hello\n")
         browser.until("return document.querySelector('.reply .prose')?.textContent.length > 2")
-        (_book,) = counter.shelf.books.values()
+        (_entry,) = dispatcher.pool.entries.values()
         browser.click(".over")
         browser.until("return document.querySelector('.greeting')")
         assert browser.texts(".turn") == []
@@ -206,7 +206,7 @@ def test_a_kiosk_takes_the_defaults_and_a_key_in_its_address(browser, bare_folde
     assert (kiosk.system, kiosk.idle, kiosk.max_tokens, kiosk.language) == ("", 60, 1024, None)
     assert not kiosk.title
     assert not kiosk.suggestions
-    with scripted(bare_folder, [], kiosk=Kiosk(), key="secret") as (url, *_):
+    with scripted(bare_folder, [], kiosk=Kiosk(), api_key="secret") as (url, *_):
         browser.driver.get("about:blank")
         browser.driver.get(f"{url}/#key=secret")
         browser.ready()

@@ -15,7 +15,7 @@ pytest.importorskip("prometheus_client")
 
 from edge.server.limits import Limits
 from edge.server.page import chat as page
-from edge.server.page.chat import load_tools
+from edge.server.page.tools import load_tools
 from runtime.folder.model_folder import write_manifest
 from runtime.grammar import JsonSchema
 
@@ -86,16 +86,16 @@ def endless(monkeypatch):
 
 
 def test_stopping_keeps_what_came_and_frees_the_turn(browser, served, endless):
-    url, counter = served
-    (book,) = counter.shelf.books.values()
+    url, dispatcher = served
+    (entry,) = dispatcher.pool.entries.values()
     browser.open(url)
     settings(browser, temperature="1")
     for stop in ("click", "key"):
         browser.type("Who are you?\n")
         browser.until(WRITING)
-        assert book.turns.running == 1
+        assert entry.queue.running == 1
         browser.click(".send") if stop == "click" else browser.type("\ue00c")
-        until(lambda: book.turns.running == 0)
+        until(lambda: entry.queue.running == 0)
         browser.replied()
         assert browser.text(".turn.reply:last-child .note") == "Stopped here."
     text = browser.text("#thread")
@@ -561,7 +561,7 @@ def test_the_view_follows_unless_the_reader_scrolled_up(browser, bare_folder):
 
 def test_errors_say_the_cure_and_lose_no_word(browser, bare_folder):
     limits = Limits(running=1, waiting=0)
-    with scripted(bare_folder, ["\nSlow." * 50, "\nGood."], pause=0.05, limits=limits) as (url, counter, engine):
+    with scripted(bare_folder, ["\nSlow." * 50, "\nGood."], pause=0.05, limits=limits) as (url, dispatcher, engine):
         browser.open(url)
         browser.type("Slow?\n")
         browser.until("return document.querySelector('.reply .prose')?.textContent.length > 3")
@@ -576,8 +576,8 @@ def test_errors_say_the_cure_and_lose_no_word(browser, bare_folder):
         browser.click(".list .open", 1)
         browser.reload()
         engine.pause = 0
-        (book,) = counter.shelf.books.values()
-        until(lambda: book.turns.running == 0)
+        (entry,) = dispatcher.pool.entries.values()
+        until(lambda: entry.queue.running == 0)
         browser.click(".trouble .button")
         browser.until("return document.querySelector('.reply .prose')?.textContent === 'Good.'")
         assert browser.texts(".trouble") == []
@@ -612,13 +612,13 @@ def test_a_server_that_is_killed_in_mid_reply_leaves_what_had_come(browser, demo
 
 
 def test_an_engine_that_dies_is_said_and_the_reply_written_again(browser, served, endless, monkeypatch):
-    url, counter = served
-    (book,) = counter.shelf.books.values()
+    url, dispatcher = served
+    (entry,) = dispatcher.pool.entries.values()
     browser.open(url)
     settings(browser, temperature="1")
     browser.type("Who are you?\n")
     browser.until(WRITING)
-    os.kill(book.model.backend.pid, signal.SIGKILL)
+    os.kill(entry.model.backend.pid, signal.SIGKILL)
     browser.until("return document.querySelector('.trouble')")
     assert "has died" in browser.text(".trouble span")
     monkeypatch.undo()
@@ -629,7 +629,7 @@ def test_an_engine_that_dies_is_said_and_the_reply_written_again(browser, served
 
 
 def test_the_key_is_asked_for_and_kept_with_the_tab(browser, bare_folder):
-    with scripted(bare_folder, [], key="secret") as (url, *_):
+    with scripted(bare_folder, [], api_key="secret") as (url, *_):
         browser.open(url)
         assert "asks for an API key" in browser.text(".locked")
         browser.type("wrong\n", ".locked input")
@@ -666,8 +666,8 @@ def test_it_fits_a_phone(browser, bare_folder):
 
 def test_a_model_is_set_for_each_conversation(browser, bare_folder, tmp_path):
     second = shutil.copytree(bare_folder.path, tmp_path / "second")
-    with serving_ours(bare_folder.path, second, device="ECHO") as (url, counter):
-        first, other = counter.shelf.books.values()
+    with serving_ours(bare_folder.path, second, device="ECHO") as (url, dispatcher):
+        first, other = dispatcher.pool.entries.values()
         browser.open(url)
         browser.ask("Hello")
         assert (first.model is not None, other.model) == (True, None)
@@ -684,15 +684,15 @@ def test_a_model_is_set_for_each_conversation(browser, bare_folder, tmp_path):
 
 
 def test_a_reply_that_a_reload_cuts_off_is_kept(browser, bare_folder):
-    with scripted(bare_folder, ["\nThe reply, slowly."], pause=0.05) as (url, counter, _engine):
-        (book,) = counter.shelf.books.values()
+    with scripted(bare_folder, ["\nThe reply, slowly."], pause=0.05) as (url, dispatcher, _engine):
+        (entry,) = dispatcher.pool.entries.values()
         browser.open(url)
         browser.type("Hello\n")
         browser.until("return document.querySelector('.reply .prose')?.textContent.length > 5")
         browser.reload()
         assert browser.text(".reply .prose").startswith("The r")
         assert "broke off" in browser.text(".reply .note")
-        until(lambda: book.turns.running == 0)
+        until(lambda: entry.queue.running == 0)
 
 
 # What came to the first of the browsers that the document names after the version that it names.

@@ -128,7 +128,7 @@ def test_what_cannot_begin_is_one_line(capsys, monkeypatch, demo_folder, tmp_pat
             ([str(broken), "--no-verify", "--device", "CPU", "--port", str(free_port())], "OpenVINO cannot load"),
             ([folder, "--port", str(taken.getsockname()[1])], "cannot be used: Address already in use"),
             ([folder, "--port", "99999"], "cannot be used"),
-            ([folder, "--host", "0.0.0.0"], "whoever reaches 0.0.0.0 could use the model"),
+            ([folder, "--host", "0.0.0.0"], "anyone who reaches 0.0.0.0 could use the model"),
             ([folder, "--api-key-file", "nowhere"], "nowhere cannot be read"),
             ([folder, folder], "two folders are named"),
             ([folder, "--tools", "nowhere:tool"], "nowhere:tool"),

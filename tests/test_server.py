@@ -20,8 +20,8 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.server.limits import Limits  # noqa: E402
-from edge.server.openai.chat_completions import TokenReply  # noqa: E402
-from edge.server.openai.completions import TextLogprobs  # noqa: E402
+from edge.server.openai.text_stream import TextLogprobs  # noqa: E402
+from edge.server.openai.tokens import TokenReply  # noqa: E402
 from runtime.folder.model_folder import CheckpointRecord, write_manifest  # noqa: E402
 from runtime.messages import Message, TokenLogprob  # noqa: E402
 from runtime.model import Model  # noqa: E402
@@ -48,8 +48,8 @@ LONG = ASK | {"response_format": {"type": "json_schema", "json_schema": ENDLESS}
 
 @pytest.fixture(scope="module")
 def served(demo_folder):
-    with serving_ours(demo_folder.path) as (url, counter):
-        yield url, counter
+    with serving_ours(demo_folder.path) as (url, dispatcher):
+        yield url, dispatcher
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,9 @@ def test_sampling_stops_seeds_and_counts(client):
 
 def test_text_goes_on_and_is_counted(client, model):
     text = "[{1, 2, 3"
-    wanted = "".join(e.text for e in model.complete(text, model.sampling.but(max_new_tokens=9)) if hasattr(e, "text"))
+    wanted = "".join(
+        e.text for e in model.complete(text, model.sampling.override(max_new_tokens=9)) if hasattr(e, "text")
+    )
     whole = ask(client, "/v1/completions", prompt=text, max_tokens=9)
     assert whole["choices"][0]["text"] == wanted
     assert ask(client, "/v1/completions", prompt=[text], max_tokens=9, echo=True)["choices"][0]["text"] == text + wanted
@@ -278,7 +280,7 @@ def test_pages_of_others_may_not_ask(demo_folder, client):
 
 
 def test_a_key_is_asked_for(demo_folder):
-    with serving_ours(demo_folder.path, device="ECHO", host="0.0.0.0", key="secret") as (url, _):
+    with serving_ours(demo_folder.path, device="ECHO", host="0.0.0.0", api_key="secret") as (url, _):
         for headers, status in (
             ({}, 401),
             ({"Authorization": "Bearer secre"}, 401),
@@ -293,22 +295,22 @@ def test_a_key_is_asked_for(demo_folder):
 
 
 def test_the_queue_has_an_end_and_a_hang_up_frees_its_turn(demo_folder):
-    with serving_ours(demo_folder.path, limits=Limits(running=1, waiting=1)) as (url, counter):
+    with serving_ours(demo_folder.path, limits=Limits(running=1, waiting=1)) as (url, dispatcher):
         long = LONG | {"stream": True}
         with httpx2.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(1) as pool:
-            (book,) = counter.shelf.books.values()
+            (entry,) = dispatcher.pool.entries.values()
             with client.stream("POST", CHAT, json=long) as first:
                 lines = first.iter_lines()
                 next(lines)
                 waits = pool.submit(client.post, CHAT, json=ASK | {"max_tokens": 2})
-                until(lambda: book.turns.waiting == 1)
+                until(lambda: entry.queue.waiting == 1)
                 turned_away = httpx2.post(f"{url}{CHAT}", json=ASK)
                 assert (turned_away.status_code, turned_away.headers["retry-after"]) == (429, "5")
                 assert httpx2.get(f"{url}/health").status_code == 200
             assert waits.result().status_code == 200  # the stream was left before its end
             for streamed in (True, False):  # one that is hung up on before it answers
-                hang_up(url, long | {"stream": streamed}, lambda: book.turns.running == 1)
-                until(lambda: book.turns.running == 0)
+                hang_up(url, long | {"stream": streamed}, lambda: entry.queue.running == 1)
+                until(lambda: entry.queue.running == 0)
 
 
 def hang_up(url, body, when, path=CHAT):
@@ -338,20 +340,19 @@ def test_a_deadline_ends_a_reply(demo_folder):
 
 def test_stopping_ends_streams_and_turns_the_rest_away(demo_folder):
     with (
-        serving_ours(demo_folder.path, limits=Limits(running=2)) as (url, counter),
+        serving_ours(demo_folder.path, limits=Limits(running=2)) as (url, dispatcher),
         httpx2.Client(base_url=url, timeout=60) as client,
         ThreadPoolExecutor(2) as pool,
     ):
-        (book,) = counter.shelf.books.values()
+        (entry,) = dispatcher.pool.entries.values()
         with client.stream("POST", CHAT, json=LONG | {"stream": True}) as stream:
             lines = stream.iter_lines()
             next(lines)
             whole = pool.submit(client.post, CHAT, json=LONG)
-            until(lambda: book.turns.running == 2)
+            until(lambda: entry.queue.running == 2)
             waits = pool.submit(client.post, CHAT, json=LONG)
-            until(lambda: book.turns.waiting == 1)
-            loop = next(iter(counter._replies))._loop
-            loop.call_soon_threadsafe(counter.stop)
+            until(lambda: entry.queue.waiting == 1)
+            dispatcher.call(dispatcher.stop)
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]"
         assert json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
@@ -361,39 +362,41 @@ def test_stopping_ends_streams_and_turns_the_rest_away(demo_folder):
 
 
 def test_an_engine_that_dies_is_an_error_and_is_loaded_again(demo_folder):
-    with serving_ours(demo_folder.path) as (url, counter), httpx2.Client(base_url=url, timeout=60) as client:
-        (book,) = counter.shelf.books.values()
+    with serving_ours(demo_folder.path) as (url, dispatcher), httpx2.Client(base_url=url, timeout=60) as client:
+        (entry,) = dispatcher.pool.entries.values()
         with client.stream("POST", CHAT, json=LONG | {"stream": True}) as stream:
             lines = stream.iter_lines()
             next(lines)
-            os.kill(book.model.backend.pid, signal.SIGKILL)
+            os.kill(entry.model.backend.pid, signal.SIGKILL)
             last = [line for line in lines if line][-1]
         assert "has died" in json.loads(last.removeprefix("data: "))["error"]["message"]
         assert ask(client, max_tokens=2)["choices"]
 
 
 def test_models_are_loaded_on_demand_and_put_back(demo_folder, npu_folder, tmp_path, monkeypatch):
-    from edge.server.pool import model_pool as shelf
+    from edge.server.pool import memory as pool_memory
 
     room = {"free": True}
-    monkeypatch.setattr(shelf, "_short", lambda *_: not room["free"] and sum(b.model is not None for b in books) > 0)
+    monkeypatch.setattr(
+        pool_memory, "memory_is_short", lambda *_: not room["free"] and sum(b.model is not None for b in entries) > 0
+    )
     second_folder = shutil.copytree(npu_folder.path, tmp_path / "second")
     with (
-        serving_ours(demo_folder.path, second_folder) as (url, counter),
+        serving_ours(demo_folder.path, second_folder) as (url, dispatcher),
         httpx2.Client(base_url=url, timeout=120) as client,
     ):
-        books = list(counter.shelf.books.values())
-        first, second = (book.name for book in books)
+        entries = list(dispatcher.pool.entries.values())
+        first, second = (entry.name for entry in entries)
         assert client.get("/ready").status_code == 503
         ask(client, model=first, max_tokens=1)
         assert [entry["loaded"] for entry in client.get("/v1/models").json()["data"]] == [True, False]
         ask(client, model=second, max_tokens=1)
-        assert [book.model is not None for book in books] == [True, True]
+        assert [entry.model is not None for entry in entries] == [True, True]
         room["free"] = False
-        books[0].model.close()
-        books[0].model = None
+        entries[0].model.close()
+        entries[0].model = None
         ask(client, model=first, max_tokens=1)
-        assert [book.model is not None for book in books] == [True, False]
+        assert [entry.model is not None for entry in entries] == [True, False]
 
 
 def clock(city: str) -> str:
@@ -402,19 +405,19 @@ def clock(city: str) -> str:
 
 
 def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
-    from edge.server.page.chat import load_tools
+    from edge.server.page.tools import load_tools
     from runtime.backends.echo import Echo
 
     (tool,) = load_tools([f"{__name__}:clock"])
-    with serving_ours(demo_folder.path, device="ECHO", tools=[tool], origins=["*"]) as (url, counter):
+    with serving_ours(demo_folder.path, device="ECHO", tools=[tool], origins=["*"]) as (url, dispatcher):
         facts = httpx2.get(f"{url}/chat").json()
         assert facts["tools"] == [{"name": "clock", "description": "The time in a city."}]
         assert facts["models"] == [
             {"name": demo_folder.path.name, "context": 2048, "temperature": 0.0, "top_p": 1.0},
         ]
         assert facts["kiosk"] is None
-        (book,) = counter.shelf.books.values()
-        book.model = Model(bare_folder, backend=Echo(['clock\n{"city": "Oslo"}', "\nIt is noon."]))
+        (entry,) = dispatcher.pool.entries.values()
+        entry.model = Model(bare_folder, backend=Echo(['clock\n{"city": "Oslo"}', "\nIt is noon."]))
         answer = httpx2.post(f"{url}/chat", json=ASK)
         told = [event.split("\n") for event in answer.text.strip().split("\n\n")]
         told = [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in told]

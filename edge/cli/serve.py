@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("no model folder is named", hint="edge serve FOLDER; `edge convert` makes one")
     from ..server import log
     from ..server import run as server
-    from ..server.page.chat import load_tools
     from ..server.page.kiosk import Kiosk
+    from ..server.page.tools import load_tools
 
     if args.exit_with_parent:
         from ..server.parent import exit_with_parent

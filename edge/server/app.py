@@ -1,9 +1,7 @@
-"""The application: which path is whose."""
+"""The ASGI application: the table of its endpoints, and what stands before them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,100 +14,63 @@ from starlette.routing import Route
 from runtime.tools import Tool
 
 from . import status
+from .endpoint import Endpoint
 from .errors import ApiError
 from .guard import Guard
-from .openai import chat_completions as chat
-from .openai import completions, responses
-from .openapi import Endpoint, openapi_document
+from .openai import chat_completions, completions, responses, tokenization
+from .openapi import openapi_document
 from .page import chat as page
-from .page.kiosk import KIOSK_PATHS as kiosk_paths
+from .page import static_files
 from .page.kiosk import Kiosk
-from .page.static_files import STATIC_PATH, PageFiles
-from .pool.dispatcher import Dispatcher, handle_errors
+from .pool.dispatcher import Dispatcher
 from .pool.model_pool import ModelPool
 
+# The routes, the OpenAPI document and the kiosk's paths are made from this table: a new endpoint is a line of it.
 ENDPOINTS = (
-    Endpoint(
-        "POST", "/v1/chat/completions", chat.create_chat_completion, chat.ChatRequest, chat.ChatCompletion, stream=True
-    ),
-    Endpoint(
-        "POST",
-        "/v1/completions",
-        completions.create_completion,
-        completions.CompletionRequest,
-        completions.Completion,
-        stream=True,
-    ),
-    Endpoint(
-        "POST",
-        "/v1/responses",
-        responses.create_response,
-        responses.ResponsesRequest,
-        responses.ResponsesReply,
-        stream=True,
-    ),
-    Endpoint("GET", "/v1/models", status.list_models, None, status.ModelList),
-    Endpoint("POST", "/tokenize", completions.tokenize, completions.TokenizeRequest, completions.Tokenized),
-    Endpoint("POST", "/detokenize", completions.detokenize, completions.DetokenizeRequest, completions.Detokenized),
-    Endpoint("GET", "/health", status.get_health, None, status.Health),
-    Endpoint("GET", "/ready", status.get_ready, None, status.Health),
-    Endpoint("GET", "/metrics", status.get_metrics, None, None),
+    chat_completions.ENDPOINT,
+    completions.ENDPOINT,
+    responses.ENDPOINT,
+    *tokenization.ENDPOINTS,
+    *status.ENDPOINTS,
+    *static_files.ENDPOINTS,
 )
 
 
 def create_app(
-    shelf: ModelPool,
+    pool: ModelPool,
     *,
     host: str = "127.0.0.1",
     api_key: str = "",
     origins: Sequence[str] = (),
     tools: Sequence[Tool] = (),
     kiosk: Kiosk | None = None,
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Starlette:
-    """The server as an ASGI application. `app.state.counter.stop()` ends all replies."""
-    counter = Dispatcher(shelf)
-    site = PageFiles()
-    operations: tuple[Endpoint, ...] = (
-        *ENDPOINTS,
-        Endpoint("GET", "/chat", partial(page.page_facts, tools, kiosk), None, page.PageFacts),
-        Endpoint("POST", "/chat", partial(page.chat, tools, kiosk), page.PageRequest, None, stream=True),
-    )
-    if kiosk:  # what it refuses on its page could be had from the other paths
-        operations = tuple(op for op in operations if op.path in kiosk_paths)
-    described = openapi_document(operations, bool(api_key))
+    """Return the ASGI application. `app.state.dispatcher.stop()` ends all replies."""
+    dispatcher = Dispatcher(pool)
+    every = (*endpoints, *page.endpoints(tools, kiosk))
+    offered = [endpoint for endpoint in every if endpoint.on_kiosk or not kiosk]
+    document = openapi_document(offered, bool(api_key))
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(described)
+        return JSONResponse(document)
 
-    async def refused(request: Request, exc: Exception) -> Response:
-        assert isinstance(exc, HTTPException)
-        return ApiError(exc.status_code, f"{request.method} {request.url.path}: {exc.detail}").response()
+    async def reject(request: Request, exc: Exception) -> Response:
+        error = exc if isinstance(exc, HTTPException) else HTTPException(500)
+        return ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> Any:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        shelf.close()
+        pool.close()
 
-    routes = [
-        Route(op.path, handle_errors(counter, op.path, partial(op.handler, counter)), methods=[op.method])
-        for op in operations
-    ]
-    guard = Middleware(Guard, host=host, key=api_key, origins=origins, body=shelf.limits.body_bytes)
+    guard = Middleware(Guard, host=host, key=api_key, origins=origins, body=pool.limits.body_bytes)
     cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
-    if not kiosk:
-        routes.append(
-            Route(one := "/v1/models/{name:path}", handle_errors(counter, one, partial(status.get_model, counter)))
-        )
     app = Starlette(
-        routes=[
-            *routes,
-            Route("/openapi.json", openapi),
-            Route("/", handle_errors(counter, "/", site.index)),
-            Route(file := f"{STATIC_PATH}{{name:path}}", handle_errors(counter, file, site.file)),
-        ],
+        routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route("/openapi.json", openapi)],
         middleware=[guard, *([cors] if origins else [])],
-        exception_handlers={HTTPException: refused},
+        exception_handlers={HTTPException: reject},
         lifespan=lifespan,
     )
-    app.state.counter = counter
+    app.state.dispatcher = dispatcher
     return app

@@ -1,7 +1,7 @@
-"""Connections, so many of them, and the times within which a request has to come and its answer to be read.
+"""HTTP connections with limits: their number, the time for a request to arrive, the time for a response to be read.
 
-uvicorn waits for the rest of a request for ever, and where the process runs out of descriptors it logs thousands of
-lines a second. Here a client that sends half a request is closed after a while, and at once where room is short.
+uvicorn waits forever for the rest of a request, and logs thousands of lines a second when the process runs out of file
+descriptors. Here the connection of a half-sent request is closed after a while, or at once if others need its place.
 """
 
 import asyncio
@@ -19,16 +19,18 @@ from .errors import ApiError
 from .limits import Limits
 
 BACKLOG = 128
-_SHARE_OF_DESCRIPTORS = 2  # the rest is for engines, weights, the clients that are turned away
+_DESCRIPTORS_PER_CONNECTION = 2  # the rest is for engines, weights, and clients that are being rejected
 
 
 def http_protocol(limits: Limits) -> Any:
-    """The protocol factory for uvicorn: HTTP/1.1 under these limits, and with room for half the open files allowed."""
-    return partial(_Connection, limits=limits, room=min(limits.connections, _descriptors() // _SHARE_OF_DESCRIPTORS))
+    """Return a protocol factory for uvicorn: HTTP/1.1 under these limits, with at most half the allowed open files."""
+    return partial(
+        _Connection, limits=limits, room=min(limits.connections, _descriptors() // _DESCRIPTORS_PER_CONNECTION)
+    )
 
 
 def _descriptors() -> int:
-    if sys.platform == "win32":  # sockets are no descriptors there
+    if sys.platform == "win32":  # sockets are not file descriptors there
         return 2**16
     import resource
 
@@ -37,33 +39,36 @@ def _descriptors() -> int:
 
 
 class _Connection(H11Protocol):
+    """An HTTP/1.1 connection that is closed if its client is too slow, or if others need its place."""
+
     def __init__(self, *args: Any, limits: Limits, room: int, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._limits = limits
         self._room = room
-        self._awaited = ""  # what the client has to send: "headers", "body"; "" where it waits for us
-        self.waiting_since = time.monotonic()  # when it began to be awaited
+        self._awaited = ""  # what the client has to send: "headers", "body"; "answer" if it waits for the server
+        self.waiting_since = time.monotonic()  # when `_awaited` last changed
         self._timer: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether the server waits for the client: no request is being answered."""
+        """Whether the server waits for the client: it is not answering a request."""
         return self._state() != "answer"
 
     @property
     def idle(self) -> bool:
-        """Whether the last request was answered and no byte of another has arrived."""
+        """Whether the last request has been answered and no byte of another has arrived."""
         return self._state() == "idle"
 
     def shutdown(self) -> None:
-        """Called when the server stops: closes a connection whose request has not fully arrived."""
+        """Close the connection, as the server stops. A request that has fully arrived is answered first."""
         if self.waits_for_client and not self.idle:
             self.drop()
         else:
             super().shutdown()
 
     def connection_made(self, transport: Any) -> None:
+        """Accept the connection, or reject it if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self._room and not self._make_room():
             self._reject(ApiError(503, "there are too many connections", code="busy"))
@@ -71,15 +76,18 @@ class _Connection(H11Protocol):
         self._restart_timer()
 
     def data_received(self, data: bytes) -> None:
+        """Parse what the client has sent."""
         super().data_received(data)
         self._restart_timer()
 
     def on_response_complete(self) -> None:
+        """Wait for the next request."""
         super().on_response_complete()
         self._restart_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._timer, self._unread):
+        """Stop the timers."""
+        for timer in (self._timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -87,24 +95,25 @@ class _Connection(H11Protocol):
     def pause_writing(self) -> None:
         """The send buffer is full: disconnect the client if it does not read in time."""
         super().pause_writing()
-        self._unread = self.loop.call_later(self._limits.body_seconds, self.transport.abort)
+        self._write_timer = self.loop.call_later(self._limits.body_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
+        """The client reads again."""
         super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
 
     def _state(self) -> str:
         match self.conn.their_state:
             case h11.IDLE:
                 begun = self.cycle is None or bool(self.conn.trailing_data[0])
-                return "headers" if begun else "idle"  # uvicorn closes what is idle
+                return "headers" if begun else "idle"  # uvicorn itself times out idle connections
             case h11.SEND_BODY:
                 return "body"
         return "answer"
 
     def _restart_timer(self) -> None:
-        """Restart the timer if the connection waits for something else than before."""
+        """Restart the timer if the connection now waits for something else."""
         awaited = self._state()
         if awaited == self._awaited:
             return
@@ -116,7 +125,7 @@ class _Connection(H11Protocol):
 
     def time_out(self) -> None:
         """Answer 408 and close: the request did not arrive in time."""
-        self._reject(ApiError(408, f"the request's {self._awaited} did not come in time", code="timeout"))
+        self._reject(ApiError(408, f"the request's {self._awaited} did not arrive in time", code="timeout"))
 
     def _make_room(self) -> bool:
         """Close the connection that has waited longest for its client. Returns False if there is none."""
@@ -124,16 +133,15 @@ class _Connection(H11Protocol):
         waiting = [one for one in others if one.waits_for_client and not one.transport.is_closing()]
         if not waiting:
             return False
-        longest = min(
-            waiting, key=lambda one: (one.idle, one.waiting_since)
-        )  # half a request before one that was answered
-        longest.drop()
+        # A half-sent request is closed before an idle connection.
+        min(waiting, key=lambda one: (one.idle, one.waiting_since)).drop()
         return True
 
     def drop(self) -> None:
+        """Close the connection after sending what is already in its buffer."""
         if self.cycle is not None:
-            self.cycle.disconnected = True  # nothing more is written
-        self.transport.close()  # which sends what was written before
+            self.cycle.disconnected = True  # the response ends
+        self.transport.close()
 
     def _reject(self, error: ApiError) -> None:
         if self.transport.is_closing():

@@ -1,5 +1,6 @@
 """Errors as OpenAI's clients know them: {"error": {"message", "type", "param", "code"}} under a status."""
 
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from runtime.errors import (
     UnsupportedSetting,
 )
 
+from .log import LOG
+
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -26,10 +29,12 @@ _TYPES = {
     413: "invalid_request_error",
     429: "rate_limit_error",
 }
-RETRY_AFTER = 5  # seconds after which a client that was turned away may ask again
+RETRY_AFTER = 5  # seconds that a client is told to wait before it retries
 
 
 class ErrorDetail(BaseModel):
+    """The fields of an error, as OpenAI's API has them."""
+
     message: str
     type: str
     param: str | None
@@ -37,13 +42,13 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorReply(BaseModel):
-    """What comes with every status from 400 on."""
+    """The body of every response with a status of 400 or more."""
 
     error: ErrorDetail
 
 
 class ApiError(Exception):
-    """An answer with this status. `param` is the field of the request that is wrong, `code` a word for programs."""
+    """An error with an HTTP status. `param` is the field of the request that is wrong, `code` a word for programs."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -52,26 +57,29 @@ class ApiError(Exception):
         self.code = code
 
     def body(self) -> dict[str, Any]:
+        """Return the error as the JSON object that OpenAI's clients parse."""
         kind = _TYPES.get(self.status, "server_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
+        """Return the error as a response. Busy servers say when to retry."""
         headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER)} if self.status in (429, 503) else {}
         return JSONResponse(self.body(), self.status, headers)
 
 
 def server_stopping() -> ApiError:
+    """Return the error for every request that a stopping server does not answer."""
     return ApiError(503, "the server is stopping", code="stopping")
 
 
 def to_api_error(exc: BaseException) -> ApiError:
-    """The answer to what went wrong. What is not known to be harmless tells nothing of itself."""
+    """Map an exception to the error that the client sees. An unexpected exception keeps its message to itself."""
     match exc:
         case ApiError():
             return exc
         case ValidationError():
             found = exc.errors(include_url=False, include_input=False, include_context=False)
-            field = found[0]["loc"][:1]  # of a union's branches, the one that came furthest
+            field = found[0]["loc"][:1]  # of a union's branches, report the one that matched furthest
             error = max((error for error in found if error["loc"][:1] == field), key=lambda error: len(error["loc"]))
             param = _field_path(error["loc"])
             return ApiError(400, f"{param or 'the body'}: {error['msg']}", param=param, code="invalid_value")
@@ -85,7 +93,27 @@ def to_api_error(exc: BaseException) -> ApiError:
             return ApiError(503, _message(exc), code="engine_failed")
         case EdgeError():
             return ApiError(500, _message(exc), code="model_failed")
-    return ApiError(500, "the server failed; its log names the place", code="internal_error")
+    return ApiError(500, "the server failed; its log says where", code="internal_error")
+
+
+def report_error(exc: Exception) -> ApiError:
+    """Map an exception to the error that the client sees, and log it if the fault is the server's: its type and place,
+    since its message may quote a user."""
+    error = to_api_error(exc)
+    if error.code == "internal_error":
+        LOG.error("%s\n%s", type(exc).__name__, "".join(traceback.format_tb(exc.__traceback__)))
+    elif error.status >= 500:
+        LOG.error("%s", error)
+    _clear_frames(exc)
+    return error
+
+
+def _clear_frames(exc: BaseException | None) -> None:
+    """Clear the local variables of the frames in an error's traceback, such as a body: frames and error refer to each
+    other, and would keep it alive until the garbage collector runs."""
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__
 
 
 def _message(exc: EdgeError) -> str:
@@ -93,7 +121,7 @@ def _message(exc: EdgeError) -> str:
 
 
 def _field_path(loc: tuple[int | str, ...]) -> str | None:
-    """messages[0].content, as OpenAI writes it. The names of a union's branches are no part of it."""
+    """Format a location as OpenAI does, such as messages[0].content, without the names of a union's branches."""
     path = ""
     for part in loc:
         if isinstance(part, int):

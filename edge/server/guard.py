@@ -1,4 +1,4 @@
-"""Who may ask: the Host that a request names, the page that it comes from, its key, and its size."""
+"""What a request must pass before it is routed: checks of its Host, origin, API key and size."""
 
 import asyncio
 import hmac
@@ -13,45 +13,39 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.system.native_effects import trim_heap
 
+from .body_budget import BodyBudget
 from .errors import ApiError
-from .in_flight import BodyBudget
-from .page.static_files import STATIC_PATH
-from .values import MAX_VALUES
+from .json_values import MAX_VALUES
+from .paths import PUBLIC_PATHS, SAME_ORIGIN_PATHS, STATIC_PATH
 
-BUDGET_SHARE = "edge.share"  # of a request's scope: its Share of what is in flight
-PUBLIC_PATHS = (
-    "/",
-    "/health",
-    "/ready",
-)  # without a key: the page, which asks for it, and those who watch over the server
-SAME_ORIGIN_PATHS = ("/chat",)  # for the server's own page alone, whatever is allowed elsewhere
+BUDGET_SHARE = "edge.share"  # the key of a request's BudgetShare in its ASGI scope
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\[\]@/?#\\:]+))(?::[0-9]{1,5})?")  # RFC 9110, 7.2
 _LARGE = 2**20  # bytes of a body
 _TRIM = 1.0  # seconds
-_ALL_INTERFACES = ("0.0.0.0", "::")
 
 
 class Guard:
-    """Stands before the application.
+    """ASGI middleware that rejects requests before the application sees them.
 
-    A browser may be led to this server by a name that somebody else controls (DNS rebinding), so the Host has to be
-    one of ours. A page of another origin could ask without being able to read the answer, so it is turned away unless
-    it is among `origins`.
+    DNS rebinding can lead a browser to this server under a name that somebody else controls, so the Host header must be
+    one of the server's own names. A page of another origin could send requests without reading the responses, so it is
+    rejected unless it is among `origins`.
     """
 
     def __init__(self, app: ASGIApp, *, host: str, key: str, origins: Sequence[str], body: int) -> None:
         self._app = app
-        self._anywhere = host in _ALL_INTERFACES
-        own = socket.gethostname().lower() if self._anywhere else host.lower()
+        self._all_interfaces = _is_address(host) and ipaddress.ip_address(host).is_unspecified
+        own = socket.gethostname().lower() if self._all_interfaces else host.lower()
         self._hosts = {*_LOCAL, own, f"{own}.local"}
         self._key = key.encode()
         self._origins = origins
         self._body = body
         self._trim: asyncio.TimerHandle | None = None
-        self._in_flight = BodyBudget(body, MAX_VALUES)
+        self._budget = BodyBudget(body, MAX_VALUES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check an HTTP request and pass it on, counting the bytes of its body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -60,7 +54,7 @@ class Guard:
         except ApiError as exc:
             await exc.response()(scope, receive, send)
             return
-        share = scope[BUDGET_SHARE] = self._in_flight.share()
+        share = scope[BUDGET_SHARE] = self._budget.share()
 
         async def limited() -> Message:
             message = await receive()
@@ -74,10 +68,10 @@ class Guard:
             await self._app(scope, limited, send)
         finally:
             if share.nbytes > _LARGE and self._trim is None:
-                self._trim = asyncio.get_running_loop().call_later(_TRIM, self._give_back)
+                self._trim = asyncio.get_running_loop().call_later(_TRIM, self._trim_heap)
             share.close()
 
-    def _give_back(self) -> None:
+    def _trim_heap(self) -> None:
         """Return heap pages that large bodies have freed to the system."""
         self._trim = None
         trim_heap()
@@ -85,12 +79,13 @@ class Guard:
     def _check(self, path: str, method: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if not self._is_own_host(host):
-            raise ApiError(403, f"this server does not go by the name {host[:100]!r}", code="unknown_host")
+            raise ApiError(403, f"{host[:100]!r} is not a host name of this server", code="unknown_host")
         origin = headers.get("origin")
         same = origin is not None and _host_of(origin) == host
         allowed = not path.startswith(SAME_ORIGIN_PATHS) and (origin in self._origins or "*" in self._origins)
         if origin is not None and not same and not allowed:
-            raise ApiError(403, f"pages of {origin[:100]} may not ask this server", code="unknown_origin")
+            message = f"pages of {origin[:100]} may not use this server; allow them with --allow-origin"
+            raise ApiError(403, message, code="unknown_origin")
         if self._key and path not in PUBLIC_PATHS and not path.startswith(STATIC_PATH) and method != "OPTIONS":
             kind, _, given = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
@@ -99,7 +94,7 @@ class Guard:
         if length.isdecimal() and int(length) > self._body:
             raise _too_large(self._body)
         if length.isdecimal():
-            self._in_flight.require(int(length))  # what has no room is not read at all
+            self._budget.require(int(length))  # before any of the body is read
 
     def _is_own_host(self, host: str) -> bool:
         found = _HOST.fullmatch(host)
@@ -108,7 +103,7 @@ class Guard:
         name = (found["address"] or found["name"]).lower()
         if name in self._hosts:
             return True
-        return self._anywhere and _is_address(name)  # an address is nobody's name
+        return self._all_interfaces and _is_address(name)  # nobody can rebind an address
 
 
 def _host_of(origin: str) -> str | None:
@@ -127,7 +122,7 @@ def _is_address(name: str) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can reach a server that binds `host`."""
+    """Return whether only this machine can reach a server that binds `host`."""
     return host in _LOCAL or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 

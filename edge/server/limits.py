@@ -1,16 +1,17 @@
-"""What a client may ask of the server at most."""
+"""The server's limits on its clients."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`running` replies are written at once for each model (one on an NPU), `waiting` more wait behind them. A request
-    ends `seconds` after it came, and a tool of the page has `tool_seconds`. `body` and `schema` are bytes;
-    `schema_values` counts what a schema has once its references are resolved, `counts` is the largest number in it.
+    """Bounds on requests, per model, per request or per connection.
 
-    A client has `header_seconds` for a request's headers, `body_seconds` for its body, and as long to read what is
-    written to it."""
+    For each model, `running` replies are generated at once (one on an NPU), and `waiting` more requests wait in the
+    queue. A request ends `request_seconds` after its arrival; a tool of the page has `tool_seconds`. `schema_values`
+    bounds a JSON schema with its references resolved, `schema_integer` the largest number in it. A client has
+    `header_seconds` to send a request's headers, `body_seconds` to send its body, and as long to read what it is sent.
+    """
 
     running: int = 16
     waiting: int = 64

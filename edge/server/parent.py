@@ -1,4 +1,4 @@
-"""Ending with the program that started the server (`edge serve --exit-with-parent`)."""
+"""`edge serve --exit-with-parent`: the server ends with the program that started it."""
 
 import _thread
 import os
@@ -9,16 +9,16 @@ import time
 from contextlib import suppress
 from threading import Thread
 
-_LOOK = 0.5  # seconds
+_POLL = 0.5  # seconds
 
 
 def exit_with_parent() -> None:
-    """Ends this process in order, as SIGTERM does, once standard input is closed or the parent has ended. Standard
-    input counts where it is a pipe or a socket: a parent that has none to give is watched alone."""
+    """End this process in order, as SIGTERM does, once its parent has ended or standard input is closed. Standard
+    input counts only if it is a pipe or a socket."""
     parent = os.getppid()
     if _is_pipe(0):
-        Thread(target=_read_to_end, name="stdin", daemon=True).start()
-    Thread(target=_wait_for, args=(parent,), name="parent", daemon=True).start()
+        Thread(target=_watch_stdin, name="stdin", daemon=True).start()
+    Thread(target=_watch_parent, args=(parent,), name="parent", daemon=True).start()
 
 
 def _is_pipe(descriptor: int) -> bool:
@@ -29,27 +29,27 @@ def _is_pipe(descriptor: int) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
-def _read_to_end() -> None:
+def _watch_stdin() -> None:
     with suppress(OSError):
         while os.read(0, 4096):
             pass
-    _end()
+    _terminate()
 
 
-def _wait_for(parent: int) -> None:
+def _watch_parent(parent: int) -> None:
     import psutil  # type: ignore[import-untyped]
 
     with suppress(psutil.Error):
         process = psutil.Process(parent)
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and os.getppid() == parent:
-            time.sleep(_LOOK)
-    _end()
+            time.sleep(_POLL)
+    _terminate()
 
 
-def _end() -> None:
-    while True:  # on Windows it goes unheard while the model is loaded
+def _terminate() -> None:
+    while True:  # Windows ignores it while a model loads
         if sys.platform == "win32":
             _thread.interrupt_main(signal.SIGTERM)
         else:
             os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_LOOK if sys.platform == "win32" else 60)
+        time.sleep(_POLL if sys.platform == "win32" else 60)

@@ -1,4 +1,4 @@
-"""Opens the port, loads the first model, answers until it is told to stop."""
+"""Running the server: open the port, load the first model, serve until a signal."""
 
 import asyncio
 import logging
@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from threading import Timer
 from types import FrameType
 
@@ -29,8 +30,9 @@ from .limits import Limits
 from .page.kiosk import Kiosk
 from .pool.model_pool import ModelPool
 
-GRACE_SECONDS = 10  # seconds in which replies may end once the server is told to stop
-_EXIT_SECONDS = 3  # seconds after those in which engines may end; then the process does, whatever they do
+GRACE_SECONDS = 10  # in which replies may end after a signal
+_EXIT_SECONDS = 3  # after those, in which engines may end; then the process exits
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
 
 
 def run(
@@ -47,49 +49,55 @@ def run(
     limits: Limits = Limits(),
     report: Callable[[str], None] = print,
 ) -> None:
-    """Serves until SIGTERM or Ctrl-C. Raises EdgeError where it cannot begin."""
+    """Serve until SIGTERM or Ctrl-C. `report` receives the lines for the terminal. Raises EdgeError if the server
+    cannot start."""
     if not api_key and not is_local(host):
         raise RequestError(
-            f"whoever reaches {host} could use the model", hint=f"give an API key: --api-key-file FILE, or {KEY}"
+            f"anyone who reaches {host} could use the model", hint=f"set an API key: --api-key-file FILE, or {KEY}"
         )
     if not 0 <= port < 2**16:
-        raise RequestError(f"{port} is no port: it cannot be used", hint="choose one up to 65535")
-    shelf = ModelPool(folders, device=device, options=options, limits=limits)
-    for book in shelf.entries.values():
-        require_context(book.folder.manifest, options)
+        raise RequestError(f"port {port} does not exist: it cannot be used", hint="choose one from 0 to 65535")
+    pool = ModelPool(folders, device=device, options=options, limits=limits)
+    for entry in pool.entries.values():
+        require_context(entry.folder.manifest, options)
     set_mmap_threshold()
-    app = create_app(shelf, host=host, api_key=api_key, origins=origins, tools=tools, kiosk=kiosk)
+    app = create_app(pool, host=host, api_key=api_key, origins=origins, tools=tools, kiosk=kiosk)
     with _listen(host, port) as listener:
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
-        last = Timer(GRACE_SECONDS + _EXIT_SECONDS, _end)
-        last.daemon = True
+        exit_timer = Timer(GRACE_SECONDS + _EXIT_SECONDS, _exit)
+        exit_timer.daemon = True
         try:
-            asyncio.run(_serve(listener, shelf, app, what, report, last=last))
+            asyncio.run(_serve(listener, pool, app, what, report, exit_timer=exit_timer))
         finally:
-            last.cancel()
+            exit_timer.cancel()
 
 
 async def _serve(
-    listener: socket.socket, shelf: ModelPool, app: Starlette, what: str, say: Callable[[str], None], *, last: Timer
+    listener: socket.socket,
+    pool: ModelPool,
+    app: Starlette,
+    what: str,
+    report: Callable[[str], None],
+    *,
+    exit_timer: Timer,
 ) -> None:
     try:
-        first = shelf.find(None)
-        choice = (await shelf.load(first)).choice
+        first = pool.find(None)
+        choice = (await pool.load(first)).choice
         host, port = listener.getsockname()[:2]
-        say(
+        report(
             f"{first.name}, {first.folder.manifest.recipe}"
             + (f", on {choice.device}: {choice.reason}" if choice else "")
         )
-        say(f"http://{f'[{host}]' if ':' in host else host}:{port} {what}; Ctrl-C stops")
-        server = _Server(uvicorn_config(app, shelf.limits), app.state.counter.stop, last)
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.handle_exit, signal.SIGHUP, None)
+        report(f"http://{f'[{host}]' if ':' in host else host}:{port} {what}; Ctrl-C stops")
+        server = _Server(uvicorn_config(app, pool.limits), app.state.dispatcher.stop, exit_timer)
         await server.serve(sockets=[listener])
     finally:
-        shelf.close()
+        pool.close()
 
 
 def uvicorn_config(app: Starlette, limits: Limits) -> uvicorn.Config:
+    """Return uvicorn's configuration: HTTP/1.1 only, under the limits, without a log of its own."""
     return uvicorn.Config(
         app,
         http=http_protocol(limits),
@@ -102,26 +110,46 @@ def uvicorn_config(app: Starlette, limits: Limits) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that ends all replies on a signal, and then starts `last`, the timer that ends the process."""
+    """A uvicorn server that ends all replies on a signal, and starts `exit_timer`, which exits the process.
 
-    def __init__(self, config: uvicorn.Config, stop: Callable[[], None], last: Timer) -> None:
+    uvicorn raises a signal again after its shutdown, which would end the process by that signal. Here the process ends
+    in order, with status 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, stop: Callable[[], None], exit_timer: Timer) -> None:
         super().__init__(config)
         self._stop = stop
-        self._last = last
+        self._exit_timer = exit_timer
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Handle the signals that end the server; SIGHUP unless it is ignored, as under nohup."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        hang_up = getattr(signal, "SIGHUP", None)
+        more = () if hang_up is None or signal.getsignal(hang_up) == signal.SIG_IGN else (hang_up,)
+        previous = {number: signal.signal(number, self.handle_exit) for number in (*_SIGNALS, *more)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._last.ident is None:
-            self._last.start()
+        """Begin the shutdown; a second Ctrl-C does not wait for open connections."""
+        if self._exit_timer.ident is None:
+            self._exit_timer.start()
         super().handle_exit(sig, frame)
-        self._captured_signals.clear()  # heard: the program ends as it should, not by the signal
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all replies, then close the connections."""
         self._stop()
         await super().shutdown(sockets)
 
 
-def _end() -> None:
-    """Ends the process and its engines, even while one is loading a large model."""
+def _exit() -> None:
+    """End the process and its engines at once, even while one is loading a large model."""
     import psutil  # type: ignore[import-untyped]
 
     with suppress(psutil.Error):
@@ -135,10 +163,10 @@ def _end() -> None:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # asyncio gives TCP_NODELAY to a socket that names TCP alone; without it a token waits 40 ms for an ACK.
+        # asyncio sets TCP_NODELAY only on a socket that names TCP; without it a token waits 40 ms for an ACK.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as exc:
-        raise RequestError(f"{host} is no address of this machine: {exc}", hint="take 127.0.0.1") from exc
+        raise RequestError(f"{host} is no address of this machine: {exc}", hint="use 127.0.0.1") from exc
     try:
         if sys.platform != "win32":  # there it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -154,7 +182,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def read_api_key(path: str | None) -> str:
-    """The API key: the file's text, or what the environment names. Raises RequestError where the file has none."""
+    """Return the API key in the file, or without a file the environment's; "" for none. Raises RequestError for a file
+    or a variable that has no valid key."""
     if path is None:
         key = os.environ.get(KEY, "").strip()
         if not key.isascii():
@@ -163,7 +192,7 @@ def read_api_key(path: str | None) -> str:
     try:
         key = expand_user(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
-        raise RequestError(f"{path} cannot be read: {exc}", hint="put the API key into it, on a line") from exc
+        raise RequestError(f"{path} cannot be read: {exc}", hint="put the API key on one line of it") from exc
     if not key or not key.isascii() or any(char.isspace() for char in key):
-        raise RequestError(f"{path} holds no API key", hint="put one line of ASCII without blanks into it")
+        raise RequestError(f"{path} has no API key", hint="put one line of ASCII characters without blanks into it")
     return key

@@ -1,19 +1,20 @@
-"""What the server has, and how it is: models, health, readiness, metrics."""
+"""The server's models, health, readiness and metrics."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from .endpoint import Endpoint
 from .errors import ApiError, server_stopping
-from .metrics import CONTENT_TYPE
 from .pool.dispatcher import Dispatcher
-from .pool.model_pool import responds
+from .pool.metrics import CONTENT_TYPE
+from .pool.model_pool import PoolEntry
 
 
 class ModelEntry(BaseModel):
-    """`max_model_len` is the context in tokens, as vLLM names it."""
+    """A model of the server. `max_model_len` is the context length in tokens, under vLLM's name."""
 
     id: str
     object: Literal["model"] = "model"
@@ -24,49 +25,65 @@ class ModelEntry(BaseModel):
 
 
 class ModelList(BaseModel):
+    """All models of the server."""
+
     object: Literal["list"] = "list"
     data: list[ModelEntry]
 
 
 class Health(BaseModel):
+    """The response of /health and /ready."""
+
     status: Literal["ok"] = "ok"
 
 
-async def list_models(counter: Dispatcher, request: Request) -> Response:
-    entries = [_entry(book) for book in counter.pool.entries.values()]
+async def list_models(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return every model, loaded or not."""
+    entries = [_model_entry(entry) for entry in dispatcher.pool.entries.values()]
     return JSONResponse(ModelList(data=entries).model_dump())
 
 
-async def get_model(counter: Dispatcher, request: Request) -> Response:
-    return JSONResponse(_entry(counter.pool.find(request.path_params["name"])).model_dump())
+async def get_model(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return the model named in the path. Raises ApiError (404)."""
+    return JSONResponse(_model_entry(dispatcher.pool.find(request.path_params["name"])).model_dump())
 
 
-def _entry(book: Any) -> ModelEntry:
+def _model_entry(entry: PoolEntry) -> ModelEntry:
     return ModelEntry(
-        id=book.name,
-        created=book.since,
+        id=entry.name,
+        created=entry.created,
         owned_by="local",
-        max_model_len=book.folder.manifest.context_length,
-        loaded=book.model is not None,
+        max_model_len=entry.folder.manifest.context_length,
+        loaded=entry.model is not None,
     )
 
 
-async def get_health(counter: Dispatcher, request: Request) -> Response:
-    """The server answers."""
+async def get_health(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return ok: the server runs."""
     return JSONResponse(Health().model_dump())
 
 
-async def get_ready(counter: Dispatcher, request: Request) -> Response:
-    """A request would be served now, and not wait for a model to be loaded."""
-    if counter.pool.stopped:
+async def get_ready(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return ok if a request would be answered now, without waiting for a model to load. Raises ApiError (503)."""
+    if dispatcher.pool.stopped:
         raise server_stopping()
-    models = [book.model for book in counter.pool.entries.values() if book.model]
+    models = [entry.model for entry in dispatcher.pool.entries.values() if entry.model]
     if not models:
         raise ApiError(503, "no model is loaded", code="loading")
-    if not any(responds(model) for model in models):
+    if not any(model.backend.responds for model in models):
         raise ApiError(503, "the engine has died or is stopped", code="engine_failed")
     return JSONResponse(Health().model_dump())
 
 
-async def get_metrics(counter: Dispatcher, request: Request) -> Response:
-    return Response(await counter.metrics.render(), media_type=CONTENT_TYPE)
+async def get_metrics(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return Prometheus metrics."""
+    return Response(await dispatcher.metrics.render(), media_type=CONTENT_TYPE)
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/v1/models", list_models, None, ModelList),
+    Endpoint("GET", "/v1/models/{name:path}", get_model, None, ModelEntry, documented=False),
+    Endpoint("GET", "/health", get_health, None, Health, on_kiosk=True),
+    Endpoint("GET", "/ready", get_ready, None, Health, on_kiosk=True),
+    Endpoint("GET", "/metrics", get_metrics, on_kiosk=True),
+)

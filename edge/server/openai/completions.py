@@ -1,35 +1,42 @@
-"""Plain text in and out: POST /v1/completions for base models, /tokenize and /detokenize."""
+"""POST /v1/completions: the continuation of plain text, for base models."""
 
-import asyncio
-import codecs
 import time
-from collections.abc import Generator, Sequence
-from contextlib import closing
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from runtime.cancellation import Cancellation
 from runtime.chat import Reply
-from runtime.messages import Event, Finish, Logprobs, Text, TokenLogprob, Usage
+from runtime.messages import Event, Finish
 from runtime.model import Model
-from runtime.vocabulary import Vocabulary
 
+from ..body import read_body
+from ..endpoint import Endpoint
 from ..errors import ApiError
-from ..pool.dispatcher import Dispatcher, read_body, sse, stream
-from ..pool.workers import Indexed
-from .chat_completions import StreamOptions, UsageReply, finite, reject_unsupported
-from .params import RequestModel, SamplingFields, Seed, StopText, TokenCount, merge_sampling
+from ..pool.dispatcher import Dispatcher, ReplyJob
+from ..pool.event_stream import EventStream
+from ..pool.workers import ReplyEvents
+from .params import (
+    SamplingFields,
+    Seed,
+    StopText,
+    StreamOptions,
+    TokenCount,
+    merge_sampling,
+    reject_unsupported,
+    reply_count,
+    stop_texts,
+)
+from .text_stream import TextChunkStream, TextLogprobs, text_finish_reason
+from .tokens import UsageReply
 
 
 class CompletionRequest(SamplingFields):
-    """One prompt of text. Special tokens that are spelled in it are text. `logprobs` 0 asks for those of the tokens
-    that are chosen; those of others are not told."""
+    """A request to continue one prompt, in which special tokens are plain text. `logprobs` 0 returns the
+    log-probabilities of the chosen tokens; more alternatives are not supported."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
     max_tokens: TokenCount | None = 16
@@ -42,26 +49,15 @@ class CompletionRequest(SamplingFields):
     logit_bias: dict[str, float] | None = None
     stream_options: StreamOptions | None = None
 
-
-class TextLogprobs(BaseModel):
-    """`text_offset` is where each token begins in the text, in characters."""
-
-    tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: None = None
-    text_offset: list[int]
-
-    @classmethod
-    def of(cls, tokens: Sequence[TokenLogprob], start: int) -> "TextLogprobs":
-        decoder, offsets = codecs.getincrementaldecoder("utf-8")("replace"), []
-        for token in tokens:
-            offsets.append(start)
-            start += len(decoder.decode(token.bytes))
-        logprobs = [finite(t.logprob) for t in tokens]
-        return cls(tokens=[t.text for t in tokens], token_logprobs=logprobs, text_offset=offsets)
+    @property
+    def text(self) -> str:
+        """The prompt."""
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
 
 
 class CompletionChoice(BaseModel):
+    """One of the continuations."""
+
     index: int
     text: str
     logprobs: TextLogprobs | None = None
@@ -69,6 +65,8 @@ class CompletionChoice(BaseModel):
 
 
 class Completion(BaseModel):
+    """The continuations of a prompt, and their usage together."""
+
     id: str
     object: Literal["text_completion"] = "text_completion"
     created: int
@@ -77,115 +75,54 @@ class Completion(BaseModel):
     usage: UsageReply
 
 
-class TokenizeRequest(RequestModel):
-    """Special tokens that are spelled in `prompt` are text."""
+class CompletionJob(ReplyJob):
+    """The continuations of a prompt."""
 
-    model: str | None = None
-    prompt: str
+    def __init__(self, body: CompletionRequest, count: int) -> None:
+        super().__init__(body.model, count)
+        self._body = body
+
+    def start(self, model: Model, index: int) -> ReplyEvents:
+        """Begin the continuation of that index, with a seed of its own."""
+        sampling = merge_sampling(
+            self._body,
+            model.sampling,
+            max_new_tokens=self._body.max_tokens,
+            stop=stop_texts(self._body.stop),
+            seed=None if self._body.seed is None else self._body.seed + index,
+            logprobs=self._body.logprobs is not None,
+        )
+        return model.complete(self._body.text, sampling)
 
 
-class Tokenized(BaseModel):
-    tokens: list[int]
-    count: int
-
-
-class DetokenizeRequest(RequestModel):
-    model: str | None = None
-    tokens: list[int]
-
-
-class Detokenized(BaseModel):
-    prompt: str
-
-
-async def create_completion(counter: Dispatcher, request: Request) -> Response:
+async def create_completion(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return or stream the continuations of a prompt."""
     body = await read_body(request, CompletionRequest)
     reject_unsupported(body)
-    logged = body.logprobs is not None
-    if body.logprobs or (logged and body.echo):
-        told = "those of the prompt are not told" if body.echo else "the engine tells that of the chosen token alone"
-        raise ApiError(400, f"logprobs: {told}; send 0", param="logprobs", code="unsupported_parameter")
-    book = counter.pool.find(body.model)
-    count = body.n or 1
-    if count > counter.limits.replies_per_request:
-        raise ApiError(400, f"n may be at most {counter.limits.replies_per_request}", param="n", code="invalid_value")
-    prompt = body.prompt if isinstance(body.prompt, str) else body.prompt[0]
-    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
-
-    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
-        seed = None if body.seed is None else body.seed + index
-        if body.echo:
-            yield Text(prompt)
-        sampling = merge_sampling(body, model.sampling, body.max_tokens, stop, seed, logprobs=logged)
-        with closing(model.complete(prompt, sampling, cancellation)) as events:
-            yield from events
-
-    served = await counter.start(request, body.model, count, write)
-    made: dict[str, Any] = {"id": f"cmpl-{uuid4().hex}", "created": int(time.time()), "model": book.name}
+    if body.logprobs or (body.logprobs is not None and body.echo):
+        cause = "the prompt's are not supported" if body.echo else "only those of the chosen tokens are supported"
+        raise ApiError(400, f"logprobs: {cause}; send 0", param="logprobs", code="unsupported_parameter")
+    entry = dispatcher.pool.find(body.model)
+    count = reply_count(body.n, dispatcher.limits)
+    replies = await dispatcher.start(request, CompletionJob(body, count))
+    base: dict[str, Any] = {"id": f"cmpl-{uuid4().hex}", "created": int(time.time()), "model": entry.name}
+    echo = body.text if body.echo else ""
     if body.stream:
-        return _stream(served, made, bool(body.stream_options and body.stream_options.include_usage))
-    replies = await served.collect(request)
-    choices = [_choice(index, Reply.from_events(events), logged) for index, events in enumerate(replies)]
-    usage = UsageReply.of([event.usage for reply in replies for event in reply if isinstance(event, Finish)])
-    whole = Completion(**made, choices=choices, usage=usage)
-    return Response(whole.model_dump_json(), media_type="application/json")
+        include_usage = bool(body.stream_options and body.stream_options.include_usage)
+        return EventStream(replies, TextChunkStream(base, count, echo, include_usage))
+    collected = await replies.collect(request)
+    usage = UsageReply.of([event.usage for reply in collected for event in reply if isinstance(event, Finish)])
+    logprobs = body.logprobs is not None
+    choices = [_choice(index, events, echo, logprobs) for index, events in enumerate(collected)]
+    completion = Completion(**base, choices=choices, usage=usage)
+    return Response(completion.model_dump_json(), media_type="application/json")
 
 
-def _choice(index: int, said: Reply, logged: bool) -> CompletionChoice:
-    logprobs = TextLogprobs.of(said.logprobs, 0) if logged else None
-    return CompletionChoice(index=index, text=said.text, logprobs=logprobs, finish_reason=_word(said.finish_reason))
+def _choice(index: int, events: Sequence[Event], echo: str, has_logprobs: bool) -> CompletionChoice:
+    reply = Reply.from_events(events)
+    logprobs = TextLogprobs.of(reply.logprobs, 0) if has_logprobs else None
+    reason = text_finish_reason(reply.finish_reason)
+    return CompletionChoice(index=index, text=echo + reply.text, logprobs=logprobs, finish_reason=reason)
 
 
-def _word(reason: str) -> Literal["stop", "length"]:
-    return "length" if reason == "length" else "stop"
-
-
-def _stream(served: Any, made: dict[str, Any], include_usage: bool) -> Response:
-    made |= {"object": "text_completion"}
-    usages: list[Usage] = []
-    offsets: dict[int, int] = {}
-    tokens: dict[int, Sequence[TokenLogprob]] = {}
-
-    def chunk(index: int, text: str, reason: str | None = None) -> str:
-        logprobs = None
-        if index in tokens:
-            logprobs = TextLogprobs.of(tokens.pop(index), offsets.get(index, 0)).model_dump()
-        offsets[index] = offsets.get(index, 0) + len(text)
-        return sse(made | {"choices": [{"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}]})
-
-    def write(batch: Sequence[Indexed]) -> str:
-        out = ""
-        for index, event in batch:
-            if isinstance(event, Logprobs):
-                tokens[index] = event.tokens
-            elif isinstance(event, Text):
-                out += chunk(index, event.text)
-            elif isinstance(event, Finish):
-                usages.append(event.usage)
-                out += chunk(index, "", _word(event.reason))
-        return out
-
-    def ending() -> str:
-        last = sse(made | {"choices": [], "usage": UsageReply.of(usages).model_dump()}) if include_usage else ""
-        return f"{last}data: [DONE]\n\n"
-
-    return stream(served, write, "", ending)
-
-
-async def tokenize(counter: Dispatcher, request: Request) -> Response:
-    body = await read_body(request, TokenizeRequest)
-    model = await counter.pool.load(counter.pool.find(body.model))
-    ids = await asyncio.to_thread(model.backend.encode, model.plain(body.prompt))
-    return JSONResponse(Tokenized(tokens=ids, count=len(ids)).model_dump())
-
-
-async def detokenize(counter: Dispatcher, request: Request) -> Response:
-    body = await read_body(request, DetokenizeRequest)
-    folder = counter.pool.find(body.model).folder
-    text = (await asyncio.to_thread(_vocabulary, folder.path)).decoder()
-    return JSONResponse(Detokenized(prompt=text.feed(body.tokens) + text.finish()).model_dump())
-
-
-@lru_cache(maxsize=4)
-def _vocabulary(folder: Path) -> Vocabulary:
-    return Vocabulary.read(folder / "tokenizer.json")
+ENDPOINT = Endpoint("POST", "/v1/completions", create_completion, CompletionRequest, Completion, stream=True)

@@ -1,45 +1,45 @@
-"""What a client asks a model, in our own terms: the parts that OpenAI's two chat APIs share."""
+"""The fields that OpenAI's APIs share: their types, their limits, and the sampling settings."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from runtime.cancellation import Cancellation
-from runtime.errors import UnsupportedGrammar
-from runtime.grammar import Grammar, JsonObject, JsonSchema
-from runtime.messages import Message
-from runtime.model import Model
-from runtime.reply.generation import Constraint
 from runtime.sampling import Sampling
 
 from ..errors import ApiError
 from ..limits import Limits
-from .schema_limits import check_enforceable
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 StopText = Annotated[str, Field(min_length=1, max_length=500)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-LIST_LIMIT = Field(max_length=10_000)  # of a list, before it is looked at; Limits has what is taken
+LIST_LIMIT = Field(max_length=10_000)  # while a list is validated; Limits has what is accepted
 TokenCount = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class RequestModel(BaseModel):
-    """Fields that are not known are passed over, as OpenAI does."""
+    """A part of a request. Unknown fields are ignored, as OpenAI ignores them."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-# What constrains a reply on other servers. To ignore it would be to answer with what was not asked for.
+# Fields that constrain a reply on other servers. To ignore one would be to answer without the constraint.
 _OTHER_SERVERS = (
     "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar", "json_schema",
     "regex", "ebnf",
 )  # fmt: skip
+_UNSUPPORTED = (
+    ("top_logprobs", "the engine reports the log-probability of the chosen token only; send logprobs without it"),
+    ("logit_bias", "it is not supported"),
+    ("functions", "it is not supported; send them as tools"),
+    ("suffix", "it is not supported: a completion goes at the end of the prompt"),
+)
 
 
 class SamplingFields(RequestModel):
-    """What is left out is the checkpoint's own. `top_k` and `repetition_penalty` are not OpenAI's."""
+    """The sampling settings of a request, under the names of `runtime.sampling.Sampling`: one that is left out keeps
+    the checkpoint's value. `top_k` and `repetition_penalty` are not in OpenAI's API."""
 
     @model_validator(mode="before")
     @classmethod
@@ -60,115 +60,59 @@ class SamplingFields(RequestModel):
 
 
 class JsonSchemaFormat(RequestModel):
+    """A JSON schema that the reply has to match."""
+
     name: FunctionName
     description: str | None = None
     json_schema: dict[str, Any] | None = Field(None, alias="schema")
     strict: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
-    """A tool that the client runs. `strict` holds each call to its schema while it is written."""
+class StreamOptions(RequestModel):
+    """With `include_usage`, the last chunk before [DONE] has the usage."""
 
-    name: str
-    description: str
-    parameters: Mapping[str, Any]
-    strict: bool
-    param: str  # where the request has its schema
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "description": self.description, "parameters": self.parameters}
+    include_usage: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationParams:
-    """`choice` is "auto", "none", "required" or a tool's name."""
-
-    messages: tuple[Message, ...]
-    tools: tuple[ToolSpec, ...]
-    sampling: Sampling
-    constraint: Constraint
-    answer_param: str
-
-    def admit(self, model: Model, cancellation: Cancellation) -> None:
-        """Raises ApiError for a grammar that the engine rejects, or takes too long to compile."""
-        for grammar in self.constraint.grammars():
-            try:
-                model.backend.admit(grammar, cancellation)
-            except UnsupportedGrammar as exc:
-                raise self.to_api_error(exc) from exc
-
-    def to_api_error(self, exc: UnsupportedGrammar) -> ApiError:
-        """The answer where the engine does not take a grammar: it names the field that asks for it."""
-        held = self.constraint.arguments
-        tool = next((tool for tool in self.tools if held.get(tool.name) == exc.grammar), None)
-        param = tool.param if tool and exc.grammar != self.constraint.answer else self.answer_param
-        return ApiError(400, f"{exc}; {exc.hint}", param=param, code="invalid_value")
-
-    @classmethod
-    def create(
-        cls,
-        messages: Sequence[Message],
-        tools: Sequence[ToolSpec],
-        choice: str,
-        answer: Grammar | None,
-        sampling: Sampling,
-        *,
-        parallel: bool,
-        answer_param: str,
-    ) -> "GenerationParams":
-        """Raises RequestError where the tools or the choice cannot be held."""
-        names = [tool.name for tool in tools]
-        if len(set(names)) < len(names):
-            raise ApiError(400, "two tools share a name", param="tools", code="invalid_value")
-        offered = () if choice == "none" else tuple(tools)
-        constraint = Constraint.for_tools([tool.to_json() for tool in offered], choice)
-        held = {tool.name: JsonSchema.from_schema(tool.parameters) for tool in offered if tool.strict}
-        constraint = replace(constraint, arguments={**constraint.arguments, **held}, one_call=not parallel)
-        if answer is not None and not constraint.must_call:
-            constraint = replace(constraint, answer=answer, may_call=tuple(tool.name for tool in offered))
-        return cls(tuple(messages), offered, sampling, constraint, answer_param)
-
-    def with_seed_offset(self, index: int) -> "GenerationParams":
-        """The same for another of several replies."""
-        seed = self.sampling.seed
-        return self if seed is None else replace(self, sampling=replace(self.sampling, seed=(seed + index) % 2**31))
+SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling) if field.name in SamplingFields.model_fields)
 
 
 def merge_sampling(
-    fields: SamplingFields,
+    body: SamplingFields,
     own: Sampling,
-    limit: int | None,
-    stop: Sequence[str],
-    seed: int | None,
     *,
+    max_new_tokens: int | None,
+    stop: Sequence[str] = (),
+    seed: int | None = None,
     logprobs: bool = False,
 ) -> Sampling:
-    cold = fields.temperature is not None and fields.temperature < 1e-4  # to the engine, a division by nothing
+    """Return the checkpoint's `own` sampling with the request's settings. Raises RequestError."""
+    settings = {name: getattr(body, name) for name in SAMPLING_FIELDS}
+    if body.temperature is not None and body.temperature < 1e-4:
+        settings["temperature"] = 0.0  # greedy: an engine would divide by almost nothing
     return own.override(
-        temperature=0.0 if cold else fields.temperature,
-        top_p=fields.top_p,
-        top_k=fields.top_k,
-        repetition_penalty=fields.repetition_penalty,
-        presence_penalty=fields.presence_penalty,
-        frequency_penalty=fields.frequency_penalty,
-        max_new_tokens=limit,
+        **settings,
+        max_new_tokens=max_new_tokens,
         seed=None if seed is None else seed % 2**31,
         stop=tuple(stop),
         logprobs=logprobs,
     )
 
 
-def response_grammar(
-    kind: Literal["text", "json_object", "json_schema"], schema: Mapping[str, Any] | None, limits: Limits, param: str
-) -> Grammar | None:
-    """The grammar of a response format."""
-    match kind:
-        case "text":
-            return None
-        case "json_object" if schema is None:
-            return JsonObject()
-    if schema is None:
-        raise ApiError(400, "a JSON schema is missing", param=param, code="missing_required_parameter")
-    check_enforceable(schema, limits, param)
-    return JsonSchema.from_schema(schema)
+def reject_unsupported(body: RequestModel) -> None:
+    """Raise ApiError for a field that would change the reply and is not supported."""
+    for name, cure in _UNSUPPORTED:
+        if getattr(body, name, None):
+            raise ApiError(400, f"{name}: {cure}", param=name, code="unsupported_parameter")
+
+
+def reply_count(n: int | None, limits: Limits) -> int:
+    """Return the number of replies. Raises ApiError for more than are allowed."""
+    if (n or 1) > limits.replies_per_request:
+        raise ApiError(400, f"n may be at most {limits.replies_per_request}", param="n", code="invalid_value")
+    return n or 1
+
+
+def stop_texts(stop: str | Sequence[str] | None) -> Sequence[str]:
+    """Return the stop strings as a list."""
+    return [stop] if isinstance(stop, str) else stop or []

@@ -1,4 +1,4 @@
-"""How large a client's JSON schema may be. It is a program that the client writes and the engine runs."""
+"""Limits on a client's JSON schema, which the engine compiles like a program."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -10,25 +10,25 @@ from runtime.grammar import JsonSchema
 from ..errors import ApiError
 from ..limits import Limits
 
-_DEPTH = 40
-_CHAIN = 100  # references, each within what the one before it refers to
+_MAX_DEPTH = 40
+_MAX_CHAIN = 100  # references, each inside the target of the one before it
 
 
 def check_size(schema: Mapping[str, Any], limits: Limits, param: str) -> None:
-    """Raises ApiError for a schema that is too large to be looked at."""
+    """Raise ApiError for a schema that is too large to be shown to the model."""
     text = json.dumps(schema, ensure_ascii=False)
     if len(text.encode(errors="surrogatepass")) > limits.schema_bytes:
         raise _too_large(f"a schema is larger than {limits.schema_bytes:,} bytes", param)
-    if max((depth for depth, _ in _walk(schema)), default=0) > _DEPTH:
+    if max((depth for depth, _ in _walk(schema)), default=0) > _MAX_DEPTH:
         raise _too_large("a schema is nested too deeply", param)
     if any(isinstance(value, int) and abs(value) > limits.schema_integer for _, value in _walk(schema)):
-        raise _too_large(f"a schema counts beyond {limits.schema_integer:,}", param)
+        raise _too_large(f"a schema has an integer beyond {limits.schema_integer:,}", param)
 
 
 def check_enforceable(schema: Mapping[str, Any], limits: Limits, param: str) -> None:
-    """As `check_size`, for a schema to which the reply is held. What it costs the engine is found out by a trial."""
+    """Raise ApiError for a schema that is too large to constrain a reply, or unsupported. It is compiled later."""
     check_size(schema, limits, param)
-    if _Expansion(schema, limits.schema_values).size > limits.schema_values:
+    if _ResolvedSize(schema, limits.schema_values).size > limits.schema_values:
         raise _too_large(f"a schema has more than {limits.schema_values:,} values with its $refs resolved", param)
     try:
         JsonSchema.from_schema(schema)
@@ -36,16 +36,16 @@ def check_enforceable(schema: Mapping[str, Any], limits: Limits, param: str) -> 
         raise ApiError(400, f"{exc}; {exc.hint}", param=param, code="invalid_value") from exc
 
 
-class _Expansion:
-    """A schema in which each $ref is replaced by what it refers to: `size` values, or more than `most`.
+class _ResolvedSize:
+    """The `size` of a schema in values, with each $ref replaced by its target; more than `limit` if it is too large.
 
-    Each reference is counted once, so that this takes no longer than the schema is. One that refers to itself, or to
-    nothing, is left to the check that names it.
+    Each target is counted once, so this takes time linear in the schema. References to themselves, or to nothing, are
+    not counted: JsonSchema rejects them by name.
     """
 
-    def __init__(self, schema: Mapping[str, Any], most: int) -> None:
+    def __init__(self, schema: Mapping[str, Any], limit: int) -> None:
         self._schema = schema
-        self._most = most
+        self._limit = limit
         self._sizes: dict[str, int] = {}
         self._open: list[str] = []
         self.size = self._count({key: value for key, value in schema.items() if key not in ("$defs", "definitions")})
@@ -55,14 +55,14 @@ class _Expansion:
         size = len(items)
         for item in items:
             ref = item.get("$ref") if isinstance(item, Mapping) else None
-            if isinstance(ref, str) and ref not in self._open and size <= self._most:
-                size += self._of(ref)
+            if isinstance(ref, str) and ref not in self._open and size <= self._limit:
+                size += self._target_size(ref)
         return size
 
-    def _of(self, ref: str) -> int:
+    def _target_size(self, ref: str) -> int:
         if ref not in self._sizes:
-            if len(self._open) == _CHAIN:
-                return self._most + 1
+            if len(self._open) == _MAX_CHAIN:
+                return self._limit + 1
             self._open.append(ref)
             self._sizes[ref] = self._count(self._target(ref))
             self._open.pop()
@@ -76,7 +76,7 @@ class _Expansion:
 
 
 def _walk(value: Any) -> Iterator[tuple[int, Any]]:
-    """Everything within, and how deep it lies; without recursion, which a client could exhaust."""
+    """Yield every value inside, with its depth; without recursion, which a client could exhaust."""
     todo = [(0, value)]
     while todo:
         depth, item = todo.pop()

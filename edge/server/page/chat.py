@@ -8,33 +8,34 @@
     finish {reason, usage, messages}
     error {message, type, param, code}
 
-`messages` of the finish are what the chat gained, to be sent with the next request; the server keeps nothing. GET /chat
-tells which models and tools there are, and whether this is a kiosk.
+The finish event's `messages` are those that the reply added to the chat; the page sends them with its next request, as
+the server stores nothing. GET /chat returns the models, the tools, and the kiosk's settings.
 """
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import import_module
+from functools import partial
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from runtime.cancellation import Cancellation
 from runtime.chat import Chat
-from runtime.errors import RequestError, ToolError
+from runtime.errors import RequestError
 from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult
 from runtime.model import Model
-from runtime.tools import Tool, to_tools
+from runtime.tools import Tool
 from runtime.version import VERSION
 
-from ..openai.chat_completions import ChatMessage, to_messages
+from ..body import read_body
+from ..endpoint import Endpoint
+from ..errors import ApiError
+from ..openai.chat_messages import ChatMessage, to_messages
 from ..openai.params import LIST_LIMIT, SamplingFields, Seed, TokenCount, merge_sampling
-from ..pool.dispatcher import Dispatcher, sse, stream
-from ..pool.dispatcher import read_body as read_body
-from ..pool.workers import Indexed
+from ..pool.dispatcher import Dispatcher, ReplyJob
+from ..pool.event_stream import EventStream, sse
+from ..pool.workers import EARLY_FINISH, ReplyEvents
 from .kiosk import Kiosk, Language
 
 _EVENT_NAMES: dict[type, str] = {
@@ -47,7 +48,7 @@ _EVENT_NAMES: dict[type, str] = {
 
 
 class PageRequest(SamplingFields):
-    """The last message is the user's. The events are streamed always."""
+    """A chat whose last message is the user's. The reply is always streamed."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), LIST_LIMIT]
     max_tokens: TokenCount | None = None
@@ -55,12 +56,14 @@ class PageRequest(SamplingFields):
 
 
 class ToolEntry(BaseModel):
+    """A tool that runs on the server."""
+
     name: str
     description: str
 
 
 class PageModel(BaseModel):
-    """The sampling is what holds where a request sets none; `context` is in tokens."""
+    """A model, its context length in tokens, and the sampling settings that apply if a request sets none."""
 
     name: str
     context: int
@@ -69,6 +72,8 @@ class PageModel(BaseModel):
 
 
 class KioskFacts(BaseModel):
+    """The kiosk's settings that its page needs."""
+
     idle: int
     language: Language | None
     title: str | dict[Language, str]
@@ -76,70 +81,106 @@ class KioskFacts(BaseModel):
 
 
 class PageFacts(BaseModel):
+    """What the page needs to know of its server. `kiosk` is None unless the server is one."""
+
     version: str
     models: list[PageModel]
     tools: list[ToolEntry]
     kiosk: KioskFacts | None
 
 
-def load_tools(names: Sequence[str]) -> tuple[Tool, ...]:
-    """The tools that MODULE:FUNCTION names. Raises RequestError where there is none, ToolError where it is no tool."""
-    found = []
-    for name in names:
-        module, _, function = name.partition(":")
-        if not module or not function:
-            raise RequestError(f"{name} names no function", hint="write it as MODULE:FUNCTION")
-        try:
-            found.append(getattr(import_module(module), function))
-        except (ImportError, AttributeError) as exc:
-            raise RequestError(f"there is no {name}: {exc}", hint="is its folder in PYTHONPATH?") from exc
-        if not callable(found[-1]) and not isinstance(found[-1], Tool):
-            raise ToolError(f"{name} is no function", hint="name a typed Python function, or an edge.Tool")
-    return tuple(to_tools(found).values())
+class PageJob(ReplyJob):
+    """One reply of a chat with the server's tools."""
+
+    def __init__(
+        self,
+        body: PageRequest,
+        history: Sequence[Message],
+        text: str,
+        tools: Sequence[Tool],
+        *,
+        max_tokens: int | None,
+        tool_timeout: float,
+    ) -> None:
+        super().__init__(body.model)
+        self._body = body
+        self._history = history
+        self._text = text
+        self._tools = tools
+        self._max_tokens = max_tokens
+        self._tool_timeout = tool_timeout
+        self._chat: Chat | None = None
+
+    def start(self, model: Model, index: int) -> ReplyEvents:
+        """Begin the reply to the last message."""
+        sampling = merge_sampling(self._body, model.sampling, max_new_tokens=self._max_tokens, seed=self._body.seed)
+        self._chat = Chat(
+            model, tools=self._tools, tool_timeout=self._tool_timeout, sampling=sampling, history=self._history
+        )
+        return self._chat.stream(self._text)
+
+    def new_messages(self) -> Sequence[Message]:
+        """Return the messages that a finished reply added to the history."""
+        return self._chat.history[len(self._history) :] if self._chat else ()
 
 
-async def page_facts(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Dispatcher, request: Request) -> Response:
+class PageStream:
+    """The events of a reply in the page's format."""
+
+    def __init__(self, job: PageJob) -> None:
+        self._job = job
+
+    def opening(self) -> str:
+        """Encode nothing."""
+        return ""
+
+    def encode(self, index: int, event: Event) -> str:
+        """Encode an event under its name."""
+        if isinstance(event, Finish):
+            messages = [] if event is EARLY_FINISH else [message.to_json() for message in self._job.new_messages()]
+            return sse({"reason": event.reason, "usage": asdict(event.usage), "messages": messages}, "finish")
+        return sse(asdict(event), _EVENT_NAMES[type(event)])
+
+    def ending(self) -> str:
+        """Encode nothing."""
+        return ""
+
+    def failure(self, error: ApiError) -> str:
+        """Encode an error."""
+        return sse(error.body()["error"], "error")
+
+
+async def page_facts(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
+    """Return what the page needs to know of its server."""
     models = []
-    for book in counter.pool.entries.values():
-        own = book.folder.sampling()
-        context = book.folder.manifest.context_length
-        models.append(PageModel(name=book.name, context=context, temperature=own.temperature, top_p=own.top_p))
+    for entry in dispatcher.pool.entries.values():
+        own = entry.folder.sampling()
+        context = entry.folder.manifest.context_length
+        models.append(PageModel(name=entry.name, context=context, temperature=own.temperature, top_p=own.top_p))
     entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]
     shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None
     return JSONResponse(PageFacts(version=VERSION, models=models, tools=entries, kiosk=shown).model_dump())
 
 
-async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, counter: Dispatcher, request: Request) -> Response:
+async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
+    """Stream the reply to the last message, running the tools that the model calls."""
     body = await read_body(request, PageRequest)
-    *history, last = to_messages(body.messages, counter.limits)
+    *history, last = to_messages(body.messages, dispatcher.limits)
     if last.role != "user":
-        raise RequestError("the last message is not the user's", hint="send what the user says last")
-    limit = body.max_tokens
+        raise RequestError("the last message is not the user's", hint="end the messages with one of the role user")
+    max_tokens = body.max_tokens
     if kiosk:
         kiosk.reject_overrides(body, history)
-        limit = kiosk.max_tokens
+        max_tokens = kiosk.max_tokens
         history = [Message("system", kiosk.system), *history] if kiosk.system else history
-    gained: list[Message] = []
-
-    def write(model: Model, index: int, cancellation: Cancellation) -> Generator[Event, None, None]:
-        sampling = merge_sampling(body, model.sampling, limit, (), body.seed)
-        seconds = counter.limits.tool_seconds
-        talk = Chat(model, tools=tools, tool_timeout=seconds, sampling=sampling, history=history)
-        with closing(talk.stream(last.content)) as events, cancellation.on_cancel(talk.cancel):
-            for event in events:
-                if isinstance(event, Finish):
-                    gained.extend(talk.history[len(history) :])
-                yield event
-
-    def told(batch: list[Indexed]) -> str:
-        return "".join(_event(event, gained) for _, event in batch)
-
-    served = await counter.start(request, body.model, 1, write)
-    return stream(served, told, "", lambda: "", lambda error: sse(error.body()["error"], "error"))
+    timeout = dispatcher.limits.tool_seconds
+    job = PageJob(body, history, last.content, tools, max_tokens=max_tokens, tool_timeout=timeout)
+    return EventStream(await dispatcher.start(request, job), PageStream(job))
 
 
-def _event(event: Event, gained: Sequence[Message]) -> str:
-    if isinstance(event, Finish):
-        messages = [message.to_json() for message in gained]
-        return sse({"reason": event.reason, "usage": asdict(event.usage), "messages": messages}, "finish")
-    return sse(asdict(event), _EVENT_NAMES[type(event)])
+def endpoints(tools: Sequence[Tool], kiosk: Kiosk | None) -> tuple[Endpoint, ...]:
+    """Return the page's endpoints, with the tools that its chat may call."""
+    return (
+        Endpoint("GET", "/chat", partial(page_facts, tools, kiosk), None, PageFacts, on_kiosk=True),
+        Endpoint("POST", "/chat", partial(chat, tools, kiosk), PageRequest, stream=True, on_kiosk=True),
+    )

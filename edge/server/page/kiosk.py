@@ -1,4 +1,4 @@
-"""A kiosk: a page for whoever walks up to it. What it says, when it forgets, and what its visitors may not set."""
+"""The kiosk: the chat page on a public screen. Its settings, and what its visitors may not set."""
 
 import tomllib
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from ..openai.params import SamplingFields, TokenCount
 
 Language = Literal["en", "zh"]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]
-MAX_BYTES = 32_000  # bytes of a file: tomllib takes the square of the time for a key of many parts
-KIOSK_PATHS = ("/health", "/ready", "/metrics", "/chat")  # all that it answers, beside its page and /openapi.json
+MAX_BYTES = 32_000  # of a file: tomllib's time grows with the square of a key's number of parts
 
 
 class Kiosk(BaseModel):
-    """`idle` seconds without a touch wipe the conversation. A reply has at most `max_tokens`. Without a `language` the
-    browser's own is taken. A title and suggestions may be given for each language."""
+    """Settings of a kiosk. `idle` is the number of seconds without a touch after which the page forgets the
+    conversation; `max_tokens` bounds each reply. Without `language`, the browser's own is used. `title` and
+    `suggestions` may be given per language."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,7 +38,7 @@ class Kiosk(BaseModel):
 
     @classmethod
     def load(cls, path: str) -> "Kiosk":
-        """From a TOML file. Raises RequestError where it is none, or says what a kiosk does not know."""
+        """Load the settings from a TOML file. Raises RequestError for an unreadable file or an unknown setting."""
         try:
             return cls.model_validate(
                 tomllib.loads(read_bounded(expand_user(path), MAX_BYTES).decode("utf-8-sig")), strict=True
@@ -49,16 +49,16 @@ class Kiosk(BaseModel):
             error = exc.errors(include_url=False)[0]
             where = ".".join(one_line(part, 80) for part in error["loc"][:1])
             raise RequestError(
-                f"{path}: {where}: {error['msg']}", hint=f"a kiosk has {', '.join(cls.model_fields)}"
+                f"{path}: {where}: {error['msg']}", hint=f"a kiosk's settings are {', '.join(cls.model_fields)}"
             ) from exc
         except (ValueError, RecursionError) as exc:
-            what = "it is nested too deep" if isinstance(exc, RecursionError) else one_line(exc)
+            what = "it is nested too deeply" if isinstance(exc, RecursionError) else one_line(exc)
             raise RequestError(f"{path} is not TOML: {what}", hint='it has lines such as title = "Museum"') from exc
 
-    def reject_overrides(self, asked: SamplingFields, messages: Sequence[Message]) -> None:
-        """Raises ApiError where a visitor's request sets what the server does."""
-        for field in sorted(asked.model_fields_set - {"messages", "stream"}):
-            if getattr(asked, field) is not None:
+    def reject_overrides(self, body: SamplingFields, messages: Sequence[Message]) -> None:
+        """Raise ApiError (403) if a visitor's request sets what the kiosk sets."""
+        for field in sorted(body.model_fields_set - {"messages", "stream"}):
+            if getattr(body, field) is not None:
                 raise ApiError(403, f"this is a kiosk: the server sets {field}", param=field, code="kiosk")
         if any(message.role == "system" for message in messages):
             raise ApiError(403, "this is a kiosk: the server sets the system prompt", param="messages", code="kiosk")

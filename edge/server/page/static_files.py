@@ -1,11 +1,12 @@
-"""The chat page's own files: read once, sent with rules that hold the page to this server.
+"""The page's own files, read once and sent with headers that confine the page to this server.
 
-A browser may keep what it got but has to ask whether it is still the same, by a hash of the content, so that no page
-of an older version is shown. The policy lets the page load and ask nothing but this server, run no script that is not a
-file of it, and be framed by nobody; it also closes the ways by which text becomes markup (Trusted Types).
+A browser may cache a file but has to revalidate it by a hash of its content, so that it never shows the page of an
+older version. The content security policy lets the page load from and connect to this server only, run no script but
+its own files, and be framed by nobody; Trusted Types close the ways by which text becomes markup.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -13,9 +14,11 @@ from importlib.resources.abc import Traversable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..endpoint import Endpoint
 from ..errors import ApiError
+from ..paths import STATIC_PATH
+from ..pool.dispatcher import Dispatcher
 
-STATIC_PATH = "/static/"
 _CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -36,46 +39,56 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file's content, its kind, and the tag by which a browser asks whether it is still the same."""
+    """A file's content, its content type, and the entity tag by which a browser revalidates it."""
 
     content: bytes
     content_type: str
     etag: str
 
     @classmethod
-    def read(cls, path: Traversable, kind: str) -> "StaticFile":
+    def read(cls, path: Traversable, content_type: str) -> "StaticFile":
+        """Read the file and hash its content."""
         content = path.read_bytes()
-        return cls(content, f"{kind}; charset=utf-8", f'"{sha256(content).hexdigest()[:32]}"')
+        return cls(content, f"{content_type}; charset=utf-8", f'"{sha256(content).hexdigest()[:32]}"')
 
 
-class PageFiles:
-    """The files by their names: index.html is at /, the others are under PATH."""
-
-    def __init__(self) -> None:
-        self._files = dict(_read(files("edge.server") / "static", ""))
-
-    async def index(self, request: Request) -> Response:
-        return self._answer(request, "index.html")
-
-    async def file(self, request: Request) -> Response:
-        return self._answer(request, request.path_params["name"])
-
-    def _answer(self, request: Request, name: str) -> Response:
-        file = self._files.get(name)
-        if file is None:
-            raise ApiError(404, f"the page has no file {name[:100]!r}", code="not_found")
-        headers = _HEADERS | {"ETag": file.etag}
-        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-        if file.etag in known:
-            return Response(status_code=304, headers=headers)
-        return Response(file.content, headers=headers, media_type=file.content_type)
+async def get_index(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return the page."""
+    return _respond(request, "index.html")
 
 
-def _read(folder: Traversable, prefix: str) -> list[tuple[str, StaticFile]]:
+async def get_file(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return a file of the page. Raises ApiError (404)."""
+    return _respond(request, request.path_params["name"])
+
+
+def _respond(request: Request, name: str) -> Response:
+    file = _page_files().get(name)
+    if file is None:
+        raise ApiError(404, f"the page has no file {name[:100]!r}", code="not_found")
+    headers = _HEADERS | {"ETag": file.etag}
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if file.etag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, headers=headers, media_type=file.content_type)
+
+
+@cache
+def _page_files() -> dict[str, StaticFile]:
+    return dict(_read_folder(files("edge.server") / "static", ""))
+
+
+def _read_folder(folder: Traversable, prefix: str) -> list[tuple[str, StaticFile]]:
     found = []
     for entry in folder.iterdir():
         if entry.is_dir():
-            found += _read(entry, f"{prefix}{entry.name}/")
-        elif kind := _CONTENT_TYPES.get(entry.name.rpartition(".")[2]):
-            found.append((prefix + entry.name, StaticFile.read(entry, kind)))
+            found += _read_folder(entry, f"{prefix}{entry.name}/")
+        elif content_type := _CONTENT_TYPES.get(entry.name.rpartition(".")[2]):
+            found.append((prefix + entry.name, StaticFile.read(entry, content_type)))
     return found
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/", get_index, on_kiosk=True, documented=False),
+    Endpoint("GET", f"{STATIC_PATH}{{name:path}}", get_file, on_kiosk=True, documented=False),
+)

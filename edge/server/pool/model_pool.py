@@ -1,31 +1,29 @@
-"""The models that a server has: loaded when they are asked for, put back when memory is short."""
+"""The models of a server: each is loaded at its first request, and closed when another needs the memory."""
 
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.backends.backend import Options
-from runtime.backends.choose import assess_devices
-from runtime.backends.openvino.npu import NPU
-from runtime.device.machine import detect
-from runtime.errors import DeviceError, RequestError
+from runtime.errors import RequestError
 from runtime.model import Model
 from runtime.source import ModelSource, open_source
 from runtime.text import replace_surrogates
 
 from ..errors import ApiError, server_stopping
 from ..limits import Limits
+from . import memory
 from .request_queue import RequestQueue
 
 
 @dataclass(slots=True)
 class PoolEntry:
-    """A model folder, its model while it is loaded, and when it was last lent (seconds of the monotonic clock).
+    """A model folder, its model while it is loaded, and when it was last used (seconds of the monotonic clock).
 
-    Before a request takes one of `turns`, what it asks for may be tried, under one of `trials`."""
+    `check_queue` bounds the checks of requests that have not entered `queue` yet.
+    """
 
     name: str
     folder: ModelSource
@@ -37,12 +35,13 @@ class PoolEntry:
 
     @property
     def idle(self) -> bool:
+        """Whether no request uses the model or waits for it."""
         return self.queue.running == self.queue.waiting == self.check_queue.running == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """`count` turns at a model, until `give_back`."""
+    """`count` slots of a loaded model, until `release`."""
 
     entry: PoolEntry
     model: Model
@@ -50,12 +49,16 @@ class Lease:
     deadline: float
 
     def release(self) -> None:
+        """Return the slots."""
         self.entry.last_used = time.monotonic()
         self.entry.queue.release(self.count)
 
 
 class ModelPool:
-    """Lives in the event loop. Raises ModelFolderError or CheckpointError where a folder is not one."""
+    """The models that a server offers, by name. Use it in the event loop only.
+
+    Raises ModelFolderError or CheckpointError for a folder that is neither.
+    """
 
     def __init__(
         self,
@@ -70,116 +73,99 @@ class ModelPool:
         self.loading = False
         self._device = device
         self._options = options
-        self._load_lock = asyncio.Lock()  # one is loaded at a time
+        self._load_lock = asyncio.Lock()  # models are loaded one at a time
         self.entries: dict[str, PoolEntry] = {}
         for path in folders:
             folder = open_source(path)
             name = replace_surrogates(folder.path.resolve().name)
             if name in self.entries:
-                raise RequestError(f"two folders are named {name}", hint="rename one: clients ask by that name")
-            self.entries[name] = PoolEntry(
-                name, folder, RequestQueue(limits.running, limits.waiting), RequestQueue(limits.waiting, 0)
-            )
+                raise RequestError(
+                    f"two folders are named {name}", hint="rename one: clients choose a model by that name"
+                )
+            queue, check_queue = RequestQueue(limits.running, limits.waiting), RequestQueue(limits.waiting, 0)
+            self.entries[name] = PoolEntry(name, folder, queue, check_queue)
 
     def find(self, name: str | None) -> PoolEntry:
-        """By the folder's name, or the checkpoint's; the first where none is asked for."""
+        """Return the entry by its folder's or its checkpoint's name; the first one for None. Raises ApiError (404)."""
         if name is None:
             return next(iter(self.entries.values()))
-        for book in self.entries.values():
-            if name in (book.name, book.folder.manifest.source.name):
-                return book
+        for entry in self.entries.values():
+            if name in (entry.name, entry.folder.manifest.source.name):
+                return entry
         raise ApiError(
             404, f"there is no model {name!r} here; GET /v1/models lists them", param="model", code="model_not_found"
         )
 
-    async def acquire(self, book: PoolEntry, count: int, deadline: float) -> Lease:
-        """Waits for `count` turns, until the loop's time is `deadline`, and loads the model if need be."""
-        if count > book.queue.limit:
-            raise ApiError(400, f"at most {book.queue.limit} replies at once here", param="n", code="invalid_value")
-        await book.queue.acquire(count, deadline)
+    async def acquire(self, entry: PoolEntry, count: int, deadline: float) -> Lease:
+        """Wait for `count` slots, until `deadline` in the loop's time, and load the model if it is not loaded."""
+        if count > entry.queue.limit:
+            message = f"n: this model runs at most {entry.queue.limit} replies at once"
+            raise ApiError(400, message, param="n", code="invalid_value")
+        await entry.queue.acquire(count, deadline)
         try:
-            return Lease(book, await self.load(book), count, deadline)
+            return Lease(entry, await self.load(entry), count, deadline)
         except BaseException:
-            book.queue.release(count)
+            entry.queue.release(count)
             raise
 
-    async def load(self, book: PoolEntry) -> Model:
-        """The loaded model. Raises what loading does, and ApiError where others in use leave no room."""
+    async def load(self, entry: PoolEntry) -> Model:
+        """Return the loaded model. Raises what loading raises, and ApiError if the models in use leave no memory."""
         if self.stopped:
             raise server_stopping()
-        if book.model is not None and _alive(book.model):  # who holds a turn at it keeps it from being put back
-            return book.model
-        loading = asyncio.ensure_future(self._load(book))
+        if entry.model is not None and entry.model.backend.alive:  # the caller's slot keeps it from being closed
+            return entry.model
+        loading = asyncio.ensure_future(self._load(entry))
         loading.add_done_callback(_retrieve_exception)
-        return await asyncio.shield(loading)  # goes on where the client hangs up: a model half loaded would be lost
+        return await asyncio.shield(loading)  # goes on if the client disconnects: a half-loaded model would be lost
 
-    async def _load(self, book: PoolEntry) -> Model:
+    async def _load(self, entry: PoolEntry) -> Model:
         async with self._load_lock:
             if self.stopped:
                 raise server_stopping()
-            if book.model is not None and not _alive(book.model):
-                dead, book.model = book.model, None
+            if entry.model is not None and not entry.model.backend.alive:
+                dead, entry.model = entry.model, None
                 await asyncio.to_thread(dead.close)
-            if book.model is None:
-                await self._make_room(book)
+            if entry.model is None:
+                await self._make_room(entry)
                 self.loading = True
                 try:
-                    book.model = await asyncio.to_thread(Model, book.folder, device=self._device, options=self._options)
+                    model = await asyncio.to_thread(Model, entry.folder, device=self._device, options=self._options)
                 finally:
                     self.loading = False
-                if isinstance(book.model.backend, NPU):
-                    book.queue.limit = 1
-            book.last_used = time.monotonic()
-            return book.model
+                entry.model = model
+                entry.queue.limit = min(entry.queue.limit, model.backend.max_requests)
+            entry.last_used = time.monotonic()
+            return entry.model
 
     async def _make_room(self, wanted: PoolEntry) -> None:
-        """Closes models that nobody uses, the one that was lent longest ago first, until this one has room."""
-        while await asyncio.to_thread(_memory_is_short, wanted.folder, self._device, self._options):
-            loaded = [book for book in self.entries.values() if book.model is not None]
-            idle = sorted((book for book in loaded if book.idle), key=lambda book: book.last_used)
+        """Close idle models, the least recently used first, until `wanted` fits the memory."""
+        while await asyncio.to_thread(memory.memory_is_short, wanted.folder, self._device, self._options):
+            loaded = [entry for entry in self.entries.values() if entry.model is not None]
+            idle = sorted((entry for entry in loaded if entry.idle), key=lambda entry: entry.last_used)
             if not idle:
                 if loaded:
-                    raise ApiError(503, "the models in use leave no room for this one", code="no_memory")
-                return  # the loader says what is missing
+                    raise ApiError(503, "the models in use leave no memory for this one", code="no_memory")
+                return  # the loader reports what is missing
             oldest, idle[0].model = idle[0].model, None
             if oldest is not None:
                 await asyncio.to_thread(oldest.close)
 
     def stop(self) -> None:
+        """Reject every request that waits, and every later one."""
         self.stopped = True
-        for book in self.entries.values():
-            book.queue.stop()
-            book.check_queue.stop()
+        for entry in self.entries.values():
+            entry.queue.stop()
+            entry.check_queue.stop()
 
     def close(self) -> None:
-        """Frees all models."""
-        for book in self.entries.values():
-            if book.model is not None:
-                book.model.close()
-                book.model = None
+        """Close all models."""
+        for entry in self.entries.values():
+            if entry.model is not None:
+                entry.model.close()
+                entry.model = None
 
 
 def _retrieve_exception(loading: "asyncio.Future[Model]") -> None:
     """Retrieve the task's exception, so that asyncio does not log it as never retrieved."""
     if not loading.cancelled():
         loading.exception()
-
-
-def _alive(model: Model) -> bool:
-    return model.backend.alive
-
-
-def responds(model: Model) -> bool:
-    """Whether the model's engine process is alive and not stopped."""
-    return model.backend.responds
-
-
-def _memory_is_short(folder: ModelSource, device: str, options: Options) -> bool:
-    """Whether memory is short for it."""
-    if folder.model_folder is None:
-        return False
-    with suppress(DeviceError):
-        found = assess_devices(detect(), folder.manifest, options)
-        wanted = [fit for fit in found if device.upper() in ("AUTO", fit.device)]
-        return bool(wanted) and all(fit.obstacle for fit in wanted)
-    return False

@@ -1,4 +1,4 @@
-"""Whose turn it is: so many replies at once, so many that wait in their order, and the rest is turned away."""
+"""A first-in, first-out queue for a model: it bounds the replies that run, and the requests that wait."""
 
 import asyncio
 from collections import deque
@@ -7,64 +7,64 @@ from ..errors import ApiError, server_stopping
 
 
 class RequestQueue:
-    """Lives in the event loop."""
+    """`running` slots for replies, and room for `waiting` requests behind them. Use it in the event loop only."""
 
     def __init__(self, running: int, waiting: int) -> None:
         self.running = 0
         self.limit = running
-        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._room = waiting
         self._stopped = False
 
     @property
     def waiting(self) -> int:
-        return len(self._queue)
+        """The number of requests that wait."""
+        return len(self._waiters)
 
     async def acquire(self, count: int, deadline: float) -> None:
-        """Waits for `count` turns, until the loop's time is `deadline`. Raises ApiError where there is no room to wait,
-        or they do not come."""
+        """Wait for `count` slots, until `deadline` in the loop's time. Raises ApiError if the queue is full or the
+        deadline passes."""
         if self._stopped:
             raise server_stopping()
-        if not self._queue and self.running + count <= self.limit:
+        if not self._waiters and self.running + count <= self.limit:
             self.running += count
             return
-        if len(self._queue) >= self._room:
-            raise ApiError(
-                429, f"{self.running + len(self._queue)} requests are served or wait already", code="queue_full"
-            )
-        turn = asyncio.get_running_loop().create_future()
-        entry = (count, turn)
-        self._queue.append(entry)
+        if len(self._waiters) >= self._room:
+            waiting = self.running + len(self._waiters)
+            raise ApiError(429, f"the queue is full: {waiting} requests are running or waiting", code="queue_full")
+        granted = asyncio.get_running_loop().create_future()
+        waiter = (count, granted)
+        self._waiters.append(waiter)
         try:
             async with asyncio.timeout_at(deadline):
-                await turn
+                await granted
         except (TimeoutError, asyncio.CancelledError) as exc:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release(count)  # it came at the same moment
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self.release(count)  # granted at the same moment
             if isinstance(exc, TimeoutError):
-                raise ApiError(503, "the request waited for too long", code="timeout") from None
+                raise ApiError(503, "the request timed out while waiting in the queue", code="timeout") from None
             raise
         finally:
-            if entry in self._queue:
-                self._queue.remove(entry)
-                self._next()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                self._grant()
 
     def release(self, count: int) -> None:
-        """Gives the turns back."""
+        """Return `count` slots."""
         self.running -= count
-        self._next()
+        self._grant()
 
     def stop(self) -> None:
-        """Turns away all who wait, and all who come."""
+        """Reject every request that waits, and every later one."""
         self._stopped = True
-        while self._queue:
-            _, turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_exception(server_stopping())
+        while self._waiters:
+            _, granted = self._waiters.popleft()
+            if not granted.done():
+                granted.set_exception(server_stopping())
 
-    def _next(self) -> None:
-        while self._queue and self.running + self._queue[0][0] <= self.limit:
-            count, turn = self._queue.popleft()
-            if not turn.done():
+    def _grant(self) -> None:
+        while self._waiters and self.running + self._waiters[0][0] <= self.limit:
+            count, granted = self._waiters.popleft()
+            if not granted.done():
                 self.running += count
-                turn.set_result(None)
+                granted.set_result(None)

@@ -1,80 +1,102 @@
-"""Replies are written in threads, and read in the event loop as they come."""
+"""The threads that run a request's replies, and the queue through which the event loop reads their events."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from threading import Thread
-from typing import Any
+from typing import Any, Protocol
 
 from runtime.cancellation import Cancellation
 from runtime.messages import Event, Finish, Reasoning, Text
 
-Indexed = tuple[int, Event]
+Batch = list[tuple[int, Event]]  # each event with the index of its reply
+EARLY_FINISH = Finish("length")  # the last event of a reply that the server ended: its usage is unknown
+
+
+class ReplyEvents(Protocol):
+    """The events of one reply, the last a Finish. Any thread may cancel it."""
+
+    def __iter__(self) -> Iterator[Event]:
+        """Iterate over the events as the engine generates them."""
+        ...
+
+    def cancel(self) -> None:
+        """End the reply within one step of the engine. Does not wait."""
+        ...
+
+    def close(self) -> None:
+        """Stop the engine's work on the reply."""
+        ...
 
 
 class ReplyWorkers:
-    """The events of some replies that are written side by side, each with the number of its reply.
+    """A thread for each reply of a request, and their events in the order of arrival.
 
-    A reply ends with a Finish. `cut` ends all of them with "length", `close` without a word, by `cancellation`; the
-    threads leave off within a step of the engine, and `done` is called in the event loop once they have.
+    Each of `starts` begins a reply, in that reply's thread; `map_error` turns what it raises into what `next_batch`
+    does. `finish_early` ends all replies with `EARLY_FINISH`,
+    `close` without an event; the threads end within a step of the engine, and `done` is called in the event loop after
+    the last of them. The replies finish early at `deadline` (the loop's time).
     """
 
     def __init__(
         self,
-        writers: Sequence[Generator[Event, None, None]],
-        cancellation: Cancellation,
+        starts: Sequence[Callable[[], ReplyEvents]],
+        map_error: Callable[[BaseException], BaseException],
         deadline: float,
         done: Callable[[], None],
     ) -> None:
-        self._cancellation = cancellation
         self.finished_early = False
+        self._cancellation = Cancellation()
         self._loop = asyncio.get_running_loop()
-        self._end = self._loop.call_at(deadline, self.finish_early)
+        self._timer = self._loop.call_at(deadline, self.finish_early)
+        self._map_error = map_error
         self._done = done
         self._events: deque[tuple[int, Event | BaseException]] = deque()
         self._arrived = asyncio.Event()
         self._woken = False
         self._closed = False
-        self._open = set(range(len(writers)))
-        self._working = len(writers)
-        for index, writer in enumerate(writers):
-            Thread(target=self._write, args=(index, writer), name="reply", daemon=True).start()
+        self._unfinished = set(range(len(starts)))
+        self._threads = len(starts)
+        for index, start in enumerate(starts):
+            Thread(target=self._run, args=(index, start), name="reply", daemon=True).start()
 
-    async def batches(self) -> AsyncGenerator[list[Indexed], None]:
-        """All that has come since the last time; pieces of one text are joined. Raises what a writer raised."""
-        while self._open:
+    async def next_batch(self) -> Batch:
+        """Wait for events and return all that have arrived; [] once every reply has finished. Adjacent pieces of one
+        text are joined. Raises what a reply raised."""
+        while self._unfinished:
             await self._arrived.wait()
             self._arrived.clear()
             self._woken = False
             if batch := self._drain():
-                yield batch
+                return batch
+        return []
 
     def finish_early(self) -> None:
-        """Ends what is not at its end."""
-        if self._open and not self._closed:
+        """Finish every reply that has not finished."""
+        if self._unfinished and not self._closed:
             self.finished_early = True
             self.close()
-            self._events.extend((index, Finish("length")) for index in sorted(self._open))
+            self._events.extend((index, EARLY_FINISH) for index in sorted(self._unfinished))
             self._arrived.set()
 
     def close(self) -> None:
-        """Stops the writers, wherever they wait."""
+        """Cancel the replies, whatever they are waiting for."""
         self._closed = True
         self._cancellation.cancel()
-        self._end.cancel()
+        self._timer.cancel()
 
-    def _drain(self) -> list[Indexed]:
-        batch: list[Indexed] = []
+    def _drain(self) -> Batch:
+        batch: Batch = []
         while self._events:
             index, event = self._events.popleft()
             if isinstance(event, BaseException):
                 self.close()
                 raise event
-            if index not in self._open:
+            if index not in self._unfinished:
                 continue
             if isinstance(event, Finish):
-                self._open.discard(index)
+                self._unfinished.discard(index)
             last = batch[-1][1] if batch and batch[-1][0] == index else None
             if isinstance(event, Text) and isinstance(last, Text):
                 batch[-1] = (index, Text(last.text + event.text))
@@ -84,11 +106,11 @@ class ReplyWorkers:
                 batch.append((index, event))
         return batch
 
-    # In the threads. A deque takes what several of them append, and the loop is woken once for all of it.
+    # These run in the threads. A deque is safe to append to from several; the loop is woken once for a whole batch.
 
-    def _write(self, index: int, writer: Generator[Event, None, None]) -> None:
+    def _run(self, index: int, start: Callable[[], ReplyEvents]) -> None:
         try:
-            with closing(writer) as events:
+            with closing(start()) as events, self._cancellation.on_cancel(events.cancel):
                 for event in events:
                     if self._closed:
                         return
@@ -96,10 +118,10 @@ class ReplyWorkers:
                         self._post(index, event)
         except BaseException as exc:
             if not self._closed:
-                self._post(index, exc)
+                self._post(index, self._map_error(exc))
         finally:
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._leave)
+                self._loop.call_soon_threadsafe(self._thread_ended)
 
     def _post(self, index: int, event: Any) -> None:
         self._events.append((index, event))
@@ -108,8 +130,8 @@ class ReplyWorkers:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._arrived.set)
 
-    def _leave(self) -> None:
-        self._working -= 1
-        if self._working == 0:
-            self._end.cancel()
+    def _thread_ended(self) -> None:
+        self._threads -= 1
+        if self._threads == 0:
+            self._timer.cancel()
             self._done()

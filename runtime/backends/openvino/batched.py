@@ -56,9 +56,9 @@ _CACHED_CONTEXTS = 16  # full ones, at most
 
 
 class OpenVINO(GenAIBackend):
-    """A model folder on a device of OpenVINO. Requests beyond those for which a step has room wait for their turn."""
+    """A model folder on a device of OpenVINO."""
 
-    max_requests = _REPLIES
+    max_requests = 256  # SchedulerConfig.max_num_seqs
 
     def __init__(self, pipeline: Any, folder: ModelFolder, kind: str = "CPU", lookup: int = 0) -> None:
         context = folder.manifest.context_length

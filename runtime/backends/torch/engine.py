@@ -41,6 +41,7 @@ class Torch(Backend):
     """
 
     runs_checkpoints = True
+    max_requests = 16  # each has a KV cache of its own
     needs: tuple[str, ...] = ("torch", "transformers", "tokenizers")
     extra = "torch"
 

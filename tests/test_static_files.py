@@ -15,7 +15,7 @@ STATIC = Path(__file__).resolve().parents[1] / "edge" / "server" / "static"
 
 
 def test_the_page_comes_without_a_key_and_is_held_to_its_server(bare_folder):
-    with scripted(bare_folder, [], key="secret") as (url, *_):
+    with scripted(bare_folder, [], api_key="secret") as (url, *_):
         page = httpx2.get(f"{url}/")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         rules = dict(rule.strip().split(" ", 1) for rule in page.headers["content-security-policy"].split(";"))

@@ -1,4 +1,4 @@
-"""How many values a body of JSON has, and how deep they lie: counted in its bytes, before anything is built of them."""
+"""Counting the values and levels of a JSON body in its bytes, before any object is built from it."""
 
 import json
 import time
@@ -6,14 +6,14 @@ import time
 from .errors import ApiError
 
 MAX_VALUES = 150_000  # enough for the ids of a long context; a Python object of each takes up to 300 bytes
-MAX_DEPTH = 200  # as strict_json
-_SLICE = 2**16  # bytes, between which other threads have their turn
+MAX_DEPTH = 200  # as in strict_json
+_SLICE = 2**16  # bytes that are counted before other threads may run
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def count_values(content: bytes) -> int:
-    """Return about how many JSON values the body has. Raises ApiError for more than `MAX_VALUES` (413), or more than
-    `MAX_DEPTH` levels (400)."""
+    """Return the approximate number of JSON values in the body. Raises ApiError for more than `MAX_VALUES` (413) or
+    more than `MAX_DEPTH` levels (400)."""
     if (encoding := json.detect_encoding(content)) not in ("utf-8", "utf-8-sig"):
         content = content.decode(encoding, "replace").encode(errors="replace")
     count, depth, quoted, start = 0, 0, 0, 0

@@ -1,9 +1,7 @@
-"""What the server counts, for Prometheus. Nothing of what is said is in it."""
+"""Prometheus metrics of the server: requests, tokens, latencies, queues. No text of a request or a reply is in them."""
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -11,8 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from runtime.errors import BackendError
 from runtime.messages import Usage
 
-if TYPE_CHECKING:
-    from .pool.model_pool import ModelPool
+from .model_pool import ModelPool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
@@ -20,10 +17,11 @@ _PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics:
-    """Seconds and tokens. TTFT is from the request's arrival to the first event of its reply, the queue included."""
+    """Counters and histograms, in seconds and tokens. TTFT is the time from a request's arrival to the first event of
+    its reply, including the wait in the queue."""
 
-    def __init__(self, shelf: "ModelPool") -> None:
-        self._shelf = shelf
+    def __init__(self, pool: ModelPool) -> None:
+        self._pool = pool
         self._registry = CollectorRegistry()
         self._kv_cache: dict[str, int] = {}
         self.requests = self._counter("edge_requests", "Requests answered", "path", "status")
@@ -35,21 +33,27 @@ class Metrics:
         self._registry.register(self)
 
     def observe_ttft(self, model: str, seconds: float) -> None:
+        """Record a reply's time to first token."""
         self.ttft.labels(model).observe(seconds)
 
     def observe_usage(self, model: str, usage: Usage) -> None:
+        """Record the tokens and seconds of a finished reply."""
         self.tokens.labels(model, "prompt").inc(usage.prompt_tokens)
         self.tokens.labels(model, "completion").inc(usage.completion_tokens)
         if usage.completion_tokens > 1:
             self.per_token.labels(model).observe((usage.seconds - usage.ttft) / (usage.completion_tokens - 1))
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges, as they stand."""
-        books = self._shelf.entries.values()
+        """Yield the gauges with their current values, as prometheus_client's collectors do."""
+        entries = self._pool.entries.values()
         for name, words, values in (
-            ("edge_requests_running", "Replies being written", {book.name: book.queue.running for book in books}),
-            ("edge_requests_waiting", "Requests in the queue", {book.name: book.queue.waiting for book in books}),
-            ("edge_model_loaded", "Whether the model is loaded", {book.name: int(bool(book.model)) for book in books}),
+            ("edge_requests_running", "Replies being written", {entry.name: entry.queue.running for entry in entries}),
+            ("edge_requests_waiting", "Requests in the queue", {entry.name: entry.queue.waiting for entry in entries}),
+            (
+                "edge_model_loaded",
+                "Whether the model is loaded",
+                {entry.name: int(bool(entry.model)) for entry in entries},
+            ),
             ("edge_kv_cache_bytes", "Bytes of the KV cache in use, where the engine tells", self._kv_cache),
         ):
             gauge = GaugeMetricFamily(name, words, labels=["model"])
@@ -58,15 +62,16 @@ class Metrics:
             yield gauge
 
     async def render(self) -> bytes:
-        """In Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         self._kv_cache = {}
-        for book in self._shelf.entries.values():
-            if book.model is None:
-                continue
-            with suppress(BackendError):  # it has died, and is loaded again when it is asked for
-                nbytes = await asyncio.to_thread(book.model.backend.kv_cache_bytes)
+        for entry in self._pool.entries.values():
+            if entry.model is not None:
+                try:
+                    nbytes = await asyncio.to_thread(entry.model.backend.kv_cache_bytes)
+                except BackendError:
+                    continue  # the engine has died; the model's next request loads it again
                 if nbytes is not None:
-                    self._kv_cache[book.name] = nbytes
+                    self._kv_cache[entry.name] = nbytes
         return generate_latest(self._registry)
 
     def _counter(self, name: str, words: str, *labels: str) -> Counter:

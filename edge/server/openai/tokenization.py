@@ -1,0 +1,70 @@
+"""POST /tokenize and /detokenize: a model's tokens for plain text, and back."""
+
+import asyncio
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from runtime.vocabulary import Vocabulary
+
+from ..body import read_body
+from ..endpoint import Endpoint
+from ..pool.dispatcher import Dispatcher
+from .params import RequestModel
+
+
+class TokenizeRequest(RequestModel):
+    """A request for the tokens of `prompt`, in which special tokens are plain text."""
+
+    model: str | None = None
+    prompt: str
+
+
+class Tokenized(BaseModel):
+    """The token ids of a text."""
+
+    tokens: list[int]
+    count: int
+
+
+class DetokenizeRequest(RequestModel):
+    """A request for the text of token ids."""
+
+    model: str | None = None
+    tokens: list[int]
+
+
+class Detokenized(BaseModel):
+    """The text of token ids."""
+
+    prompt: str
+
+
+async def tokenize(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return the token ids of a text."""
+    body = await read_body(request, TokenizeRequest)
+    model = await dispatcher.pool.load(dispatcher.pool.find(body.model))
+    ids = await asyncio.to_thread(model.backend.encode, model.plain(body.prompt))
+    return JSONResponse(Tokenized(tokens=ids, count=len(ids)).model_dump())
+
+
+async def detokenize(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return the text of token ids."""
+    body = await read_body(request, DetokenizeRequest)
+    folder = dispatcher.pool.find(body.model).folder
+    text = (await asyncio.to_thread(_vocabulary, folder.path)).decoder()
+    return JSONResponse(Detokenized(prompt=text.feed(body.tokens) + text.finish()).model_dump())
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(folder: Path) -> Vocabulary:
+    return Vocabulary.read(folder / "tokenizer.json")
+
+
+ENDPOINTS = (
+    Endpoint("POST", "/tokenize", tokenize, TokenizeRequest, Tokenized),
+    Endpoint("POST", "/detokenize", detokenize, DetokenizeRequest, Detokenized),
+)

@@ -1,0 +1,43 @@
+"""Tokens in OpenAI's responses: their counts and their log-probabilities."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from runtime.messages import TokenLogprob, Usage
+
+from .params import RequestModel
+
+
+class UsageReply(RequestModel):
+    """The token counts of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+    @classmethod
+    def of(cls, usages: Sequence[Usage]) -> "UsageReply":
+        """Add up the replies of one prompt, which counts once."""
+        prompt = max((usage.prompt_tokens for usage in usages), default=0)
+        completion = sum(usage.completion_tokens for usage in usages)
+        return cls(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+
+class TokenReply(RequestModel):
+    """A token's log-probability. `bytes` are those of `token`, which is U+FFFD if the token is part of a character."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: tuple[()] = ()
+
+    @classmethod
+    def of(cls, tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
+        """Convert tokens to JSON objects."""
+        return [cls(token=t.text, logprob=finite_logprob(t.logprob), bytes=list(t.bytes)).model_dump() for t in tokens]
+
+
+def finite_logprob(logprob: float) -> float:
+    """Return the log-probability, or OpenAI's -9999.0 for minus infinity, which JSON does not have."""
+    return logprob if math.isfinite(logprob) else -9999.0
