@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from edge.hub import download as hub_download
-from edge.hub.errors import explained
+from edge.hub.errors import map_hub_error
 from edge.hub.resolve import checkpoint_folder
 from runtime.errors import CheckpointError
 
@@ -166,7 +166,7 @@ def test_what_the_file_system_refuses(code, words):
     for cause in (OSError(code, os.strerror(code), "/cache/file"), RuntimeError(f"xet: failed (os error {code})")):
         if code == errno.EACCES and isinstance(cause, RuntimeError):
             continue  # might be a socket's
-        told = explained(cause, REPOSITORY, "https://huggingface.co", "/cache")
+        told = map_hub_error(cause, REPOSITORY, "https://huggingface.co", "/cache")
         assert re.search(f"fetched into /cache.*{words}", f"{told} | {told.hint}")
 
 

@@ -89,8 +89,8 @@ def test_the_command_lists_them_with_their_costs(capsys):
     assert list(listed) == list(RECIPES)
     for name, fact in listed.items():
         assert fact["disk"] == {
-            "9B": CATALOGUE["GLM-4-9B-0414"].disk(name),
-            "32B": CATALOGUE["GLM-4-32B-0414"].disk(name),
+            "9B": CATALOGUE["GLM-4-9B-0414"].disk_bytes(name),
+            "32B": CATALOGUE["GLM-4-32B-0414"].disk_bytes(name),
         }
     assert (listed["bf16"]["bits"], listed["int8"]["bits"]) == (16.0, 8.01)
     assert 4 < listed["int4-small"]["bits"] < listed["int4"]["bits"] < listed["int4-mixed"]["bits"] < 6
@@ -156,7 +156,7 @@ def test_a_recipe_is_defined_in_one_place(monkeypatch, capsys, tmp_path):
     assert {key: listed[key] for key in new.to_json()} == new.to_json() | {"devices": list(new.devices)}
     assert main(["recipes"]) == 0
     assert new.summary in capsys.readouterr().out
-    assert CATALOGUE["GLM-4-9B-0414"].disk(new.name) < CATALOGUE["GLM-4-9B-0414"].disk("int8")
+    assert CATALOGUE["GLM-4-9B-0414"].disk_bytes(new.name) < CATALOGUE["GLM-4-9B-0414"].disk_bytes("int8")
     assert main(["convert", str(CHECKPOINT), str(tmp_path / "model"), "--recipe", new.name]) == 0
     assert f"as close to the checkpoint as {new.name} usually is" in verdict(
         new.name, {"tokens": 128, "mean_kl": 0.03, "top1": 0.9}

@@ -15,14 +15,14 @@ from runtime.system import network
 from runtime.system.files import expand_user
 from runtime.system.native_effects import environment_variables, quiet_hub
 
-from ..catalogue import find
-from .download import snapshot
-from .errors import explained
+from ..catalogue import find_entry
+from .download import download_snapshot
+from .errors import map_hub_error
 
 _ENDPOINT = "https://huggingface.co"
 
 # What a conversion reads. No code, no pickles.
-_TEXTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+_TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
           "chat_template.jinja", "README.md", "LICENSE*")  # fmt: skip
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
@@ -37,10 +37,10 @@ def checkpoint_folder(name: str, *, quiet: bool = False) -> Path:
         raise CheckpointError(
             f"there is no folder {name!r}", hint="name a checkpoint's folder, or a model of `edge models` to fetch"
         )
-    return _fetch(repository, (*_TEXTS, *_WEIGHTS), quiet=quiet)
+    return _download(repository, (*_TEXT_FILES, *_WEIGHTS), quiet=quiet)
 
 
-def open_for(devices: Sequence[str], name: str) -> ModelSource:
+def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
     """The folder of that name, opened. Where there is none and one of the devices works on checkpoints, the model of
     that name, fetched; for a server its texts alone.
 
@@ -56,8 +56,8 @@ def open_for(devices: Sequence[str], name: str) -> ModelSource:
             for device, engine in engines.items():
                 engine.require_installed(device)
         weights = _WEIGHTS if any(engine.reads_weights for engine in able) else ()
-        return open_source(_fetch(repository, (*_TEXTS, *weights)))
-    if repository and find(name):
+        return open_source(_download(repository, (*_TEXT_FILES, *weights)))
+    if repository and find_entry(name):
         raise CheckpointError(
             f"there is no folder {name!r} here, and OpenVINO cannot run the hub's {repository} as it is",
             hint=f"`edge convert {repository} FOLDER` fetches and converts it; or run it with --device torch",
@@ -67,12 +67,12 @@ def open_for(devices: Sequence[str], name: str) -> ModelSource:
 
 def _repository(name: str) -> str:
     """The hub's name for it, "" where it cannot be one."""
-    if entry := find(name):
+    if entry := find_entry(name):
         return entry.repository
     return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
 
 
-def _fetch(repository: str, files: Sequence[str], *, quiet: bool = False) -> Path:
+def _download(repository: str, files: Sequence[str], *, quiet: bool = False) -> Path:
     """The folder with these files in the hub's cache. Raises CheckpointError."""
     endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT)
     try:
@@ -88,17 +88,17 @@ def _fetch(repository: str, files: Sequence[str], *, quiet: bool = False) -> Pat
         )
     cache = "the cache"
     try:
-        with _environment(endpoint):
+        with _proxy_environment(endpoint):
             from huggingface_hub import constants
 
             cache = constants.HF_HUB_CACHE
             with quiet_hub(bars=not quiet and sys.stderr.isatty()):
-                return snapshot(repository, files, _WEIGHTS if _WEIGHTS[0] in files else (), endpoint, cache)
+                return download_snapshot(repository, files, _WEIGHTS if _WEIGHTS[0] in files else (), endpoint, cache)
     except Exception as exc:  # OSError, ValueError, ImportError, and those of whichever library it uses
-        raise explained(exc, repository, endpoint, cache) from exc
+        raise map_hub_error(exc, repository, endpoint, cache) from exc
 
 
-def _environment(endpoint: str) -> AbstractContextManager[None]:
+def _proxy_environment(endpoint: str) -> AbstractContextManager[None]:
     """For a hub on this machine, neither proxies nor certificates: the library takes both from the environment, and it
     fails over a SOCKS proxy that it cannot use, even where NO_PROXY has the hub."""
     parts = network.parse_server_url(endpoint)
