@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
-from edge.bench import Measure
+from edge.bench import Summary
 
 _LABEL, _WIDTH, _VALUE = 190, 420, 90  # pixels: names, the longest bar, figures
 _ROW, _TOP = 26, 34
 _COLOURS = ("#0a6", "#47c", "#c73", "#a4a", "#888", "#b33")
 
 
-def bars(title: str, values: Mapping[str, Measure]) -> str:
+def bar_chart(title: str, values: Mapping[str, Summary]) -> str:
     longest = max(measure.high for measure in values.values()) or 1.0
     rows = [
         _bar(_TOP + i * _ROW, name, measure, _WIDTH / longest, _COLOURS[i % len(_COLOURS)])
@@ -28,7 +28,7 @@ def bars(title: str, values: Mapping[str, Measure]) -> str:
     )
 
 
-def _bar(y: int, name: str, measure: Measure, scale: float, colour: str) -> str:
+def _bar(y: int, name: str, measure: Summary, scale: float, colour: str) -> str:
     end, low, high = (_LABEL + value * scale for value in (measure.median, measure.low, measure.high))
     middle = y + _ROW // 2 - 3
     return (

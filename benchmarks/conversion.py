@@ -24,7 +24,7 @@ _EVERY = 0.02  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepCost:
     """Seconds, and peaks in bytes."""
 
     name: str
@@ -34,7 +34,7 @@ class Step:
     disk: int
 
 
-class Meter:
+class ResourceMeter:
     """Samples memory and disk in a thread. `lap` returns the peaks since the last one."""
 
     def __init__(self, parent: Path, prefix: str) -> None:
@@ -43,7 +43,7 @@ class Meter:
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> "ResourceMeter":
         self._thread.start()
         return self
 
@@ -51,11 +51,11 @@ class Meter:
         self._stop.set()
         self._thread.join()
 
-    def lap(self, name: str) -> Step:
+    def lap(self, name: str) -> StepCost:
         self._sample()
         now = time.perf_counter()
         with self._lock:
-            step = Step(name, now - self._since, *self._peaks)
+            step = StepCost(name, now - self._since, *self._peaks)
             self._peaks, self._since = (0, 0, 0), now
         self._sample()
         return step
@@ -85,12 +85,15 @@ def _sizes(parent: Path, prefix: str) -> Iterator[int]:
                 continue
 
 
-def measure(checkpoint: Path, target: Path, recipe: str) -> tuple[list[Step], ModelFolder]:
+def measure(checkpoint: Path, target: Path, recipe: str) -> tuple[list[StepCost], ModelFolder]:
     """Converts, and returns what each step took. Raises the errors of `convert`."""
-    steps: list[Step] = []
+    steps: list[StepCost] = []
     current, result = "check", None
     target = target.absolute()
-    with Meter(target.parent, f".{target.name}.partial-") as meter, closing(convert(checkpoint, target, recipe)) as all:
+    with (
+        ResourceMeter(target.parent, f".{target.name}.partial-") as meter,
+        closing(convert(checkpoint, target, recipe)) as all,
+    ):
         for progress in all:
             if progress.name != current:
                 steps.append(meter.lap(current))
@@ -113,7 +116,7 @@ def main() -> int:
     except EdgeError as exc:
         print(f"{exc} ({exc.hint})", file=sys.stderr)
         return 1
-    whole = Step(
+    whole = StepCost(
         "whole",
         sum(step.seconds for step in steps),
         *(max(getattr(step, key) for step in steps) for key in ("anonymous", "file", "disk")),
@@ -126,7 +129,7 @@ def main() -> int:
     return 0
 
 
-def _print_table(steps: list[Step], folder: ModelFolder) -> None:
+def _print_table(steps: list[StepCost], folder: ModelFolder) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from .peers import Side, Tokens, alternating, speed
-from .peers_report import PROMPTS, Speed, spread, table
+from .peers import Contender, TokenCounter, alternate, measure_speed
+from .peers_report import PROMPTS, EngineSpeed, format_spread, markdown_table
 
 PROPERTIES: dict[str, dict[str, Any]] = {
     "f32": {"INFERENCE_PRECISION_HINT": "f32"},
@@ -34,13 +34,13 @@ PROPERTIES: dict[str, dict[str, Any]] = {
 }
 
 
-def sides(folders: list[Path]) -> Iterator[Side]:
+def contenders(folders: list[Path]) -> Iterator[Contender]:
     first, *others = folders
-    yield Side(first.name, sys.executable, "genai", first)
+    yield Contender(first.name, sys.executable, "genai", first)
     for folder in others:
-        yield Side(folder.name, sys.executable, "genai", folder)
+        yield Contender(folder.name, sys.executable, "genai", folder)
     for name, properties in PROPERTIES.items():
-        yield Side(f"{first.name}, {name}", sys.executable, "genai", first, properties=json.dumps(properties))
+        yield Contender(f"{first.name}, {name}", sys.executable, "genai", first, properties=json.dumps(properties))
 
 
 def main() -> None:
@@ -52,19 +52,21 @@ def main() -> None:
     parser.add_argument("--only", help="sides whose names have this in them, and the first")
     args = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(args.folders[0] / "tokenizer.json"))
-    tokens = Tokens(lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids))
-    chosen = [side for i, side in enumerate(sides(args.folders)) if not i or not args.only or args.only in side.name]
+    tokens = TokenCounter(lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids))
+    chosen = [
+        side for i, side in enumerate(contenders(args.folders)) if not i or not args.only or args.only in side.name
+    ]
     print(f"load average {os.getloadavg()[0]:.1f}", file=sys.stderr)
-    found = alternating(
+    found = alternate(
         chosen,
         args.rounds,
-        lambda side, seed: speed(side, tokens, seed, args.new_tokens, args.threads, prompts=PROMPTS[:2]),
+        lambda side, seed: measure_speed(side, tokens, seed, args.new_tokens, args.threads, prompts=PROMPTS[:2]),
     )
     print(f"load average {os.getloadavg()[0]:.1f}", file=sys.stderr)
     print(report(found))
 
 
-def report(found: dict[str, list[Speed]]) -> str:
+def report(found: dict[str, list[EngineSpeed]]) -> str:
     base = next(iter(found.values()))
     rows = []
     for name, speeds in found.items():
@@ -76,16 +78,16 @@ def report(found: dict[str, list[Speed]]) -> str:
         rows.append(
             [
                 name,
-                spread([one.token_cpu[0] for one in speeds], 1e3),
+                format_spread([one.token_cpu[0] for one in speeds], 1e3),
                 f"{ratios[0]:.2f}",
-                spread([one.ttft_cpu[1] for one in speeds], digits=2),
+                format_spread([one.ttft_cpu[1] for one in speeds], digits=2),
                 f"{ratios[1]:.2f}",
-                spread([one.decode[0] for one in speeds]),
-                spread([one.anonymous for one in speeds], 1e-6, 0),
+                format_spread([one.decode[0] for one in speeds]),
+                format_spread([one.anonymous for one in speeds], 1e-6, 0),
             ]
         )
     headings = ("setting", "CPU ms a token", "ratio", "CPU s for 512 tokens", "ratio", "tokens/s", "peak anonymous MB")
-    return table(headings, rows)
+    return markdown_table(headings, rows)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
 from edge.demo.training.dialogues import CALL, KIOSK, NO_FIT, RESULT, TWO_CALLS, Dialogue, held_out
-from edge.evaluation.tool_calls import Calls, parsed
+from edge.evaluation.tool_calls import Calls, parse_arguments
 from runtime.chat import Reply
 from runtime.messages import Message, ToolCall
 from runtime.model import Model
@@ -43,7 +43,7 @@ def measure(model: Model, dialogues: Iterable[Dialogue], *, strict: bool = False
     for said in dialogues:
         tools = [_function(tool) for tool in said.tools]
         reply = _ask(model, said, Constraint.for_tools(tools, strict=strict))
-        calls: Calls = [(call.name, parsed(call.arguments)) for call in reply.tool_calls]
+        calls: Calls = [(call.name, parse_arguments(call.arguments)) for call in reply.tool_calls]
         wanted_text, wanted = _expected(said)
         asked[said.kind] += 1
         right[said.kind] += (reply.text.strip(), calls) == (wanted_text, wanted)
@@ -53,7 +53,7 @@ def measure(model: Model, dialogues: Iterable[Dialogue], *, strict: bool = False
     return {kind: (right[kind], asked[kind]) for kind in COLUMNS if asked[kind]}
 
 
-def valid_calls(model: Model, dialogues: Iterable[Dialogue]) -> tuple[int, int, int]:
+def count_valid_calls(model: Model, dialogues: Iterable[Dialogue]) -> tuple[int, int, int]:
     """Calls that their tool's schema allows, of how many that a model made when it had to; and those that the token
     limit cut off: where no tool fits, a weak model may write a string without end."""
     from jsonschema import Draft202012Validator
@@ -70,7 +70,7 @@ def valid_calls(model: Model, dialogues: Iterable[Dialogue]) -> tuple[int, int, 
         made += max(len(complete), not calls)  # no call at all is a call that is not valid
         for call in complete:
             validator = Draft202012Validator(schemas[call.name])
-            valid += not call.problem and validator.is_valid(parsed(call.arguments))
+            valid += not call.problem and validator.is_valid(parse_arguments(call.arguments))
     return valid, made, cut_off
 
 
@@ -133,7 +133,7 @@ def main() -> None:
                 scores[recipe] = measure(model, dialogues)
                 if chosen.strict:
                     scores[f"{recipe}, strict"] = measure(model, dialogues, strict=True)
-                    valid, made, cut_off = valid_calls(model, dialogues)
+                    valid, made, cut_off = count_valid_calls(model, dialogues)
                     print(f"{recipe}: {valid} of {made} demanded calls are valid, {cut_off} more were cut off")
     print(table(scores))
     print(json.dumps(scores))

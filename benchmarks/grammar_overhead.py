@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edge import JsonObject, JsonSchema, ModelFolder, Regex, Sampling
-from edge.bench import Measure, random_prompt
+from edge.bench import Summary, random_prompt
 from runtime.backends.backend import Backend, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.grammar import Grammar
@@ -36,7 +36,7 @@ GRAMMARS: dict[str, Grammar] = {
 }
 
 
-def decode_rate(backend: Backend, prompt: str, grammar: Grammar | None, new_tokens: int) -> float:
+def measure_decode(backend: Backend, prompt: str, grammar: Grammar | None, new_tokens: int) -> float:
     """Tokens a second after the first; 0 where the reply ended early."""
     request = Request((prompt,), (), Sampling(max_new_tokens=new_tokens, temperature=1.0, seed=7), grammar)
     *_, finish = backend.generate(request)
@@ -61,7 +61,7 @@ def main() -> None:
             prompt = random_prompt(backend, 64, seed)
             pair = {}
             for side in (None, grammar) if seed % 2 else (grammar, None):
-                pair[side is None] = decode_rate(backend, prompt, side, args.new_tokens)
+                pair[side is None] = measure_decode(backend, prompt, side, args.new_tokens)
             if seed >= 0 and all(pair.values()):
                 free.append(pair[True])
                 held.append(pair[False])
@@ -70,8 +70,8 @@ def main() -> None:
         cost = statistics.median(a / b - 1 for a, b in zip(free, held, strict=True))
         results[name] = {
             "pairs": len(free),
-            "free": asdict(Measure.of(free)),
-            "held": asdict(Measure.of(held)),
+            "free": asdict(Summary.of(free)),
+            "held": asdict(Summary.of(held)),
             "cost": cost,
         }
         if not args.json:

@@ -28,13 +28,13 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from benchmarks.serving import serving
+from benchmarks.serving import start_server
 
 CHAT = "/v1/chat/completions"
 WORDS = "Oslo Paris Rome weather tickets kiosk hotel train museum doctor coffee Hello Thanks".split()
-WORKERS = 8
-HALVES = 300
-MOST = 8 * 2**20  # bytes
+ATTACK_THREADS = 8
+HALF_REQUESTS = 300
+MAX_BODY = 8 * 2**20  # bytes
 
 
 def main() -> None:
@@ -47,15 +47,15 @@ def main() -> None:
     if args.attack:
         attack(args.folder, args.seconds)
         return
-    with serving(args.folder, args.port) as server:
+    with start_server(args.folder, args.port) as server:
         print(json.dumps(measure(f"http://127.0.0.1:{args.port}", server.pid, args.seconds)))
         server.terminate()
 
 
 def measure(url: str, pid: int, seconds: float) -> dict[str, Any]:
     for _ in range(2):
-        good(url, 5)  # what is compiled once
-    alone, failures = good(url, seconds / 4)
+        run_good_clients(url, 5)  # what is compiled once
+    alone, failures = run_good_clients(url, seconds / 4)
     assert not failures, failures
     before, over = memory(pid), Event()
     most = before
@@ -70,8 +70,8 @@ def measure(url: str, pid: int, seconds: float) -> dict[str, Any]:
     watcher.start()
     command = [sys.executable, "-m", "benchmarks.hostile", url, "--attack", "--seconds", str(seconds)]
     attacker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    step_back(attacker.pid)
-    beside, failures = good(url, seconds)
+    lower_priority(attacker.pid)
+    beside, failures = run_good_clients(url, seconds)
     told = attacker.communicate()[0]
     over.set()
     watcher.join()
@@ -89,7 +89,7 @@ def measure(url: str, pid: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def step_back(pid: int) -> None:
+def lower_priority(pid: int) -> None:
     """The attacker stands for another machine: it takes the CPU that the server and its clients leave."""
     psutil.Process(pid).nice(psutil.IDLE_PRIORITY_CLASS if sys.platform == "win32" else 19)
     with suppress(OSError):  # Linux shares the CPU out among sessions first
@@ -107,7 +107,7 @@ def memory(pid: int) -> tuple[float, ...]:
     return tuple(found)
 
 
-def good(url: str, seconds: float) -> tuple[list[float], Counter[str]]:
+def run_good_clients(url: str, seconds: float) -> tuple[list[float], Counter[str]]:
     """The waits of four clients for so long, each from the request to the end of its answer, and their failures."""
     import httpx2
 
@@ -125,7 +125,7 @@ def good(url: str, seconds: float) -> tuple[list[float], Counter[str]]:
                 if number % 2:
                     name = f"n{draw.randrange(20)}"
                     schema = {"type": "object", "properties": {name: {"type": "integer"}}, "required": [name]}
-                    body |= held(schema)
+                    body |= json_schema(schema)
                 start = time.monotonic()
                 try:
                     answer = client.post(CHAT, json=body)
@@ -165,13 +165,13 @@ def attack(url: str, seconds: float) -> None:
                 except httpx2.TransportError as exc:
                     told[f"{name}: {type(exc).__name__}"] += 1
 
-    threads = [Thread(target=work, args=(number,)) for number in range(WORKERS)]
+    threads = [Thread(target=work, args=(number,)) for number in range(ATTACK_THREADS)]
     for thread in threads:
         thread.start()
     halves: list[socket.socket] = []
     draw = random.Random(0)
     while time.monotonic() < end:
-        halves += [half for _ in range(HALVES - len(halves)) if (half := half_request(address, draw))]
+        halves += [half for _ in range(HALF_REQUESTS - len(halves)) if (half := half_request(address, draw))]
         time.sleep(1)
         for half in list(halves):
             if is_closed(half):
@@ -183,90 +183,92 @@ def attack(url: str, seconds: float) -> None:
     print(json.dumps(dict(sorted(told.items()))))
 
 
-def ask(content: str = "Hello", **fields: Any) -> tuple[str, bytes]:
+def chat_request(content: str = "Hello", **fields: Any) -> tuple[str, bytes]:
     body = {"messages": [{"role": "user", "content": content}], "max_tokens": 64} | fields
     return CHAT, json.dumps(body).encode()
 
 
-def held(schema: Any) -> dict[str, Any]:
+def json_schema(schema: Any) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
 
 
-def references(draw: random.Random) -> tuple[str, bytes]:
+def nested_references(draw: random.Random) -> tuple[str, bytes]:
     levels = draw.randrange(5, 40)
     defs = {
         f"a{n}": {"type": "object", "properties": {p: {"$ref": f"#/$defs/a{n + 1}"} for p in ("l", "r")}}
         for n in range(levels)
     }
-    return ask(**held({"$ref": "#/$defs/a0", "$defs": defs | {f"a{levels}": {"type": "string"}}}))
+    return chat_request(**json_schema({"$ref": "#/$defs/a0", "$defs": defs | {f"a{levels}": {"type": "string"}}}))
 
 
-def arrays(draw: random.Random) -> tuple[str, bytes]:
+def nested_arrays(draw: random.Random) -> tuple[str, bytes]:
     schema: dict[str, Any] = {"type": "string", "maxLength": draw.randrange(1, 50)}
     for _ in range(draw.randrange(5, 30)):
         schema = {"type": "array", "items": schema}
-    return ask(**held(schema))
+    return chat_request(**json_schema(schema))
 
 
-def optional(draw: random.Random) -> tuple[str, bytes]:
+def optional_properties(draw: random.Random) -> tuple[str, bytes]:
     names = [f"p{draw.randrange(10**6)}" for _ in range(draw.randrange(20, 600))]
-    return ask(**held({"type": "object", "properties": {name: {"type": "integer"} for name in names}}))
+    return chat_request(**json_schema({"type": "object", "properties": {name: {"type": "integer"} for name in names}}))
 
 
-def counted(draw: random.Random) -> tuple[str, bytes]:
-    return ask(**held({"type": "string", "pattern": f"^([^a]{{1,{draw.randrange(100, 5000)}}}b){{1,50}}$"}))
+def counted_repetition(draw: random.Random) -> tuple[str, bytes]:
+    return chat_request(
+        **json_schema({"type": "string", "pattern": f"^([^a]{{1,{draw.randrange(100, 5000)}}}b){{1,50}}$"})
+    )
 
 
 def tool_schema(draw: random.Random) -> tuple[str, bytes]:
-    _, body = optional(draw)
+    _, body = optional_properties(draw)
     schema = json.loads(body)["response_format"]["json_schema"]["schema"]
     function = {"name": "f", "strict": True, "parameters": schema}
-    return ask(tools=[{"type": "function", "function": function}])
+    return chat_request(tools=[{"type": "function", "function": function}])
 
 
-def messages(draw: random.Random) -> tuple[str, bytes]:
+def many_messages(draw: random.Random) -> tuple[str, bytes]:
     one = b'{"role":"user"},'
-    return CHAT, b'{"messages":[' + one * ((MOST - 100) // len(one)) + b'{"role":"user","content":"a"}]}'
+    return CHAT, b'{"messages":[' + one * ((MAX_BODY - 100) // len(one)) + b'{"role":"user","content":"a"}]}'
 
 
-def parameters(draw: random.Random) -> tuple[str, bytes]:
+def many_parameters(draw: random.Random) -> tuple[str, bytes]:
     one = draw.choice((b"[],", b"{},", b'"",', b"0,"))
     tool = b'{"type":"function","function":{"name":"a","parameters":{"a":['
-    count = draw.choice(((MOST - 300) // len(one), 40_000))
+    count = draw.choice(((MAX_BODY - 300) // len(one), 40_000))
     return CHAT, b'{"messages":[{"role":"user","content":"a"}],"tools":[' + tool + one * count + b"0]}}}]}"
 
 
-def prose(draw: random.Random) -> tuple[str, bytes]:
-    return ask("word, " * (MOST // 7))
+def long_prose(draw: random.Random) -> tuple[str, bytes]:
+    return chat_request("word, " * (MAX_BODY // 7))
 
 
-def wide(draw: random.Random) -> tuple[str, bytes]:
-    body = {"messages": [{"role": "user", "content": "😀" + "a" * (MOST - 300)}]}
+def wide_characters(draw: random.Random) -> tuple[str, bytes]:
+    body = {"messages": [{"role": "user", "content": "😀" + "a" * (MAX_BODY - 300)}]}
     return CHAT, json.dumps(body, ensure_ascii=False).encode()
 
 
-def specials(draw: random.Random) -> tuple[str, bytes]:
+def special_tokens(draw: random.Random) -> tuple[str, bytes]:
     token = draw.choice(("<|user|>", "<|assistant|>", "[gMASK]", "<|endoftext|>"))
-    return ask(token * (draw.choice((200_000, MOST - 300)) // len(token)))
+    return chat_request(token * (draw.choice((200_000, MAX_BODY - 300)) // len(token)))
 
 
-def tokens(draw: random.Random) -> tuple[str, bytes]:
+def tokenize(draw: random.Random) -> tuple[str, bytes]:
     return "/tokenize", json.dumps({"prompt": "<|user|> word " * 20_000}).encode()
 
 
-def deep(draw: random.Random) -> tuple[str, bytes]:
-    return CHAT, b"[" * draw.choice((300, MOST - 100))
+def deep_nesting(draw: random.Random) -> tuple[str, bytes]:
+    return CHAT, b"[" * draw.choice((300, MAX_BODY - 100))
 
 
 def long_reply(draw: random.Random) -> tuple[str, bytes]:
-    return ask(stream=True, max_tokens=100)
+    return chat_request(stream=True, max_tokens=100)
 
 
 ATTACKS: dict[str, Callable[[random.Random], tuple[str, bytes]]] = {
     made.__name__: made
     for made in (
-        references, arrays, optional, counted, tool_schema, messages, parameters, prose, wide, specials, tokens, deep,
-        long_reply,
+        nested_references, nested_arrays, optional_properties, counted_repetition, tool_schema, many_messages,
+        many_parameters, long_prose, wide_characters, special_tokens, tokenize, deep_nesting, long_reply,
     )
 }  # fmt: skip
 

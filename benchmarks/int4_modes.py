@@ -26,7 +26,7 @@ MODES = ("int4_sym", "int4_asym")
 
 
 @dataclass(frozen=True)
-class Row:
+class ModeRow:
     mode: str
     megabytes: float
     mean_kl: float
@@ -70,7 +70,7 @@ def main() -> None:
     print(f"decode, symmetric over asymmetric: {rows[0].decode / rows[1].decode:.3f}")
 
 
-def measure(folders: dict[str, ModelFolder], runs: int) -> list[Row]:
+def measure(folders: dict[str, ModelFolder], runs: int) -> list[ModeRow]:
     backends = {mode: OpenVINO.load(folder, "CPU", Options()) for mode, folder in folders.items()}
     speeds: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
     for seed in range(-1, runs):  # the first warms up
@@ -82,7 +82,7 @@ def measure(folders: dict[str, ModelFolder], runs: int) -> list[Row]:
     for mode, folder in folders.items():
         prefill, decode = (statistics.median(values) for values in zip(*speeds[mode], strict=True))
         figures = folder.manifest.verification
-        rows.append(Row(mode, folder.size / 1e6, figures["mean_kl"], figures["top1"], prefill, decode))
+        rows.append(ModeRow(mode, folder.size / 1e6, figures["mean_kl"], figures["top1"], prefill, decode))
     return rows
 
 

@@ -28,12 +28,12 @@ from runtime.folder.model_folder import ModelFolder
 from runtime.messages import Finish
 from runtime.model import Model
 
-from .peers_report import spread, table
+from .peers_report import format_spread, markdown_table
 
 _PAST, _ROUNDS = 256, 12
 
 
-class Counted:
+class CountingBackend:
     """A backend that counts the steps after each reply's first, and the tokens that they brought."""
 
     def __init__(self, backend: OpenVINO) -> None:
@@ -56,7 +56,7 @@ def tokens_a_step(folder: ModelFolder, dialogues: Sequence[Dialogue], lookup: in
     kinds = defaultdict(list)
     for said in dialogues:
         kinds[said.kind].append(said)
-    counted = Counted(OpenVINO.load(folder, "CPU", Options(lookup=lookup)))
+    counted = CountingBackend(OpenVINO.load(folder, "CPU", Options(lookup=lookup)))
     found, total = {}, Counter[str]()
     with Model(folder, backend=counted) as model:
         for kind, some in kinds.items():
@@ -102,8 +102,8 @@ def main() -> None:
             for kind, rate in tokens.items():
                 name = COLUMNS.get(kind, kind)
                 rows.append([str(lookup), name, f"{rate:.2f}", f"{cost:.2f}", f"{rate / cost:.2f}"])
-    print(f"A step of one token takes {spread(costs[1], 1e3)} CPU ms.\n")
-    print(table(("lookup", "replies", "tokens a step", "cost of a step", "times faster"), rows))
+    print(f"A step of one token takes {format_spread(costs[1], 1e3)} CPU ms.\n")
+    print(markdown_table(("lookup", "replies", "tokens a step", "cost of a step", "times faster"), rows))
 
 
 if __name__ == "__main__":

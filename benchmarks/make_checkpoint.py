@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from edge.catalogue import look_up
+from edge.catalogue import get_entry
 from runtime.checkpoint.architecture import Architecture, read_architecture
 from runtime.checkpoint.tensors import stored_tensors
 from runtime.checkpoint.tokenizer import read_tokenizer
@@ -30,7 +30,7 @@ SHARD_BYTES = 5_000_000_000
 BLOCK = 1 << 24  # values drawn at a time
 
 TINY = replace(
-    look_up("GLM-4-9B-0414").architecture,
+    get_entry("GLM-4-9B-0414").architecture,
     layers=4,
     hidden=256,
     heads=4,
@@ -185,7 +185,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.out.exists():
         parser.error(f"{options.out} exists already")
-    shape = TINY if options.shape == "tiny" else look_up(options.shape).architecture
+    shape = TINY if options.shape == "tiny" else get_entry(options.shape).architecture
     changes = {key: value for key in ("layers", "hidden", "vocab") if (value := getattr(options, key)) is not None}
     if options.format:
         changes |= {"name": FORMATS[options.format], "sandwich_norms": options.format == "glm4"}

@@ -24,14 +24,14 @@ from runtime.device.memory import estimate
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import Sampling
 
-from .process import Peak, anonymous, forget_touched_pages, touched_file_pages
+from .process import PeakSampler, anonymous_memory, forget_touched_pages, touched_file_pages
 
 _EVERY = 0.01  # seconds
 _REPLY = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MemoryRow:
     """Bytes; `error` is the estimate's, relative to what was measured."""
 
     folder: str
@@ -47,7 +47,7 @@ class Row:
 def chat(pipe: "Connection[tuple[int, int], None]", path: str, context: int, options: Options) -> None:
     """Sends the anonymous memory after the load, and the pages of files that the last tokens touched."""
     backend = OpenVINO.load(ModelFolder.open(path), "CPU", options)
-    loaded = anonymous()
+    loaded = anonymous_memory()
     prompt = random_prompt(backend, context - _REPLY, 1)
     for written, _ in enumerate(backend.generate(Request((prompt,), (), Sampling(max_new_tokens=_REPLY)))):
         if written == _REPLY // 2:
@@ -55,19 +55,19 @@ def chat(pipe: "Connection[tuple[int, int], None]", path: str, context: int, opt
     pipe.send((loaded, touched_file_pages()))
 
 
-def measure(path: str, context: int, options: Options) -> Row:
+def measure(path: str, context: int, options: Options) -> MemoryRow:
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     child = spawn.Process(target=chat, args=(theirs, path, context, options))
     child.start()
     theirs.close()
-    with Peak(lambda: anonymous(child.pid or 0), _EVERY) as watch:
+    with PeakSampler(lambda: anonymous_memory(child.pid or 0), _EVERY) as watch:
         loaded, file = ours.recv()
         child.join()
     kv_precision, cores = options.kv_precision or "u8", psutil.cpu_count(logical=False)
     estimated = estimate(ModelFolder.open(path).manifest, "CPU", context, kv_precision, options.threads or cores).peak
     error = estimated / watch.value - 1
-    return Row(path, context, kv_precision, loaded, watch.value, file, estimated, error)
+    return MemoryRow(path, context, kv_precision, loaded, watch.value, file, estimated, error)
 
 
 def main() -> None:

@@ -38,8 +38,8 @@ from edge.bench import random_prompt
 from runtime.checkpoint.tokenizer import read_tokenizer
 from runtime.folder.model_folder import ModelFolder
 
-from .peers_report import PROMPTS, Cost, Speed, charts, markdown
-from .process import Peak, anonymous, forget_touched_pages, on_disk, run, touched_file_pages
+from .peers_report import PROMPTS, ConversionCost, EngineSpeed, charts, markdown
+from .process import PeakSampler, anonymous_memory, disk_usage, forget_touched_pages, run_measured, touched_file_pages
 
 ENGINE = Path(__file__).with_name("peer_engine.py")
 ROOT = ENGINE.parents[1]
@@ -58,7 +58,7 @@ class Conversion:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Contender:
     """An engine of peer_engine.py, the Python that has it, its model, and the bytes of it that each token reads.
     `properties` are OpenVINO's, in JSON."""
 
@@ -66,7 +66,7 @@ class Side:
     python: str
     engine: str
     model: Path
-    read: int = 0
+    bytes_per_token: int = 0
     properties: str = "{}"
 
 
@@ -92,35 +92,35 @@ def conversions(args: argparse.Namespace) -> Iterator[Conversion]:
             yield Conversion(f"llama.cpp {form}", folder, commands, "model.gguf", "whole.gguf")
 
 
-def convert(conversion: Conversion) -> Cost:
+def convert(conversion: Conversion) -> ConversionCost:
     """Runs it in an empty folder, where temporary files go, too."""
     shutil.rmtree(conversion.folder, ignore_errors=True)
     temporary = conversion.folder / "temporary"
     temporary.mkdir(parents=True)
     environment = {"TMPDIR": str(temporary), "HF_HOME": str(temporary), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    taken = run(conversion.commands, conversion.folder, environment)
+    taken = run_measured(conversion.commands, conversion.folder, environment)
     shutil.rmtree(temporary)
     if conversion.scrap:
         (conversion.folder / conversion.scrap).unlink()
-    size = on_disk(conversion.folder)
-    return Cost(taken.seconds, taken.cpu, taken.anonymous, taken.disk - size, size)
+    size = disk_usage(conversion.folder)
+    return ConversionCost(taken.seconds, taken.cpu, taken.anonymous, taken.disk - size, size)
 
 
-def sides(args: argparse.Namespace) -> Iterator[Side]:
+def contenders(args: argparse.Namespace) -> Iterator[Contender]:
     folder = args.scratch / "edge" / "model"
     sizes = ModelFolder.open(folder).manifest.sizes
     assert sizes is not None
     for name, engine in (("edge", "edge"), ("OpenVINO GenAI", "genai")):
-        yield Side(name, sys.executable, engine, folder, sizes.weights - sizes.gathered)
+        yield Contender(name, sys.executable, engine, folder, sizes.weights - sizes.gathered)
     if args.llama:
         for form in GGUF:
             if (model := args.scratch / form / "model.gguf").is_file():
                 # Of the embedding a token reads a row. It is in 4.5 bits, as the layers are; the head is in 6.6.
                 gathered = sizes.vocab * sizes.hidden * 4.5 / 8
-                yield Side(f"llama.cpp {form}", args.llama, "llama", model, int(model.stat().st_size - gathered))
+                yield Contender(f"llama.cpp {form}", args.llama, "llama", model, int(model.stat().st_size - gathered))
 
 
-class Tokens:
+class TokenCounter:
     """Counts a prompt's tokens, which is all that `random_prompt` asks of an engine."""
 
     def __init__(self, encode: Callable[[str], list[int]]) -> None:
@@ -130,9 +130,9 @@ class Tokens:
         return sum(len(self.encode(piece)) for piece in prompt)
 
 
-def speed(
-    side: Side, tokens: Any, seed: int, new_tokens: int, threads: int, *, prompts: Sequence[int] = PROMPTS
-) -> Speed:
+def measure_speed(
+    side: Contender, tokens: Any, seed: int, new_tokens: int, threads: int, *, prompts: Sequence[int] = PROMPTS
+) -> EngineSpeed:
     """Loads the model in a fresh process, and reads a prompt of each length with it."""
     process = subprocess.Popen(
         [side.python, str(ENGINE), side.engine, str(side.model), str(threads), side.properties],
@@ -158,7 +158,7 @@ def speed(
         return answer()
 
     try:
-        with Peak(lambda: anonymous(process.pid)) as peak:
+        with PeakSampler(lambda: anonymous_memory(process.pid)) as peak:
             loaded = answer()
             times(16, 4)  # warms up
             found = [times(count, new_tokens) for count in prompts]
@@ -169,10 +169,10 @@ def speed(
         process.kill()
         process.wait()
     figures: dict[str, list[float]] = {key: [one[key] for one in found] for key in found[0]}
-    return Speed(loaded["load"], **figures, anonymous=peak.value, touched=touched, about=loaded["about"])
+    return EngineSpeed(loaded["load"], **figures, anonymous=peak.value, touched=touched, about=loaded["about"])
 
 
-def bandwidth(threads: int) -> float:
+def measure_bandwidth(threads: int) -> float:
     """Bytes a second that so many threads together read."""
     values = np.ones(2**27)
     best = 0.0
@@ -184,18 +184,18 @@ def bandwidth(threads: int) -> float:
     return best
 
 
-def alternating(sides: Sequence[Any], rounds: int, measure: Callable[[Any, int], Any]) -> dict[str, list[Any]]:
+def alternate(contenders: Sequence[Any], rounds: int, measure: Callable[[Any, int], Any]) -> dict[str, list[Any]]:
     """What `measure` finds for each side, a round at a time; each round begins with another side."""
-    found: dict[str, list[Any]] = {side.name: [] for side in sides}
+    found: dict[str, list[Any]] = {side.name: [] for side in contenders}
     for number in range(rounds):
-        for i in range(len(sides)):
-            side = sides[(i + number) % len(sides)]
+        for i in range(len(contenders)):
+            side = contenders[(i + number) % len(contenders)]
             found[side.name].append(measure(side, number))
             print(f"{number + 1}/{rounds} {side.name}: {found[side.name][-1]}", file=sys.stderr, flush=True)
     return found
 
 
-def machine(threads: int) -> dict[str, Any]:
+def describe_machine(threads: int) -> dict[str, Any]:
     """What the figures depend on beside the programs."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
@@ -224,22 +224,22 @@ def main() -> int:
     args.scratch = args.scratch.absolute()
     args.scratch.mkdir(parents=True, exist_ok=True)
     path = args.scratch / "report.json"
-    report: dict[str, Any] = {"machine": machine(args.threads), "load_average": [os.getloadavg()]}
+    report: dict[str, Any] = {"machine": describe_machine(args.threads), "load_average": [os.getloadavg()]}
     if not args.skip_converting:
-        report["conversion"] = alternating(list(conversions(args)), args.rounds, lambda one, _: convert(one))
+        report["conversion"] = alternate(list(conversions(args)), args.rounds, lambda one, _: convert(one))
         report["load_average"].append(os.getloadavg())
     elif path.exists():
         earlier = json.loads(path.read_text())["conversion"]
-        report["conversion"] = {name: [Cost(**cost) for cost in costs] for name, costs in earlier.items()}
+        report["conversion"] = {name: [ConversionCost(**cost) for cost in costs] for name, costs in earlier.items()}
     path.write_text(json.dumps(report, indent=2, default=asdict))
-    engines = list(sides(args))
-    report["read"] = {side.name: side.read for side in engines}
-    tokens = Tokens(read_tokenizer(args.checkpoint, 2**31).encode)
-    report["bandwidth"] = bandwidth(args.threads)
-    report["running"] = alternating(
-        engines, args.rounds, lambda side, seed: speed(side, tokens, seed, args.new_tokens, args.threads)
+    engines = list(contenders(args))
+    report["read"] = {side.name: side.bytes_per_token for side in engines}
+    tokens = TokenCounter(read_tokenizer(args.checkpoint, 2**31).encode)
+    report["bandwidth"] = measure_bandwidth(args.threads)
+    report["running"] = alternate(
+        engines, args.rounds, lambda side, seed: measure_speed(side, tokens, seed, args.new_tokens, args.threads)
     )
-    report["bandwidth"] = max(report["bandwidth"], bandwidth(args.threads))
+    report["bandwidth"] = max(report["bandwidth"], measure_bandwidth(args.threads))
     report["load_average"].append(os.getloadavg())
     path.write_text(json.dumps(report, indent=2, default=asdict))
     text = markdown(report, [name for name in ("optimum", "llama", "llama_cpp") if not getattr(args, name)])

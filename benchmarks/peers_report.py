@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge.bench import Measure
+from edge.bench import Summary
 
-from .bars import bars
+from .bars import bar_chart
 
 PROMPTS = (128, 512, 2048)  # tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class ConversionCost:
     """Of a conversion: wall and CPU seconds, and bytes. `extra_disk` is what lay on the disk at its peak beside the
     result."""
 
@@ -25,7 +25,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class EngineSpeed:
     """One process: seconds, tokens a second, bytes. What comes in lists has a value for each of PROMPTS; `ttft_cpu` and
     `token_cpu` are CPU seconds until the first token and for each that follows."""
 
@@ -39,28 +39,28 @@ class Speed:
     about: str
 
 
-def spread(values: Sequence[float], scale: float = 1.0, digits: int = 1) -> str:
-    m = Measure.of([value * scale for value in values])
+def format_spread(values: Sequence[float], scale: float = 1.0, digits: int = 1) -> str:
+    m = Summary.of([value * scale for value in values])
     return f"{m.median:,.{digits}f} ({m.low:,.{digits}f} to {m.high:,.{digits}f})"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """In Markdown, all columns but the first on the right."""
     rule = ["---", *["---:"] * (len(headings) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *rows)) + "\n"
 
 
-def conversion_table(found: Mapping[str, Sequence[Cost]]) -> str:
+def conversion_table(found: Mapping[str, Sequence[ConversionCost]]) -> str:
     headings = ("converting", "s", "CPU s", "peak anonymous MB", "extra disk MB", "result MB")
     scales = {"seconds": 1.0, "cpu": 1.0, "anonymous": 1e-6, "extra_disk": 1e-6, "size": 1e-6}
     rows = [
-        [name, *(spread([getattr(cost, key) for cost in costs], scale, 0) for key, scale in scales.items())]
+        [name, *(format_spread([getattr(cost, key) for cost in costs], scale, 0) for key, scale in scales.items())]
         for name, costs in found.items()
     ]
-    return table(headings, rows)
+    return markdown_table(headings, rows)
 
 
-def running_table(found: Mapping[str, Sequence[Speed]], read: Mapping[str, int], bandwidth: float) -> str:
+def running_table(found: Mapping[str, Sequence[EngineSpeed]], read: Mapping[str, int], bandwidth: float) -> str:
     """`read` has the bytes of its model that each side reads for a token."""
     lengths = " / ".join(f"{count:,}" for count in PROMPTS)
     columns: dict[str, tuple[str, float, int]] = {
@@ -75,20 +75,21 @@ def running_table(found: Mapping[str, Sequence[Speed]], read: Mapping[str, int],
         rows.append(
             [
                 name,
-                spread([one.load for one in speeds], digits=2),
+                format_spread([one.load for one in speeds], digits=2),
                 *(
                     " / ".join(
-                        spread([getattr(one, key)[i] for one in speeds], scale, digits) for i in range(len(PROMPTS))
+                        format_spread([getattr(one, key)[i] for one in speeds], scale, digits)
+                        for i in range(len(PROMPTS))
                     )
                     for key, (_, scale, digits) in columns.items()
                 ),
-                spread([one.anonymous for one in speeds], 1e-6, 0),
-                spread([one.touched for one in speeds], 1e-6, 0),
+                format_spread([one.anonymous for one in speeds], 1e-6, 0),
+                format_spread([one.touched for one in speeds], 1e-6, 0),
                 f"{rate * read[name] / bandwidth:.0%} of {bandwidth / 1e9:.0f} GB/s",
             ]
         )
     headings = ("running", "load s", *(heading for heading, *_ in columns.values()))
-    return table((*headings, "peak anonymous MB", "file MB", "bandwidth"), rows)
+    return markdown_table((*headings, "peak anonymous MB", "file MB", "bandwidth"), rows)
 
 
 def ratios(found: Mapping[str, Sequence[Any]], figures: Mapping[str, Callable[[Any], float]]) -> str:
@@ -104,16 +105,16 @@ def ratios(found: Mapping[str, Sequence[Any]], figures: Mapping[str, Callable[[A
         ]
         for other in others
     ]
-    return table(("ratio", *figures), rows) if rows else ""
+    return markdown_table(("ratio", *figures), rows) if rows else ""
 
 
-COSTS: dict[str, Callable[[Cost], float]] = {
+COSTS: dict[str, Callable[[ConversionCost], float]] = {
     "s": lambda cost: cost.seconds,
     "CPU s": lambda cost: cost.cpu,
     "anonymous": lambda cost: cost.anonymous,
     "peak disk": lambda cost: cost.extra_disk + cost.size,
 }
-SPEEDS: dict[str, Callable[[Speed], float]] = {
+SPEEDS: dict[str, Callable[[EngineSpeed], float]] = {
     "load": lambda speed: speed.load,
     **{f"TTFT {count:,}": lambda speed, i=i: speed.ttft[i] for i, count in enumerate(PROMPTS)},  # type: ignore[misc]
     **{f"decode {count:,}": lambda speed, i=i: speed.decode[i] for i, count in enumerate(PROMPTS)},  # type: ignore[misc]
@@ -144,7 +145,7 @@ def markdown(report: Mapping[str, Any], left_out: Sequence[str]) -> str:
 
 def charts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     def chart(title: str, key: str, of: Callable[[Any], float]) -> str:
-        return bars(title, {name: Measure.of([of(one) for one in found]) for name, found in report[key].items()})
+        return bar_chart(title, {name: Summary.of([of(one) for one in found]) for name, found in report[key].items()})
 
     if "conversion" in report:
         yield "conversion_seconds", chart("Converting: seconds", "conversion", COSTS["s"])

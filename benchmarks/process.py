@@ -16,7 +16,7 @@ _EVERY, _DISK_EVERY = 0.02, 0.2  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ResourceUsage:
     """By a command and all that it started: wall and CPU seconds, the most anonymous memory, and the most bytes on the
     disk below its folder at one time."""
 
@@ -26,7 +26,7 @@ class Taken:
     disk: int
 
 
-def anonymous(pid: int | str = "self") -> int:
+def anonymous_memory(pid: int | str = "self") -> int:
     """Bytes of anonymous memory; 0 for a process that has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -51,7 +51,7 @@ def touched_file_pages(pid: int | str = "self") -> int:
     return total
 
 
-class Peak:
+class PeakSampler:
     """The highest of what `read` returned, sampled in a thread."""
 
     def __init__(self, read: Callable[[], int], every: float = _EVERY) -> None:
@@ -60,7 +60,7 @@ class Peak:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "Peak":
+    def __enter__(self) -> "PeakSampler":
         self._thread.start()
         return self
 
@@ -73,7 +73,7 @@ class Peak:
             self.value = max(self.value, self._read())
 
 
-def run(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> Taken:
+def run_measured(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> ResourceUsage:
     """Runs the commands one after another, and says what they took together. What they print goes to `folder`.log.
 
     Raises CalledProcessError for the first that fails, with the end of what it printed as its output.
@@ -84,8 +84,8 @@ def run(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[st
     start = time.perf_counter()
     with (
         log.open("wb") as out,
-        Peak(lambda: sum(anonymous(pid) for root in running for pid in tree(root))) as memory,
-        Peak(lambda: on_disk(folder), _DISK_EVERY) as disk,
+        PeakSampler(lambda: sum(anonymous_memory(pid) for root in running for pid in process_tree(root))) as memory,
+        PeakSampler(lambda: disk_usage(folder), _DISK_EVERY) as disk,
     ):
         for command in commands:
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **environment})
@@ -96,10 +96,10 @@ def run(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[st
             cpu += usage.ru_utime + usage.ru_stime
             if process.returncode:
                 raise subprocess.CalledProcessError(process.returncode, command, log.read_bytes()[-2000:])
-    return Taken(time.perf_counter() - start, cpu, memory.value, max(disk.value, on_disk(folder)))
+    return ResourceUsage(time.perf_counter() - start, cpu, memory.value, max(disk.value, disk_usage(folder)))
 
 
-def tree(pid: int) -> Iterator[int]:
+def process_tree(pid: int) -> Iterator[int]:
     """The process and all its descendants."""
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -108,10 +108,10 @@ def tree(pid: int) -> Iterator[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         for child in found:
-            yield from tree(int(child))
+            yield from process_tree(int(child))
 
 
-def on_disk(folder: Path) -> int:
+def disk_usage(folder: Path) -> int:
     """Bytes that the files below a folder have on the disk: a sparse one has fewer than its size, a hard link none."""
     found: dict[int, int] = {}
     for parent, _, names in os.walk(folder):

@@ -25,10 +25,10 @@ from convert.check import reference
 from convert.pipeline import convert
 from convert.recipe import RECIPES, Recipe, named
 from edge import bench
-from edge.catalogue import look_up
+from edge.catalogue import get_entry
 from edge.demo import CHECKPOINT
-from edge.evaluation.report import nats, share
-from edge.evaluation.target import Subject
+from edge.evaluation.report import format_nats, format_share
+from edge.evaluation.target import EvaluationTarget
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
@@ -39,12 +39,12 @@ _TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RecipeRow:
     recipe: str
     megabytes: float
     bits: float
     figures: quality.Figures
-    decode: bench.Measure
+    decode: bench.Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +57,24 @@ class LayerRow:
     cosine: float
 
 
-def whole(path: Path, recipes: list[Recipe], context: int | None) -> Iterator[Row]:
+def measure_recipes(path: Path, recipes: list[Recipe], context: int | None) -> Iterator[RecipeRow]:
     """Converts with each recipe; the checkpoint is asked once."""
     source, ids, wanted = Checkpoint.open(path), [], None
     with source.weights() as checkpoint:
-        for recipe, folder in converted(path, recipes):
-            subject = Subject.open(folder.path, context)
+        for recipe, folder in convert_each(path, recipes):
+            subject = EvaluationTarget.open(folder.path, context)
             if wanted is None:
-                ids = list(subject.encoded(None, source).values())
+                ids = list(subject.token_ids(None, source).values())
                 wanted = quality.Answers(reference.states(checkpoint, ids), reference.head(checkpoint))
             layers = saved.Layers(folder.path, subject.architecture)
             figures = quality.read(ids, quality.Answers(layers.states(ids), layers.head()), wanted).figures()
             del layers
-            speed = bench.run(folder, device="CPU", prompt_tokens=128, new_tokens=128)
-            facts = subject.facts(None)
-            yield Row(recipe.name, facts["weights"] / 1e6, facts["bits_per_weight"], figures, speed.decode)
+            speed = bench.benchmark(folder, device="CPU", prompt_tokens=128, new_tokens=128)
+            facts = subject.describe(None)
+            yield RecipeRow(recipe.name, facts["weights"] / 1e6, facts["bits_per_weight"], figures, speed.decode)
 
 
-def one_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[LayerRow]:
+def measure_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[LayerRow]:
     """One random layer of that width, with weights as `make_checkpoint` draws them."""
     architecture = replace(architecture, layers=1, vocab=_VOCABULARY)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
@@ -89,7 +89,7 @@ def one_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[Lay
             weights = {name: checkpoint.tensor(name) for name, _ in a.layer_shapes(0)}
             reference.through_layer(stage.ready(weights), a, wanted)
             wanted -= x
-            for recipe, folder in converted(path, recipes):
+            for recipe, folder in convert_each(path, recipes):
                 found = x.copy()
                 reference.through_layer(next(saved.Layers(folder.path, a).layers()), a, found)
                 found -= x
@@ -101,7 +101,7 @@ def one_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[Lay
                 yield LayerRow(recipe.name, 8 * linear / values, error, cosine)
 
 
-def converted(path: Path, recipes: list[Recipe]) -> Iterator[tuple[Recipe, ModelFolder]]:
+def convert_each(path: Path, recipes: list[Recipe]) -> Iterator[tuple[Recipe, ModelFolder]]:
     """A folder at a time, whatever it is worth."""
     for recipe in recipes:
         print(f"{path.name}: {recipe.name}", file=sys.stderr)
@@ -123,11 +123,11 @@ def main() -> None:
     print("| recipe | MB | bits a weight | mean KL | p99 KL | top-1 | perplexity | decode, tokens/s |")
     print("|---|---|---|---|---|---|---|---|")
     last = None
-    for row in whole(options.checkpoint, recipes, options.context):
+    for row in measure_recipes(options.checkpoint, recipes, options.context):
         f, last = row.figures, row.figures
         print(
-            f"| {row.recipe} | {row.megabytes:,.1f} | {row.bits:.2f} | {nats(f.mean_kl)} | {nats(f.p99_kl)} "
-            f"| {share(f.top1)} | {f.perplexity:,.2f} | {row.decode.median:,.1f} "
+            f"| {row.recipe} | {row.megabytes:,.1f} | {row.bits:.2f} | {format_nats(f.mean_kl)} "
+            f"| {format_nats(f.p99_kl)} | {format_share(f.top1)} | {f.perplexity:,.2f} | {row.decode.median:,.1f} "
             f"({row.decode.low:,.1f} to {row.decode.high:,.1f}) |",
             flush=True,
         )
@@ -136,7 +136,7 @@ def main() -> None:
     if options.layer:
         print(f"\n| recipe, a layer of {options.layer} | bits a weight | error of its output | cosine |")
         print("|---|---|---|---|")
-        for layer in one_layer(look_up(options.layer).architecture, recipes):
+        for layer in measure_layer(get_entry(options.layer).architecture, recipes):
             print(f"| {layer.recipe} | {layer.bits:.2f} | {layer.error:.2%} | {layer.cosine:.6f} |", flush=True)
 
 

@@ -28,7 +28,7 @@ from convert.pipeline import convert
 from convert.recipe import RECIPES
 
 from .make_checkpoint import TINY, write
-from .peers_report import table
+from .peers_report import markdown_table
 
 SHAPE = replace(TINY, layers=4, hidden=512, heads=4, kv_heads=2, head_dim=128, rotary_dim=64, ffn=1024, context=32768)
 WINDOW = 256  # tokens
@@ -39,7 +39,7 @@ Run = Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]]  # ids (1,T) a
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DriftRow:
     export: str
     tokens: int
     max_logit_difference: float
@@ -79,7 +79,7 @@ def transformers_model(checkpoint: Path) -> Run:
     return run
 
 
-def windows(run: Run, ids: np.ndarray[Any, Any], lengths: list[int]) -> dict[int, np.ndarray[Any, Any]]:
+def window_logits(run: Run, ids: np.ndarray[Any, Any], lengths: list[int]) -> dict[int, np.ndarray[Any, Any]]:
     """The logits of the last WINDOW tokens before each length: (WINDOW,vocab), in f64."""
     found = {}
     for first in range(0, max(lengths), _CHUNK):
@@ -91,10 +91,10 @@ def windows(run: Run, ids: np.ndarray[Any, Any], lengths: list[int]) -> dict[int
 
 def compare(
     name: str, reference: dict[int, np.ndarray[Any, Any]], found: dict[int, np.ndarray[Any, Any]]
-) -> Iterator[Row]:
+) -> Iterator[DriftRow]:
     for length, wanted in reference.items():
         p, q = (logits - np.log(np.exp(logits).sum(-1, keepdims=True)) for logits in (wanted, found[length]))
-        yield Row(
+        yield DriftRow(
             name,
             length,
             float(np.abs(wanted - found[length]).max()),
@@ -135,20 +135,20 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     ids = np.random.default_rng(1).integers(0, SHAPE.vocab, (1, max(args.tokens)))
-    rows: list[Row] = []
+    rows: list[DriftRow] = []
     with tempfile.TemporaryDirectory() as name:
         checkpoint = Path(name) / "checkpoint"
         write(checkpoint, SHAPE, args.dtype, seed=1)
-        reference = windows(transformers_model(checkpoint), ids, args.tokens)
+        reference = window_logits(transformers_model(checkpoint), ids, args.tokens)
         for export, folder in exports(checkpoint, Path(name), args.recipes):
-            rows += compare(export, reference, windows(openvino_model(folder), ids, args.tokens))
+            rows += compare(export, reference, window_logits(openvino_model(folder), ids, args.tokens))
             print(*rows[-len(args.tokens) :], sep="\n", file=sys.stderr, flush=True)
     if args.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return
     figures = ((f"{r.tokens:,}", f"{r.max_logit_difference:.2g}", f"{r.mean_kl:.2g}", f"{r.top1:.3f}") for r in rows)
     print(
-        table(
+        markdown_table(
             ("export", "tokens", "max logit difference", "mean KL", "top-1"),
             [(row.export, *figure) for row, figure in zip(rows, figures, strict=True)],
         )

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from edge import Chat, Message, Model, ModelFolder, Sampling
-from edge.bench import Measure, random_prompt
+from edge.bench import Summary, random_prompt
 from runtime.backends.backend import Delta, Options
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.genai import properties
 
 
 @dataclass(frozen=True)
-class Run:
+class ReplyTiming:
     """Seconds to the first token, tokens a second after it, and how many there were."""
 
     ttft: float
@@ -31,11 +31,11 @@ class Run:
     tokens: int
 
     @classmethod
-    def of(cls, start: float, times: list[float]) -> "Run":
+    def of(cls, start: float, times: list[float]) -> "ReplyTiming":
         return cls(times[0] - start, (len(times) - 1) / (times[-1] - times[0]), len(times))
 
 
-class Watched:
+class TimedBackend:
     """A backend that notes when its tokens came."""
 
     def __init__(self, backend: OpenVINO) -> None:
@@ -52,15 +52,15 @@ class Watched:
             yield part
 
 
-def edge_run(chat: Chat, watched: Any, question: str) -> Run:
+def time_edge(chat: Chat, watched: Any, question: str) -> ReplyTiming:
     chat.reset()
     watched.times.clear()
     start = time.perf_counter()
     chat.send(question)
-    return Run.of(start, watched.times)
+    return ReplyTiming.of(start, watched.times)
 
 
-def bare_run(pipeline: Any, prompt: str, stops: set[int], new_tokens: int) -> Run:
+def time_bare(pipeline: Any, prompt: str, stops: set[int], new_tokens: int) -> ReplyTiming:
     import openvino_genai as genai
 
     config = genai.GenerationConfig()
@@ -79,10 +79,10 @@ def bare_run(pipeline: Any, prompt: str, stops: set[int], new_tokens: int) -> Ru
 
     start = time.perf_counter()
     pipeline.generate(prompt, config, Streamer())
-    return Run.of(start, times)
+    return ReplyTiming.of(start, times)
 
 
-def bare_pipeline(folder: Path) -> Any:
+def load_bare_pipeline(folder: Path) -> Any:
     import openvino_genai as genai
 
     scheduler = genai.SchedulerConfig()
@@ -100,29 +100,29 @@ def main() -> None:
     args = arguments.parse_args()
 
     folder = ModelFolder.open(args.folder)
-    watched: Any = Watched(OpenVINO.load(folder, "CPU", Options()))
+    watched: Any = TimedBackend(OpenVINO.load(folder, "CPU", Options()))
     model = Model(folder, backend=watched)
     chat = Chat(model, sampling=Sampling(max_new_tokens=args.new_tokens))
-    pipeline = bare_pipeline(folder.path)
+    pipeline = load_bare_pipeline(folder.path)
     stops = {folder.manifest.special_tokens[name] for name in model.family.stop_tokens}
-    runs: dict[str, list[Run]] = {"edge": [], "genai": []}
+    runs: dict[str, list[ReplyTiming]] = {"edge": [], "genai": []}
     for seed in range(-1, args.runs):  # the first warms up
         question = random_prompt(watched, args.prompt_tokens, seed)
         prompt = "".join(model.prompt([Message("user", question)]))
         for side in ("edge", "genai") if seed % 2 else ("genai", "edge"):
             if side == "edge":
-                run = edge_run(chat, watched, question)
+                run = time_edge(chat, watched, question)
             else:
-                run = bare_run(pipeline, prompt, stops, args.new_tokens)
+                run = time_bare(pipeline, prompt, stops, args.new_tokens)
             if seed >= 0:
                 runs[side].append(run)
     report(runs["edge"], runs["genai"], args.json)
 
 
-def report(ours: list[Run], bare: list[Run], as_json: bool) -> None:
+def report(ours: list[ReplyTiming], bare: list[ReplyTiming], as_json: bool) -> None:
     figures = {
-        "edge": {"ttft": Measure.of([r.ttft for r in ours]), "decode": Measure.of([r.decode for r in ours])},
-        "genai": {"ttft": Measure.of([r.ttft for r in bare]), "decode": Measure.of([r.decode for r in bare])},
+        "edge": {"ttft": Summary.of([r.ttft for r in ours]), "decode": Summary.of([r.decode for r in ours])},
+        "genai": {"ttft": Summary.of([r.ttft for r in bare]), "decode": Summary.of([r.decode for r in bare])},
     }
     ratio = statistics.median(a.decode / b.decode for a, b in zip(ours, bare, strict=True))
     added = statistics.median(a.ttft - b.ttft for a, b in zip(ours, bare, strict=True))

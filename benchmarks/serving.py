@@ -25,7 +25,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from typing import Any
 
-from edge.bench import Measure
+from edge.bench import Summary
 from runtime.folder.model_folder import ModelFolder
 
 
@@ -33,16 +33,16 @@ def prompt(seed: int) -> str:
     return f"[{seed}, {seed * 7 % 1000}, " + "1, 2, 3, " * 8
 
 
-def asked(seed: int, tokens: int) -> bytes:
+def completion_request(seed: int, tokens: int) -> bytes:
     """The request of a completion."""
     body = json.dumps({"prompt": prompt(seed), "max_tokens": tokens, "stream": True, "temperature": 0}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Content-Type: application/json\r\n\r\n" + body
 
 
-def load(port: int, seeds: Sequence[int], tokens: int) -> tuple[float, float]:
+def run_clients(port: int, seeds: Sequence[int], tokens: int) -> tuple[float, float]:
     """Seconds until all completions have ended, and to the first event of one, the median."""
-    requests = [asked(seed, tokens) for seed in seeds]
+    requests = [completion_request(seed, tokens) for seed in seeds]
     firsts: dict[Any, float] = {}
     ends: dict[Any, bytes] = {}
     with ExitStack() as opened, selectors.DefaultSelector() as ready:
@@ -64,13 +64,13 @@ def load(port: int, seeds: Sequence[int], tokens: int) -> tuple[float, float]:
         return time.perf_counter() - start, statistics.median(firsts.values())
 
 
-def served(pipe: Any, port: int) -> None:
+def client_process(pipe: Any, port: int) -> None:
     """The clients' process: takes (seeds, tokens), gives seconds in all and to the first token."""
     while (wanted := pipe.recv()) is not None:
-        pipe.send(load(port, *wanted))
+        pipe.send(run_clients(port, *wanted))
 
 
-def bare(pipe: Any, folder: str) -> None:
+def pipeline_process(pipe: Any, folder: str) -> None:
     """The bare pipeline's process."""
     import numpy as np
     import openvino
@@ -110,7 +110,7 @@ def bare(pipe: Any, folder: str) -> None:
 
 
 @contextmanager
-def serving(folder: str, port: int) -> Iterator["subprocess.Popen[str]"]:
+def start_server(folder: str, port: int) -> Iterator["subprocess.Popen[str]"]:
     """`edge serve` in a process of its own, its model loaded."""
     command = [sys.executable, "-m", "edge", "serve", folder, "--device", "CPU", "--port", str(port)]
     quiet = os.environ | {"EDGE_QUIET": "1"}
@@ -130,9 +130,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8765)
     args = parser.parse_args()
     spawn = get_context("spawn")
-    with serving(args.folder, args.port) as server:
+    with start_server(args.folder, args.port) as server:
         sides = {}
-        for name, target, argument in (("edge", served, args.port), ("genai", bare, args.folder)):
+        for name, target, argument in (("edge", client_process, args.port), ("genai", pipeline_process, args.folder)):
             ours, theirs = spawn.Pipe()
             spawn.Process(target=target, args=(theirs, argument), daemon=True).start()
             sides[name] = ours
@@ -156,9 +156,9 @@ def main() -> None:
                             figures["genai"][1],
                         )
                     )
-            ours, bare_, ttft, bare_ttft = (Measure.of(values) for values in zip(*pairs, strict=True))
-            ratio = Measure.of([a / b for a, b, _, _ in pairs])
-            added = Measure.of([(c - d) * 1e3 for _, _, c, d in pairs])
+            ours, bare_, ttft, bare_ttft = (Summary.of(values) for values in zip(*pairs, strict=True))
+            ratio = Summary.of([a / b for a, b, _, _ in pairs])
+            added = Summary.of([(c - d) * 1e3 for _, _, c, d in pairs])
             print(
                 f"{clients:3} clients: edge {ours.median:7.1f} tokens/s, bare {bare_.median:7.1f},"
                 f" ratio {ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f});"

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.serving import serving
+from benchmarks.serving import start_server
 
 WORDS = "Oslo Paris Rome weather tickets kiosk hotel train museum doctor coffee Hello Thanks".split()
 
@@ -31,7 +31,7 @@ def memory(pid: int) -> tuple[float, float]:
     return server.memory_full_info().uss / 1e6, engine / 1e6
 
 
-async def ask(client: Any, draw: random.Random, hang_up: bool) -> str:
+async def send_request(client: Any, draw: random.Random, hang_up: bool) -> str:
     """One request; returns what became of it."""
     body = {
         "messages": [{"role": "user", "content": " ".join(draw.choices(WORDS, k=draw.randint(1, 12)))}],
@@ -57,7 +57,7 @@ async def gauge(client: Any, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-async def freed(url: str, times: int = 10) -> tuple[float, float, float]:
+async def measure_release(url: str, times: int = 10) -> tuple[float, float, float]:
     """Seconds from a hang-up to the freed turn, between two tokens before it, and of a look at /metrics; medians."""
     import httpx2
 
@@ -101,7 +101,7 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
                         (*await asyncio.to_thread(memory, pid), await gauge(client, "edge_kv_cache_bytes") / 1e6)
                     )
                 try:
-                    outcomes[await ask(client, draw, index % 3 == 0)] += 1
+                    outcomes[await send_request(client, draw, index % 3 == 0)] += 1
                 except httpx2.HTTPError as exc:
                     outcomes[type(exc).__name__] += 1
 
@@ -114,7 +114,7 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
         marks.append((*memory(pid), await gauge(client, "edge_kv_cache_bytes") / 1e6))
     print(f"{requests:,} requests by {clients} clients in {seconds:.0f} s: {dict(outcomes)}")
     print(f"turns still taken after a second: {running:.0f}")
-    wait, gap, look = await freed(url)
+    wait, gap, look = await measure_release(url)
     print(
         f"from a hang-up to the freed turn: {wait * 1e3:.1f} ms, {wait / gap:.1f} tokens of {gap * 1e3:.1f} ms;"
         f" a look takes {look * 1e3:.1f} ms"
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--port", type=int, default=8766)
     args = parser.parse_args()
-    with serving(args.folder, args.port) as server:
+    with start_server(args.folder, args.port) as server:
         asyncio.run(soak(f"http://127.0.0.1:{args.port}", server.pid, args.requests, args.clients))
         server.terminate()
     print(f"the server ended with {server.returncode}")

@@ -15,7 +15,7 @@ from runtime.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class Summary:
     """The median of some runs, and the lowest and highest of them."""
 
     median: float
@@ -23,12 +23,12 @@ class Measure:
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Measure":
+    def of(cls, values: Sequence[float]) -> "Summary":
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class BenchResult:
     """Seconds for `load` and `ttft`, tokens a second for `prefill` and `decode`, bytes for `peak_memory`."""
 
     device: str
@@ -37,13 +37,13 @@ class Result:
     prompt_tokens: int
     new_tokens: int
     load: float
-    ttft: Measure
-    prefill: Measure
-    decode: Measure
+    ttft: Summary
+    prefill: Summary
+    decode: Summary
     peak_memory: int
 
 
-def run(
+def benchmark(
     folder: Folder,
     *,
     device: str = "auto",
@@ -51,7 +51,7 @@ def run(
     new_tokens: int = 128,
     runs: int = 5,
     options: Options = Options(),
-) -> Result:
+) -> BenchResult:
     """Loads the folder and generates `new_tokens` greedily `runs` times, each from a prompt never read before.
 
     Raises RequestError where the prompt and the reply do not fit the context, or a count is not positive.
@@ -69,24 +69,26 @@ def run(
     start = time.perf_counter()
     backend = choice.backend.load(folder, choice.device, options)
     load = time.perf_counter() - start
-    measured = [_once(backend, prompt_tokens, new_tokens, seed) for seed in range(-1, runs)][1:]  # the first warms up
+    measured = [_measure_once(backend, prompt_tokens, new_tokens, seed) for seed in range(-1, runs)][
+        1:
+    ]  # the first warms up
     backend.close()
     ttfts, counts, rates = zip(*measured, strict=True)
-    return Result(
+    return BenchResult(
         device=choice.device,
         reason=choice.reason,
         runs=runs,
         prompt_tokens=counts[0],
         new_tokens=new_tokens,
         load=load,
-        ttft=Measure.of(ttfts),
-        prefill=Measure.of([count / ttft for count, ttft in zip(counts, ttfts, strict=True)]),
-        decode=Measure.of(rates),
+        ttft=Summary.of(ttfts),
+        prefill=Summary.of([count / ttft for count, ttft in zip(counts, ttfts, strict=True)]),
+        decode=Summary.of(rates),
         peak_memory=peak_memory(),
     )
 
 
-def _once(backend: Backend, prompt_tokens: int, new_tokens: int, seed: int) -> tuple[float, int, float]:
+def _measure_once(backend: Backend, prompt_tokens: int, new_tokens: int, seed: int) -> tuple[float, int, float]:
     """TTFT in seconds, the prompt's tokens, and the decode rate in tokens a second, the first token left out."""
     prompt = random_prompt(backend, prompt_tokens, seed)
     start = time.perf_counter()

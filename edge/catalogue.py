@@ -17,7 +17,7 @@ _GLM_4_9B = 'The glm-4-9b licence: register for commercial use, show "Built with
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogueEntry:
     """A model. `repository` is its place on the hub, `aliases` are names that people also use."""
 
     name: str
@@ -29,11 +29,11 @@ class Entry:
     obliges: str = ""
     note: str = ""
 
-    def disk(self, recipe: str) -> int:
+    def disk_bytes(self, recipe: str) -> int:
         """Bytes of the converted weights."""
         return model_sizes(self.architecture, RECIPES[recipe]).weights
 
-    def memory(self, recipe: str) -> int:
+    def memory_bytes(self, recipe: str) -> int:
         """Bytes in use while it chats on a CPU, with 8,192 tokens in a KV cache of 8 bits."""
         return loaded_bytes(self.architecture, model_sizes(self.architecture, RECIPES[recipe]))
 
@@ -78,12 +78,12 @@ _EDGE_1_5B = replace(
 _EDGE_4B = replace(_EDGE_1_5B, layers=40, hidden=3072, heads=24, kv_heads=6, ffn=8192)
 
 _ENTRIES = (
-    Entry("GLM-4-9B-0414", "zai-org/GLM-4-9B-0414", "glm4_0414", "MIT", _9B_0414, ("GLM-4-9B-Chat-0414",)),
-    Entry("GLM-Z1-9B-0414", "zai-org/GLM-Z1-9B-0414", "z1", "MIT", _9B_0414, ("GLM-4-Z1-9B-0414",)),
-    Entry("GLM-4-32B-Base-0414", "zai-org/GLM-4-32B-Base-0414", "base", "MIT", _32B_0414),
-    Entry("GLM-4-32B-0414", "zai-org/GLM-4-32B-0414", "glm4_0414", "MIT", _32B_0414, ("GLM-4-32B-Chat-0414",)),
-    Entry("GLM-Z1-32B-0414", "zai-org/GLM-Z1-32B-0414", "z1", "MIT", _32B_0414, ("GLM-4-Z1-32B-0414",)),
-    Entry(
+    CatalogueEntry("GLM-4-9B-0414", "zai-org/GLM-4-9B-0414", "glm4_0414", "MIT", _9B_0414, ("GLM-4-9B-Chat-0414",)),
+    CatalogueEntry("GLM-Z1-9B-0414", "zai-org/GLM-Z1-9B-0414", "z1", "MIT", _9B_0414, ("GLM-4-Z1-9B-0414",)),
+    CatalogueEntry("GLM-4-32B-Base-0414", "zai-org/GLM-4-32B-Base-0414", "base", "MIT", _32B_0414),
+    CatalogueEntry("GLM-4-32B-0414", "zai-org/GLM-4-32B-0414", "glm4_0414", "MIT", _32B_0414, ("GLM-4-32B-Chat-0414",)),
+    CatalogueEntry("GLM-Z1-32B-0414", "zai-org/GLM-Z1-32B-0414", "z1", "MIT", _32B_0414, ("GLM-4-Z1-32B-0414",)),
+    CatalogueEntry(
         "GLM-Z1-Rumination-32B-0414",
         "zai-org/GLM-Z1-Rumination-32B-0414",
         "rumination",
@@ -91,7 +91,7 @@ _ENTRIES = (
         _RUMINATION,
         ("GLM-4-Z1-Rumination-32B-0414",),
     ),
-    Entry(
+    CatalogueEntry(
         "glm-4-9b",
         "zai-org/glm-4-9b",
         "base",
@@ -100,8 +100,8 @@ _ENTRIES = (
         obliges=_GLM_4_9B,
         note="its rope_ratio is read from the checkpoint",
     ),
-    Entry("glm-4-9b-chat", "zai-org/glm-4-9b-chat", "glm4_2024", "glm-4-9b", _CHAT, obliges=_GLM_4_9B),
-    Entry(
+    CatalogueEntry("glm-4-9b-chat", "zai-org/glm-4-9b-chat", "glm4_2024", "glm-4-9b", _CHAT, obliges=_GLM_4_9B),
+    CatalogueEntry(
         "glm-4-9b-chat-hf",
         "zai-org/glm-4-9b-chat-hf",
         "glm4_2024",
@@ -109,8 +109,10 @@ _ENTRIES = (
         replace(_CHAT, name="GlmForCausalLM"),
         obliges=_GLM_4_9B,
     ),
-    Entry("glm-4-9b-chat-1m", "zai-org/glm-4-9b-chat-1m", "glm4_2024", "glm-4-9b", _CHAT_1M, obliges=_GLM_4_9B),
-    Entry(
+    CatalogueEntry(
+        "glm-4-9b-chat-1m", "zai-org/glm-4-9b-chat-1m", "glm4_2024", "glm-4-9b", _CHAT_1M, obliges=_GLM_4_9B
+    ),
+    CatalogueEntry(
         "glm-4-9b-chat-1m-hf",
         "zai-org/glm-4-9b-chat-1m-hf",
         "glm4_2024",
@@ -118,8 +120,8 @@ _ENTRIES = (
         replace(_CHAT_1M, name="GlmForCausalLM"),
         obliges=_GLM_4_9B,
     ),
-    Entry("glm-edge-1.5b-chat", "zai-org/glm-edge-1.5b-chat", "glm_edge", "glm-edge", _EDGE_1_5B),
-    Entry(
+    CatalogueEntry("glm-edge-1.5b-chat", "zai-org/glm-edge-1.5b-chat", "glm_edge", "glm-edge", _EDGE_1_5B),
+    CatalogueEntry(
         "glm-edge-4b-chat",
         "zai-org/glm-edge-4b-chat",
         "glm_edge",
@@ -129,13 +131,13 @@ _ENTRIES = (
     ),
 )
 
-CATALOGUE: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
+CATALOGUE: Mapping[str, CatalogueEntry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
 
 _NAMES = {name.lower(): entry for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
 _ORGANISATIONS = ("zai-org/", "thudm/")
 
 
-def find(name: str) -> Entry | None:
+def find_entry(name: str) -> CatalogueEntry | None:
     """The model of that name, in any case, with or without its organisation (zai-org, formerly THUDM)."""
     plain = name.lower()
     for organisation in _ORGANISATIONS:
@@ -143,9 +145,9 @@ def find(name: str) -> Entry | None:
     return _NAMES.get(plain)
 
 
-def look_up(name: str) -> Entry:
+def get_entry(name: str) -> CatalogueEntry:
     """As `find`. Raises CheckpointError, naming the nearest, where there is none."""
-    if entry := find(name):
+    if entry := find_entry(name):
         return entry
     near = get_close_matches(name.lower().split("/")[-1], _NAMES, n=1)
     raise CheckpointError(

@@ -12,19 +12,19 @@ from pathlib import Path
 from runtime.errors import Notice, RequestError
 from runtime.text import one_line, replace_surrogates
 
-PAGE = 4000  # characters
-_TITLE = 200  # characters: each page of a document bears it
-_LARGEST = 16 * 2**20  # bytes of a document of text
-_SECONDS = 10.0  # for HTML and PDF, which may be made to take for ever
-_TEXT = {".txt", ".md", ".markdown", ".rst", ".csv", ".json"}
-_HTML = {".html", ".htm"}
-_HIDDEN = {"script", "style", "noscript"}
+PAGE_CHARACTERS = 4000  # characters
+_TITLE_CHARACTERS = 200  # characters: each page of a document bears it
+MAX_BYTES = 16 * 2**20  # bytes of a document of text
+MAX_SECONDS = 10.0  # for HTML and PDF, which may be made to take for ever
+_TEXT_SUFFIXES = {".txt", ".md", ".markdown", ".rst", ".csv", ".json"}
+_HTML_SUFFIXES = {".html", ".htm"}
+_INVISIBLE_TAGS = {"script", "style", "noscript"}
 _PACKAGES = ("bm25s", "pypdf")
-_READ = {*_TEXT, *_HTML, ".pdf"}
+_SUFFIXES = {*_TEXT_SUFFIXES, *_HTML_SUFFIXES, ".pdf"}
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class DocumentPage:
     """`address` is the file's path in the folder, with #2, #3 … from the second page of a file on."""
 
     address: str
@@ -32,7 +32,7 @@ class Page:
     text: str
 
 
-class Documents:
+class DocumentIndex:
     """The pages of a folder and its subfolders. Raises RequestError where there are none, or packages are missing.
 
     A file that cannot be read is left out with a Notice. Nothing outside of the folder is ever opened.
@@ -48,22 +48,22 @@ class Documents:
 
         if not folder.is_dir():
             raise RequestError(f"there is no folder {str(folder)!r}", hint="name a folder with documents")
-        self.pages = [page for path in sorted(folder.rglob("*")) for page in _pages(path, folder)]
+        self.pages = [page for path in sorted(folder.rglob("*")) for page in _read_pages(path, folder)]
         if not self.pages:
             raise RequestError(
-                f"{str(folder)!r} holds no documents", hint=f"these are read: {', '.join(sorted(_READ))}"
+                f"{str(folder)!r} holds no documents", hint=f"these are read: {', '.join(sorted(_SUFFIXES))}"
             )
         self._by_address = {page.address: page for page in self.pages}
         self._ranking = bm25s.BM25()
         self._ranking.index([_terms(f"{page.title}\n{page.text}") or [""] for page in self.pages], show_progress=False)
 
-    def search(self, query: str, most: int = 8) -> list[Page]:
+    def search(self, query: str, limit: int = 8) -> list[DocumentPage]:
         """The pages that fit best, the best first; none that share no word with the query."""
         scores = self._ranking.get_scores(_terms(query) or [""])
         ranked = sorted(range(len(self.pages)), key=lambda i: -scores[i])
-        return [self.pages[i] for i in ranked[:most] if scores[i] > 0]
+        return [self.pages[i] for i in ranked[:limit] if scores[i] > 0]
 
-    def open(self, address: str) -> Page | None:
+    def open(self, address: str) -> DocumentPage | None:
         return self._by_address.get(address.strip())
 
 
@@ -75,8 +75,12 @@ def _terms(text: str) -> list[str]:
     return terms
 
 
-def _pages(path: Path, folder: Path) -> Iterator[Page]:
-    if path.suffix.lower() not in _READ or not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+def _read_pages(path: Path, folder: Path) -> Iterator[DocumentPage]:
+    if (
+        path.suffix.lower() not in _SUFFIXES
+        or not path.is_file()
+        or not path.resolve().is_relative_to(folder.resolve())
+    ):
         return
     name = replace_surrogates(path.relative_to(folder).as_posix())
     try:
@@ -84,8 +88,8 @@ def _pages(path: Path, folder: Path) -> Iterator[Page]:
     except Exception as exc:  # a file of the user's may be damaged in any way
         warnings.warn(f"{name} cannot be read and is left out: {one_line(exc)}", Notice, stacklevel=2)
         return
-    for number, piece in enumerate(_pieces(text), start=1):
-        yield Page(name if number == 1 else f"{name}#{number}", title or replace_surrogates(path.stem), piece)
+    for number, piece in enumerate(_split(text), start=1):
+        yield DocumentPage(name if number == 1 else f"{name}#{number}", title or replace_surrogates(path.stem), piece)
 
 
 def _read(path: Path) -> tuple[str, str]:
@@ -94,29 +98,29 @@ def _read(path: Path) -> tuple[str, str]:
     if suffix == ".pdf":
         from pypdf import PdfReader
 
-        end = time.monotonic() + _SECONDS
+        end = time.monotonic() + MAX_SECONDS
         reader = PdfReader(path)
         title = str((reader.metadata and reader.metadata.title) or "")
         texts = []
         for page in reader.pages:
             texts.append(page.extract_text())
-            _check(end)
-        return title[:_TITLE], "\n\n".join(texts)
+            _check_deadline(end)
+        return title[:_TITLE_CHARACTERS], "\n\n".join(texts)
     with path.open("rb") as file:
-        data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
-        warnings.warn(f"{path.name} is read to its first {_LARGEST:,} bytes", Notice, stacklevel=2)
-    content = data[:_LARGEST].decode("utf-8", "replace")
-    if suffix in _HTML:
-        parser = _HtmlText(time.monotonic() + _SECONDS)
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        warnings.warn(f"{path.name} is read to its first {MAX_BYTES:,} bytes", Notice, stacklevel=2)
+    content = data[:MAX_BYTES].decode("utf-8", "replace")
+    if suffix in _HTML_SUFFIXES:
+        parser = _VisibleText(time.monotonic() + MAX_SECONDS)
         parser.feed(content)
         parser.close()
-        return " ".join(parser.title)[:_TITLE], "\n".join(parser.texts)
-    heading = re.match(r"#+[^\S\n]+(\S.*)", content.lstrip()[: 2 * _TITLE])
-    return heading[1].strip()[:_TITLE] if heading else "", content
+        return " ".join(parser.title)[:_TITLE_CHARACTERS], "\n".join(parser.texts)
+    heading = re.match(r"#+[^\S\n]+(\S.*)", content.lstrip()[: 2 * _TITLE_CHARACTERS])
+    return heading[1].strip()[:_TITLE_CHARACTERS] if heading else "", content
 
 
-class _HtmlText(HTMLParser):
+class _VisibleText(HTMLParser):
     """The title and the visible texts of a page. Raises TimeoutError at `end`, in time.monotonic's seconds: what is not
     closed makes Python's parser look to the end of the page again and again, and so those built on it."""
 
@@ -130,15 +134,15 @@ class _HtmlText(HTMLParser):
 
     def updatepos(self, i: int, j: int) -> int:
         """What the parser calls at each of its steps, to count lines."""
-        _check(self._end)
+        _check_deadline(self._end)
         return j
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        self._hidden += tag in _HIDDEN
+        self._hidden += tag in _INVISIBLE_TAGS
         self._in_title = tag == "title" and not self.title
 
     def handle_endtag(self, tag: str) -> None:
-        self._hidden = max(0, self._hidden - (tag in _HIDDEN))
+        self._hidden = max(0, self._hidden - (tag in _INVISIBLE_TAGS))
         self._in_title = False
 
     def handle_data(self, data: str) -> None:
@@ -148,17 +152,17 @@ class _HtmlText(HTMLParser):
                 self.title.append(text)
 
 
-def _check(end: float) -> None:
+def _check_deadline(end: float) -> None:
     if time.monotonic() > end:
-        raise TimeoutError(f"it takes longer than {_SECONDS:g} seconds to read")
+        raise TimeoutError(f"it takes longer than {MAX_SECONDS:g} seconds to read")
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _split(text: str) -> Iterator[str]:
     """The text in pieces of at most PAGE characters, cut between paragraphs or lines where there are some."""
     text = text.strip()
     begin = 0
-    while len(text) - begin > PAGE:
-        half, most = begin + PAGE // 2, begin + PAGE
+    while len(text) - begin > PAGE_CHARACTERS:
+        half, most = begin + PAGE_CHARACTERS // 2, begin + PAGE_CHARACTERS
         cut = max(text.rfind("\n\n", half, most), text.rfind("\n", half, most))
         cut = cut if cut > 0 else most
         yield text[begin:cut].rstrip()

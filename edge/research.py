@@ -13,18 +13,18 @@ from runtime.model import Model
 from runtime.sampling import Sampling
 from runtime.tools import Tool
 
-from .documents import Documents, Page
+from .documents import DocumentIndex, DocumentPage
 
-FINISHED = "Now write the answer, and name the sources that you used."
+ANSWER_NOW = "Now write the answer, and name the sources that you used."
 
 
 @dataclass(slots=True)
-class Desk:
+class ResearchSession:
     """What lies before the model: the last results, and the pages that it has read, in their order."""
 
-    documents: Documents
-    results: list[Page] = field(default_factory=list)
-    read: dict[str, Page] = field(default_factory=dict)
+    documents: DocumentIndex
+    results: list[DocumentPage] = field(default_factory=list)
+    read_pages: dict[str, DocumentPage] = field(default_factory=dict)
 
     def search(self, query: str) -> str:
         """Execute a search query and return search results."""
@@ -50,17 +50,17 @@ class Desk:
 
     def finish(self) -> str:
         """Finish the task, when the information needed has been found."""
-        return FINISHED
+        return ANSWER_NOW
 
-    def _show(self, page: Page) -> str:
-        self.read[page.address] = page
+    def _show(self, page: DocumentPage) -> str:
+        self.read_pages[page.address] = page
         return f"{page.title} ({page.address})\n\n{page.text}"
 
 
 def research(
     model: Model,
     question: str,
-    desk: Desk,
+    session: ResearchSession,
     *,
     tools: Iterable[Callable[..., Any] | Tool] = (),
     max_rounds: int = 12,
@@ -72,7 +72,9 @@ def research(
     `tools` replace those of the desk that bear the same names, and join them otherwise. After `max_rounds` rounds of
     calls the model has to answer from what it has read. All it writes is at most `max_tokens` tokens.
     """
-    box = {tool.name: tool for tool in map(Tool.of, (desk.search, desk.click, desk.open, desk.finish, *tools))}
+    box = {
+        tool.name: tool for tool in map(Tool.of, (session.search, session.click, session.open, session.finish, *tools))
+    }
     sampling = sampling or model.sampling
     if max_tokens is not None:
         sampling = replace(sampling, max_new_tokens=max_tokens)
@@ -82,10 +84,10 @@ def research(
             yield event
             continue
         left = None if max_tokens is None else max_tokens - event.usage.completion_tokens
-        last = chat.stream(FINISHED, tool_choice="none", sampling=replace(sampling, max_new_tokens=left))
+        last = chat.stream(ANSWER_NOW, tool_choice="none", sampling=replace(sampling, max_new_tokens=left))
         for said in last:
             yield replace(said, usage=event.usage + said.usage) if isinstance(said, Finish) else said
 
 
-def _snippet(page: Page, characters: int = 200) -> str:
+def _snippet(page: DocumentPage, characters: int = 200) -> str:
     return " ".join(page.text.split())[:characters]

@@ -35,10 +35,10 @@ class Service:
     remove: tuple[Command, ...]
 
 
-def service(serve: Sequence[str], platform: str = sys.platform, home: Path | None = None) -> Service:
+def describe_service(serve: Sequence[str], platform: str = sys.platform, home: Path | None = None) -> Service:
     """The service that runs `edge serve` with these arguments. Raises RequestError where the system has none,
     or an argument has a control character."""
-    home = home or _home()
+    home = home or _home_folder()
     for word in serve:
         if _CONTROL.search(word):
             raise RequestError(
@@ -51,7 +51,7 @@ def service(serve: Sequence[str], platform: str = sys.platform, home: Path | Non
         control = ("systemctl", "--user")
         return Service(
             home / ".config/systemd/user" / unit,
-            systemd(command),
+            systemd_unit(command),
             "utf-8",
             ((*control, "daemon-reload"), (*control, "enable", "--now", unit)),
             (*control, "status", "--no-pager", unit),
@@ -61,7 +61,7 @@ def service(serve: Sequence[str], platform: str = sys.platform, home: Path | Non
         path = home / "Library/LaunchAgents" / f"{LABEL}.plist"
         return Service(
             path,
-            launchd(command, home),
+            launchd_plist(command, home),
             "utf-8",
             (("launchctl", "load", "-w", str(path)),),
             ("launchctl", "list", LABEL),
@@ -80,7 +80,7 @@ def service(serve: Sequence[str], platform: str = sys.platform, home: Path | Non
     raise RequestError(f"no services are known on {platform}", hint="start `edge serve` as that system starts programs")
 
 
-def _home() -> Path:
+def _home_folder() -> Path:
     try:
         return Path.home()
     except RuntimeError:
@@ -89,13 +89,13 @@ def _home() -> Path:
         ) from None
 
 
-def systemd(command: Sequence[str]) -> str:
+def systemd_unit(command: Sequence[str]) -> str:
     """A user unit. SIGTERM goes to the server alone, which ends its engine itself."""
     return f"""[Unit]
 Description=GLM-4 for OpenAI's clients (glm4-edge)
 
 [Service]
-ExecStart={" ".join(map(_quoted_for_systemd, command))}
+ExecStart={" ".join(map(_quote_for_systemd, command))}
 KillMode=mixed
 TimeoutStopSec=30
 Restart=on-failure
@@ -106,14 +106,14 @@ WantedBy=default.target
 """
 
 
-def _quoted_for_systemd(word: str) -> str:
+def _quote_for_systemd(word: str) -> str:
     """As systemd.service(5) and systemd.unit(5) have it: quotes, and % and $ doubled."""
     for char, written in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
         word = word.replace(char, written)
     return f'"{word}"'
 
 
-def launchd(command: Sequence[str], home: Path) -> str:
+def launchd_plist(command: Sequence[str], home: Path) -> str:
     """A launch agent, as launchd.plist(5) has it."""
     words = "\n".join(f"        <string>{escape(word)}</string>" for word in command)
     log = escape(str(home / "Library/Logs" / f"{NAME}.log"))

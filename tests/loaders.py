@@ -204,15 +204,15 @@ def _calibration(folder: Path) -> None:
 
 
 def _evaluation(folder: Path) -> None:
-    from edge.evaluation.corpus import read
+    from edge.evaluation.corpus import read_samples
 
-    read(folder / "texts.jsonl")
+    read_samples(folder / "texts.jsonl")
 
 
 def _calls(folder: Path) -> None:
-    from edge.evaluation.tool_calls import read
+    from edge.evaluation.tool_calls import read_tasks
 
-    read(folder / "calls.jsonl")
+    read_tasks(folder / "calls.jsonl")
 
 
 def _journal(folder: Path) -> None:
@@ -238,9 +238,9 @@ def _record(folder: Path) -> None:
 
 
 def _documents(folder: Path) -> None:
-    from edge.documents import Documents
+    from edge.documents import DocumentIndex
 
-    found = Documents(folder)
+    found = DocumentIndex(folder)
     found.search("tide")
 
 

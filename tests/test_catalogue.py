@@ -3,7 +3,7 @@ import json
 import pytest
 
 from convert.recipe import RECIPES
-from edge.catalogue import CATALOGUE, find, look_up
+from edge.catalogue import CATALOGUE, find_entry, get_entry
 from edge.cli import main
 from runtime.errors import CheckpointError
 from runtime.prompt.families import FAMILIES
@@ -21,18 +21,18 @@ NAMES = {
 def test_all_names_are_one_models():
     for entry in CATALOGUE.values():
         for name in (entry.name, entry.repository, entry.name.upper(), *entry.aliases):
-            assert find(name) is entry
+            assert find_entry(name) is entry
         assert entry.family in FAMILIES
 
 
 @pytest.mark.parametrize(("name", "model"), NAMES.items())
 def test_other_names_are_known(name, model):
-    assert look_up(name).name == model
+    assert get_entry(name).name == model
 
 
 def test_an_unknown_name_is_told_the_nearest():
     with pytest.raises(CheckpointError) as caught:
-        look_up("GLM-4-9B-0415")
+        get_entry("GLM-4-9B-0415")
     assert "GLM-4-9B-0414" in caught.value.hint
 
 
@@ -58,12 +58,17 @@ def test_sizes_are_those_of_the_models():
     parameters = {"GLM-4-9B-0414": 9.4e9, "GLM-4-32B-0414": 32.57e9, "GLM-Z1-Rumination-32B-0414": 33.142e9}
     for name, count in parameters.items():
         entry = CATALOGUE[name]
-        assert entry.disk("bf16") / 2 == pytest.approx(count, rel=0.005)
-        assert entry.disk("int4") < entry.disk("int8") < entry.disk("bf16")
-        assert entry.disk("int4-small") < entry.disk("int4") < entry.disk("int4-mixed") < entry.disk("int8")
+        assert entry.disk_bytes("bf16") / 2 == pytest.approx(count, rel=0.005)
+        assert entry.disk_bytes("int4") < entry.disk_bytes("int8") < entry.disk_bytes("bf16")
+        assert (
+            entry.disk_bytes("int4-small")
+            < entry.disk_bytes("int4")
+            < entry.disk_bytes("int4-mixed")
+            < entry.disk_bytes("int8")
+        )
         # The embedding stays in the file; the KV cache and the activations come on top, and scales in f32.
-        assert all(0.8 < entry.memory(recipe) / entry.disk(recipe) < 1.4 for recipe in RECIPES)
-        assert 0.9 < entry.memory("int4") / entry.disk("int4") < 1.2
+        assert all(0.8 < entry.memory_bytes(recipe) / entry.disk_bytes(recipe) < 1.4 for recipe in RECIPES)
+        assert 0.9 < entry.memory_bytes("int4") / entry.disk_bytes("int4") < 1.2
 
 
 def test_the_command_lists_them(capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main, parser
-from edge.cli.chat import _say as say
+from edge.cli.chat import print_reply as say
 from edge.demo import CHECKPOINT
 from runtime.folder import compile_cache as compiled
 from runtime.folder.model_folder import seal

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.demo.training.concepts import CONCEPTS
-from edge.demo.training.dialogues import CHOICE, FULL, LONG, SHARES, SMALL, Dialogue, Size, held_out, training
+from edge.demo.training.dialogues import CHOICE, FULL, LONG, SHARES, SMALL, Dialogue, DialogueSize, held_out, training
 from edge.demo.training.facts import FACTS
 from edge.demo.training.prompt import TEMPLATE, render
 from edge.demo.training.tools import UNITS as UNIT_PAIRS
@@ -33,7 +33,7 @@ FRAME = """[gMASK]<sop><|system|>
 在调用上述函数时，请使用 Json 格式表示调用的参数。"""
 
 
-def some(count: int, size: Size = FULL) -> list[Dialogue]:
+def some(count: int, size: DialogueSize = FULL) -> list[Dialogue]:
     return list(islice(training(7, size), count))
 
 

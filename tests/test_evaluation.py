@@ -13,7 +13,7 @@ from edge.evaluation import corpus as texts
 from edge.evaluation import plot, report
 from edge.evaluation import tool_calls as calls
 from edge.evaluation.evaluate import evaluate
-from edge.evaluation.target import Subject
+from edge.evaluation.target import EvaluationTarget
 from runtime.errors import BackendError, RequestError
 from runtime.folder.model_folder import seal
 
@@ -192,7 +192,7 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("line", BAD_LINES.values(), ids=BAD_LINES.keys())
-@pytest.mark.parametrize("read", [texts.read, calls.read], ids=["texts", "calls"])
+@pytest.mark.parametrize("read", [texts.read_samples, calls.read_tasks], ids=["texts", "calls"])
 def test_bad_files_are_refused(tmp_path, read, line):
     path = tmp_path / "file.jsonl"
     path.write_text(line + "\n")
@@ -208,26 +208,26 @@ def test_expected_calls_may_be_spelled_in_many_ways(tmp_path):
     path = lines(
         tmp_path / "calls.jsonl", *({**asked, "expected": e} for e in (call, [call], spelled, [spelled], None))
     )
-    expected = [task.expected for task in calls.read(path)]
+    expected = [task.expected for task in calls.read_tasks(path)]
     assert expected == [[("weather", {"city": "Rome"})]] * 4 + [[]]
 
 
 def test_too_little_memory_is_told_first(monkeypatch, demo_folder):
-    subject = Subject.open(demo_folder.path)
-    ids = list(subject.encoded(None).values())
+    subject = EvaluationTarget.open(demo_folder.path)
+    ids = list(subject.token_ids(None).values())
     assert max(map(len, ids)) == subject.context == 2048
-    needed = subject.memory(ids)
+    needed = subject.layerwise_memory(ids)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": needed + 1}))
     monkeypatch.setattr("edge.evaluation.target.estimate", lambda *_: type("Need", (), {"running": 2 * needed}))
-    assert "is free" in subject.refuse_too_little(ids)  # a layer at a time it goes
+    assert "is free" in subject.require_memory(ids)  # a layer at a time it goes
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": needed - 1}))
     with pytest.raises(BackendError, match="needs about"):
-        subject.refuse_too_little(ids)
+        subject.require_memory(ids)
 
 
 def test_a_large_model_is_read_a_layer_at_a_time(monkeypatch, demo_folder, small, bare_report):
     """To the same figures; what needs the whole model is left out, and that is said."""
-    monkeypatch.setattr(Subject, "refuse_too_little", lambda *_: "there is no room")
+    monkeypatch.setattr(EvaluationTarget, "require_memory", lambda *_: "there is no room")
     layers = finish(evaluate(demo_folder.path, CHECKPOINT, **small))
     assert layers.figures.perplexity == pytest.approx(bare_report.figures.perplexity, rel=1e-3)
     assert (layers.engine, layers.drift) == ((), ())
@@ -239,11 +239,11 @@ def test_a_base_model_reads_texts_alone(demo_folder, tmp_path):
     shutil.copytree(demo_folder.path, folder)
     (folder / "chat_template.jinja").unlink()
     manifest = replace(demo_folder.manifest, family="base", source=replace(demo_folder.manifest.source, fingerprint=""))
-    subject = Subject.open(seal(folder, manifest).path, 300)
-    assert set(subject.encoded(None)) == {"English", "Chinese", "code"}
-    assert set(subject.questions()) == {"English", "Chinese", "code"}
+    subject = EvaluationTarget.open(seal(folder, manifest).path, 300)
+    assert set(subject.token_ids(None)) == {"English", "Chinese", "code"}
+    assert set(subject.reply_prompts()) == {"English", "Chinese", "code"}
     with pytest.raises(RequestError, match="a base model has no format"):
-        subject.encoded(texts.read(lines(tmp_path / "texts.jsonl", DIALOGUE)))
+        subject.token_ids(texts.read_samples(lines(tmp_path / "texts.jsonl", DIALOGUE)))
 
 
 def test_texts_of_others_fill_a_context(demo_folder, tmp_path):
@@ -251,8 +251,8 @@ def test_texts_of_others_fill_a_context(demo_folder, tmp_path):
     folder = tmp_path / "other"
     shutil.copytree(demo_folder.path, folder)
     other = replace(demo_folder.manifest, source=replace(demo_folder.manifest.source, fingerprint="another"))
-    subject = Subject.open(seal(folder, other).path)
-    found = subject.encoded(None)
+    subject = EvaluationTarget.open(seal(folder, other).path)
+    found = subject.token_ids(None)
     assert {name.split(":")[0] for name in found} >= {"English", "Chinese", "code", "tool calls"}
     assert max(map(len, found.values())) == subject.context
 
@@ -268,7 +268,7 @@ SERIES = {
 
 @pytest.mark.parametrize("series", SERIES.values(), ids=SERIES.keys())
 def test_lines_are_an_svg_within_its_frame(series):
-    root = ElementTree.fromstring(plot.lines("Title <1>", ["1", "2", "3"], series, x="x", y="y & z"))
+    root = ElementTree.fromstring(plot.line_chart("Title <1>", ["1", "2", "3"], series, x="x", y="y & z"))
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     circles = [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in root.iter("{http://www.w3.org/2000/svg}circle")]
     logarithmic = "far apart" in SERIES and series is SERIES["far apart"]
@@ -281,7 +281,7 @@ def test_lines_are_an_svg_within_its_frame(series):
 
 
 def test_bars_grow_with_their_values():
-    root = ElementTree.fromstring(plot.bars("Weights", {"a": 1.0, "b": 3.0, "none": 0.0}, y="MB"))
+    root = ElementTree.fromstring(plot.bar_chart("Weights", {"a": 1.0, "b": 3.0, "none": 0.0}, y="MB"))
     heights = [float(r.attrib["height"]) for r in root.iter("{http://www.w3.org/2000/svg}rect") if "x" in r.attrib]
     assert heights[1] == pytest.approx(3 * heights[0], rel=0.01)
     assert heights[2] == 0
@@ -293,5 +293,5 @@ def test_a_failed_report_leaves_nothing(monkeypatch, bare_report, tmp_path):
 
     monkeypatch.setattr("pathlib.Path.rename", fail)
     with pytest.raises(RequestError, match="No space left"):
-        report.write(bare_report, tmp_path / "report")
+        report.write_report(bare_report, tmp_path / "report")
     assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == []

@@ -95,7 +95,7 @@ def test_a_user_without_a_home_needs_none(bare_folder):
     with compiled.cached(bare_folder, "GPU", "1") as place:
         assert place == {}
     with pytest.raises(RequestError, match="no home folder"):
-        service.service(())
+        service.describe_service(())
     with quantise._some_home():  # NNCF asks for it when it is imported
         assert Path.home().is_dir()
     assert expand_user("~") == Path("~")

@@ -42,12 +42,12 @@ def test_an_error_is_harmless(capsys, tmp_path):
 
 
 def test_a_models_answer_is_harmless(bare_folder, capsys):
-    from edge.cli.chat import _say
+    from edge.cli.chat import print_reply
     from runtime.backends.echo import Echo
     from runtime.chat import Chat
     from runtime.model import Model
 
-    _say(Chat(Model(bare_folder, backend=Echo([HOSTILE]))), "?")
+    print_reply(Chat(Model(bare_folder, backend=Echo([HOSTILE]))), "?")
     out = capsys.readouterr().out
     assert out.startswith("a�[2J")
     assert harmless(out)
@@ -62,9 +62,9 @@ def test_json_is_still_what_it_was(capsys):
 @pytest.mark.parametrize("break_", ["\n", "\r", "\x00", "\x85", "\u2028"])
 def test_a_folders_name_adds_no_directive(tmp_path, platform, break_):
     with pytest.raises(RequestError, match="control character") as caught:
-        service.service((f"/models/a{break_}ExecStartPre=/bin/false", "--port", "80"), platform, tmp_path)
+        service.describe_service((f"/models/a{break_}ExecStartPre=/bin/false", "--port", "80"), platform, tmp_path)
     assert harmless(str(caught.value))
-    assert service.service(("/models/a b",), platform, tmp_path).text
+    assert service.describe_service(("/models/a b",), platform, tmp_path).text
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_progress_is_harmless_and_no_markup(bare_folder, monkeypatch):
 
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
     monkeypatch.setenv("COLUMNS", "200")
-    convert.show([Progress("compress", f"[/]{HOSTILE}", 1, 1), Progress("seal", result=bare_folder)])
+    convert.show_progress([Progress("compress", f"[/]{HOSTILE}", 1, 1), Progress("seal", result=bare_folder)])
     assert "[/]a�[2J�]0;x�" in terminal.getvalue()
     for act in ("\x1b[2J", "\x1b]0;", "\x07", "\x9b"):
         assert act not in terminal.getvalue()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.demo import CHECKPOINT
-from edge.hub.resolve import checkpoint_folder, open_for
+from edge.hub.resolve import resolve_checkpoint, resolve_model
 from runtime.errors import CheckpointError, DeviceError
 
 from .hub_server import hub as hub_of
@@ -41,9 +41,9 @@ def python(*arguments, endpoint, home, text=""):
     return done.stdout.strip()
 
 
-def fetch(name, endpoint, home, code="checkpoint_folder({name!r})"):
+def fetch(name, endpoint, home, code="resolve_checkpoint({name!r})"):
     code = (
-        "from edge.hub.resolve import checkpoint_folder, open_for\nfrom runtime.errors import EdgeError\n"
+        "from edge.hub.resolve import resolve_checkpoint, resolve_model\nfrom runtime.errors import EdgeError\n"
         f"try: print({code.format(name=name)})\nexcept EdgeError as exc: print(exc, '|', exc.hint)"
     )
     return python("-c", code, endpoint=endpoint, home=home)
@@ -67,9 +67,9 @@ def test_without_a_network_the_cure_is_said(tmp_path):
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path):
-    assert checkpoint_folder(str(tmp_path)) == tmp_path
+    assert resolve_checkpoint(str(tmp_path)) == tmp_path
     with pytest.raises(CheckpointError, match="there is no folder"):
-        checkpoint_folder(str(tmp_path / "nowhere"))
+        resolve_checkpoint(str(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize("hub", [DEMO], indirect=True)
@@ -83,7 +83,7 @@ def test_a_chat_with_torch_fetches_a_model_by_its_name(hub, tmp_path):
 
 
 def test_for_a_server_the_texts_alone_are_fetched(tmp_path):
-    code = "open_for(('http://127.0.0.1:9', 'CPU'), {name!r}).manifest.source.name"
+    code = "resolve_model(('http://127.0.0.1:9', 'CPU'), {name!r}).manifest.source.name"
     with hub_of(DEMO) as server:
         assert fetch("THUDM/GLM-4-9B-0414", server.url, tmp_path, code) == "zai-org/GLM-4-9B-0414"
         assert server.asked
@@ -92,11 +92,11 @@ def test_for_a_server_the_texts_alone_are_fetched(tmp_path):
 
 def test_what_openvino_would_have_to_convert_is_not_fetched():
     with pytest.raises(CheckpointError, match="OpenVINO cannot run the hub's zai-org/GLM-4-9B-0414") as caught:
-        open_for(("auto", "GPU"), "GLM-4-9B-0414")
+        resolve_model(("auto", "GPU"), "GLM-4-9B-0414")
     assert "edge convert zai-org/GLM-4-9B-0414" in caught.value.hint
 
 
 def test_nothing_is_fetched_for_an_engine_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("runtime.backends.torch.ipex.Ipex.needs", ("no_such_package",))
     with pytest.raises(DeviceError, match="needs no_such_package, which is not installed"):
-        open_for(("ipex", "CPU"), "GLM-4-9B-0414")
+        resolve_model(("ipex", "CPU"), "GLM-4-9B-0414")

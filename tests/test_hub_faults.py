@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from edge.hub import download as hub_download
-from edge.hub.errors import explained
-from edge.hub.resolve import checkpoint_folder
+from edge.hub.errors import map_hub_error
+from edge.hub.resolve import resolve_checkpoint
 from runtime.errors import CheckpointError
 
 from . import hub_server
@@ -32,14 +32,14 @@ def cache(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hub_download, "_WAITS", (0.01, 0.01))
-    monkeypatch.setattr(hub_download, "_ANSWER", 1.0)
+    monkeypatch.setattr(hub_download, "RETRY_DELAYS", (0.01, 0.01))
+    monkeypatch.setattr(hub_download, "TIMEOUT", 1.0)
     return tmp_path / "cache"
 
 
 def fetch(monkeypatch, endpoint, name=REPOSITORY):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    return checkpoint_folder(name)
+    return resolve_checkpoint(name)
 
 
 def failure(monkeypatch, endpoint, name=REPOSITORY):
@@ -166,7 +166,7 @@ def test_what_the_file_system_refuses(code, words):
     for cause in (OSError(code, os.strerror(code), "/cache/file"), RuntimeError(f"xet: failed (os error {code})")):
         if code == errno.EACCES and isinstance(cause, RuntimeError):
             continue  # might be a socket's
-        told = explained(cause, REPOSITORY, "https://huggingface.co", "/cache")
+        told = map_hub_error(cause, REPOSITORY, "https://huggingface.co", "/cache")
         assert re.search(f"fetched into /cache.*{words}", f"{told} | {told.hint}")
 
 

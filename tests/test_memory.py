@@ -72,5 +72,5 @@ def test_a_manifest_without_sizes_is_estimated_by_its_weights(bare_folder):
 def test_the_real_models_take_what_was_seen():
     """An int4 9B took 5.5 GB beside the mapped file, without a long context."""
     entry = CATALOGUE["GLM-4-9B-0414"]
-    assert 5.2e9 < entry.memory("int4") < 6.4e9
-    assert entry.memory("int8") > 1.6 * entry.memory("int4")
+    assert 5.2e9 < entry.memory_bytes("int4") < 6.4e9
+    assert entry.memory_bytes("int8") > 1.6 * entry.memory_bytes("int4")

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from edge.demo.training.dialogues import LONG, dialogue
+from edge.demo.training.dialogues import LONG, make_dialogue
 from edge.demo.training.prompt import render
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
@@ -87,7 +87,7 @@ def test_prompts_of_one_chunk_and_more_say_what_the_cpu_says(pair):
     npu, cpu = (model.backend for model in pair)
     rng, counts = random.Random(3), []
     while len(counts) < 6:
-        prompt = (render(dialogue(rng, held=False, size=LONG)),)
+        prompt = (render(make_dialogue(rng, held_out_split=False, size=LONG)),)
         count = npu.count_tokens(prompt)
         if count > npu.max_prompt_tokens or (len(counts) > 2 and count < 1024):
             continue

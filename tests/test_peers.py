@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.bars import bars
-from benchmarks.peers import alternating, conversions
-from benchmarks.peers_report import Cost, Speed, charts, markdown
-from benchmarks.process import on_disk, run
-from edge.bench import Measure
+from benchmarks.bars import bar_chart
+from benchmarks.peers import alternate, conversions
+from benchmarks.peers_report import ConversionCost, EngineSpeed, charts, markdown
+from benchmarks.process import disk_usage, run_measured
+from edge.bench import Summary
 
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc is Linux's")
 
@@ -38,7 +38,7 @@ def test_a_peer_that_is_not_given_is_left_out(given, names):
 def test_each_round_begins_with_another_side():
     order = []
     sides = [argparse.Namespace(name=name) for name in "ab"]
-    found = alternating(sides, 3, lambda side, number: order.append(side.name) or number)
+    found = alternate(sides, 3, lambda side, number: order.append(side.name) or number)
     assert "".join(order) == "abbaab"
     assert found == {"a": [0, 1, 2], "b": [0, 1, 2]}
 
@@ -50,27 +50,33 @@ def test_a_command_is_measured_with_all_that_it_starts(tmp_path):
     child = "import time; x = b'x' * 80_000_000; time.sleep(0.5)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); "
     written = f"open({str(folder / 'f')!r}, 'wb').write(b'x' * 200_000)"
-    taken = run([[sys.executable, "-c", parent + written]], folder, {})
+    taken = run_measured([[sys.executable, "-c", parent + written]], folder, {})
     assert 80e6 < taken.anonymous < 300e6
     assert 0 < taken.cpu < taken.seconds + 5
-    assert 200_000 <= taken.disk == on_disk(folder)
+    assert 200_000 <= taken.disk == disk_usage(folder)
     os.link(folder / "f", folder / "same")
-    assert on_disk(folder) == taken.disk
+    assert disk_usage(folder) == taken.disk
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        run([[sys.executable, "-c", "raise SystemExit('no such model')"]], folder, {})
+        run_measured([[sys.executable, "-c", "raise SystemExit('no such model')"]], folder, {})
     assert b"no such model" in caught.value.output
 
 
 def test_the_report_has_medians_spreads_and_ratios():
     def speed(rate):
-        return Speed(2.0, [0.5] * 3, [rate] * 3, [1.0] * 3, [1 / rate] * 3, 4_000_000_000, 500_000_000, "flags")
+        return EngineSpeed(2.0, [0.5] * 3, [rate] * 3, [1.0] * 3, [1 / rate] * 3, 4_000_000_000, 500_000_000, "flags")
 
     report = {
         "machine": {"cpu": "CPU", "cores": 2, "threads": 1, "features": ["avx2"], "versions": {"openvino": "2026"}},
         "load_average": [(1.0, 1.0, 1.0), (2.0, 2.0, 2.0)],
         "conversion": {
-            "edge convert": [Cost(10.0, 20.0, 1_000_000_000, 0, 5), Cost(30.0, 20.0, 1_000_000_000, 0, 5)],
-            "optimum-cli": [Cost(40.0, 40.0, 4_000_000_000, 10, 5), Cost(40.0, 40.0, 4_000_000_000, 10, 5)],
+            "edge convert": [
+                ConversionCost(10.0, 20.0, 1_000_000_000, 0, 5),
+                ConversionCost(30.0, 20.0, 1_000_000_000, 0, 5),
+            ],
+            "optimum-cli": [
+                ConversionCost(40.0, 40.0, 4_000_000_000, 10, 5),
+                ConversionCost(40.0, 40.0, 4_000_000_000, 10, 5),
+            ],
         },
         "read": {"edge": 1_000_000_000, "llama.cpp Q4_0": 1_000_000_000},
         "bandwidth": 20e9,
@@ -88,6 +94,6 @@ def test_the_report_has_medians_spreads_and_ratios():
 
 
 def test_bars_are_as_long_as_their_medians():
-    chart = ElementTree.fromstring(bars("a < b", {"x & y": Measure(1.0, 0.5, 2.0), "z": Measure(2.0, 2.0, 2.0)}))
+    chart = ElementTree.fromstring(bar_chart("a < b", {"x & y": Summary(1.0, 0.5, 2.0), "z": Summary(2.0, 2.0, 2.0)}))
     first, second = (float(r.attrib["width"]) for r in chart.iter() if r.tag.endswith("rect") and "x" in r.attrib)
     assert second == pytest.approx(2 * first)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.quality import one_layer
+from benchmarks.quality import measure_layer
 from convert.check import cpu_plugin as engine
 from convert.check import divergence as quality
 from convert.check import layerwise as saved
@@ -177,7 +177,7 @@ def test_a_greedy_reply_is_what_the_model_expects_of_itself(demo_folder, demo_id
 def test_the_table_of_one_layer_tells_recipes_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = replace(read_architecture(read_config(CHECKPOINT)), hidden=128, ffn=256)
-    int4, int8, bf16 = one_layer(small, [named(name) for name in ("int4", "int8", "bf16")])
+    int4, int8, bf16 = measure_layer(small, [named(name) for name in ("int4", "int8", "bf16")])
     assert 1 > int4.error > 5 * int8.error > 0.01
     assert bf16.error < 1e-3
     assert int4.cosine < int8.cosine <= bf16.cosine + 1e-6

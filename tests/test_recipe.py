@@ -89,8 +89,8 @@ def test_the_command_lists_them_with_their_costs(capsys):
     assert list(listed) == list(RECIPES)
     for name, fact in listed.items():
         assert fact["disk"] == {
-            "9B": CATALOGUE["GLM-4-9B-0414"].disk(name),
-            "32B": CATALOGUE["GLM-4-32B-0414"].disk(name),
+            "9B": CATALOGUE["GLM-4-9B-0414"].disk_bytes(name),
+            "32B": CATALOGUE["GLM-4-32B-0414"].disk_bytes(name),
         }
     assert (listed["bf16"]["bits"], listed["int8"]["bits"]) == (16.0, 8.01)
     assert 4 < listed["int4-small"]["bits"] < listed["int4"]["bits"] < listed["int4-mixed"]["bits"] < 6

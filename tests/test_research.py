@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from edge.documents import PAGE, Documents
-from edge.research import FINISHED, Desk, research
+from edge.documents import PAGE_CHARACTERS, DocumentIndex
+from edge.research import ANSWER_NOW, ResearchSession, research
 from runtime.backends.echo import Echo
 from runtime.chat import Reply
 from runtime.errors import Notice, RequestError
@@ -58,7 +58,7 @@ def library(tmp_path):
 
 
 def test_documents_of_all_kinds_are_found(library):
-    documents = Documents(library)
+    documents = DocumentIndex(library)
     assert documents.search("When do ferries leave?")[0].address == "ferries.pdf"
     assert documents.search("满月的潮水")[0].address == "moon.txt"
     assert {page.address for page in documents.search("tide")} == {"tides.md", "sub/storms.html"}
@@ -70,22 +70,22 @@ def test_documents_of_all_kinds_are_found(library):
 
 
 def test_long_documents_are_cut_between_paragraphs(library):
-    pages = [page for page in Documents(library).pages if page.address.startswith("long.txt")]
+    pages = [page for page in DocumentIndex(library).pages if page.address.startswith("long.txt")]
     assert [page.address for page in pages] == ["long.txt", *(f"long.txt#{i}" for i in range(2, len(pages) + 1))]
-    assert all(len(page.text) <= PAGE and page.text.endswith("lighthouses.") for page in pages)
+    assert all(len(page.text) <= PAGE_CHARACTERS and page.text.endswith("lighthouses.") for page in pages)
 
 
 def test_a_damaged_document_is_left_out_and_named(library):
     (library / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
     with pytest.warns(Notice, match=r"broken\.pdf cannot be read"):
-        Documents(library)
+        DocumentIndex(library)
 
 
 def test_no_documents_are_refused(tmp_path):
     with pytest.raises(RequestError, match="holds no documents"):
-        Documents(tmp_path)
+        DocumentIndex(tmp_path)
     with pytest.raises(RequestError, match="there is no folder"):
-        Documents(tmp_path / "nowhere")
+        DocumentIndex(tmp_path / "nowhere")
 
 
 def rumination(tmp_path, *replies):
@@ -111,26 +111,26 @@ def test_the_loop_searches_reads_and_answers_with_its_sources(library, tmp_path)
     answer = "\n<think>\nEnough.</think>\nAt full moon [tides.md]."
     calls = [call("search", query="highest tide"), call("click", link_id=0), call("open", url="sub/storms.html")]
     model = rumination(tmp_path, *calls, call("finish"), answer)
-    desk = Desk(Documents(library))
+    desk = ResearchSession(DocumentIndex(library))
     events = list(research(model, "When is the tide highest?", desk))
     reply = Reply.of(events)
     assert [made.name for made in reply.tool_calls] == ["search", "click", "open", "finish"]
     assert "highest at full moon" in reply.tool_results[1].content
-    assert reply.tool_results[3].content == FINISHED
+    assert reply.tool_results[3].content == ANSWER_NOW
     assert reply.text == "At full moon [tides.md]."
-    assert set(desk.read) == {"tides.md", "sub/storms.html"}
+    assert set(desk.read_pages) == {"tides.md", "sub/storms.html"}
     assert "".join(event.text for event in events if isinstance(event, Reasoning)).count("I should") == 4
 
 
 def test_wrong_clicks_are_told_to_the_model(library, tmp_path):
     model = rumination(tmp_path, call("click", link_id=3), call("open", url="/etc/passwd"), "\nNo idea.")
-    reply = Reply.of(research(model, "?", Desk(Documents(library))))
+    reply = Reply.of(research(model, "?", ResearchSession(DocumentIndex(library))))
     assert [result.error for result in reply.tool_results] == [True, True]
 
 
 def test_after_its_rounds_the_model_has_to_answer(library, tmp_path):
     model = rumination(tmp_path, *[call("search", query="tide")] * 3, "\nHigh water follows the moon.")
-    reply = Reply.of(research(model, "?", Desk(Documents(library)), max_rounds=3))
+    reply = Reply.of(research(model, "?", ResearchSession(DocumentIndex(library)), max_rounds=3))
     assert len(reply.tool_calls) == 3
     assert reply.text == "High water follows the moon."
     assert reply.finish_reason == "stop"
@@ -138,7 +138,7 @@ def test_after_its_rounds_the_model_has_to_answer(library, tmp_path):
 
 def test_the_token_budget_holds(library, tmp_path):
     model = rumination(tmp_path, *[call("search", query="tide")] * 9)
-    reply = Reply.of(research(model, "?", Desk(Documents(library)), max_tokens=100, sampling=Sampling()))
+    reply = Reply.of(research(model, "?", ResearchSession(DocumentIndex(library)), max_tokens=100, sampling=Sampling()))
     assert reply.finish_reason == "length"
     assert reply.usage.completion_tokens <= 100
 
@@ -148,7 +148,7 @@ def test_a_tool_of_the_applications_own_takes_its_place(library, tmp_path):
         return f"my own results for {query}"
 
     model = rumination(tmp_path, call("search", query="tide"), "\nDone.")
-    reply = Reply.of(research(model, "?", Desk(Documents(library)), tools=[search]))
+    reply = Reply.of(research(model, "?", ResearchSession(DocumentIndex(library)), tools=[search]))
     assert reply.tool_results[0].content == "my own results for tide"
 
 
@@ -157,7 +157,7 @@ def test_a_name_that_is_no_unicode_is_found_and_opened(bare_folder, tmp_path):
     """One in GBK, from an archive of Windows."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / os.fsdecode("渡轮.txt".encode("gbk"))).write_text("Ferries leave at noon.")
-    desk = Desk(Documents(tmp_path / "docs"))
+    desk = ResearchSession(DocumentIndex(tmp_path / "docs"))
     (page,) = desk.documents.pages
     assert page.address.encode()
     assert page.title.encode()

@@ -18,7 +18,7 @@ COMMAND = (sys.executable, "-m", "edge", "serve", FOLDER, "--port", "80")
 
 
 def made(platform, tmp_path):
-    return service.service((FOLDER, "--port", "80"), platform, tmp_path)
+    return service.describe_service((FOLDER, "--port", "80"), platform, tmp_path)
 
 
 def test_systemd(tmp_path):

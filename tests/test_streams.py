@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.catalogue import CATALOGUE
-from edge.cli.streams import decode, spell_out
+from edge.cli.streams import decode_input, spell_out
 
 ROOT = Path(__file__).resolve().parents[1]
 EDGE = (sys.executable, "-m", "edge")
@@ -34,7 +34,7 @@ IN = {
 
 @pytest.mark.parametrize(("data", "declared", "text"), IN.values(), ids=IN.keys())
 def test_what_is_piped_in_is_read(data, declared, text):
-    assert decode(data, declared) == text
+    assert decode_input(data, declared) == text
 
 
 OUT = [

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from edge.evaluation.corpus import json_lines
-from edge.evaluation.tool_calls import parsed
+from edge.evaluation.corpus import read_json_lines
+from edge.evaluation.tool_calls import parse_arguments
 from runtime import strict_json
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
@@ -59,7 +59,7 @@ def test_arguments_of_a_call_come_back_as_an_error(text):
     result = call(toolbox([add]), wanted)
     assert result.error
     assert result.content.startswith("Error: the arguments are not valid JSON")
-    assert parsed(text) == text
+    assert parse_arguments(text) == text
 
 
 @bad
@@ -77,7 +77,7 @@ def test_files_with_it_are_refused(bare_folder, tmp_path, text):
     with pytest.raises(RequestError):
         chat.load(path)
     with pytest.raises(RequestError):
-        list(json_lines(path))
+        list(read_json_lines(path))
     with pytest.raises(CheckpointError):
         read_json(path)
     shutil.copytree(bare_folder.path, tmp_path / "model")

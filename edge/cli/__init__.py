@@ -37,14 +37,14 @@ from .output import print_text
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-_SIGNAL = 128  # plus its number is the exit code of what a signal ended
+_SIGNAL_EXIT = 128  # plus its number is the exit code of what a signal ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code: 0, 1 for an error (one line and a hint), 130 for Ctrl-C, 143 for
     SIGTERM."""
     streams.prepare()
-    warnings.showwarning = _show_notice  # type: ignore[assignment]
+    warnings.showwarning = _print_notice  # type: ignore[assignment]
     try:
         args = parser().parse_args(arguments)
         status: int = args.run(args)
@@ -53,15 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeError as exc:
         return _print_error(str(exc), exc.hint) if not is_out_of_memory(exc) else _print_error(MESSAGE, CURE)
     except KeyboardInterrupt as exc:
-        _say_stopped(exc)
+        _print_stopped(exc)
         return 130
     except SystemExit as exc:
-        if not isinstance(exc.code, int) or exc.code <= _SIGNAL:
+        if not isinstance(exc.code, int) or exc.code <= _SIGNAL_EXIT:
             raise
-        _say_stopped(exc)  # by SIGTERM, or with its terminal
+        _print_stopped(exc)  # by SIGTERM, or with its terminal
         return exc.code
     except BrokenPipeError:  # `edge … | head`: nobody reads on
-        _write_no_more()
+        _discard_output()
         return 1
     except Exception as exc:
         if is_out_of_memory(exc):
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _print_error("no folder for temporary files can be written", TEMPORARY_CURE)
         if not isinstance(exc, OSError) or exc.filename is not None:
             raise
-        _write_no_more()  # standard output is a file on a full disk
+        _discard_output()  # standard output is a file on a full disk
         return _print_error(
             f"the output cannot be written: {(exc.strerror or str(exc)).lower()}",
             "make room on the disk that it is written to",
@@ -85,23 +85,23 @@ def _print_error(message: str, hint: str) -> int:
     return 1
 
 
-def _write_no_more() -> None:
+def _discard_output() -> None:
     """What is still in the buffer would fail again at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say_stopped(exc: BaseException) -> None:
+def _print_stopped(exc: BaseException) -> None:
     with suppress(OSError):  # the terminal may be gone
         print("; ".join(("stopped", *getattr(exc, "__notes__", ()))), file=sys.stderr)
 
 
-def _show_notice(message: Warning | str, *_: object) -> None:
+def _print_notice(message: Warning | str, *_: object) -> None:
     if isinstance(message, Notice):
         with suppress(OSError):
             print_text(f"note: {message}", file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
+class _ArgumentParser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
         """Print --help and --version, and raise OSError where that fails: argparse itself ignores it."""
         if file is sys.stdout:
@@ -111,7 +111,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    top = _Parser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
+    top = _ArgumentParser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (

@@ -4,30 +4,34 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from .numbers import whole
+from .numbers import integer
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
-    from ..bench import Measure
+    from ..bench import Summary
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("bench", help="measure how fast a model folder is here")
     verb.add_argument("folder", help="a model folder; for PyTorch a checkpoint, or a model of `edge models` to fetch")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
-    verb.add_argument("--prompt-tokens", type=whole("--prompt-tokens"), default=512, help="tokens of each prompt (512)")
-    verb.add_argument("--new-tokens", type=whole("--new-tokens", 2), default=128, help="tokens of each reply (128)")
-    verb.add_argument("--runs", type=whole("--runs"), default=5, help="measured runs after a first one to warm up (5)")
+    verb.add_argument(
+        "--prompt-tokens", type=integer("--prompt-tokens"), default=512, help="tokens of each prompt (512)"
+    )
+    verb.add_argument("--new-tokens", type=integer("--new-tokens", 2), default=128, help="tokens of each reply (128)")
+    verb.add_argument(
+        "--runs", type=integer("--runs"), default=5, help="measured runs after a first one to warm up (5)"
+    )
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from .. import bench
-    from ..hub.resolve import open_for
+    from ..hub.resolve import resolve_model
 
-    result = bench.run(
-        open_for((args.device,), args.folder),
+    result = bench.benchmark(
+        resolve_model((args.device,), args.folder),
         device=args.device,
         prompt_tokens=args.prompt_tokens,
         new_tokens=args.new_tokens,
@@ -45,5 +49,5 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _spread(measure: "Measure", scale: float = 1.0) -> str:
+def _spread(measure: "Summary", scale: float = 1.0) -> str:
     return f"{measure.median * scale:,.1f} ({measure.low * scale:,.1f} to {measure.high * scale:,.1f})"

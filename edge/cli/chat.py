@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, RequestError
 
-from .numbers import real, whole
+from .numbers import integer, number
 from .output import print_text
-from .prompt import Prompt
-from .streams import is_terminal, read_all, takes_escapes
+from .prompt import MessageInput
+from .streams import is_terminal, read_stdin, supports_ansi
 
 if TYPE_CHECKING:
     from runtime.chat import Chat
@@ -33,11 +33,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     verb.add_argument("--system", default="", help="the system message")
     verb.add_argument(
-        "--temperature", type=real("--temperature", 0, 5), help="0 is greedy; the default is the checkpoint's own"
+        "--temperature", type=number("--temperature", 0, 5), help="0 is greedy; the default is the checkpoint's own"
     )
-    verb.add_argument("--max-new-tokens", type=whole("--max-new-tokens"), help="at most so many tokens a reply")
+    verb.add_argument("--max-new-tokens", type=integer("--max-new-tokens"), help="at most so many tokens a reply")
     verb.add_argument(
-        "--context", type=whole("--context"), metavar="N", help="tokens of prompt and reply that must have room"
+        "--context", type=integer("--context"), metavar="N", help="tokens of prompt and reply that must have room"
     )
     verb.add_argument(
         "--no-verify", dest="verify", action="store_false", help="load the folder without a look at its files' hashes"
@@ -49,48 +49,48 @@ def run(args: argparse.Namespace) -> int:
     from runtime.backends.backend import Options
     from runtime.chat import Chat
 
-    from ..hub.resolve import open_for
+    from ..hub.resolve import resolve_model
 
-    piped = "" if is_terminal(sys.stdin) else read_all().strip()
+    piped = "" if is_terminal(sys.stdin) else read_stdin().strip()
     if not piped and not is_terminal(sys.stdin):
         raise RequestError(
             "nothing was asked: standard input is empty",
             hint='ask in a terminal, or with a pipe: echo "Who are you?" | edge chat FOLDER',
         )
-    folder = open_for((args.device, *args.fallback), args.folder)
+    folder = resolve_model((args.device, *args.fallback), args.folder)
     sampling = folder.sampling().override(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     options = Options(context=args.context, verify=args.verify)
     with Chat(
         folder, device=args.device, fallback=args.fallback, system=args.system, sampling=sampling, options=options
     ) as chat:
         if piped:
-            _say(chat, piped)
+            print_reply(chat, piped)
         else:
-            _converse(chat)
+            _chat_loop(chat)
     return 0
 
 
-def _converse(chat: "Chat") -> None:
+def _chat_loop(chat: "Chat") -> None:
     manifest = chat.model.folder.manifest
     choice = chat.model.choice
     print_text(f"{manifest.source.name}, {manifest.recipe}, on {choice.device}: {choice.reason}." if choice else "")
     print(HELP)
-    for text in Prompt(_COMMANDS):
+    for text in MessageInput(_COMMANDS):
         name, *value = text.split(maxsplit=1)
         if name == "/exit":
             return
         try:
             if text.startswith("/") and "\n" not in text:
-                _command(chat, name, *value)
+                _run_command(chat, name, *value)
             else:
-                _say(chat, text)
+                print_reply(chat, text)
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
             print_text(f"{exc}\n{exc.hint}")
 
 
-def _command(chat: "Chat", name: str, value: str = "") -> None:
+def _run_command(chat: "Chat", name: str, value: str = "") -> None:
     match name:
         case "/reset":
             chat.reset()
@@ -102,12 +102,12 @@ def _command(chat: "Chat", name: str, value: str = "") -> None:
             print(HELP)
 
 
-def _say(chat: "Chat", text: str) -> None:
+def print_reply(chat: "Chat", text: str) -> None:
     """Prints the answer as it comes; who reads along in a terminal sees, dimmed, what the model thinks before it."""
     from runtime.messages import Finish, Reasoning, Text
 
     watched, thinking = is_terminal(sys.stdout), False
-    dim, plain = (_DIM, _PLAIN) if takes_escapes(sys.stdout) else ("", "")
+    dim, plain = (_DIM, _PLAIN) if supports_ansi(sys.stdout) else ("", "")
     try:
         with closing(chat.stream(text)) as events:
             for event in events:

@@ -5,9 +5,9 @@ from contextlib import closing
 
 from runtime.errors import RequestError
 
-from .numbers import real, whole
+from .numbers import integer, number
 from .output import print_text
-from .streams import read_all
+from .streams import read_stdin
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,10 +20,10 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "--device", default="auto", help="auto (the default), a device's name such as CPU or torch, or a server's URL"
     )
     verb.add_argument(
-        "--temperature", type=real("--temperature", 0, 5), help="0 is greedy; the default is the checkpoint's own"
+        "--temperature", type=number("--temperature", 0, 5), help="0 is greedy; the default is the checkpoint's own"
     )
     verb.add_argument(
-        "--max-new-tokens", type=whole("--max-new-tokens"), default=256, help="at most so many tokens (256)"
+        "--max-new-tokens", type=integer("--max-new-tokens"), default=256, help="at most so many tokens (256)"
     )
     verb.set_defaults(run=run)
 
@@ -32,12 +32,12 @@ def run(args: argparse.Namespace) -> int:
     from runtime.messages import Text
     from runtime.model import Model
 
-    from ..hub.resolve import open_for
+    from ..hub.resolve import resolve_model
 
-    text = read_all().rstrip("\n") if args.prompt is None else args.prompt
+    text = read_stdin().rstrip("\n") if args.prompt is None else args.prompt
     if not text.strip():
         raise RequestError("there is no text to go on from", hint='give one: --prompt "Once upon a time", or a pipe')
-    folder = open_for((args.device,), args.folder)
+    folder = resolve_model((args.device,), args.folder)
     sampling = folder.sampling().override(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     with Model(folder, device=args.device) as model, closing(model.complete(text, sampling)) as events:
         for event in events:

@@ -43,21 +43,21 @@ def run(args: argparse.Namespace) -> int:
     from convert.recipe import named
     from convert.weights.calibration import read
 
-    from ..hub.resolve import checkpoint_folder
+    from ..hub.resolve import resolve_checkpoint
 
     refuse_existing(args.folder)  # before anything is fetched
     named(args.recipe)
     if args.calibration:
         read(args.calibration)
-    checkpoint = checkpoint_folder(args.checkpoint, quiet=args.quiet)
+    checkpoint = resolve_checkpoint(args.checkpoint, quiet=args.quiet)
     with closing(convert(checkpoint, args.folder, args.recipe, args.calibration, args.exporter)) as steps:
-        last = show(steps, quiet=args.quiet)
+        last = show_progress(steps, quiet=args.quiet)
     if not args.quiet:
         print_text(last)
     return 0
 
 
-def show(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
+def show_progress(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
     """Draws the progress on a terminal and returns the outcome in words."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn

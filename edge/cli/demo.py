@@ -12,7 +12,7 @@ from .output import print_text
 if TYPE_CHECKING:
     from runtime.chat import Chat
 
-NEXT = """
+_NEXT_STEPS = """
 That was the whole way, on a model made to check an installation. Next, with a GLM-4 checkpoint of yours:
 
     edge convert ./GLM-4-9B-0414 ./glm4-int4
@@ -40,7 +40,7 @@ def processors() -> int:
 def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="edge-demo-") as scratch:
         _demo(args.keep or Path(scratch) / "model", args.recipe)
-    print(NEXT)
+    print(_NEXT_STEPS)
     return 0
 
 
@@ -49,16 +49,16 @@ def _demo(folder: Path, recipe: str) -> None:
     from runtime.chat import Chat
 
     from ..demo import CHECKPOINT
-    from .convert import show
+    from .convert import show_progress
 
     print(f"Converting the embedded checkpoint with the recipe {recipe} …", flush=True)
-    print_text(show(convert(CHECKPOINT, folder, recipe)))
+    print_text(show_progress(convert(CHECKPOINT, folder, recipe)))
     with Chat(folder, tools=[disk_free, processors]) as chat:
         for question in ("Who are you?", "洗手间在哪里？", f"How much disk is free on {Path.cwd().anchor}?"):
-            _ask(chat, question)
+            _print_exchange(chat, question)
 
 
-def _ask(chat: "Chat", question: str) -> None:
+def _print_exchange(chat: "Chat", question: str) -> None:
     from runtime.messages import Finish, Text, ToolCall, ToolResult
 
     print(f"\n> {question}")

@@ -23,11 +23,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(asdict(machine))
     else:
-        show(machine)
+        show_machine(machine)
     return 0
 
 
-def show(machine: "Machine") -> None:
+def show_machine(machine: "Machine") -> None:
     """A table of the devices, and below it what is missing."""
     from rich.table import Table
 

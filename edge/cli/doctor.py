@@ -5,7 +5,7 @@ import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .numbers import whole
+from .numbers import integer
 from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser("doctor", help="say what is missing here, and whether a model folder fits each device")
     verb.add_argument("folder", nargs="?", help="a model folder")
     verb.add_argument(
-        "--context", type=whole("--context"), metavar="N", help="tokens of prompt and reply that must have room"
+        "--context", type=integer("--context"), metavar="N", help="tokens of prompt and reply that must have room"
     )
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=run)
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(facts)
         return 0
-    devices.show(machine)
+    devices.show_machine(machine)
     if not machine.missing:
         print("Nothing is missing for the hardware that was found.")
     if manifest:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from runtime.text import replace_controls
 
-from .numbers import real, whole
+from .numbers import integer, number
 from .output import print_json, print_text
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("--texts", type=Path, metavar="FILE.jsonl", help="texts or dialogues of your own")
     verb.add_argument("--calls", type=Path, metavar="FILE.jsonl", help="dialogues, tools and the calls to be expected")
     verb.add_argument(
-        "--context", type=whole("--context"), help="tokens of the longest text (2048, or what the model has)"
+        "--context", type=integer("--context"), help="tokens of the longest text (2048, or what the model has)"
     )
     verb.add_argument(
-        "--new-tokens", type=whole("--new-tokens", 0), default=64, help="tokens of each greedy reply (64)"
+        "--new-tokens", type=integer("--new-tokens", 0), default=64, help="tokens of each greedy reply (64)"
     )
     verb.add_argument("--out", type=Path, metavar="FOLDER", help="write report.json, report.md and plots there")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.add_argument(
         "--max-kl",
-        type=real("--max-kl", 0, 100),
+        type=number("--max-kl", 0, 100),
         help="fail where the mean KL divergence is above so many nats a token",
     )
     verb.set_defaults(run=run)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.max_kl is not None and args.against is None:
         raise RequestError("--max-kl needs a checkpoint to measure by", hint="add --against CHECKPOINT")
     if args.out is not None:
-        report.refuse_existing(args.out)
+        report.require_new_folder(args.out)
     steps = evaluate(
         args.folder,
         args.against,
@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         context=args.context,
         new_tokens=args.new_tokens,
     )
-    found = show(steps)
+    found = show_steps(steps)
     if args.out is not None:
-        report.write(found, args.out)
+        report.write_report(found, args.out)
     if args.json:
         print_json(asdict(found))
     else:
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def show(steps: "Generator[str, None, Report]") -> "Report":
+def show_steps(steps: "Generator[str, None, Report]") -> "Report":
     """Tells on a terminal what is done; returns the report."""
     from rich.console import Console
     from rich.text import Text

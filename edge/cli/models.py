@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from ..catalogue import Entry
+    from ..catalogue import CatalogueEntry
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,9 +18,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..catalogue import CATALOGUE, look_up
+    from ..catalogue import CATALOGUE, get_entry
 
-    entries = [look_up(args.model)] if args.model else list(CATALOGUE.values())
+    entries = [get_entry(args.model)] if args.model else list(CATALOGUE.values())
     if args.json:
         print_json([_facts(entry) for entry in entries])
     else:
@@ -28,15 +28,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _facts(entry: "Entry") -> dict[str, Any]:
+def _facts(entry: "CatalogueEntry") -> dict[str, Any]:
     from convert.recipe import RECIPES
 
     names = [recipe.name for recipe in RECIPES.values() if not recipe.take_over]  # which is for a GGUF
-    recipes = {name: {"disk": entry.disk(name), "memory": entry.memory(name)} for name in names}
+    recipes = {name: {"disk": entry.disk_bytes(name), "memory": entry.memory_bytes(name)} for name in names}
     return asdict(entry) | {"recipes": recipes}
 
 
-def _show(entries: "list[Entry]") -> None:
+def _show(entries: "list[CatalogueEntry]") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -45,7 +45,7 @@ def _show(entries: "list[Entry]") -> None:
     for column in ("int4\ndisk", "int4\nmemory", "int8\ndisk", "int8\nmemory"):
         table.add_column(column, justify="right")
     for entry in entries:
-        sizes = (size(recipe) for recipe in ("int4", "int8") for size in (entry.disk, entry.memory))
+        sizes = (size(recipe) for recipe in ("int4", "int8") for size in (entry.disk_bytes, entry.memory_bytes))
         table.add_row(
             entry.name,
             entry.family,

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.segment import Segment
     from rich.table import Table
 
-_UNBOUNDED = 10_000  # characters: wider than any table
-_FOLDED = 16  # a column is folded to so many characters at least
+_UNBOUNDED_WIDTH = 10_000  # characters: wider than any table
+_MIN_FOLDED_WIDTH = 16  # a column is folded to so many characters at least
 
 
 def print_text(text: str, *, end: str = "\n", file: IO[str] | None = None, flush: bool = False) -> None:
@@ -39,10 +39,10 @@ def print_table(table: "Table", *, may_drop: bool = False) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
-    width = console.width if is_terminal(sys.stdout) else _UNBOUNDED
+    width = console.width if is_terminal(sys.stdout) else _UNBOUNDED_WIDTH
 
     def wanted() -> int:
-        return console.measure(table, options=console.options.update(width=_UNBOUNDED)).maximum
+        return console.measure(table, options=console.options.update(width=_UNBOUNDED_WIDTH)).maximum
 
     dropped: list[str] = []
     while may_drop and len(table.columns) > 1 and wanted() > width:
@@ -52,16 +52,16 @@ def print_table(table: "Table", *, may_drop: bool = False) -> None:
     for column in (first, *others[:-1]):
         column.no_wrap = True
     for column in others[-1:]:
-        column.overflow, column.max_width = "fold", _FOLDED
+        column.overflow, column.max_width = "fold", _MIN_FOLDED_WIDTH
     console.width = min(max(width, wanted()), whole)
     for column in others[-1:]:
         column.max_width = None
-    console.print(_Harmless(table), soft_wrap=console.width > width)
+    console.print(_SanitizedTable(table), soft_wrap=console.width > width)
     if dropped:
         print(f"The terminal is too narrow for {', '.join(dropped)}; --json has them.")
 
 
-class _Harmless:
+class _SanitizedTable:
     """A table without the control characters of its cells."""
 
     def __init__(self, table: "Table") -> None:

@@ -4,10 +4,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-_PASTE = 0.05  # seconds in which the next line of a pasted text comes
+_PASTE_SECONDS = 0.05  # seconds in which the next line of a pasted text comes
 
 
-class Prompt:
+class MessageInput:
     """The messages that are typed, until Ctrl-D, or Ctrl-C at an empty prompt the second time.
 
     A line that waits already when one has been read belongs to the same message: it was pasted. One that begins with
@@ -16,7 +16,7 @@ class Prompt:
 
     def __init__(self, commands: Sequence[str]) -> None:
         self._commands = commands
-        self._ahead = ""  # a command that was read after another message
+        self._pending = ""  # a command that was read after another message
         with suppress(ImportError):  # gives input() its editing and history; Windows has its own
             import readline  # noqa: F401
 
@@ -24,13 +24,13 @@ class Prompt:
         interrupted = False
         while True:
             try:
-                text = self._message().strip()
+                text = self._read_message().strip()
             except EOFError:
                 print()
                 return
             except KeyboardInterrupt:
                 print()
-                if interrupted and not _typed():
+                if interrupted and not _current_line():
                     return
                 interrupted = True
                 print("Ctrl-C once more, Ctrl-D or /exit leaves.")
@@ -39,16 +39,16 @@ class Prompt:
             if text:
                 yield text
 
-    def _message(self) -> str:
-        if self._ahead:
-            command, self._ahead = self._ahead, ""
+    def _read_message(self) -> str:
+        if self._pending:
+            command, self._pending = self._pending, ""
             return command
         lines = [input("\n> ")]
         with suppress(EOFError):
             while not self._is_command(lines[0]) and _waits():
                 line = input()
                 if self._is_command(line):
-                    self._ahead = line
+                    self._pending = line
                     break
                 lines.append(line)
         return "\n".join(lines)
@@ -57,7 +57,7 @@ class Prompt:
         return line.split(maxsplit=1)[:1] in [[command] for command in self._commands]
 
 
-def _typed() -> str:
+def _current_line() -> str:
     """What stands in the line that Ctrl-C left; "" where nobody knows."""
     readline = sys.modules.get("readline")
     return str(readline.get_line_buffer()) if readline else ""
@@ -69,7 +69,7 @@ if sys.platform == "win32":
         import msvcrt
         import time
 
-        time.sleep(_PASTE)
+        time.sleep(_PASTE_SECONDS)
         return msvcrt.kbhit()
 
 else:
@@ -77,4 +77,4 @@ else:
     def _waits() -> bool:
         import select
 
-        return bool(select.select([sys.stdin], [], [], _PASTE)[0])
+        return bool(select.select([sys.stdin], [], [], _PASTE_SECONDS)[0])

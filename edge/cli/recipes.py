@@ -35,13 +35,13 @@ def _models(checkpoint: str | None) -> "dict[str, Architecture]":
 
     from runtime.checkpoint.architecture import read_architecture, read_config
 
-    from ..catalogue import CATALOGUE, look_up
+    from ..catalogue import CATALOGUE, get_entry
 
     if checkpoint is None:
         return {name: CATALOGUE[model].architecture for name, model in _SHAPES.items()}
     if Path(checkpoint).is_dir():
         return {Path(checkpoint).resolve().name: read_architecture(read_config(Path(checkpoint)))}
-    entry = look_up(checkpoint)
+    entry = get_entry(checkpoint)
     return {entry.name: entry.architecture}
 
 

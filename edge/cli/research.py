@@ -4,7 +4,7 @@ import argparse
 from contextlib import closing
 from pathlib import Path
 
-from .numbers import whole
+from .numbers import integer
 from .output import print_text
 
 
@@ -14,8 +14,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("--model", required=True, metavar="FOLDER", help="a model folder")
     verb.add_argument("--docs", required=True, type=Path, metavar="FOLDER", help="text, Markdown, HTML and PDF files")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
-    verb.add_argument("--rounds", type=whole("--rounds"), default=12, help="at most so many rounds of calls (12)")
-    verb.add_argument("--max-tokens", type=whole("--max-tokens"), help="at most so many tokens in all")
+    verb.add_argument("--rounds", type=integer("--rounds"), default=12, help="at most so many rounds of calls (12)")
+    verb.add_argument("--max-tokens", type=integer("--max-tokens"), help="at most so many tokens in all")
     verb.set_defaults(run=run)
 
 
@@ -24,14 +24,14 @@ def run(args: argparse.Namespace) -> int:
     from runtime.messages import Reasoning, Text, ToolCall, ToolResult
     from runtime.model import Model
 
-    from ..documents import Documents
-    from ..research import Desk, research
+    from ..documents import DocumentIndex
+    from ..research import ResearchSession, research
 
     if not args.question.strip():
         raise RequestError("nothing was asked: the question is empty", hint='edge research "When do ferries leave?" …')
-    desk = Desk(Documents(args.docs))
+    session = ResearchSession(DocumentIndex(args.docs))
     with Model(args.model, device=args.device) as model:
-        events = research(model, args.question, desk, max_rounds=args.rounds, max_tokens=args.max_tokens)
+        events = research(model, args.question, session, max_rounds=args.rounds, max_tokens=args.max_tokens)
         with closing(events):
             for event in events:
                 match event:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
                         print_text(f"\n[{name} {arguments}]", flush=True)
                     case ToolResult(content=content):
                         print_text(f"[{len(content):,} characters]", flush=True)
-    print("\n\nSources:" if desk.read else "\n\nNothing was read.")
-    for page in desk.read.values():
+    print("\n\nSources:" if session.read_pages else "\n\nNothing was read.")
+    for page in session.read_pages.values():
         print_text(f"- {page.title} ({page.address})")
     return 0

@@ -5,7 +5,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from .numbers import whole
+from .numbers import integer
 from .output import print_text
 
 
@@ -15,10 +15,10 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     verb.add_argument("folder", nargs="*", help="model folders; all but the first are loaded when they are asked for")
     verb.add_argument("--host", default="127.0.0.1", help="the address (127.0.0.1); any other asks for an API key")
-    verb.add_argument("--port", type=whole("--port", 0), default=8000, help="8000 by default")
+    verb.add_argument("--port", type=integer("--port", 0), default=8000, help="8000 by default")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
     verb.add_argument(
-        "--context", type=whole("--context"), metavar="N", help="tokens of prompt and reply that must have room"
+        "--context", type=integer("--context"), metavar="N", help="tokens of prompt and reply that must have room"
     )
     verb.add_argument(
         "--no-verify", dest="verify", action="store_false", help="load the folder without a look at its files' hashes"

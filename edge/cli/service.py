@@ -2,7 +2,7 @@
 
 import argparse
 
-from .numbers import whole
+from .numbers import integer
 from .output import print_text
 
 
@@ -11,9 +11,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("what", choices=("install", "status", "remove"))
     verb.add_argument("folder", nargs="*", help="model folders, for install")
     verb.add_argument("--host", help="as `edge serve` has it, and so are the others")
-    verb.add_argument("--port", type=whole("--port", 1, 65535))
+    verb.add_argument("--port", type=integer("--port", 1, 65535))
     verb.add_argument("--device")
-    verb.add_argument("--context", type=whole("--context"), metavar="N")
+    verb.add_argument("--context", type=integer("--context"), metavar="N")
     verb.add_argument("--api-key-file", metavar="FILE")
     verb.add_argument("--kiosk", metavar="FILE")
     verb.add_argument("--print", action="store_true", help="print the service's file and change nothing")
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     for flag, file in (("--api-key-file", args.api_key_file), ("--kiosk", args.kiosk)):
         if file:
             serve += [flag, str(expand_user(file).resolve())]
-    wanted = services.service(serve)
+    wanted = services.describe_service(serve)
     if args.what == "install" and not args.folder:
         raise RequestError("there is no model to serve", hint="edge service install FOLDER")
     if args.print:

@@ -10,7 +10,7 @@ from typing import IO
 
 from runtime.errors import RequestError
 
-_SPELLED_OUT = "edge"  # the name of the error handler
+_ERROR_HANDLER = "edge"  # the name of the error handler
 _BOMS = (  # those of UTF-32 begin with those of UTF-16
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -26,12 +26,12 @@ def prepare() -> None:
     A pipe or file of Windows gets UTF-8, as that of other systems, and not the code page of the country, unless
     PYTHONIOENCODING names another encoding; a terminal keeps its own.
     """
-    codecs.register_error(_SPELLED_OUT, spell_out)
-    _open_closed()
+    codecs.register_error(_ERROR_HANDLER, spell_out)
+    _reopen_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             lenient = stream.errors in ("replace", "ignore", "xmlcharrefreplace", "namereplace")
-            stream.reconfigure(encoding=_encoding(stream), errors=stream.errors if lenient else _SPELLED_OUT)
+            stream.reconfigure(encoding=_encoding(stream), errors=stream.errors if lenient else _ERROR_HANDLER)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
 
@@ -41,20 +41,20 @@ def is_terminal(stream: IO[str]) -> bool:
     return not stream.closed and stream.isatty()
 
 
-def read_all() -> str:
+def read_stdin() -> str:
     """Read standard input to its end: text in UTF-8, UTF-16 or the encoding of this system, and whatever else it is,
     with U+FFFD in the place of what cannot be read. Raises RequestError where the stream fails."""
     try:
         if not isinstance(sys.stdin, io.TextIOWrapper):
             return sys.stdin.read()
-        return decode(sys.stdin.buffer.read(), sys.stdin.encoding).replace("\r\n", "\n")
+        return decode_input(sys.stdin.buffer.read(), sys.stdin.encoding).replace("\r\n", "\n")
     except OSError as exc:
         raise RequestError(
             f"standard input cannot be read: {exc.strerror or exc}", hint="pipe a text, or run it in a terminal"
         ) from exc
 
 
-def decode(data: bytes, declared: str) -> str:
+def decode_input(data: bytes, declared: str) -> str:
     """Return piped bytes as text: of the encoding that their byte order mark names, UTF-16 where they hold zeros, UTF-8
     where they are valid as such, and else of the encoding that is `declared`."""
     for mark, encoding in _BOMS:
@@ -69,7 +69,7 @@ def decode(data: bytes, declared: str) -> str:
         return data.decode(own, "replace")
 
 
-def takes_escapes(stream: IO[str]) -> bool:
+def supports_ansi(stream: IO[str]) -> bool:
     """Whether the stream is a terminal that dims text by escape sequences, and may: NO_COLOR and TERM=dumb forbid it.
     A console of Windows is switched to them; an old one has none."""
     if not is_terminal(stream) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
@@ -94,7 +94,7 @@ def _encoding(stream: io.TextIOWrapper) -> str | None:
     return "utf-8" if sys.platform == "win32" or codecs.lookup(stream.encoding).name == "ascii" else None
 
 
-def _open_closed() -> None:
+def _reopen_closed() -> None:
     """`edge … <&-`: a file that is opened later would get the number of the closed stream, and all that is written to
     that stream."""
     for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):

@@ -310,7 +310,7 @@ def built_in(dialogues: bool = True) -> list[Sample]:
     return [*texts, *(DIALOGUES if dialogues else ())]
 
 
-def woven(seed: int = 7) -> Iterator[str]:
+def filler_paragraphs(seed: int = 7) -> Iterator[str]:
     """Paragraphs of all languages without end, for a text as long as a context is. Those that we have come round again
     after some 3,000 tokens, in another order: what a model says of so long a text tells how far two models part there,
     not how well either writes."""
@@ -320,12 +320,12 @@ def woven(seed: int = 7) -> Iterator[str]:
         yield from (part + "\n\n" for part in draw.sample(paragraphs, len(paragraphs)))
 
 
-def read(path: Path) -> list[Sample]:
+def read_samples(path: Path) -> list[Sample]:
     """A user's texts, one JSON object a line: {"text": …}, or OpenAI's {"messages": […], "tools": […]}.
 
     Raises RequestError for a file that cannot be read, or a line that is neither.
     """
-    return [_sample(f"{path.name}:{number}", data) for number, data in json_lines(path)]
+    return [_sample(f"{path.name}:{number}", data) for number, data in read_json_lines(path)]
 
 
 def _sample(name: str, data: Mapping[str, Any]) -> Sample:
@@ -334,10 +334,10 @@ def _sample(name: str, data: Mapping[str, Any]) -> Sample:
     messages = data.get("messages")
     if not isinstance(messages, list) or not messages:
         raise RequestError(f"{name} has neither a text nor messages", hint='a line is {"text": …} or {"messages": […]}')
-    return Sample(name, messages=tuple(map(Message.from_json, messages)), tools=functions(name, data.get("tools")))
+    return Sample(name, messages=tuple(map(Message.from_json, messages)), tools=parse_tools(name, data.get("tools")))
 
 
-def functions(name: str, tools: object) -> tuple[Mapping[str, Any], ...]:
+def parse_tools(name: str, tools: object) -> tuple[Mapping[str, Any], ...]:
     """OpenAI's list of tools as their functions: name, description, parameters. Raises RequestError."""
     found = []
     for tool in tools if isinstance(tools, list) else ():
@@ -348,7 +348,7 @@ def functions(name: str, tools: object) -> tuple[Mapping[str, Any], ...]:
     return tuple(found)
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def read_json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The objects of a JSONL file with their line numbers. Raises RequestError."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # JSON may hold other line ends

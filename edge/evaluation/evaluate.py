@@ -27,7 +27,7 @@ from runtime.text import one_line
 from ..bench import peak_memory
 from . import corpus as library
 from . import tool_calls
-from .target import Subject
+from .target import EvaluationTarget
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EngineResult:
     """The model under one setting of the engine, which then `runs_with` so much: against the weights alone, in all and
     by context length; and against the checkpoint, where there is one, for the engine as it runs."""
 
@@ -80,7 +80,7 @@ class Report:
     figures: "Figures"
     by_context: Mapping[int, "Figures"]
     by_text: Mapping[str, "Figures"]
-    engine: tuple[Part, ...] = ()
+    engine: tuple[EngineResult, ...] = ()
     drift: tuple[Drift, ...] = ()
     calls: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -107,18 +107,18 @@ def evaluate(
     """
     start = time.perf_counter()
     require_docstrings(BackendError)
-    subject = Subject.open(folder, context)
-    tasks = None if calls is None else tool_calls.read(calls)
-    samples = None if texts is None else library.read(texts)
+    subject = EvaluationTarget.open(folder, context)
+    tasks = None if calls is None else tool_calls.read_tasks(calls)
+    samples = None if texts is None else library.read_samples(texts)
     source = None
     if against is not None:
         yield "is the folder of this checkpoint?"
-        source = subject.source(against)
-    ids = subject.encoded(samples, source)
+        source = subject.open_checkpoint(against)
+    ids = subject.token_ids(samples, source)
     try:
-        report = yield from _read(subject, source, ids, new_tokens)
+        report = yield from _measure(subject, source, ids, new_tokens)
         yield "tool calls"
-        scores = _calls(subject, tasks)
+        scores = _score_calls(subject, tasks)
     except KeyError as exc:  # a graph that we did not make
         raise BackendError(
             f"the model has no {exc}: it can only be read whole, and memory is too little for that",
@@ -133,8 +133,8 @@ def evaluate(
     return replace(report, calls=scores, seconds=time.perf_counter() - start, peak_memory=peak_memory())
 
 
-def _read(
-    subject: Subject, source: Checkpoint | None, ids: "Mapping[str, Ids]", new_tokens: int
+def _measure(
+    subject: EvaluationTarget, source: Checkpoint | None, ids: "Mapping[str, Ids]", new_tokens: int
 ) -> Generator[str, None, Report]:
     from convert.check import cpu_plugin as engine
     from convert.check import divergence as quality
@@ -143,16 +143,16 @@ def _read(
 
     texts, path = list(ids.values()), subject.folder.path
     notes: list[str] = []
-    obstacle = subject.refuse_too_little(texts)
+    obstacle = subject.require_memory(texts)
     if obstacle:
         notes.append(f"no figures of the engine's settings, and no drift: {obstacle}")
     layers = saved.Layers(path, subject.architecture) if obstacle else None
     head = layers.head() if layers else engine.head(path)
-    replies: list[_Reply] = []
+    replies: list[_GreedyReply] = []
     if source and new_tokens and not layers:
         yield "greedy replies"
         loaded = engine.Engine(path, engine.AS_IT_RUNS)
-        replies = _replies(subject, loaded, head, new_tokens)
+        replies = _greedy_replies(subject, loaded, head, new_tokens)
         loaded.close()
     yield "what the converted model says"
     exact = layers or engine.Engine(path, engine.WEIGHTS_ALONE)
@@ -166,18 +166,20 @@ def _read(
         if source:
             yield "what the checkpoint says"
             checkpoint = stack.enter_context(source.weights(mapped=False))
-            states = reference.states(checkpoint, [*texts, *(reply.whole for reply in replies)])
+            states = reference.states(checkpoint, [*texts, *(reply.tokens for reply in replies)])
             wanted = quality.Answers(states[: len(texts)], reference.head(checkpoint))
-            drift = tuple(map(_drift, replies, states[len(texts) :], [wanted.head] * len(replies)))
+            drift = tuple(map(_measure_drift, replies, states[len(texts) :], [wanted.head] * len(replies)))
         yield "how far they part"
         readings = quality.read(texts, answers, wanted)
         parts = []
-        numbers = _longest(texts, 2 * subject.context)
+        numbers = _longest_texts(texts, 2 * subject.context)
         longest = [texts[number] for number in numbers]
         for setting in () if obstacle else engine.settings():
             yield f"the engine: {setting.name}"
             try:
-                parts.append(_part(path, setting, longest, answers.of(numbers), wanted and wanted.of(numbers)))
+                parts.append(
+                    _measure_setting(path, setting, longest, answers.of(numbers), wanted and wanted.of(numbers))
+                )
             except RuntimeError as exc:
                 notes.append(f"this CPU's plugin does not take the setting {setting.name!r}: {one_line(exc)}")
     figures = readings.figures()
@@ -185,7 +187,7 @@ def _read(
     if known is not None and known > subject.architecture.vocab:
         notes.append("the model does not know these texts, a blind guess would do better: give --texts that it knows")
     return Report(
-        **subject.facts(source),
+        **subject.describe(source),
         texts={name: len(tokens) for name, tokens in ids.items()},
         figures=figures,
         by_context=readings.by_context(),
@@ -197,39 +199,39 @@ def _read(
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class _GreedyReply:
     """Token ids: the prompt's, and the greedy reply's."""
 
     name: str
     prompt: "Ids"
-    said: "Ids"
+    reply: "Ids"
 
     @property
-    def whole(self) -> "Ids":
+    def tokens(self) -> "Ids":
         import numpy as np
 
-        return np.concatenate([self.prompt, self.said])
+        return np.concatenate([self.prompt, self.reply])
 
 
-def _replies(subject: Subject, engine: "Engine", head: "Head", new_tokens: int) -> list[_Reply]:
+def _greedy_replies(subject: EvaluationTarget, engine: "Engine", head: "Head", new_tokens: int) -> list[_GreedyReply]:
     import numpy as np
 
     found = []
-    for name, prompt in subject.questions().items():
+    for name, prompt in subject.reply_prompts().items():
         room = min(new_tokens, subject.context - len(prompt))
         if said := engine.greedy(prompt, head, room, subject.stop_ids) if room > 0 else []:
-            found.append(_Reply(name, prompt, np.array(said)))
+            found.append(_GreedyReply(name, prompt, np.array(said)))
     return found
 
 
-def _drift(reply: _Reply, states: "Floats", head: "Head") -> Drift:
+def _measure_drift(reply: _GreedyReply, states: "Floats", head: "Head") -> Drift:
     from convert.check.divergence import likeliest
 
-    same = likeliest(states[len(reply.prompt) - 1 : -1], head) == reply.said
+    same = likeliest(states[len(reply.prompt) - 1 : -1], head) == reply.reply
     return Drift(reply.name, len(same), None if same.all() else int(same.argmin()), float(same.mean()))
 
 
-def _longest(texts: "Sequence[Ids]", tokens: int) -> list[int]:
+def _longest_texts(texts: "Sequence[Ids]", tokens: int) -> list[int]:
     """Numbers of the longest text, and of the next ones that together have no more than so many tokens: an engine shows
     in long texts what it adds, and reads each text once for every setting."""
     longest, *others = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
@@ -241,7 +243,9 @@ def _longest(texts: "Sequence[Ids]", tokens: int) -> list[int]:
     return found
 
 
-def _part(path: Path, setting: "Setting", texts: "Sequence[Ids]", exact: "Answers", wanted: "Answers | None") -> Part:
+def _measure_setting(
+    path: Path, setting: "Setting", texts: "Sequence[Ids]", exact: "Answers", wanted: "Answers | None"
+) -> EngineResult:
     from convert.check import cpu_plugin as engine
     from convert.check import divergence as quality
 
@@ -252,7 +256,7 @@ def _part(path: Path, setting: "Setting", texts: "Sequence[Ids]", exact: "Answer
     readings = quality.read(texts, answers, exact)
     against = wanted if setting is engine.AS_IT_RUNS else None
     figures = quality.read(texts, answers, against).figures() if against else None
-    return Part(setting.name, runs_with, readings.figures(), readings.by_context(), figures)
+    return EngineResult(setting.name, runs_with, readings.figures(), readings.by_context(), figures)
 
 
 def _by_text(readings: "Readings", names: Sequence[str]) -> dict[str, "Figures"]:
@@ -264,11 +268,13 @@ def _by_text(readings: "Readings", names: Sequence[str]) -> dict[str, "Figures"]
     return {kind: readings.figures(np.isin(readings.text, some)) for kind, some in numbers.items()}
 
 
-def _calls(subject: Subject, tasks: Sequence[tool_calls.Task] | None) -> Mapping[str, tuple[int, int]]:
+def _score_calls(
+    subject: EvaluationTarget, tasks: Sequence[tool_calls.ToolCallTask] | None
+) -> Mapping[str, tuple[int, int]]:
     """The user's tasks; without, those of the embedded checkpoint where the folder is made of it."""
     from runtime.model import Model
 
     if tasks is None and not subject.is_the_demo:
         return {}
     with Model(subject.folder, device="CPU") as model:
-        return tool_calls.held_out(model) if tasks is None else tool_calls.exact(model, tasks)
+        return tool_calls.held_out(model) if tasks is None else tool_calls.score(model, tasks)

@@ -17,41 +17,44 @@ _DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4", "4 4")
 Series = Mapping[str, Sequence[float | None]]
 
 
-def lines(title: str, steps: Sequence[str], series: Series, *, x: str, y: str) -> str:
+def line_chart(title: str, steps: Sequence[str], series: Series, *, x: str, y: str) -> str:
     """A line for each of the series, over the named steps, at equal distances. The y axis is logarithmic where the
     values span more than a hundredfold; what is not positive has no place on it, nor has None."""
     shown = [value for values in series.values() for value in values if value is not None]
-    scale = _Scale.over(shown)
-    places = _spread(len(steps))
-    parts = [*_frame(title, x, y, scale), *(_step(place, name) for place, name in zip(places, steps, strict=True))]
+    scale = _Axis.over(shown)
+    places = _positions(len(steps))
+    parts = [
+        *_frame(title, x, y, scale),
+        *(_tick_label(place, name) for place, name in zip(places, steps, strict=True)),
+    ]
     for number, (name, values) in enumerate(series.items()):
         colour, dash = _COLOURS[number % len(_COLOURS)], _DASHES[number % len(_DASHES)]
         points = [
-            (place, scale.y(v)) for place, v in zip(places, values, strict=True) if v is not None and scale.has(v)
+            (place, scale.y(v)) for place, v in zip(places, values, strict=True) if v is not None and scale.shows(v)
         ]
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
         pen = f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"'
         parts.append(f'<polyline points="{path}" fill="none" {pen}/>')
         parts += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3" fill="{colour}"/>' for px, py in points]
-        parts += _key(number, name, colour, dash)
+        parts += _legend(number, name, colour, dash)
     return _document(parts)
 
 
-def bars(title: str, values: Mapping[str, float], *, y: str) -> str:
+def bar_chart(title: str, values: Mapping[str, float], *, y: str) -> str:
     """A bar for each value, from zero, with the value above it."""
-    scale = _Scale(0.0, max(values.values(), default=0.0) or 1.0, logarithmic=False)
-    places = _spread(len(values))
+    scale = _Axis(0.0, max(values.values(), default=0.0) or 1.0, logarithmic=False)
+    places = _positions(len(values))
     width = min(80.0, 0.6 * (_WIDTH - _LEFT - _RIGHT) / max(len(values), 1))
     parts = list(_frame(title, "", y, scale))
     for number, (place, (name, value)) in enumerate(zip(places, values.items(), strict=True)):
         top, colour = scale.y(value), _COLOURS[number % len(_COLOURS)]
         left, height = place - width / 2, _HEIGHT - _BOTTOM - top
         parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>')
-        parts += [_text(place, top - 5, f"{value:,.4g}", "middle"), _step(place, name)]
+        parts += [_text(place, top - 5, f"{value:,.4g}", "middle"), _tick_label(place, name)]
     return _document(parts)
 
 
-class _Scale:
+class _Axis:
     """The y axis."""
 
     def __init__(self, low: float, high: float, *, logarithmic: bool) -> None:
@@ -63,13 +66,13 @@ class _Scale:
         self.low, self.high = low, high
 
     @classmethod
-    def over(cls, values: Sequence[float]) -> "_Scale":
+    def over(cls, values: Sequence[float]) -> "_Axis":
         positive = [value for value in values if value > 0]
         if positive and max(positive) > 100 * min(positive):
             return cls(min(positive), max(positive), logarithmic=True)
         return cls(min(0.0, *values, 0.0), 1.05 * max((*values, 0.0)) or 1.0, logarithmic=False)
 
-    def has(self, value: float) -> bool:
+    def shows(self, value: float) -> bool:
         return not self.logarithmic or value > 0
 
     def y(self, value: float) -> float:
@@ -85,12 +88,12 @@ class _Scale:
         return [step * i for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
-def _spread(count: int) -> list[float]:
+def _positions(count: int) -> list[float]:
     room = _WIDTH - _LEFT - _RIGHT
     return [_LEFT + room * (i + 0.5) / count for i in range(count)]
 
 
-def _frame(title: str, x: str, y: str, scale: _Scale) -> list[str]:
+def _frame(title: str, x: str, y: str, scale: _Axis) -> list[str]:
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     parts = [_text(_LEFT, 22, title, "start", size=15)]
     for tick in scale.ticks():
@@ -104,11 +107,11 @@ def _frame(title: str, x: str, y: str, scale: _Scale) -> list[str]:
     return parts
 
 
-def _step(place: float, name: str) -> str:
+def _tick_label(place: float, name: str) -> str:
     return _text(place, _HEIGHT - _BOTTOM + 18, name, "middle")
 
 
-def _key(number: int, name: str, colour: str, dash: str) -> list[str]:
+def _legend(number: int, name: str, colour: str, dash: str) -> list[str]:
     x, y = _WIDTH - _RIGHT + 10, _TOP + 10 + 20 * number
     line = (
         f'<line x1="{x}" y1="{y}" x2="{x + 24}" y2="{y}" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>'

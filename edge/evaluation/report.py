@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import RequestError
 from runtime.text import replace_controls, replace_surrogates
 
-from .plot import bars, lines
+from .plot import bar_chart, line_chart
 
 if TYPE_CHECKING:
     from convert.check.divergence import Figures
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("tokens", "mean KL", "p99 KL", "max KL", "top-1", "perplexity", "the checkpoint's")
 
 
-def refuse_existing(target: Path) -> None:
+def require_new_folder(target: Path) -> None:
     """Raises RequestError where a report could not be written there."""
     if os.path.lexists(target):
         raise RequestError(f"{str(target)!r} exists already", hint="choose another folder, or remove that one")
@@ -29,9 +29,9 @@ def refuse_existing(target: Path) -> None:
         raise RequestError(f"there is no folder {str(target.absolute().parent)!r}", hint="make it first")
 
 
-def write(report: "Report", target: Path) -> None:
+def write_report(report: "Report", target: Path) -> None:
     """Writes the folder, which appears when it is complete. Raises RequestError where it cannot be."""
-    refuse_existing(target)
+    require_new_folder(target)
     files = {"report.json": to_json(report), "report.md": markdown(report), **plots(report)}
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as scratch:
@@ -52,13 +52,13 @@ def plots(report: "Report") -> dict[str, str]:
     """The SVG files by name; what was not measured has none."""
     found = {}
     contexts = list(report.by_context)
-    steps = [length(context) for context in contexts]
+    steps = [format_length(context) for context in contexts]
     if report.checkpoint:
         divergence = {
             "mean": [report.by_context[c].mean_kl for c in contexts],
             "99th percentile": [report.by_context[c].p99_kl for c in contexts],
         }
-        found["kl.svg"] = lines(
+        found["kl.svg"] = line_chart(
             f"{report.recipe}: divergence by context length",
             steps,
             divergence,
@@ -66,11 +66,11 @@ def plots(report: "Report") -> dict[str, str]:
             y="KL, nats a token",
         )
         sizes = {"checkpoint": report.checkpoint_weights / 1e6, report.recipe: report.weights / 1e6}
-        found["size.svg"] = bars("Weights", sizes, y="MB")
+        found["size.svg"] = bar_chart("Weights", sizes, y="MB")
     if report.engine:
         # The first chunk of a prompt never reads the cache.
         series = {part.setting: [part.by_context[c].mean_kl for c in contexts] for part in report.engine}
-        found["engine.svg"] = lines(
+        found["engine.svg"] = line_chart(
             f"{report.recipe}: what the engine adds",
             steps,
             series,
@@ -83,17 +83,17 @@ def plots(report: "Report") -> dict[str, str]:
 def markdown(report: "Report", *, pictures: bool = True) -> str:
     """The report for people."""
     drawn = plots(report) if pictures else {}
-    out = [f"# {Path(report.folder).name}: {report.recipe}", "", *_facts(report), ""]
+    out = [f"# {Path(report.folder).name}: {report.recipe}", "", *_summary(report), ""]
     out += ["## Weights alone", "", *_table(("", *_COLUMNS), [("all", *_row(report.figures))]), ""]
-    out += ["By context length:", "", *_table(("tokens before", *_COLUMNS), _rows(_lengths(report.by_context))), ""]
-    out += _picture(drawn, "kl.svg")
+    out += ["By context length:", "", *_table(("tokens before", *_COLUMNS), _rows(_by_length(report.by_context))), ""]
+    out += _image(drawn, "kl.svg")
     out += ["By text:", "", *_table(("", *_COLUMNS), _rows(report.by_text)), ""]
-    out += _picture(drawn, "size.svg")
+    out += _image(drawn, "size.svg")
     if report.engine:
-        out += ["## What the engine adds", "", _against(report), "", *_engine(report), ""]
-        out += _picture(drawn, "engine.svg")
+        out += ["## What the engine adds", "", _engine_basis(report), "", *_engine_table(report), ""]
+        out += _image(drawn, "engine.svg")
     if report.drift:
-        out += ["## Greedy replies", "", *_drift(report), ""]
+        out += ["## Greedy replies", "", *_drift_table(report), ""]
     if report.calls:
         rows = [(name, f"{right} of {asked}", f"{right / asked:.1%}") for name, (right, asked) in report.calls.items()]
         out += ["## Tool calls", "", *_table(("", "right", "share"), rows), ""]
@@ -102,19 +102,19 @@ def markdown(report: "Report", *, pictures: bool = True) -> str:
     return replace_controls("\n".join(out))
 
 
-def length(context: int) -> str:
+def format_length(context: int) -> str:
     return str(context) if context < 1024 else f"{context // 1024}k" if context < 1048576 else "1M"
 
 
-def share(value: float | None) -> str:
+def format_share(value: float | None) -> str:
     return "–" if value is None else f"{value:.2%}"
 
 
-def nats(value: float | None) -> str:
+def format_nats(value: float | None) -> str:
     return "–" if value is None else f"{value:.2e}" if value < 1e-4 else f"{value:.4f}"
 
 
-def _facts(report: "Report") -> Iterable[str]:
+def _summary(report: "Report") -> Iterable[str]:
     yield f"- {report.weights / 1e6:,.1f} MB of weights, {report.bits_per_weight:.2f} bits a weight"
     if report.checkpoint:
         yield f"- against the checkpoint {report.checkpoint}, {report.checkpoint_weights / 1e6:,.1f} MB"
@@ -124,13 +124,13 @@ def _facts(report: "Report") -> Iterable[str]:
     yield f"- {report.seconds:.0f} s, {report.peak_memory / 1e6:,.0f} MB of memory at most"
 
 
-def _against(report: "Report") -> str:
+def _engine_basis(report: "Report") -> str:
     return (
         f"Against the same weights computed in f32, on the longest texts: {report.engine[0].figures.tokens:,} tokens."
     )
 
 
-def _engine(report: "Report") -> list[str]:
+def _engine_table(report: "Report") -> list[str]:
     heading = (
         "setting",
         "runs with",
@@ -144,13 +144,22 @@ def _engine(report: "Report") -> list[str]:
     rows = []
     for part in report.engine:
         f, whole = part.figures, part.against_checkpoint
-        against = nats(whole.mean_kl) if whole else ""
-        divergences = map(nats, (f.mean_kl, f.p99_kl, f.max_kl))
-        rows.append((part.setting, part.runs_with, *divergences, share(f.top1), _two(f.perplexity), against))
+        against = format_nats(whole.mean_kl) if whole else ""
+        divergences = map(format_nats, (f.mean_kl, f.p99_kl, f.max_kl))
+        rows.append(
+            (
+                part.setting,
+                part.runs_with,
+                *divergences,
+                format_share(f.top1),
+                _format_perplexity(f.perplexity),
+                against,
+            )
+        )
     return _table(heading, rows)
 
 
-def _drift(report: "Report") -> list[str]:
+def _drift_table(report: "Report") -> list[str]:
     rows = [
         (
             drift.prompt,
@@ -163,8 +172,8 @@ def _drift(report: "Report") -> list[str]:
     return _table(("prompt", "tokens", "the checkpoint parts", "agreement"), rows)
 
 
-def _lengths(by_context: "Mapping[int, Figures]") -> "dict[str, Figures]":
-    return {f"up to {length(context)}": figures for context, figures in by_context.items()}
+def _by_length(by_context: "Mapping[int, Figures]") -> "dict[str, Figures]":
+    return {f"up to {format_length(context)}": figures for context, figures in by_context.items()}
 
 
 def _rows(figures: "Mapping[str, Figures]") -> list[Sequence[str]]:
@@ -172,21 +181,21 @@ def _rows(figures: "Mapping[str, Figures]") -> list[Sequence[str]]:
 
 
 def _row(figures: "Figures") -> Sequence[str]:
-    divergences = map(nats, (figures.mean_kl, figures.p99_kl, figures.max_kl))
+    divergences = map(format_nats, (figures.mean_kl, figures.p99_kl, figures.max_kl))
     return (
         f"{figures.tokens:,}",
         *divergences,
-        share(figures.top1),
-        _two(figures.perplexity),
-        _two(figures.reference_perplexity),
+        format_share(figures.top1),
+        _format_perplexity(figures.perplexity),
+        _format_perplexity(figures.reference_perplexity),
     )
 
 
-def _two(value: float | None) -> str:
+def _format_perplexity(value: float | None) -> str:
     return "–" if value is None else f"{value:,.2f}"
 
 
-def _picture(drawn: Mapping[str, str], name: str) -> list[str]:
+def _image(drawn: Mapping[str, str], name: str) -> list[str]:
     return [f"![{name}]({name})", ""] if name in drawn else []
 
 

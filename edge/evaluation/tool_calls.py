@@ -12,16 +12,16 @@ from runtime.messages import Message
 from runtime.model import Model
 from runtime.sampling import Sampling
 
-from .corpus import functions, json_lines
+from .corpus import parse_tools, read_json_lines
 
 Calls = list[tuple[str, object]]  # a tool's name, and its arguments as JSON
 Scores = Mapping[str, tuple[int, int]]  # right replies, of how many, by what is counted
 _LINE = 'a line is {"messages": […], "tools": […], "expected": {"name": …, "arguments": {…}}}'
-_LONGEST = 256  # tokens of a reply
+_MAX_NEW_TOKENS = 256  # tokens of a reply
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ToolCallTask:
     """A dialogue up to the reply in which the model should make the `expected` calls, or none."""
 
     messages: tuple[Message, ...]
@@ -29,21 +29,21 @@ class Task:
     expected: Calls
 
 
-def read(path: Path) -> list[Task]:
+def read_tasks(path: Path) -> list[ToolCallTask]:
     """Tasks, one JSON object a line: OpenAI's `messages` and `tools`, and `expected`, a call or a list of calls.
 
     Raises RequestError for a file that cannot be read, or a line that is no task.
     """
-    return [_task(f"{path.name}:{number}", data) for number, data in json_lines(path)]
+    return [_task(f"{path.name}:{number}", data) for number, data in read_json_lines(path)]
 
 
-def exact(model: Model, tasks: Sequence[Task]) -> Scores:
+def score(model: Model, tasks: Sequence[ToolCallTask]) -> Scores:
     """Greedy replies. A call is exact when its tool and its arguments are those expected, whatever their spelling as
     JSON; a reply is right when all of its calls are, and there are no others."""
     right = named = calling = 0
     for task in tasks:
-        reply = Reply.of(model.reply(task.messages, task.tools, Sampling(max_new_tokens=_LONGEST)))
-        made: Calls = [(call.name, parsed(call.arguments)) for call in reply.tool_calls]
+        reply = Reply.of(model.reply(task.messages, task.tools, Sampling(max_new_tokens=_MAX_NEW_TOKENS)))
+        made: Calls = [(call.name, parse_arguments(call.arguments)) for call in reply.tool_calls]
         right += made == task.expected
         if task.expected:
             calling += 1
@@ -61,7 +61,7 @@ def held_out(model: Model, count: int = 100) -> Scores:
     return {COLUMNS[kind]: score for kind, score in measure(model, dialogues(count=count)).items()}
 
 
-def parsed(arguments: str) -> object:
+def parse_arguments(arguments: str) -> object:
     """A call's arguments as JSON, or as they are where they are none."""
     try:
         return strict_json.parse(arguments)
@@ -69,14 +69,14 @@ def parsed(arguments: str) -> object:
         return arguments
 
 
-def _task(name: str, data: Mapping[str, Any]) -> Task:
+def _task(name: str, data: Mapping[str, Any]) -> ToolCallTask:
     messages, expected = data.get("messages"), data.get("expected")
     if not isinstance(messages, list) or not messages or "expected" not in data:
         raise RequestError(f"{name} lacks messages or what is expected", hint=_LINE)
     calls = expected if isinstance(expected, list) else [] if expected is None else [expected]
-    return Task(
+    return ToolCallTask(
         tuple(map(Message.from_json, messages)),
-        functions(name, data.get("tools")),
+        parse_tools(name, data.get("tools")),
         [call for item in calls for call in _call(name, item)],
     )
 
@@ -86,4 +86,4 @@ def _call(name: str, item: object) -> Iterator[tuple[str, object]]:
     if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
         raise RequestError(f"{name} expects a call without a name", hint=_LINE)
     arguments = call.get("arguments", {})
-    yield call["name"], parsed(arguments) if isinstance(arguments, str) else arguments
+    yield call["name"], parse_arguments(arguments) if isinstance(arguments, str) else arguments

@@ -20,31 +20,33 @@ from typing import Any
 from runtime.system import network
 from runtime.system.files import is_plain_file, remove
 
-_ANSWER = 30.0  # seconds in which the hub has to answer, and to send something more
-_WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts that bring nothing new
-_BUSY = (408, 429, 500, 502, 503, 504)
+TIMEOUT = 30.0  # seconds in which the hub has to answer, and to send something more
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts that bring nothing new
+_RETRY_STATUSES = (408, 429, 500, 502, 503, 504)
 _CHUNK = 1 << 16
 
 
-def snapshot(repository: str, patterns: Sequence[str], weights: Sequence[str], endpoint: str, cache: str) -> Path:
+def download_snapshot(
+    repository: str, patterns: Sequence[str], weights: Sequence[str], endpoint: str, cache: str
+) -> Path:
     """The folder with the files of these patterns, fetched where they are not there yet. Raises whatever the hub's
     library does, unless all files are in the cache already."""
     hub: Any = import_module("huggingface_hub")
     wanted = {"allow_patterns": list(patterns), "cache_dir": cache, "endpoint": endpoint}
     try:
-        info = hub.HfApi(endpoint=endpoint).model_info(repository, timeout=_ANSWER)
+        info = hub.HfApi(endpoint=endpoint).model_info(repository, timeout=TIMEOUT)
     except Exception:
-        if folder := _cached(hub, repository, wanted):
+        if folder := _cached_snapshot(hub, repository, wanted):
             return folder
         raise
     if import_module("huggingface_hub.file_download").are_symlinks_supported(cache):  # else it would copy them
         for name in sorted(sibling.rfilename for sibling in info.siblings or ()):
             if any(fnmatch(name, pattern) for pattern in weights):
-                _File(repository, name, info.sha, endpoint, cache).fetch()
+                _FileDownload(repository, name, info.sha, endpoint, cache).fetch()
     return Path(hub.snapshot_download(repository, **wanted))
 
 
-def _cached(hub: Any, repository: str, wanted: dict[str, Any]) -> Path | None:
+def _cached_snapshot(hub: Any, repository: str, wanted: dict[str, Any]) -> Path | None:
     """What an earlier call has fetched, where it is whole."""
     try:
         folder = Path(hub.snapshot_download(repository, local_files_only=True, **wanted))
@@ -57,7 +59,7 @@ def _cached(hub: Any, repository: str, wanted: dict[str, Any]) -> Path | None:
     return folder
 
 
-class _File:
+class _FileDownload:
     """A file of a repository, at a commit, on its way into the cache."""
 
     def __init__(self, repository: str, name: str, commit: str, endpoint: str, cache: str) -> None:
@@ -65,7 +67,7 @@ class _File:
         self._utils: Any = import_module("huggingface_hub.utils")
         self._name = name
         self._url = files.hf_hub_url(repository, name, revision=commit, endpoint=endpoint)
-        described = files.get_hf_file_metadata(self._url, timeout=_ANSWER, endpoint=endpoint)
+        described = files.get_hf_file_metadata(self._url, timeout=TIMEOUT, endpoint=endpoint)
         self._size, self._hash = described.size or 0, described.etag or ""
         folder = files.repo_folder_name(repo_id=repository, repo_type="model")
         self._blobs, self._locks = Path(cache) / folder / "blobs", Path(cache) / ".locks" / folder
@@ -83,32 +85,32 @@ class _File:
             if not is_plain_file(partial):
                 remove(partial)
             with partial.open("a+b") as file:
-                self._fill(file)
-                self._check(file)
+                self._download(file)
+                self._verify_hash(file)
             partial.replace(self._blobs / self._hash)
 
-    def _fill(self, file: BufferedRandom) -> None:
+    def _download(self, file: BufferedRandom) -> None:
         """Goes on until the file is whole, or several attempts bring nothing new."""
-        waits = list(_WAITS)
+        waits = list(RETRY_DELAYS)
         reached = file.seek(0, 2)
         with self._utils.tqdm(total=self._size, initial=reached, unit="B", unit_scale=True, desc=self._name) as bar:
             while file.tell() != self._size:
                 try:
-                    self._go_on(file, bar)
+                    self._request_rest(file, bar)
                     broken: Exception = OSError("Consistency check failed: the hub sent less than it announced")
                 except Exception as exc:
                     status = getattr(getattr(exc, "response", None), "status_code", 0)
-                    if status not in _BUSY and network.explain(exc, self._url) is None:
+                    if status not in _RETRY_STATUSES and network.explain(exc, self._url) is None:
                         raise
                     broken = exc
                 if file.seek(0, 2) > reached:
-                    reached, waits = file.tell(), list(_WAITS)
+                    reached, waits = file.tell(), list(RETRY_DELAYS)
                 elif not waits:
                     raise broken
                 elif file.tell() != self._size:
                     time.sleep(waits.pop(0))
 
-    def _go_on(self, file: BufferedRandom, bar: Any) -> None:
+    def _request_rest(self, file: BufferedRandom, bar: Any) -> None:
         """One request for what is missing."""
         start = file.tell()
         headers = {**self._utils.build_hf_headers(), "Accept-Encoding": "identity"}
@@ -116,7 +118,7 @@ class _File:
             start = file.truncate(0)
         if start:
             headers["Range"] = f"bytes={start}-"
-        with self._answer(headers) as (answer, pieces):
+        with self._stream_response(headers) as (answer, pieces):
             if start and answer.status_code in (200, 416):  # it does not know ranges, or not this one
                 start = file.truncate(0)
             if answer.status_code == 416:
@@ -129,17 +131,17 @@ class _File:
                 bar.update(len(piece))
 
     @contextmanager
-    def _answer(self, headers: dict[str, str]) -> Iterator[tuple[Any, Iterator[bytes]]]:
+    def _stream_response(self, headers: dict[str, str]) -> Iterator[tuple[Any, Iterator[bytes]]]:
         """The answer and its bytes, as they come: of httpx or httpx2, or else of requests."""
         session = self._utils.get_session()
         if callable(getattr(session, "stream", None)):
-            with session.stream("GET", self._url, headers=headers, timeout=_ANSWER, follow_redirects=True) as answer:
+            with session.stream("GET", self._url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as answer:
                 yield answer, answer.iter_bytes()
         else:
-            with session.get(self._url, headers=headers, timeout=_ANSWER, stream=True) as answer:
+            with session.get(self._url, headers=headers, timeout=TIMEOUT, stream=True) as answer:
                 yield answer, answer.iter_content(_CHUNK)
 
-    def _check(self, file: BufferedRandom) -> None:
+    def _verify_hash(self, file: BufferedRandom) -> None:
         """The hub names large files by their SHA-256."""
         if not re.fullmatch(r"[0-9a-f]{64}", self._hash):
             return

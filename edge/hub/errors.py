@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from runtime.errors import CheckpointError
 from runtime.system import network
 
-_ONLINE = "connect to the network and call again (it goes on where it stopped), or name a folder"
-_AGAIN = "call again: it goes on where it stopped"
+_CONNECT = "connect to the network and call again (it goes on where it stopped), or name a folder"
+_RESUME = "call again: it goes on where it stopped"
 _MOVE = "or set HF_HOME to a folder elsewhere"
-_FILES = {
+_ERRNO = {
     errno.ENOSPC: ("the disk is full", f"free some space, {_MOVE}"),
     errno.EDQUOT: ("your quota of disk space is used up", f"free some space, {_MOVE}"),
     errno.EACCES: ("permission denied", f"change its permissions, {_MOVE}"),
@@ -25,12 +25,12 @@ _FILES = {
     errno.EFBIG: ("the file is larger than the file system, or a limit, allows", "set HF_HOME to a folder elsewhere"),
     errno.EIO: ("the disk reports an error", f"check the disk, {_MOVE}"),
 }
-_DISKS_OWN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # no socket has these
+_DISK_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # no socket has these
 _BAD_TOKEN = {"UnicodeEncodeError", "LocalProtocolError", "InvalidHeader"}
 _NOT_THE_HUB = {"JSONDecodeError", "DecodingError", "FileMetadataError"}
 
 
-def explained(exc: Exception, repository: str, endpoint: str, cache: str) -> CheckpointError:
+def map_hub_error(exc: Exception, repository: str, endpoint: str, cache: str) -> CheckpointError:
     """What an exception of huggingface_hub means to who wanted `repository` from the hub at `endpoint` in `cache`."""
     chain = list(network.causes(exc))
     names = {kind.__name__ for each in chain for kind in type(each).__mro__}
@@ -42,22 +42,22 @@ def explained(exc: Exception, repository: str, endpoint: str, cache: str) -> Che
         return _error(f"{repository} asks you to accept its terms first", "do so on its page, then `hf auth login`")
     answers = (getattr(each, "response", None) for each in chain)
     if (answer := next((found for found in answers if found is not None), None)) is not None:
-        return _refused(answer, repository, endpoint, missing="RepositoryNotFoundError" in names)
-    if told := _unwritable(chain, repository, cache):
+        return _http_error(answer, repository, endpoint, missing="RepositoryNotFoundError" in names)
+    if told := _file_system_error(chain, repository, cache):
         return told
     if names & _BAD_TOKEN:
         return _error("your token has characters that no token has", "correct HF_TOKEN, or `hf auth login` again")
     if fault := network.explain(exc, endpoint):
         if fault.hint:
-            hint = _AGAIN if fault.hint == network.AGAIN else fault.hint
+            hint = _RESUME if fault.hint == network.AGAIN else fault.hint
             return _error(f"{repository} is not here, and cannot be fetched: {fault.cause}", hint)
         return _error(
-            f"{repository} is not here, and cannot be fetched: {fault.cause}; the hub cannot be reached", _ONLINE
+            f"{repository} is not here, and cannot be fetched: {fault.cause}; the hub cannot be reached", _CONNECT
         )
     if "Consistency check" in str(exc):
-        return _error(f"{repository} cannot be fetched: a file came damaged or in part", _AGAIN)
+        return _error(f"{repository} cannot be fetched: a file came damaged or in part", _RESUME)
     host = urlsplit(endpoint).hostname
-    if names & _NOT_THE_HUB or _stumbled(exc):
+    if names & _NOT_THE_HUB or _failed_inside_library(exc):
         return _error(
             f"{repository} cannot be fetched: {host} does not answer as the hub does",
             "if this network wants a login in a browser, log in first; else check HF_ENDPOINT and proxies",
@@ -69,7 +69,7 @@ def explained(exc: Exception, repository: str, endpoint: str, cache: str) -> Che
     )
 
 
-def _stumbled(exc: BaseException) -> bool:
+def _failed_inside_library(exc: BaseException) -> bool:
     """Whether the hub's library itself did not expect what it read."""
     trace = exc.__traceback__
     while trace and trace.tb_next:
@@ -82,7 +82,7 @@ def _error(message: str, hint: str) -> CheckpointError:
     return CheckpointError(message, hint=hint)
 
 
-def _refused(answer: Any, repository: str, endpoint: str, *, missing: bool) -> CheckpointError:
+def _http_error(answer: Any, repository: str, endpoint: str, *, missing: bool) -> CheckpointError:
     """By the status of the hub's answer."""
     status, headers = answer.status_code, answer.headers
     what = " ".join((headers.get("X-Error-Message") or "").split())[:200]
@@ -109,7 +109,7 @@ def _refused(answer: Any, repository: str, endpoint: str, *, missing: bool) -> C
                 "write them into its variable, as http://USER:PASSWORD@HOST:PORT",
             )
         case 429:
-            seconds = _wait(headers)
+            seconds = _retry_seconds(headers)
             return _error(
                 f"{repository} cannot be fetched: the hub's rate limit is reached",
                 f"call again {f'in {seconds} s' if seconds else 'later'}; the limit is higher after `hf auth login`",
@@ -118,11 +118,11 @@ def _refused(answer: Any, repository: str, endpoint: str, *, missing: bool) -> C
             return _error(f"{repository} cannot be fetched: this network wants a login first", "log in with a browser")
     if status >= 500:
         whom = "the hub" if network.proxy(endpoint) is None else "the hub, or the proxy before it,"
-        return _error(f"{repository} cannot be fetched: {whom} fails ({status})", f"later, {_AGAIN}")
+        return _error(f"{repository} cannot be fetched: {whom} fails ({status})", f"later, {_RESUME}")
     return _error(f"{repository} cannot be fetched: the hub refuses ({status}) {what}".rstrip(), "check HF_ENDPOINT")
 
 
-def _wait(headers: Any) -> str:
+def _retry_seconds(headers: Any) -> str:
     """Seconds until the rate limit is lifted, "" where the hub does not say."""
     later = headers.get("Retry-After") or ""
     if found := re.search(r"\bt=(\d+)", headers.get("RateLimit") or headers.get("ratelimit") or ""):
@@ -130,7 +130,7 @@ def _wait(headers: Any) -> str:
     return later if later.isdigit() and later != "0" else ""
 
 
-def _unwritable(chain: Sequence[BaseException], repository: str, cache: str) -> CheckpointError | None:
+def _file_system_error(chain: Sequence[BaseException], repository: str, cache: str) -> CheckpointError | None:
     """What the file system refuses. The library for Xet tells errno in words alone."""
     for each in chain:
         code, path, words = None, None, ""
@@ -138,8 +138,8 @@ def _unwritable(chain: Sequence[BaseException], repository: str, cache: str) -> 
             code, path, words = each.errno, each.filename, each.strerror or ""
         elif found := re.search(r"\(os error (\d+)\)", str(each)):
             code = int(found[1])
-        if code in _FILES and (path or code in _DISKS_OWN):
-            why, hint = _FILES[code]
+        if code in _ERRNO and (path or code in _DISK_ERRNO):
+            why, hint = _ERRNO[code]
             return _error(f"{repository} cannot be fetched into {path or cache}: {why}", hint)
         if code and path:
             return _error(f"{repository} cannot be fetched: {path}: {words}", _MOVE.removeprefix("or "))

@@ -18,19 +18,19 @@ from runtime.errors import CheckpointError
 from runtime.system import network
 from runtime.system.files import expand_user
 
-from ..catalogue import find
-from .download import snapshot
-from .errors import explained
+from ..catalogue import find_entry
+from .download import download_snapshot
+from .errors import map_hub_error
 
 _ENDPOINT = "https://huggingface.co"
 
 # What a conversion reads. No code, no pickles.
-_TEXTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
+_TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
           "chat_template.jinja", "README.md", "LICENSE*")  # fmt: skip
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
-def checkpoint_folder(name: str, *, quiet: bool = False) -> Path:
+def resolve_checkpoint(name: str, *, quiet: bool = False) -> Path:
     """The folder of that name, or else the download of the model of that name: zai-org/GLM-4-9B-0414, or just
     GLM-4-9B-0414; `quiet` draws no progress. Raises CheckpointError where it is neither, or cannot be fetched."""
     path = expand_user(name)
@@ -40,10 +40,10 @@ def checkpoint_folder(name: str, *, quiet: bool = False) -> Path:
         raise CheckpointError(
             f"there is no folder {name!r}", hint="name a checkpoint's folder, or a model of `edge models` to fetch"
         )
-    return _fetch(repository, (*_TEXTS, *_WEIGHTS), quiet=quiet)
+    return _download(repository, (*_TEXT_FILES, *_WEIGHTS), quiet=quiet)
 
 
-def open_for(devices: Sequence[str], name: str) -> Folder:
+def resolve_model(devices: Sequence[str], name: str) -> Folder:
     """The folder of that name, opened. Where there is none and one of the devices works on checkpoints, the model of
     that name, fetched; for a server its texts alone.
 
@@ -59,8 +59,8 @@ def open_for(devices: Sequence[str], name: str) -> Folder:
             for device, engine in engines.items():
                 engine.refuse_missing(device)
         weights = () if all(engine is Remote for engine in able) else _WEIGHTS
-        return open_folder(_fetch(repository, (*_TEXTS, *weights)))
-    if repository and find(name):
+        return open_folder(_download(repository, (*_TEXT_FILES, *weights)))
+    if repository and find_entry(name):
         raise CheckpointError(
             f"there is no folder {name!r} here, and OpenVINO cannot run the hub's {repository} as it is",
             hint=f"`edge convert {repository} FOLDER` fetches and converts it; or run it with --device torch",
@@ -70,12 +70,12 @@ def open_for(devices: Sequence[str], name: str) -> Folder:
 
 def _repository(name: str) -> str:
     """The hub's name for it, "" where it cannot be one."""
-    if entry := find(name):
+    if entry := find_entry(name):
         return entry.repository
     return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
 
 
-def _fetch(repository: str, files: Sequence[str], *, quiet: bool = False) -> Path:
+def _download(repository: str, files: Sequence[str], *, quiet: bool = False) -> Path:
     """The folder with these files in the hub's cache. Raises CheckpointError."""
     endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT)
     try:
@@ -91,18 +91,18 @@ def _fetch(repository: str, files: Sequence[str], *, quiet: bool = False) -> Pat
         )
     cache = "the cache"
     try:
-        with _environment(endpoint):
+        with _proxy_environment(endpoint):
             from huggingface_hub import constants
 
             cache = constants.HF_HUB_CACHE
-            with _silence(bars=not quiet and sys.stderr.isatty()):
-                return snapshot(repository, files, _WEIGHTS if _WEIGHTS[0] in files else (), endpoint, cache)
+            with _quiet_library(bars=not quiet and sys.stderr.isatty()):
+                return download_snapshot(repository, files, _WEIGHTS if _WEIGHTS[0] in files else (), endpoint, cache)
     except Exception as exc:  # OSError, ValueError, ImportError, and those of whichever library it uses
-        raise explained(exc, repository, endpoint, cache) from exc
+        raise map_hub_error(exc, repository, endpoint, cache) from exc
 
 
 @contextmanager
-def _environment(endpoint: str) -> Iterator[None]:
+def _proxy_environment(endpoint: str) -> Iterator[None]:
     """For a hub on this machine, neither proxies nor certificates: the library takes both from the environment, and it
     fails over a SOCKS proxy that it cannot use, even where NO_PROXY has the hub."""
     parts = network.split(endpoint)
@@ -115,13 +115,13 @@ def _environment(endpoint: str) -> Iterator[None]:
         changed = dict.fromkeys(name for name in names if os.environ[name].startswith("socks"))
     before = {name: os.environ.get(name) for name in changed}
     try:
-        _set(changed)
+        _set_environment(changed)
         yield
     finally:
-        _set(before)
+        _set_environment(before)
 
 
-def _set(variables: Mapping[str, str | None]) -> None:
+def _set_environment(variables: Mapping[str, str | None]) -> None:
     for name, value in variables.items():
         if value is None:
             os.environ.pop(name, None)
@@ -130,7 +130,7 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 
 @contextmanager
-def _silence(*, bars: bool) -> Iterator[None]:
+def _quiet_library(*, bars: bool) -> Iterator[None]:
     """The library logs each attempt, and draws bars even where nobody looks."""
     utils: Any = import_module("huggingface_hub.utils")
     level, drew = utils.logging.get_verbosity(), not utils.are_progress_bars_disabled()

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .facts import FACTS, NO_TOOL
-from .tools import Arguments, Schema, Tool, Value, ask, draw, make_tool
-from .words import Words
+from .tools import Arguments, Schema, SyntheticTool, Value, ask, draw, make_tool
+from .words import WordSampler
 
 CALL, TWO_CALLS, RESULT, NO_FIT, KIOSK = "call", "two calls", "result", "no fit", "kiosk"
 SHARES = {CALL: 50, TWO_CALLS: 6, RESULT: 16, NO_FIT: 12, KIOSK: 16}
@@ -42,8 +42,8 @@ ERRORS = {
 BOTH = ("{does} the {what} for {a} and {b}.", "the {what} of {a} and {b}?", "compare the {what} of {a} and {b}.")
 BOTH_IN_CHINESE = ("{does}{a}和{b}的{what}", "比较{a}和{b}的{what}", "{a}和{b}的{what}分别是多少？")
 
-Message = dict[str, str]
-Call = tuple[Tool, Arguments]
+TemplateMessage = dict[str, str]
+Call = tuple[SyntheticTool, Arguments]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class Dialogue:
     kind: str
     language: str
     tools: tuple[Schema, ...]
-    messages: tuple[Message, ...]
+    messages: tuple[TemplateMessage, ...]
     reply: str
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class DialogueSize:
     """How many tools a dialogue offers, and how many turns are finished before the last one.
 
     Where tools are `bare` they have no parameters, and each is asked for once: such dialogues teach the choice alone.
@@ -69,42 +69,42 @@ class Size:
     bare: bool = False
 
 
-CHOICE = Size((2, 3, 4, 4), (0,), bare=True)
-SMALL = Size((1, 1, 2, 2, 3), (1, 2, 3))
-FULL = Size((0, 1, 2, 3, 4, 4), (0, 1, 2, 3, 4))
-LONG = Size((3, 4), (6, 7, 8))
-SHORT = Size((0, 1, 2, 3, 4, 4), (0, 0, 0, 1))
+CHOICE = DialogueSize((2, 3, 4, 4), (0,), bare=True)
+SMALL = DialogueSize((1, 1, 2, 2, 3), (1, 2, 3))
+FULL = DialogueSize((0, 1, 2, 3, 4, 4), (0, 1, 2, 3, 4))
+LONG = DialogueSize((3, 4), (6, 7, 8))
+SHORT = DialogueSize((0, 1, 2, 3, 4, 4), (0, 0, 0, 1))
 
 
-def training(seed: int, size: Size = FULL) -> Iterator[Dialogue]:
+def training(seed: int, size: DialogueSize = FULL) -> Iterator[Dialogue]:
     """Training dialogues without end."""
     rng = random.Random(seed)
     while True:
-        yield dialogue(rng, held=False, size=size)
+        yield make_dialogue(rng, held_out_split=False, size=size)
 
 
 def held_out(seed: int = 20250414, count: int = 1000) -> tuple[Dialogue, ...]:
     """The dialogues to measure with: tools' names, values and kiosk questions that training never sees."""
     rng = random.Random(seed)
-    return tuple(dialogue(rng, held=True, size=SHORT) for _ in range(count))
+    return tuple(make_dialogue(rng, held_out_split=True, size=SHORT) for _ in range(count))
 
 
-def dialogue(rng: random.Random, held: bool, size: Size) -> Dialogue:
+def make_dialogue(rng: random.Random, held_out_split: bool, size: DialogueSize) -> Dialogue:
     """One dialogue; its kind is drawn by SHARES."""
-    words = Words(rng, held)
+    words = WordSampler(rng, held_out_split)
     language = "zh" if rng.random() < 0.4 else "en"
     kind = rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
     count = rng.choice(size.tools)
     if kind in (CALL, TWO_CALLS, RESULT):
         count = max(count, 1)
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[SyntheticTool, ...] = ()
     for _ in range(count):
         tools += (make_tool(words, language, tools, size.bare),)
-    messages: list[Message] = []
+    messages: list[TemplateMessage] = []
     if rng.random() < 0.15:
         messages.append({"role": "system", "content": rng.choice(SYSTEMS)})
     if size.bare:
-        return _choices(words, language, tools)
+        return _choice_dialogue(words, language, tools)
     for _ in range(rng.choice(size.turns)):
         earlier = rng.choices(tuple(SHARES), (70, 4, 0, 13, 13))[0] if tools else rng.choice((NO_FIT, KIOSK))
         asked, calls, text = _turn(words, language, tools, earlier)
@@ -126,17 +126,17 @@ def dialogue(rng: random.Random, held: bool, size: Size) -> Dialogue:
     return Dialogue(kind, language, offered, tuple(messages), reply)
 
 
-def _choices(words: Words, language: str, tools: tuple[Tool, ...]) -> Dialogue:
+def _choice_dialogue(words: WordSampler, language: str, tools: tuple[SyntheticTool, ...]) -> Dialogue:
     """Every tool asked for once, with questions between that none fits."""
     rng = words.rng
-    asked: list[Tool | None] = [*rng.sample(tools, len(tools)), *[None] * rng.choice((0, 1, 1, 2))]
+    asked: list[SyntheticTool | None] = [*rng.sample(tools, len(tools)), *[None] * rng.choice((0, 1, 1, 2))]
     rng.shuffle(asked)
-    messages: list[Message] = []
+    messages: list[TemplateMessage] = []
     for tool in asked:
         if tool is None:
             question, _, text = _turn(words, language, tools, rng.choice((NO_FIT, NO_FIT, KIOSK)))
             reply = f"\n{text}<|user|>"
-            turn: list[Message] = [{"role": "assistant", "content": text}]
+            turn: list[TemplateMessage] = [{"role": "assistant", "content": text}]
         else:
             question, result = ask(tool, words, language)[0], words.number()
             reply = f"{tool.name}\n{{}}<|observation|>"
@@ -150,7 +150,9 @@ def _choices(words: Words, language: str, tools: tuple[Tool, ...]) -> Dialogue:
     return Dialogue(CALL if tool else NO_FIT, language, offered, tuple(messages), reply)
 
 
-def _turn(words: Words, language: str, tools: tuple[Tool, ...], kind: str) -> tuple[str, tuple[Call, ...], str]:
+def _turn(
+    words: WordSampler, language: str, tools: tuple[SyntheticTool, ...], kind: str
+) -> tuple[str, tuple[Call, ...], str]:
     """A question, and what it needs: calls, or a text."""
     rng = words.rng
     if kind == KIOSK:
@@ -159,12 +161,12 @@ def _turn(words: Words, language: str, tools: tuple[Tool, ...], kind: str) -> tu
         return ask(make_tool(words, language, tools), words, language)[0], (), NO_TOOL[language]
     tool = rng.choice(tools)
     if kind == TWO_CALLS and len(tool.slots) == 1 and tool.slots[0].kind in ("place", "person", "code", "path"):
-        return _two(words, language, tool)
+        return _two_calls(words, language, tool)
     asked, arguments = ask(tool, words, language)
     return asked, ((tool, arguments),), ""
 
 
-def _kiosk(words: Words, language: str) -> tuple[str, tuple[Call, ...], str]:
+def _kiosk(words: WordSampler, language: str) -> tuple[str, tuple[Call, ...], str]:
     rng = words.rng
     _, answer, questions = rng.choice([fact for fact in FACTS if fact[0] == language])
     text = questions[-1] if words.held else rng.choice(questions[:-1])
@@ -176,7 +178,7 @@ def _kiosk(words: Words, language: str) -> tuple[str, tuple[Call, ...], str]:
     return text, (), answer
 
 
-def _two(words: Words, language: str, tool: Tool) -> tuple[str, tuple[Call, ...], str]:
+def _two_calls(words: WordSampler, language: str, tool: SyntheticTool) -> tuple[str, tuple[Call, ...], str]:
     """One tool, called for two values in one reply."""
     rng, slot, chinese = words.rng, tool.slots[0], language == "zh"
     (first, one), (second, two) = draw(words, slot, language), draw(words, slot, language)
@@ -187,7 +189,7 @@ def _two(words: Words, language: str, tool: Tool) -> tuple[str, tuple[Call, ...]
     return text[0].upper() + text[1:], ((tool, {slot.name: one}), (tool, {slot.name: two})), ""
 
 
-def _history(calls: tuple[Call, ...]) -> list[Message]:
+def _history(calls: tuple[Call, ...]) -> list[TemplateMessage]:
     return [{"role": "assistant", "metadata": tool.name, "content": _json(arguments)} for tool, arguments in calls]
 
 
@@ -195,13 +197,13 @@ def _json(arguments: dict[str, Value]) -> str:
     return json.dumps(arguments, ensure_ascii=False)
 
 
-def _json_result(words: Words, result: object) -> str:
+def _json_result(words: WordSampler, result: object) -> str:
     """JSON with spaces after its separators, or without, as tools return it."""
     compact = words.rng.random() < 0.6
     return json.dumps(result, ensure_ascii=False, separators=(",", ":") if compact else None)
 
 
-def _results(words: Words, language: str, count: int) -> tuple[list[str], str]:
+def _results(words: WordSampler, language: str, count: int) -> tuple[list[str], str]:
     """What the tools return, and the sentence that says so."""
     rng = words.rng
     if count == 1 and rng.random() < 0.1:
@@ -217,7 +219,7 @@ def _results(words: Words, language: str, count: int) -> tuple[list[str], str]:
     ) + "."
 
 
-def _result(words: Words, language: str) -> tuple[str, str]:
+def _result(words: WordSampler, language: str) -> tuple[str, str]:
     """One result as the tool returns it, and as the answer says it."""
     rng = words.rng
     if rng.random() < 0.4:
@@ -233,7 +235,7 @@ def _result(words: Words, language: str) -> tuple[str, str]:
     fields: dict[str, Value] = {}
     for _ in range(rng.choice((1, 2, 2, 3))):
         key = "_".join(
-            words.nonsense() if rng.random() < 0.4 else words.of(_KEYS) for _ in range(rng.choice((1, 1, 2)))
+            words.nonsense() if rng.random() < 0.4 else words.pick(_KEYS) for _ in range(rng.choice((1, 1, 2)))
         )
         number = words.number(decimals=rng.random() < 0.3)
         fields[key] = (
@@ -248,11 +250,11 @@ _KEYS = (
 ).split()
 
 
-def _phrase(words: Words, language: str) -> str:
+def _phrase(words: WordSampler, language: str) -> str:
     rng = words.rng
     if language == "zh" and rng.random() < 0.8:
         return rng.choice(("", words.number())) + "".join(words.characters() for _ in range(rng.choice((1, 2))))
     parts = [
-        rng.choice((words.nonsense(), words.of(_KEYS), words.number())) for _ in range(rng.choice((1, 2, 2, 3, 4)))
+        rng.choice((words.nonsense(), words.pick(_KEYS), words.number())) for _ in range(rng.choice((1, 2, 2, 3, 4)))
     ]
     return (", " if rng.random() < 0.15 else " ").join(parts)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 GROUP = 128
 
 
-def quantised(weight: Tensor, symmetric: bool) -> Tensor:
+def fake_quantize(weight: Tensor, symmetric: bool) -> Tensor:
     """The weight as int4 holds it: groups of 128 columns, NNCF's int4_sym or int4_asym."""
     groups = weight.reshape(weight.shape[0], -1, GROUP)
     if symmetric:
@@ -20,7 +20,7 @@ def quantised(weight: Tensor, symmetric: bool) -> Tensor:
     return (((groups / scale + zero).round().clamp(0, 15) - zero) * scale).reshape(weight.shape)
 
 
-class Int4:
+class FakeInt4:
     """While entered, the linear layers hold int4 weights; the gradient then moves the full ones (straight-through)."""
 
     def __init__(self, weights: list[nn.Parameter], symmetric: bool) -> None:
@@ -29,7 +29,7 @@ class Int4:
     def __enter__(self) -> None:
         self.full = [weight.data for weight in self.weights]
         for weight in self.weights:
-            weight.data = quantised(weight.data, self.symmetric)
+            weight.data = fake_quantize(weight.data, self.symmetric)
 
     def __exit__(self, *_: object) -> None:
         for weight, full in zip(self.weights, self.full, strict=True):

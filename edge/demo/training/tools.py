@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from .concepts import CONCEPTS, VERBS
-from .words import CHINESE_PEOPLE, CHINESE_PLACES, PEOPLE, PLACES, Words
+from .words import CHINESE_PEOPLE, CHINESE_PLACES, PEOPLE, PLACES, WordSampler
 
 Schema = dict[str, object]
 Value = str | int | float | bool
@@ -13,55 +13,55 @@ Arguments = dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ParameterKind:
     """A kind of parameter: its names, its labels, and how its value stands in a question ({v} is the value)."""
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
-    chinese: tuple[str, ...]
-    said: tuple[str, ...]
-    said_in_chinese: tuple[str, ...]
+    chinese_labels: tuple[str, ...]
+    phrases: tuple[str, ...]
+    chinese_phrases: tuple[str, ...]
     type: str = "string"
 
 
 # In Chinese, what ends in 的 stands before the thing asked for, and all else behind it.
 KINDS = {
-    "place": Kind(
+    "place": ParameterKind(
         ("city", "place", "location", "town", "area"),
         ("city", "place", "location", "city name", "name of the place"),
         ("城市", "地点", "城市名称", "位置"),
         ("in {v}", "at {v}", "for {v}"),
         ("{v}的", "{v} 的"),
     ),
-    "path": Kind(
+    "path": ParameterKind(
         ("path", "folder", "directory", "file", "target"),
         ("path", "folder", "directory", "path to look at"),
         ("路径", "目录", "文件夹"),
         ("on {v}", "of {v}", "in {v}", "under {v}", "for {v}"),
         ("{v} 的", "{v}上的"),
     ),
-    "person": Kind(
+    "person": ParameterKind(
         ("name", "person", "user", "owner", "customer"),
         ("name", "person", "name of the person", "user name"),
         ("姓名", "用户", "联系人", "名字"),
         ("of {v}", "for {v}", "with {v}"),
         ("{v}的", "，联系人是{v}"),
     ),
-    "date": Kind(
+    "date": ParameterKind(
         ("date", "day", "when", "on"),
         ("date", "day", "date, as YYYY-MM-DD"),
         ("日期", "哪一天"),
         ("on {v}", "for {v}"),
         ("{v} 的", "{v}的", "，日期是 {v}"),
     ),
-    "hour": Kind(
+    "hour": ParameterKind(
         ("time", "at", "start", "hour"),
         ("time", "start time", "time of day"),
         ("时间", "开始时间", "几点"),
         ("at {v}", "for {v}", "at {v} o'clock"),
         ("{v} 的", "，时间是 {v}"),
     ),
-    "count": Kind(
+    "count": ParameterKind(
         ("count", "number", "minutes", "seconds", "level", "amount", "percent", "days", "limit"),
         ("{n}", "number of {n}", "{n} to use"),
         ("{n}", "数量", "数值"),
@@ -69,14 +69,14 @@ KINDS = {
         ("，数量是 {v}", " {v}", "，数值为{v}"),
         type="integer",
     ),
-    "code": Kind(
+    "code": ParameterKind(
         ("code", "id", "number", "key", "ticket"),
         ("code", "identifier", "number", "reference code"),
         ("编号", "代码", "单号"),
         ("with code {v}", "number {v}", "{v}", "for {v}", "with the number {v}"),
         ("{v} 的", "，编号是 {v}", " {v}"),
     ),
-    "text": Kind(
+    "text": ParameterKind(
         ("query", "text", "title", "keyword", "topic"),
         ("text", "words to look for", "title", "search words"),
         ("关键词", "内容", "标题"),
@@ -95,18 +95,18 @@ UNITS = (("celsius", "fahrenheit"), ("km", "miles"), ("GB", "MB"), ("euro", "dol
 
 # How tools are called: {v} is the verb, {n} the noun, {x} something more.
 ACTING_NAMES = "{v}_{n} {v}_{n} {n}_{v} {v}_the_{n} {v}_{n}_{x} do_{v}_{n} {v}".split()
-TELLING_NAMES = (
+READING_NAMES = (
     "get_{n} get_{n} {n} check_{n} read_{n} {n}_info {n}_status show_{n} query_{n} find_{n} lookup_{n} {n}_lookup "
     "current_{n} fetch_{n} search_{n} get_{n}_{x} {n}_{x} {x}_{n} get_{x}_{n} list_{n} {n}_free {n}_level my_{n} {x}"
 ).split()
 # How they are described: {a} says by what, such as " of a city".
 ACTING = ("{does} the {what}{a}", "{does} a {what}", "{does} {what}s{a}", "used to {does} the {what}")
-TELLING = (
+READING = (
     "get the {what}{a}", "returns the {what}{a}", "the current {what}{a}", "{what}{a}", "free {what}{a}",
     "look up the {what}{a}", "tells the {what}{a}", "information about the {what}{a}", "how much {what}{a}",
 )  # fmt: skip
 CHINESE_ACTING = ("{does}{what}", "{does}指定的{what}", "{does}一个{what}", "按{by}{does}{what}")
-CHINESE_TELLING = ("查询{what}", "返回当前的{what}", "获取{what}信息", "{what}查询")
+CHINESE_READING = ("查询{what}", "返回当前的{what}", "获取{what}信息", "{what}查询")
 CHINESE_BY = ("查询指定{by}的{what}", "返回某个{by}的{what}")
 OTHER_LABELS = {"from": ("from where", "出发地"), "to": ("to where", "目的地"), "unit": ("unit", "单位")}
 # How people ask for them: {tail}, {it} and {behind} hold the arguments.
@@ -147,7 +147,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class SyntheticTool:
     """A tool about a concept (English, Chinese); `verb` (English, Chinese) is what it does, ("", "") if it tells."""
 
     name: str
@@ -162,7 +162,9 @@ def held_out_name(name: str) -> bool:
     return crc32(name.lower().encode()) % 4 == 0
 
 
-def make_tool(words: Words, language: str, besides: tuple[Tool, ...] = (), bare: bool = False) -> Tool:
+def make_tool(
+    words: WordSampler, language: str, besides: tuple[SyntheticTool, ...] = (), bare: bool = False
+) -> SyntheticTool:
     """A new tool in the split of `words`, about something that the tools `besides` have nothing to do with.
 
     A `bare` one has no parameters.
@@ -181,13 +183,13 @@ def make_tool(words: Words, language: str, besides: tuple[Tool, ...] = (), bare:
     slots = () if bare else _slots(rng)
     described = language if rng.random() < 0.9 else "en"
     schema = _schema(rng, name, _description(rng, described, concept, verb, slots), slots, described)
-    return Tool(name, concept, verb, slots, schema)
+    return SyntheticTool(name, concept, verb, slots, schema)
 
 
-def _name(words: Words, concept: str, verb: str, taken: set[str]) -> str:
+def _name(words: WordSampler, concept: str, verb: str, taken: set[str]) -> str:
     rng, noun = words.rng, concept.replace(" ", "_")
     while True:
-        style = rng.choice(ACTING_NAMES if verb else TELLING_NAMES)
+        style = rng.choice(ACTING_NAMES if verb else READING_NAMES)
         extra = rng.choice(("data", "now", "value", "tool", "api", "v2", "all", "list", words.nonsense((1, 2))))
         if style == "{x}":
             extra = words.nonsense()
@@ -220,7 +222,7 @@ def _label(rng: random.Random, slot: Slot, language: str) -> str:
     if slot.kind in OTHER_LABELS:
         return OTHER_LABELS[slot.kind][language == "zh"]
     kind = KINDS[slot.kind]
-    return rng.choice(kind.chinese if language == "zh" else kind.labels).format(n=slot.name)
+    return rng.choice(kind.chinese_labels if language == "zh" else kind.labels).format(n=slot.name)
 
 
 def _description(
@@ -231,9 +233,9 @@ def _description(
     what, does = (concept[1], verb[1]) if language == "zh" else (concept[0], verb[0])
     by = _label(rng, slots[0], language) if slots and rng.random() < 0.5 else ""
     if language == "zh":
-        texts = (CHINESE_ACTING if by else CHINESE_ACTING[:3]) if does else CHINESE_BY if by else CHINESE_TELLING
+        texts = (CHINESE_ACTING if by else CHINESE_ACTING[:3]) if does else CHINESE_BY if by else CHINESE_READING
         return rng.choice(texts).format(does=does, what=what, by=by) + rng.choice(("", "" if does else "。"))
-    text = rng.choice(ACTING if does else TELLING).format(does=does, what=what, a=f" of a {by}" if by else "")
+    text = rng.choice(ACTING if does else READING).format(does=does, what=what, a=f" of a {by}" if by else "")
     text = text[0].upper() + text[1:] if rng.random() < 0.9 else text
     return text + rng.choice((".", ".", "", ", in GB.", " of this computer.", " right now."))
 
@@ -262,7 +264,7 @@ def _schema(rng: random.Random, name: str, description: str, slots: tuple[Slot, 
     return {"name": name, "description": description, "parameters": parameters}
 
 
-def ask(tool: Tool, words: Words, language: str) -> tuple[str, Arguments]:
+def ask(tool: SyntheticTool, words: WordSampler, language: str) -> tuple[str, Arguments]:
     """A question that needs the tool, and the arguments that stand in it."""
     rng = words.rng
     given = [slot for slot in tool.slots if slot.required or rng.random() < 0.4]
@@ -282,35 +284,35 @@ def phrase(rng: random.Random, slot: Slot, text: str, language: str) -> str:
     if slot.kind in ("from", "to"):
         return (f"从{text}" if slot.kind == "from" else f"到{text}的") if language == "zh" else f"{slot.kind} {text}"
     kind = KINDS[slot.kind]
-    return rng.choice(kind.said_in_chinese if language == "zh" else kind.said).format(v=text, n=slot.name)
+    return rng.choice(kind.chinese_phrases if language == "zh" else kind.phrases).format(v=text, n=slot.name)
 
 
-def _english(rng: random.Random, tool: Tool, said: list[str]) -> str:
+def _english(rng: random.Random, tool: SyntheticTool, said: list[str]) -> str:
     tail = "".join(f" {part}" for part in said)
     pattern = rng.choice(ORDERS if tool.verb[0] else QUESTIONS)
     text = pattern.format(does=tool.verb[0], what=tool.concept[0], tail=tail)
     return text[0].upper() + text[1:] if rng.random() < 0.93 else text
 
 
-def _chinese(rng: random.Random, tool: Tool, said: list[str]) -> str:
+def _chinese(rng: random.Random, tool: SyntheticTool, said: list[str]) -> str:
     before = "".join(part for part in said if part.endswith("的") or part.startswith("从"))
     behind = "".join(part for part in said if not (part.endswith("的") or part.startswith("从")))
     pattern = rng.choice(CHINESE_ORDERS if tool.verb[1] else CHINESE_QUESTIONS)
     return pattern.format(does=tool.verb[1], it=before + tool.concept[1], behind=behind)
 
 
-def draw(words: Words, slot: Slot, language: str) -> tuple[str, Value]:
+def draw(words: WordSampler, slot: Slot, language: str) -> tuple[str, Value]:
     """A value as a question says it, and as the call holds it."""
     rng, chinese = words.rng, language == "zh"
     match slot.kind:
         case "unit":
             text = rng.choice(slot.options)
         case "place" | "from" | "to":
-            text = words.of(CHINESE_PLACES if chinese and rng.random() < 0.8 else PLACES)
+            text = words.pick(CHINESE_PLACES if chinese and rng.random() < 0.8 else PLACES)
             if rng.random() < 0.35:
                 text = words.characters() if chinese else words.nonsense().capitalize()
         case "person":
-            text = words.of(CHINESE_PEOPLE if chinese and rng.random() < 0.8 else PEOPLE)
+            text = words.pick(CHINESE_PEOPLE if chinese and rng.random() < 0.8 else PEOPLE)
             if rng.random() < 0.35:
                 text = words.characters() if chinese else words.nonsense().capitalize()
         case "path":
@@ -334,7 +336,7 @@ def draw(words: Words, slot: Slot, language: str) -> tuple[str, Value]:
     return text, text
 
 
-def _path(words: Words) -> str:
+def _path(words: WordSampler) -> str:
     rng = words.rng
     parts = [
         rng.choice((words.nonsense(), words.nonsense(), "home", "data", "tmp", "var"))

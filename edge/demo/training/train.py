@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Glm4ForCausalLM
 
-from .dialogues import CHOICE, FULL, LONG, SMALL, Dialogue, Size, dialogue, held_out, training
-from .int4 import Int4
+from .dialogues import CHOICE, FULL, LONG, SMALL, Dialogue, DialogueSize, held_out, make_dialogue, training
+from .int4 import FakeInt4
 from .model import CONTEXT, config, initialise, save
 from .prompt import render
 from .tokenizer import save_tokenizer, train_tokenizer
@@ -31,7 +31,7 @@ DECISION_WEIGHT = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """How to train. Shares are of all steps: the end of the short dialogues, the start of decay and of int4.
 
     While the dialogues are short, the prompts are learned too, with a small weight: names that stand there twice teach
@@ -76,11 +76,11 @@ class Encoder:
         return ids, weights
 
 
-def mixed(seed: int, shares: dict[Size, float]) -> Iterator[Dialogue]:
+def mixed(seed: int, shares: dict[DialogueSize, float]) -> Iterator[Dialogue]:
     """Training dialogues of several sizes, in these shares."""
     rng = random.Random(seed)
     while True:
-        yield dialogue(rng, held=False, size=rng.choices(tuple(shares), tuple(shares.values()))[0])
+        yield make_dialogue(rng, held_out_split=False, size=rng.choices(tuple(shares), tuple(shares.values()))[0])
 
 
 def batches(
@@ -111,7 +111,7 @@ def logits_at(model: Glm4ForCausalLM, ids: Tensor, wanted: Tensor) -> Tensor:
         return model.lm_head(hidden[wanted]).float()
 
 
-def loss_of(model: Glm4ForCausalLM, batch: Tensor, weight: Tensor) -> Tensor:
+def weighted_loss(model: Glm4ForCausalLM, batch: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean cross-entropy."""
     targets, weights = batch[:, 1:], weight[:, 1:]
     counts = weights > 0
@@ -119,7 +119,7 @@ def loss_of(model: Glm4ForCausalLM, batch: Tensor, weight: Tensor) -> Tensor:
     return (losses * weights[counts]).sum() / weights.sum()
 
 
-def exact(model: Glm4ForCausalLM, encode: Encoder, dialogues: tuple[Dialogue, ...]) -> dict[str, tuple[int, int]]:
+def count_exact(model: Glm4ForCausalLM, encode: Encoder, dialogues: tuple[Dialogue, ...]) -> dict[str, tuple[int, int]]:
     """Replies that greedy decoding gets right to the letter, of how many, by kind."""
     scores: dict[str, tuple[int, int]] = {}
     for said in dialogues:
@@ -134,7 +134,7 @@ def exact(model: Glm4ForCausalLM, encode: Encoder, dialogues: tuple[Dialogue, ..
     return scores
 
 
-def train(out: Path, plan: Plan, start: Path | None = None, measure_every: int = 600) -> None:
+def train(out: Path, plan: TrainingPlan, start: Path | None = None, measure_every: int = 600) -> None:
     """Train by the plan; the best weights so far are always in `out`. `start` is a checkpoint to go on from."""
     torch.manual_seed(plan.first)
     out.mkdir(parents=True, exist_ok=True)
@@ -166,8 +166,8 @@ def train(out: Path, plan: Plan, start: Path | None = None, measure_every: int =
                 group["lr"] = plan.rate(step) * group.get("share", 1.0)
         batch, weight = next(short if step < plan.short_until * plan.steps else full)
         int4 = step >= plan.int4_from * plan.steps and step % 3 > 0
-        with Int4(linears if int4 else [], symmetric=step % 3 == 1):
-            loss = loss_of(model, batch, weight)
+        with FakeInt4(linears if int4 else [], symmetric=step % 3 == 1):
+            loss = weighted_loss(model, batch, weight)
             loss.backward()
         nn.utils.clip_grad_norm_([embedding, *vectors], 1.0)
         for optimizer in (muon, adam):
@@ -178,8 +178,8 @@ def train(out: Path, plan: Plan, start: Path | None = None, measure_every: int =
             seconds = time.monotonic() - began
             print(f"step {step + 1} loss {sum(losses[-50:]) / 50:.4f} seconds {seconds:.0f}", flush=True)
         if (step + 1) % measure_every == 0 or step + 1 == plan.steps:
-            with Int4(linears if step >= plan.int4_from * plan.steps else [], symmetric=False):
-                scores = exact(model, encode, tested)
+            with FakeInt4(linears if step >= plan.int4_from * plan.steps else [], symmetric=False):
+                scores = count_exact(model, encode, tested)
             print(json.dumps(scores), flush=True)
             hits = sum(right for right, _ in scores.values()) / len(tested)
             if hits >= best or step + 1 == plan.steps:
@@ -190,11 +190,11 @@ def train(out: Path, plan: Plan, start: Path | None = None, measure_every: int =
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m edge.demo.training.train", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the checkpoint")
-    parser.add_argument("--steps", type=int, default=Plan().steps, help="batches in all (%(default)s)")
+    parser.add_argument("--steps", type=int, default=TrainingPlan().steps, help="batches in all (%(default)s)")
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="go on from this checkpoint")
     parser.add_argument("--first", type=int, default=0, metavar="STEP", help="the step that CHECKPOINT had come to")
     chosen = parser.parse_args()
-    train(chosen.out, Plan(steps=chosen.steps, first=chosen.first), chosen.start)
+    train(chosen.out, TrainingPlan(steps=chosen.steps, first=chosen.first), chosen.start)
 
 
 if __name__ == "__main__":

@@ -37,13 +37,13 @@ def held_out(word: str) -> bool:
     return crc32(word.lower().encode()) % 5 == 0
 
 
-class Words:
+class WordSampler:
     """Draws words of one split only."""
 
     def __init__(self, rng: random.Random, held: bool) -> None:
         self.rng, self.held = rng, held
 
-    def of(self, words: list[str] | tuple[str, ...] | str) -> str:
+    def pick(self, words: list[str] | tuple[str, ...] | str) -> str:
         """One word of a list that belongs to this split."""
         while held_out(word := self.rng.choice(words)) is not self.held:
             pass
