@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.demo_checkpoint import COLUMNS, measure
+from benchmarks.demo_checkpoint import to_task
 from convert.check import cpu_plugin as engine
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
-from edge.demo.training.dialogues import Dialogue, held_out
+from edge.demo.training.dialogues import held_out
+from edge.evaluation.tool_calls import ToolCallTask, score
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.folder.model_folder import ModelFolder
@@ -52,18 +53,19 @@ class CountingBackend:
             yield part
 
 
-def tokens_a_step(folder: ModelFolder, dialogues: Sequence[Dialogue], lookup: int) -> dict[str, float]:
-    kinds = defaultdict(list)
-    for said in dialogues:
-        kinds[said.kind].append(said)
-    counted = CountingBackend(OpenVINO.load(folder, "CPU", Options(lookup=lookup)))
+def tokens_per_step(folder: ModelFolder, tasks: Sequence[ToolCallTask], lookup: int) -> dict[str, float]:
+    """Return the mean tokens of a decoding step by kind of task, and over all of them."""
+    by_kind = defaultdict(list)
+    for task in tasks:
+        by_kind[task.kind].append(task)
+    backend = CountingBackend(OpenVINO.load(folder, "CPU", Options(lookup=lookup)))
     found, total = {}, Counter[str]()
-    with Model(folder, backend=counted) as model:
-        for kind, some in kinds.items():
-            counted.tokens = counted.steps = 0
-            measure(model, some)
-            found[kind] = counted.tokens / counted.steps
-            total.update(tokens=counted.tokens, steps=counted.steps)
+    with Model(folder, backend=backend) as model:
+        for kind, some in by_kind.items():
+            backend.tokens = backend.steps = 0
+            score(model, some)
+            found[kind] = backend.tokens / backend.steps
+            total.update(tokens=backend.tokens, steps=backend.steps)
     return found | {"all": total["tokens"] / total["steps"]}
 
 
@@ -89,7 +91,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="held-out dialogues")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    dialogues = list(held_out(count=args.count))
+    tasks = list(map(to_task, held_out(count=args.count)))
     costs = step_costs(args.folder, [1, *(1 + lookup for lookup in args.lookup)], args.threads)
     one = statistics.median(costs[1])
     rows = []
@@ -97,11 +99,10 @@ def main() -> None:
         for _ in convert(CHECKPOINT, demo := Path(scratch) / "demo", "int4"):
             pass
         for lookup in args.lookup:
-            tokens = tokens_a_step(ModelFolder.open(demo), dialogues, lookup)
+            tokens = tokens_per_step(ModelFolder.open(demo), tasks, lookup)
             cost = statistics.median(costs[1 + lookup]) / one
             for kind, rate in tokens.items():
-                name = COLUMNS.get(kind, kind)
-                rows.append([str(lookup), name, f"{rate:.2f}", f"{cost:.2f}", f"{rate / cost:.2f}"])
+                rows.append([str(lookup), kind, f"{rate:.2f}", f"{cost:.2f}", f"{rate / cost:.2f}"])
     print(f"A step of one token takes {format_spread(costs[1], 1e3)} CPU ms.\n")
     print(markdown_table(("lookup", "replies", "tokens a step", "cost of a step", "times faster"), rows))
 

@@ -21,7 +21,7 @@ from .weights.sensitivity import presumed
 
 # Measured.
 _OTHER_FILES = 64 * 2**20  # on the disk: tokenizers, the graph
-_PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
+PROGRAM = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
 _VERIFIED = 1024  # tokens of a prompt with which the result is checked
 _TEMPORARY = 11  # bytes that NNCF takes for each weight it is given
 _LAYER = 6  # bytes that the uncompressed layer takes for each of its weights while the checkpoint is asked
@@ -64,7 +64,7 @@ def conversion_memory(
     steps = [*_steps(architecture, recipe, sizes, *(_DECODED if quantised else (0, 0)))]
     if recipe.calibrated:
         steps.append(_calibration(architecture, recipe, tokens))
-    return _PROGRAM + max(steps)
+    return PROGRAM + max(steps)
 
 
 def _calibration(a: Architecture, recipe: Recipe, tokens: int) -> int:

@@ -204,7 +204,7 @@ def _calibration(folder: Path) -> None:
 
 
 def _evaluation(folder: Path) -> None:
-    from edge.evaluation.corpus import read_samples
+    from convert.samples import read_samples
 
     read_samples(folder / "texts.jsonl")
 

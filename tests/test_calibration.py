@@ -68,15 +68,18 @@ def test_the_users_own(tmp_path, checkpoint):
 
 
 WRONG = {
-    "no JSON": ("{", "line 2: Expecting"),
-    "no object": ("[]", "line 2: it is no JSON object"),
-    "an empty text": ('{"text": " "}', "line 2: its text is empty"),
-    "neither": ('{"prompt": "x"}', "line 2: it has no text and no messages"),
-    "a role that is not": ('{"messages": [{"role": "king", "content": "x"}]}', "line 2: unknown role 'king'"),
-    "nothing said": ('{"messages": [{"role": "system", "content": "x"}]}', "line 2: nobody says anything"),
+    "no JSON": ("{", r"texts\.jsonl:2: not valid JSON: Expecting"),
+    "no object": ("[]", r"texts\.jsonl:2: not a JSON object"),
+    "an empty text": ('{"text": " "}', r"texts\.jsonl:2: 'text' must be a text that is not empty"),
+    "neither": ('{"prompt": "x"}', r'texts\.jsonl:2: needs "text" or "messages"'),
+    "a role that is not": ('{"messages": [{"role": "king", "content": "x"}]}', r"texts\.jsonl:2: unknown role 'king'"),
+    "nothing said": (
+        '{"messages": [{"role": "system", "content": "x"}]}',
+        r"texts\.jsonl:2: no user or assistant message has any text",
+    ),
     "a tool without a name": (
         '{"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]}',
-        "line 2: a tool has no name",
+        r"texts\.jsonl:2: a tool has no name",
     ),
 }
 
@@ -95,5 +98,5 @@ def test_an_unreadable_file_is_refused(tmp_path, content):
     path = tmp_path / "texts.jsonl"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConversionError, match=r"holds no texts|not UTF-8|cannot read"):
+    with pytest.raises(ConversionError, match=r"contains no samples|not UTF-8|cannot be read"):
         calibration.read(path)

@@ -82,7 +82,7 @@ def test_a_damaged_document_is_left_out_and_named(library):
 
 
 def test_no_documents_are_refused(tmp_path):
-    with pytest.raises(RequestError, match="holds no documents"):
+    with pytest.raises(RequestError, match="contains no documents"):
         DocumentIndex(tmp_path)
     with pytest.raises(RequestError, match="there is no folder"):
         DocumentIndex(tmp_path / "nowhere")
