@@ -107,7 +107,7 @@ def test_the_gate(capsys, demo_folder, small):
     status, out, err = run(capsys, *arguments, "--max-kl", "1e-9")
     assert status == 1
     kl = json.loads(out)["figures"]["mean_kl"]
-    assert re.fullmatch(rf"error: .* is {kl:.4g} nats a token, of which 1e-09 are allowed\nhint: .*\n", err)
+    assert re.fullmatch(rf"error: .* is {kl:.4g} nats a token; --max-kl allows 1e-09\nhint: .*\n", err)
 
 
 def test_without_a_checkpoint_the_rest_is_found(bare_report):

@@ -1,4 +1,4 @@
-"""`edge cache`: the compiled models that are kept for the next load."""
+"""`edge cache`: list or clear the cache of compiled models."""
 
 import argparse
 import time
@@ -8,6 +8,7 @@ from .output import print_json, print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge cache`."""
     verb = verbs.add_parser("cache", help="list or clear the compiled models kept for the next load")
     verb.add_argument("--clear", action="store_true", help="remove them all")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -15,18 +16,19 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge cache`; return the exit code."""
     from runtime.device.memory import gigabytes
-    from runtime.folder import compile_cache as compiled
+    from runtime.folder import compile_cache
 
-    entries = compiled.clear() if args.clear else compiled.entries()
+    entries = compile_cache.clear() if args.clear else compile_cache.entries()
     if args.json:
         found = [asdict(entry) | {"path": str(entry.path)} for entry in entries]
-        print_json({"folder": str(compiled.root()), "limit": compiled.LIMIT, "compiled": found})
+        print_json({"folder": str(compile_cache.root()), "limit": compile_cache.LIMIT, "compiled": found})
         return 0
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         print_text(f"{entry.model} on {entry.device}: {gigabytes(entry.size)}, last used {used}")
-    total, limit = gigabytes(sum(entry.size for entry in entries)), gigabytes(compiled.LIMIT)
+    total, limit = gigabytes(sum(entry.size for entry in entries)), gigabytes(compile_cache.LIMIT)
     done = "removed" if args.clear else f"kept, of at most {limit}"
-    print_text(f"{compiled.root()}: {total} in {len(entries)} {done}")
+    print_text(f"{compile_cache.root()}: {total} in {len(entries)} {done}")
     return 0

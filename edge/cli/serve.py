@@ -1,4 +1,4 @@
-"""`edge serve`: a local server that OpenAI's clients talk to, and its chat page."""
+"""`edge serve`: a local server for OpenAI's clients, with a chat page."""
 
 import argparse
 import os
@@ -10,6 +10,7 @@ from .output import print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge serve`."""
     verb = verbs.add_parser(
         "serve", help="serve models to OpenAI's clients and a chat page, on this machine alone by default"
     )
@@ -44,6 +45,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge serve`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.errors import RequestError
 

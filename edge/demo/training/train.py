@@ -188,6 +188,7 @@ def train(out: Path, plan: TrainingPlan, start: Path | None = None, measure_ever
 
 
 def main() -> None:
+    """Train by the plan that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m edge.demo.training.train", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the checkpoint")
     parser.add_argument("--steps", type=int, default=TrainingPlan().steps, help="batches in all (%(default)s)")
