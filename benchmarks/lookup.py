@@ -1,10 +1,10 @@
-"""What prompt lookup is worth: tokens that a step brings, and what a step of several tokens costs.
+"""The benefit of prompt lookup: the tokens that a step yields, and the cost of a step of several tokens.
 
     python -m benchmarks.lookup FOLDER [--lookup 2 4 8] [--count 200] [--threads 1]
 
-The first is counted on the embedded checkpoint and its held-out dialogues, as random weights quote nothing: greedy
-replies, by kind. The second is measured with FOLDER, of full width: CPU milliseconds of a step after 256 tokens, the
-head included, the lengths alternating. Both together say how many times faster such replies would be.
+Tokens are counted in greedy replies of the embedded checkpoint to its held-out dialogues, by kind, since random weights
+quote nothing. The cost is measured on FOLDER, of full width: CPU milliseconds of a step after 256 tokens, including the
+head, with alternating lengths. The quotient is the speed-up of such replies.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _PAST, _ROUNDS = 256, 12
 
 
 class CountingBackend:
-    """A backend that counts the steps after each reply's first, and the tokens that they brought."""
+    """A backend that counts the decoding steps after each reply's first token, and their tokens."""
 
     def __init__(self, backend: OpenVINO) -> None:
         self._backend = backend
@@ -44,6 +44,7 @@ class CountingBackend:
         self.tokens = self.steps = 0
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        """Generate with the backend, and count."""
         first = True
         for part in self._backend.generate(request):
             if isinstance(part, Delta) and not first:
@@ -70,7 +71,7 @@ def tokens_per_step(folder: ModelFolder, tasks: Sequence[ToolCallTask], lookup: 
 
 
 def step_costs(folder: Path, lengths: Sequence[int], threads: int) -> dict[int, list[float]]:
-    """CPU seconds of steps of so many tokens."""
+    """Return the CPU seconds of decoding steps by their number of tokens."""
     setting = engine.Setting("a chat's", {**engine.AS_IT_RUNS.properties, "INFERENCE_NUM_THREADS": threads})
     loaded, head = engine.Engine(folder, setting), engine.head(folder, setting)
     ids = np.random.default_rng(0).integers(0, ModelFolder.open(folder).manifest.sizes.vocab, (_ROUNDS, _PAST))
@@ -85,6 +86,7 @@ def step_costs(folder: Path, lengths: Sequence[int], threads: int) -> dict[int, 
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lookup", type=int, nargs="+", default=[2, 4, 8])

@@ -342,6 +342,19 @@ def test_bars_grow_with_their_values():
     assert heights[2] == 0
 
 
+def test_a_bar_has_the_range_of_its_value():
+    chart = ElementTree.fromstring(
+        plot.bar_chart("a < b", {"x & y": 1.0, "z": 2.0}, y="s", ranges={"x & y": (0.5, 4.0), "z": (2.0, 2.0)})
+    )
+    svg = "{http://www.w3.org/2000/svg}"
+    first, second = (r for r in chart.iter(f"{svg}rect") if "x" in r.attrib)
+    assert float(second.attrib["height"]) == pytest.approx(2 * float(first.attrib["height"]), rel=0.01)
+    line = next(chart.iter(f"{svg}path")).attrib["d"]
+    low, high = map(float, re.fullmatch(r"M[\d.]+ ([\d.]+)V([\d.]+)", line).groups())
+    assert high < float(first.attrib["y"]) < low
+    assert {"x", "&", "y", "z"} <= {text.text for text in chart.iter(f"{svg}text")}
+
+
 def test_a_failed_report_leaves_nothing(monkeypatch, bare_report, tmp_path):
     def fail(*_):
         raise OSError(28, "No space left on device")
