@@ -46,7 +46,7 @@ def genai(model: str, threads: int, properties: dict[str, object]) -> tuple[Gene
     pipeline = openvino_genai.LLMPipeline(model, "CPU", INFERENCE_NUM_THREADS=threads, **properties)
 
     def generate(text: str, ids: list[int], count: int, clock: Clock) -> None:
-        class Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]
+        class ClockStreamer(openvino_genai.StreamerBase):  # type: ignore[misc]
             def write(self, token: int | list[int]) -> object:
                 clock()
                 return openvino_genai.StreamingStatus.RUNNING
@@ -55,7 +55,7 @@ def genai(model: str, threads: int, properties: dict[str, object]) -> tuple[Gene
                 pass
 
         config = openvino_genai.GenerationConfig(max_new_tokens=count, ignore_eos=True, apply_chat_template=False)
-        pipeline.generate(openvino.Tensor(np.array([ids])), config, Streamer())
+        pipeline.generate(openvino.Tensor(np.array([ids])), config, ClockStreamer())
 
     return generate, openvino_genai.__version__
 

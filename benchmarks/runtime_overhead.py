@@ -71,7 +71,7 @@ def time_bare(pipeline: Any, prompt: str, stops: set[int], new_tokens: int) -> R
     config.apply_chat_template = False
     times: list[float] = []
 
-    class Streamer(genai.StreamerBase):  # type: ignore[misc]
+    class TimingStreamer(genai.StreamerBase):  # type: ignore[misc]
         def write(self, token: int | list[int]) -> Any:
             times.extend([time.perf_counter()] * (1 if isinstance(token, int) else len(token)))
             return genai.StreamingStatus.RUNNING
@@ -80,7 +80,7 @@ def time_bare(pipeline: Any, prompt: str, stops: set[int], new_tokens: int) -> R
             pass
 
     start = time.perf_counter()
-    pipeline.generate(prompt, config, Streamer())
+    pipeline.generate(prompt, config, TimingStreamer())
     return ReplyTiming.of(start, times)
 
 
