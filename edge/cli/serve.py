@@ -14,7 +14,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser(
         "serve", help="serve models to OpenAI's clients and a chat page, on this machine alone by default"
     )
-    verb.add_argument("folder", nargs="*", help="model folders; all but the first are loaded when they are asked for")
+    verb.add_argument("folder", nargs="*", help="model folders; all but the first are loaded at their first request")
     verb.add_argument("--host", default="127.0.0.1", help="the address (127.0.0.1); any other asks for an API key")
     verb.add_argument("--port", type=integer("--port", 0), default=8000, help="8000 by default")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")

@@ -234,8 +234,8 @@ def _greedy_replies(target: EvaluationTarget, engine: "Engine", head: "Head", ne
     found = []
     for name, prompt in target.reply_prompts().items():
         room = min(new_tokens, target.context - len(prompt))
-        if said := engine.greedy(prompt, head, room, target.stop_ids) if room > 0 else []:
-            found.append(_GreedyReply(name, prompt, np.array(said)))
+        if reply := engine.greedy(prompt, head, room, target.stop_ids) if room > 0 else []:
+            found.append(_GreedyReply(name, prompt, np.array(reply)))
     return found
 
 

@@ -96,7 +96,7 @@ def markdown(report: "Report", *, pictures: bool = True) -> str:
     if report.drift:
         out += ["## Greedy replies", "", *_drift_table(report), ""]
     if report.calls:
-        rows = [(name, f"{right} of {asked}", f"{right / asked:.1%}") for name, (right, asked) in report.calls.items()]
+        rows = [(name, f"{right} of {total}", f"{right / total:.1%}") for name, (right, total) in report.calls.items()]
         out += ["## Tool calls", "", *_table(("", "right", "share"), rows), ""]
     if report.notes:
         out += ["## Notes", "", *(f"- {note}" for note in report.notes), ""]
