@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, RequestError
 
+from .message_input import MessageInput
 from .numbers import integer, number
 from .output import print_text
-from .prompt import MessageInput
 from .streams import is_terminal, read_stdin, supports_ansi
 
 if TYPE_CHECKING:
