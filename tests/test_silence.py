@@ -91,9 +91,9 @@ def test_a_verb_asks_nobody_and_leaves_nothing(place, demo_folder, arguments):
 
 API = """
 import edge
-from edge.research import Desk
+from edge.research import ResearchSession
 from runtime.backends.backend import Request
-from runtime.backends.openvino.subprocess import Process
+from runtime.backends.openvino.subprocess import SubprocessBackend
 
 folder = edge.ModelFolder.open({folder!r})
 def hour() -> int:
@@ -103,7 +103,7 @@ with edge.Chat(folder, tools=[hour], device="CPU", strict=True) as chat:
     assert chat.send("Who are you?").text
     chat.send("And?", answer=edge.Choice(("yes", "no")))
 if __name__ == "__main__":
-    engine = Process.load(folder, "CPU", edge.Options())
+    engine = SubprocessBackend.load(folder, "CPU", edge.Options())
     assert engine.count_tokens(("a",))
     engine.close()
 """
