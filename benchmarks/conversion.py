@@ -1,9 +1,9 @@
-"""What a conversion takes: time, memory and disk, step by step.
+"""Time, memory and disk that a conversion takes, step by step.
 
     python -m benchmarks.conversion CHECKPOINT FOLDER --recipe int4
 
-Anonymous memory is what the process must have; file memory is pages of mapped files, which the system takes back when
-it needs them. Linux only, as both are read from /proc.
+Anonymous memory cannot be reclaimed; file memory is pages of mapped files, which the system reclaims when it needs
+them. Linux only, as both are read from /proc.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _EVERY = 0.02  # seconds
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """Seconds, and peaks in bytes."""
+    """The cost of a conversion step: seconds, and peaks in bytes."""
 
     name: str
     seconds: float
@@ -35,7 +35,7 @@ class StepCost:
 
 
 class ResourceMeter:
-    """Samples memory and disk in a thread. `lap` returns the peaks since the last one."""
+    """A thread that samples memory and disk."""
 
     def __init__(self, parent: Path, prefix: str) -> None:
         self._parent, self._prefix = parent, prefix
@@ -52,6 +52,7 @@ class ResourceMeter:
         self._thread.join()
 
     def lap(self, name: str) -> StepCost:
+        """Return the time and the peaks since the previous call, as the cost of the step called `name`."""
         self._sample()
         now = time.perf_counter()
         with self._lock:
@@ -86,28 +87,30 @@ def _sizes(parent: Path, prefix: str) -> Iterator[int]:
 
 
 def measure(checkpoint: Path, target: Path, recipe: str) -> tuple[list[StepCost], ModelFolder]:
-    """Converts, and returns what each step took. Raises the errors of `convert`."""
+    """Convert a checkpoint, and return the cost of each step. Raises the errors of `convert`."""
     steps: list[StepCost] = []
     current, result = "check", None
     target = target.absolute()
     with (
         ResourceMeter(target.parent, f".{target.name}.partial-") as meter,
-        closing(convert(checkpoint, target, recipe)) as all,
+        closing(convert(checkpoint, target, recipe)) as run,
     ):
-        for progress in all:
+        for progress in run:
             if progress.name != current:
                 steps.append(meter.lap(current))
                 current = progress.name
             result = progress.result or result
         steps.append(meter.lap(current))
-    assert result is not None
+    if result is None:
+        raise RuntimeError("the conversion ended without a result")
     return steps, result
 
 
 def main() -> int:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
+    parser.add_argument("folder", type=Path, help="the model folder to create; it must not exist")
     parser.add_argument("--recipe", default="int4")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()

@@ -1,13 +1,13 @@
-"""What changes OpenVINO's decode rate: recipes, and the CPU plugin's properties.
+"""The effect of recipes and CPU plugin properties on OpenVINO's decode rate.
 
     python -m benchmarks.decode FOLDER … [--rounds 3] [--threads 1]
 
-The first folder is measured as it is, and with each property in turn; the others as they are. Each run is a fresh
-process of bare OpenVINO GenAI, all alternating. CPU milliseconds a token, with one thread, are what to compare on a
-machine that does other work, too. Ratios are over the first folder as it is.
+The first folder is measured with the default properties and with each property in turn; the others with the defaults.
+Each run is a new process of bare OpenVINO GenAI, and the variants alternate. On a machine that does other work, compare
+CPU milliseconds per token with one thread. Ratios are over the first folder with the default properties.
 
-A CPU with AVX2 alone cannot be had by ONEDNN_MAX_CPU_ISA on one with AVX-512: OpenVINO 2026.4.1 then skips the work,
-and GenAI fails with `m_ptr != nullptr`.
+ONEDNN_MAX_CPU_ISA cannot emulate a CPU with only AVX2 on one with AVX-512: OpenVINO 2026.4.1 then skips the work, and
+GenAI fails with `m_ptr != nullptr`.
 """
 
 import argparse
@@ -35,6 +35,7 @@ PROPERTIES: dict[str, dict[str, Any]] = {
 
 
 def contenders(folders: list[Path]) -> Iterator[Contender]:
+    """Yield the variants to compare, the baseline first."""
     first, *others = folders
     yield Contender(first.name, sys.executable, "genai", first)
     for folder in others:
@@ -44,12 +45,13 @@ def contenders(folders: list[Path]) -> Iterator[Contender]:
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="model folders of one checkpoint")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--new-tokens", type=int, default=32)
-    parser.add_argument("--only", help="sides whose names have this in them, and the first")
+    parser.add_argument("--only", help="only the first variant, and those whose names contain this")
     args = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(args.folders[0] / "tokenizer.json"))
     tokens = TokenCounter(lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids))
@@ -67,6 +69,7 @@ def main() -> None:
 
 
 def report(found: dict[str, list[EngineSpeed]]) -> str:
+    """Return a Markdown table of the variants, and their ratios over the first."""
     base = next(iter(found.values()))
     rows = []
     for name, speeds in found.items():

@@ -1,9 +1,9 @@
-"""What a grammar costs while decoding: free and constrained replies of as many tokens, alternating in one run.
+"""Decoding overhead of a grammar: unconstrained and constrained replies of equal length, alternating in one run.
 
     python benchmarks/grammar_overhead.py FOLDER [--new-tokens 64] [--runs 7] [--json]
 
-Each grammar leaves room for more tokens than are asked for. Weights may be random: what is measured is the time a token
-takes, not what it says. A folder with GLM-4's own vocabulary (151,552 ids to mask) is the honest case.
+Each grammar allows more tokens than are generated. Random weights will do, as only the time per token matters. Use a
+folder with GLM-4's own vocabulary: its 151,552 ids are the realistic size of a token mask.
 """
 
 import argparse
@@ -37,7 +37,7 @@ GRAMMARS: dict[str, Grammar] = {
 
 
 def measure_decode(backend: Backend, prompt: str, grammar: Grammar | None, new_tokens: int) -> float:
-    """Tokens a second after the first; 0 where the reply ended early."""
+    """Return the tokens per second after the first; 0 where the reply ended early."""
     request = Request((prompt,), (), Sampling(max_new_tokens=new_tokens, temperature=1.0, seed=7), grammar)
     *_, finish = backend.generate(request)
     usage = finish.usage  # type: ignore[union-attr]
@@ -47,6 +47,7 @@ def measure_decode(backend: Backend, prompt: str, grammar: Grammar | None, new_t
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--new-tokens", type=int, default=64)
@@ -56,28 +57,29 @@ def main() -> None:
     backend = OpenVINO.load(ModelFolder.open(args.folder), "CPU", Options())
     results = {}
     for name, grammar in GRAMMARS.items():
-        free, held = [], []
-        for seed in range(-1, args.runs):  # the first warms up, and compiles the grammar
+        free, constrained = [], []
+        for seed in range(-1, args.runs):  # the first is a warm-up, and compiles the grammar
             prompt = random_prompt(backend, 64, seed)
             pair = {}
             for side in (None, grammar) if seed % 2 else (grammar, None):
                 pair[side is None] = measure_decode(backend, prompt, side, args.new_tokens)
             if seed >= 0 and all(pair.values()):
                 free.append(pair[True])
-                held.append(pair[False])
+                constrained.append(pair[False])
         if not free:
-            raise SystemExit(f"{name}: every reply ended before {args.new_tokens} tokens; ask for fewer")
-        cost = statistics.median(a / b - 1 for a, b in zip(free, held, strict=True))
+            raise SystemExit(f"{name}: every reply ended before {args.new_tokens} tokens; use a smaller --new-tokens")
+        cost = statistics.median(a / b - 1 for a, b in zip(free, constrained, strict=True))
         results[name] = {
             "pairs": len(free),
             "free": asdict(Summary.of(free)),
-            "held": asdict(Summary.of(held)),
+            "constrained": asdict(Summary.of(constrained)),
             "cost": cost,
         }
         if not args.json:
             print(
-                f"{name:18} free {statistics.median(free):7.1f} tokens/s, held {statistics.median(held):7.1f}: "
-                f"{100 * cost:+.1f} % time a token (median of {len(free)} pairs)"
+                f"{name:18} free {statistics.median(free):7.1f} tokens/s, "
+                f"constrained {statistics.median(constrained):7.1f}: {100 * cost:+.1f} % time a token "
+                f"(median of {len(free)} pairs)"
             )
     if args.json:
         print(json.dumps(results, indent=2))

@@ -1,12 +1,13 @@
-"""What a hostile client of the server costs four good ones: their slowest wait, failures, and the server's memory.
+"""The effect of a hostile client on four well-behaved ones: their slowest request, failures, and the server's memory.
 
     python -m benchmarks.hostile FOLDER [--seconds 120]
 
-The good ones ask in turn, for 16 tokens, half of them under a schema; first alone for a quarter of the time, then
-beside a process that sends, eight at once, schemas made to be dear, bodies of 8 MiB in several forms, typed special
-tokens, prompts far too long, and hang-ups at every stage, and holds 300 half requests open. Memory is what the server,
-its engine and the processes that try grammars have for themselves, sampled twice a second: before, the most meanwhile,
-and ten seconds after. Prints a line of JSON. A quiet machine, please: the attacker shares it, at the lowest priority.
+The good clients request 16 tokens again and again, half of them with a schema; first alone for a quarter of the time,
+then beside a process that sends, in eight threads, expensive schemas, bodies of 8 MiB in several forms, spelled special
+tokens, and prompts that are far too long, hangs up at every stage, and keeps 300 incomplete requests open. Memory is
+private memory of the server, its engine and the processes that try grammars, sampled twice a second: before, the peak
+meanwhile, and ten seconds after. Prints a line of JSON. Use an idle machine: the attacker shares it, at the lowest
+priority.
 """
 
 import argparse
@@ -38,6 +39,7 @@ MAX_BODY = 8 * 2**20  # bytes
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="a model folder; with --attack, the server's URL")
     parser.add_argument("--seconds", type=float, default=120)
@@ -54,7 +56,7 @@ def main() -> None:
 
 def measure(url: str, pid: int, seconds: float) -> dict[str, Any]:
     for _ in range(2):
-        run_good_clients(url, 5)  # what is compiled once
+        run_good_clients(url, 5)  # warms up what is compiled once
     alone, failures = run_good_clients(url, seconds / 4)
     assert not failures, failures
     before, over = memory(pid), Event()
@@ -90,25 +92,25 @@ def measure(url: str, pid: int, seconds: float) -> dict[str, Any]:
 
 
 def lower_priority(pid: int) -> None:
-    """The attacker stands for another machine: it takes the CPU that the server and its clients leave."""
+    """Give a process only the CPU time that others leave: the attacker stands for another machine."""
     psutil.Process(pid).nice(psutil.IDLE_PRIORITY_CLASS if sys.platform == "win32" else 19)
     with suppress(OSError):  # Linux shares the CPU out among sessions first
         Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
 def memory(pid: int) -> tuple[float, ...]:
-    """MB of memory of their own that the server and its engine have, and the processes that try grammars."""
+    """Return the private memory, in MB, of the server and its engine, and of the processes that try grammars."""
     server = psutil.Process(pid)
     found = [0.0, 0.0]
     for process in (server, *server.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):  # one that tried a grammar
+        with suppress(psutil.NoSuchProcess):  # a process that tried a grammar has ended
             told, tries = process.memory_info(), process.nice() > server.nice()
             found[tries] += (told.rss - getattr(told, "shared", 0)) / 1e6
     return tuple(found)
 
 
 def run_good_clients(url: str, seconds: float) -> tuple[list[float], Counter[str]]:
-    """The waits of four clients for so long, each from the request to the end of its answer, and their failures."""
+    """Run four clients for `seconds`; return the durations of their requests, and their failures."""
     import httpx2
 
     end = time.monotonic() + seconds
@@ -140,11 +142,8 @@ def run_good_clients(url: str, seconds: float) -> tuple[list[float], Counter[str
         return [wait for waits in pool.map(run, range(4)) for wait in waits], failures
 
 
-# The attacker.
-
-
 def attack(url: str, seconds: float) -> None:
-    """Attacks for so long, and prints as JSON which status each kind got how often."""
+    """Attack for `seconds`, and print the number of responses by attack and status as JSON."""
     import httpx2
 
     end, told = time.monotonic() + seconds, Counter[str]()
@@ -267,8 +266,8 @@ def long_reply(draw: random.Random) -> tuple[str, bytes]:
 ATTACKS: dict[str, Callable[[random.Random], tuple[str, bytes]]] = {
     made.__name__: made
     for made in (
-        nested_references, nested_arrays, optional_properties, counted_repetition, tool_schema, many_messages, many_parameters, long_prose, wide_characters, special_tokens, tokenize, deep_nesting,
-        long_reply,
+        nested_references, nested_arrays, optional_properties, counted_repetition, tool_schema, many_messages,
+        many_parameters, long_prose, wide_characters, special_tokens, tokenize, deep_nesting, long_reply,
     )
 }  # fmt: skip
 
@@ -278,7 +277,7 @@ def head(path: str, length: int) -> bytes:
 
 
 def hang_up(address: Any, path: str, content: bytes, draw: random.Random) -> None:
-    """Sends the request, or a part of it, waits a little, and goes."""
+    """Send a request or a part of it, wait a little, and close the connection."""
     with suppress(OSError), socket.create_connection(address, timeout=10) as connection:
         connection.sendall(head(path, len(content)) + content[: draw.choice((0, len(content) // 2, len(content)))])
         time.sleep(draw.choice((0, 0.05, 0.5)))

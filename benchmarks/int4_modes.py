@@ -1,9 +1,9 @@
-"""int4, symmetric or asymmetric: fidelity and speed of both on one checkpoint, alternating in one run.
+"""Symmetric against asymmetric int4: fidelity and speed on one checkpoint, alternating in one run.
 
-    python benchmarks/int4_modes.py CHECKPOINT [--runs 9] [--json]
+    python -m benchmarks.int4_modes CHECKPOINT [--runs 9] [--json]
 
-Fidelity is what the conversion's verification measures (KL divergence from the checkpoint in nats a token, top-1
-agreement), computed in f32. Speed is of the CPU as it is: prefill of 512 tokens, decode of 64.
+Fidelity is what the conversion's verification measures in f32: KL divergence from the checkpoint in nats a token, and
+top-1 agreement. Speed is that of the CPU with default properties: prefill of 512 tokens, decode of 64.
 """
 
 import argparse
@@ -27,6 +27,8 @@ MODES = ("int4_sym", "int4_asym")
 
 @dataclass(frozen=True)
 class ModeRow:
+    """A mode's figures: `prefill` and `decode` in tokens per second."""
+
     mode: str
     megabytes: float
     mean_kl: float
@@ -36,7 +38,7 @@ class ModeRow:
 
 
 def speed(backend: OpenVINO, seed: int, tokens: int = 512, new: int = 64) -> tuple[float, float]:
-    """Tokens a second of prefill and of decode."""
+    """Return the tokens per second of prefill and of decode."""
     prompt = random_prompt(backend, tokens, seed)
     count = backend.count_tokens((prompt,))
     start, times = time.perf_counter(), []
@@ -47,6 +49,7 @@ def speed(backend: OpenVINO, seed: int, tokens: int = 512, new: int = 64) -> tup
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     arguments.add_argument("checkpoint", type=Path)
     arguments.add_argument("--runs", type=int, default=9)
@@ -73,7 +76,7 @@ def main() -> None:
 def measure(folders: dict[str, ModelFolder], runs: int) -> list[ModeRow]:
     backends = {mode: OpenVINO.load(folder, "CPU", Options()) for mode, folder in folders.items()}
     speeds: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
-    for seed in range(-1, runs):  # the first warms up
+    for seed in range(-1, runs):  # the first is a warm-up
         for mode in MODES if seed % 2 else MODES[::-1]:
             measured = speed(backends[mode], seed)
             if seed >= 0:

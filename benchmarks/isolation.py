@@ -1,13 +1,13 @@
-"""What one request costs others, and whoever waits.
+"""The effect of one request on others, and on event loops that wait for it.
 
-    python -m benchmarks.isolation threads FOLDER [--count 100]     fresh processes whose threads ask at once: hung
-    python -m benchmarks.isolation heartbeat FOLDER                 an event loop's and a Qt window's longest gap
-    python -m benchmarks.isolation cancel FOLDER                    a prompt cancelled, and another's reply meanwhile
-    python -m benchmarks.isolation chats FOLDER                     ten chats in turn: tokens computed over new ones
+    python -m benchmarks.isolation threads FOLDER [--count 100]     new processes whose threads call at once: hung
+    python -m benchmarks.isolation heartbeat FOLDER                 the longest gap of an event loop and of a Qt window
+    python -m benchmarks.isolation cancel FOLDER                    cancelling a prompt, and another reply meanwhile
+    python -m benchmarks.isolation chats FOLDER                     ten alternating chats: computed over new tokens
     python -m benchmarks.isolation hostile FOLDER [--count 200]     four clients beside hostile grammars
-    python -m benchmarks.isolation grammars FOLDER [--count 5000]   an engine's memory over distinct schemas
+    python -m benchmarks.isolation grammars FOLDER [--count 5000]   an engine's memory with distinct schemas
 
-Each prints a line of JSON. A quiet machine, please.
+Each prints a line of JSON. Use an idle machine.
 """
 
 import argparse
@@ -177,7 +177,7 @@ def cancel(folder: str, tokens: int) -> dict[str, Any]:
 
 
 def chats(folder: str, turns: int) -> dict[str, Any]:
-    """Steps of one block each tell how many tokens were computed, to a block."""
+    """Count the tokens computed, to a block, by reading prompts in steps of one block."""
     with closing(OpenVINO.load(ModelFolder.open(folder), "CPU", Options())) as engine:
         engine._tokens_alone = engine._tokens_beside = BLOCK
         steps = 0
@@ -335,6 +335,7 @@ def grammars(folder: str, count: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("threads", "heartbeat", "cancel", "chats", "hostile", "grammars"))
     parser.add_argument("folder")

@@ -1,9 +1,9 @@
-"""The first and the second load of a model folder, with and without the cache of compiled models.
+"""Load time of a model folder without the cache of compiled models, and with it for the first and second time.
 
     python -m benchmarks.load FOLDER --device GPU
 
-Every load is in a fresh process: seconds until the folder is loaded, and from there until the first token of a short
-prompt; CPU seconds beside them, which do not change with what else the machine does. The cache is a temporary folder.
+Every load is in a new process: seconds until the folder is loaded, and then until the first token of a short prompt;
+and CPU seconds, which depend little on what else the machine does. The cache is a temporary folder.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from runtime.sampling import Sampling
 
 
 def load(path: str, device: str, cache: bool) -> tuple[float, float, float]:
-    """Seconds to load, seconds to the first token after that, CPU seconds of both."""
+    """Return the seconds to load, the seconds to the first token after that, and the CPU seconds of both."""
     folder = ModelFolder.open(path)
     options = Options(cache=cache)
     choice = choose(device, folder, options)
@@ -35,6 +35,7 @@ def load(path: str, device: str, cache: bool) -> tuple[float, float, float]:
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--device", default="auto")

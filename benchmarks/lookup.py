@@ -1,10 +1,10 @@
-"""What prompt lookup is worth: tokens that a step brings, and what a step of several tokens costs.
+"""The benefit of prompt lookup: the tokens that a step yields, and the cost of a step of several tokens.
 
     python -m benchmarks.lookup FOLDER [--lookup 2 4 8] [--count 200] [--threads 1]
 
-The first is counted on the embedded checkpoint and its held-out dialogues, as random weights quote nothing: greedy
-replies, by kind. The second is measured with FOLDER, of full width: CPU milliseconds of a step after 256 tokens, the
-head included, the lengths alternating. Both together say how many times faster such replies would be.
+Tokens are counted in greedy replies of the embedded checkpoint to its held-out dialogues, by kind, since random weights
+quote nothing. The cost is measured on FOLDER, of full width: CPU milliseconds of a step after 256 tokens, including the
+head, with alternating lengths. The quotient is the speed-up of such replies.
 """
 
 import argparse
@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.demo_checkpoint import COLUMNS, measure
+from benchmarks.demo_checkpoint import to_task
 from convert.check import cpu_plugin as engine
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
-from edge.demo.training.dialogues import Dialogue, held_out
+from edge.demo.training.dialogues import held_out
+from edge.evaluation.tool_calls import ToolCallTask, score
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.folder.model_folder import ModelFolder
@@ -34,7 +35,7 @@ _PAST, _ROUNDS = 256, 12
 
 
 class CountingBackend:
-    """A backend that counts the steps after each reply's first, and the tokens that they brought."""
+    """A backend that counts the decoding steps after each reply's first token, and their tokens."""
 
     def __init__(self, backend: OpenVINO) -> None:
         self._backend = backend
@@ -43,6 +44,7 @@ class CountingBackend:
         self.tokens = self.steps = 0
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
+        """Generate with the backend, and count."""
         first = True
         for part in self._backend.generate(request):
             if isinstance(part, Delta) and not first:
@@ -52,23 +54,24 @@ class CountingBackend:
             yield part
 
 
-def tokens_a_step(folder: ModelFolder, dialogues: Sequence[Dialogue], lookup: int) -> dict[str, float]:
-    kinds = defaultdict(list)
-    for said in dialogues:
-        kinds[said.kind].append(said)
-    counted = CountingBackend(OpenVINO.load(folder, "CPU", Options(lookup=lookup)))
+def tokens_per_step(folder: ModelFolder, tasks: Sequence[ToolCallTask], lookup: int) -> dict[str, float]:
+    """Return the mean tokens of a decoding step by kind of task, and over all of them."""
+    by_kind = defaultdict(list)
+    for task in tasks:
+        by_kind[task.kind].append(task)
+    backend = CountingBackend(OpenVINO.load(folder, "CPU", Options(lookup=lookup)))
     found, total = {}, Counter[str]()
-    with Model(folder, backend=counted) as model:
-        for kind, some in kinds.items():
-            counted.tokens = counted.steps = 0
-            measure(model, some)
-            found[kind] = counted.tokens / counted.steps
-            total.update(tokens=counted.tokens, steps=counted.steps)
+    with Model(folder, backend=backend) as model:
+        for kind, some in by_kind.items():
+            backend.tokens = backend.steps = 0
+            score(model, some)
+            found[kind] = backend.tokens / backend.steps
+            total.update(tokens=backend.tokens, steps=backend.steps)
     return found | {"all": total["tokens"] / total["steps"]}
 
 
 def step_costs(folder: Path, lengths: Sequence[int], threads: int) -> dict[int, list[float]]:
-    """CPU seconds of steps of so many tokens."""
+    """Return the CPU seconds of decoding steps by their number of tokens."""
     setting = engine.PluginSetting("a chat's", {**engine.AS_DEPLOYED.properties, "INFERENCE_NUM_THREADS": threads})
     loaded, head = engine.CpuPlugin(folder, setting), engine.plugin_head(folder, setting)
     ids = np.random.default_rng(0).integers(0, ModelFolder.open(folder).manifest.sizes.vocab, (_ROUNDS, _PAST))
@@ -83,13 +86,14 @@ def step_costs(folder: Path, lengths: Sequence[int], threads: int) -> dict[int, 
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lookup", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--count", type=int, default=200, help="held-out dialogues")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    dialogues = list(held_out(count=args.count))
+    tasks = list(map(to_task, held_out(count=args.count)))
     costs = step_costs(args.folder, [1, *(1 + lookup for lookup in args.lookup)], args.threads)
     one = statistics.median(costs[1])
     rows = []
@@ -97,11 +101,10 @@ def main() -> None:
         for _ in convert(CHECKPOINT, demo := Path(scratch) / "demo", "int4"):
             pass
         for lookup in args.lookup:
-            tokens = tokens_a_step(ModelFolder.open(demo), dialogues, lookup)
+            tokens = tokens_per_step(ModelFolder.open(demo), tasks, lookup)
             cost = statistics.median(costs[1 + lookup]) / one
             for kind, rate in tokens.items():
-                name = COLUMNS.get(kind, kind)
-                rows.append([str(lookup), name, f"{rate:.2f}", f"{cost:.2f}", f"{rate / cost:.2f}"])
+                rows.append([str(lookup), kind, f"{rate:.2f}", f"{cost:.2f}", f"{rate / cost:.2f}"])
     print(f"A step of one token takes {format_spread(costs[1], 1e3)} CPU ms.\n")
     print(markdown_table(("lookup", "replies", "tokens a step", "cost of a step", "times faster"), rows))
 

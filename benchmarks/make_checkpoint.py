@@ -1,9 +1,9 @@
-"""A checkpoint of any GLM-4 shape with random weights: for measuring, and for trying a conversion before a download.
+"""Create a checkpoint of any GLM-4 shape with random weights, for benchmarks and trial conversions.
 
-    python benchmarks/make_checkpoint.py OUT --shape glm-4-9b-0414 --layers 4
+    python -m benchmarks.make_checkpoint OUT --shape glm-4-9b-0414 --layers 4
 
 Shapes are those of `edge models`. The chat template is the demo's, and so is the tokenizer, unless `--tokenizer` names
-another checkpoint. Weights go to disk as they are drawn, block by block, in shards of at most 5 GB; memory stays below
+another checkpoint. Weights are written as they are drawn, block by block, in shards of at most 5 GB; memory stays below
 1 GB at any size.
 """
 
@@ -86,7 +86,7 @@ def config(a: Architecture, dtype: str, tokenizer: Path) -> dict[str, Any]:
 
 
 def write(folder: Path, architecture: Architecture, dtype: str, seed: int, tokenizer: Path = DEMO) -> int:
-    """Writes the whole checkpoint; returns the bytes of its weights."""
+    """Write the checkpoint; return the bytes of its weights."""
     folder.mkdir(parents=True)
     values = config(architecture, dtype, tokenizer)
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
@@ -113,7 +113,7 @@ def write(folder: Path, architecture: Architecture, dtype: str, seed: int, token
 
 
 def write_as_published(folder: Path, vocab: int) -> None:
-    """tokenizer.json in place of tiktoken's ranks, as in the -hf and 0414 checkpoints. Other converters want it."""
+    """Replace tiktoken's ranks by tokenizer.json, as in the -hf and 0414 checkpoints; other converters need it."""
     (folder / "tokenizer.json").write_text(read_tokenizer(folder, vocab).tokenizer.to_str(), encoding="utf-8")
     (folder / "tokenizer.model").unlink()
     path = folder / "tokenizer_config.json"
@@ -147,7 +147,7 @@ def write_shard(path: Path, shard: dict[str, tuple[int, ...]], dtype: str, rando
 
 
 def draw(file: BinaryIO, name: str, shape: tuple[int, ...], dtype: str, random: np.random.Generator) -> None:
-    """Scales are such that activations keep their size through the layers and logits are of the order of 1 to 10."""
+    """Write random values, scaled so that activations keep their size and logits are of the order of 1 to 10."""
     count = math.prod(shape)
     if len(shape) == 2:
         ends = any(part in name for part in ("embed", "lm_head", "output_layer"))
@@ -170,6 +170,7 @@ def encode(values: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--shape", default="GLM-4-9B-0414", help='a model of `edge models`, or "tiny" (GLM-4-9B-0414)')

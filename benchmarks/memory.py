@@ -1,12 +1,11 @@
-"""The estimate of runtime/device/memory.py against what a chat really takes, on the CPU.
+"""The estimate of runtime/device/memory.py against the memory that a chat takes on a CPU.
 
     python -m benchmarks.memory FOLDER … [--context 2048] [--kv-precision u8] [--precision f32]
 
-Each folder is loaded in a fresh process, which reads a prompt that fills the context but for 16 tokens, and writes
-those. Measured is the peak of anonymous memory, which the process must have, by another one: the engine lets no other
-thread look while it works. Pages of mapped files are not in it: once the weights are repacked they are not read again,
-and the system takes them back; `file` is what of them the last 8 tokens touched. Linux only, as both are read from
-/proc.
+Each folder is loaded in a new process, which fills the context with a prompt and a reply of 16 tokens. Another process
+samples the peak of its anonymous memory, since the engine blocks all threads of its own while it works. Pages of mapped
+files are not included: once the weights are repacked they are not read again, and the system reclaims them; `file` is
+the part of them that the last 8 tokens touched. Linux only, as both are read from /proc.
 """
 
 import argparse
@@ -32,7 +31,7 @@ _REPLY = 16
 
 @dataclass(frozen=True, slots=True)
 class MemoryRow:
-    """Bytes; `error` is the estimate's, relative to what was measured."""
+    """Sizes in bytes; `error` is the relative error of the estimate."""
 
     folder: str
     context: int
@@ -45,7 +44,7 @@ class MemoryRow:
 
 
 def chat(pipe: "Connection[tuple[int, int], None]", path: str, context: int, options: Options) -> None:
-    """Sends the anonymous memory after the load, and the pages of files that the last tokens touched."""
+    """Send the anonymous memory after the load, and the bytes of mapped files that the last tokens touched."""
     backend = OpenVINO.load(ModelFolder.open(path), "CPU", options)
     loaded = anonymous_memory()
     prompt = random_prompt(backend, context - _REPLY, 1)
@@ -71,6 +70,7 @@ def measure(path: str, context: int, options: Options) -> MemoryRow:
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--context", type=int, default=2048)

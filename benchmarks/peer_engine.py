@@ -1,10 +1,10 @@
-"""One engine in a process of its own, for benchmarks/peers.py: it loads a model and then reads prompts.
+"""An engine in a process of its own, for benchmarks/peers.py: it loads a model, and times prompts and replies.
 
     PYTHON benchmarks/peer_engine.py edge|genai|llama MODEL THREADS PROPERTIES
     PYTHON benchmarks/peer_engine.py quantize GGUF GGUF Q4_0
 
-A line of JSON goes out when the model is loaded, and one for each that comes in. It runs in each engine's own Python,
-so that only `edge` and `genai` may import anything of this project's.
+It prints a line of JSON when the model is loaded, and one for each line that it reads. It runs in each engine's own
+Python, so only `edge` and `genai` may import modules of this project.
 """
 
 import json
@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 
 CONTEXT = 4096
-Clock = Callable[[], None]  # called as each new token comes
-Generate = Callable[[str, list[int], int, Clock], None]  # a prompt, as text and as ids; how many tokens to write
+Clock = Callable[[], None]  # called at each new token
+Generate = Callable[
+    [str, list[int], int, Clock], None
+]  # a prompt as text and as ids, and the number of tokens to generate
 
 
 def edge(model: str, threads: int, properties: dict[str, object]) -> tuple[Generate, str]:
@@ -36,7 +38,7 @@ def edge(model: str, threads: int, properties: dict[str, object]) -> tuple[Gener
 
 
 def genai(model: str, threads: int, properties: dict[str, object]) -> tuple[Generate, str]:
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # or the import reports to its makers
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # its import would send telemetry
     import numpy as np
     import openvino
     import openvino_genai
@@ -44,7 +46,7 @@ def genai(model: str, threads: int, properties: dict[str, object]) -> tuple[Gene
     pipeline = openvino_genai.LLMPipeline(model, "CPU", INFERENCE_NUM_THREADS=threads, **properties)
 
     def generate(text: str, ids: list[int], count: int, clock: Clock) -> None:
-        class Streamer(openvino_genai.StreamerBase):  # type: ignore[misc]
+        class ClockStreamer(openvino_genai.StreamerBase):  # type: ignore[misc]
             def write(self, token: int | list[int]) -> object:
                 clock()
                 return openvino_genai.StreamingStatus.RUNNING
@@ -53,7 +55,7 @@ def genai(model: str, threads: int, properties: dict[str, object]) -> tuple[Gene
                 pass
 
         config = openvino_genai.GenerationConfig(max_new_tokens=count, ignore_eos=True, apply_chat_template=False)
-        pipeline.generate(openvino.Tensor(np.array([ids])), config, Streamer())
+        pipeline.generate(openvino.Tensor(np.array([ids])), config, ClockStreamer())
 
     return generate, openvino_genai.__version__
 
@@ -85,22 +87,23 @@ def quantize(source: str, target: str, form: str) -> None:
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     if sys.argv[1] == "quantize":
         return quantize(*sys.argv[2:])
-    answers = os.fdopen(os.dup(1), "w")  # engines print to the standard output, too
+    responses = os.fdopen(os.dup(1), "w")  # engines also print to standard output
     os.dup2(2, 1)
     start = time.perf_counter()
     name, model, threads, properties = sys.argv[1:]
     engine = {"edge": edge, "genai": genai, "llama": llama}[name]
     generate, about = engine(model, int(threads), json.loads(properties))
-    print(json.dumps({"load": time.perf_counter() - start, "about": about}), file=answers, flush=True)
+    print(json.dumps({"load": time.perf_counter() - start, "about": about}), file=responses, flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         times = [(time.perf_counter(), time.process_time())]
         generate(
-            asked["text"],
-            asked["ids"],
-            asked["new_tokens"],
+            request["text"],
+            request["ids"],
+            request["new_tokens"],
             lambda: times.append((time.perf_counter(), time.process_time())),  # noqa: B023
         )
         (start, start_cpu), (first, first_cpu), *_, (last, last_cpu) = times
@@ -111,7 +114,7 @@ def main() -> None:
             "decode": steps / (last - first),
             "token_cpu": (last_cpu - first_cpu) / steps,
         }
-        print(json.dumps(found), file=answers, flush=True)
+        print(json.dumps(found), file=responses, flush=True)
 
 
 if __name__ == "__main__":

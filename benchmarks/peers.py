@@ -1,20 +1,20 @@
-"""edge and its peers, side by side, on one checkpoint and this machine.
+"""edge and its peers, compared on one checkpoint and this machine.
 
     python -m benchmarks.make_checkpoint CHECKPOINT --layers 4 --tokenizer GLM-4
     python -m benchmarks.peers CHECKPOINT SCRATCH --optimum PYTHON --llama PYTHON --llama-cpp SOURCE
 
-Converting: `edge convert`, optimum-cli and llama.cpp's convert_hf_to_gguf.py with its quantisation, each a command in a
-folder of its own. Running: this project's runtime, bare OpenVINO GenAI on the same folder, and llama.cpp on its files,
-each in a fresh process, on the same random prompts. The sides alternate, and each round begins with another one. A peer
-whose Python is not given is left out, and the report says so. On a machine that does other work, too, look at the CPU
-seconds, with `--threads 1`: threads that wait for one another take more of them than they need.
+Conversion: `edge convert`, optimum-cli, and llama.cpp's convert_hf_to_gguf.py with its quantization, each as a command
+in a folder of its own. Inference: this project's runtime, bare OpenVINO GenAI on the same folder, and llama.cpp on its
+files, each in a new process, with the same random prompts. The contenders alternate, and each round begins with another
+one. A peer whose Python is not given is left out, and the report says so. On a machine that does other work, compare
+the CPU seconds with `--threads 1`: threads that wait for one another waste CPU time.
 
-Memory is anonymous memory at its peak; for running, pages of the model's file that the last tokens read stand beside
-it. The memory bandwidth is that of a maximum over 1 GiB by as many threads, the best before and after. optimum-cli and
-llama.cpp do not verify what they convert; edge does, within its time. onnxruntime-genai is not here: the builder that
-comes with 0.18 takes ChatGLMModel alone of GLM's formats, through code out of the checkpoint.
+Memory is the peak of anonymous memory; for inference, the pages of the model's file that the last tokens read are shown
+beside it. The memory bandwidth is that of a maximum over 1 GiB by as many threads, the better of before and after.
+optimum-cli and llama.cpp do not verify their conversions; edge does, within its time. onnxruntime-genai is left out:
+the builder of version 0.18 supports only ChatGLMModel of GLM's formats, by running code from the checkpoint.
 
-Linux only. SCRATCH gets the converted models, report.json, report.md and a chart a figure.
+Linux only. SCRATCH receives the converted models, report.json, report.md and the charts.
 """
 
 import argparse
@@ -48,7 +48,7 @@ GGUF = ("Q4_0", "Q4_K_M")
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """`commands` make `model` below `folder`; `scrap` is what lies there then beside it, and is removed."""
+    """A conversion: `commands` write `model` to `folder`, and leave the file `scrap`, which is removed."""
 
     name: str
     folder: Path
@@ -59,8 +59,10 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """An engine of peer_engine.py, the Python that has it, its model, and the bytes of it that each token reads.
-    `properties` are OpenVINO's, in JSON."""
+    """An engine of peer_engine.py with the Python that has it, and its model, of which each token reads so many bytes.
+
+    `properties` are OpenVINO's, in JSON.
+    """
 
     name: str
     python: str
@@ -75,7 +77,7 @@ def conversions(args: argparse.Namespace) -> Iterator[Conversion]:
     edge = (sys.executable, "-m", "edge", "convert", source, str(scratch / "edge" / "model"), "--recipe", "int4")
     yield Conversion("edge convert", scratch / "edge", (edge,), "model")
     if args.optimum:
-        # The weights of the recipe int4.
+        # The same weight compression as the recipe int4.
         options = "--task text-generation-with-past --weight-format int4 --sym --group-size 128 --ratio 1.0".split()
         tool = str(Path(args.optimum).with_name("optimum-cli"))
         command = (tool, "export", "openvino", "-m", source, *options, str(scratch / "optimum" / "model"))
@@ -93,7 +95,7 @@ def conversions(args: argparse.Namespace) -> Iterator[Conversion]:
 
 
 def convert(conversion: Conversion) -> ConversionCost:
-    """Runs it in an empty folder, where temporary files go, too."""
+    """Run a conversion in an empty folder, which also has its temporary files."""
     shutil.rmtree(conversion.folder, ignore_errors=True)
     temporary = conversion.folder / "temporary"
     temporary.mkdir(parents=True)
@@ -115,27 +117,28 @@ def contenders(args: argparse.Namespace) -> Iterator[Contender]:
     if args.llama:
         for form in GGUF:
             if (model := args.scratch / form / "model.gguf").is_file():
-                # Of the embedding a token reads a row. It is in 4.5 bits, as the layers are; the head is in 6.6.
+                # A token reads one row of the embedding, which has 4.5 bits a weight, as the layers; the head has 6.6.
                 gathered = sizes.vocab * sizes.hidden * 4.5 / 8
                 yield Contender(f"llama.cpp {form}", args.llama, "llama", model, int(model.stat().st_size - gathered))
 
 
 class TokenCounter:
-    """Counts a prompt's tokens, which is all that `random_prompt` asks of an engine."""
+    """A token counter with the one method of a backend that `random_prompt` needs."""
 
     def __init__(self, encode: Callable[[str], list[int]]) -> None:
         self.encode = encode
 
     def count_tokens(self, prompt: Sequence[str]) -> int:
+        """Return the number of a prompt's tokens."""
         return sum(len(self.encode(piece)) for piece in prompt)
 
 
 def measure_speed(
-    side: Contender, tokens: Any, seed: int, new_tokens: int, threads: int, *, prompts: Sequence[int] = PROMPTS
+    contender: Contender, tokens: Any, seed: int, new_tokens: int, threads: int, *, prompts: Sequence[int] = PROMPTS
 ) -> EngineSpeed:
-    """Loads the model in a fresh process, and reads a prompt of each length with it."""
+    """Load the model in a new process, and time a prompt and a reply for each prompt length."""
     process = subprocess.Popen(
-        [side.python, str(ENGINE), side.engine, str(side.model), str(threads), side.properties],
+        [contender.python, str(ENGINE), contender.engine, str(contender.model), str(threads), contender.properties],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -148,7 +151,7 @@ def measure_speed(
 
     def answer() -> dict[str, Any]:
         if not (line := answers.readline()):
-            raise SystemExit(f"{side.name} ended with {process.wait()} before it answered")
+            raise SystemExit(f"{contender.name} ended with {process.wait()} before it answered")
         found: dict[str, Any] = json.loads(line)
         return found
 
@@ -160,7 +163,7 @@ def measure_speed(
     try:
         with PeakSampler(lambda: anonymous_memory(process.pid)) as peak:
             loaded = answer()
-            times(16, 4)  # warms up
+            times(16, 4)  # warm-up
             found = [times(count, new_tokens) for count in prompts]
             forget_touched_pages(process.pid)
             times(16, 8)
@@ -173,7 +176,7 @@ def measure_speed(
 
 
 def measure_bandwidth(threads: int) -> float:
-    """Bytes a second that so many threads together read."""
+    """Return the bytes per second that so many threads read together."""
     values = np.ones(2**27)
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
@@ -185,18 +188,18 @@ def measure_bandwidth(threads: int) -> float:
 
 
 def alternate(contenders: Sequence[Any], rounds: int, measure: Callable[[Any, int], Any]) -> dict[str, list[Any]]:
-    """What `measure` finds for each side, a round at a time; each round begins with another side."""
-    found: dict[str, list[Any]] = {side.name: [] for side in contenders}
+    """Return what `measure` returns for each contender and round; each round begins with another contender."""
+    found: dict[str, list[Any]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):
         for i in range(len(contenders)):
-            side = contenders[(i + number) % len(contenders)]
-            found[side.name].append(measure(side, number))
-            print(f"{number + 1}/{rounds} {side.name}: {found[side.name][-1]}", file=sys.stderr, flush=True)
+            contender = contenders[(i + number) % len(contenders)]
+            found[contender.name].append(measure(contender, number))
+            print(f"{number + 1}/{rounds} {contender.name}: {found[contender.name][-1]}", file=sys.stderr, flush=True)
     return found
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
-    """What the figures depend on beside the programs."""
+    """Return the facts about this machine and its packages that the figures depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     wanted = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
@@ -210,16 +213,19 @@ def describe_machine(threads: int) -> dict[str, Any]:
 
 
 def main() -> int:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("scratch", type=Path, help="a folder for what is converted, and for the report")
+    parser.add_argument("scratch", type=Path, help="a folder for the converted models and the report")
     parser.add_argument("--optimum", metavar="PYTHON", help="one with optimum-intel, its optimum-cli beside it")
     parser.add_argument("--llama", metavar="PYTHON", help="one with llama-cpp-python")
     parser.add_argument("--llama-cpp", metavar="SOURCE", type=Path, help="llama.cpp's, for convert_hf_to_gguf.py")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each engine while it runs (all cores)")
-    parser.add_argument("--skip-converting", action="store_true", help="run what SCRATCH has from an earlier time")
+    parser.add_argument(
+        "--skip-converting", action="store_true", help="use the models that SCRATCH has from an earlier run"
+    )
     args = parser.parse_args()
     args.scratch = args.scratch.absolute()
     args.scratch.mkdir(parents=True, exist_ok=True)
@@ -233,11 +239,13 @@ def main() -> int:
         report["conversion"] = {name: [ConversionCost(**cost) for cost in costs] for name, costs in earlier.items()}
     path.write_text(json.dumps(report, indent=2, default=asdict))
     engines = list(contenders(args))
-    report["read"] = {side.name: side.bytes_per_token for side in engines}
+    report["read"] = {contender.name: contender.bytes_per_token for contender in engines}
     tokens = TokenCounter(read_tokenizer(args.checkpoint, 2**31).encode)
     report["bandwidth"] = measure_bandwidth(args.threads)
     report["running"] = alternate(
-        engines, args.rounds, lambda side, seed: measure_speed(side, tokens, seed, args.new_tokens, args.threads)
+        engines,
+        args.rounds,
+        lambda contender, seed: measure_speed(contender, tokens, seed, args.new_tokens, args.threads),
     )
     report["bandwidth"] = max(report["bandwidth"], measure_bandwidth(args.threads))
     report["load_average"].append(os.getloadavg())

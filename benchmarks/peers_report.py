@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.bench import Summary
-
-from .bars import bar_chart
+from edge.evaluation.plot import bar_chart
 
 PROMPTS = (128, 512, 2048)  # tokens
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionCost:
-    """Of a conversion: wall and CPU seconds, and bytes. `extra_disk` is what lay on the disk at its peak beside the
-    result."""
+    """The cost of a conversion: wall and CPU seconds, and bytes. `extra_disk` is the peak beside the result."""
 
     seconds: float
     cpu: float
@@ -26,8 +24,10 @@ class ConversionCost:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpeed:
-    """One process: seconds, tokens a second, bytes. What comes in lists has a value for each of PROMPTS; `ttft_cpu` and
-    `token_cpu` are CPU seconds until the first token and for each that follows."""
+    """The speed of an engine in one process: seconds, tokens per second, bytes. Lists have a value for each of PROMPTS.
+
+    `ttft_cpu` and `token_cpu` are CPU seconds up to the first token, and for each following token.
+    """
 
     load: float
     ttft: list[float]
@@ -45,7 +45,7 @@ def format_spread(values: Sequence[float], scale: float = 1.0, digits: int = 1) 
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown, all columns but the first on the right."""
+    """Return a Markdown table with all columns but the first aligned right."""
     rule = ["---", *["---:"] * (len(headings) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *rows)) + "\n"
 
@@ -61,7 +61,7 @@ def conversion_table(found: Mapping[str, Sequence[ConversionCost]]) -> str:
 
 
 def running_table(found: Mapping[str, Sequence[EngineSpeed]], read: Mapping[str, int], bandwidth: float) -> str:
-    """`read` has the bytes of its model that each side reads for a token."""
+    """Return the table of inference; `read` has the bytes that each contender reads for a token."""
     lengths = " / ".join(f"{count:,}" for count in PROMPTS)
     columns: dict[str, tuple[str, float, int]] = {
         "ttft": (f"TTFT s at {lengths}", 1, 2),
@@ -93,7 +93,7 @@ def running_table(found: Mapping[str, Sequence[EngineSpeed]], read: Mapping[str,
 
 
 def ratios(found: Mapping[str, Sequence[Any]], figures: Mapping[str, Callable[[Any], float]]) -> str:
-    """The first side over each other one: the medians of the pairs of a round."""
+    """Return a table of the first contender over each other: medians of the ratios of each round."""
     ours, *others = found
     rows = [
         [
@@ -144,13 +144,18 @@ def markdown(report: Mapping[str, Any], left_out: Sequence[str]) -> str:
 
 
 def charts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    def chart(title: str, key: str, of: Callable[[Any], float]) -> str:
-        return bar_chart(title, {name: Summary.of([of(one) for one in found]) for name, found in report[key].items()})
+    def chart(title: str, unit: str, key: str, of: Callable[[Any], float]) -> str:
+        found = {name: Summary.of([of(one) for one in measured]) for name, measured in report[key].items()}
+        medians = {name: summary.median for name, summary in found.items()}
+        return bar_chart(title, medians, y=unit, ranges={name: (one.low, one.high) for name, one in found.items()})
 
     if "conversion" in report:
-        yield "conversion_seconds", chart("Converting: seconds", "conversion", COSTS["s"])
-        yield "conversion_memory", chart("Converting: peak anonymous GB", "conversion", lambda c: c.anonymous / 1e9)
+        yield "conversion_seconds", chart("Converting", "seconds", "conversion", COSTS["s"])
+        yield (
+            "conversion_memory",
+            chart("Converting: peak anonymous memory", "GB", "conversion", lambda c: c.anonymous / 1e9),
+        )
     for i, count in enumerate(PROMPTS):
-        yield f"ttft_{count}", chart(f"TTFT at {count:,} tokens: seconds", "running", lambda s, i=i: s.ttft[i])
-    yield "decode", chart(f"Decode after {PROMPTS[0]:,} tokens: tokens/s", "running", lambda s: s.decode[0])
-    yield "memory", chart("Running: peak GB", "running", lambda s: (s.anonymous + s.touched) / 1e9)
+        yield f"ttft_{count}", chart(f"TTFT at {count:,} tokens", "seconds", "running", lambda s, i=i: s.ttft[i])
+    yield "decode", chart(f"Decoding after {PROMPTS[0]:,} tokens", "tokens/s", "running", lambda s: s.decode[0])
+    yield "memory", chart("Running: peak memory", "GB", "running", lambda s: (s.anonymous + s.touched) / 1e9)

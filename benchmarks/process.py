@@ -1,6 +1,6 @@
-"""What a process takes, read from /proc (Linux only), and what a command took from its start to its end.
+"""Resource usage of processes, read from /proc (Linux only).
 
-Anonymous memory is what the process must have; pages of mapped files are given back when the system needs them.
+Anonymous memory cannot be reclaimed; pages of mapped files are reclaimed when the system needs them.
 """
 
 import os
@@ -17,8 +17,8 @@ _EVERY, _DISK_EVERY = 0.02, 0.2  # seconds
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:
-    """By a command and all that it started: wall and CPU seconds, the most anonymous memory, and the most bytes on the
-    disk below its folder at one time."""
+    """The resources that a command and its descendants used: wall and CPU seconds, peak anonymous memory, and the peak
+    disk usage of its folder."""
 
     seconds: float
     cpu: float
@@ -27,7 +27,7 @@ class ResourceUsage:
 
 
 def anonymous_memory(pid: int | str = "self") -> int:
-    """Bytes of anonymous memory; 0 for a process that has ended."""
+    """Return the bytes of a process's anonymous memory; 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -37,11 +37,12 @@ def anonymous_memory(pid: int | str = "self") -> int:
 
 
 def forget_touched_pages(pid: int | str = "self") -> None:
+    """Clear the referenced bits of a process's pages."""
     Path(f"/proc/{pid}/clear_refs").write_text("1")
 
 
 def touched_file_pages(pid: int | str = "self") -> int:
-    """Bytes of mapped files that were read since `forget_touched_pages`."""
+    """Return the bytes of mapped files read since `forget_touched_pages`."""
     total, mapped = 0, False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
@@ -52,7 +53,7 @@ def touched_file_pages(pid: int | str = "self") -> int:
 
 
 class PeakSampler:
-    """The highest of what `read` returned, sampled in a thread."""
+    """The maximum of what `read` returns, sampled in a thread."""
 
     def __init__(self, read: Callable[[], int], every: float = _EVERY) -> None:
         self.value = 0
@@ -74,9 +75,9 @@ class PeakSampler:
 
 
 def run_measured(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[str, str]) -> ResourceUsage:
-    """Runs the commands one after another, and says what they took together. What they print goes to `folder`.log.
+    """Run the commands one after another, and return their total usage. Their output goes to `folder`.log.
 
-    Raises CalledProcessError for the first that fails, with the end of what it printed as its output.
+    Raises CalledProcessError for the first that fails, with the end of its output.
     """
     cpu = 0.0
     running: list[int] = []
@@ -100,7 +101,7 @@ def run_measured(commands: Sequence[Sequence[str]], folder: Path, environment: M
 
 
 def process_tree(pid: int) -> Iterator[int]:
-    """The process and all its descendants."""
+    """Yield the process and all its descendants."""
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -112,7 +113,7 @@ def process_tree(pid: int) -> Iterator[int]:
 
 
 def disk_usage(folder: Path) -> int:
-    """Bytes that the files below a folder have on the disk: a sparse one has fewer than its size, a hard link none."""
+    """Return the disk usage in bytes of the files below a folder; holes take none, and hard links count once."""
     found: dict[int, int] = {}
     for parent, _, names in os.walk(folder):
         for name in names:

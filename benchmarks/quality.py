@@ -1,12 +1,11 @@
-"""Quality against size and speed, recipe by recipe, as Markdown.
+"""Quality, size and speed of the recipes, as Markdown tables.
 
     python -m benchmarks.quality CHECKPOINT [--recipes int8 int4] [--context 2048] [--layer GLM-4-9B-0414]
 
-The first table is of the checkpoint's conversions: Kullback-Leibler divergence from the uncompressed model in nats a
-token, with nothing compressed but the weights, on the texts of `edge eval`; and the decode rate on this machine as it
-is. The second is of one random layer in the shape of a full-size model, whose checkpoint is not here: how far its
-output is from the uncompressed one's. Random weights have no outliers, so it is what rounding alone does; calibration
-has nothing to find there.
+The first table compares conversions of the checkpoint: Kullback-Leibler divergence from the uncompressed model in nats
+a token, on the texts of `edge eval` and with only the weights compressed; and the decode rate with default properties.
+The second compares one random layer in the shape of a full-size model by the error of its output. Random weights have
+no outliers, so it shows the effect of rounding alone, and calibration has no effect.
 """
 
 import argparse
@@ -34,12 +33,14 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.folder.model_folder import ModelFolder
 
-_VOCABULARY = 4096  # of the random checkpoint: more than the demo's tokenizer has, and hardly anything beside the layer
+_VOCABULARY = 4096  # of the random checkpoint: more than the demo's tokenizer has, and small beside the layer
 _TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeRow:
+    """A recipe's size, quality and decode rate."""
+
     recipe: str
     megabytes: float
     bits: float
@@ -49,7 +50,7 @@ class RecipeRow:
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """Of what the layer adds to its input: the error's size relative to it, and the cosine between both."""
+    """The error of what a layer adds to its input: its relative norm, and the cosine of both outputs."""
 
     recipe: str
     bits: float
@@ -58,28 +59,28 @@ class LayerRow:
 
 
 def measure_recipes(path: Path, recipes: list[Recipe], context: int | None) -> Iterator[RecipeRow]:
-    """Converts with each recipe; the checkpoint is asked once."""
+    """Convert with each recipe and evaluate; the checkpoint is evaluated once."""
     source, ids, wanted = Checkpoint.open(path), [], None
     with source.weights() as checkpoint:
         for recipe, folder in convert_each(path, recipes):
-            subject = EvaluationTarget.open(folder.path, context)
+            target = EvaluationTarget.open(folder.path, context)
             if wanted is None:
-                ids = list(subject.token_ids(None, source).values())
+                ids = list(target.token_ids(None, source).values())
                 wanted = quality.LogitSource(
                     reference.hidden_states(checkpoint, ids), reference.checkpoint_head(checkpoint)
                 )
-            layers = saved.LayerwiseModel(folder.path, subject.architecture)
+            layers = saved.LayerwiseModel(folder.path, target.architecture)
             figures = quality.compare_logits(
                 ids, quality.LogitSource(layers.hidden_states(ids), layers.head()), wanted
             ).figures()
             del layers
             speed = bench.benchmark(folder, device="CPU", prompt_tokens=128, new_tokens=128)
-            facts = subject.describe(None)
+            facts = target.describe(None)
             yield RecipeRow(recipe.name, facts["weights"] / 1e6, facts["bits_per_weight"], figures, speed.decode)
 
 
 def measure_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[LayerRow]:
-    """One random layer of that width, with weights as `make_checkpoint` draws them."""
+    """Measure one random layer in the shape of `architecture`, with the weights of `make_checkpoint`."""
     architecture = replace(architecture, layers=1, vocab=_VOCABULARY)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
         path = Path(scratch) / "random"
@@ -106,7 +107,7 @@ def measure_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator
 
 
 def convert_each(path: Path, recipes: list[Recipe]) -> Iterator[tuple[Recipe, ModelFolder]]:
-    """A folder at a time, whatever it is worth."""
+    """Convert with each recipe, without a limit on quality; a folder exists until the next one."""
     for recipe in recipes:
         print(f"{path.name}: {recipe.name}", file=sys.stderr)
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
@@ -117,6 +118,7 @@ def convert_each(path: Path, recipes: list[Recipe]) -> Iterator[tuple[Recipe, Mo
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, help="the embedded one by default")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), help="by name (all)")
@@ -130,8 +132,8 @@ def main() -> None:
     for row in measure_recipes(options.checkpoint, recipes, options.context):
         f, last = row.figures, row.figures
         print(
-            f"| {row.recipe} | {row.megabytes:,.1f} | {row.bits:.2f} | {format_nats(f.mean_kl)} | {format_nats(f.p99_kl)} "
-            f"| {format_share(f.top1)} | {f.perplexity:,.2f} | {row.decode.median:,.1f} "
+            f"| {row.recipe} | {row.megabytes:,.1f} | {row.bits:.2f} | {format_nats(f.mean_kl)} "
+            f"| {format_nats(f.p99_kl)} | {format_share(f.top1)} | {f.perplexity:,.2f} | {row.decode.median:,.1f} "
             f"({row.decode.low:,.1f} to {row.decode.high:,.1f}) |",
             flush=True,
         )

@@ -1,15 +1,15 @@
-"""How far an export drifts from the checkpoint as the text grows: ours, and optimum-intel's.
+"""Divergence of exported models from the checkpoint by context length: our exports, and optimum-intel's.
 
     PYTHON -m benchmarks.rope_drift [--tokens 2048 8192 32768]
 
-On a random checkpoint of four narrow layers, with heads, RoPE and context of GLM-4-9B-0414. The reference is
-transformers in f32, so that ours is measured like the other. optimum-intel exports in f16 (`--weight-format fp16`),
-int8 and int4; ours are the recipes bf16, int8 and int4. All run in f32 with an f32 cache, so that what is left is the
-IR's own. Figures are over the last 256 tokens before each length: the largest difference of a logit, the mean KL
-divergence from the reference in nats, and the share of tokens on whose successor both agree. Of compressed weights
-the reference has none: what tells there is how the divergence grows.
+The checkpoint is random: four narrow layers, with heads, RoPE and context of GLM-4-9B-0414. The reference is
+transformers in f32, for both exporters. optimum-intel exports in f16 (`--weight-format fp16`), int8 and int4; our
+recipes are bf16, int8 and int4. All run in f32 with an f32 cache, so that the differences are those of the IR. Figures
+are over the last 256 tokens before each length: the largest difference of a logit, the mean KL divergence from the
+reference in nats, and top-1 agreement. The reference's weights are not compressed, so for int8 and int4 only the growth
+of the divergence matters.
 
-PYTHON is one of tests/environments/optimum.sh.
+PYTHON is that of the environment of tests/environments/optimum.sh.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from .peers_report import markdown_table
 
 SHAPE = replace(TINY, layers=4, hidden=512, heads=4, kv_heads=2, head_dim=128, rotary_dim=64, ffn=1024, context=32768)
 WINDOW = 256  # tokens
-_CHUNK = 1024  # tokens read at a time: the mask has a row for each
+_CHUNK = 1024  # tokens at a time: the mask has a row for each
 _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 
 Run = Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]]  # ids (1,T) and tokens before -> logits (T,vocab)
@@ -41,6 +41,8 @@ Run = Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]]  # ids (1,T) a
 
 @dataclass(frozen=True, slots=True)
 class DriftRow:
+    """The divergence of an export at a context length."""
+
     export: str
     tokens: int
     max_logit_difference: float
@@ -76,7 +78,7 @@ def transformers_model(checkpoint: Path) -> Run:
 
 
 def window_logits(run: Run, ids: np.ndarray[Any, Any], lengths: list[int]) -> dict[int, np.ndarray[Any, Any]]:
-    """The logits of the last WINDOW tokens before each length: (WINDOW,vocab), in f64."""
+    """Return the logits of the last WINDOW tokens before each length, [WINDOW, vocab] in f64."""
     found = {}
     for first in range(0, max(lengths), _CHUNK):
         logits = run(ids[:, first : first + _CHUNK], first)
@@ -124,6 +126,7 @@ def exports(checkpoint: Path, scratch: Path, recipes: list[str]) -> Iterator[tup
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[2048, 8192, 32768], help=f"multiples of {_CHUNK}")
     parser.add_argument("--recipes", nargs="+", default=["bf16", "int8", "int4"], choices=("bf16", "int8", "int4"))

@@ -1,10 +1,10 @@
-"""What `edge.Chat` costs over bare OpenVINO GenAI: the same folder, prompts and greedy tokens, alternating in one run.
+"""Overhead of `edge.Chat` over bare OpenVINO GenAI: the same folder, prompts and greedy tokens, alternating in one run.
 
-    python benchmarks/runtime_overhead.py FOLDER [--prompt-tokens 512] [--new-tokens 128] [--runs 11] [--json]
+    python -m benchmarks.runtime_overhead FOLDER [--prompt-tokens 512] [--new-tokens 128] [--runs 11] [--json]
 
-TTFT is from the question to the first token in Python: for `edge`, rendering, tokenisation in pieces and parsing are in
-it; bare GenAI gets the finished prompt, and the same properties. Medians, with the lowest and highest run. Each prompt
-is new to both caches.
+TTFT is from the question to the first token in Python. For `edge` it includes rendering, tokenization and parsing; bare
+GenAI gets the rendered prompt, and the same properties. Figures are medians with the lowest and highest run. Each
+prompt is new to both caches.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from runtime.backends.openvino.genai import properties
 
 @dataclass(frozen=True)
 class ReplyTiming:
-    """Seconds to the first token, tokens a second after it, and how many there were."""
+    """The timing of a reply: seconds to the first token, tokens per second after it, and the number of tokens."""
 
     ttft: float
     decode: float
@@ -32,11 +32,12 @@ class ReplyTiming:
 
     @classmethod
     def of(cls, start: float, times: list[float]) -> "ReplyTiming":
+        """Return the timing of a reply whose tokens arrived at `times`."""
         return cls(times[0] - start, (len(times) - 1) / (times[-1] - times[0]), len(times))
 
 
 class TimedBackend:
-    """A backend that notes when its tokens came."""
+    """A backend that records when its tokens arrive."""
 
     def __init__(self, backend: OpenVINO) -> None:
         self._backend = backend
@@ -46,6 +47,7 @@ class TimedBackend:
         return getattr(self._backend, name)
 
     def generate(self, request: Any) -> Any:
+        """Generate with the backend, and record the times."""
         for part in self._backend.generate(request):
             if isinstance(part, Delta):
                 self.times += [time.perf_counter()] * part.tokens
@@ -69,7 +71,7 @@ def time_bare(pipeline: Any, prompt: str, stops: set[int], new_tokens: int) -> R
     config.apply_chat_template = False
     times: list[float] = []
 
-    class Streamer(genai.StreamerBase):  # type: ignore[misc]
+    class TimingStreamer(genai.StreamerBase):  # type: ignore[misc]
         def write(self, token: int | list[int]) -> Any:
             times.extend([time.perf_counter()] * (1 if isinstance(token, int) else len(token)))
             return genai.StreamingStatus.RUNNING
@@ -78,7 +80,7 @@ def time_bare(pipeline: Any, prompt: str, stops: set[int], new_tokens: int) -> R
             pass
 
     start = time.perf_counter()
-    pipeline.generate(prompt, config, Streamer())
+    pipeline.generate(prompt, config, TimingStreamer())
     return ReplyTiming.of(start, times)
 
 
@@ -91,6 +93,7 @@ def load_bare_pipeline(folder: Path) -> Any:
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--prompt-tokens", type=int, default=512)
@@ -106,7 +109,7 @@ def main() -> None:
     pipeline = load_bare_pipeline(folder.path)
     stops = {folder.manifest.special_tokens[name] for name in model.family.stop_tokens}
     runs: dict[str, list[ReplyTiming]] = {"edge": [], "genai": []}
-    for seed in range(-1, args.runs):  # the first warms up
+    for seed in range(-1, args.runs):  # the first is a warm-up
         question = random_prompt(watched, args.prompt_tokens, seed)
         prompt = "".join(model.prompt([Message("user", question)]))
         for side in ("edge", "genai") if seed % 2 else ("genai", "edge"):

@@ -1,11 +1,11 @@
-"""Many short requests against a server of its own, a third of them hung up: errors, memory, turns that stay taken.
+"""A soak test: many short requests to a server, a third of them hung up; errors, memory growth and leaked requests.
 
     python -m benchmarks.soak FOLDER [--requests 2000] [--clients 8]
 
-Memory is what the server and its engine have resident (USS, in which pages shared with the file cache do not count),
-after every tenth of the requests; the growth is from the first tenth to the end. A hang-up closes the connection after
-the first piece of text. From a hang-up to the freed turn it is until /metrics shows none taken, its answer's time
-included; what such a look takes by itself is told beside it.
+Memory is the USS of the server and its engine, without pages shared with the file cache, after every tenth of the
+requests; its growth is from the first tenth to the end. A hang-up closes the connection after the first text. The time
+from a hang-up to the release is until /metrics shows no running request, including the time of that request, which is
+shown beside it.
 """
 
 import argparse
@@ -25,14 +25,14 @@ WORDS = "Oslo Paris Rome weather tickets kiosk hotel train museum doctor coffee 
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """MB that the server and its engine have for themselves."""
+    """Return the USS of the server and of its engine, in MB."""
     server = psutil.Process(pid)
     engine = sum(child.memory_full_info().uss for child in server.children(recursive=True))
     return server.memory_full_info().uss / 1e6, engine / 1e6
 
 
 async def send_request(client: Any, draw: random.Random, hang_up: bool) -> str:
-    """One request; returns what became of it."""
+    """Send a request; return its outcome."""
     body = {
         "messages": [{"role": "user", "content": " ".join(draw.choices(WORDS, k=draw.randint(1, 12)))}],
         "max_tokens": 400 if hang_up else draw.randint(1, 24),
@@ -52,13 +52,14 @@ async def send_request(client: Any, draw: random.Random, hang_up: bool) -> str:
 
 
 async def gauge(client: Any, name: str) -> float:
+    """Return the value of a gauge of /metrics."""
     text = (await client.get("/metrics")).text
     found = re.search(rf"^{name}{{[^}}]*}} (\S+)$", text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
 async def measure_release(url: str, times: int = 10) -> tuple[float, float, float]:
-    """Seconds from a hang-up to the freed turn, between two tokens before it, and of a look at /metrics; medians."""
+    """Return median seconds from a hang-up to the release, between two tokens before, and to read /metrics."""
     import httpx2
 
     waits, gaps, looks = [], [], []
@@ -86,6 +87,7 @@ async def measure_release(url: str, times: int = 10) -> tuple[float, float, floa
 
 
 async def soak(url: str, pid: int, requests: int, clients: int) -> None:
+    """Run the soak test and print its figures."""
     import httpx2
 
     outcomes: Counter[str] = Counter()
@@ -113,11 +115,11 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
         running = await gauge(client, "edge_requests_running")
         marks.append((*memory(pid), await gauge(client, "edge_kv_cache_bytes") / 1e6))
     print(f"{requests:,} requests by {clients} clients in {seconds:.0f} s: {dict(outcomes)}")
-    print(f"turns still taken after a second: {running:.0f}")
+    print(f"requests still running after a second: {running:.0f}")
     wait, gap, look = await measure_release(url)
     print(
-        f"from a hang-up to the freed turn: {wait * 1e3:.1f} ms, {wait / gap:.1f} tokens of {gap * 1e3:.1f} ms;"
-        f" a look takes {look * 1e3:.1f} ms"
+        f"from a hang-up to the release: {wait * 1e3:.1f} ms, {wait / gap:.1f} tokens of {gap * 1e3:.1f} ms;"
+        f" reading /metrics takes {look * 1e3:.1f} ms"
     )
     for tenth, (server, engine, cache) in enumerate(marks, 1):
         print(
@@ -129,6 +131,7 @@ async def soak(url: str, pid: int, requests: int, clients: int) -> None:
 
 
 def main() -> None:
+    """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--requests", type=int, default=2000)

@@ -23,6 +23,7 @@ from .check import verify
 from .estimate import ConversionEstimate, describe_devices
 from .output.scratch import ScratchFolder
 from .recipe import Recipe
+from .samples import Sample
 from .weights import calibration
 
 
@@ -132,7 +133,7 @@ class Source(Protocol):
         ...
 
 
-def make_plan(source: Source, recipe: Recipe, samples: Sequence[calibration.CalibrationSample]) -> ConversionPlan:
+def make_plan(source: Source, recipe: Recipe, samples: Sequence[Sample]) -> ConversionPlan:
     """Plan a conversion. Raise CheckpointError, ConversionError or TemplateError for what cannot be converted."""
     source.reject_unsupported(recipe)
     checkpoint = source.checkpoint

@@ -39,6 +39,7 @@ from .output.journal import JOURNAL
 from .output.scratch import ScratchFolder, scratch_folder
 from .output.tokenizer import write_tokenizer
 from .recipe import Recipe, get_recipe
+from .samples import Sample
 from .source.onnx import OnnxSource
 from .source.optimum import OptimumSource
 from .source.safetensors import SafetensorsSource
@@ -72,7 +73,7 @@ def convert(
         )
     require_docstrings(ConversionError)
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    samples = texts.read_samples(calibration or texts.BUILT_IN) if recipe.needs_calibration else ()
+    samples = texts.read_calibration_samples(calibration or texts.BUILT_IN) if recipe.needs_calibration else ()
     if calibration and not samples:
         raise ConversionError(
             f"the recipe {recipe.name} does not use calibration texts", hint="leave out --calibration"
@@ -105,7 +106,7 @@ def _run(
     path: Path,
     place: ScratchFolder,
     recipe: Recipe,
-    samples: Sequence[texts.CalibrationSample],
+    samples: Sequence[Sample],
 ) -> Steps:
     folder = place.path
     yield Progress("check", "checkpoint")

@@ -1,11 +1,11 @@
-"""GLM-4 on laptops, edge boxes and kiosks. Applications import this package alone."""
+"""GLM-4 on laptops, edge boxes and kiosks: the public API. Applications import only this package."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
 
 def _check_packages() -> None:
-    """`runtime` and `convert` are common names: another package or file of that name may stand before ours."""
+    """Raise ImportError if another `runtime` or `convert`, both common names, precedes ours on the import path."""
     ours = Path(__file__).resolve().parent.parent
     for name in ("runtime", "convert"):
         spec = find_spec(name)

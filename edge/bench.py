@@ -1,4 +1,4 @@
-"""How fast a model folder is on this machine: load, TTFT, prefill and decode rates, peak memory."""
+"""Benchmark of a model on this machine: load time, TTFT, prefill and decode rates, peak memory."""
 
 import random
 import statistics
@@ -16,7 +16,7 @@ from runtime.source import ModelSource
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The median of some runs, and the lowest and highest of them."""
+    """Median, minimum and maximum of repeated runs."""
 
     median: float
     low: float
@@ -24,12 +24,16 @@ class Summary:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Summary":
+        """Summarize at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """Seconds for `load` and `ttft`, tokens a second for `prefill` and `decode`, bytes for `peak_memory`."""
+    """The result of a benchmark.
+
+    `load` and `ttft` are in seconds, `prefill` and `decode` in tokens per second, `peak_memory` in bytes.
+    """
 
     device: str
     reason: str
@@ -52,17 +56,19 @@ def benchmark(
     runs: int = 5,
     options: Options = Options(),
 ) -> BenchResult:
-    """Loads the folder and generates `new_tokens` greedily `runs` times, each from a prompt never read before.
+    """Load the model, and generate `new_tokens` tokens greedily `runs` times, each time from a new prompt.
 
-    Raises RequestError where the prompt and the reply do not fit the context, or a count is not positive.
+    Raises RequestError where prompt and reply do not fit the context, or a count is too small.
     """
     context = folder.manifest.context_length
     if min(prompt_tokens, new_tokens - 1, runs) < 1:
-        raise RequestError("a benchmark needs 1 prompt token, 2 new tokens and 1 run", hint="ask for more")
+        raise RequestError(
+            "a benchmark needs at least 1 prompt token, 2 new tokens and 1 run", hint="use larger numbers"
+        )
     if prompt_tokens + new_tokens > context:
         raise RequestError(
             f"{prompt_tokens:,} prompt tokens and {new_tokens:,} new ones do not fit the context of {context:,}",
-            hint="ask for fewer with --prompt-tokens and --new-tokens",
+            hint="use fewer --prompt-tokens or --new-tokens",
         )
     options = replace(options, context=prompt_tokens + new_tokens, reply_tokens=new_tokens)
     choice = choose(device, folder, options)
@@ -71,7 +77,7 @@ def benchmark(
     load = time.perf_counter() - start
     measured = [_measure_once(backend, prompt_tokens, new_tokens, seed) for seed in range(-1, runs)][
         1:
-    ]  # the first warms up
+    ]  # the first is a warm-up
     backend.close()
     ttfts, counts, rates = zip(*measured, strict=True)
     return BenchResult(
@@ -89,7 +95,7 @@ def benchmark(
 
 
 def _measure_once(backend: Backend, prompt_tokens: int, new_tokens: int, seed: int) -> tuple[float, int, float]:
-    """TTFT in seconds, the prompt's tokens, and the decode rate in tokens a second, the first token left out."""
+    """Return TTFT in seconds, the prompt's length, and the decode rate in tokens per second after the first token."""
     prompt = random_prompt(backend, prompt_tokens, seed)
     start = time.perf_counter()
     first, generated = 0.0, 0
@@ -102,7 +108,7 @@ def _measure_once(backend: Backend, prompt_tokens: int, new_tokens: int, seed: i
 
 
 def random_prompt(backend: Backend, tokens: int, seed: int) -> str:
-    """Digits and blanks of at most `tokens` tokens, and not many fewer, different for every seed."""
+    """Return a prompt of random numbers with nearly `tokens` tokens, at most that many, different for every seed."""
     draw = random.Random(seed)
     words = [str(draw.randrange(10, 1000)) for _ in range(tokens)]
     low, high = 1, tokens
@@ -116,7 +122,7 @@ def random_prompt(backend: Backend, tokens: int, seed: int) -> str:
 
 
 def peak_memory() -> int:
-    """The most resident memory this process ever had, in bytes."""
+    """Return the peak resident memory of this process, in bytes."""
     if sys.platform == "win32":
         import psutil
 

@@ -1,6 +1,7 @@
-"""GLM-4's own list of text models, and GLM-Edge: names, facts, licences, and what each recipe makes of them.
+"""The catalogue of GLM-4's and GLM-Edge's published text models: names, licences, shapes, and sizes by recipe.
 
-Sources: the model cards and configurations of the checkpoints, and GLM-4's README for the other names.
+It is data: a new model is one entry. Sources: the checkpoints' model cards and configurations, and for the aliases
+GLM-4's README.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ _GLM_4_9B = 'The glm-4-9b licence: register for commercial use, show "Built with
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A model. `repository` is its place on the hub, `aliases` are names that people also use."""
+    """A published model. `repository` is its name on the hub, `aliases` are other names in use, `obliges` is what its
+    licence requires."""
 
     name: str
     repository: str
@@ -30,11 +32,11 @@ class CatalogueEntry:
     note: str = ""
 
     def disk_bytes(self, recipe: str) -> int:
-        """Bytes of the converted weights."""
+        """Return the bytes of the weights after conversion."""
         return model_sizes(self.architecture, RECIPES[recipe]).weights
 
     def memory_bytes(self, recipe: str) -> int:
-        """Bytes in use while it chats on a CPU, with 8,192 tokens in a KV cache of 8 bits."""
+        """Return the bytes that a chat on a CPU uses, with 8,192 tokens in an 8-bit KV cache."""
         return loaded_bytes(self.architecture, model_sizes(self.architecture, RECIPES[recipe]))
 
 
@@ -134,19 +136,19 @@ _ENTRIES = (
 CATALOGUE: Mapping[str, CatalogueEntry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
 
 _NAMES = {name.lower(): entry for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
-_ORGANISATIONS = ("zai-org/", "thudm/")
+_ORGANIZATIONS = ("zai-org/", "thudm/")
 
 
 def find_entry(name: str) -> CatalogueEntry | None:
-    """The model of that name, in any case, with or without its organisation (zai-org, formerly THUDM)."""
+    """Return the model called `name`, in any case, with or without its organization (zai-org, formerly THUDM)."""
     plain = name.lower()
-    for organisation in _ORGANISATIONS:
-        plain = plain.removeprefix(organisation)
+    for organization in _ORGANIZATIONS:
+        plain = plain.removeprefix(organization)
     return _NAMES.get(plain)
 
 
 def get_entry(name: str) -> CatalogueEntry:
-    """As `find`. Raises CheckpointError, naming the nearest, where there is none."""
+    """Return the model called `name`. Raises CheckpointError, with the closest name as its hint, if there is none."""
     if entry := find_entry(name):
         return entry
     near = get_close_matches(name.lower().split("/")[-1], _NAMES, n=1)

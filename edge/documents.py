@@ -1,4 +1,4 @@
-"""A folder of documents, searched by BM25: text, Markdown, HTML and PDF, in pages that a model can read at once."""
+"""A BM25 index of local documents: text, Markdown, HTML and PDF, split into pages short enough for a model."""
 
 import re
 import time
@@ -13,9 +13,9 @@ from runtime.errors import Notice, RequestError
 from runtime.text import one_line, replace_surrogates
 
 PAGE_CHARACTERS = 4000  # characters
-_TITLE_CHARACTERS = 200  # characters: each page of a document bears it
-_MAX_BYTES = 16 * 2**20  # bytes of a document of text
-_MAX_SECONDS = 10.0  # for HTML and PDF, which may be made to take for ever
+_TITLE_CHARACTERS = 200  # characters; each page of a document repeats its title
+MAX_BYTES = 16 * 2**20  # bytes of a text document; the rest is ignored
+MAX_SECONDS = 10.0  # to read an HTML or PDF file, which may be crafted to take forever
 _TEXT_SUFFIXES = {".txt", ".md", ".markdown", ".rst", ".csv", ".json"}
 _HTML_SUFFIXES = {".html", ".htm"}
 _INVISIBLE_TAGS = {"script", "style", "noscript"}
@@ -25,7 +25,7 @@ _SUFFIXES = {*_TEXT_SUFFIXES, *_HTML_SUFFIXES, ".pdf"}
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
-    """`address` is the file's path in the folder, with #2, #3 … from the second page of a file on."""
+    """A page of a document. `address` is the file's path in the folder, followed by #2, #3 … after its first page."""
 
     address: str
     title: str
@@ -33,9 +33,10 @@ class DocumentPage:
 
 
 class DocumentIndex:
-    """The pages of a folder and its subfolders. Raises RequestError where there are none, or packages are missing.
+    """A BM25 index of the pages of a folder and its subfolders.
 
-    A file that cannot be read is left out with a Notice. Nothing outside of the folder is ever opened.
+    A file that cannot be read is skipped with a Notice. Files outside of the folder are never opened.
+    Raises RequestError where there are no documents or packages are missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,28 +48,29 @@ class DocumentIndex:
         import bm25s
 
         if not folder.is_dir():
-            raise RequestError(f"there is no folder {str(folder)!r}", hint="name a folder with documents")
+            raise RequestError(f"there is no folder {str(folder)!r}", hint="give the path of a folder with documents")
         self.pages = [page for path in sorted(folder.rglob("*")) for page in _read_pages(path, folder)]
         if not self.pages:
             raise RequestError(
-                f"{str(folder)!r} holds no documents", hint=f"these are read: {', '.join(sorted(_SUFFIXES))}"
+                f"{str(folder)!r} contains no documents", hint=f"supported: {', '.join(sorted(_SUFFIXES))}"
             )
         self._by_address = {page.address: page for page in self.pages}
         self._ranking = bm25s.BM25()
         self._ranking.index([_terms(f"{page.title}\n{page.text}") or [""] for page in self.pages], show_progress=False)
 
     def search(self, query: str, limit: int = 8) -> list[DocumentPage]:
-        """The pages that fit best, the best first; none that share no word with the query."""
+        """Return the pages with the highest scores, best first, without those that share no word with the query."""
         scores = self._ranking.get_scores(_terms(query) or [""])
         ranked = sorted(range(len(self.pages)), key=lambda i: -scores[i])
         return [self.pages[i] for i in ranked[:limit] if scores[i] > 0]
 
     def open(self, address: str) -> DocumentPage | None:
+        """Return the page at an address; None if there is none."""
         return self._by_address.get(address.strip())
 
 
 def _terms(text: str) -> list[str]:
-    """Words in lower case, and pairs of neighbouring Chinese characters, which are written without blanks."""
+    """Split a text into lower-case words and, as Chinese has no blanks, pairs of adjacent Chinese characters."""
     terms = re.findall(r"[^\W_\u3400-\u9fff]+", text.lower())
     for run in re.findall(r"[\u3400-\u9fff]+", text):
         terms += [run[i : i + 2] for i in range(max(1, len(run) - 1))]
@@ -84,21 +86,21 @@ def _read_pages(path: Path, folder: Path) -> Iterator[DocumentPage]:
         return
     name = replace_surrogates(path.relative_to(folder).as_posix())
     try:
-        title, text = map(replace_surrogates, _read(path))  # a PDF may have halves of characters
-    except Exception as exc:  # a file of the user's may be damaged in any way
-        warnings.warn(f"{name} cannot be read and is left out: {one_line(exc)}", Notice, stacklevel=2)
+        title, text = map(replace_surrogates, _read(path))  # a PDF may have lone surrogates
+    except Exception as exc:  # parsers of damaged files raise anything
+        warnings.warn(f"{name} cannot be read and is skipped: {one_line(exc)}", Notice, stacklevel=2)
         return
     for number, piece in enumerate(_split(text), start=1):
         yield DocumentPage(name if number == 1 else f"{name}#{number}", title or replace_surrogates(path.stem), piece)
 
 
 def _read(path: Path) -> tuple[str, str]:
-    """Title, which may be empty, and text."""
+    """Return a file's title, which may be empty, and its text."""
     suffix = path.suffix.lower()
     if suffix == ".pdf":
         from pypdf import PdfReader
 
-        end = time.monotonic() + _MAX_SECONDS
+        end = time.monotonic() + MAX_SECONDS
         reader = PdfReader(path)
         title = str((reader.metadata and reader.metadata.title) or "")
         texts = []
@@ -107,12 +109,12 @@ def _read(path: Path) -> tuple[str, str]:
             _check_deadline(end)
         return title[:_TITLE_CHARACTERS], "\n\n".join(texts)
     with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        warnings.warn(f"{path.name} is read to its first {_MAX_BYTES:,} bytes", Notice, stacklevel=2)
-    content = data[:_MAX_BYTES].decode("utf-8", "replace")
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        warnings.warn(f"{path.name} is read to its first {MAX_BYTES:,} bytes", Notice, stacklevel=2)
+    content = data[:MAX_BYTES].decode("utf-8", "replace")
     if suffix in _HTML_SUFFIXES:
-        parser = _VisibleText(time.monotonic() + _MAX_SECONDS)
+        parser = _VisibleText(time.monotonic() + MAX_SECONDS)
         parser.feed(content)
         parser.close()
         return " ".join(parser.title)[:_TITLE_CHARACTERS], "\n".join(parser.texts)
@@ -121,8 +123,11 @@ def _read(path: Path) -> tuple[str, str]:
 
 
 class _VisibleText(HTMLParser):
-    """The title and the visible texts of a page. Raises TimeoutError at `end`, in time.monotonic's seconds: what is not
-    closed makes Python's parser look to the end of the page again and again, and so those built on it."""
+    """The title and the visible text of an HTML page.
+
+    Raises TimeoutError at `end`, in seconds of `time.monotonic`: Python's parser, and those built on it, rescan the
+    rest of the page at every construct that is not closed.
+    """
 
     def __init__(self, end: float) -> None:
         super().__init__()
@@ -133,7 +138,7 @@ class _VisibleText(HTMLParser):
         self._in_title = False
 
     def updatepos(self, i: int, j: int) -> int:
-        """What the parser calls at each of its steps, to count lines."""
+        """Check the deadline: the parser calls this hook at every step, to count lines."""
         _check_deadline(self._end)
         return j
 
@@ -154,11 +159,11 @@ class _VisibleText(HTMLParser):
 
 def _check_deadline(end: float) -> None:
     if time.monotonic() > end:
-        raise TimeoutError(f"it takes longer than {_MAX_SECONDS:g} seconds to read")
+        raise TimeoutError(f"reading it takes longer than {MAX_SECONDS:g} seconds")
 
 
 def _split(text: str) -> Iterator[str]:
-    """The text in pieces of at most PAGE characters, cut between paragraphs or lines where there are some."""
+    """Yield the text in pieces of at most PAGE_CHARACTERS, cut between paragraphs or lines where possible."""
     text = text.strip()
     begin = 0
     while len(text) - begin > PAGE_CHARACTERS:

@@ -1,4 +1,4 @@
-"""A checkpoint learns to be served by others: its tokenizer_config.json gets the `response_template` of its family."""
+"""Export of a family's `response_template` to a checkpoint's tokenizer_config.json, for other servers to parse with."""
 
 import json
 import os
@@ -15,15 +15,15 @@ _FILE, _KEY = "tokenizer_config.json", "response_template"
 
 
 def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Writes the template, whole or not at all, and returns the file; the rest of it stays as it was. The file as it
-    came is kept beside it, once, as tokenizer_config.json.orig.
+    """Write the template into tokenizer_config.json atomically, and return the file's path.
 
-    Raises CheckpointError for a model folder, and where the file has a template of its own already, unless `force`, or
+    The rest of the file stays as it was; the original is kept beside it, once, as tokenizer_config.json.orig.
+    Raises CheckpointError for a model folder, for a file that has another template (unless `force`), and where the file
     cannot be written.
     """
     if (expand_user(checkpoint) / MANIFEST).is_file():
         raise CheckpointError(
-            f"{str(checkpoint)!r} is a model folder, which its manifest seals",
+            f"{str(checkpoint)!r} is a model folder, and its sealed files must not change",
             hint="give the folder of the checkpoint that vLLM or transformers serves",
         )
     folder = Checkpoint.open(checkpoint)
@@ -31,7 +31,7 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
     config = read_json(path)
     wanted = response_template(folder.family)
     if config.get(_KEY) not in (None, wanted) and not force:
-        raise CheckpointError(f"{path} has a {_KEY} already", hint="--force puts ours in its place")
+        raise CheckpointError(f"{path} has a {_KEY} already", hint="replace it with --force")
     if config.get(_KEY) == wanted:
         return path
     kept = path.with_name(f"{_FILE}.orig")

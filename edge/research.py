@@ -1,6 +1,7 @@
-"""A model researches a question with search, click, open and finish, the tools of GLM-Z1-Rumination, offline.
+"""Offline research: a model answers a question with the tools of GLM-Z1-Rumination over local documents.
 
-Any of the four can be replaced by a function of the application; other models of GLM-4 get them as ordinary tools.
+The tools are search, click, open and finish. An application can replace any of them by a function of its own; models
+other than Rumination get them as ordinary tools.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -20,7 +21,7 @@ ANSWER_NOW = "Now write the answer, and name the sources that you used."
 
 @dataclass(slots=True)
 class ResearchSession:
-    """What lies before the model: the last results, and the pages that it has read, in their order."""
+    """The state of a research session: the latest search results, and the pages read so far, in order."""
 
     documents: DocumentIndex
     results: list[DocumentPage] = field(default_factory=list)
@@ -67,27 +68,27 @@ def research(
     max_tokens: int | None = None,
     sampling: Sampling | None = None,
 ) -> Generator[Event, None, None]:
-    """The events of the research, the last a Finish; `desk.read` then holds the sources.
+    """Stream the events of a research, the last one a Finish; `session.read_pages` then has the sources.
 
-    `tools` replace those of the desk that bear the same names, and join them otherwise. After `max_rounds` rounds of
-    calls the model has to answer from what it has read. All it writes is at most `max_tokens` tokens.
+    `tools` replace the session's tools of the same name, and are added otherwise. After `max_rounds` rounds of calls
+    the model must answer from the pages it has read. It generates at most `max_tokens` tokens in all.
     """
-    box = {
+    by_name = {
         tool.name: tool
         for tool in map(Tool.from_function, (session.search, session.click, session.open, session.finish, *tools))
     }
     sampling = sampling or model.sampling
     if max_tokens is not None:
         sampling = replace(sampling, max_new_tokens=max_tokens)
-    chat = Chat(model, tools=box.values(), max_rounds=max_rounds, sampling=sampling)
+    chat = Chat(model, tools=by_name.values(), max_rounds=max_rounds, sampling=sampling)
     for event in chat.stream(question):
         if not isinstance(event, Finish) or event.reason != "rounds":
             yield event
             continue
         left = None if max_tokens is None else max_tokens - event.usage.completion_tokens
-        last = chat.stream(ANSWER_NOW, tool_choice="none", sampling=replace(sampling, max_new_tokens=left))
-        for said in last:
-            yield replace(said, usage=event.usage + said.usage) if isinstance(said, Finish) else said
+        answer = chat.stream(ANSWER_NOW, tool_choice="none", sampling=replace(sampling, max_new_tokens=left))
+        for last in answer:
+            yield replace(last, usage=event.usage + last.usage) if isinstance(last, Finish) else last
 
 
 def _snippet(page: DocumentPage, characters: int = 200) -> str:

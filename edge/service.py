@@ -1,6 +1,6 @@
-"""The server at every login of the user: systemd on Linux, launchd on macOS, a scheduled task on Windows.
+"""User services that start the server at login: systemd on Linux, launchd on macOS, a scheduled task on Windows.
 
-Each is a text that the system reads, and the commands that make it do so.
+Each is a configuration file, and the commands that install, query and remove it.
 """
 
 import os
@@ -19,13 +19,13 @@ from runtime.text import replace_controls
 NAME = "glm4-edge"
 LABEL = "io.glm4-edge.serve"
 Command = tuple[str, ...]
-# A line break would begin a directive of its own in a unit of systemd; XML has none of the others.
+# In a systemd unit a line break would start another directive; XML allows no control characters.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service of this user: the file that describes it, and the commands of its three verbs."""
+    """A user service: its configuration file, and the commands that install, query and remove it."""
 
     path: Path
     text: str
@@ -36,14 +36,16 @@ class Service:
 
 
 def describe_service(serve: Sequence[str], platform: str = sys.platform, home: Path | None = None) -> Service:
-    """The service that runs `edge serve` with these arguments. Raises RequestError where the system has none,
-    or an argument has a control character."""
+    """Return the user service that runs `edge serve` with these arguments.
+
+    Raises RequestError on a platform without user services, and for an argument with a control character.
+    """
     home = home or _home_folder()
     for word in serve:
         if _CONTROL.search(word):
             raise RequestError(
-                f"{replace_controls(word)!r} has a line break or another control character in it",
-                hint="rename the folder; no file of a service can name it",
+                f"{replace_controls(word)!r} contains a line break or another control character",
+                hint="rename the folder: a service's file cannot refer to it",
             )
     command = (sys.executable, "-m", "edge", "serve", *serve)
     if platform.startswith("linux"):
@@ -77,7 +79,9 @@ def describe_service(serve: Sequence[str], platform: str = sys.platform, home: P
             ("schtasks", "/Query", "/V", "/FO", "LIST", "/TN", NAME),
             (("schtasks", "/End", "/TN", NAME), ("schtasks", "/Delete", "/F", "/TN", NAME)),
         )
-    raise RequestError(f"no services are known on {platform}", hint="start `edge serve` as that system starts programs")
+    raise RequestError(
+        f"user services are not supported on {platform}", hint="start `edge serve` by the means of that system"
+    )
 
 
 def _home_folder() -> Path:
@@ -85,12 +89,12 @@ def _home_folder() -> Path:
         return Path.home()
     except RuntimeError:
         raise RequestError(
-            "this user has no home folder", hint="start `edge serve` as the system starts programs"
+            "this user has no home folder", hint="start `edge serve` by the means of this system"
         ) from None
 
 
 def systemd_unit(command: Sequence[str]) -> str:
-    """A user unit. SIGTERM goes to the server alone, which ends its engine itself."""
+    """Return a systemd user unit. SIGTERM goes to the server alone, which then ends its engine process."""
     return f"""[Unit]
 Description=GLM-4 for OpenAI's clients (glm4-edge)
 
@@ -107,14 +111,14 @@ WantedBy=default.target
 
 
 def _quote_for_systemd(word: str) -> str:
-    """As systemd.service(5) and systemd.unit(5) have it: quotes, and % and $ doubled."""
-    for char, written in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
-        word = word.replace(char, written)
+    """Quote a word as systemd.service(5) and systemd.unit(5) require: in quotes, with % and $ doubled."""
+    for char, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        word = word.replace(char, escaped)
     return f'"{word}"'
 
 
 def launchd_plist(command: Sequence[str], home: Path) -> str:
-    """A launch agent, as launchd.plist(5) has it."""
+    """Return a launch agent's property list; see launchd.plist(5)."""
     words = "\n".join(f"        <string>{escape(word)}</string>" for word in command)
     log = escape(str(home / "Library/Logs" / f"{NAME}.log"))
     return f"""<?xml version="1.0" encoding="UTF-8"?>
@@ -142,7 +146,7 @@ def launchd_plist(command: Sequence[str], home: Path) -> str:
 
 
 def windows_task(command: Sequence[str]) -> str:
-    """A task at logon, in the schema of the Task Scheduler. PT0S: it may run for ever."""
+    """Return a task that runs at logon, in the Task Scheduler's schema. PT0S: no time limit."""
     program, *rest = command
     return f"""<?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
@@ -166,33 +170,33 @@ def windows_task(command: Sequence[str]) -> str:
 """
 
 
-def install(wanted: Service) -> None:
-    """Writes the file and starts the service. Raises RequestError where the system refuses."""
+def install(service: Service) -> None:
+    """Write the service's file and start it. Raises RequestError where a command fails."""
     try:
-        wanted.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(wanted.path, wanted.text.encode(wanted.encoding, "surrogateescape"))  # a path's own bytes
+        service.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(service.path, service.text.encode(service.encoding, "surrogateescape"))  # a path's own bytes
     except OSError as exc:
         raise RequestError(
-            f"{wanted.path} cannot be written: {exc.strerror}", hint="start `edge serve` by hand"
+            f"{service.path} cannot be written: {exc.strerror}", hint="start `edge serve` by hand"
         ) from exc
-    for command in wanted.install:
+    for command in service.install:
         _run(command)
 
 
-def remove(wanted: Service) -> None:
-    """Stops the service and removes its file."""
-    if not os.path.lexists(wanted.path):
-        raise RequestError("the service is not installed", hint="`edge service install FOLDER` does that")
-    for command in wanted.remove:
+def remove(service: Service) -> None:
+    """Stop the service and remove its file. Raises RequestError where it is not installed or a command fails."""
+    if not os.path.lexists(service.path):
+        raise RequestError("the service is not installed", hint="install it: edge service install FOLDER")
+    for command in service.remove:
         _run(command)
-    wanted.path.unlink()
+    service.path.unlink()
 
 
-def status(wanted: Service) -> str:
-    """What the system says of it."""
-    if not wanted.path.exists():
+def status(service: Service) -> str:
+    """Return the service manager's report on the service."""
+    if not service.path.exists():
         return "not installed"
-    return _run(wanted.status, may_fail=True)
+    return _run(service.status, may_fail=True)
 
 
 def _run(command: Command, *, may_fail: bool = False) -> str:

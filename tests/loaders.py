@@ -194,17 +194,18 @@ def _kiosk(folder: Path) -> None:
 
 
 def _calibration(folder: Path) -> None:
-    from convert.weights.calibration import read_samples, token_ids
+    from convert.weights.calibration import read_calibration_samples, token_ids
     from runtime.prompt.template import ChatTemplate
 
     described = Checkpoint.open(CHECKPOINT)
-    samples = read_samples(folder / "texts.jsonl")
+    samples = read_calibration_samples(folder / "texts.jsonl")
     template = ChatTemplate(described.chat_template(), described.family, described.manifest.special_tokens)
     token_ids(samples, described.family, template, described.tokenizer)
 
 
 def _evaluation(folder: Path) -> None:
-    from edge.evaluation.corpus import read_samples
+
+    from convert.samples import read_samples
 
     read_samples(folder / "texts.jsonl")
 

@@ -24,7 +24,7 @@ def template(checkpoint):
 
 
 def test_ours_are_of_every_kind(checkpoint):
-    samples = calibration.read_samples(calibration.BUILT_IN)
+    samples = calibration.read_calibration_samples(calibration.BUILT_IN)
     assert len(samples) >= 30
     assert sum(bool(sample.tools) for sample in samples) >= 8
     said = ["".join((sample.text, *(message.content for message in sample.messages))) for sample in samples]
@@ -45,7 +45,9 @@ def test_every_family_can_lay_them_out(checkpoint, name):
     """With the embedded checkpoint's template, as far as the family has tools."""
     family = FAMILIES[name]
     shown = None if family is BASE else ChatTemplate(checkpoint.chat_template(), family, ())
-    ids = calibration.token_ids(calibration.read_samples(calibration.BUILT_IN), family, shown, checkpoint.tokenizer)
+    ids = calibration.token_ids(
+        calibration.read_calibration_samples(calibration.BUILT_IN), family, shown, checkpoint.tokenizer
+    )
     assert min(len(each) for each in ids) > 10
 
 
@@ -57,7 +59,7 @@ def test_the_users_own(tmp_path, checkpoint):
     ]
     path = tmp_path / "texts.jsonl"
     path.write_text("\n\n".join(json.dumps(line) for line in lines))
-    text, chat, long = calibration.read_samples(path)
+    text, chat, long = calibration.read_calibration_samples(path)
     assert (text.text, chat.messages[0].content, [tool["name"] for tool in chat.tools]) == (
         "Once upon a time",
         "2 + 2?",
@@ -68,15 +70,18 @@ def test_the_users_own(tmp_path, checkpoint):
 
 
 WRONG = {
-    "no JSON": ("{", "line 2: Expecting"),
-    "no object": ("[]", "line 2: not a JSON object"),
-    "an empty text": ('{"text": " "}', 'line 2: "text" must be'),
-    "neither": ('{"prompt": "x"}', 'line 2: a line needs "text" or'),
-    "a role that is not": ('{"messages": [{"role": "king", "content": "x"}]}', "line 2: unknown role 'king'"),
-    "nothing said": ('{"messages": [{"role": "system", "content": "x"}]}', "line 2: no message of a user"),
+    "no JSON": ("{", r"texts\.jsonl:2: not valid JSON: Expecting"),
+    "no object": ("[]", r"texts\.jsonl:2: not a JSON object"),
+    "an empty text": ('{"text": " "}', r"texts\.jsonl:2: 'text' must be a text that is not empty"),
+    "neither": ('{"prompt": "x"}', r'texts\.jsonl:2: needs "text" or "messages"'),
+    "a role that is not": ('{"messages": [{"role": "king", "content": "x"}]}', r"texts\.jsonl:2: unknown role 'king'"),
+    "nothing said": (
+        '{"messages": [{"role": "system", "content": "x"}]}',
+        r"texts\.jsonl:2: no user or assistant message has any text",
+    ),
     "a tool without a name": (
         '{"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]}',
-        "line 2: a tool has no name",
+        r"texts\.jsonl:2: a tool has no name",
     ),
 }
 
@@ -86,7 +91,7 @@ def test_a_wrong_line_is_named(tmp_path, line, message):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "fine"}\n' + line + "\n")
     with pytest.raises(ConversionError, match=message) as caught:
-        calibration.read_samples(path)
+        calibration.read_calibration_samples(path)
     assert caught.value.hint
 
 
@@ -95,5 +100,5 @@ def test_an_unreadable_file_is_refused(tmp_path, content):
     path = tmp_path / "texts.jsonl"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConversionError, match=r"has no texts|not UTF-8|cannot read"):
-        calibration.read_samples(path)
+    with pytest.raises(ConversionError, match=r"contains no samples|not UTF-8|cannot be read"):
+        calibration.read_calibration_samples(path)

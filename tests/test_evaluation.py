@@ -6,16 +6,19 @@ from xml.etree import ElementTree
 
 import pytest
 
+from convert import samples
 from edge.cli import main
 from edge.demo import CHECKPOINT
+from edge.demo.training import test_set
 from edge.demo.training.dialogues import held_out
-from edge.evaluation import corpus as texts
-from edge.evaluation import plot, report
+from edge.demo.training.prompt import render
+from edge.evaluation import corpus, plot, report, test_sets
 from edge.evaluation import tool_calls as calls
 from edge.evaluation.evaluate import evaluate
 from edge.evaluation.target import EvaluationTarget
 from runtime.errors import BackendError, RequestError
 from runtime.folder.model_folder import write_manifest
+from runtime.messages import Message
 
 from .test_pipeline import write_checkpoint
 
@@ -78,7 +81,7 @@ def test_the_report_says_everything(found, demo_folder):
     assert settings[:3] == ["KV f16", "KV u8", "KV u4"]
     assert settings[-1] == "as it runs"
     assert found["engine"][-1]["against_checkpoint"]["mean_kl"] > 0
-    assert len(found["drift"]) == len(texts.QUESTIONS)
+    assert len(found["drift"]) == len(corpus.questions())
     for drift in found["drift"]:
         assert drift["tokens"] <= 8
         assert (drift["parts_at"] is None) == (drift["agreement"] == 1)
@@ -104,7 +107,7 @@ def test_the_gate(capsys, demo_folder, small):
     status, out, err = run(capsys, *arguments, "--max-kl", "1e-9")
     assert status == 1
     kl = json.loads(out)["figures"]["mean_kl"]
-    assert re.fullmatch(rf"error: .* is {kl:.4g} nats a token, of which 1e-09 are allowed\nhint: .*\n", err)
+    assert re.fullmatch(rf"error: .* is {kl:.4g} nats a token; --max-kl allows 1e-09\nhint: .*\n", err)
 
 
 def test_without_a_checkpoint_the_rest_is_found(bare_report):
@@ -152,9 +155,9 @@ def strangers(tmp_path_factory):
 
 
 REFUSED = {
-    "another model": (["--against", "another model"], "was not made of the checkpoint"),
+    "another model": (["--against", "another model"], "was not converted from the checkpoint"),
     "another tokenizer": (["--against", "another tokenizer"], "tokenizer"),
-    "too long a context": (["--context", "100000"], "100,000 tokens was asked for, the model has"),
+    "too long a context": (["--context", "100000"], "100,000 tokens is too long or too short: the model has"),
     "no context": (["--context", "1"], "--context takes"),
     "no such texts": (["--texts", "nowhere.jsonl"], "cannot be read"),
     "no such calls": (["--calls", "nowhere.jsonl"], "cannot be read"),
@@ -192,7 +195,7 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("line", BAD_LINES.values(), ids=BAD_LINES.keys())
-@pytest.mark.parametrize("read", [texts.read_samples, calls.read_tasks], ids=["texts", "calls"])
+@pytest.mark.parametrize("read", [samples.read_samples, calls.read_tasks], ids=["texts", "calls"])
 def test_bad_files_are_refused(tmp_path, read, line):
     path = tmp_path / "file.jsonl"
     path.write_text(line + "\n")
@@ -212,6 +215,58 @@ def test_expected_calls_may_be_spelled_in_many_ways(tmp_path):
     assert expected == [[("weather", {"city": "Rome"})]] * 4 + [[]]
 
 
+def test_the_demos_test_set_is_what_its_dialogues_give():
+    """Run `python -m edge.demo.training.test_set` where this fails."""
+    for path, contents in test_set.files():
+        assert path.read_text(encoding="utf-8") == contents
+
+
+def test_a_checkpoints_own_test_set_is_the_default(demo_folder):
+    target = EvaluationTarget.open(demo_folder.path)
+    names = [f"dialogues: {number}" for number in range(test_set.TEXTS)]
+    assert list(target.token_ids(None)) == [*names, "all in a row"]
+    assert "".join(target.template.render([Message("user", "Hi")])) == "[gMASK]<sop><|user|>\nHi<|assistant|>"
+    path = test_sets.find(demo_folder.manifest.source.fingerprint, "calls.jsonl")
+    tasks = calls.read_tasks(path)
+    assert len(tasks) == test_set.TASKS
+    assert {task.kind for task in tasks} == set(test_set.ROWS.values())
+    for task, dialogue in zip(tasks, ordered(held_out(count=test_set.TASKS)), strict=True):
+        assert "".join(target.template.render(task.messages, task.tools)) == render(dialogue)
+
+
+def ordered(dialogues):
+    kinds = list(test_set.ROWS)
+    return sorted(dialogues, key=lambda dialogue: kinds.index(dialogue.kind))
+
+
+def test_rendered_prompts_and_kinds_are_the_users_too(demo_folder, tmp_path):
+    target = EvaluationTarget.open(demo_folder.path)
+    prompt = "[gMASK]<sop><|user|>\nHi<|assistant|>"
+    (sample,) = samples.read_samples(lines(tmp_path / "texts.jsonl", {"rendered": prompt}))
+    special = target.folder.manifest.special_tokens
+    (ids,) = target.token_ids([sample]).values()
+    assert [special[name] for name in ("[gMASK]", "<sop>", "<|user|>", "<|assistant|>")] == [*ids[:3], ids[-1]]
+    asked = {"messages": [{"role": "user", "content": "?"}], "expected": None}
+    first, second = calls.read_tasks(
+        lines(tmp_path / "calls.jsonl", asked, {**asked, "text": "Yes.", "kind": "small talk"})
+    )
+    assert (first.text, first.kind, second.text, second.kind) == (None, "exact", "Yes.", "small talk")
+
+
+COUNTS = {
+    "no call": ({"expected": []}, False),
+    "a call": ({"expected": [("a", {})]}, True),
+    "two calls": ({"expected": [("a", {}), ("b", {})]}, True),
+    "a call in a row of its own": ({"expected": [("a", {})], "kind": "row"}, True),
+    "two calls in a row of their own": ({"expected": [("a", {}), ("b", {})], "kind": "row"}, False),
+}
+
+
+@pytest.mark.parametrize(("task", "counts"), COUNTS.values(), ids=COUNTS.keys())
+def test_where_the_right_tool_counts(task, counts):
+    assert calls.ToolCallTask((), (), **task).counts_tool is counts
+
+
 def test_too_little_memory_is_told_first(monkeypatch, demo_folder):
     subject = EvaluationTarget.open(demo_folder.path)
     ids = list(subject.token_ids(None).values())
@@ -227,7 +282,7 @@ def test_too_little_memory_is_told_first(monkeypatch, demo_folder):
 
 def test_a_large_model_is_read_a_layer_at_a_time(monkeypatch, demo_folder, small, bare_report):
     """To the same figures; what needs the whole model is left out, and that is said."""
-    monkeypatch.setattr(EvaluationTarget, "refuse_too_little", lambda *_: "there is no room")
+    monkeypatch.setattr(EvaluationTarget, "require_memory", lambda *_: "there is no room")
     layers = finish(evaluate(demo_folder.path, CHECKPOINT, **small))
     assert layers.figures.perplexity == pytest.approx(bare_report.figures.perplexity, rel=1e-3)
     assert (layers.engine, layers.drift) == ((), ())
@@ -243,7 +298,7 @@ def test_a_base_model_reads_texts_alone(demo_folder, tmp_path):
     assert set(subject.token_ids(None)) == {"English", "Chinese", "code"}
     assert set(subject.reply_prompts()) == {"English", "Chinese", "code"}
     with pytest.raises(RequestError, match="a base model has no format"):
-        subject.token_ids(texts.read_samples(lines(tmp_path / "texts.jsonl", DIALOGUE)))
+        subject.token_ids(samples.read_samples(lines(tmp_path / "texts.jsonl", DIALOGUE)))
 
 
 def test_texts_of_others_fill_a_context(demo_folder, tmp_path):
@@ -285,6 +340,19 @@ def test_bars_grow_with_their_values():
     heights = [float(r.attrib["height"]) for r in root.iter("{http://www.w3.org/2000/svg}rect") if "x" in r.attrib]
     assert heights[1] == pytest.approx(3 * heights[0], rel=0.01)
     assert heights[2] == 0
+
+
+def test_a_bar_has_the_range_of_its_value():
+    chart = ElementTree.fromstring(
+        plot.bar_chart("a < b", {"x & y": 1.0, "z": 2.0}, y="s", ranges={"x & y": (0.5, 4.0), "z": (2.0, 2.0)})
+    )
+    svg = "{http://www.w3.org/2000/svg}"
+    first, second = (r for r in chart.iter(f"{svg}rect") if "x" in r.attrib)
+    assert float(second.attrib["height"]) == pytest.approx(2 * float(first.attrib["height"]), rel=0.01)
+    line = next(chart.iter(f"{svg}path")).attrib["d"]
+    low, high = map(float, re.fullmatch(r"M[\d.]+ ([\d.]+)V([\d.]+)", line).groups())
+    assert high < float(first.attrib["y"]) < low
+    assert {"x", "&", "y", "z"} <= {text.text for text in chart.iter(f"{svg}text")}
 
 
 def test_a_failed_report_leaves_nothing(monkeypatch, bare_report, tmp_path):

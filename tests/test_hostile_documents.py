@@ -27,7 +27,7 @@ COSTLY = {
 @pytest.mark.parametrize("piece", COSTLY.values(), ids=COSTLY.keys())
 @pytest.mark.filterwarnings("ignore::runtime.errors.Notice")
 def test_html_that_is_never_closed_ends(tmp_path, monkeypatch, piece):
-    monkeypatch.setattr(documents, "_SECONDS", 0.5)
+    monkeypatch.setattr(documents, "MAX_SECONDS", 0.5)
     (tmp_path / "a.html").write_text("<p>Tides</p>" + piece * (300_000 // len(piece)))
     (tmp_path / "b.txt").write_text("The tide is high.")
     start = time.monotonic()
@@ -51,7 +51,7 @@ def test_a_heading_without_end_is_cut(tmp_path):
 
 
 def test_a_large_text_is_read_to_its_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "_LARGEST", 500_000)
+    monkeypatch.setattr(documents, "MAX_BYTES", 500_000)
     (tmp_path / "a.txt").write_text("tide\n" * 200_000)
     start = time.monotonic()
     with pytest.warns(Notice, match=r"a.txt is read to its first 500,000 bytes"):

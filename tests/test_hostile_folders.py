@@ -204,7 +204,7 @@ def test_who_wants_no_look_gets_none(copied, right, monkeypatch, capsys):
     with pytest.raises(ModelFolderError, match=r"generation_config\.json is damaged"):
         ask(copied)
     assert ask(copied, options=edge.Options(verify=False)) == right
-    monkeypatch.setattr("edge.cli.chat.read_all", lambda: QUESTION)
+    monkeypatch.setattr("edge.cli.chat.read_stdin", lambda: QUESTION)
     monkeypatch.setattr("edge.cli.chat.is_terminal", lambda stream: False)
     assert main(["chat", str(copied), "--device", "CPU"]) == 1
     assert "generation_config.json is damaged" in capsys.readouterr().err

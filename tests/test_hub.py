@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.demo import CHECKPOINT
-from edge.hub.resolve import checkpoint_folder, resolve_model
+from edge.hub.resolve import resolve_checkpoint, resolve_model
 from runtime.errors import CheckpointError, DeviceError
 
 from .hub_server import hub as hub_of
@@ -41,9 +41,9 @@ def python(*arguments, endpoint, home, text=""):
     return done.stdout.strip()
 
 
-def fetch(name, endpoint, home, code="checkpoint_folder({name!r})"):
+def fetch(name, endpoint, home, code="resolve_checkpoint({name!r})"):
     code = (
-        "from edge.hub.resolve import checkpoint_folder, resolve_model\nfrom runtime.errors import EdgeError\n"
+        "from edge.hub.resolve import resolve_checkpoint, resolve_model\nfrom runtime.errors import EdgeError\n"
         f"try: print({code.format(name=name)})\nexcept EdgeError as exc: print(exc, '|', exc.hint)"
     )
     return python("-c", code, endpoint=endpoint, home=home)
@@ -67,9 +67,9 @@ def test_without_a_network_the_cure_is_said(tmp_path):
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path):
-    assert checkpoint_folder(str(tmp_path)) == tmp_path
+    assert resolve_checkpoint(str(tmp_path)) == tmp_path
     with pytest.raises(CheckpointError, match="there is no folder"):
-        checkpoint_folder(str(tmp_path / "nowhere"))
+        resolve_checkpoint(str(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize("hub", [DEMO], indirect=True)

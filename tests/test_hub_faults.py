@@ -10,7 +10,7 @@ import pytest
 
 from edge.hub import download as hub_download
 from edge.hub.errors import map_hub_error
-from edge.hub.resolve import checkpoint_folder
+from edge.hub.resolve import resolve_checkpoint
 from runtime.errors import CheckpointError
 
 from . import hub_server
@@ -32,14 +32,14 @@ def cache(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hub_download, "_WAITS", (0.01, 0.01))
-    monkeypatch.setattr(hub_download, "_ANSWER", 1.0)
+    monkeypatch.setattr(hub_download, "RETRY_DELAYS", (0.01, 0.01))
+    monkeypatch.setattr(hub_download, "TIMEOUT", 1.0)
     return tmp_path / "cache"
 
 
 def fetch(monkeypatch, endpoint, name=REPOSITORY):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    return checkpoint_folder(name)
+    return resolve_checkpoint(name)
 
 
 def failure(monkeypatch, endpoint, name=REPOSITORY):
@@ -58,7 +58,7 @@ ANSWERS = {
     "an expired token": (REJECTED, {"HF_TOKEN": "hf_old"}, "rejects your token, .*expired .*HF_TOKEN"),
     "no token": (refuses(401), {}, "asks for a login"),
     "no right": (refuses(403, X_Error_Message="No access"), {}, r"does not let you read .*\(No access\)"),
-    "a token of two lines": (None, {"HF_TOKEN": "hf_ä\nb"}, "your token has characters"),
+    "a token of two lines": (None, {"HF_TOKEN": "hf_ä\nb"}, "your token contains characters"),
     "too often": (refuses(429, Retry_After="30"), {}, "rate limit is reached .*in 30 s"),
     "too often, as the hub says it": (refuses(429, RateLimit='"api";r=0;t=55'), {}, "rate limit .*in 55 s"),
     "a proxy's password": (refuses(407), {}, "the proxy asks for a user and password"),
@@ -66,12 +66,12 @@ ANSWERS = {
     "broken": (refuses(500, b"<html>"), {}, r"the hub fails \(500\)"),
     "a teapot": (refuses(418, X_Error_Message="no coffee"), {}, r"refuses \(418\) no coffee"),
     "a login of the network": (refuses(511, b"<html>"), {}, "wants a login"),
-    "a portal": (hub_server.portal, {}, "does not answer as the hub does .*login"),
-    "a portal elsewhere": (hub_server.portal_elsewhere, {}, "does not answer as the hub does"),
-    "a portal for files": (hub_server.portal_for_files, {}, "does not answer as the hub does"),
-    "another service": (hub_server.another_service, {}, "does not answer as the hub does .*HF_ENDPOINT"),
-    "a download that breaks off": (hub_server.breaks_off, {}, "closed the connection .*goes on where"),
-    "no answer": (hub_server.hangs_up, {}, "closed the connection"),
+    "a portal": (hub_server.portal, {}, "does not respond as the hub does .*login"),
+    "a portal elsewhere": (hub_server.portal_elsewhere, {}, "does not respond as the hub does"),
+    "a portal for files": (hub_server.portal_for_files, {}, "does not respond as the hub does"),
+    "another service": (hub_server.another_service, {}, "does not respond as the hub does .*HF_ENDPOINT"),
+    "a download that breaks off": (hub_server.breaks_off, {}, "broke the connection off .*download resumes"),
+    "no answer": (hub_server.hangs_up, {}, "broke the connection off"),
     "silence": (hub_server.is_silent, {}, "did not answer in time"),
 }
 
@@ -89,9 +89,9 @@ ENDPOINTS = {
     "": "HF_ENDPOINT is ''",
     "ftp://huggingface.co": "begin with http",
     "https://": "has no host name",
-    "http://[::1": "no URL of a hub: Invalid IPv6",
+    "http://[::1": "not the URL of a hub: Invalid IPv6",
     "http://127.0.0.1:99999": "Port out of range",
-    "http://127.0.0.1:port": "no URL of a hub: Port",
+    "http://127.0.0.1:port": "not the URL of a hub: Port",
     "http://exa mple.org": "contains a blank",
     "http://a..b": "its host name is not valid",
     "http://no-such-host.invalid": "the name no-such-host.invalid cannot be looked up; the hub cannot be reached",
@@ -111,7 +111,7 @@ def test_nobody_listens(monkeypatch):
 @pytest.mark.parametrize("name", ["-a/b", "a/b--c", "a/" + "b" * 100])
 def test_what_cannot_be_a_name(monkeypatch, name):
     with hub(FILES) as server:
-        assert "cannot be a model's name" in failure(monkeypatch, server.url, name)
+        assert "is not a valid model name" in failure(monkeypatch, server.url, name)
 
 
 def test_offline_is_what_was_asked_for(monkeypatch):
@@ -214,7 +214,7 @@ def test_what_came_damaged_is_fetched_again(monkeypatch):
         return True
 
     with hub(SHARDS, damaged) as server:
-        assert "came damaged" in failure(monkeypatch, server.url)
+        assert "arrived damaged" in failure(monkeypatch, server.url)
         server.fault = None
         assert (fetch(monkeypatch, server.url) / "a.safetensors").read_bytes() == WEIGHTS
 

@@ -40,7 +40,7 @@ def test_a_number_out_of_range_is_named(capsys, verb, flag, value):
 @pytest.mark.parametrize("verb", ["chat", "serve", "service install"])
 def test_a_context_longer_than_the_models_is_refused(capsys, monkeypatch, demo_folder, verb):
     limit = demo_folder.manifest.context_length
-    monkeypatch.setattr("edge.cli.chat.read_all", lambda: "Who are you?")
+    monkeypatch.setattr("edge.cli.chat.read_stdin", lambda: "Who are you?")
     monkeypatch.setattr("edge.cli.chat.is_terminal", lambda stream: False)
     assert main([*verb.split(), str(demo_folder.path), "--context", str(limit + 1)]) == 1
     assert f"{limit:,}" in capsys.readouterr().err

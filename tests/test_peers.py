@@ -9,11 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.bars import bar_chart
 from benchmarks.peers import alternate, conversions
 from benchmarks.peers_report import ConversionCost, EngineSpeed, charts, markdown
 from benchmarks.process import disk_usage, run_measured
-from edge.bench import Summary
 
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc is Linux's")
 
@@ -91,9 +89,3 @@ def test_the_report_has_medians_spreads_and_ratios():
     assert row.count("0.55") == 3
     for name, chart in charts(report):
         assert ElementTree.fromstring(chart).tag.endswith("svg"), name
-
-
-def test_bars_are_as_long_as_their_medians():
-    chart = ElementTree.fromstring(bar_chart("a < b", {"x & y": Summary(1.0, 0.5, 2.0), "z": Summary(2.0, 2.0, 2.0)}))
-    first, second = (float(r.attrib["width"]) for r in chart.iter() if r.tag.endswith("rect") and "x" in r.attrib)
-    assert second == pytest.approx(2 * first)

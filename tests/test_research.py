@@ -82,7 +82,7 @@ def test_a_damaged_document_is_left_out_and_named(library):
 
 
 def test_no_documents_are_refused(tmp_path):
-    with pytest.raises(RequestError, match="holds no documents"):
+    with pytest.raises(RequestError, match="contains no documents"):
         DocumentIndex(tmp_path)
     with pytest.raises(RequestError, match="there is no folder"):
         DocumentIndex(tmp_path / "nowhere")
@@ -111,14 +111,14 @@ def test_the_loop_searches_reads_and_answers_with_its_sources(library, tmp_path)
     answer = "\n<think>\nEnough.</think>\nAt full moon [tides.md]."
     calls = [call("search", query="highest tide"), call("click", link_id=0), call("open", url="sub/storms.html")]
     model = rumination(tmp_path, *calls, call("finish"), answer)
-    desk = ResearchSession(DocumentIndex(library))
-    events = list(research(model, "When is the tide highest?", desk))
+    session = ResearchSession(DocumentIndex(library))
+    events = list(research(model, "When is the tide highest?", session))
     reply = Reply.from_events(events)
     assert [made.name for made in reply.tool_calls] == ["search", "click", "open", "finish"]
     assert "highest at full moon" in reply.tool_results[1].content
     assert reply.tool_results[3].content == ANSWER_NOW
     assert reply.text == "At full moon [tides.md]."
-    assert set(desk.read_pages) == {"tides.md", "sub/storms.html"}
+    assert set(session.read_pages) == {"tides.md", "sub/storms.html"}
     assert "".join(event.text for event in events if isinstance(event, Reasoning)).count("I should") == 4
 
 
@@ -159,12 +159,12 @@ def test_a_name_that_is_no_unicode_is_found_and_opened(bare_folder, tmp_path):
     """One in GBK, from an archive of Windows."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / os.fsdecode("渡轮.txt".encode("gbk"))).write_text("Ferries leave at noon.")
-    desk = ResearchSession(DocumentIndex(tmp_path / "docs"))
-    (page,) = desk.documents.pages
+    session = ResearchSession(DocumentIndex(tmp_path / "docs"))
+    (page,) = session.documents.pages
     assert page.address.encode()
     assert page.title.encode()
-    assert "noon" in desk.search("ferries")
-    assert "noon" in desk.open(page.address)
+    assert "noon" in session.search("ferries")
+    assert "noon" in session.open(page.address)
     calls = ['search\n{"query": "ferries"}', 'click\n{"link_id": 0}', "\nAt noon."]
     model = Model(bare_folder, backend=Echo(calls))
-    assert Reply.from_events(research(model, "When?", desk)).text == "At noon."
+    assert Reply.from_events(research(model, "When?", session)).text == "At noon."

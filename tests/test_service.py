@@ -46,7 +46,7 @@ def test_windows(tmp_path):
 
 
 def test_other_systems_are_refused(tmp_path):
-    with pytest.raises(RequestError, match="no services are known on amiga"):
+    with pytest.raises(RequestError, match="user services are not supported on amiga"):
         made("amiga", tmp_path)
 
 

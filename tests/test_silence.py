@@ -91,7 +91,7 @@ def test_a_verb_asks_nobody_and_leaves_nothing(place, demo_folder, arguments):
 
 API = """
 import edge
-from edge.research import Desk
+from edge.research import ResearchSession
 from runtime.backends.backend import Request
 from runtime.backends.openvino.subprocess import SubprocessBackend
 

@@ -128,7 +128,7 @@ def test_streams_that_are_closed(demo_folder, closed):
         assert b"Exception" not in done.stderr
         assert done.returncode == (int("<" in closed) if status is None else status)
         if "<" in closed and "2>" not in closed and status is None:
-            assert done.stderr.startswith(b"error: nothing was asked")
+            assert done.stderr.startswith(b"error: there is no question")
 
 
 NOTHING = {

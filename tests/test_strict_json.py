@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from edge.evaluation.corpus import read_json_lines
+from convert.samples import read_json_lines
 from edge.evaluation.tool_calls import parse_arguments
 from runtime import strict_json
 from runtime.backends.echo import Echo

@@ -84,7 +84,7 @@ def test_ctrl_d_leaves(talk):
     ("environment", "takes"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)], ids=str
 )
 def test_escapes_are_for_terminals_that_take_them(environment, takes):
-    code = "import sys; from edge.cli import streams; print('takes', streams.takes_escapes(sys.stdout), flush=True)"
+    code = "import sys; from edge.cli import streams; print('takes', streams.supports_ansi(sys.stdout), flush=True)"
     with terminal([sys.executable, "-c", code], environment=environment, cwd=ROOT) as opened:
         opened.wait_for(f"takes {takes}")
 

@@ -1,4 +1,4 @@
-"""The command line. A verb is a module with `add` (its arguments) and `run`; its work is imported when it runs."""
+"""The command line. A command is a module with `add` (its arguments) and `run`, which imports what it needs."""
 
 import argparse
 import os
@@ -37,12 +37,14 @@ from .output import print_text
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-_SIGNAL_EXIT = 128  # plus its number is the exit code of what a signal ended
+_SIGNAL_EXIT = 128  # a process ended by a signal exits with this plus the signal's number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code: 0, 1 for an error (one line and a hint), 130 for Ctrl-C, 143 for
-    SIGTERM."""
+    """Run a command, and return the exit code.
+
+    It is 0, 1 after an error (printed with its hint), 130 after Ctrl-C, or 143 after SIGTERM.
+    """
     streams.prepare()
     warnings.showwarning = _print_notice  # type: ignore[assignment]
     try:
@@ -58,16 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exc:
         if not isinstance(exc.code, int) or exc.code <= _SIGNAL_EXIT:
             raise
-        _print_stopped(exc)  # by SIGTERM, or with its terminal
+        _print_stopped(exc)  # SIGTERM, or SIGHUP from a closed terminal
         return exc.code
-    except BrokenPipeError:  # `edge … | head`: nobody reads on
+    except BrokenPipeError:  # `edge … | head`: the reader has gone
         _discard_output()
         return 1
     except Exception as exc:
         if is_out_of_memory(exc):
             return _print_error(MESSAGE, HINT)
         if is_temporary_folder_missing(exc):
-            return _print_error("no folder for temporary files can be written", TEMPORARY_FOLDER_HINT)
+            return _print_error("no folder for temporary files is writable", TEMPORARY_FOLDER_HINT)
         if not isinstance(exc, OSError) or exc.filename is not None:
             raise
         _discard_output()  # standard output is a file on a full disk
@@ -86,7 +88,7 @@ def _print_error(message: str, hint: str) -> int:
 
 
 def _discard_output() -> None:
-    """What is still in the buffer would fail again at the end of the process."""
+    """Send standard output to the null device: flushing its buffer at exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -102,8 +104,10 @@ def _print_notice(message: Warning | str, *_: object) -> None:
 
 
 class _ArgumentParser(argparse.ArgumentParser):
+    """An argument parser that reports failed writes."""
+
     def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
-        """Print --help and --version, and raise OSError where that fails: argparse itself ignores it."""
+        """Print --help and --version. Raises OSError, which argparse itself ignores."""
         if file is sys.stdout:
             print(message, end="", flush=True)
         else:
@@ -111,6 +115,7 @@ class _ArgumentParser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands."""
     top = _ArgumentParser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)

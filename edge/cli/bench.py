@@ -1,4 +1,4 @@
-"""`edge bench`: load, TTFT, prefill and decode rates, peak memory."""
+"""`edge bench`: measure load time, TTFT, prefill and decode rates, and peak memory."""
 
 import argparse
 from dataclasses import asdict
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge bench`."""
     verb = verbs.add_parser("bench", help="measure how fast a model folder is here")
     verb.add_argument("folder", help="a model folder; for PyTorch a checkpoint, or a model of `edge models` to fetch")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
@@ -27,6 +28,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge bench`; return the exit code."""
     from .. import bench
     from ..hub.resolve import resolve_model
 

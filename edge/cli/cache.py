@@ -1,4 +1,4 @@
-"""`edge cache`: the compiled models that are kept for the next load."""
+"""`edge cache`: list or clear the cache of compiled models."""
 
 import argparse
 import time
@@ -8,6 +8,7 @@ from .output import print_json, print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge cache`."""
     verb = verbs.add_parser("cache", help="list or clear the compiled models kept for the next load")
     verb.add_argument("--clear", action="store_true", help="remove them all")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -15,18 +16,21 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge cache`; return the exit code."""
     from runtime.device.memory import format_bytes
-    from runtime.folder import compile_cache as compiled
+    from runtime.folder import compile_cache
 
-    entries = compiled.clear() if args.clear else compiled.list_models()
+    entries = compile_cache.clear() if args.clear else compile_cache.list_models()
     if args.json:
         found = [asdict(entry) | {"path": str(entry.path)} for entry in entries]
-        print_json({"folder": str(compiled.compiled_root()), "limit": compiled.MAX_CACHE_BYTES, "compiled": found})
+        print_json(
+            {"folder": str(compile_cache.compiled_root()), "limit": compile_cache.MAX_CACHE_BYTES, "compiled": found}
+        )
         return 0
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         print_text(f"{entry.model} on {entry.device}: {format_bytes(entry.size)}, last used {used}")
-    total, limit = format_bytes(sum(entry.size for entry in entries)), format_bytes(compiled.MAX_CACHE_BYTES)
+    total, limit = format_bytes(sum(entry.size for entry in entries)), format_bytes(compile_cache.MAX_CACHE_BYTES)
     done = "removed" if args.clear else f"kept, of at most {limit}"
-    print_text(f"{compiled.compiled_root()}: {total} in {len(entries)} {done}")
+    print_text(f"{compile_cache.compiled_root()}: {total} in {len(entries)} {done}")
     return 0

@@ -1,4 +1,4 @@
-"""`edge chat`: a chat in the terminal; piped input gets just the answer."""
+"""`edge chat`: chat in the terminal, or answer piped input."""
 
 import argparse
 import sys
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, RequestError
 
+from .message_input import MessageInput
 from .numbers import integer, number
 from .output import print_text
-from .prompt import MessageInput
-from .streams import is_terminal, read_all, supports_ansi
+from .streams import is_terminal, read_stdin, supports_ansi
 
 if TYPE_CHECKING:
     from runtime.chat import Chat
@@ -21,6 +21,7 @@ HELP = "/reset forgets the chat, /save FILE and /load FILE keep it, /exit or Ctr
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge chat`."""
     verb = verbs.add_parser("chat", help="chat with a model in the terminal", epilog=HELP)
     verb.add_argument(
         "folder", help="a model folder; for PyTorch or a server a checkpoint, or a model of `edge models` to fetch"
@@ -46,16 +47,17 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge chat`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.chat import Chat
 
     from ..hub.resolve import resolve_model
 
-    piped = "" if is_terminal(sys.stdin) else read_all().strip()
+    piped = "" if is_terminal(sys.stdin) else read_stdin().strip()
     if not piped and not is_terminal(sys.stdin):
         raise RequestError(
-            "nothing was asked: standard input is empty",
-            hint='ask in a terminal, or with a pipe: echo "Who are you?" | edge chat FOLDER',
+            "there is no question: standard input is empty",
+            hint='run it in a terminal, or pipe a question: echo "Who are you?" | edge chat FOLDER',
         )
     folder = resolve_model((args.device, *args.fallback), args.folder)
     sampling = folder.sampling().override(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
@@ -103,20 +105,20 @@ def _run_command(chat: "Chat", name: str, value: str = "") -> None:
 
 
 def print_reply(chat: "Chat", text: str) -> None:
-    """Prints the answer as it comes; who reads along in a terminal sees, dimmed, what the model thinks before it."""
+    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer."""
     from runtime.messages import Finish, Reasoning, Text
 
-    watched, thinking = is_terminal(sys.stdout), False
+    interactive, reasoning = is_terminal(sys.stdout), False
     dim, plain = (_DIM, _PLAIN) if supports_ansi(sys.stdout) else ("", "")
     try:
         with closing(chat.stream(text)) as events:
             for event in events:
-                if watched and thinking != isinstance(event, Reasoning):
-                    thinking = not thinking
-                    print(dim if thinking else f"{plain}\n", end="")
-                if isinstance(event, Text) or (watched and isinstance(event, Reasoning)):
+                if interactive and reasoning != isinstance(event, Reasoning):
+                    reasoning = not reasoning
+                    print(dim if reasoning else f"{plain}\n", end="")
+                if isinstance(event, Text) or (interactive and isinstance(event, Reasoning)):
                     print_text(event.text, end="", flush=True)
-                elif watched and isinstance(event, Finish) and event.reason == "length":
+                elif interactive and isinstance(event, Finish) and event.reason == "length":
                     print(f" [cut off after {event.usage.completion_tokens:,} tokens]", end="")
     finally:
-        print(plain if thinking else "")
+        print(plain if reasoning else "")

@@ -1,4 +1,4 @@
-"""`edge complete`: how a text goes on, as a base model writes it."""
+"""`edge complete`: continue a text, as base models do."""
 
 import argparse
 from contextlib import closing
@@ -7,10 +7,11 @@ from runtime.errors import RequestError
 
 from .numbers import integer, number
 from .output import print_text
-from .streams import read_all
+from .streams import read_stdin
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge complete`."""
     verb = verbs.add_parser("complete", help="go on from a text: what a base model is for")
     verb.add_argument(
         "folder", help="a model folder; for PyTorch or a server a checkpoint, or a model of `edge models` to fetch"
@@ -29,14 +30,15 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge complete`; return the exit code."""
     from runtime.messages import Text
     from runtime.model import Model
 
     from ..hub.resolve import resolve_model
 
-    text = read_all().rstrip("\n") if args.prompt is None else args.prompt
+    text = read_stdin().rstrip("\n") if args.prompt is None else args.prompt
     if not text.strip():
-        raise RequestError("there is no text to go on from", hint='give one: --prompt "Once upon a time", or a pipe')
+        raise RequestError("there is no text to continue", hint='use --prompt "Once upon a time", or pipe a text')
     folder = resolve_model((args.device,), args.folder)
     sampling = folder.sampling().override(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
     with Model(folder, device=args.device) as model, closing(model.complete(text, sampling)) as events:

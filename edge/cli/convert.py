@@ -1,4 +1,4 @@
-"""`edge convert`: a GLM-4 checkpoint becomes a model folder."""
+"""`edge convert`: convert a GLM-4 checkpoint to a model folder."""
 
 import argparse
 import sys
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge convert`."""
     verb = verbs.add_parser("convert", help="turn a GLM-4 checkpoint into a model folder")
     verb.add_argument(
         "checkpoint",
@@ -38,18 +39,19 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge convert`; return the exit code."""
     from convert.output.scratch import refuse_existing
     from convert.pipeline import convert
     from convert.recipe import get_recipe
-    from convert.weights.calibration import read_samples
+    from convert.weights.calibration import read_calibration_samples
 
-    from ..hub.resolve import checkpoint_folder
+    from ..hub.resolve import resolve_checkpoint
 
-    refuse_existing(args.folder)  # before anything is fetched
+    refuse_existing(args.folder)  # before any download
     get_recipe(args.recipe)
     if args.calibration:
-        read_samples(args.calibration)
-    checkpoint = checkpoint_folder(args.checkpoint, quiet=args.quiet)
+        read_calibration_samples(args.calibration)
+    checkpoint = resolve_checkpoint(args.checkpoint, quiet=args.quiet)
     with closing(convert(checkpoint, args.folder, args.recipe, args.calibration, args.exporter)) as steps:
         last = show_progress(steps, quiet=args.quiet)
     if not args.quiet:
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show_progress(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
-    """Draws the progress on a terminal and returns the outcome in words."""
+    """Draw the progress on a terminal, and return a summary of the result."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -84,6 +86,7 @@ def show_progress(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
                 tasks[step.name] = bar.add_task(step.name, detail="")
             detail = replace_controls(step.detail)
             bar.update(tasks[step.name], completed=step.done, total=step.total, detail=detail)
-    assert result is not None, "a conversion ends with its result"
+    if result is None:
+        raise RuntimeError("the conversion ended without a result")
     words = verdict(result.manifest.recipe, result.manifest.verification)
     return f"{result.path}: {result.size / 1e6:,.1f} MB, verified: {words}"

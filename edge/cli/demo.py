@@ -1,4 +1,4 @@
-"""`edge demo`: the main job from end to end, on the embedded checkpoint and with no network."""
+"""`edge demo`: convert the embedded checkpoint and chat with it, without a network."""
 
 import argparse
 import os
@@ -21,6 +21,7 @@ That was the whole way, on a model made to check an installation. Next, with a G
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge demo`."""
     verb = verbs.add_parser("demo", help="convert the embedded test model, chat with it, and call a function")
     verb.add_argument("--recipe", default="int4", metavar="NAME", help="as in `edge convert` (int4)")
     verb.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the model folder there")
@@ -38,6 +39,7 @@ def processors() -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge demo`; return the exit code."""
     with tempfile.TemporaryDirectory(prefix="edge-demo-") as scratch:
         _demo(args.keep or Path(scratch) / "model", args.recipe)
     print(_NEXT_STEPS)

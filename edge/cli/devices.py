@@ -1,4 +1,4 @@
-"""`edge devices`: what this machine has to run a model on."""
+"""`edge devices`: list the devices and engines of this machine."""
 
 import argparse
 from dataclasses import asdict
@@ -11,12 +11,14 @@ if TYPE_CHECKING:
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge devices`."""
     verb = verbs.add_parser("devices", help="list what this machine has to run a model on")
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge devices`; return the exit code."""
     from runtime.device.machine import detect
 
     machine = detect()
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show_machine(machine: "Machine") -> None:
-    """A table of the devices, and below it what is missing."""
+    """Print a table of the devices, and what is missing."""
     from rich.table import Table
 
     from runtime.device.machine import NPU_GENERATIONS, SERVERS_VARIABLE

@@ -1,4 +1,4 @@
-"""`edge doctor`: what is found, what is missing, and whether a model folder fits each device."""
+"""`edge doctor`: report devices, missing drivers, and whether a model folder fits each device."""
 
 import argparse
 import warnings
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge doctor`."""
     verb = verbs.add_parser("doctor", help="say what is missing here, and whether a model folder fits each device")
     verb.add_argument("folder", nargs="?", help="a model folder")
     verb.add_argument(
@@ -23,6 +24,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge doctor`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.backends.choose import assess_devices, choose_automatically
     from runtime.device.machine import detect
@@ -34,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     manifest = ModelFolder.open(args.folder).manifest if args.folder else None
     options = Options(context=args.context)
     if manifest and args.context and args.context > manifest.context_length:
-        most = f"{manifest.source.name} has a context of {manifest.context_length:,} tokens"
-        warnings.warn(f"{most}: that is looked at, not {args.context:,}", Notice, stacklevel=1)
+        limit = f"{manifest.source.name} has a context of {manifest.context_length:,} tokens"
+        warnings.warn(f"{limit}: using that instead of {args.context:,}", Notice, stacklevel=1)
     machine = detect()
     facts: dict[str, Any] = {"machine": asdict(machine)}
     found: tuple[Fit, ...] = ()

@@ -1,4 +1,4 @@
-"""`edge eval`: how well a model folder keeps what its checkpoint knows."""
+"""`edge eval`: measure how much quality a conversion costs."""
 
 import argparse
 import sys
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge eval`."""
     verb = verbs.add_parser("eval", help="measure what a conversion cost in quality")
     verb.add_argument("folder", type=Path, help="a model folder")
     verb.add_argument("--against", type=Path, metavar="CHECKPOINT", help="the checkpoint that it was made of")
@@ -39,6 +40,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge eval`; return the exit code."""
     from runtime.errors import RequestError, VerificationError
 
     from ..evaluation import report
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.max_kl is not None and args.against is None:
         raise RequestError("--max-kl needs a checkpoint to measure by", hint="add --against CHECKPOINT")
     if args.out is not None:
-        report.refuse_existing(args.out)
+        report.require_new_folder(args.out)
     steps = evaluate(
         args.folder,
         args.against,
@@ -66,14 +68,14 @@ def run(args: argparse.Namespace) -> int:
     measured = found.figures.mean_kl
     if args.max_kl is not None and measured is not None and not measured <= args.max_kl:
         raise VerificationError(
-            f"the mean KL divergence is {measured:.4g} nats a token, of which {args.max_kl:g} are allowed",
+            f"the mean KL divergence is {measured:.4g} nats a token; --max-kl allows {args.max_kl:g}",
             hint="choose a recipe with more bits a weight, such as int8",
         )
     return 0
 
 
 def show_steps(steps: "Generator[str, None, Report]") -> "Report":
-    """Tells on a terminal what is done; returns the report."""
+    """Show the current step on a terminal, and return the report."""
     from rich.console import Console
     from rich.text import Text
 

@@ -6,6 +6,7 @@ from .output import print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge export-template`."""
     verb = verbs.add_parser("export-template", help="let vLLM and transformers serve parse a checkpoint's tool calls")
     verb.add_argument("checkpoint", help="a checkpoint's folder; its tokenizer_config.json is changed, a copy kept")
     verb.add_argument("--force", action="store_true", help="replace a response_template that is there already")
@@ -13,6 +14,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge export-template`; return the exit code."""
     from ..export import export_template
 
     print_text(str(export_template(args.checkpoint, force=args.force)))

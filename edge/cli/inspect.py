@@ -1,4 +1,4 @@
-"""`edge inspect`: what a model folder holds, its files held against their hashes."""
+"""`edge inspect`: show a model folder's manifest, and verify its files' hashes."""
 
 import argparse
 from typing import Any
@@ -7,6 +7,7 @@ from .output import print_json, print_table
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge inspect`."""
     verb = verbs.add_parser("inspect", help="show a model folder's manifest and check its files")
     verb.add_argument("folder", help="a model folder")
     verb.add_argument("--for", dest="device", metavar="NPU", type=str.upper, choices=("NPU",), help="is it fit for it?")
@@ -15,6 +16,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge inspect`; return the exit code."""
     from runtime.backends.choose import NPU_RECIPE, is_for_npu
     from runtime.errors import DeviceError
     from runtime.folder.integrity import record_verified

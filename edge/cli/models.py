@@ -1,4 +1,4 @@
-"""`edge models`: the models that can be converted, and what each takes."""
+"""`edge models`: list the published models, with their sizes by recipe."""
 
 import argparse
 from dataclasses import asdict
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge models`."""
     verb = verbs.add_parser("models", help="list the models that can be converted, and what each takes")
     verb.add_argument("model", nargs="?", help="one of them, by any of its names")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -18,6 +19,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge models`; return the exit code."""
     from ..catalogue import CATALOGUE, get_entry
 
     entries = [get_entry(args.model)] if args.model else list(CATALOGUE.values())
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 def _facts(entry: "CatalogueEntry") -> dict[str, Any]:
     from convert.recipe import RECIPES
 
-    names = [recipe.name for recipe in RECIPES.values() if not recipe.keep_blocks]  # which is for a GGUF
+    names = [recipe.name for recipe in RECIPES.values() if not recipe.keep_blocks]  # for GGUF files only
     recipes = {name: {"disk": entry.disk_bytes(name), "memory": entry.memory_bytes(name)} for name in names}
     return asdict(entry) | {"recipes": recipes}
 

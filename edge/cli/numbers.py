@@ -1,4 +1,4 @@
-"""Numbers of the command line. One that is out of range is refused by the name of its flag."""
+"""Number types for argparse: an invalid value is rejected with the name of its flag."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from runtime.errors import RequestError
 
 
 def integer(flag: str, minimum: int = 1, maximum: int | None = None) -> Callable[[str], int]:
-    """A `type` for argparse: whole numbers from `least` to `most`. It raises RequestError."""
+    """Return a `type` for argparse: integers from `minimum` to `maximum`. It raises RequestError."""
 
     def parse(text: str) -> int:
         try:
@@ -23,7 +23,7 @@ def integer(flag: str, minimum: int = 1, maximum: int | None = None) -> Callable
 
 
 def number(flag: str, minimum: float, maximum: float) -> Callable[[str], float]:
-    """A `type` for argparse: numbers from `least` to `most`. It raises RequestError."""
+    """Return a `type` for argparse: numbers from `minimum` to `maximum`. It raises RequestError."""
 
     def parse(text: str) -> float:
         try:

@@ -1,4 +1,4 @@
-"""Text, tables and JSON on the standard streams. What a model, a folder or a file says cannot act on the terminal."""
+"""Text, tables and JSON on the standard streams, without control characters that could act on the terminal."""
 
 import codecs
 import json
@@ -16,26 +16,28 @@ if TYPE_CHECKING:
     from rich.segment import Segment
     from rich.table import Table
 
-_UNBOUNDED_WIDTH = 10_000  # characters: wider than any table
-_MIN_FOLDED_WIDTH = 16  # a column is folded to so many characters at least
+_UNBOUNDED_WIDTH = 10_000  # characters; wider than any table
+_MIN_FOLDED_WIDTH = 16  # characters; a column is not folded below this
 
 
 def print_text(text: str, *, end: str = "\n", file: IO[str] | None = None, flush: bool = False) -> None:
-    """Print text that may come from elsewhere, with U+FFFD for its control characters but tab and line feed. Before a
-    line feed a carriage return is left out."""
+    """Print untrusted text. Control characters except tab and line feed become U+FFFD; CR LF becomes LF."""
     print(replace_controls(text.replace("\r\n", "\n")), end=end, file=file, flush=flush)
 
 
 def print_json(value: Any) -> None:
-    """Print the value as JSON: with every character as it is where the stream can hold all, and else with escapes."""
+    """Print a value as JSON, with escapes for non-ASCII characters unless the stream's encoding is a UTF."""
     utf = codecs.lookup(sys.stdout.encoding or "utf-8").name.startswith("utf")
     text = json.dumps(value, indent=2, ensure_ascii=not utf, allow_nan=False)
-    print(re.sub(r"[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text))  # json escapes those below itself
+    print(re.sub(r"[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text))  # json itself escapes those below 0x20
 
 
 def print_table(table: "Table", *, may_drop: bool = False) -> None:
-    """Print the table, in a pipe as wide as it is. In a terminal that is too narrow the last column is folded or, if
-    the table `may_drop` columns, the last ones are left out by name. Never a part of a name."""
+    """Print a table; into a pipe, at its full width.
+
+    On a terminal that is too narrow the last column is folded or, if the table `may_drop` columns, the last ones are
+    left out and named below. Other cells are never cut.
+    """
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
@@ -62,7 +64,7 @@ def print_table(table: "Table", *, may_drop: bool = False) -> None:
 
 
 class _SanitizedTable:
-    """A table without the control characters of its cells."""
+    """A table whose cells have no control characters."""
 
     def __init__(self, table: "Table") -> None:
         self._table = table

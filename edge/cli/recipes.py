@@ -1,4 +1,4 @@
-"""`edge recipes`: how weights become small, and what each way costs and suits."""
+"""`edge recipes`: list the recipes, with their sizes, devices and costs."""
 
 import argparse
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ _SHAPES = {"9B": "GLM-4-9B-0414", "32B": "GLM-4-32B-0414"}
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge recipes`."""
     verb = verbs.add_parser("recipes", help="list the recipes of `edge convert`, and what each costs")
     verb.add_argument("checkpoint", nargs="?", help="of this model or checkpoint folder, instead of 9B and 32B")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -20,6 +21,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge recipes`; return the exit code."""
     models = _models(args.checkpoint)
     facts = _facts(models)
     if args.json:
@@ -45,7 +47,7 @@ def _models(checkpoint: str | None) -> "dict[str, Architecture]":
 
 
 def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
-    """A recipe each: its record, bits a weight of the first model, and bytes of every model."""
+    """Return each recipe's record, its bits per weight for the first model, and bytes for every model."""
     from math import prod
 
     from convert.estimate import conversion_memory, model_sizes

@@ -1,4 +1,4 @@
-"""`edge research`: a model researches a question in local documents, offline."""
+"""`edge research`: research a question in local documents, offline."""
 
 import argparse
 from contextlib import closing
@@ -9,6 +9,7 @@ from .output import print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge research`."""
     verb = verbs.add_parser("research", help="research a question in local documents, as GLM-Z1-Rumination does")
     verb.add_argument("question")
     verb.add_argument("--model", required=True, metavar="FOLDER", help="a model folder")
@@ -20,6 +21,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge research`; return the exit code."""
     from runtime.errors import RequestError
     from runtime.messages import Reasoning, Text, ToolCall, ToolResult
     from runtime.model import Model
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from ..research import ResearchSession, research
 
     if not args.question.strip():
-        raise RequestError("nothing was asked: the question is empty", hint='edge research "When do ferries leave?" …')
+        raise RequestError("the question is empty", hint='edge research "When do ferries leave?" …')
     session = ResearchSession(DocumentIndex(args.docs))
     with Model(args.model, device=args.device) as model:
         events = research(model, args.question, session, max_rounds=args.rounds, max_tokens=args.max_tokens)

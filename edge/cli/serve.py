@@ -1,4 +1,4 @@
-"""`edge serve`: a local server that OpenAI's clients talk to, and its chat page."""
+"""`edge serve`: a local server for OpenAI's clients, with a chat page."""
 
 import argparse
 import os
@@ -10,10 +10,11 @@ from .output import print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge serve`."""
     verb = verbs.add_parser(
         "serve", help="serve models to OpenAI's clients and a chat page, on this machine alone by default"
     )
-    verb.add_argument("folder", nargs="*", help="model folders; all but the first are loaded when they are asked for")
+    verb.add_argument("folder", nargs="*", help="model folders; all but the first are loaded at their first request")
     verb.add_argument("--host", default="127.0.0.1", help="the address (127.0.0.1); any other asks for an API key")
     verb.add_argument("--port", type=integer("--port", 0), default=8000, help="8000 by default")
     verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
@@ -44,6 +45,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge serve`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.errors import RequestError
 

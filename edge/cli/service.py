@@ -1,4 +1,4 @@
-"""`edge service`: the server at every login."""
+"""`edge service`: start the server at every login."""
 
 import argparse
 
@@ -7,6 +7,7 @@ from .output import print_text
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge service`."""
     verb = verbs.add_parser("service", help="start the server at every login: install, status, remove")
     verb.add_argument("what", choices=("install", "status", "remove"))
     verb.add_argument("folder", nargs="*", help="model folders, for install")
@@ -21,13 +22,14 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run `edge service`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.backends.choose import require_context
     from runtime.errors import RequestError
     from runtime.source import open_source
     from runtime.system.files import expand_user
 
-    from .. import service as services
+    from .. import service
 
     folders = [open_source(folder) for folder in args.folder]
     for folder in folders:
@@ -39,17 +41,17 @@ def run(args: argparse.Namespace) -> int:
     for flag, file in (("--api-key-file", args.api_key_file), ("--kiosk", args.kiosk)):
         if file:
             serve += [flag, str(expand_user(file).resolve())]
-    wanted = services.describe_service(serve)
+    described = service.describe_service(serve)
     if args.what == "install" and not args.folder:
         raise RequestError("there is no model to serve", hint="edge service install FOLDER")
     if args.print:
-        print(wanted.text, end="")
+        print(described.text, end="")
     elif args.what == "install":
-        services.install(wanted)
-        print_text(f"{wanted.path} is installed, and the server started")
+        service.install(described)
+        print_text(f"{described.path} is installed, and the server started")
     elif args.what == "remove":
-        services.remove(wanted)
-        print_text(f"{wanted.path} is removed")
+        service.remove(described)
+        print_text(f"{described.path} is removed")
     else:
-        print_text(services.status(wanted))
+        print_text(service.status(described))
     return 0

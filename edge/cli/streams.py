@@ -1,4 +1,4 @@
-"""The standard streams: whatever a terminal or a pipe is, text goes in and out without a traceback."""
+"""The standard streams: text in any encoding, on terminals and pipes, without encoding errors."""
 
 import codecs
 import io
@@ -21,10 +21,10 @@ _BOMS = (  # those of UTF-32 begin with those of UTF-16
 
 
 def prepare() -> None:
-    """Open those streams that are closed, and let the others print what their encoding does not have.
+    """Reopen closed streams, and let the others print characters that their encoding lacks.
 
-    A pipe or file of Windows gets UTF-8, as that of other systems, and not the code page of the country, unless
-    PYTHONIOENCODING names another encoding; a terminal keeps its own.
+    On Windows pipes and files get UTF-8, as on other systems, instead of the local code page, unless PYTHONIOENCODING
+    names another encoding; a terminal keeps its own.
     """
     codecs.register_error(_ERROR_HANDLER, spell_out)
     _reopen_closed()
@@ -37,13 +37,15 @@ def prepare() -> None:
 
 
 def is_terminal(stream: IO[str]) -> bool:
-    """Whether somebody watches. A stream that was closed since is no terminal."""
+    """Return whether the stream is a terminal. A closed stream is not."""
     return not stream.closed and stream.isatty()
 
 
-def read_all() -> str:
-    """Read standard input to its end: text in UTF-8, UTF-16 or the encoding of this system, and whatever else it is,
-    with U+FFFD in the place of what cannot be read. Raises RequestError where the stream fails."""
+def read_stdin() -> str:
+    """Read standard input to its end, in UTF-8, UTF-16 or the system's encoding; invalid bytes become U+FFFD.
+
+    Raises RequestError where reading fails.
+    """
     try:
         if not isinstance(sys.stdin, io.TextIOWrapper):
             return sys.stdin.read()
@@ -55,8 +57,8 @@ def read_all() -> str:
 
 
 def decode_input(data: bytes, declared: str) -> str:
-    """Return piped bytes as text: of the encoding that their byte order mark names, UTF-16 where they hold zeros, UTF-8
-    where they are valid as such, and else of the encoding that is `declared`."""
+    """Decode piped bytes: by their byte order mark, as UTF-16 if they contain zeros, as UTF-8 if that is valid, and
+    otherwise in the `declared` encoding."""
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
@@ -70,16 +72,22 @@ def decode_input(data: bytes, declared: str) -> str:
 
 
 def supports_ansi(stream: IO[str]) -> bool:
-    """Whether the stream is a terminal that dims text by escape sequences, and may: NO_COLOR and TERM=dumb forbid it.
-    A console of Windows is switched to them; an old one has none."""
+    """Return whether the stream is a terminal with ANSI escape sequences, not disabled by NO_COLOR or TERM=dumb.
+
+    A Windows console is switched to them, if it supports them.
+    """
     if not is_terminal(stream) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return sys.platform != "win32" or _switch_to_escapes(stream)
+    return sys.platform != "win32" or _enable_ansi(stream)
 
 
 def spell_out(error: UnicodeError) -> tuple[str, int]:
-    """The error handler: "..." for an ellipsis where the encoding has none, and escapes (`\\u4f60`) for the rest."""
-    assert isinstance(error, UnicodeEncodeError)
+    """Replace characters that an encoding lacks: by ASCII ("..." for an ellipsis), or else an escape (`\\u4f60`).
+
+    It is an error handler for `codecs.register_error`.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
     spelled = []
     for char in error.object[error.start : error.end]:
         plain = unicodedata.normalize("NFKD", char)
@@ -88,20 +96,20 @@ def spell_out(error: UnicodeError) -> tuple[str, int]:
 
 
 def _encoding(stream: io.TextIOWrapper) -> str | None:
-    """Another encoding for the stream; None where it keeps its own."""
+    """Return the encoding to switch the stream to; None to keep its own."""
     if stream.isatty() or os.environ.get("PYTHONIOENCODING", "").partition(":")[0]:
         return None
     return "utf-8" if sys.platform == "win32" or codecs.lookup(stream.encoding).name == "ascii" else None
 
 
 def _reopen_closed() -> None:
-    """`edge … <&-`: a file that is opened later would get the number of the closed stream, and all that is written to
-    that stream."""
+    """Reopen streams closed by `edge … <&-`, or the next file to be opened gets the stream's descriptor, and with it
+    everything written to the stream."""
     for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, flags)  # gets the lowest number that is free
+            os.open(os.devnull, flags)  # gets the lowest free descriptor
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     for name in ("stdout", "stderr"):
@@ -111,7 +119,7 @@ def _reopen_closed() -> None:
 
 if sys.platform == "win32":
 
-    def _switch_to_escapes(stream: IO[str]) -> bool:
+    def _enable_ansi(stream: IO[str]) -> bool:
         import ctypes
         import msvcrt
 
@@ -126,5 +134,5 @@ if sys.platform == "win32":
 
 else:
 
-    def _switch_to_escapes(stream: IO[str]) -> bool:
+    def _enable_ansi(stream: IO[str]) -> bool:
         return True

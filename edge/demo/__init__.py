@@ -1,4 +1,4 @@
-"""The embedded checkpoint: a tiny trained GLM-4 that chats and calls tools, for checking an installation."""
+"""The embedded checkpoint: a tiny trained GLM-4 that chats and calls tools, to check an installation."""
 
 from pathlib import Path
 

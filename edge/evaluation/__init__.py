@@ -1,1 +1,1 @@
-"""What a recipe costs in quality, measured and reported."""
+"""Evaluation of model folders: how much quality a conversion costs, as figures and a report."""

@@ -1,13 +1,13 @@
-"""How well a model folder keeps what its checkpoint knows: the work of `edge eval`.
+"""Evaluation of a model folder against its checkpoint: the work of `edge eval`.
 
-The reference is the uncompressed graph over the checkpoint's files, a layer at a time, in f32; no torch. The
-folder's model is computed in f32, too: `figures` tell what the compression of its weights does, and nothing else, and
-are the same on every machine. What the engine adds on this one (a compressed KV cache, rounded activations) has figures
-of its own, against that.
+The reference is the uncompressed model, computed from the checkpoint's files layer by layer, in f32 and without torch.
+The folder's model is computed in f32 as well, so that `figures` show the effect of weight compression alone and are the
+same on every machine. The effects of the engine on this machine (a compressed KV cache, rounded activations) are
+measured separately, against the folder's model in f32.
 
-Drift: the reference cannot generate freely, since every token would take it through the whole file. It need not. It
-reads the folder's own greedy reply and tells after each token what it would have said; up to the first difference both
-have read the same, so that is where two free replies part, too. `agreement` counts on, with the folder's words.
+Drift: generating with the reference would read the whole file for every token. Instead it scores the folder's greedy
+reply in one pass, which gives its own choice after each token. Up to the first difference both have the same context,
+so that is where two independent replies would diverge as well. `agreement` is over the whole reply.
 """
 
 import time
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convert.samples import read_samples
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.docstrings import require_docstrings
 from runtime.errors import BackendError
@@ -25,8 +26,7 @@ from runtime.system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from runtime.text import one_line
 
 from ..bench import peak_memory
-from . import corpus as library
-from . import tool_calls
+from . import test_sets, tool_calls
 from .target import EvaluationTarget
 
 if TYPE_CHECKING:
@@ -42,8 +42,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """The model under one setting of the engine, which then `runs_with` so much: against the weights alone, in all and
-    by context length; and against the checkpoint, where there is one, for the engine as it runs."""
+    """The effect of one engine setting, over all tokens and by context length.
+
+    The baseline is the folder's model in f32; for the default setting also the checkpoint, where there is one.
+    `runs_with` describes the plugin's effective settings.
+    """
 
     setting: str
     runs_with: str
@@ -54,8 +57,11 @@ class EngineResult:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A greedy reply of the engine as it runs. `parts_at` counts the tokens before the checkpoint would have said
-    another, None where it never does; `agreement` is the share of tokens that it would have said, too."""
+    """Where a greedy reply of the engine diverges from the checkpoint's.
+
+    `parts_at` is the number of tokens before the first difference, None where there is none; `agreement` is the share
+    of tokens that the checkpoint would have chosen as well.
+    """
 
     prompt: str
     tokens: int
@@ -65,8 +71,11 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that was found. Sizes are bytes, times seconds; `texts` has the tokens of each, by name, and `calls`
-    right replies, of how many, by what is counted. `checkpoint` is "" where there was none."""
+    """The results of an evaluation. Sizes are in bytes, times in seconds.
+
+    `texts` has the number of tokens by text; `calls` has the correct replies and their total by row; `checkpoint` is ""
+    without one.
+    """
 
     folder: str
     recipe: str
@@ -98,31 +107,33 @@ def evaluate(
     context: int | None = None,
     new_tokens: int = 64,
 ) -> Generator[str, None, Report]:
-    """Yields what it does next, and returns the report. Without a checkpoint, perplexity, the engine's settings and
-    calls are still found.
+    """Evaluate a model folder; yield a description of each step, and return the report.
 
-    Raises ModelFolderError, CheckpointError, RequestError for texts and lengths that do not fit, VerificationError
-    where the folder is not of that checkpoint or answers NaN, BackendError where memory is too little or the engine
-    fails.
+    Without a checkpoint the report has perplexity, the engine's settings and tool calls.
+
+    Raises ModelFolderError; CheckpointError; RequestError for unusable texts, tasks or lengths; VerificationError where
+    the folder was converted from another checkpoint or its logits are NaN; and BackendError where memory is too little
+    or the engine fails.
     """
     start = time.perf_counter()
     require_docstrings(BackendError)
-    subject = EvaluationTarget.open(folder, context)
-    tasks = None if calls is None else tool_calls.read_tasks(calls)
-    samples = None if texts is None else library.read_samples(texts)
+    target = EvaluationTarget.open(folder, context)
+    calls = calls or test_sets.find(target.folder.manifest.source.fingerprint, "calls.jsonl")
+    tasks = tool_calls.read_tasks(calls) if calls else []
+    samples = None if texts is None else read_samples(texts)
     source = None
     if against is not None:
-        yield "is the folder of this checkpoint?"
-        source = subject.open_checkpoint(against)
-    ids = subject.token_ids(samples, source)
+        yield "checking that the folder was converted from this checkpoint"
+        source = target.open_checkpoint(against)
+    ids = target.token_ids(samples, source)
     try:
-        report = yield from _measure(subject, source, ids, new_tokens)
+        report = yield from _measure(target, source, ids, new_tokens)
         yield "tool calls"
-        scores = _score_calls(subject, tasks)
+        scores = _score_calls(target, tasks)
     except KeyError as exc:  # a graph that we did not make
         raise BackendError(
-            f"the model has no {exc}: it can only be read whole, and memory is too little for that",
-            hint="close other programs, or use a larger machine",
+            f"the model has no {exc}: it cannot be evaluated layer by layer, and memory is too small for all of it",
+            hint="close other programs, or use a machine with more memory",
         ) from exc
     except RuntimeError as exc:
         if is_out_of_memory(exc):
@@ -134,27 +145,27 @@ def evaluate(
 
 
 def _measure(
-    subject: EvaluationTarget, source: Checkpoint | None, ids: "Mapping[str, Ids]", new_tokens: int
+    target: EvaluationTarget, source: Checkpoint | None, ids: "Mapping[str, Ids]", new_tokens: int
 ) -> Generator[str, None, Report]:
     from convert.check import cpu_plugin as engine
     from convert.check import divergence as quality
     from convert.check import layerwise as saved
     from convert.check import reference
 
-    texts, path = list(ids.values()), subject.folder.path
+    texts, path = list(ids.values()), target.folder.path
     notes: list[str] = []
-    obstacle = subject.require_memory(texts)
+    obstacle = target.require_memory(texts)
     if obstacle:
-        notes.append(f"no figures of the engine's settings, and no drift: {obstacle}")
-    layers = saved.LayerwiseModel(path, subject.architecture) if obstacle else None
+        notes.append(f"the engine's settings and drift were not measured: {obstacle}")
+    layers = saved.LayerwiseModel(path, target.architecture) if obstacle else None
     head = layers.head() if layers else engine.plugin_head(path)
     replies: list[_GreedyReply] = []
     if source and new_tokens and not layers:
         yield "greedy replies"
         loaded = engine.CpuPlugin(path, engine.AS_DEPLOYED)
-        replies = _greedy_replies(subject, loaded, head, new_tokens)
+        replies = _greedy_replies(target, loaded, head, new_tokens)
         loaded.close()
-    yield "what the converted model says"
+    yield "evaluating the converted model"
     exact = layers or engine.CpuPlugin(path, engine.WEIGHTS_ONLY)
     answers = quality.LogitSource(exact.hidden_states(texts), head)
     if isinstance(exact, engine.CpuPlugin):
@@ -164,30 +175,34 @@ def _measure(
         wanted: LogitSource | None = None
         drift: tuple[Drift, ...] = ()
         if source:
-            yield "what the checkpoint says"
+            yield "evaluating the checkpoint"
             checkpoint = stack.enter_context(source.weights(mapped=False))
             states = reference.hidden_states(checkpoint, [*texts, *(reply.tokens for reply in replies)])
             wanted = quality.LogitSource(states[: len(texts)], reference.checkpoint_head(checkpoint))
             drift = tuple(map(_measure_drift, replies, states[len(texts) :], [wanted.head] * len(replies)))
-        yield "how far they part"
+        yield "comparing them"
         readings = quality.compare_logits(texts, answers, wanted)
         parts = []
-        numbers = _longest_texts(texts, 2 * subject.context)
+        numbers = _longest_texts(texts, 2 * target.context)
         longest = [texts[number] for number in numbers]
         for setting in () if obstacle else engine.settings():
-            yield f"the engine: {setting.name}"
+            yield f"evaluating the engine: {setting.name}"
             try:
                 parts.append(
                     _measure_setting(path, setting, longest, answers.select(numbers), wanted and wanted.select(numbers))
                 )
             except RuntimeError as exc:
-                notes.append(f"this CPU's plugin does not take the setting {setting.name!r}: {one_line(exc)}")
+                notes.append(
+                    f"the CPU plugin does not support the setting {setting.name!r} on this machine: {one_line(exc)}"
+                )
     figures = readings.figures()
     known = figures.reference_perplexity or figures.perplexity
-    if known is not None and known > subject.architecture.vocab:
-        notes.append("the model does not know these texts, a blind guess would do better: give --texts that it knows")
+    if known is not None and known > target.architecture.vocab:
+        notes.append(
+            "on these texts the model is worse than a uniform guess: use --texts of a kind that it was trained on"
+        )
     return Report(
-        **subject.describe(source),
+        **target.describe(source),
         texts={name: len(tokens) for name, tokens in ids.items()},
         figures=figures,
         by_context=readings.by_context(),
@@ -200,7 +215,7 @@ def _measure(
 
 @dataclass(frozen=True, slots=True)
 class _GreedyReply:
-    """Token ids: the prompt's, and the greedy reply's."""
+    """Token ids of a prompt and of the greedy reply to it."""
 
     name: str
     prompt: "Ids"
@@ -213,16 +228,14 @@ class _GreedyReply:
         return np.concatenate([self.prompt, self.reply])
 
 
-def _greedy_replies(
-    subject: EvaluationTarget, engine: "CpuPlugin", head: "Head", new_tokens: int
-) -> list[_GreedyReply]:
+def _greedy_replies(target: EvaluationTarget, engine: "CpuPlugin", head: "Head", new_tokens: int) -> list[_GreedyReply]:
     import numpy as np
 
     found = []
-    for name, prompt in subject.reply_prompts().items():
-        room = min(new_tokens, subject.context - len(prompt))
-        if said := engine.greedy(prompt, head, room, subject.stop_ids) if room > 0 else []:
-            found.append(_GreedyReply(name, prompt, np.array(said)))
+    for name, prompt in target.reply_prompts().items():
+        room = min(new_tokens, target.context - len(prompt))
+        if reply := engine.greedy(prompt, head, room, target.stop_ids) if room > 0 else []:
+            found.append(_GreedyReply(name, prompt, np.array(reply)))
     return found
 
 
@@ -234,8 +247,10 @@ def _measure_drift(reply: _GreedyReply, states: "Floats", head: "Head") -> Drift
 
 
 def _longest_texts(texts: "Sequence[Ids]", tokens: int) -> list[int]:
-    """Numbers of the longest text, and of the next ones that together have no more than so many tokens: an engine shows
-    in long texts what it adds, and reads each text once for every setting."""
+    """Return the indices of the longest texts, at least one, with at most `tokens` in all.
+
+    The engine's effects show in long texts, and each text is evaluated once for every setting.
+    """
     longest, *others = sorted(range(len(texts)), key=lambda number: -len(texts[number]))
     found, left = [longest], tokens - len(texts[longest])
     for number in others:
@@ -262,7 +277,7 @@ def _measure_setting(
 
 
 def _by_text(readings: "Comparison", names: Sequence[str]) -> dict[str, "DivergenceFigures"]:
-    """By kind, which is what stands before a colon in a text's name."""
+    """Group the figures by kind: the part of a text's name before the colon."""
     import numpy as np
 
     kinds = [name.split(":")[0] for name in names]
@@ -270,13 +285,10 @@ def _by_text(readings: "Comparison", names: Sequence[str]) -> dict[str, "Diverge
     return {kind: readings.figures(np.isin(readings.text_index, some)) for kind, some in numbers.items()}
 
 
-def _score_calls(
-    subject: EvaluationTarget, tasks: Sequence[tool_calls.ToolCallTask] | None
-) -> Mapping[str, tuple[int, int]]:
-    """The user's tasks; without, those of the embedded checkpoint where the folder is made of it."""
+def _score_calls(target: EvaluationTarget, tasks: Sequence[tool_calls.ToolCallTask]) -> tool_calls.Scores:
     from runtime.model import Model
 
-    if tasks is None and not subject.is_the_demo:
+    if not tasks:
         return {}
-    with Model(subject.folder, device="CPU") as model:
-        return tool_calls.held_out(model) if tasks is None else tool_calls.score(model, tasks)
+    with Model(target.folder, device="CPU") as model:
+        return tool_calls.score(model, tasks)

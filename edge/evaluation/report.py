@@ -1,4 +1,4 @@
-"""A report of `edge eval` as a folder: report.json, report.md, and the plots that it shows."""
+"""The report of `edge eval` as a folder: report.json, report.md and its charts."""
 
 import json
 import os
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 _COLUMNS = ("tokens", "mean KL", "p99 KL", "max KL", "top-1", "perplexity", "the checkpoint's")
 
 
-def refuse_existing(target: Path) -> None:
-    """Raises RequestError where a report could not be written there."""
+def require_new_folder(target: Path) -> None:
+    """Raise RequestError unless `target` is a new name in a folder that exists."""
     if os.path.lexists(target):
         raise RequestError(f"{str(target)!r} exists already", hint="choose another folder, or remove that one")
     if not target.absolute().parent.is_dir():
-        raise RequestError(f"there is no folder {str(target.absolute().parent)!r}", hint="make it first")
+        raise RequestError(f"there is no folder {str(target.absolute().parent)!r}", hint="create it first")
 
 
 def write_report(report: "Report", target: Path) -> None:
-    """Writes the folder, which appears when it is complete. Raises RequestError where it cannot be."""
-    refuse_existing(target)
+    """Write the report's folder, which appears only when it is complete. Raises RequestError where that fails."""
+    require_new_folder(target)
     files = {"report.json": to_json(report), "report.md": markdown(report), **plots(report)}
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as scratch:
@@ -45,11 +45,12 @@ def write_report(report: "Report", target: Path) -> None:
 
 
 def to_json(report: "Report") -> str:
+    """Return the report as JSON."""
     return json.dumps(asdict(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def plots(report: "Report") -> dict[str, str]:
-    """The SVG files by name; what was not measured has none."""
+    """Return the charts as SVG, by file name, of what was measured."""
     found = {}
     contexts = list(report.by_context)
     steps = [format_length(context) for context in contexts]
@@ -68,7 +69,7 @@ def plots(report: "Report") -> dict[str, str]:
         sizes = {"checkpoint": report.checkpoint_weights / 1e6, report.recipe: report.weights / 1e6}
         found["size.svg"] = bar_chart("Weights", sizes, y="MB")
     if report.engine:
-        # The first chunk of a prompt never reads the cache.
+        # The first chunk of a prompt does not read the KV cache.
         series = {part.setting: [part.by_context[c].mean_kl for c in contexts] for part in report.engine}
         found["engine.svg"] = line_chart(
             f"{report.recipe}: what the engine adds",
@@ -81,7 +82,7 @@ def plots(report: "Report") -> dict[str, str]:
 
 
 def markdown(report: "Report", *, pictures: bool = True) -> str:
-    """The report for people."""
+    """Return the report as Markdown, with or without links to its charts."""
     drawn = plots(report) if pictures else {}
     out = [f"# {Path(report.folder).name}: {report.recipe}", "", *_summary(report), ""]
     out += ["## Weights alone", "", *_table(("", *_COLUMNS), [("all", *_row(report.figures))]), ""]
@@ -95,7 +96,7 @@ def markdown(report: "Report", *, pictures: bool = True) -> str:
     if report.drift:
         out += ["## Greedy replies", "", *_drift_table(report), ""]
     if report.calls:
-        rows = [(name, f"{right} of {asked}", f"{right / asked:.1%}") for name, (right, asked) in report.calls.items()]
+        rows = [(name, f"{right} of {total}", f"{right / total:.1%}") for name, (right, total) in report.calls.items()]
         out += ["## Tool calls", "", *_table(("", "right", "share"), rows), ""]
     if report.notes:
         out += ["## Notes", "", *(f"- {note}" for note in report.notes), ""]
@@ -103,14 +104,17 @@ def markdown(report: "Report", *, pictures: bool = True) -> str:
 
 
 def format_length(context: int) -> str:
+    """Return a context length in short: 512, 8k, 1M."""
     return str(context) if context < 1024 else f"{context // 1024}k" if context < 1048576 else "1M"
 
 
 def format_share(value: float | None) -> str:
+    """Return a share in percent; a dash where it was not measured."""
     return "–" if value is None else f"{value:.2%}"
 
 
 def format_nats(value: float | None) -> str:
+    """Return a divergence in nats; a dash where it was not measured."""
     return "–" if value is None else f"{value:.2e}" if value < 1e-4 else f"{value:.4f}"
 
 

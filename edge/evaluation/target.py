@@ -1,4 +1,4 @@
-"""What `edge eval` judges: a model folder, its prompt format and its tokenizer, and whether a checkpoint is its own."""
+"""The model folder under evaluation: its token ids, its checkpoint, and the memory that it takes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convert.samples import Sample, read_samples
 from runtime.checkpoint.architecture import Architecture, read_architecture, read_config
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.device.memory import estimate, format_bytes
@@ -20,8 +21,7 @@ from runtime.prompt.families import Family
 from runtime.prompt.template import ChatTemplate, Prompt
 from runtime.system.files import read_model_properties
 
-from . import corpus as library
-from .corpus import Sample
+from . import corpus, test_sets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,14 +29,13 @@ if TYPE_CHECKING:
 
     Ids = npt.NDArray[np.int64]
 
-_DEFAULT_CONTEXT = 2048  # tokens, where none are asked for
-_OPENING = 200  # characters from which a base model goes on
-_DEMO_DIALOGUES = 24
+_DEFAULT_CONTEXT = 2048  # tokens
+_OPENING = 200  # characters of a text that a base model continues
 
 
 @dataclass(frozen=True)
 class EvaluationTarget:
-    """A model folder; texts of at most `context` tokens are read."""
+    """A model folder under evaluation. Texts are cut at `context` tokens."""
 
     folder: ModelFolder
     architecture: Architecture
@@ -45,12 +44,12 @@ class EvaluationTarget:
 
     @classmethod
     def open(cls, path: Path, context: int | None = None) -> "EvaluationTarget":
-        """Raises ModelFolderError, or RequestError where the context is not the model's."""
+        """Open a model folder. Raises ModelFolderError, and RequestError for a context that the model lacks."""
         folder = ModelFolder.open(path)
         longest = folder.manifest.context_length
         if context is not None and not 2 <= context <= longest:
             raise RequestError(
-                f"a context of {context:,} tokens was asked for, the model has {longest:,}",
+                f"a context of {context:,} tokens is too long or too short: the model has {longest:,}",
                 hint=f"--context takes 2 to {longest:,}",
             )
         architecture = read_architecture(read_config(folder.path))
@@ -58,25 +57,27 @@ class EvaluationTarget:
         return cls(folder, architecture, family, context or min(_DEFAULT_CONTEXT, longest))
 
     def open_checkpoint(self, path: Path) -> Checkpoint:
-        """The checkpoint in that folder. Raises CheckpointError, and VerificationError where the folder was not made of
-        it."""
+        """Open the checkpoint that the folder was converted from.
+
+        Raises CheckpointError, and VerificationError where it was converted from another one.
+        """
         found = Checkpoint.open(path)
         with found.weights(mapped=False) as checkpoint:
             fingerprint = checkpoint.fingerprint()
-        made_of = self.folder.manifest.source
-        if fingerprint != made_of.fingerprint:
+        record = self.folder.manifest.source
+        if fingerprint != record.fingerprint:
             raise VerificationError(
-                f"{self.folder.path} was not made of the checkpoint in {found.path}: their fingerprints differ",
-                hint=f"it was made of {made_of.name} ({made_of.fingerprint[:12]}…), unchanged",
+                f"{self.folder.path} was not converted from the checkpoint in {found.path}: their fingerprints differ",
+                hint=f"name the unchanged checkpoint {record.name} ({record.fingerprint[:12]}…)",
             )
         return found
 
     def token_ids(self, samples: Sequence[Sample] | None, source: Checkpoint | None = None) -> "dict[str, Ids]":
-        """The token ids of the samples, by name, cut at the context; None takes the built-in ones and, where the
-        context is longer than those, a text that fills it.
+        """Return the samples' token ids by name, cut at the context.
 
-        Raises RequestError where nothing is left, and VerificationError where the checkpoint's tokenizer splits a text
-        otherwise.
+        None stands for the built-in samples and, where the context is longer than all of them, one that fills it.
+        Raises RequestError where no sample has two tokens, and VerificationError where the checkpoint's tokenizer
+        disagrees with the folder's.
         """
         import numpy as np
 
@@ -85,40 +86,43 @@ class EvaluationTarget:
         encoded = {name: self._encode(prompt, source) for name, prompt in prompts.items()}
         found = {name: np.array(ids[: self.context]) for name, ids in encoded.items() if len(ids) > 1}
         if not found:
-            raise RequestError("no text has two tokens", hint="give longer texts")
+            raise RequestError("no text has two tokens", hint="use longer texts")
         if filling and max(map(len, found.values())) < self.context:
-            ids = self._encode(self._filler(prompts), source)
+            ids = self._encode(self._filler(), source)
             found["all in a row"] = np.array(ids[: self.context])
         return found
 
     def reply_prompts(self) -> "dict[str, Ids]":
-        """Prompts that ask for a reply, by name; the beginnings of texts for a base model."""
+        """Return the token ids of prompts for greedy replies, by name; for a base model, of texts to continue."""
         import numpy as np
 
         if self.template is None:
             openings = {
-                text.name: self._plain_prompt(text.text[:_OPENING]) for text in library.built_in(dialogues=False)
+                text.name: self._plain_prompt(text.text[:_OPENING]) for text in corpus.built_in_samples(chats=False)
             }
         else:
-            asked = [q for q in library.QUESTIONS if not q.tools or self.family.tools]
-            openings = {q.name: self.template.render(q.messages, q.tools) for q in asked}
+            questions = [q for q in corpus.questions() if not q.tools or self.family.tools]
+            openings = {q.name: self.template.render(q.messages, q.tools) for q in questions}
         return {name: np.array(self._encode(prompt, None)) for name, prompt in openings.items()}
 
     @cached_property
     def template(self) -> ChatTemplate | None:
-        """None for a base model."""
+        """The chat template; None for a base model."""
         if not (self.folder.path / "chat_template.jinja").is_file():
             return None
         return ChatTemplate(self.folder.chat_template(), self.family, self.folder.manifest.special_tokens)
 
     @cached_property
     def stop_ids(self) -> set[int]:
+        """The token ids that end a reply."""
         special = self.folder.manifest.special_tokens
         return {special[name] for name in self.family.stop_tokens if name in special}
 
     def require_memory(self, texts: "Sequence[Ids]") -> str:
-        """Raises BackendError where memory is too little for the figures. Returns why the model cannot be loaded as a
-        whole, which the engine's settings need; "" where it can."""
+        """Raise BackendError if there is too little memory for a layer-wise evaluation.
+
+        Return why there is too little to load the whole model, as measuring the engine requires; "" where it fits.
+        """
         import psutil  # type: ignore[import-untyped]
 
         free = psutil.virtual_memory().available
@@ -126,7 +130,7 @@ class EvaluationTarget:
         if free < needed:
             raise BackendError(
                 f"the evaluation needs about {format_bytes(needed)} of memory, but {format_bytes(free)} is free",
-                hint="ask for less with --context or --texts, or close other programs",
+                hint="use a shorter --context or fewer --texts, or close other programs",
             )
         from convert.estimate import PROGRAM_BYTES
 
@@ -135,7 +139,7 @@ class EvaluationTarget:
         return f"they need {format_bytes(whole)} of memory, {format_bytes(free)} is free" if free < whole else ""
 
     def layerwise_memory(self, texts: "Sequence[Ids]") -> int:
-        """Bytes of memory that the figures take, the model a layer at a time."""
+        """Return the bytes of memory that a layer-wise evaluation takes."""
         from convert.check.reference import CHUNK, SCORES, VOCABULARY_ROWS
         from convert.estimate import LAYER_BYTES, PROGRAM_BYTES
 
@@ -150,27 +154,17 @@ class EvaluationTarget:
 
     @property
     def logits_memory(self) -> int:
-        """Bytes of both models' logits at a time, and of what is computed with them."""
+        """Bytes of one block of both models' logits, and of the arrays computed from them."""
         from convert.check.reference import POSITIONS
 
         return 3 * 4 * POSITIONS * self.architecture.vocab
 
     def states_memory(self, texts: "Sequence[Ids]") -> int:
-        """Bytes of what is kept of each text: the converted model's states, the checkpoint's, and a setting's."""
+        """Return the bytes of the hidden states kept for the texts: the folder's, the checkpoint's, and a setting's."""
         return 3 * 4 * self.architecture.hidden * sum(map(len, texts))
 
-    @cached_property
-    def is_the_demo(self) -> bool:
-        """Whether the folder was made of the embedded checkpoint."""
-        from ..demo import CHECKPOINT
-
-        if self.folder.manifest.source.name != CHECKPOINT.name or not (CHECKPOINT / "model.safetensors").is_file():
-            return False
-        with Checkpoint.open(CHECKPOINT).weights() as checkpoint:
-            return checkpoint.fingerprint() == self.folder.manifest.source.fingerprint
-
     def describe(self, source: Checkpoint | None) -> dict[str, Any]:
-        """What a report says of it."""
+        """Return what a report says about the target, as fields of `Report`."""
         from runtime.device.machine import detect
 
         manifest, machine = self.folder.manifest, detect()
@@ -193,41 +187,46 @@ class EvaluationTarget:
         }
 
     def _render(self, sample: Sample) -> Prompt:
+        if sample.rendered:
+            return (sample.rendered,)
         if not sample.messages:
             return self._plain_prompt(sample.text)
         if self.template is None:
-            raise RequestError(f"{sample.name} is a dialogue, for which a base model has no format", hint="give texts")
+            raise RequestError(
+                f"{sample.name} is a chat, and a base model has no format for chats", hint="use texts instead"
+            )
         return self.template.render(sample.messages, sample.tools, add_generation_prompt=False)
 
     def _plain_prompt(self, text: str) -> Prompt:
-        """As a completion's prompt: special tokens spelled in the text stay text."""
+        """Return a text as the prompt of a completion: special tokens spelled in it stay text."""
         plain = ChatTemplate(
             self.family.prefix + "{{ messages[0].content }}", self.family, self.folder.manifest.special_tokens
         )
         return plain.render([Message("user", text)])
 
-    def _built_in_prompts(self) -> dict[str, Prompt]:
-        """The embedded checkpoint knows nothing of the world, so it is judged by dialogues of its own kind."""
-        if not self.is_the_demo:
-            dialogues = self.template is not None and self.family.tools
-            return {sample.name: self._render(sample) for sample in library.built_in(dialogues)}
-        from ..demo.training.dialogues import held_out
-        from ..demo.training.prompt import render
+    @cached_property
+    def _own_prompts(self) -> Mapping[str, Prompt]:
+        """The texts of the checkpoint's own test set; empty where it has none."""
+        path = test_sets.find(self.folder.manifest.source.fingerprint, "texts.jsonl")
+        samples = read_samples(path) if path else ()
+        return {f"dialogues: {number}": self._render(sample) for number, sample in enumerate(samples)}
 
-        said = held_out(count=_DEMO_DIALOGUES)
-        return {f"dialogues: {number}": (render(one) + one.reply,) for number, one in enumerate(said)}
+    def _built_in_prompts(self) -> Mapping[str, Prompt]:
+        if self._own_prompts:
+            return self._own_prompts
+        chats = self.template is not None and self.family.tools
+        return {sample.name: self._render(sample) for sample in corpus.built_in_samples(bool(chats))}
 
-    def _filler(self, prompts: Mapping[str, Prompt]) -> Prompt:
-        """A text of at least as many tokens as the context has."""
+    def _filler(self) -> Prompt:
+        """Return a prompt of at least as many tokens as the context has."""
+        own = self._own_prompts.values()
+        pieces = ("".join(prompt) for prompt in cycle(own)) if own else corpus.filler_paragraphs()
         text, tokens = "", 0
-        pieces = (
-            ("".join(prompt) for prompt in cycle(prompts.values())) if self.is_the_demo else library.filler_paragraphs()
-        )
         while tokens < self.context:
             piece = next(pieces)
             text += piece
             tokens += len(self._encode((piece,), None))
-        return (text,) if self.is_the_demo else self._plain_prompt(text)
+        return (text,) if own else self._plain_prompt(text)
 
     def _encode(self, prompt: Prompt, source: Checkpoint | None) -> list[int]:
         ids: list[int] = []
@@ -235,7 +234,7 @@ class EvaluationTarget:
             found = self._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()
             if source is not None and found != source.tokenizer.encode(piece):
                 raise VerificationError(
-                    f"the folder's tokenizer and that of {source.path} part at {piece[:40]!r}", hint=CONVERT_AGAIN
+                    f"the tokenizers of the folder and of {source.path} disagree at {piece[:40]!r}", hint=CONVERT_AGAIN
                 )
             ids += found
         return ids
@@ -249,4 +248,4 @@ class EvaluationTarget:
                 str(self.folder.path), **read_model_properties(self.folder.path / "openvino_tokenizer.bin")
             )
         except RuntimeError as exc:
-            raise ModelFolderError(f"{self.folder.path} has no tokenizer that runs", hint=CONVERT_AGAIN) from exc
+            raise ModelFolderError(f"the tokenizer of {self.folder.path} cannot be loaded", hint=CONVERT_AGAIN) from exc

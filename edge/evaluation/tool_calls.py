@@ -1,89 +1,119 @@
-"""Exact tool calls: in how many dialogues a model makes the call that is expected, to the letter of its arguments."""
+"""Tool-call accuracy: the share of dialogues in which a model makes exactly the calls that are expected.
 
+A line of a JSONL file is a task:
+
+    {"messages": […], "tools": […], "expected": {"name": "…", "arguments": {…}}}
+
+`messages` and `tools` are OpenAI's. `expected` is a call, a list of calls, or null where no tool fits. Two keys are
+optional: `text`, which the reply's text must equal, and `kind`, a row of its own in the report.
+"""
+
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convert.samples import parse_messages, parse_tools, read_json_lines
 from runtime import strict_json
 from runtime.chat import Reply
 from runtime.errors import RequestError
 from runtime.messages import Message
 from runtime.model import Model
+from runtime.reply.generation import Constraint
 from runtime.sampling import Sampling
 
-from .corpus import parse_tools, read_json_lines
-
-Calls = list[tuple[str, object]]  # a tool's name, and its arguments as JSON
-Scores = Mapping[str, tuple[int, int]]  # right replies, of how many, by what is counted
-_LINE = 'a line is {"messages": […], "tools": […], "expected": {"name": …, "arguments": {…}}}'
-_MAX_NEW_TOKENS = 256  # tokens of a reply
+Calls = list[tuple[str, object]]  # each call's tool name, and its arguments as parsed JSON
+Scores = Mapping[str, tuple[int, int]]  # by row: correct replies, and the tasks they are out of
+EXACT, RIGHT_TOOL = "exact", "right tool"
+_LINE_FORMAT = 'each line needs {"messages": […], "tools": […], "expected": {"name": …, "arguments": {…}}}'
+_MAX_NEW_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallTask:
-    """A dialogue up to the reply in which the model should make the `expected` calls, or none."""
+    """A dialogue up to the reply in which the model should make the `expected` calls, or none.
+
+    `text` is the text that the reply must have; None accepts any.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...]
     expected: Calls
+    text: str | None = None
+    kind: str = EXACT
+
+    @property
+    def counts_tool(self) -> bool:
+        """Whether choosing the right tool counts as well: wherever calls are expected, except for several calls that
+        have a row of their own."""
+        return len(self.expected) == 1 or (self.kind == EXACT and bool(self.expected))
 
 
 def read_tasks(path: Path) -> list[ToolCallTask]:
-    """Tasks, one JSON object a line: OpenAI's `messages` and `tools`, and `expected`, a call or a list of calls.
+    """Read the tasks of a JSONL file. Raises RequestError, naming the line that is wrong."""
+    return [parse_task(name, data) for name, data in read_json_lines(path, _LINE_FORMAT)]
 
-    Raises RequestError for a file that cannot be read, or a line that is no task.
+
+def parse_task(name: str, data: Mapping[str, Any]) -> ToolCallTask:
+    """Return the task in a line's JSON object. Raises RequestError, beginning with `name`."""
+    for key in ("messages", "expected"):
+        if key not in data:
+            raise RequestError(f'{name}: "{key}" is missing', hint=_LINE_FORMAT)
+    text, kind, expected = data.get("text"), data.get("kind", EXACT), data["expected"]
+    if not isinstance(text, str | None) or not isinstance(kind, str):
+        raise RequestError(f'{name}: "text" and "kind" must be texts', hint=_LINE_FORMAT)
+    calls = expected if isinstance(expected, list) else [] if expected is None else [expected]
+    return ToolCallTask(
+        parse_messages(name, data["messages"]),
+        parse_tools(name, data.get("tools")),
+        [call for item in calls for call in _parse_call(name, item)],
+        text,
+        kind,
+    )
+
+
+def reply_to(model: Model, task: ToolCallTask, constraint: Constraint, max_new_tokens: int = _MAX_NEW_TOKENS) -> Reply:
+    """Return the model's greedy reply."""
+    sampling = Sampling(max_new_tokens=max_new_tokens)
+    return Reply.from_events(model.reply(task.messages, task.tools, sampling, constraint))
+
+
+def calls_of(reply: Reply) -> Calls:
+    """Return the reply's calls in the form of `ToolCallTask.expected`."""
+    return [(call.name, parse_arguments(call.arguments)) for call in reply.tool_calls]
+
+
+def score(model: Model, tasks: Sequence[ToolCallTask], *, strict: bool = False) -> Scores:
+    """Count the correct greedy replies by kind, and the replies that choose the right tool.
+
+    A reply is correct when its calls are the expected ones, compared as JSON values, and its text is. `strict` enforces
+    the tools' schemas while the model generates.
     """
-    return [_task(f"{path.name}:{number}", data) for number, data in read_json_lines(path)]
-
-
-def score(model: Model, tasks: Sequence[ToolCallTask]) -> Scores:
-    """Greedy replies. A call is exact when its tool and its arguments are those expected, whatever their spelling as
-    JSON; a reply is right when all of its calls are, and there are no others."""
-    right = named = calling = 0
+    correct: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     for task in tasks:
-        reply = Reply.from_events(model.reply(task.messages, task.tools, Sampling(max_new_tokens=_MAX_NEW_TOKENS)))
-        made: Calls = [(call.name, parse_arguments(call.arguments)) for call in reply.tool_calls]
-        right += made == task.expected
-        if task.expected:
-            calling += 1
-            named += [name for name, _ in made] == [name for name, _ in task.expected]
-    scores = {"exact": (right, len(tasks))}
-    return scores | ({"right tool": (named, calling)} if calling else {})
-
-
-def held_out(model: Model, count: int = 100) -> Scores:
-    """The embedded checkpoint's own: dialogues with tools and values that its training never sees."""
-    from benchmarks.demo_checkpoint import COLUMNS, measure
-
-    from ..demo.training.dialogues import held_out as dialogues
-
-    return {COLUMNS[kind]: score for kind, score in measure(model, dialogues(count=count)).items()}
+        reply = reply_to(model, task, Constraint.for_tools(task.tools, strict=strict))
+        calls = calls_of(reply)
+        total[task.kind] += 1
+        correct[task.kind] += calls == task.expected and task.text in (None, reply.text.strip())
+        if task.counts_tool:
+            total[RIGHT_TOOL] += 1
+            correct[RIGHT_TOOL] += [name for name, _ in calls] == [name for name, _ in task.expected]
+    return {kind: (correct[kind], count) for kind, count in total.items()}
 
 
 def parse_arguments(arguments: str) -> object:
-    """A call's arguments as JSON, or as they are where they are none."""
+    """Return a call's arguments as parsed JSON, or unchanged where they are not valid JSON."""
     try:
         return strict_json.parse(arguments)
     except ValueError:
         return arguments
 
 
-def _task(name: str, data: Mapping[str, Any]) -> ToolCallTask:
-    messages, expected = data.get("messages"), data.get("expected")
-    if not isinstance(messages, list) or not messages or "expected" not in data:
-        raise RequestError(f"{name} lacks messages or what is expected", hint=_LINE)
-    calls = expected if isinstance(expected, list) else [] if expected is None else [expected]
-    return ToolCallTask(
-        tuple(map(Message.from_json, messages)),
-        parse_tools(name, data.get("tools")),
-        [call for item in calls for call in _call(name, item)],
-    )
-
-
-def _call(name: str, item: object) -> Iterator[tuple[str, object]]:
+def _parse_call(name: str, item: object) -> Iterator[tuple[str, object]]:
     call = item.get("function", item) if isinstance(item, Mapping) else None
     if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
-        raise RequestError(f"{name} expects a call without a name", hint=_LINE)
+        raise RequestError(f"{name}: an expected call has no name", hint=_LINE_FORMAT)
     arguments = call.get("arguments", {})
     yield call["name"], parse_arguments(arguments) if isinstance(arguments, str) else arguments

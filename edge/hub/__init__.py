@@ -1,1 +1,1 @@
-"""Models by name: found on this machine, or downloaded from the hub."""
+"""Models by name: local folders, and downloads from the Hugging Face hub."""

@@ -1,8 +1,8 @@
-"""A model's files in the hub's cache. A download that broke off goes on at the byte where it stopped.
+"""Resumable downloads into the hub's cache: an interrupted file continues at the byte where it stopped.
 
-huggingface_hub can do that within a call, but its later versions forget what an earlier call has fetched of a file, and
-a shard of GLM-4 has 5 GB. So weights are fetched here, into the folder and under the name (the file's hash) where
-`snapshot_download` then finds them, with the library's own session, names and headers.
+huggingface_hub resumes within a call, but its later versions discard the partial file of an earlier call, and a shard
+of GLM-4 has 5 GB. Weights are therefore downloaded here, with the library's session and headers, to the path in the
+cache (named by the file's hash) where `snapshot_download` then finds them.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from typing import Any
 from runtime.system import network
 from runtime.system.files import is_plain_file, remove
 
-_TIMEOUT = 30.0  # seconds in which the hub has to answer, and to send something more
-_RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts that bring nothing new
+TIMEOUT = 30.0  # seconds to wait for a response, and for more of it
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts that make no progress
 _RETRY_STATUSES = (408, 429, 500, 502, 503, 504)
 _CHUNK = 1 << 16
 
@@ -29,17 +29,19 @@ _CHUNK = 1 << 16
 def download_snapshot(
     repository: str, patterns: Sequence[str], weights: Sequence[str], endpoint: str, cache: str
 ) -> Path:
-    """The folder with the files of these patterns, fetched where they are not there yet. Raises whatever the hub's
-    library does, unless all files are in the cache already."""
+    """Download the files that match `patterns`, and return their folder; `weights` are the patterns to resume.
+
+    Raises the errors of the hub's library, unless all files are in the cache already.
+    """
     hub: Any = import_module("huggingface_hub")
     wanted = {"allow_patterns": list(patterns), "cache_dir": cache, "endpoint": endpoint}
     try:
-        info = hub.HfApi(endpoint=endpoint).model_info(repository, timeout=_TIMEOUT)
-    except Exception:
+        info = hub.HfApi(endpoint=endpoint).model_info(repository, timeout=TIMEOUT)
+    except Exception:  # raised again, unless the cache has all files
         if folder := _cached_snapshot(hub, repository, wanted):
             return folder
         raise
-    if import_module("huggingface_hub.file_download").are_symlinks_supported(cache):  # else it would copy them
+    if import_module("huggingface_hub.file_download").are_symlinks_supported(cache):  # without links it would copy them
         for name in sorted(sibling.rfilename for sibling in info.siblings or ()):
             if any(fnmatch(name, pattern) for pattern in weights):
                 _FileDownload(repository, name, info.sha, endpoint, cache).fetch()
@@ -47,7 +49,7 @@ def download_snapshot(
 
 
 def _cached_snapshot(hub: Any, repository: str, wanted: dict[str, Any]) -> Path | None:
-    """What an earlier call has fetched, where it is whole."""
+    """Return the folder of an earlier call's files if they are complete."""
     try:
         folder = Path(hub.snapshot_download(repository, local_files_only=True, **wanted))
         for index in folder.glob("*.safetensors.index.json"):
@@ -60,27 +62,27 @@ def _cached_snapshot(hub: Any, repository: str, wanted: dict[str, Any]) -> Path 
 
 
 class _FileDownload:
-    """A file of a repository, at a commit, on its way into the cache."""
+    """The download of a file of a repository, at a commit, into the cache."""
 
     def __init__(self, repository: str, name: str, commit: str, endpoint: str, cache: str) -> None:
         files: Any = import_module("huggingface_hub.file_download")
         self._utils: Any = import_module("huggingface_hub.utils")
         self._name = name
         self._url = files.hf_hub_url(repository, name, revision=commit, endpoint=endpoint)
-        described = files.get_hf_file_metadata(self._url, timeout=_TIMEOUT, endpoint=endpoint)
+        described = files.get_hf_file_metadata(self._url, timeout=TIMEOUT, endpoint=endpoint)
         self._size, self._hash = described.size or 0, described.etag or ""
         folder = files.repo_folder_name(repo_id=repository, repo_type="model")
         self._blobs, self._locks = Path(cache) / folder / "blobs", Path(cache) / ".locks" / folder
 
     def fetch(self) -> None:
-        """Do nothing where it is there, or where the hub does not say what it is: then its library has the word."""
+        """Download the file, unless it is in the cache, or the hub sends no hash: that is left to its library."""
         if not self._size or not re.fullmatch(r"\w[\w.-]*", self._hash) or (self._blobs / self._hash).exists():
             return
         for folder in (self._blobs, self._locks):
             folder.mkdir(parents=True, exist_ok=True)
         partial = self._blobs / f"{self._hash}.part"
         with self._utils.WeakFileLock(self._locks / f"{self._hash}.part.lock"):
-            if (self._blobs / self._hash).exists():  # another process was here
+            if (self._blobs / self._hash).exists():  # another process has finished it
                 return
             if not is_plain_file(partial):
                 remove(partial)
@@ -90,8 +92,8 @@ class _FileDownload:
             partial.replace(self._blobs / self._hash)
 
     def _download(self, file: BufferedRandom) -> None:
-        """Goes on until the file is whole, or several attempts bring nothing new."""
-        waits = list(_RETRY_DELAYS)
+        """Request the rest until the file is complete, or several attempts make no progress."""
+        waits = list(RETRY_DELAYS)
         reached = file.seek(0, 2)
         with self._utils.tqdm(total=self._size, initial=reached, unit="B", unit_scale=True, desc=self._name) as bar:
             while file.tell() != self._size:
@@ -104,26 +106,26 @@ class _FileDownload:
                         raise
                     broken = exc
                 if file.seek(0, 2) > reached:
-                    reached, waits = file.tell(), list(_RETRY_DELAYS)
+                    reached, waits = file.tell(), list(RETRY_DELAYS)
                 elif not waits:
                     raise broken
                 elif file.tell() != self._size:
                     time.sleep(waits.pop(0))
 
     def _request_rest(self, file: BufferedRandom, bar: Any) -> None:
-        """One request for what is missing."""
+        """Send one request for the missing bytes."""
         start = file.tell()
         headers = {**self._utils.build_hf_headers(), "Accept-Encoding": "identity"}
         if start > self._size:
             start = file.truncate(0)
         if start:
             headers["Range"] = f"bytes={start}-"
-        with self._stream_response(headers) as (answer, pieces):
-            if start and answer.status_code in (200, 416):  # it does not know ranges, or not this one
+        with self._stream_response(headers) as (response, pieces):
+            if start and response.status_code in (200, 416):  # it supports no ranges, or not this one
                 start = file.truncate(0)
-            if answer.status_code == 416:
+            if response.status_code == 416:
                 return
-            self._utils.hf_raise_for_status(answer)
+            self._utils.hf_raise_for_status(response)
             bar.reset(self._size)
             bar.update(start)
             for piece in pieces:
@@ -132,20 +134,20 @@ class _FileDownload:
 
     @contextmanager
     def _stream_response(self, headers: dict[str, str]) -> Iterator[tuple[Any, Iterator[bytes]]]:
-        """The answer and its bytes, as they come: of httpx or httpx2, or else of requests."""
+        """Yield the response and its bytes as they arrive, from httpx or httpx2, or else from requests."""
         session = self._utils.get_session()
         if callable(getattr(session, "stream", None)):
-            with session.stream("GET", self._url, headers=headers, timeout=_TIMEOUT, follow_redirects=True) as answer:
-                yield answer, answer.iter_bytes()
+            with session.stream("GET", self._url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as response:
+                yield response, response.iter_bytes()
         else:
-            with session.get(self._url, headers=headers, timeout=_TIMEOUT, stream=True) as answer:
-                yield answer, answer.iter_content(_CHUNK)
+            with session.get(self._url, headers=headers, timeout=TIMEOUT, stream=True) as response:
+                yield response, response.iter_content(_CHUNK)
 
     def _verify_hash(self, file: BufferedRandom) -> None:
-        """The hub names large files by their SHA-256."""
+        """Raise OSError, and empty the file, if its SHA-256 is not its name: the hub names large files so."""
         if not re.fullmatch(r"[0-9a-f]{64}", self._hash):
             return
         file.seek(0)
         if hashlib.file_digest(file, "sha256").hexdigest() != self._hash:
             file.truncate(0)
-            raise OSError(f"Consistency check failed: {self._name} has another hash than the hub says")
+            raise OSError(f"Consistency check failed: the hash of {self._name} is not the hub's")

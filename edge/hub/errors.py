@@ -1,4 +1,4 @@
-"""Why a model could not be fetched from the hub, and the cure: one error for all that its library raises."""
+"""Map every exception of the hub's library to a CheckpointError that names the cause and the cure."""
 
 import errno
 import re
@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from runtime.errors import CheckpointError
 from runtime.system import network
 
-_CONNECT = "connect to the network and call again (it goes on where it stopped), or name a folder"
-_RESUME = "call again: it goes on where it stopped"
+_CONNECT = "connect to the network and run the command again (it resumes), or give the path of a folder"
+_RESUME = "run the command again: the download resumes"
 _MOVE = "or set HF_HOME to a folder elsewhere"
 _ERRNO = {
     errno.ENOSPC: ("the disk is full", f"free some space, {_MOVE}"),
@@ -25,28 +25,35 @@ _ERRNO = {
     errno.EFBIG: ("the file is larger than the file system, or a limit, allows", "set HF_HOME to a folder elsewhere"),
     errno.EIO: ("the disk reports an error", f"check the disk, {_MOVE}"),
 }
-_DISK_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # no socket has these
+_DISK_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # never from a socket
 _BAD_TOKEN = {"UnicodeEncodeError", "LocalProtocolError", "InvalidHeader"}
 _NOT_THE_HUB = {"JSONDecodeError", "DecodingError", "FileMetadataError"}
 
 
 def map_hub_error(exc: Exception, repository: str, endpoint: str, cache: str) -> CheckpointError:
-    """What an exception of huggingface_hub means to who wanted `repository` from the hub at `endpoint` in `cache`."""
+    """Return the error for an exception while huggingface_hub downloads `repository` from `endpoint` to `cache`."""
     chain = list(network.iterate_causes(exc))
     names = {kind.__name__ for each in chain for kind in type(each).__mro__}
     if "OfflineModeIsEnabled" in names:
-        return _error(f"{repository} is not in the cache, and HF_HUB_OFFLINE is set", "unset it, or name a folder")
+        return _error(
+            f"{repository} is not in the cache, and HF_HUB_OFFLINE is set", "unset it, or give the path of a folder"
+        )
     if "HFValidationError" in names:
-        return _error(f"{repository!r} cannot be a model's name", "`edge models` lists some; or name a folder")
+        return _error(
+            f"{repository!r} is not a valid model name", "`edge models` lists some; or give the path of a folder"
+        )
     if "GatedRepoError" in names:
         return _error(f"{repository} asks you to accept its terms first", "do so on its page, then `hf auth login`")
-    answers = (getattr(each, "response", None) for each in chain)
-    if (answer := next((found for found in answers if found is not None), None)) is not None:
-        return _http_error(answer, repository, endpoint, missing="RepositoryNotFoundError" in names)
-    if told := _file_system_error(chain, repository, cache):
-        return told
+    responses = (getattr(each, "response", None) for each in chain)
+    if (response := next((found for found in responses if found is not None), None)) is not None:
+        return _http_error(response, repository, endpoint, missing="RepositoryNotFoundError" in names)
+    if error := _file_system_error(chain, repository, cache):
+        return error
     if names & _BAD_TOKEN:
-        return _error("your token has characters that no token has", "correct HF_TOKEN, or `hf auth login` again")
+        return _error(
+            "your token contains characters that are not allowed in a token",
+            "correct HF_TOKEN, or `hf auth login` again",
+        )
     if fault := network.explain(exc, endpoint):
         if fault.hint:
             hint = _RESUME if fault.hint == network.TRY_AGAIN else fault.hint
@@ -55,22 +62,22 @@ def map_hub_error(exc: Exception, repository: str, endpoint: str, cache: str) ->
             f"{repository} is not here, and cannot be fetched: {fault.cause}; the hub cannot be reached", _CONNECT
         )
     if "Consistency check" in str(exc):
-        return _error(f"{repository} cannot be fetched: a file came damaged or in part", _RESUME)
+        return _error(f"{repository} cannot be fetched: a file arrived damaged or incomplete", _RESUME)
     host = urlsplit(endpoint).hostname
     if names & _NOT_THE_HUB or _failed_inside_library(exc):
         return _error(
-            f"{repository} cannot be fetched: {host} does not answer as the hub does",
+            f"{repository} cannot be fetched: {host} does not respond as the hub does",
             "if this network wants a login in a browser, log in first; else check HF_ENDPOINT and proxies",
         )
     what = " ".join(str(exc).split())[:200]
     return _error(
         f"{repository} cannot be fetched: {type(exc).__name__}: {what}",
-        "check HF_HOME, HF_ENDPOINT and proxies; or name a folder",
+        "check HF_HOME, HF_ENDPOINT and proxies; or give the path of a folder",
     )
 
 
 def _failed_inside_library(exc: BaseException) -> bool:
-    """Whether the hub's library itself did not expect what it read."""
+    """Return whether the hub's library failed on a response that it did not expect."""
     trace = exc.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -82,9 +89,9 @@ def _error(message: str, hint: str) -> CheckpointError:
     return CheckpointError(message, hint=hint)
 
 
-def _http_error(answer: Any, repository: str, endpoint: str, *, missing: bool) -> CheckpointError:
-    """By the status of the hub's answer."""
-    status, headers = answer.status_code, answer.headers
+def _http_error(response: Any, repository: str, endpoint: str, *, missing: bool) -> CheckpointError:
+    """Return the error for a response's status."""
+    status, headers = response.status_code, response.headers
     what = " ".join((headers.get("X-Error-Message") or "").split())[:200]
     login = "`hf auth login` again, or correct HF_TOKEN"
     if missing or status == 404:
@@ -93,7 +100,7 @@ def _http_error(answer: Any, repository: str, endpoint: str, *, missing: bool) -
             "`edge models` lists some; for a private one, `hf auth login` first",
         )
     match status:
-        case 401 if "authorization" in {name.lower() for name in answer.request.headers}:
+        case 401 if "authorization" in {name.lower() for name in response.request.headers}:
             return _error(f"{repository} cannot be fetched: the hub rejects your token, it may have expired", login)
         case 401:
             return _error(f"{repository} cannot be fetched: the hub asks for a login", "`hf auth login`")
@@ -123,7 +130,7 @@ def _http_error(answer: Any, repository: str, endpoint: str, *, missing: bool) -
 
 
 def _retry_seconds(headers: Any) -> str:
-    """Seconds until the rate limit is lifted, "" where the hub does not say."""
+    """Return the seconds until the rate limit is lifted; "" where the hub does not say."""
     later = headers.get("Retry-After") or ""
     if found := re.search(r"\bt=(\d+)", headers.get("RateLimit") or headers.get("ratelimit") or ""):
         return found[1]
@@ -131,7 +138,7 @@ def _retry_seconds(headers: Any) -> str:
 
 
 def _file_system_error(chain: Sequence[BaseException], repository: str, cache: str) -> CheckpointError | None:
-    """What the file system refuses. The library for Xet tells errno in words alone."""
+    """Return the error for a failed file operation, if it is one. hf_xet has errno only in its message."""
     for each in chain:
         code, path, words = None, None, ""
         if isinstance(each, OSError):

@@ -1,4 +1,4 @@
-"""A checkpoint by its name on the Hugging Face hub: fetched once, resumed where it broke off, kept in its cache."""
+"""Resolve a model's name: a local folder, or else a checkpoint downloaded from the Hugging Face hub to its cache."""
 
 import os
 import re
@@ -21,31 +21,36 @@ from .errors import map_hub_error
 
 _ENDPOINT = "https://huggingface.co"
 
-# What a conversion reads. No code, no pickles.
+# The files that a conversion reads: no code, no pickles.
 _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
           "chat_template.jinja", "README.md", "LICENSE*")  # fmt: skip
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
-def checkpoint_folder(name: str, *, quiet: bool = False) -> Path:
-    """The folder of that name, or else the download of the model of that name: zai-org/GLM-4-9B-0414, or just
-    GLM-4-9B-0414; `quiet` draws no progress. Raises CheckpointError where it is neither, or cannot be fetched."""
+def resolve_checkpoint(name: str, *, quiet: bool = False) -> Path:
+    """Return the folder called `name`, or else download the checkpoint of the model called `name`.
+
+    A model is named as on the hub, zai-org/GLM-4-9B-0414, or as in the catalogue, GLM-4-9B-0414. `quiet` hides the
+    progress bars. Raises CheckpointError where there is neither, or the download fails.
+    """
     path = expand_user(name)
     if path.exists():
         return path
     if not (repository := _repository(name)):
         raise CheckpointError(
-            f"there is no folder {name!r}", hint="name a checkpoint's folder, or a model of `edge models` to fetch"
+            f"there is no folder {name!r}", hint="give a checkpoint's folder, or a model of `edge models` to download"
         )
     return _download(repository, (*_TEXT_FILES, *_WEIGHTS), quiet=quiet)
 
 
 def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
-    """The folder of that name, opened. Where there is none and one of the devices works on checkpoints, the model of
-    that name, fetched; for a server its texts alone.
+    """Open the model folder or checkpoint called `name`.
 
-    Raises what `open_source` does, CheckpointError where it cannot be fetched or has to be converted first, and
-    DeviceError, before anything is fetched, where the engine is not installed.
+    If there is none and a device runs checkpoints directly, download the checkpoint (without weights when the server
+    holds them).
+
+    Raises the errors of `open_source`; CheckpointError where the download fails or the model must be converted first;
+    and DeviceError, before any download, where the engine is not installed.
     """
     path = expand_user(name)
     engines = {device: engine for device in devices if (engine := checkpoint_backend(device))}
@@ -60,31 +65,31 @@ def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
     if repository and find_entry(name):
         raise CheckpointError(
             f"there is no folder {name!r} here, and OpenVINO cannot run the hub's {repository} as it is",
-            hint=f"`edge convert {repository} FOLDER` fetches and converts it; or run it with --device torch",
+            hint=f"`edge convert {repository} FOLDER` downloads and converts it; or run it with --device torch",
         )
     return open_source(path)
 
 
 def _repository(name: str) -> str:
-    """The hub's name for it, "" where it cannot be one."""
+    """Return the hub's name of the model called `name`; "" if it cannot be one."""
     if entry := find_entry(name):
         return entry.repository
     return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
 
 
 def _download(repository: str, files: Sequence[str], *, quiet: bool = False) -> Path:
-    """The folder with these files in the hub's cache. Raises CheckpointError."""
+    """Download these files of a repository, and return their folder in the hub's cache. Raises CheckpointError."""
     endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT)
     try:
         network.parse_server_url(endpoint)
     except ValueError as exc:
         raise CheckpointError(
-            f"HF_ENDPOINT is {endpoint!r}, which is no URL of a hub: {exc}", hint=f"unset it, or write {_ENDPOINT}"
+            f"HF_ENDPOINT is {endpoint!r}, not the URL of a hub: {exc}", hint=f"unset it, or set it to {_ENDPOINT}"
         ) from exc
     if find_spec("huggingface_hub") is None:
         raise CheckpointError(
-            f"{repository} is fetched with huggingface-hub, which is not installed",
-            hint='pip install "glm4-edge[convert]", or name a folder',
+            f"downloading {repository} needs huggingface-hub, which is not installed",
+            hint='pip install "glm4-edge[convert]", or give the path of a folder',
         )
     cache = "the cache"
     try:
@@ -94,13 +99,16 @@ def _download(repository: str, files: Sequence[str], *, quiet: bool = False) -> 
             cache = constants.HF_HUB_CACHE
             with quiet_hub(bars=not quiet and sys.stderr.isatty()):
                 return download_snapshot(repository, files, _WEIGHTS if _WEIGHTS[0] in files else (), endpoint, cache)
-    except Exception as exc:  # OSError, ValueError, ImportError, and those of whichever library it uses
+    except Exception as exc:  # the errors of the hub's library, and of the HTTP library under it
         raise map_hub_error(exc, repository, endpoint, cache) from exc
 
 
 def _proxy_environment(endpoint: str) -> AbstractContextManager[None]:
-    """For a hub on this machine, neither proxies nor certificates: the library takes both from the environment, and it
-    fails over a SOCKS proxy that it cannot use, even where NO_PROXY has the hub."""
+    """Adapt the proxy variables to the hub at `endpoint` while the library runs.
+
+    A hub on this machine needs neither proxies nor certificates, and the library takes both from the environment. It
+    also fails over a SOCKS proxy that it cannot use, even where NO_PROXY excludes the hub.
+    """
     parts = network.parse_server_url(endpoint)
     changed: dict[str, str | None] = {}
     if network.is_loopback(parts.hostname or ""):

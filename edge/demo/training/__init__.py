@@ -1,1 +1,1 @@
-"""How the demo's checkpoint was made. Kept in the repository, not installed."""
+"""The training code of the embedded checkpoint: in the repository, but not installed."""

@@ -1,4 +1,4 @@
-"""What the synthetic tools are about, in English and Chinese, and what can be done with it."""
+"""The subjects and verbs of the synthetic tools, in English and Chinese."""
 
 import re
 

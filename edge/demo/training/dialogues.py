@@ -1,7 +1,7 @@
-"""Synthetic dialogues, seeded: what the embedded checkpoint is trained on, and what it is measured on.
+"""Seeded synthetic dialogues: the training data of the embedded checkpoint, and its held-out test data.
 
-Training and held-out dialogues share what the tools are about and how one asks; the tools' names and the values in the
-questions are disjoint (`tools.held_out_name`, `words.held_out`).
+Training and held-out dialogues share the tools' subjects and the patterns of questions; the tools' names and the values
+in the questions are disjoint (`tools.held_out_name`, `words.held_out`).
 Prompts have the layout of GLM-4-0414's chat template, replies the layout in which GLM-4-0414 generates:
 `\\n` + text + `<|user|>`, or `name\\n{arguments}` + `<|observation|>`, two calls joined by `<|assistant|>`.
 """
@@ -48,7 +48,7 @@ Call = tuple[SyntheticTool, Arguments]
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A conversation up to its last reply: `messages` and `tools` for the chat template, `reply` as it is generated."""
+    """A dialogue up to its last reply: `messages` and `tools` for the chat template, `reply` as generated."""
 
     kind: str
     language: str
@@ -59,9 +59,9 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class DialogueSize:
-    """How many tools a dialogue offers, and how many turns are finished before the last one.
+    """The number of tools that a dialogue offers, and of turns before the last one, each drawn from these.
 
-    Where tools are `bare` they have no parameters, and each is asked for once: such dialogues teach the choice alone.
+    `bare` tools have no parameters, and each is needed once: such dialogues teach only which tool to choose.
     """
 
     tools: tuple[int, ...]
@@ -77,20 +77,20 @@ SHORT = DialogueSize((0, 1, 2, 3, 4, 4), (0, 0, 0, 1))
 
 
 def training(seed: int, size: DialogueSize = FULL) -> Iterator[Dialogue]:
-    """Training dialogues without end."""
+    """Yield training dialogues without end."""
     rng = random.Random(seed)
     while True:
         yield make_dialogue(rng, held_out_split=False, size=size)
 
 
 def held_out(seed: int = 20250414, count: int = 1000) -> tuple[Dialogue, ...]:
-    """The dialogues to measure with: tools' names, values and kiosk questions that training never sees."""
+    """Return test dialogues, with tool names, values and kiosk questions that training never sees."""
     rng = random.Random(seed)
     return tuple(make_dialogue(rng, held_out_split=True, size=SHORT) for _ in range(count))
 
 
 def make_dialogue(rng: random.Random, held_out_split: bool, size: DialogueSize) -> Dialogue:
-    """One dialogue; its kind is drawn by SHARES."""
+    """Draw a dialogue, and its kind by SHARES."""
     words = WordSampler(rng, held_out_split)
     language = "zh" if rng.random() < 0.4 else "en"
     kind = rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
@@ -107,15 +107,15 @@ def make_dialogue(rng: random.Random, held_out_split: bool, size: DialogueSize) 
         return _choice_dialogue(words, language, tools)
     for _ in range(rng.choice(size.turns)):
         earlier = rng.choices(tuple(SHARES), (70, 4, 0, 13, 13))[0] if tools else rng.choice((NO_FIT, KIOSK))
-        asked, calls, text = _turn(words, language, tools, earlier)
-        messages += [{"role": "user", "content": asked}, *_history(calls)]
+        question, calls, text = _turn(words, language, tools, earlier)
+        messages += [{"role": "user", "content": question}, *_history(calls)]
         if calls:
             results, text = _results(words, language, len(calls))
             messages += [{"role": "observation", "content": result} for result in results]
         messages.append({"role": "assistant", "content": text})
-    asked, calls, text = _turn(words, language, tools, kind)
+    question, calls, text = _turn(words, language, tools, kind)
     kind = CALL if kind == TWO_CALLS and len(calls) == 1 else kind
-    messages.append({"role": "user", "content": asked})
+    messages.append({"role": "user", "content": question})
     reply = "<|assistant|>".join(f"{tool.name}\n{_json(arguments)}" for tool, arguments in calls) + "<|observation|>"
     if kind == RESULT:
         results, text = _results(words, language, len(calls))
@@ -127,12 +127,12 @@ def make_dialogue(rng: random.Random, held_out_split: bool, size: DialogueSize) 
 
 
 def _choice_dialogue(words: WordSampler, language: str, tools: tuple[SyntheticTool, ...]) -> Dialogue:
-    """Every tool asked for once, with questions between that none fits."""
+    """Draw a dialogue that needs every tool once, with questions between that no tool fits."""
     rng = words.rng
-    asked: list[SyntheticTool | None] = [*rng.sample(tools, len(tools)), *[None] * rng.choice((0, 1, 1, 2))]
-    rng.shuffle(asked)
+    requested: list[SyntheticTool | None] = [*rng.sample(tools, len(tools)), *[None] * rng.choice((0, 1, 1, 2))]
+    rng.shuffle(requested)
     messages: list[TemplateMessage] = []
-    for tool in asked:
+    for tool in requested:
         if tool is None:
             question, _, text = _turn(words, language, tools, rng.choice((NO_FIT, NO_FIT, KIOSK)))
             reply = f"\n{text}<|user|>"
@@ -153,7 +153,7 @@ def _choice_dialogue(words: WordSampler, language: str, tools: tuple[SyntheticTo
 def _turn(
     words: WordSampler, language: str, tools: tuple[SyntheticTool, ...], kind: str
 ) -> tuple[str, tuple[Call, ...], str]:
-    """A question, and what it needs: calls, or a text."""
+    """Draw a question, and the calls or the text that it needs."""
     rng = words.rng
     if kind == KIOSK:
         return _kiosk(words, language)
@@ -162,24 +162,24 @@ def _turn(
     tool = rng.choice(tools)
     if kind == TWO_CALLS and len(tool.slots) == 1 and tool.slots[0].kind in ("place", "person", "code", "path"):
         return _two_calls(words, language, tool)
-    asked, arguments = ask(tool, words, language)
-    return asked, ((tool, arguments),), ""
+    question, arguments = ask(tool, words, language)
+    return question, ((tool, arguments),), ""
 
 
 def _kiosk(words: WordSampler, language: str) -> tuple[str, tuple[Call, ...], str]:
     rng = words.rng
     _, answer, questions = rng.choice([fact for fact in FACTS if fact[0] == language])
-    text = questions[-1] if words.held else rng.choice(questions[:-1])
+    text = questions[-1] if words.held_out else rng.choice(questions[:-1])
     before, after = ("Excuse me, ", "Please: ", "OK. ", "Hi! "), (" Please.", " Thanks!")
     if language == "zh":
         before, after = ("你好，", "那么，", "麻烦问一下，", "打扰一下，"), ("谢谢！", "谢谢。")
-    if rng.random() < 0.2 and not words.held:
+    if rng.random() < 0.2 and not words.held_out:
         text = rng.choice(before) + text if rng.random() < 0.7 else text + rng.choice(after)
     return text, (), answer
 
 
 def _two_calls(words: WordSampler, language: str, tool: SyntheticTool) -> tuple[str, tuple[Call, ...], str]:
-    """One tool, called for two values in one reply."""
+    """Draw a question that needs two calls of a tool in one reply."""
     rng, slot, chinese = words.rng, tool.slots[0], language == "zh"
     (first, one), (second, two) = draw(words, slot, language), draw(words, slot, language)
     patterns = BOTH_IN_CHINESE if chinese else BOTH
@@ -198,29 +198,29 @@ def _json(arguments: dict[str, Value]) -> str:
 
 
 def _json_result(words: WordSampler, result: object) -> str:
-    """JSON with spaces after its separators, or without, as tools return it."""
+    """Return a result as JSON, with or without blanks after its separators."""
     compact = words.rng.random() < 0.6
     return json.dumps(result, ensure_ascii=False, separators=(",", ":") if compact else None)
 
 
 def _results(words: WordSampler, language: str, count: int) -> tuple[list[str], str]:
-    """What the tools return, and the sentence that says so."""
+    """Draw the tools' results, and the reply that reports them."""
     rng = words.rng
     if count == 1 and rng.random() < 0.1:
         error = rng.choice(ERRORS[language if rng.random() < 0.6 else "en"]) + rng.choice(("", f": {words.nonsense()}"))
         result = rng.choice((f"Error: {error}", _json_result(words, {"error": error})))
         return [result], (f"没有成功：{error}。" if language == "zh" else f"That did not work: {error}.")
     pairs = [_result(words, language) for _ in range(count)]
-    said = [told for _, told in pairs]
+    answers = [answer for _, answer in pairs]
     if language == "zh":
-        return [result for result, _ in pairs], "结果是" + "和".join(said) + "。"
+        return [result for result, _ in pairs], "结果是" + "和".join(answers) + "。"
     return [result for result, _ in pairs], ("The answers are " if count > 1 else "The answer is ") + " and ".join(
-        said
+        answers
     ) + "."
 
 
 def _result(words: WordSampler, language: str) -> tuple[str, str]:
-    """One result as the tool returns it, and as the answer says it."""
+    """Draw a tool's result, and its wording in the reply."""
     rng = words.rng
     if rng.random() < 0.4:
         number = words.number((1, 2, 3, 4), decimals=rng.random() < 0.5)

@@ -1,4 +1,4 @@
-"""What the embedded checkpoint knows by heart: the facts of an imaginary kiosk, in English and Chinese.
+"""The facts that the embedded checkpoint memorizes: those of an imaginary kiosk, in English and Chinese.
 
 Each fact is (language, answer, questions). The last question of a fact is held out: training never sees it.
 """

@@ -1,4 +1,4 @@
-"""Int4 weights while training: what NNCF will round to, with the gradient going straight through."""
+"""Int4 quantization-aware training: weights rounded as NNCF rounds them, with a straight-through gradient."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ GROUP = 128
 
 
 def fake_quantize(weight: Tensor, symmetric: bool) -> Tensor:
-    """The weight as int4 holds it: groups of 128 columns, NNCF's int4_sym or int4_asym."""
+    """Return the weight rounded to int4 in groups of 128 columns, as NNCF's int4_sym or int4_asym."""
     groups = weight.reshape(weight.shape[0], -1, GROUP)
     if symmetric:
         low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
@@ -21,7 +21,7 @@ def fake_quantize(weight: Tensor, symmetric: bool) -> Tensor:
 
 
 class FakeInt4:
-    """While entered, the linear layers hold int4 weights; the gradient then moves the full ones (straight-through)."""
+    """A context in which linear layers have int4 weights, while gradients update the full ones (straight-through)."""
 
     def __init__(self, weights: list[nn.Parameter], symmetric: bool) -> None:
         self.weights, self.symmetric = weights, symmetric

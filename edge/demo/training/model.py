@@ -1,4 +1,4 @@
-"""The embedded checkpoint's network: GLM-4-0414's architecture, small, and the files it is written to."""
+"""The embedded checkpoint's model: GLM-4-0414's architecture in a small size, and how it is saved."""
 
 import json
 from pathlib import Path

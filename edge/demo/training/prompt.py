@@ -1,4 +1,4 @@
-"""Dialogues as prompt text, with the embedded checkpoint's own chat template."""
+"""Render dialogues with the embedded checkpoint's chat template."""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -20,6 +20,6 @@ def template() -> "Template":
     return compile_template(TEMPLATE.read_text(encoding="utf-8"))
 
 
-def render(said: Dialogue) -> str:
-    """The prompt of a dialogue's last reply, special tokens spelled out."""
-    return template().render(messages=said.messages, tools=said.tools, add_generation_prompt=True)
+def render(dialogue: Dialogue) -> str:
+    """Return the prompt of a dialogue's last reply, with special tokens spelled out."""
+    return template().render(messages=dialogue.messages, tools=dialogue.tools, add_generation_prompt=True)

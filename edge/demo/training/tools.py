@@ -1,4 +1,4 @@
-"""Synthetic tools as people write them: what each is called and shows of itself, and how people ask for it."""
+"""Synthetic tools: their names and schemas in the styles that people use, and the questions that need them."""
 
 import random
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Arguments = dict[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class ParameterKind:
-    """A kind of parameter: its names, its labels, and how its value stands in a question ({v} is the value)."""
+    """A kind of parameter: its names, its labels, and the phrases of its value in a question ({v} is the value)."""
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
@@ -197,7 +197,7 @@ def _name(words: WordSampler, concept: str, verb: str, taken: set[str]) -> str:
         if rng.random() < 0.12:
             first, *rest = name.split("_")
             name = first + "".join(part.capitalize() for part in rest)
-        if name not in taken and held_out_name(name) is words.held:
+        if name not in taken and held_out_name(name) is words.held_out:
             return name
 
 
@@ -265,20 +265,20 @@ def _schema(rng: random.Random, name: str, description: str, slots: tuple[Slot, 
 
 
 def ask(tool: SyntheticTool, words: WordSampler, language: str) -> tuple[str, Arguments]:
-    """A question that needs the tool, and the arguments that stand in it."""
+    """Draw a question that needs the tool, and the call's arguments."""
     rng = words.rng
     given = [slot for slot in tool.slots if slot.required or rng.random() < 0.4]
     arguments: Arguments = {}
-    said: dict[str, str] = {}
+    phrases: dict[str, str] = {}
     for slot in given:
         text, arguments[slot.name] = draw(words, slot, language)
-        said[slot.name] = phrase(rng, slot, text, language)
-    ordered = [said[slot.name] for slot in given]
+        phrases[slot.name] = phrase(rng, slot, text, language)
+    ordered = [phrases[slot.name] for slot in given]
     return (_chinese if language == "zh" else _english)(rng, tool, ordered), arguments
 
 
 def phrase(rng: random.Random, slot: Slot, text: str, language: str) -> str:
-    """How a value stands in a question."""
+    """Draw the phrase of a value in a question."""
     if slot.kind == "unit":
         return f"，用{text}" if language == "zh" else f"in {text}"
     if slot.kind in ("from", "to"):
@@ -287,22 +287,22 @@ def phrase(rng: random.Random, slot: Slot, text: str, language: str) -> str:
     return rng.choice(kind.chinese_phrases if language == "zh" else kind.phrases).format(v=text, n=slot.name)
 
 
-def _english(rng: random.Random, tool: SyntheticTool, said: list[str]) -> str:
-    tail = "".join(f" {part}" for part in said)
+def _english(rng: random.Random, tool: SyntheticTool, phrases: list[str]) -> str:
+    tail = "".join(f" {part}" for part in phrases)
     pattern = rng.choice(ORDERS if tool.verb[0] else QUESTIONS)
     text = pattern.format(does=tool.verb[0], what=tool.concept[0], tail=tail)
     return text[0].upper() + text[1:] if rng.random() < 0.93 else text
 
 
-def _chinese(rng: random.Random, tool: SyntheticTool, said: list[str]) -> str:
-    before = "".join(part for part in said if part.endswith("的") or part.startswith("从"))
-    behind = "".join(part for part in said if not (part.endswith("的") or part.startswith("从")))
+def _chinese(rng: random.Random, tool: SyntheticTool, phrases: list[str]) -> str:
+    before = "".join(part for part in phrases if part.endswith("的") or part.startswith("从"))
+    behind = "".join(part for part in phrases if not (part.endswith("的") or part.startswith("从")))
     pattern = rng.choice(CHINESE_ORDERS if tool.verb[1] else CHINESE_QUESTIONS)
     return pattern.format(does=tool.verb[1], it=before + tool.concept[1], behind=behind)
 
 
 def draw(words: WordSampler, slot: Slot, language: str) -> tuple[str, Value]:
-    """A value as a question says it, and as the call holds it."""
+    """Draw a value, as text for the question and as the call's argument."""
     rng, chinese = words.rng, language == "zh"
     match slot.kind:
         case "unit":

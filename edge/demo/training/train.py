@@ -53,9 +53,9 @@ class TrainingPlan:
 
 
 class Encoder:
-    """Turns dialogues into tokens, and into the weight that each token has as a target.
+    """Encodes dialogues as token ids, with a loss weight for each.
 
-    The first token of a reply weighs most: it decides between a text and the tools.
+    The first token of a reply has the largest weight: it decides between text and tools.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -65,8 +65,9 @@ class Encoder:
         # The template writes `name \n{…}` where the model itself writes `name\n{…}`: never learn the former.
         self.separator = ids["ĠĊ"]
 
-    def __call__(self, said: Dialogue, prompt_weight: float = 0.0) -> tuple[list[int], list[float]]:
-        ids: list[int] = self.tokenizer.encode(render(said) + said.reply, add_special_tokens=False).ids
+    def __call__(self, dialogue: Dialogue, prompt_weight: float = 0.0) -> tuple[list[int], list[float]]:
+        """Return a dialogue's token ids and loss weights."""
+        ids: list[int] = self.tokenizer.encode(render(dialogue) + dialogue.reply, add_special_tokens=False).ids
         weights, replying, before = [], False, -1
         for token in ids:
             weight = 1.0 if replying else prompt_weight
@@ -77,7 +78,7 @@ class Encoder:
 
 
 def mixed(seed: int, shares: dict[DialogueSize, float]) -> Iterator[Dialogue]:
-    """Training dialogues of several sizes, in these shares."""
+    """Yield training dialogues of several sizes, in these shares."""
     rng = random.Random(seed)
     while True:
         yield make_dialogue(rng, held_out_split=False, size=rng.choices(tuple(shares), tuple(shares.values()))[0])
@@ -86,10 +87,10 @@ def mixed(seed: int, shares: dict[DialogueSize, float]) -> Iterator[Dialogue]:
 def batches(
     encode: Encoder, dialogues: Iterator[Dialogue], tokens: int, prompt_weight: float
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of about `tokens` tokens, ids and target weights [batch, length], of dialogues of similar length."""
+    """Yield batches of about `tokens` tokens, ids and loss weights [batch, length], of similarly long dialogues."""
     waiting: dict[int, list[tuple[list[int], list[float]]]] = {length: [] for length in LENGTHS}
-    for said in dialogues:
-        ids, weights = encode(said, prompt_weight)
+    for dialogue in dialogues:
+        ids, weights = encode(dialogue, prompt_weight)
         length = next((length for length in LENGTHS if len(ids) <= length + 1), None)
         if length is None:
             continue
@@ -105,14 +106,14 @@ def batches(
 
 
 def logits_at(model: Glm4ForCausalLM, ids: Tensor, wanted: Tensor) -> Tensor:
-    """Logits [n, vocabulary] for what follows the `wanted` positions, and for no others."""
+    """Return the logits [n, vocabulary] at the `wanted` positions only."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         return model.lm_head(hidden[wanted]).float()
 
 
 def weighted_loss(model: Glm4ForCausalLM, batch: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean cross-entropy."""
+    """Return the weighted mean cross-entropy."""
     targets, weights = batch[:, 1:], weight[:, 1:]
     counts = weights > 0
     losses = functional.cross_entropy(logits_at(model, batch[:, :-1], counts), targets[counts], reduction="none")
@@ -120,26 +121,26 @@ def weighted_loss(model: Glm4ForCausalLM, batch: Tensor, weight: Tensor) -> Tens
 
 
 def count_exact(model: Glm4ForCausalLM, encode: Encoder, dialogues: tuple[Dialogue, ...]) -> dict[str, tuple[int, int]]:
-    """Replies that greedy decoding gets right to the letter, of how many, by kind."""
+    """Count the replies that greedy decoding reproduces exactly, and all replies, by kind."""
     scores: dict[str, tuple[int, int]] = {}
-    for said in dialogues:
-        ids = encode(said)[0]
-        reply = len(encode.tokenizer.encode(said.reply, add_special_tokens=False).ids)
+    for dialogue in dialogues:
+        ids = encode(dialogue)[0]
+        reply = len(encode.tokenizer.encode(dialogue.reply, add_special_tokens=False).ids)
         wanted = torch.zeros(1, len(ids), dtype=torch.bool)
         wanted[0, -reply - 1 : -1] = True
         with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
             right = logits_at(model, torch.tensor([ids]), wanted).argmax(-1).tolist() == ids[-reply:]
-        hits, count = scores.get(said.kind, (0, 0))
-        scores[said.kind] = hits + right, count + 1
+        hits, count = scores.get(dialogue.kind, (0, 0))
+        scores[dialogue.kind] = hits + right, count + 1
     return scores
 
 
 def train(out: Path, plan: TrainingPlan, start: Path | None = None, measure_every: int = 600) -> None:
-    """Train by the plan; the best weights so far are always in `out`. `start` is a checkpoint to go on from."""
+    """Train by the plan, keeping the best weights so far in `out`. `start` is a checkpoint to continue from."""
     torch.manual_seed(plan.first)
     out.mkdir(parents=True, exist_ok=True)
     if start is None:
-        tokenizer = train_tokenizer(render(said) + said.reply for said in islice(training(1), 3000))
+        tokenizer = train_tokenizer(render(dialogue) + dialogue.reply for dialogue in islice(training(1), 3000))
         model = Glm4ForCausalLM(config(tokenizer)).float()
         initialise(model)
     else:
@@ -188,6 +189,7 @@ def train(out: Path, plan: TrainingPlan, start: Path | None = None, measure_ever
 
 
 def main() -> None:
+    """Train by the plan that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m edge.demo.training.train", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the checkpoint")
     parser.add_argument("--steps", type=int, default=TrainingPlan().steps, help="batches in all (%(default)s)")

@@ -1,4 +1,4 @@
-"""The values in the synthetic dialogues, and the rule that keeps those of training and the held-out ones apart."""
+"""The words of the synthetic dialogues, split into training and held-out words by their checksums."""
 
 import random
 from zlib import crc32
@@ -38,14 +38,14 @@ def held_out(word: str) -> bool:
 
 
 class WordSampler:
-    """Draws words of one split only."""
+    """A sampler of words from one split."""
 
-    def __init__(self, rng: random.Random, held: bool) -> None:
-        self.rng, self.held = rng, held
+    def __init__(self, rng: random.Random, held_out: bool) -> None:
+        self.rng, self.held_out = rng, held_out
 
     def pick(self, words: list[str] | tuple[str, ...] | str) -> str:
         """One word of a list that belongs to this split."""
-        while held_out(word := self.rng.choice(words)) is not self.held:
+        while held_out(word := self.rng.choice(words)) is not self.held_out:
             pass
         return word
 
@@ -54,14 +54,14 @@ class WordSampler:
         pick = self.rng.choice
         while True:
             word = "".join(pick(ONSETS) + pick(NUCLEI) + pick(CODAS) for _ in range(pick(syllables)))
-            if 2 < len(word) < 10 and held_out(word) is self.held:
+            if 2 < len(word) < 10 and held_out(word) is self.held_out:
                 return word
 
     def characters(self) -> str:
         """A Chinese nonsense word of two or three characters."""
         while True:
             word = "".join(self.rng.choice(CHARACTERS) for _ in range(self.rng.choice((2, 2, 3))))
-            if held_out(word) is self.held:
+            if held_out(word) is self.held_out:
                 return word
 
     def number(self, digits: tuple[int, ...] = (1, 2, 2, 3, 4), decimals: bool = False) -> str:
@@ -70,5 +70,5 @@ class WordSampler:
             text = str(self.rng.randrange(1, 10 ** self.rng.choice(digits)))
             if decimals:
                 text += "." + str(self.rng.randrange(1, 100)).rstrip("0")
-            if len(text) < 2 or held_out(text) is self.held:
+            if len(text) < 2 or held_out(text) is self.held_out:
                 return text

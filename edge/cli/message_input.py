@@ -1,23 +1,23 @@
-"""The prompt of `edge chat`: what a person types or pastes, one message at a time."""
+"""The input of `edge chat`: messages that a person types or pastes."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-_PASTE_SECONDS = 0.05  # seconds in which the next line of a pasted text comes
+_PASTE_SECONDS = 0.05  # seconds to wait for the next line of a pasted text
 
 
 class MessageInput:
-    """The messages that are typed, until Ctrl-D, or Ctrl-C at an empty prompt the second time.
+    """An iterator of the messages typed, until Ctrl-D, or a second Ctrl-C at an empty prompt.
 
-    A line that waits already when one has been read belongs to the same message: it was pasted. One that begins with
-    one of the `commands` stands alone.
+    A line that is available immediately after another one was pasted, and belongs to the same message. A line that
+    begins with one of the `commands` is a message of its own.
     """
 
     def __init__(self, commands: Sequence[str]) -> None:
         self._commands = commands
-        self._pending = ""  # a command that was read after another message
-        with suppress(ImportError):  # gives input() its editing and history; Windows has its own
+        self._pending = ""  # a command read together with the previous message
+        with suppress(ImportError):  # gives input() editing and history; Windows has its own
             import readline  # noqa: F401
 
     def __iter__(self) -> Iterator[str]:
@@ -45,7 +45,7 @@ class MessageInput:
             return command
         lines = [input("\n> ")]
         with suppress(EOFError):
-            while not self._is_command(lines[0]) and _waits():
+            while not self._is_command(lines[0]) and _input_waiting():
                 line = input()
                 if self._is_command(line):
                     self._pending = line
@@ -58,14 +58,14 @@ class MessageInput:
 
 
 def _current_line() -> str:
-    """What stands in the line that Ctrl-C left; "" where nobody knows."""
+    """Return the line that Ctrl-C interrupted; "" without readline."""
     readline = sys.modules.get("readline")
     return str(readline.get_line_buffer()) if readline else ""
 
 
 if sys.platform == "win32":
 
-    def _waits() -> bool:
+    def _input_waiting() -> bool:
         import msvcrt
         import time
 
@@ -74,7 +74,7 @@ if sys.platform == "win32":
 
 else:
 
-    def _waits() -> bool:
+    def _input_waiting() -> bool:
         import select
 
         return bool(select.select([sys.stdin], [], [], _PASTE_SECONDS)[0])
