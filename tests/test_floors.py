@@ -44,7 +44,7 @@ LAYERS = {
     "edge": """
         catalogue documents demo bench export service
         hub research evaluation server
-        cli
+        cli demo.training
         __main__
     """,
 }
