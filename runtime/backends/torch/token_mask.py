@@ -1,5 +1,7 @@
-"""Masks of the tokens that a grammar allows next, by llguidance (https://github.com/guidance-ai/llguidance), for
-engines that expose their logits."""
+"""Masks of the tokens that a grammar allows next, by llguidance, for engines that expose their logits.
+
+https://github.com/guidance-ai/llguidance
+"""
 
 import re
 from collections.abc import Collection
