@@ -87,7 +87,7 @@ def _read_pages(path: Path, folder: Path) -> Iterator[DocumentPage]:
     name = replace_surrogates(path.relative_to(folder).as_posix())
     try:
         title, text = map(replace_surrogates, _read(path))  # a PDF may have lone surrogates
-    except Exception as exc:  # parsers of damaged files raise anything
+    except Exception as exc:  # parsers of damaged files raise anything  # noqa: BLE001
         warnings.warn(f"{name} cannot be read and is skipped: {one_line(exc)}", Notice, stacklevel=2)
         return
     for number, piece in enumerate(_split(text), start=1):

@@ -19,6 +19,7 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
+        """Whether the reply was cancelled."""
         return self._event.is_set()
 
     def cancel(self) -> None:
@@ -59,11 +60,13 @@ class Cancellable(Generator[T, None, None]):
         self._cancellation.cancel()
 
     def send(self, value: None) -> T:
+        """Resume the generator, as its own `send` does."""
         return self._events.send(value)
 
     def throw(  # type: ignore[override]
         self, kind: Any, value: BaseException | None = None, trace: TracebackType | None = None
     ) -> T:
+        """Raise an exception inside the generator, as its own `throw` does."""
         return self._events.throw(kind) if value is None else self._events.throw(kind, value, trace)
 
     def close(self) -> None:

@@ -26,35 +26,35 @@ class EdgeError(Exception):
 
 
 class CheckpointError(EdgeError):
-    pass
+    """A checkpoint that is missing, damaged or unsupported."""
 
 
 class ConversionError(EdgeError):
-    pass
+    """A conversion that cannot start, or whose result is not fit for use."""
 
 
 class DiskFull(ConversionError):
-    pass
+    """Not enough disk space for a conversion."""
 
 
 class VerificationError(ConversionError):
-    pass
+    """A converted model that diverges from its checkpoint."""
 
 
 class ModelFolderError(EdgeError):
-    pass
+    """A model folder that is missing, damaged, or made by a later version."""
 
 
 class TemplateError(EdgeError):
-    pass
+    """Messages that the checkpoint's chat template rejects."""
 
 
 class ToolError(EdgeError):
-    pass
+    """A function that cannot become a tool."""
 
 
 class RequestError(EdgeError):
-    pass
+    """Invalid settings, arguments or files of a request."""
 
 
 class PromptTooLong(RequestError):
@@ -90,11 +90,11 @@ class UnsupportedGrammar(RequestError):
 
 
 class BackendError(EdgeError):
-    pass
+    """An engine that failed."""
 
 
 class DeviceError(BackendError):
-    pass
+    """An engine or device that is missing."""
 
 
 class Notice(UserWarning):

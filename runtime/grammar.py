@@ -70,6 +70,7 @@ class JsonSchema:
 
     @classmethod
     def from_schema(cls, schema: Mapping[str, Any]) -> "JsonSchema":
+        """Make the grammar of a schema that is a dict."""
         require("the schema", schema, Mapping, "a dict")
         try:
             text = json.dumps(replace_surrogates_within(schema), ensure_ascii=False)

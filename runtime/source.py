@@ -16,10 +16,14 @@ class ModelSource(Protocol):
     """A model's files, opened and checked. The manifest of a checkpoint is derived from its config.json."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """The folder, or the GGUF file."""
+        ...
 
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> Manifest:
+        """What is known of the model without an engine."""
+        ...
 
     @property
     def model_folder(self) -> ModelFolder | None:

@@ -121,10 +121,10 @@ def _wait(done: "SimpleQueue[Outcome]", seconds: float | None) -> Outcome | None
 def _outcome(work: Callable[[], str], explain: Callable[[BaseException], str], longest: int) -> Outcome:
     try:
         return truncate(work(), longest), False
-    except BaseException as exc:  # whatever a tool raises is for the model to read
+    except BaseException as exc:  # whatever a tool raises is for the model to read  # noqa: BLE001
         try:
             return truncate(explain(exc), longest), True
-        except BaseException:  # it fails to describe itself
+        except BaseException:  # it fails to describe itself  # noqa: BLE001
             return type(exc).__name__[:longest], True
 
 

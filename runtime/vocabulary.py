@@ -50,6 +50,7 @@ class Vocabulary:
         return max(map(len, self._tokens.values()), default=1)
 
     def decoder(self) -> "TextDecoder":
+        """Return a decoder for one reply."""
         return TextDecoder(self._tokens)
 
 
@@ -61,6 +62,7 @@ class TextDecoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def bytes_of(self, id: int) -> bytes:
+        """Return the bytes of a token."""
         return self._tokens.get(id, b"")
 
     def feed(self, ids: Iterable[int]) -> str:
@@ -68,4 +70,5 @@ class TextDecoder:
         return self._utf8.decode(b"".join(self._tokens.get(i, b"") for i in ids))
 
     def finish(self) -> str:
+        """Return what is left: U+FFFD for an incomplete character."""
         return self._utf8.decode(b"", final=True)

@@ -20,7 +20,7 @@ def chat(path: str, *, in_process: bool) -> dict[str, str]:
             return {"answer": opened.send(QUESTION).text}
     except edge.EdgeError as exc:
         return {"refused": str(exc), "hint": exc.hint}
-    except Exception:
+    except Exception:  # noqa: BLE001
         return {"traceback": traceback.format_exc()}
 
 

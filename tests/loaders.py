@@ -302,7 +302,7 @@ def load(seeds: Path, name: str, number: int, scratch: Path) -> tuple[bool, str]
             loaded = True
         except EdgeError as exc:
             lines = [str(exc), exc.hint]
-        except BaseException:
+        except BaseException:  # noqa: BLE001
             return False, traceback.format_exc()[-3000:]
     lines += [str(warning.message) for warning in said if isinstance(warning.message, Notice)]
     return loaded, next(

@@ -43,7 +43,7 @@ class Endpoint:
                 response = await self.handler(dispatcher, request)
             except ClientDisconnect:
                 response = Response(status_code=499)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001
                 response = report_error(exc).response()
             status, seconds = response.status_code, time.perf_counter() - start
             dispatcher.metrics.requests.labels(self.path, str(status)).inc()

@@ -74,10 +74,12 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
+        """Whether the process has not ended."""
         return self._process.poll() is None
 
     def problem(self, *, working: bool, idle: float = IDLE) -> str:
@@ -251,7 +253,7 @@ class _Launcher:
             start, answers = calls.get()
             try:
                 answers.put(start())
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: BLE001
                 answers.put(exc)
 
 

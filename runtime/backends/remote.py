@@ -322,7 +322,7 @@ class _ReplyReader:
                     self._read.put(chunk)
                     if self._closed or self._cancellation.cancelled:
                         return
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001
             self._read.put(exc)
         else:
             self._read.put(None)

@@ -30,6 +30,7 @@ def create_client(url: str, key: str) -> Any:
 
 
 def unreachable(exc: Exception, url: str) -> DeviceError:
+    """Return the error of a server that does not answer, with the cause and its cure."""
     fault = network.explain(exc, url) or network.NetworkFault(" ".join(str(exc).split()))
     if fault.hint:
         return DeviceError(f"{url} cannot be reached: {fault.cause}", hint=fault.hint)

@@ -81,10 +81,12 @@ class Checkpoint:
 
     @property
     def model_folder(self) -> None:
+        """None: a checkpoint is not converted."""
         return None
 
     @property
     def checkpoint(self) -> "Checkpoint":
+        """The checkpoint itself."""
         return self
 
     @property

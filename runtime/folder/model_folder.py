@@ -109,10 +109,12 @@ class ModelFolder:
 
     @property
     def model_folder(self) -> "ModelFolder":
+        """The model folder itself."""
         return self
 
     @property
     def checkpoint(self) -> None:
+        """None: the checkpoint's weights are not in a model folder."""
         return None
 
     @classmethod

@@ -108,7 +108,7 @@ class Dispatcher:
             error: BaseException | None = None
             try:
                 job.check(model, cancellation)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001
                 error = job.map_error(exc)
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(finish, error)

@@ -55,7 +55,7 @@ class EventStream(StreamingResponse):
             while batch := await self._replies.next_batch():
                 yield "".join([encoder.encode(index, event) for index, event in batch])
             yield encoder.ending()
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             yield encoder.failure(report_error(exc))
 
 

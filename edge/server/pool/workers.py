@@ -116,7 +116,7 @@ class ReplyWorkers:
                         return
                     if not isinstance(event, Text) or event.text:
                         self._post(index, event)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001
             if not self._closed:
                 self._post(index, self._map_error(exc))
         finally:

@@ -112,4 +112,5 @@ class PromptSlice:
 
 
 def cache_full() -> BackendError:
+    """Return the error of a request for which the KV cache cannot grow."""
     return BackendError("the KV cache does not fit into memory", hint="shorten the chat, or choose a smaller recipe")

@@ -25,7 +25,7 @@ def serve(pipe: "Connection[Any, Any]") -> None:
     folder, device, options = pipe.recv()
     try:
         engine = OpenVINO.load(folder, device, options)
-    except BaseException as exc:
+    except BaseException as exc:  # noqa: BLE001
         pipe.send(_to_edge_error(exc))
         return
     pipe.send(engine.max_prompt_tokens)
@@ -54,7 +54,7 @@ class _EngineLoop:
                 continue
             try:
                 self._engine.step()
-            except Exception as exc:  # GenAI's pipeline cannot go on after it
+            except Exception as exc:  # GenAI's pipeline cannot go on after it  # noqa: BLE001
                 self._out.append((-1, None))  # all that follows is of its end
                 self._out += [(number, _step_error(exc, running.request)) for number, running in self._running.items()]
                 self._flush()
@@ -77,7 +77,7 @@ class _EngineLoop:
                     self._encoding[number] = None, self._engine.encode_slices(value), 0.0
                 case "cache":
                     self._out.append((number, self._engine.kv_cache_bytes()))
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             self._out.append((number, _to_edge_error(exc)))
 
     def _encode_pending(self) -> None:
@@ -92,7 +92,7 @@ class _EngineLoop:
                 continue
             except StopIteration as exc:
                 ids = exc.value
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001
                 self._out.append((number, _to_edge_error(exc)))
                 del self._encoding[number]
                 continue
@@ -103,14 +103,14 @@ class _EngineLoop:
             try:
                 self._running[number] = self._engine.begin(request, ids, start)
                 self._out.append((number, len(ids)))
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001
                 self._out.append((number, _to_edge_error(exc)))
 
     def _read(self, number: int, running: ActiveRequest) -> None:
         try:
             while not running.finished and running.can_read():
                 self._out += [(number, part) for part in running.read()]
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             self._out.append((number, _to_edge_error(exc)))
             with suppress(RuntimeError):
                 self._engine.cancel(self._running.pop(number))

@@ -127,6 +127,7 @@ def run_to_end(steps: Generator[None, None, T]) -> T:
 
 
 def closed_error() -> BackendError:
+    """Return the error of a request to a model that was closed."""
     return BackendError("the model was closed", hint="load it again")
 
 

@@ -29,6 +29,7 @@ def seconds(pattern: str, vocab: int) -> float:
 
 
 def too_expensive() -> RequestError:
+    """Return the error of a grammar that would take too long to compile."""
     return RequestError(
         "the grammar takes more than a second to compile, which every other reply would wait for",
         hint="shorten its lengths and counted repeats, or have fewer optional properties",

@@ -100,7 +100,7 @@ class GrammarAdmission:
                     self._known[grammar] = found
                 while len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001
             trial.failure = exc
         finally:
             with self._lock:

@@ -85,7 +85,7 @@ class _ReplyThread:
             # It ends without a reason where prompt and reply have filled the cache.
             stopped = result.finish_reasons[0] == GenerationFinishReason.STOP
             self.tokens.put("stop" if stopped else "length")
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: BLE001
             self.tokens.put(exc)
 
 
