@@ -181,7 +181,7 @@ def chats(folder: str, turns: int) -> dict[str, Any]:
     with closing(OpenVINO.load(ModelFolder.open(folder), "CPU", Options())) as engine:
         engine._tokens_alone = engine._tokens_beside = BLOCK
         steps = 0
-        pipeline = engine._pipeline
+        pipeline = engine.pipeline
 
         class Steps:
             def __getattr__(self, name: str) -> Any:
@@ -192,7 +192,7 @@ def chats(folder: str, turns: int) -> dict[str, Any]:
                 steps += 1  # a slice is a request and a step
                 return pipeline.add_request(number, prompt, config)
 
-        engine._pipeline = Steps()
+        engine.pipeline = Steps()
         engine._replies.add(-1)  # as if others wrote: a prompt is read in slices of one block
         room = min(engine.max_prompt_tokens, 16_000) // (turns + 1)
         words = "five six seven " * (room // (2 * engine.count_tokens(("five six seven ",))))

@@ -134,7 +134,7 @@ def test_closing_cancels_and_the_next_request_is_served(backend):
     if isinstance(backend, Echo):
         return
     if isinstance(backend, OpenVINO):
-        assert not backend._pipeline.has_non_finished_requests()
+        assert not backend.pipeline.has_non_finished_requests()
     assert read(backend.generate(Request((QUESTION,), STOPS)))[0] == wanted
 
 
@@ -158,8 +158,8 @@ def test_what_was_cancelled_before_it_began_says_nothing(backend):
 
 
 def test_a_cancelled_prompt_ends_within_a_step_of_the_engine(openvino, monkeypatch):
-    steps = Steps(openvino._pipeline)
-    monkeypatch.setattr(openvino, "_pipeline", steps)
+    steps = Steps(openvino.pipeline)
+    monkeypatch.setattr(openvino, "pipeline", steps)
     request = Request(("7 8 9 " * 300,), (), Sampling(max_new_tokens=5))
     assert openvino.count_tokens(request.prompt) > 10 * step_tokens("CPU")
     step, steps.after = steps.step, None
@@ -173,7 +173,7 @@ def test_a_cancelled_prompt_ends_within_a_step_of_the_engine(openvino, monkeypat
     _, finish = read(openvino.generate(request))
     assert finish.reason == "cancelled"
     assert steps.count <= 4  # the one that lets the pipeline drop it computes nothing
-    assert not openvino._pipeline.has_non_finished_requests()
+    assert not openvino.pipeline.has_non_finished_requests()
 
 
 def test_threads_share_one_engine(openvino):
@@ -232,8 +232,8 @@ class Steps:
 
 
 def test_the_second_turn_of_a_chat_reads_only_what_is_new(openvino, monkeypatch):
-    steps = Steps(openvino._pipeline)
-    monkeypatch.setattr(openvino, "_pipeline", steps)
+    steps = Steps(openvino.pipeline)
+    monkeypatch.setattr(openvino, "pipeline", steps)
     first = "6 [gMASK]<sop><|user|>\n" + "1 2 3 4 5 " * 160 + "<|assistant|>"
     second = first + "\nYes.<|user|>\nAnd 6?<|assistant|>"
     counts = []
@@ -260,8 +260,8 @@ def test_prompt_lookup_says_the_same_in_fewer_steps(demo_folder, monkeypatch, qu
     for lookup in (0, 4):
         exact = Options(lookup=lookup, precision="f32", kv_precision="f32", activation_group=0)
         with closing(OpenVINO.load(demo_folder, "CPU", exact)) as engine:
-            steps = Steps(engine._pipeline)
-            monkeypatch.setattr(engine, "_pipeline", steps)
+            steps = Steps(engine.pipeline)
+            monkeypatch.setattr(engine, "pipeline", steps)
             text, finish = read(engine.generate(request))
             found.append((text, finish.usage.completion_tokens, finish.reason))
             if lookup:

@@ -149,7 +149,7 @@ def test_an_engine_whose_step_fails_is_started_again(demo_folder, monkeypatch):
         wanted = said(engine)
         others = [pool.submit(said, engine) for _ in range(2)]
         request = Request((QUESTION,), STOPS, grammar=Regex(r"a\bc"))
-        monkeypatch.setattr(engine._admission, "admit", lambda grammar, _: AdmittedGrammar(grammar))
+        monkeypatch.setattr(engine.admission, "admit", lambda grammar, _: AdmittedGrammar(grammar))
         with pytest.raises(UnsupportedGrammar, match="unsupported grammar"):
             list(engine.generate(request))
         for other in others:
@@ -201,12 +201,12 @@ def test_processes_that_nothing_needs_are_ended(demo_folder, monkeypatch):
         for grammar in (Regex("[0-9]{3}"), DEAR):
             with suppress(UnsupportedGrammar):
                 trial.admit(grammar, Cancellation())
-        assert trial._quick._child is not None
+        assert trial.quick.child is not None
         end = time.monotonic() + 10
-        while trial._patient._child is not None or trial._quick._spare is not None:
+        while trial.patient.child is not None or trial.quick.spare is not None:
             assert time.monotonic() < end
             time.sleep(0.05)
-        assert trial._quick._child.running
+        assert trial.quick.child.running
         assert trial.admit(Regex("[0-9]{200}"), Cancellation())  # it is started again
     finally:
         trial.close()

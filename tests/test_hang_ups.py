@@ -78,13 +78,13 @@ def test_while_its_grammar_is_tried(served):
     url, entry = served
     pattern = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "string", "pattern": "[a-f]{7}"}}}
     assert httpx2.post(f"{url}{CHAT}", json=ASK | {"response_format": pattern}, timeout=60).status_code == 200
-    trial = entry.model.backend._trial._quick._child
+    trial = entry.model.backend.admission.quick.child
     pattern["json_schema"]["schema"]["pattern"] = "[a-f]{8}"
     with stopped(trial.pid):
         hang_up(
             url,
             ASK | {"response_format": pattern},
-            lambda: entry.check_queue.running and entry.model.backend._trial._tried,
+            lambda: entry.check_queue.running and entry.model.backend.admission.pending,
         )
         until(lambda: entry.check_queue.running == 0, SOON)
         assert entry.queue.running == 0

@@ -45,7 +45,7 @@ def test_ipex_says_what_torch_says(precision):
     if precision == "bf16" and torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("this CPU has no AVX512")
     other = Torch.load(Checkpoint.open(CHECKPOINT), "torch:cpu", Options(threads=2, precision=precision))
-    assert ipex._model.dtype == other._model.dtype
+    assert ipex.model.dtype == other.model.dtype
     assert list(replies(ipex)) == list(replies(other))
 
 
@@ -56,7 +56,7 @@ def test_bf16_is_taken_where_the_cpu_computes_in_it():
     import torch
 
     wanted = torch.bfloat16 if {"avx512_bf16", "amx_tile"} & set(flags) else torch.float32
-    assert ipex._model.dtype == wanted
+    assert ipex.model.dtype == wanted
 
 
 @pytest.mark.ipex

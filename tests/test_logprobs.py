@@ -148,9 +148,9 @@ def test_why_a_frequency_penalty_is_refused(engine, logits):
     ids = engine.encode((QUESTION.replace("Who are you?", "What is the weather in Oslo?"),))
     config = genai.GenerationConfig(max_new_tokens=60, apply_chat_template=False)
     config.ignore_eos, config.frequency_penalty = True, 1.0
-    handle = engine._pipeline.add_request(10**6, openvino.Tensor(np.array([ids], dtype=np.int64)), config)
-    while engine._pipeline.has_non_finished_requests():
-        engine._pipeline.step()
+    handle = engine.pipeline.add_request(10**6, openvino.Tensor(np.array([ids], dtype=np.int64)), config)
+    while engine.pipeline.has_non_finished_requests():
+        engine.pipeline.step()
     (output,) = handle.read_all()
     said = list(output.generated_ids)
     same = {flipped: agreed(said, greedy(logits, ids, 1.0, flipped=flipped)) for flipped in (True, False)}

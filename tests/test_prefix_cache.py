@@ -94,7 +94,7 @@ def test_ten_chats_in_turn_read_their_new_tokens_alone(demo_folder, lookup, monk
     options = Options(lookup=lookup, threads=1)
     with closing(OpenVINO.load(demo_folder, "CPU", options)) as engine:
         steps = 0
-        pipeline = engine._pipeline
+        pipeline = engine.pipeline
 
         class Steps:
             def __getattr__(self, name):
@@ -105,7 +105,7 @@ def test_ten_chats_in_turn_read_their_new_tokens_alone(demo_folder, lookup, monk
                 steps += 1
                 pipeline.step()
 
-        monkeypatch.setattr(engine, "_pipeline", Steps())
+        monkeypatch.setattr(engine, "pipeline", Steps())
         chats = [f"[gMASK]<sop><|user|>\n{number} " + "1 2 3 4 5 " * 60 for number in range(10)]
         for turn in range(3):
             for number, chat in enumerate(chats):

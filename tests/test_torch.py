@@ -142,11 +142,11 @@ def test_every_format_gives_the_reference_logits(tiny, tmp_path):
 
 def test_the_second_turn_of_a_chat_reads_only_what_is_new(engine, monkeypatch):
     read = []
-    forward = engine._runner.logits
+    forward = engine.runner.logits
     monkeypatch.setattr(
-        engine._runner, "logits", lambda context, ids, *more: (read.append(len(ids)), forward(context, ids, *more))[1]
+        engine.runner, "logits", lambda context, ids, *more: (read.append(len(ids)), forward(context, ids, *more))[1]
     )
-    monkeypatch.setattr(engine, "_caches", CachePool(engine._model.config))
+    monkeypatch.setattr(engine, "caches", CachePool(engine.model.config))
     first = prompt("When do you open?")
     reply, _ = said(engine, first)
     whole, read[:] = list(read), []
@@ -154,23 +154,23 @@ def test_the_second_turn_of_a_chat_reads_only_what_is_new(engine, monkeypatch):
     again, _ = said(engine, second)
     assert whole[0] == engine.count_tokens((first,))
     assert read[0] < engine.count_tokens((second,)) - engine.count_tokens((first,))
-    monkeypatch.setattr(engine, "_caches", CachePool(engine._model.config))
+    monkeypatch.setattr(engine, "caches", CachePool(engine.model.config))
     assert said(engine, second)[0] == again
 
 
 @pytest.fixture
 def graphs(engine, folder, monkeypatch):
     """What CUDA decodes with, but for the graphs: the cache that does not move, the compiled pass, its thread."""
-    compiled = torch.compile(engine._model.__call__, backend="eager", dynamic=False, fullgraph=True)
-    monkeypatch.setattr(engine._model, "get_compiled_call", lambda _: compiled)
-    return Torch(engine._model, folder, static=512)
+    compiled = torch.compile(engine.model.__call__, backend="eager", dynamic=False, fullgraph=True)
+    monkeypatch.setattr(engine.model, "get_compiled_call", lambda _: compiled)
+    return Torch(engine.model, folder, static=512)
 
 
 def test_a_static_cache_says_the_same(engine, graphs):
     first = prompt("Who are you?")
     prompts = [first, prompt("Who are you? And when do you open?"), first, first + "I am"]
     assert [said(graphs, each)[0] for each in prompts] == [said(engine, each)[0] for each in prompts]
-    (context,) = graphs._caches._idle
+    (context,) = graphs.caches.idle
     assert context.static
 
 
@@ -183,13 +183,13 @@ def test_a_reply_outgrows_the_static_cache_and_others_do_without(engine, graphs)
     assert said(graphs, prompt("Hello"), max_new_tokens=60) == wanted[1]  # while the other has the static one
     parts += begun
     assert ("".join(part.text for part in parts[:-1]), parts[-1].reason) == wanted[0]
-    assert [context.static for context in graphs._caches._idle] == [True, False]
+    assert [context.static for context in graphs.caches.idle] == [True, False]
 
 
 def test_a_cache_is_read_up_to_a_bound(engine, folder, monkeypatch):
     monkeypatch.setattr("runtime.backends.torch.cache._SMALLEST", 32)
-    graphs = Torch(engine._model, folder, static=100)
-    monkeypatch.setattr(engine._model, "get_compiled_call", lambda _: engine._model)
+    graphs = Torch(engine.model, folder, static=100)
+    monkeypatch.setattr(engine.model, "get_compiled_call", lambda _: engine.model)
     read = []
     attend = torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
@@ -220,9 +220,9 @@ def test_where_nothing_compiles_it_is_said_and_goes_on(engine, folder, monkeypat
     def broken(*_):
         raise RuntimeError("Failed to find C compiler")
 
-    compiled = torch.compile(engine._model.__call__, backend=broken)
-    monkeypatch.setattr(engine._model, "get_compiled_call", lambda _: compiled)
-    graphs = Torch(engine._model, folder, static=512)
+    compiled = torch.compile(engine.model.__call__, backend=broken)
+    monkeypatch.setattr(engine.model, "get_compiled_call", lambda _: compiled)
+    graphs = Torch(engine.model, folder, static=512)
     with pytest.warns(Notice, match="decoding is slower than it could be: .*Failed to find C compiler"):
         found = said(graphs, QUESTION)
     assert found == said(engine, QUESTION) == said(graphs, QUESTION)
@@ -300,7 +300,7 @@ def test_what_cannot_be_loaded_is_refused(folder, demo_folder):
 
 def test_bf16_speaks(folder):
     engine = Torch.load(folder, "torch:cpu", Options(threads=1, precision="bf16"))
-    assert engine._model.dtype == torch.bfloat16
+    assert engine.model.dtype == torch.bfloat16
     assert said(engine, QUESTION, max_new_tokens=4)[1] == "length"
     engine.close()
     with pytest.raises(BackendError, match="was closed"):
@@ -312,7 +312,7 @@ def test_engine_errors_are_ours(engine, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory\nTried to allocate")
 
     with monkeypatch.context() as broken:
-        broken.setattr(engine._model, "forward", fail)
+        broken.setattr(engine.model, "forward", fail)
         with pytest.raises(BackendError, match=r"^PyTorch failed: CUDA out of memory$") as caught:
             said(engine, QUESTION)
     assert caught.value.__cause__ is not None
@@ -334,7 +334,7 @@ def test_cuda_says_what_the_cpu_says(engine, folder):
     cuda = Torch.load(folder, "torch:cuda", Options(precision="f32"))
     prompts = [prompt(question) for question in ("Who are you?", "Who are you? And when do you open?", "谢谢")]
     assert [said(cuda, each) for each in prompts] == [said(engine, each) for each in prompts]
-    assert any(context.static for context in cuda._caches._idle)
+    assert any(context.static for context in cuda.caches.idle)
     cuda.close()
 
 

@@ -123,7 +123,7 @@ class OpenVINO(GenAIBackend):
                 else:
                     yield from running.read()
         except RuntimeError as exc:
-            raise map_error(exc, request) from exc
+            raise map_error(exc, request, begun=bool(running.generated_ids)) from exc
         finally:
             if not running.finished:
                 self.cancel(running)
@@ -151,18 +151,18 @@ class OpenVINO(GenAIBackend):
             for running in requests:
                 self._cancel(running)
             others = self._replies or self._prompts or self._slice
-            if not others and self._pipeline is not None and self._pipeline.has_non_finished_requests():
-                self._pipeline.step()  # lets it drop the request
+            if not others and self.pipeline is not None and self.pipeline.has_non_finished_requests():
+                self.pipeline.step()  # lets it drop the request
 
     def kv_cache_bytes(self) -> int:
         """Return the bytes of the KV cache that requests use now."""
-        metrics = self._pipeline.get_metrics()
+        metrics = self.pipeline.get_metrics()
         return int(metrics.kv_cache_size_in_bytes * metrics.cache_usage / 100)
 
     # What follows is called by whoever holds `_stepping`.
 
     def _step(self) -> None:
-        if self._pipeline is None:
+        if self.pipeline is None:
             raise closed_error()
         self._split_whole_prompt()
         if self._slice is None and self._whole_prompt is None and self._prompts:
@@ -171,8 +171,8 @@ class OpenVINO(GenAIBackend):
                 self._submit_next(running)
             except RuntimeError as exc:
                 running.error = map_error(exc, running.request)
-        if self._pipeline.has_non_finished_requests():
-            self._pipeline.step()
+        if self.pipeline.has_non_finished_requests():
+            self.pipeline.step()
         if self._slice is not None and self._slice.ended:
             self._finish_slice(self._slice)
         for running in [abandoned for abandoned in self._abandoned if abandoned.ready]:
@@ -225,7 +225,7 @@ class OpenVINO(GenAIBackend):
         import openvino
 
         prompt = openvino.Tensor(np.array([ids], dtype=np.int64))
-        return self._pipeline.add_request(next(self._request_ids), prompt, config)
+        return self.pipeline.add_request(next(self._request_ids), prompt, config)
 
     def _cancel(self, running: "ActiveRequest") -> None:
         running.finished = True

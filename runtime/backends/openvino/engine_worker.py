@@ -56,7 +56,7 @@ class _EngineLoop:
                 self._engine.step()
             except Exception as exc:  # GenAI's pipeline cannot go on after it  # noqa: BLE001
                 self._out.append((-1, None))  # all that follows is of its end
-                self._out += [(number, _step_error(exc, running.request)) for number, running in self._running.items()]
+                self._out += [(number, _step_error(exc, running)) for number, running in self._running.items()]
                 self._flush()
                 return
             for number, running in list(self._running.items()):
@@ -124,8 +124,10 @@ class _EngineLoop:
             self._out = []
 
 
-def _step_error(exc: Exception, request: Request) -> EdgeError:
-    return map_error(exc, request) if isinstance(exc, RuntimeError) else _to_edge_error(exc)
+def _step_error(exc: Exception, running: ActiveRequest) -> EdgeError:
+    if isinstance(exc, RuntimeError):
+        return map_error(exc, running.request, begun=running.ready)
+    return _to_edge_error(exc)
 
 
 def _to_edge_error(exc: BaseException) -> EdgeError:

@@ -38,12 +38,12 @@ class GenAIBackend(Backend):
     def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
         self.max_prompt_tokens = prompt_tokens
         self._room = room
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._tokenizer: Any = pipeline.get_tokenizer()
         self._encoding = Lock()
         self._vocabulary = Vocabulary.read(folder.path / "tokenizer.json")
         self._longest_token = self._vocabulary.longest
-        self._trial = GrammarAdmission(folder)
+        self.admission = GrammarAdmission(folder)
         self._special_tokens = folder.manifest.special_tokens
         self.encode(("a",))  # the first call from several threads at once can wait for ever
         disable_alternate_signal_stack()
@@ -87,7 +87,7 @@ class GenAIBackend(Backend):
     def prepare_request(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int], Any]:
         """Return the prompt's ids (`ids`, if they are known), the ids that stop the reply, and GenAI's settings for
         it. Raises PromptTooLong, and BackendError if the model was closed."""
-        if self._pipeline is None:
+        if self.pipeline is None:
             raise closed_error()
         if ids is None:
             ids = run_to_end(self.encode_slices(request.prompt, self.max_prompt_tokens))
@@ -99,21 +99,21 @@ class GenAIBackend(Backend):
         return generation_config(request, stops, self._room - read)
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
-        self._trial.admit(grammar, cancellation)
+        self.admission.admit(grammar, cancellation)
 
     def with_admitted_grammar(self, request: Request) -> Request:
         """Return the request with its grammar in the engine's form. Raises UnsupportedGrammar."""
         if request.grammar is None:
             return request
-        found = self._trial.admit(request.grammar, request.cancellation)
+        found = self.admission.admit(request.grammar, request.cancellation)
         return request if found is None else replace(request, grammar=found.grammar)
 
     def decoder(self) -> TextDecoder:
         return self._vocabulary.decoder()
 
     def close(self) -> None:
-        self._trial.close()
-        self._pipeline = self._tokenizer = None
+        self.admission.close()
+        self.pipeline = self._tokenizer = None
 
 
 def run_to_end(steps: Generator[None, None, T]) -> T:
@@ -221,11 +221,12 @@ def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterat
         yield place
 
 
-def map_error(exc: RuntimeError, request: Request) -> EdgeError:
-    """Translate an error that GenAI raised while generating."""
+def map_error(exc: RuntimeError, request: Request, *, begun: bool = False) -> EdgeError:
+    """Translate an error that GenAI raised while generating. Until a reply has `begun`, the step that failed was to
+    compile its grammar, if it has one."""
     if is_out_of_memory(exc):
         return BackendError(MESSAGE, hint=HINT)
-    if request.grammar is not None and "xgrammar" in str(exc):
+    if request.grammar is not None and not begun:
         return UnsupportedGrammar(
             f"unsupported grammar: {error_line(exc)}", hint="simplify it", grammar=request.grammar
         )

@@ -60,8 +60,13 @@ class GrammarAdmission:
         self._lock = Lock()
         self._known: OrderedDict[Grammar, AdmittedGrammar | EdgeError] = OrderedDict()
         self._tried: dict[Grammar, _Trial] = {}  # being tried now
-        self._quick = _TrialProcess(folder, _QUICK, stays=True)
-        self._patient = _TrialProcess(folder, LIMIT, stays=False)
+        self.quick = TrialLane(folder, _QUICK, stays=True)
+        self.patient = TrialLane(folder, LIMIT, stays=False)
+
+    @property
+    def pending(self) -> int:
+        """The number of grammars that are being compiled now."""
+        return len(self._tried)
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> AdmittedGrammar | None:
         """Return the grammar in the engine's form; None if the request was cancelled before that was known.
@@ -91,8 +96,8 @@ class GrammarAdmission:
     def _try(self, grammar: Grammar, cancellation: Cancellation, trial: _Trial) -> None:
         try:
             weight = _weight(grammar)
-            found = self._quick.compile(grammar, weight, cancellation) if weight < _HEAVY else None
-            found = found or self._patient.compile(grammar, weight, cancellation)
+            found = self.quick.compile(grammar, weight, cancellation) if weight < _HEAVY else None
+            found = found or self.patient.compile(grammar, weight, cancellation)
             if found is None and not cancellation.cancelled:
                 found = too_expensive()
             with self._lock:
@@ -108,8 +113,8 @@ class GrammarAdmission:
             trial.done.set()
 
     def close(self) -> None:
-        self._quick.close()
-        self._patient.close()
+        self.quick.close()
+        self.patient.close()
 
 
 def _is_plain(grammar: Grammar) -> bool:
@@ -128,7 +133,7 @@ def _weight(grammar: Grammar) -> int:
     return len(text) + 10 * counts + 300 * text.count("$ref")
 
 
-class _TrialProcess:
+class TrialLane:
     """A process that compiles one grammar at a time, the lightest of those that wait first. One that uses more than
     `limit` CPU seconds is given up where others wait, and in any case beyond LIMIT. Once that has happened in a lane
     that `stays`, a spare process stands by to take the place of the one that was ended. When nothing has come for a
@@ -144,8 +149,8 @@ class _TrialProcess:
         self._waiting: list[tuple[int, int]] = []
         self._numbers = count()
         self._busy = False
-        self._child: Child | None = None
-        self._spare: Child | None = None
+        self.child: Child | None = None
+        self.spare: Child | None = None
         self._wants_spare = False
         self._closed = False
 
@@ -175,10 +180,10 @@ class _TrialProcess:
             if self._closed:
                 return
             self._will_rest = self._wants_spare = False
-            ended, self._spare = [self._spare], None
+            ended, self.spare = [self.spare], None
             if not self._stays:
-                ended.append(self._child)
-                self._child = None
+                ended.append(self.child)
+                self.child = None
             for child in ended:
                 if child is not None:
                     child.close()
@@ -200,9 +205,9 @@ class _TrialProcess:
                 self._changed.notify_all()
 
     def _ready(self) -> Child:
-        self._child = child = self._child or self._start()
-        if self._wants_spare and self._stays and self._spare is None:
-            self._spare = self._start()
+        self.child = child = self.child or self._start()
+        if self._wants_spare and self._stays and self.spare is None:
+            self.spare = self._start()
         if not child.pipe.poll(_WALL):
             self._replace()
             raise BackendError("the process that tries grammars does not start", hint="close other programs")
@@ -241,9 +246,9 @@ class _TrialProcess:
         return child
 
     def _replace(self) -> None:
-        if self._child is not None:
-            self._child.close()
-        self._child, self._spare = self._spare, None
+        if self.child is not None:
+            self.child.close()
+        self.child, self.spare = self.spare, None
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
@@ -251,7 +256,7 @@ class _TrialProcess:
             self._closed = True
             while self._busy:  # who compiles looks at it
                 self._changed.wait(_POLL)
-            for child in (self._child, self._spare):
+            for child in (self.child, self.spare):
                 if child is not None:
                     child.close()
-            self._child = self._spare = None
+            self.child = self.spare = None

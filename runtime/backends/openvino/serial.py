@@ -27,7 +27,7 @@ class SingleRequestBackend(GenAIBackend):
         require_supported(request.sampling, SUPPORTED - {"logprobs"}, "by GenAI's pipeline for one request at a time")
         request = self.with_admitted_grammar(request)
         ids, stops, config = self.prepare_request(request)
-        run = _ReplyThread(self._pipeline, self._turn, ids, config)
+        run = _ReplyThread(self.pipeline, self._turn, ids, config)
         text = self.decoder()
         generated, ttft = 0, 0.0
         try:
@@ -39,7 +39,7 @@ class SingleRequestBackend(GenAIBackend):
         finally:
             run.stop(wait=not request.cancellation.cancelled)
         if isinstance(new, RuntimeError):
-            raise map_error(new, request) from new
+            raise map_error(new, request, begun=generated > 0) from new
         if isinstance(new, BaseException):
             raise new
         if rest := text.finish():

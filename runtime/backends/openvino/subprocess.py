@@ -54,7 +54,7 @@ class SubprocessBackend(Backend):
         self.max_prompt_tokens = self._engine.max_prompt_tokens
         disable_alternate_signal_stack()  # a conversion before it, or the look for devices, may have left none
         assert source.model_folder is not None  # or the engine had not loaded it
-        self._admission = GrammarAdmission(source.model_folder)
+        self.admission = GrammarAdmission(source.model_folder)
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -101,12 +101,12 @@ class SubprocessBackend(Backend):
         return int(self._query("cache", None))
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
-        self._admission.admit(grammar, cancellation)
+        self.admission.admit(grammar, cancellation)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         admitted = None
         if request.grammar is not None:
-            admitted = self._admission.admit(request.grammar, request.cancellation)
+            admitted = self.admission.admit(request.grammar, request.cancellation)
             if admitted is not None:
                 request = replace(request, grammar=admitted.grammar)
         for attempt in range(2):
@@ -137,7 +137,7 @@ class SubprocessBackend(Backend):
             self._closed = True
             engine, self._engine = self._engine, None
             self._changed.notify_all()
-        self._admission.close()
+        self.admission.close()
         if engine is not None:
             engine.close()
 

@@ -70,16 +70,16 @@ class CachePool:
     """The caches that no reply uses: the static one, if there is one, and the last of the others."""
 
     def __init__(self, config: Any, static_tokens: int = 0) -> None:
-        self._idle = [_static(config, static_tokens)] if static_tokens else []
+        self.idle = [_static(config, static_tokens)] if static_tokens else []
         self._lock = Lock()
 
     def acquire(self, ids: Sequence[int]) -> KVCache:
         """Return a cache for a reply to this prompt, cut to their common prefix: the static one if it is free and
         large enough, else the last of the others, else a new one."""
         with self._lock:
-            able = [context for context in self._idle if context.has_room(len(ids))]
+            able = [context for context in self.idle if context.has_room(len(ids))]
             context = max(able, key=lambda context: context.static, default=None)
-            self._idle = [other for other in self._idle if other is not context]
+            self.idle = [other for other in self.idle if other is not context]
         if context is None:
             return _growing()
         same = next((i for i, (a, b) in enumerate(zip(context.ids, ids, strict=False)) if a != b), None)
@@ -88,8 +88,8 @@ class CachePool:
 
     def release(self, context: KVCache) -> None:
         with self._lock:
-            others = [other for other in self._idle if other.static != context.static]
-            self._idle = [*others, context] if context.whole or context.static else others
+            others = [other for other in self.idle if other.static != context.static]
+            self.idle = [*others, context] if context.whole or context.static else others
 
     def grow(self, context: KVCache) -> KVCache:
         """Return a cache with the same tokens and room for more."""

@@ -47,12 +47,12 @@ class Torch(Backend):
 
     def __init__(self, model: Any, folder: Checkpoint, static: int = 0) -> None:
         self.max_prompt_tokens = folder.manifest.context_length - 1
-        self._model = model
+        self.model = model
         self._tokenizer = folder.tokenizer
         self._vocabulary = Vocabulary.parse(folder.tokenizer.tokenizer.to_str())
         self._context_length = folder.manifest.context_length
-        self._caches = CachePool(model.config, static)
-        self._runner = ForwardRunner(model, graphs=static > 0)
+        self.caches = CachePool(model.config, static)
+        self.runner = ForwardRunner(model, graphs=static > 0)
         self._masks: TokenMaskFactory | None = None
 
     @classmethod
@@ -142,7 +142,7 @@ class Torch(Backend):
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
-        if self._model is None:
+        if self.model is None:
             raise BackendError("the model was closed", hint="load it again")
         ids = self.encode(request.prompt)
         prompt_tokens = len(ids)
@@ -155,14 +155,14 @@ class Torch(Backend):
         mask = None if request.grammar is None else self._mask(request.grammar)
         choose = _token_chooser(request.sampling, prompt_tokens)
         text = self._vocabulary.decoder()
-        context = self._caches.acquire(ids)
+        context = self.caches.acquire(ids)
         generated, ttft = 0, 0.0
         reason: FinishReason | None = None
         try:
             while reason is None:
                 if not context.has_room(len(ids)):
-                    context = self._caches.grow(context)
-                logits = self._runner.logits(context, ids[len(context.ids) :], request.cancellation)
+                    context = self.caches.grow(context)
+                logits = self.runner.logits(context, ids[len(context.ids) :], request.cancellation)
                 if logits is None:
                     reason = "cancelled"
                     break
@@ -187,7 +187,7 @@ class Torch(Backend):
                     yield Delta(rest, 0)
             yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
         finally:
-            self._caches.release(context)
+            self.caches.release(context)
 
     def _mask(self, grammar: Grammar) -> TokenMask:
         if self._masks is None:
@@ -199,9 +199,9 @@ class Torch(Backend):
         return [id for piece in prompt for id in self._tokenizer.encode(piece)]
 
     def close(self) -> None:
-        self._runner.close()
-        self._model = self._masks = None
-        self._caches = CachePool(None)
+        self.runner.close()
+        self.model = self._masks = None
+        self.caches = CachePool(None)
 
 
 def _needs_several_cards(folder: Checkpoint, dtype: Any) -> bool:
