@@ -21,15 +21,7 @@ from convert.pipeline import convert
 from edge.demo import CHECKPOINT
 from edge.demo.training.dialogues import Dialogue, held_out
 from edge.demo.training.test_set import ROWS, task
-from edge.evaluation.tool_calls import (
-    RIGHT_TOOL,
-    Scores,
-    ToolCallTask,
-    parse_arguments,
-    parse_task,
-    reply_to,
-    score,
-)
+from edge.evaluation.tool_calls import RIGHT_TOOL, Scores, ToolCallTask, parse_arguments, parse_task, reply_to, score
 from runtime.model import Model
 from runtime.reply.generation import Constraint
 

@@ -1,6 +1,7 @@
 """The contract of a backend, held against every engine that is installed, the fake included."""
 
 import os
+import shutil
 import signal
 from contextlib import closing
 from dataclasses import replace
@@ -21,10 +22,11 @@ from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.backends.remote import Remote
 from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.errors import BackendError, DeviceError, PromptTooLong, RequestError, UnsupportedSetting
+from runtime.errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedSetting
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Regex
 from runtime.messages import Finish
+from runtime.model import Model
 from runtime.sampling import Sampling
 
 from .serving import SERVE, serving
@@ -319,3 +321,25 @@ def test_engine_errors_are_ours(demo_folder, tmp_path):
         OpenVINO.load(ModelFolder(broken, demo_folder.manifest), "CPU", Options())
     assert caught.value.__cause__ is not None
     assert "\n" not in str(caught.value)
+
+
+DAMAGES = {
+    "a tokenizer that is not JSON": ("tokenizer.json", b"{"),
+    "a tokenizer of another kind": ("tokenizer.json", b'{"model": {"vocab": {"\\u0001": 0}}}'),
+    "a graph that is not XML": ("openvino_model.xml", b"<"),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_an_error_crosses_a_process_as_itself(demo_folder, tmp_path, name, content):
+    """Its class, text and hint are those of the engine in this process."""
+    folder = tmp_path / "model"
+    shutil.copytree(demo_folder.path, folder)
+    (folder / name).write_bytes(content.ljust(demo_folder.manifest.files[name].size))
+    found = []
+    for in_process in (True, False):
+        with pytest.raises(EdgeError) as caught:
+            Model(folder, device="CPU", in_process=in_process, options=Options(verify=False))
+        found.append((type(caught.value), str(caught.value), caught.value.hint))
+    assert found[0] == found[1]
+    assert found[0][2]

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.messages import Reasoning, Text, ToolCall, ToolCallDelta
-from runtime.prompt.families import ReasoningMarks
+from runtime.prompt.families import FAMILIES, ReasoningMarks
+from runtime.reply.call_syntax import CallOpening, Verdict
 from runtime.reply.json_call import JsonCallSyntax
 from runtime.reply.parser import ReplyParser
+from runtime.reply.stop_texts import overlap
+from runtime.reply.syntaxes import create_syntaxes
 from runtime.reply.text_call import TextCallSyntax
 
 NAMES = ("get_weather", "get_time", "f")
@@ -295,3 +298,60 @@ def test_nothing_is_lost_of_any_text(reply, data):
     text, calls = parse([reply[:cut], reply[cut:]])
     assert not calls
     assert text == reply.removeprefix("\n")
+
+
+class TaggedCallSyntax:
+    """A call syntax that GLM-4 does not have: <tool_call>NAME{…}</tool_call>."""
+
+    OPEN, CLOSE = "<tool_call>", "</tool_call>"
+
+    def open(self, text, *, at_start, at_end):
+        head, brace, _ = text.partition("{")
+        if head.startswith(self.OPEN) and brace:
+            return CallOpening(head.removeprefix(self.OPEN), len(head), TaggedBody(self.CLOSE))
+        may_follow = not brace and (self.OPEN.startswith(head[: len(self.OPEN)]) and "\n" not in head)
+        return Verdict.UNDECIDED if may_follow and not at_end else Verdict.NO_CALL
+
+
+class TaggedBody:
+    opening, is_json = "", True
+
+    def __init__(self, close):
+        self.over = self.complete = False
+        self._close = close
+
+    def read(self, text, *, at_end):
+        if self.over:
+            return 0, ""
+        arguments, closed, _ = text.partition(self._close)
+        if closed:
+            self.over = self.complete = True
+            return len(arguments) + len(closed), arguments
+        end = len(text) - overlap(text, self._close)
+        return end, text[:end]
+
+    def finish(self, rest, *, cut_off):
+        self.over = True
+        return rest
+
+
+def test_a_new_call_syntax_is_a_class_beside_the_others():
+    """At every split, mixed with GLM-4's own calls, and without a change to any parser."""
+    reply = 'Let me see.\n<tool_call>g{"a": "<tool"}</tool_call>\nf\n{}'
+    for cut in range(len(reply) + 1):
+        for chunks in ([reply[:cut], reply[cut:]], [*reply[:cut], reply[cut:]]):
+            parser = ReplyParser((JsonCallSyntax({"f"}, MARK), TaggedCallSyntax()), MARK)
+            events = [event for chunk in chunks for event in fed(parser, chunk)] + ended(parser)
+            check_deltas(events)
+            assert "".join(event.text for event in events if isinstance(event, Text)) == "Let me see.\n"
+            calls = [event for event in events if isinstance(event, ToolCall)]
+            assert [(call.name, call.arguments, call.complete) for call in calls] == [
+                ("g", '{"a": "<tool"}', True),
+                ("f", "{}", True),
+            ]
+
+
+def test_every_call_syntax_of_a_family_is_known():
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+    for family in FAMILIES.values():
+        assert len(create_syntaxes(family, [tool])) == len(family.call_syntaxes)

@@ -26,7 +26,7 @@ from ..backend import Backend, Delta, FoundDevice, Options, Request
 from .batched import OpenVINO
 from .engine_process import EngineBroken, EngineProcess
 from .genai import closed_error
-from .grammar_trial import AdmittedGrammar, GrammarAdmission
+from .grammar_admission import AdmittedGrammar, GrammarAdmission
 
 _PULSE = 0.05  # seconds between two checks of whether a waiting request was cancelled
 _DRAIN = 60.0  # seconds that requests under no new grammar wait for a process that is to be started again

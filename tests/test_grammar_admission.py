@@ -10,8 +10,8 @@ from itertools import islice
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
+from runtime.backends.openvino.grammar_admission import AdmittedGrammar, GrammarAdmission
 from runtime.backends.openvino.grammar_cost import seconds
-from runtime.backends.openvino.grammar_trial import AdmittedGrammar, GrammarAdmission
 from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar
@@ -195,7 +195,7 @@ def test_what_a_pattern_costs_is_guessed(pattern, least, most):
 
 
 def test_processes_that_nothing_needs_are_ended(demo_folder, monkeypatch):
-    monkeypatch.setattr("runtime.backends.openvino.grammar_trial._REST", 0.3)
+    monkeypatch.setattr("runtime.backends.openvino.grammar_admission._REST", 0.3)
     trial = GrammarAdmission(demo_folder)
     try:
         for grammar in (Regex("[0-9]{3}"), DEAR):
