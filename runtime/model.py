@@ -39,7 +39,7 @@ class Model:
 
     def __init__(
         self,
-        folder: str | os.PathLike[str] | ModelSource,
+        source: str | os.PathLike[str] | ModelSource,
         *,
         device: str = "auto",
         fallback: Sequence[str] = (),
@@ -50,15 +50,15 @@ class Model:
         require("device", device, str, "a device's name")
         require_all("fallback", fallback, str, "a list of devices' names")
         require("options", options, Options, "an Options, such as edge.Options(threads=4)")
-        self.folder = open_source(folder)
-        self.family = families.get(self.folder.manifest.family)
-        self.sampling = self.folder.sampling()
-        self._special_tokens = self.folder.manifest.special_tokens
+        self.source = open_source(source)
+        self.family = families.get(self.source.manifest.family)
+        self.sampling = self.source.sampling()
+        self._special_tokens = self.source.manifest.special_tokens
         self.choice: DeviceChoice | None = None
         self._in_process = in_process
-        self.backend = backend or self._load((device, *fallback), options)
+        self.backend = backend or self._load_onto_first((device, *fallback), options)
 
-    def _load(self, devices: Sequence[str], options: Options) -> Backend:
+    def _load_onto_first(self, devices: Sequence[str], options: Options) -> Backend:
         *first, last = devices
         for device, following in zip(first, devices[1:], strict=True):
             try:
@@ -69,15 +69,15 @@ class Model:
 
     @map_out_of_memory(BackendError)
     def _load_onto(self, device: str, options: Options) -> Backend:
-        self.choice = choose(device, self.folder, options)
+        self.choice = choose(device, self.source, options)
         backend = self.choice.backend if self._in_process else isolate(self.choice.backend)
-        folder = self.folder.model_folder
+        folder = self.source.model_folder
         if not options.verify or folder is None:
-            return backend.load(self.folder, self.choice.device, options)
+            return backend.load(self.source, self.choice.device, options)
         with ExitStack() as undo:
             # In this process damaged weights must not be loaded at all.
             with verify_while_loading(folder, weights=backend.reads_weights, concurrently=backend.isolated):
-                loaded = backend.load(self.folder, self.choice.device, options)
+                loaded = backend.load(self.source, self.choice.device, options)
                 undo.callback(loaded.close)
             undo.pop_all()
         return loaded
@@ -86,7 +86,7 @@ class Model:
     def template(self) -> ChatTemplate:
         """The compiled chat template. Raises ModelFolderError for a base model, TemplateError for a template that is
         invalid."""
-        return ChatTemplate(self.folder.chat_template(), self.family, self._special_tokens)
+        return ChatTemplate(self.source.chat_template(), self.family, self._special_tokens)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
         """Render the prompt of the next reply. Raises TemplateError if the template rejects the messages."""
@@ -149,7 +149,7 @@ class Model:
         return Cancellable(generate(self.backend, request, PlainText()), request.cancellation)
 
     def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
-        name = self.folder.manifest.source.name
+        name = self.source.manifest.source.name
         if not self.family.system and any(message.role == "system" for message in messages):
             warnings.warn(f"{name} has a system prompt of its own: yours is ignored", Notice, stacklevel=3)
         unseen = [tool["name"] for tool in tools if tool["name"] not in self.family.own_tools]

@@ -94,7 +94,7 @@ def test_it_converts_and_generates(entry, tmp_path):
     shutil.rmtree(source)
     few = Sampling(max_new_tokens=8)
     with Model(tmp_path / "model") as model:
-        manifest = model.folder.manifest
+        manifest = model.source.manifest
         assert (manifest.family, manifest.source.name) == (entry.family, entry.name)
         assert manifest.source.architecture == entry.architecture.name
         assert manifest.context_length == entry.architecture.context

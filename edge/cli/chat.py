@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chat_loop(chat: "Chat") -> None:
-    manifest = chat.model.folder.manifest
+    manifest = chat.model.source.manifest
     choice = chat.model.choice
     print_text(f"{manifest.source.name}, {manifest.recipe}, on {choice.device}: {choice.reason}." if choice else "")
     print(HELP)

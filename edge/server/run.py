@@ -59,7 +59,7 @@ def run(
         raise RequestError(f"port {port} does not exist: it cannot be used", hint="choose one from 0 to 65535")
     pool = ModelPool(folders, device=device, options=options, limits=limits)
     for entry in pool.entries.values():
-        require_context(entry.folder.manifest, options)
+        require_context(entry.source.manifest, options)
     set_mmap_threshold()
     app = create_app(pool, host=host, api_key=api_key, origins=origins, tools=tools, kiosk=kiosk)
     with _listen(host, port) as listener:
@@ -86,7 +86,7 @@ async def _serve(
         choice = (await pool.load(first)).choice
         host, port = listener.getsockname()[:2]
         report(
-            f"{first.name}, {first.folder.manifest.recipe}"
+            f"{first.name}, {first.source.manifest.recipe}"
             + (f", on {choice.device}: {choice.reason}" if choice else "")
         )
         report(f"http://{f'[{host}]' if ':' in host else host}:{port} {what}; Ctrl-C stops")

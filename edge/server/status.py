@@ -53,7 +53,7 @@ def _model_entry(entry: PoolEntry) -> ModelEntry:
         id=entry.name,
         created=entry.created,
         owned_by="local",
-        max_model_len=entry.folder.manifest.context_length,
+        max_model_len=entry.source.manifest.context_length,
         loaded=entry.model is not None,
     )
 

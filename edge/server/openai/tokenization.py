@@ -54,7 +54,7 @@ async def tokenize(dispatcher: Dispatcher, request: Request) -> Response:
 async def detokenize(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the text of token ids."""
     body = await read_body(request, DetokenizeRequest)
-    folder = dispatcher.pool.find(body.model).folder
+    folder = dispatcher.pool.find(body.model).source
     text = (await asyncio.to_thread(_vocabulary, folder.path)).decoder()
     return JSONResponse(Detokenized(prompt=text.feed(body.tokens) + text.finish()).model_dump())
 

@@ -154,8 +154,8 @@ async def page_facts(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dis
     """Return what the page needs to know of its server."""
     models = []
     for entry in dispatcher.pool.entries.values():
-        own = entry.folder.sampling()
-        context = entry.folder.manifest.context_length
+        own = entry.source.sampling()
+        context = entry.source.manifest.context_length
         models.append(PageModel(name=entry.name, context=context, temperature=own.temperature, top_p=own.top_p))
     entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]
     shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None

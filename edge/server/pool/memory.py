@@ -9,13 +9,13 @@ from runtime.errors import DeviceError
 from runtime.source import ModelSource
 
 
-def memory_is_short(folder: ModelSource, device: str, options: Options) -> bool:
+def memory_is_short(source: ModelSource, device: str, options: Options) -> bool:
     """Return whether a model folder does not fit the device's free memory now. An unconverted checkpoint has no
     estimate: its engine finds out."""
-    if folder.model_folder is None:
+    if source.model_folder is None:
         return False
     with suppress(DeviceError):
-        found = assess_devices(detect(), folder.manifest, options)
+        found = assess_devices(detect(), source.manifest, options)
         wanted = [fit for fit in found if device.upper() in ("AUTO", fit.device)]
         return bool(wanted) and all(fit.obstacle for fit in wanted)
     return False

@@ -26,7 +26,7 @@ class PoolEntry:
     """
 
     name: str
-    folder: ModelSource
+    source: ModelSource
     queue: RequestQueue
     check_queue: RequestQueue
     model: Model | None = None
@@ -90,7 +90,7 @@ class ModelPool:
         if name is None:
             return next(iter(self.entries.values()))
         for entry in self.entries.values():
-            if name in (entry.name, entry.folder.manifest.source.name):
+            if name in (entry.name, entry.source.manifest.source.name):
                 return entry
         raise ApiError(
             404, f"there is no model {name!r} here; GET /v1/models lists them", param="model", code="model_not_found"
@@ -129,7 +129,7 @@ class ModelPool:
                 await self._make_room(entry)
                 self.loading = True
                 try:
-                    model = await asyncio.to_thread(Model, entry.folder, device=self._device, options=self._options)
+                    model = await asyncio.to_thread(Model, entry.source, device=self._device, options=self._options)
                 finally:
                     self.loading = False
                 entry.model = model
@@ -139,7 +139,7 @@ class ModelPool:
 
     async def _make_room(self, wanted: PoolEntry) -> None:
         """Close idle models, the least recently used first, until `wanted` fits the memory."""
-        while await asyncio.to_thread(memory.memory_is_short, wanted.folder, self._device, self._options):
+        while await asyncio.to_thread(memory.memory_is_short, wanted.source, self._device, self._options):
             loaded = [entry for entry in self.entries.values() if entry.model is not None]
             idle = sorted((entry for entry in loaded if entry.idle), key=lambda entry: entry.last_used)
             if not idle:

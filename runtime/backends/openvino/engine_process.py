@@ -38,7 +38,7 @@ class EngineBroken(Exception):
 class EngineProcess:
     """An engine process: sends it requests, and routes its answers to the threads that wait for them."""
 
-    def __init__(self, folder: ModelSource, device: str, options: Options) -> None:
+    def __init__(self, source: ModelSource, device: str, options: Options) -> None:
         self.broken = False
         self._closed = False
         self._problem = ""  # why it was ended, if it was
@@ -49,7 +49,7 @@ class EngineProcess:
         self._waiting: dict[int, SimpleQueue[Any]] = {}
         try:
             self._child.limit_sends(_SEND)
-            self._child.pipe.send((folder, device, options))
+            self._child.pipe.send((source, device, options))
             loaded = self._await_loaded()
         except BaseException:
             self._close()
