@@ -231,26 +231,33 @@ class Chat:
                         events.append(event)
                         if not isinstance(event, Finish):
                             yield event
-                said, events = Reply.from_events(events), []
-                usage += said.usage
-                cut_off = said.finish_reason != "stop"
-                if said.finish_reason == "cancelled" and not (said.text or said.reasoning):
+                collected, events = Reply.from_events(events), []
+                usage += collected.usage
+                cut_off = collected.finish_reason != "stop"
+                if collected.finish_reason == "cancelled" and not (collected.text or collected.reasoning):
                     reason = "cancelled"
                     break
-                turn.append(Message("assistant", said.text, said.reasoning, () if cut_off else said.tool_calls))
-                if cut_off or not said.tool_calls:
-                    reason = said.finish_reason
+                turn.append(
+                    Message(
+                        "assistant",
+                        collected.text,
+                        collected.reasoning,
+                        () if cut_off else collected.tool_calls,
+                    )
+                )
+                if cut_off or not collected.tool_calls:
+                    reason = collected.finish_reason
                     break
                 constraint = replace(constraint, must_call=())  # it has been
-                unanswered = list(said.tool_calls)
+                unanswered = list(collected.tool_calls)
                 yield from self._run_tools(unanswered, box, turn, cancellation)
                 if cancellation.cancelled:
                     reason = "cancelled"
                     break
         except GeneratorExit:
-            said = Reply.from_events(events)
-            if said.text or said.reasoning:
-                turn.append(Message("assistant", said.text, said.reasoning))
+            collected = Reply.from_events(events)
+            if collected.text or collected.reasoning:
+                turn.append(Message("assistant", collected.text, collected.reasoning))
             raise
         finally:
             self._busy = False

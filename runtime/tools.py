@@ -134,7 +134,7 @@ def to_tools(tools: Iterable[Callable[..., Any] | Tool]) -> dict[str, Tool]:
 
 def run_call(
     tools: Mapping[str, Tool],
-    wanted: ToolCall,
+    requested: ToolCall,
     *,
     timeout: float | None = tool_run.TIMEOUT,
     max_characters: int = tool_run.MAX_CHARACTERS,
@@ -148,23 +148,23 @@ def run_call(
     """
 
     def failed(text: str) -> ToolResult:
-        return ToolResult(wanted.id, wanted.name, f"Error: {text}", error=True)
+        return ToolResult(requested.id, requested.name, f"Error: {text}", error=True)
 
-    if wanted.name not in tools:
-        return failed(f"there is no tool {wanted.name}")
-    if wanted.problem:
-        return failed(wanted.problem)
-    tool = tools[wanted.name]
+    if requested.name not in tools:
+        return failed(f"there is no tool {requested.name}")
+    if requested.problem:
+        return failed(requested.problem)
+    tool = tools[requested.name]
     text, error = tool_run.run(
         tool.name,
-        lambda: _to_text(tool.run(replace_json_surrogates(wanted.arguments))),
+        lambda: _to_text(tool.run(replace_json_surrogates(requested.arguments))),
         _with_hint,
         timeout=timeout if tool.timeout is None else tool.timeout,
         longest=max_characters if tool.max_characters is None else tool.max_characters,
         cancellation=cancellation or Cancellation(),
         worker=worker or tool_run.ToolWorker(),
     )
-    return failed(text) if error else ToolResult(wanted.id, wanted.name, text)
+    return failed(text) if error else ToolResult(requested.id, requested.name, text)
 
 
 def _with_hint(exc: BaseException) -> str:

@@ -107,17 +107,17 @@ def choose_automatically(machine: Machine, manifest: Manifest, options: Options 
     An NPU only gets models converted for it; then GPUs, those with memory of their own first; then the CPU. The reason
     names what was passed over. It looks at nothing but its arguments. Raises DeviceError where nothing fits.
     """
-    tried = assess_devices(machine, manifest, options)
-    passed: list[str] = []
-    for fit in tried:
+    assessed = assess_devices(machine, manifest, options)
+    rejected: list[str] = []
+    for fit in assessed:
         if not fit.obstacle:
             backend = NPU if fit.kind == "NPU" else OpenVINO if manifest.paged else Stateful
             return DeviceChoice(
-                backend, fit.device, "; ".join([_reason(fit, machine, manifest), *passed, *_unused(machine)])
+                backend, fit.device, "; ".join([_reason(fit, machine, manifest), *rejected, *_unused(machine)])
             )
-        passed.append(f"not {fit.device}: {fit.obstacle}")
+        rejected.append(f"not {fit.device}: {fit.obstacle}")
     raise DeviceError(
-        f"{manifest.source.name} ({manifest.recipe}) fits no device here: {'; '.join(passed)}",
+        f"{manifest.source.name} ({manifest.recipe}) fits no device here: {'; '.join(rejected)}",
         hint=_suggestions(machine, manifest, options),
     )
 
@@ -175,17 +175,17 @@ def _unused(machine: Machine) -> list[str]:
 
 
 def _suggestions(machine: Machine, manifest: Manifest, options: Options) -> str:
-    ways = []
+    suggestions = []
     threads = options.threads or machine.cpu.cores
     if context := longest_context(manifest, "CPU", machine.free, options.kv_precision, threads):
-        ways.append(f"ask for a context of at most {context:,} tokens on the CPU")
+        suggestions.append(f"ask for a context of at most {context:,} tokens on the CPU")
     elif manifest.recipe in ("int8", "bf16"):
-        ways.append(f"convert with the smaller recipe {SMALLEST_RECIPE}")
+        suggestions.append(f"convert with the smaller recipe {SMALLEST_RECIPE}")
     else:
-        ways.append("take a smaller model of `edge models`")
-    ways.append("close other programs")
-    ways.append(f"use the server {machine.servers[0]}" if machine.servers else "run it on a server")
-    return ", or ".join(ways)
+        suggestions.append("take a smaller model of `edge models`")
+    suggestions.append("close other programs")
+    suggestions.append(f"use the server {machine.servers[0]}" if machine.servers else "run it on a server")
+    return ", or ".join(suggestions)
 
 
 def _warn(device: str, manifest: Manifest, options: Options) -> None:

@@ -117,15 +117,15 @@ class Remote(Backend):
             self.max_prompt_tokens = self._context_length - 1
         self._vllm = self._send("GET", "version").status_code == 200
         text = ("1 2 3",)
-        asked = RemoteRequest(text, self.encode(text), Sampling(), 1, [], self._pad)
-        answer = self._send("POST", "v1/completions", vllm_body(asked) | self._model_field())
+        probe = RemoteRequest(text, self.encode(text), Sampling(), 1, [], self._pad)
+        answer = self._send("POST", "v1/completions", vllm_body(probe) | self._model_field())
         if answer.status_code == 422:  # so does `transformers serve` refuse a parameter that it does not know
             self._body = transformers_body
-            answer = self._send("POST", "v1/completions", transformers_body(asked) | self._model_field())
+            answer = self._send("POST", "v1/completions", transformers_body(probe) | self._model_field())
         self._check_allowed(answer)
         if answer.status_code != 200:
             raise DeviceError(f"{self._url} completes no text: {error_of(answer)}", hint=_WHAT_SERVER)
-        self._check_tokenizer(answer, len(asked.ids))
+        self._check_tokenizer(answer, len(probe.ids))
 
     def _models(self) -> list[Mapping[str, Any]]:
         answer = self._send("GET", "v1/models")

@@ -23,37 +23,37 @@ class RemoteRequest:
     pad: int
 
 
-def vllm_body(asked: RemoteRequest) -> dict[str, Any]:
+def vllm_body(request: RemoteRequest) -> dict[str, Any]:
     """Return the request with vLLM's parameters; SGLang and llama.cpp know most of them and ignore the others."""
-    sampling = asked.sampling
+    sampling = request.sampling
     body = {
-        "prompt": asked.ids,
-        "max_tokens": asked.limit,
+        "prompt": request.ids,
+        "max_tokens": request.limit,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k or -1,
         "repetition_penalty": sampling.repetition_penalty,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
-        "stop_token_ids": asked.stops,
-        "ignore_eos": not asked.stops,
+        "stop_token_ids": request.stops,
+        "ignore_eos": not request.stops,
         "skip_special_tokens": False,
     }
     return body if sampling.seed is None else body | {"seed": sampling.seed}
 
 
-def transformers_body(asked: RemoteRequest) -> dict[str, Any]:
+def transformers_body(request: RemoteRequest) -> dict[str, Any]:
     """Return the request for `transformers serve`, which rejects unknown parameters and takes its own as one JSON
     text."""
-    sampling = asked.sampling
+    sampling = request.sampling
     config: dict[str, Any] = {
-        "max_new_tokens": asked.limit,
+        "max_new_tokens": request.limit,
         "do_sample": sampling.temperature > 0,
         "repetition_penalty": sampling.repetition_penalty,
-        "eos_token_id": asked.stops or None,
-        "pad_token_id": asked.pad,
+        "eos_token_id": request.stops or None,
+        "pad_token_id": request.pad,
     }
     if sampling.temperature > 0:
         config |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
-    body = {"prompt": "".join(asked.prompt), "generation_config": json.dumps(config)}
+    body = {"prompt": "".join(request.prompt), "generation_config": json.dumps(config)}
     return body if sampling.seed is None else body | {"seed": sampling.seed}

@@ -199,8 +199,10 @@ class SubprocessBackend(Backend):
             return False
         now = time.monotonic()
         if self._is_new(admitted):
-            dear = admitted.seconds > _DEAR
-            return self._exceeds_memory(2) or (dear and (self._expensive is not None or now < self._next_expensive))
+            expensive = admitted.seconds > _DEAR
+            return self._exceeds_memory(2) or (
+                expensive and (self._expensive is not None or now < self._next_expensive)
+            )
         return self._exceeds_memory(2) and now < patience
 
     def _is_new(self, admitted: AdmittedGrammar | None) -> TypeGuard[AdmittedGrammar]:

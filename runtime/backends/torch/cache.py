@@ -14,7 +14,7 @@ _SMALLEST = 2_048  # the first bound; each is twice the one before, five in all,
 
 
 class KVCache:
-    """A KV cache and the ids of the tokens in it. It is not `whole` if a forward pass was interrupted inside it.
+    """A KV cache and the ids of the tokens in it. It is not `valid` if a forward pass was interrupted inside it.
 
     A `static` one has room for `size` tokens and never moves; the others (`size` 0) grow.
     """
@@ -22,7 +22,7 @@ class KVCache:
     def __init__(self, cache: Any, size: int = 0) -> None:
         self.cache = cache
         self.size = size
-        self.whole = True
+        self.valid = True
         self.ids: list[int] = []
 
     @property
@@ -48,7 +48,7 @@ class KVCache:
             with torch.inference_mode():  # in which the passes run: what they made may not be changed outside
                 for layer in self.cache.layers:
                     layer.cumulative_length.fill_(length)
-            self.whole = True
+            self.valid = True
         elif surplus:
             self.cache.crop(-surplus)
         del self.ids[length:]
@@ -89,7 +89,7 @@ class CachePool:
     def release(self, context: KVCache) -> None:
         with self._lock:
             others = [other for other in self.idle if other.static != context.static]
-            self.idle = [*others, context] if context.whole or context.static else others
+            self.idle = [*others, context] if context.valid or context.static else others
 
     def grow(self, context: KVCache) -> KVCache:
         """Return a cache with the same tokens and room for more."""

@@ -238,11 +238,11 @@ def _token_chooser(sampling: Sampling, prompt_tokens: int) -> Callable[[Any, Seq
 
     def choose(logits: Any, ids: Sequence[int]) -> int:
         if sampling.presence_penalty or sampling.frequency_penalty:
-            written, times = torch.tensor(ids[prompt_tokens:], dtype=torch.long, device=logits.device).unique(
+            generated_ids, times = torch.tensor(ids[prompt_tokens:], dtype=torch.long, device=logits.device).unique(
                 return_counts=True
             )
             logits = logits.clone()
-            logits[written] -= sampling.presence_penalty + sampling.frequency_penalty * times
+            logits[generated_ids] -= sampling.presence_penalty + sampling.frequency_penalty * times
         if steps:
             logits = steps(torch.tensor([ids], device=logits.device), logits[None])[0]
         if sampling.temperature == 0:

@@ -35,14 +35,14 @@ class ForwardRunner:
             if cancellation.cancelled:
                 return None
             chunk = ids[first : first + _CHUNK]
-            context.whole = False
+            context.valid = False
             try:
                 logits = self._in_thread(context, chunk) if context.static else self._run_chunk(context, chunk)
             except RuntimeError as exc:
                 hint = "shorten the chat, or load the model again with fewer programs running"
                 raise BackendError(f"PyTorch failed: {first_error_line(exc)}", hint=hint) from exc
             context.ids += chunk
-            context.whole = True
+            context.valid = True
         return logits
 
     def _in_thread(self, context: KVCache, chunk: Sequence[int]) -> Any:
