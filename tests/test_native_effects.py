@@ -353,7 +353,7 @@ def test_warnings_are_ignored_for_a_block():
 ELSEWHERE = {
     "edge/cli/__init__.py": {"warnings.showwarning ="},
     "edge/server/log.py": {"logging.basicConfig"},
-    "edge/server/run.py": {"logging.shutdown"},
+    "edge/server/run.py": {"logging.shutdown", "signal.signal"},
     "convert/output/scratch.py": {"signal.signal"},
     "runtime/backends/child.py": {"os.environ.pop", "signal.signal"},
 }

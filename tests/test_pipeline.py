@@ -90,7 +90,7 @@ def test_a_checkpoint_becomes_a_model_folder(tmp_path, recipe, tiny):
 def test_the_users_texts_are_read_first(checkpoint, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "hello"}\n{"text": 1}\n')
-    with pytest.raises(ConversionError, match='line 2: "text" must be'):
+    with pytest.raises(ConversionError, match=r"texts\.jsonl:2: .text. must be"):
         list(convert("no checkpoint", tmp_path / "model", "int4-awq", path))
     path.write_text('{"text": "hello, hello, hello"}\n')
     with pytest.raises(ConversionError, match="the recipe int4 does not use calibration texts"):
@@ -292,7 +292,7 @@ def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
         "source.safetensors.Journal.add",
         "pipeline.copy_text_files",
         "pipeline.build_manifest",
-        "pipeline.seal",
+        "pipeline.write_manifest",
         "pipeline.ScratchFolder.publish",
     ],
 )
