@@ -32,7 +32,7 @@ NEEDS = {  # MODEL is a model folder, DOCS a folder with a text, GGUF an empty f
     "chat on a server": (["chat", "MODEL", "--device", "http://127.0.0.1:9"], "remote"),
     "complete on a server": (["complete", "MODEL", "--prompt", "a", "--device", "http://127.0.0.1:9"], "remote"),
     "bench on PyTorch": (["bench", CHECK, "--device", "torch"], "torch"),
-    "eval": (["eval", "MODEL"], "convert"),
+    "eval": (["eval", "MODEL", "--against", CHECK], "convert"),
     "research": (["research", "When?", "--model", "MODEL", "--docs", "DOCS"], "research"),
     "serve": (["serve", "MODEL"], "serve"),
     "export-template": (["export-template", CHECK], "convert"),

@@ -209,7 +209,7 @@ REFUSED: dict[str, tuple[Harm, str]] = {
     "a missing tensor": (renamed(b"blk.1.attn_q.weight", b"blk.1.attn_x.weight"), "'blk.1.attn_q.weight' is missing"),
     "an unknown type": (
         lambda raw: raw.replace(*(b"output_norm.weight" + struct.pack("<IQI", 1, 64, n) for n in (0, 999))),
-        "the type 999, which gguf does not know",
+        "the type 999, which gguf does not support",
     ),
     "another shape": (
         lambda raw: raw.replace(*(b"output_norm.weight" + struct.pack("<IQ", 1, n) for n in (64, 32))),

@@ -70,8 +70,8 @@ ANSWERS = {
     "a portal elsewhere": (hub_server.portal_elsewhere, {}, "does not respond as the hub does"),
     "a portal for files": (hub_server.portal_for_files, {}, "does not respond as the hub does"),
     "another service": (hub_server.another_service, {}, "does not respond as the hub does .*HF_ENDPOINT"),
-    "a download that breaks off": (hub_server.breaks_off, {}, "broke the connection off .*download resumes"),
-    "no answer": (hub_server.hangs_up, {}, "broke the connection off"),
+    "a download that breaks off": (hub_server.breaks_off, {}, "closed the connection .*download resumes"),
+    "no answer": (hub_server.hangs_up, {}, "closed the connection"),
     "silence": (hub_server.is_silent, {}, "did not answer in time"),
 }
 
