@@ -288,6 +288,7 @@ def test_nncf_is_quiet_in_its_block_and_in_no_other_thread(caplog):
 
     nncf_logger, draw = logging.getLogger("nncf"), track.__iter__
     filters = list(nncf_logger.filters)
+    caplog.set_level(logging.WARNING, logger="nncf")  # whatever other tests set
     nncf_logger.addHandler(caplog.handler)
     try:
         with native_effects.quiet_nncf():
