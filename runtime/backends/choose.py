@@ -58,7 +58,12 @@ def choose(device: str = "auto", source: ModelSource | None = None, options: Opt
         if source is None or manifest is None or source.model_folder is None:
             return DeviceChoice(OpenVINO, "CPU", "the CPU is there on every machine")
         return choose_automatically(detect(), manifest, options)
-    able = list(_backends_with(device))
+    able: list[tuple[type[Backend], FoundDevice]] = []
+    for pair in _backends_with(device):
+        able.append(pair)
+        if source is None or pair[0].accepts(source):
+            able = [pair]
+            break
     if not able:
         listed: tuple[type[Backend], ...] = (OpenVINO, NPU, *added_backends())
         names = [name for backend in listed for name in backend.devices()]
@@ -67,8 +72,7 @@ def choose(device: str = "auto", source: ModelSource | None = None, options: Opt
             hint=f"found: auto, {', '.join(names)}; else torch, ipex or a server's URL; "
             "`edge doctor` says what is missing",
         )
-    accepting = [pair for pair in able if source is not None and pair[0].accepts(source)]
-    backend, found = (accepting or able)[0]
+    backend, found = able[0]
     if manifest is not None and found.kind and source is not None and source.model_folder is not None:
         _warn(found.name, manifest, options)
     return DeviceChoice(backend, found.name, found.reason)
@@ -76,7 +80,10 @@ def choose(device: str = "auto", source: ModelSource | None = None, options: Opt
 
 def checkpoint_backend(device: str) -> type[Backend] | None:
     """The engine of that name or URL if it runs checkpoints as they are."""
-    return next((backend for backend, _ in _backends_with(device) if backend.runs_checkpoints), None)
+    if device.upper() == "AUTO":
+        return None
+    first = next(_backends_with(device), None)
+    return first[0] if first is not None and first[0].runs_checkpoints else None
 
 
 def _backends_with(device: str) -> Iterator[tuple[type[Backend], FoundDevice]]:

@@ -22,8 +22,9 @@ from .torch.ipex import Ipex
 
 GROUP = "edge.backends"
 
-# In the order in which they are asked for a device; the first that knows its name and accepts the model gets it.
-BACKENDS: tuple[type[Backend], ...] = (OpenVINO, Stateful, NPU, Torch, Ipex, Remote, Echo)
+# In the order in which they are asked for a device: first those that know its name without importing their library. The
+# first that knows the name and accepts the model gets it.
+BACKENDS: tuple[type[Backend], ...] = (Remote, Torch, Ipex, Echo, OpenVINO, Stateful, NPU)
 
 
 @cache

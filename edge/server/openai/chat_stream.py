@@ -8,7 +8,7 @@ from runtime.messages import Event, Finish, Logprobs, Reasoning, Text, TokenLogp
 from ..errors import ApiError
 from ..pool.event_stream import sse
 from .chat_reply import finish_reason
-from .tokens import TokenReply, UsageReply
+from .tokens import TokenReply, stream_ending
 
 
 class ChunkStream:
@@ -51,10 +51,7 @@ class ChunkStream:
 
     def ending(self) -> str:
         """Encode the usage, if it is included, and [DONE]."""
-        usage = ""
-        if self._include_usage:
-            usage = sse(self._base | {"choices": [], "usage": UsageReply.of(self._usages).model_dump()})
-        return f"{usage}data: [DONE]\n\n"
+        return stream_ending(self._base, self._usages if self._include_usage else None)
 
     def failure(self, error: ApiError) -> str:
         """Encode an error."""

@@ -10,7 +10,7 @@ from runtime.messages import Event, Finish, Logprobs, Text, TokenLogprob, Usage
 
 from ..errors import ApiError
 from ..pool.event_stream import sse
-from .tokens import UsageReply, finite_logprob
+from .tokens import finite_logprob, stream_ending
 
 
 class TextLogprobs(BaseModel):
@@ -61,10 +61,7 @@ class TextChunkStream:
 
     def ending(self) -> str:
         """Encode the usage, if it is included, and [DONE]."""
-        usage = ""
-        if self._include_usage:
-            usage = sse(self._base | {"choices": [], "usage": UsageReply.of(self._usages).model_dump()})
-        return f"{usage}data: [DONE]\n\n"
+        return stream_ending(self._base, self._usages if self._include_usage else None)
 
     def failure(self, error: ApiError) -> str:
         """Encode an error."""

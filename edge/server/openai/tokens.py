@@ -6,6 +6,7 @@ from typing import Any
 
 from runtime.messages import TokenLogprob, Usage
 
+from ..pool.event_stream import sse
 from .params import RequestModel
 
 
@@ -41,3 +42,9 @@ class TokenReply(RequestModel):
 def finite_logprob(logprob: float) -> float:
     """Return the log-probability, or OpenAI's -9999.0 for minus infinity, which JSON does not have."""
     return logprob if math.isfinite(logprob) else -9999.0
+
+
+def stream_ending(base: dict[str, Any], usages: Sequence[Usage] | None) -> str:
+    """Encode the end of a stream: the usage of all its replies, unless `usages` is None, and [DONE]."""
+    usage = "" if usages is None else sse(base | {"choices": [], "usage": UsageReply.of(usages).model_dump()})
+    return f"{usage}data: [DONE]\n\n"

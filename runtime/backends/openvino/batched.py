@@ -23,13 +23,12 @@ from ...device.memory import CHUNK_TOKENS
 from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...messages import Finish
 from ...source import ModelSource
-from ..backend import Delta, FoundDevice, Options, Request
+from ..backend import Delta, Options, Request
 from .active_request import ActiveRequest, PromptSlice, cache_full
 from .genai import (
     GenAIBackend,
     closed_error,
     find_devices,
-    find_openvino_device,
     load_properties,
     map_error,
     require_model_folder,
@@ -77,10 +76,6 @@ class OpenVINO(GenAIBackend):
     @classmethod
     def devices(cls) -> tuple[str, ...]:
         return find_devices("CPU", "GPU")
-
-    @classmethod
-    def find_device(cls, name: str) -> FoundDevice | None:
-        return find_openvino_device(name, cls.devices())
 
     @classmethod
     def accepts(cls, source: ModelSource) -> bool:

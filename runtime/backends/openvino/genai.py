@@ -48,6 +48,11 @@ class GenAIBackend(Backend):
         self.encode(("a",))  # the first call from several threads at once can wait for ever
         disable_alternate_signal_stack()
 
+    @classmethod
+    def find_device(cls, name: str) -> FoundDevice | None:
+        wanted = name.upper()
+        return FoundDevice(wanted, kind=wanted.partition(".")[0]) if wanted in cls.devices() else None
+
     def encode(self, prompt: Prompt) -> list[int]:
         return run_to_end(self.encode_slices(prompt))
 
@@ -154,12 +159,6 @@ def load_properties(folder: ModelFolder, device: str, options: Options, cure: st
             yield properties(options, device) | place | read_model_properties(folder.path / "openvino_model.bin")
     except RuntimeError as exc:
         raise BackendError(f"OpenVINO cannot load {folder.path}: {error_line(exc)}", hint=cure) from exc
-
-
-def find_openvino_device(name: str, devices: tuple[str, ...]) -> FoundDevice | None:
-    """Find a device of OpenVINO by the name that a person wrote."""
-    wanted = name.upper()
-    return FoundDevice(wanted, kind=wanted.partition(".")[0]) if wanted in devices else None
 
 
 def require_model_folder(source: ModelSource, device: str, found: tuple[str, ...]) -> ModelFolder:

@@ -11,7 +11,7 @@ from ...errors import DeviceError
 from ...folder.ir import IR, NPU_HINT
 from ...source import ModelSource
 from ..backend import FoundDevice, Options
-from .genai import find_devices, find_openvino_device, load_properties, require_model_folder
+from .genai import find_devices, load_properties, require_model_folder
 from .serial import SingleRequestBackend
 
 CONTEXT = 4096  # tokens of prompt and reply where none are asked for
@@ -44,7 +44,7 @@ class NPU(SingleRequestBackend):
     def find_device(cls, name: str) -> FoundDevice | None:
         if name.upper() == EMULATED and EMULATED in cls.devices():
             return FoundDevice(EMULATED, "it was asked for: the NPU's pipeline, emulated on the CPU")
-        return find_openvino_device(name, cls.devices())
+        return super().find_device(name)
 
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:

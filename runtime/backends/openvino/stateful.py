@@ -7,8 +7,8 @@ from typing import Self
 
 from ...folder.model_folder import CONVERT_AGAIN
 from ...source import ModelSource
-from ..backend import FoundDevice, Options
-from .genai import find_devices, find_openvino_device, load_properties, require_model_folder
+from ..backend import Options
+from .genai import find_devices, load_properties, require_model_folder
 from .serial import SingleRequestBackend
 
 
@@ -18,10 +18,6 @@ class Stateful(SingleRequestBackend):
     @classmethod
     def devices(cls) -> tuple[str, ...]:
         return find_devices("CPU", "GPU")
-
-    @classmethod
-    def find_device(cls, name: str) -> FoundDevice | None:
-        return find_openvino_device(name, cls.devices())
 
     @classmethod
     def accepts(cls, source: ModelSource) -> bool:
