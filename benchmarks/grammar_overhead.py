@@ -12,11 +12,12 @@ import statistics
 from dataclasses import asdict
 from pathlib import Path
 
-from edge import JsonObject, JsonSchema, ModelFolder, Regex, Sampling
+from edge import JsonObject, JsonSchema, ModelFolder, Regex
 from edge.bench import Summary, random_prompt
 from runtime.backends.backend import Backend, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.grammar import Grammar
+from runtime.sampling import SamplingParams
 
 TOOL = {
     "type": "object",
@@ -38,7 +39,7 @@ GRAMMARS: dict[str, Grammar] = {
 
 def measure_decode(backend: Backend, prompt: str, grammar: Grammar | None, new_tokens: int) -> float:
     """Return the tokens per second after the first; 0 where the reply ended early."""
-    request = Request((prompt,), (), Sampling(max_new_tokens=new_tokens, temperature=1.0, seed=7), grammar)
+    request = Request((prompt,), (), SamplingParams(max_new_tokens=new_tokens, temperature=1.0, seed=7), grammar)
     *_, finish = backend.generate(request)
     usage = finish.usage  # type: ignore[union-attr]
     return (

@@ -20,7 +20,7 @@ from edge.bench import random_prompt
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.folder.model_folder import ModelFolder
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 MODES = ("int4_sym", "int4_asym")
 
@@ -42,7 +42,7 @@ def speed(backend: OpenVINO, seed: int, tokens: int = 512, new: int = 64) -> tup
     prompt = random_prompt(backend, tokens, seed)
     count = backend.count_tokens((prompt,))
     start, times = time.perf_counter(), []
-    for part in backend.generate(Request((prompt,), (), Sampling(max_new_tokens=new))):
+    for part in backend.generate(Request((prompt,), (), SamplingParams(max_new_tokens=new))):
         if isinstance(part, Delta):
             times += [time.perf_counter()] * part.tokens
     return count / (times[0] - start), (len(times) - 1) / (times[-1] - times[0])

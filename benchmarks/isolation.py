@@ -38,7 +38,7 @@ from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.errors import EdgeError
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Grammar, JsonSchema, Regex
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 ROOT = str(Path(__file__).resolve().parents[1])
 THREADS = """
@@ -129,7 +129,7 @@ def cancel(folder: str, tokens: int) -> dict[str, Any]:
         text = prompt_of(lambda text: engine.count_tokens((text,)), tokens)
         idle, silences = [], []
         for number in range(5):
-            alone = Request((f"{number} {text}",), (), Sampling(max_new_tokens=4))
+            alone = Request((f"{number} {text}",), (), SamplingParams(max_new_tokens=4))
             thread = Thread(target=lambda request=alone: list(engine.generate(request)))
             thread.start()
             time.sleep(0.5)
@@ -143,7 +143,7 @@ def cancel(folder: str, tokens: int) -> dict[str, Any]:
 
         def write() -> None:
             last = 0.0
-            for part in engine.generate(Request(("hello",), (), Sampling(max_new_tokens=4000))):
+            for part in engine.generate(Request(("hello",), (), SamplingParams(max_new_tokens=4000))):
                 if isinstance(part, Delta) and part.tokens:
                     now = time.perf_counter()
                     gaps.append(now - last if last else 0.0)
@@ -158,13 +158,13 @@ def cancel(folder: str, tokens: int) -> dict[str, Any]:
         time.sleep(1)
         before, gaps[:] = statistics.median(gaps[1:]), []
         start = time.perf_counter()
-        list(engine.generate(Request((f"beside {text}",), (), Sampling(max_new_tokens=1))))
+        list(engine.generate(Request((f"beside {text}",), (), SamplingParams(max_new_tokens=1))))
         beside = time.perf_counter() - start
         silences = sorted(gaps)
         ended.set()
         thread.join()
         start = time.perf_counter()
-        list(engine.generate(Request((f"alone {text}",), (), Sampling(max_new_tokens=1))))
+        list(engine.generate(Request((f"alone {text}",), (), SamplingParams(max_new_tokens=1))))
         alone_rate = tokens / (time.perf_counter() - start)
     return {
         "prompt tokens": tokens,
@@ -203,7 +203,7 @@ def chats(folder: str, turns: int) -> dict[str, Any]:
                 longer = f"{text}<|assistant|>\nYes.<|user|>\n{turn} and {words}"
                 before = engine.count_tokens((text,)) if turn else 0
                 steps = 0
-                list(engine.generate(Request((longer,), (), Sampling(max_new_tokens=1))))
+                list(engine.generate(Request((longer,), (), SamplingParams(max_new_tokens=1))))
                 texts[number] = longer
                 if turn:
                     computed += steps * BLOCK
@@ -230,7 +230,9 @@ def hostile(folder: str, count: int) -> dict[str, Any]:
 
         def ask(grammar: Grammar | None) -> float:
             start = time.perf_counter()
-            request = Request(("[gMASK]<sop><|user|>\nHello<|assistant|>",), (), Sampling(max_new_tokens=16), grammar)
+            request = Request(
+                ("[gMASK]<sop><|user|>\nHello<|assistant|>",), (), SamplingParams(max_new_tokens=16), grammar
+            )
             list(engine.generate(request))
             return time.perf_counter() - start
 
@@ -315,7 +317,7 @@ def grammars(folder: str, count: int) -> dict[str, Any]:
                 "required": names,
                 "additionalProperties": False,
             }
-            request = Request(("Hi",), (), Sampling(max_new_tokens=2), JsonSchema.from_schema(schema))
+            request = Request(("Hi",), (), SamplingParams(max_new_tokens=2), JsonSchema.from_schema(schema))
             try:
                 list(engine.generate(request))
             except EdgeError:

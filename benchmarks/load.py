@@ -18,7 +18,7 @@ from runtime.backends.backend import Options, Request
 from runtime.backends.choose import choose
 from runtime.folder.compile_cache import CACHE_VARIABLE
 from runtime.folder.model_folder import ModelFolder
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 
 def load(path: str, device: str, cache: bool) -> tuple[float, float, float]:
@@ -29,7 +29,7 @@ def load(path: str, device: str, cache: bool) -> tuple[float, float, float]:
     start, cpu = time.perf_counter(), time.process_time()
     backend = choice.backend.load(folder, choice.device, options)
     loaded = time.perf_counter()
-    for _ in backend.generate(Request(("1 2 3",), (), Sampling(max_new_tokens=1))):
+    for _ in backend.generate(Request(("1 2 3",), (), SamplingParams(max_new_tokens=1))):
         pass
     return loaded - start, time.perf_counter() - loaded, time.process_time() - cpu
 

@@ -21,7 +21,7 @@ from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.device.memory import estimate
 from runtime.folder.model_folder import ModelFolder
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 from .process import PeakSampler, anonymous_memory, forget_touched_pages, touched_file_pages
 
@@ -48,7 +48,7 @@ def chat(pipe: "Connection[tuple[int, int], None]", path: str, context: int, opt
     backend = OpenVINO.load(ModelFolder.open(path), "CPU", options)
     loaded = anonymous_memory()
     prompt = random_prompt(backend, context - _REPLY, 1)
-    for written, _ in enumerate(backend.generate(Request((prompt,), (), Sampling(max_new_tokens=_REPLY)))):
+    for written, _ in enumerate(backend.generate(Request((prompt,), (), SamplingParams(max_new_tokens=_REPLY)))):
         if written == _REPLY // 2:
             forget_touched_pages()
     pipe.send((loaded, touched_file_pages()))

@@ -24,13 +24,13 @@ def edge(model: str, threads: int, properties: dict[str, object]) -> tuple[Gener
     from runtime.backends.backend import Delta, Options, Request
     from runtime.backends.openvino.batched import OpenVINO
     from runtime.folder.model_folder import ModelFolder
-    from runtime.sampling import Sampling
+    from runtime.sampling import SamplingParams
     from runtime.version import VERSION
 
     backend = OpenVINO.load(ModelFolder.open(model), "CPU", Options(threads=threads))
 
     def generate(text: str, ids: list[int], count: int, clock: Clock) -> None:
-        for part in backend.generate(Request((text,), (), Sampling(max_new_tokens=count))):
+        for part in backend.generate(Request((text,), (), SamplingParams(max_new_tokens=count))):
             if isinstance(part, Delta):
                 clock()
 

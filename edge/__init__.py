@@ -23,7 +23,7 @@ from runtime.backends.child import run_if_frozen_child  # noqa: E402
 run_if_frozen_child()
 
 from runtime.backends.backend import Options  # noqa: E402
-from runtime.chat import Chat, Reply  # noqa: E402
+from runtime.chat import Chat  # noqa: E402
 from runtime.errors import EdgeError  # noqa: E402
 from runtime.folder.model_folder import ModelFolder  # noqa: E402
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex  # noqa: E402
@@ -41,6 +41,7 @@ from runtime.messages import (  # noqa: E402
     Usage,
 )
 from runtime.model import Model  # noqa: E402
+from runtime.reply.reply import Reply  # noqa: E402
 from runtime.sampling import Sampling  # noqa: E402
 from runtime.tools import Tool  # noqa: E402
 from runtime.version import VERSION as __version__  # noqa: E402

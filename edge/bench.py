@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from runtime.backends.backend import Backend, Delta, Options, Request
 from runtime.backends.choose import choose
 from runtime.errors import RequestError
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 from runtime.source import ModelSource
 
 
@@ -99,7 +99,7 @@ def _measure_once(backend: Backend, prompt_tokens: int, new_tokens: int, seed: i
     prompt = random_prompt(backend, prompt_tokens, seed)
     start = time.perf_counter()
     first, generated = 0.0, 0
-    for part in backend.generate(Request((prompt,), (), Sampling(max_new_tokens=new_tokens))):
+    for part in backend.generate(Request((prompt,), (), SamplingParams(max_new_tokens=new_tokens))):
         if isinstance(part, Delta) and part.tokens:
             first = first or time.perf_counter()
             generated += part.tokens

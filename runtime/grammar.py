@@ -7,7 +7,7 @@ the engine's own JSON grammar lets a model generate blanks for ever.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -84,6 +84,32 @@ class JsonSchema:
 
 
 Grammar = Regex | Choice | JsonObject | JsonSchema
+
+AnswerLike = Grammar | Mapping[str, Any] | Sequence[str] | type[Any]
+"""A grammar, or what stands for one: a JSON schema as a dict, OpenAI's `response_format`, a pydantic model, or a list
+of texts to choose from."""
+
+
+def to_grammar(answer: AnswerLike | None) -> Grammar | None:
+    """Return the grammar of an answer. Raises RequestError for what is none, or for an unsupported schema."""
+    if answer is None or isinstance(answer, Grammar):
+        return answer
+    if isinstance(answer, type) and callable(schema := getattr(answer, "model_json_schema", None)):
+        return JsonSchema.from_schema(schema())
+    if isinstance(answer, list | tuple):
+        return Choice(tuple(answer))
+    require("answer", answer, Mapping, "a Regex, Choice, JsonObject or JsonSchema, a JSON schema or a pydantic model")
+    assert isinstance(answer, Mapping)
+    match answer.get("type"):
+        case "json_schema":
+            inner = answer.get("json_schema", answer)
+            return JsonSchema.from_schema(inner.get("schema", {}) if isinstance(inner, Mapping) else {})
+        case "json_object":
+            return JsonObject()
+        case "text":
+            return None
+    return JsonSchema.from_schema(answer)
+
 
 # JSON of RFC 8259, in the notation that xgrammar, llguidance and llama.cpp share.
 JSON_STRING = r"""string ::= "\"" ([^"\\\x00-\x1F] | "\\" (["\\/bfnrt] | "u" hex hex hex hex))* "\""

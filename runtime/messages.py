@@ -1,7 +1,7 @@
 """The messages of a chat, and the events of a reply while it is generated. All are frozen values."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -197,6 +197,34 @@ class Message:
             _parse_text(data, "tool_call_id"),
             _parse_text(data, "name"),
         )
+
+
+MessageLike = Message | Mapping[str, Any]
+"""A Message, or a dict in the layout of OpenAI's chat API, as `Message.from_json` takes it."""
+
+
+def to_message(message: object) -> Message:
+    """Return a Message of a Message, a dict in the layout of OpenAI's chat API, or a pydantic object of that layout,
+    such as the message of openai's or ollama's response. Raises RequestError."""
+    if isinstance(message, Message):
+        return message
+    if callable(dump := getattr(message, "model_dump", None)) and not isinstance(message, type):
+        message = dump(exclude_none=True)
+    return Message.from_json(message)
+
+
+def to_messages(messages: "str | MessageLike | Iterable[MessageLike]") -> tuple[Message, ...]:
+    """Return the messages of a list; a text is one message of the user. Raises RequestError."""
+    if isinstance(messages, str):
+        return (Message("user", messages),)
+    if isinstance(messages, Message | Mapping) or hasattr(messages, "model_dump"):
+        return (to_message(messages),)
+    if isinstance(messages, bytes) or not isinstance(messages, Iterable):
+        raise RequestError(
+            f"messages must be text or a list of messages, not {type(messages).__name__}",
+            hint='pass [{"role": "user", "content": "…"}]',
+        )
+    return tuple(to_message(message) for message in messages)
 
 
 def _normalize(value: object, whose: str, *fields: str) -> None:

@@ -2,11 +2,11 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from .backends.backend import Backend, Options, Request
 from .backends.choose import DeviceChoice, choose
@@ -15,15 +15,17 @@ from .cancellation import Cancellable, Cancellation
 from .checks import require, require_all
 from .errors import BackendError, Notice
 from .folder.integrity import verify_while_loading
-from .messages import Event, Message
+from .grammar import AnswerLike, to_grammar
+from .messages import Event, Message, MessageLike, to_messages
 from .prompt import families
 from .prompt.template import ChatTemplate, Prompt
 from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
 from .reply.syntaxes import create_syntaxes
-from .sampling import Sampling
+from .sampling import Sampling, SamplingSettings, merge_settings
 from .source import ModelSource, open_source
 from .system.out_of_memory import map_out_of_memory
+from .tools import ToolLike, to_definitions
 
 
 class Model:
@@ -88,30 +90,49 @@ class Model:
         invalid."""
         return ChatTemplate(self.source.chat_template(), self.family, self._special_tokens)
 
-    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Prompt:
-        """Render the prompt of the next reply. Raises TemplateError if the template rejects the messages."""
-        return self.template.render(messages, tools)
+    def prompt(self, messages: str | MessageLike | Iterable[MessageLike], tools: Iterable[ToolLike] = ()) -> Prompt:
+        """Render the prompt of the next reply, in pieces whose concatenation is its text. Raises TemplateError if the
+        template rejects the messages."""
+        return self.template.render(to_messages(messages), to_definitions(tools))
 
-    def count_tokens(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> int:
+    def count_tokens(self, messages: str | MessageLike | Iterable[MessageLike], tools: Iterable[ToolLike] = ()) -> int:
         """Return the number of tokens in the prompt of the next reply."""
         return self.backend.count_tokens(self.prompt(messages, tools))
 
     def reply(
         self,
-        messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] = (),
+        messages: str | MessageLike | Iterable[MessageLike],
+        tools: Iterable[ToolLike] = (),
         sampling: Sampling | None = None,
-        constraint: Constraint = Constraint(),
+        constraint: Constraint | None = None,
         cancellation: Cancellation | None = None,
+        *,
+        tool_choice: str = "auto",
+        answer: AnswerLike | None = None,
+        strict: bool = False,
+        **settings: Unpack[SamplingSettings],
     ) -> Cancellable[Event]:
-        """Generate the events of one reply, the last a Finish. `tools` are JSON: name, description, parameters (a JSON
-        schema), and for a built-in tool its `type`.
+        """Generate the events of one reply, the last a Finish. Tools are offered to the model, and not run.
+
+        `messages` are dicts with role and content, or Messages; a text is one message of the user. `tools` are typed
+        functions, Tools, or definitions in OpenAI's layout. `sampling` and the keywords override the checkpoint's own
+        settings. `tool_choice`, `answer` and `strict` are those of Chat; a `constraint` combines them otherwise.
 
         Closing the generator stops the engine within a token or two; its `cancel`, or that of `cancellation`, does so
         from any thread, within one step of the engine. Warns if the model's template leaves out a system message or a
-        tool. Raises PromptTooLong, TemplateError, UnsupportedGrammar, BackendError.
+        tool. Raises PromptTooLong, TemplateError, UnsupportedGrammar, BackendError; RequestError or ToolError for
+        arguments that are not valid.
+
+            messages = [{"role": "user", "content": "Who are you?"}]
+            reply = edge.Reply.from_events(model.reply(messages, max_new_tokens=50))
+            messages.append(reply.to_message())
         """
-        require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
+        sampling = merge_settings(sampling, settings)
+        messages, tools = to_messages(messages), to_definitions(tools)
+        if constraint is None:
+            constraint = Constraint.for_tools(tools, tool_choice, strict=strict)
+            if (grammar := to_grammar(answer)) is not None:
+                constraint = Constraint(answer=grammar)
         self._warn(messages, tools)
         calls_before = sum(len(message.tool_calls) for message in messages)
         parser = ReplyParser(
@@ -120,14 +141,14 @@ class Model:
             self.family.reasoning,
             first_call=calls_before + 1,
         )
-        request = self._request(self.prompt(messages, tools), sampling, cancellation)
+        request = self._request(self.template.render(messages, tools), sampling, cancellation)
         return Cancellable(generate(self.backend, request, parser, constraint), request.cancellation)
 
     def _request(self, prompt: Prompt, sampling: Sampling | None, cancellation: Cancellation | None) -> Request:
         return Request(
             prompt,
             self.family.stop_tokens,
-            sampling or self.sampling,
+            self.sampling.merge(sampling).resolve(),
             cancellation=cancellation or Cancellation(),
         )
 
@@ -140,10 +161,14 @@ class Model:
         return ChatTemplate("{{ messages[0].content }}", self.family, self._special_tokens)
 
     def complete(
-        self, text: str, sampling: Sampling | None = None, cancellation: Cancellation | None = None
+        self,
+        text: str,
+        sampling: Sampling | None = None,
+        cancellation: Cancellation | None = None,
+        **settings: Unpack[SamplingSettings],
     ) -> Cancellable[Event]:
         """Continue a text: the only use of a base model. Otherwise like `reply`."""
-        require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
+        sampling = merge_settings(sampling, settings)
         prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
         request = self._request(prompt, sampling, cancellation)
         return Cancellable(generate(self.backend, request, PlainText()), request.cancellation)

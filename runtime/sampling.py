@@ -1,8 +1,12 @@
-"""Sampling settings: how the next token is chosen, and how many there may be."""
+"""Sampling settings: how the next token is chosen, and how many there may be.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+`Sampling` is what an application or a checkpoint asks for, `SamplingParams` what an engine is given: a value for each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Self, TypedDict
 
 from .checks import require, require_all, require_integer, require_number
 from .errors import RequestError
@@ -10,16 +14,8 @@ from .text import replace_surrogates
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """Settings of a reply.
-
-    `temperature` 0 is greedy decoding. `seed` None is a different seed every time; `max_new_tokens` None is what the
-    context holds. The answer ends before the first of the `stop` strings; reasoning and calls are not searched for
-    them.
-
-    `presence_penalty` is subtracted from the logit of each token generated before, `frequency_penalty` once for every
-    time it was; tokens of the prompt do not count. `logprobs` adds Logprobs events to the answer. An engine that does
-    not support a setting rejects it by name (UnsupportedSetting).
+class SamplingParams:
+    """The settings of a reply as an engine applies them. The fields are those of Sampling.
 
     Raises RequestError for a value out of range or of the wrong type.
     """
@@ -44,7 +40,7 @@ class Sampling:
         if self.seed is not None:
             require_integer("seed", self.seed, 0, 2**63 - 1)
         require("logprobs", self.logprobs, bool, "True or False")
-        require_all("stop", self.stop, str, "a tuple of texts")
+        require_all("stop", self.stop, str, "a list of texts")
         object.__setattr__(self, "stop", tuple(map(replace_surrogates, self.stop)))
         for name, ok, wanted in (
             ("temperature", 0 <= self.temperature <= 5, "0 (greedy) to 5"),
@@ -57,9 +53,95 @@ class Sampling:
             if not ok:
                 raise RequestError(f"{name} is {getattr(self, name)}", hint=f"it may be {wanted}")
 
+
+class SamplingSettings(TypedDict, total=False):
+    """The settings that a call takes as keywords, as in `chat.send(text, temperature=0.2)`. `max_tokens` is OpenAI's
+    name of `max_new_tokens`."""
+
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    repetition_penalty: float | None
+    seed: int | None
+    max_new_tokens: int | None
+    max_tokens: int | None
+    stop: str | Sequence[str] | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logprobs: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Settings of a reply. One that is None is the checkpoint's own, and where the checkpoint has none, the default.
+
+    - `temperature`: 0 to 5; 0, the default, is greedy decoding.
+    - `top_p`: sample from the most probable tokens whose probabilities add up to it; more than 0, at most 1 (default).
+    - `top_k`: sample from so many of the most probable tokens; 0, the default, from all.
+    - `repetition_penalty`: divides the positive logits of tokens seen before, and multiplies the negative ones; more
+      than 0, at most 10, default 1.
+    - `seed`: makes a reply reproducible; by default it is different every time.
+    - `max_new_tokens`: the limit of the whole reply, reasoning and calls included; by default what the context holds.
+    - `stop`: the answer ends before the first of these texts; reasoning and calls are not searched for them.
+    - `presence_penalty`: -2 to 2, subtracted from the logit of each token generated before; `frequency_penalty`: once
+      for every time it was. Tokens of the prompt do not count.
+    - `logprobs`: adds Logprobs events to the answer.
+
+    An engine that does not support a setting rejects it by name (UnsupportedSetting). Raises RequestError for a value
+    out of range or of the wrong type.
+
+        chat.send("Write a haiku.", sampling=edge.Sampling(temperature=0.8, seed=7))
+        chat.send("Write a haiku.", temperature=0.8, seed=7)  # the same
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    max_new_tokens: int | None = None
+    stop: str | Sequence[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: bool | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        params = self.resolve()
+        if self.stop is not None:
+            object.__setattr__(self, "stop", params.stop)
+
+    def resolve(self) -> SamplingParams:
+        """Return the settings for an engine, with the defaults of those that are None."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return SamplingParams(**{name: value for name, value in given.items() if value is not None})
+
     def override(self, **settings: Any) -> "Sampling":
         """Return a copy with these settings; those that are None stay as they are."""
         return replace(self, **{name: value for name, value in settings.items() if value is not None})
+
+    def merge(self, over: Self | None) -> "Sampling":
+        """Return a copy with the settings of `over` that are not None."""
+        return self if over is None else self.override(**asdict(over))
+
+    @classmethod
+    def from_settings(cls, settings: SamplingSettings) -> "Sampling | None":
+        """Return the settings given as keywords, None if there are none. Raises RequestError for an unknown one."""
+        given: dict[str, Any] = dict(settings)
+        if not given:
+            return None
+        known = SamplingSettings.__annotations__
+        for name in given:
+            if name not in known:
+                close = get_close_matches(name, known, 1)
+                hint = f"did you mean {close[0]}?" if close else f"these exist: {', '.join(known)}"
+                raise RequestError(f"there is no setting {name}", hint=hint)
+        if (limit := given.pop("max_tokens", None)) is not None:
+            if given.get("max_new_tokens") is not None:
+                raise RequestError("max_tokens and max_new_tokens are the same setting", hint="leave one of them out")
+            given["max_new_tokens"] = limit
+        return cls(**given)
 
     @classmethod
     def from_generation_config(cls, generation_config: Mapping[str, Any]) -> "Sampling":
@@ -72,3 +154,10 @@ class Sampling:
             top_k=int(generation_config.get("top_k") or 0),
             repetition_penalty=float(generation_config.get("repetition_penalty") or 1.0),
         )
+
+
+def merge_settings(sampling: Sampling | None, settings: SamplingSettings) -> Sampling | None:
+    """Return the settings of a call: `sampling` with its keywords over it. Raises RequestError."""
+    require("sampling", sampling, Sampling | None, "a Sampling, such as edge.Sampling(temperature=0.7)")
+    keywords = Sampling.from_settings(settings)
+    return keywords if sampling is None else sampling.merge(keywords)

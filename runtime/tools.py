@@ -1,18 +1,17 @@
-"""Tools made of typed Python functions: a name, the docstring, and a JSON schema of the parameters by pydantic."""
+"""Tools: typed Python functions, or definitions in the layouts of OpenAI's and Anthropic's APIs. A tool has a name, a
+description, and a JSON schema of its parameters, which pydantic makes of a function's."""
 
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
-from . import docstrings, tool_run
-from .cancellation import Cancellation
+from . import docstrings
 from .checks import require, require_integer, require_seconds
 from .errors import Notice, ToolError
-from .messages import ToolCall, ToolResult
-from .text import replace_json_surrogates, replace_surrogates_within
+from .text import replace_surrogates_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +19,11 @@ class Tool:
     """A function that the model can call. `parameters` is the JSON schema of an object; `run` maps the arguments' JSON
     text to the text of the result.
 
-    `run` may raise anything: the exception becomes the tool's result, for the model to read. `type` is "function", or
-    the tool's name if `built_in` made it. A run that takes longer than `timeout` seconds is an error, and a result
-    longer than `max_characters` is truncated; None leaves both limits to the chat.
+    `run` may raise anything: the exception becomes the tool's result, for the model to read. It may be async, for an
+    AsyncChat. None is a tool that the application runs itself: a call of it ends the reply, and its result is sent as
+    a message of the role "tool". `type` is "function", or the tool's name if `built_in` made it. A run that takes
+    longer than `timeout` seconds is an error, and a result longer than `max_characters` is truncated; None leaves both
+    limits to the chat.
 
     Raises ToolError for a field of the wrong type, RequestError for one out of range.
     """
@@ -30,7 +31,7 @@ class Tool:
     name: str
     description: str
     parameters: Mapping[str, Any]
-    run: Callable[[str], str]
+    run: Callable[[str], str | Awaitable[str]] | None = None
     type: str = "function"
     timeout: float | None = None
     max_characters: int | None = None
@@ -40,7 +41,7 @@ class Tool:
             ("name", str, "text"),
             ("description", str, "text"),
             ("parameters", Mapping, "a JSON schema as a dict"),
-            ("run", Callable, "a function that takes the arguments' JSON text"),
+            ("run", Callable | None, "a function that takes the arguments' JSON text"),
             ("type", str, "text"),
         ):
             require(f"a tool's {field}", getattr(self, field), kind, wanted, ToolError)  # type: ignore[arg-type]
@@ -56,6 +57,13 @@ class Tool:
             raise ToolError(
                 f"the parameters of the tool {self.name} are nested too deeply", hint="simplify them"
             ) from exc
+
+    @property
+    def is_async(self) -> bool:
+        """Whether `run` is a coroutine function."""
+        return inspect.iscoroutinefunction(self.run) or inspect.iscoroutinefunction(
+            getattr(self.run, "__call__", None)  # noqa: B004
+        )
 
     @classmethod
     def built_in(cls, function: Callable[..., Any]) -> "Tool":
@@ -84,8 +92,9 @@ class Tool:
         """Make a tool of a function. Describe parameters with `Annotated[str, pydantic.Field(description="…")]`.
 
         `timeout` and `max_characters` are the tool's own limits. The function runs in the chat's tool thread, not in
-        the caller's; it is always the same thread, unless a call exceeds its time limit. Raises ToolError if the
-        function has no usable name, is a coroutine, or has a parameter without a type.
+        the caller's; it is always the same thread, unless a call exceeds its time limit. An `async def` runs in the
+        event loop of an AsyncChat; a Chat rejects it. Raises ToolError if the function has no usable name, or has a
+        parameter without a type.
         """
         if isinstance(function, Tool):
             return replace(
@@ -96,23 +105,42 @@ class Tool:
         name = getattr(function, "__name__", "")
         if not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
             raise ToolError(f"{function!r} has no name that a model could call", hint="define it with `def name(…)`")
-        if inspect.iscoroutinefunction(function):
-            raise ToolError(f"the tool {name} is async", hint="wrap it in a function that runs it to its end")
         arguments = _arguments_model(name, function)
 
-        def run(text: str) -> str:
+        def parse(text: str) -> dict[str, Any]:
             given = arguments.model_validate_json(text)
-            values = {
-                field: getattr(given, field) for field in arguments.model_fields if field in given.model_fields_set
-            }
-            return _to_text(function(**values))
+            return {field: getattr(given, field) for field in arguments.model_fields if field in given.model_fields_set}
+
+        def run(text: str) -> str:
+            return _to_text(function(**parse(text)))
+
+        async def run_async(text: str) -> str:
+            return _to_text(await function(**parse(text)))
 
         if docstrings.are_stripped():
             what = f"the tool {name} has no description: PYTHONOPTIMIZE=2 leaves docstrings out"
             warnings.warn(what, Notice, stacklevel=2)
         description = inspect.cleandoc(function.__doc__ or "")
         schema = _without_titles(arguments.model_json_schema())
-        return cls(name, description, schema, run, timeout=timeout, max_characters=max_characters)
+        started = run_async if inspect.iscoroutinefunction(function) else run
+        return cls(name, description, schema, started, timeout=timeout, max_characters=max_characters)
+
+    @classmethod
+    def from_json(cls, definition: Mapping[str, Any]) -> "Tool":
+        """Make a tool, which the application runs, of its definition in the layout of OpenAI's Chat Completions or
+        Responses, Ollama's, Anthropic's or MCP's API. Raises ToolError."""
+        inner = definition.get("function", definition)
+        require("a tool's function", inner, Mapping, "a dict with name, description and parameters", ToolError)
+        kind = definition.get("type", "function")
+        name = inner.get("name")
+        if not isinstance(name, str) or not name:
+            raise ToolError(
+                "a tool's definition has no name",
+                hint='it looks like {"type": "function", "function": {"name": …, "description": …, "parameters": …}}',
+            )
+        schemas = (inner.get(key) for key in ("parameters", "input_schema", "inputSchema"))
+        parameters = next((schema for schema in schemas if schema is not None), {"type": "object", "properties": {}})
+        return cls(name, inner.get("description") or "", parameters, type=name if kind == name else "function")
 
     def to_json(self) -> dict[str, Any]:
         """Return what a chat template shows of the tool; `type` only if it is not a function."""
@@ -120,66 +148,36 @@ class Tool:
         return shown if self.type == "function" else shown | {"type": self.type}
 
 
-def to_tools(tools: Iterable[Callable[..., Any] | Tool]) -> dict[str, Tool]:
-    """Return the tools by name. Raises ToolError if two have the same name, or for anything but functions and Tools."""
+ToolLike = Callable[..., Any] | Tool | Mapping[str, Any]
+"""A typed function, a Tool, or a definition as `Tool.from_json` takes it."""
+
+
+def to_tool(tool: ToolLike) -> Tool:
+    """Return a Tool of a typed function, a Tool, or a definition. Raises ToolError."""
+    return Tool.from_json(tool) if isinstance(tool, Mapping) else Tool.from_function(tool)
+
+
+def to_tools(tools: Iterable[ToolLike]) -> dict[str, Tool]:
+    """Return the tools by name. Raises ToolError if two have the same name, or for what is no tool."""
     if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
         raise ToolError(f"tools must be a list, not {type(tools).__name__}", hint="pass a list of functions")
     box: dict[str, Tool] = {}
-    for tool in map(Tool.from_function, tools):
+    for tool in map(to_tool, tools):
         if tool.name in box:
             raise ToolError(f"two tools are named {tool.name}", hint="rename one")
         box[tool.name] = tool
     return box
 
 
-def run_call(
-    tools: Mapping[str, Tool],
-    requested: ToolCall,
-    *,
-    timeout: float | None = tool_run.TIMEOUT,
-    max_characters: int = tool_run.MAX_CHARACTERS,
-    cancellation: Cancellation | None = None,
-    worker: tool_run.ToolWorker | None = None,
-) -> ToolResult:
-    """Run a call in the thread of `worker`, or in a new one.
-
-    Unknown names, invalid arguments, exceptions of any kind, a run longer than `timeout` seconds and a cancellation all
-    become the result, for the model to read. The result has at most `max_characters`.
-    """
-
-    def failed(text: str) -> ToolResult:
-        return ToolResult(requested.id, requested.name, f"Error: {text}", error=True)
-
-    if requested.name not in tools:
-        return failed(f"there is no tool {requested.name}")
-    if requested.problem:
-        return failed(requested.problem)
-    tool = tools[requested.name]
-    text, error = tool_run.run(
-        tool.name,
-        lambda: _to_text(tool.run(replace_json_surrogates(requested.arguments))),
-        _with_hint,
-        timeout=timeout if tool.timeout is None else tool.timeout,
-        longest=max_characters if tool.max_characters is None else tool.max_characters,
-        cancellation=cancellation or Cancellation(),
-        worker=worker or tool_run.ToolWorker(),
-    )
-    return failed(text) if error else ToolResult(requested.id, requested.name, text)
-
-
-def _with_hint(exc: BaseException) -> str:
-    from pydantic import ValidationError
-
-    if isinstance(exc, ValidationError):
-        return "; ".join(_describe_invalid(error) for error in exc.errors(include_url=False))
-    if isinstance(exc, SystemExit):
-        return f"the tool exited with {exc.code!r}"
-    return f"{type(exc).__name__}: {exc}"
-
-
-def _describe_invalid(error: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    return f"{where}: {error['msg']}" if where else str(error["msg"])
+def to_definitions(tools: Iterable[ToolLike]) -> Sequence[Mapping[str, Any]]:
+    """Return the tools as a chat template takes them: name, description, parameters, and `type` of a built-in one.
+    Definitions in this layout stay as they are. Raises ToolError."""
+    if isinstance(tools, list | tuple) and all(
+        isinstance(tool, Mapping) and "name" in tool and "parameters" in tool and tool.get("type") != "function"
+        for tool in tools
+    ):
+        return tools
+    return [tool.to_json() for tool in to_tools(tools).values()]
 
 
 def _arguments_model(name: str, function: Callable[..., Any]) -> Any:

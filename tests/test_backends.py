@@ -27,7 +27,7 @@ from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Regex
 from runtime.messages import Finish
 from runtime.model import Model
-from runtime.sampling import Sampling
+from runtime.sampling import Sampling, SamplingParams
 
 from .serving import SERVE, serving
 
@@ -91,7 +91,7 @@ def test_a_reply_is_deltas_and_a_finish(backend):
 
 
 def test_the_token_limit_is_kept(backend):
-    parts = list(backend.generate(Request((QUESTION,), STOPS, Sampling(max_new_tokens=3))))
+    parts = list(backend.generate(Request((QUESTION,), STOPS, SamplingParams(max_new_tokens=3))))
     _, finish = read(parts)
     assert finish.reason == "length"
     assert finish.usage.completion_tokens == sum(part.tokens for part in parts[:-1]) == 3
@@ -105,7 +105,7 @@ def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
 
 
 def test_log_probabilities_are_told_or_refused(backend):
-    request = Request((QUESTION,), STOPS, Sampling(max_new_tokens=8, logprobs=True))
+    request = Request((QUESTION,), STOPS, SamplingParams(max_new_tokens=8, logprobs=True))
     if isinstance(backend, Stateful | NPU | Remote):
         with pytest.raises(UnsupportedSetting, match="logprobs is not supported"):
             next(backend.generate(request))
@@ -141,7 +141,7 @@ def test_closing_cancels_and_the_next_request_is_served(backend):
 
 
 def test_another_thread_cancels_a_reply(backend):
-    request = Request((QUESTION,), (), Sampling(max_new_tokens=500))
+    request = Request((QUESTION,), (), SamplingParams(max_new_tokens=500))
     parts = backend.generate(request)
     first = next(part for part in parts if part.tokens)
     Thread(target=request.cancellation.cancel).start()
@@ -162,7 +162,7 @@ def test_what_was_cancelled_before_it_began_says_nothing(backend):
 def test_a_cancelled_prompt_ends_within_a_step_of_the_engine(openvino, monkeypatch):
     steps = Steps(openvino.pipeline)
     monkeypatch.setattr(openvino, "pipeline", steps)
-    request = Request(("7 8 9 " * 300,), (), Sampling(max_new_tokens=5))
+    request = Request(("7 8 9 " * 300,), (), SamplingParams(max_new_tokens=5))
     assert openvino.count_tokens(request.prompt) > 10 * step_tokens("CPU")
     step, steps.after = steps.step, None
 
@@ -243,7 +243,7 @@ def test_the_second_turn_of_a_chat_reads_only_what_is_new(openvino, monkeypatch)
         length = openvino.count_tokens((prompt,))
         assert 3 * 512 < length < 2040
         steps.count = 0
-        list(openvino.generate(Request((prompt,), STOPS, Sampling(max_new_tokens=1))))
+        list(openvino.generate(Request((prompt,), STOPS, SamplingParams(max_new_tokens=1))))
         counts.append(steps.count)
     assert counts[0] >= length / step_tokens("CPU") > counts[0] - 1
     assert counts[1] == 1
@@ -301,7 +301,7 @@ def test_bare_genai_opens_the_folder_and_says_the_same(openvino, demo_folder):
 
     config = genai.GenerationConfig(max_new_tokens=30, apply_chat_template=False)
     text = str(genai.LLMPipeline(str(demo_folder.path), "CPU").generate(QUESTION, config))
-    assert text == read(openvino.generate(Request((QUESTION,), STOPS, Sampling(max_new_tokens=30))))[0]
+    assert text == read(openvino.generate(Request((QUESTION,), STOPS, SamplingParams(max_new_tokens=30))))[0]
 
 
 def test_a_closed_backend_says_so(demo_folder):

@@ -5,10 +5,11 @@ import os
 import pytest
 
 from runtime.backends.echo import Echo
-from runtime.chat import Chat, Reply
+from runtime.chat import Chat
 from runtime.errors import EdgeError, PromptTooLong, RequestError
 from runtime.messages import Finish, Message, ToolCall, ToolResult
 from runtime.model import Model
+from runtime.reply.reply import Reply
 from runtime.sampling import Sampling
 
 

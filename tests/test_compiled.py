@@ -10,7 +10,7 @@ from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.npu import EMULATED, NPU
 from runtime.folder import compile_cache as compiled
 from runtime.folder.model_folder import ModelFolder
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(bare_folder, tmp_path, mon
 def test_an_engine_uses_it_and_a_damaged_one_changes_nothing(cache, npu_folder):
     def reply(folder, cached=True):
         engine = NPU.load(folder, EMULATED, Options(context=512, cache=cached))
-        *deltas, _ = engine.generate(Request(("1 2 3 4",), (), Sampling(max_new_tokens=8)))
+        *deltas, _ = engine.generate(Request(("1 2 3 4",), (), SamplingParams(max_new_tokens=8)))
         engine.close()
         return "".join(delta.text for delta in deltas)
 

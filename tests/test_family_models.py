@@ -12,10 +12,10 @@ import pytest
 
 from convert.pipeline import convert
 from edge.catalogue import CATALOGUE
-from runtime.chat import Reply
 from runtime.errors import ModelFolderError
 from runtime.messages import Finish, Message
 from runtime.model import Model
+from runtime.reply.reply import Reply
 from runtime.sampling import Sampling
 
 from .checkpoints import Tiny

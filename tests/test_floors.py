@@ -24,13 +24,16 @@ LAYERS = {
         system
         messages sampling grammar vocabulary cancellation
         tool_run
-        tools prompt folder
+        tools prompt folder history
+        tool_call
         checkpoint
         source device
         backends
         reply
         model
+        turn
         chat
+        async_chat
     """,
     "convert": """
         recipe graph output samples

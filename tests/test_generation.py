@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from runtime.backends.echo import Echo
-from runtime.chat import Chat, Reply
+from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import Message, ToolCallDelta
 from runtime.model import Model
 from runtime.reply.generation import Constraint
+from runtime.reply.reply import Reply
 from runtime.sampling import Sampling
 
 WEATHER = {

@@ -17,7 +17,7 @@ from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar
 from runtime.grammar import Choice, Grammar, JsonObject, JsonSchema, Regex
 from runtime.messages import Finish
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
@@ -53,7 +53,9 @@ def engine(demo_folder):
 
 
 def said(engine: SubprocessBackend, grammar: Grammar | None = None, limit: int = 40) -> str:
-    *deltas, finish = engine.generate(Request((QUESTION,), STOPS, Sampling(max_new_tokens=limit), grammar=grammar))
+    *deltas, finish = engine.generate(
+        Request((QUESTION,), STOPS, SamplingParams(max_new_tokens=limit), grammar=grammar)
+    )
     assert isinstance(finish, Finish)
     return "".join(delta.text for delta in deltas)
 
@@ -165,7 +167,7 @@ def test_an_engine_whose_step_fails_is_started_again(demo_folder, monkeypatch):
 def test_who_waits_for_a_stopped_engine_gets_an_error(demo_folder, how):
     with closing(SubprocessBackend.load(demo_folder, "CPU", Options(threads=1))) as engine:
         begun = time.monotonic()
-        reply = engine.generate(Request((QUESTION,), (), Sampling(max_new_tokens=1000)))
+        reply = engine.generate(Request((QUESTION,), (), SamplingParams(max_new_tokens=1000)))
         list(islice((part for part in reply if isinstance(part, Delta) and part.tokens), 3))
         os.kill(engine.pid, signal.SIGSTOP)
         with pytest.raises(BackendError, match="is stopped"):

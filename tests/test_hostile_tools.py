@@ -20,7 +20,8 @@ from runtime.errors import RequestError
 from runtime.messages import Finish, ToolCall, ToolResult
 from runtime.model import Model
 from runtime.system.native_effects import disable_alternate_signal_stack
-from runtime.tools import Tool, run_call, to_tools
+from runtime.tool_call import run_call
+from runtime.tools import Tool, to_tools
 
 LET_GO = Event()  # ends the tools that hang
 

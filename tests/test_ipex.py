@@ -11,7 +11,7 @@ from runtime.backends.torch.ipex import Ipex
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, Notice, RequestError
 from runtime.messages import Finish
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 CHECKPOINT = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
@@ -21,7 +21,7 @@ QUESTIONS = ("Who are you?", "谢谢", "When do you open?")
 def replies(engine):
     for question in QUESTIONS:
         prompt = f"[gMASK]<sop><|user|>\n{question}<|assistant|>"
-        *deltas, finish = engine.generate(Request((prompt,), STOPS, Sampling(max_new_tokens=60)))
+        *deltas, finish = engine.generate(Request((prompt,), STOPS, SamplingParams(max_new_tokens=60)))
         assert isinstance(finish, Finish)
         yield "".join(delta.text for delta in deltas if isinstance(delta, Delta)), finish.usage.completion_tokens
 

@@ -14,7 +14,7 @@ from runtime.prompt.families import ReasoningMarks
 from runtime.reply.generation import Constraint, generate
 from runtime.reply.json_call import JsonCallSyntax
 from runtime.reply.parser import ReplyParser
-from runtime.sampling import Sampling
+from runtime.sampling import Sampling, SamplingParams
 
 from .test_backends import QUESTION, STOPS
 
@@ -64,7 +64,7 @@ def test_the_tokens_of_a_text_are_told_before_it(tokens, how, wanted):
     marks = ReasoningMarks("<think>", "</think>", prompted=False) if how.get("reasoning") else None
     names = how.get("names", ())
     parser = ReplyParser([JsonCallSyntax(names, "<|a|>")] if names else [], "<|a|>", marks)
-    request = Request(("?",), (), Sampling(logprobs=True, stop=how.get("stop", ())))
+    request = Request(("?",), (), SamplingParams(logprobs=True, stop=how.get("stop", ())))
     constraint = Constraint(arguments={"f": JsonObject()} if how.get("held") else {})
     told, text = [], ""
     for event in generate(engine, request, parser, constraint):
@@ -143,7 +143,7 @@ def test_why_a_frequency_penalty_is_refused(engine, logits):
     import openvino_genai as genai
 
     with pytest.raises(UnsupportedSetting, match="frequency_penalty") as refused:
-        list(engine.generate(Request((QUESTION,), STOPS, Sampling(frequency_penalty=1.0))))
+        list(engine.generate(Request((QUESTION,), STOPS, SamplingParams(frequency_penalty=1.0))))
     assert refused.value.setting == "frequency_penalty"
     ids = engine.encode((QUESTION.replace("Who are you?", "What is the weather in Oslo?"),))
     config = genai.GenerationConfig(max_new_tokens=60, apply_chat_template=False)
@@ -171,7 +171,7 @@ def test_a_presence_penalty_is_taken_off_what_was_said(engine):
 def test_log_probabilities_are_those_without_a_grammar(engine, logits):
     import numpy as np
 
-    request = Request((QUESTION,), (), Sampling(max_new_tokens=1, logprobs=True), grammar=Regex("[a-f]{6}"))
+    request = Request((QUESTION,), (), SamplingParams(max_new_tokens=1, logprobs=True), grammar=Regex("[a-f]{6}"))
     *deltas, _ = engine.generate(request)
     ((token,),) = ([delta.logprob for delta in deltas if delta.logprob],)
     (id_,) = engine.encode((token.text,))

@@ -19,7 +19,7 @@ from runtime.errors import DeviceError, PromptTooLong
 from runtime.folder.model_folder import ModelFolder
 from runtime.messages import Finish, Text
 from runtime.model import Model
-from runtime.sampling import Sampling
+from runtime.sampling import Sampling, SamplingParams
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 GREEDY = Sampling(max_new_tokens=60)
@@ -155,7 +155,7 @@ def test_a_reply_that_nobody_reads_on_does_not_block_the_next(npu):
 
 
 def test_closing_stops_the_engine(npu):
-    request = Request(("1 2 3",), (), Sampling(max_new_tokens=1500))
+    request = Request(("1 2 3",), (), SamplingParams(max_new_tokens=1500))
     with closing(npu.generate(request)) as parts:
         next(parts)
     start = time.process_time()
@@ -169,7 +169,7 @@ def test_the_second_turn_reads_only_what_is_new(npu):
     seconds = []
     for _ in range(2):
         start = time.process_time()
-        list(npu.generate(Request((prompt,), STOPS, Sampling(max_new_tokens=1))))
+        list(npu.generate(Request((prompt,), STOPS, SamplingParams(max_new_tokens=1))))
         seconds.append(time.process_time() - start)
     assert seconds[1] < seconds[0]
 

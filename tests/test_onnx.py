@@ -28,7 +28,7 @@ from runtime.errors import BackendError, CheckpointError, ConversionError
 from runtime.folder.ir import IR
 from runtime.folder.model_folder import ModelFolder
 from runtime.messages import Finish
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 from .onnx_exports import export
 from .test_pipeline import write_checkpoint
@@ -125,7 +125,7 @@ def test_it_replies_as_the_checkpoint_does(converted: ModelFolder, checkpoint: P
         choice = choose("CPU", folder)
         assert choice.backend is (OpenVINO if folder.manifest.paged else Stateful)
         backend = choice.backend.load(folder, "CPU", EXACT)
-        request = Request(("[gMASK]<sop><|user|>\nHello<|assistant|>",), (), Sampling(max_new_tokens=24))
+        request = Request(("[gMASK]<sop><|user|>\nHello<|assistant|>",), (), SamplingParams(max_new_tokens=24))
         for _ in range(2):  # the second does not remember the first
             *deltas, finish = backend.generate(request)
             assert isinstance(finish, Finish)

@@ -8,7 +8,7 @@ import pytest
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO, step_tokens
 from runtime.backends.openvino.prefix_cache import BLOCK, PrefixCache
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 EXACT = Options(precision="f32", kv_precision="f32", activation_group=0, threads=1)
 WORDS = "what is in this picture tell me all that you see and where it is ferry boat".split()
@@ -53,7 +53,7 @@ def prompts(count: int) -> list[str]:
 
 
 def logprobs(engine: OpenVINO, prompt: str) -> list[float]:
-    request = Request((prompt,), (), Sampling(max_new_tokens=6, logprobs=True))
+    request = Request((prompt,), (), SamplingParams(max_new_tokens=6, logprobs=True))
     return [part.logprob.logprob for part in engine.generate(request) if isinstance(part, Delta) and part.logprob]
 
 
@@ -68,14 +68,14 @@ def test_log_probabilities_after_200_random_cancels_are_those_of_a_fresh_engine(
         for _ in range(200):
             others = [
                 engine.begin(
-                    Request((draw.choice(asked)[: draw.randrange(30, 400)],), (), Sampling(max_new_tokens=400))
+                    Request((draw.choice(asked)[: draw.randrange(30, 400)],), (), SamplingParams(max_new_tokens=400))
                 )
                 for _ in range(draw.choice((0, 0, 1, 3, 5)))
             ]
             for _ in range(draw.randrange(8)):
                 engine.step()
             prompt = draw.choice(asked)
-            cancelled = engine.begin(Request((prompt,), (), Sampling(max_new_tokens=50)))
+            cancelled = engine.begin(Request((prompt,), (), SamplingParams(max_new_tokens=50)))
             for _ in range(draw.randrange(6)):
                 engine.step()
             engine.cancel(cancelled)
@@ -112,6 +112,6 @@ def test_ten_chats_in_turn_read_their_new_tokens_alone(demo_folder, lookup, monk
                 new = chat + f"<|assistant|>\nYes.<|user|>\n{turn} and " + "6 7 8 9 " * 12
                 length, before = engine.count_tokens((new,)), engine.count_tokens((chat,)) if turn else 0
                 steps = 0
-                list(engine.generate(Request((new,), (), Sampling(max_new_tokens=1))))
+                list(engine.generate(Request((new,), (), SamplingParams(max_new_tokens=1))))
                 chats[number] = new
                 assert (steps - 2) * step <= length - before  # one ends a block that was begun, one is not full

@@ -19,7 +19,7 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, RequestError
 from runtime.grammar import Choice
 from runtime.messages import Finish
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 from runtime.system.network import CERTIFICATE_VARIABLES
 
 from .serving import SERVE, free_port, serving
@@ -121,7 +121,7 @@ def misbehaving(
 def ask(folder, url, *pieces, grammar=None, **sampling):
     engine = Remote.load(folder, url, Options())
     try:
-        return list(engine.generate(Request(pieces or (QUESTION,), STOPS, Sampling(**sampling), grammar)))
+        return list(engine.generate(Request(pieces or (QUESTION,), STOPS, SamplingParams(**sampling), grammar)))
     finally:
         engine.close()
 

@@ -9,11 +9,11 @@ import pytest
 from edge.documents import PAGE_CHARACTERS, DocumentIndex
 from edge.research import ANSWER_NOW, ResearchSession, research
 from runtime.backends.echo import Echo
-from runtime.chat import Reply
 from runtime.errors import Notice, RequestError
 from runtime.folder.model_folder import CheckpointRecord, Manifest, write_manifest
 from runtime.messages import Reasoning
 from runtime.model import Model
+from runtime.reply.reply import Reply
 from runtime.sampling import Sampling
 
 from .conftest import SPECIAL_TOKENS

@@ -80,7 +80,7 @@ def events(client, path=CHAT, **body):
 
 
 def test_a_reply_is_that_of_the_runtime_in_one_piece_or_many(client, model):
-    from runtime.chat import Reply
+    from runtime.reply.reply import Reply
 
     wanted = Reply.from_events(model.reply([Message("user", "Who are you?")]))
     whole = ask(client)

@@ -8,7 +8,7 @@ import pytest
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino import batched as openvino
 from runtime.backends.openvino.batched import OpenVINO
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def engine(demo_folder):
 
 
 def begin(engine, text, tokens=1):
-    return engine.begin(Request((text,), (), Sampling(max_new_tokens=tokens)))
+    return engine.begin(Request((text,), (), SamplingParams(max_new_tokens=tokens)))
 
 
 def steps(engine, *running):

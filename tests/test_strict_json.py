@@ -16,7 +16,8 @@ from runtime.folder.model_folder import MANIFEST, ModelFolder
 from runtime.grammar import JsonSchema
 from runtime.messages import Message, ToolCall
 from runtime.model import Model
-from runtime.tools import run_call, to_tools
+from runtime.tool_call import run_call
+from runtime.tools import to_tools
 
 DEEP = 2_000
 BAD = {

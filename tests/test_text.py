@@ -18,7 +18,8 @@ from runtime.prompt.families import FAMILIES
 from runtime.prompt.template import ChatTemplate
 from runtime.sampling import Sampling
 from runtime.text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
-from runtime.tools import Tool, run_call, to_tools
+from runtime.tool_call import run_call
+from runtime.tools import Tool, to_tools
 
 from .conftest import SPECIAL_TOKENS
 

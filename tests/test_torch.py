@@ -19,7 +19,7 @@ from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import Finish, Message, ToolCall
 from runtime.model import Model
-from runtime.sampling import Sampling
+from runtime.sampling import Sampling, SamplingParams
 from runtime.vocabulary import Vocabulary
 
 from .checkpoints import YARN, Tiny
@@ -53,7 +53,7 @@ def engine(folder):
 
 def said(backend, *pieces, **settings):
     grammar = settings.pop("grammar", None)
-    parts = list(backend.generate(Request(pieces, STOPS, Sampling(**settings), grammar)))
+    parts = list(backend.generate(Request(pieces, STOPS, SamplingParams(**settings), grammar)))
     assert isinstance(parts[-1], Finish)
     return "".join(part.text for part in parts if isinstance(part, Delta)), parts[-1].reason
 
@@ -178,7 +178,7 @@ def test_a_reply_outgrows_the_static_cache_and_others_do_without(engine, graphs)
     long = prompt("1 2 3 4 5 " * 50)
     assert 490 < engine.count_tokens((long,)) <= 512
     wanted = [said(engine, each, max_new_tokens=60) for each in (long, prompt("Hello"))]
-    begun = graphs.generate(Request((long,), STOPS, Sampling(max_new_tokens=60)))
+    begun = graphs.generate(Request((long,), STOPS, SamplingParams(max_new_tokens=60)))
     parts = [next(begun)]
     assert said(graphs, prompt("Hello"), max_new_tokens=60) == wanted[1]  # while the other has the static one
     parts += begun
@@ -197,7 +197,7 @@ def test_a_cache_is_read_up_to_a_bound(engine, folder, monkeypatch):
         "scaled_dot_product_attention",
         lambda q, k, *args, **kwargs: (read.append(k.shape[2]), attend(q, k, *args, **kwargs))[1],
     )
-    request = Request((prompt("1 2 3 "),), (), Sampling(max_new_tokens=60))
+    request = Request((prompt("1 2 3 "),), (), SamplingParams(max_new_tokens=60))
     found = [part.text for part in graphs.generate(request) if isinstance(part, Delta)]
     assert sorted(set(read)) == [11, 32, 64, 100]  # the prompt by itself, then up to each bound
     assert found == [part.text for part in engine.generate(request) if isinstance(part, Delta)]

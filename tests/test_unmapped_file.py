@@ -15,7 +15,7 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.checkpoint.unmapped_file import UnmappedFile
 from runtime.errors import CheckpointError
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 from runtime.system.files import read_model_properties
 
 from .checkpoints import Tiny
@@ -112,7 +112,7 @@ def test_a_checkpoint_converts_and_chats(tmp_path, unmapped, recipe):
     assert last.result.manifest.files[weights] == mapped.result.manifest.files[weights]
     assert read_model_properties(tmp_path / "model" / "openvino_model.bin") == {"ENABLE_MMAP": False}
     engine = OpenVINO.load(last.result, "CPU", Options())
-    *deltas, _ = engine.generate(Request(("hello",), (), Sampling(max_new_tokens=4)))
+    *deltas, _ = engine.generate(Request(("hello",), (), SamplingParams(max_new_tokens=4)))
     engine.close()
     assert deltas
 

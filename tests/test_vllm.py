@@ -15,7 +15,7 @@ from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.grammar import Choice, JsonObject, Regex
 from runtime.messages import Finish
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 
 from .serving import serving
 
@@ -24,7 +24,7 @@ QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
 
 
 def said(engine, *pieces, grammar=None):
-    *deltas, finish = engine.generate(Request(pieces, STOPS, Sampling(max_new_tokens=40), grammar))
+    *deltas, finish = engine.generate(Request(pieces, STOPS, SamplingParams(max_new_tokens=40), grammar))
     assert isinstance(finish, Finish)
     assert sum(delta.tokens for delta in deltas) == finish.usage.completion_tokens
     return "".join(delta.text for delta in deltas if isinstance(delta, Delta)), finish.reason

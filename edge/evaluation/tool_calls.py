@@ -16,11 +16,11 @@ from typing import Any
 
 from convert.samples import parse_messages, parse_tools, read_json_lines
 from runtime import strict_json
-from runtime.chat import Reply
 from runtime.errors import RequestError
 from runtime.messages import Message
 from runtime.model import Model
 from runtime.reply.generation import Constraint
+from runtime.reply.reply import Reply
 from runtime.sampling import Sampling
 
 Calls = list[tuple[str, object]]  # each call's tool name, and its arguments as parsed JSON

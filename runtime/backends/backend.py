@@ -13,7 +13,7 @@ from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
 from ..grammar import Grammar, JsonSchema
 from ..messages import Finish, TokenLogprob
 from ..prompt.template import Prompt
-from ..sampling import Sampling
+from ..sampling import SamplingParams
 from ..source import ModelSource
 
 _HANDLED_ABOVE = ("max_new_tokens", "stop")  # every engine limits tokens; stop strings are cut by `runtime.reply`
@@ -31,7 +31,7 @@ class Request:
 
     prompt: Prompt
     stop_tokens: tuple[str, ...]
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     grammar: Grammar | None = None
     cancellation: Cancellation = field(default_factory=Cancellation, compare=False)
 
@@ -97,14 +97,14 @@ class Options:
 
 
 def require_supported(
-    sampling: Sampling, supported: Collection[str], engine: str, reasons: Mapping[str, str] = {}
+    sampling: SamplingParams, supported: Collection[str], engine: str, reasons: Mapping[str, str] = {}
 ) -> None:
     """Raise UnsupportedSetting for a setting of `sampling` that asks for something and is not among those `supported`.
 
     `reasons` says of some settings why the engine does not support them.
     """
-    plain = Sampling()
-    for setting in fields(Sampling):
+    plain = SamplingParams()
+    for setting in fields(SamplingParams):
         name = setting.name
         if name in supported or name in _HANDLED_ABOVE or getattr(sampling, name) == getattr(plain, name):
             continue

@@ -22,7 +22,7 @@ from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ..messages import Finish, FinishReason, Usage
 from ..prompt.template import Prompt
-from ..sampling import Sampling
+from ..sampling import SamplingParams
 from ..source import ModelSource
 from ..system import network
 from .backend import Backend, Delta, FoundDevice, Options, Request, require_supported
@@ -117,7 +117,7 @@ class Remote(Backend):
             self.max_prompt_tokens = self._context_length - 1
         self._vllm = self._send("GET", "version").status_code == 200
         text = ("1 2 3",)
-        probe = RemoteRequest(text, self.encode(text), Sampling(), 1, [], self._pad)
+        probe = RemoteRequest(text, self.encode(text), SamplingParams(), 1, [], self._pad)
         answer = self._send("POST", "v1/completions", vllm_body(probe) | self._model_field())
         if answer.status_code == 422:  # so does `transformers serve` refuse a parameter that it does not know
             self._body = transformers_body

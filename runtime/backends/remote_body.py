@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..prompt.template import Prompt
-from ..sampling import Sampling
+from ..sampling import SamplingParams
 
 TRANSFORMERS_SETTINGS = frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed"})
 VLLM_SETTINGS = TRANSFORMERS_SETTINGS | {"presence_penalty", "frequency_penalty"}
@@ -17,7 +17,7 @@ class RemoteRequest:
 
     prompt: Prompt
     ids: list[int]
-    sampling: Sampling
+    sampling: SamplingParams
     limit: int
     stops: list[int]
     pad: int

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from runtime.chat import Reply
 from runtime.messages import Event, Finish
+from runtime.reply.reply import Reply
 
 from .chat_messages import CalledFunction
 from .params import RequestModel

@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.chat import Reply
 from runtime.messages import Event, Finish
 from runtime.model import Model
+from runtime.reply.reply import Reply
 
 from ..body import read_body
 from ..endpoint import Endpoint

@@ -154,7 +154,7 @@ async def page_facts(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dis
     """Return what the page needs to know of its server."""
     models = []
     for entry in dispatcher.pool.entries.values():
-        own = entry.source.sampling()
+        own = entry.source.sampling().resolve()
         context = entry.source.manifest.context_length
         models.append(PageModel(name=entry.name, context=context, temperature=own.temperature, top_p=own.top_p))
     entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]

@@ -15,7 +15,7 @@ from typing import Any
 from ...errors import EdgeError
 from ...folder.model_folder import ModelFolder
 from ...grammar import Grammar, JsonObject, JsonSchema
-from ...sampling import Sampling
+from ...sampling import SamplingParams
 from ...system.files import read_model_properties
 from ...system.native_effects import allocated_bytes
 from ..backend import Request
@@ -79,7 +79,7 @@ class _GrammarCompiler:
         pattern = grammar.built if isinstance(grammar, JsonSchema) else getattr(grammar, "pattern", "")
         if seconds(pattern, self._vocab) > _HOPELESS:
             raise too_expensive()
-        request = Request((), (), Sampling(max_new_tokens=1), grammar)
+        request = Request((), (), SamplingParams(max_new_tokens=1), grammar)
         self._requests += 1
         before, start = allocated_bytes(), time.process_time()
         try:

@@ -23,7 +23,7 @@ from ...errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ...grammar import Grammar
 from ...messages import Finish, FinishReason, TokenLogprob, Usage
 from ...prompt.template import Prompt
-from ...sampling import Sampling
+from ...sampling import SamplingParams
 from ...source import ModelSource
 from ...vocabulary import Vocabulary
 from ..backend import Backend, Delta, FoundDevice, Options, Request
@@ -213,7 +213,7 @@ def _needs_several_cards(folder: Checkpoint, dtype: Any) -> bool:
     return bool(torch.cuda.device_count() > 1 and weights > _SHARE * torch.cuda.mem_get_info(0)[0])
 
 
-def _token_chooser(sampling: Sampling, prompt_tokens: int) -> Callable[[Any, Sequence[int]], int]:
+def _token_chooser(sampling: SamplingParams, prompt_tokens: int) -> Callable[[Any, Sequence[int]], int]:
     """Return a function of the logits and of all ids so far, the first of which are the prompt's: the next id."""
     import torch
     from transformers import (

@@ -1,0 +1,84 @@
+"""A complete reply, collected from its events."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from ..messages import (
+    Event,
+    Finish,
+    FinishReason,
+    Logprobs,
+    Message,
+    Reasoning,
+    Text,
+    TokenLogprob,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete reply. As a string it is its text.
+
+    - `text`: the answer; `reasoning`: what the model thought before it.
+    - `tool_calls` and `tool_results`: of all rounds, in their order.
+    - `finish_reason`: "stop", "length" (the token limit), "rounds" (the model kept calling tools) or "cancelled".
+    - `usage`: tokens and seconds.
+    - `logprobs`: the answer's tokens, if they were asked for.
+
+        reply = chat.send("Who are you?")
+        print(reply)
+        print(reply.usage.completion_tokens, "tokens in", reply.usage.seconds, "seconds")
+    """
+
+    text: str
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
+    tool_results: tuple[ToolResult, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def from_events(cls, events: Iterable[Event]) -> Self:
+        """Collect the events of a reply up to its Finish."""
+        finish = Finish("stop")
+        text: list[str] = []
+        reasoning: list[str] = []
+        calls: list[ToolCall] = []
+        results: list[ToolResult] = []
+        logprobs: list[TokenLogprob] = []
+        for event in events:
+            match event:
+                case Logprobs(tokens):
+                    logprobs += tokens
+                case Text(piece):
+                    text.append(piece)
+                case Reasoning(piece):
+                    reasoning.append(piece)
+                case ToolCall():
+                    calls.append(event)
+                case ToolResult():
+                    results.append(event)
+                case Finish():
+                    finish = event
+        return cls(
+            "".join(text),
+            "".join(reasoning),
+            tuple(calls),
+            tuple(results),
+            finish.reason,
+            finish.usage,
+            tuple(logprobs),
+        )
+
+    def to_message(self) -> Message:
+        """Return the assistant's message of a reply without tool results, to go on from with `Model.reply`."""
+        calls = self.tool_calls if self.finish_reason == "stop" else ()
+        return Message("assistant", self.text, self.reasoning, calls)

@@ -1,0 +1,139 @@
+"""A turn of a chat: rounds of replies and tool calls, until the model answers."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from . import tool_run
+from .cancellation import Cancellation
+from .errors import RequestError
+from .history import History
+from .messages import Event, Finish, FinishReason, Message, ToolCall, ToolResult, Usage
+from .model import Model
+from .reply.generation import Constraint
+from .reply.reply import Reply
+from .sampling import Sampling
+from .tool_call import failed, run_call
+from .tools import Tool
+
+if TYPE_CHECKING:
+    import asyncio
+
+Approve = Callable[[ToolCall], bool]
+DECLINED = "the user declined this call"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolPolicy:
+    """How the calls of a turn are run: limits of a run and its result, who approves a call, the thread of the tools,
+    and the event loop of async ones."""
+
+    worker: tool_run.ToolWorker
+    timeout: float | None = tool_run.TIMEOUT
+    max_characters: int = tool_run.MAX_CHARACTERS
+    approve: Approve | None = None
+    loop: "asyncio.AbstractEventLoop | None" = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """One turn, which adds its messages to the history: those `sent`, then replies and tool results. It adds them when
+    it ends, unless it failed before the first reply."""
+
+    model: Model
+    history: History
+    sent: Sequence[Message]
+    tools: dict[str, Tool]
+    sampling: Sampling
+    constraint: Constraint
+    policy: ToolPolicy
+    cancellation: Cancellation
+    _new: list[Message] = field(default_factory=list)
+    _unanswered: list[ToolCall] = field(default_factory=list)
+
+    def generate(self, max_rounds: int) -> Generator[Event, None, None]:
+        """Yield the events of the turn, the last a Finish. Closing the generator stops the model."""
+        self.history.begin_turn()
+        usage, events = Usage(), list[Event]()
+        constraint, limit = self.constraint, self.sampling.max_new_tokens
+        offered = [tool.to_json() for tool in self.tools.values()]
+        reason: FinishReason = "rounds"
+        try:
+            for _ in range(max_rounds):
+                left = None if limit is None else limit - usage.completion_tokens
+                if left is not None and left <= 0:
+                    reason = "length"
+                    break
+                sampling = replace(self.sampling, max_new_tokens=left)
+                prompt = (*self.history.messages, *self.sent, *self._new)
+                with closing(self.model.reply(prompt, offered, sampling, constraint, self.cancellation)) as reply:
+                    for event in reply:
+                        events.append(event)
+                        if not isinstance(event, Finish):
+                            yield event
+                collected, events = Reply.from_events(events), []
+                usage += collected.usage
+                reason = collected.finish_reason
+                if reason == "cancelled" and not (collected.text or collected.reasoning):
+                    break
+                self._new.append(collected.to_message())
+                if reason != "stop" or not collected.tool_calls:
+                    break
+                constraint = replace(constraint, must_call=())  # it has been
+                self._unanswered = list(collected.tool_calls)
+                yield from self._run_tools()
+                if self.cancellation.cancelled:
+                    reason = "cancelled"
+                    break
+                if self._unanswered:  # the application answers them
+                    self._unanswered = []
+                    break
+                reason = "rounds"
+        except GeneratorExit:
+            collected = Reply.from_events(events)
+            if collected.text or collected.reasoning:
+                self._new.append(Message("assistant", collected.text, collected.reasoning))
+            raise
+        finally:
+            self._new += [
+                Message("tool", "cancelled", tool_call_id=call.id, name=call.name) for call in self._unanswered
+            ]
+            self.history.end_turn((*self.sent, *self._new) if self._new else ())
+        yield Finish(reason, usage)
+
+    def _run_tools(self) -> Generator[Event, None, None]:
+        """Run the calls in order, and append their results. Calls that the application answers remain unanswered, as do
+        those left when the reply is cancelled."""
+        for call in tuple(self._unanswered):
+            if self.cancellation.cancelled:
+                return
+            tool = self.tools.get(call.name)
+            if tool is not None and tool.run is None and not call.problem:
+                continue
+            result = self._run(call)
+            if self.cancellation.cancelled and result.error:
+                return
+            self._unanswered.remove(call)
+            self._new.append(Message("tool", result.content, tool_call_id=result.call_id, name=result.name))
+            yield result
+
+    def _run(self, call: ToolCall) -> ToolResult:
+        policy = self.policy
+        if policy.approve is not None and call.name in self.tools and not call.problem:
+            approved = policy.approve(call)
+            if not isinstance(approved, bool):
+                raise RequestError(
+                    f"approve returned {type(approved).__name__}", hint="return True to run the call, False to decline"
+                )
+            if not approved:
+                return failed(call, DECLINED)
+        return run_call(
+            self.tools,
+            call,
+            timeout=policy.timeout,
+            max_characters=policy.max_characters,
+            cancellation=self.cancellation,
+            worker=policy.worker,
+            loop=policy.loop,
+        )
