@@ -14,7 +14,8 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
 from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, read_file
 from runtime.errors import CheckpointError
-from runtime.folder.model_folder import FileRecord, Manifest, ModelFolder, ModelSizes
+from runtime.folder.model_folder import FileRecord, Manifest, ModelSizes
+from runtime.progress import Progress
 from runtime.prompt.template import ChatTemplate, Prompt
 from runtime.text import quoted
 from runtime.version import VERSION
@@ -25,21 +26,6 @@ from .output.scratch import ScratchFolder
 from .recipe import Recipe
 from .samples import Sample
 from .weights import calibration
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The progress of a conversion: its step, a detail, and how much of `total` is done (None where it is unknown).
-
-    The last one has the result.
-    """
-
-    name: str
-    detail: str = ""
-    done: int = 0
-    total: int | None = None
-    result: ModelFolder | None = None
-
 
 Steps = Generator[Progress, None, None]
 Exporter = Literal["edge", "optimum"]

@@ -18,6 +18,7 @@ from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, DiskFull
 from runtime.folder.integrity import record_verified
 from runtime.folder.model_folder import ModelFolder, write_manifest
+from runtime.progress import Progress
 from runtime.system.files import TEMPORARY_FOLDER_HINT, expand_user, is_temporary_folder_missing
 from runtime.system.native_effects import keep_freed_memory
 from runtime.system.out_of_memory import map_out_of_memory
@@ -27,7 +28,6 @@ from .estimate import require_resources
 from .job import (
     ConversionPlan,
     Exporter,
-    Progress,
     Source,
     Steps,
     WrittenIr,

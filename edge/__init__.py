@@ -18,20 +18,42 @@ def _check_packages() -> None:
 
 _check_packages()
 
-from runtime.backends.child import run_if_frozen_child  # noqa: E402
+from runtime.backends.child import run_if_frozen_child
 
 run_if_frozen_child()
 
-from runtime.backends.backend import Options  # noqa: E402
-from runtime.chat import Chat  # noqa: E402
-from runtime.errors import EdgeError  # noqa: E402
-from runtime.folder.model_folder import ModelFolder  # noqa: E402
-from runtime.grammar import Choice, JsonObject, JsonSchema, Regex  # noqa: E402
-from runtime.messages import (  # noqa: E402
+from runtime.async_chat import AsyncChat
+from runtime.backends.backend import Options
+from runtime.cancellation import Cancellable, Cancellation
+from runtime.chat import Chat
+from runtime.device.listing import Device
+from runtime.device.listing import list_devices as devices
+from runtime.errors import (
+    BackendError,
+    CheckpointError,
+    ConversionCancelled,
+    ConversionError,
+    DeviceError,
+    DiskFull,
+    EdgeError,
+    ModelFolderError,
+    Notice,
+    PromptTooLong,
+    RequestError,
+    TemplateError,
+    ToolError,
+    UnsupportedGrammar,
+    UnsupportedSetting,
+    VerificationError,
+)
+from runtime.folder.model_folder import ModelFolder
+from runtime.grammar import AnswerLike, Choice, JsonObject, JsonSchema, Regex
+from runtime.messages import (
     Event,
     Finish,
     Logprobs,
     Message,
+    MessageLike,
     Reasoning,
     Text,
     TokenLogprob,
@@ -40,15 +62,34 @@ from runtime.messages import (  # noqa: E402
     ToolResult,
     Usage,
 )
-from runtime.model import Model  # noqa: E402
-from runtime.reply.reply import Reply  # noqa: E402
-from runtime.sampling import Sampling  # noqa: E402
-from runtime.tools import Tool  # noqa: E402
-from runtime.version import VERSION as __version__  # noqa: E402
+from runtime.model import Model
+from runtime.progress import Progress
+from runtime.reply.generation import Constraint
+from runtime.reply.reply import Reply
+from runtime.sampling import Sampling, SamplingSettings
+from runtime.tools import Tool, ToolLike
+from runtime.version import VERSION as __version__
+
+from .catalogue import CatalogueEntry, models
+from .conversion import convert
+from .inspection import inspect
 
 __all__ = [
+    "AnswerLike",
+    "AsyncChat",
+    "BackendError",
+    "Cancellable",
+    "Cancellation",
+    "CatalogueEntry",
     "Chat",
+    "CheckpointError",
     "Choice",
+    "Constraint",
+    "ConversionCancelled",
+    "ConversionError",
+    "Device",
+    "DeviceError",
+    "DiskFull",
     "EdgeError",
     "Event",
     "Finish",
@@ -56,19 +97,36 @@ __all__ = [
     "JsonSchema",
     "Logprobs",
     "Message",
+    "MessageLike",
     "Model",
     "ModelFolder",
+    "ModelFolderError",
+    "Notice",
     "Options",
+    "Progress",
+    "PromptTooLong",
     "Reasoning",
     "Regex",
     "Reply",
+    "RequestError",
     "Sampling",
+    "SamplingSettings",
+    "TemplateError",
     "Text",
     "TokenLogprob",
     "Tool",
     "ToolCall",
     "ToolCallDelta",
+    "ToolError",
+    "ToolLike",
     "ToolResult",
+    "UnsupportedGrammar",
+    "UnsupportedSetting",
     "Usage",
+    "VerificationError",
     "__version__",
+    "convert",
+    "devices",
+    "inspect",
+    "models",
 ]

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from convert.estimate import loaded_bytes, model_sizes
-from convert.recipe import RECIPES
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import CheckpointError
 
@@ -19,8 +17,15 @@ _GLM_4_9B = 'The glm-4-9b licence: register for commercial use, show "Built with
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A published model. `repository` is its name on the hub, `aliases` are other names in use, `obliges` is what its
-    licence requires."""
+    """A published model.
+
+    - `name`: as `edge.convert` takes it; `aliases`: other names in use; `repository`: its name on the hub.
+    - `family`: the format of its prompts; `licence` and `obliges`: what the licence requires; `note`.
+    - `architecture`: the shape of its decoder.
+
+        entry = next(model for model in edge.models() if model.name == "GLM-4-9B-0414")
+        entry.disk_bytes("int4"), entry.memory_bytes("int4")
+    """
 
     name: str
     repository: str
@@ -33,10 +38,16 @@ class CatalogueEntry:
 
     def disk_bytes(self, recipe: str) -> int:
         """Return the bytes of the weights after conversion."""
+        from convert.estimate import model_sizes
+        from convert.recipe import RECIPES
+
         return model_sizes(self.architecture, RECIPES[recipe]).weights
 
     def memory_bytes(self, recipe: str) -> int:
         """Return the bytes that a chat on a CPU uses, with 8,192 tokens in an 8-bit KV cache."""
+        from convert.estimate import loaded_bytes, model_sizes
+        from convert.recipe import RECIPES
+
         return loaded_bytes(self.architecture, model_sizes(self.architecture, RECIPES[recipe]))
 
 
@@ -137,6 +148,15 @@ CATALOGUE: Mapping[str, CatalogueEntry] = MappingProxyType({entry.name: entry fo
 
 _NAMES = {name.lower(): entry for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
 _ORGANIZATIONS = ("zai-org/", "thudm/")
+
+
+def models() -> tuple[CatalogueEntry, ...]:
+    """Return the published models that can be converted; the same as `edge models`. Connects to nothing.
+
+    for model in edge.models():
+        print(model.name, model.licence, f"{model.memory_bytes('int4') / 1e9:.1f} GB")
+    """
+    return _ENTRIES
 
 
 def find_entry(name: str) -> CatalogueEntry | None:

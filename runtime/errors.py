@@ -3,6 +3,7 @@
 EdgeError
 ├── CheckpointError         a checkpoint that is missing, damaged or unsupported
 ├── ConversionError         a conversion that cannot start, or whose result is not fit for use
+│   ├── ConversionCancelled the application cancelled it
 │   ├── DiskFull            not enough disk space for it
 │   └── VerificationError   a converted model that diverges from its checkpoint
 ├── ModelFolderError        a model folder that is missing, damaged, or made by a later version
@@ -31,6 +32,10 @@ class CheckpointError(EdgeError):
 
 class ConversionError(EdgeError):
     """A conversion that cannot start, or whose result is not fit for use."""
+
+
+class ConversionCancelled(ConversionError):
+    """A conversion that the application cancelled."""
 
 
 class DiskFull(ConversionError):

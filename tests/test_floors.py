@@ -27,7 +27,7 @@ LAYERS = {
         tools prompt folder history
         tool_call
         checkpoint
-        source device
+        progress source device
         backends
         reply
         model
@@ -46,7 +46,8 @@ LAYERS = {
     """,
     "edge": """
         catalogue documents demo bench export service
-        hub research evaluation server
+        hub research evaluation server testing
+        conversion inspection
         cli demo.training
         __main__
     """,

@@ -90,7 +90,7 @@ class Terminal(io.StringIO):
 
 def test_progress_is_harmless_and_no_markup(bare_folder, monkeypatch):
     """As a tensor's name would have it."""
-    from convert.job import Progress
+    from runtime.progress import Progress
 
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
     monkeypatch.setenv("COLUMNS", "200")

@@ -8,10 +8,11 @@ from typing import Self
 
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import CheckpointError, ConversionError
+from runtime.progress import Progress
 
 from ..check import verify
 from ..estimate import OTHER_FILE_BYTES, ConversionEstimate, loaded_bytes, model_sizes
-from ..job import ConversionPlan, Progress, WrittenIr
+from ..job import ConversionPlan, WrittenIr
 from ..output.ir_writer import IrWriter
 from ..output.scratch import ScratchFolder
 from ..recipe import Recipe

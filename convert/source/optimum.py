@@ -15,10 +15,11 @@ from tempfile import TemporaryDirectory
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
+from runtime.progress import Progress
 from runtime.system.native_effects import TELEMETRY_PREAMBLE
 
 from ..estimate import NNCF_BYTES, ConversionEstimate
-from ..job import ConversionPlan, Progress, WrittenIr
+from ..job import ConversionPlan, WrittenIr
 from ..output.scratch import ScratchFolder
 from ..recipe import Recipe
 from .onnx_decoder import find_onnx_file

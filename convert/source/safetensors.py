@@ -12,11 +12,12 @@ from openvino import Node
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import ConversionError
+from runtime.progress import Progress
 
 from ..check import verify
 from ..estimate import ConversionEstimate, estimate_conversion
 from ..graph import build_decoder
-from ..job import ConversionPlan, Progress, Steps, WrittenIr, tool_versions
+from ..job import ConversionPlan, Steps, WrittenIr, tool_versions
 from ..output.ir_writer import IrWriter
 from ..output.journal import JOURNAL, Journal
 from ..output.scratch import ScratchFolder

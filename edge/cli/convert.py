@@ -12,7 +12,7 @@ from runtime.text import replace_controls
 from .output import print_text
 
 if TYPE_CHECKING:
-    from convert.job import Progress
+    from runtime.progress import Progress
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -40,19 +40,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge convert`; return the exit code."""
-    from convert.output.scratch import refuse_existing
-    from convert.pipeline import convert
-    from convert.recipe import get_recipe
-    from convert.weights.calibration import read_calibration_samples
+    from ..conversion import open_conversion
 
-    from ..hub.resolve import resolve_checkpoint
-
-    refuse_existing(args.folder)  # before any download
-    get_recipe(args.recipe)
-    if args.calibration:
-        read_calibration_samples(args.calibration)
-    checkpoint = resolve_checkpoint(args.checkpoint, quiet=args.quiet)
-    with closing(convert(checkpoint, args.folder, args.recipe, args.calibration, args.exporter)) as steps:
+    steps = open_conversion(
+        args.checkpoint, args.folder, args.recipe, args.calibration, args.exporter, quiet=args.quiet
+    )
+    with closing(steps):
         last = show_progress(steps, quiet=args.quiet)
     if not args.quiet:
         print_text(last)

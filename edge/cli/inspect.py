@@ -19,14 +19,11 @@ def run(args: argparse.Namespace) -> int:
     """Run `edge inspect`; return the exit code."""
     from runtime.backends.choose import NPU_RECIPE, is_for_npu
     from runtime.errors import DeviceError
-    from runtime.folder.integrity import record_verified
     from runtime.folder.ir import IR, NPU_HINT
-    from runtime.folder.model_folder import ModelFolder
 
-    folder = ModelFolder.open(args.folder)
-    folder.verify_manifest()
-    folder.verify()
-    record_verified(folder)
+    from ..inspection import inspect
+
+    folder = inspect(args.folder)
     facts: dict[str, Any] = folder.manifest.to_json() | {"path": str(folder.path), "size": folder.size, "checked": True}
     unfit: tuple[str, ...] = ()
     if args.device:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from importlib import import_module
@@ -26,10 +26,14 @@ _RETRY_STATUSES = (408, 429, 500, 502, 503, 504)
 _CHUNK = 1 << 16
 
 
+Report = Callable[[str, int, int], None]  # a file's name, its bytes so far, and its size
+
+
 def download_snapshot(
-    repository: str, patterns: Sequence[str], weights: Sequence[str], endpoint: str, cache: str
+    repository: str, patterns: Sequence[str], weights: Sequence[str], endpoint: str, cache: str, *, report: Report
 ) -> Path:
-    """Download the files that match `patterns`, and return their folder; `weights` are the patterns to resume.
+    """Download the files that match `patterns`, and return their folder; `weights` are the patterns to resume, whose
+    progress is reported.
 
     Raises the errors of the hub's library, unless all files are in the cache already.
     """
@@ -44,7 +48,7 @@ def download_snapshot(
     if import_module("huggingface_hub.file_download").are_symlinks_supported(cache):  # without links it would copy them
         for name in sorted(sibling.rfilename for sibling in info.siblings or ()):
             if any(fnmatch(name, pattern) for pattern in weights):
-                _FileDownload(repository, name, info.sha, endpoint, cache).fetch()
+                _FileDownload(repository, name, info.sha, endpoint, cache).fetch(report)
     return Path(hub.snapshot_download(repository, **wanted))
 
 
@@ -74,7 +78,7 @@ class _FileDownload:
         folder = files.repo_folder_name(repo_id=repository, repo_type="model")
         self._blobs, self._locks = Path(cache) / folder / "blobs", Path(cache) / ".locks" / folder
 
-    def fetch(self) -> None:
+    def fetch(self, report: Report) -> None:
         """Download the file, unless it is in the cache, or the hub sends no hash: that is left to its library."""
         if not self._size or not re.fullmatch(r"\w[\w.-]*", self._hash) or (self._blobs / self._hash).exists():
             return
@@ -87,18 +91,18 @@ class _FileDownload:
             if not is_plain_file(partial):
                 remove(partial)
             with partial.open("a+b") as file:
-                self._download(file)
+                self._download(file, report)
                 self._verify_hash(file)
             partial.replace(self._blobs / self._hash)
 
-    def _download(self, file: BufferedRandom) -> None:
+    def _download(self, file: BufferedRandom, report: Report) -> None:
         """Request the rest until the file is complete, or several attempts make no progress."""
         waits = list(RETRY_DELAYS)
         reached = file.seek(0, 2)
         with self._utils.tqdm(total=self._size, initial=reached, unit="B", unit_scale=True, desc=self._name) as bar:
             while file.tell() != self._size:
                 try:
-                    self._request_rest(file, bar)
+                    self._request_rest(file, bar, report)
                     broken: Exception = OSError("Consistency check failed: the hub sent less than it announced")
                 except Exception as exc:
                     status = getattr(getattr(exc, "response", None), "status_code", 0)
@@ -112,7 +116,7 @@ class _FileDownload:
                 elif file.tell() != self._size:
                     time.sleep(waits.pop(0))
 
-    def _request_rest(self, file: BufferedRandom, bar: Any) -> None:
+    def _request_rest(self, file: BufferedRandom, bar: Any, report: Report) -> None:
         """Send one request for the missing bytes."""
         start = file.tell()
         headers = {**self._utils.build_hf_headers(), "Accept-Encoding": "identity"}
@@ -131,6 +135,7 @@ class _FileDownload:
             for piece in pieces:
                 file.write(piece)
                 bar.update(len(piece))
+                report(self._name, file.tell(), self._size)
 
     @contextmanager
     def _stream_response(self, headers: dict[str, str]) -> Iterator[tuple[Any, Iterator[bytes]]]:

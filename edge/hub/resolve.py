@@ -3,13 +3,14 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.backends.choose import checkpoint_backend
 from runtime.errors import CheckpointError
+from runtime.progress import Progress
 from runtime.source import ModelSource, open_source
 from runtime.system import network
 from runtime.system.files import expand_user
@@ -27,20 +28,24 @@ _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "token
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
-def resolve_checkpoint(name: str, *, quiet: bool = False) -> Path:
+def resolve_checkpoint(
+    name: str | os.PathLike[str], *, quiet: bool = False, report: Callable[[Progress], None] | None = None
+) -> Path:
     """Return the folder called `name`, or else download the checkpoint of the model called `name`.
 
     A model is named as on the hub, zai-org/GLM-4-9B-0414, or as in the catalogue, GLM-4-9B-0414. `quiet` hides the
-    progress bars. Raises CheckpointError where there is neither, or the download fails.
+    progress bars; `report` is called with the bytes of each weight file as they arrive, and may raise to stop the
+    download, which a later one resumes. Raises CheckpointError where there is neither, or the download fails.
     """
     path = expand_user(name)
     if path.exists():
         return path
-    if not (repository := _repository(name)):
+    if not (repository := _repository(str(name))):
         raise CheckpointError(
-            f"there is no folder {name!r}", hint="give a checkpoint's folder, or a model of `edge models` to download"
+            f"there is no folder {str(name)!r}",
+            hint="give a checkpoint's folder, or a model of `edge models` to download",
         )
-    return _download(repository, (*_TEXT_FILES, *_WEIGHTS), quiet=quiet)
+    return _download(repository, (*_TEXT_FILES, *_WEIGHTS), quiet=quiet, report=report)
 
 
 def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
@@ -77,7 +82,30 @@ def _repository(name: str) -> str:
     return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
 
 
-def _download(repository: str, files: Sequence[str], *, quiet: bool = False) -> Path:
+class _Reporter:
+    """Calls `report` with the progress of a download. `error` is what it raised."""
+
+    def __init__(self, report: Callable[[Progress], None] | None) -> None:
+        self._report = report
+        self.error: BaseException | None = None
+
+    def __call__(self, file: str, done: int, size: int) -> None:
+        if self._report is None:
+            return
+        try:
+            self._report(Progress("download", file, done, size))
+        except BaseException as exc:
+            self.error = exc
+            raise
+
+
+def _download(
+    repository: str,
+    files: Sequence[str],
+    *,
+    quiet: bool = False,
+    report: Callable[[Progress], None] | None = None,
+) -> Path:
     """Download these files of a repository, and return their folder in the hub's cache. Raises CheckpointError."""
     endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT)
     try:
@@ -92,14 +120,18 @@ def _download(repository: str, files: Sequence[str], *, quiet: bool = False) -> 
             hint='pip install "glm4-edge[convert]", or give the path of a folder',
         )
     cache = "the cache"
+    reporter = _Reporter(report)
     try:
         with _proxy_environment(endpoint):
             from huggingface_hub import constants
 
             cache = constants.HF_HUB_CACHE
             with quiet_hub(bars=not quiet and sys.stderr.isatty()):
-                return download_snapshot(repository, files, _WEIGHTS if _WEIGHTS[0] in files else (), endpoint, cache)
+                weights = _WEIGHTS if _WEIGHTS[0] in files else ()
+                return download_snapshot(repository, files, weights, endpoint, cache, report=reporter)
     except Exception as exc:  # the errors of the hub's library, and of the HTTP library under it
+        if exc is reporter.error:
+            raise
         raise map_hub_error(exc, repository, endpoint, cache) from exc
 
 

@@ -102,10 +102,29 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model folder whose manifest was read and whose files have the recorded sizes. `verify` checks their hashes."""
+    """A model folder whose manifest was read and whose files have the recorded sizes. `verify` checks their hashes.
+
+    folder = edge.ModelFolder.open("./glm4-int4")
+    print(folder.name, folder.recipe, folder.context_length, "tokens")
+    """
 
     path: Path
     manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name, such as GLM-4-9B-0414."""
+        return self.manifest.source.name
+
+    @property
+    def recipe(self) -> str:
+        """The recipe of the conversion, such as int4."""
+        return self.manifest.recipe
+
+    @property
+    def context_length(self) -> int:
+        """The tokens of prompt and reply that the model has room for."""
+        return self.manifest.context_length
 
     @property
     def model_folder(self) -> "ModelFolder":

@@ -1,0 +1,98 @@
+"""Conversion of a checkpoint, from its name to a model folder: what `edge convert` and `edge.convert` do."""
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.cancellation import Cancellation
+from runtime.checks import require
+from runtime.errors import ConversionCancelled, ConversionError
+from runtime.folder.model_folder import ModelFolder
+from runtime.progress import Progress
+from runtime.system.files import expand_user
+
+if TYPE_CHECKING:
+    from convert.job import Exporter, Steps
+
+
+def convert(
+    checkpoint: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    recipe: str = "int4",
+    *,
+    calibration: str | os.PathLike[str] | None = None,
+    exporter: "Exporter" = "edge",
+    progress: Callable[[Progress], object] | None = None,
+    cancellation: Cancellation | None = None,
+) -> ModelFolder:
+    """Convert a GLM-4 checkpoint to a model folder, and return it; the same as `edge convert`.
+
+    `checkpoint` is a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; or
+    the name of a model of `edge.models()` or of the hub, which is downloaded. `folder` must not exist yet. `recipe` is
+    one of `edge recipes`, `calibration` a file of texts for recipes that are fitted to texts, `exporter` "edge" or
+    "optimum".
+
+    Blocks until the folder is complete and verified: minutes for 9B. `progress` is called with every step, in this
+    thread; an exception that it raises ends the conversion. So does `cancellation`, from any thread, within a weight,
+    with ConversionCancelled. Either leaves nothing behind. A killed conversion is resumed by the next one of the same
+    checkpoint and recipe.
+
+    Raises CheckpointError, ConversionError (DiskFull, VerificationError, ConversionCancelled) or TemplateError, and
+    RequestError for an argument of the wrong type.
+
+        folder = edge.convert("./GLM-4-9B-0414", "./glm4-int4", recipe="int4", progress=print)
+        with edge.Chat(folder) as chat:
+            print(chat.send("Who are you?"))
+    """
+    require("checkpoint", checkpoint, str | os.PathLike, "a path or a model's name")
+    require("folder", folder, str | os.PathLike, "a path")
+    require("recipe", recipe, str, "a recipe's name, such as int4")
+    require("progress", progress, Callable | None, "a function that takes a Progress")  # type: ignore[arg-type]
+    if exporter not in ("edge", "optimum"):
+        raise ConversionError(f"there is no exporter {exporter!r}", hint="choose edge or optimum")
+    cancelled = cancellation or Cancellation()
+
+    def report(step: Progress) -> None:
+        if cancelled.cancelled:
+            raise ConversionCancelled("the conversion was cancelled", hint="convert again")
+        if progress is not None:
+            progress(step)
+
+    steps = open_conversion(checkpoint, expand_user(folder), recipe, calibration, exporter, quiet=True, report=report)
+    result: ModelFolder | None = None
+    with closing(steps):
+        for step in steps:
+            result = step.result or result
+            report(step)
+    if result is None:
+        raise RuntimeError("the conversion ended without a result")
+    return result
+
+
+def open_conversion(
+    checkpoint: str | os.PathLike[str],
+    folder: Path,
+    recipe: str,
+    calibration: str | os.PathLike[str] | None,
+    exporter: "Exporter",
+    *,
+    quiet: bool,
+    report: Callable[[Progress], None] | None = None,
+) -> "Steps":
+    """Check the arguments, download the checkpoint if it is not a path, and return the steps of its conversion. `quiet`
+    and `report` are those of `resolve_checkpoint`."""
+    from convert.output.scratch import refuse_existing
+    from convert.pipeline import convert as convert_steps
+    from convert.recipe import get_recipe
+    from convert.weights.calibration import read_calibration_samples
+
+    from .hub.resolve import resolve_checkpoint
+
+    refuse_existing(folder)  # before any download
+    get_recipe(recipe)
+    if calibration:
+        read_calibration_samples(calibration)
+    path = resolve_checkpoint(checkpoint, quiet=quiet, report=report)
+    return convert_steps(path, folder, recipe, calibration, exporter)

@@ -1,0 +1,26 @@
+"""The progress of long work: a conversion, a download."""
+
+from dataclasses import dataclass
+
+from .folder.model_folder import ModelFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A step of long work.
+
+    - `name`: the step, such as "download", "weights" or "verify"; `detail`: what it works on.
+    - `done` of `total`: in the step's own unit, bytes or weights; `total` is None where it is unknown.
+    - `result`: the model folder, in the last one of a conversion.
+
+        def show(progress: edge.Progress) -> None:
+            print(f"{progress.name}: {progress.done} of {progress.total}")
+
+        edge.convert("./GLM-4-9B-0414", "./glm4-int4", progress=show)
+    """
+
+    name: str
+    detail: str = ""
+    done: int = 0
+    total: int | None = None
+    result: ModelFolder | None = None
