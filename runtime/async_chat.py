@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from threading import Event as Flag
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -14,6 +15,7 @@ from .backends.backend import Options
 from .cancellation import Cancellable
 from .chat import Chat
 from .checks import require
+from .errors import RequestError
 from .grammar import AnswerLike
 from .history import History
 from .messages import Event, Message, MessageLike, ToolCall
@@ -22,6 +24,8 @@ from .reply.reply import Reply
 from .sampling import Sampling, SamplingSettings
 from .source import ModelSource
 from .tools import ToolLike
+
+_STEPS_TO_CLOSE = 3  # of the event loop, which closes an abandoned generator in a task of its own
 
 
 class ChatSettings(SamplingSettings, total=False):
@@ -84,16 +88,30 @@ class AsyncChat:
         """Return the chat; load its model first if that has not happened yet."""
         async with self._loading:
             if self._chat is None:
-                loop = asyncio.get_running_loop()
-                loading = asyncio.ensure_future(
-                    asyncio.to_thread(_LoopChat, loop, self._model, self._approve, self._settings)
-                )
+                loop, abandoned = asyncio.get_running_loop(), Flag()
+                loaded: list[_LoopChat] = []
+
+                def load() -> "_LoopChat":
+                    loaded.append(_LoopChat(loop, self._model, self._approve, self._settings))
+                    if abandoned.is_set():
+                        loaded[0].close()
+                    return loaded[0]
+
                 try:
-                    self._chat = await asyncio.shield(loading)
+                    self._chat = await asyncio.to_thread(load)
                 except asyncio.CancelledError:
-                    loading.add_done_callback(_close_loaded)
+                    abandoned.set()
+                    for chat in loaded:
+                        Thread(target=chat.close, name="close", daemon=True).start()
                     raise
             return self._chat
+
+    @property
+    def model(self) -> Model:
+        """The loaded model, which other chats may share. Raises RequestError before it is loaded."""
+        if self._chat is None:
+            raise RequestError("the model is not loaded yet", hint="enter the chat: async with edge.AsyncChat(…)")
+        return self._chat.model
 
     @property
     def history(self) -> tuple[Message, ...]:
@@ -128,10 +146,11 @@ class AsyncChat:
         `Chat.stream`; closing the generator stops the engine."""
         chat = await self._open()
         loop = asyncio.get_running_loop()
-        if chat.busy:
-            await asyncio.sleep(0)  # an abandoned generator is closed in a task of its own
-            if chat.cancelled and self._idle is not None:
-                await self._idle.wait()
+        for _ in range(_STEPS_TO_CLOSE):
+            if chat.busy and not chat.cancelled:
+                await asyncio.sleep(0)
+        if chat.busy and chat.cancelled and self._idle is not None:
+            await self._idle.wait()
         events = chat.stream_in(loop, message, settings)
         arrived: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
         ended = asyncio.Event()
@@ -255,9 +274,3 @@ class _LoopChat(Chat):
 
 def _cancel(future: Any) -> None:
     future.cancel()
-
-
-def _close_loaded(loading: "asyncio.Future[_LoopChat]") -> None:
-    """Close a chat whose loading nobody waits for any more."""
-    if not loading.cancelled() and loading.exception() is None:
-        Thread(target=loading.result().close, daemon=True).start()

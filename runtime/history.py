@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import strict_json
+from .checks import require
 from .errors import RequestError
 from .messages import Message, MessageLike, ToolCall, to_messages
 from .system.files import write_atomically
@@ -20,7 +21,7 @@ class History:
     """
 
     def __init__(self, system: str = "", messages: Iterable[MessageLike] = ()) -> None:
-        given = to_messages(messages)
+        given = _to_list(messages)
         if given and given[0].role == "system":
             if system and given[0].content != system:
                 raise RequestError(
@@ -36,7 +37,7 @@ class History:
         """Replace all messages. The chat's system message stays, unless the new ones begin with one."""
         if self._busy:
             raise RequestError("the chat is still replying", hint="read that reply to its end, or cancel it")
-        new = to_messages(messages)
+        new = _to_list(messages)
         self.messages = new if new and new[0].role == "system" else (*self._system, *new)
 
     def reset(self) -> None:
@@ -101,3 +102,8 @@ class History:
                 f"{path} is not a saved chat: {one_line(repr(exc))}", hint="`save` writes such a file"
             ) from exc
         self.replace(messages)
+
+
+def _to_list(messages: Iterable[MessageLike]) -> tuple[Message, ...]:
+    require("history", messages, list | tuple, "a list of messages")
+    return to_messages(messages)

@@ -9,8 +9,8 @@ from .folder.model_folder import ModelFolder
 class Progress:
     """A step of long work.
 
-    - `name`: the step, such as "download", "weights" or "verify"; `detail`: what it works on.
-    - `done` of `total`: in the step's own unit, bytes or weights; `total` is None where it is unknown.
+    - `name`: the step, such as "download", "compress" or "verify"; `detail`: what it works on.
+    - `done` of `total`: in the step's own unit, such as bytes; `total` is None where it is unknown.
     - `result`: the model folder, in the last one of a conversion.
 
         def show(progress: edge.Progress) -> None:

@@ -13,7 +13,6 @@ NAN, INF = float("nan"), float("inf")
 SAMPLING = [
     {"temperature": NAN},
     {"temperature": "0.5"},
-    {"temperature": None},
     {"temperature": True},
     {"temperature": -0.1},
     {"top_p": INF},
@@ -33,7 +32,6 @@ SAMPLING = [
     {"max_new_tokens": -5},
     {"max_new_tokens": 2.0},
     {"max_new_tokens": True},
-    {"stop": "</s>"},
     {"stop": ("a", 1)},
     {"stop": ("",)},
     {"logprobs": 5},
@@ -111,8 +109,10 @@ ARGUMENTS = [
     {"max_rounds": 0},
     {"max_rounds": "8"},
     {"strict": "yes"},
-    {"history": [{"role": "user", "content": "Hi"}]},
     {"history": "Hi"},
+    {"history": {"role": "user", "content": "Hi"}},
+    {"approve": True},
+    {"temperatur": 0.5},
     {"tools": len},
     {"tools": "search"},
     {"tools": {"search": len}},
@@ -135,14 +135,23 @@ def test_an_argument_of_a_model(bare_folder, argument):
     refused("model folder", edge.Model, 3)
 
 
-ASKED = [{"sampling": {"temperature": 1}}, {"answer": {"type": "object"}}, {"answer": "yes|no"}, {"tools": len}]
+ASKED = [
+    {"sampling": {"temperature": 1}},
+    {"answer": 3},
+    {"answer": "yes|no"},
+    {"answer": int},
+    {"tools": len},
+    {"temperatur": 0.5},
+    {"temperature": 9},
+]
 
 
 @pytest.mark.parametrize("argument", ASKED, ids=str)
 def test_an_argument_of_a_reply(bare_folder, argument):
     chat = edge.Chat(edge.Model(bare_folder, backend=Echo()))
     refused(*argument, chat.send, "Hi", **argument)
-    refused("content", chat.send, b"Hi")
+    refused("messages", chat.send, b"Hi")
+    refused("messages", chat.send, None)
     refused("sampling", lambda: list(chat.model.complete("Hi", {})))
     refused("sampling", lambda: list(chat.model.reply([edge.Message("user", "Hi")], sampling={})))
     assert chat.history == ()
