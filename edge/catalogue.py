@@ -23,6 +23,7 @@ class CatalogueEntry:
     - `family`: the format of its prompts; `licence` and `obliges`: what the licence requires; `note`.
     - `architecture`: the shape of its decoder.
 
+    Example:
         entry = next(model for model in edge.models() if model.name == "GLM-4-9B-0414")
         entry.disk_bytes("int4"), entry.memory_bytes("int4")
     """
@@ -153,8 +154,9 @@ _ORGANIZATIONS = ("zai-org/", "thudm/")
 def models() -> tuple[CatalogueEntry, ...]:
     """Return the published models that can be converted; the same as `edge models`. Connects to nothing.
 
-    for model in edge.models():
-        print(model.name, model.licence, f"{model.memory_bytes('int4') / 1e9:.1f} GB")
+    Example:
+        for model in edge.models():
+            print(model.name, model.licence, f"{model.memory_bytes('int4') / 1e9:.1f} GB")
     """
     return _ENTRIES
 

@@ -42,9 +42,10 @@ def convert(
     Raises CheckpointError, ConversionError (DiskFull, VerificationError, ConversionCancelled) or TemplateError, and
     RequestError for an argument of the wrong type.
 
-        folder = edge.convert("./GLM-4-9B-0414", "./glm4-int4", recipe="int4", progress=print)
-        with edge.Chat(folder) as chat:
-            print(chat.send("Who are you?"))
+    Example:
+        folder = edge.convert("./GLM-4-9B-0414", "./glm4-int4-g64", recipe="int4-g64", progress=print)
+        with edge.Chat(folder) as converted:
+            print(converted.send("Who are you?"))
     """
     require("checkpoint", checkpoint, str | os.PathLike, "a path or a model's name")
     require("folder", folder, str | os.PathLike, "a path")

@@ -12,6 +12,7 @@ def inspect(folder: str | os.PathLike[str]) -> ModelFolder:
 
     Raises ModelFolderError if the folder is missing, damaged, or made by a later version.
 
+    Example:
         folder = edge.inspect("./glm4-int4")
         print(folder.name, folder.recipe, folder.context_length, f"{folder.size / 1e9:.1f} GB")
     """

@@ -2,6 +2,7 @@
 
 The prompts are those of GLM-4-0414's format, laid out by the template of the embedded checkpoint.
 
+Example:
     import edge
     from edge.testing import Echo, echo_model
 

@@ -62,11 +62,17 @@ class AsyncChat:
     event loop; other tools run in the chat's tool thread. Cancelling a task that waits for a reply stops the engine;
     the text generated so far stays in the history. Chats that share a Model may reply at the same time.
 
-        async with edge.AsyncChat("./glm4-int4") as chat:
-            print(await chat.send("Who are you?"))
-            async for event in chat.stream("Tell me a story.", max_new_tokens=200):
-                if isinstance(event, edge.Text):
-                    print(event.text, end="", flush=True)
+    Example:
+        import asyncio
+
+        async def main() -> None:
+            async with edge.AsyncChat("./glm4-int4") as chat:
+                print(await chat.send("Who are you?"))
+                async for event in chat.stream("Tell me a story.", max_new_tokens=200):
+                    if isinstance(event, edge.Text):
+                        print(event.text, end="", flush=True)
+
+        asyncio.run(main())
     """
 
     def __init__(

@@ -10,7 +10,17 @@ T = TypeVar("T")
 
 
 class Cancellation:
-    """Cancels one reply. An engine checks `cancelled` between two steps, or registers a callback while it waits."""
+    """Cancels one reply or conversion, from any thread. An engine checks `cancelled` between two steps, or registers a
+    callback while it waits.
+
+    Example:
+        from threading import Timer
+
+        cancellation = edge.Cancellation()
+        Timer(1, cancellation.cancel).start()
+        for event in chat.model.reply("Count to a million.", cancellation=cancellation):
+            pass
+    """
 
     def __init__(self) -> None:
         self._event = Event()
@@ -49,7 +59,13 @@ class Cancellation:
 
 
 class Cancellable(Generator[T, None, None]):
-    """A generator of events that any thread may cancel while another reads it."""
+    """A generator of events that any thread may cancel while another reads it. Closing it stops the engine, too.
+
+    Example:
+        events = chat.stream("Tell me a long story.")
+        for event in events:
+            events.cancel()  # the last event is a Finish with the reason "cancelled"
+    """
 
     def __init__(self, events: Generator[T, None, None], cancellation: Cancellation) -> None:
         self._events = events

@@ -50,8 +50,9 @@ class Chat:
     Raises RequestError for an argument of the wrong type or out of range, ToolError for a function that cannot become a
     tool, and whatever loading the model raises.
 
-        with edge.Chat("./glm4-int4", system="Answer in one sentence.", temperature=0.2) as chat:
-            print(chat.send("Why is the sky blue?"))
+    Example:
+        with edge.Chat("./glm4-int4", system="Answer in one sentence.", temperature=0.2) as session:
+            print(session.send("Why is the sky blue?"))
     """
 
     _loop: "asyncio.AbstractEventLoop | None" = None  # of an AsyncChat, for its async tools
@@ -107,6 +108,7 @@ class Chat:
         It can be replaced between two replies, by Messages or dicts; the chat's system message stays, unless the new
         ones begin with one. Keep a call and its result together.
 
+        Example:
             chat.history = chat.history[-6:]
         """
         return self._history.messages
@@ -127,7 +129,8 @@ class Chat:
     ) -> Reply:
         """Send a message and wait for the complete reply. Arguments and errors are those of `stream`.
 
-        chat.send("Is it raining?", answer=["yes", "no"], temperature=0)
+        Example:
+            chat.send("Is it raining?", answer=["yes", "no"], temperature=0)
         """
         return Reply.from_events(
             self.stream(message, tools=tools, tool_choice=tool_choice, answer=answer, sampling=sampling, **settings)
@@ -154,6 +157,7 @@ class Chat:
         the last event then is a Finish with the reason "cancelled". Text generated so far stays in the history. A reply
         that fails before its first text (RequestError, PromptTooLong, BackendError) leaves the history unchanged.
 
+        Example:
             for event in chat.stream("Tell me a story."):
                 if isinstance(event, edge.Text):
                     print(event.text, end="", flush=True)

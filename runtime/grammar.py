@@ -20,7 +20,12 @@ from .text import replace_json_surrogates, replace_surrogates, replace_surrogate
 
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """Text that matches a regular expression from its first to its last character."""
+    """Text that matches a regular expression from its first to its last character. Raises RequestError for a pattern
+    that is not valid.
+
+    Example:
+        chat.send("When did it happen?", answer=edge.Regex("[0-9]{4}-[0-9]{2}-[0-9]{2}"))
+    """
 
     pattern: str
 
@@ -36,7 +41,12 @@ class Regex:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some texts."""
+    """One of some texts. Raises RequestError if there are none, or one is empty.
+
+    Example:
+        chat.send("Is that much?", answer=edge.Choice(("yes", "no")))
+        chat.send("Is that much?", answer=["yes", "no"])  # the same
+    """
 
     options: tuple[str, ...]
 
@@ -49,7 +59,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class JsonObject:
-    """Any JSON object."""
+    """Any JSON object.
+
+    Example:
+        chat.send("Describe yourself as JSON.", answer=edge.JsonObject(), max_tokens=300)
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,11 @@ class JsonSchema:
 
     Raises RequestError, before anything is generated, if the schema uses what is not supported. Its pattern is built
     when it is needed, which may take long, unless `built` has it.
+
+    Example:
+        schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+        chat.send("Where is the Eiffel Tower?", answer=edge.JsonSchema.from_schema(schema), max_tokens=100)
+        chat.send("Where is the Eiffel Tower?", answer=schema, max_tokens=100)  # the same
     """
 
     schema: str
@@ -87,7 +106,16 @@ Grammar = Regex | Choice | JsonObject | JsonSchema
 
 AnswerLike = Grammar | Mapping[str, Any] | Sequence[str] | type[Any]
 """A grammar, or what stands for one: a JSON schema as a dict, OpenAI's `response_format`, a pydantic model, or a list
-of texts to choose from."""
+of texts to choose from.
+
+Example:
+    from pydantic import BaseModel
+
+    class Place(BaseModel):
+        city: str
+
+    chat.send("Where is the Eiffel Tower?", answer=Place, max_tokens=100)
+"""
 
 
 def to_grammar(answer: AnswerLike | None) -> Grammar | None:

@@ -16,7 +16,13 @@ FinishReason = Literal["stop", "length", "rounds", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A piece of the answer. The pieces of a reply add up to its whole text."""
+    """A piece of the answer. The pieces of a reply add up to its whole text.
+
+    Example:
+        for event in chat.stream("Tell me a story."):
+            if isinstance(event, edge.Text):
+                print(event.text, end="", flush=True)
+    """
 
     text: str
 
@@ -24,7 +30,12 @@ class Text:
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
     """A generated token, and the natural logarithm of the probability that the model itself assigns to it, before
-    temperature, penalties and grammars. A token may be part of a character."""
+    temperature, penalties and grammars. A token may be part of a character: `bytes` has what it stands for.
+
+    Example:
+        for token in chat.send("Who are you?", logprobs=True).logprobs:
+            print(f"{token.text!r}: {2.718281828 ** token.logprob:.0%}")
+    """
 
     bytes: bytes
     logprob: float
@@ -37,14 +48,26 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    """The tokens that the next Text is made of, if `Sampling.logprobs` asks for them."""
+    """The tokens that the next Text is made of, if `Sampling.logprobs` asks for them.
+
+    Example:
+        for event in chat.stream("Who are you?", logprobs=True):
+            if isinstance(event, edge.Logprobs):
+                print([token.text for token in event.tokens])
+    """
 
     tokens: tuple[TokenLogprob, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """A piece of the model's reasoning, before its answer."""
+    """A piece of the model's reasoning, before its answer. Models that do not reason emit none.
+
+    Example:
+        for event in chat.stream("How many prime numbers are below 20?"):
+            if isinstance(event, edge.Reasoning):
+                print(event.text, end="", flush=True)
+    """
 
     text: str
 
@@ -52,7 +75,13 @@ class Reasoning:
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
     """A piece of a call's arguments as they stream. The pieces with the same id add up to the `arguments` of its
-    ToolCall."""
+    ToolCall.
+
+    Example:
+        for event in chat.stream("What time is it?"):
+            if isinstance(event, edge.ToolCallDelta):
+                print(event.arguments, end="", flush=True)
+    """
 
     id: str
     name: str
@@ -65,6 +94,10 @@ class ToolCall:
 
     `complete` is False if the reply ended inside the arguments; `arguments` then is what arrived. Raises RequestError
     for a field of the wrong type. Lone surrogates become U+FFFD, here and in the other values.
+
+    Example:
+        call = edge.ToolCall("add", '{"a": 1, "b": 2}', id="call_1")
+        assert not call.problem
     """
 
     name: str
@@ -89,7 +122,13 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned to the model. `error` is True if the call was rejected or the function raised."""
+    """What a tool returned to the model. `error` is True if the call was rejected or the function raised. `call_id` is
+    the id of its ToolCall.
+
+    Example:
+        for result in chat.send("What time is it?").tool_results:
+            print(result.name, "failed" if result.error else result.content)
+    """
 
     call_id: str
     name: str
@@ -102,7 +141,13 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and seconds of a reply, all rounds together. `ttft` is the time to the first token of the first round."""
+    """Tokens and seconds of a reply, all rounds together. `ttft` is the time to the first token of the first round, in
+    seconds.
+
+    Example:
+        usage = chat.send("Who are you?").usage
+        print(f"first word after {usage.ttft:.1f} s, {usage.completion_tokens / usage.seconds:.0f} tokens/s")
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -123,6 +168,11 @@ class Finish:
     """The last event of a reply.
 
     `reason` is "stop", "length" (the token limit), "rounds" (the model kept calling tools) or "cancelled".
+
+    Example:
+        *_, finish = chat.stream("Who are you?")
+        assert isinstance(finish, edge.Finish)
+        print(finish.reason, finish.usage.completion_tokens)
     """
 
     reason: FinishReason
@@ -138,12 +188,30 @@ _ROLES: Mapping[str, Role] = {
 }
 
 Event = Text | Logprobs | Reasoning | ToolCallDelta | ToolCall | ToolResult | Finish
+"""Whatever a stream yields.
+
+Example:
+    def show(event: edge.Event) -> None:
+        match event:
+            case edge.Text(text):
+                print(text, end="", flush=True)
+            case edge.ToolCall(name, arguments):
+                print(f"[{name} {arguments}]")
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a chat. `tool_call_id` and `name` belong to a tool's message, `tool_calls` to the assistant's.
-    Raises RequestError for an unknown role or a field of the wrong type."""
+    """One message of a chat. `role` is "system", "user", "assistant" or "tool". `tool_call_id` and `name` belong to a
+    tool's message, `tool_calls` and `reasoning` to the assistant's. Wherever a Message is taken, a dict in the layout
+    of OpenAI's chat API will do.
+
+    Raises RequestError for an unknown role or a field of the wrong type.
+
+    Example:
+        message = edge.Message("user", "Who are you?")
+        assert message == edge.Message.from_json({"role": "user", "content": "Who are you?"})
+    """
 
     role: Role
     content: str = ""
@@ -200,7 +268,11 @@ class Message:
 
 
 MessageLike = Message | Mapping[str, Any]
-"""A Message, or a dict in the layout of OpenAI's chat API, as `Message.from_json` takes it."""
+"""A Message, or a dict in the layout of OpenAI's chat API, as `Message.from_json` takes it.
+
+Example:
+    messages: list[edge.MessageLike] = [{"role": "user", "content": "Hi"}, edge.Message("assistant", "Hello.")]
+"""
 
 
 def to_message(message: object) -> Message:

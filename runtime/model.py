@@ -37,6 +37,11 @@ class Model:
     step; `in_process` keeps it in this one. A `backend` that is already loaded is used as it is.
 
     Raises ModelFolderError, CheckpointError, DeviceError or BackendError.
+
+    Example:
+        with edge.Model("./glm4-int4", device="CPU") as model:
+            first, second = edge.Chat(model), edge.Chat(model, system="Answer in Chinese.")
+            print(first.send("Who are you?"), second.send("Who are you?"))
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class Model:
         tool. Raises PromptTooLong, TemplateError, UnsupportedGrammar, BackendError; RequestError or ToolError for
         arguments that are not valid.
 
+        Example:
             messages = [{"role": "user", "content": "Who are you?"}]
             reply = edge.Reply.from_events(model.reply(messages, max_new_tokens=50))
             messages.append(reply.to_message())

@@ -13,10 +13,11 @@ class Progress:
     - `done` of `total`: in the step's own unit, such as bytes; `total` is None where it is unknown.
     - `result`: the model folder, in the last one of a conversion.
 
+    Example:
         def show(progress: edge.Progress) -> None:
             print(f"{progress.name}: {progress.done} of {progress.total}")
 
-        edge.convert("./GLM-4-9B-0414", "./glm4-int4", progress=show)
+        edge.convert("./GLM-4-9B-0414", "./glm4-int8", recipe="int8", progress=show)
     """
 
     name: str

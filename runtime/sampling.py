@@ -55,8 +55,11 @@ class SamplingParams:
 
 
 class SamplingSettings(TypedDict, total=False):
-    """The settings that a call takes as keywords, as in `chat.send(text, temperature=0.2)`. `max_tokens` is OpenAI's
-    name of `max_new_tokens`."""
+    """The settings that a call takes as keywords: those of Sampling. `max_tokens` is OpenAI's name of `max_new_tokens`.
+
+    Example:
+        chat.send("Write a haiku.", temperature=0.8, max_tokens=60)
+    """
 
     temperature: float | None
     top_p: float | None
@@ -90,6 +93,7 @@ class Sampling:
     An engine that does not support a setting rejects it by name (UnsupportedSetting). Raises RequestError for a value
     out of range or of the wrong type.
 
+    Example:
         chat.send("Write a haiku.", sampling=edge.Sampling(temperature=0.8, seed=7))
         chat.send("Write a haiku.", temperature=0.8, seed=7)  # the same
     """

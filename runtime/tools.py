@@ -26,6 +26,14 @@ class Tool:
     limits to the chat.
 
     Raises ToolError for a field of the wrong type, RequestError for one out of range.
+
+    Example:
+        def add(a: int, b: int) -> int:
+            "Add two numbers."
+            return a + b
+
+        with edge.Chat("./glm4-int4", tools=[edge.Tool.from_function(add, timeout=5)]) as calculator:
+            print(calculator.send("What is 1 + 2?"))
     """
 
     name: str
@@ -149,7 +157,11 @@ class Tool:
 
 
 ToolLike = Callable[..., Any] | Tool | Mapping[str, Any]
-"""A typed function, a Tool, or a definition as `Tool.from_json` takes it."""
+"""A typed function, a Tool, or a definition as `Tool.from_json` takes it.
+
+Example:
+    tools: list[edge.ToolLike] = [{"type": "function", "function": {"name": "ring", "parameters": {}}}]
+"""
 
 
 def to_tool(tool: ToolLike) -> Tool:

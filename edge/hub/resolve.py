@@ -79,7 +79,7 @@ def _repository(name: str) -> str:
     """Return the hub's name of the model called `name`; "" if it cannot be one."""
     if entry := find_entry(name):
         return entry.repository
-    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else ""
+    return name if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) else ""
 
 
 class _Reporter:

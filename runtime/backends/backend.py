@@ -65,6 +65,12 @@ class Options:
     Prompt lookup drafts up to `lookup` tokens: those that followed the last few words where they occurred before, in
     the prompt or the reply. The model verifies them in one step, so replies stay the same. It pays if a reply quotes
     its prompt. Only OpenVINO supports it, and not on an NPU.
+
+    Raises RequestError for a value out of range or of the wrong type.
+
+    Example:
+        with edge.Chat("./glm4-int4", device="CPU", options=edge.Options(threads=2, context=2048)) as small:
+            print(small.send("Who are you?"))
     """
 
     threads: int | None = None

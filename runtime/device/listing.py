@@ -13,6 +13,7 @@ class Device:
     - `description`: the hardware's own name.
     - `memory` and `free`: of the device; of the machine, where the device shares its memory. 0 where they are unknown.
 
+    Example:
         for device in edge.devices():
             print(f"{device.name:10} {device.description}  {device.free / 1e9:.0f} GB free")
     """
@@ -29,6 +30,7 @@ def list_devices(machine: Machine | None = None) -> tuple[Device, ...]:
     An NVIDIA card is listed for the engine torch, whether that is installed or not; servers are those of the
     environment variable EDGE_SERVERS.
 
+    Example:
         [device.name for device in edge.devices()]  # ['CPU', 'GPU']
     """
     machine = machine or detect()

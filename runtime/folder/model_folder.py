@@ -104,8 +104,9 @@ class Manifest:
 class ModelFolder:
     """A model folder whose manifest was read and whose files have the recorded sizes. `verify` checks their hashes.
 
-    folder = edge.ModelFolder.open("./glm4-int4")
-    print(folder.name, folder.recipe, folder.context_length, "tokens")
+    Example:
+        folder = edge.ModelFolder.open("./glm4-int4")
+        print(folder.name, folder.recipe, folder.context_length, "tokens")
     """
 
     path: Path

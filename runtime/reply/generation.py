@@ -27,7 +27,12 @@ class Constraint:
 
     `answer` is the grammar of an answer in words. `arguments` maps tools to the grammars of their arguments. The reply
     calls at least one of the tools in `must_call`; it may call one of those in `may_call` instead of an `answer`. With
-    `one_call` it ends after the first call.
+    `one_call` it ends after the first call. `Chat.send` and `Model.reply` make one of `answer`, `tool_choice` and
+    `strict`; `Model.reply` also takes one as it is.
+
+    Example:
+        constraint = edge.Constraint(answer=edge.Choice(("yes", "no")))
+        reply = edge.Reply.from_events(chat.model.reply("Is it raining?", constraint=constraint))
     """
 
     answer: Grammar | None = None

@@ -29,6 +29,7 @@ class Reply:
     - `usage`: tokens and seconds.
     - `logprobs`: the answer's tokens, if they were asked for.
 
+    Example:
         reply = chat.send("Who are you?")
         print(reply)
         print(reply.usage.completion_tokens, "tokens in", reply.usage.seconds, "seconds")
