@@ -1,22 +1,9 @@
 """GLM-4 on laptops, edge boxes and kiosks: the public API. Applications import only this package."""
 
-from importlib.util import find_spec
-from pathlib import Path
+from .import_path import prefer_own_packages, require_own_package
 
-
-def _check_packages() -> None:
-    """Raise ImportError if another `runtime` or `convert`, both common names, precedes ours on the import path."""
-    ours = Path(__file__).resolve().parent.parent
-    for name in ("runtime", "convert"):
-        spec = find_spec(name)
-        found = Path(spec.origin).resolve() if spec and spec.origin else None
-        if found != ours / name / "__init__.py":
-            raise ImportError(
-                f"glm4-edge needs its own package {name!r}, but {found} hides it: rename or remove that one"
-            )
-
-
-_check_packages()
+prefer_own_packages()
+require_own_package("runtime")
 
 from runtime.backends.child import run_if_frozen_child
 

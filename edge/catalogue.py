@@ -11,6 +11,9 @@ from types import MappingProxyType
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import CheckpointError
+from runtime.folder.model_folder import ModelSizes
+
+from .import_path import require_own_package
 
 _GLM_4_9B = 'The glm-4-9b licence: register for commercial use, show "Built with glm-4", name derivatives "glm-4-…"'
 
@@ -39,17 +42,21 @@ class CatalogueEntry:
 
     def disk_bytes(self, recipe: str) -> int:
         """Return the bytes of the weights after conversion."""
-        from convert.estimate import model_sizes
-        from convert.recipe import RECIPES
-
-        return model_sizes(self.architecture, RECIPES[recipe]).weights
+        return self._sizes(recipe).weights
 
     def memory_bytes(self, recipe: str) -> int:
         """Return the bytes that a chat on a CPU uses, with 8,192 tokens in an 8-bit KV cache."""
-        from convert.estimate import loaded_bytes, model_sizes
+        sizes = self._sizes(recipe)
+        from convert.estimate import loaded_bytes
+
+        return loaded_bytes(self.architecture, sizes)
+
+    def _sizes(self, recipe: str) -> ModelSizes:
+        require_own_package("convert")
+        from convert.estimate import model_sizes
         from convert.recipe import RECIPES
 
-        return loaded_bytes(self.architecture, model_sizes(self.architecture, RECIPES[recipe]))
+        return model_sizes(self.architecture, RECIPES[recipe])
 
 
 _9B_0414 = Architecture(

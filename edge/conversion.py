@@ -13,6 +13,8 @@ from runtime.folder.model_folder import ModelFolder
 from runtime.progress import Progress
 from runtime.system.files import expand_user
 
+from .import_path import require_own_package
+
 if TYPE_CHECKING:
     from convert.job import Exporter, Steps
 
@@ -84,6 +86,7 @@ def open_conversion(
 ) -> "Steps":
     """Check the arguments, download the checkpoint if it is not a path, and return the steps of its conversion. `quiet`
     and `report` are those of `resolve_checkpoint`."""
+    require_own_package("convert")
     from convert.output.scratch import refuse_existing
     from convert.pipeline import convert as convert_steps
     from convert.recipe import get_recipe

@@ -47,7 +47,8 @@ def describe_service(serve: Sequence[str], platform: str = sys.platform, home: P
                 f"{replace_controls(word)!r} contains a line break or another control character",
                 hint="rename the folder: a service's file cannot refer to it",
             )
-    command = (sys.executable, "-m", "edge", "serve", *serve)
+    # -P: a service starts in the home folder, whose files must not hide our modules.
+    command = (sys.executable, "-P", "-m", "edge", "serve", *serve)
     if platform.startswith("linux"):
         unit = f"{NAME}.service"
         control = ("systemctl", "--user")

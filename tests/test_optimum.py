@@ -78,7 +78,7 @@ def test_closing_ends_it(tmp_path):
 def test_where_it_is_missing_it_is_said(tmp_path):
     with pytest.raises(ConversionError, match="optimum-intel is not installed") as caught:
         list(convert(CHECKPOINT, tmp_path / "model", "int4", exporter="optimum"))
-    assert "glm4-edge[optimum]" in caught.value.hint
+    assert "[optimum]" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,6 +21,7 @@ httpx2 = pytest.importorskip("httpx2")
 from edge.cli import main  # noqa: E402
 from edge.server.run import read_api_key  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
+from runtime.version import VERSION  # noqa: E402
 
 from .serving import free_port  # noqa: E402
 from .test_server import ASK, CHAT, LONG, until  # noqa: E402
@@ -110,6 +111,84 @@ def test_it_ends_with_the_program_that_started_it(demo_folder, tmp_path, how):
     with started:
         until(lambda: not any(one.is_running() and one.status() != "zombie" for one in family), seconds=20)
         assert dies or started.wait(20) == 0
+
+
+TOOLS = """
+import os, sys
+print("a library prints when it is imported")
+os.write(1, b"and so does its C code\\n")
+
+def clock() -> str:
+    '''The time.'''
+    return "noon"
+"""
+HOST = """
+const { spawn } = require("node:child_process");
+const server = spawn(process.argv[1], process.argv.slice(2), { stdio: ["pipe", "pipe", "inherit"] });
+require("node:readline").createInterface({ input: server.stdout }).once("line", async (line) => {
+  const { api, models, pid } = JSON.parse(line);
+  const body = { model: models[0], messages: [{ role: "user", content: "Who are you?" }] };
+  const headers = { "Content-Type": "application/json" };
+  const reply = await fetch(`${api}/chat/completions`, { method: "POST", headers, body: JSON.stringify(body) });
+  console.log(JSON.stringify({ pid, text: (await reply.json()).choices[0].message.content }));
+  process.kill(process.pid, "SIGKILL");
+});
+"""
+
+
+def sidecar(folder, *arguments):
+    options = ("--device", "CPU", "--port", "0", "--ready-json")
+    return [sys.executable, "-m", "edge", "serve", str(folder.path), *options, *arguments]
+
+
+@pytest.mark.parametrize("kiosk", [False, True])
+def test_a_program_that_starts_it_reads_one_line_of_json(demo_folder, tmp_path, kiosk):
+    (tmp_path / "noisy.py").write_text(TOOLS)
+    command = sidecar(demo_folder, "--tools", "noisy:clock", *(["--kiosk"] if kiosk else []))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes) as process:
+        try:
+            line = process.stdout.readline()
+            ready = json.loads(line)
+            assert line.endswith("\n")
+            url = ready["url"]
+            assert httpx2.get(f"{url}/ready").status_code == 200
+            assert ready == {
+                "url": url,
+                "api": None if kiosk else f"{url}/v1",
+                "pid": process.pid,
+                "models": [demo_folder.path.name],
+                "version": VERSION,
+            }
+            rest, said = process.communicate(timeout=30)  # closes its standard input
+        finally:
+            process.kill()
+    assert (process.returncode, rest) == (0, "")
+    assert "a library prints when it is imported\n" in said
+    assert "and so does its C code\n" in said
+    assert f"{url} is the" in said
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js")
+def test_it_is_a_sidecar_of_a_program_in_another_language(demo_folder):
+    """The program asks it, and dies without a word to it."""
+    import psutil
+
+    command = ["node", "-e", HOST, *sidecar(demo_folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    answer = json.loads(done.stdout)
+    assert "tiny test model" in answer["text"]
+    server = [one for one in psutil.process_iter() if one.pid == answer["pid"]]
+    until(lambda: not any(one.is_running() and one.status() != "zombie" for one in server), seconds=20)
+
+
+def test_a_sidecar_that_cannot_begin_prints_no_line(tmp_path):
+    command = [sys.executable, "-m", "edge", "serve", str(tmp_path), "--ready-json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: .+\nhint: .+\n", done.stderr)
 
 
 def test_what_cannot_begin_is_one_line(capsys, monkeypatch, demo_folder, tmp_path):

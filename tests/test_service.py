@@ -14,7 +14,7 @@ from edge.cli import main
 from runtime.errors import RequestError
 
 FOLDER = '/home/a b/100% & "$more"'
-COMMAND = (sys.executable, "-m", "edge", "serve", FOLDER, "--port", "80")
+COMMAND = (sys.executable, "-P", "-m", "edge", "serve", FOLDER, "--port", "80")
 
 
 def made(platform, tmp_path):

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
 from runtime.progress import Progress
+from runtime.system.installation import extra_hint
 from runtime.system.native_effects import TELEMETRY_PREAMBLE
 
 from ..estimate import NNCF_BYTES, ConversionEstimate
@@ -28,7 +29,6 @@ from .safetensors import SafetensorsSource
 _COMMAND = f"{TELEMETRY_PREAMBLE}; import runpy; runpy.run_module('optimum.commands.optimum_cli', run_name='__main__')"
 _FILES = ("openvino_model.xml", "openvino_model.bin")
 _POLL_SECONDS = 0.5
-_INSTALL_HINT = 'pip install "glm4-edge[optimum]", in an environment of its own'
 _OWN_EXPORTER_HINT = "leave out --exporter: our own exporter supports it"
 
 
@@ -76,7 +76,7 @@ def reject_unsupported(architecture: Architecture, recipe: Recipe) -> None:
     try:
         version("optimum-intel")
     except PackageNotFoundError:
-        raise ConversionError("optimum-intel is not installed", hint=_INSTALL_HINT) from None
+        raise ConversionError("optimum-intel is not installed", hint=_install_hint()) from None
     if architecture.name == "ChatGLMModel":
         raise ConversionError(
             "optimum-intel exports ChatGLMModel only with code from the checkpoint, and none of that is run",
@@ -142,7 +142,11 @@ def _export_error(log: str) -> ConversionError:
     if "torchvision" in log:
         hint = "`pip uninstall torchvision`: it is for another version of torch, and nothing here uses it"
     elif "version of transformers" in log.lower() or "transformers version" in log.lower():
-        hint = _INSTALL_HINT
+        hint = _install_hint()
     else:
         hint = _OWN_EXPORTER_HINT
     return ConversionError(f"optimum-intel failed: {last[:300]}", hint=hint)
+
+
+def _install_hint() -> str:
+    return f"{extra_hint('optimum')}, in an environment of its own"

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,6 +43,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--exit-with-parent", action="store_true", help="end when standard input closes or the program that started it"
     )
+    verb.add_argument(
+        "--ready-json",
+        action="store_true",
+        help="for a program that starts the server: once it is ready, print one line of JSON with url, api, pid and "
+        "models; everything else goes to standard error; implies --exit-with-parent",
+    )
     verb.set_defaults(run=run)
 
 
@@ -48,9 +56,10 @@ def run(args: argparse.Namespace) -> int:
     """Run `edge serve`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.errors import RequestError
+    from runtime.system.installation import extra_hint
 
     if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client")):
-        raise RequestError("the server's packages are not installed", hint='pip install "glm4-edge[serve]"')
+        raise RequestError("the server's packages are not installed", hint=extra_hint("serve"))
     folders = list(args.folder)
     if args.kiosk and Path(args.kiosk).is_dir():  # edge serve --kiosk FOLDER
         folders.append(args.kiosk)
@@ -61,8 +70,10 @@ def run(args: argparse.Namespace) -> int:
     from ..server import run as server
     from ..server.page.kiosk import Kiosk
     from ..server.page.tools import load_tools
+    from ..server.ready import ReadyOutput
 
-    if args.exit_with_parent:
+    output = ReadyOutput() if args.ready_json else None
+    if args.exit_with_parent or args.ready_json:
         from ..server.parent import exit_with_parent
 
         exit_with_parent()
@@ -77,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         origins=args.allow_origin,
         tools=load_tools(args.tools),
         kiosk=None if args.kiosk is None else Kiosk.load(args.kiosk) if args.kiosk else Kiosk(),
-        report=print_text,
+        report=partial(print_text, file=sys.stderr if output else None),
+        on_ready=output.write if output else None,
     )
     return 0

@@ -1,1 +1,1 @@
-"""A local server that OpenAI's clients talk to. What it needs comes with `pip install "glm4-edge[serve]"`."""
+"""A local server that OpenAI's clients talk to. Its packages are those of the extra [serve]."""

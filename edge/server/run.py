@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from ipaddress import ip_address
 from threading import Timer
 from types import FrameType
 
@@ -22,6 +24,7 @@ from runtime.errors import RequestError
 from runtime.system.files import expand_user
 from runtime.system.native_effects import set_mmap_threshold
 from runtime.tools import Tool
+from runtime.version import VERSION
 
 from .app import create_app
 from .connections import BACKLOG, http_protocol
@@ -29,6 +32,7 @@ from .guard import is_local
 from .limits import Limits
 from .page.kiosk import Kiosk
 from .pool.model_pool import ModelPool
+from .ready import ReadyRecord
 
 GRACE_SECONDS = 10  # in which replies may end after a signal
 _EXIT_SECONDS = 3  # after those, in which engines may end; then the process exits
@@ -48,9 +52,10 @@ def run(
     kiosk: Kiosk | None = None,
     limits: Limits = Limits(),
     report: Callable[[str], None] = print,
+    on_ready: Callable[[ReadyRecord], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. `report` receives the lines for the terminal. Raises EdgeError if the server
-    cannot start."""
+    """Serve until SIGTERM or Ctrl-C. `report` receives the lines for the terminal; `on_ready` is called once requests
+    are accepted. Raises EdgeError if the server cannot start."""
     if not api_key and not is_local(host):
         raise RequestError(
             f"anyone who reaches {host} could use the model", hint=f"set an API key: --api-key-file FILE, or {KEY}"
@@ -63,11 +68,16 @@ def run(
     set_mmap_threshold()
     app = create_app(pool, host=host, api_key=api_key, origins=origins, tools=tools, kiosk=kiosk)
     with _listen(host, port) as listener:
+        url = _url(listener)
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
         exit_timer = Timer(GRACE_SECONDS + _EXIT_SECONDS, _exit)
         exit_timer.daemon = True
         try:
-            asyncio.run(_serve(listener, pool, app, what, report, exit_timer=exit_timer))
+            server = _Server(uvicorn_config(app, limits), app.state.dispatcher.stop, exit_timer)
+            if on_ready is not None:
+                api = None if kiosk else f"{url}/v1"
+                server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), tuple(pool.entries), VERSION))
+            asyncio.run(_serve(listener, pool, server, f"{url} {what}; Ctrl-C stops", report))
         finally:
             exit_timer.cancel()
 
@@ -75,22 +85,18 @@ def run(
 async def _serve(
     listener: socket.socket,
     pool: ModelPool,
-    app: Starlette,
-    what: str,
+    server: "_Server",
+    banner: str,
     report: Callable[[str], None],
-    *,
-    exit_timer: Timer,
 ) -> None:
     try:
         first = pool.find(None)
         choice = (await pool.load(first)).choice
-        host, port = listener.getsockname()[:2]
         report(
             f"{first.name}, {first.source.manifest.recipe}"
             + (f", on {choice.device}: {choice.reason}" if choice else "")
         )
-        report(f"http://{f'[{host}]' if ':' in host else host}:{port} {what}; Ctrl-C stops")
-        server = _Server(uvicorn_config(app, pool.limits), app.state.dispatcher.stop, exit_timer)
+        report(banner)
         await server.serve(sockets=[listener])
     finally:
         pool.close()
@@ -120,6 +126,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._stop = stop
         self._exit_timer = exit_timer
+        self.on_ready: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept requests, and call `on_ready`."""
+        await super().startup(sockets)
+        if self.started and self.on_ready is not None:
+            self.on_ready()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -179,6 +192,14 @@ def _listen(host: str, port: int) -> socket.socket:
             f"port {port} of {host} cannot be used: {reason}", hint="choose another with --port"
         ) from exc
     return listener
+
+
+def _url(listener: socket.socket) -> str:
+    """Return the server's URL; on this machine, if it listens on every address."""
+    host, port = listener.getsockname()[:2]
+    if ip_address(host.partition("%")[0]).is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def read_api_key(path: str | None) -> str:

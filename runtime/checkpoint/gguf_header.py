@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
+from ..system.installation import extra_hint
 from ..text import quoted
 from .small_files import DOWNLOAD_AGAIN
 from .weight_file import TensorEntry
@@ -49,9 +50,7 @@ class GgufHeader:
         from .binary_file import open_binary
 
         if find_spec("gguf") is None:
-            raise CheckpointError(
-                "reading a GGUF needs gguf, which is not installed", hint='pip install "glm4-edge[gguf]"'
-            )
+            raise CheckpointError("reading a GGUF needs gguf, which is not installed", hint=extra_hint("gguf"))
         file = open_binary(path, smallest=24, mapped=False)
         status = path.stat()
         if file.content[:4] != b"GGUF":
@@ -136,7 +135,7 @@ class _HeaderReader:
         except ValueError as exc:
             raise CheckpointError(
                 f"{quoted(name)} in {self._file.path.name} has the type {number}, which gguf does not support",
-                hint='pip install --upgrade "glm4-edge[gguf]", or convert the original checkpoint',
+                hint="upgrade the package gguf, or convert the original checkpoint",
             ) from exc
         weights, nbytes = block_size(kind)
         if not shape or shape[-1] % weights:

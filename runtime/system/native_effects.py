@@ -19,8 +19,8 @@
 A context manager undoes its effect at the end of the block; blocks of several threads may overlap.
 
 Elsewhere, in processes that are ours alone: `edge.cli` (output streams, how a warning is printed), `edge.server`
-(logging, signals) and `runtime.backends.child` (signals, ending with the parent). `convert.output.scratch` handles
-signals while a conversion runs. tests/test_native_effects.py fails on any other.
+(logging, signals, standard output) and `runtime.backends.child` (signals, ending with the parent).
+`convert.output.scratch` handles signals while a conversion runs. tests/test_native_effects.py fails on any other.
 """
 
 import os

@@ -157,7 +157,7 @@ def _unsupported_proxy(
         peer, cure = _describe_proxy((address, variable)), f"unset {variable or 'it'}"
         if kind in ("socks5", "socks5h") and "socks" in words:
             return NetworkFault(
-                f"{peer} is a SOCKS proxy, which needs another package", f"pip install socksio, or {cure}"
+                f"{peer} is a SOCKS proxy, which needs another package", f"install the package socksio, or {cure}"
             )
         if kind not in ("", "http", "https") and "proxy" in words and ("scheme" in words or "socks" in words):
             return NetworkFault(f"{peer} is of an unsupported kind", f"write it as http://HOST:PORT, or {cure}")

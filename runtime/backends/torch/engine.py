@@ -25,6 +25,7 @@ from ...messages import Finish, FinishReason, TokenLogprob, Usage
 from ...prompt.template import Prompt
 from ...sampling import SamplingParams
 from ...source import ModelSource
+from ...system.installation import extra_hint
 from ...vocabulary import Vocabulary
 from ..backend import Backend, Delta, FoundDevice, Options, Request
 from .cache import CachePool, static_tokens
@@ -78,8 +79,9 @@ class Torch(Backend):
     def require_installed(cls, device: str) -> None:
         """Raise DeviceError if packages are missing."""
         if missing := [name for name in cls.needs if find_spec(name) is None]:
-            hint = f'pip install "glm4-edge[{cls.extra}]"'
-            raise DeviceError(f"{device} needs {', '.join(missing)}, which is not installed", hint=hint)
+            raise DeviceError(
+                f"{device} needs {', '.join(missing)}, which is not installed", hint=extra_hint(cls.extra)
+            )
 
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
