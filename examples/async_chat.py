@@ -6,14 +6,14 @@ import sys
 import edge
 
 
-async def look_up(city: str) -> str:
+async def get_weather(city: str) -> str:
     """The weather of a city."""
     await asyncio.sleep(0.1)  # a request to a server, without blocking the others
     return f"It is sunny in {city}."
 
 
 async def ask(model: edge.Model, text: str) -> str:
-    chat = edge.AsyncChat(model, tools=[look_up], max_tokens=200)
+    chat = edge.AsyncChat(model, tools=[get_weather], max_tokens=200)
     try:
         return (await asyncio.wait_for(chat.send(text), timeout=300)).text
     except TimeoutError:  # the engine has stopped
