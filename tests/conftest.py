@@ -1,6 +1,5 @@
 """The embedded checkpoint, converted once for all tests, and a folder without weights for those that need no engine."""
 
-import base64
 import json
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from edge.demo import CHECKPOINT
 from edge.demo.training.tokenizer import SPECIAL_TOKENS
 from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelFolder, write_manifest
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
+from .references import REFERENCE, VOCABULARIES, ReferenceVocabulary, load_vocabulary
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,37 +17,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutants", type=int, default=8, help="damaged files of each kind in tests/test_hostile_files.py")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if REFERENCE.is_dir():
+        return
+    absent = [item for item in items if "reference" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=absent)
+    items[:] = [item for item in items if item not in absent]
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """Facts and templates of the real GLM-4, which do not come with the project."""
-    if not REFERENCE.is_dir():
-        pytest.skip("the GLM-4 reference data is not here")
+    """Facts, templates and tokenizer of the real GLM-4. They do not come with the project: a test of them is not
+    collected where they are not."""
     return REFERENCE
 
 
-@pytest.fixture(scope="session")
-def real(reference, tmp_path_factory):
-    """GLM-4's own tokenizer, and the folder to which it was converted."""
-    from convert.output.tokenizer import write_tokenizer
-    from runtime.checkpoint.tokenizer import read_tokenizer
-
-    folder = tmp_path_factory.mktemp("real")
-    source = read_tokenizer(reference / "glm-4-9b-chat", 151552)
-    write_tokenizer(source, folder)
-    return source, folder
-
-
-@pytest.fixture(scope="session")
-def tiktoken_encoding(reference):
-    """The same by tiktoken, for which it was made."""
-    import tiktoken
-
-    from runtime.checkpoint.tokenizer import PRETOKENIZER_PATTERN
-
-    lines = (reference / "glm-4-9b-chat" / "tokenizer.model").read_bytes().splitlines()
-    ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
-    special = {name: len(ranks) + i for i, name in enumerate(SPECIAL_TOKENS)}
-    return tiktoken.Encoding("glm4", pat_str=PRETOKENIZER_PATTERN, mergeable_ranks=ranks, special_tokens=special)
+@pytest.fixture(scope="session", params=VOCABULARIES)
+def vocabulary(request, tmp_path_factory) -> ReferenceVocabulary:
+    """Our own vocabulary, and the real GLM-4's where it is."""
+    return load_vocabulary(request.param, tmp_path_factory.mktemp("vocabulary"))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,8 @@ from runtime.folder.model_folder import ModelFolder
 
 from .checkpoints import Tiny
 from .conftest import SPECIAL_TOKENS
-from .test_tokenizer import RANKS, VOCABULARY, write_tiktoken
+from .references import write_tiktoken
+from .test_tokenizer import RANKS, VOCABULARY
 
 END = len(RANKS)
 TEMPLATE = (  # shows tools where the formats of 0414 and of 2024 have them
@@ -34,7 +35,7 @@ def write_checkpoint(folder: Path, **tiny) -> Path:
     """A tiny checkpoint with a tokenizer and a chat template."""
     config = {"eos_token_id": [END, END + 7], "model_type": tiny.get("format", "glm4")}
     Tiny(**{"layers": 1, "vocab": VOCABULARY + 6, "config": config} | tiny).write(folder)
-    write_tiktoken(folder)
+    write_tiktoken(folder, RANKS)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder
 

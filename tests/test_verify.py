@@ -18,8 +18,9 @@ from runtime.prompt.families import FAMILIES
 from runtime.prompt.template import ChatTemplate
 
 from .conftest import SPECIAL_TOKENS
+from .references import write_tiktoken
 from .test_pipeline import TEMPLATE, write_checkpoint
-from .test_tokenizer import RANKS, VOCABULARY, write_tiktoken
+from .test_tokenizer import RANKS, VOCABULARY
 
 INT4 = RECIPES["int4"]
 
@@ -223,7 +224,7 @@ def test_a_tokenizer_that_splits_differently_is_caught(tmp_path):
 
     other = read_tokenizer(write_tiktoken(tmp_path / "other", RANKS[:-1]), VOCABULARY)
     write_tokenizer(other, tmp_path)
-    source = read_tokenizer(write_tiktoken(tmp_path / "source"), VOCABULARY)
+    source = read_tokenizer(write_tiktoken(tmp_path / "source", RANKS), VOCABULARY)
     with pytest.raises(VerificationError, match='splits or joins "你好" differently'):
         verify.check_tokenizer(tmp_path, source, ["hello", "你好"])
     verify.check_tokenizer(tmp_path, other, ["hello", "你好"])
