@@ -1,6 +1,8 @@
 """The embedded checkpoint, converted once for all tests, and a folder without weights for those that need no engine."""
 
 import json
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,18 +13,49 @@ from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelFolder,
 
 from .references import REFERENCE, VOCABULARIES, ReferenceVocabulary, load_vocabulary
 
+# Each has a script in tests/environments that makes its environment and runs its tests.
+ENVIRONMENTS = ("clients", "cuda", "ipex", "optimum", "vllm")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--folders", type=int, default=20, help="damaged model folders in tests/test_hostile_folders.py")
     parser.addoption("--mutants", type=int, default=8, help="damaged files of each kind in tests/test_hostile_files.py")
+    parser.addoption("--max-skips", type=int, help="fail if more tests than this are skipped")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Handle signals that `nohup` and a shell's background job ignore: processes of tests would inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # still outlives its terminal; what it starts does not
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if REFERENCE.is_dir():
+    """Deselect tests of data and environments that are not here."""
+    named = str(config.option.markexpr)
+    absent = [marker for marker in ENVIRONMENTS if marker not in named]
+    deselected = [
+        item
+        for item in items
+        if any(item.get_closest_marker(marker) for marker in absent)
+        or ("reference" in getattr(item, "fixturenames", ()) and not REFERENCE.is_dir())
+    ]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in set(deselected)]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    allowed, reporter = (
+        session.config.getoption("--max-skips"),
+        session.config.pluginmanager.get_plugin("terminalreporter"),
+    )
+    if allowed is None or reporter is None:
         return
-    absent = [item for item in items if "reference" in getattr(item, "fixturenames", ())]
-    config.hook.pytest_deselected(items=absent)
-    items[:] = [item for item in items if item not in absent]
+    if (count := len(reporter.stats.get("skipped", ()))) > allowed:
+        reporter.write_line(f"{count} tests were skipped, more than --max-skips {allowed}; -rs lists them", red=True)
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
