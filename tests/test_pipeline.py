@@ -427,32 +427,6 @@ def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A function that mounts a disk of so many bytes. Needs to be root."""
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-
-    def mount(size):
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mounted)]
-        if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("cannot mount a small disk here")
-        return mounted
-
-    yield mount
-    if os.path.ismount(mounted):
-        subprocess.run(["umount", "-l", str(mounted)], check=True)
-
-
-@pytest.mark.parametrize("size", [4_096, 16_384, 45_056, 65_536, 131_072, 262_144, 393_216])
-def test_a_disk_that_fills_up_is_said_and_leaves_nothing(checkpoint, small_disk, monkeypatch, size):
-    monkeypatch.setattr("convert.pipeline.require_resources", lambda *_: None)
-    disk = small_disk(size)
-    with pytest.raises(DiskFull, match="full"):
-        run(checkpoint, disk / "model")
-    assert list(disk.iterdir()) == []
-
-
 HOST = """
 import json, os, shutil, signal, sys
 sys.modules["torch"] = None  # as where it is not installed
