@@ -8,11 +8,20 @@ from pathlib import Path
 import pytest
 
 from edge.demo import CHECKPOINT
-from edge.demo.training.tokenizer import SPECIAL_TOKENS
 from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelFolder, write_manifest
 
-from .references import REFERENCE, VOCABULARIES, ReferenceVocabulary, load_vocabulary
+from .references import REFERENCE, SPECIAL_TOKENS, VOCABULARIES, ReferenceVocabulary, load_vocabulary
 
+SOURCES = Path(__file__).resolve().parents[1] / "runtime"
+# What is read there, or imported from edge.demo.training, is in no wheel.
+collect_ignore = (
+    []
+    if SOURCES.is_dir()
+    else [
+        f"test_{name}.py"
+        for name in ("architecture", "demo_dialogues", "evaluation", "floors", "npu", "sdist", "wheel")
+    ]
+)
 # Each has a script in tests/environments that makes its environment and runs its tests.
 ENVIRONMENTS = ("clients", "cuda", "ipex", "optimum", "vllm")
 
@@ -35,11 +44,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect tests of data and environments that are not here."""
     named = str(config.option.markexpr)
     absent = [marker for marker in ENVIRONMENTS if marker not in named]
+    unusable = [name for name, path in {"reference": REFERENCE, "sources": SOURCES}.items() if not path.is_dir()]
     deselected = [
         item
         for item in items
         if any(item.get_closest_marker(marker) for marker in absent)
-        or ("reference" in getattr(item, "fixturenames", ()) and not REFERENCE.is_dir())
+        or not set(unusable).isdisjoint(getattr(item, "fixturenames", ()))
     ]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
@@ -63,6 +73,13 @@ def reference() -> Path:
     """Facts, templates and tokenizer of the real GLM-4. They do not come with the project: a test of them is not
     collected where they are not."""
     return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def sources() -> Path:
+    """The folder of the source tree, for a test that reads it. Where the suite tests an installed wheel, there is
+    none."""
+    return SOURCES.parent
 
 
 @pytest.fixture(scope="session", params=VOCABULARIES)

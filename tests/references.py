@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from edge.demo import CHECKPOINT
-from edge.demo.training.tokenizer import SPECIAL_TOKENS
 from runtime.vocabulary import byte_alphabet
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
 OWN_TEMPLATES = Path(__file__).resolve().parent / "templates"
 REAL_TEMPLATES = REFERENCE / "chat-templates"
+SPECIAL_TOKENS = (
+    *("<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>"),
+    *("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
+    *("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"),
+)
 WHOLE_WORDS = ("研究", "首先", "zehn", "しない", "Однако")  # in our own vocabulary, each also with a space before it
 
 

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
+import edge
 from edge.server.limits import Limits
 from edge.server.page import chat as page
 from edge.server.page.tools import load_tools
@@ -23,7 +24,7 @@ from .serving import scripted, serving_ours
 from .test_serve import program
 from .test_server import ENDLESS, until
 
-STATIC = Path(__file__).resolve().parents[1] / "edge" / "server" / "static"
+STATIC = Path(edge.__file__).resolve().parent / "server" / "static"
 CALL = ['clock\n{"city": "Oslo"}', "\nIt is noon."]
 WILD = {"temperature": "5", "top_p": "1"}  # so the tiny model does not come to an end soon
 
