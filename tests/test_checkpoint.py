@@ -354,6 +354,7 @@ def opens_or_is_refused(folder: Path) -> None:
     assert "\n" not in said
 
 
+@pytest.mark.slow
 @QUICK
 @given(data=st.data(), format=st.sampled_from(["glm4", "chatglm"]))
 def test_no_config_raises_anything_else(data: st.DataObject, format: str, tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def write(entry, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE.keys())
 def test_it_converts_and_generates(entry, tmp_path):
     source = write(entry, tmp_path / entry.name)

@@ -11,6 +11,7 @@ from .test_pipeline import write_checkpoint
 SIZES = [4_096, 16_384, 45_056, 65_536, 131_072, 262_144, 393_216]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
     null = os.stat(os.devnull)
     answers = convert_to_disks(write_checkpoint(tmp_path / "tiny"), tmp_path, [*SIZES, 0])

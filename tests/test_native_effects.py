@@ -77,6 +77,7 @@ nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
 """
 
 
+@pytest.mark.slow
 def test_telemetry_that_an_application_has_loaded_falls_silent(place):
     pytest.importorskip("nncf")
     assert version("openvino-telemetry")
@@ -234,6 +235,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 def test_a_signal_finds_a_stack(demo_folder):
     done = subprocess.run(

@@ -50,6 +50,7 @@ def run(source, target, recipe="bf16"):
     return list(convert(source, target, recipe))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "tiny"),
     [
@@ -100,6 +101,7 @@ def test_the_users_texts_are_read_first(checkpoint, tmp_path):
     assert ModelFolder.open(tmp_path / "model").manifest.recipe == "int4-awq"
 
 
+@pytest.mark.slow
 def test_the_npu_recipe_runs_on_the_npus_own_pipeline(checkpoint, tmp_path):
     """The one of static shapes, here on the CPU."""
     import openvino_genai as genai
@@ -262,6 +264,7 @@ def test_too_little_memory_is_refused_at_once(checkpoint, tmp_path, monkeypatch)
         run(checkpoint, tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
     steps = len(run(checkpoint, tmp_path / "whole"))
     shutil.rmtree(tmp_path / "whole")
@@ -273,6 +276,7 @@ def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
         assert list(tmp_path.iterdir()) == [], last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "failure",
     [
@@ -345,6 +349,7 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir()), (folder / "openvino_model.bin").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_was_cut_short_goes_on_from_the_last_weight(checkpoint, tmp_path, compressed):
     run(checkpoint, tmp_path / "whole", "int8")
     with CheckpointTensors.open(checkpoint) as opened:
@@ -377,6 +382,7 @@ def half_a_weight(left):
         file.write(b"\xff" * 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "harm",
     [
@@ -473,6 +479,7 @@ print(json.dumps(["torch", sorted(m for m in sys.modules if m.split(".")[0] == "
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_killed_anywhere_it_leaves_nothing_that_a_rerun_does_not_clear(checkpoint, tmp_path):
     root = str(Path(__file__).resolve().parents[1])

@@ -65,6 +65,7 @@ def keep_inside(monkeypatch, parent):
         monkeypatch.setattr(openvino, name, kept(getattr(openvino, name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 60_000])
 def test_a_write_that_fails_at_any_stage_changes_nothing_else(checkpoint, tmp_path, monkeypatch, limited, size):
     """`null` stands for /dev/null. OpenVINO's serializer removes what it cannot write: it gets our own files only."""
@@ -96,6 +97,7 @@ def test_a_write_that_fails_at_any_stage_changes_nothing_else(checkpoint, tmp_pa
         assert seen(outside, checkpoint, parent) == before, stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.EOPNOTSUPP, errno.EACCES])
 def test_a_folder_need_not_reach_the_disk_at_once_but_a_file_must(checkpoint, tmp_path, monkeypatch, number):
     real = os.fsync
@@ -143,6 +145,7 @@ def pipe(name):
     return put
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "put",
     [

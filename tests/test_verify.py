@@ -154,6 +154,7 @@ def size(request, monkeypatch):
         monkeypatch.setattr("convert.check.layerwise._WHOLE_MODEL_BYTES", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("size")
 @pytest.mark.parametrize(("harm", "message"), DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_result_is_caught(source, tmp_path, monkeypatch, harm, message):
@@ -184,6 +185,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "tiny"), FORMS.values(), ids=FORMS.keys())
 def test_a_layer_at_a_time_it_answers_the_same(tmp_path, monkeypatch, recipe, tiny):
     *_, last = convert(write_checkpoint(tmp_path / "source", **tiny), tmp_path / "model", recipe)
@@ -233,6 +235,7 @@ def test_a_tokenizer_that_splits_differently_is_caught(tmp_path):
         verify.check_tokenizer(tmp_path, other, ["hello"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (CHECKPOINT / "model.safetensors").exists(), reason="the embedded checkpoint is not here")
 @pytest.mark.parametrize("recipe", ["int4", "int4-asym", "int4-small", "int4-npu", "int8", "bf16"])
 def test_a_trained_checkpoint_stays_below_the_limit(tmp_path, recipe):
