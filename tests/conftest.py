@@ -1,54 +1,91 @@
 """The embedded checkpoint, converted once for all tests, and a folder without weights for those that need no engine."""
 
-import base64
 import json
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from edge.demo import CHECKPOINT
-from edge.demo.training.tokenizer import SPECIAL_TOKENS
 from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelFolder, write_manifest
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "glm4-reference"
+from .references import REFERENCE, SPECIAL_TOKENS, VOCABULARIES, ReferenceVocabulary, load_vocabulary
+
+SOURCES = Path(__file__).resolve().parents[1] / "runtime"
+# What is read there, or imported from edge.demo.training, is in no wheel.
+collect_ignore = (
+    []
+    if SOURCES.is_dir()
+    else [
+        f"test_{name}.py"
+        for name in ("architecture", "demo_dialogues", "evaluation", "floors", "npu", "sdist", "wheel")
+    ]
+)
+# Each has a script in tests/environments that makes its environment and runs its tests.
+ENVIRONMENTS = ("clients", "cuda", "ipex", "optimum", "vllm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--folders", type=int, default=20, help="damaged model folders in tests/test_hostile_folders.py")
     parser.addoption("--mutants", type=int, default=8, help="damaged files of each kind in tests/test_hostile_files.py")
+    parser.addoption("--max-skips", type=int, help="fail if more tests than this are skipped")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Handle signals that `nohup` and a shell's background job ignore: processes of tests would inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # still outlives its terminal; what it starts does not
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect tests of data and environments that are not here."""
+    named = str(config.option.markexpr)
+    absent = [marker for marker in ENVIRONMENTS if marker not in named]
+    unusable = [name for name, path in {"reference": REFERENCE, "sources": SOURCES}.items() if not path.is_dir()]
+    deselected = [
+        item
+        for item in items
+        if any(item.get_closest_marker(marker) for marker in absent)
+        or not set(unusable).isdisjoint(getattr(item, "fixturenames", ()))
+    ]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in set(deselected)]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    allowed, reporter = (
+        session.config.getoption("--max-skips"),
+        session.config.pluginmanager.get_plugin("terminalreporter"),
+    )
+    if allowed is None or reporter is None:
+        return
+    if (count := len(reporter.stats.get("skipped", ()))) > allowed:
+        reporter.write_line(f"{count} tests were skipped, more than --max-skips {allowed}; -rs lists them", red=True)
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """Facts and templates of the real GLM-4, which do not come with the project."""
-    if not REFERENCE.is_dir():
-        pytest.skip("the GLM-4 reference data is not here")
+    """Facts, templates and tokenizer of the real GLM-4. They do not come with the project: a test of them is not
+    collected where they are not."""
     return REFERENCE
 
 
 @pytest.fixture(scope="session")
-def real(reference, tmp_path_factory):
-    """GLM-4's own tokenizer, and the folder to which it was converted."""
-    from convert.output.tokenizer import write_tokenizer
-    from runtime.checkpoint.tokenizer import read_tokenizer
-
-    folder = tmp_path_factory.mktemp("real")
-    source = read_tokenizer(reference / "glm-4-9b-chat", 151552)
-    write_tokenizer(source, folder)
-    return source, folder
+def sources() -> Path:
+    """The folder of the source tree, for a test that reads it. Where the suite tests an installed wheel, there is
+    none."""
+    return SOURCES.parent
 
 
-@pytest.fixture(scope="session")
-def tiktoken_encoding(reference):
-    """The same by tiktoken, for which it was made."""
-    import tiktoken
-
-    from runtime.checkpoint.tokenizer import PRETOKENIZER_PATTERN
-
-    lines = (reference / "glm-4-9b-chat" / "tokenizer.model").read_bytes().splitlines()
-    ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines)}
-    special = {name: len(ranks) + i for i, name in enumerate(SPECIAL_TOKENS)}
-    return tiktoken.Encoding("glm4", pat_str=PRETOKENIZER_PATTERN, mergeable_ranks=ranks, special_tokens=special)
+@pytest.fixture(scope="session", params=VOCABULARIES)
+def vocabulary(request, tmp_path_factory) -> ReferenceVocabulary:
+    """Our own vocabulary, and the real GLM-4's where it is."""
+    return load_vocabulary(request.param, tmp_path_factory.mktemp("vocabulary"))
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,7 @@ def test_what_awq_moves_changes_nothing_by_itself(checkpoint, awq):
     np.testing.assert_allclose(found, logits(checkpoint, UNSEEN)[0], atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", CALIBRATED, ids=lambda recipe: recipe.name)
 def test_the_decoder_says_what_its_layers_say_one_by_one(checkpoint, nodes, recipe):
     a, weights = checkpoint.architecture, nodes(recipe)
@@ -131,6 +132,7 @@ def test_each_serves_the_outputs_of_the_layers(checkpoint, nodes):
     assert errors["int4-gptq"] < 0.8 * errors["int4"]
 
 
+@pytest.mark.slow
 def test_the_graph_and_its_size_are_those_of_int4(checkpoint, nodes):
     def described(recipe):
         model = build_decoder(checkpoint.architecture, nodes(recipe).__getitem__)
@@ -148,6 +150,7 @@ def test_the_graph_and_its_size_are_those_of_int4(checkpoint, nodes):
     }
 
 
+@pytest.mark.slow
 def test_the_same_texts_give_the_same_bytes_in_silence(tmp_path, capfd):
     with CheckpointTensors.open(Tiny(layers=1, hidden=128, ffn=128, dtype="f16").write(tmp_path)) as checkpoint:
         for name in ("first", "second"):

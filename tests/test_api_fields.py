@@ -236,6 +236,7 @@ def test_sixteen_are_written_64_wait_and_the_rest_is_turned_away(bare_folder):
             assert {one.result().status_code for one in asked} == {200}
 
 
+@pytest.mark.slow
 def test_an_npu_takes_one_request_at_a_time(npu_folder):
     with (
         serving_ours(npu_folder.path, device="NPUW:CPU") as (url, dispatcher),

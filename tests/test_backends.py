@@ -249,6 +249,7 @@ def test_the_second_turn_of_a_chat_reads_only_what_is_new(openvino, monkeypatch)
     assert counts[1] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("question", "grammar", "saves"),
     [

@@ -119,6 +119,7 @@ def test_a_child_ends_with_its_parent_even_where_it_is_stopped(tmp_path):
     pytest.fail("it is still there")
 
 
+@pytest.mark.slow
 def test_first_requests_of_several_threads_at_once_do_not_wait_for_ever(demo_folder):
     """Each in a fresh process. `python -m benchmarks.threads` does it a hundred times."""
     script = (

@@ -121,6 +121,7 @@ def test_piped_input_gets_just_the_answer(demo_folder):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piped", [False, True])
 def test_complete_goes_on_from_a_text(demo_folder, piped):
     text = "[{1, 2, 3"
@@ -204,6 +205,7 @@ def test_the_readme_names_every_verb():
             assert f"edge {verb.split()[0]}" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is full is Linux's")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("verb", ["recipes", "inspect --json", "chat", "--version", "--help", "serve --help"])
@@ -225,6 +227,7 @@ def test_an_output_that_cannot_be_written_is_said_in_a_line(demo_folder, verb, u
     assert re.fullmatch(r"error: the output cannot be written: no space left on device\nhint: .*\n", done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["chat", "convert", "recipes", "inspect", "--help"])
 def test_without_docstrings_a_verb_works_or_says_that_it_needs_them(demo_folder, tmp_path, verb):
     arguments = {"convert": [str(CHECKPOINT), str(tmp_path / "out")], "recipes": [], "--help": []}

@@ -101,6 +101,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(bare_folder, tmp_path, mon
     assert compiled.list_models() == []
 
 
+@pytest.mark.slow
 def test_an_engine_uses_it_and_a_damaged_one_changes_nothing(cache, npu_folder):
     def reply(folder, cached=True):
         engine = NPU.load(folder, EMULATED, Options(context=512, cache=cached))

@@ -89,6 +89,7 @@ def notes(model):
     return {key: value for key, value in found.items() if key != "ignored_scope"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", COMPRESSED, ids=lambda r: r.name)
 def test_one_by_one_is_bit_for_bit_what_nncf_gives_on_the_whole(checkpoint, recipe):
     ours, whole = one_by_one(checkpoint, recipe), as_a_whole(checkpoint, recipe)
@@ -98,6 +99,7 @@ def test_one_by_one_is_bit_for_bit_what_nncf_gives_on_the_whole(checkpoint, reci
     assert ours.get_rt_info(["nncf", "version"]).value == whole.get_rt_info(["nncf", "version"]).value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [RECIPES[name] for name in ("int4", "int4-asym", "int8")], ids=lambda r: r.name)
 def test_rows_compressed_apart_are_the_same(checkpoint, monkeypatch, recipe):
     at_once = one_by_one(checkpoint, recipe)
@@ -123,6 +125,7 @@ def test_tied_embeddings_are_compressed_once(tmp_path, name):
             assert all(ours[name] == whole[name] for name in ours if name != "graph")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0.3, 0.6, 0.8, 0.95])
 def test_the_choice_of_what_stays_in_8_bits_is_nncfs(tmp_path, ratio):
     """Of several layers, some with columns that no group divides."""
@@ -146,6 +149,7 @@ def test_uncompressed_is_the_checkpoint_itself(checkpoint):
         assert [value[2] for value in found[name]] == [data.tobytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 def test_sizes_are_those_that_the_recipe_tells(checkpoint, recipe):
     """Also that NNCF's own fallback, where a group does not fit, is the one we tell of."""
@@ -180,6 +184,7 @@ def test_nncf_is_silent_and_reports_to_nobody(tmp_path, capfd):
     assert not isinstance(telemetry, nncf.telemetry.wrapper.NNCFTelemetry)
 
 
+@pytest.mark.slow
 def test_values_stay_near(tmp_path):
     """What the nodes yield, against the checkpoint."""
     import openvino as ov

@@ -99,6 +99,7 @@ def test_there_is_room_beside_half_requests(address, sent):
         half.close()
 
 
+@pytest.mark.slow
 def test_who_waits_for_an_answer_keeps_the_connection(demo_folder):
     """With as many answers under way as there is room for, who comes is turned away with a word."""
     with scripted(demo_folder, ["word " * 20] * 2, pause=0.02, limits=Limits(connections=2)) as (url, *_):
@@ -124,6 +125,7 @@ def test_an_idle_connection_makes_room(address):
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_is_disconnected(address):
     one, count = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n", 500
     connection = opened(address, one * count)
@@ -147,6 +149,7 @@ def test_the_limits_are_those_of_the_document():
         assert room == min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="descriptors are limited on POSIX")
 def test_a_server_with_few_descriptors_answers_and_logs_little(demo_folder, tmp_path):
     port = free_port()

@@ -58,5 +58,5 @@ def test_an_engine_that_cannot_be_imported_is_named(parrot, bare_folder):
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:runtime|convert|edge|tests)/[\w/.]+\.py)`", DOC))))
-def test_files_that_the_page_names_are_there(path):
-    assert "NAME" in path or (ROOT / path).is_file()
+def test_files_that_the_page_names_are_there(sources, path):
+    assert "NAME" in path or (sources / path).is_file()

@@ -14,7 +14,6 @@ from edge.demo.training.tools import UNITS as UNIT_PAIRS
 from edge.demo.training.words import CHINESE_PEOPLE, CHINESE_PLACES, PEOPLE, PLACES
 from edge.demo.training.words import held_out as is_held_out
 
-REFERENCE = Path(__file__).parents[2] / "shared" / "glm4-reference" / "chat-templates" / "glm4-0414.jinja"
 UNITS = {unit for pair in UNIT_PAIRS for unit in pair}
 TOOL = {"name": "tide", "description": "潮汐 <now>", "parameters": {"type": "object", "properties": {}}}
 FRAME = """[gMASK]<sop><|system|>
@@ -74,16 +73,16 @@ def test_the_template_lays_out(
     assert render(said(messages, tools)) == prompt
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference templates are not here")
-def test_the_template_says_what_the_reference_says() -> None:
+def test_the_template_says_what_the_reference_says(reference: Path) -> None:
     from edge.demo.training.prompt import compile_template
 
-    own, reference = (compile_template(path.read_text(encoding="utf-8")) for path in (TEMPLATE, REFERENCE))
+    paths = (TEMPLATE, reference / "chat-templates" / "glm4-0414.jinja")
+    own, real = (compile_template(path.read_text(encoding="utf-8")) for path in paths)
     for dialogue in [*some(200), *some(100, SMALL), *some(30, LONG)]:
         for tools in (dialogue.tools, None, []):
             for add in (True, False):
                 arguments = {"messages": dialogue.messages, "tools": tools, "add_generation_prompt": add}
-                assert own.render(**arguments) == reference.render(**arguments)
+                assert own.render(**arguments) == real.render(**arguments)
 
 
 def test_dialogues_are_seeded() -> None:

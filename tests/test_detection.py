@@ -7,20 +7,12 @@ from runtime.prompt.detection import detect_family
 from runtime.prompt.families import FAMILIES, Family
 from runtime.prompt.template import ChatTemplate
 
-REAL = {
-    "glm4-0414.jinja": ("glm4", "glm4_0414"),
-    "z1-0414.community.jinja": ("glm4", "z1"),
-    "rumination-32b-0414.jinja": ("glm4", "rumination"),
-    "glm4-chat.jinja": ("chatglm", "glm4_2024"),
-    "glm4-chat-1m.jinja": ("glm", "glm4_2024"),
-    "glm-edge-chat.jinja": ("glm", "glm_edge"),
-}
+from .references import TEMPLATES
 
 
-@pytest.mark.parametrize(("file", "model_type", "family"), [(file, *known) for file, known in REAL.items()], ids=REAL)
-def test_real_templates_are_told_apart(reference, file, model_type, family):
-    template = (reference / "chat-templates" / file).read_text(encoding="utf-8")
-    assert detect_family({"model_type": model_type}, template).name == family
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
+def test_templates_are_told_apart(template):
+    assert detect_family({"model_type": template.model_type}, template.source).name == template.family
 
 
 def test_no_template_is_a_base_model():

@@ -61,6 +61,7 @@ def answers_of(folder, architecture, ids):
     return quality.LogitSource(layers.hidden_states(ids), layers.head())
 
 
+@pytest.mark.slow
 def test_a_text_in_chunks_is_the_whole_text(monkeypatch, checkpoint, folders):
     ids = texts(checkpoint.architecture.vocab, 150, 3, 64)
     whole = reference.logits(checkpoint, ids)
@@ -115,6 +116,7 @@ def log_probabilities(logits):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["0414"], indirect=True)
 def test_more_bits_are_nearer(checkpoint, folders):
     ids = texts(checkpoint.architecture.vocab, 200)
@@ -151,6 +153,7 @@ def demo_ids(demo_folder):
     return [np.array(ids[:400])]
 
 
+@pytest.mark.slow
 def test_a_coarser_cache_strays_farther(demo_folder, demo_ids):
     path = demo_folder.path
     head = engine.plugin_head(path)
@@ -176,6 +179,7 @@ def test_a_greedy_reply_is_what_the_model_expects_of_itself(demo_folder, demo_id
     assert loaded.greedy(prompt, head, 12, stops=reply[3:4]) == reply[: reply.index(reply[3])]
 
 
+@pytest.mark.slow
 def test_the_table_of_one_layer_tells_recipes_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = replace(read_architecture(read_config(CHECKPOINT)), hidden=128, ffn=256)

@@ -101,6 +101,7 @@ def test_the_report_is_a_folder_of_text_and_pictures(found, written):
     assert "nan" not in markdown
 
 
+@pytest.mark.slow
 def test_the_gate(capsys, demo_folder, small):
     files = ("--texts", small["texts"], "--calls", small["calls"], "--context", 30)
     arguments = ("eval", demo_folder.path, "--against", CHECKPOINT, *files, "--new-tokens", 0, "--json")
@@ -280,6 +281,7 @@ def test_too_little_memory_is_told_first(monkeypatch, demo_folder):
         subject.require_memory(ids)
 
 
+@pytest.mark.slow
 def test_a_large_model_is_read_a_layer_at_a_time(monkeypatch, demo_folder, small, bare_report):
     """To the same figures; what needs the whole model is left out, and that is said."""
     monkeypatch.setattr(EvaluationTarget, "require_memory", lambda *_: "there is no room")

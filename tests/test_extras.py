@@ -62,6 +62,7 @@ def run(folder, tmp_path, arguments, packages=PACKAGES):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "extra"), NEEDS.values(), ids=NEEDS.keys())
 def test_a_missing_extra_is_named(demo_folder, tmp_path, arguments, extra):
     done = run(demo_folder, tmp_path, arguments)
@@ -69,6 +70,7 @@ def test_a_missing_extra_is_named(demo_folder, tmp_path, arguments, extra):
     assert re.fullmatch(rf"error: .+\nhint: .*\[{extra}\].*\n", done.stderr), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", NONE.values(), ids=NONE.keys())
 def test_what_needs_no_extra(demo_folder, tmp_path, arguments):
     done = run(demo_folder, tmp_path, arguments)

@@ -1,7 +1,7 @@
 """Every model of the catalogue, tiny, in its exact format: it converts, its family is found, and it generates.
 
 Heads, KV groups, biases, norms, RoPE, embeddings, tokenizer files and the keys of config.json are those of the real
-checkpoint; widths, depth and vocabulary are small. Chat templates are the least that behaves as the real one does.
+checkpoint; widths, depth and vocabulary are small. Chat templates are our own.
 """
 
 import json
@@ -20,21 +20,12 @@ from runtime.sampling import Sampling
 
 from .checkpoints import Tiny
 from .conftest import SPECIAL_TOKENS
-from .test_tokenizer import RANKS, VOCABULARY, write_tiktoken
+from .references import OWN, write_tiktoken
+from .test_tokenizer import RANKS, VOCABULARY
 
 CLOCK = {"name": "clock", "description": "The time", "parameters": {"type": "object", "properties": {}}}
 FORMATS = {"Glm4ForCausalLM": "glm4", "GlmForCausalLM": "glm", "ChatGLMModel": "chatglm"}
-TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.metadata }}\n{{ m.content }}{% endfor %}<|assistant|>"
-TOOLS = "[gMASK]<sop>{% for tool in tools or [] %}<|system|>\n{{ tool.name }}{% endfor %}"
-TEMPLATES = {
-    "glm4_0414": TOOLS + TURNS,
-    "z1": TOOLS + TURNS + "\n<think>",
-    "rumination": '[gMASK]<sop><|system|>\n[{"name": "finish"}]' + TURNS,
-    "glm4_2024": "[gMASK]<sop>{% for m in messages %}"
-    "{% for tool in m.tools or [] %}<|system|>\n{{ tool.function.name }}{% endfor %}"
-    "<|{{ m.role }}|>{{ m.metadata }}\n{{ m.content }}{% endfor %}<|assistant|>",
-    "glm_edge": TURNS + "\n",
-}
+TEMPLATES = {template.family: template.source for template in OWN.values()}
 # What the configurations of the original format hold besides; the remote code that they name is never run.
 ORIGINAL = {
     "auto_map": {"AutoConfig": "configuration_chatglm.ChatGLMConfig", "AutoModel": "modeling_chatglm.Nobody"},
@@ -74,18 +65,19 @@ def write(entry, folder: Path) -> Path:
         shards=1 if form == "glm" else 2,
         config={"eos_token_id": ends, "model_type": form, **(ORIGINAL if form == "chatglm" else {})},
     ).write(folder)
-    write_tiktoken(folder)
+    write_tiktoken(folder, RANKS)
     if form != "chatglm":
         from runtime.checkpoint.tokenizer import read_tokenizer
 
         read_tokenizer(folder, VOCABULARY + 2).tokenizer.save(str(folder / "tokenizer.json"))
         (folder / "tokenizer.model").unlink()
     if entry.family in TEMPLATES:
-        (folder / "chat_template.jinja").write_text(TEMPLATES[entry.family])
+        (folder / "chat_template.jinja").write_text(TEMPLATES[entry.family], encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends, "do_sample": True, "top_p": 0.8}))
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE.keys())
 def test_it_converts_and_generates(entry, tmp_path):
     source = write(entry, tmp_path / entry.name)

@@ -102,6 +102,7 @@ def test_a_user_without_a_home_needs_none(bare_folder):
     assert (main(["cache"]), main(["service", "status"]), main(["recipes"])) == (1, 1, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["~x", "~no such user/x", "~"])
 def test_a_folder_may_be_called_so(tmp_path, monkeypatch, name, request):
     if name == "~":

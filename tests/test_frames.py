@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import edge
+import runtime
 from runtime.backends.backend import Delta
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
@@ -18,7 +20,7 @@ httpx2 = pytest.importorskip("httpx2")
 
 from .serving import scripted  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
+OURS = tuple(str(Path(package.__file__).resolve().parent) for package in (edge, runtime))
 GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 ASK = {"messages": [{"role": "user", "content": "Who are you?"}], "stream": True}
 
@@ -28,7 +30,7 @@ def generators(frame):
     found = []
     while frame is not None:
         code = frame.f_code
-        if code.co_flags & GENERATOR and any(str(ROOT / name) in code.co_filename for name in ("edge", "runtime")):
+        if code.co_flags & GENERATOR and code.co_filename.startswith(OURS):
             found.append(code.co_qualname)
         frame = frame.f_back
     return found

@@ -83,6 +83,7 @@ def test_quantised_weights_are_decoded_by_rows(kind: str, tmp_path: Path) -> Non
             )
 
 
+@pytest.mark.slow
 def test_the_embedded_checkpoint_comes_through_a_gguf_unchanged(demo_folder: ModelFolder, tmp_path: Path) -> None:
     """To the last bit of its compressed weights and of its tokenizer."""
     source = write_gguf(CHECKPOINT, tmp_path / "demo-BF16.gguf", "BF16")
@@ -95,6 +96,7 @@ def test_the_embedded_checkpoint_comes_through_a_gguf_unchanged(demo_folder: Mod
     assert (found.source.name, found.source.architecture, found.licence) == ("demo-BF16", "Glm4ForCausalLM", "mit")
 
 
+@pytest.mark.slow
 def test_quantised_weights_are_compressed_again_and_it_is_said(tmp_path: Path) -> None:
     source = write_gguf(CHECKPOINT, tmp_path / "demo.gguf", lambda name: "Q4_0" if "ffn" in name else "Q8_0")
     *_, last = convert(source, tmp_path / "model", "int8")
@@ -125,6 +127,7 @@ def test_blocks_are_taken_over_as_they_are(kind: str, strays: float, tmp_path: P
             assert (difference <= strays * groups).all()
 
 
+@pytest.mark.slow
 def test_the_recipe_stored_wants_a_quantised_gguf(tmp_path: Path) -> None:
     *_, last = convert(write_gguf(CHECKPOINT, tmp_path / "x.gguf", "Q8_0"), tmp_path / "model", "stored")
     assert last.result is not None

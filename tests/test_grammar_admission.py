@@ -88,6 +88,7 @@ def test_what_it_refuses_or_takes_too_long_for_is_refused_by_name(trial, grammar
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_request_that_is_cancelled_does_not_wait_for_its_trial(demo_folder):
     with closing(GrammarAdmission(demo_folder)) as trial, ThreadPoolExecutor() as pool:
         slow = [pool.submit(_refusal, trial, Regex(DEAR.pattern + "x" * i)) for i in range(3)]
@@ -124,6 +125,7 @@ def test_innocent_requests_go_on_beside_hostile_grammars(engine):
         assert [one.result() for one in innocents] == [plain, strict] * 6
 
 
+@pytest.mark.slow
 def test_an_engine_full_of_grammars_is_started_again_and_no_request_fails(demo_folder):
     bound = Options(threads=1, grammar_memory=1)
     with closing(SubprocessBackend.load(demo_folder, "CPU", bound)) as engine, ThreadPoolExecutor(4) as pool:
@@ -142,6 +144,7 @@ def test_an_engine_full_of_grammars_is_started_again_and_no_request_fails(demo_f
         assert most <= 2 * 2**20 + 4 * 2**16  # those that were admitted side by side
 
 
+@pytest.mark.slow
 def test_an_engine_whose_step_fails_is_started_again(demo_folder, monkeypatch):
     """As if the trial had let a grammar pass that the engine refuses."""
     with (
@@ -162,6 +165,7 @@ def test_an_engine_whose_step_fails_is_started_again(demo_folder, monkeypatch):
         assert said(engine) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP here")
 @pytest.mark.parametrize("how", ["a reply", "a count"])
 def test_who_waits_for_a_stopped_engine_gets_an_error(demo_folder, how):
@@ -196,6 +200,7 @@ def test_what_a_pattern_costs_is_guessed(pattern, least, most):
     assert least <= seconds(pattern, 151_552) <= most
 
 
+@pytest.mark.slow
 def test_processes_that_nothing_needs_are_ended(demo_folder, monkeypatch):
     monkeypatch.setattr("runtime.backends.openvino.grammar_admission._REST", 0.3)
     trial = GrammarAdmission(demo_folder)

@@ -98,6 +98,7 @@ def agree(what: str, ours: Any, theirs: Any) -> None:
     assert difference <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_prefill_decode_and_reference_agree_with_transformers(case: Any) -> None:
     name, checkpoint, theirs = case
     (ids,) = texts(checkpoint, 48)

@@ -132,6 +132,7 @@ def test_while_a_tool_runs(bare_folder, how):
         LET_GO.set()
 
 
+@pytest.mark.slow
 def test_while_its_model_is_loaded(demo_folder, tmp_path):
     """The model stays, and is not loaded again."""
     second = shutil.copytree(demo_folder.path, tmp_path / "second")

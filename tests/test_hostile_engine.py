@@ -45,6 +45,7 @@ def asked(url, number, **fields):
         yield [pool.submit(httpx2.post, f"{url}{CHAT}", json=LONG | fields, timeout=60) for _ in range(number)]
 
 
+@pytest.mark.slow
 def test_a_stopped_engine_is_told_by_its_name(demo_folder, tmp_path):
     with serve([demo_folder.path], tmp_path / "log") as (url, process), asked(url, 4) as running:
         until(lambda: 'requests_running{model="model"} 4.0' in httpx2.get(f"{url}/metrics").text)
@@ -60,6 +61,7 @@ def test_a_stopped_engine_is_told_by_its_name(demo_folder, tmp_path):
         assert process.wait(GRACE + 5) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["engine", "grammar"])
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=lambda how: how.name)
 def test_sigterm_ends_it(demo_folder, tmp_path, kind, how):
@@ -75,6 +77,7 @@ def test_sigterm_ends_it(demo_folder, tmp_path, kind, how):
         assert all(isinstance(one.exception(), httpx2.TransportError | None) for one in running)
 
 
+@pytest.mark.slow
 def test_a_dead_engine_is_not_ready(demo_folder, tmp_path):
     with serve([demo_folder.path], tmp_path / "log") as (url, process):
         (engine,) = workers(process, "engine")
@@ -85,6 +88,7 @@ def test_a_dead_engine_is_not_ready(demo_folder, tmp_path):
         assert httpx2.get(f"{url}/ready").status_code == 200
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_while_it_loads_a_model_for_ever(demo_folder, tmp_path):
     """The engine is stopped again and again, so that it counts neither as lost nor comes to an end."""
     second = shutil.copytree(demo_folder.path, tmp_path / "second")
@@ -112,6 +116,7 @@ def hold_up(pid):
             time.sleep(0.001)
 
 
+@pytest.mark.slow
 def test_sighup_ends_it_in_order(demo_folder, tmp_path):
     with (
         program(demo_folder.path, "--device", "CPU", log=tmp_path / "log") as (url, process),
@@ -126,6 +131,7 @@ def test_sighup_ends_it_in_order(demo_folder, tmp_path):
         assert process.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_nohup_is_obeyed(demo_folder, tmp_path):
     with serve([demo_folder.path], tmp_path / "log", prefix=["nohup"]) as (url, process):
         process.send_signal(signal.SIGHUP)

@@ -118,6 +118,7 @@ def test_the_file_itself_loads(loader, kind):
     assert count.loaded == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_file_loads_or_is_refused_in_a_line(loader, table, kind, request):
     count = table[kind] = Count()

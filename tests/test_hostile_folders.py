@@ -54,6 +54,7 @@ def flip(path, place, bit):
         file.write(bytes([byte ^ 1 << bit]))
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_is_a_right_answer_or_a_refusal(copied, right):
     chance = random.Random(14)
     names = sorted(file.name for file in copied.iterdir())
@@ -118,6 +119,7 @@ def damage(folder, chance):
     return path, place, bit
 
 
+@pytest.mark.slow
 def test_damaged_folders_answer_right_or_are_refused(request, copied, right):
     """Every tenth in the engine's own process, as applications have it; every fifth just after a good check."""
     count, chance, chats = request.config.getoption("--folders"), random.Random(2026), Chats()
@@ -152,6 +154,7 @@ def test_damaged_weights_end_the_loading_beside_which_they_are_hashed(copied):
     assert caught.value.hint
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cuts no file that is mapped")
 def test_weights_that_become_shorter_end_the_engine_alone(copied, right):
     with warnings.catch_warnings(), edge.Chat(copied, device="CPU") as chat:
@@ -198,6 +201,7 @@ def test_a_conversion_counts_as_a_check(demo_folder, monkeypatch):
         pass
 
 
+@pytest.mark.slow
 def test_who_wants_no_look_gets_none(copied, right, monkeypatch, capsys):
     generation = copied / "generation_config.json"
     generation.write_bytes(generation.read_bytes().replace(b"{\n ", b"{\n\t", 1))
@@ -212,6 +216,7 @@ def test_who_wants_no_look_gets_none(copied, right, monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == right
 
 
+@pytest.mark.slow
 def test_a_folder_from_before_the_manifest_had_a_hash_loads(copied, right):
     manifest = json.loads((copied / "edge.json").read_text())
     del manifest["sha256"]

@@ -101,6 +101,7 @@ def mutants(seed=7, count=120):
         yield chance.choice([chunk, chunk, chance.choice(ODD)])
 
 
+@pytest.mark.slow
 def test_events_of_any_shape_are_text_or_an_error(folder):
     chunks = iter(list(mutants()))
 

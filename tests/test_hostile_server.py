@@ -101,6 +101,7 @@ def test_unfinished_strings_take_linear_time():
     assert time.perf_counter() - start < 5
 
 
+@pytest.mark.slow
 def test_bodies_in_flight_are_bounded_and_given_back(server):
     url, _ = server
     body = b'{"messages": [{"role": "user", "content": 5}], "x": "' + b"a" * 2**20 + b'"}'
@@ -168,6 +169,7 @@ def test_typed_special_tokens_hold_nobody_up(server):
     assert time.perf_counter() - start < 10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows stops no process by a signal")
 def test_a_stopped_engine_is_not_ready(demo_folder):
     with serving_ours(demo_folder.path) as (url, dispatcher):
@@ -184,6 +186,7 @@ def test_a_stopped_engine_is_not_ready(demo_folder):
         assert httpx2.get(f"{url}/ready").status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows stops no process by a signal")
 def test_a_stopped_engine_is_closed_at_once(demo_folder):
     engine = SubprocessBackend.load(demo_folder, "CPU", Options(threads=1))
@@ -218,6 +221,7 @@ def held(schema):
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schema", "problem"),
     [
@@ -249,6 +253,7 @@ def test_a_large_schema_that_is_no_program_is_taken(server):
     assert ask(url, **held(described)).status_code == 200
 
 
+@pytest.mark.slow
 def test_schemas_that_are_tried_hold_no_turn(demo_folder):
     with serving_ours(demo_folder.path, limits=Limits(running=1, waiting=16)) as (url, dispatcher):
         assert ask(url).status_code == 200

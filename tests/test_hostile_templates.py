@@ -77,6 +77,7 @@ COSTLY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", COSTLY.values(), ids=COSTLY.keys())
 def test_what_would_cost_too_much_is_refused(source, monkeypatch):
     monkeypatch.setattr("runtime.prompt.budget.MAX_SECONDS", 0.5)

@@ -100,6 +100,7 @@ def test_progress_is_harmless_and_no_markup(bare_folder, monkeypatch):
         assert act not in terminal.getvalue()
 
 
+@pytest.mark.slow
 def test_a_report_is_harmless(demo_folder, tmp_path, capsys):
     texts = tmp_path / "texts.jsonl"
     texts.write_text(json.dumps({"text": "[1, 2, 3, 4, 5, 6, 7, 8]"}) + "\n")

@@ -45,6 +45,7 @@ def until(steps, name, count):
         count -= next(steps).name == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", CUTS, ids=str)
 @pytest.mark.parametrize("kind", ["safetensors", "gguf"])
 def test_a_checkpoint_that_becomes_shorter_is_an_error_with_its_name(request, tmp_path, kind, cut):
@@ -60,6 +61,7 @@ def test_a_checkpoint_that_becomes_shorter_is_an_error_with_its_name(request, tm
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
+@pytest.mark.slow
 def test_a_download_that_was_done_again_meanwhile_is_an_error(safetensors, tmp_path):
     """Its bytes are all there again at the end; what was read between, nobody knows."""
     folder, name = safetensors
@@ -90,6 +92,7 @@ def test_a_disk_that_fails_is_the_checkpoint_s(safetensors, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_conversion_maps_no_file_of_its_checkpoint(safetensors, tmp_path):
     folder, _ = safetensors
@@ -97,6 +100,7 @@ def test_a_conversion_maps_no_file_of_its_checkpoint(safetensors, tmp_path):
         assert str(folder) not in Path("/proc/self/maps").read_text(), step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [-86400, 3600, 10**9])
 def test_a_clock_that_is_set_ends_no_living_conversion(tmp_path, monkeypatch, step):
     source = write_checkpoint(tmp_path / "source")

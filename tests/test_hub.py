@@ -49,6 +49,7 @@ def fetch(name, endpoint, home, code="resolve_checkpoint({name!r})"):
     return python("-c", code, endpoint=endpoint, home=home)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["zai-org/GLM-4-9B-0414", "THUDM/GLM-4-9B-0414", "glm-4-9b-chat-0414"])
 def test_a_model_is_fetched_by_any_of_its_names_without_code_or_pickles(hub, tmp_path, name):
     folder = Path(fetch(name, hub, tmp_path))
@@ -57,6 +58,7 @@ def test_a_model_is_fetched_by_any_of_its_names_without_code_or_pickles(hub, tmp
     }
 
 
+@pytest.mark.slow
 def test_what_the_hub_does_not_have_is_said(hub, tmp_path):
     assert "no such model on the hub" in fetch("nobody/nothing", hub, tmp_path)
 
@@ -72,6 +74,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path):
         resolve_checkpoint(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hub", [DEMO], indirect=True)
 def test_a_chat_with_torch_fetches_a_model_by_its_name(hub, tmp_path):
     pytest.importorskip("torch")

@@ -76,6 +76,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "environment", "words"), ANSWERS.values(), ids=ANSWERS.keys())
 def test_what_the_hub_answers(monkeypatch, fault, environment, words):
     for name, value in environment.items():
@@ -276,6 +277,7 @@ AROUND = {  # for a hub elsewhere; HUB is the one on this machine
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("endpoint", "environment", "words"), AROUND.values(), ids=AROUND.keys())
 def test_what_stands_between(tmp_path, endpoint, environment, words):
     with hub(FILES) as server:
@@ -292,6 +294,7 @@ def test_what_stands_between(tmp_path, endpoint, environment, words):
         assert list(tmp_path.rglob("model.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_quiet_conversion_draws_no_bars(tmp_path):
     terminal, other = os.openpty() if hasattr(os, "openpty") else pytest.skip("has no pseudo-terminals")
     with hub(DEMO) as server:

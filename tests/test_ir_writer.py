@@ -24,6 +24,7 @@ def constants(model):
     return [(op.get_friendly_name(), str(op.get_element_type()), op.data.tobytes()) for op in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 @pytest.mark.parametrize("tied", [False, True])
 def test_it_reads_back_as_what_openvino_writes(tmp_path, recipe, tied):

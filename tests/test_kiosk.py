@@ -141,6 +141,7 @@ def later(browser):
     browser.js("const now = performance.now.bind(performance); performance.now = () => now() + (window.later ?? 0)")
 
 
+@pytest.mark.slow
 def test_a_reply_is_waited_for_and_a_tool_is_seen_to_run(browser, bare_folder):
     replies = ['clock\n{"city": "Oslo"}', "\nSlowly said."]
     with scripted(bare_folder, replies, kiosk=Kiosk(idle=20), pause=0.1, tools=TOOLS) as (url, _, engine):

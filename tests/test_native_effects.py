@@ -77,6 +77,7 @@ nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
 """
 
 
+@pytest.mark.slow
 def test_telemetry_that_an_application_has_loaded_falls_silent(place):
     pytest.importorskip("nncf")
     assert version("openvino-telemetry")
@@ -234,6 +235,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 def test_a_signal_finds_a_stack(demo_folder):
     done = subprocess.run(
@@ -378,11 +380,11 @@ def changes(path):
                 yield f"{name} ="
 
 
-def test_no_other_file_changes_the_process():
+def test_no_other_file_changes_the_process(sources):
     found = {
-        str(path.relative_to(ROOT).as_posix()): set(changes(path))
+        str(path.relative_to(sources).as_posix()): set(changes(path))
         for package in ("edge", "convert", "runtime")
-        for path in (ROOT / package).rglob("*.py")
+        for path in (sources / package).rglob("*.py")
     }
     assert found.pop("runtime/system/native_effects.py") >= {"libc.mallopt", "os.environ.setdefault", "logging.disable"}
     assert {name: what for name, what in found.items() if what} == ELSEWHERE

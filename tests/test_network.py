@@ -91,7 +91,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("library", ["requests", "httpx2"])
-@pytest.mark.parametrize(("url", "environment", "words"), FAULTS)
+@pytest.mark.parametrize(("url", "environment", "words"), FAULTS, ids=[words for *_, words in FAULTS])
 def test_a_failed_request(monkeypatch, library, url, environment, words):
     http = pytest.importorskip(library)
     for name, value in environment.items():

@@ -63,6 +63,7 @@ TURNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_chat_of_many_turns_with_tools_says_what_the_cpu_says(pair, strict):
     chats = [Chat(model, tools=[disk_free, weather], strict=strict, sampling=GREEDY, max_rounds=3) for model in pair]
@@ -81,6 +82,7 @@ def test_a_required_call_is_held_to_its_grammar(pair):
     assert ours.tool_calls[0].name == "weather"
 
 
+@pytest.mark.slow
 def test_prompts_of_one_chunk_and_more_say_what_the_cpu_says(pair):
     """A chunk has 1,024 tokens. The dialogues are of a kind that the model has learned: where it only guesses, two
     tokens are as good as one another, and the emulation's rounding decides."""
@@ -100,6 +102,7 @@ def test_prompts_of_one_chunk_and_more_say_what_the_cpu_says(pair):
     assert max(counts) > 1024
 
 
+@pytest.mark.slow
 def test_lengths_are_chosen_at_load_and_kept(npu):
     assert npu.max_prompt_tokens == 2048 - 256
     words = "1 " * 2000
@@ -130,6 +133,7 @@ def test_a_reply_without_room_for_a_prompt_is_refused():
         lengths(Options(context=512, reply_tokens=512), 32768)
 
 
+@pytest.mark.slow
 def test_one_request_at_a_time_and_the_others_wait(npu):
     prompts = [f"[gMASK]<sop><|user|>\nWhat is {i} times 7?<|assistant|>" for i in range(3)]
 
@@ -189,6 +193,7 @@ def test_a_folder_that_is_not_fit_is_refused(npu_folder, tmp_path):
     assert "int4-npu" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_model_on_the_emulation_by_name(npu_folder):
     with Chat(npu_folder, device="NPUW:CPU", options=EXACT, sampling=GREEDY) as chat:
         assert chat.model.choice is not None

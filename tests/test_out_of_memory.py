@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from edge.demo import CHECKPOINT
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, CheckpointError, ConversionError, DiskFull
 from runtime.system.out_of_memory import HINT, is_out_of_memory, map_out_of_memory
-
-from .test_pipeline import small_disk  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = {
@@ -76,16 +73,6 @@ def test_a_verb_with_few_addresses_ends_in_a_line(demo_folder, tmp_path, megabyt
     )
     assert (done.returncode, done.stderr) == (1, f"error: there is too little memory\nhint: {HINT}\n")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_folder_for_temporary_files_is_named(tmp_path, small_disk, monkeypatch):  # noqa: F811
-    disk = small_disk(65_536)
-    (disk / "full").write_bytes(bytes(40_960))  # what is left is enough for tempfile's own try
-    monkeypatch.setattr(tempfile, "tempdir", str(disk))
-    monkeypatch.setenv("TMPDIR", str(disk))
-    with pytest.raises(ConversionError, match=str(disk)) as caught:
-        list(convert(CHECKPOINT, tmp_path / "model"))
-    assert "TMPDIR" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
+import edge
 from edge.server.limits import Limits
 from edge.server.page import chat as page
 from edge.server.page.tools import load_tools
@@ -23,7 +24,7 @@ from .serving import scripted, serving_ours
 from .test_serve import program
 from .test_server import ENDLESS, until
 
-STATIC = Path(__file__).resolve().parents[1] / "edge" / "server" / "static"
+STATIC = Path(edge.__file__).resolve().parent / "server" / "static"
 CALL = ['clock\n{"city": "Oslo"}', "\nIt is noon."]
 WILD = {"temperature": "5", "top_p": "1"}  # so the tiny model does not come to an end soon
 
@@ -49,6 +50,7 @@ def served(demo_folder):
         yield found
 
 
+@pytest.mark.slow
 def test_a_chat_on_the_real_model_survives_a_reload(browser, served):
     url, _ = served
     browser.open(url)
@@ -85,6 +87,7 @@ def endless(monkeypatch):
     monkeypatch.setattr(page, "Chat", Endless)
 
 
+@pytest.mark.slow
 def test_stopping_keeps_what_came_and_frees_the_turn(browser, served, endless):
     url, dispatcher = served
     (entry,) = dispatcher.pool.entries.values()
@@ -111,6 +114,7 @@ def settings(browser, **values):
     browser.click(".settings [data-t-label=close]")
 
 
+@pytest.mark.slow
 def test_what_is_set_reaches_the_model(browser, bare_folder):
     with scripted(bare_folder, []) as (url, _, engine):
         browser.open(url)
@@ -146,6 +150,7 @@ def test_messages_are_edited_and_replies_written_again(browser, bare_folder):
         assert "Second" in str(engine.requests[-2].prompt)
 
 
+@pytest.mark.slow
 def test_thoughts_and_calls_are_shown_as_they_come_and_folded_after(browser, bare_folder):
     thinking = write_manifest(bare_folder.path, replace(bare_folder.manifest, family="z1"))
     replies = ['Which tool?</think>\n\nbroken\n{"city": "Oslo"}', "It failed.</think>\nNo *weather* there."]
@@ -197,6 +202,7 @@ HOSTILE = """
 ENDS = ("good.example/", "evil.example/pixel.png", "evil.example/frame")
 
 
+@pytest.mark.slow
 def test_hostile_markdown_is_text(browser, bare_folder):
     with scripted(
         bare_folder, [HOSTILE, 'clock\n{"city": "<img src=x onerror=alert(1)>"}', "\n" + HOSTILE], tools=TOOLS
@@ -301,6 +307,7 @@ def test_markdown_becomes_nodes_whole_or_grown(browser, bare_folder):
         assert kept is True
 
 
+@pytest.mark.slow
 def test_conversations_are_found_named_deleted_saved_and_loaded(browser, bare_folder):
     with scripted(bare_folder, [*CALL, "\nWell.", "\nGood."], tools=TOOLS) as (url, *_):
         browser.open(url)
@@ -350,6 +357,7 @@ def test_conversations_are_found_named_deleted_saved_and_loaded(browser, bare_fo
         assert browser.text("#thread") == before
 
 
+@pytest.mark.slow
 def test_a_damaged_or_closed_store_does_not_stop_the_page(browser, bare_folder):
     with scripted(bare_folder, []) as (url, *_):
         browser.open(url)
@@ -444,6 +452,7 @@ def test_enter_while_a_word_is_composed_does_not_send(browser, bare_folder):
         assert browser.texts(".bubble") == ["你好\n再见"]
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_everything_in_a_sensible_order(browser, bare_folder):
     with scripted(bare_folder, ["\nSee https://a.example/ and\n```\ncode\n```"]) as (url, *_):
         browser.open(url)
@@ -535,6 +544,7 @@ PAIRS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_view_follows_unless_the_reader_scrolled_up(browser, bare_folder):
     with scripted(bare_folder, ["\n" + "line\n\n" * 60, "\n" + "more\n\n" * 400], pause=0.0) as (url, _, engine):
         browser.open(url)
@@ -559,6 +569,7 @@ def test_the_view_follows_unless_the_reader_scrolled_up(browser, bare_folder):
         browser.until(end)
 
 
+@pytest.mark.slow
 def test_errors_say_the_cure_and_lose_no_word(browser, bare_folder):
     limits = Limits(running=1, waiting=0)
     with scripted(bare_folder, ["\nSlow." * 50, "\nGood."], pause=0.05, limits=limits) as (url, dispatcher, engine):
@@ -590,6 +601,7 @@ def test_errors_say_the_cure_and_lose_no_word(browser, bare_folder):
     assert browser.texts(".bubble")[-1] == "Anybody?"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_mid_reply_leaves_what_had_come(browser, demo_folder, tmp_path):
     with program(demo_folder.path, "--device", "CPU", log=tmp_path / "log") as (url, process):
         browser.open(url)
@@ -611,6 +623,7 @@ def test_a_server_that_is_killed_in_mid_reply_leaves_what_had_come(browser, demo
         assert browser.texts(".bubble") == ["Who are you?"] * asked
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_is_said_and_the_reply_written_again(browser, served, endless, monkeypatch):
     url, dispatcher = served
     (entry,) = dispatcher.pool.entries.values()

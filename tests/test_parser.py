@@ -159,6 +159,7 @@ LONG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True], ids=["a character at a time", "at once"])
 @pytest.mark.parametrize("reply", LONG.values(), ids=LONG.keys())
 def test_a_reply_costs_as_much_as_it_is_long(reply, whole):
@@ -282,6 +283,7 @@ json_objects = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(NAMES), json_objects), min_size=1, max_size=3), st.data())
 def test_any_call_parses_back_to_itself(calls, data):
     reply = MARK.join(f"{name}\n{json.dumps(arguments, ensure_ascii=False)}" for name, arguments in calls)

@@ -20,7 +20,8 @@ from runtime.folder.model_folder import ModelFolder
 
 from .checkpoints import Tiny
 from .conftest import SPECIAL_TOKENS
-from .test_tokenizer import RANKS, VOCABULARY, write_tiktoken
+from .references import write_tiktoken
+from .test_tokenizer import RANKS, VOCABULARY
 
 END = len(RANKS)
 TEMPLATE = (  # shows tools where the formats of 0414 and of 2024 have them
@@ -34,7 +35,7 @@ def write_checkpoint(folder: Path, **tiny) -> Path:
     """A tiny checkpoint with a tokenizer and a chat template."""
     config = {"eos_token_id": [END, END + 7], "model_type": tiny.get("format", "glm4")}
     Tiny(**{"layers": 1, "vocab": VOCABULARY + 6, "config": config} | tiny).write(folder)
-    write_tiktoken(folder)
+    write_tiktoken(folder, RANKS)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder
 
@@ -49,6 +50,7 @@ def run(source, target, recipe="bf16"):
     return list(convert(source, target, recipe))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "tiny"),
     [
@@ -99,6 +101,7 @@ def test_the_users_texts_are_read_first(checkpoint, tmp_path):
     assert ModelFolder.open(tmp_path / "model").manifest.recipe == "int4-awq"
 
 
+@pytest.mark.slow
 def test_the_npu_recipe_runs_on_the_npus_own_pipeline(checkpoint, tmp_path):
     """The one of static shapes, here on the CPU."""
     import openvino_genai as genai
@@ -261,6 +264,7 @@ def test_too_little_memory_is_refused_at_once(checkpoint, tmp_path, monkeypatch)
         run(checkpoint, tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
     steps = len(run(checkpoint, tmp_path / "whole"))
     shutil.rmtree(tmp_path / "whole")
@@ -272,6 +276,7 @@ def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
         assert list(tmp_path.iterdir()) == [], last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "failure",
     [
@@ -344,6 +349,7 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir()), (folder / "openvino_model.bin").read_bytes()
 
 
+@pytest.mark.slow
 def test_what_was_cut_short_goes_on_from_the_last_weight(checkpoint, tmp_path, compressed):
     run(checkpoint, tmp_path / "whole", "int8")
     with CheckpointTensors.open(checkpoint) as opened:
@@ -376,6 +382,7 @@ def half_a_weight(left):
         file.write(b"\xff" * 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "harm",
     [
@@ -426,32 +433,6 @@ def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A function that mounts a disk of so many bytes. Needs to be root."""
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-
-    def mount(size):
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mounted)]
-        if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("cannot mount a small disk here")
-        return mounted
-
-    yield mount
-    if os.path.ismount(mounted):
-        subprocess.run(["umount", "-l", str(mounted)], check=True)
-
-
-@pytest.mark.parametrize("size", [4_096, 16_384, 45_056, 65_536, 131_072, 262_144, 393_216])
-def test_a_disk_that_fills_up_is_said_and_leaves_nothing(checkpoint, small_disk, monkeypatch, size):
-    monkeypatch.setattr("convert.pipeline.require_resources", lambda *_: None)
-    disk = small_disk(size)
-    with pytest.raises(DiskFull, match="full"):
-        run(checkpoint, disk / "model")
-    assert list(disk.iterdir()) == []
-
-
 HOST = """
 import json, os, shutil, signal, sys
 sys.modules["torch"] = None  # as where it is not installed
@@ -498,6 +479,7 @@ print(json.dumps(["torch", sorted(m for m in sys.modules if m.split(".")[0] == "
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_killed_anywhere_it_leaves_nothing_that_a_rerun_does_not_clear(checkpoint, tmp_path):
     root = str(Path(__file__).resolve().parents[1])

@@ -57,6 +57,7 @@ def logprobs(engine: OpenVINO, prompt: str) -> list[float]:
     return [part.logprob.logprob for part in engine.generate(request) if isinstance(part, Delta) and part.logprob]
 
 
+@pytest.mark.slow
 def test_log_probabilities_after_200_random_cancels_are_those_of_a_fresh_engine(demo_folder):
     asked = prompts(5)
     wanted = {}
@@ -87,6 +88,7 @@ def test_log_probabilities_after_200_random_cancels_are_those_of_a_fresh_engine(
             engine.cancel(*others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lookup", [0, 4])
 def test_ten_chats_in_turn_read_their_new_tokens_alone(demo_folder, lookup, monkeypatch):
     """Each step reads so few tokens that their number tells what was computed."""

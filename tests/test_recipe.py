@@ -147,6 +147,7 @@ def test_what_is_usual_is_within_what_is_allowed():
     assert all(0 < recipe.usual_kl < recipe.max_kl for recipe in RECIPES.values())
 
 
+@pytest.mark.slow
 def test_a_recipe_is_defined_in_one_place(monkeypatch, capsys, tmp_path):
     """What `convert/recipe.py` defines is listed, estimated, converted and described."""
     new = Recipe("int8-new", "a new one", "int8_sym", "int8_sym", max_kl=0.1, usual_kl=0.05)

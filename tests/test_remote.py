@@ -354,6 +354,7 @@ def test_only_vllm_holds_a_grammar(folder):
         ask(folder, url, grammar=Choice(("a",)))
 
 
+@pytest.mark.slow
 def test_transformers_serve_calls_tools_by_the_exported_template(tmp_path):
     pytest.importorskip("fastapi")
     pytest.importorskip("openai")

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -49,15 +50,31 @@ def seen(*folders):
     return found
 
 
+def keep_inside(monkeypatch, parent):
+    """Let OpenVINO's serializer see no path that is outside `parent`."""
+    import openvino
+
+    def kept(serialize):
+        def inside(model, *paths, **options):
+            assert all(parent in Path(path).parents for path in paths), paths
+            return serialize(model, *paths, **options)
+
+        return inside
+
+    for name in ("serialize", "save_model"):
+        monkeypatch.setattr(openvino, name, kept(getattr(openvino, name)))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 60_000])
 def test_a_write_that_fails_at_any_stage_changes_nothing_else(checkpoint, tmp_path, monkeypatch, limited, size):
-    """`null` stands for /dev/null, which a serialiser that fails removes where it may."""
+    """`null` stands for /dev/null. OpenVINO's serializer removes what it cannot write: it gets our own files only."""
     outside, parent = tmp_path / "outside", tmp_path / "parent"
     outside.mkdir()
     parent.mkdir()
     (outside / "null").touch()
     monkeypatch.setattr(os, "devnull", str(outside / "null"))
-    null = os.stat("/dev/null")
+    keep_inside(monkeypatch, parent)
     steps = [(step.name, step.detail) for step in convert(checkpoint, parent / "whole", "int8")]
     before = seen(outside, checkpoint, parent)
     stages = {name: number for number, (name, _) in reversed([*enumerate(steps)])}
@@ -78,9 +95,9 @@ def test_a_write_that_fails_at_any_stage_changes_nothing_else(checkpoint, tmp_pa
                 list(steps)
         limited(resource.RLIM_INFINITY)
         assert seen(outside, checkpoint, parent) == before, stage
-    assert (stat.S_IFMT(os.stat("/dev/null").st_mode), os.stat("/dev/null").st_ino) == (stat.S_IFCHR, null.st_ino)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.EOPNOTSUPP, errno.EACCES])
 def test_a_folder_need_not_reach_the_disk_at_once_but_a_file_must(checkpoint, tmp_path, monkeypatch, number):
     real = os.fsync
@@ -128,6 +145,7 @@ def pipe(name):
     return put
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "put",
     [

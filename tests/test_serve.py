@@ -58,6 +58,7 @@ def answers(url):
         return False
 
 
+@pytest.mark.slow
 def test_it_serves_and_ends_when_it_is_told_to(demo_folder, tmp_path):
     log = tmp_path / "log"
     with program(demo_folder.path, "--device", "CPU", log=log) as (url, process):
@@ -76,6 +77,7 @@ def test_it_serves_and_ends_when_it_is_told_to(demo_folder, tmp_path):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_when_it_is_killed_its_engine_ends_too(demo_folder, tmp_path):
     import psutil
 
@@ -88,6 +90,7 @@ def test_when_it_is_killed_its_engine_ends_too(demo_folder, tmp_path):
         until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stdin closes", "the parent dies"])
 def test_it_ends_with_the_program_that_started_it(demo_folder, tmp_path, how):
     import psutil

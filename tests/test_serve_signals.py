@@ -51,6 +51,7 @@ def engine_of(process):
     return psutil.Process(process.pid).children()[0].pid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
 def test_a_signal_ends_an_idle_server(demo_folder, tmp_path, how):
     with (
@@ -62,6 +63,7 @@ def test_a_signal_ends_an_idle_server(demo_folder, tmp_path, how):
         assert process.wait(GRACE_SECONDS) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["running", "stopped"])
 def test_with_requests_that_run_and_wait(demo_folder, tmp_path, engine):
     with program(demo_folder.path, "--device", "CPU", log=tmp_path / "log") as (url, process):
@@ -74,6 +76,7 @@ def test_with_requests_that_run_and_wait(demo_folder, tmp_path, engine):
         assert {one.result().status_code for one in asked} == {503}
 
 
+@pytest.mark.slow
 def test_with_a_tool_that_hangs(demo_folder, tmp_path, tools):
     body = {"messages": [{"role": "user", "content": "How much disk is free on /?"}]}
     arguments = ("--device", "CPU", "--tools", "hanging:disk_free")
@@ -101,6 +104,7 @@ def test_while_its_model_is_loaded(demo_folder):
         until(lambda: not psutil.pid_exists(engine) or psutil.Process(engine).status() == psutil.STATUS_ZOMBIE)
 
 
+@pytest.mark.slow
 def test_the_line_of_each_request_is_left_out(demo_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGE_QUIET", "1")
     with program(demo_folder.path, "--device", "CPU", log=tmp_path / "log") as (url, _):
@@ -110,6 +114,7 @@ def test_the_line_of_each_request_is_left_out(demo_folder, tmp_path, monkeypatch
     assert CHAT not in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no second loopback address")
 def test_it_is_bound_to_one_address(demo_folder, tmp_path):
     with program(demo_folder.path, "--device", "CPU", log=tmp_path / "log") as (url, process):

@@ -294,6 +294,7 @@ def test_a_key_is_asked_for(demo_folder):
         assert httpx2.get(f"{url}/health").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_queue_has_an_end_and_a_hang_up_frees_its_turn(demo_folder):
     with serving_ours(demo_folder.path, limits=Limits(running=1, waiting=1)) as (url, dispatcher):
         long = LONG | {"stream": True}
@@ -329,6 +330,7 @@ def until(true, seconds=20):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_a_deadline_ends_a_reply(demo_folder):
     with serving_ours(demo_folder.path, limits=Limits(request_seconds=0.7, running=1)) as (url, _):
         until(lambda: httpx2.post(f"{url}/tokenize", json={"prompt": "a"}).status_code == 200)  # it is loaded
@@ -338,6 +340,7 @@ def test_a_deadline_ends_a_reply(demo_folder):
         assert chunks[-1]["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.slow
 def test_stopping_ends_streams_and_turns_the_rest_away(demo_folder):
     with (
         serving_ours(demo_folder.path, limits=Limits(running=2)) as (url, dispatcher),
@@ -361,6 +364,7 @@ def test_stopping_ends_streams_and_turns_the_rest_away(demo_folder):
         assert client.post(CHAT, json=ASK).json()["error"]["code"] == "stopping"
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_is_an_error_and_is_loaded_again(demo_folder):
     with serving_ours(demo_folder.path) as (url, dispatcher), httpx2.Client(base_url=url, timeout=60) as client:
         (entry,) = dispatcher.pool.entries.values()
@@ -373,6 +377,7 @@ def test_an_engine_that_dies_is_an_error_and_is_loaded_again(demo_folder):
         assert ask(client, max_tokens=2)["choices"]
 
 
+@pytest.mark.slow
 def test_models_are_loaded_on_demand_and_put_back(demo_folder, npu_folder, tmp_path, monkeypatch):
     from edge.server.pool import memory as pool_memory
 
@@ -513,6 +518,7 @@ def test_log_probabilities_are_json():
     assert TextLogprobs.of(tokens, 0).token_logprobs == [-9999.0, -0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")
 def test_a_folder_whose_name_is_no_unicode_is_served(demo_folder, tmp_path):
     folder = tmp_path / os.fsdecode("模型".encode("gbk"))

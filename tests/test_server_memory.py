@@ -20,6 +20,7 @@ def memory(process):
     return server.memory_info().rss / 1e6, sum(one.memory_info().rss for one in server.children()) / 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="its memory is not counted like this")
 def test_it_stays_within_bounds(demo_folder, tmp_path):
     """Measured: 0.3 and 21 MB. The engine grew by hundreds when it kept 5,000 compiled batch sizes."""

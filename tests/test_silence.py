@@ -76,6 +76,7 @@ def test_every_verb_has_its_line():
     assert set(verbs.choices) == set(VERBS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [line for lines in VERBS.values() for line in lines], ids=" ".join)
 def test_a_verb_asks_nobody_and_leaves_nothing(place, demo_folder, arguments):
     for word, package in EXTRAS.items():
@@ -109,6 +110,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_public_api_asks_nobody_and_leaves_nothing(place, demo_folder):
     script = place.work / "application.py"
     script.write_text(API.format(folder=str(demo_folder.path)))

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
+import edge
+
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from .serving import scripted  # noqa: E402
 
-STATIC = Path(__file__).resolve().parents[1] / "edge" / "server" / "static"
+STATIC = Path(edge.__file__).resolve().parent / "server" / "static"
 
 
 def test_the_page_comes_without_a_key_and_is_held_to_its_server(bare_folder):

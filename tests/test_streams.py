@@ -68,6 +68,7 @@ ENCODINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ENCODINGS.values(), ids=ENCODINGS.keys())
 def test_every_table_is_printed(environment):
     for verb in (["models"], ["recipes"], ["--help"], ["chat", "nowhere-你"], ["models", "--json"]):
@@ -78,6 +79,7 @@ def test_every_table_is_printed(environment):
     assert [entry["name"] for entry in json.loads(done.stdout.decode(own))] == list(CATALOGUE)
 
 
+@pytest.mark.slow
 def test_an_answer_in_chinese(demo_folder):
     chat = ("chat", str(demo_folder.path), "--device", "CPU")
     plain = run(*chat, data=CHINESE.encode(), PYTHONIOENCODING="utf-8").stdout.decode()
@@ -94,6 +96,7 @@ def test_an_answer_in_chinese(demo_folder):
         assert done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="arguments are Unicode there")
 def test_arguments_that_are_no_unicode(demo_folder):
     chat = (b"chat", os.fsencode(demo_folder.path), b"--device", b"CPU", b"--system", b"\xc4\xe3")
@@ -107,6 +110,7 @@ def test_arguments_that_are_no_unicode(demo_folder):
     assert done.stderr.startswith(b"error: ")
 
 
+@pytest.mark.slow
 def test_the_demo_on_an_old_console():
     done = run("demo", PYTHONIOENCODING="cp437")
     assert (done.returncode, done.stderr) == (0, b"")

@@ -11,6 +11,7 @@ from runtime.prompt.families import FAMILIES
 from runtime.prompt.template import ChatTemplate
 
 from .conftest import SPECIAL_TOKENS
+from .references import TEMPLATES
 
 WEATHER = {
     "name": "get_weather",
@@ -61,18 +62,16 @@ def test_tools_stand_before_the_messages(template):
 
 @pytest.mark.parametrize("tools", [[], [WEATHER]], ids=["plain", "tools"])
 @pytest.mark.parametrize("messages", [chat[0] for chat in CHATS.values()], ids=CHATS.keys())
-@pytest.mark.parametrize(
-    ("file", "family"), [("glm4-0414.jinja", "glm4_0414"), ("glm4-chat.jinja", "glm4_2024")], ids=["0414", "2024"]
-)
-def test_real_templates_render_as_in_transformers(reference, file, family, messages, tools):
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
+def test_templates_render_as_in_transformers(template, messages, tools):
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    source = (reference / "chat-templates" / file).read_text(encoding="utf-8")
-    native = FAMILIES[family].layout(messages, tools)
+    source, family = template.source, FAMILIES[template.family]
+    native = family.layout(messages, tools)
     wanted, _ = render_jinja_template(
         [native["messages"]], chat_template=source, tools=native.get("tools"), add_generation_prompt=True
     )
-    assert "".join(ChatTemplate(source, FAMILIES[family], SPECIAL_TOKENS).render(messages, tools)) == wanted[0]
+    assert "".join(ChatTemplate(source, family, SPECIAL_TOKENS).render(messages, tools)) == wanted[0]
 
 
 @given(st.lists(st.sampled_from([*SPECIAL_TOKENS, "a", "<", "|", "\ufdd0", "\n"])).map("".join))

@@ -96,6 +96,7 @@ TABLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [20, 40, 80, 120])
 @pytest.mark.parametrize(("verb", "names"), TABLES.values(), ids=TABLES.keys())
 def test_names_are_whole_however_narrow_the_terminal(verb, names, columns):

@@ -132,6 +132,7 @@ def test_a_tool_is_called_with_unicode():
         assert run_call(to_tools([tool]), wanted).content.lower() == "a�"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", RESULTS, ids=lambda f: f.__name__)
 def test_a_chat_goes_on(demo_folder, tmp_path, function):
     """On the engine itself, whose tokenizer takes no surrogate."""

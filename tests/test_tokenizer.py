@@ -1,4 +1,3 @@
-import base64
 import functools
 import json
 from pathlib import Path
@@ -6,12 +5,15 @@ from pathlib import Path
 import pytest
 
 from convert.output.tokenizer import unmergeable_words, write_tokenizer
+from edge.demo import CHECKPOINT
 from runtime.checkpoint.tokenizer import read_json, read_tokenizer
 from runtime.errors import CheckpointError
 from runtime.vocabulary import Vocabulary
 
 from .conftest import SPECIAL_TOKENS
+from .references import REFERENCE, WHOLE_WORDS, own_ranks, write_tiktoken
 
+ROOT = Path(__file__).resolve().parents[1]
 MERGED = [b"he", b"ll", b"llo", b"hello", b" w", b"  ", b"\xe4\xbd", "你".encode(), "好".encode()[:2], "好".encode()]
 RANKS = [bytes([byte]) for byte in range(256)] + MERGED
 VOCABULARY = len(RANKS) + len(SPECIAL_TOKENS)
@@ -36,22 +38,11 @@ TEXTS = {
 }
 
 
-def write_tiktoken(folder: Path, ranks: list[bytes] = RANKS, special: list[str] = SPECIAL_TOKENS) -> Path:
-    """The tokenizer files of the original format."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = (b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(ranks))
-    (folder / "tokenizer.model").write_bytes(b"".join(lines))
-    decoder = {str(len(ranks) + i): {"content": name, "special": True} for i, name in enumerate(special)}
-    config = {"added_tokens_decoder": decoder, "eos_token": special[0], "pad_token": special[0]}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """The tokenizer of a tiny checkpoint, and the folder to which it was converted."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    source = read_tokenizer(write_tiktoken(folder), VOCABULARY)
+    source = read_tokenizer(write_tiktoken(folder, RANKS), VOCABULARY)
     (folder / "out").mkdir()
     write_tokenizer(source, folder / "out")
     return source, folder / "out"
@@ -83,44 +74,64 @@ def test_the_ir_splits_and_joins_like_the_tokenizer(tiny, text):
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
-def test_the_real_vocabulary_is_that_of_tiktoken(real, tiktoken_encoding, text):
-    assert check(*real, text) == tiktoken_encoding.encode(text, allowed_special="all")
+def test_a_vocabulary_is_that_of_tiktoken(vocabulary, text):
+    ids = check(vocabulary.source, vocabulary.folder, text)
+    assert ids == vocabulary.encoding.encode(text, allowed_special="all")
 
 
-def test_the_real_vocabulary_on_long_texts(real, reference, tiktoken_encoding):
-    for path in [*reference.rglob("*.jinja"), *reference.rglob("LICENSE"), *reference.rglob("*.md"), Path(__file__)]:
+def long_texts():
+    places = [ROOT / "docs", ROOT / "tests" / "templates", CHECKPOINT, *([REFERENCE] if REFERENCE.is_dir() else [])]
+    found = [path for place in places for kind in ("*.jinja", "*.md", "LICENSE") for path in place.rglob(kind)]
+    return [Path(__file__), ROOT / "README.md", ROOT / "LICENSE", *found]
+
+
+def test_a_vocabulary_on_long_texts(vocabulary):
+    assert len(long_texts()) > 8
+    for path in long_texts():
         text = path.read_text(encoding="utf-8")
-        assert real[0].encode(text) == tiktoken_encoding.encode(text, allowed_special="all"), path.name
+        wanted = vocabulary.encoding.encode(text, allowed_special="all")
+        assert vocabulary.source.encode(text) == wanted, path.name
 
 
-def test_the_tokens_of_the_real_vocabulary_are_found(real, tiktoken_encoding):
-    """Some can be had only by looking the whole word up, which OpenVINO's BPE does not do by itself."""
-    _, tokenizer = loaded(real[1])
-    looked_up = unmergeable_words(real[0].tokenizer)
-    assert len(looked_up) == 893
+def test_the_tokens_of_a_vocabulary_are_found(vocabulary):
+    """Some are reached only by a look-up of the whole word, which OpenVINO's BPE does not do by itself."""
+    _, tokenizer = loaded(vocabulary.folder)
+    encoding = vocabulary.encoding
+    looked_up = unmergeable_words(vocabulary.source.tokenizer)
+    if vocabulary.name == "real":
+        assert len(looked_up) == 893
+    else:
+        assert looked_up.keys() == {space + word for word in WHOLE_WORDS for space in ("", " ")}
+    step = 40 if vocabulary.name == "real" else 1
     texts = [
         *looked_up,
-        *(text for i in range(0, 151329, 40) if "\ufffd" not in (text := tiktoken_encoding.decode([i]))),
+        *(text for i in range(0, vocabulary.first_special, step) if "\ufffd" not in (text := encoding.decode([i]))),
     ]
     found = [tokenizer.encode(text, add_special_tokens=False).input_ids.data[0].tolist() for text in texts]
-    assert found == [tiktoken_encoding.encode(text) for text in texts]
+    assert found == [encoding.encode(text) for text in texts]
     assert found[: len(looked_up)] == [[id] for id in looked_up.values()]
 
 
-@pytest.mark.parametrize("word", [" 研究", " 首先", " 好", " zehn", "zehn", "しない", "Однако"])
+WORDS = [" 研究", " 首先", " 好", " zehn", "zehn", "しない", "Однако"]
+FRAMES = ["{}", "a{}b", "{}的", "的{}。", "  {} {}", "12{}", "\n{}\n{}\r\n {}", "<|user|>{}<|user|>\n{}", "，{}，{}"]
+
+
 @pytest.mark.parametrize(
-    "text", ["{}", "a{}b", "{}的", "的{}。", "  {} {}", "12{}", "\n{}\n{}\r\n {}", "<|user|>{}<|user|>\n{}", "，{}，{}"]
+    ("word", "text"),
+    # After punctuation, a word without a space is not looked up.
+    [(word, text) for word in WORDS for text in FRAMES if word[0] == " " or text[0] != "，"],
 )
-def test_words_that_merges_do_not_lead_to(real, tiktoken_encoding, word, text):
+def test_words_that_merges_do_not_lead_to(vocabulary, word, text):
     text = text.replace("{}", word)
-    if text[0] == "，" and word[0] != " ":
-        pytest.skip("after punctuation, such a word is not looked up")
-    assert check(*real, text) == tiktoken_encoding.encode(text, allowed_special="all")
+    ids = check(vocabulary.source, vocabulary.folder, text)
+    assert ids == vocabulary.encoding.encode(text, allowed_special="all")
 
 
-def test_special_tokens_keep_their_ids(real):
-    assert list(real[0].special_tokens.items()) == [(name, 151329 + i) for i, name in enumerate(SPECIAL_TOKENS)]
-    assert (real[0].eos_token, real[0].pad_token) == ("<|endoftext|>", "<|endoftext|>")
+def test_special_tokens_keep_their_ids(vocabulary):
+    first = {"own": len(own_ranks()), "real": 151329}[vocabulary.name]
+    source = vocabulary.source
+    assert list(source.special_tokens.items()) == [(name, first + i) for i, name in enumerate(SPECIAL_TOKENS)]
+    assert (source.eos_token, source.pad_token) == ("<|endoftext|>", "<|endoftext|>")
 
 
 def test_genai_knows_the_end_token(tiny):
@@ -192,7 +203,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("harm", "message"), BROKEN.values(), ids=BROKEN.keys())
 def test_broken_files_are_refused_in_one_line(tmp_path, harm, message):
-    harm(write_tiktoken(tmp_path))
+    harm(write_tiktoken(tmp_path, RANKS))
     with pytest.raises(CheckpointError, match=message) as caught:
         read_tokenizer(tmp_path, VOCABULARY)
     assert caught.value.hint
@@ -201,7 +212,7 @@ def test_broken_files_are_refused_in_one_line(tmp_path, harm, message):
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=f"the id {VOCABULARY - 1}, but the model has only {VOCABULARY - 1} ids"):
-        read_tokenizer(write_tiktoken(tmp_path), VOCABULARY - 1)
+        read_tokenizer(write_tiktoken(tmp_path, RANKS), VOCABULARY - 1)
 
 
 def test_kinds_of_tokenizer_that_glm4_never_had_are_refused(tmp_path):

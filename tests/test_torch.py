@@ -90,6 +90,7 @@ CHATS = {
 }
 
 
+@pytest.mark.slow
 def test_greedy_replies_are_those_of_openvino(engine, folder, tmp_path_factory):
     target = tmp_path_factory.mktemp("f32") / "model"
     for _ in convert(CHECKPOINT, target, "bf16"):
@@ -166,6 +167,7 @@ def graphs(engine, folder, monkeypatch):
     return Torch(engine.model, folder, static=512)
 
 
+@pytest.mark.slow
 def test_a_static_cache_says_the_same(engine, graphs):
     first = prompt("Who are you?")
     prompts = [first, prompt("Who are you? And when do you open?"), first, first + "I am"]
@@ -174,6 +176,7 @@ def test_a_static_cache_says_the_same(engine, graphs):
     assert context.static
 
 
+@pytest.mark.slow
 def test_a_reply_outgrows_the_static_cache_and_others_do_without(engine, graphs):
     long = prompt("1 2 3 4 5 " * 50)
     assert 490 < engine.count_tokens((long,)) <= 512
@@ -216,6 +219,7 @@ def test_the_size_of_a_static_cache(length, token, free, wanted):
     assert static_tokens(length, token, free) == wanted
 
 
+@pytest.mark.slow
 def test_where_nothing_compiles_it_is_said_and_goes_on(engine, folder, monkeypatch):
     def broken(*_):
         raise RuntimeError("Failed to find C compiler")

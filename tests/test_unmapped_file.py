@@ -102,6 +102,7 @@ def test_a_file_that_grew_shorter_is_an_error(tmp_path):
         file[4:12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["int4", "bf16"])
 def test_a_checkpoint_converts_and_chats(tmp_path, unmapped, recipe):
     source = write_checkpoint(tmp_path / "source", dtype="bf16")

@@ -18,8 +18,9 @@ from runtime.prompt.families import FAMILIES
 from runtime.prompt.template import ChatTemplate
 
 from .conftest import SPECIAL_TOKENS
+from .references import write_tiktoken
 from .test_pipeline import TEMPLATE, write_checkpoint
-from .test_tokenizer import RANKS, VOCABULARY, write_tiktoken
+from .test_tokenizer import RANKS, VOCABULARY
 
 INT4 = RECIPES["int4"]
 
@@ -153,6 +154,7 @@ def size(request, monkeypatch):
         monkeypatch.setattr("convert.check.layerwise._WHOLE_MODEL_BYTES", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("size")
 @pytest.mark.parametrize(("harm", "message"), DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_result_is_caught(source, tmp_path, monkeypatch, harm, message):
@@ -183,6 +185,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "tiny"), FORMS.values(), ids=FORMS.keys())
 def test_a_layer_at_a_time_it_answers_the_same(tmp_path, monkeypatch, recipe, tiny):
     *_, last = convert(write_checkpoint(tmp_path / "source", **tiny), tmp_path / "model", recipe)
@@ -223,7 +226,7 @@ def test_a_tokenizer_that_splits_differently_is_caught(tmp_path):
 
     other = read_tokenizer(write_tiktoken(tmp_path / "other", RANKS[:-1]), VOCABULARY)
     write_tokenizer(other, tmp_path)
-    source = read_tokenizer(write_tiktoken(tmp_path / "source"), VOCABULARY)
+    source = read_tokenizer(write_tiktoken(tmp_path / "source", RANKS), VOCABULARY)
     with pytest.raises(VerificationError, match='splits or joins "你好" differently'):
         verify.check_tokenizer(tmp_path, source, ["hello", "你好"])
     verify.check_tokenizer(tmp_path, other, ["hello", "你好"])
@@ -232,6 +235,7 @@ def test_a_tokenizer_that_splits_differently_is_caught(tmp_path):
         verify.check_tokenizer(tmp_path, other, ["hello"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (CHECKPOINT / "model.safetensors").exists(), reason="the embedded checkpoint is not here")
 @pytest.mark.parametrize("recipe", ["int4", "int4-asym", "int4-small", "int4-npu", "int8", "bf16"])
 def test_a_trained_checkpoint_stays_below_the_limit(tmp_path, recipe):

@@ -6,6 +6,6 @@ cd "$(dirname "$0")/../.."
 venv=${1:-$(mktemp -d)/ipex}
 python3.11 -m venv "$venv"
 . "$venv/bin/activate"
-pip install --quiet ".[ipex]" "pytest>=8.4,<10"
+pip install --quiet ".[ipex]" "pytest>=8.4,<10" "pytest-timeout>=2.4,<3"
 rm -rf build
 python -m pytest --noconftest -m ipex tests/test_ipex.py

@@ -6,6 +6,6 @@ cd "$(dirname "$0")/../.."
 venv=${1:-$(mktemp -d)/clients}
 python3.11 -m venv "$venv"
 . "$venv/bin/activate"
-pip install --quiet ".[convert,serve,remote]" "pytest>=8.4,<10" "openai>=3,<4" "langchain-openai>=1,<2" "openai-agents>=0.24,<0.25" "schemathesis>=4,<5"
+pip install --quiet ".[convert,serve,remote]" "pytest>=8.4,<10" "pytest-timeout>=2.4,<3" "openai>=3,<4" "langchain-openai>=1,<2" "openai-agents>=0.24,<0.25" "schemathesis>=4,<5"
 rm -rf build
 python -m pytest -m clients tests/test_clients.py
