@@ -20,7 +20,7 @@ from runtime.folder.integrity import record_verified
 from runtime.folder.model_folder import ModelFolder, write_manifest
 from runtime.progress import Progress
 from runtime.system.files import TEMPORARY_FOLDER_HINT, expand_user, is_temporary_folder_missing
-from runtime.system.installation import extra_hint
+from runtime.system.installation import install_hint
 from runtime.system.native_effects import keep_freed_memory
 from runtime.system.out_of_memory import map_out_of_memory
 
@@ -70,7 +70,7 @@ def convert(
     """
     if missing := [name for name in ("nncf", "tokenizers", "transformers") if find_spec(name) is None]:
         raise ConversionError(
-            f"converting needs {', '.join(missing)}, which is not installed", hint=extra_hint("convert")
+            f"converting needs {', '.join(missing)}, which is not installed", hint=install_hint("convert")
         )
     require_docstrings(ConversionError)
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe

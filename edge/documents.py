@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.errors import Notice, RequestError
-from runtime.system.installation import extra_hint
+from runtime.system.installation import install_hint
 from runtime.text import one_line, replace_surrogates
 
 PAGE_CHARACTERS = 4000  # characters
@@ -44,7 +44,7 @@ class DocumentIndex:
         if missing := [name for name in _PACKAGES if find_spec(name) is None]:
             raise RequestError(
                 f"searching documents needs {', '.join(missing)}, which is not installed",
-                hint=extra_hint("research"),
+                hint=install_hint("research"),
             )
         import bm25s
 

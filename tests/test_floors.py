@@ -45,7 +45,7 @@ LAYERS = {
         pipeline
     """,
     "edge": """
-        import_path
+        import_path __pyinstaller
         catalogue documents demo bench export service
         hub research evaluation server testing
         conversion inspection

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import pytest
 
 from runtime.system import installation
-from runtime.system.installation import extra_hint
+from runtime.system.installation import install_hint
 from runtime.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,14 +70,19 @@ def installed(site, source, installer="pip\n"):
 def test_an_extra_is_installed_as_this_copy_was(site, source, command):
     installed(site, source)
     expected = command.replace("HERE", site.parent.as_uri()).replace("PATH", str(site.parent))
-    assert extra_hint("serve") == f"pip install {expected}"
+    assert install_hint("serve") == f"pip install {expected}"
+
+
+def test_the_copy_itself_is_installed_without_an_extra(site):
+    installed(site, GIT)
+    assert install_hint() == 'pip install "glm4-edge @ git+https://git.example/glm4-edge.git@0123abc"'
 
 
 def test_an_editable_copy(site, monkeypatch):
     installed(site, {"url": "HERE/a%20clone", "dir_info": {"editable": True}})
-    assert extra_hint("serve") == "install the packages of glm4-edge's extra [serve]"  # this is another copy
+    assert install_hint("serve") == "install the packages of glm4-edge's extra [serve]"  # this is another copy
     monkeypatch.setattr(installation, "_ROOT", site.parent / "a clone")
-    assert extra_hint("serve") == f'pip install -e "{site.parent / "a clone"}[serve]"'
+    assert install_hint("serve") == f'pip install -e "{site.parent / "a clone"}[serve]"'
 
 
 @pytest.mark.parametrize("name", ["glm4-edge", "another"])
@@ -86,12 +91,14 @@ def test_a_source_tree_that_is_not_installed(site, name):
     installed(site, None, installer="")
     (site / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n')
     ours = f'pip install -e "{site}[serve]"'
-    assert extra_hint("serve") == (ours if name == "glm4-edge" else "install the packages of glm4-edge's extra [serve]")
+    assert install_hint("serve") == (
+        ours if name == "glm4-edge" else "install the packages of glm4-edge's extra [serve]"
+    )
 
 
 def test_a_frozen_application(monkeypatch):
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    assert extra_hint("serve") == "build the application in an environment with glm4-edge's extra [serve]"
+    assert install_hint("serve") == "build the application in an environment with glm4-edge's extra [serve]"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +146,7 @@ def test_a_wheel_that_pip_has_installed(tmp_path):
     site = tmp_path / "site"
     options = ("install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check", "--target", str(site))
     subprocess.run([sys.executable, "-m", "pip", *options, str(wheel)], check=True)
-    code = "from runtime.system.installation import extra_hint; print(extra_hint('serve'))"
+    code = "from runtime.system.installation import install_hint; print(install_hint('serve'))"
     environment = os.environ | {"PYTHONPATH": str(site)}
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env=environment

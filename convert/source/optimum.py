@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
 from runtime.progress import Progress
-from runtime.system.installation import extra_hint
+from runtime.system.installation import install_hint
 from runtime.system.native_effects import TELEMETRY_PREAMBLE
 
 from ..estimate import NNCF_BYTES, ConversionEstimate
@@ -149,4 +149,4 @@ def _export_error(log: str) -> ConversionError:
 
 
 def _install_hint() -> str:
-    return f"{extra_hint('optimum')}, in an environment of its own"
+    return f"{install_hint('optimum')}, in an environment of its own"

@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> int:
     """Run `edge serve`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.errors import RequestError
-    from runtime.system.installation import extra_hint
+    from runtime.system.installation import install_hint
 
     if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client")):
-        raise RequestError("the server's packages are not installed", hint=extra_hint("serve"))
+        raise RequestError("the server's packages are not installed", hint=install_hint("serve"))
     folders = list(args.folder)
     if args.kiosk and Path(args.kiosk).is_dir():  # edge serve --kiosk FOLDER
         folders.append(args.kiosk)

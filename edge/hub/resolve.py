@@ -14,7 +14,7 @@ from runtime.progress import Progress
 from runtime.source import ModelSource, open_source
 from runtime.system import network
 from runtime.system.files import expand_user
-from runtime.system.installation import extra_hint
+from runtime.system.installation import install_hint
 from runtime.system.native_effects import environment_variables, quiet_hub
 
 from ..catalogue import find_entry
@@ -118,7 +118,7 @@ def _download(
     if find_spec("huggingface_hub") is None:
         raise CheckpointError(
             f"downloading {repository} needs huggingface-hub, which is not installed",
-            hint=f"{extra_hint('convert')}, or give the path of a folder",
+            hint=f"{install_hint('convert')}, or give the path of a folder",
         )
     cache = "the cache"
     reporter = _Reporter(report)

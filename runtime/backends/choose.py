@@ -10,6 +10,7 @@ from ..errors import DeviceError, Notice, RequestError
 from ..folder.model_folder import Manifest
 from ..source import ModelSource
 from .backend import Backend, FoundDevice, Options
+from .openvino.availability import unavailable_error
 from .openvino.batched import OpenVINO
 from .openvino.npu import CONTEXT as NPU_CONTEXT
 from .openvino.npu import NPU
@@ -54,7 +55,7 @@ def choose(device: str = "auto", source: ModelSource | None = None, options: Opt
         require_context(manifest, options)
     if device.upper() == "AUTO":
         if not OpenVINO.devices():
-            raise DeviceError("OpenVINO is not installed here", hint="pip install glm4-edge")
+            raise unavailable_error()
         if source is None or manifest is None or source.model_folder is None:
             return DeviceChoice(OpenVINO, "CPU", "the CPU is there on every machine")
         return choose_automatically(detect(), manifest, options)
@@ -65,6 +66,8 @@ def choose(device: str = "auto", source: ModelSource | None = None, options: Opt
             able = [pair]
             break
     if not able:
+        if device.upper().partition(".")[0] in ("CPU", "GPU", "NPU") and not OpenVINO.devices():
+            raise unavailable_error()
         listed: tuple[type[Backend], ...] = (OpenVINO, NPU, *added_backends())
         names = [name for backend in listed for name in backend.devices()]
         raise DeviceError(

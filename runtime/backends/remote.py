@@ -25,7 +25,7 @@ from ..prompt.template import Prompt
 from ..sampling import SamplingParams
 from ..source import ModelSource
 from ..system import network
-from ..system.installation import extra_hint
+from ..system.installation import install_hint
 from .backend import Backend, Delta, FoundDevice, Options, Request, require_supported
 from .remote_answer import Chunk, error_of, integer, limit_answer, read_chunk, shortened
 from .remote_body import TRANSFORMERS_SETTINGS, VLLM_SETTINGS, RemoteRequest, transformers_body, vllm_body
@@ -76,7 +76,7 @@ class Remote(Backend):
     def require_installed(cls, device: str) -> None:
         """Raise DeviceError if packages are missing."""
         if not cls.devices():
-            raise DeviceError("a server is asked with httpx2 and tokenizers", hint=extra_hint("remote"))
+            raise DeviceError("a server is asked with httpx2 and tokenizers", hint=install_hint("remote"))
 
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:

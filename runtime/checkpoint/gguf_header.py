@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
-from ..system.installation import extra_hint
+from ..system.installation import install_hint
 from ..text import quoted
 from .small_files import DOWNLOAD_AGAIN
 from .weight_file import TensorEntry
@@ -50,7 +50,7 @@ class GgufHeader:
         from .binary_file import open_binary
 
         if find_spec("gguf") is None:
-            raise CheckpointError("reading a GGUF needs gguf, which is not installed", hint=extra_hint("gguf"))
+            raise CheckpointError("reading a GGUF needs gguf, which is not installed", hint=install_hint("gguf"))
         file = open_binary(path, smallest=24, mapped=False)
         status = path.stat()
         if file.content[:4] != b"GGUF":

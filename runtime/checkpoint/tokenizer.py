@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import strict_json
 from ..errors import CheckpointError
-from ..system.installation import extra_hint
+from ..system.installation import install_hint
 from ..text import one_line, quoted
 from ..vocabulary import byte_alphabet
 from .small_files import read_file, read_json
@@ -95,7 +95,7 @@ def require_tokenizers() -> None:
     if find_spec("tokenizers") is None:
         raise CheckpointError(
             "reading a checkpoint needs tokenizers, which is not installed",
-            hint=f"{extra_hint('convert')} to convert it; to run it as it is, [torch] or [remote]",
+            hint=f"{install_hint('convert')} to convert it; to run it as it is, [torch] or [remote]",
         )
 
 

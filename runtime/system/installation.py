@@ -26,15 +26,16 @@ _ROOT = Path(__file__).resolve().parents[2]  # the folder of this copy's package
 _SHELL_CHARACTERS = frozenset('"$`\\!')  # special to a POSIX shell within double quotes
 
 
-def extra_hint(extra: str) -> str:
-    """Return the hint of an error about packages that are missing: how to install this copy with an extra."""
+def install_hint(extra: str = "") -> str:
+    """Return the hint of an error about packages that are missing: how to install this copy, with an extra."""
+    needed = f"glm4-edge's extra [{extra}]" if extra else NAME
     if getattr(sys, "frozen", False):
-        return f"build the application in an environment with glm4-edge's extra [{extra}]"
+        return f"build the application in an environment with {needed}"
     found = _find_distribution()
     if found is None and not _is_source_tree():
-        return f"install the packages of glm4-edge's extra [{extra}]"
+        return f"install the packages of {needed}"
     source = {"url": _ROOT.as_uri(), "dir_info": {"editable": True}} if found is None else _direct_url(found)
-    return f"{_install_command()} {_requirement(source, extra)}"
+    return f"{_install_command()} {_requirement(source, f'[{extra}]' if extra else '')}"
 
 
 def _install_command() -> str:
@@ -81,21 +82,21 @@ def _direct_url(found: "Distribution") -> dict[str, Any]:
 
 
 def _requirement(source: Mapping[str, Any], extra: str) -> str:
-    """Return what to install, quoted for sh, cmd and PowerShell alike."""
+    """Return what to install, with an extra such as "[serve]" or "", quoted for sh, cmd and PowerShell alike."""
     path = _local_path(source)
     if path is not None and not path.exists():
-        return f'"SOURCE[{extra}]", where SOURCE is the folder or the wheel of glm4-edge {VERSION}'
+        return f'"SOURCE{extra}", where SOURCE is the folder or the wheel of glm4-edge {VERSION}'
     match source:
         case {"dir_info": {"editable": True}}:
-            return f"-e {_quote(f'{path}[{extra}]')}"
+            return f"-e {_quote(f'{path}{extra}')}"
         case {"dir_info": _}:
-            return _quote(f"{path}[{extra}]")
+            return _quote(f"{path}{extra}")
         case {"url": url, "vcs_info": {"vcs": vcs, "commit_id": commit}}:
             folder = f"#subdirectory={source['subdirectory']}" if "subdirectory" in source else ""
-            return _quote(f"{NAME}[{extra}] @ {vcs}+{url}@{commit}{folder}")
+            return _quote(f"{NAME}{extra} @ {vcs}+{url}@{commit}{folder}")
         case {"url": url}:
-            return _quote(f"{NAME}[{extra}] @ {url}")
-    return _quote(f"{NAME}[{extra}]")
+            return _quote(f"{NAME}{extra} @ {url}")
+    return _quote(f"{NAME}{extra}")
 
 
 def _local_path(source: Mapping[str, Any]) -> Path | None:

@@ -25,7 +25,7 @@ from ...messages import Finish, FinishReason, TokenLogprob, Usage
 from ...prompt.template import Prompt
 from ...sampling import SamplingParams
 from ...source import ModelSource
-from ...system.installation import extra_hint
+from ...system.installation import install_hint
 from ...vocabulary import Vocabulary
 from ..backend import Backend, Delta, FoundDevice, Options, Request
 from .cache import CachePool, static_tokens
@@ -80,7 +80,7 @@ class Torch(Backend):
         """Raise DeviceError if packages are missing."""
         if missing := [name for name in cls.needs if find_spec(name) is None]:
             raise DeviceError(
-                f"{device} needs {', '.join(missing)}, which is not installed", hint=extra_hint(cls.extra)
+                f"{device} needs {', '.join(missing)}, which is not installed", hint=install_hint(cls.extra)
             )
 
     @classmethod

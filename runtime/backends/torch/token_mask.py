@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import RequestError
 from ...grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
-from ...system.installation import extra_hint
+from ...system.installation import install_hint
 
 
 class TokenMaskFactory:
@@ -22,7 +22,7 @@ class TokenMaskFactory:
         except ImportError as exc:
             raise RequestError(
                 "holding a grammar on this device needs llguidance, which is not installed",
-                hint=extra_hint("torch"),
+                hint=install_hint("torch"),
             ) from exc
         self._tokenizer = LLTokenizer(tokenizer_json, eos_token=end)
         self._end = end
