@@ -27,7 +27,7 @@ from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Regex
 from runtime.messages import Finish
 from runtime.model import Model
-from runtime.sampling import Sampling, SamplingParams
+from runtime.sampling import SamplingParams
 
 from .serving import SERVE, serving
 
@@ -98,7 +98,7 @@ def test_the_token_limit_is_kept(backend):
 
 
 def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
-    for sampling in (Sampling(), Sampling(temperature=2.0, seed=7, max_new_tokens=20)):
+    for sampling in (SamplingParams(), SamplingParams(temperature=2.0, seed=7, max_new_tokens=20)):
         request = Request((QUESTION,), STOPS, sampling)
         first, second = (read(backend.generate(request))[0] for _ in range(2))
         assert first == second or isinstance(backend, Echo)

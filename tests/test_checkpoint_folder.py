@@ -8,7 +8,7 @@ from edge.demo import CHECKPOINT
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import CheckpointError, ModelFolderError
 from runtime.folder.model_folder import ModelFolder
-from runtime.sampling import Sampling
+from runtime.sampling import SamplingParams
 from runtime.source import open_source
 
 TEMPLATE = (CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def test_a_base_model_has_no_template(checkpoint):
 
 def test_sampling_is_the_checkpoint_s(checkpoint):
     (checkpoint / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_p": 0.9}')
-    assert Checkpoint.open(checkpoint).sampling() == Sampling(temperature=0.6, top_p=0.9)
+    assert Checkpoint.open(checkpoint).sampling().resolve() == SamplingParams(temperature=0.6, top_p=0.9)
 
 
 def test_weights_may_be_missing_until_they_are_asked_for(checkpoint):

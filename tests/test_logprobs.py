@@ -107,7 +107,7 @@ def logits(demo_folder):
 def test_log_probabilities_are_the_models_own(engine, logits):
     import numpy as np
 
-    sampling = Sampling(temperature=1.5, seed=3, max_new_tokens=20, presence_penalty=1.0, logprobs=True)
+    sampling = SamplingParams(temperature=1.5, seed=3, max_new_tokens=20, presence_penalty=1.0, logprobs=True)
     *deltas, _ = engine.generate(Request((QUESTION,), STOPS, sampling))
     written = [delta.logprob for delta in deltas if delta.logprob]
     assert b"".join(token.bytes for token in written).decode() == "".join(delta.text for delta in deltas)
@@ -159,7 +159,7 @@ def test_why_a_frequency_penalty_is_refused(engine, logits):
 
 def test_a_presence_penalty_is_taken_off_what_was_said(engine):
     def reply(penalty):
-        sampling = Sampling(max_new_tokens=40, presence_penalty=penalty, logprobs=True)
+        sampling = SamplingParams(max_new_tokens=40, presence_penalty=penalty, logprobs=True)
         deltas = list(engine.generate(Request(("[1, 2, 3, ",), (), sampling)))[:-1]
         return [delta.logprob.bytes for delta in deltas if delta.logprob]
 
@@ -183,7 +183,7 @@ def test_log_probabilities_are_those_without_a_grammar(engine, logits):
 
 def test_a_repetition_penalty_counts_the_prompt_too(engine):
     def first(**settings):
-        sampling = Sampling(max_new_tokens=1, logprobs=True, **settings)
+        sampling = SamplingParams(max_new_tokens=1, logprobs=True, **settings)
         deltas = list(engine.generate(Request(("[1, 2, 3, 1, 2, 3, 1, 2, ",), (), sampling)))[:-1]
         return next(delta.logprob.bytes for delta in deltas if delta.logprob)
 

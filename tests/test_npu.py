@@ -22,7 +22,8 @@ from runtime.model import Model
 from runtime.sampling import Sampling, SamplingParams
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
-GREEDY = Sampling(max_new_tokens=60)
+GREEDY = SamplingParams(max_new_tokens=60)
+CHAT = Sampling(max_new_tokens=60)
 EXACT = Options(kv_precision="f16", precision="f32", context=2048, reply_tokens=256)
 
 
@@ -66,7 +67,7 @@ TURNS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_chat_of_many_turns_with_tools_says_what_the_cpu_says(pair, strict):
-    chats = [Chat(model, tools=[disk_free, weather], strict=strict, sampling=GREEDY, max_rounds=3) for model in pair]
+    chats = [Chat(model, tools=[disk_free, weather], strict=strict, sampling=CHAT, max_rounds=3) for model in pair]
     for turn in TURNS:
         ours, cpus = (chat.send(turn) for chat in chats)
         assert (ours.text, ours.tool_calls, ours.finish_reason) == (cpus.text, cpus.tool_calls, cpus.finish_reason)
@@ -76,7 +77,7 @@ def test_a_chat_of_many_turns_with_tools_says_what_the_cpu_says(pair, strict):
 
 
 def test_a_required_call_is_held_to_its_grammar(pair):
-    replies = [Chat(model, tools=[weather], sampling=GREEDY, max_rounds=1) for model in pair]
+    replies = [Chat(model, tools=[weather], sampling=CHAT, max_rounds=1) for model in pair]
     ours, cpus = (chat.send("What is the weather in Rome?", tool_choice="required") for chat in replies)
     assert ours.tool_calls == cpus.tool_calls
     assert ours.tool_calls[0].name == "weather"
@@ -163,7 +164,7 @@ def test_closing_stops_the_engine(npu):
     with closing(npu.generate(request)) as parts:
         next(parts)
     start = time.process_time()
-    next(npu.generate(replace(request, sampling=Sampling(max_new_tokens=1))))
+    next(npu.generate(replace(request, sampling=SamplingParams(max_new_tokens=1))))
     assert time.process_time() - start < 5
 
 
@@ -195,7 +196,7 @@ def test_a_folder_that_is_not_fit_is_refused(npu_folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_model_on_the_emulation_by_name(npu_folder):
-    with Chat(npu_folder, device="NPUW:CPU", options=EXACT, sampling=GREEDY) as chat:
+    with Chat(npu_folder, device="NPUW:CPU", options=EXACT, sampling=CHAT) as chat:
         assert chat.model.choice is not None
         assert "emulated" in chat.model.choice.reason
         events = list(chat.stream("Who are you?"))

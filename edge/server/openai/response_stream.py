@@ -17,7 +17,7 @@ class ResponseStream:
     """Encodes the events of a reply as OpenAI's stream of events, and collects them in `whole`, the response object."""
 
     def __init__(self, body: ResponsesRequest, name: str, sampling: Sampling) -> None:
-        choice = body.tool_choice or "auto"
+        choice, params = body.tool_choice or "auto", sampling.resolve()
         self.whole: Item = {
             "id": f"resp_{uuid4().hex}",
             "object": "response",
@@ -30,8 +30,8 @@ class ResponseStream:
             "metadata": {},
             "output": [],
             "parallel_tool_calls": body.parallel_tool_calls is not False,
-            "temperature": sampling.temperature if body.temperature is None else body.temperature,
-            "top_p": sampling.top_p if body.top_p is None else body.top_p,
+            "temperature": params.temperature if body.temperature is None else body.temperature,
+            "top_p": params.top_p if body.top_p is None else body.top_p,
             "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
             "tools": [tool.model_dump() for tool in body.tools or ()],
             "usage": None,

@@ -1,5 +1,7 @@
-"""Why OpenVINO has no device at all: it is not installed, does not load, or its plugins are missing, as in a frozen
-application that was built without them."""
+"""Why OpenVINO has no device at all: it is not installed, does not load, or lacks its plugins.
+
+A frozen application that was built without them is the usual case of the last.
+"""
 
 import platform
 import sys
