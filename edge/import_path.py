@@ -50,8 +50,8 @@ def _cure(name: str, found: Path) -> str:
     # The folder of the program, or the working directory of `python -c` and `python -m`.
     first = not sys.flags.safe_path and bool(sys.path) and Path(sys.path[0] or ".").resolve() in found.resolve().parents
     return (
-        f"rename it, {'start Python with -P, ' if first else ''}"
-        f"or put this before `import edge`: import sys; sys.path.insert(0, {str(ROOT)!r})"
+        f"rename it, or, if this program does not import it, {'start Python with -P, or ' if first else ''}"
+        f"put this before `import edge`: import sys; sys.path.insert(0, {str(ROOT)!r})"
     )
 
 

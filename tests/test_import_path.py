@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from edge.demo import CHECKPOINT
 from edge.import_path import require_own_package
 from edge.service import describe_service
 
@@ -113,6 +114,16 @@ def test_an_application_keeps_its_own_modules(folder):
 def test_a_chat_works_beside_a_convert_py(folder, demo_folder):
     done = python(lacks(folder, "runtime"), "-c", CHAT, str(demo_folder.path))
     assert "tiny test model" in done.stdout, done.stderr
+
+
+def test_a_conversion_beside_a_convert_py_works_by_the_cure(folder):
+    pytest.importorskip("nncf")
+    lacks(folder, "runtime")
+    code = f"import edge; print(edge.convert({str(CHECKPOINT)!r}, 'out').recipe)"
+    statement = hidden(python(folder, code=code), folder / "convert.py")
+    assert not (folder / "out").exists()
+    done = python(folder, code=statement + code)
+    assert (done.returncode, done.stdout) == (0, "int4\n"), done.stderr
 
 
 def test_the_command_line_finds_its_own(folder):
