@@ -12,7 +12,7 @@ PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 
 def version(text: str) -> tuple[int, ...]:
-    """Return a version's numbers, to compare it with others."""
+    """Return a version as numbers."""
     return tuple(map(int, text.split(".")))
 
 

@@ -124,7 +124,7 @@ def random_prompt(backend: Backend, tokens: int, seed: int) -> str:
 def peak_memory() -> int:
     """Return the peak resident memory of this process, in bytes."""
     if sys.platform == "win32":
-        import psutil
+        import psutil  # type: ignore[import-untyped,unused-ignore]
 
         return int(psutil.Process().memory_info().peak_wset)
     import resource

@@ -8,6 +8,7 @@ Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
 
 import mmap
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
@@ -128,7 +129,7 @@ class IrWriter:
             layer.set("type", "Const")
             data.set("offset", str(self._offset(constant)))
             data.set("size", str(constant.get_byte_size()))
-        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):  # hashing has read some of it
+        if self._map is not None and sys.platform != "win32":  # hashing has read some of it
             self._map.madvise(mmap.MADV_DONTNEED)
         return ElementTree.tostring(tree.getroot(), encoding="unicode", xml_declaration=True)
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -172,7 +173,7 @@ def _other_scratch_folders(own: Path, target: Path) -> Iterator[Path]:
 
 def _move_files(source: Path, to: Path, names: Container[str]) -> None:
     """Move the files of a folder, opened so that a link in its place is not followed."""
-    if os.rename not in os.supports_dir_fd:
+    if sys.platform == "win32" or os.rename not in os.supports_dir_fd:
         for path in source.iterdir():
             if path.name in names:
                 path.rename(to / path.name)
@@ -192,7 +193,10 @@ def _is_alive(folder: Path) -> bool:
 
 
 def _sync(path: Path) -> None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW if os.name != "nt" else os.O_RDWR | getattr(os, "O_BINARY", 0)
+    if sys.platform == "win32":
+        flags = os.O_RDWR | os.O_BINARY
+    else:
+        flags = os.O_RDONLY | os.O_NOFOLLOW
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing import spawn
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -28,6 +28,11 @@ from typing import Any
 
 from ..docstrings import are_stripped
 from ..errors import BackendError
+
+if sys.platform == "win32":
+    from multiprocessing.connection import PipeConnection as Connection
+else:
+    from multiprocessing.connection import Connection
 
 _ENTRY = "GLM4_EDGE_CHILD"  # of a frozen application's child: the function, the pipe's handle, the parent's id
 _ROOT = Path(__file__).resolve().parents[2]
@@ -278,7 +283,7 @@ def run(entry: str, handle: int, parent: int) -> None:
     _end_with(parent)
     module, _, function = entry.partition(":")
     work = getattr(import_module(module), function)
-    with _connection(handle) as pipe, suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    with Connection(handle) as pipe, suppress(EOFError, BrokenPipeError, ConnectionResetError):
         work(pipe)
 
 
@@ -288,11 +293,3 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)
-
-
-def _connection(handle: int) -> "Connection[Any, Any]":
-    if sys.platform == "win32":
-        from multiprocessing.connection import PipeConnection
-
-        return PipeConnection(handle)
-    return Connection(handle)

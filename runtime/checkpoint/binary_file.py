@@ -6,6 +6,7 @@ mappings, files are read instead.
 
 import math
 import mmap
+import sys
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -40,7 +41,7 @@ class BinaryFile:
     def release(self) -> None:
         """Return mapped pages to the system. They are read from disk again when a view is used."""
         # Windows trims mapped pages by itself, and has no madvise.
-        if not isinstance(self.content, UnmappedFile) and hasattr(mmap, "MADV_DONTNEED"):
+        if not isinstance(self.content, UnmappedFile) and sys.platform != "win32":
             self.content.madvise(mmap.MADV_DONTNEED)
 
     def require_unchanged(self) -> None:

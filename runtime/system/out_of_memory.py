@@ -1,8 +1,9 @@
 """Recognizing that memory ran out, whichever library reports it, and turning that into one error with one cure."""
 
 import errno
-import os
+import mmap
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,15 +66,15 @@ def require_addresses() -> None:
 
 def _address_limit() -> int | None:
     """Return the limit of the process's address space in bytes (`ulimit -v`); None if there is none."""
-    with suppress(ImportError):  # Windows
-        import resource
+    if sys.platform == "win32":
+        return None
+    import resource
 
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        return None if limit == resource.RLIM_INFINITY else limit
-    return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _addresses_in_use() -> int:
     """Return the bytes of address space in use. Raises OSError if the system does not report them."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return pages * mmap.PAGESIZE
