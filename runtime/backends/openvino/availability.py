@@ -1,5 +1,4 @@
-"""Why OpenVINO has no device at all: it is not installed, does not load, or its plugins are missing, as in a frozen
-application that was built without them."""
+"""Why OpenVINO has no device at all: it is not installed, does not load, or its plugins are missing."""
 
 import platform
 import sys
