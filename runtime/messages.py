@@ -110,7 +110,7 @@ class ToolCall:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the arguments; "" if they are a JSON object."""
+        """The reason why the arguments are not valid; "" if they are a JSON object."""
         if not self.complete:
             return "the arguments were cut off"
         try:
@@ -122,7 +122,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned to the model. `error` is True if the call was rejected or the function raised. `call_id` is
+    """The result of a tool call, as the model reads it. `error` is True if the call was rejected or the function raised. `call_id` is
     the id of its ToolCall.
 
     Example:

@@ -186,9 +186,9 @@ class Model:
         unseen = [tool["name"] for tool in tools if tool["name"] not in self.family.own_tools]
         if not self.family.tools and unseen:
             what = (
-                f"knows only the tools {', '.join(self.family.own_tools)}"
+                f"supports only the tools {', '.join(self.family.own_tools)}"
                 if self.family.own_tools
-                else "knows no tools"
+                else "supports no tools"
             )
             warnings.warn(f"{name} {what}: it will not see {', '.join(unseen)}", Notice, stacklevel=3)
 

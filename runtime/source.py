@@ -1,4 +1,4 @@
-"""What a model is loaded from: a model folder, or a checkpoint as it is. Nothing above asks which of the two it has."""
+"""The sources of a model, a model folder or a checkpoint, behind one protocol."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ class ModelSource(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """What is known of the model without an engine."""
+        """The facts of the model that need no engine."""
         ...
 
     @property

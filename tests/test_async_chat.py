@@ -115,7 +115,9 @@ def test_cancelling_the_task_stops_the_engine_and_keeps_the_text(demo_folder):
     async def main() -> None:
         with edge.Model(demo_folder) as model:
             chat = edge.AsyncChat(model)
-            sending = asyncio.create_task(chat.send("Count to a hundred.", max_tokens=4000, answer=edge.Regex("(1 ){400}")))
+            sending = asyncio.create_task(
+                chat.send("Count to a hundred.", max_tokens=4000, answer=edge.Regex("(1 ){400}"))
+            )
             await asyncio.sleep(0.5)
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""The seam: everything an engine must do. Nothing above this folder knows which engine runs.
+"""The protocol that every engine implements. Nothing above this folder depends on which engine runs.
 
 The smallest engine is in docs/contributing.md.
 """
@@ -38,10 +38,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What `tokens` more tokens add to the text: whole characters, perhaps none. Special tokens are spelled out.
+    """The text that `tokens` more tokens add: whole characters, perhaps none. Special tokens are spelled out.
 
     One without a token comes from an engine that is still busy: a place where it can be closed. Where the request asks
-    for `logprobs`, each token of the text has a delta of its own, and is its `written`.
+    for `logprobs`, each token of the text has a delta of its own, with its `logprob`.
     """
 
     text: str
@@ -107,7 +107,7 @@ def require_supported(
 ) -> None:
     """Raise UnsupportedSetting for a setting of `sampling` that asks for something and is not among those `supported`.
 
-    `reasons` says of some settings why the engine does not support them.
+    `reasons` maps settings to the reason why the engine does not support them.
     """
     plain = SamplingParams()
     for setting in fields(SamplingParams):
@@ -169,7 +169,7 @@ class Backend(Protocol):
 
     @classmethod
     def accepts(cls, source: ModelSource) -> bool:
-        """Whether this engine is the one for `source`. `load` still may refuse it, with the reason."""
+        """Return whether this engine runs sources of this kind. `load` may still reject one, with the reason."""
         return (source.checkpoint is not None) == cls.runs_checkpoints
 
     @classmethod
@@ -179,12 +179,12 @@ class Backend(Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether it can take requests. An engine that died does not come back; load the model again."""
+        """Whether the engine accepts requests. One that died does not come back; load the model again."""
         return True
 
     @property
     def responds(self) -> bool:
-        """Whether it is alive and makes progress with the requests that it has."""
+        """Whether the engine is alive and makes progress with its requests."""
         return self.alive
 
     def encode(self, prompt: Prompt) -> list[int]:

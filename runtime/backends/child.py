@@ -141,7 +141,7 @@ class Child:
 
 
 class _Watch:
-    """What the operating system reports of a process."""
+    """The state of a process as the operating system reports it."""
 
     def __init__(self, pid: int) -> None:
         import psutil  # type: ignore[import-untyped]

@@ -1,4 +1,4 @@
-"""Which engine runs a model, and on which device; what was chosen, and why."""
+"""The choice of the engine and the device that run a model, with the reason."""
 
 import warnings
 from collections.abc import Iterator
@@ -32,8 +32,8 @@ class DeviceChoice:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether a model has room on a device for `context` tokens: what it needs, what is free, and why not, "" where it
-    fits. `kind` is CPU, GPU or NPU."""
+    """The fit of a model on a device, for `context` tokens: the memory that it needs, the memory that is free, and the
+    obstacle, "" if it fits. `kind` is CPU, GPU or NPU."""
 
     device: str
     kind: str
@@ -44,7 +44,7 @@ class Fit:
 
 
 def choose(device: str = "auto", source: ModelSource | None = None, options: Options = Options()) -> DeviceChoice:
-    """The engine for `device`: "auto", a name such as "CPU" or "torch:cpu", or a server's URL.
+    """Choose the engine for `device`: "auto", a name such as "CPU" or "torch:cpu", or a server's URL.
 
     Raises DeviceError if there is none, or if "auto" finds no device on which the model fits, and RequestError for a
     longer context than the model has. A device that was asked for is used even if the model does not fit, with a
@@ -112,10 +112,10 @@ def require_context(manifest: Manifest, options: Options) -> None:
 
 
 def choose_automatically(machine: Machine, manifest: Manifest, options: Options = Options()) -> DeviceChoice:
-    """What "auto" takes: the first of the machine's devices, best first, on which the model fits.
+    """Choose for "auto": the first of the machine's devices, best first, on which the model fits.
 
     An NPU only gets models converted for it; then GPUs, those with memory of their own first; then the CPU. The reason
-    names what was passed over. It looks at nothing but its arguments. Raises DeviceError where nothing fits.
+    names what was passed over. The choice depends on the arguments alone. Raises DeviceError where nothing fits.
     """
     assessed = assess_devices(machine, manifest, options)
     rejected: list[str] = []

@@ -76,7 +76,7 @@ class Remote(Backend):
     def require_installed(cls, device: str) -> None:
         """Raise DeviceError if packages are missing."""
         if not cls.devices():
-            raise DeviceError("a server is asked with httpx2 and tokenizers", hint=install_hint("remote"))
+            raise DeviceError("a server as a device needs httpx2 and tokenizers", hint=install_hint("remote"))
 
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:

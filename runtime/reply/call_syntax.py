@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Verdict(Enum):
-    """What is known of a text that opens no call yet."""
+    """The state of a text that opens no call: it never will, or more text may open one."""
 
     NO_CALL = auto()
     UNDECIDED = auto()  # more text may turn it into a call

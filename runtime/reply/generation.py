@@ -23,7 +23,7 @@ from .stop_texts import StopTexts
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What is enforced while a reply is generated; by default nothing.
+    """Constraints that are enforced while a reply is generated; by default none.
 
     `answer` is the grammar of an answer in words. `arguments` maps tools to the grammars of their arguments. The reply
     calls at least one of the tools in `must_call`; it may call one of those in `may_call` instead of an `answer`. With
@@ -179,7 +179,7 @@ def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, No
 
 
 class _Progress:
-    """What has been generated so far: one growing text, and its tokens."""
+    """The text that has been generated so far, and its tokens."""
 
     def __init__(self, request: Request) -> None:
         self.tokens = LogprobAligner()

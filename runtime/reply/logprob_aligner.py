@@ -1,4 +1,4 @@
-"""Which generated tokens a piece of text is made of; tokens and the pieces of a stream end in different places."""
+"""Alignment of generated tokens with the pieces of a streamed text, which end in different places."""
 
 from collections import deque
 

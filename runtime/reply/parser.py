@@ -18,8 +18,8 @@ _SLICE = 4096  # characters parsed at once: what is pending is searched and cut 
 
 
 class Parser(Protocol):
-    """What reads the text of a reply. `pause_at` "answer" or "call" makes it stop where the answer, or a call's JSON
-    arguments, are about to begin: then `paused` is True, and `rewind` drops what was fed beyond that place."""
+    """A parser of a reply's text as it streams in. With `pause_at` "answer" or "call" it pauses where the answer, or a
+    call's JSON arguments, are about to begin: then `paused` is True, and `rewind` drops the text beyond that place."""
 
     pause_at: str
     paused: bool

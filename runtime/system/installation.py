@@ -1,4 +1,4 @@
-"""How this copy of the project was installed, and the command that installs one of its extras the same way.
+"""The origin of this installation, and the command that installs an extra the same way.
 
 pip and uv record where an installation came from in direct_url.json, unless it came from an index; see PEP 610 and
 https://packaging.python.org/en/latest/specifications/direct-url-data-structure/

@@ -160,7 +160,7 @@ class EngineProcess:
             f"the engine's process {problem}" + (f": {one_line(words)}" if words else ""),
             hint=HINT
             if reports_out_of_memory(words)
-            else "load the model again; `dmesg` tells if memory ran out"
+            else "load the model again; `dmesg` shows whether memory ran out"
             if problem == "has died"
             else "load the model again; a debugger or too little memory may have stopped it",
         )

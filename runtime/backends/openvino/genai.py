@@ -1,4 +1,4 @@
-"""What the engines on OpenVINO GenAI share: loading, tokenizing, sampling settings, grammars, errors."""
+"""Shared parts of the engines on OpenVINO GenAI: loading, tokenizing, sampling settings, grammars, errors."""
 
 import re
 from collections.abc import Generator, Iterator

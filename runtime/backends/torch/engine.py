@@ -207,7 +207,7 @@ class Torch(Backend):
 
 
 def _needs_several_cards(folder: Checkpoint, dtype: Any) -> bool:
-    """Whether the weights are too large for the first card, and there are others. One alone decodes faster: layers
+    """Return whether the weights are too large for the first card, and there are others. One alone decodes faster: layers
     on several wait for one another, and CUDA graphs are not available."""
     import torch
 
