@@ -122,8 +122,8 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """The result of a tool call, as the model reads it. `error` is True if the call was rejected or the function raised. `call_id` is
-    the id of its ToolCall.
+    """The result of a tool call, as the model reads it. `error` is True if the call was rejected or the function
+    raised. `call_id` is the id of its ToolCall.
 
     Example:
         for result in chat.send("What time is it?").tool_results:

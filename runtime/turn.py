@@ -26,8 +26,8 @@ DECLINED = "the user declined this call"
 
 @dataclass(frozen=True, slots=True)
 class ToolPolicy:
-    """Settings with which the calls of a turn run: the limits of a run and its result, the function that approves a call,
-    the thread of the tools, and the event loop of async ones."""
+    """Settings with which the calls of a turn run: the limits of a run and its result, the function that approves a
+    call, the thread of the tools, and the event loop of async ones."""
 
     worker: tool_run.ToolWorker
     timeout: float | None = tool_run.TIMEOUT

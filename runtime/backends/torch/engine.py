@@ -207,8 +207,8 @@ class Torch(Backend):
 
 
 def _needs_several_cards(folder: Checkpoint, dtype: Any) -> bool:
-    """Return whether the weights are too large for the first card, and there are others. One alone decodes faster: layers
-    on several wait for one another, and CUDA graphs are not available."""
+    """Return whether the weights are too large for the first card, and there are others. One alone decodes faster:
+    layers on several wait for one another, and CUDA graphs are not available."""
     import torch
 
     weights = dtype.itemsize * sum(prod(shape) for _, shape in folder.architecture.shapes())
