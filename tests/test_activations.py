@@ -118,6 +118,7 @@ def test_the_decoder_says_what_its_layers_say_one_by_one(checkpoint, nodes, reci
     np.testing.assert_allclose(found, whole, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_each_serves_the_outputs_of_the_layers(checkpoint, nodes):
     """The error of what the matrices yield on the texts, against that of int4 without texts."""
     name = "model.layers.1.mlp.gate_up_proj.weight"
@@ -160,6 +161,7 @@ def test_the_same_texts_give_the_same_bytes_in_silence(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["int4+awq+scale", "int4-gptq", "int4-mixed+gptq"])
 def test_what_no_group_divides_is_int8(tmp_path, name):
     with CheckpointTensors.open(Tiny(layers=1, hidden=72, ffn=200, dtype="f32").write(tmp_path)) as checkpoint:

@@ -169,7 +169,7 @@ def test_the_exported_names():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_public_name_has_a_docstring_with_an_example(name):
+def test_a_public_name_has_a_docstring_with_an_example(sources, name):
     text = documentation(name)
     assert text, f"edge.{name} has no docstring"
     assert examples(text), f"the docstring of edge.{name} has no example"
@@ -186,7 +186,8 @@ def test_a_public_class_documents_its_members(name):
             assert inspect.getdoc(target), f"{name}.{method} has no docstring"
 
 
-def test_the_page_is_what_the_docstrings_say():
+@pytest.mark.slow
+def test_the_page_is_what_the_docstrings_say(sources):
     assert PAGE.read_text(encoding="utf-8") == page(), "run python -m tests.test_api"
 
 
@@ -250,9 +251,9 @@ chat.send(3)  # error: [arg-type]
 """
 
 
-def test_a_typed_program(tmp_path):
+@pytest.mark.slow
+def test_a_typed_program(sources, tmp_path):
     """mypy --strict finds nothing untyped in a user's program, and both mistakes in it."""
-    pytest.importorskip("mypy")
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     settings = tmp_path / "mypy.ini"
@@ -261,7 +262,7 @@ def test_a_typed_program(tmp_path):
         [sys.executable, "-m", "mypy", "--config-file", settings, "--cache-dir", tmp_path / "cache", program],
         capture_output=True,
         text=True,
-        cwd=ROOT,
+        cwd=sources,
         check=False,
     )
     found = re.findall(r"program\.py:(\d+): error: .*(\[.*\])", done.stdout)

@@ -111,6 +111,7 @@ def test_an_async_tool_is_cancelled_with_its_call(how):
     asyncio.run(asyncio.wait_for(main(), 20))
 
 
+@pytest.mark.slow
 def test_cancelling_the_task_stops_the_engine_and_keeps_the_text(demo_folder):
     async def main() -> None:
         with edge.Model(demo_folder) as model:

@@ -43,18 +43,16 @@ class Lookup(OpenVINO):
         return super().load(folder, device, replace(options, lookup=4))
 
 
-ENGINES = (OpenVINO, Lookup, SubprocessBackend, Stateful, NPU, Torch, Remote, Echo)
+ENGINES = [OpenVINO, Lookup, SubprocessBackend, Stateful, NPU, Echo]
+ENGINES += [Torch] if find_spec("torch") else []
+ENGINES += [Remote] if all(find_spec(name) for name in ("fastapi", "openai", "torch", "uvicorn")) else []
 
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda backend: backend.__name__)
 def backend(request, demo_folder, npu_folder, tmp_path_factory):
     """Torch and Remote work on the checkpoint itself, Remote by a `transformers serve` of its own."""
     engine = request.param
-    if not engine.devices():
-        pytest.skip("not installed here")
     if engine is Remote:
-        if any(find_spec(name) is None for name in ("fastapi", "openai", "torch", "uvicorn")):
-            pytest.skip("transformers serve is not installed here")
         with serving([*SERVE, str(CHECKPOINT), "--device", "cpu"], tmp_path_factory.mktemp("serve") / "log") as url:
             loaded = Remote.load(Checkpoint.open(CHECKPOINT), url, Options())
             yield loaded
@@ -331,6 +329,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "content"), DAMAGES.values(), ids=DAMAGES.keys())
 def test_an_error_crosses_a_process_as_itself(demo_folder, tmp_path, name, content):
     """Its class, text and hint are those of the engine in this process."""

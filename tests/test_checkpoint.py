@@ -384,6 +384,7 @@ def test_no_flipped_or_missing_byte_raises_anything_else(
     opens_or_is_refused(tmp_path)
 
 
+@pytest.mark.slow
 @QUICK
 @given(data=st.data())
 def test_no_header_raises_anything_else(data: st.DataObject, tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_cache_lists_and_clears(capsys, monkeypatch, tmp_path, bare_folder):
     assert ": 0.0 MB in 0 kept" in run(capsys, "cache")[1]
 
 
+@pytest.mark.slow
 def test_piped_input_gets_just_the_answer(demo_folder):
     command = [sys.executable, "-m", "edge", "chat", str(demo_folder.path)]
     done = subprocess.run(command, input="Who are you?\n", capture_output=True, text=True, check=True, cwd=ROOT)

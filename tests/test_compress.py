@@ -113,6 +113,7 @@ def test_rows_compressed_apart_are_the_same(checkpoint, monkeypatch, recipe):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["int4", "int4-small", "int4-npu", "int8", "bf16"])
 def test_tied_embeddings_are_compressed_once(tmp_path, name):
     recipe = RECIPES[name]

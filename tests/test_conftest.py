@@ -60,6 +60,7 @@ def run(folder, source, *options, command=()):
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("allowed", "status"), [((), 0), (("--max-skips", "2"), 0), (("--max-skips", "1"), 1)])
 def test_more_skips_than_allowed_fail(tmp_path, allowed, status):
     returned, output = run(tmp_path, SKIPPED, *allowed)
@@ -67,6 +68,7 @@ def test_more_skips_than_allowed_fail(tmp_path, allowed, status):
     assert ("2 tests were skipped, more than --max-skips 1" in output) is bool(status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "passed", "deselected"), [((), 1, 2), (("-m", "vllm"), 1, 2), (("-m", "not slow"), 1, 2)]
 )
@@ -77,6 +79,7 @@ def test_what_needs_an_environment_runs_where_it_is_named(tmp_path, options, pas
     assert ("test_vllm" in output) is ("vllm" in options)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_ignored_signals_are_not_inherited(tmp_path):
     ignoring = ["sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh"]

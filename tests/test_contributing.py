@@ -38,6 +38,7 @@ def run(parrot, *args, **options):
     )
 
 
+@pytest.mark.slow
 def test_the_smallest_engine_chats(parrot, bare_folder):
     done = run(parrot, "chat", str(bare_folder.path), "--device", "parrot", input="Polly wants a cracker.")
     assert (done.returncode, done.stdout.strip()) == (0, "Polly wants a cracker."), done.stderr

@@ -79,6 +79,7 @@ def test_a_text_in_chunks_is_the_whole_text(monkeypatch, checkpoint, folders):
     np.testing.assert_allclose(engine.plugin_head(path)(exact[2]), at_once.head(at_once.states[2]), atol=2e-2)
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_formulas(monkeypatch, checkpoint, folders):
     """In f64, over whole texts; ours are made of blocks that fit neither the texts nor one another."""
     ids = texts(checkpoint.architecture.vocab, 150, 37)

@@ -61,6 +61,7 @@ def test_a_line_of_the_table_is_an_endpoint(bare_folder):
         assert 'edge_requests_total{path="/v1/count",status="200"} 1.0' in client.get("/metrics").text
 
 
+@pytest.mark.slow
 def test_the_document_has_every_endpoint(bare_folder):
     for kiosk in (None, Kiosk()):
         with scripted(bare_folder, [], kiosk=kiosk) as (url, *_):

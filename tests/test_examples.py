@@ -44,18 +44,21 @@ def test_there_are_eight():
         assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 80
 
 
+@pytest.mark.slow
 def test_chat(place):
     shown = run(place, "chat", typed="Who are you?\nWhat is 6 times 7?\n")
     assert "is ready" in shown
     assert len([line for line in shown.splitlines() if line.strip("> ")]) == 3
 
 
+@pytest.mark.slow
 def test_tools(place):
     shown = run(place, "tools", typed="n\ny\n" * 8)
     assert "> What time is it?" in shown
     assert shown.count("\n") >= 4
 
 
+@pytest.mark.slow
 def test_strict_answers(place):
     first, day, *rest = run(place, "strict_answers").splitlines()
     assert first in ("yes", "no", "unclear")
@@ -63,18 +66,21 @@ def test_strict_answers(place):
     assert rest
 
 
+@pytest.mark.slow
 def test_async_chat(place):
     shown = run(place, "async_chat")
     assert shown.count("> ") == 3
     assert "> How is the weather in Berlin?\n" in shown
 
 
+@pytest.mark.slow
 def test_server_client(place):
     first, *answer = run(place, "server_client").splitlines()
     assert "glm4-int4 at http://127.0.0.1:" in first
     assert "".join(answer)
 
 
+@pytest.mark.slow
 def test_batch(place):
     questions = ["Who are you?", "What is 6 times 7?", "What is 1 plus 2?", "你是谁?", "Good morning!"]
     (place / "questions.txt").write_text("\n\n".join(questions), encoding="utf-8")
@@ -85,6 +91,7 @@ def test_batch(place):
     assert {answer["finish_reason"] for answer in answers} == {"stop"}
 
 
+@pytest.mark.slow
 def test_convert_with_progress(tmp_path):
     shutil.copytree(CHECKPOINT, tmp_path / "GLM-4-9B-0414")
     assert "glm4-int4" in run(tmp_path, "convert_with_progress")
@@ -124,6 +131,7 @@ print(len(ticks) > 0)
 """
 
 
+@pytest.mark.slow
 def test_qt_window(place):
     pytest.importorskip("PySide6.QtWidgets", exc_type=ImportError)
     script = place / "drive.py"

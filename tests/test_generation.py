@@ -39,6 +39,7 @@ def reply(model, constraint, sampling=None, tools=(WEATHER, CLOCK), messages=ASK
     return Reply.from_events(model.reply(messages, tools, sampling or Sampling(max_new_tokens=120), constraint))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_a_required_call_is_valid_at_any_temperature(model, seed):
     constraint = Constraint.for_tools([WEATHER, CLOCK], "required", strict=True)

@@ -137,6 +137,7 @@ def test_the_recipe_stored_wants_a_quantised_gguf(tmp_path: Path) -> None:
         list(convert(CHECKPOINT, tmp_path / "other", "stored"))
 
 
+@pytest.mark.slow
 def test_quantised_logits_stay_close(tmp_path: Path) -> None:
     ids = [np.array(Checkpoint.open(CHECKPOINT).tokenizer.encode("How many ferries leave from the harbour?"))]
     with CheckpointTensors.open(CHECKPOINT) as plain:
@@ -149,6 +150,7 @@ def test_quantised_logits_stay_close(tmp_path: Path) -> None:
     assert strayed[0] < strayed[1] < 1
 
 
+@pytest.mark.slow
 def test_pytorch_runs_it_as_it_is(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from runtime.backends.torch.model import load_model

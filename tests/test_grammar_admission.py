@@ -60,6 +60,7 @@ def said(engine: SubprocessBackend, grammar: Grammar | None = None, limit: int =
     return "".join(delta.text for delta in deltas)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grammar",
     [
@@ -78,6 +79,7 @@ def test_what_the_engine_compiles_is_admitted(trial, engine, grammar):
     assert said(engine, grammar)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grammar", REFUSED.values(), ids=REFUSED.keys())
 def test_what_it_refuses_or_takes_too_long_for_is_refused_by_name(trial, grammar):
     for _ in range(2):  # the second time from memory
@@ -106,6 +108,7 @@ def _refusal(trial, grammar):
         return exc
 
 
+@pytest.mark.slow
 def test_innocent_requests_go_on_beside_hostile_grammars(engine):
     plain, strict = said(engine), said(engine, Regex("[0-9]{5}"))
 

@@ -130,6 +130,7 @@ def test_padding_on_the_left_changes_nothing(case: Any) -> None:
 LONG = ["glm4", "glm", "chatglm", "glm-edge", "glm4 yarn, as in the README"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
 def test_two_thousand_tokens(name: str, tmp_path: Path) -> None:
     checkpoint, theirs = load(VARIANTS[name], tmp_path)
@@ -142,6 +143,7 @@ def test_two_thousand_tokens(name: str, tmp_path: Path) -> None:
     agree(f"{name}: 2,000 tokens, layer by layer", logits(checkpoint, [ids])[0], wanted)
 
 
+@pytest.mark.slow
 def test_texts_of_the_reference_do_not_see_one_another(tmp_path: Path) -> None:
     checkpoint = CheckpointTensors.open(Tiny(dtype="mixed").write(tmp_path))
     a, b = texts(checkpoint, 9, 5)

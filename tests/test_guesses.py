@@ -49,6 +49,7 @@ def requests(model: edge.Model) -> list:
     return model.backend.requests  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_convert(tmp_path):
     from edge.demo import CHECKPOINT
 
@@ -194,6 +195,7 @@ class Country(BaseModel):
     capital: str
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [

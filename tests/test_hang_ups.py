@@ -91,6 +91,7 @@ def test_while_its_grammar_is_tried(served):
     assert httpx2.post(f"{url}{CHAT}", json=ASK | {"response_format": pattern}, timeout=60).status_code == 200
 
 
+@pytest.mark.slow
 def test_while_it_waits_for_a_turn(served):
     url, entry = served
     with (

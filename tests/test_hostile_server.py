@@ -246,6 +246,7 @@ def test_a_schema_is_refused_in_time(server, schema, problem):
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.slow
 def test_a_large_schema_that_is_no_program_is_taken(server):
     url, _ = server
     assert ask(url, **held(doubled(6))).status_code in (200, 400)  # not for its values

@@ -146,6 +146,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such limits")
 def test_a_file_that_may_not_grow(tmp_path):
     with hub(SHARDS) as server:

@@ -111,11 +111,13 @@ def test_an_application_keeps_its_own_modules(folder):
     assert "or run `edge convert` in a process of its own" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_chat_works_beside_a_convert_py(folder, demo_folder):
     done = python(lacks(folder, "runtime"), "-c", CHAT, str(demo_folder.path))
     assert "tiny test model" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_conversion_beside_a_convert_py_works_by_the_cure(folder):
     pytest.importorskip("nncf")
     lacks(folder, "runtime")
@@ -126,6 +128,7 @@ def test_a_conversion_beside_a_convert_py_works_by_the_cure(folder):
     assert (done.returncode, done.stdout) == (0, "int4\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_its_own(folder):
     """`edge recipes` imports `convert`."""
     script = Path(sys.executable).with_name("edge.exe" if sys.platform == "win32" else "edge")

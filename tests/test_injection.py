@@ -57,6 +57,7 @@ def render(template, said, tools):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tools", TOOLS.values(), ids=TOOLS.keys())
 @pytest.mark.parametrize(
     "said", [*ATTACKS.values(), *(said for said, _ in TALKS.values())], ids=[*ATTACKS.keys(), *TALKS.keys()]

@@ -133,6 +133,7 @@ def test_a_shell_reads_the_folder_as_it_is(folder):
     assert done.stdout.decode() == folder
 
 
+@pytest.mark.slow
 def test_a_wheel_that_pip_has_installed(tmp_path):
     wheel = tmp_path / "a b" / f"glm4_edge-{VERSION}-py3-none-any.whl"
     wheel.parent.mkdir()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.torch.engine import Torch
 from runtime.backends.torch.ipex import Ipex
@@ -13,7 +14,6 @@ from runtime.errors import BackendError, DeviceError, Notice, RequestError
 from runtime.messages import Finish
 from runtime.sampling import SamplingParams
 
-CHECKPOINT = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 QUESTIONS = ("Who are you?", "谢谢", "When do you open?")
 

@@ -52,6 +52,7 @@ def test_what_is_wrong_in_it_is_named(tmp_path, text, words):
         Kiosk.load(str(tmp_path / "nowhere"))
 
 
+@pytest.mark.slow
 def test_what_visitors_may_not_set_is_refused_by_the_server(bare_folder):
     kiosk = Kiosk(system="You are a guide.", max_tokens=5)
     with scripted(bare_folder, [], kiosk=kiosk) as (url, _, engine):
@@ -119,6 +120,7 @@ def test_a_visitor_asks_and_leaves_nothing_behind(browser, bare_folder):
         assert browser.complaints() == []
 
 
+@pytest.mark.slow
 def test_a_kiosk_waits_for_its_server_and_starts_over_by_hand(browser, bare_folder):
     with scripted(bare_folder, ["\nSlowly said."], kiosk=Kiosk(), pause=0.05) as (url, dispatcher, _engine):
         browser.open(url)

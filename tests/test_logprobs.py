@@ -136,6 +136,7 @@ def agreed(said, others):
     return next((i for i, pair in enumerate(zip(said, others, strict=True)) if pair[0] != pair[1]), len(said))
 
 
+@pytest.mark.slow
 def test_why_a_frequency_penalty_is_refused(engine, logits):
     """When this fails, GenAI has mended it, and `backends/genai.py` may pass it on."""
     import numpy as np

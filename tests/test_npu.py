@@ -76,6 +76,7 @@ def test_a_chat_of_many_turns_with_tools_says_what_the_cpu_says(pair, strict):
     assert chats[0].history == chats[1].history
 
 
+@pytest.mark.slow
 def test_a_required_call_is_held_to_its_grammar(pair):
     replies = [Chat(model, tools=[weather], sampling=CHAT, max_rounds=1) for model in pair]
     ours, cpus = (chat.send("What is the weather in Rome?", tool_choice="required") for chat in replies)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnxscript")
+pytest.importorskip("torch")  # exports the files
 
 from convert.check.reference import logits
 from convert.output.ir_writer import IrWriter
@@ -117,6 +118,7 @@ def test_the_model_folder_says_what_it_is_not(converted: ModelFolder, file: Path
         OpenVINO.load(converted, "CPU", Options())
 
 
+@pytest.mark.slow
 def test_it_replies_as_the_checkpoint_does(converted: ModelFolder, checkpoint: Path, tmp_path: Path) -> None:
     *_, last = convert(checkpoint, tmp_path / "paged", "bf16")
     assert last.result is not None

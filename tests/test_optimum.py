@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +10,13 @@ from convert.check import verify
 from convert.pipeline import convert
 from convert.recipe import RECIPES
 from convert.source import optimum
+from edge.demo import CHECKPOINT
 from runtime.checkpoint.architecture import read_architecture, read_config
 from runtime.errors import ConversionError
 from runtime.folder.ir import IR
 
 from .test_pipeline import write_checkpoint
 
-CHECKPOINT = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 ARCHITECTURE = read_architecture(read_config(CHECKPOINT))
 
 

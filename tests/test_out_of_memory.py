@@ -53,6 +53,7 @@ def test_other_errors_stay_what_they_are(exc):
     assert caught.value is exc
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="addresses are limited on Linux")
 @pytest.mark.parametrize("megabytes", [300, 600])
 @pytest.mark.parametrize("verb", ["chat", "convert"])

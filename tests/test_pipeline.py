@@ -89,6 +89,7 @@ def test_a_checkpoint_becomes_a_model_folder(tmp_path, recipe, tiny):
     assert done[-1] == next(step.total for step in progress if step.name == "compress")
 
 
+@pytest.mark.slow
 def test_the_users_texts_are_read_first(checkpoint, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "hello"}\n{"text": 1}\n')
@@ -143,6 +144,7 @@ def test_older_checkpoints_keep_the_template_in_tokenizer_config(tmp_path, where
     assert ModelFolder.open(tmp_path / "model").chat_template() == TEMPLATE
 
 
+@pytest.mark.slow
 def test_the_licence_goes_along(tmp_path):
     source = write_checkpoint(tmp_path / "source")
     (source / "LICENSE").write_text("The terms")
@@ -209,6 +211,7 @@ def test_an_existing_target_is_refused_first(tmp_path, make):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_a_target_that_appears_meanwhile_is_not_touched(checkpoint, tmp_path):
     target = tmp_path / "model"
     progress = convert(checkpoint, target, "bf16")
@@ -404,6 +407,7 @@ def test_what_was_left_damaged_is_done_again(checkpoint, tmp_path, harm):
     assert files(tmp_path / "model") == files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_what_was_left_of_another_conversion_is_cleared(checkpoint, tmp_path, compressed):
     cut_short(checkpoint, tmp_path, 9, "int4")
     compressed.clear()
@@ -412,6 +416,7 @@ def test_what_was_left_of_another_conversion_is_cleared(checkpoint, tmp_path, co
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("worth", "left"), [(0, 1), (2**28, 0)])
 def test_ctrl_c_keeps_what_took_long(checkpoint, tmp_path, capsys, worth, left):
     from edge.cli import main

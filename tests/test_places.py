@@ -50,6 +50,7 @@ def test_an_event_loop(place):
     assert DONE in run(place, "loop.py")
 
 
+@pytest.mark.slow
 def test_a_notebook(place):
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbconvert")
@@ -99,6 +100,7 @@ print(DONE if ticks > 20 else ticks)
 """
 
 
+@pytest.mark.slow
 def test_a_qt_window(place):
     pytest.importorskip("PySide6.QtWidgets", exc_type=ImportError)
     (place / "window.py").write_text(f"GUESSES = {GUESSES!r}\nDONE = {DONE!r}\n{WINDOW}", encoding="utf-8")

@@ -144,6 +144,7 @@ def sidecar(folder, *arguments):
     return [sys.executable, "-m", "edge", "serve", str(folder.path), *options, *arguments]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kiosk", [False, True])
 def test_a_program_that_starts_it_reads_one_line_of_json(demo_folder, tmp_path, kiosk):
     (tmp_path / "noisy.py").write_text(TOOLS)
@@ -173,6 +174,7 @@ def test_a_program_that_starts_it_reads_one_line_of_json(demo_folder, tmp_path, 
     assert f"{url} is the" in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js")
 def test_it_is_a_sidecar_of_a_program_in_another_language(demo_folder):
     """The program asks it, and dies without a word to it."""

@@ -90,6 +90,7 @@ def test_with_a_tool_that_hangs(demo_folder, tmp_path, tools):
     assert '"reason":"length"' in asked.result().text
 
 
+@pytest.mark.slow
 def test_while_its_model_is_loaded(demo_folder):
     command = [sys.executable, "-m", "edge", "serve", str(demo_folder.path), "--device", "CPU"]
     with subprocess.Popen([*command, "--port", str(free_port())], cwd=ROOT) as process:

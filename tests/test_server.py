@@ -216,6 +216,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("body", "param"), WRONG.values(), ids=WRONG.keys())
 @pytest.mark.parametrize("streamed", [False, True])
 def test_what_is_wrong_is_named(client, body, param, streamed):

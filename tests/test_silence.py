@@ -131,6 +131,7 @@ def test_whichever_module_is_imported_first(place, module):
     silent(place)
 
 
+@pytest.mark.slow
 def test_a_server_hears_its_clients_alone(place, demo_folder):
     pytest.importorskip("uvicorn")
     port = free_port()

@@ -120,6 +120,7 @@ def test_the_demo_on_an_old_console():
 CLOSED = {"input": "<&-", "output": ">&-", "errors": "2>&-", "all": "<&- >&- 2>&-"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="it takes a POSIX shell")
 @pytest.mark.parametrize("closed", CLOSED.values(), ids=CLOSED.keys())
 def test_streams_that_are_closed(demo_folder, closed):

@@ -262,6 +262,7 @@ def test_threads_share_one_engine(engine):
     assert [together[i] for i in range(len(prompts))] == alone
 
 
+@pytest.mark.slow
 def test_a_grammar_is_held(engine):
     schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 9}, "n": {"type": "integer"}}}
     schema["required"] = list(schema["properties"])
