@@ -39,8 +39,8 @@ class Model:
     Raises ModelFolderError, CheckpointError, DeviceError or BackendError.
 
     Example:
-        with edge.Model("./glm4-int4", device="CPU") as model:
-            first, second = edge.Chat(model), edge.Chat(model, system="Answer in Chinese.")
+        with edge.Model("./glm4-int4", device="CPU") as loaded:
+            first, second = edge.Chat(loaded), edge.Chat(loaded, system="Answer in Chinese.")
             print(first.send("Who are you?"), second.send("Who are you?"))
     """
 

@@ -43,6 +43,7 @@ Everything that an application needs comes from `import edge`; it imports nothin
 import edge
 
 chat = edge.Chat("./glm4-int4")
+model = chat.model
 ```
 """
 NAMES = [name for names in GROUPS.values() for name in names.split()]

@@ -1,5 +1,6 @@
-"""Every sentence of docs/server.md names the tests that fail when it is not true: in docs_server.txt, beside this file.
-So do those sentences of the README that are of the server and its tools, in docs_readme.txt.
+"""Every sentence of docs/server.md and docs/kiosk.md names the tests that fail when it is not true: in docs_server.txt
+and docs_kiosk.txt, beside this file. So do those sentences of the README that are of the server and its tools, in
+docs_readme.txt.
 
 A paragraph of that file is a sentence, and indented below it the tests, `test_page.py::test_it_fits_a_phone`; `measured
 benchmarks/soak.py` for a figure of another machine; or `no claim:` and why there is nothing to test (advice, what leads
@@ -8,7 +9,6 @@ to a list or a table). A row of a table and a block of code count as sentences; 
 
 import ast
 import re
-import shlex
 from functools import cache
 from pathlib import Path
 
@@ -17,13 +17,10 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
-from edge.cli import parser
 from edge.server.page.kiosk import Kiosk
 
-from .serving import serving_ours
-
 ROOT = Path(__file__).resolve().parents[1]
-WHOLE = {"docs/server.md": "docs_server.txt"}
+WHOLE = {"docs/server.md": "docs_server.txt", "docs/kiosk.md": "docs_kiosk.txt"}
 TABLES = WHOLE | {"README.md": "docs_readme.txt"}
 _END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`/*\[(])")  # of a sentence, and the beginning of another
 _NO_CLAIM = "no claim: "
@@ -120,35 +117,12 @@ def blocks(document, language=""):
     """The blocks of code of a document."""
     text = (ROOT / document).read_text(encoding="utf-8")
     if language:
-        return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+        return re.findall(rf"^```{language}[^\n]*\n(.*?)^```$", text, re.M | re.S)
     return re.findall(r"(?:^    .+\n)+", text, re.M)
 
 
-def test_commands_are_known():
-    """Each `edge …` is parsed, and each benchmark is there."""
-    lines = [line.split("#")[0].strip() for block in blocks("docs/server.md") for line in block.splitlines()]
-    lines += re.findall(r"`(edge [^`…]+)`", (ROOT / "docs/server.md").read_text(encoding="utf-8"))
-    commands = [shlex.split(line) for line in lines if line.startswith("edge ")]
-    assert len(commands) >= 7
-    for _, *arguments in commands:
-        assert parser().parse_args(arguments).run
-    for module in re.findall(r"python -m ([\w.]+)", "\n".join(lines)):
-        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
-
-
-def test_the_example_runs(demo_folder):
-    pytest.importorskip("openai")
-    (code,) = blocks("docs/server.md", "python")
-    with serving_ours(demo_folder.path) as (url, _):
-        code = code.replace("http://127.0.0.1:8000", url).replace("glm4-int4", demo_folder.path.name)
-        names = {}
-        exec(compile(code, "docs/server.md", "exec"), names)
-    names["client"].close()
-    assert names["reply"].choices[0].message.content
-
-
 def test_the_kiosk_of_the_document_is_one(tmp_path):
-    (text,) = blocks("docs/server.md", "toml")
+    (text,) = blocks("docs/kiosk.md", "toml")
     (tmp_path / "kiosk.toml").write_text(text, encoding="utf-8")
     kiosk = Kiosk.load(str(tmp_path / "kiosk.toml"))
     assert (kiosk.idle, kiosk.max_tokens, kiosk.language) == (60, 1024, "zh")

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import EdgeError, Notice
 from runtime.system.files import TEMPORARY_FOLDER_HINT, is_temporary_folder_missing
@@ -32,6 +32,7 @@ from . import (
     service,
     streams,
 )
+from .help_format import HelpFormatter
 from .output import print_text
 
 if TYPE_CHECKING:
@@ -104,7 +105,10 @@ def _print_notice(message: Warning | str, *_: object) -> None:
 
 
 class _ArgumentParser(argparse.ArgumentParser):
-    """An argument parser that reports failed writes."""
+    """An argument parser that states defaults in its help, and reports failed writes. Its subparsers are such, too."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": HelpFormatter} | options)
 
     def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
         """Print --help and --version. Raises OSError, which argparse itself ignores."""
@@ -116,7 +120,13 @@ class _ArgumentParser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
-    top = _ArgumentParser(prog="edge", description="GLM-4 on laptops, edge boxes and kiosks.")
+    top = _ArgumentParser(
+        prog="edge",
+        description="GLM-4 on laptops, edge boxes and kiosks: conversion to OpenVINO, and a local chat with tools.",
+        epilog="Exit codes: 0; 1 after an error, which is printed with a hint; 2 for a wrong command line; 130 after "
+        "Ctrl-C; 143 after SIGTERM. `edge COMMAND --help` describes a command.\n\nExamples:\n\n    edge demo\n"
+        "    edge convert ./GLM-4-9B-0414 ./glm4-int4\n    edge chat ./glm4-int4",
+    )
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .numbers import integer
 from .output import print_json, print_text
+from .shared_flags import add_device, add_json, add_model
 
 if TYPE_CHECKING:
     from ..bench import Summary
@@ -13,17 +14,25 @@ if TYPE_CHECKING:
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge bench`."""
-    verb = verbs.add_parser("bench", help="measure how fast a model folder is here")
-    verb.add_argument("folder", help="a model folder; for PyTorch a checkpoint, or a model of `edge models` to fetch")
-    verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
-    verb.add_argument(
-        "--prompt-tokens", type=integer("--prompt-tokens"), default=512, help="tokens of each prompt (512)"
+    verb = verbs.add_parser(
+        "bench",
+        help="measure how fast a model is on this machine",
+        description="Measure load time, time to the first token, prefill and decode rates, and peak memory of a model "
+        "on this machine: before you choose a device or a recipe, or report a slow one.",
+        epilog="Example:\n\n    edge bench ./glm4-int4 --device CPU --runs 3",
     )
-    verb.add_argument("--new-tokens", type=integer("--new-tokens", 2), default=128, help="tokens of each reply (128)")
+    add_model(verb)
+    add_device(verb)
     verb.add_argument(
-        "--runs", type=integer("--runs"), default=5, help="measured runs after a first one to warm up (5)"
+        "--prompt-tokens", type=integer("--prompt-tokens"), default=512, metavar="N", help="tokens of each prompt"
     )
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument(
+        "--new-tokens", type=integer("--new-tokens", 2), default=128, metavar="N", help="tokens of each reply"
+    )
+    verb.add_argument(
+        "--runs", type=integer("--runs"), default=5, metavar="N", help="measured runs, after one to warm up"
+    )
+    add_json(verb)
     verb.set_defaults(run=run)
 
 

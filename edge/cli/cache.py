@@ -5,13 +5,20 @@ import time
 from dataclasses import asdict
 
 from .output import print_json, print_text
+from .shared_flags import add_json
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge cache`."""
-    verb = verbs.add_parser("cache", help="list or clear the compiled models kept for the next load")
-    verb.add_argument("--clear", action="store_true", help="remove them all")
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb = verbs.add_parser(
+        "cache",
+        help="list or clear the compiled models of GPU and NPU",
+        description="List the models compiled for GPU and NPU, which are kept so that the next load is quick; clear "
+        "them to free disk space.",
+        epilog="Example:\n\n    edge cache --clear",
+    )
+    verb.add_argument("--clear", action="store_true", help="remove all of them")
+    add_json(verb)
     verb.set_defaults(run=run)
 
 

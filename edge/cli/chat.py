@@ -10,6 +10,7 @@ from runtime.errors import EdgeError, RequestError
 from .message_input import MessageInput
 from .numbers import integer, number
 from .output import print_text
+from .shared_flags import add_context, add_device, add_model, add_no_verify, add_temperature
 from .streams import is_terminal, read_stdin, supports_ansi
 
 if TYPE_CHECKING:
@@ -17,32 +18,51 @@ if TYPE_CHECKING:
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 _COMMANDS = ("/exit", "/load", "/reset", "/save")
-HELP = "/reset forgets the chat, /save FILE and /load FILE keep it, /exit or Ctrl-D leaves; Ctrl-C stops a reply."
+HELP = "/reset starts a new chat; /save FILE and /load FILE store and restore it; Ctrl-C stops a reply; /exit ends."
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge chat`."""
-    verb = verbs.add_parser("chat", help="chat with a model in the terminal", epilog=HELP)
+    verb = verbs.add_parser(
+        "chat",
+        help="chat with a model in the terminal",
+        description="Chat with a model in the terminal. With a question on standard input, print the answer alone, for "
+        "scripts and pipes.",
+        epilog=f"{HELP}\n\nExamples:\n\n    edge chat ./glm4-int4\n"
+        '    echo "What is 6 times 7?" | edge chat ./glm4-int4 --temperature 0',
+    )
+    add_model(verb, servers=True)
+    add_device(verb, servers=True)
     verb.add_argument(
-        "folder", help="a model folder; for PyTorch or a server a checkpoint, or a model of `edge models` to fetch"
+        "--fallback",
+        action="append",
+        default=[],
+        metavar="DEVICE",
+        help="a device to try if the first cannot load the model; may be repeated (default: none)",
+    )
+    verb.add_argument("--system", default="", metavar="TEXT", help="the system message (default: none)")
+    add_temperature(verb)
+    verb.add_argument(
+        "--top-p",
+        type=number("--top-p", 0, 1),
+        metavar="P",
+        help="sample from the most probable tokens that add up to P; more than 0, at most 1 "
+        "(default: the checkpoint's)",
     )
     verb.add_argument(
-        "--device", default="auto", help="auto (the default), a device's name such as CPU or torch, or a server's URL"
+        "--seed",
+        type=integer("--seed", 0, 2**63 - 1),
+        metavar="N",
+        help="make sampled replies reproducible (default: a different one each time)",
     )
     verb.add_argument(
-        "--fallback", action="append", default=[], metavar="DEVICE", help="where that cannot load; may be given again"
+        "--max-new-tokens",
+        type=integer("--max-new-tokens"),
+        metavar="N",
+        help="most tokens of a reply, reasoning and calls included (default: what the context holds)",
     )
-    verb.add_argument("--system", default="", help="the system message")
-    verb.add_argument(
-        "--temperature", type=number("--temperature", 0, 5), help="0 is greedy; the default is the checkpoint's own"
-    )
-    verb.add_argument("--max-new-tokens", type=integer("--max-new-tokens"), help="at most so many tokens a reply")
-    verb.add_argument(
-        "--context", type=integer("--context"), metavar="N", help="tokens of prompt and reply that must have room"
-    )
-    verb.add_argument(
-        "--no-verify", dest="verify", action="store_false", help="load the folder without a look at its files' hashes"
-    )
+    add_context(verb)
+    add_no_verify(verb)
     verb.set_defaults(run=run)
 
 
@@ -60,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
             hint='run it in a terminal, or pipe a question: echo "Who are you?" | edge chat FOLDER',
         )
     folder = resolve_model((args.device, *args.fallback), args.folder)
-    sampling = folder.sampling().override(temperature=args.temperature, max_new_tokens=args.max_new_tokens)
+    sampling = folder.sampling().override(
+        temperature=args.temperature, top_p=args.top_p, seed=args.seed, max_new_tokens=args.max_new_tokens
+    )
     options = Options(context=args.context, verify=args.verify)
     with Chat(
         folder, device=args.device, fallback=args.fallback, system=args.system, sampling=sampling, options=options

@@ -5,26 +5,30 @@ from contextlib import closing
 
 from runtime.errors import RequestError
 
-from .numbers import integer, number
+from .numbers import integer
 from .output import print_text
+from .shared_flags import add_device, add_model, add_temperature
 from .streams import read_stdin
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge complete`."""
-    verb = verbs.add_parser("complete", help="go on from a text: what a base model is for")
-    verb.add_argument(
-        "folder", help="a model folder; for PyTorch or a server a checkpoint, or a model of `edge models` to fetch"
+    verb = verbs.add_parser(
+        "complete",
+        help="continue a text with a base model",
+        description="Continue a text, without a chat template: what base models such as glm-4-9b are for.",
+        epilog='Example:\n\n    edge complete ./glm4-base --prompt "Once upon a time" --max-new-tokens 50',
     )
-    verb.add_argument("--prompt", metavar="TEXT", help="the text; without it, what is piped in")
+    add_model(verb, servers=True)
+    verb.add_argument("--prompt", metavar="TEXT", help="the text to continue (default: standard input)")
+    add_device(verb, servers=True)
+    add_temperature(verb)
     verb.add_argument(
-        "--device", default="auto", help="auto (the default), a device's name such as CPU or torch, or a server's URL"
-    )
-    verb.add_argument(
-        "--temperature", type=number("--temperature", 0, 5), help="0 is greedy; the default is the checkpoint's own"
-    )
-    verb.add_argument(
-        "--max-new-tokens", type=integer("--max-new-tokens"), default=256, help="at most so many tokens (256)"
+        "--max-new-tokens",
+        type=integer("--max-new-tokens"),
+        default=256,
+        metavar="N",
+        help="most tokens to generate",
     )
     verb.set_defaults(run=run)
 

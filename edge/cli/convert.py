@@ -17,24 +17,34 @@ if TYPE_CHECKING:
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge convert`."""
-    verb = verbs.add_parser("convert", help="turn a GLM-4 checkpoint into a model folder")
+    verb = verbs.add_parser(
+        "convert",
+        help="convert a GLM-4 checkpoint to a model folder",
+        description="Convert a GLM-4 checkpoint to a model folder: OpenVINO IR with compressed weights, verified "
+        "against the checkpoint before it appears. Once per model; chats then need the folder alone.",
+        epilog="Examples:\n\n    edge convert ./GLM-4-9B-0414 ./glm4-int4\n"
+        "    edge convert zai-org/GLM-4-9B-0414 ./glm4-int8 --recipe int8",
+    )
     verb.add_argument(
         "checkpoint",
-        help="a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; "
-        "or a model of `edge models` to fetch",
+        help="a folder with config.json, a tokenizer, and safetensors or an exported model.onnx; a .gguf file; or the "
+        "name of a model in `edge models`, which is downloaded",
     )
-    verb.add_argument("folder", type=Path, help="the model folder to make; it must not exist yet")
-    verb.add_argument("--recipe", default="int4", metavar="NAME", help="one of `edge recipes` (the default is int4)")
+    verb.add_argument("folder", type=Path, help="the model folder to create; it must not exist yet")
+    verb.add_argument("--recipe", default="int4", metavar="NAME", help="one of `edge recipes`")
     verb.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="texts for int4-awq and its kind, a JSON object a line"
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="texts for data-aware recipes such as int4-awq, one JSON object a line (default: built-in texts)",
     )
     verb.add_argument(
         "--exporter",
         choices=("edge", "optimum"),
         default="edge",
-        help="who writes the IR: edge (the default) or optimum",
+        help="which program writes the IR: ours, or optimum-intel",
     )
-    verb.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    verb.add_argument("--quiet", action="store_true", help="print only errors")
     verb.set_defaults(run=run)
 
 

@@ -22,9 +22,20 @@ That was the whole way, on a model made to check an installation. Next, with a G
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge demo`."""
-    verb = verbs.add_parser("demo", help="convert the embedded test model, chat with it, and call a function")
-    verb.add_argument("--recipe", default="int4", metavar="NAME", help="as in `edge convert` (int4)")
-    verb.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the model folder there")
+    verb = verbs.add_parser(
+        "demo",
+        help="convert the embedded test model, chat with it, and call a function",
+        description="Check an installation: convert the embedded test model, chat with it in English and Chinese, and "
+        "let it call a Python function. It needs no network.",
+        epilog="Example:\n\n    edge demo --keep ./demo-int4",
+    )
+    verb.add_argument("--recipe", default="int4", metavar="NAME", help="one of `edge recipes`")
+    verb.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write the model folder (default: a temporary folder, removed at the end)",
+    )
     verb.set_defaults(run=run)
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from .output import print_json, print_table, print_text
+from .shared_flags import add_json
 
 if TYPE_CHECKING:
     from runtime.device.machine import Machine
@@ -12,8 +13,14 @@ if TYPE_CHECKING:
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge devices`."""
-    verb = verbs.add_parser("devices", help="list what this machine has to run a model on")
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb = verbs.add_parser(
+        "devices",
+        help="list the devices and engines of this machine",
+        description="List the devices and engines on which this machine can run a model, and the drivers that are "
+        "missing.",
+        epilog="Example:\n\n    edge devices --json",
+    )
+    add_json(verb)
     verb.set_defaults(run=run)
 
 

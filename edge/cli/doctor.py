@@ -5,8 +5,8 @@ import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .numbers import integer
 from .output import print_json, print_table, print_text
+from .shared_flags import add_context, add_json
 
 if TYPE_CHECKING:
     from runtime.backends.choose import Fit
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge doctor`."""
-    verb = verbs.add_parser("doctor", help="say what is missing here, and whether a model folder fits each device")
-    verb.add_argument("folder", nargs="?", help="a model folder")
-    verb.add_argument(
-        "--context", type=integer("--context"), metavar="N", help="tokens of prompt and reply that must have room"
+    verb = verbs.add_parser(
+        "doctor",
+        help="report missing drivers, and whether a model fits each device",
+        description="Report the devices of this machine, the drivers that are missing, and whether a model folder fits "
+        "the memory of each device: when a model does not load, or before a longer context.",
+        epilog="Example:\n\n    edge doctor ./glm4-int4 --context 8192",
     )
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument("folder", nargs="?", help="a model folder")
+    add_context(verb)
+    add_json(verb)
     verb.set_defaults(run=run)
 
 

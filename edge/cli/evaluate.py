@@ -11,6 +11,7 @@ from runtime.text import replace_controls
 
 from .numbers import integer, number
 from .output import print_json, print_text
+from .shared_flags import add_json
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Report
@@ -18,23 +19,57 @@ if TYPE_CHECKING:
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge eval`."""
-    verb = verbs.add_parser("eval", help="measure what a conversion cost in quality")
+    verb = verbs.add_parser(
+        "eval",
+        help="measure how much quality a conversion costs",
+        description="Measure how much quality a conversion costs: perplexity, divergence from the checkpoint, and "
+        "tool-call accuracy, as figures and a report. To compare recipes, or as a check in CI.",
+        epilog="Example:\n\n    edge eval ./glm4-int4 --against ./GLM-4-9B-0414 --out ./report",
+    )
     verb.add_argument("folder", type=Path, help="a model folder")
-    verb.add_argument("--against", type=Path, metavar="CHECKPOINT", help="the checkpoint that it was made of")
-    verb.add_argument("--texts", type=Path, metavar="FILE.jsonl", help="texts or dialogues of your own")
-    verb.add_argument("--calls", type=Path, metavar="FILE.jsonl", help="dialogues, tools and the calls to be expected")
     verb.add_argument(
-        "--context", type=integer("--context"), help="tokens of the longest text (2048, or what the model has)"
+        "--against",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="the checkpoint that the folder was converted from (default: none, and no divergence)",
     )
     verb.add_argument(
-        "--new-tokens", type=integer("--new-tokens", 0), default=64, help="tokens of each greedy reply (64)"
+        "--texts",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="your own texts or dialogues (default: the built-in corpus)",
     )
-    verb.add_argument("--out", type=Path, metavar="FOLDER", help="write report.json, report.md and plots there")
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument(
+        "--calls",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="dialogues with tools and the expected calls (default: those that ship for the checkpoint, if any)",
+    )
+    verb.add_argument(
+        "--context",
+        type=integer("--context"),
+        metavar="N",
+        help="tokens of the longest text (default: 2048, or the model's context if that is shorter)",
+    )
+    verb.add_argument(
+        "--new-tokens",
+        type=integer("--new-tokens", 0),
+        default=64,
+        metavar="N",
+        help="tokens of each greedy reply; 0 skips them",
+    )
+    verb.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="write report.json, report.md and charts to this new folder (default: print the report only)",
+    )
+    add_json(verb)
     verb.add_argument(
         "--max-kl",
         type=number("--max-kl", 0, 100),
-        help="fail where the mean KL divergence is above so many nats a token",
+        metavar="NATS",
+        help="exit with 1 if the mean KL divergence is above so many nats a token (default: no limit)",
     )
     verb.set_defaults(run=run)
 

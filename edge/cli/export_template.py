@@ -7,9 +7,15 @@ from .output import print_text
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge export-template`."""
-    verb = verbs.add_parser("export-template", help="let vLLM and transformers serve parse a checkpoint's tool calls")
-    verb.add_argument("checkpoint", help="a checkpoint's folder; its tokenizer_config.json is changed, a copy kept")
-    verb.add_argument("--force", action="store_true", help="replace a response_template that is there already")
+    verb = verbs.add_parser(
+        "export-template",
+        help="let vLLM and `transformers serve` parse a checkpoint's tool calls",
+        description="Add the `response_template` of GLM-4's tool calls to a checkpoint's tokenizer_config.json, so "
+        "that vLLM and `transformers serve` can parse them. The original file is kept beside it.",
+        epilog="Example:\n\n    edge export-template ./GLM-4-32B-0414",
+    )
+    verb.add_argument("checkpoint", help="a checkpoint folder")
+    verb.add_argument("--force", action="store_true", help="replace an existing response_template")
     verb.set_defaults(run=run)
 
 

@@ -4,14 +4,28 @@ import argparse
 from typing import Any
 
 from .output import print_json, print_table
+from .shared_flags import add_json
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge inspect`."""
-    verb = verbs.add_parser("inspect", help="show a model folder's manifest and check its files")
+    verb = verbs.add_parser(
+        "inspect",
+        help="show a model folder's manifest and verify its files",
+        description="Show what a model folder was made from and how, and verify the hash of every file: before you "
+        "ship a folder, or when one behaves oddly.",
+        epilog="Example:\n\n    edge inspect ./glm4-int4 --json",
+    )
     verb.add_argument("folder", help="a model folder")
-    verb.add_argument("--for", dest="device", metavar="NPU", type=str.upper, choices=("NPU",), help="is it fit for it?")
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument(
+        "--for",
+        dest="device",
+        metavar="NPU",
+        type=str.upper,
+        choices=("NPU",),
+        help="check that the folder can run on an NPU (default: no check)",
+    )
+    add_json(verb)
     verb.set_defaults(run=run)
 
 

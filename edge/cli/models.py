@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .output import print_json, print_table, print_text
+from .shared_flags import add_json
 
 if TYPE_CHECKING:
     from ..catalogue import CatalogueEntry
@@ -12,9 +13,15 @@ if TYPE_CHECKING:
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge models`."""
-    verb = verbs.add_parser("models", help="list the models that can be converted, and what each takes")
-    verb.add_argument("model", nargs="?", help="one of them, by any of its names")
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb = verbs.add_parser(
+        "models",
+        help="list the models that can be converted, with their sizes",
+        description="List the published GLM-4 models that can be converted, with context, licence, and the disk space "
+        "and memory that they need: to choose one for your machine.",
+        epilog="Example:\n\n    edge models GLM-4-9B-0414",
+    )
+    verb.add_argument("model", nargs="?", help="show this model only, by any of its names")
+    add_json(verb)
     verb.set_defaults(run=run)
 
 

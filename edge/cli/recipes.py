@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .output import print_json, print_table, print_text
+from .shared_flags import add_json
 
 if TYPE_CHECKING:
     from runtime.checkpoint.architecture import Architecture
@@ -14,9 +15,17 @@ _SHAPES = {"9B": "GLM-4-9B-0414", "32B": "GLM-4-32B-0414"}
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge recipes`."""
-    verb = verbs.add_parser("recipes", help="list the recipes of `edge convert`, and what each costs")
-    verb.add_argument("checkpoint", nargs="?", help="of this model or checkpoint folder, instead of 9B and 32B")
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb = verbs.add_parser(
+        "recipes",
+        help="list the recipes of `edge convert`, and what each costs",
+        description="List the recipes of `edge convert`, with bits per weight, size, conversion time and devices: to "
+        "choose one for a model and a device.",
+        epilog="Example:\n\n    edge recipes GLM-4-9B-0414",
+    )
+    verb.add_argument(
+        "checkpoint", nargs="?", help="sizes for this model or checkpoint folder, instead of those of 9B and 32B"
+    )
+    add_json(verb)
     verb.set_defaults(run=run)
 
 

@@ -6,17 +6,35 @@ from pathlib import Path
 
 from .numbers import integer
 from .output import print_text
+from .shared_flags import add_device
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge research`."""
-    verb = verbs.add_parser("research", help="research a question in local documents, as GLM-Z1-Rumination does")
-    verb.add_argument("question")
+    verb = verbs.add_parser(
+        "research",
+        help="answer a question from local documents, offline",
+        description="Answer a question from local documents: the model searches, reads and cites them, offline. "
+        "GLM-Z1-Rumination is trained for it.",
+        epilog='Example:\n\n    edge research "When do ferries leave?" --model ./glm4-int4 --docs ./documents',
+    )
+    verb.add_argument("question", help="the question to answer")
     verb.add_argument("--model", required=True, metavar="FOLDER", help="a model folder")
     verb.add_argument("--docs", required=True, type=Path, metavar="FOLDER", help="text, Markdown, HTML and PDF files")
-    verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
-    verb.add_argument("--rounds", type=integer("--rounds"), default=12, help="at most so many rounds of calls (12)")
-    verb.add_argument("--max-tokens", type=integer("--max-tokens"), help="at most so many tokens in all")
+    add_device(verb)
+    verb.add_argument(
+        "--rounds",
+        type=integer("--rounds"),
+        default=12,
+        metavar="N",
+        help="most rounds of searching and reading before the model has to answer",
+    )
+    verb.add_argument(
+        "--max-tokens",
+        type=integer("--max-tokens"),
+        metavar="N",
+        help="most tokens to generate in all (default: what the context holds)",
+    )
     verb.set_defaults(run=run)
 
 

@@ -9,39 +9,54 @@ from pathlib import Path
 
 from .numbers import integer
 from .output import print_text
+from .shared_flags import add_context, add_device, add_no_verify
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge serve`."""
     verb = verbs.add_parser(
-        "serve", help="serve models to OpenAI's clients and a chat page, on this machine alone by default"
+        "serve",
+        help="serve models to OpenAI's clients, with a chat page",
+        description="Serve models on this machine: OpenAI's API at /v1, and a chat page at /. For other programs, for "
+        "several people, or for a public screen (--kiosk).",
+        epilog="Examples:\n\n    edge serve ./glm4-int4 --port 8000\n    edge serve ./glm4-int4 --kiosk kiosk.toml",
     )
-    verb.add_argument("folder", nargs="*", help="model folders; all but the first are loaded at their first request")
-    verb.add_argument("--host", default="127.0.0.1", help="the address (127.0.0.1); any other asks for an API key")
-    verb.add_argument("--port", type=integer("--port", 0), default=8000, help="8000 by default")
-    verb.add_argument("--device", default="auto", help="auto (the default) or a device's name, such as CPU")
+    verb.add_argument("folder", nargs="*", help="model folders; the first is loaded now, the others when requested")
+    verb.add_argument("--host", default="127.0.0.1", help="the address to bind; any other needs an API key")
+    verb.add_argument("--port", type=integer("--port", 0), default=8000, help="the port to bind; 0 picks a free one")
+    add_device(verb)
+    add_context(verb)
+    add_no_verify(verb)
     verb.add_argument(
-        "--context", type=integer("--context"), metavar="N", help="tokens of prompt and reply that must have room"
+        "--api-key-file",
+        metavar="FILE",
+        help="a file with the API key that clients must send (default: the variable EDGE_API_KEY, or no key)",
     )
     verb.add_argument(
-        "--no-verify", dest="verify", action="store_false", help="load the folder without a look at its files' hashes"
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="the origin of a web page that may send requests; may be repeated (default: the server's own)",
     )
-    verb.add_argument("--api-key-file", metavar="FILE", help="what clients must show; or the variable EDGE_API_KEY")
     verb.add_argument(
-        "--allow-origin", action="append", default=[], metavar="URL", help="a web page that may ask; may be given again"
-    )
-    verb.add_argument(
-        "--tools", metavar="MODULE:FUNCTION", action="append", default=[], help="a tool of /chat; as above"
+        "--tools",
+        metavar="MODULE:FUNCTION",
+        action="append",
+        default=[],
+        help="a Python function that the chat page's model may call; may be repeated (default: none)",
     )
     verb.add_argument(
         "--kiosk",
         nargs="?",
         const="",
         metavar="FILE",
-        help="the page for a public screen, set up by a TOML file (docs/server.md); nothing else is served",
+        help="serve the page for a public screen alone, set up by a TOML file (default: the chat page and the API)",
     )
     verb.add_argument(
-        "--exit-with-parent", action="store_true", help="end when standard input closes or the program that started it"
+        "--exit-with-parent",
+        action="store_true",
+        help="exit when standard input is closed or the program that started the server ends",
     )
     verb.add_argument(
         "--ready-json",

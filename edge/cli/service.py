@@ -4,20 +4,32 @@ import argparse
 
 from .numbers import integer
 from .output import print_text
+from .shared_flags import add_context
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the arguments of `edge service`."""
-    verb = verbs.add_parser("service", help="start the server at every login: install, status, remove")
-    verb.add_argument("what", choices=("install", "status", "remove"))
-    verb.add_argument("folder", nargs="*", help="model folders, for install")
-    verb.add_argument("--host", help="as `edge serve` has it, and so are the others")
-    verb.add_argument("--port", type=integer("--port", 1, 65535))
-    verb.add_argument("--device")
-    verb.add_argument("--context", type=integer("--context"), metavar="N")
-    verb.add_argument("--api-key-file", metavar="FILE")
-    verb.add_argument("--kiosk", metavar="FILE")
-    verb.add_argument("--print", action="store_true", help="print the service's file and change nothing")
+    verb = verbs.add_parser(
+        "service",
+        help="start the server at every login",
+        description="Start `edge serve` at every login, as a user service: systemd on Linux, launchd on macOS, a "
+        "scheduled task on Windows. For kiosks and machines that serve others.",
+        epilog="Examples:\n\n    edge service install ./glm4-int4 --port 8000\n"
+        "    edge service status\n    edge service remove",
+    )
+    verb.add_argument("what", choices=("install", "status", "remove"), help="what to do with the service")
+    verb.add_argument("folder", nargs="*", help="the model folders to serve, for install")
+    verb.add_argument("--host", help="the address to bind; any other needs an API key (default: 127.0.0.1)")
+    verb.add_argument("--port", type=integer("--port", 1, 65535), help="the port to bind (default: 8000)")
+    verb.add_argument("--device", help="a device, as in `edge serve` (default: auto)")
+    add_context(verb)
+    verb.add_argument(
+        "--api-key-file", metavar="FILE", help="a file with the API key that clients must send (default: no key)"
+    )
+    verb.add_argument(
+        "--kiosk", metavar="FILE", help="serve the page for a public screen, set up by this file (default: no kiosk)"
+    )
+    verb.add_argument("--print", action="store_true", help="print the service's definition and change nothing")
     verb.set_defaults(run=run)
 
 
