@@ -6,7 +6,6 @@ Example:
     import edge
     from edge.testing import Echo, echo_model
 
-
     def test_greeting():
         engine = Echo(["Hello!"])
         with edge.Chat(echo_model(engine)) as chat:

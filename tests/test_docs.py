@@ -237,6 +237,7 @@ def furnish(folder: Path, model: Path, page: str) -> None:
         (folder / "key.txt").write_text("a-key-of-more-than-sixteen-characters", encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_a_page_is_followed_to_the_letter(page, reader, demo_folder):
     text = page.read_text(encoding="utf-8")
@@ -279,6 +280,13 @@ def test_links_lead_to_files_and_headings(page):
             titles = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
             assert heading in anchors, target
+
+
+def test_the_pictures_are_small_and_load_nothing():
+    page, terminal = (ROOT / "docs" / "pictures" / name for name in ("page.png", "terminal.svg"))
+    assert page.read_bytes().startswith(b"\x89PNG")
+    assert max(page.stat().st_size, terminal.stat().st_size) < 60_000
+    assert not re.search(r"url\(.?http|href=.?http|<script", terminal.read_text(encoding="utf-8"))
 
 
 SPLIT = {
