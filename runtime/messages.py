@@ -16,7 +16,8 @@ FinishReason = Literal["stop", "length", "rounds", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A piece of the answer. The pieces of a reply add up to its whole text.
+    """A piece of the answer. The pieces of a reply add up to its whole text. A piece may be
+    empty: while the engine is busy, as with a long prompt, an empty one lets the reader close the stream.
 
     Example:
         for event in chat.stream("Tell me a story."):

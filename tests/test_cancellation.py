@@ -104,3 +104,11 @@ def test_cancelling_between_two_tools_answers_every_call(bare_folder):
         called = [call.id for message in chat.history for call in message.tool_calls]
         assert len(called) == 2
         assert [message.tool_call_id for message in chat.history if message.role == "tool"] == called
+
+
+def test_while_a_prompt_is_read_empty_texts_let_the_reader_close(demo_folder):
+    with Chat(demo_folder) as chat:
+        with closing(chat.stream("word " * 900)) as events:
+            assert next(events) == Text("")
+        events = list(chat.stream("Who are you?"))
+    assert "".join(event.text for event in events if isinstance(event, Text)) == chat.history[-1].content

@@ -115,7 +115,7 @@ def generate(
                         break
                     progress.add(delta)
                     if not delta.tokens:
-                        yield Text("")  # a place where the reply can be closed
+                        yield Text("")  # lets the reader close the stream while the engine is busy
                     for event, beyond in parser.feed(delta.text):
                         yield from output.push(event, beyond)
                         if output.stopped or (constraint.one_call and isinstance(event, ToolCall)):
