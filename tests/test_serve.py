@@ -219,7 +219,7 @@ def test_what_cannot_begin_is_one_line(capsys, monkeypatch, demo_folder, tmp_pat
             ([folder, "--tools", "json"], "json names no function"),
             ([folder, "--kiosk", "nowhere.toml"], "nowhere.toml cannot be read"),
             (["--kiosk", folder, "--port", "99999"], "cannot be used"),
-            (["--kiosk"], "no model folder is named"),
+            (["--kiosk"], "there is no model to serve"),
         ):
             assert main(["serve", *arguments]) == 1
             assert re.fullmatch(rf"error: .*{re.escape(words)}.*\nhint: .+\n", capsys.readouterr().err), arguments

@@ -33,7 +33,7 @@ class MessageInput:
                 if interrupted and not _current_line():
                     return
                 interrupted = True
-                print("Ctrl-C once more, Ctrl-D or /exit leaves.")
+                print("Press Ctrl-C again or Ctrl-D to leave, or type /exit.")
                 continue
             interrupted = False
             if text:

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         folders.append(args.kiosk)
         args.kiosk = ""
     if not folders:
-        raise RequestError("no model folder is named", hint="edge serve FOLDER; `edge convert` makes one")
+        raise RequestError("there is no model to serve", hint="edge serve FOLDER; `edge convert` makes one")
     from ..server import log
     from ..server import run as server
     from ..server.page.kiosk import Kiosk
