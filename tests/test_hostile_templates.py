@@ -81,10 +81,10 @@ COSTLY = {
 @pytest.mark.parametrize("source", COSTLY.values(), ids=COSTLY.keys())
 def test_what_would_cost_too_much_is_refused(source, monkeypatch):
     monkeypatch.setattr("runtime.prompt.budget.MAX_SECONDS", 0.5)
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(TemplateError) as caught:
         ChatTemplate(source, FAMILY, ()).render(QUESTION)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
     assert "\n" not in str(caught.value)
     assert caught.value.hint
