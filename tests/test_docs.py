@@ -1,4 +1,4 @@
-"""Every page is followed to the letter: each block of README.md and docs/ runs, in order, in a folder of its own.
+"""Every page is followed to the letter: each block of both READMEs and of docs/ runs, in order, in a folder of its own.
 
 The folder has what the pages assume: the embedded checkpoint in the place of the real ones, its model folder in the
 place of converted ones, some texts. The rules:
@@ -35,7 +35,7 @@ from edge.demo import CHECKPOINT
 from .serving import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 CHECKPOINTS = ("GLM-4-9B-0414", "zai-org/GLM-4-9B-0414", "GLM-4-32B-0414")

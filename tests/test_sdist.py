@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ["benchmarks", "convert", "docs", "edge", "runtime", "tests"]
 FOLDERS += ["examples"] if (ROOT / "examples").is_dir() else []
-FILES = ["CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"]
+FILES = ["CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "README.zh.md", "pyproject.toml"]
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.py[co]", ".DS_Store")
 
 
