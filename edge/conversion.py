@@ -58,7 +58,7 @@ def convert(
     cancelled = cancellation or Cancellation()
 
     def report(step: Progress) -> None:
-        if cancelled.cancelled:
+        if cancelled.cancelled and step.result is None:
             raise ConversionCancelled("the conversion was cancelled", hint="convert again")
         if progress is not None:
             progress(step)

@@ -5,6 +5,7 @@ import contextvars
 import inspect
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from concurrent import futures
 from contextlib import aclosing
 from threading import Event as Flag
 from threading import Thread
@@ -138,10 +139,7 @@ class AsyncChat:
     async def send(
         self, message: str | MessageLike | Iterable[MessageLike], **settings: Unpack[ReplySettings]
     ) -> Reply:
-        """Send a message and wait for the complete reply. Arguments and errors are those of `Chat.stream`.
-
-        reply = await asyncio.wait_for(chat.send("Summarize this."), timeout=60)
-        """
+        """Send a message and wait for the complete reply. Arguments and errors are those of `Chat.stream`."""
         async with aclosing(self.stream(message, **settings)) as events:
             return Reply.from_events([event async for event in events])
 
@@ -272,7 +270,7 @@ class _LoopChat(Chat):
         with self._cancellation.on_cancel(lambda: _cancel(future)):
             try:
                 return future.result()
-            except (asyncio.CancelledError, TimeoutError):
+            except (futures.CancelledError, asyncio.CancelledError):
                 if not self._cancellation.cancelled:
                     raise
                 return False

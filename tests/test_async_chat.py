@@ -71,6 +71,34 @@ def test_tools_and_approval_run_in_the_event_loop():
     asyncio.run(main())
 
 
+def test_cancelling_while_approval_is_pending():
+    withdrawn = []
+
+    async def approve(call: edge.ToolCall) -> bool:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            withdrawn.append(call.name)
+        return True
+
+    def add(a: int, b: int) -> int:
+        """Adds."""
+        return a + b
+
+    async def main() -> None:
+        chat = scripted(ADD, "\nHello.", tools=[add], approve=approve)
+        sending = asyncio.create_task(chat.send("1 + 2?"))
+        await asyncio.sleep(0.2)
+        await chat.cancel()
+        reply = await sending
+        assert (reply.finish_reason, reply.tool_results) == ("cancelled", ())
+        assert chat.history[-1] == edge.Message("tool", "cancelled", tool_call_id="call_1", name="add")
+        assert (await chat.send("Hi")).text == "Hello."
+        assert withdrawn == ["add"]
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_a_chat_without_a_loop_rejects_async_tools():
     async def add(a: int, b: int) -> int:
         """Adds."""
