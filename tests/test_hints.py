@@ -42,3 +42,7 @@ def test_their_commands_and_flags_exist():
         wrong += [f"{place}: {flag}" for flag in FLAG.findall(text) if " " in text and flag not in flags | FOREIGN]
     assert wrong == []
     assert commands > 20
+
+
+def test_they_name_no_page_that_an_installed_copy_lacks():
+    assert [place for place, text in messages() if re.search(r"\bdocs/|README", text) and " " in text] == []
