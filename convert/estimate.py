@@ -22,11 +22,11 @@ from .weights.sensitivity import presumed_sensitive
 # Measured by `python -m benchmarks.conversion`, which samples the memory of a conversion.
 OTHER_FILE_BYTES = 64 * 2**20  # on the disk: tokenizers, the graph
 PROGRAM_BYTES = 500 * 2**20  # in memory: Python, OpenVINO, NNCF
-NNCF_BYTES = 11  # that NNCF takes for each weight it compresses
-LAYER_BYTES = 6  # that an uncompressed layer takes for each of its weights while the checkpoint's logits are computed
-_AWQ_BYTES = 24  # that AWQ takes for each weight of a layer's down_proj
-_GPTQ_BYTES = (34, 32)  # that GPTQ takes for each pair of columns, and for each weight it compresses
-_GGUF_EXTRA_BYTES = (4, 2)  # that NNCF and a layer take more for each weight of a GGUF, which is decoded first
+NNCF_BYTES = 11  # of memory, for each weight that NNCF compresses
+LAYER_BYTES = 6  # of memory, for each weight of an uncompressed layer while the checkpoint's logits are computed
+_AWQ_BYTES = 24  # of memory, for each weight of a layer's down_proj
+_GPTQ_BYTES = (34, 32)  # of memory, for each pair of columns, and for each weight that GPTQ compresses
+_GGUF_EXTRA_BYTES = (4, 2)  # more than NNCF_BYTES and LAYER_BYTES for a GGUF, which is decoded first
 _LARGEST_COPIES = 2  # of the largest tensor of the converted model, while its logits are computed
 _VERIFIED_TOKENS = 1024  # of a prompt by which the result is verified
 CALIBRATION_TOKENS = 10_000  # of the calibration texts, where they are not known
@@ -77,7 +77,7 @@ def conversion_memory(
 
 
 def _calibration_bytes(a: Architecture, recipe: Recipe, tokens: int) -> int:
-    """Return the bytes of memory that calibration takes: hidden states, inputs, and NNCF's temporaries."""
+    """Return the bytes of memory that calibration needs: hidden states, inputs, and NNCF's temporaries."""
     states = 2 * 4 * tokens * a.hidden
     layer = LAYER_BYTES * sum(prod(shape) for _, shape in a.layer_shapes(0))
     if recipe.gptq:  # keeps the inputs of all matrices, and a Hessian as wide as the widest

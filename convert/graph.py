@@ -224,7 +224,7 @@ class StatefulCache:
     def append(self, x: Node, layer: int, kind: str) -> Node:
         """Append keys or values to the layer's state; return all of them."""
         info = VariableInfo()
-        # The names are those of optimum-intel's exports, by which GenAI and the NPU plugin find the states.
+        # The names are those of optimum-intel's exports, by which GenAI and the NPU plugin identify the states.
         info.variable_id = f"past_key_values.{layer}.{kind}present.{layer}.{kind}"
         info.data_shape, info.data_type = self._shape, Type.f32
         variable = Variable(info)

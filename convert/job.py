@@ -1,4 +1,4 @@
-"""A conversion's plan and progress, what a source of checkpoints provides, and the texts and manifest of the result."""
+"""A conversion's plan, progress and source of checkpoints, and the text files and manifest of the result."""
 
 import json
 from collections.abc import Generator, Mapping, Sequence
@@ -47,7 +47,7 @@ class ConversionPlan:
 class WrittenIr:
     """The IR in the scratch folder.
 
-    `notes` say where it differs from the recipe. `excerpt` is the XML of the model's first layer between embedding and
+    `notes` list its differences from the recipe. `excerpt` is the XML of the model's first layer between embedding and
     head, over the same .bin, if our exporter wrote it; `files` are the records of files whose hashes are known already.
     `paged` is False for a graph without PagedAttention.
     """
@@ -143,7 +143,8 @@ def copy_text_files(source: Checkpoint, folder: Path) -> None:
             continue
         if not licence.name.isprintable():
             raise CheckpointError(
-                f"the licence {quoted(licence.name)} has no printable name", hint="rename or remove it"
+                f"the licence file {quoted(licence.name)} has unprintable characters in its name",
+                hint="rename or remove it",
             )
         (folder / licence.name).write_bytes(text)
 

@@ -1,7 +1,6 @@
 """`convert`: checkpoint -> plan -> tokenizer -> IR -> verification -> manifest -> model folder under its name.
 
-Steps that take seconds and may reject the checkpoint precede those that take minutes: the tokenizer is converted and
-checked first.
+Steps of seconds that may reject the checkpoint precede those of minutes: the tokenizer is converted and checked first.
 """
 
 import errno
@@ -113,9 +112,9 @@ def _run(
     yield Progress("check", "checkpoint")
     with closing(kind.open(path)) as source:
         plan = make_plan(source, recipe, samples)
-        # What an earlier conversion left is either resumed or removed.
+        # The files of an earlier conversion are either reused or removed: their space counts as free.
         require_resources(replace(plan.estimate, disk=plan.estimate.disk - place.size()), folder.parent)
-        yield Progress("check", "what is finished already")
+        yield Progress("check", "the files of an interrupted conversion")
         source.prepare(plan, place)
         yield Progress("check", plan.estimate.summary, 1, 1)
         yield Progress("tokenizer")
@@ -142,12 +141,12 @@ def _verify(
     source: Source, plan: ConversionPlan, folder: Path, written: WrittenIr
 ) -> Generator[Progress, None, verify.VerificationFigures]:
     ids, architecture = plan.token_ids, source.checkpoint.architecture
-    yield Progress("verify", "what the checkpoint answers", 0, 3)
+    yield Progress("verify", "logits of the checkpoint", 0, 3)
     reference = source.reference_logits(plan)
-    yield Progress("verify", "what the converted model answers", 1, 3)
+    yield Progress("verify", "logits of the converted model", 1, 3)
     converted = verify.converted_logits(folder, architecture, ids, whole=written.excerpt is None)
     figures = verify.compare(ids, reference, converted, plan.recipe)
-    yield Progress("verify", "whether OpenVINO GenAI can use it", 2, 3)
+    yield Progress("verify", "generation with OpenVINO GenAI", 2, 3)
     verify.check_generation(folder, written.excerpt, ids[0], paged=written.paged)
     yield Progress("verify", done=3, total=3)
     return figures

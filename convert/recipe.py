@@ -60,7 +60,7 @@ class Recipe:
 
     @property
     def cost(self) -> str:
-        """How long converting a 9B model takes on a laptop."""
+        """The time to convert a 9B model on a laptop, in words."""
         return "hours" if self.gptq or self.scale else "an hour" if self.awq else "minutes"
 
     @property
@@ -73,7 +73,7 @@ class Recipe:
     ) -> tuple[Mode | None, int]:
         """Return the mode and group size of a matrix with so many columns.
 
-        Where the group size does not divide the columns, as in NNCF: the largest power of two that does, or int8.
+        As in NNCF, a group size that does not divide the columns becomes the largest power of two that does, or int8.
         """
         mode = self.embedding_and_head if embedding_or_head else self.linear
         if sensitive:
@@ -127,11 +127,11 @@ RECIPES = {
         Recipe("int4-g32", "groups of 32: closer, larger", "int4_sym", "int8_asym", 32, usual_kl=0.25),
         Recipe("int4-mixed", "a sensitive fifth in int8", "int4_sym", "int8_asym", 128, ratio=0.8, usual_kl=0.25),
         Recipe("int4-small", "an int4 head, too: the smallest", "int4_sym", "int4_sym", 128, max_kl=0.8, usual_kl=0.55),
-        Recipe("int4-awq", "weights that texts need, spared", "int4_sym", "int8_asym", 128, awq=True),
+        Recipe("int4-awq", "important weights protected", "int4_sym", "int8_asym", 128, awq=True),
         Recipe("int4-scale", "scales fitted to texts", "int4_sym", "int8_asym", 128, scale=True, usual_kl=0.3),
-        Recipe("int4-gptq", "rounded to suit texts: closest", "int4_sym", "int8_asym", 128, gptq=True, usual_kl=0.2),
+        Recipe("int4-gptq", "rounding fitted to texts: closest", "int4_sym", "int8_asym", 128, gptq=True, usual_kl=0.2),
         Recipe(
-            "int4-npu", "a scale a row: what NPUs want", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6, usual_kl=0.5
+            "int4-npu", "a scale a row: made for NPUs", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6, usual_kl=0.5
         ),
         Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05, usual_kl=0.01),
         Recipe(

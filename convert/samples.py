@@ -1,4 +1,4 @@
-"""Samples of text from a JSONL file: what a recipe is calibrated on, and what a model folder is evaluated on.
+"""Samples of text from a JSONL file, for the calibration of recipes and the evaluation of model folders.
 
 A line is one of
 
@@ -26,7 +26,7 @@ _OPTIONAL = {"description": "", "parameters": {"type": "object", "properties": {
 class Sample:
     """A text, a chat with the tools it had (JSON: name, description, parameters), or a rendered prompt.
 
-    `name` is where it comes from, for errors and reports.
+    `name` is its file and line, for errors and reports.
     """
 
     name: str
@@ -79,7 +79,7 @@ def parse_sample(name: str, data: Mapping[str, Any]) -> Sample:
     for key in ("text", "rendered"):
         if key in data:
             if not isinstance(data[key], str) or not data[key].strip():
-                raise RequestError(f"{name}: {key!r} must be a text that is not empty", hint=LINE_FORMAT)
+                raise RequestError(f"{name}: {key!r} must be a string that is not empty", hint=LINE_FORMAT)
             return Sample(name, **{key: data[key]})
     if "messages" not in data:
         raise RequestError(f'{name}: needs "text" or "messages"', hint=LINE_FORMAT)

@@ -1,4 +1,4 @@
-"""`python -m edge` is `edge`."""
+"""Run the command line: `python -m edge` is the same as `edge`."""
 
 import sys
 

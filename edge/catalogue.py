@@ -22,7 +22,7 @@ _GLM_4_9B = 'The glm-4-9b licence: register for commercial use, show "Built with
 class CatalogueEntry:
     """A published model.
 
-    - `name`: as `edge.convert` takes it; `aliases`: other names in use; `repository`: its name on the hub.
+    - `name`: as `edge.convert` accepts it; `aliases`: other names in use; `repository`: its name on the hub.
     - `family`: the format of its prompts; `licence` and `obliges`: what the licence requires; `note`.
     - `architecture`: the shape of its decoder.
 

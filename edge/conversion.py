@@ -1,4 +1,4 @@
-"""Conversion of a checkpoint, from its name to a model folder: what `edge convert` and `edge.convert` do."""
+"""Conversion of a checkpoint, from its name to a model folder: the work of `edge convert` and `edge.convert`."""
 
 import os
 from collections.abc import Callable
@@ -37,9 +37,9 @@ def convert(
     "optimum".
 
     Blocks until the folder is complete and verified: minutes for 9B. `progress` is called with every step, in this
-    thread; an exception that it raises ends the conversion. So does `cancellation`, from any thread, within a weight,
-    with ConversionCancelled. Either leaves nothing behind. A killed conversion is resumed by the next one of the same
-    checkpoint and recipe.
+    thread; an exception that it raises ends the conversion. `cancellation` may end it from any thread, before the
+    current weight is finished: it raises ConversionCancelled. Neither leaves any files. A killed conversion is resumed
+    by the next one of the same checkpoint and recipe.
 
     Raises CheckpointError, ConversionError (DiskFull, VerificationError, ConversionCancelled) or TemplateError, and
     RequestError for an argument of the wrong type.

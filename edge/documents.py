@@ -49,7 +49,7 @@ class DocumentIndex:
         import bm25s
 
         if not folder.is_dir():
-            raise RequestError(f"there is no folder {str(folder)!r}", hint="give the path of a folder with documents")
+            raise RequestError(f"there is no folder {str(folder)!r}", hint="pass the path of a folder with documents")
         self.pages = [page for path in sorted(folder.rglob("*")) for page in _read_pages(path, folder)]
         if not self.pages:
             raise RequestError(
@@ -112,7 +112,7 @@ def _read(path: Path) -> tuple[str, str]:
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        warnings.warn(f"{path.name} is read to its first {MAX_BYTES:,} bytes", Notice, stacklevel=2)
+        warnings.warn(f"only the first {MAX_BYTES:,} bytes of {path.name} are read", Notice, stacklevel=2)
     content = data[:MAX_BYTES].decode("utf-8", "replace")
     if suffix in _HTML_SUFFIXES:
         parser = _VisibleText(time.monotonic() + MAX_SECONDS)

@@ -24,7 +24,7 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
     if (expand_user(checkpoint) / MANIFEST).is_file():
         raise CheckpointError(
             f"{str(checkpoint)!r} is a model folder, and its sealed files must not change",
-            hint="give the folder of the checkpoint that vLLM or transformers serves",
+            hint="pass the folder of the checkpoint that vLLM or transformers serves",
         )
     folder = Checkpoint.open(checkpoint)
     path = folder.path / _FILE

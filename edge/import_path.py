@@ -1,8 +1,8 @@
 """Our packages `runtime` and `convert` on Python's import path, where a module of the same name may hide them.
 
 `import edge` needs `runtime`; only code that converts needs `convert`. In an application a foreign module is never
-replaced: its `import convert` must load its own file. A process of the command line is ours alone; there our packages
-come first.
+replaced: its `import convert` must load its own file. In a process of the command line our packages come
+first.
 """
 
 import sys

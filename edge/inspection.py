@@ -1,4 +1,4 @@
-"""Inspection of a model folder: its manifest, and whether its files are whole."""
+"""Inspection of a model folder: its manifest, and the hashes of its files."""
 
 import os
 

@@ -68,7 +68,7 @@ def research(
     max_tokens: int | None = None,
     sampling: Sampling | None = None,
 ) -> Generator[Event, None, None]:
-    """Stream the events of a research, the last one a Finish; `session.read_pages` then has the sources.
+    """Stream the events of the research, the last one a Finish; `session.read_pages` then has the sources.
 
     `tools` replace the session's tools of the same name, and are added otherwise. After `max_rounds` rounds of calls
     the model must answer from the pages it has read. It generates at most `max_tokens` tokens in all.

@@ -81,7 +81,8 @@ def describe_service(serve: Sequence[str], platform: str = sys.platform, home: P
             (("schtasks", "/End", "/TN", NAME), ("schtasks", "/Delete", "/F", "/TN", NAME)),
         )
     raise RequestError(
-        f"user services are not supported on {platform}", hint="start `edge serve` by the means of that system"
+        f"user services are not supported on {platform}",
+        hint="start `edge serve` with that system's own service manager",
     )
 
 
@@ -90,7 +91,7 @@ def _home_folder() -> Path:
         return Path.home()
     except RuntimeError:
         raise RequestError(
-            "this user has no home folder", hint="start `edge serve` by the means of this system"
+            "this user has no home folder", hint="start `edge serve` with this system's own service manager"
         ) from None
 
 

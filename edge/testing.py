@@ -1,4 +1,4 @@
-"""For the tests of applications: a model whose engine replies with the texts of a script, in milliseconds.
+"""A model for the tests of applications: its engine replies with the texts of a script, in milliseconds.
 
 The prompts are those of GLM-4-0414's format, laid out by the template of the embedded checkpoint.
 

@@ -54,6 +54,6 @@ def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:
         path = expand_user(source)
         if path.is_file() or ((path / "config.json").is_file() and not (path / MANIFEST).is_file()):
             return Checkpoint.open(path)
-        return ModelFolder.open(path)
+        return ModelFolder.open(source)
     require("the model folder", source, ModelSource, "a path")
     return source

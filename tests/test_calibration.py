@@ -72,7 +72,7 @@ def test_the_users_own(tmp_path, checkpoint):
 WRONG = {
     "no JSON": ("{", r"texts\.jsonl:2: not valid JSON: Expecting"),
     "no object": ("[]", r"texts\.jsonl:2: not a JSON object"),
-    "an empty text": ('{"text": " "}', r"texts\.jsonl:2: 'text' must be a text that is not empty"),
+    "an empty text": ('{"text": " "}', r"texts\.jsonl:2: 'text' must be a string that is not empty"),
     "neither": ('{"prompt": "x"}', r'texts\.jsonl:2: needs "text" or "messages"'),
     "a role that is not": ('{"messages": [{"role": "king", "content": "x"}]}', r"texts\.jsonl:2: unknown role 'king'"),
     "nothing said": (

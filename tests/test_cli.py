@@ -73,7 +73,7 @@ def test_devices_and_doctor_tell_a_person_and_a_program(capsys, demo_folder):
 def test_inspect_for_npu(capsys, npu_folder, tmp_path):
     status, out, _ = run(capsys, "inspect", str(npu_folder.path), "--for", "npu")
     assert status == 0
-    assert "Fit for an NPU" in out
+    assert "Suitable for an NPU" in out
     folder = tmp_path / "unfit"
     shutil.copytree(npu_folder.path, folder)
     ir = folder / "openvino_model.xml"
@@ -89,7 +89,7 @@ def test_an_int4_folder_is_told_one_thing_about_an_npu(capsys, demo_folder):
     status, out, _ = run(capsys, "inspect", str(demo_folder.path), "--for", "NPU", "--json")
     facts = json.loads(out)
     assert (status, facts["unfit"]["NPU"]) == (0, [])
-    assert facts["devices"]["NPU"] == "fit for it; auto takes an NPU only for the recipe int4-npu"
+    assert facts["devices"]["NPU"] == "suitable; auto chooses an NPU only for the recipe int4-npu"
 
 
 def test_a_model_folder_is_not_converted_again(capsys, demo_folder, tmp_path):

@@ -159,7 +159,7 @@ REFUSED = {
     "another model": (["--against", "another model"], "was not converted from the checkpoint"),
     "another tokenizer": (["--against", "another tokenizer"], "tokenizer"),
     "too long a context": (["--context", "100000"], "100,000 tokens is too long or too short: the model has"),
-    "no context": (["--context", "1"], "--context takes"),
+    "no context": (["--context", "1"], "--context may be"),
     "no such texts": (["--texts", "nowhere.jsonl"], "cannot be read"),
     "no such calls": (["--calls", "nowhere.jsonl"], "cannot be read"),
     "a gate on nothing": (["--max-kl", "1"], "needs a checkpoint"),

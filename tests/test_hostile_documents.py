@@ -54,7 +54,7 @@ def test_a_large_text_is_read_to_its_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "MAX_BYTES", 500_000)
     (tmp_path / "a.txt").write_text("tide\n" * 200_000)
     start = time.monotonic()
-    with pytest.warns(Notice, match=r"a.txt is read to its first 500,000 bytes"):
+    with pytest.warns(Notice, match=r"only the first 500,000 bytes of a.txt are read"):
         found = DocumentIndex(tmp_path)
     assert time.monotonic() - start < 10
     assert sum(len(page.text) for page in found.pages) <= 500_000

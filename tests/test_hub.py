@@ -65,7 +65,7 @@ def test_what_the_hub_does_not_have_is_said(hub, tmp_path):
 
 def test_without_a_network_the_cure_is_said(tmp_path):
     said = fetch("zai-org/GLM-4-9B-0414", "http://127.0.0.1:9", tmp_path)
-    assert "the hub cannot be reached | connect to the network" in said
+    assert "the hub cannot be reached: 127.0.0.1:9 refused the connection | connect to the network" in said
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path):

@@ -54,22 +54,22 @@ REJECTED = refuses(401, X_Error_Message="Invalid credentials in Authorization he
 ANSWERS = {
     "unknown": (refuses(404, X_Error_Code="RepoNotFound"), {}, "no such model on the hub .*edge models"),
     "unknown to a mirror": (refuses(404), {}, "no such model on the hub"),
-    "its terms": (refuses(403, X_Error_Code="GatedRepo"), {}, "asks you to accept its terms"),
+    "its terms": (refuses(403, X_Error_Code="GatedRepo"), {}, "requires you to accept its terms"),
     "an expired token": (REJECTED, {"HF_TOKEN": "hf_old"}, "rejects your token, .*expired .*HF_TOKEN"),
-    "no token": (refuses(401), {}, "asks for a login"),
-    "no right": (refuses(403, X_Error_Message="No access"), {}, r"does not let you read .*\(No access\)"),
+    "no token": (refuses(401), {}, "requires a login"),
+    "no right": (refuses(403, X_Error_Message="No access"), {}, r"no access to .*\(No access\)"),
     "a token of two lines": (None, {"HF_TOKEN": "hf_ä\nb"}, "your token contains characters"),
     "too often": (refuses(429, Retry_After="30"), {}, "rate limit is reached .*in 30 s"),
     "too often, as the hub says it": (refuses(429, RateLimit='"api";r=0;t=55'), {}, "rate limit .*in 55 s"),
-    "a proxy's password": (refuses(407), {}, "the proxy asks for a user and password"),
+    "a proxy's password": (refuses(407), {}, "the proxy requires a user name and password"),
     "down": (refuses(503), {}, r"the hub fails \(503\)"),
     "broken": (refuses(500, b"<html>"), {}, r"the hub fails \(500\)"),
-    "a teapot": (refuses(418, X_Error_Message="no coffee"), {}, r"refuses \(418\) no coffee"),
-    "a login of the network": (refuses(511, b"<html>"), {}, "wants a login"),
-    "a portal": (hub_server.portal, {}, "does not respond as the hub does .*login"),
-    "a portal elsewhere": (hub_server.portal_elsewhere, {}, "does not respond as the hub does"),
-    "a portal for files": (hub_server.portal_for_files, {}, "does not respond as the hub does"),
-    "another service": (hub_server.another_service, {}, "does not respond as the hub does .*HF_ENDPOINT"),
+    "a teapot": (refuses(418, X_Error_Message="no coffee"), {}, r"rejects the request \(418\) no coffee"),
+    "a login of the network": (refuses(511, b"<html>"), {}, "requires a login first"),
+    "a portal": (hub_server.portal, {}, "does not respond like the hub .*login"),
+    "a portal elsewhere": (hub_server.portal_elsewhere, {}, "does not respond like the hub"),
+    "a portal for files": (hub_server.portal_for_files, {}, "does not respond like the hub"),
+    "another service": (hub_server.another_service, {}, "does not respond like the hub .*HF_ENDPOINT"),
     "a download that breaks off": (hub_server.breaks_off, {}, "closed the connection .*download resumes"),
     "no answer": (hub_server.hangs_up, {}, "closed the connection"),
     "silence": (hub_server.is_silent, {}, "did not answer in time"),
@@ -95,7 +95,7 @@ ENDPOINTS = {
     "http://127.0.0.1:port": "not the URL of a hub: Port",
     "http://exa mple.org": "contains a blank",
     "http://a..b": "its host name is not valid",
-    "http://no-such-host.invalid": "the name no-such-host.invalid cannot be looked up; the hub cannot be reached",
+    "http://no-such-host.invalid": "the hub cannot be reached: the name no-such-host.invalid cannot be looked up",
 }
 
 
@@ -134,7 +134,7 @@ def test_a_cache_that_cannot_be(monkeypatch, tmp_path, place, words):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / ("" if place == "a file" else "cache")))
     with hub(FILES) as server:
-        assert re.search(f"cannot be fetched into .*({words}).*HF_HOME", failure(monkeypatch, server.url))
+        assert re.search(f"cannot be downloaded into .*({words}).*HF_HOME", failure(monkeypatch, server.url))
 
 
 LIMITED = """
@@ -151,7 +151,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_file_that_may_not_grow(tmp_path):
     with hub(SHARDS) as server:
         said = run(server.url, tmp_path, "convert", REPOSITORY, "out", code=LIMITED)
-    assert re.fullmatch(r"error: .* cannot be fetched into .*larger than the file system.*\nhint: .*\n", said.stderr)
+    assert re.fullmatch(r"error: .* cannot be downloaded into .*larger than the file system.*\nhint: .*\n", said.stderr)
 
 
 ERRNOS = {
@@ -169,7 +169,7 @@ def test_what_the_file_system_refuses(code, words):
         if code == errno.EACCES and isinstance(cause, RuntimeError):
             continue  # might be a socket's
         told = map_hub_error(cause, REPOSITORY, "https://huggingface.co", "/cache")
-        assert re.search(f"fetched into /cache.*{words}", f"{told} | {told.hint}")
+        assert re.search(f"downloaded into /cache.*{words}", f"{told} | {told.hint}")
 
 
 def test_a_download_goes_on_within_a_call(monkeypatch):
@@ -291,7 +291,7 @@ def test_what_stands_between(tmp_path, endpoint, environment, words):
     if words:
         assert re.search(words, error)
     else:  # fetched, and then refused by the conversion: it is no checkpoint
-        assert "fetched" not in error
+        assert "downloaded" not in error
         assert list(tmp_path.rglob("model.safetensors"))
 
 

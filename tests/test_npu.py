@@ -190,7 +190,7 @@ def test_a_folder_that_is_not_fit_is_refused(npu_folder, tmp_path):
     shutil.copytree(npu_folder.path, folder)
     ir = folder / "openvino_model.xml"
     ir.write_text(ir.read_text().replace('element_type="i4"', 'element_type="i8"'))
-    with pytest.raises(DeviceError, match="is not fit for an NPU: 0 of the decoder's") as caught:
+    with pytest.raises(DeviceError, match="is not suitable for an NPU: 0 of the decoder's") as caught:
         NPU.load(ModelFolder(folder, npu_folder.manifest), EMULATED, Options())
     assert "int4-npu" in caught.value.hint
 

@@ -182,7 +182,7 @@ def test_what_cannot_be_is_refused_in_one_line(file: Path, tmp_path: Path) -> No
         list(convert(source / "other.onnx", tmp_path / "model"))
     config = json.loads((source / "config.json").read_text())
     for change, message in (
-        ({"num_hidden_layers": 2}, "the cache of 1 layers, where config.json has 2"),
+        ({"num_hidden_layers": 2}, "a cache for 1 layers, but config.json has 2"),
         ({"head_dim": 64}, r"not \(batch,2,tokens,64\)"),
         ({"vocab_size": config["vocab_size"] + 1}, "no matrix of"),
     ):

@@ -84,7 +84,7 @@ def test_where_it_is_missing_it_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("architecture", "recipe", "message"),
     [
-        (replace(ARCHITECTURE, name="ChatGLMModel"), "int4", "none of that is run"),
+        (replace(ARCHITECTURE, name="ChatGLMModel"), "int4", "which is never run"),
         (ARCHITECTURE, "bf16", "changes the checkpoint's weights to f16"),
     ],
 )

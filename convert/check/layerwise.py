@@ -1,6 +1,6 @@
 """Logits of the converted model, read back from its folder.
 
-A large model runs one layer at a time, since loading it whole takes as much memory as its file has bytes: a conversion
+A large model runs one layer at a time, since loading it whole needs as much memory as its file has bytes: a conversion
 then needs less memory than the model itself.
 """
 
@@ -72,7 +72,7 @@ class LayerwiseModel:
 
     def __init__(self, folder: Path, architecture: Architecture) -> None:
         self.architecture = architecture
-        # The model holds the mapping in which its constants lie.
+        # The model owns the mapping that contains its constants.
         self._model = read_ir(folder / "openvino_model.xml")
         self._constants = {op.get_friendly_name(): op for op in self._model.get_ops() if is_constant(op)}
 

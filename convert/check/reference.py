@@ -1,6 +1,6 @@
 """The checkpoint's own logits: those of the uncompressed model, which is never in memory as a whole.
 
-One layer's graph is compiled once, with its weights as inputs, and run for every layer in turn: memory holds one layer
+One layer's graph is compiled once, with its weights as inputs, and run for every layer in turn: in memory are one layer
 in f32, the hidden states and the requested logits. The graph's blocks are the decoder's own, not a second
 implementation. All arithmetic is in f32.
 
@@ -38,7 +38,7 @@ VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,
 def logits(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
     """Return the logits for texts of T token ids each: (T,vocab). Texts do not attend to one another.
 
-    Takes the memory of a layer in f32, and vocab * 4 bytes a token for the result.
+    Needs the memory of a layer in f32, and vocab * 4 bytes a token for the result.
     """
     return run_head(checkpoint_head(checkpoint), hidden_states(checkpoint, token_ids))
 

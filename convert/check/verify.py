@@ -102,8 +102,8 @@ def check_tokenizer(folder: Path, source: CheckpointTokenizer, texts: Iterable[s
             raise _unusable_error("the converted tokenizer does not run", exc) from exc
         if found != wanted or back != source.tokenizer.decode(wanted, skip_special_tokens=False):
             raise VerificationError(
-                f"the converted tokenizer splits or joins {json.dumps(text, ensure_ascii=False)[:60]} differently",
-                hint="is tokenizer.json GLM-4's own? Download the checkpoint's tokenizer files again",
+                f"the converted tokenizer encodes or decodes {json.dumps(text, ensure_ascii=False)[:60]} differently",
+                hint="download the checkpoint's tokenizer files again: tokenizer.json may not be GLM-4's own",
             )
 
 
@@ -126,7 +126,7 @@ def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: R
         raise VerificationError("the checkpoint's own logits are NaN: its weights are damaged", hint=_DAMAGED)
     if all(np.ptp(logits, axis=-1).max() < _MIN_LOGIT_SPREAD for logits in reference):
         raise VerificationError(
-            "the checkpoint finds all tokens equally likely: its weights are damaged", hint=_DAMAGED
+            "the checkpoint predicts all tokens with equal probability: its weights are damaged", hint=_DAMAGED
         )
     if not all(np.isfinite(logits).all() for logits in converted):
         raise VerificationError(f"with the recipe {recipe.name}, the model's logits are NaN", hint=_recipe_hint(recipe))
@@ -149,7 +149,7 @@ def compare(token_ids: TokenIds, reference: Logits, converted: Logits, recipe: R
     if figures.mean_kl > allowed:
         raise VerificationError(
             f"with the recipe {recipe.name}, the model diverges from its checkpoint: a KL divergence of "
-            f"{figures.mean_kl:.2g} nats a token, of which {allowed:g} are allowed",
+            f"{figures.mean_kl:.2g} nats a token, above the limit of {allowed:g}",
             hint=_recipe_hint(recipe),
         )
     return figures

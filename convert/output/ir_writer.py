@@ -2,8 +2,8 @@
 
 OpenVINO's own serializer copies all constants at the end; until then they would be in memory, or on the disk a second
 time. Here it gets a copy of the graph in which they are inputs; in the XML that it writes, those become constants
-again, with the offsets of their bytes in the .bin. It is given files beside the IR only: where a write fails, it
-removes both files that it was given, even /dev/null.
+again, with the offsets of their bytes in the .bin. It writes to files beside the IR only: after a failed write
+it removes both of its files, even /dev/null.
 Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
 
@@ -55,7 +55,7 @@ class IrWriter:
             self._weights.seek(journal.end if journal else 0)
             # One mapping of the whole file: one for each constant would need a file descriptor each.
             self._map = _map_file(path.with_suffix(".bin"), size)
-            # Without a mapping, memory that is never touched stands in: only the addresses of its constants are used.
+            # Without a mapping, memory that is never touched replaces it: only the addresses of its constants are used.
             self._mapping = np.empty(size, np.uint8) if self._map is None else np.frombuffer(self._map, np.uint8)
         except BaseException:
             self._weights.close()

@@ -131,8 +131,8 @@ def save_ir(model: "ov.Model", path: Path) -> None:
 
 @contextmanager
 def raise_if_disk_full(path: Path, weights: int = 0) -> Iterator[None]:
-    """Raise OSError with the reason if OpenVINO's serializer fails and the disk cannot hold a graph with so many bytes
-    of weights. The serializer gives no reason for a failed write and deletes its output."""
+    """Raise OSError with the reason if OpenVINO's serializer fails and the disk has no room for a graph with so many
+    bytes of weights. The serializer gives no reason for a failed write and deletes its output."""
     try:
         yield
     except RuntimeError as exc:

@@ -47,7 +47,7 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
     except (OVTypeError, KeyError, RuntimeError) as exc:
         raise CheckpointError(
             f"this kind of tokenizer cannot be converted: {first_error_line(exc)}",
-            hint="GLM-4 has a byte-level BPE tokenizer; is this its own tokenizer.json?",
+            hint="GLM-4 has a byte-level BPE tokenizer; check that tokenizer.json is GLM-4's own",
         ) from exc
     except Exception as exc:  # raised by tokenizers for a temporary file of openvino_tokenizers
         if not (number := re.search(r"\(os error (\d+)\)", str(exc))):

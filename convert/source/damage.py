@@ -35,7 +35,7 @@ _LARGEST_FINITE: dict[str, tuple[npt.DTypeLike, npt.DTypeLike, int]] = {
     "f16": (np.int16, np.uint16, 0x7BFF),
     "f32": (np.int32, np.uint32, 0x7F7FFFFF),
 }
-# The bytes of a ggml block that hold its f16 scales and offsets, from and to, and its size: ggml-common.h.
+# The bytes of a ggml block that contain its f16 scales and offsets, from and to, and its size: ggml-common.h.
 _SCALE_BYTES = {
     "Q4_0": (0, 2, 18),
     "Q4_1": (0, 4, 20),

@@ -58,7 +58,7 @@ class OnnxSource:
 
     @property
     def quantised(self) -> tuple[str, ...]:
-        """Nothing: quantised exports are rejected."""
+        """Empty: quantised exports are rejected."""
         return ()
 
     def reject_unsupported(self, recipe: Recipe) -> None:
@@ -87,7 +87,7 @@ class OnnxSource:
 
     def write_ir(self, plan: ConversionPlan, folder: Path) -> Generator[Progress, None, WrittenIr]:
         """Run the file for its own logits, then replace its weights by compressed ones and write the IR."""
-        yield Progress("verify", "what the ONNX file answers", 0, 3)
+        yield Progress("verify", "logits of the ONNX file", 0, 3)
         decoder = self.decoder
         self._logits = decoder.logits(plan.token_ids)
         total, done = sum(decoder.tensor(name).nbytes for name in decoder.names), 0
@@ -111,7 +111,7 @@ class OnnxSource:
         return self._logits
 
     def fingerprint(self) -> str:
-        """Return a sha256 over the file and those that hold its weights."""
+        """Return a sha256 over the file and those that contain its weights."""
         return self.decoder.fingerprint()
 
     def refuse_changed(self) -> None:
@@ -126,5 +126,5 @@ class OnnxSource:
 def _config_folder(file: Path) -> Path:
     """Return the folder with config.json: the file's, or the one above it (…/onnx/model.onnx)."""
     if not file.is_file():
-        raise CheckpointError(f"there is no file {str(file)!r}", hint="give the .onnx file of the decoder")
+        raise CheckpointError(f"there is no file {str(file)!r}", hint="pass the .onnx file of the decoder")
     return file.parent if (file.parent / "config.json").is_file() else file.parent.parent

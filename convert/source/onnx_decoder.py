@@ -174,7 +174,7 @@ class OnnxDecoder:
             return found
 
     def fingerprint(self) -> str:
-        """Return a sha256 over those of the file and of the files that hold its weights."""
+        """Return a sha256 over those of the file and of the files that contain its weights."""
         digest = sha256()
         for path in weight_files(self.path):
             digest.update(f"{path.name} {file_sha256(path)}\n".encode())
@@ -203,7 +203,7 @@ def find_onnx_file(source: Path) -> Path | None:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Return the file and those beside it that hold its weights, by the exporters' names."""
+    """Return the file and those beside it that contain its weights, by the exporters' names."""
     return sorted(file for file in path.parent.glob(f"{path.name}*") if file.is_file())
 
 
@@ -229,8 +229,8 @@ def _validate_interface(file: str, model: ov.Model, a: Architecture) -> None:
         raise CheckpointError(f"{file} has no inputs past_key_values.N.key and .value", hint=_EXPORT_AGAIN)
     if cache != wanted or not {"input_ids", "attention_mask"} <= inputs.keys():
         raise CheckpointError(
-            f"{file} has the cache of {len(cache) / 2:g} layers, where config.json has {a.layers}",
-            hint="the file and config.json do not belong together",
+            f"{file} has a cache for {len(cache) / 2:g} layers, but config.json has {a.layers} layers",
+            hint="use the config.json of the exported model",
         )
     if others := sorted(inputs.keys() - cache - _TEXT_INPUTS):
         raise CheckpointError(f"{file} has the unknown input {quoted(others[0])}", hint=_EXPORT_AGAIN)
@@ -241,7 +241,7 @@ def _validate_interface(file: str, model: ov.Model, a: Architecture) -> None:
         if not inputs[name].compatible(PartialShape([-1, a.kv_heads, -1, a.head_dim])):
             raise CheckpointError(
                 f"{file}: {name} has the shape {inputs[name]}, not (batch,{a.kv_heads},tokens,{a.head_dim})",
-                hint="the file and config.json do not belong together",
+                hint="use the config.json of the exported model",
             )
 
 
@@ -264,7 +264,7 @@ def _matrices(model: ov.Model, a: Architecture) -> dict[str, _MatrixUse]:
         if name not in found:
             raise CheckpointError(
                 f"the ONNX graph has no matrix of {a.vocab:,} rows for {name}",
-                hint="the file and config.json do not belong together, or its weights are quantised already",
+                hint="use the config.json of the exported model; quantised exports are not supported",
             )
     return found
 

@@ -79,7 +79,7 @@ def reject_unsupported(architecture: Architecture, recipe: Recipe) -> None:
         raise ConversionError("optimum-intel is not installed", hint=_install_hint()) from None
     if architecture.name == "ChatGLMModel":
         raise ConversionError(
-            "optimum-intel exports ChatGLMModel only with code from the checkpoint, and none of that is run",
+            "optimum-intel exports ChatGLMModel only with code from the checkpoint, which is never run",
             hint=_OWN_EXPORTER_HINT,
         )
     if (

@@ -1,7 +1,7 @@
 """The inputs of each matrix while the checkpoint reads the calibration texts, for NNCF's data-aware methods.
 
-The texts go through the uncompressed decoder one layer at a time, so that memory holds one layer, its inputs and its
-outputs. Each matrix is then compressed by itself, as without data, but NNCF's methods see its inputs:
+The texts go through the uncompressed decoder one layer at a time, so that only one layer, its inputs and its outputs
+are in memory. Each matrix is then compressed by itself, as without data, but NNCF's methods see its inputs:
 
 - scale estimation and GPTQ need one matrix and its inputs, and get just these;
 - AWQ scales the columns of down_proj up and its inputs down. In a decoder whose gate and up are one matrix, NNCF would

@@ -25,7 +25,7 @@ from .gguf_blocks import keep_blocks, supports
 from .nncf import CompressedBlock, MatrixRows, compress_matrix, compress_rows, compressed_constants, row_blocks
 
 CALIBRATED_BLOCK = 1 << 26  # weights that NNCF's data-aware methods get at a time
-SCALE_ESTIMATION_FACTOR = 4  # scale estimation takes so many times the memory of the others
+SCALE_ESTIMATION_FACTOR = 4  # the memory of scale estimation, in multiples of the other methods'
 _PLACEHOLDER = "any matrix"  # a name to be replaced
 _TRIM_BYTES = 1 << 29  # read before freed memory is returned: the heap would grow by 50 MB a layer of 9B
 
@@ -34,7 +34,7 @@ _TRIM_BYTES = 1 << 29  # read before freed memory is returned: the heap would gr
 class CompressedWeight:
     """A weight of the IR: `node` yields it in f32. `nbytes` is its size in the checkpoint.
 
-    `note` says how its compression differs from the recipe, whose group size does not divide its columns.
+    `note` describes how its compression differs from the recipe, whose group size does not divide its columns.
     """
 
     name: str

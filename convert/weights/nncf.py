@@ -1,11 +1,11 @@
-"""NNCF, and nothing else imports it: whole graphs through `nncf.compress_weights`, rows of a matrix by its arithmetic.
+"""The only importer of NNCF: for whole graphs `nncf.compress_weights`, for rows of a matrix NNCF's arithmetic.
 
 `nncf.compress_weights` compiles its arithmetic anew for each matrix and runs it on all of it; its temporaries of
 hundreds of MB are zeroed pages from the system, which take longer than the arithmetic. In blocks that fit the
 processor's cache, with a function that is compiled once, a matrix takes less than half the time. Rows share nothing, so
 the result is the same to the last bit.
 
-What is used beyond NNCF's documented functions, each checked by tests/test_nncf.py:
+Used beyond NNCF's documented functions, and each checked by tests/test_nncf.py:
 
 - `weight_lowering.compress_weight` and `WeightCompressionConfig`: the arithmetic behind `compress_weights`, for rows;
 - `weight_lowering.get_integer_quantization_error` and `tensor.functions.finfo`: the data-free sensitivity of a matrix;
@@ -118,7 +118,7 @@ def whole_model_options(recipe: Recipe) -> dict[str, Any]:
 
 
 def matrix_options(recipe: Recipe) -> dict[str, Any]:
-    """Return the options for one matrix of an int4 recipe; without `all_layers`, NNCF would take it for the head."""
+    """Return the options for one matrix of an int4 recipe; without `all_layers`, NNCF would treat it as the head."""
     return whole_model_options(recipe) | {"ratio": 1.0, "all_layers": True}
 
 
@@ -153,7 +153,7 @@ def awq_factors(recipe: Recipe, matrix: Floats, inputs: Floats) -> Floats:
 
 
 def _dataset_options(inputs: Floats) -> dict[str, Any]:
-    """Each token is a sample of its own, since NNCF averages over a sample."""
+    """Return the dataset for NNCF: each token is a sample of its own, since NNCF averages over a sample."""
     return {"dataset": import_nncf().Dataset(list(inputs[:, np.newaxis])), "subset_size": len(inputs)}
 
 

@@ -1,4 +1,4 @@
-"""What a frozen application needs besides the modules that PyInstaller finds by itself.
+"""The data files and modules of a frozen application that PyInstaller does not detect by itself.
 
 OpenVINO loads its plugins and frontends by name, GenAI does so with the tokenizers' library, and the engine's process
 imports its module by name.

@@ -1,4 +1,4 @@
-"""The command line. A command is a module with `add` (its arguments) and `run`, which imports what it needs."""
+"""The command line. Each command is a module with `add` (its arguments) and `run`, which imports what it needs."""
 
 import argparse
 import os
@@ -105,7 +105,7 @@ def _print_notice(message: Warning | str, *_: object) -> None:
 
 
 class _ArgumentParser(argparse.ArgumentParser):
-    """An argument parser that states defaults in its help, and reports failed writes. Its subparsers are such, too."""
+    """An argument parser that lists defaults in its help, and reports failed writes. Its subparsers do the same."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": HelpFormatter} | options)

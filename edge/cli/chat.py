@@ -59,7 +59,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "--max-new-tokens",
         type=integer("--max-new-tokens"),
         metavar="N",
-        help="most tokens of a reply, reasoning and calls included (default: what the context holds)",
+        help="most tokens of a reply, reasoning and calls included (default: what fits in the context)",
     )
     add_context(verb)
     add_no_verify(verb)

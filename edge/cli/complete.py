@@ -16,7 +16,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb = verbs.add_parser(
         "complete",
         help="continue a text with a base model",
-        description="Continue a text, without a chat template: what base models such as glm-4-9b are for.",
+        description="Continue a text without a chat template, with a base model such as glm-4-9b.",
         epilog='Example:\n\n    edge complete ./glm4-base --prompt "Once upon a time" --max-new-tokens 50',
     )
     add_model(verb, servers=True)

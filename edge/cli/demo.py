@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from runtime.chat import Chat
 
 _NEXT_STEPS = """
-That was the whole way, on a model made to check an installation. Next, with a GLM-4 checkpoint of yours:
+The installation works: these were all the steps, on a tiny model. Next, with a GLM-4 checkpoint:
 
     edge convert ./GLM-4-9B-0414 ./glm4-int4
     edge chat ./glm4-int4

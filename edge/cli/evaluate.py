@@ -26,7 +26,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "tool-call accuracy, as figures and a report. To compare recipes, or as a check in CI.",
         epilog="Example:\n\n    edge eval ./glm4-int4 --against ./GLM-4-9B-0414 --out ./report",
     )
-    verb.add_argument("folder", type=Path, help="a model folder")
+    verb.add_argument("folder", help="a model folder")
     verb.add_argument(
         "--against",
         type=Path,
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.evaluate import evaluate
 
     if args.max_kl is not None and args.against is None:
-        raise RequestError("--max-kl needs a checkpoint to measure by", hint="add --against CHECKPOINT")
+        raise RequestError("--max-kl needs a checkpoint to compare with", hint="add --against CHECKPOINT")
     if args.out is not None:
         report.require_new_folder(args.out)
     steps = evaluate(

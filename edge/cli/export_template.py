@@ -1,4 +1,4 @@
-"""`edge export-template`: what lets vLLM and `transformers serve` parse GLM-4's tool calls."""
+"""`edge export-template`: let vLLM and `transformers serve` parse GLM-4's tool calls."""
 
 import argparse
 

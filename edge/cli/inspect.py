@@ -44,15 +44,15 @@ def run(args: argparse.Namespace) -> int:
         unfit = IR.read(folder).npu_obstacles()
         facts["unfit"] = {"NPU": unfit}
         if not unfit and not is_for_npu(folder.manifest):
-            facts["devices"] |= {"NPU": f"fit for it; auto takes an NPU only for the recipe {NPU_RECIPE}"}
+            facts["devices"] |= {"NPU": f"suitable; auto chooses an NPU only for the recipe {NPU_RECIPE}"}
     if args.json:
         print_json(facts)
     else:
         _show(facts)
         if args.device and not unfit:
-            print("Fit for an NPU: stateful, int4 throughout, symmetric, in groups of 128 or by row.")
+            print("Suitable for an NPU: stateful, int4 throughout, symmetric, in groups of 128 or by row.")
     if unfit:
-        raise DeviceError(f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}", hint=NPU_HINT)
+        raise DeviceError(f"{folder.path} is not suitable for an NPU: {'; '.join(unfit)}", hint=NPU_HINT)
     return 0
 
 

@@ -17,7 +17,7 @@ class MessageInput:
     def __init__(self, commands: Sequence[str]) -> None:
         self._commands = commands
         self._pending = ""  # a command read together with the previous message
-        with suppress(ImportError):  # gives input() editing and history; Windows has its own
+        with suppress(ImportError):  # adds editing and history to input(); Windows has its own
             import readline  # noqa: F401
 
     def __iter__(self) -> Iterator[str]:

@@ -14,7 +14,7 @@ def integer(flag: str, minimum: int = 1, maximum: int | None = None) -> Callable
             value = int(text)
         except ValueError as exc:
             raise RequestError(
-                f"{flag} is {text!r}", hint=f"it must be a whole number, as in {flag} {minimum}"
+                f"{flag} must be a whole number, not {text!r}", hint=f"pass a whole number, as in {flag} {minimum}"
             ) from exc
         require_integer(flag, value, minimum, maximum)
         return value
@@ -29,7 +29,9 @@ def number(flag: str, minimum: float, maximum: float) -> Callable[[str], float]:
         try:
             value = float(text)
         except ValueError as exc:
-            raise RequestError(f"{flag} is {text!r}", hint=f"it must be a number, as in {flag} {minimum:g}") from exc
+            raise RequestError(
+                f"{flag} must be a number, not {text!r}", hint=f"pass a number, as in {flag} {minimum:g}"
+            ) from exc
         require_number(flag, value)
         if not minimum <= value <= maximum:
             raise RequestError(f"{flag} is {value:g}", hint=f"it may be {minimum:g} to {maximum:g}")

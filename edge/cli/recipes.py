@@ -91,7 +91,7 @@ def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
     table.add_column("recipe", no_wrap=True)
     for column in ("bits", *models, "memory"):
         table.add_column(column, justify="right", no_wrap=True)
-    for column in ("on", "takes", "what it is"):
+    for column in ("devices", "time", "summary"):
         table.add_column(column)
     for fact in facts:
         table.add_row(
@@ -104,4 +104,6 @@ def _show(facts: list[dict[str, Any]], models: list[str]) -> None:
             f"the default: {fact['summary']}" if fact["default"] else fact["summary"],
         )
     print_table(table)
-    print_text(f"bits: a weight of {models[0]}, all together; memory: to convert {models[-1]}")
+    print_text(
+        f"bits: average per weight of {models[0]}; memory: to convert {models[-1]}; time: to convert 9B on a laptop"
+    )

@@ -33,7 +33,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "--max-tokens",
         type=integer("--max-tokens"),
         metavar="N",
-        help="most tokens to generate in all (default: what the context holds)",
+        help="most tokens to generate in all (default: what fits in the context)",
     )
     verb.set_defaults(run=run)
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from ..research import ResearchSession, research
 
     if not args.question.strip():
-        raise RequestError("the question is empty", hint='edge research "When do ferries leave?" …')
+        raise RequestError("the question is empty", hint='write one, such as "When do ferries leave?"')
     session = ResearchSession(DocumentIndex(args.docs))
     with Model(args.model, device=args.device) as model:
         events = research(model, args.question, session, max_rounds=args.rounds, max_tokens=args.max_tokens)

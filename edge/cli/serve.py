@@ -80,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
         folders.append(args.kiosk)
         args.kiosk = ""
     if not folders:
-        raise RequestError("there is no model to serve", hint="edge serve FOLDER; `edge convert` makes one")
+        raise RequestError(
+            "there is no model to serve", hint="run edge serve FOLDER; `edge convert` makes a model folder"
+        )
     from ..server import log
     from ..server import run as server
     from ..server.page.kiosk import Kiosk

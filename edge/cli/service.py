@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             serve += [flag, str(expand_user(file).resolve())]
     described = service.describe_service(serve)
     if args.what == "install" and not args.folder:
-        raise RequestError("there is no model to serve", hint="edge service install FOLDER")
+        raise RequestError("there is no model to serve", hint="run edge service install FOLDER")
     if args.print:
         print(described.text, end="")
     elif args.what == "install":

@@ -10,6 +10,7 @@ reply in one pass, which gives its own choice after each token. Up to the first 
 so that is where two independent replies would diverge as well. `agreement` is over the whole reply.
 """
 
+import os
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
@@ -99,7 +100,7 @@ class Report:
 
 
 def evaluate(
-    folder: Path,
+    folder: str | os.PathLike[str],
     against: Path | None = None,
     *,
     texts: Path | None = None,
@@ -132,7 +133,7 @@ def evaluate(
         scores = _score_calls(target, tasks)
     except KeyError as exc:  # a graph that we did not make
         raise BackendError(
-            f"the model has no {exc}: it cannot be evaluated layer by layer, and memory is too small for all of it",
+            f"the model has no {exc}: it cannot be evaluated layer by layer, and is too large to be loaded whole",
             hint="close other programs, or use a machine with more memory",
         ) from exc
     except RuntimeError as exc:

@@ -72,7 +72,7 @@ def plots(report: "Report") -> dict[str, str]:
         # The first chunk of a prompt does not read the KV cache.
         series = {part.setting: [part.by_context[c].mean_kl for c in contexts] for part in report.engine}
         found["engine.svg"] = line_chart(
-            f"{report.recipe}: what the engine adds",
+            f"{report.recipe}: effects of the engine",
             steps,
             series,
             x="tokens before, up to",
@@ -91,7 +91,7 @@ def markdown(report: "Report", *, pictures: bool = True) -> str:
     out += ["By text:", "", *_table(("", *_COLUMNS), _rows(report.by_text)), ""]
     out += _image(drawn, "size.svg")
     if report.engine:
-        out += ["## What the engine adds", "", _engine_basis(report), "", *_engine_table(report), ""]
+        out += ["## Effects of the engine", "", _engine_basis(report), "", *_engine_table(report), ""]
         out += _image(drawn, "engine.svg")
     if report.drift:
         out += ["## Greedy replies", "", *_drift_table(report), ""]

@@ -1,5 +1,6 @@
-"""The model folder under evaluation: its token ids, its checkpoint, and the memory that it takes."""
+"""The model folder under evaluation: its token ids, its checkpoint, and its use of memory."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,14 +44,14 @@ class EvaluationTarget:
     context: int
 
     @classmethod
-    def open(cls, path: Path, context: int | None = None) -> "EvaluationTarget":
+    def open(cls, path: str | os.PathLike[str], context: int | None = None) -> "EvaluationTarget":
         """Open a model folder. Raises ModelFolderError, and RequestError for a context that the model lacks."""
         folder = ModelFolder.open(path)
         longest = folder.manifest.context_length
         if context is not None and not 2 <= context <= longest:
             raise RequestError(
                 f"a context of {context:,} tokens is too long or too short: the model has {longest:,}",
-                hint=f"--context takes 2 to {longest:,}",
+                hint=f"--context may be 2 to {longest:,}",
             )
         architecture = read_architecture(read_config(folder.path))
         family = families.get(folder.manifest.family)
@@ -68,14 +69,14 @@ class EvaluationTarget:
         if fingerprint != record.fingerprint:
             raise VerificationError(
                 f"{self.folder.path} was not converted from the checkpoint in {found.path}: their fingerprints differ",
-                hint=f"name the unchanged checkpoint {record.name} ({record.fingerprint[:12]}…)",
+                hint=f"pass the unchanged checkpoint {record.name} ({record.fingerprint[:12]}…)",
             )
         return found
 
     def token_ids(self, samples: Sequence[Sample] | None, source: Checkpoint | None = None) -> "dict[str, Ids]":
         """Return the samples' token ids by name, cut at the context.
 
-        None stands for the built-in samples and, where the context is longer than all of them, one that fills it.
+        None selects the built-in samples and, where the context is longer than all of them, one that fills it.
         Raises RequestError where no sample has two tokens, and VerificationError where the checkpoint's tokenizer
         disagrees with the folder's.
         """
@@ -86,7 +87,7 @@ class EvaluationTarget:
         encoded = {name: self._encode(prompt, source) for name, prompt in prompts.items()}
         found = {name: np.array(ids[: self.context]) for name, ids in encoded.items() if len(ids) > 1}
         if not found:
-            raise RequestError("no text has two tokens", hint="use longer texts")
+            raise RequestError("no text has two or more tokens", hint="use longer texts")
         if filling and max(map(len, found.values())) < self.context:
             ids = self._encode(self._filler(), source)
             found["all in a row"] = np.array(ids[: self.context])
@@ -139,7 +140,7 @@ class EvaluationTarget:
         return f"they need {format_bytes(whole)} of memory, {format_bytes(free)} is free" if free < whole else ""
 
     def layerwise_memory(self, texts: "Sequence[Ids]") -> int:
-        """Return the bytes of memory that a layer-wise evaluation takes."""
+        """Return the bytes of memory that a layer-wise evaluation needs."""
         from convert.check.reference import CHUNK, SCORES, VOCABULARY_ROWS
         from convert.estimate import LAYER_BYTES, PROGRAM_BYTES
 
@@ -164,7 +165,7 @@ class EvaluationTarget:
         return 3 * 4 * self.architecture.hidden * sum(map(len, texts))
 
     def describe(self, source: Checkpoint | None) -> dict[str, Any]:
-        """Return what a report says about the target, as fields of `Report`."""
+        """Return the fields of `Report` that describe the target."""
         from runtime.device.machine import detect
 
         manifest, machine = self.folder.manifest, detect()

@@ -10,7 +10,7 @@ DATA = Path(__file__).with_name("data")
 
 
 def folder_of(fingerprint: str) -> Path:
-    """Return where the test set of a checkpoint with these weights is, whether there is one or not."""
+    """Return the path for the test set of a checkpoint with these weights; it may not exist."""
     return DATA / (fingerprint or "none")[:16]
 
 

@@ -62,7 +62,7 @@ def parse_task(name: str, data: Mapping[str, Any]) -> ToolCallTask:
             raise RequestError(f'{name}: "{key}" is missing', hint=_LINE_FORMAT)
     text, kind, expected = data.get("text"), data.get("kind", EXACT), data["expected"]
     if not isinstance(text, str | None) or not isinstance(kind, str):
-        raise RequestError(f'{name}: "text" and "kind" must be texts', hint=_LINE_FORMAT)
+        raise RequestError(f'{name}: "text" and "kind" must be strings', hint=_LINE_FORMAT)
     calls = expected if isinstance(expected, list) else [] if expected is None else [expected]
     return ToolCallTask(
         parse_messages(name, data["messages"]),

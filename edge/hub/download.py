@@ -79,7 +79,7 @@ class _FileDownload:
         self._blobs, self._locks = Path(cache) / folder / "blobs", Path(cache) / ".locks" / folder
 
     def fetch(self, report: Report) -> None:
-        """Download the file, unless it is in the cache, or the hub sends no hash: that is left to its library."""
+        """Download the file, unless it is in the cache, or has no hash: such a file is left to the hub's library."""
         if not self._size or not re.fullmatch(r"\w[\w.-]*", self._hash) or (self._blobs / self._hash).exists():
             return
         for folder in (self._blobs, self._locks):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from runtime.errors import CheckpointError
 from runtime.system import network
 
-_CONNECT = "connect to the network and run the command again (it resumes), or give the path of a folder"
+_CONNECT = "connect to the network and run the command again (it resumes), or pass the path of a local folder"
 _RESUME = "run the command again: the download resumes"
 _MOVE = "or set HF_HOME to a folder elsewhere"
 _ERRNO = {
@@ -19,8 +19,8 @@ _ERRNO = {
     errno.EPERM: ("permission denied", f"change its permissions, {_MOVE}"),
     errno.EROFS: ("the file system is read-only", "set HF_HOME to a folder that can be written"),
     errno.ENOTDIR: ("a part of this path is a file", "set HF_HOME to a folder"),
-    errno.EEXIST: ("there is a file in the place of a folder", "set HF_HOME to a folder"),
-    errno.EISDIR: ("there is a folder in the place of a file", f"remove it, {_MOVE}"),
+    errno.EEXIST: ("a file is in the place of a folder", "set HF_HOME to a folder"),
+    errno.EISDIR: ("a folder is in the place of a file", f"remove it, {_MOVE}"),
     errno.ENAMETOOLONG: ("the path is too long", "set HF_HOME to a folder with a shorter name"),
     errno.EFBIG: ("the file is larger than the file system, or a limit, allows", "set HF_HOME to a folder elsewhere"),
     errno.EIO: ("the disk reports an error", f"check the disk, {_MOVE}"),
@@ -36,14 +36,18 @@ def map_hub_error(exc: Exception, repository: str, endpoint: str, cache: str) ->
     names = {kind.__name__ for each in chain for kind in type(each).__mro__}
     if "OfflineModeIsEnabled" in names:
         return _error(
-            f"{repository} is not in the cache, and HF_HUB_OFFLINE is set", "unset it, or give the path of a folder"
+            f"{repository} is not in the cache, and HF_HUB_OFFLINE is set",
+            "unset it, or pass the path of a local folder",
         )
     if "HFValidationError" in names:
         return _error(
-            f"{repository!r} is not a valid model name", "`edge models` lists some; or give the path of a folder"
+            f"{repository!r} is not a valid model name",
+            "choose one that `edge models` lists, or pass the path of a local folder",
         )
     if "GatedRepoError" in names:
-        return _error(f"{repository} asks you to accept its terms first", "do so on its page, then `hf auth login`")
+        return _error(
+            f"{repository} requires you to accept its terms first", "accept them on its page, then `hf auth login`"
+        )
     responses = (getattr(each, "response", None) for each in chain)
     if (response := next((found for found in responses if found is not None), None)) is not None:
         return _http_error(response, repository, endpoint, missing="RepositoryNotFoundError" in names)
@@ -52,27 +56,27 @@ def map_hub_error(exc: Exception, repository: str, endpoint: str, cache: str) ->
     if names & _BAD_TOKEN:
         return _error(
             "your token contains characters that are not allowed in a token",
-            "correct HF_TOKEN, or `hf auth login` again",
+            "correct HF_TOKEN, or run `hf auth login` again",
         )
     if fault := network.explain(exc, endpoint):
         if fault.hint:
             hint = _RESUME if fault.hint == network.TRY_AGAIN else fault.hint
-            return _error(f"{repository} is not here, and cannot be fetched: {fault.cause}", hint)
-        return _error(
-            f"{repository} is not here, and cannot be fetched: {fault.cause}; the hub cannot be reached", _CONNECT
-        )
+            return _error(
+                f"there is no folder {repository!r} here, and the model cannot be downloaded: {fault.cause}", hint
+            )
+        return _error(f"there is no folder {repository!r} here, and the hub cannot be reached: {fault.cause}", _CONNECT)
     if "Consistency check" in str(exc):
-        return _error(f"{repository} cannot be fetched: a file arrived damaged or incomplete", _RESUME)
+        return _error(f"{repository} cannot be downloaded: a file arrived damaged or incomplete", _RESUME)
     host = urlsplit(endpoint).hostname
     if names & _NOT_THE_HUB or _failed_inside_library(exc):
         return _error(
-            f"{repository} cannot be fetched: {host} does not respond as the hub does",
-            "if this network wants a login in a browser, log in first; else check HF_ENDPOINT and proxies",
+            f"{repository} cannot be downloaded: {host} does not respond like the hub",
+            "if this network requires a login in a browser, log in first; otherwise check HF_ENDPOINT and the proxies",
         )
     what = " ".join(str(exc).split())[:200]
     return _error(
-        f"{repository} cannot be fetched: {type(exc).__name__}: {what}",
-        "check HF_HOME, HF_ENDPOINT and proxies; or give the path of a folder",
+        f"{repository} cannot be downloaded: {type(exc).__name__}: {what}",
+        "check HF_HOME, HF_ENDPOINT and the proxies, or pass the path of a local folder",
     )
 
 
@@ -93,40 +97,47 @@ def _http_error(response: Any, repository: str, endpoint: str, *, missing: bool)
     """Return the error for a response's status."""
     status, headers = response.status_code, response.headers
     what = " ".join((headers.get("X-Error-Message") or "").split())[:200]
-    login = "`hf auth login` again, or correct HF_TOKEN"
+    login = "run `hf auth login` again, or correct HF_TOKEN"
     if missing or status == 404:
         return _error(
             f"there is no folder {repository!r} here, and no such model on the hub",
-            "`edge models` lists some; for a private one, `hf auth login` first",
+            "choose one that `edge models` lists; for a private model, run `hf auth login` first",
         )
     match status:
         case 401 if "authorization" in {name.lower() for name in response.request.headers}:
-            return _error(f"{repository} cannot be fetched: the hub rejects your token, it may have expired", login)
+            return _error(
+                f"{repository} cannot be downloaded: the hub rejects your token, which may have expired", login
+            )
         case 401:
-            return _error(f"{repository} cannot be fetched: the hub asks for a login", "`hf auth login`")
+            return _error(f"{repository} cannot be downloaded: the hub requires a login", "run `hf auth login`")
         case 403:
             why = f" ({what})" if what else ""
             return _error(
-                f"the hub does not let you read {repository}{why}",
-                "accept its terms on its page, and log in with a token that may read it: `hf auth login`",
+                f"you have no access to {repository} on the hub{why}",
+                "accept its terms on its page, and log in with a token that may read it: run `hf auth login`",
             )
         case 407:
             return _error(
-                f"{repository} cannot be fetched: the proxy asks for a user and password",
-                "write them into its variable, as http://USER:PASSWORD@HOST:PORT",
+                f"{repository} cannot be downloaded: the proxy requires a user name and password",
+                "add them to the proxy's variable, as http://USER:PASSWORD@HOST:PORT",
             )
         case 429:
             seconds = _retry_seconds(headers)
             return _error(
-                f"{repository} cannot be fetched: the hub's rate limit is reached",
-                f"call again {f'in {seconds} s' if seconds else 'later'}; the limit is higher after `hf auth login`",
+                f"{repository} cannot be downloaded: the hub's rate limit is reached",
+                f"try again {f'in {seconds} s' if seconds else 'later'}; the limit is higher after `hf auth login`",
             )
         case 511:
-            return _error(f"{repository} cannot be fetched: this network wants a login first", "log in with a browser")
+            return _error(
+                f"{repository} cannot be downloaded: this network requires a login first", "log in with a browser"
+            )
     if status >= 500:
-        whom = "the hub" if network.find_proxy(endpoint) is None else "the hub, or the proxy before it,"
-        return _error(f"{repository} cannot be fetched: {whom} fails ({status})", f"later, {_RESUME}")
-    return _error(f"{repository} cannot be fetched: the hub refuses ({status}) {what}".rstrip(), "check HF_ENDPOINT")
+        whom = "the hub" if network.find_proxy(endpoint) is None else "the hub, or a proxy in front of it,"
+        return _error(f"{repository} cannot be downloaded: {whom} fails ({status})", f"wait a while, then {_RESUME}")
+    return _error(
+        f"{repository} cannot be downloaded: the hub rejects the request ({status}) {what}".rstrip(),
+        "check HF_ENDPOINT",
+    )
 
 
 def _retry_seconds(headers: Any) -> str:
@@ -147,7 +158,7 @@ def _file_system_error(chain: Sequence[BaseException], repository: str, cache: s
             code = int(found[1])
         if code in _ERRNO and (path or code in _DISK_ERRNO):
             why, hint = _ERRNO[code]
-            return _error(f"{repository} cannot be fetched into {path or cache}: {why}", hint)
+            return _error(f"{repository} cannot be downloaded into {path or cache}: {why}", hint)
         if code and path:
-            return _error(f"{repository} cannot be fetched: {path}: {words}", _MOVE.removeprefix("or "))
+            return _error(f"{repository} cannot be downloaded: {path}: {words}", _MOVE.removeprefix("or "))
     return None

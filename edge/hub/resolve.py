@@ -44,7 +44,7 @@ def resolve_checkpoint(
     if not (repository := _repository(str(name))):
         raise CheckpointError(
             f"there is no folder {str(name)!r}",
-            hint="give a checkpoint's folder, or a model of `edge models` to download",
+            hint="pass a checkpoint's folder, or a model listed by `edge models`",
         )
     return _download(repository, (*_TEXT_FILES, *_WEIGHTS), quiet=quiet, report=report)
 
@@ -73,7 +73,7 @@ def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
             f"there is no folder {name!r} here, and OpenVINO cannot run the hub's {repository} as it is",
             hint=f"`edge convert {repository} FOLDER` downloads and converts it; or run it with --device torch",
         )
-    return open_source(path)
+    return open_source(name)
 
 
 def _repository(name: str) -> str:
@@ -84,7 +84,7 @@ def _repository(name: str) -> str:
 
 
 class _Reporter:
-    """Calls `report` with the progress of a download. `error` is what it raised."""
+    """A callback that passes the progress of a download to `report`. `error` is the exception that `report` raised."""
 
     def __init__(self, report: Callable[[Progress], None] | None) -> None:
         self._report = report
@@ -118,7 +118,7 @@ def _download(
     if find_spec("huggingface_hub") is None:
         raise CheckpointError(
             f"downloading {repository} needs huggingface-hub, which is not installed",
-            hint=f"{install_hint('convert')}, or give the path of a folder",
+            hint=f"{install_hint('convert')}, or pass the path of a local folder",
         )
     cache = "the cache"
     reporter = _Reporter(report)

@@ -1,1 +1,1 @@
-"""A local server that OpenAI's clients talk to. Its packages are those of the extra [serve]."""
+"""A local server for OpenAI's clients. It needs the packages of the extra [serve]."""

@@ -1,4 +1,4 @@
-"""The ASGI application: the table of its endpoints, and what stands before them."""
+"""The ASGI application: the table of its endpoints, and the checks in front of them."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

@@ -93,12 +93,12 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The send buffer is full: disconnect the client if it does not read in time."""
+        """Start the timer for a full send buffer: a client that does not read in time is disconnected."""
         super().pause_writing()
         self._write_timer = self.loop.call_later(self._limits.body_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Stop the timer: the client reads again."""
         super().resume_writing()
         if self._write_timer is not None:
             self._write_timer.cancel()
@@ -124,7 +124,7 @@ class _Connection(H11Protocol):
         self._timer = None if seconds is None else self.loop.call_later(seconds, self.time_out)
 
     def time_out(self) -> None:
-        """Answer 408 and close: the request did not arrive in time."""
+        """Answer 408 and close the connection: the request did not arrive in time."""
         self._reject(ApiError(408, f"the request's {self._awaited} did not arrive in time", code="timeout"))
 
     def _make_room(self) -> bool:

@@ -1,4 +1,4 @@
-"""An endpoint of the server: its path, its handler, and what the OpenAPI document says of it."""
+"""An endpoint of the server: its path, its handler, and its entry in the OpenAPI document."""
 
 import time
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients know them: {"error": {"message", "type", "param", "code"}} under a status."""
+"""Errors in the format of OpenAI's API: {"error": {"message", "type", "param", "code"}} under an HTTP status."""
 
 import traceback
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _TYPES = {
     413: "invalid_request_error",
     429: "rate_limit_error",
 }
-RETRY_AFTER = 5  # seconds that a client is told to wait before it retries
+RETRY_AFTER = 5  # seconds after which a client should retry
 
 
 class ErrorDetail(BaseModel):
@@ -48,7 +48,7 @@ class ErrorReply(BaseModel):
 
 
 class ApiError(Exception):
-    """An error with an HTTP status. `param` is the field of the request that is wrong, `code` a word for programs."""
+    """An error with an HTTP status. `param` is the invalid field of the request, `code` an identifier for programs."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
-        """Return the error as a response. Busy servers say when to retry."""
+        """Return the error as a response. That of a busy server has the header Retry-After."""
         headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER)} if self.status in (429, 503) else {}
         return JSONResponse(self.body(), self.status, headers)
 
@@ -73,7 +73,7 @@ def server_stopping() -> ApiError:
 
 
 def to_api_error(exc: BaseException) -> ApiError:
-    """Map an exception to the error that the client sees. An unexpected exception keeps its message to itself."""
+    """Map an exception to the error that the client sees. The message of an unexpected exception is not disclosed."""
     match exc:
         case ApiError():
             return exc
@@ -93,7 +93,7 @@ def to_api_error(exc: BaseException) -> ApiError:
             return ApiError(503, _message(exc), code="engine_failed")
         case EdgeError():
             return ApiError(500, _message(exc), code="model_failed")
-    return ApiError(500, "the server failed; its log says where", code="internal_error")
+    return ApiError(500, "the server failed: see its log", code="internal_error")
 
 
 def report_error(exc: Exception) -> ApiError:

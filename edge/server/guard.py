@@ -1,4 +1,4 @@
-"""What a request must pass before it is routed: checks of its Host, origin, API key and size."""
+"""Checks of a request before it is routed: its Host, origin, API key and size."""
 
 import asyncio
 import hmac

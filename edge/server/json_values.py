@@ -32,7 +32,7 @@ def count_values(content: bytes) -> int:
             depth += 1 if bracket in b"[{" else -1
             if depth > MAX_DEPTH:
                 raise ApiError(
-                    400, f"the body is not JSON: it is nested more than {MAX_DEPTH} deep", code="invalid_value"
+                    400, f"the body is not JSON: it is nested more than {MAX_DEPTH} levels deep", code="invalid_value"
                 )
         time.sleep(0)
     return count

@@ -1,4 +1,4 @@
-"""Running the server: open the port, load the first model, serve until a signal."""
+"""Run the server: open the port, load the first model, serve until a signal."""
 
 import asyncio
 import logging
@@ -61,7 +61,7 @@ def run(
             f"anyone who reaches {host} could use the model", hint=f"set an API key: --api-key-file FILE, or {KEY}"
         )
     if not 0 <= port < 2**16:
-        raise RequestError(f"port {port} does not exist: it cannot be used", hint="choose one from 0 to 65535")
+        raise RequestError(f"port {port} cannot be used: it is out of range", hint="choose one from 0 to 65535")
     pool = ModelPool(folders, device=device, options=options, limits=limits)
     for entry in pool.entries.values():
         require_context(entry.source.manifest, options)
@@ -179,7 +179,7 @@ def _listen(host: str, port: int) -> socket.socket:
         # asyncio sets TCP_NODELAY only on a socket that names TCP; without it a token waits 40 ms for an ACK.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as exc:
-        raise RequestError(f"{host} is no address of this machine: {exc}", hint="use 127.0.0.1") from exc
+        raise RequestError(f"{host} is not an address of this machine: {exc}", hint="use 127.0.0.1") from exc
     try:
         if sys.platform != "win32":  # there it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -203,17 +203,21 @@ def _url(listener: socket.socket) -> str:
 
 
 def read_api_key(path: str | None) -> str:
-    """Return the API key in the file, or without a file the environment's; "" for none. Raises RequestError for a file
-    or a variable that has no valid key."""
+    """Return the API key from the file or, without a path, from the environment; "" if that has none. Raises
+    RequestError for a file or a variable without a valid key."""
     if path is None:
         key = os.environ.get(KEY, "").strip()
         if not key.isascii():
-            raise RequestError(f"{KEY} is not ASCII", hint="choose a key of ASCII characters")
+            raise RequestError(f"the API key in {KEY} is not ASCII", hint="choose a key of ASCII characters")
         return key
     try:
         key = expand_user(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
-        raise RequestError(f"{path} cannot be read: {exc}", hint="put the API key on one line of it") from exc
+        raise RequestError(
+            f"{path} cannot be read: {exc}", hint="pass a text file with the API key on one line"
+        ) from exc
     if not key or not key.isascii() or any(char.isspace() for char in key):
-        raise RequestError(f"{path} has no API key", hint="put one line of ASCII characters without blanks into it")
+        raise RequestError(
+            f"{path} has no API key", hint="write the key on one line, in ASCII characters without spaces"
+        )
     return key

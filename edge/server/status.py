@@ -71,7 +71,7 @@ async def get_ready(dispatcher: Dispatcher, request: Request) -> Response:
     if not models:
         raise ApiError(503, "no model is loaded", code="loading")
     if not any(model.backend.responds for model in models):
-        raise ApiError(503, "the engine has died or is stopped", code="engine_failed")
+        raise ApiError(503, "the engine has failed or was stopped", code="engine_failed")
     return JSONResponse(Health().model_dump())
 
 

@@ -157,7 +157,7 @@ class Remote(Backend):
         if found != wanted:
             raise DeviceError(
                 f"{self._url} reads {shortened(str(found))} tokens where this model has {wanted}: it is another one",
-                hint="name the folder or the checkpoint of the model that the server runs",
+                hint="pass the folder or the checkpoint of the model that the server runs",
             )
 
     def _model_field(self) -> dict[str, Any]:

@@ -90,12 +90,12 @@ class Architecture:
 def read_config(path: Path) -> dict[str, Any]:
     """Return the config.json of a checkpoint folder. Raises CheckpointError."""
     if not path.is_dir():
-        raise CheckpointError(f"there is no folder {str(path)!r}", hint="give the folder that contains config.json")
+        raise CheckpointError(f"there is no folder {str(path)!r}", hint="pass the folder that contains config.json")
     if resolve_file(path, "config.json") is None:
         adapter = (path / "adapter_config.json").is_file()
         raise CheckpointError(
             f"{str(path)!r} {'is a LoRA adapter, not a checkpoint' if adapter else 'has no config.json'}",
-            hint="merge it into its base model first" if adapter else "give the folder of a downloaded checkpoint",
+            hint="merge it into its base model first" if adapter else "pass the folder of a downloaded checkpoint",
         )
     return read_json(path / "config.json", required=True)
 

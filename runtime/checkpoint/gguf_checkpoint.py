@@ -172,7 +172,7 @@ class GgufCheckpoint:
         shape = self._shapes().get("token_embd.weight", ())
         if not shape:
             raise CheckpointError(
-                f"{self.path.name} has no token_embd.weight", hint="give the file of the whole model, not a part of it"
+                f"{self.path.name} has no token_embd.weight", hint="pass the file of the whole model, not a part of it"
             )
         return shape[0]
 

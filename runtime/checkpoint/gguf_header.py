@@ -55,7 +55,7 @@ class GgufHeader:
         status = path.stat()
         if file.content[:4] != b"GGUF":
             raise CheckpointError(
-                f"{path.name} is not a GGUF file", hint="give a .gguf file, or the folder of a downloaded checkpoint"
+                f"{path.name} is not a GGUF file", hint="pass a .gguf file, or the folder of a downloaded checkpoint"
             )
         header = _HeaderReader(file, position=4)
         if (version := header.number("I")) not in (2, 3):

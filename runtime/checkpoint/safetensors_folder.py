@@ -110,7 +110,7 @@ def _safetensors_paths(path: Path) -> list[Path]:
     if (path / MANIFEST).is_file() or (path / "openvino_model.xml").is_file():
         raise CheckpointError(
             f"{str(path)!r} is a model folder: it is converted already",
-            hint="`edge chat` runs it; for another recipe, give the checkpoint that it was made from",
+            hint="`edge chat` runs it; for another recipe, pass the checkpoint that it was made from",
         )
     if any(path.glob("*.bin")) or any(path.glob("*.pt")) or any(path.glob("*.pth")):
         raise CheckpointError(

@@ -143,7 +143,9 @@ class ModelFolder:
         """Open a folder. Raises ModelFolderError if it is missing, damaged, or made by a later version."""
         folder = expand_user(path)
         if not folder.is_dir():
-            raise ModelFolderError(f"there is no folder {folder}", hint="`edge convert CHECKPOINT FOLDER` makes one")
+            raise ModelFolderError(
+                f"there is no folder {os.fspath(path)!r}", hint="`edge convert CHECKPOINT FOLDER` makes one"
+            )
         found = cls(folder, _read_manifest(folder))
         for name in found.manifest.files:
             if difference := found._size_mismatch(name):

@@ -12,7 +12,7 @@ from .tokens import TokenReply, stream_ending
 
 
 class ChunkStream:
-    """Encodes the events of `count` replies as chat.completion.chunk objects. `base` has their id, time and model."""
+    """An encoder of `count` replies' events as chat.completion.chunk objects. `base` has their id, time and model."""
 
     def __init__(self, base: dict[str, Any], count: int, include_usage: bool) -> None:
         self._base = base | {"object": "chat.completion.chunk"}

@@ -1,4 +1,4 @@
-"""A request for a reply with tools and formats, in the runtime's terms: what OpenAI's two chat APIs share."""
+"""The common part of OpenAI's two chat APIs: a request for a reply with tools and formats, in the runtime's terms."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,13 +42,14 @@ class ToolSpec:
         limits: Limits,
         param: str,
     ) -> "ToolSpec":
-        """Raises ApiError if the schema is too large, or a call has to match it and it cannot be enforced."""
+        """Create the tool. Raises ApiError if the schema is too large, or a call has to match it and it cannot be
+        enforced."""
         schema = parameters or {"type": "object", "properties": {}}
         (check_enforceable if strict or choice in ("required", name) else check_size)(schema, limits, param)
         return cls(name, description or "", schema, bool(strict), param)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the tool as the runtime and the chat template take it."""
+        """Return the tool as the runtime and the chat template expect it."""
         return {"name": self.name, "description": self.description, "parameters": self.parameters}
 
 
@@ -74,8 +75,8 @@ class GenerationParams:
         parallel: bool,
         format_param: str,
     ) -> "GenerationParams":
-        """`choice` is "auto", "none", "required" or a tool's name. Raises ApiError if the tools or the choice cannot be
-        enforced."""
+        """Create the parameters. `choice` is "auto", "none", "required" or a tool's name. Raises ApiError if the tools
+        or the choice cannot be enforced."""
         names = [tool.name for tool in tools]
         if len(set(names)) < len(names):
             raise ApiError(400, "two tools have the same name", param="tools", code="invalid_value")
@@ -115,7 +116,7 @@ class GenerationJob(ReplyJob):
         self._params: GenerationParams | None = None
 
     def check(self, model: Model, cancellation: Cancellation) -> None:
-        """Reject a grammar that the engine rejects, or takes too long to compile."""
+        """Reject a grammar that the engine rejects or cannot compile in time."""
         for grammar in self._build_params(model).constraint.grammars():
             model.backend.admit(grammar, cancellation)
 

@@ -24,7 +24,7 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-# Fields that constrain a reply on other servers. To ignore one would be to answer without the constraint.
+# Fields that constrain a reply on other servers. Ignoring one would drop the constraint.
 _OTHER_SERVERS = (
     "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar", "json_schema",
     "regex", "ebnf",
@@ -89,7 +89,7 @@ def merge_sampling(
     """Return the checkpoint's `own` sampling with the request's settings. Raises RequestError."""
     settings = {name: getattr(body, name) for name in SAMPLING_FIELDS}
     if body.temperature is not None and body.temperature < 1e-4:
-        settings["temperature"] = 0.0  # greedy: an engine would divide by almost nothing
+        settings["temperature"] = 0.0  # greedy: an engine would divide by almost zero
     return own.override(
         **settings,
         max_new_tokens=max_new_tokens,

@@ -1,4 +1,4 @@
-"""The response of POST /v1/responses as it grows, and the events of its stream."""
+"""The response of POST /v1/responses while it is generated, and the events of its stream."""
 
 import time
 from typing import Any
@@ -14,7 +14,7 @@ from .tokens import TokenReply
 
 
 class ResponseStream:
-    """Encodes the events of a reply as OpenAI's stream of events, and collects them in `whole`, the response object."""
+    """An encoder of a reply's events as OpenAI's stream of events. It collects them in `whole`, the response object."""
 
     def __init__(self, body: ResponsesRequest, name: str, sampling: Sampling) -> None:
         choice, params = body.tool_choice or "auto", sampling.resolve()
@@ -52,7 +52,7 @@ class ResponseStream:
         return ""
 
     def failure(self, error: ApiError) -> str:
-        """Encode an error, with the response as far as it came."""
+        """Encode an error, with the incomplete response."""
         self._join()
         detail = {"code": "server_error", "message": str(error)}
         return self._send("response.failed", response=self.whole | {"status": "failed", "error": detail})

@@ -33,7 +33,7 @@ class TextLogprobs(BaseModel):
 
 
 class TextChunkStream:
-    """Encodes the events of `count` continuations as text_completion objects, each after the `echo` of its prompt."""
+    """An encoder of `count` continuations' events as text_completion objects, each after the `echo` of its prompt."""
 
     def __init__(self, base: dict[str, Any], count: int, echo: str, include_usage: bool) -> None:
         self._base = base | {"object": "text_completion"}

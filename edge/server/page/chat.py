@@ -81,7 +81,7 @@ class KioskFacts(BaseModel):
 
 
 class PageFacts(BaseModel):
-    """What the page needs to know of its server. `kiosk` is None unless the server is one."""
+    """The server's version, models, tools and kiosk settings. `kiosk` is None unless the server is a kiosk."""
 
     version: str
     models: list[PageModel]
@@ -151,7 +151,7 @@ class PageStream:
 
 
 async def page_facts(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
-    """Return what the page needs to know of its server."""
+    """Return the server's version, models, tools and kiosk settings."""
     models = []
     for entry in dispatcher.pool.entries.values():
         own = entry.source.sampling().resolve()
@@ -167,7 +167,7 @@ async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatche
     body = await read_body(request, PageRequest)
     *history, last = to_messages(body.messages, dispatcher.limits)
     if last.role != "user":
-        raise RequestError("the last message is not the user's", hint="end the messages with one of the role user")
+        raise RequestError("the last message is not the user's", hint="end the messages with one whose role is user")
     max_tokens = body.max_tokens
     if kiosk:
         kiosk.reject_overrides(body, history)

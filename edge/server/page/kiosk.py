@@ -1,4 +1,4 @@
-"""The kiosk: the chat page on a public screen. Its settings, and what its visitors may not set."""
+"""The kiosk, the chat page on a public screen: its settings, and the fields that its visitors may not set."""
 
 import tomllib
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Kiosk(BaseModel):
                 tomllib.loads(read_bounded(expand_user(path), MAX_BYTES).decode("utf-8-sig")), strict=True
             )
         except OSError as exc:
-            raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="name a TOML file") from exc
+            raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="pass the path of a TOML file") from exc
         except ValidationError as exc:
             error = exc.errors(include_url=False)[0]
             where = ".".join(one_line(part, 80) for part in error["loc"][:1])
@@ -53,7 +53,7 @@ class Kiosk(BaseModel):
             ) from exc
         except (ValueError, RecursionError) as exc:
             what = "it is nested too deeply" if isinstance(exc, RecursionError) else one_line(exc)
-            raise RequestError(f"{path} is not TOML: {what}", hint='it has lines such as title = "Museum"') from exc
+            raise RequestError(f"{path} is not TOML: {what}", hint='write lines such as title = "Museum"') from exc
 
     def reject_overrides(self, body: SamplingFields, messages: Sequence[Message]) -> None:
         """Raise ApiError (403) if a visitor's request sets what the kiosk sets."""

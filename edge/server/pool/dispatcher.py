@@ -1,4 +1,4 @@
-"""From a request to its replies: the check, the queue, the model, the threads, the client that may disconnect."""
+"""The path of a request to its replies: check, queue, model, threads, and cancellation if the client disconnects."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class ReplyJob:
-    """What a request wants from a model: `count` replies, begun by `start`.
+    """The job of a request: `count` replies of a model, each begun by `start`.
 
     With `needs_check`, `check` runs before the request enters the model's queue. `check` and `start` run in threads, so
     they may take long.
@@ -49,7 +49,7 @@ class ReplyJob:
 
 
 class Dispatcher:
-    """Runs the replies of all requests, and knows them, so that `stop` can end them. Use it in the event loop only."""
+    """A dispatcher that runs the replies of all requests until `stop`. Use it in the event loop only."""
 
     def __init__(self, pool: ModelPool) -> None:
         self.pool = pool
@@ -125,7 +125,7 @@ class Dispatcher:
             self._checks.discard(cancellation)
 
     def release(self, workers: ReplyWorkers) -> None:
-        """Cancel the replies, if they have not ended, and forget them."""
+        """Cancel the replies, if they have not ended, and remove them from the list."""
         workers.close()
         self._workers.discard(workers)
 
@@ -140,7 +140,7 @@ class Dispatcher:
 
 @dataclass(slots=True)
 class ReplyStream:
-    """The replies of a request, from their first events on. `close` it in the end."""
+    """The replies of a request, from their first events on. Close it after use."""
 
     dispatcher: Dispatcher
     lease: Lease

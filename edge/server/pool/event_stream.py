@@ -34,8 +34,8 @@ class EventEncoder(Protocol):
 
 
 class EventStream(StreamingResponse):
-    """A response that encodes replies as they are generated, and closes them in the end: also if the client
-    disconnects before the first event."""
+    """A response that encodes replies as they are generated, and then closes them, even if the client disconnects
+    before the first event."""
 
     def __init__(self, replies: ReplyStream, encoder: EventEncoder) -> None:
         super().__init__(self._chunks(encoder), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})

@@ -1,4 +1,4 @@
-"""Whether the machine has memory for one more model."""
+"""A check whether the machine has memory for one more model."""
 
 from contextlib import suppress
 
@@ -11,7 +11,7 @@ from runtime.source import ModelSource
 
 def memory_is_short(source: ModelSource, device: str, options: Options) -> bool:
     """Return whether a model folder does not fit the device's free memory now. An unconverted checkpoint has no
-    estimate: its engine finds out."""
+    estimate: its engine reports a shortage itself."""
     if source.model_folder is None:
         return False
     with suppress(DeviceError):

@@ -54,7 +54,7 @@ class Metrics:
                 "Whether the model is loaded",
                 {entry.name: int(bool(entry.model)) for entry in entries},
             ),
-            ("edge_kv_cache_bytes", "Bytes of the KV cache in use, where the engine tells", self._kv_cache),
+            ("edge_kv_cache_bytes", "Bytes of the KV cache in use, where the engine reports them", self._kv_cache),
         ):
             gauge = GaugeMetricFamily(name, words, labels=["model"])
             for model, value in values.items():
@@ -69,7 +69,7 @@ class Metrics:
                 try:
                     nbytes = await asyncio.to_thread(entry.model.backend.kv_cache_bytes)
                 except BackendError:
-                    continue  # the engine has died; the model's next request loads it again
+                    continue  # the engine has failed; the model's next request loads it again
                 if nbytes is not None:
                     self._kv_cache[entry.name] = nbytes
         return generate_latest(self._registry)

@@ -94,7 +94,7 @@ class Torch(Backend):
         if folder is None:
             raise BackendError(
                 f"{source.path} is a converted model, which PyTorch cannot read",
-                hint="name the checkpoint that it was made from, or run it on OpenVINO",
+                hint="pass the checkpoint that it was made from, or run it on OpenVINO",
             )
         import torch
 
