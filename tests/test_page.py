@@ -123,7 +123,7 @@ def test_what_is_set_reaches_the_model(browser, bare_folder):
         (asked,) = engine.requests
         assert (asked.sampling.temperature, asked.sampling.top_p, asked.sampling.max_new_tokens) == (0.5, 0.25, 7)
         assert "Be brief." in str(asked.prompt)
-        assert browser.text(".note") == "The reply reached its limit of length."
+        assert browser.text(".note") == "The reply reached its length limit."
         browser.click(".new")
         settings(browser, system="Be long.")
         browser.ask("Hello")
@@ -347,7 +347,7 @@ def test_conversations_are_found_named_deleted_saved_and_loaded(browser, bare_fo
         browser.click(".settings .danger")
         browser.click(".settings .danger")
         browser.until("return document.querySelectorAll('.list .open').length === 0")
-        for name, words in (("page.html", "is no conversation"), (saved.name, "1 conversations were loaded")):
+        for name, words in (("page.html", "is not a conversation"), (saved.name, "1 conversations were loaded")):
             (browser.downloads / "page.html").write_text("<html>")
             browser.click(".top [data-t-label=settings]")
             browser.type(str(browser.downloads / name), "input[type=file]")
@@ -644,9 +644,9 @@ def test_an_engine_that_dies_is_said_and_the_reply_written_again(browser, served
 def test_the_key_is_asked_for_and_kept_with_the_tab(browser, bare_folder):
     with scripted(bare_folder, [], api_key="secret") as (url, *_):
         browser.open(url)
-        assert "asks for an API key" in browser.text(".locked")
+        assert "requires an API key" in browser.text(".locked")
         browser.type("wrong\n", ".locked input")
-        browser.until("return document.querySelector('.locked')?.textContent.includes('does not take this key')")
+        browser.until("return document.querySelector('.locked')?.textContent.includes('rejects this key')")
         browser.type("secret\n", ".locked input")
         browser.until("return document.querySelector('#prompt')")
         assert browser.ask("Hello").startswith("I was sent")

@@ -25,7 +25,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._kv_cache: dict[str, int] = {}
         self.requests = self._counter("edge_requests", "Requests answered", "path", "status")
-        self.tokens = self._counter("edge_tokens", "Tokens read and written", "model", "kind")
+        self.tokens = self._counter("edge_tokens", "Prompt and completion tokens", "model", "kind")
         self.ttft = self._histogram("edge_time_to_first_token_seconds", "From the request to its first token", _TTFT)
         self.per_token = self._histogram(
             "edge_time_per_output_token_seconds", "Between two tokens of a reply, on average", _PER_TOKEN
@@ -47,7 +47,11 @@ class Metrics:
         """Yield the gauges with their current values, as prometheus_client's collectors do."""
         entries = self._pool.entries.values()
         for name, words, values in (
-            ("edge_requests_running", "Replies being written", {entry.name: entry.queue.running for entry in entries}),
+            (
+                "edge_requests_running",
+                "Replies being generated",
+                {entry.name: entry.queue.running for entry in entries},
+            ),
             ("edge_requests_waiting", "Requests in the queue", {entry.name: entry.queue.waiting for entry in entries}),
             (
                 "edge_model_loaded",

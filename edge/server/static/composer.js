@@ -1,4 +1,4 @@
-// The field for a message, and its button: it sends, or stops what is being written.
+// The field for a message, and the button that sends it or stops the reply.
 
 import { h, icon, iconButton } from "./element.js";
 import { label } from "./words.js";
@@ -20,7 +20,7 @@ export class Composer {
     root.replaceChildren(this.notice, this.form);
     this.field.addEventListener("input", () => (this.changed(), typed(this.text)));
     this.field.addEventListener("keydown", (event) => {
-      // While a Chinese word is composed, Enter belongs to the input method (229 is what Safari says after it).
+      // While a Chinese word is composed, Enter belongs to the input method (Safari sends 229 after it).
       if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       if (!this.busy) this.submit();

@@ -1,14 +1,14 @@
-// A conversation as a value: OpenAI's messages, what is set for it, and how it is sent, saved and read again.
+// A conversation as a value: OpenAI's messages and its settings. Functions to send, save and load it.
 //
-// {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages}. A message may carry more than
-// the server takes: `error` of a tool's result, `usage` of a reply, and `note`, {word, values}: why it ended early.
+// {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages}. A message may have fields
+// that are not sent: `error` of a tool's result, `usage` of a reply, and `note`, {word, values}: why it ended early.
 
 import { has } from "./words.js";
 
 const FORMAT = "glm4-edge conversations";
 const SETTINGS = ["system", "model", "temperature", "top_p", "max_tokens"];
 const ROLES = ["user", "assistant", "tool"];
-// What the server takes: a file may say anything.
+// The server's limits, for files with any contents.
 const LIMITS = { temperature: [0, 5], top_p: [1e-6, 1], max_tokens: [1, 2 ** 31 - 1] };
 
 export function begin(settings = {}) {
@@ -23,7 +23,7 @@ export function request(conversation, models) {
   const { system, model, temperature, top_p, max_tokens } = conversation;
   const body = { messages: conversation.messages.map(plain) };
   if (system.trim()) body.messages.unshift({ role: "system", content: system });
-  if (models.some(({ name }) => name === model)) body.model = model; // the one that is gone is another's place
+  if (models.some(({ name }) => name === model)) body.model = model; // without it, the server's first model
   for (const [name, value] of Object.entries({ temperature, top_p, max_tokens })) if (value !== null) body[name] = value;
   return body;
 }
@@ -32,7 +32,7 @@ function plain({ role, content, reasoning_content, tool_calls, tool_call_id, nam
   return JSON.parse(JSON.stringify({ role, content, reasoning_content, tool_calls, tool_call_id, name }));
 }
 
-/** The first line of what was asked first. */
+/** The first line of the first question. */
 export function title(conversation) {
   if (conversation.title) return conversation.title;
   const first = conversation.messages.find(({ role }) => role === "user")?.content.trim() ?? "";
@@ -47,7 +47,7 @@ export function holds(conversation, text) {
   );
 }
 
-/** The conversation in the form in which it is kept; throws where it is none. What is not known is left out. */
+/** Returns the conversation in the form in which it is stored; throws if it is invalid. Drops unknown fields. */
 export function check(value) {
   const text = (part) => {
     if (typeof part !== "string") throw new TypeError("no text");
@@ -89,7 +89,7 @@ export function check(value) {
   };
 }
 
-/** A note of this page's own words; any other, of a later version or a strange hand, is that of a reply that broke off. */
+/** Returns a note with a key of words.js. Any other note, such as that of a later version, becomes noteBroken. */
 function noteOf({ word, values }) {
   if (!has(word)) return { word: "noteBroken", values: {} };
   return { word, values: typeof values === "object" && values ? values : {} };
@@ -99,7 +99,7 @@ export function toJson(conversations) {
   return JSON.stringify({ format: FORMAT, version: 1, conversations }, null, 2);
 }
 
-/** The conversations of a saved file, under names of their own; throws where it is none. */
+/** Returns the conversations of a saved file, with new ids; throws if it is invalid. */
 export function fromJson(text) {
   const data = JSON.parse(text);
   if (data.format !== FORMAT || data.version !== 1) throw new TypeError("another format");
@@ -132,7 +132,7 @@ function fenced(text) {
   return `${fence}\n${text}\n${fence}`;
 }
 
-/** A name that nobody else has. randomUUID is missing where a page comes by plain HTTP from another machine. */
+/** Returns a unique id. randomUUID is missing if the page is loaded from another machine by plain HTTP. */
 export function identity() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,11 +1,11 @@
-// DOM elements, made without markup: what a model or a user wrote can only ever become text.
+// DOM elements, made without markup: the words of a model or a user become text only.
 
 import { label } from "./words.js";
 
 /**
  * An element. `props`: `class`, `on` (listeners), `t` and `t-label`, `t-placeholder` (keys of words.js, kept in the
- * element so that another language finds them), `values` (for the words); anything else is an attribute, or left out
- * where it is false, null or undefined.
+ * element so that another language finds them), `values` (for the words); anything else is an attribute, or omitted
+ * if it is false, null or undefined.
  */
 export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);

@@ -1,15 +1,15 @@
-// A kiosk: nobody is here for long, nothing is kept, and the page is never left.
+// A kiosk: short visits, no stored data, and no way to leave the page.
 
 import { h, icon, say } from "./element.js";
 import { spoken, speak, words } from "./words.js";
 
-/** What the server says in one language, or in each. */
+/** Returns a text of the server, which may be per language. */
 export function inLanguage(text) {
   if (Array.isArray(text) || typeof text === "string") return text;
   return text[spoken()] ?? Object.values(text)[0] ?? "";
 }
 
-/** The top of a kiosk's page: what it is, its languages, and a way to begin again. */
+/** The header of a kiosk's page: its title, its languages, and a button to start over. */
 export function kioskTop(root, facts, { again, turned }) {
   const languages = [["en", "English"], ["zh", "中文"]].map(([language, name]) =>
     h("button", { type: "button", class: "button", lang: language, on: { click: () => (speak(language), turned()) } }, name),
@@ -25,9 +25,9 @@ export function kioskTop(root, facts, { again, turned }) {
   return mark;
 }
 
-/** Wipes what a visitor left: after `seconds` without a touch, the last of them counted down on the screen. */
+/** A timer that wipes the conversation after `seconds` without a touch, with a countdown on the screen. */
 export class Idle {
-  /** `untouched()` says that there is nothing to wipe, `busy()` that a reply is being written. */
+  /** `untouched()` returns whether there is nothing to wipe, `busy()` whether a reply is being generated. */
   constructor(seconds, { wipe, untouched, busy }) {
     this.seconds = seconds;
     this.warning = Math.min(15, Math.floor(seconds / 2));
@@ -65,7 +65,7 @@ export class Idle {
   }
 }
 
-/** Keeps the page where it is, as far as a page can: menus, drops and the browser's own keys. */
+/** Blocks menus, drops and the browser's shortcuts, as far as a page can. */
 export function stay() {
   for (const event of ["contextmenu", "dragover", "drop", "auxclick"]) addEventListener(event, (given) => given.preventDefault());
   addEventListener("keydown", (event) => {
@@ -74,7 +74,7 @@ export function stay() {
   });
 }
 
-/** Over everything while the server is away. */
+/** An overlay for the time without a connection to the server. */
 export function waiting() {
   return h("div", { class: "waiting", role: "status" }, words("waiting"));
 }

@@ -1,4 +1,4 @@
-// The page: which conversation is shown, what is being written, and who is told.
+// The page: the conversation on the screen, and the replies in progress.
 
 import { Composer } from "./composer.js";
 import { begin, fromJson, request, title, toJson, toMarkdown } from "./conversation.js";
@@ -13,7 +13,7 @@ import { Thread, greeting } from "./thread.js";
 import { speak, words } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const KEEP = 2000; // milliseconds between two savings of a reply that is being written
+const KEEP = 2000; // milliseconds between two saves of a reply in progress
 
 class Page {
   constructor(facts) {
@@ -38,7 +38,7 @@ class Page {
     });
   }
 
-  // What is shown.
+  // The display.
 
   show(conversation) {
     this.current = conversation;
@@ -48,7 +48,7 @@ class Page {
     this.drawn();
   }
 
-  /** What stands around the conversation. */
+  /** Builds the elements around the conversation. */
   drawn() {
     const busy = this.writing.has(this.current.id);
     this.composer.busy = busy;
@@ -65,7 +65,7 @@ class Page {
     this.composer.notice.replaceChildren(element);
   }
 
-  /** A line above the field that goes when it is closed, or after a while. `act` is [word, listener]. */
+  /** Shows a line above the field until it is closed, or for a while. `act` is [word, listener]. */
   toast(word, values, { act, stays = false } = {}) {
     const close = () => line.remove();
     const line = h(
@@ -79,7 +79,7 @@ class Page {
     if (!stays) setTimeout(close, 10_000);
   }
 
-  // What is said.
+  // Messages and replies.
 
   send(text) {
     if (this.writing.has(this.current.id)) return this.composer.text || (this.composer.text = text);
@@ -103,7 +103,7 @@ class Page {
     this.writing.get(this.current.id)?.abort.abort();
   }
 
-  /** Has the reply to the last message written. */
+  /** Requests the reply to the last message. */
   async write(conversation) {
     const asked = conversation.messages.at(-1);
     delete asked.note;
@@ -146,7 +146,7 @@ class Page {
     if (failure && failure.word.startsWith("key")) this.askKey(failure.word, () => this.again());
   }
 
-  // What is kept.
+  // Storage.
 
   async kept(conversation) {
     conversation.updated = Date.now();
@@ -155,7 +155,7 @@ class Page {
     await this.store?.put(conversation);
   }
 
-  /** A reply that is half written, for the case that the page does not see its end. */
+  /** Stores an incomplete reply, in case the page is closed before its end. */
   keepPart(conversation, written) {
     written.kept = Date.now();
     const part = new Reply();
@@ -164,7 +164,7 @@ class Page {
     this.store?.put({ ...conversation, messages: [...conversation.messages, ...part.messages] });
   }
 
-  /** Asks for the API key, and goes on with it. */
+  /** Prompts for the API key, and continues with it. */
   askKey(word, then) {
     const field = h("input", { class: "field", type: "password", autocomplete: "off", "t-label": "key" });
     const form = h(
@@ -184,7 +184,7 @@ class Page {
   }
 }
 
-/** The page of one's own computer: conversations that are kept, and all settings. */
+/** The page for personal use: stored conversations, and all settings. */
 async function desk(page) {
   const heading = h("h1", { class: "title" });
   const models = h("select", { class: "field model", "t-label": "model", on: { change: () => set("model", models.value) } });
@@ -354,14 +354,14 @@ function publicly(page) {
   }
 }
 
-/** Saves a text as a file of the user's. */
+/** Downloads a text as a file. */
 function download(name, type, text) {
   const address = URL.createObjectURL(new Blob([text], { type }));
   h("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
-/** The server's facts, waited for while it is away. */
+/** Returns the server's facts; waits until the server answers. */
 async function reached() {
   let veil = null;
   for (;;) {
@@ -392,7 +392,7 @@ async function main() {
   document.documentElement.dataset.ready = "";
 }
 
-/** The page before it has the key. */
+/** The page without a valid API key. */
 function locked(word) {
   const field = h("input", { class: "field", type: "password", autocomplete: "off", "t-label": "key" });
   const form = h(

@@ -1,5 +1,5 @@
-// Markdown as DOM nodes, built from a parser's tokens. No markup is ever parsed: HTML in a text is shown as it stands,
-// links go to web and mail addresses alone, and images of other machines are named, not loaded.
+// Markdown as DOM nodes, built from a parser's tokens. No markup is ever parsed: HTML in a text is shown as text,
+// links go to web and mail addresses only, and images of other machines are named, not loaded.
 
 import { h, icon } from "./element.js";
 import cjkFriendly from "./vendor/cjk-friendly.js";
@@ -15,7 +15,7 @@ parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 parser.validateLink = (address) => LINK.test(address) || PICTURE.test(address);
 parser.inline.ruler.before("escape", "maths", maths);
 
-/** \(…\), \[…\] and $$…$$ stay as they were written, out of the reach of other rules. */
+/** A rule that keeps \(…\), \[…\] and $$…$$ unchanged by other rules. */
 function maths(state, silent) {
   if (state.src[state.pos] !== "\\" && state.src[state.pos] !== "$") return false;
   const found = /^(\\\([\s\S]+?\\\)|\\\[[\s\S]+?\\\]|\$\$[\s\S]+?\$\$)/.exec(state.src.slice(state.pos, state.pos + 2000));
@@ -25,14 +25,14 @@ function maths(state, silent) {
   return true;
 }
 
-/** The nodes of a whole text. `still`: links are text, for a screen that must not leave its page. */
+/** Returns the nodes of a whole text. With `still`, links are text, for a kiosk. */
 export function nodes(text, { still = false } = {}) {
   return build(parser.parse(text.replaceAll("\r", ""), {}), still).childNodes;
 }
 
 /**
- * A text that grows. Blocks that are at their end stay as they are; only the last is made anew, once a frame at most,
- * and less often where that takes long.
+ * A text that grows. Complete blocks stay unchanged; only the last is rebuilt, at most once a frame, and less often if
+ * that is slow.
  */
 export class Growing {
   constructor(target, options = {}) {
@@ -40,7 +40,7 @@ export class Growing {
     this.still = options.still ?? false;
     this.grown = options.grown ?? (() => {});
     this.tail = ""; // the source of the last block
-    this.env = {}; // what links are called
+    this.env = {}; // the link references
     this.last = []; // its nodes
     this.timer = null;
     this.cost = 0;
@@ -49,7 +49,7 @@ export class Growing {
   write(piece) {
     this.tail += piece.replaceAll("\r", "");
     if (this.timer !== null) return;
-    const wait = document.hidden ? 200 : this.cost > 8 ? this.cost * 3 : 0; // frames do not come to a hidden page
+    const wait = document.hidden ? 200 : this.cost > 8 ? this.cost * 3 : 0; // a hidden page has no frames
     this.timer = wait ? setTimeout(() => this.draw(), wait) : requestAnimationFrame(() => this.draw());
     this.framed = !wait;
   }
@@ -64,7 +64,7 @@ export class Growing {
     const start = performance.now();
     const tokens = parser.parse(this.tail, this.env);
     const begins = tokens.flatMap((token, index) => (token.level === 0 && token.nesting >= 0 ? [index] : []));
-    // What may still become a list's next item, such as a number alone, belongs to what is before it.
+    // Text that may become a list's next item, such as a number alone, belongs to the block before it.
     if (begins.length > 1 && ITEM.test(tokens[begins.at(-1) + 1]?.content ?? "")) begins.pop();
     begins.forEach((begin, index) => {
       const block = tokens.slice(begin, begins[index + 1]);
@@ -76,7 +76,7 @@ export class Growing {
     this.grown();
   }
 
-  /** Adds to the code block that is last, so that a long one is not made anew. */
+  /** Appends to the last code block, so that a long one is not rebuilt. */
   extend(block) {
     const code = this.last.length === 1 && this.last[0].querySelector?.(":scope > pre > code");
     if (!code || block.length !== 1 || block[0].type !== "fence") return false;
@@ -109,7 +109,7 @@ const BLOCKS = {
   tr: "tr",
 };
 
-/** The tokens' nodes, in a fragment. A token that opens is the parent of what follows, until one closes. */
+/** Returns the tokens' nodes, in a fragment. An opening token is the parent of the nodes up to its closing token. */
 function build(tokens, still) {
   const root = document.createDocumentFragment();
   const parents = [root];
@@ -184,7 +184,7 @@ function code(token) {
   );
 }
 
-/** A code block's text. While it grows, the parser ends it with a line's end that nobody wrote yet. */
+/** Returns a code block's text. While it grows, the parser appends a line end that is not in the source. */
 function lines(token) {
   return token.content.replace(/\n$/, "");
 }

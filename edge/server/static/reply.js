@@ -1,11 +1,11 @@
-// A reply as it comes: the messages that its events add up to.
+// A reply in progress: the messages made from its events.
 
 export class Reply {
   constructor() {
     this.messages = [];
   }
 
-  /** The assistant's message that is being written. After a tool's result it is another one. */
+  /** Returns the assistant's current message; a tool's result is followed by a new one. */
   get open() {
     if (this.messages.at(-1)?.role !== "assistant") this.messages.push({ role: "assistant", content: "" });
     return this.messages.at(-1);
@@ -34,7 +34,7 @@ export class Reply {
     }
   }
 
-  /** The reply ended before its finish: a call that has no result is none. */
+  /** Ends an interrupted reply: removes calls without a result, and adds a note. */
   cut(word, values) {
     const answered = new Set(this.messages.map(({ tool_call_id }) => tool_call_id));
     for (const message of this.messages) {
@@ -53,7 +53,7 @@ export class Reply {
   }
 }
 
-/** The events that the messages of a reply would have come with, to be shown again. */
+/** Returns the events that correspond to the messages of a reply, to show it again. */
 export function* events(messages) {
   for (const message of messages) {
     if (message.role === "tool") {

@@ -1,4 +1,4 @@
-// What a user sets: the conversation's model, system prompt and sampling; the page's theme, language, key and data.
+// The settings: the conversation's model, system prompt and sampling; the page's theme, language, key and data.
 
 import { h, iconButton, say } from "./element.js";
 import { settings } from "./store.js";
@@ -6,7 +6,7 @@ import { useKey } from "./stream.js";
 import { label, speak } from "./words.js";
 
 export class Settings {
-  /** `changed(name, value)` for the conversation's; `exportAll`, `load(file)`, `removeAll`, `count` for the data. */
+  /** Actions: `changed(name, value)` for the conversation's settings; `exportAll`, `load(file)`, `removeAll`, `count`. */
   constructor(facts, actions) {
     this.facts = facts;
     this.actions = actions;
@@ -94,7 +94,7 @@ export class Settings {
     this.actions.changed(name, value);
   }
 
-  /** A field that is being typed in when the dialog closes. */
+  /** Applies a field that has the focus when the dialog closes. */
   store() {
     if (this.dialog.contains(document.activeElement)) document.activeElement.blur();
   }
@@ -122,7 +122,7 @@ export function paint(theme) {
   else delete document.documentElement.dataset.theme;
 }
 
-/** A choice of a few that is kept in the browser, and `apply`d at once. */
+/** A choice of a few values that is stored in the browser and `apply`d at once. */
 function choice(name, options, apply) {
   const select = h("select", { id: `set-${name}`, class: "field" });
   for (const [value, word] of options)

@@ -81,7 +81,7 @@ export class Sidebar {
     field.select();
   }
 
-  /** On a narrow page the list lies over the conversation. */
+  /** Opens or closes the list where it covers the conversation: on a narrow page. */
   toggle() {
     const open = document.documentElement.classList.toggle("listed");
     if (open) this.root.querySelector("button.new").focus();

@@ -1,5 +1,5 @@
 // Conversations in the browser's own database. A store that is damaged, full or closed never breaks the page: `trouble`
-// is told what to say, and the conversations of this tab stay in memory.
+// is called with a message, and the conversations of this tab stay in memory.
 
 import { check } from "./conversation.js";
 
@@ -7,7 +7,7 @@ const NAME = "glm4-edge";
 const TABLE = "conversations";
 
 export class Store {
-  /** `trouble(word, values)` is told what went wrong; `changed()` when another tab has written. */
+  /** Calls `trouble(word, values)` after an error, and `changed()` after a change by another tab. */
   constructor(trouble, changed) {
     this.trouble = trouble;
     this.memory = new Map();
@@ -22,14 +22,14 @@ export class Store {
       request.addEventListener("upgradeneeded", () => request.result.createObjectStore(TABLE, { keyPath: "id" }));
       this.database = await done(request);
       this.database.addEventListener("versionchange", () => this.database.close());
-      await this.all(); // where it opens and cannot be read, it is of no use
+      await this.all(); // a database that opens may still be unreadable
     } catch {
       this.database = null;
       this.trouble("storeClosed");
     }
   }
 
-  /** All that can be read, the latest first. */
+  /** Returns all readable conversations, the latest first. */
   async all() {
     if (!this.database) return latest([...this.memory.values()]);
     const found = await done(this.table("readonly").getAll());
@@ -69,7 +69,7 @@ export class Store {
         table.transaction.addEventListener("abort", () => reject(table.transaction.error));
       });
       change(table);
-      table.transaction.commit(); // at once: what waits for its requests to end is dropped with the page
+      table.transaction.commit(); // now: a transaction that waits for its requests is lost when the page closes
       await finished;
       this.others.postMessage(null);
     } catch (error) {
@@ -82,7 +82,7 @@ export class Store {
   }
 }
 
-/** Settings of the page: a few words each. */
+/** The settings of the page: short strings. */
 export const settings = {
   get(name) {
     try {
@@ -96,7 +96,7 @@ export const settings = {
       if (value) localStorage.setItem(`${NAME}.${name}`, value);
       else localStorage.removeItem(`${NAME}.${name}`);
     } catch {
-      // They hold until the page is left.
+      // The settings last until the page is closed.
     }
   },
 };

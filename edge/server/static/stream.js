@@ -1,9 +1,9 @@
-// What the server says: the facts of the page, and the events of a reply (docs/server.md has both).
+// The server's answers: the facts of the page, and the events of a reply (docs/server.md has both).
 
 const KEY = "glm4-edge.key";
 let key = "";
 
-/** A refusal, or a connection that is gone: `word` is the key of the words that say what to do. */
+/** A rejected request or a lost connection; `word` is the key of the message in words.js. */
 export class Refusal extends Error {
   constructor(word, values = {}) {
     super(word);
@@ -12,17 +12,17 @@ export class Refusal extends Error {
   }
 }
 
-/** The key that the server asks for, for as long as the tab is open. */
+/** The server's API key, stored until the tab is closed. */
 export function useKey(text) {
   key = text.trim();
   try {
     sessionStorage.setItem(KEY, key);
   } catch {
-    // Then it lasts until the page is left.
+    // Without storage it lasts until the page is closed.
   }
 }
 
-/** Takes up the key of this tab, or of an address that ends with #key=…, which is taken out of the address. */
+/** Loads the key of this tab, or of an address that ends with #key=…, which is removed from the address. */
 export function findKey() {
   const given = new URLSearchParams(location.hash.slice(1)).get("key");
   if (given) {

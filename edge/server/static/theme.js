@@ -1,7 +1,7 @@
-// Before anything is drawn, so that a dark page does not flash white. A classic script, since modules wait.
+// The theme, set before the first paint, so that a dark page does not flash white. A classic script: modules load later.
 try {
   const theme = localStorage.getItem("glm4-edge.theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 } catch {
-  // Storage is closed to this page: the system's own theme it is.
+  // Storage is not available: the system's theme remains.
 }

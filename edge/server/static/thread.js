@@ -1,4 +1,4 @@
-// The conversation on the page: its turns, the greeting of an empty one, and a view that follows what is written.
+// The conversation on the page: its turns, the greeting of an empty one, and a view that follows the reply.
 
 import { h, icon, iconButton } from "./element.js";
 import { ReplyTurn, noteLine, userTurn } from "./turn.js";
@@ -7,8 +7,8 @@ import { words } from "./words.js";
 const NEAR = 60; // pixels from the end at which the view still follows
 
 export class Thread {
-  /** `change(index, text)` sends the message at that index anew, `again()` has the last reply written anew. `still`: no
-   *  links and no copies, as in a kiosk. */
+  /** `change(index, text)` sends the message at that index again, `again()` regenerates the last reply. `still`: no
+   *  links and no copy buttons, as in a kiosk. */
   constructor(root, scroller, actions, { still = false } = {}) {
     this.root = root;
     this.scroller = scroller;
@@ -26,7 +26,7 @@ export class Thread {
       this.latest.hidden = near;
       before = scrollTop;
     }, { passive: true });
-    // While nothing is written, what a reader opens stays where it was touched.
+    // Without a reply in progress, details that a reader opens stay in place.
     new ResizeObserver(() => this.working && this.grown()).observe(root);
     root.addEventListener("click", (event) => copy(event.target.closest("[data-copy]")));
   }
@@ -61,7 +61,7 @@ export class Thread {
     return new ReplyTurn(this.options());
   }
 
-  /** A busy thread offers neither edits nor another reply. */
+  /** Whether a reply is in progress: the style then hides editing and regenerating. */
   set busy(is) {
     if (this.working && !is) this.grown();
     this.working = is;
@@ -106,7 +106,7 @@ export function greeting({ facts, suggestions = [], suggest = () => {} }) {
   );
 }
 
-/** Copies the code block or the turn that a button belongs to, and says so on the button. */
+/** Copies the code block or the turn that a button belongs to, and confirms it on the button. */
 async function copy(button) {
   if (!button) return;
   const code = button.closest(".code")?.querySelector("code");
@@ -120,14 +120,14 @@ async function copy(button) {
   }, 1500);
 }
 
-/** A browser lends its clipboard to HTTPS and to this machine alone; elsewhere a selection is copied, as of old. */
+/** Copies a text. The clipboard API needs HTTPS or this machine; otherwise a selection is copied. */
 async function clip(text) {
   if (navigator.clipboard) {
     try {
       await navigator.clipboard.writeText(text);
       return;
     } catch {
-      // Not allowed here: the older way may be.
+      // Not permitted here; copying a selection may be.
     }
   }
   const field = h("textarea", { class: "unseen", "aria-hidden": "true" });

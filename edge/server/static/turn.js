@@ -1,10 +1,10 @@
-// What one side said, on the page: a user's message, or a reply with its thoughts and its tool calls.
+// One turn on the page: a user's message, or a reply with its reasoning and its tool calls.
 
 import { h, icon, iconButton, say } from "./element.js";
 import { Growing } from "./markdown.js";
 import { events } from "./reply.js";
 
-/** A user's message. `change(text)` sends it anew. */
+/** A user's message. `change(text)` sends it again. */
 export function userTurn(message, { change }) {
   const text = h("div", { class: "bubble" }, message.content);
   const actions = h(
@@ -50,9 +50,9 @@ export function userTurn(message, { change }) {
   return turn;
 }
 
-/** A reply: `take` its events as they come, then `finish` it. */
+/** A reply: `take` its events as they arrive, then `finish` it. */
 export class ReplyTurn {
-  /** `again` writes it anew; `grown` is called whenever it was drawn. `still`: no links, no copies (a kiosk). */
+  /** `again` regenerates it; `grown` is called whenever it is drawn. `still`: no links, no copy buttons (a kiosk). */
   constructor({ again, grown = () => {}, still = false }) {
     this.again = again;
     this.options = { grown, still };
@@ -62,7 +62,7 @@ export class ReplyTurn {
     this.element = h("article", { class: "turn reply" }, h("h2", { class: "unseen", t: "reply" }), this.body, this.wait, this.foot);
     this.element.source = "";
     this.calls = new Map();
-    this.part = null; // what is being written: {kind, growing, details, since}
+    this.part = null; // the part that is being generated: {kind, growing, details, since}
   }
 
   take({ name, data }) {
@@ -101,7 +101,7 @@ export class ReplyTurn {
     this.part.growing.write(piece);
   }
 
-  /** The view of a call, which begins with the first that is heard of it. */
+  /** Returns the view of a call, created at the first event of the call. */
   call({ id, name }) {
     if (!this.calls.has(id)) {
       this.leave();
@@ -113,7 +113,7 @@ export class ReplyTurn {
     return this.calls.get(id);
   }
 
-  /** Ends what is being written. */
+  /** Ends the part that is being generated. */
   leave() {
     this.part?.growing.end();
     if (this.part?.kind === "reasoning") {
@@ -125,7 +125,7 @@ export class ReplyTurn {
     this.part = null;
   }
 
-  /** Ends the reply. `last` is its last message, which says how it went. */
+  /** Ends the reply. `last` is its last message, whose `note` has the reason of an early end. */
   finish(last) {
     this.leave();
     this.wait.remove();
@@ -144,7 +144,7 @@ export class ReplyTurn {
     );
   }
 
-  /** A reply that is over. */
+  /** Shows a finished reply. */
   static of(messages, options) {
     const turn = new ReplyTurn(options);
     turn.stored = true;
@@ -154,7 +154,7 @@ export class ReplyTurn {
   }
 }
 
-/** A tool call: its name, its arguments as they are written, what came of it. */
+/** A tool call: its name, its arguments as they arrive, and its result. */
 class Call {
   constructor(name) {
     this.state = h("span", { class: "state", t: "running" });
@@ -189,7 +189,7 @@ class Call {
     fold(this.element);
   }
 
-  /** The reply is over: a call without a result has none. */
+  /** Marks a call without a result as not run, once the reply has ended. */
   ended() {
     if (!this.element.classList.contains("running")) return;
     this.element.classList.remove("running");
@@ -198,7 +198,7 @@ class Call {
   }
 }
 
-/** Why a reply ended early, and how to go on: `act` is what its button does. */
+/** Returns the reason of an early end, with a button that calls `act`. */
 export function noteLine(note, act) {
   const calm = ["noteStopped", "noteLength"].includes(note.word);
   return h(
@@ -209,7 +209,7 @@ export function noteLine(note, act) {
   );
 }
 
-/** Details that are open while they are written, and that a reader's own click keeps as it is. */
+/** Details that are open while they are generated, unless the reader opens or closes them. */
 function folding(kind, summary, ...content) {
   const details = h("details", { class: kind, open: true }, summary, h("div", { class: "inside" }, ...content));
   summary.addEventListener("click", () => (details.dataset.touched = "yes"));

@@ -56,7 +56,7 @@ const WORDS = {
     repliedAloud: "Reply: {text}",
     stoppedAloud: "Stopped.",
     noteStopped: "Stopped here.",
-    noteLength: "The reply reached its limit of length.",
+    noteLength: "The reply reached its length limit.",
     noteRounds: "The model called tools too often without an answer.",
     noteBroken: "The reply broke off.",
     speed: "{tokens} tokens, {rate} a second",
@@ -83,10 +83,10 @@ const WORDS = {
     removeAll: "Delete all",
     removeAllSure: "Delete all {count}? This cannot be undone.",
     imported: "{count} conversations were loaded.",
-    importWrong: "{name} is no conversation that this page saved.",
+    importWrong: "{name} is not a conversation saved by this page.",
     key: "API key",
-    keyAsked: "This server asks for an API key. It is the text of the file that --api-key-file names.",
-    keyWrong: "The server does not take this key. Check it and try again.",
+    keyAsked: "This server requires an API key. It is the text of the file passed by --api-key-file.",
+    keyWrong: "The server rejects this key. Check it and try again.",
     keyHint: "Kept until this tab is closed.",
     keyUse: "Use it",
     remote: "image not loaded: {alt}",
@@ -217,17 +217,17 @@ const WORDS = {
 const TAGS = { en: "en", zh: "zh-Hans" };
 let language = "en";
 
-/** Whether there are words of that key. */
+/** Returns whether there are words with that key. */
 export function has(key) {
   return typeof key === "string" && Object.hasOwn(WORDS.en, key);
 }
 
-/** The words of a key, their {places} filled in. */
+/** Returns the words with that key, their {placeholders} filled in. */
 export function words(key, values = {}) {
   return WORDS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
-/** Puts an element's words into it. */
+/** Updates the words of an element. */
 export function label(element) {
   const { t, tLabel, tPlaceholder, values } = element.dataset;
   const filled = values ? JSON.parse(values) : {};
@@ -239,7 +239,7 @@ export function label(element) {
   }
 }
 
-/** "en", "zh", or null for what the browser asks for. */
+/** Sets the language: "en", "zh", or null for the browser's. */
 export function speak(choice) {
   language = choice in WORDS ? choice : navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
   document.documentElement.lang = TAGS[language];
