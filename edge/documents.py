@@ -16,7 +16,7 @@ from runtime.text import one_line, replace_surrogates
 PAGE_CHARACTERS = 4000  # characters
 _TITLE_CHARACTERS = 200  # characters; each page of a document repeats its title
 MAX_BYTES = 16 * 2**20  # bytes of a text document; the rest is ignored
-MAX_SECONDS = 10.0  # to read an HTML or PDF file, which may be crafted to take forever
+MAX_SECONDS = 10.0  # to read an HTML or PDF file, which may be crafted to never end
 _TEXT_SUFFIXES = {".txt", ".md", ".markdown", ".rst", ".csv", ".json"}
 _HTML_SUFFIXES = {".html", ".htm"}
 _INVISIBLE_TAGS = {"script", "style", "noscript"}
@@ -160,7 +160,7 @@ class _VisibleText(HTMLParser):
 
 def _check_deadline(end: float) -> None:
     if time.monotonic() > end:
-        raise TimeoutError(f"reading it takes longer than {MAX_SECONDS:g} seconds")
+        raise TimeoutError(f"reading it took longer than {MAX_SECONDS:g} seconds")
 
 
 def _split(text: str) -> Iterator[str]:

@@ -54,7 +54,7 @@ class Choice:
         require_all("a choice's options", self.options, str, "a tuple of texts")
         object.__setattr__(self, "options", tuple(map(replace_surrogates, self.options)))
         if not self.options or not all(self.options):
-            raise RequestError("a choice has no options, or an empty one", hint="name one text or more")
+            raise RequestError("a choice has no options, or an empty one", hint="pass at least one text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,9 @@ def _refuse_recursion(schema: Mapping[str, Any]) -> None:
                 for step in ref.removeprefix("#/").split("/"):
                     target = target.get(step) if isinstance(target, Mapping) else None
                 if target is None:
-                    raise RequestError(f"the schema refers to {ref}, which it does not hold", hint="put it into $defs")
+                    raise RequestError(
+                        f"the schema refers to {ref}, which it does not define", hint="put it into $defs"
+                    )
                 follow(target, (*open_refs, ref))
                 followed.add(ref)
         for key, item in value.items():

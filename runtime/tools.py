@@ -57,7 +57,7 @@ class Tool:
         if self.max_characters is not None:
             require_integer("a tool's max_characters", self.max_characters, 100)
         if not self.name.strip():
-            raise ToolError("a tool has no name", hint="name it as the model shall call it")
+            raise ToolError("a tool has no name", hint="set the name by which the model calls it")
         try:
             for field in ("name", "description", "parameters"):
                 object.__setattr__(self, field, replace_surrogates_within(getattr(self, field)))
@@ -85,7 +85,7 @@ class Tool:
         parameters = list(tool.parameters["properties"].values())
         if [parameter.get("type") for parameter in parameters] != ["string"]:
             raise ToolError(
-                f"the built-in tool {tool.name} is called with one text", hint="give it one parameter, of type str"
+                f"the built-in tool {tool.name} is called with one text", hint="define one parameter, of type str"
             )
         return replace(tool, type=tool.name)
 
@@ -204,7 +204,7 @@ def _arguments_model(name: str, function: Callable[..., Any]) -> Any:
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise ToolError(f"the tool {name} takes {parameter}", hint="give every parameter a name of its own")
+            raise ToolError(f"the tool {name} takes {parameter}", hint="declare each parameter by name")
         if parameter.name not in hints:
             raise ToolError(
                 f"the parameter {parameter.name} of the tool {name} has no type", hint="annotate it, as in x: str"
@@ -217,7 +217,7 @@ def _arguments_model(name: str, function: Callable[..., Any]) -> Any:
     except (PydanticUserError, NameError, TypeError) as exc:
         first = str(exc).splitlines()[0]
         raise ToolError(
-            f"the tool {name} has no JSON schema: {first}", hint="take JSON types, dataclasses or pydantic models"
+            f"the tool {name} has no JSON schema: {first}", hint="use JSON types, dataclasses or pydantic models"
         ) from exc
     return model
 

@@ -177,7 +177,7 @@ def test_silence_ends(folder):
         if body.get("stream"):
             handler.rfile.read(1)  # until the other side hangs up
 
-    with misbehaving(reply) as (url, _), pytest.raises(BackendError, match="fell silent"):
+    with misbehaving(reply) as (url, _), pytest.raises(BackendError, match="stopped sending"):
         ask(folder, url)
 
 
@@ -209,7 +209,7 @@ NO_URLS = [
 
 @pytest.mark.parametrize("url", NO_URLS)
 def test_what_is_no_url_is_refused(folder, url):
-    with pytest.raises(DeviceError, match="names no server"):
+    with pytest.raises(DeviceError, match="is not a server's URL"):
         ask(folder, url)
 
 
@@ -309,8 +309,8 @@ REFUSALS = {
     "a refusal": (lambda handler, body: send(handler, 400, {"detail": "no"}), r"completes no text: no \(400\)"),
     "no JSON": (lambda handler, body: send(handler, 200, ["a"]), "no JSON object"),
     "always busy": (lambda handler, body: send(handler, 503, {}), r"completes no text: .*503"),
-    "a key": (lambda handler, body: send(handler, 401, {}), "asks for a key"),
-    "a proxy's password": (lambda handler, body: send(handler, 407, {}), "asks for a user and password"),
+    "a key": (lambda handler, body: send(handler, 401, {}), "requires an API key"),
+    "a proxy's password": (lambda handler, body: send(handler, 407, {}), "requires a user name and password"),
     "a portal": (
         lambda handler, body: send(handler, 302, {}, Location="http://login/"),
         "it redirects to http://login/",

@@ -58,7 +58,7 @@ class EngineResult:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Where a greedy reply of the engine diverges from the checkpoint's.
+    """The divergence of a greedy reply of the engine from the checkpoint's.
 
     `parts_at` is the number of tokens before the first difference, None where there is none; `agreement` is the share
     of tokens that the checkpoint would have chosen as well.

@@ -5,7 +5,7 @@ import time
 
 from .errors import ApiError
 
-MAX_VALUES = 150_000  # enough for the ids of a long context; a Python object of each takes up to 300 bytes
+MAX_VALUES = 150_000  # enough for the ids of a long context; the Python object of each has up to 300 bytes
 MAX_DEPTH = 200  # as in strict_json
 _SLICE = 2**16  # bytes that are counted before other threads may run
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")

@@ -10,7 +10,7 @@ class Limits:
     For each model, `running` replies are generated at once (one on an NPU), and `waiting` more requests wait in the
     queue. A request ends `request_seconds` after its arrival; a tool of the page has `tool_seconds`. `schema_values`
     bounds a JSON schema with its references resolved, `schema_integer` the largest number in it. A client has
-    `header_seconds` to send a request's headers, `body_seconds` to send its body, and as long to read what it is sent.
+    `header_seconds` to send a request's headers, `body_seconds` to send its body, and as long to read the response.
     """
 
     running: int = 16

@@ -213,8 +213,9 @@ def read_api_key(path: str | None) -> str:
     try:
         key = expand_user(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
         raise RequestError(
-            f"{path} cannot be read: {exc}", hint="pass a text file with the API key on one line"
+            f"{path} cannot be read: {reason}", hint="pass a text file with the API key on one line"
         ) from exc
     if not key or not key.isascii() or any(char.isspace() for char in key):
         raise RequestError(

@@ -107,7 +107,7 @@ def require_context(manifest: Manifest, options: Options) -> None:
     if options.context is not None and options.context > most:
         raise RequestError(
             f"a context of {options.context:,} tokens is more than {manifest.source.name} has: {most:,}",
-            hint=f"ask for at most {most:,}, or leave it out",
+            hint=f"use at most {most:,}, or leave it out",
         )
 
 
@@ -188,7 +188,7 @@ def _suggestions(machine: Machine, manifest: Manifest, options: Options) -> str:
     suggestions = []
     threads = options.threads or machine.cpu.cores
     if context := longest_context(manifest, "CPU", machine.free, options.kv_precision, threads):
-        suggestions.append(f"ask for a context of at most {context:,} tokens on the CPU")
+        suggestions.append(f"use a context of at most {context:,} tokens on the CPU")
     elif manifest.recipe in ("int8", "bf16"):
         suggestions.append(f"convert with the smaller recipe {SMALLEST_RECIPE}")
     else:

@@ -88,7 +88,7 @@ class Remote(Backend):
         try:
             network.parse_server_url(url)
         except ValueError as exc:
-            raise DeviceError(f"{url} names no server: {exc}", hint="write it as http://HOST:PORT") from exc
+            raise DeviceError(f"{url} is not a server's URL: {exc}", hint="write it as http://HOST:PORT") from exc
         root = url.rstrip("/").removesuffix("/v1")
         client = create_client(root, os.environ.get(KEY, "").strip())
         engine = cls(client, root, model or None, described)
@@ -138,11 +138,11 @@ class Remote(Backend):
 
     def _check_allowed(self, answer: Any) -> None:
         if answer.status_code in (401, 403):
-            raise DeviceError(f"{self._url} asks for a key", hint=f"put it into the environment as {KEY}")
+            raise DeviceError(f"{self._url} requires an API key", hint=f"set the environment variable {KEY}")
         if answer.status_code == 407:
             raise DeviceError(
-                f"the proxy in front of {self._url} asks for a user and password",
-                hint="write them into its variable, as http://USER:PASSWORD@HOST:PORT",
+                f"the proxy in front of {self._url} requires a user name and password",
+                hint="add them to the proxy's variable, as http://USER:PASSWORD@HOST:PORT",
             )
 
     def _check_tokenizer(self, answer: Any, wanted: int) -> None:
@@ -201,7 +201,9 @@ class Remote(Backend):
                 if text or tokens:
                     yield Delta(text, tokens)
         if reason is None:
-            raise BackendError(f"{self._url} broke off in mid-reply", hint="ask again; see the server's log")
+            raise BackendError(
+                f"{self._url} broke off in mid-reply", hint="send the request again; see the server's log"
+            )
         yield Finish(reason, Usage(len(ids), generated, ttft, time.perf_counter() - start))
 
     def _stream(self, body: dict[str, Any], limit: int) -> Generator[Chunk, None, None]:
@@ -213,17 +215,19 @@ class Remote(Backend):
                 limit_answer(answer, self._url, _STREAM + limit * _TOKEN)
                 if answer.status_code != 200:
                     answer.read()
-                    raise BackendError(f"{self._url} refuses: {error_of(answer)}", hint="see the server's log")
+                    raise BackendError(
+                        f"{self._url} rejects the request: {error_of(answer)}", hint="see the server's log"
+                    )
                 for event in httpx2.EventSource(answer, max_event_size=_STREAM):
                     if event.data == "[DONE]":
                         return
                     yield read_chunk(event.data, self._url)
             except httpx2.TimeoutException as exc:
-                raise BackendError(f"{self._url} fell silent in mid-reply", hint="ask again") from exc
+                raise BackendError(f"{self._url} stopped sending in mid-reply", hint="send the request again") from exc
             except (httpx2.TransportError, httpx2.DecodingError, *_NOT_SO) as exc:
                 raise BackendError(
                     f"{self._url} broke off in mid-reply: {shortened(str(exc)) or type(exc).__name__}",
-                    hint="ask again; see the server's log",
+                    hint="send the request again; see the server's log",
                 ) from exc
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None, *, stream: bool = False) -> Any:
@@ -243,7 +247,7 @@ class Remote(Backend):
             except httpx2.HTTPError as exc:
                 fault = network.explain(exc, self._url) or network.NetworkFault(str(exc) or type(exc).__name__)
                 raise BackendError(
-                    f"{self._url} does not answer: {fault.cause}", hint=fault.hint or "ask again"
+                    f"{self._url} does not answer: {fault.cause}", hint=fault.hint or "send the request again"
                 ) from exc
             else:
                 if answer.status_code not in _BUSY or wait is None:
@@ -260,7 +264,7 @@ class Remote(Backend):
         as_text = self._tokenizer.encode("".join(prompt))
         if sum(id in special for id in as_text) != sum(id in special for id in ids):
             raise RequestError(
-                f"the messages hold special tokens as text, which {self._url} would take for roles",
+                f"the messages contain special tokens as text, which {self._url} would read as roles",
                 hint="leave them out, or use a server that takes token ids, such as vLLM",
             )
 

@@ -36,7 +36,7 @@ class ChatTemplate:
             self._template = compile_template(source)
         except JinjaError as exc:
             raise TemplateError(
-                f"the chat template is not valid: {one_line(exc)}", hint="take it from the checkpoint"
+                f"the chat template is not valid: {one_line(exc)}", hint="use the checkpoint's own chat template"
             ) from exc
         self._family = family
         self._special = re.compile(
@@ -70,11 +70,11 @@ class ChatTemplate:
                 text = self._template.render(**guarded, add_generation_prompt=add_generation_prompt)
         except SecurityError as exc:
             raise TemplateError(
-                f"the chat template exceeds a limit: {one_line(exc)}", hint="take the checkpoint's own chat template"
+                f"the chat template exceeds a limit: {one_line(exc)}", hint="use the checkpoint's own chat template"
             ) from exc
         except (JinjaError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as exc:
             raise TemplateError(
-                f"the chat template cannot lay out these messages: {one_line(exc)}",
+                f"the chat template rejects these messages: {one_line(exc)}",
                 hint="check their roles and their order",
             ) from exc
         # A template that asks for ASCII JSON escapes the mark.

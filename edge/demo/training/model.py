@@ -1,4 +1,4 @@
-"""The embedded checkpoint's model: GLM-4-0414's architecture in a small size, and how it is saved."""
+"""The embedded checkpoint's model: GLM-4-0414's architecture in a small size, saved as a checkpoint folder."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ CONTEXT = 2048
 
 
 def config(tokenizer: Tokenizer) -> Glm4Config:
-    """GLM-4-0414's architecture, small: widths are multiples of the int4 group size."""
+    """Return GLM-4-0414's architecture in a small size: widths are multiples of the int4 group size."""
     stops = [tokenizer.token_to_id(token) for token in ("<|endoftext|>", "<|user|>", "<|observation|>")]
     return Glm4Config(
         architectures=["Glm4ForCausalLM"],
@@ -41,7 +41,7 @@ def config(tokenizer: Tokenizer) -> Glm4Config:
 
 
 def initialise(model: Glm4ForCausalLM) -> None:
-    """Embeddings of norm 1, and sublayers that begin as small corrections to them rather than drown them."""
+    """Initialise embeddings with norm 1, and sublayers with outputs that are small against them."""
     nn.init.normal_(model.model.embed_tokens.weight, std=model.config.hidden_size**-0.5)
     for layer in model.model.layers:
         nn.init.constant_(layer.post_self_attn_layernorm.weight, 0.02)
@@ -54,7 +54,7 @@ def save(model: Glm4ForCausalLM, out: Path) -> None:
     state.pop("lm_head.weight", None)
     state = {name.replace("._orig_mod", ""): tensor for name, tensor in state.items()}
     save_file(state, out / "model.safetensors", metadata={"format": "pt"})
-    model.config.dtype = torch.bfloat16  # a model that was loaded to go on from says float32
+    model.config.dtype = torch.bfloat16  # a model that was loaded to continue training has float32
     model.config.save_pretrained(out)
     generation = {
         "do_sample": False,

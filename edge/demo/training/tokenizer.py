@@ -1,7 +1,7 @@
 """The embedded checkpoint's tokenizer: byte-level BPE with GLM-4's pre-tokenizer pattern and special tokens.
 
 Merges never join a word to a space, a quote or an underscore, nor two digits, nor two Chinese characters, so that a
-name has the same tokens wherever it stands and can be copied. The frame of a tool's JSON has tokens of its own.
+name has the same tokens at every place and can be copied. The frame of a tool's JSON has tokens of its own.
 """
 
 import json
@@ -44,7 +44,7 @@ FRAME = (
 
 
 def train_tokenizer(texts: Iterable[str], words: int = 1500) -> Tokenizer:
-    """A tokenizer of `words` merges from the Latin words of `texts`, and of the characters that are frequent there."""
+    """Train a tokenizer with `words` merges from the Latin words of `texts`, and with their frequent characters."""
     counts: Counter[str] = Counter()
     characters: Counter[str] = Counter()
     for text in texts:
@@ -94,6 +94,6 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
 
 
 def _bytes(text: str) -> list[str]:
-    """The byte-level alphabet's symbols for a text."""
+    """Return the byte-level alphabet's symbols for a text."""
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     return list(level.pre_tokenize_str(text)[0][0])

@@ -24,7 +24,7 @@ class ParameterKind:
     type: str = "string"
 
 
-# In Chinese, what ends in 的 stands before the thing asked for, and all else behind it.
+# In Chinese, a phrase that ends in 的 precedes the noun; any other follows it.
 KINDS = {
     "place": ParameterKind(
         ("city", "place", "location", "town", "area"),
@@ -93,13 +93,13 @@ ROUTES = (
 )
 UNITS = (("celsius", "fahrenheit"), ("km", "miles"), ("GB", "MB"), ("euro", "dollar"), ("low", "high"))
 
-# How tools are called: {v} is the verb, {n} the noun, {x} something more.
+# The styles of tools' names: {v} is the verb, {n} the noun, {x} something more.
 ACTING_NAMES = "{v}_{n} {v}_{n} {n}_{v} {v}_the_{n} {v}_{n}_{x} do_{v}_{n} {v}".split()
 READING_NAMES = (
     "get_{n} get_{n} {n} check_{n} read_{n} {n}_info {n}_status show_{n} query_{n} find_{n} lookup_{n} {n}_lookup "
     "current_{n} fetch_{n} search_{n} get_{n}_{x} {n}_{x} {x}_{n} get_{x}_{n} list_{n} {n}_free {n}_level my_{n} {x}"
 ).split()
-# How they are described: {a} says by what, such as " of a city".
+# The styles of their descriptions: {a} names the parameter, such as " of a city".
 ACTING = ("{does} the {what}{a}", "{does} a {what}", "{does} {what}s{a}", "used to {does} the {what}")
 READING = (
     "get the {what}{a}", "returns the {what}{a}", "the current {what}{a}", "{what}{a}", "free {what}{a}",
@@ -109,7 +109,7 @@ CHINESE_ACTING = ("{does}{what}", "{does}指定的{what}", "{does}一个{what}",
 CHINESE_READING = ("查询{what}", "返回当前的{what}", "获取{what}信息", "{what}查询")
 CHINESE_BY = ("查询指定{by}的{what}", "返回某个{by}的{what}")
 OTHER_LABELS = {"from": ("from where", "出发地"), "to": ("to where", "目的地"), "unit": ("unit", "单位")}
-# How people ask for them: {tail}, {it} and {behind} hold the arguments.
+# The styles of questions: {tail}, {it} and {behind} contain the arguments.
 ORDERS = (
     "{does} the {what}{tail}.", "please {does} the {what}{tail}.", "can you {does} the {what}{tail}?",
     "I want to {does} a {what}{tail}.", "could you {does} the {what}{tail}, please?", "{does} {what}{tail}",
@@ -148,7 +148,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticTool:
-    """A tool about a concept (English, Chinese); `verb` (English, Chinese) is what it does, ("", "") if it tells."""
+    """A tool about a concept (English, Chinese); `verb` (English, Chinese) is its action, ("", "") if it only reads."""
 
     name: str
     concept: tuple[str, str]
@@ -158,14 +158,14 @@ class SyntheticTool:
 
 
 def held_out_name(name: str) -> bool:
-    """Whether a tool's name belongs to the held-out split: one in four does, by its checksum."""
+    """Return whether a tool's name belongs to the held-out split: one in four does, by its checksum."""
     return crc32(name.lower().encode()) % 4 == 0
 
 
 def make_tool(
     words: WordSampler, language: str, besides: tuple[SyntheticTool, ...] = (), bare: bool = False
 ) -> SyntheticTool:
-    """A new tool in the split of `words`, about something that the tools `besides` have nothing to do with.
+    """Make a tool in the split of `words`, about another concept than those of the tools `besides`.
 
     A `bare` one has no parameters.
     """

@@ -34,7 +34,7 @@ DECISION_WEIGHT = 4.0
 class TrainingPlan:
     """How to train. Shares are of all steps: the end of the short dialogues, the start of decay and of int4.
 
-    While the dialogues are short, the prompts are learned too, with a small weight: names that stand there twice teach
+    While the dialogues are short, the prompts are learned too, with a small weight: repeated names teach
     the model to copy, long before the replies do.
     """
 

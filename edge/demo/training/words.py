@@ -33,7 +33,7 @@ CODAS = [""] * 14 + [*"b ck d f g k l m n nd ng nt p r rk rn s sk st t x z".spli
 
 
 def held_out(word: str) -> bool:
-    """Whether a word belongs to the held-out split: one in five does, by its checksum, lists and nonsense alike."""
+    """Return whether a word, of a list or made up, is in the held-out split: one in five is, by its checksum."""
     return crc32(word.lower().encode()) % 5 == 0
 
 
@@ -44,13 +44,13 @@ class WordSampler:
         self.rng, self.held_out = rng, held_out
 
     def pick(self, words: list[str] | tuple[str, ...] | str) -> str:
-        """One word of a list that belongs to this split."""
+        """Pick a word of a list that belongs to this split."""
         while held_out(word := self.rng.choice(words)) is not self.held_out:
             pass
         return word
 
     def nonsense(self, syllables: tuple[int, ...] = (2, 2, 2, 3)) -> str:
-        """A pronounceable word that is in no dictionary, such as `braneth`."""
+        """Make up a pronounceable word that is in no dictionary, such as `braneth`."""
         pick = self.rng.choice
         while True:
             word = "".join(pick(ONSETS) + pick(NUCLEI) + pick(CODAS) for _ in range(pick(syllables)))
@@ -58,14 +58,14 @@ class WordSampler:
                 return word
 
     def characters(self) -> str:
-        """A Chinese nonsense word of two or three characters."""
+        """Make up a Chinese nonsense word of two or three characters."""
         while True:
             word = "".join(self.rng.choice(CHARACTERS) for _ in range(self.rng.choice((2, 2, 3))))
             if held_out(word) is self.held_out:
                 return word
 
     def number(self, digits: tuple[int, ...] = (1, 2, 2, 3, 4), decimals: bool = False) -> str:
-        """A number in digits, such as `42` or `3.75`."""
+        """Draw a number in digits, such as `42` or `3.75`."""
         while True:
             text = str(self.rng.randrange(1, 10 ** self.rng.choice(digits)))
             if decimals:

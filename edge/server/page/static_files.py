@@ -2,7 +2,7 @@
 
 A browser may cache a file but has to revalidate it by a hash of its content, so that it never shows the page of an
 older version. The content security policy lets the page load from and connect to this server only, run no script but
-its own files, and be framed by nobody; Trusted Types close the ways by which text becomes markup.
+its own files, and be framed by nobody; Trusted Types prevent text from becoming markup.
 """
 
 from dataclasses import dataclass

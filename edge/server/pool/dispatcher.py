@@ -27,7 +27,7 @@ class ReplyJob:
     """The job of a request: `count` replies of a model, each begun by `start`.
 
     With `needs_check`, `check` runs before the request enters the model's queue. `check` and `start` run in threads, so
-    they may take long.
+    they may block.
     """
 
     needs_check = False

@@ -27,7 +27,7 @@ def lengths(options: Options, context_length: int) -> tuple[int, int]:
     if reply >= context:
         raise DeviceError(
             f"a reply of {reply:,} tokens leaves no room for a prompt in a context of {context:,}",
-            hint="ask for a longer context or a shorter reply",
+            hint="use a longer context or a shorter reply",
         )
     return context - reply, reply
 
@@ -48,11 +48,11 @@ class NPU(SingleRequestBackend):
 
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
-        """Raises DeviceError if there is no NPU or the folder is not fit for one, BackendError if loading fails."""
+        """Raises DeviceError if there is no NPU or the folder is unsuitable, BackendError if loading fails."""
         folder = require_model_folder(source, device, cls.devices())
         if unfit := IR.read(folder).npu_obstacles():
             raise DeviceError(
-                f"{folder.path} is not fit for an NPU: {'; '.join(unfit)}",
+                f"{folder.path} is not suitable for an NPU: {'; '.join(unfit)}",
                 hint=NPU_HINT,
             )
         if options.kv_precision not in (None, "f16"):
@@ -69,7 +69,7 @@ class NPU(SingleRequestBackend):
         kept = replace(options, threads=None, kv_precision=None, cache=options.cache and options.precision is None)
         import openvino_genai as genai
 
-        with load_properties(folder, device, kept, "update the NPU's driver, or ask for a shorter context") as settings:
+        with load_properties(folder, device, kept, "update the NPU's driver, or use a shorter context") as settings:
             name = "NPU" if device == EMULATED else device
             pipeline = genai.LLMPipeline(str(folder.path), name, **static, **settings)
         return cls(pipeline, folder, prompt_tokens, prompt_tokens + reply_tokens)

@@ -21,7 +21,7 @@ class TokenMaskFactory:
             from llguidance import LLTokenizer
         except ImportError as exc:
             raise RequestError(
-                "holding a grammar on this device needs llguidance, which is not installed",
+                "enforcing a grammar on this device needs llguidance, which is not installed",
                 hint=install_hint("torch"),
             ) from exc
         self._tokenizer = LLTokenizer(tokenizer_json, eos_token=end)
