@@ -188,6 +188,14 @@ def test_an_error_is_one_line_and_a_hint(capsys, monkeypatch, tmp_path, argument
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["bench", "chat", "convert", "doctor", "eval", "inspect"])
+def test_a_missing_folder_is_shown_as_it_was_typed(capsys, monkeypatch, command):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who are you?\n"))
+    status, _, err = run(capsys, command, "./nowhere", *(["out"] if command == "convert" else []))
+    assert status == 1
+    assert err.startswith("error: there is no folder './nowhere'\nhint: ")
+
+
 def test_every_command_of_the_readme_is_understood():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^ {4}(?:.*&& |.*\| )?(edge [^#\n]+)", text, re.MULTILINE)
