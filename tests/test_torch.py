@@ -19,7 +19,7 @@ from runtime.folder.model_folder import ModelFolder
 from runtime.grammar import Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import Finish, Message, ToolCall
 from runtime.model import Model
-from runtime.sampling import SamplingParams
+from runtime.sampling import Sampling, SamplingParams
 from runtime.vocabulary import Vocabulary
 
 from .checkpoints import YARN, Tiny
@@ -97,7 +97,7 @@ def test_greedy_replies_are_those_of_openvino(engine, folder, tmp_path_factory):
         pass
     converted = ModelFolder.open(target)
     other = OpenVINO.load(converted, "CPU", F32)
-    sampling = SamplingParams(max_new_tokens=60)
+    sampling = Sampling(max_new_tokens=60)
     ours, theirs = Model(folder, backend=engine), Model(converted, backend=other)
     for name, (messages, tools) in CHATS.items():
         assert ours.prompt(messages, tools) == theirs.prompt(messages, tools)

@@ -142,7 +142,7 @@ class EngineProcess:
                 self._child.pipe.send((what, number, value))
             except OSError as exc:  # it is gone, or reads nothing: half a message cannot be taken back
                 self._child.kill()
-                raise self._process_lost("has died" if isinstance(exc, BrokenPipeError) else "is stopped") from exc
+                raise self._process_lost("has died" if isinstance(exc, ConnectionError) else "is stopped") from exc
 
     def check_process(self, number: int) -> None:
         """Raise BackendError, in every waiting thread, if the process died or stopped."""
