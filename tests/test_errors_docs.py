@@ -55,7 +55,7 @@ def strings() -> str:
     return "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-def test_every_message_of_the_page_is_one_of_the_sources():
+def test_every_message_of_the_page_is_one_of_the_sources(sources):
     """The parts of a message between its variables, which the page writes in capitals or as …."""
     known = strings()
     messages = re.findall(r"^\| `([^`|]+)` \| [^|]+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)

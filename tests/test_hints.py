@@ -31,7 +31,7 @@ def messages():
                     yield f"{path.relative_to(ROOT)}:{node.lineno}", node.value
 
 
-def test_their_commands_and_flags_exist():
+def test_their_commands_and_flags_exist(sources):
     (verbs,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     flags = {flag for verb in verbs.choices.values() for action in verb._actions for flag in action.option_strings}
     wrong, commands = [], 0
@@ -44,5 +44,5 @@ def test_their_commands_and_flags_exist():
     assert commands > 20
 
 
-def test_they_name_no_page_that_an_installed_copy_lacks():
+def test_they_name_no_page_that_an_installed_copy_lacks(sources):
     assert [place for place, text in messages() if re.search(r"\bdocs/|README", text) and " " in text] == []
