@@ -10,7 +10,7 @@ from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
 from .checks import require, require_integer, require_seconds
 from .errors import ToolError
-from .grammar import AnswerLike, to_grammar
+from .grammar import AnswerLike
 from .history import History
 from .messages import Event, Message, MessageLike, ToolCall, to_messages
 from .model import Model
@@ -167,9 +167,8 @@ class Chat:
         sampling = self.sampling.merge(merge_settings(sampling, settings))
         box = {} if tool_choice == "none" else self._tools if tools is None else to_tools(tools)
         self._require_runnable(box.values())
-        constraint = Constraint.for_tools([tool.to_json() for tool in box.values()], tool_choice, strict=self.strict)
-        if (grammar := to_grammar(answer)) is not None:
-            constraint = Constraint(answer=grammar)
+        offered = [tool.to_json() for tool in box.values()]
+        constraint = Constraint.for_reply(offered, tool_choice, answer, strict=self.strict)
         if not self._history.busy:
             self._cancellation = Cancellation()
         policy = ToolPolicy(self._worker, self.tool_timeout, self.max_tool_characters, self.approve, self._loop)

@@ -35,8 +35,7 @@ class History:
 
     def replace(self, messages: Iterable[MessageLike]) -> None:
         """Replace all messages. The chat's system message stays, unless the new ones begin with one."""
-        if self._busy:
-            raise RequestError("the chat is still replying", hint="read that reply to its end, or cancel it")
+        self._require_idle()
         new = _to_list(messages)
         self.messages = new if new and new[0].role == "system" else (*self._system, *new)
 
@@ -46,9 +45,12 @@ class History:
 
     def begin_turn(self) -> None:
         """Begin a turn. Raises RequestError if one is in progress."""
+        self._require_idle()
+        self._busy = True
+
+    def _require_idle(self) -> None:
         if self._busy:
             raise RequestError("the chat is still replying", hint="read that reply to its end, or cancel it")
-        self._busy = True
 
     def end_turn(self, added: Sequence[Message]) -> None:
         """End the turn, and append its messages."""

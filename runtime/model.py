@@ -15,7 +15,7 @@ from .cancellation import Cancellable, Cancellation
 from .checks import require, require_all
 from .errors import BackendError, Notice
 from .folder.integrity import verify_while_loading
-from .grammar import AnswerLike, to_grammar
+from .grammar import AnswerLike
 from .messages import Event, Message, MessageLike, to_messages
 from .prompt import families
 from .prompt.template import ChatTemplate, Prompt
@@ -136,9 +136,7 @@ class Model:
         sampling = merge_settings(sampling, settings)
         messages, tools = to_messages(messages), to_definitions(tools)
         if constraint is None:
-            constraint = Constraint.for_tools(tools, tool_choice, strict=strict)
-            if (grammar := to_grammar(answer)) is not None:
-                constraint = Constraint(answer=grammar)
+            constraint = Constraint.for_reply(tools, tool_choice, answer, strict=strict)
         self._warn(messages, tools)
         calls_before = sum(len(message.tool_calls) for message in messages)
         parser = ReplyParser(

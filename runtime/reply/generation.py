@@ -14,7 +14,7 @@ from typing import Any
 
 from ..backends.backend import Backend, Delta, Request
 from ..errors import PromptTooLong, RequestError
-from ..grammar import Choice, Grammar, JsonObject, JsonSchema
+from ..grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
 from ..messages import Event, Finish, FinishReason, Logprobs, Text, ToolCall, Usage
 from .logprob_aligner import LogprobAligner
 from .parser import Parser
@@ -75,6 +75,16 @@ class Constraint:
             },
             must_call=must_call,
         )
+
+    @classmethod
+    def for_reply(
+        cls, tools: Sequence[Mapping[str, Any]], choice: str, answer: AnswerLike | None, *, strict: bool
+    ) -> "Constraint":
+        """Translate the settings of a reply. An `answer` excludes calls; without one, as `for_tools`. Raises
+        RequestError."""
+        constraint = cls.for_tools(tools, choice, strict=strict)
+        grammar = to_grammar(answer)
+        return constraint if grammar is None else cls(answer=grammar)
 
 
 @dataclass(frozen=True, slots=True)
