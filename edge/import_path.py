@@ -14,7 +14,7 @@ _PACKAGES = ("runtime", "convert")
 
 
 def prefer_own_packages() -> None:
-    """Put our folder first on the import path if a foreign module hides a package of ours; in the command `edge` alone."""
+    """Put our folder first on the import path if a foreign module hides a package; in the command `edge` alone."""
     if _is_command_line() and any(_hiding_file(name) for name in _PACKAGES):
         sys.path.insert(0, str(ROOT))
 
