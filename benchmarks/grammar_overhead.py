@@ -16,7 +16,7 @@ from edge import JsonObject, JsonSchema, ModelFolder, Regex
 from edge.bench import Summary, random_prompt
 from runtime.backends.backend import Backend, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
-from runtime.grammar import Grammar
+from runtime.grammar.grammar import Grammar
 from runtime.sampling import SamplingParams
 
 TOOL = {

@@ -37,7 +37,7 @@ from runtime.backends.openvino.prefix_cache import BLOCK
 from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.errors import EdgeError
 from runtime.folder.model_folder import ModelFolder
-from runtime.grammar import Grammar, JsonSchema, Regex
+from runtime.grammar.grammar import Grammar, JsonSchema, Regex
 from runtime.sampling import SamplingParams
 
 ROOT = str(Path(__file__).resolve().parents[1])

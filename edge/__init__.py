@@ -34,7 +34,7 @@ from runtime.errors import (
     VerificationError,
 )
 from runtime.folder.model_folder import ModelFolder
-from runtime.grammar import AnswerLike, Choice, JsonObject, JsonSchema, Regex
+from runtime.grammar.grammar import AnswerLike, Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import (
     Event,
     Finish,

@@ -17,7 +17,7 @@ from .cancellation import Cancellable
 from .chat import Chat
 from .checks import require
 from .errors import RequestError
-from .grammar import AnswerLike
+from .grammar.grammar import AnswerLike
 from .history import History
 from .messages import Event, Message, MessageLike, ToolCall
 from .model import Model

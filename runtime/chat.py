@@ -10,7 +10,7 @@ from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
 from .checks import require, require_integer, require_seconds
 from .errors import ToolError
-from .grammar import AnswerLike
+from .grammar.grammar import AnswerLike
 from .history import History
 from .messages import Event, Message, MessageLike, ToolCall, to_messages
 from .model import Model

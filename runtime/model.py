@@ -15,7 +15,7 @@ from .cancellation import Cancellable, Cancellation
 from .checks import require, require_all
 from .errors import BackendError, Notice
 from .folder.integrity import verify_while_loading
-from .grammar import AnswerLike
+from .grammar.grammar import AnswerLike
 from .messages import Event, Message, MessageLike, to_messages
 from .prompt import families
 from .prompt.template import ChatTemplate, Prompt

@@ -24,7 +24,7 @@ from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedSetting
 from runtime.folder.model_folder import ModelFolder
-from runtime.grammar import Regex
+from runtime.grammar.grammar import Regex
 from runtime.messages import Finish
 from runtime.model import Model
 from runtime.sampling import SamplingParams

@@ -9,7 +9,7 @@ import pytest
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
 from runtime.errors import RequestError
-from runtime.grammar import Choice, JsonObject, JsonSchema, Regex
+from runtime.grammar.grammar import Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import Message, ToolCallDelta
 from runtime.model import Model
 from runtime.reply.generation import Constraint

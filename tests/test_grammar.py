@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import RequestError
-from runtime.grammar import Choice, JsonSchema, Regex
+from runtime.grammar.grammar import Choice, JsonSchema, Regex
 
 OBJECT = {"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"}}, "required": ["a"]}
 POINT = {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]}

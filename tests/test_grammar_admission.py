@@ -15,7 +15,7 @@ from runtime.backends.openvino.grammar_cost import seconds
 from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar
-from runtime.grammar import Choice, Grammar, JsonObject, JsonSchema, Regex
+from runtime.grammar.grammar import Choice, Grammar, JsonObject, JsonSchema, Regex
 from runtime.messages import Finish
 from runtime.sampling import SamplingParams
 

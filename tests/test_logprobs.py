@@ -8,7 +8,7 @@ import pytest
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.errors import UnsupportedSetting
-from runtime.grammar import JsonObject, Regex
+from runtime.grammar.grammar import JsonObject, Regex
 from runtime.messages import Finish, Logprobs, Text, TokenLogprob, ToolCall
 from runtime.prompt.families import ReasoningMarks
 from runtime.reply.generation import Constraint, generate

@@ -18,7 +18,7 @@ from edge.server.limits import Limits
 from edge.server.page import chat as page
 from edge.server.page.tools import load_tools
 from runtime.folder.model_folder import write_manifest
-from runtime.grammar import JsonSchema
+from runtime.grammar.grammar import JsonSchema
 
 from .serving import scripted, serving_ours
 from .test_serve import program

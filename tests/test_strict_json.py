@@ -13,7 +13,7 @@ from runtime.chat import Chat
 from runtime.checkpoint.tokenizer import read_json
 from runtime.errors import CheckpointError, EdgeError, ModelFolderError, RequestError
 from runtime.folder.model_folder import MANIFEST, ModelFolder
-from runtime.grammar import JsonSchema
+from runtime.grammar.grammar import JsonSchema
 from runtime.messages import Message, ToolCall
 from runtime.model import Model
 from runtime.tool_call import run_call

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge.demo import CHECKPOINT
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
-from runtime.grammar import Choice, JsonSchema, Regex
+from runtime.grammar.grammar import Choice, JsonSchema, Regex
 from runtime.messages import Message, ToolCall, ToolResult
 from runtime.model import Model
 from runtime.prompt.families import FAMILIES

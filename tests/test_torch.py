@@ -16,7 +16,7 @@ from runtime.backends.openvino.batched import OpenVINO
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, ModelFolderError, Notice, RequestError
 from runtime.folder.model_folder import ModelFolder
-from runtime.grammar import Choice, JsonObject, JsonSchema, Regex
+from runtime.grammar.grammar import Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import Finish, Message, ToolCall
 from runtime.model import Model
 from runtime.sampling import Sampling, SamplingParams

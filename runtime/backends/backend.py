@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 from ..cancellation import Cancellation
 from ..checks import require, require_integer, require_number
 from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
-from ..grammar import Grammar, JsonSchema
+from ..grammar.grammar import Grammar, JsonSchema
 from ..messages import Finish, TokenLogprob
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams

@@ -6,7 +6,7 @@ from typing import Self
 
 from ..cancellation import Cancellation
 from ..errors import PromptTooLong
-from ..grammar import Grammar
+from ..grammar.grammar import Grammar
 from ..messages import Finish, TokenLogprob, Usage
 from ..prompt.template import Prompt
 from ..source import ModelSource

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..backends.backend import Backend, Delta, Request
 from ..errors import PromptTooLong, RequestError
-from ..grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
+from ..grammar.grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
 from ..messages import Event, Finish, FinishReason, Logprobs, Text, ToolCall, Usage
 from .logprob_aligner import LogprobAligner
 from .parser import Parser

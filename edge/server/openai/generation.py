@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from runtime.cancellation import Cancellation
 from runtime.errors import RequestError, UnsupportedGrammar
-from runtime.grammar import Grammar, JsonObject, JsonSchema
+from runtime.grammar.grammar import Grammar, JsonObject, JsonSchema
 from runtime.messages import Message
 from runtime.model import Model
 from runtime.reply.generation import Constraint

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runtime.errors import RequestError
-from runtime.grammar import JsonSchema
+from runtime.grammar.grammar import JsonSchema
 
 from ..errors import ApiError
 from ..limits import Limits

@@ -13,7 +13,7 @@ from ...docstrings import require_docstrings
 from ...errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedGrammar
 from ...folder.compile_cache import caching
 from ...folder.model_folder import ModelFolder
-from ...grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ...grammar.grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ...prompt.template import Prompt
 from ...source import ModelSource
 from ...system.files import read_model_properties

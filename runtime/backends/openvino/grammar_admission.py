@@ -16,7 +16,7 @@ from threading import Condition, Event, Lock, Thread
 from ...cancellation import Cancellation
 from ...errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
 from ...folder.model_folder import ModelFolder
-from ...grammar import Choice, Grammar, JsonObject, JsonSchema
+from ...grammar.grammar import Choice, Grammar, JsonObject, JsonSchema
 from ..child import Child
 from .grammar_cost import too_expensive
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import EdgeError
 from ...folder.model_folder import ModelFolder
-from ...grammar import Grammar, JsonObject, JsonSchema
+from ...grammar.grammar import Grammar, JsonObject, JsonSchema
 from ...sampling import SamplingParams
 from ...system.files import read_model_properties
 from ...system.native_effects import allocated_bytes

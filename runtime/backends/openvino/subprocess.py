@@ -17,7 +17,7 @@ from typing import Any, Self, TypeGuard
 
 from ...cancellation import Cancellation
 from ...errors import BackendError
-from ...grammar import Grammar
+from ...grammar.grammar import Grammar
 from ...messages import Finish, Usage
 from ...prompt.template import Prompt
 from ...source import ModelSource

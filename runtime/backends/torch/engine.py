@@ -20,7 +20,7 @@ from typing import Any, Self
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tokenizer import first_error_line
 from ...errors import BackendError, DeviceError, PromptTooLong, RequestError
-from ...grammar import Grammar
+from ...grammar.grammar import Grammar
 from ...messages import Finish, FinishReason, TokenLogprob, Usage
 from ...prompt.template import Prompt
 from ...sampling import SamplingParams

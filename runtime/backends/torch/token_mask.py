@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ...errors import RequestError
-from ...grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ...grammar.grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
 from ...system.installation import install_hint
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from . import strict_json
-from .checks import require, require_all
-from .errors import RequestError
-from .text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
+from .. import strict_json
+from ..checks import require, require_all
+from ..errors import RequestError
+from ..text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ class JsonSchema:
     """JSON that follows a schema, given as JSON text. Properties come in the schema's order.
 
     Raises RequestError, before anything is generated, if the schema uses what is not supported. Its pattern is built
-    when it is needed, which may take long, unless `built` has it.
+    when it is needed, which may take long, unless `built` has it. If it is not `strict`, any JSON object takes the
+    place of a schema that is not supported.
 
     Example:
         schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -80,6 +81,7 @@ class JsonSchema:
     """
 
     schema: str
+    strict: bool = True
     built: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:

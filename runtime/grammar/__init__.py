@@ -1,0 +1,1 @@
+"""Grammars of replies: what may be asked for, and how it is enforced."""
