@@ -1,0 +1,291 @@
+"""The derivative of a grammar: reads a text character by character, and knows what may follow.
+
+Its state is a set of stacks of nodes: what is to come, by each way in which the text so far can be understood. Stacks
+share their lower parts. Every stack can be completed, so what is refused is refused at once.
+"""
+
+from collections.abc import Iterable
+
+from .interning import intern
+from .regular import charset
+from .regular.automaton import State, automaton
+from .regular.language import chars, concat, minus, repeat, union, words
+from .tree import (
+    COLON,
+    COMMA,
+    EMPTY,
+    NOTHING,
+    Choice,
+    Escape,
+    ItemEnd,
+    Key,
+    Literal,
+    Member,
+    Members,
+    Node,
+    Raw,
+    Reference,
+    Repeat,
+    Sequence,
+    String,
+    Tree,
+    UniqueItem,
+    UniqueItems,
+    choice,
+    literal,
+    raw,
+    repeated,
+    sequence,
+    to_json,
+)
+from .unique import canonical, exclude
+
+SHORT_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_HEX = chars(charset.HEX)
+# Four digits after \u, without surrogates: those of a pair would count as two characters.
+_NO_SURROGATE = concat(chars(charset.chars("dD")), chars(charset.chars("01234567")), repeat(_HEX, 2, 2))
+_OTHER = concat(chars(charset.subtract(charset.HEX, charset.chars("dD"))), repeat(_HEX, 3, 3))
+CODE_UNIT = raw(union(_OTHER, _NO_SURROGATE))
+
+_Stack = tuple[Node, "_Stack | None"]
+
+
+class Matcher:
+    """A text that is being read by a grammar."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._rules = tree.rules
+        self._cells: dict[tuple[Node, _Stack | None], _Stack] = {}
+        self._text: list[str] = []
+        self._stacks = self._expand([self._push(tree.root, None)])
+
+    def feed(self, text: str) -> int:
+        """Read a text up to the first character that the grammar refuses; return how many characters were read."""
+        for count, character in enumerate(text):
+            stacks = self._step(character)
+            if not stacks:
+                return count
+            self._stacks = stacks
+        return len(text)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text may end here."""
+        return None in self._stacks
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing may follow."""
+        return self._stacks == [None]
+
+    def rest(self) -> Tree:
+        """Return the grammar of what remains."""
+        options = []
+        for stack in self._stacks:
+            items = []
+            while stack is not None:
+                items.append(stack[0])
+                stack = stack[1]
+            options.append(sequence(*items))
+        return Tree(choice(*options), self._rules)
+
+    def forced(self) -> str:
+        """Return the text with which everything begins that may follow. The matcher does not read it."""
+        stacks, text = self._stacks, ""
+        while len(self._stacks) == 1 and (stack := self._stacks[0]) is not None:
+            character = _only_character(stack[0])
+            if not character or not self.feed(character):
+                break
+            text += character
+        self._stacks = stacks
+        del self._text[len(self._text) - len(text) :]
+        return text
+
+    def _push(self, node: Node, stack: "_Stack | None") -> "_Stack | None":
+        if isinstance(node, Sequence):
+            for item in reversed(node.items):
+                stack = self._push(item, stack)
+            return stack
+        cell = (node, stack)
+        return self._cells.setdefault(cell, cell)
+
+    def _expand(self, todo: "Iterable[_Stack | None]") -> "list[_Stack | None]":
+        """Return the stacks whose top takes a character, and None for one that is empty."""
+        found: dict[int, _Stack | None] = {}
+        seen: set[int] = set()
+        waiting = list(todo)
+        while waiting:
+            stack = waiting.pop()
+            if id(stack) in seen:
+                continue
+            seen.add(id(stack))
+            if stack is None:
+                found[id(None)] = None
+                continue
+            node, below = stack
+            match node:
+                case Choice():
+                    waiting += [self._push(option, below) for option in node.options]
+                case Reference():
+                    waiting.append(self._push(self._rules[node.rule], below))
+                case Repeat():
+                    waiting += self._expand_repeat(node, below)
+                case Member():
+                    waiting.append(self._push(member(node), below))
+                case Members():
+                    waiting += [self._push(option, below) for option in _member_options(node)]
+                case UniqueItems() | UniqueItem() | ItemEnd():
+                    waiting += [self._push(option, below) for option in self._item_options(node)]
+                case Raw() if (state := automaton(node.language)) and state.accepts:
+                    waiting.append(below)
+                    if state.moves:
+                        found[id(stack)] = stack
+                case _:
+                    found[id(stack)] = stack
+        return list(found.values())
+
+    def _expand_repeat(self, node: Repeat, below: "_Stack | None") -> "list[_Stack | None]":
+        found = [below] if node.least == 0 else []
+        if node.most is None or node.most > 0:
+            most = None if node.most is None else node.most - 1
+            found.append(self._push(node.item, self._push(repeated(node.item, max(0, node.least - 1), most), below)))
+        return found
+
+    def _item_options(self, node: "UniqueItems | UniqueItem | ItemEnd") -> list[Node]:
+        match node:
+            case UniqueItems():
+                options = [literal("]")] if node.need <= 0 else []
+                if (node.room is None or node.room > 0) and exclude(node.item, node.seen, self._rules) is not NOTHING:
+                    options.append(sequence(EMPTY if node.first else COMMA, intern(UniqueItem, node)))
+                return options
+            case UniqueItem():
+                left = exclude(node.items.item, node.items.seen, self._rules)
+                return [sequence(left, intern(ItemEnd, node.items, len(self._text)))]
+        items = node.items
+        seen = items.seen | {canonical("".join(self._text[node.start :]))}
+        room = None if items.room is None else items.room - 1
+        return [intern(UniqueItems, items.item, False, max(items.need - 1, 0), room, seen)]
+
+    def _step(self, character: str) -> "list[_Stack | None]":
+        """Return the stacks after a character; none if it is refused."""
+        code_point, found = ord(character), list["_Stack | None"]()
+        for stack in self._stacks:
+            if stack is None:
+                continue
+            node, below = stack
+            for following in _read(node, character, code_point):
+                found.append(self._push(following, below))
+        if found:
+            self._text.append(character)
+            found = self._expand(found)
+        return found
+
+
+def _only_character(node: Node) -> str:
+    """Return the one character with which the node begins; "" if there are several."""
+    match node:
+        case Literal():
+            return node.text[0]
+        case Raw():
+            state = automaton(node.language)
+            return _single(state.moves) if state and not state.accepts else ""
+        case String():
+            state = automaton(node.language)
+            if state is None:
+                return ""
+            if node.most == 0 or not state.moves:
+                return '"'
+            character = "" if node.language.empty and not node.least else _single(state.moves)
+            return "" if character in SHORT_ESCAPES.values() else character
+    return ""
+
+
+def _single(moves: tuple[tuple[charset.Ranges, State], ...]) -> str:
+    """Return the character of the only move."""
+    if len(moves) != 1 or len(moves[0][0]) != 1 or moves[0][0][0][0] != moves[0][0][0][1]:
+        return ""
+    return chr(moves[0][0][0][0])
+
+
+def member(node: Member) -> Node:
+    """Return a member as a sequence."""
+    return sequence(literal(to_json(node.name)), COLON, node.value)
+
+
+def _member_options(node: Members) -> list[Node]:
+    options = [literal("}")] if node.may_end else []
+    if node.room is not None and node.room <= 0:
+        return options
+    start = literal('"') if node.first else sequence(COMMA, literal('"'))
+    for kind in node.kinds:
+        keys = minus(kind.keys, words(node.names)) if node.names else kind.keys
+        if automaton(keys):
+            options.append(sequence(start, intern(Key, keys, "", kind, node)))
+    return options
+
+
+def _read(node: Node, character: str, code_point: int) -> list[Node]:
+    """Return what may follow a character at the beginning of a node that takes one."""
+    match node:
+        case Literal():
+            return [literal(node.text[1:])] if node.text[0] == character else []
+        case Raw():
+            state = automaton(node.language)
+            target = state.next(code_point) if state else None
+            return [] if target is None else [raw(target.language)]
+        case String() | Key():
+            if character == '"':
+                return closings(node)
+            if character == "\\":
+                return [intern(Escape, node)] if escapes(node) else []
+            if charset.contains(charset.UNESCAPED, code_point):
+                following = after_character(node, code_point)
+                return [following] if following else []
+        case Escape():
+            if character == "u" and (following := after_any(node.string)):
+                return [sequence(CODE_UNIT, following)]
+            if character in SHORT_ESCAPES and (
+                following := after_character(node.string, ord(SHORT_ESCAPES[character]))
+            ):
+                return [following]
+    return []
+
+
+def closings(node: "String | Key") -> list[Node]:
+    """Return what follows the closing quote; nothing if the string may not end here."""
+    if not node.language.empty:
+        return []
+    if isinstance(node, String):
+        return [EMPTY] if node.least == 0 else []
+    return [sequence(COLON, node.kind.value, node.members.after(node.kind, node.text))]
+
+
+def after_character(node: "String | Key", code_point: int) -> Node | None:
+    """Return the rest of a string after a character; None if it cannot be completed after it."""
+    state = automaton(node.language)
+    target = state.next(code_point) if state else None
+    if target is None:
+        return None
+    if isinstance(node, Key):
+        return intern(Key, target.language, node.text + chr(code_point), node.kind, node.members)
+    most = None if node.most is None else node.most - 1
+    least = max(0, node.least - 1)
+    if most is not None and target.rest > most:
+        return None
+    return intern(String, target.language, least, most)
+
+
+def after_any(node: "String | Key") -> Node | None:
+    r"""Return the rest of a string after a character where it is the same after each, so that `\uXXXX` may stand there;
+    else None."""
+    state = automaton(node.language)
+    if state is None or isinstance(node, Key) or len(state.moves) != 1 or state.moves[0][0] != charset.EVERY:
+        return None
+    return after_character(node, 0x20)
+
+
+def escapes(node: "String | Key") -> bool:
+    """Whether a backslash may follow in the string."""
+    return after_any(node) is not None or any(
+        after_character(node, ord(character)) is not None for character in SHORT_ESCAPES.values()
+    )

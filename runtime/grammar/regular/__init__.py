@@ -1,0 +1,1 @@
+"""Regular languages: sets of characters, expressions and their automata, patterns, formats, numerals."""

@@ -1,0 +1,357 @@
+"""Regular languages with intersection and complement, by Brzozowski's derivatives.
+
+A language is an expression. Its derivative by a character is the language of what may follow that character, which is
+an expression again; there are finitely many of them. Equal expressions are one object, so they are compared by
+identity, and each keeps what was computed of it.
+
+https://doi.org/10.1145/321239.321249 (Brzozowski 1964), https://doi.org/10.1017/S0956796808007090 (Owens 2009)
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..budget import spend
+from ..interning import Interned, intern
+from .charset import DIGITS, EVERY, MAX_CODE_POINT, Ranges, contains, normalise, subtract
+
+_ZERO = ord("0")
+
+
+class Language(Interned):
+    """A set of texts. `empty` says whether the empty text is one of them."""
+
+    __slots__ = ("_derivatives", "empty", "state")
+
+    empty: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: Any = None  # what `automaton` found out about it
+        self._derivatives: dict[int, Language] = {}
+
+    def derive(self, code_point: int) -> "Language":
+        """Return the language of what may follow this character at the beginning."""
+        found = self._derivatives.get(code_point)
+        if found is None:
+            found = self._derivatives[code_point] = self._derive(code_point)
+        return found
+
+    def _derive(self, code_point: int) -> "Language":
+        raise NotImplementedError
+
+    def borders(self) -> set[int]:
+        """Code points between which the derivative does not change: each begins a range of equal characters."""
+        return set()
+
+    def widen(self) -> "Language":
+        """Return a larger language with few derivatives: without counts, complements and remainders."""
+        return self
+
+
+class _Empty(Language):
+    __slots__ = ()
+    empty = True
+
+    def _derive(self, code_point: int) -> Language:
+        return NOTHING
+
+
+class _Chars(Language):
+    """One character of a set."""
+
+    __slots__ = ("ranges",)
+    empty = False
+
+    def __init__(self, ranges: Ranges) -> None:
+        super().__init__()
+        self.ranges = ranges
+
+    def _derive(self, code_point: int) -> Language:
+        return EMPTY if contains(self.ranges, code_point) else NOTHING
+
+    def borders(self) -> set[int]:
+        return {border for low, high in self.ranges for border in (low, high + 1)}
+
+
+class _Words(Language):
+    """Some words, sorted, of which the first `read` characters were read."""
+
+    __slots__ = ("_following", "options", "read")
+
+    def __init__(self, options: tuple[str, ...], read: int) -> None:
+        super().__init__()
+        self.options, self.read = options, read
+        self.empty = len(options[0]) == read
+        following: dict[int, list[str]] = {}
+        for option in options[1:] if self.empty else options:
+            following.setdefault(ord(option[read]), []).append(option)
+        spend(len(options) // 16)
+        self._following = following
+
+    def _derive(self, code_point: int) -> Language:
+        left = self._following.get(code_point)
+        return _words(tuple(left), self.read + 1) if left else NOTHING
+
+    def borders(self) -> set[int]:
+        return {border for first in self._following for border in (first, first + 1)}
+
+
+class _Concat(Language):
+    __slots__ = ("first", "rest")
+
+    def __init__(self, first: Language, rest: Language) -> None:
+        super().__init__()
+        self.first, self.rest = first, rest
+        self.empty = first.empty and rest.empty
+
+    def _derive(self, code_point: int) -> Language:
+        derived = concat(self.first.derive(code_point), self.rest)
+        return union(derived, self.rest.derive(code_point)) if self.first.empty else derived
+
+    def borders(self) -> set[int]:
+        return self.first.borders() | self.rest.borders() if self.first.empty else self.first.borders()
+
+    def widen(self) -> Language:
+        parts: list[Language] = []
+        part: Language = self
+        while isinstance(part, _Concat):
+            parts.append(part.first.widen())
+            part = part.rest
+        return concat(*parts, part.widen())
+
+
+class _Union(Language):
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: tuple[Language, ...]) -> None:
+        super().__init__()
+        self.parts = parts
+        self.empty = any(part.empty for part in parts)
+        spend(len(parts) // 4)
+
+    def _derive(self, code_point: int) -> Language:
+        return union(*(part.derive(code_point) for part in self.parts))
+
+    def borders(self) -> set[int]:
+        return set().union(*(part.borders() for part in self.parts))
+
+    def widen(self) -> Language:
+        return union(*(part.widen() for part in self.parts))
+
+
+class _Intersection(Language):
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: tuple[Language, ...]) -> None:
+        super().__init__()
+        self.parts = parts
+        self.empty = all(part.empty for part in parts)
+        spend(len(parts) // 4)
+
+    def _derive(self, code_point: int) -> Language:
+        return intersection(*(part.derive(code_point) for part in self.parts))
+
+    def borders(self) -> set[int]:
+        return set().union(*(part.borders() for part in self.parts))
+
+    def widen(self) -> Language:
+        return intersection(*(part.widen() for part in self.parts))
+
+
+class _Complement(Language):
+    __slots__ = ("part",)
+
+    def __init__(self, part: Language) -> None:
+        super().__init__()
+        self.part = part
+        self.empty = not part.empty
+
+    def _derive(self, code_point: int) -> Language:
+        return complement(self.part.derive(code_point))
+
+    def borders(self) -> set[int]:
+        return self.part.borders()
+
+    def widen(self) -> Language:
+        return ANY
+
+
+class _Repeat(Language):
+    """`part` from `least` to `most` times; None: without end."""
+
+    __slots__ = ("least", "most", "part")
+
+    def __init__(self, part: Language, least: int, most: int | None) -> None:
+        super().__init__()
+        self.part, self.least, self.most = part, least, most
+        self.empty = least == 0 or part.empty
+
+    def _derive(self, code_point: int) -> Language:
+        most = None if self.most is None else self.most - 1
+        return concat(self.part.derive(code_point), repeat(self.part, max(0, self.least - 1), most))
+
+    def borders(self) -> set[int]:
+        return self.part.borders()
+
+    def widen(self) -> Language:
+        part, few = self.part.widen(), 4
+        if self.most is None:
+            return repeat(part, self.least if self.least <= few else 1, None)
+        return repeat(part, self.least, self.most) if self.most <= few else repeat(part, min(self.least, 1), None)
+
+
+class _Multiple(Language):
+    """Decimal numerals whose value, times 10 ** `scale`, is a multiple of `divisor`: more digits of one of which
+    `places` digits of fraction (None: no point yet) were read, with a `remainder` so far."""
+
+    __slots__ = ("divisor", "places", "remainder", "scale")
+
+    def __init__(self, divisor: int, scale: int, remainder: int, places: int | None) -> None:
+        super().__init__()
+        self.divisor, self.scale, self.remainder, self.places = divisor, scale, remainder, places
+        self.empty = remainder * 10 ** (scale - (places or 0)) % divisor == 0
+
+    def _derive(self, code_point: int) -> Language:
+        if code_point == ord(".") and self.places is None:
+            return _multiple(self.divisor, self.scale, self.remainder, 0)
+        if not contains(DIGITS, code_point):
+            return NOTHING
+        digit = code_point - _ZERO
+        if self.places == self.scale:  # of a fraction that has all its places, zeros may follow
+            return self if digit == 0 else NOTHING
+        places = None if self.places is None else self.places + 1
+        return _multiple(self.divisor, self.scale, (self.remainder * 10 + digit) % self.divisor, places)
+
+    def borders(self) -> set[int]:
+        return {ord("."), ord(".") + 1, *range(_ZERO, _ZERO + 11)}
+
+    def widen(self) -> Language:
+        return repeat(chars(normalise((*DIGITS, (ord("."), ord("."))))), 0, None)
+
+
+def _words(options: tuple[str, ...], read: int) -> Language:
+    return EMPTY if len(options) == 1 and len(options[0]) == read else intern(_Words, options, read)
+
+
+def _multiple(divisor: int, scale: int, remainder: int, places: int | None) -> Language:
+    return intern(_Multiple, divisor, scale, remainder, places)
+
+
+EMPTY: Language = intern(_Empty)
+NOTHING: Language = intern(_Union, ())
+
+
+def chars(ranges: Ranges) -> Language:
+    """One character of the set."""
+    return intern(_Chars, ranges) if ranges else NOTHING
+
+
+def words(options: Iterable[str]) -> Language:
+    """These texts, whole."""
+    return _words(found, 0) if (found := tuple(sorted(set(options)))) else NOTHING
+
+
+def word(text: str) -> Language:
+    """One text, whole."""
+    return _words((text,), 0)
+
+
+def multiples(divisor: int, scale: int = 0) -> Language:
+    """Decimal numerals, without sign and exponent, whose value times 10 ** `scale` is a multiple of `divisor`."""
+    return _multiple(divisor, scale, 0, None)
+
+
+def concat(*parts: Language) -> Language:
+    """One text of each, one after another."""
+    result = EMPTY
+    for part in reversed(parts):
+        if part is NOTHING or result is NOTHING:
+            result = NOTHING
+        elif part is EMPTY:
+            pass
+        elif result is EMPTY:
+            result = part
+        elif part is ANY and (result is ANY or (isinstance(result, _Concat) and result.first is ANY)):
+            pass
+        elif isinstance(part, _Concat):
+            result = concat(part.first, concat(part.rest, result))
+        else:
+            result = intern(_Concat, part, result)
+    return result
+
+
+def union(*parts: Language) -> Language:
+    """A text of any of them."""
+    flat: dict[Language, None] = {}
+    ranges: list[tuple[int, int]] = []
+    for part in parts:
+        for option in part.parts if isinstance(part, _Union) else (part,):
+            if isinstance(option, _Chars):
+                ranges += option.ranges
+            else:
+                flat[option] = None
+    if ANY in flat:
+        return ANY
+    if ranges:
+        flat[chars(normalise(ranges))] = None
+    if EMPTY in flat and any(option.empty for option in flat if option is not EMPTY):
+        del flat[EMPTY]
+    if len(flat) == 1:
+        return next(iter(flat))
+    return intern(_Union, tuple(sorted(flat, key=lambda option: option.number)))
+
+
+def intersection(*parts: Language) -> Language:
+    """A text of all of them."""
+    flat: dict[Language, None] = {}
+    for part in parts:
+        for option in part.parts if isinstance(part, _Intersection) else (part,):
+            flat[option] = None
+    if NOTHING in flat:
+        return NOTHING
+    flat.pop(ANY, None)
+    if not flat:
+        return ANY
+    if EMPTY in flat:
+        return EMPTY if all(option.empty for option in flat) else NOTHING
+    if len(flat) == 1:
+        return next(iter(flat))
+    return intern(_Intersection, tuple(sorted(flat, key=lambda option: option.number)))
+
+
+def complement(part: Language) -> Language:
+    """Every text that is none of this language's."""
+    if isinstance(part, _Complement):
+        return part.part
+    if part is NOTHING:
+        return ANY
+    return NOTHING if part is ANY else intern(_Complement, part)
+
+
+def repeat(part: Language, least: int, most: int | None) -> Language:
+    """Texts of the language, one after another, from `least` to `most` of them; None: without end."""
+    if most == 0 or part is EMPTY:
+        return EMPTY
+    if part is NOTHING:
+        return NOTHING if least else EMPTY
+    if least == most == 1 or (isinstance(part, _Repeat) and part.least == 0 and part.most is None):
+        return part
+    return intern(_Repeat, part, least, most)
+
+
+def minus(part: Language, removed: Language) -> Language:
+    """Texts of `part` that are none of `removed`."""
+    return intersection(part, complement(removed))
+
+
+ANY: Language = intern(_Repeat, chars(EVERY), 0, None)
+
+
+def ranges_between(borders: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the ranges of characters that begin at the borders, without surrogates."""
+    points = sorted({0, MAX_CODE_POINT + 1, *(border for border in borders if border <= MAX_CODE_POINT)})
+    return [
+        part
+        for low, high in zip(points, points[1:], strict=False)
+        for part in subtract(EVERY, ((0, low - 1), (high, MAX_CODE_POINT + 1)))
+    ]

@@ -1,0 +1,385 @@
+"""A grammar as a tree of a few kinds of nodes. Rules have names, so that a tree can refer to itself.
+
+Equal nodes are one object. What a node means is said by the matcher, which reads a text by it; `ebnf` and `lark` write
+it for engines.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .interning import Interned, intern
+from .regular.automaton import automaton
+from .regular.charset import single
+from .regular.language import Language, chars, repeat
+
+
+class Node(Interned):
+    """A piece of text that a grammar describes."""
+
+    __slots__ = ()
+
+
+class Literal(Node):
+    """This text."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class Raw(Node):
+    """A text of a language, as it is."""
+
+    __slots__ = ("language",)
+
+    def __init__(self, language: Language) -> None:
+        super().__init__()
+        self.language = language
+
+
+class Sequence(Node):
+    """One after another; the empty text where there are none."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: tuple[Node, ...]) -> None:
+        super().__init__()
+        self.items = items
+
+
+class Choice(Node):
+    """Any one of them; nothing at all where there are none."""
+
+    __slots__ = ("options",)
+
+    def __init__(self, options: tuple[Node, ...]) -> None:
+        super().__init__()
+        self.options = options
+
+
+class Repeat(Node):
+    """The item from `least` to `most` times; None: without end."""
+
+    __slots__ = ("item", "least", "most")
+
+    def __init__(self, item: Node, least: int, most: int | None) -> None:
+        super().__init__()
+        self.item, self.least, self.most = item, least, most
+
+
+class Reference(Node):
+    """What the rule of this name describes."""
+
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: str) -> None:
+        super().__init__()
+        self.rule = rule
+
+
+class String(Node):
+    """The rest of a JSON string after its opening quote: characters that are a text of the language once unescaped,
+    from `least` to `most` of them, and the closing quote."""
+
+    __slots__ = ("language", "least", "most")
+
+    def __init__(self, language: Language, least: int = 0, most: int | None = None) -> None:
+        super().__init__()
+        self.language, self.least, self.most = language, least, most
+
+
+class Escape(Node):
+    """The rest of a JSON string after a backslash in it."""
+
+    __slots__ = ("string",)
+
+    def __init__(self, string: "String | Key") -> None:
+        super().__init__()
+        self.string = string
+
+
+class Member(Node):
+    """A member of an object: its key, and the node of its value."""
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: Node) -> None:
+        super().__init__()
+        self.name, self.value = name, value
+
+
+@dataclass(frozen=True, slots=True)
+class MemberKind:
+    """Members whose keys are texts of `keys`. One of them does what is `wanted` of an object under these numbers."""
+
+    keys: Language
+    value: Node
+    wanted: frozenset[int] = frozenset()
+
+
+class Members(Node):
+    """The rest of an object whose members are of these `kinds`, none with a key of another, and its closing brace.
+
+    At least `need` and at most `room` follow, and among them such as do what is still `wanted`. `first`: none stands
+    before them. `names` are the keys of those written so far.
+    """
+
+    __slots__ = ("first", "kinds", "names", "need", "room", "wanted")
+
+    def __init__(
+        self,
+        kinds: tuple[MemberKind, ...],
+        first: bool,
+        need: int,
+        room: int | None,
+        wanted: frozenset[int],
+        names: frozenset[str],
+    ) -> None:
+        super().__init__()
+        self.kinds, self.first, self.need, self.room = kinds, first, need, room
+        self.wanted, self.names = wanted, names
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the object may end here."""
+        return self.need <= 0 and not self.wanted
+
+    def after(self, kind: MemberKind, name: str) -> "Members":
+        """Return what follows a member of that kind and name."""
+        room = None if self.room is None else self.room - 1
+        need = max(self.need - 1, 0)
+        return intern(Members, self.kinds, False, need, room, self.wanted - kind.wanted, self.names | {name})
+
+
+class Key(Node):
+    """The rest of a member after the opening quote of its key, of which `text` is written, and what follows it.
+    `language` is that of the rest of the key."""
+
+    __slots__ = ("kind", "language", "members", "text")
+
+    def __init__(self, language: Language, text: str, kind: MemberKind, members: Members) -> None:
+        super().__init__()
+        self.language, self.text, self.kind, self.members = language, text, kind, members
+
+
+class UniqueItems(Node):
+    """The rest of an array of scalars none of which equals another, and its closing bracket. At least `need` and at
+    most `room` follow. `first`: none stands before them. `seen` are the values written so far, in canonical form."""
+
+    __slots__ = ("first", "item", "need", "room", "seen")
+
+    def __init__(self, item: Node, first: bool, need: int, room: int | None, seen: frozenset[str]) -> None:
+        super().__init__()
+        self.item, self.first, self.need, self.room, self.seen = item, first, need, room, seen
+
+
+class UniqueItem(Node):
+    """The next item of such an array, and its rest."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: UniqueItems) -> None:
+        super().__init__()
+        self.items = items
+
+
+class ItemEnd(Node):
+    """The end of an item that began at character `start` of the text; its value joins those seen."""
+
+    __slots__ = ("items", "start")
+
+    def __init__(self, items: UniqueItems, start: int) -> None:
+        super().__init__()
+        self.items, self.start = items, start
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tree:
+    """A grammar: its root, and the rules to which nodes refer."""
+
+    root: Node
+    rules: Mapping[str, Node]
+
+
+EMPTY: Node = intern(Sequence, ())
+NOTHING: Node = intern(Choice, ())
+
+
+def literal(text: str) -> Node:
+    """This text."""
+    return intern(Literal, text) if text else EMPTY
+
+
+def sequence(*items: Node) -> Node:
+    """One after another. Literals beside each other become one."""
+    flat: list[Node] = []
+    for item in items:
+        for part in item.items if isinstance(item, Sequence) else (item,):
+            if part is NOTHING:
+                return NOTHING
+            if isinstance(part, Literal) and flat and isinstance(before := flat[-1], Literal):
+                flat[-1] = literal(before.text + part.text)
+            else:
+                flat.append(part)
+    return flat[0] if len(flat) == 1 else intern(Sequence, tuple(flat))
+
+
+def choice(*options: Node) -> Node:
+    """Any one of them, each once."""
+    flat: dict[Node, None] = {}
+    for option in options:
+        for part in option.options if isinstance(option, Choice) else (option,):
+            flat[part] = None
+    return next(iter(flat)) if len(flat) == 1 else intern(Choice, tuple(flat))
+
+
+def repeated(item: Node, least: int, most: int | None) -> Node:
+    """The item from `least` to `most` times; None: without end."""
+    if most == 0 or item is EMPTY:
+        return EMPTY
+    if item is NOTHING:
+        return NOTHING if least else EMPTY
+    return item if least == most == 1 else intern(Repeat, item, least, most)
+
+
+def reference(rule: str) -> Node:
+    """What the rule of this name describes."""
+    return intern(Reference, rule)
+
+
+def raw(language: Language) -> Node:
+    """A text of the language. Raises RequestError for one with too many states."""
+    return intern(Raw, language) if automaton(language) else NOTHING
+
+
+def string(language: Language, least: int = 0, most: int | None = None) -> Node:
+    """A JSON string of a text of the language with from `least` to `most` characters. A `least` number may be given
+    with the language of every text only. Raises RequestError for a language with too many states."""
+    state = automaton(language)
+    if state is None or (most is not None and max(state.rest, least) > most):
+        return NOTHING
+    return sequence(literal('"'), intern(String, language, least, most))
+
+
+def to_json(value: Any) -> str:
+    """Write a value as it stands in the replies of models: characters as they are, not as escapes."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+# Between two tokens of JSON one blank may stand, and no more: a weak model would write blanks for ever.
+BLANK = raw(repeat(chars(single(" ")), 0, 1))
+COMMA = sequence(literal(","), BLANK)
+COLON = sequence(literal(":"), BLANK)
+
+
+def pruned(tree: Tree) -> Tree | None:
+    """Return the tree without what can never end; None if nothing is left."""
+    ending = _ending_rules(tree.rules)
+    rules = {name: _prune(node, ending) for name, node in tree.rules.items() if name in ending}
+    root = _prune(tree.root, ending)
+    return None if root is NOTHING else Tree(root, rules)
+
+
+def _ending_rules(rules: Mapping[str, Node]) -> set[str]:
+    """The names of rules that describe some text: a least fixed point, by what each rule refers to."""
+    users: dict[str, set[str]] = {}
+    for name, node in rules.items():
+        for used in _references(node):
+            users.setdefault(used, set()).add(name)
+    ending: set[str] = set()
+    todo = list(rules)
+    while todo:
+        name = todo.pop()
+        if name not in ending and _ends(rules[name], ending):
+            ending.add(name)
+            todo += users.get(name, ())
+    return ending
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes directly inside a node."""
+    match node:
+        case Sequence():
+            return node.items
+        case Choice():
+            return node.options
+        case Repeat():
+            return (node.item,)
+        case Member():
+            return (node.value,)
+        case Members():
+            return tuple(kind.value for kind in node.kinds)
+        case UniqueItems():
+            return (node.item,)
+        case UniqueItem() | ItemEnd():
+            return (node.items,)
+        case Key():
+            return (node.kind.value, node.members)
+        case Escape():
+            return (node.string,)
+    return ()
+
+
+def _references(node: Node) -> set[str]:
+    found: set[str] = set()
+    todo = [node]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, Reference):
+            found.add(part.rule)
+        todo += children(part)
+    return found
+
+
+def _ends(node: Node, ending: set[str]) -> bool:
+    match node:
+        case Sequence():
+            return all(_ends(item, ending) for item in node.items)
+        case Choice():
+            return any(_ends(option, ending) for option in node.options)
+        case Repeat():
+            return node.least == 0 or _ends(node.item, ending)
+        case Reference():
+            return node.rule in ending
+        case Member():
+            return _ends(node.value, ending)
+        case Members():
+            return _satisfiable(node, tuple(kind for kind in node.kinds if _ends(kind.value, ending)))
+        case UniqueItems():
+            return node.need <= 0 or _ends(node.item, ending)
+    return True
+
+
+def _satisfiable(node: Members, kinds: tuple[MemberKind, ...]) -> bool:
+    can = frozenset[int]().union(*(kind.wanted for kind in kinds))
+    return node.may_end or (bool(kinds) and node.wanted <= can and (node.room is None or node.room >= node.need))
+
+
+def _prune(node: Node, ending: set[str]) -> Node:
+    if not _ends(node, ending):
+        return NOTHING
+    match node:
+        case Sequence():
+            return sequence(*(_prune(item, ending) for item in node.items))
+        case Choice():
+            return choice(*(_prune(option, ending) for option in node.options if _ends(option, ending)))
+        case Repeat():
+            return repeated(_prune(node.item, ending), node.least, node.most) if _ends(node.item, ending) else EMPTY
+        case Member():
+            return intern(Member, node.name, _prune(node.value, ending))
+        case Members():
+            kinds = tuple(
+                MemberKind(kind.keys, _prune(kind.value, ending), kind.wanted)
+                for kind in node.kinds
+                if _ends(kind.value, ending)
+            )
+            return intern(Members, kinds, node.first, node.need, node.room, node.wanted, node.names)
+        case UniqueItems():
+            item = _prune(node.item, ending)
+            room = 0 if item is NOTHING else node.room
+            return intern(UniqueItems, item, node.first, node.need, room, node.seen)
+    return node

@@ -1,0 +1,65 @@
+"""Scalars that do not equal those seen before, for arrays whose items are unique."""
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from .regular.language import minus, union, words
+from .regular.numerals import equal_numerals
+from .tree import NOTHING, Choice, Literal, Node, Raw, Reference, Sequence, String, choice, raw, string
+
+
+def canonical(text: str) -> str:
+    """Return JSON in a form that is the same for equal values."""
+    return json.dumps(_plain(json.loads(text, parse_float=Decimal, parse_int=Decimal)), ensure_ascii=False)
+
+
+def exclude(node: Node, seen: frozenset[str], rules: Mapping[str, Node]) -> Node:
+    """Return the node of a scalar without the values seen, which are in canonical form."""
+    match node:
+        case Reference():
+            return exclude(rules[node.rule], seen, rules)
+        case Choice():
+            return choice(*(left for option in node.options if (left := exclude(option, seen, rules)) is not NOTHING))
+        case Literal():
+            return NOTHING if canonical(node.text) in seen else node
+        case Raw():
+            numbers = [Decimal(json.loads(text)[0]) for text in seen if text.startswith("[")]
+            return raw(minus(node.language, union(*map(equal_numerals, numbers)))) if numbers else node
+        case Sequence(items=(Literal(), String() as body)):
+            texts = [json.loads(text) for text in seen if text.startswith('"')]
+            language = minus(body.language, words(texts)) if texts else body.language
+            return string(language, body.least, body.most)
+    return node
+
+
+def is_scalar(node: Node, rules: Mapping[str, Node]) -> bool:
+    """Whether the node describes nothing but texts, numbers and constants."""
+    seen: set[str] = set()
+    todo = [node]
+    while todo:
+        part = todo.pop()
+        match part:
+            case Reference():
+                if part.rule not in seen:
+                    seen.add(part.rule)
+                    todo.append(rules[part.rule])
+            case Choice():
+                todo += part.options
+            case Literal() | Raw() | Sequence(items=(Literal(), String())):
+                pass
+            case _:
+                return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of JSON with numbers in a form of their own."""
+    if isinstance(value, Decimal):
+        return [format(value.normalize(), "f")]
+    if isinstance(value, list):
+        return {"": [_plain(item) for item in value]}
+    if isinstance(value, dict):
+        return {key: _plain(value[key]) for key in sorted(value)}
+    return value
