@@ -130,6 +130,7 @@ class Tool:
             warnings.warn(what, Notice, stacklevel=2)
         description = inspect.cleandoc(function.__doc__ or "")
         schema = _without_titles(arguments.model_json_schema())
+        del schema["additionalProperties"]  # a function takes no others anyway
         started = run_async if inspect.iscoroutinefunction(function) else run
         return cls(name, description, schema, started, timeout=timeout, max_characters=max_characters)
 
@@ -234,7 +235,7 @@ def _without_titles(schema: Any) -> Any:
             out[key] = {name: _without_titles(item) for name, item in value.items()}
         elif key in ("default", "enum", "const", "examples"):
             out[key] = value
-        elif not (key == "title" and isinstance(value, str)) and key != "additionalProperties":
+        elif not (key == "title" and isinstance(value, str)):
             out[key] = _without_titles(value)
     return out
 

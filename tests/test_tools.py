@@ -54,6 +54,14 @@ def test_a_function_becomes_a_tool():
     }
 
 
+def test_the_values_of_a_dict_keep_their_type():
+    def count(words: dict[str, int]) -> int:
+        return sum(words.values())
+
+    words = {"type": "object", "additionalProperties": {"type": "integer"}}
+    assert Tool.from_function(count).parameters["properties"] == {"words": words}
+
+
 def test_a_parameter_called_title_stays():
     def find(title: str) -> str:
         return title
