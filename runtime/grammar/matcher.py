@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from .interning import intern
 from .regular import charset
 from .regular.automaton import State, automaton
-from .regular.language import chars, concat, minus, repeat, union, words
+from .regular.language import chars, concat, repeat, union
 from .tree import (
     COLON,
     COMMA,
@@ -82,10 +82,10 @@ class Matcher:
         """Return the grammar of what remains."""
         options = []
         for stack in self._stacks:
-            items = []
-            while stack is not None:
-                items.append(stack[0])
-                stack = stack[1]
+            items, below = list[Node](), stack
+            while below is not None:
+                node, below = below
+                items.append(node)
             options.append(sequence(*items))
         return Tree(choice(*options), self._rules)
 
@@ -154,8 +154,8 @@ class Matcher:
     def _item_options(self, node: "UniqueItems | UniqueItem | ItemEnd") -> list[Node]:
         match node:
             case UniqueItems():
-                options = [literal("]")] if node.need <= 0 else []
-                if (node.room is None or node.room > 0) and exclude(node.item, node.seen, self._rules) is not NOTHING:
+                options = [literal("]")] if node.follow.least == 0 else []
+                if node.follow.most != 0 and exclude(node.item, node.seen, self._rules) is not NOTHING:
                     options.append(sequence(EMPTY if node.first else COMMA, intern(UniqueItem, node)))
                 return options
             case UniqueItem():
@@ -163,8 +163,7 @@ class Matcher:
                 return [sequence(left, intern(ItemEnd, node.items, len(self._text)))]
         items = node.items
         seen = items.seen | {canonical("".join(self._text[node.start :]))}
-        room = None if items.room is None else items.room - 1
-        return [intern(UniqueItems, items.item, False, max(items.need - 1, 0), room, seen)]
+        return [intern(UniqueItems, items.item, False, items.follow.after_one(), seen)]
 
     def _step(self, character: str) -> "list[_Stack | None]":
         """Return the stacks after a character; none if it is refused."""
@@ -214,14 +213,11 @@ def member(node: Member) -> Node:
 
 def _member_options(node: Members) -> list[Node]:
     options = [literal("}")] if node.may_end else []
-    if node.room is not None and node.room <= 0:
+    if node.follow.most == 0:
         return options
     start = literal('"') if node.first else sequence(COMMA, literal('"'))
-    for kind in node.kinds:
-        keys = minus(kind.keys, words(node.names)) if node.names else kind.keys
-        if automaton(keys):
-            options.append(sequence(start, intern(Key, keys, "", kind, node)))
-    return options
+    keys = [(kind, node.keys(kind)) for kind in node.kinds]
+    return options + [sequence(start, intern(Key, left, "", kind, node)) for kind, left in keys if automaton(left)]
 
 
 def _read(node: Node, character: str, code_point: int) -> list[Node]:
@@ -257,7 +253,8 @@ def closings(node: "String | Key") -> list[Node]:
         return []
     if isinstance(node, String):
         return [EMPTY] if node.least == 0 else []
-    return [sequence(COLON, node.kind.value, node.members.after(node.kind, node.text))]
+    members = node.members.after(node.kind, node.text)
+    return [sequence(COLON, node.kind.value, members)] if members.satisfiable else []
 
 
 def after_character(node: "String | Key", code_point: int) -> Node | None:

@@ -7,12 +7,12 @@ it for engines.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .interning import Interned, intern
 from .regular.automaton import automaton
 from .regular.charset import single
-from .regular.language import Language, chars, repeat
+from .regular.language import Language, chars, minus, repeat, words
 
 
 class Node(Interned):
@@ -112,6 +112,17 @@ class Member(Node):
         self.name, self.value = name, value
 
 
+class Count(NamedTuple):
+    """How many things follow: at least and at most so many; None: without end."""
+
+    least: int
+    most: int | None
+
+    def after_one(self) -> "Count":
+        """Return how many follow the next."""
+        return Count(max(self.least - 1, 0), None if self.most is None else self.most - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class MemberKind:
     """Members whose keys are texts of `keys`. One of them does what is `wanted` of an object under these numbers."""
@@ -124,35 +135,47 @@ class MemberKind:
 class Members(Node):
     """The rest of an object whose members are of these `kinds`, none with a key of another, and its closing brace.
 
-    At least `need` and at most `room` follow, and among them such as do what is still `wanted`. `first`: none stands
-    before them. `names` are the keys of those written so far.
+    So many of them `follow`, and among them such as do what is still `wanted`. `first`: none stands before them.
+    `names` are the keys of those written so far.
     """
 
-    __slots__ = ("first", "kinds", "names", "need", "room", "wanted")
+    __slots__ = ("first", "follow", "kinds", "names", "wanted")
 
     def __init__(
         self,
         kinds: tuple[MemberKind, ...],
         first: bool,
-        need: int,
-        room: int | None,
+        follow: Count,
         wanted: frozenset[int],
         names: frozenset[str],
     ) -> None:
         super().__init__()
-        self.kinds, self.first, self.need, self.room = kinds, first, need, room
-        self.wanted, self.names = wanted, names
+        self.kinds, self.first, self.follow, self.wanted, self.names = kinds, first, follow, wanted, names
 
     @property
     def may_end(self) -> bool:
         """Whether the object may end here."""
-        return self.need <= 0 and not self.wanted
+        return self.follow.least == 0 and not self.wanted
+
+    def keys(self, kind: MemberKind) -> Language:
+        """Return the keys of a kind that were not written yet."""
+        return minus(kind.keys, words(self.names)) if self.names else kind.keys
+
+    @property
+    def satisfiable(self) -> bool:
+        """Whether what is wanted can still be done."""
+        least, most = self.follow
+        if most is not None and (most < least or (self.wanted and not most)):
+            return False
+        return all(
+            any(number in kind.wanted and automaton(self.keys(kind)) for kind in self.kinds) for number in self.wanted
+        )
 
     def after(self, kind: MemberKind, name: str) -> "Members":
         """Return what follows a member of that kind and name."""
-        room = None if self.room is None else self.room - 1
-        need = max(self.need - 1, 0)
-        return intern(Members, self.kinds, False, need, room, self.wanted - kind.wanted, self.names | {name})
+        return intern(
+            Members, self.kinds, False, self.follow.after_one(), self.wanted - kind.wanted, self.names | {name}
+        )
 
 
 class Key(Node):
@@ -167,14 +190,14 @@ class Key(Node):
 
 
 class UniqueItems(Node):
-    """The rest of an array of scalars none of which equals another, and its closing bracket. At least `need` and at
-    most `room` follow. `first`: none stands before them. `seen` are the values written so far, in canonical form."""
+    """The rest of an array of scalars none of which equals another, and its closing bracket. So many of them `follow`.
+    `first`: none stands before them. `seen` are the values written so far, in canonical form."""
 
-    __slots__ = ("first", "item", "need", "room", "seen")
+    __slots__ = ("first", "follow", "item", "seen")
 
-    def __init__(self, item: Node, first: bool, need: int, room: int | None, seen: frozenset[str]) -> None:
+    def __init__(self, item: Node, first: bool, follow: Count, seen: frozenset[str]) -> None:
         super().__init__()
-        self.item, self.first, self.need, self.room, self.seen = item, first, need, room, seen
+        self.item, self.first, self.follow, self.seen = item, first, follow, seen
 
 
 class UniqueItem(Node):
@@ -348,15 +371,19 @@ def _ends(node: Node, ending: set[str]) -> bool:
         case Member():
             return _ends(node.value, ending)
         case Members():
-            return _satisfiable(node, tuple(kind for kind in node.kinds if _ends(kind.value, ending)))
+            return (rest := _without(node, ending)).may_end or (bool(rest.kinds) and rest.satisfiable)
         case UniqueItems():
-            return node.need <= 0 or _ends(node.item, ending)
+            return node.follow.least == 0 or _ends(node.item, ending)
     return True
 
 
-def _satisfiable(node: Members, kinds: tuple[MemberKind, ...]) -> bool:
-    can = frozenset[int]().union(*(kind.wanted for kind in kinds))
-    return node.may_end or (bool(kinds) and node.wanted <= can and (node.room is None or node.room >= node.need))
+def _without(node: Members, ending: set[str]) -> Members:
+    kinds = tuple(
+        MemberKind(kind.keys, _prune(kind.value, ending), kind.wanted)
+        for kind in node.kinds
+        if _ends(kind.value, ending)
+    )
+    return intern(Members, kinds, node.first, node.follow, node.wanted, node.names)
 
 
 def _prune(node: Node, ending: set[str]) -> Node:
@@ -372,14 +399,9 @@ def _prune(node: Node, ending: set[str]) -> Node:
         case Member():
             return intern(Member, node.name, _prune(node.value, ending))
         case Members():
-            kinds = tuple(
-                MemberKind(kind.keys, _prune(kind.value, ending), kind.wanted)
-                for kind in node.kinds
-                if _ends(kind.value, ending)
-            )
-            return intern(Members, kinds, node.first, node.need, node.room, node.wanted, node.names)
+            return _without(node, ending)
         case UniqueItems():
             item = _prune(node.item, ending)
-            room = 0 if item is NOTHING else node.room
-            return intern(UniqueItems, item, node.first, node.need, room, node.seen)
+            follow = Count(0, 0) if item is NOTHING else node.follow
+            return intern(UniqueItems, item, node.first, follow, node.seen)
     return node

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..budget import spend
 from ..interning import intern
-from ..tree import COMMA, NOTHING, Node, UniqueItems, choice, literal, reference, repeated, sequence
+from ..tree import COMMA, NOTHING, Count, Node, UniqueItems, choice, literal, reference, repeated, sequence
 from .document import FALSE, TRUE, Conjunction, Schema, conjunction
 from .values import canonical_value
 
@@ -127,7 +127,7 @@ class Arrays:
         room = self.most if count is None else count if self.most is None else min(self.most, count)
         if room is not None and room < self.least:
             return NOTHING
-        return intern(UniqueItems, self._compiler.node(item), True, self.least, room, frozenset[str]())
+        return intern(UniqueItems, self._compiler.node(item), True, Count(self.least, room), frozenset[str]())
 
     def _counted(self) -> Node:
         """Return the array with rules that know how many items were written, and how many of those wanted."""

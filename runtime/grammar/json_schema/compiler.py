@@ -22,7 +22,7 @@ from .objects import Objects
 from .strings import Strings
 from .values import constant, equal
 
-_STEPS = 150_000
+_STEPS = 50_000
 _DEEPEST = 6  # where a conjunction is looked at to see whether anything is valid for it
 
 

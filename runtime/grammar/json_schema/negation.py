@@ -49,7 +49,7 @@ class Negation:
     def _inside(self, schema: Schema, *path: str | int) -> Schema:
         return self._document.negate(self._document.inside(schema, *path))
 
-    def type(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _type(self, schema: Schema, value: Any) -> list[Conjunction]:
         names = types(schema)
         left = [name for name in ("null", "boolean", "number", "string", "array", "object") if name not in names]
         if "integer" in names and "number" in left:
@@ -58,13 +58,13 @@ class Negation:
             return [(fraction,), *([self._make(schema, "type", type=left)] if left else [])]
         return [self._make(schema, "type", type=left)] if left else []
 
-    def enum(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _enum(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [self._made(schema, "enum", {"~notEnum": value})]
 
-    def const(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _const(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [self._made(schema, "const", {"~notEnum": [value]})]
 
-    def format(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _format(self, schema: Schema, value: Any) -> list[Conjunction]:
         if value not in UNSUPPORTED and format_language(value) is None:
             return []  # an annotation, which holds for everything
         return [self._made(schema, "format", {"type": "string", "~notFormat": value})]
@@ -72,13 +72,13 @@ class Negation:
     def _made(self, schema: Schema, key: Any, keywords: dict[str, Any]) -> Conjunction:
         return (self._document.make((schema, "not", key), keywords, schema, silent=True),)
 
-    def all_of(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _all_of(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [one for index in range(len(value)) for one in self.of(self._document.inside(schema, "allOf", index))]
 
-    def any_of(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _any_of(self, schema: Schema, value: Any) -> list[Conjunction]:
         return self._none_of(schema, [self._document.inside(schema, "anyOf", index) for index in range(len(value))])
 
-    def one_of(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _one_of(self, schema: Schema, value: Any) -> list[Conjunction]:
         branches = [self._document.inside(schema, "oneOf", index) for index in range(len(value))]
         return [*self._none_of(schema, branches), *(conjunction(*pair) for pair in combinations(branches, 2))]
 
@@ -88,10 +88,10 @@ class Negation:
             raise schema.unsupported("not, oneOf or if with too many alternatives")
         return [conjunction(*(schema for one in ones for schema in one)) for ones in product(*negated)]
 
-    def not_(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _not(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [conjunction(self._document.inside(schema, "not"))]
 
-    def if_(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _if(self, schema: Schema, value: Any) -> list[Conjunction]:
         condition = self._document.inside(schema, "if")
         found = []
         if "then" in schema:
@@ -100,13 +100,13 @@ class Negation:
             found.append(conjunction(self._document.negate(condition), self._inside(schema, "else")))
         return found
 
-    def ref(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _ref(self, schema: Schema, value: Any) -> list[Conjunction]:
         return self.of(self._document.resolve(schema))
 
-    def required(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _required(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [self._make(schema, ("required", name), type="object", properties={name: False}) for name in value]
 
-    def properties(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _properties(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [
             self._make(
                 schema,
@@ -118,28 +118,28 @@ class Negation:
             for name in value
         ]
 
-    def pattern_properties(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _pattern_properties(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [
             self._some(schema, "~someMember", ("pattern", pattern), self._inside(schema, "patternProperties", pattern))
             for pattern in value
         ]
 
-    def additional_properties(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _additional_properties(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [self._some(schema, "~someMember", ("additional",), self._inside(schema, "additionalProperties"))]
 
-    def property_names(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _property_names(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [self._some(schema, "~someMember", ("names",), TRUE)]
 
-    def items(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _items(self, schema: Schema, value: Any) -> list[Conjunction]:
         if isinstance(value, list):
             return [self._item(schema, "items", index) for index in range(len(value))]
         start = len(schema.get("prefixItems", ()))
         return [self._some(schema, "~someItem", start, self._inside(schema, "items"))]
 
-    def prefix_items(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _prefix_items(self, schema: Schema, value: Any) -> list[Conjunction]:
         return [self._item(schema, "prefixItems", index) for index in range(len(value))]
 
-    def additional_items(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _additional_items(self, schema: Schema, value: Any) -> list[Conjunction]:
         items = schema.get("items")
         if not isinstance(items, list):
             return []
@@ -155,7 +155,7 @@ class Negation:
         kind = "array" if keyword == "~someItem" else "object"
         return self._made(schema, (keyword, which), {"type": kind, keyword: (schema, which, value)})
 
-    def contains(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _contains(self, schema: Schema, value: Any) -> list[Conjunction]:
         least, most = schema.get("minContains", 1), schema.get("maxContains")
         wanted = self._document.inside(schema, "contains")
         found = []
@@ -166,7 +166,7 @@ class Negation:
             found.append(self._make(schema, "maxContains", type="array", contains=wanted, minContains=most + 1))
         return found
 
-    def dependent_required(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _dependent_required(self, schema: Schema, value: Any) -> list[Conjunction]:
         found = []
         for name, dependent in value.items():
             for other in [dependent] if isinstance(dependent, str) else dependent:
@@ -174,7 +174,7 @@ class Negation:
                 found.append(self._make(schema, ("dependent", name, other), **keywords))
         return found
 
-    def dependent_schemas(self, schema: Schema, value: Any, keyword: str = "dependentSchemas") -> list[Conjunction]:
+    def _dependent_schemas(self, schema: Schema, value: Any, keyword: str = "dependentSchemas") -> list[Conjunction]:
         return [
             conjunction(
                 *self._make(schema, ("dependent", name), type="object", required=[name]),
@@ -183,12 +183,12 @@ class Negation:
             for name in value
         ]
 
-    def dependencies(self, schema: Schema, value: Any) -> list[Conjunction]:
+    def _dependencies(self, schema: Schema, value: Any) -> list[Conjunction]:
         lists = {name: one for name, one in value.items() if isinstance(one, list | str)}
         schemas = {name: one for name, one in value.items() if name not in lists}
         return [
-            *self.dependent_required(schema, lists),
-            *self.dependent_schemas(schema, schemas, "dependencies"),
+            *self._dependent_required(schema, lists),
+            *self._dependent_schemas(schema, schemas, "dependencies"),
         ]
 
 
@@ -233,27 +233,27 @@ def _our_own(kind: str, keyword: str) -> Callable[[Negation, Schema, Any], list[
 
 _EXCLUSIVE = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 _NEGATIONS: dict[str, Callable[[Negation, Schema, Any], list[Conjunction]]] = {
-    "type": Negation.type,
-    "enum": Negation.enum,
-    "const": Negation.const,
-    "allOf": Negation.all_of,
-    "anyOf": Negation.any_of,
-    "oneOf": Negation.one_of,
-    "not": Negation.not_,
-    "if": Negation.if_,
-    "$ref": Negation.ref,
-    "required": Negation.required,
-    "properties": Negation.properties,
-    "patternProperties": Negation.pattern_properties,
-    "additionalProperties": Negation.additional_properties,
-    "propertyNames": Negation.property_names,
-    "items": Negation.items,
-    "prefixItems": Negation.prefix_items,
-    "additionalItems": Negation.additional_items,
-    "contains": Negation.contains,
-    "dependentRequired": Negation.dependent_required,
-    "dependentSchemas": Negation.dependent_schemas,
-    "dependencies": Negation.dependencies,
+    "type": Negation._type,
+    "enum": Negation._enum,
+    "const": Negation._const,
+    "allOf": Negation._all_of,
+    "anyOf": Negation._any_of,
+    "oneOf": Negation._one_of,
+    "not": Negation._not,
+    "if": Negation._if,
+    "$ref": Negation._ref,
+    "required": Negation._required,
+    "properties": Negation._properties,
+    "patternProperties": Negation._pattern_properties,
+    "additionalProperties": Negation._additional_properties,
+    "propertyNames": Negation._property_names,
+    "items": Negation._items,
+    "prefixItems": Negation._prefix_items,
+    "additionalItems": Negation._additional_items,
+    "contains": Negation._contains,
+    "dependentRequired": Negation._dependent_required,
+    "dependentSchemas": Negation._dependent_schemas,
+    "dependencies": Negation._dependencies,
     "minLength": _below("string", "maxLength"),
     "maxLength": _above("string", "minLength"),
     "minItems": _below("array", "maxItems"),
@@ -265,7 +265,7 @@ _NEGATIONS: dict[str, Callable[[Negation, Schema, Any], list[Conjunction]]] = {
     "exclusiveMinimum": _bound("exclusiveMinimum", "maximum", ""),
     "exclusiveMaximum": _bound("exclusiveMaximum", "minimum", ""),
     "pattern": _our_own("string", "~notPattern"),
-    "format": Negation.format,
+    "format": Negation._format,
     "multipleOf": _our_own("number", "~notMultipleOf"),
 }
 _UNSUPPORTED = frozenset({"uniqueItems", "unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef"})

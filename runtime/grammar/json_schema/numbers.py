@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from math import isfinite
 from typing import Any
 
 from ..regular.language import Language, intersection
@@ -98,7 +99,7 @@ def types(schema: Schema) -> frozenset[str]:
 def to_decimal(schema: Schema, keyword: str) -> Decimal:
     """Return the number that a keyword has. Raises RequestError if it has none."""
     value = schema[keyword]
-    if not is_number(value) or abs(value) == float("inf") or value != value:
+    if not is_number(value) or not isfinite(value):
         raise schema.invalid(f"a {keyword} that is no number")
     return Decimal(repr(value))
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...errors import RequestError
 from ..budget import spend
 from ..interning import intern
-from ..regular.automaton import automaton, longest
+from ..regular.automaton import has_words
 from ..regular.automaton import matches as language_matches
-from ..regular.language import ANY, Language, complement, intersection, minus, words
+from ..regular.language import ANY, Language, complement, intersection, minus, union, words
 from ..regular.pattern import searched
-from ..tree import COMMA, NOTHING, Member, MemberKind, Members, Node, choice, literal, reference, sequence
+from ..tree import COMMA, NOTHING, Count, Member, MemberKind, Members, Node, choice, literal, reference, sequence
 from .document import FALSE, TRUE, Conjunction, Schema, conjunction
 
 if TYPE_CHECKING:
@@ -43,10 +43,13 @@ class Objects:
         self.source = schemas[0] if schemas else TRUE
         self._compiler = compiler
         self._document = compiler.document
-        listed = (schema["required"] for schema in schemas if isinstance(schema.get("required"), list))
-        self.required = list(dict.fromkeys(chain.from_iterable(listed)))
-        declared = chain.from_iterable(schema.get("properties") or () for schema in schemas)
-        self.names = list(dict.fromkeys([*declared, *self.required]))
+        self.required = list(dict.fromkeys(chain.from_iterable(map(_required, schemas))))
+        # Those that negation made say nothing about the order.
+        ordered = sorted(schemas, key=lambda schema: schema.silent)
+        spoken = [schema for schema in ordered if not schema.silent]
+        declared = chain.from_iterable(schema.get("properties") or () for schema in spoken)
+        others = chain.from_iterable(schema.get("properties") or () for schema in ordered)
+        self.names = list(dict.fromkeys([*declared, *chain.from_iterable(map(_required, ordered)), *others]))
         self.least = max([len(self.required), *(int(schema.get("minProperties", 0)) for schema in schemas)])
         self.most = min((int(schema["maxProperties"]) for schema in schemas if "maxProperties" in schema), default=None)
         self._patterns = {
@@ -54,7 +57,8 @@ class Objects:
             for schema in schemas
             for pattern in schema.get("patternProperties") or ()
         }
-        self.wanted = [_Wanted(self._keys_of(*schema["~someMember"][:2]), schema["~someMember"][2]) for schema in schemas if "~someMember" in schema]  # fmt: skip
+        members = [schema["~someMember"] for schema in schemas if "~someMember" in schema]
+        self.wanted = [_Wanted(self._keys_of(source, which), value) for source, which, value in members]
         if len(self.wanted) > _MOST_WANTED:
             raise self.source.unsupported("not, oneOf or if with so many objects")
 
@@ -163,6 +167,12 @@ class Objects:
             raise schema.unsupported(str(exc)) from exc
 
 
+def _required(schema: Schema) -> list[str]:
+    """Return the required names. In draft 3 it was a boolean of each property, which says nothing today."""
+    names = schema.get("required")
+    return names if isinstance(names, list) else []
+
+
 def _evaluates(schema: Schema, name: str | None, hits: frozenset[str]) -> bool:
     """Whether the schema's own keywords evaluate such a member."""
     return (
@@ -199,10 +209,11 @@ class _Chain:
             spend(4)
             options = []
             for option, following in self._options(*state):
-                if following is not None:
+                if following is None:
+                    options.append(option)
+                else:
                     todo.append(following)
-                    option = sequence(option, self._rule(following))
-                options.append(option)
+                    options.append(sequence(option, self._rule(following)))
             self._compiler.rules[self._name(state)] = choice(*options)
         return sequence(literal("{"), self._rule((0, 0, every)))
 
@@ -234,15 +245,13 @@ class _Chain:
 
     def _end(self, count: int, wanted: frozenset[int]) -> Node:
         objects = self._objects
-        need = max(0, objects.least - count)
-        room = None if objects.most is None else objects.most - count
-        if not self._kinds or room == 0:
-            return literal("}") if need == 0 and not wanted else NOTHING
-        if need or wanted:
-            finite = [automaton(kind.keys) for kind in self._kinds]
-            if any(state is not None and longest(state) is not None for state in finite):
-                raise objects.source.unsupported("minProperties with so few possible names")
-        return intern(Members, self._kinds, count == 0, need, room, wanted, frozenset[str]())
+        follow = Count(max(0, objects.least - count), None if objects.most is None else objects.most - count)
+        if not self._kinds or follow.most == 0:
+            return literal("}") if follow.least == 0 and not wanted else NOTHING
+        if follow.least and not has_words(union(*(kind.keys for kind in self._kinds)), follow.least):
+            return NOTHING
+        members = intern(Members, self._kinds, count == 0, follow, wanted, frozenset[str]())
+        return members if members.satisfiable else NOTHING
 
     def _rule(self, state: tuple[int, int, frozenset[int]]) -> Node:
         return reference(self._name(state))

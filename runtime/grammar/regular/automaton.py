@@ -79,6 +79,23 @@ def longest(first: State) -> int | None:
     return found[id(first)]
 
 
+def has_words(language: Language, count: int) -> bool:
+    """Whether there are at least so many texts in the language."""
+    first = automaton(language)
+    if first is None:
+        return count <= 0
+    if longest(first) is None:
+        return True
+    found, todo = 0, [first]
+    while todo and found < count:
+        state = todo.pop()
+        found += state.accepts
+        todo += [
+            target for ranges, target in state.moves for low, high in ranges for _ in range(min(high - low + 1, count))
+        ]
+    return found >= count
+
+
 def _explore(language: Language) -> None:
     """Find the derivatives that are not known yet, and record the state of each: False where it can never end."""
     found: dict[Language, list[tuple[Ranges, Language]]] = {}

@@ -1,4 +1,4 @@
-"""Sets of characters, as sorted ranges of code points that neither overlap nor touch. Surrogates are in none of them."""
+"""Sets of characters: sorted ranges of code points that neither overlap nor touch. Surrogates are in none of them."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -25,10 +25,10 @@ def subtract(ranges: Ranges, removed: Ranges) -> Ranges:
     """Return the characters of `ranges` that are not in `removed`. Takes time linear in both."""
     left: list[tuple[int, int]] = []
     index = 0
-    for low, high in ranges:
-        while index < len(removed) and removed[index][1] < low:
+    for first, high in ranges:
+        while index < len(removed) and removed[index][1] < first:
             index += 1
-        at = index
+        at, low = index, first
         while at < len(removed) and removed[at][0] <= high:
             if low < removed[at][0]:
                 left.append((low, removed[at][0] - 1))
@@ -66,8 +66,9 @@ WORD: Ranges = ((48, 57), (65, 90), (95, 95), (97, 122))
 HEX: Ranges = ((48, 57), (65, 70), (97, 102))
 # ECMA-262's WhiteSpace and LineTerminator.
 SPACE: Ranges = normalise(
-    ((9, 13), (32, 32), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029), (0x202F, 0x202F))
-    + ((0x205F, 0x205F), (0x3000, 0x3000), (0xFEFF, 0xFEFF))
+    (ord(character), ord(character))
+    for character in "\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff"
+    + "".join(map(chr, range(0x2000, 0x200B)))
 )
 NO_LINE_END: Ranges = invert(chars("\n\r\u2028\u2029"))
 UNESCAPED: Ranges = invert(((0, 31), (34, 34), (92, 92)))  # what a JSON string may hold as it is

@@ -85,7 +85,10 @@ _PATTERNS = {
     "json-pointer": _POINTER,
     "relative-json-pointer": rf"(0|[1-9]\d*)(#|{_POINTER})",
     "uri-template": _TEMPLATE,
-} | {f"uuid{version}": f"{_HEX}{{8}}-{_HEX}{{4}}-{version}{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}" for version in range(1, 9)}  # fmt: skip
+} | {
+    f"uuid{version}": f"{_HEX}{{8}}-{_HEX}{{4}}-{version}{_HEX}{{3}}-[89abAB]{_HEX}{{3}}-{_HEX}{{12}}"
+    for version in range(1, 9)  # RFC 9562
+}
 
 # Of the standard's formats, those that are not enforced. Any other name is an annotation.
 UNSUPPORTED = frozenset({"idn-email", "idn-hostname", "regex"})

@@ -8,6 +8,7 @@ https://doi.org/10.1145/321239.321249 (Brzozowski 1964), https://doi.org/10.1017
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from ..budget import spend
@@ -351,7 +352,5 @@ def ranges_between(borders: Iterable[int]) -> list[tuple[int, int]]:
     """Return the ranges of characters that begin at the borders, without surrogates."""
     points = sorted({0, MAX_CODE_POINT + 1, *(border for border in borders if border <= MAX_CODE_POINT)})
     return [
-        part
-        for low, high in zip(points, points[1:], strict=False)
-        for part in subtract(EVERY, ((0, low - 1), (high, MAX_CODE_POINT + 1)))
+        part for low, high in pairwise(points) for part in subtract(EVERY, ((0, low - 1), (high, MAX_CODE_POINT + 1)))
     ]
