@@ -23,6 +23,7 @@ from .tree import (
     Member,
     Members,
     Node,
+    Quoted,
     Raw,
     Reference,
     Repeat,
@@ -228,61 +229,38 @@ def _read(node: Node, character: str, code_point: int) -> list[Node]:
         case Raw():
             state = automaton(node.language)
             target = state.next(code_point) if state else None
-            return [] if target is None else [raw(target.language)]
-        case String() | Key():
+            return [] if target is None else [intern(type(node), target.language)]
+        case Quoted():
             if character == '"':
-                return closings(node)
+                return _close(node)
             if character == "\\":
-                return [intern(Escape, node)] if escapes(node) else []
+                return [intern(Escape, node)] if _may_escape(node) else []
             if charset.contains(charset.UNESCAPED, code_point):
-                following = after_character(node, code_point)
-                return [following] if following else []
+                return _only(node.after(code_point))
         case Escape():
-            if character == "u" and (following := after_any(node.string)):
+            if character == "u" and (following := node.string.after_any()):
                 return [sequence(CODE_UNIT, following)]
-            if character in SHORT_ESCAPES and (
-                following := after_character(node.string, ord(SHORT_ESCAPES[character]))
-            ):
-                return [following]
+            if character in SHORT_ESCAPES:
+                return _only(node.string.after(ord(SHORT_ESCAPES[character])))
     return []
 
 
-def closings(node: "String | Key") -> list[Node]:
-    """Return what follows the closing quote; nothing if the string may not end here."""
-    if not node.language.empty:
+def _only(node: Node | None) -> list[Node]:
+    return [] if node is None else [node]
+
+
+def _close(node: Quoted) -> list[Node]:
+    """Return what follows the closing quote; nothing if it may not come here."""
+    if not node.may_close:
         return []
-    if isinstance(node, String):
-        return [EMPTY] if node.least == 0 else []
+    if not isinstance(node, Key):
+        return [EMPTY]
     members = node.members.after(node.kind, node.text)
     return [sequence(COLON, node.kind.value, members)] if members.satisfiable else []
 
 
-def after_character(node: "String | Key", code_point: int) -> Node | None:
-    """Return the rest of a string after a character; None if it cannot be completed after it."""
-    state = automaton(node.language)
-    target = state.next(code_point) if state else None
-    if target is None:
-        return None
-    if isinstance(node, Key):
-        return intern(Key, target.language, node.text + chr(code_point), node.kind, node.members)
-    most = None if node.most is None else node.most - 1
-    least = max(0, node.least - 1)
-    if most is not None and target.rest > most:
-        return None
-    return intern(String, target.language, least, most)
-
-
-def after_any(node: "String | Key") -> Node | None:
-    r"""Return the rest of a string after a character where it is the same after each, so that `\uXXXX` may stand there;
-    else None."""
-    state = automaton(node.language)
-    if state is None or isinstance(node, Key) or len(state.moves) != 1 or state.moves[0][0] != charset.EVERY:
-        return None
-    return after_character(node, 0x20)
-
-
-def escapes(node: "String | Key") -> bool:
-    """Whether a backslash may follow in the string."""
-    return after_any(node) is not None or any(
-        after_character(node, ord(character)) is not None for character in SHORT_ESCAPES.values()
+def _may_escape(node: Quoted) -> bool:
+    """Whether a backslash may come next."""
+    return node.after_any() is not None or any(
+        node.after(ord(character)) is not None for character in SHORT_ESCAPES.values()
     )

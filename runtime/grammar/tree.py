@@ -7,12 +7,12 @@ it for engines.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from .interning import Interned, intern
-from .regular.automaton import automaton
-from .regular.charset import single
-from .regular.language import Language, chars, minus, repeat, words
+from .regular.automaton import State, automaton
+from .regular.charset import EVERY, single
+from .regular.language import Language, chars, minus, words
 
 
 class Node(Interned):
@@ -39,6 +39,12 @@ class Raw(Node):
     def __init__(self, language: Language) -> None:
         super().__init__()
         self.language = language
+
+
+class Numeral(Raw):
+    """A number of JSON, whose text is of a language."""
+
+    __slots__ = ()
 
 
 class Sequence(Node):
@@ -81,15 +87,58 @@ class Reference(Node):
         self.rule = rule
 
 
-class String(Node):
-    """The rest of a JSON string after its opening quote: characters that are a text of the language once unescaped,
-    from `least` to `most` of them, and the closing quote."""
+class Quoted(Node):
+    """The rest of a JSON string after its opening quote: characters that are a text of the language once unescaped, and
+    the closing quote."""
 
-    __slots__ = ("language", "least", "most")
+    __slots__ = ("language",)
+
+    def __init__(self, language: Language) -> None:
+        super().__init__()
+        self.language = language
+
+    @property
+    def may_close(self) -> bool:
+        """Whether the closing quote may come next."""
+        return self.language.empty
+
+    def after(self, code_point: int) -> "Self | None":
+        """Return the rest of the string after a character; None if it cannot be completed after it."""
+        state = automaton(self.language)
+        target = state.next(code_point) if state else None
+        return None if target is None else self._after(target, code_point)
+
+    def after_any(self) -> "Self | None":
+        r"""Return the rest of the string after a character where it is the same after each, so that `\uXXXX` may stand
+        there; else None."""
+        state = automaton(self.language)
+        if state is None or len(state.moves) != 1 or state.moves[0][0] != EVERY:
+            return None
+        return self._after(state.moves[0][1], ord(" "))
+
+    def _after(self, state: State, code_point: int) -> "Self | None":
+        raise NotImplementedError
+
+
+class String(Quoted):
+    """A string of `least` to `most` characters."""
+
+    __slots__ = ("least", "most")
 
     def __init__(self, language: Language, least: int = 0, most: int | None = None) -> None:
-        super().__init__()
-        self.language, self.least, self.most = language, least, most
+        super().__init__(language)
+        self.least, self.most = least, most
+
+    @property
+    def may_close(self) -> bool:
+        """Whether the closing quote may come next."""
+        return self.language.empty and self.least == 0
+
+    def _after(self, state: State, code_point: int) -> "String | None":
+        most = None if self.most is None else self.most - 1
+        if most is not None and state.rest > most:
+            return None
+        return intern(String, state.language, max(0, self.least - 1), most)
 
 
 class Escape(Node):
@@ -97,7 +146,7 @@ class Escape(Node):
 
     __slots__ = ("string",)
 
-    def __init__(self, string: "String | Key") -> None:
+    def __init__(self, string: Quoted) -> None:
         super().__init__()
         self.string = string
 
@@ -178,15 +227,21 @@ class Members(Node):
         )
 
 
-class Key(Node):
-    """The rest of a member after the opening quote of its key, of which `text` is written, and what follows it.
-    `language` is that of the rest of the key."""
+class Key(Quoted):
+    """The key of a member, of which `text` is written, and what follows it."""
 
-    __slots__ = ("kind", "language", "members", "text")
+    __slots__ = ("kind", "members", "text")
 
     def __init__(self, language: Language, text: str, kind: MemberKind, members: Members) -> None:
-        super().__init__()
-        self.language, self.text, self.kind, self.members = language, text, kind, members
+        super().__init__(language)
+        self.text, self.kind, self.members = text, kind, members
+
+    def after_any(self) -> None:
+        """No `\\uXXXX` may stand in a key: which character it is would be known after it only."""
+        return
+
+    def _after(self, state: State, code_point: int) -> "Key":
+        return intern(Key, state.language, self.text + chr(code_point), self.kind, self.members)
 
 
 class UniqueItems(Node):
@@ -279,6 +334,11 @@ def raw(language: Language) -> Node:
     return intern(Raw, language) if automaton(language) else NOTHING
 
 
+def numeral(language: Language) -> Node:
+    """A number whose text is of the language. Raises RequestError for one with too many states."""
+    return intern(Numeral, language) if automaton(language) else NOTHING
+
+
 def string(language: Language, least: int = 0, most: int | None = None) -> Node:
     """A JSON string of a text of the language with from `least` to `most` characters. A `least` number may be given
     with the language of every text only. Raises RequestError for a language with too many states."""
@@ -294,33 +354,9 @@ def to_json(value: Any) -> str:
 
 
 # Between two tokens of JSON one blank may stand, and no more: a weak model would write blanks for ever.
-BLANK = raw(repeat(chars(single(" ")), 0, 1))
+BLANK = repeated(raw(chars(single(" "))), 0, 1)
 COMMA = sequence(literal(","), BLANK)
 COLON = sequence(literal(":"), BLANK)
-
-
-def pruned(tree: Tree) -> Tree | None:
-    """Return the tree without what can never end; None if nothing is left."""
-    ending = _ending_rules(tree.rules)
-    rules = {name: _prune(node, ending) for name, node in tree.rules.items() if name in ending}
-    root = _prune(tree.root, ending)
-    return None if root is NOTHING else Tree(root, rules)
-
-
-def _ending_rules(rules: Mapping[str, Node]) -> set[str]:
-    """The names of rules that describe some text: a least fixed point, by what each rule refers to."""
-    users: dict[str, set[str]] = {}
-    for name, node in rules.items():
-        for used in _references(node):
-            users.setdefault(used, set()).add(name)
-    ending: set[str] = set()
-    todo = list(rules)
-    while todo:
-        name = todo.pop()
-        if name not in ending and _ends(rules[name], ending):
-            ending.add(name)
-            todo += users.get(name, ())
-    return ending
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -345,63 +381,3 @@ def children(node: Node) -> tuple[Node, ...]:
         case Escape():
             return (node.string,)
     return ()
-
-
-def _references(node: Node) -> set[str]:
-    found: set[str] = set()
-    todo = [node]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, Reference):
-            found.add(part.rule)
-        todo += children(part)
-    return found
-
-
-def _ends(node: Node, ending: set[str]) -> bool:
-    match node:
-        case Sequence():
-            return all(_ends(item, ending) for item in node.items)
-        case Choice():
-            return any(_ends(option, ending) for option in node.options)
-        case Repeat():
-            return node.least == 0 or _ends(node.item, ending)
-        case Reference():
-            return node.rule in ending
-        case Member():
-            return _ends(node.value, ending)
-        case Members():
-            return (rest := _without(node, ending)).may_end or (bool(rest.kinds) and rest.satisfiable)
-        case UniqueItems():
-            return node.follow.least == 0 or _ends(node.item, ending)
-    return True
-
-
-def _without(node: Members, ending: set[str]) -> Members:
-    kinds = tuple(
-        MemberKind(kind.keys, _prune(kind.value, ending), kind.wanted)
-        for kind in node.kinds
-        if _ends(kind.value, ending)
-    )
-    return intern(Members, kinds, node.first, node.follow, node.wanted, node.names)
-
-
-def _prune(node: Node, ending: set[str]) -> Node:
-    if not _ends(node, ending):
-        return NOTHING
-    match node:
-        case Sequence():
-            return sequence(*(_prune(item, ending) for item in node.items))
-        case Choice():
-            return choice(*(_prune(option, ending) for option in node.options if _ends(option, ending)))
-        case Repeat():
-            return repeated(_prune(node.item, ending), node.least, node.most) if _ends(node.item, ending) else EMPTY
-        case Member():
-            return intern(Member, node.name, _prune(node.value, ending))
-        case Members():
-            return _without(node, ending)
-        case UniqueItems():
-            item = _prune(node.item, ending)
-            follow = Count(0, 0) if item is NOTHING else node.follow
-            return intern(UniqueItems, item, node.first, follow, node.seen)
-    return node

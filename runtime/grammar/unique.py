@@ -7,7 +7,7 @@ from typing import Any
 
 from .regular.language import minus, union, words
 from .regular.numerals import equal_numerals
-from .tree import NOTHING, Choice, Literal, Node, Raw, Reference, Sequence, String, choice, raw, string
+from .tree import NOTHING, Choice, Literal, Node, Numeral, Reference, Sequence, String, choice, numeral, string
 
 
 def canonical(text: str) -> str:
@@ -24,9 +24,9 @@ def exclude(node: Node, seen: frozenset[str], rules: Mapping[str, Node]) -> Node
             return choice(*(left for option in node.options if (left := exclude(option, seen, rules)) is not NOTHING))
         case Literal():
             return NOTHING if canonical(node.text) in seen else node
-        case Raw():
+        case Numeral():
             numbers = [Decimal(json.loads(text)[0]) for text in seen if text.startswith("[")]
-            return raw(minus(node.language, union(*map(equal_numerals, numbers)))) if numbers else node
+            return numeral(minus(node.language, union(*map(equal_numerals, numbers)))) if numbers else node
         case Sequence(items=(Literal(), String() as body)):
             texts = [json.loads(text) for text in seen if text.startswith('"')]
             language = minus(body.language, words(texts)) if texts else body.language
@@ -47,7 +47,7 @@ def is_scalar(node: Node, rules: Mapping[str, Node]) -> bool:
                     todo.append(rules[part.rule])
             case Choice():
                 todo += part.options
-            case Literal() | Raw() | Sequence(items=(Literal(), String())):
+            case Literal() | Numeral() | Sequence(items=(Literal(), String())):
                 pass
             case _:
                 return False

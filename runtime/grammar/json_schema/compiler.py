@@ -11,9 +11,10 @@ from typing import Any
 
 from ...errors import RequestError
 from ..budget import budget
+from ..pruning import pruned
 from ..regular.automaton import State, automaton
 from ..regular.language import Language, union, words
-from ..tree import Node, Tree, choice, pruned, raw, reference
+from ..tree import Node, Tree, choice, numeral, reference
 from .alternatives import Alternatives, common_types
 from .arrays import Arrays
 from .document import Conjunction, Document, Schema, conjunction
@@ -158,7 +159,7 @@ class Compiler:
                 case "string":
                     return Strings.of(schemas).node()
                 case "number":
-                    return raw(self._number(schemas).language())
+                    return numeral(self._number(schemas).language())
                 case "object":
                     return Objects(schemas, self).node()
                 case "array":
