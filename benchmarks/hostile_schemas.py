@@ -17,11 +17,11 @@ from typing import Any
 
 import psutil
 from runtime.grammar.ebnf import to_ebnf
-from runtime.grammar.json_schema import compile_schema
-from runtime.grammar.matcher import Matcher
 
 from benchmarks.peers_report import markdown_table
 from runtime.errors import RequestError
+from runtime.grammar.json_schema.compiler import compile_schema
+from runtime.grammar.matcher import Matcher
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 

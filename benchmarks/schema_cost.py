@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.grammar.ebnf import to_ebnf
-from runtime.grammar.json_schema import compile_schema
 
 from benchmarks.peers_report import markdown_table
 from benchmarks.schemas import read_cases
 from runtime.errors import RequestError
+from runtime.grammar.json_schema.compiler import compile_schema
 
 _SEED = 3
 _SHOWN = 6  # of the dearest

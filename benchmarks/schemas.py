@@ -24,13 +24,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from runtime.grammar.json_schema import compile_schema
-from runtime.grammar.matcher import Matcher
-from runtime.grammar.tree import Tree
-
 from benchmarks.peers_report import markdown_table
 from benchmarks.schema_texts import SchemaOrder, dump
 from runtime.errors import RequestError
+from runtime.grammar.json_schema.compiler import compile_schema
+from runtime.grammar.matcher import Matcher
+from runtime.grammar.tree import Tree
 
 _KEYWORDS = frozenset(
     """type properties required additionalProperties patternProperties propertyNames minProperties maxProperties items

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from runtime.grammar.ebnf import to_ebnf
-from runtime.grammar.json_schema import compile_schema
-from runtime.grammar.matcher import Matcher
-from runtime.grammar.tree import Tree
 
 from benchmarks.schema_texts import SchemaOrder
 from benchmarks.schemas import SchemaCase, read_cases
 from runtime.errors import RequestError
+from runtime.grammar.json_schema.compiler import compile_schema
+from runtime.grammar.matcher import Matcher
+from runtime.grammar.tree import Tree
 
 _SEED = 5
 _ALPHABET = '"\\{}[],: 019-.aeZé_nu\n'  # beside the text's own characters

@@ -4,12 +4,12 @@ import json
 
 import pytest
 from runtime.grammar.ebnf import to_ebnf
-from runtime.grammar.json_schema import compile_schema
-from runtime.grammar.matcher import Matcher
 
 from benchmarks.hostile_schemas import SCHEMAS, TEXTS, feed, to_json
 from runtime.errors import RequestError
 from runtime.grammar.grammar import JsonSchema
+from runtime.grammar.json_schema.compiler import compile_schema
+from runtime.grammar.matcher import Matcher
 
 pytestmark = pytest.mark.timeout(60)  # they take a second at most; what never ends must not stop the suite
 

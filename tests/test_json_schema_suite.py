@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from runtime.grammar.json_schema import compile_schema
-from runtime.grammar.matcher import Matcher
 
 from benchmarks.peers_report import markdown_table
 from benchmarks.schema_texts import SchemaOrder, dump
 from runtime.errors import RequestError
+from runtime.grammar.json_schema.compiler import compile_schema
+from runtime.grammar.matcher import Matcher
 
 FOLDER = Path(os.environ.get("JSON_SCHEMA_TEST_SUITE", "no-suite")) / "tests" / "draft2020-12"
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.json"))

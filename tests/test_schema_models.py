@@ -12,11 +12,11 @@ from uuid import UUID
 import pytest
 from pydantic import AnyUrl, AwareDatetime, BaseModel, ConfigDict, Field, HttpUrl, Json, SecretStr, WithJsonSchema
 from pydantic import TypeAdapter as Adapter
-from runtime.grammar.json_schema import compile_schema
-from runtime.grammar.matcher import Matcher
 from typing_extensions import TypedDict
 
 from runtime.errors import RequestError
+from runtime.grammar.json_schema.compiler import compile_schema
+from runtime.grammar.matcher import Matcher
 from runtime.tools import Tool
 
 
