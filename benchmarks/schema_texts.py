@@ -98,8 +98,11 @@ class SchemaOrder:
             yield from [branch for branch in _listed(schema, keyword) if self._is_valid(branch, instance)][:1]
         if "if" in schema:
             yield schema.get("then" if self._is_valid(schema["if"], instance) else "else")
-        for keyword in ("dependencies", "dependentSchemas"):
-            yield from (part for name, part in _mapped(schema, keyword).items() if name in instance)
+        for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
+            for name, part in _mapped(schema, keyword).items():
+                if name in instance:
+                    yield {"required": [name, *(part if isinstance(part, list) else ())]}
+                    yield part
 
     def _is_valid(self, schema: Any, instance: Any) -> bool:
         with suppress(SchemaError, UnknownType, UndefinedTypeCheck, Unresolvable, re.error, RecursionError, TypeError):

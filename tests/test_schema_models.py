@@ -1,4 +1,4 @@
-"""Strict tools with pydantic's field types: the arguments are enforced, or the type's schema is rejected by name."""
+"""Strict tools with pydantic's field types: the arguments of each are enforced."""
 
 import json
 from datetime import date, datetime, time, timedelta
@@ -14,7 +14,6 @@ from pydantic import AnyUrl, AwareDatetime, BaseModel, ConfigDict, Field, HttpUr
 from pydantic import TypeAdapter as Adapter
 from typing_extensions import TypedDict
 
-from runtime.errors import RequestError
 from runtime.grammar.json_schema.compiler import compile_schema
 from runtime.grammar.matcher import Matcher
 from runtime.tools import Tool
@@ -81,7 +80,7 @@ TYPES: dict[str, tuple[Any, Any, Any]] = {
     "float": (float, -2.5e-3, "2"),
     "float within bounds": (Annotated[float, Field(gt=0, le=1)], 0.25, 1.01),
     "float of a multiple": (Annotated[float, Field(multiple_of=0.5, ge=0, le=10)], 2.5, 2.7),
-    "Decimal": (Decimal, "12.50", "12.5 kr"),
+    "Decimal": (Decimal, "12.50", ["12.50"]),
     "bool": (bool, True, "true"),
     "None": (None, None, 0),
     "Optional": (int | None, None, "none"),
@@ -124,7 +123,6 @@ TYPES: dict[str, tuple[Any, Any, Any]] = {
     "Any": (Any, {"a": [None, 1.5, "x"]}, ...),
     "object": (dict[str, Any], {"a": {"b": []}}, []),
 }  # fmt: skip
-REJECTED: set[str] = set()
 
 
 def tool_of(annotation: Any) -> Tool:
@@ -147,7 +145,7 @@ def arguments(value: Any) -> str:
     return json.dumps({"value": value}, ensure_ascii=False) if value is not ... else '{"value": }'
 
 
-@pytest.mark.parametrize("name", [name for name in TYPES if name not in REJECTED])
+@pytest.mark.parametrize("name", TYPES)
 def test_arguments_of_a_type_are_enforced(name):
     annotation, good, bad = TYPES[name]
     tree = compile_schema(tool_of(annotation).parameters)
@@ -155,10 +153,3 @@ def test_arguments_of_a_type_are_enforced(name):
     Adapter(dict[Literal["value"], annotation]).validate_json(arguments(good))
     assert not matches(tree, arguments(bad))
     assert not matches(tree, "{}")
-
-
-@pytest.mark.parametrize("name", sorted(REJECTED))
-def test_a_type_that_is_not_enforced_is_rejected_by_name(name):
-    with pytest.raises(RequestError, match="#/properties/value") as caught:
-        compile_schema(tool_of(TYPES[name][0]).parameters)
-    assert caught.value.hint
