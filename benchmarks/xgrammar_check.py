@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runtime.grammar.ebnf import to_ebnf
-
 from benchmarks.schema_texts import SchemaOrder
 from benchmarks.schemas import SchemaCase, read_cases
 from runtime.errors import RequestError
+from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.json_schema.compiler import compile_schema
 from runtime.grammar.matcher import Matcher
 from runtime.grammar.tree import Tree

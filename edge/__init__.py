@@ -34,7 +34,7 @@ from runtime.errors import (
     VerificationError,
 )
 from runtime.folder.model_folder import ModelFolder
-from runtime.grammar.grammar import AnswerLike, Choice, JsonObject, JsonSchema, Regex
+from runtime.grammar.grammar import AnswerLike, Choice, Ebnf, JsonObject, JsonSchema, Regex
 from runtime.messages import (
     Event,
     Finish,
@@ -77,6 +77,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "DiskFull",
+    "Ebnf",
     "EdgeError",
     "Event",
     "Finish",

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import inspect
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from contextlib import aclosing
 from threading import Event as Flag
@@ -50,7 +50,7 @@ class ReplySettings(SamplingSettings, total=False):
     """The keywords of `Chat.stream`."""
 
     tools: Iterable[ToolLike] | None
-    tool_choice: str
+    tool_choice: str | Mapping[str, Any]
     answer: AnswerLike | None
     sampling: Sampling | None
 

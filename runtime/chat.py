@@ -1,9 +1,9 @@
 """A chat with tools: prompt the model, run the tools it calls, return their results to it, keep the history."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import tool_run
 from .backends.backend import Options
@@ -16,6 +16,7 @@ from .messages import Event, Message, MessageLike, ToolCall, to_messages
 from .model import Model
 from .reply.generation import Constraint
 from .reply.reply import Reply
+from .reply.tool_choice import ToolChoice
 from .sampling import Sampling, SamplingSettings, merge_settings
 from .source import ModelSource, open_source
 from .tools import Tool, ToolLike, to_tools
@@ -122,7 +123,7 @@ class Chat:
         message: str | MessageLike | Iterable[MessageLike],
         *,
         tools: Iterable[ToolLike] | None = None,
-        tool_choice: str = "auto",
+        tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
         sampling: Sampling | None = None,
         **settings: Unpack[SamplingSettings],
@@ -141,7 +142,7 @@ class Chat:
         message: str | MessageLike | Iterable[MessageLike],
         *,
         tools: Iterable[ToolLike] | None = None,
-        tool_choice: str = "auto",
+        tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
         sampling: Sampling | None = None,
         **settings: Unpack[SamplingSettings],
@@ -150,8 +151,9 @@ class Chat:
 
         `message` is the user's text, or one or more messages: dicts with role and content, or Messages. The settings
         apply to this reply only, over the chat's own; its token limit covers all rounds together. `tool_choice` is
-        "auto", "none", "required", or a tool's name. `answer` constrains an answer in words, and excludes calls: a
-        Regex, Choice, JsonObject or JsonSchema, a list of texts, a pydantic model, or a JSON schema as a dict.
+        "auto", "none", "required", a tool's name, or OpenAI's dict with a tool's name. The arguments of a required call
+        follow its tool's schema if that is supported. `answer` constrains an answer in words, and excludes calls: a
+        Regex, Choice, Ebnf, JsonObject or JsonSchema, a list of texts, a pydantic model, or a JSON schema as a dict.
 
         Closing the generator stops the model, and so does `cancel`, of the chat or of the generator, from any thread;
         the last event then is a Finish with the reason "cancelled". Text generated so far stays in the history. A reply
@@ -165,7 +167,7 @@ class Chat:
         messages = to_messages(message)
         self._history.require_results(messages)
         sampling = self.sampling.merge(merge_settings(sampling, settings))
-        box = {} if tool_choice == "none" else self._tools if tools is None else to_tools(tools)
+        box = {} if ToolChoice.parse(tool_choice).mode == "none" else self._tools if tools is None else to_tools(tools)
         self._require_runnable(box.values())
         offered = [tool.to_json() for tool in box.values()]
         constraint = Constraint.for_reply(offered, tool_choice, answer, strict=self.strict)

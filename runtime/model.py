@@ -15,7 +15,7 @@ from .cancellation import Cancellable, Cancellation
 from .checks import require, require_all
 from .errors import BackendError, Notice
 from .folder.integrity import verify_while_loading
-from .grammar.grammar import AnswerLike
+from .grammar.grammar import AnswerLike, to_grammar
 from .messages import Event, Message, MessageLike, to_messages
 from .prompt import families
 from .prompt.template import ChatTemplate, Prompt
@@ -112,7 +112,7 @@ class Model:
         constraint: Constraint | None = None,
         cancellation: Cancellation | None = None,
         *,
-        tool_choice: str = "auto",
+        tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
         strict: bool = False,
         **settings: Unpack[SamplingSettings],
@@ -169,13 +169,16 @@ class Model:
         text: str,
         sampling: Sampling | None = None,
         cancellation: Cancellation | None = None,
+        *,
+        answer: AnswerLike | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> Cancellable[Event]:
-        """Continue a text: the only use of a base model. Otherwise like `reply`."""
+        """Continue a text: the only use of a base model. `answer` constrains what follows. Otherwise like `reply`."""
         sampling = merge_settings(sampling, settings)
+        constraint = Constraint(answer=to_grammar(answer))
         prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
         request = self._request(prompt, sampling, cancellation)
-        return Cancellable(generate(self.backend, request, PlainText()), request.cancellation)
+        return Cancellable(generate(self.backend, request, PlainText(), constraint), request.cancellation)
 
     def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
         name = self.source.manifest.source.name

@@ -28,7 +28,7 @@ GROUPS = {
     "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Logprobs TokenLogprob Finish Usage",
     "Tools": "Tool ToolLike",
     "Settings": "Sampling SamplingSettings Options",
-    "Constrained answers": "AnswerLike Choice Regex JsonSchema JsonObject Constraint",
+    "Constrained answers": "AnswerLike Choice Regex Ebnf JsonSchema JsonObject Constraint",
     "Cancellation": "Cancellation Cancellable",
     "Errors": "EdgeError CheckpointError ConversionError ConversionCancelled DiskFull VerificationError "
     "ModelFolderError TemplateError ToolError RequestError PromptTooLong UnsupportedSetting UnsupportedGrammar "

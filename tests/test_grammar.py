@@ -48,7 +48,7 @@ REFUSED = {
     ),
     "a reference to nothing": ({"$ref": "#/$defs/T"}, "#/$defs/T"),
     "a reference outside": ({"$ref": "http://example.com"}, "outside itself"),
-    "no schema": ({"type": "object", "properties": {"a": 1}}, "not a JSON schema"),
+    "no schema": ({"type": "object", "properties": {"a": 1}}, "#/properties/a is 1"),
 }
 
 

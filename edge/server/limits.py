@@ -8,9 +8,9 @@ class Limits:
     """Bounds on requests, per model, per request or per connection.
 
     For each model, `running` replies are generated at once (one on an NPU), and `waiting` more requests wait in the
-    queue. A request ends `request_seconds` after its arrival; a tool of the page has `tool_seconds`. `schema_values`
-    bounds a JSON schema with its references resolved, `schema_integer` the largest number in it. A client has
-    `header_seconds` to send a request's headers, `body_seconds` to send its body, and as long to read the response.
+    queue. A request ends `request_seconds` after its arrival; a tool of the page has `tool_seconds`. `schema_bytes`
+    bounds a JSON schema and any other grammar. A client has `header_seconds` to send a request's headers,
+    `body_seconds` to send its body, and as long to read the response.
     """
 
     running: int = 16
@@ -22,8 +22,6 @@ class Limits:
     tools: int = 128
     replies_per_request: int = 8
     schema_bytes: int = 64 * 2**10
-    schema_values: int = 20_000
-    schema_integer: int = 50_000
     connections: int = 512
     header_seconds: float = 10.0
     body_seconds: float = 60.0

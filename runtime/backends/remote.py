@@ -19,7 +19,7 @@ from .. import strict_json
 from ..cancellation import Cancellation
 from ..checkpoint.checkpoint import Checkpoint
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
-from ..grammar.grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ..grammar.grammar import JSON_OBJECT, Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
 from ..messages import Finish, FinishReason, Usage
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams
@@ -280,6 +280,8 @@ class Remote(Backend):
                 return {"regex": grammar.pattern()}
             case JsonObject():
                 return {"grammar": JSON_OBJECT}
+            case Ebnf(text):
+                return {"grammar": text}
             case Regex(pattern):
                 return {"regex": pattern}
             case Choice(options):

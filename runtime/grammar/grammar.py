@@ -1,5 +1,5 @@
-"""Grammars that constrain the sampler: a pattern, a choice, a JSON object, or JSON of a schema. Validated before
-generation.
+"""Grammars that constrain the sampler: a pattern, a choice, an EBNF, a JSON object, or JSON of a schema. Validated
+before generation.
 
 Whitespace is bounded everywhere (at most one blank between two JSON tokens), so that a weak model cannot stall in it:
 the engine's own JSON grammar lets a model generate blanks for ever.
@@ -16,6 +16,7 @@ from .. import strict_json
 from ..checks import require, require_all
 from ..errors import RequestError
 from ..text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
+from .json_schema.validity import check_valid
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,21 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Ebnf:
+    """Text that a context-free grammar generates from its rule `root`, in the EBNF of llama.cpp (GBNF) and xgrammar.
+
+    Example:
+        chat.send("What is half of 3?", answer=edge.Ebnf('root ::= "-"? [0-9]+ ("." [0-9]+)?'))
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        require("the grammar", self.text, str, "EBNF text")
+        object.__setattr__(self, "text", replace_surrogates(self.text))
+
+
+@dataclass(frozen=True, slots=True)
 class JsonObject:
     """Any JSON object.
 
@@ -70,9 +86,9 @@ class JsonObject:
 class JsonSchema:
     """JSON that follows a schema, given as JSON text. Properties come in the schema's order.
 
-    Raises RequestError, before anything is generated, if the schema uses what is not supported. Its pattern is built
-    when it is needed, which may take long, unless `built` has it. If it is not `strict`, any JSON object takes the
-    place of a schema that is not supported.
+    Raises RequestError for a schema that is not valid, and before anything is generated for one that is not supported.
+    If it is not `strict`, any JSON object takes the place of a schema that is not supported. Its pattern is built when
+    it is needed, which may take long, unless `built` has it.
 
     Example:
         schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -87,24 +103,26 @@ class JsonSchema:
     def __post_init__(self) -> None:
         require("the schema", self.schema, str, "JSON text; JsonSchema.from_schema takes a dict")
         object.__setattr__(self, "schema", replace_json_surrogates(self.schema))
-        _checked(self.schema)
+        _check_valid(self.schema)
+        if self.strict:
+            _check_supported(self.schema)
 
     @classmethod
-    def from_schema(cls, schema: Mapping[str, Any]) -> "JsonSchema":
+    def from_schema(cls, schema: Mapping[str, Any], *, strict: bool = True) -> "JsonSchema":
         """Make the grammar of a schema that is a dict."""
         require("the schema", schema, Mapping, "a dict")
         try:
             text = json.dumps(replace_surrogates_within(schema), ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as exc:
             raise RequestError(f"the schema is not JSON: {exc}", hint="send a JSON schema") from exc
-        return cls(text)
+        return cls(text, strict)
 
     def pattern(self) -> str:
         """Return the schema as a regular expression. Raises RequestError if there is none for it."""
         return self.built or _schema_pattern(self.schema)
 
 
-Grammar = Regex | Choice | JsonObject | JsonSchema
+Grammar = Regex | Choice | Ebnf | JsonObject | JsonSchema
 
 AnswerLike = Grammar | Mapping[str, Any] | Sequence[str] | type[Any]
 """A grammar, or what stands for one: a JSON schema as a dict, OpenAI's `response_format`, a pydantic model, or a list
@@ -128,14 +146,16 @@ def to_grammar(answer: AnswerLike | None) -> Grammar | None:
         return JsonSchema.from_schema(schema())
     if isinstance(answer, list | tuple):
         return Choice(tuple(answer))
-    require("answer", answer, Mapping, "a Regex, Choice, JsonObject or JsonSchema, a JSON schema or a pydantic model")
+    require("answer", answer, Mapping, "a grammar such as Regex or JsonSchema, a JSON schema or a pydantic model")
     assert isinstance(answer, Mapping)
     match answer.get("type"):
         case "json_schema":
             inner = answer.get("json_schema", answer)
-            return JsonSchema.from_schema(inner.get("schema", {}) if isinstance(inner, Mapping) else {})
+            if not isinstance(inner, Mapping) or "schema" not in inner:
+                raise RequestError("the response format json_schema has no schema", hint="put the schema under schema")
+            return JsonSchema.from_schema(inner["schema"])
         case "json_object":
-            return JsonObject()
+            return JsonSchema.from_schema(answer["schema"]) if "schema" in answer else JsonObject()
         case "text":
             return None
     return JsonSchema.from_schema(answer)
@@ -200,11 +220,17 @@ def check_schema(schema: Any, where: str = "the schema") -> None:
 
 
 @lru_cache(maxsize=256)
-def _checked(text: str) -> None:
+def _check_valid(text: str) -> None:
     try:
         schema = strict_json.parse(text)
     except ValueError as exc:
         raise RequestError(f"the schema is not valid JSON: {exc}", hint="send a JSON schema") from exc
+    check_valid(schema)
+
+
+@lru_cache(maxsize=256)
+def _check_supported(text: str) -> None:
+    schema = strict_json.parse(text)
     try:
         check_schema(schema)
         _refuse_recursion(schema)
@@ -216,6 +242,7 @@ def _checked(text: str) -> None:
 def _schema_pattern(text: str) -> str:
     from outlines_core.json_schema import build_regex_from_schema
 
+    _check_supported(text)
     try:
         pattern = build_regex_from_schema(text)
     except (ValueError, TypeError) as exc:

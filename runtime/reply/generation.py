@@ -7,18 +7,20 @@ With a prefix cache, continuing costs about a token.
 """
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..backends.backend import Backend, Delta, Request
-from ..errors import PromptTooLong, RequestError
+from ..cancellation import Cancellation
+from ..errors import PromptTooLong, UnsupportedGrammar
 from ..grammar.grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
 from ..messages import Event, Finish, FinishReason, Logprobs, Text, ToolCall, Usage
 from .logprob_aligner import LogprobAligner
 from .parser import Parser
 from .stop_texts import StopTexts
+from .tool_choice import ToolChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,50 +43,60 @@ class Constraint:
     may_call: tuple[str, ...] = ()
     one_call: bool = False
 
-    def grammars(self) -> Iterator[Grammar]:
-        """All grammars that may apply to the reply."""
-        yield from self.arguments.values()
-        if self.answer is not None:
-            yield self.answer
-
     @classmethod
     def for_tools(
-        cls, tools: Sequence[Mapping[str, Any]], choice: str = "auto", *, strict: bool = False
+        cls, tools: Sequence[Mapping[str, Any]], choice: str | Mapping[str, Any] = "auto", *, strict: bool = False
     ) -> "Constraint":
-        """Translate OpenAI's `tool_choice`: "auto", "none", "required", or a tool's name. `strict` enforces the schema
-        of every call's arguments; that of a required call is always enforced.
+        """Translate OpenAI's `tool_choice`: "auto", "none", "required", a tool's name, or OpenAI's object with the name
+        of a function. With `strict` the schema of every call's arguments is enforced; without, that of a required call
+        is, if it is supported, else its arguments are any JSON object.
 
-        Raises RequestError if no such tool is offered, or a schema is not supported.
+        Raises RequestError if no such tool is offered, or for a schema to enforce that is not valid.
         """
         names = tuple(tool["name"] for tool in tools)
-        if choice in ("auto", "none"):
-            must_call: tuple[str, ...] = ()
-        elif choice == "required" and names:
-            must_call = names
-        elif choice in names:
-            must_call = (choice,)
-        else:
-            raise RequestError(
-                f"the tool choice is {choice!r}, but the tools offered are {', '.join(names) or 'none'}",
-                hint="it may be auto, none, required, or the name of a tool that is offered",
-            )
-        enforced = names if strict else must_call
+        required = ToolChoice.parse(choice).required_tools(names)
+        enforced = names if strict else required
         return cls(
             arguments={
-                tool["name"]: JsonSchema.from_schema(tool["parameters"]) for tool in tools if tool["name"] in enforced
+                tool["name"]: JsonSchema.from_schema(tool["parameters"], strict=strict)
+                for tool in tools
+                if tool["name"] in enforced
             },
-            must_call=must_call,
+            must_call=required,
         )
 
     @classmethod
     def for_reply(
-        cls, tools: Sequence[Mapping[str, Any]], choice: str, answer: AnswerLike | None, *, strict: bool
+        cls,
+        tools: Sequence[Mapping[str, Any]],
+        choice: str | Mapping[str, Any],
+        answer: AnswerLike | None,
+        *,
+        strict: bool,
     ) -> "Constraint":
         """Translate the settings of a reply. An `answer` excludes calls; without one, as `for_tools`. Raises
         RequestError."""
         constraint = cls.for_tools(tools, choice, strict=strict)
         grammar = to_grammar(answer)
         return constraint if grammar is None else cls(answer=grammar)
+
+
+def admit(constraint: Constraint, backend: Backend, cancellation: Cancellation) -> Constraint:
+    """Return the constraint as the engine enforces it: any JSON object takes the place of a schema that is not strict,
+    and that the engine rejects. Raises UnsupportedGrammar if it rejects another grammar."""
+
+    def admitted(grammar: Grammar) -> Grammar:
+        try:
+            backend.admit(grammar, cancellation)
+        except UnsupportedGrammar:
+            if not isinstance(grammar, JsonSchema) or grammar.strict:
+                raise
+            return JsonObject()
+        return grammar
+
+    arguments = {tool: admitted(grammar) for tool, grammar in constraint.arguments.items()}
+    answer = None if constraint.answer is None else admitted(constraint.answer)
+    return replace(constraint, arguments=arguments, answer=answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +116,7 @@ def generate(
 
     Raises UnsupportedGrammar, before anything is generated, if the engine rejects one of the constraint's grammars.
     """
-    for grammar in constraint.grammars():
-        backend.admit(grammar, request.cancellation)
+    constraint = admit(constraint, backend, request.cancellation)
     progress = _Progress(request)
     output = _Output(request.sampling.stop, progress.tokens)
     segments = _plan(constraint, parser)
@@ -167,7 +178,7 @@ def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, No
         if reasons := parser.reasoning_is_open:
             yield _Segment(pause_at="answer")
         if reasons or (answer is not None and not constraint.may_call):
-            prefilled = "\n"  # directly after the assistant's token stands a call
+            prefilled = parser.answer_opening
     if answer is not None and constraint.may_call:  # GLM-4 opens an answer with a newline, a call with the tool's name
         opening = Choice(("\n", *(f"{name}\n" for name in constraint.may_call)))
         name = (yield _Segment(opening, prefilled=prefilled)).strip()

@@ -25,6 +25,11 @@ class Parser(Protocol):
     paused: bool
 
     @property
+    def answer_opening(self) -> str:
+        """What stands before an answer."""
+        ...
+
+    @property
     def reasoning_is_open(self) -> bool:
         """Whether the reply is in its reasoning, or may yet begin with it."""
         ...
@@ -57,6 +62,7 @@ class PlainText:
 
     pause_at = ""
     paused = False
+    answer_opening = ""
     reasoning_is_open = False
     call = ""
     call_is_text = False
@@ -86,6 +92,8 @@ class ReplyParser:
     `syntaxes` are those of the tools offered, `call_start` the token that may stand before a call. Calls are numbered
     from `first_call`: call_1, call_2, …
     """
+
+    answer_opening = "\n"  # a call begins directly after the assistant's token
 
     def __init__(
         self,

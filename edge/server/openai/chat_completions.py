@@ -27,7 +27,7 @@ async def create_chat_completion(dispatcher: Dispatcher, request: Request) -> Re
         body.model,
         count,
         lambda model: to_params(body, model, dispatcher.limits),
-        needs_check=bool(body.tools or body.response_format),
+        needs_check=bool(body.tools or body.format),
     )
     replies = await dispatcher.start(request, job)
     base: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": entry.name}

@@ -6,16 +6,15 @@ from pydantic import Field
 from pydantic import JsonValue as Json
 
 from runtime.model import Model
+from runtime.reply.tool_choice import Mode, ToolChoice
 
 from ..limits import Limits
 from .chat_messages import ChatMessage, to_messages
-from .generation import GenerationParams, ToolSpec, check_tool_count, response_grammar
+from .generation import GenerationParams, ToolSpec, check_tool_count
 from .params import (
     LIST_LIMIT,
     FunctionName,
-    JsonSchemaFormat,
     RequestModel,
-    SamplingFields,
     Seed,
     StopText,
     StreamOptions,
@@ -24,8 +23,7 @@ from .params import (
     reject_unsupported,
     stop_texts,
 )
-
-SCHEMA_PARAM = "response_format.json_schema.schema"
+from .reply_format import ChatFormat, FormatFields, ReplyFormat, own_format
 
 
 class ToolFunction(RequestModel):
@@ -57,28 +55,14 @@ class NamedTool(RequestModel):
     function: NamedFunction
 
 
-class TextFormat(RequestModel):
-    """Text, or any JSON object. `schema` beside "json_object" is llama.cpp's name for a json_schema."""
-
-    type: Literal["text", "json_object"]
-    json_schema: dict[str, Any] | None = Field(None, alias="schema")
-
-
-class SchemaFormat(RequestModel):
-    """JSON that matches a schema."""
-
-    type: Literal["json_schema"]
-    json_schema: JsonSchemaFormat
-
-
-class ChatRequest(SamplingFields):
+class ChatRequest(FormatFields):
     """A request for replies to a chat. `max_tokens` is the older name of `max_completion_tokens`."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), LIST_LIMIT]
     tools: Annotated[list[FunctionTool], LIST_LIMIT] | None = None
-    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    tool_choice: Mode | NamedTool | None = None
     parallel_tool_calls: bool | None = None
-    response_format: Annotated[TextFormat | SchemaFormat, Field(discriminator="type")] | None = None
+    response_format: ChatFormat | None = None
     stream_options: StreamOptions | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     seed: Seed | None = None
@@ -90,6 +74,11 @@ class ChatRequest(SamplingFields):
     logit_bias: dict[str, float] | None = None
     functions: Annotated[list[Json], LIST_LIMIT] | None = None
 
+    @property
+    def format(self) -> ReplyFormat | None:
+        """The format of the reply; None for plain text. Raises ApiError for two formats, or an unsupported one."""
+        return self.reply_format(own_format(self.response_format, "response_format"))
+
 
 def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationParams:
     """Convert a request. Raises ApiError or RequestError for what is not supported or cannot be enforced."""
@@ -97,17 +86,11 @@ def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationPara
     check_tool_count(body.tools, limits)
     messages = to_messages(body.messages, limits)
     wanted = body.tool_choice or "auto"
-    choice = wanted if isinstance(wanted, str) else wanted.function.name
+    choice = ToolChoice("required", wanted.function.name) if isinstance(wanted, NamedTool) else ToolChoice(wanted)
     tools = [
         to_tool_spec(tool.function, choice, limits, f"tools[{index}].function.parameters")
         for index, tool in enumerate(body.tools or ())
     ]
-    match body.response_format:
-        case SchemaFormat(json_schema=form):
-            answer = response_grammar("json_schema", form.json_schema, limits, SCHEMA_PARAM)
-        case form:
-            schema = form.json_schema if form else None
-            answer = response_grammar(form.type if form else "text", schema, limits, "response_format.schema")
     sampling = merge_sampling(
         body,
         model.sampling,
@@ -117,13 +100,17 @@ def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationPara
         logprobs=bool(body.logprobs),
     )
     parallel = body.parallel_tool_calls is not False
-    return GenerationParams.create(
-        messages, tools, choice, answer, sampling, parallel=parallel, format_param=SCHEMA_PARAM
-    )
+    return GenerationParams.create(messages, tools, choice, body.format, sampling, limits=limits, parallel=parallel)
 
 
-def to_tool_spec(tool: ToolFunction, choice: str, limits: Limits, param: str) -> ToolSpec:
-    """Convert a function. Raises ApiError for a schema that is too large or cannot be enforced."""
+def to_tool_spec(tool: ToolFunction, choice: ToolChoice, limits: Limits, param: str) -> ToolSpec:
+    """Convert a function. Raises ApiError for a schema that is too large, or that has to be enforced and is invalid."""
     return ToolSpec.create(
-        tool.name, tool.description, tool.parameters, tool.strict, choice=choice, limits=limits, param=param
+        tool.name,
+        tool.description,
+        tool.parameters,
+        strict=bool(tool.strict),
+        choice=choice,
+        limits=limits,
+        param=param,
     )

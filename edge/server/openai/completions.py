@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
@@ -9,6 +10,9 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.cancellation import Cancellation
+from runtime.errors import UnsupportedGrammar
+from runtime.grammar.grammar import Grammar
 from runtime.messages import Event, Finish
 from runtime.model import Model
 from runtime.reply.reply import Reply
@@ -16,11 +20,11 @@ from runtime.reply.reply import Reply
 from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
+from ..limits import Limits
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import EventStream
 from ..pool.workers import ReplyEvents
 from .params import (
-    SamplingFields,
     Seed,
     StopText,
     StreamOptions,
@@ -30,13 +34,14 @@ from .params import (
     reply_count,
     stop_texts,
 )
+from .reply_format import ChatFormat, FormatFields, ReplyFormat, own_format
 from .text_stream import TextChunkStream, TextLogprobs, text_finish_reason
 from .tokens import UsageReply
 
 
-class CompletionRequest(SamplingFields):
+class CompletionRequest(FormatFields):
     """A request to continue one prompt, in which special tokens are plain text. `logprobs` 0 returns the
-    log-probabilities of the chosen tokens; more alternatives are not supported."""
+    log-probabilities of the chosen tokens; more alternatives are not supported. `response_format` is vLLM's."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
     max_tokens: TokenCount | None = 16
@@ -48,6 +53,13 @@ class CompletionRequest(SamplingFields):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     logit_bias: dict[str, float] | None = None
     stream_options: StreamOptions | None = None
+    response_format: ChatFormat | None = None
+
+    @property
+    def format(self) -> ReplyFormat | None:
+        """The format of the continuation; None for plain text. Raises ApiError for two formats, or an unsupported
+        one."""
+        return self.reply_format(own_format(self.response_format, "response_format"))
 
     @property
     def text(self) -> str:
@@ -78,9 +90,21 @@ class Completion(BaseModel):
 class CompletionJob(ReplyJob):
     """The continuations of a prompt."""
 
-    def __init__(self, body: CompletionRequest, count: int) -> None:
+    def __init__(self, body: CompletionRequest, count: int, limits: Limits) -> None:
         super().__init__(body.model, count)
         self._body = body
+        self._limits = limits
+        self._format = body.format
+        self.needs_check = self._format is not None
+
+    @cached_property
+    def _grammar(self) -> Grammar | None:
+        return self._format.grammar(self._limits) if self._format else None
+
+    def check(self, model: Model, cancellation: Cancellation) -> None:
+        """Reject a grammar that the engine rejects or cannot compile in time."""
+        if self._grammar is not None:
+            model.backend.admit(self._grammar, cancellation)
 
     def start(self, model: Model, index: int) -> ReplyEvents:
         """Begin the continuation of that index, with a seed of its own."""
@@ -92,7 +116,15 @@ class CompletionJob(ReplyJob):
             seed=None if self._body.seed is None else self._body.seed + index,
             logprobs=self._body.logprobs is not None,
         )
-        return model.complete(self._body.text, sampling)
+        return model.complete(self._body.text, sampling, answer=self._grammar)
+
+    def map_error(self, error: BaseException) -> BaseException:
+        """Name the field whose grammar the engine rejects."""
+        if self._format is None or not isinstance(error, UnsupportedGrammar):
+            return error
+        mapped = ApiError(400, f"{error}; {error.hint}", param=self._format.param, code="invalid_value")
+        mapped.__cause__ = error
+        return mapped
 
 
 async def create_completion(dispatcher: Dispatcher, request: Request) -> Response:
@@ -104,7 +136,7 @@ async def create_completion(dispatcher: Dispatcher, request: Request) -> Respons
         raise ApiError(400, f"logprobs: {cause}; send 0", param="logprobs", code="unsupported_parameter")
     entry = dispatcher.pool.find(body.model)
     count = reply_count(body.n, dispatcher.limits)
-    replies = await dispatcher.start(request, CompletionJob(body, count))
+    replies = await dispatcher.start(request, CompletionJob(body, count, dispatcher.limits))
     base: dict[str, Any] = {"id": f"cmpl-{uuid4().hex}", "created": int(time.time()), "model": entry.name}
     echo = body.text if body.echo else ""
     if body.stream:

@@ -2,32 +2,34 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from runtime.cancellation import Cancellation
 from runtime.errors import RequestError, UnsupportedGrammar
-from runtime.grammar.grammar import Grammar, JsonObject, JsonSchema
+from runtime.grammar.grammar import Grammar, JsonSchema
 from runtime.messages import Message
 from runtime.model import Model
-from runtime.reply.generation import Constraint
+from runtime.reply.generation import Constraint, admit
+from runtime.reply.tool_choice import ToolChoice
 from runtime.sampling import Sampling
 
 from ..errors import ApiError
 from ..limits import Limits
 from ..pool.dispatcher import ReplyJob
 from ..pool.workers import ReplyEvents
-from .schema_limits import check_enforceable, check_size
+from .reply_format import ReplyFormat
+from .schema_limits import check_size
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool that the client runs. With `strict`, its schema constrains each call. `param` is the field of the request
-    that has the schema."""
+    """A tool that the client runs. The arguments of each call follow its `grammar`, if there is one. `param` is the
+    field of the request that has the schema."""
 
     name: str
     description: str
     parameters: Mapping[str, Any]
-    strict: bool
+    grammar: Grammar | None
     param: str
 
     @classmethod
@@ -36,17 +38,23 @@ class ToolSpec:
         name: str,
         description: str | None,
         parameters: Mapping[str, Any] | None,
-        strict: bool | None,
         *,
-        choice: str,
+        strict: bool,
+        choice: ToolChoice,
         limits: Limits,
         param: str,
     ) -> "ToolSpec":
-        """Create the tool. Raises ApiError if the schema is too large, or a call has to match it and it cannot be
-        enforced."""
+        """Create the tool. Its schema is enforced if it is `strict`; if its call is required, where it is supported.
+        Raises ApiError for a schema that is too large, or that has to be enforced and is invalid."""
         schema = parameters or {"type": "object", "properties": {}}
-        (check_enforceable if strict or choice in ("required", name) else check_size)(schema, limits, param)
-        return cls(name, description or "", schema, bool(strict), param)
+        check_size(schema, limits, param)
+        grammar = None
+        if strict or choice.requires(name):
+            try:
+                grammar = JsonSchema.from_schema(schema, strict=strict)
+            except RequestError as exc:
+                raise ApiError(400, f"{exc}; {exc.hint}", param=param, code="invalid_value") from exc
+        return cls(name, description or "", schema, grammar, param)
 
     def to_json(self) -> dict[str, Any]:
         """Return the tool as the runtime and the chat template expect it."""
@@ -68,28 +76,28 @@ class GenerationParams:
         cls,
         messages: Sequence[Message],
         tools: Sequence[ToolSpec],
-        choice: str,
-        answer: Grammar | None,
+        choice: ToolChoice,
+        form: ReplyFormat | None,
         sampling: Sampling,
         *,
+        limits: Limits,
         parallel: bool,
-        format_param: str,
     ) -> "GenerationParams":
-        """Create the parameters. `choice` is "auto", "none", "required" or a tool's name. Raises ApiError if the tools
-        or the choice cannot be enforced."""
+        """Create the parameters. Raises ApiError if the tools, the choice or the format cannot be enforced."""
         names = [tool.name for tool in tools]
         if len(set(names)) < len(names):
             raise ApiError(400, "two tools have the same name", param="tools", code="invalid_value")
-        offered = () if choice == "none" else tuple(tools)
+        offered = () if choice.mode == "none" else tuple(tools)
         try:
-            constraint = Constraint.for_tools([tool.to_json() for tool in offered], choice)
-            strict = {tool.name: JsonSchema.from_schema(tool.parameters) for tool in offered if tool.strict}
+            must_call = choice.required_tools([tool.name for tool in offered])
         except RequestError as exc:
             raise ApiError(400, f"{exc}; {exc.hint}", param="tool_choice", code="invalid_value") from exc
-        constraint = replace(constraint, arguments={**constraint.arguments, **strict}, one_call=not parallel)
-        if answer is not None and not constraint.must_call:
+        arguments = {tool.name: tool.grammar for tool in offered if tool.grammar}
+        constraint = Constraint(arguments=arguments, must_call=must_call, one_call=not parallel)
+        answer = form.grammar(limits) if form else None
+        if answer is not None and not must_call:
             constraint = replace(constraint, answer=answer, may_call=tuple(tool.name for tool in offered))
-        return cls(tuple(messages), offered, sampling, constraint, format_param)
+        return cls(tuple(messages), offered, sampling, constraint, form.param if form else "")
 
     def with_seed_offset(self, index: int) -> "GenerationParams":
         """Return the parameters of another of several replies, with a seed of its own."""
@@ -117,8 +125,8 @@ class GenerationJob(ReplyJob):
 
     def check(self, model: Model, cancellation: Cancellation) -> None:
         """Reject a grammar that the engine rejects or cannot compile in time."""
-        for grammar in self._build_params(model).constraint.grammars():
-            model.backend.admit(grammar, cancellation)
+        params = self._build_params(model)
+        self._params = replace(params, constraint=admit(params.constraint, model.backend, cancellation))
 
     def start(self, model: Model, index: int) -> ReplyEvents:
         """Begin the reply of that index."""
@@ -144,18 +152,3 @@ def check_tool_count(tools: Sequence[Any] | None, limits: Limits) -> None:
     """Raise ApiError for more tools than are allowed."""
     if tools and len(tools) > limits.tools:
         raise ApiError(400, f"there are more than {limits.tools:,} tools", param="tools", code="too_many")
-
-
-def response_grammar(
-    kind: Literal["text", "json_object", "json_schema"], schema: Mapping[str, Any] | None, limits: Limits, param: str
-) -> Grammar | None:
-    """Return the grammar of a response format; None for text. Raises ApiError for a schema that cannot be enforced."""
-    match kind:
-        case "text":
-            return None
-        case "json_object" if schema is None:
-            return JsonObject()
-    if schema is None:
-        raise ApiError(400, "a JSON schema is missing", param=param, code="missing_required_parameter")
-    check_enforceable(schema, limits, param)
-    return JsonSchema.from_schema(schema)

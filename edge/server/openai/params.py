@@ -24,9 +24,10 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-# Fields that constrain a reply on other servers. Ignoring one would drop the constraint.
-_OTHER_SERVERS = (
-    "guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar", "json_schema",
+# Fields that constrain a reply, here or on other servers. Ignoring one would drop the constraint.
+_FORMATS = (
+    "response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
+    "guided_json_object", "guided_whitespace_pattern", "structural_tag", "grammar", "grammar_lazy", "json_schema",
     "regex", "ebnf",
 )  # fmt: skip
 _UNSUPPORTED = (
@@ -44,9 +45,12 @@ class SamplingFields(RequestModel):
     @model_validator(mode="before")
     @classmethod
     def _reject_other_formats(cls, body: Any) -> Any:
-        if isinstance(body, dict) and (name := next((name for name in _OTHER_SERVERS if body.get(name)), None)):
-            cure = "constrain the reply by response_format (text.format in /v1/responses)"
-            raise ApiError(400, f"{name} is not supported: {cure}", param=name, code="unsupported_parameter")
+        if not isinstance(body, dict):
+            return body
+        for name in _FORMATS:
+            if body.get(name) and name not in cls.model_fields:
+                cure = "constrain the reply by response_format (text.format in /v1/responses)"
+                raise ApiError(400, f"{name} is not supported: {cure}", param=name, code="unsupported_parameter")
         return body
 
     model: str | None = None
@@ -57,15 +61,6 @@ class SamplingFields(RequestModel):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     stream: bool | None = None
-
-
-class JsonSchemaFormat(RequestModel):
-    """A JSON schema that the reply has to match."""
-
-    name: FunctionName
-    description: str | None = None
-    json_schema: dict[str, Any] | None = Field(None, alias="schema")
-    strict: bool | None = None
 
 
 class StreamOptions(RequestModel):

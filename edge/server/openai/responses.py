@@ -44,7 +44,7 @@ async def create_response(dispatcher: Dispatcher, request: Request) -> Response:
         body.model,
         1,
         lambda model: to_params(body, model, dispatcher.limits),
-        needs_check=bool(body.tools or body.text),
+        needs_check=bool(body.tools or body.format),
     )
     replies = await dispatcher.start(request, job)
     response = ResponseStream(body, entry.name, replies.lease.model.sampling)

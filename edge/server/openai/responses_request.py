@@ -7,24 +7,23 @@ from pydantic import Field
 from runtime.errors import RequestError
 from runtime.messages import Message
 from runtime.model import Model
+from runtime.reply.tool_choice import Mode, ToolChoice
 
 from ..errors import ApiError
 from ..limits import Limits
 from .chat_request import ToolFunction, to_tool_spec
-from .generation import GenerationParams, check_tool_count, response_grammar
+from .generation import GenerationParams, check_tool_count
 from .params import (
     LIST_LIMIT,
     FunctionName,
-    JsonSchemaFormat,
     RequestModel,
-    SamplingFields,
     TokenCount,
     merge_sampling,
     reject_unsupported,
 )
+from .reply_format import FlatFormat, FormatFields, ReplyFormat, own_format
 
 Item = dict[str, Any]
-SCHEMA_PARAM = "text.format.schema"
 LOGPROBS = "message.output_text.logprobs"
 
 
@@ -41,33 +40,20 @@ class FlatChoice(RequestModel):
     name: FunctionName
 
 
-class FlatText(RequestModel):
-    """Text, or any JSON object, or one that matches `schema`."""
-
-    type: Literal["text", "json_object"]
-    json_schema: dict[str, Any] | None = Field(None, alias="schema")
-
-
-class FlatSchema(JsonSchemaFormat):
-    """JSON that matches a schema."""
-
-    type: Literal["json_schema"]
-
-
 class TextSettings(RequestModel):
     """The format of the answer."""
 
-    format: Annotated[FlatText | FlatSchema, Field(discriminator="type")] | None = None
+    format: FlatFormat | None = None
 
 
-class ResponsesRequest(SamplingFields):
+class ResponsesRequest(FormatFields):
     """A request for a reply to `input`, whose items are messages, function_call, function_call_output and reasoning.
     `include` may name `message.output_text.logprobs`."""
 
     input: str | Annotated[list[dict[str, Any]], Field(min_length=1), LIST_LIMIT]
     instructions: str | None = None
     tools: Annotated[list[FlatTool], LIST_LIMIT] | None = None
-    tool_choice: Literal["auto", "none", "required"] | FlatChoice | None = None
+    tool_choice: Mode | FlatChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextSettings | None = None
     include: Annotated[list[str], LIST_LIMIT] | None = None
@@ -76,6 +62,11 @@ class ResponsesRequest(SamplingFields):
     previous_response_id: str | None = None
     conversation: Any = None
     background: bool | None = None
+
+    @property
+    def format(self) -> ReplyFormat | None:
+        """The format of the reply; None for plain text. Raises ApiError for two formats, or an unsupported one."""
+        return self.reply_format(own_format(self.text.format if self.text else None, "text.format"))
 
 
 def to_params(body: ResponsesRequest, model: Model, limits: Limits) -> GenerationParams:
@@ -87,21 +78,13 @@ def to_params(body: ResponsesRequest, model: Model, limits: Limits) -> Generatio
     reject_unsupported(body)
     check_tool_count(body.tools, limits)
     wanted = body.tool_choice or "auto"
-    choice = wanted if isinstance(wanted, str) else wanted.name
+    choice = ToolChoice("required", wanted.name) if isinstance(wanted, FlatChoice) else ToolChoice(wanted)
     tools = [to_tool_spec(tool, choice, limits, f"tools[{i}].parameters") for i, tool in enumerate(body.tools or ())]
-    match body.text.format if body.text else None:
-        case FlatSchema(json_schema=schema):
-            answer = response_grammar("json_schema", schema, limits, SCHEMA_PARAM)
-        case form:
-            schema = form.json_schema if form else None
-            answer = response_grammar(form.type if form else "text", schema, limits, SCHEMA_PARAM)
     logprobs = LOGPROBS in (body.include or ())
     sampling = merge_sampling(body, model.sampling, max_new_tokens=body.max_output_tokens, logprobs=logprobs)
     parallel = body.parallel_tool_calls is not False
     messages = to_messages(body, limits)
-    return GenerationParams.create(
-        messages, tools, choice, answer, sampling, parallel=parallel, format_param=SCHEMA_PARAM
-    )
+    return GenerationParams.create(messages, tools, choice, body.format, sampling, limits=limits, parallel=parallel)
 
 
 def to_messages(body: ResponsesRequest, limits: Limits) -> list[Message]:

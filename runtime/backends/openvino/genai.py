@@ -13,7 +13,7 @@ from ...docstrings import require_docstrings
 from ...errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedGrammar
 from ...folder.compile_cache import caching
 from ...folder.model_folder import ModelFolder
-from ...grammar.grammar import JSON_OBJECT, JSON_STRING, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ...grammar.grammar import JSON_OBJECT, JSON_STRING, Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
 from ...prompt.template import Prompt
 from ...source import ModelSource
 from ...system.files import read_model_properties
@@ -281,6 +281,8 @@ def _structured_output(grammar: Grammar) -> Any:
             return Config(regex=grammar.pattern())
         case JsonObject():
             return Config(grammar=_JSON_OBJECT)
+        case Ebnf(text):
+            return Config(grammar=text)
         case Regex(pattern):
             return Config(regex=pattern)
         case Choice(options):

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ...errors import RequestError
-from ...grammar.grammar import JSON_OBJECT, Choice, Grammar, JsonObject, JsonSchema, Regex
+from ...grammar.grammar import JSON_OBJECT, Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
 from ...system.installation import install_hint
 
 
@@ -74,6 +74,8 @@ def _compiled(grammar: Grammar) -> str:
             return str(LLMatcher.grammar_from_regex(grammar.pattern()))
         case JsonObject():
             return str(LLMatcher.grammar_from_lark(gbnf_to_lark.gbnf_to_lark(JSON_OBJECT)))
+        case Ebnf(text):
+            return str(LLMatcher.grammar_from_lark(gbnf_to_lark.gbnf_to_lark(text)))
         case Regex(pattern):
             return str(LLMatcher.grammar_from_regex(pattern))
         case Choice(options):
