@@ -55,11 +55,15 @@ class Vocabulary:
 
 
 class TextDecoder:
-    """Decodes the ids of one reply. Bytes that are not valid UTF-8 become U+FFFD; ids without a token add nothing."""
+    """Decodes the ids of one reply. Bytes that are not valid UTF-8 become U+FFFD; ids without a token add nothing.
+
+    The bytes of an incomplete character are kept until it is complete, and so are the ids of its tokens.
+    """
 
     def __init__(self, tokens: dict[int, bytes]) -> None:
         self._tokens = tokens
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._ids: list[int] = []  # fed, and not taken yet
 
     def bytes_of(self, id: int) -> bytes:
         """Return the bytes of a token."""
@@ -67,7 +71,16 @@ class TextDecoder:
 
     def feed(self, ids: Iterable[int]) -> str:
         """Return the characters that are complete with these ids."""
-        return self._utf8.decode(b"".join(self._tokens.get(i, b"") for i in ids))
+        new = tuple(ids)
+        self._ids += new
+        return self._utf8.decode(b"".join(self._tokens.get(i, b"") for i in new))
+
+    def take_ids(self) -> tuple[int, ...]:
+        """Return the ids fed since this last returned any; () while a character is incomplete."""
+        if self._utf8.getstate()[0]:
+            return ()
+        taken, self._ids = tuple(self._ids), []
+        return taken
 
     def finish(self) -> str:
         """Return what is left: U+FFFD for an incomplete character."""

@@ -149,6 +149,41 @@ def test_a_chat_demands_a_call_once(bare_folder):
     assert said.text == "It is noon."
 
 
+# What follows a forced call: what the engine writes under each request, and the number of calls.
+AFTER_CALLS = {
+    "nothing": (["clock\n", "{}", ""], 1),
+    "text": (["clock\n", "{}", "\nIt is noon."], 1),
+    "text after the assistant's token": (["clock\n", "{}", "<|assistant|>\nIt is noon."], 1),
+    "text that looks like a call": (["clock\n", "{}", "\nclock\nis its name"], 1),
+    "the name of a call": (["clock\n", "{}", "\nclock"], 1),
+    "a call on the next line": (["clock\n", "{}", "\nclock\n{", "{}", ""], 2),
+    "a call after the assistant's token": (["clock\n", "{}", "<|assistant|>clock\n{", "{}", "\nDone."], 2),
+    "three calls": (["clock\n", "{}", "\nclock\n{", "{}", "\nclock\n{", "{}", "So."], 3),
+}
+
+
+@pytest.mark.parametrize("kind", ["required", "by name", "with an answer"])
+@pytest.mark.parametrize(("written", "calls"), AFTER_CALLS.values(), ids=AFTER_CALLS.keys())
+def test_no_text_follows_a_forced_call(bare_folder, kind, written, calls):
+    model = scripted(bare_folder, *written)
+    constraint = {
+        "required": Constraint.for_tools([WEATHER, CLOCK], "required"),
+        "by name": Constraint.for_tools([WEATHER, CLOCK], "clock"),
+        "with an answer": replace(
+            Constraint.for_tools([WEATHER, CLOCK], strict=True), answer=JsonObject(), may_call=("clock",)
+        ),
+    }[kind]
+    said = reply(model, constraint)
+    assert [(call.name, call.arguments) for call in said.tool_calls] == [("clock", "{}")] * calls
+    assert (said.text, said.finish_reason) == ("", "stop")
+
+
+def test_text_follows_a_call_that_was_not_forced(bare_folder):
+    model = scripted(bare_folder, "clock\n{", "{}", "\nIt is noon.")
+    said = reply(model, Constraint.for_tools([WEATHER, CLOCK], strict=True))
+    assert (said.text, len(said.tool_calls)) == ("It is noon.", 1)
+
+
 @pytest.mark.parametrize("choice", ["required", "clock"])
 def test_a_choice_without_such_a_tool_is_refused(choice):
     with pytest.raises(RequestError, match="tools offered are none"):

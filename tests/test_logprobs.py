@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from runtime.backends.backend import Delta, Options, Request
+from runtime.backends.backend import Backend, Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.errors import UnsupportedSetting
 from runtime.grammar.grammar import JsonObject, Regex
@@ -21,7 +21,7 @@ from .test_backends import QUESTION, STOPS
 LOGGED = Sampling(logprobs=True)
 
 
-class Scripted:
+class Scripted(Backend):
     """An engine that writes the tokens that it is given."""
 
     max_prompt_tokens = 100

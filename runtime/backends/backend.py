@@ -11,6 +11,7 @@ from ..cancellation import Cancellation
 from ..checks import require, require_integer, require_number
 from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
 from ..grammar.grammar import Grammar, JsonSchema
+from ..grammar.rest import Rest
 from ..messages import Finish, TokenLogprob
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams
@@ -26,14 +27,16 @@ class Request:
     `prompt` is complete, special tokens spelled out; the engine adds none, and tokenizes each piece by itself.
     `stop_tokens` are names, whose ids the engine looks up; they end the reply and are not part of it. Under a `grammar`
     the reply ends, with "stop", where the grammar does. Once `cancellation` is cancelled the reply ends, with
-    "cancelled", after the engine's current step.
+    "cancelled", after the engine's current step. `generated` are ids of the reply so far, which is continued: they
+    follow the prompt's. Only an engine that `reports_ids` is sent any.
     """
 
     prompt: Prompt
     stop_tokens: tuple[str, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    grammar: Grammar | None = None
+    grammar: Grammar | Rest | None = None
     cancellation: Cancellation = field(default_factory=Cancellation, compare=False)
+    generated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,15 @@ class Delta:
 
     One without a token comes from an engine that is still busy: a place where it can be closed. Where the request asks
     for `logprobs`, each token of the text has a delta of its own, with its `logprob`.
+
+    `ids` are those of the text's tokens, from an engine that `reports_ids`; they come with the token that completes the
+    last character. An engine that `masks_wider` gives each token under a grammar a delta of its own, too.
     """
 
     text: str
     tokens: int = 1
     logprob: TokenLogprob | None = None
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,8 @@ class Backend(Protocol):
     runs_checkpoints: ClassVar[bool] = False  # it loads a checkpoint as it is, without a conversion
     reads_weights: ClassVar[bool] = True  # False: the weights are elsewhere, as on a server
     isolated: ClassVar[bool] = False  # it runs in a process of its own, so that damaged files cannot harm this one
+    reports_ids: ClassVar[bool] = False  # its deltas carry token ids, and it continues a reply from them
+    masks_wider: ClassVar[bool] = False  # its mask may allow more than a grammar does: `runtime.reply` checks the text
 
     max_prompt_tokens: int
     max_requests: int = 1  # replies generated at once; further requests wait for their turn

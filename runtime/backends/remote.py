@@ -20,6 +20,7 @@ from ..cancellation import Cancellation
 from ..checkpoint.checkpoint import Checkpoint
 from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ..grammar.grammar import JSON_OBJECT, Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
+from ..grammar.rest import Rest
 from ..messages import Finish, FinishReason, Usage
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams
@@ -268,7 +269,7 @@ class Remote(Backend):
                 hint="leave them out, or use a server that takes token ids, such as vLLM",
             )
 
-    def _structured_outputs(self, grammar: Grammar) -> dict[str, Any]:
+    def _structured_outputs(self, grammar: Grammar | Rest) -> dict[str, Any]:
         """Translate a grammar to vLLM's `structured_outputs`. Other servers would ignore it silently, so it is
         rejected there."""
         if not self._vllm:
@@ -286,6 +287,8 @@ class Remote(Backend):
                 return {"regex": pattern}
             case Choice(options):
                 return {"choice": list(options)}
+            case Rest():
+                raise AssertionError("the server's mask is exact")
 
     def encode(self, prompt: Prompt) -> list[int]:
         return [id for piece in prompt for id in self._tokenizer.encode(piece)]

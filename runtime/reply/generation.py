@@ -6,19 +6,20 @@ is stopped there, continues from the same text under the grammar of that tool's 
 With a prefix cache, continuing costs about a token.
 """
 
-import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..backends.backend import Backend, Delta, Request
+from ..backends.backend import Backend, Request
 from ..cancellation import Cancellation
 from ..errors import PromptTooLong, UnsupportedGrammar
 from ..grammar.grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
-from ..messages import Event, Finish, FinishReason, Logprobs, Text, ToolCall, Usage
+from ..messages import Event, Finish, FinishReason, Logprobs, Text, ToolCall
+from .grammar_check import GrammarCheck
 from .logprob_aligner import LogprobAligner
 from .parser import Parser
+from .partial_reply import PartialReply
 from .stop_texts import StopTexts
 from .tool_choice import ToolChoice
 
@@ -28,9 +29,9 @@ class Constraint:
     """Constraints that are enforced while a reply is generated; by default none.
 
     `answer` is the grammar of an answer in words. `arguments` maps tools to the grammars of their arguments. The reply
-    calls at least one of the tools in `must_call`; it may call one of those in `may_call` instead of an `answer`. With
-    `one_call` it ends after the first call. `Chat.send` and `Model.reply` make one of `answer`, `tool_choice` and
-    `strict`; `Model.reply` also takes one as it is.
+    calls at least one of the tools in `must_call`; it may call one of those in `may_call` instead of an `answer`. After
+    such a call further calls may follow, and no other text. With `one_call` it ends after the first call. `Chat.send`
+    and `Model.reply` make one of `answer`, `tool_choice` and `strict`; `Model.reply` also takes one as it is.
 
     Example:
         constraint = edge.Constraint(answer=edge.Choice(("yes", "no")))
@@ -102,11 +103,13 @@ def admit(constraint: Constraint, backend: Backend, cancellation: Cancellation) 
 @dataclass(frozen=True, slots=True)
 class _Segment:
     """A stretch of the reply. `grammar` constrains it; without one it may end early, where the parser pauses at
-    `pause_at` ("answer" or "call"). `prefilled` is put before it, as the model itself would have continued."""
+    `pause_at` ("answer" or "call"). `prefilled` is put before it, as the model itself would have continued. Where it
+    may have `calls_only`, the reply ends before any other text."""
 
     grammar: Grammar | None = None
     pause_at: str = ""
     prefilled: str = ""
+    calls_only: bool = False
 
 
 def generate(
@@ -117,182 +120,118 @@ def generate(
     Raises UnsupportedGrammar, before anything is generated, if the engine rejects one of the constraint's grammars.
     """
     constraint = admit(constraint, backend, request.cancellation)
-    progress = _Progress(request)
-    output = _Output(request.sampling.stop, progress.tokens)
+    partial = PartialReply(backend, request)
+    output = _Output(request.sampling.stop, partial.tokens, one_call=constraint.one_call)
     segments = _plan(constraint, parser)
     segment = next(segments)
+    check: GrammarCheck | None = None  # of the segment, once it has begun
     reason: FinishReason
     while True:
-        parser.pause_at = segment.pause_at
-        finish: Finish | None = None
-        if not progress.begin(segment):
+        if check is None:
+            check = GrammarCheck(segment.grammar, masks_wider=backend.masks_wider)
+            partial.begin_segment(segment.prefilled)
+            parser.pause_at, output.takes_text = segment.pause_at, not segment.calls_only
+        if partial.is_full:
             reason = "length"
             break
+        finish: Finish | None = None
         try:
-            with closing(backend.generate(progress.request(segment.grammar))) as deltas:
-                for delta in deltas:
-                    if isinstance(delta, Finish):
-                        finish = delta
+            with closing(backend.generate(partial.request(check.grammar))) as deltas:
+                for part in deltas:
+                    if isinstance(part, Finish):
+                        finish = part
                         break
-                    progress.add(delta)
+                    delta = check.read(part)
+                    partial.add(delta)
                     if not delta.tokens:
                         yield Text("")  # lets the reader close the stream while the engine is busy
                     for event, beyond in parser.feed(delta.text):
                         yield from output.push(event, beyond)
-                        if output.stopped or (constraint.one_call and isinstance(event, ToolCall)):
-                            yield Finish("stop", progress.usage(backend))
+                        if output.ended:
+                            yield Finish("stop", partial.usage())
                             return
-                    if parser.paused:
-                        progress.rewind(parser.rewind())
+                    if parser.paused or check.cut:
+                        partial.rewind(parser.rewind() if parser.paused else 0)
                         break
         except PromptTooLong:
-            if progress.first:
+            if partial.requests == 1:
                 raise
             finish = Finish("length")  # the reply has filled the context
-        if progress.first:
-            progress.prompt_tokens = (
-                finish.usage.prompt_tokens if finish is not None else backend.count_tokens(request.prompt)
-            )
-        reason = "stop" if finish is None else finish.reason
+        reason = "stop" if finish is None else partial.end(finish)
+        if reason == "stop" and check.resume():
+            continue
         if finish is not None and (segment.grammar is None or reason != "stop"):
             break
         try:
-            segment = segments.send(progress.text_of_segment())
+            segment, check = segments.send(partial.segment_text()), None
         except StopIteration:
             break
-    for event, beyond in parser.finish(cut_off=reason != "stop"):
-        yield from output.push(event, beyond)
-        if output.stopped or (constraint.one_call and isinstance(event, ToolCall)):
-            reason = "stop"
-            break
-    else:
-        yield from output.finish()
-    yield Finish(reason, progress.usage(backend))
+    yield from output.drain(parser, cut_off=reason != "stop")
+    yield Finish("stop" if output.ended else reason, partial.usage())
 
 
 def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, None]:
     """The segments of a reply. Each is answered with the text it became; the reply ends where they do, or with a
     segment that the engine ends although no grammar did."""
-    answer, prefilled = constraint.answer, ""
-    if answer is not None or constraint.must_call:
+    answer, prefilled, name = constraint.answer, "", ""
+    callable_tools = constraint.must_call if answer is None else constraint.may_call
+    if answer is not None or callable_tools:
         if reasons := parser.reasoning_is_open:
             yield _Segment(pause_at="answer")
-        if reasons or (answer is not None and not constraint.may_call):
-            prefilled = parser.answer_opening
-    if answer is not None and constraint.may_call:  # GLM-4 opens an answer with a newline, a call with the tool's name
-        opening = Choice(("\n", *(f"{name}\n" for name in constraint.may_call)))
+        if reasons or not callable_tools:
+            prefilled = parser.answer_opening  # directly after the assistant's token stands a call
+    if callable_tools:  # GLM-4 opens an answer with a newline, a call with the tool's name
+        calls = tuple(f"{name}\n" for name in callable_tools)
+        opening = Choice(calls if answer is None else ("\n", *calls))
         name = (yield _Segment(opening, prefilled=prefilled)).strip()
         prefilled = ""
-        if name:
+        if name and not parser.call_is_text:
             yield _Segment(constraint.arguments.get(name, JsonObject()))
-            answer = None
-    if answer is not None:
+    if answer is not None and not name:
         yield _Segment(answer, prefilled=prefilled)
         return
-    if constraint.must_call:
-        opening = Choice(tuple(f"{name}\n" for name in constraint.must_call))
-        name = (yield _Segment(opening, prefilled=prefilled)).strip()
-        if not parser.call_is_text:
-            yield _Segment(constraint.arguments.get(name, JsonObject()))
     while True:
-        yield _Segment(pause_at="call" if constraint.arguments else "")
+        yield _Segment(pause_at="call" if constraint.arguments else "", calls_only=bool(name))
         yield _Segment(constraint.arguments.get(parser.call, JsonObject()))
 
 
-class _Progress:
-    """The text that has been generated so far, and its tokens."""
-
-    def __init__(self, request: Request) -> None:
-        self.tokens = LogprobAligner()
-        self.prompt_tokens = 0
-        self._request = request
-        self._pieces: list[str] = []  # joined when needed: appending each to the whole would cost its square
-        self._segments = 0
-        self._segment_start = 0  # characters
-        self._new_tokens, self._ttft = 0, 0.0
-        self._start = time.perf_counter()
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the reply's first segment."""
-        return self._segments == 1
-
-    @property
-    def _text(self) -> str:
-        self._pieces = ["".join(self._pieces)]
-        return self._pieces[0]
-
-    @property
-    def _tokens_left(self) -> int | None:
-        limit = self._request.sampling.max_new_tokens
-        return None if limit is None else limit - self._new_tokens
-
-    def begin(self, segment: _Segment) -> bool:
-        """Begin a segment; False if the token limit leaves no room for it."""
-        self._pieces.append(segment.prefilled)
-        self._segment_start = len(self._text)
-        if self._tokens_left is not None and self._tokens_left <= 0:
-            return False
-        self._segments += 1
-        return True
-
-    def request(self, grammar: Grammar | None) -> Request:
-        """The request of the current segment: prompt and reply so far, and the tokens that are left."""
-        seed = self._request.sampling.seed
-        sampling = replace(
-            self._request.sampling,
-            max_new_tokens=self._tokens_left,
-            seed=None if seed is None else (seed + self._segments - 1) % 2**63,
-        )
-        prompt = (*self._request.prompt, self._text) if self._text else self._request.prompt
-        return replace(self._request, prompt=prompt, grammar=grammar, sampling=sampling)
-
-    def add(self, delta: Delta) -> None:
-        self._pieces.append(delta.text)
-        self.tokens.add(len(delta.text), delta.logprob)
-        self._new_tokens += delta.tokens
-        if delta.tokens and not self._ttft:
-            self._ttft = time.perf_counter() - self._start
-
-    def rewind(self, length: int) -> None:
-        """Drop the last `length` characters."""
-        self._pieces = [self._text[: len(self._text) - length]]
-        self.tokens.rewind(length)
-
-    def text_of_segment(self) -> str:
-        return self._text[self._segment_start :]
-
-    def usage(self, backend: Backend) -> Usage:
-        """The reply's usage so far. A prompt that no engine has counted is counted now, unless it was cancelled."""
-        prompt_tokens = self.prompt_tokens
-        if not prompt_tokens and not self._request.cancellation.cancelled:
-            prompt_tokens = backend.count_tokens(self._request.prompt)
-        return Usage(prompt_tokens, self._new_tokens, self._ttft, time.perf_counter() - self._start)
-
-
 class _Output:
-    """Parsed events on their way out: text ends before a stop string, and follows the tokens it is made of."""
+    """Parsed events on their way out: text ends before a stop string, and follows the tokens it is made of. The reply
+    has `ended` after a stop string, before text where it `takes_text` no more, and after a call if it is for
+    `one_call`."""
 
-    def __init__(self, stops: Sequence[str], tokens: LogprobAligner) -> None:
+    def __init__(self, stops: Sequence[str], tokens: LogprobAligner, *, one_call: bool) -> None:
+        self.takes_text = True
+        self.ended = False
         self._stop = StopTexts(stops)
         self._tokens = tokens
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop string was met."""
-        return self._stop.found
+        self._one_call = one_call
 
     def push(self, event: Event, beyond: int) -> list[Event]:
         """The events that are certain with this one. `beyond` is the number of characters generated after it."""
-        if isinstance(event, Text):
-            self._tokens.emit(len(event.text), beyond)
-            return self._with_logprobs(self._stop.feed(event.text))
-        return [*self.finish(), event]
+        if not isinstance(event, Text):
+            self.ended = self._one_call and isinstance(event, ToolCall)
+            return [*self.finish(), event]
+        if not self.takes_text:
+            self.ended = True
+            return []
+        self._tokens.emit(len(event.text), beyond)
+        text = self._stop.feed(event.text)
+        self.ended = self._stop.found
+        return self._with_logprobs(text)
 
     def finish(self) -> list[Event]:
         """The text that was kept and turned out to be no stop string."""
         rest = self._stop.finish()
         return self._with_logprobs(rest) if rest else []
+
+    def drain(self, parser: Parser, *, cut_off: bool) -> Iterator[Event]:
+        """The events with which the reply ends."""
+        for event, beyond in parser.finish(cut_off=cut_off):
+            yield from self.push(event, beyond)
+            if self.ended:
+                return
+        yield from self.finish()
 
     def _with_logprobs(self, text: str) -> list[Event]:
         logprobs = self._tokens.take(len(text))

@@ -25,9 +25,9 @@ class LogprobAligner:
         self._length += length
 
     def rewind(self, length: int) -> None:
-        """Drop the last `length` characters."""
+        """Drop the last `length` characters, and the tokens of a character that is not complete."""
         self._length -= length
-        while length and self._generated and self._generated[-1][0] >= self._length:
+        while self._generated and self._generated[-1][0] >= self._length:
             self._generated.pop()
 
     def emit(self, length: int, beyond: int) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from ...errors import BackendError
@@ -13,7 +14,7 @@ from ..backend import Delta, Request
 
 @dataclass(slots=True, eq=False)
 class ActiveRequest:
-    """A request, with the ids of its prompt and of its reply.
+    """A request, with the ids of its prompt (and of the reply so far, which it continues) and of its reply.
 
     It is `finished` once its Finish was read; `start` and `ttft` are seconds. It has a `handle` once it is in the
     pipeline; before that, slices bring the first `cached_tokens` ids into the prefix cache. With `starts_in_block`,
@@ -61,24 +62,20 @@ class ActiveRequest:
         (output,) = self.handle.read().values()
         self.ttft = self.ttft or time.perf_counter() - self.start
         ended = output.finish_reason != GenerationFinishReason.NONE
-        text_ids = [i for i in output.generated_ids if i not in self.stops]
         self.generated_ids += output.generated_ids
         self.finished = ended
         if ended:
             self.on_end(self)
         deltas: list[Delta | Finish]
-        if self.request.sampling.logprobs:
-            deltas = [
-                Delta("")
-                if id in self.stops
-                else Delta(self.decoder.feed([id]), 1, TokenLogprob(self.decoder.bytes_of(id), logprob))
-                for id, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True)
-            ]
+        if self.request.sampling.logprobs or self.request.grammar is not None:
+            logprobs = output.generated_log_probs if self.request.sampling.logprobs else repeat(None)
+            deltas = [self._delta(id, logprob) for id, logprob in zip(output.generated_ids, logprobs, strict=False)]
             if rest := self.decoder.finish() if ended else "":
-                deltas.append(Delta(rest, 0))
+                deltas.append(Delta(rest, 0, ids=self.decoder.take_ids()))
         else:
-            text = self.decoder.feed(text_ids) + (self.decoder.finish() if ended else "")
-            deltas = [Delta(text, len(output.generated_ids))]
+            text = self.decoder.feed(i for i in output.generated_ids if i not in self.stops)
+            text += self.decoder.finish() if ended else ""
+            deltas = [Delta(text, len(output.generated_ids), ids=self.decoder.take_ids())]
         if ended:
             limit_reached = output.finish_reason == GenerationFinishReason.LENGTH
             deltas.append(Finish("length" if limit_reached else "stop", self._usage()))
@@ -88,8 +85,15 @@ class ActiveRequest:
         """Return the Finish of a cancelled request."""
         return Finish("cancelled", self._usage())
 
+    def _delta(self, id: int, logprob: float | None) -> Delta:
+        if id in self.stops:
+            return Delta("")
+        known = None if logprob is None else TokenLogprob(self.decoder.bytes_of(id), logprob)
+        return Delta(self.decoder.feed([id]), 1, known, self.decoder.take_ids())
+
     def _usage(self) -> Usage:
-        return Usage(len(self.ids), len(self.generated_ids), self.ttft, time.perf_counter() - self.start)
+        prompt_tokens = len(self.ids) - len(self.request.generated)
+        return Usage(prompt_tokens, len(self.generated_ids), self.ttft, time.perf_counter() - self.start)
 
 
 @dataclass(slots=True, eq=False)

@@ -14,6 +14,7 @@ from ...errors import BackendError, DeviceError, EdgeError, PromptTooLong, Reque
 from ...folder.compile_cache import caching
 from ...folder.model_folder import ModelFolder
 from ...grammar.grammar import JSON_OBJECT, JSON_STRING, Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
+from ...grammar.rest import Rest
 from ...prompt.template import Prompt
 from ...source import ModelSource
 from ...system.files import read_model_properties
@@ -34,6 +35,9 @@ class GenAIBackend(Backend):
 
     The pipeline's own tokenizer encodes prompts; ours decodes replies.
     """
+
+    reports_ids = True
+    masks_wider = True
 
     def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
         self.max_prompt_tokens = prompt_tokens
@@ -90,12 +94,15 @@ class GenAIBackend(Backend):
         return ids
 
     def prepare_request(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int], Any]:
-        """Return the prompt's ids (`ids`, if they are known), the ids that stop the reply, and GenAI's settings for
-        it. Raises PromptTooLong, and BackendError if the model was closed."""
+        """Return the ids of the prompt (`ids`, if they are known) and of the reply so far, the ids that stop the reply,
+        and GenAI's settings for it. Raises PromptTooLong, and BackendError if the model was closed."""
         if self.pipeline is None:
             raise closed_error()
         if ids is None:
             ids = run_to_end(self.encode_slices(request.prompt, self.max_prompt_tokens))
+        ids = [*ids, *request.generated]
+        if len(ids) > self.max_prompt_tokens:
+            raise PromptTooLong(len(ids), self.max_prompt_tokens)
         stops = {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
         return ids, stops, self.generation_config(request, stops, len(ids))
 
@@ -273,7 +280,7 @@ rest ::= ("\"" | [^"\\\x00-\x1F] rest | "\\" (["\\/bfnrt] | "u" hex hex hex hex)
 )
 
 
-def _structured_output(grammar: Grammar) -> Any:
+def _structured_output(grammar: Grammar | Rest) -> Any:
     from openvino_genai import StructuredOutputConfig as Config
 
     match grammar:
@@ -285,6 +292,8 @@ def _structured_output(grammar: Grammar) -> Any:
             return Config(grammar=text)
         case Regex(pattern):
             return Config(regex=pattern)
+        case Rest():
+            raise AssertionError("the engine gets it printed")
         case Choice(options):
             constants = [Config.ConstString(option) for option in options]
             return Config(structural_tags_config=Config.Union(constants) if len(constants) > 1 else constants[0])

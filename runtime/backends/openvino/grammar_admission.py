@@ -17,7 +17,9 @@ from ...cancellation import Cancellation
 from ...errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
 from ...folder.model_folder import ModelFolder
 from ...grammar.grammar import Choice, Grammar, JsonObject, JsonSchema
+from ...grammar.rest import Rest
 from ..child import Child
+from .engine_grammar import engine_grammar
 from .grammar_cost import too_expensive
 
 LIMIT = 1.0  # CPU seconds
@@ -68,11 +70,14 @@ class GrammarAdmission:
         """The number of grammars that are being compiled now."""
         return len(self._tried)
 
-    def admit(self, grammar: Grammar, cancellation: Cancellation) -> AdmittedGrammar | None:
-        """Return the grammar in the engine's form; None if the request was cancelled before that was known.
+    def admit(self, grammar: Grammar | Rest, cancellation: Cancellation) -> AdmittedGrammar | None:
+        """Return the grammar in the engine's form; None if the request was cancelled before that was known. What
+        remains of a grammar that was admitted is not tried.
 
         Raises UnsupportedGrammar if it cannot be compiled, or not within a second of CPU time.
         """
+        if isinstance(grammar, Rest):
+            return AdmittedGrammar(engine_grammar(grammar))
         if isinstance(grammar, JsonObject) or _is_plain(grammar):
             return AdmittedGrammar(grammar)
         trial = None

@@ -35,7 +35,8 @@ class SingleRequestBackend(GenAIBackend):
                 while isinstance(new := run.tokens.get(), list):
                     ttft = ttft or time.perf_counter() - start
                     generated += len(new)
-                    yield Delta(text.feed(i for i in new if i not in stops), len(new))
+                    for id in new:
+                        yield Delta(text.feed(() if id in stops else (id,)), ids=text.take_ids())
         finally:
             run.stop(wait=not request.cancellation.cancelled)
         if isinstance(new, RuntimeError):
@@ -43,8 +44,9 @@ class SingleRequestBackend(GenAIBackend):
         if isinstance(new, BaseException):
             raise new
         if rest := text.finish():
-            yield Delta(rest, 0)
-        yield Finish(new, Usage(len(ids), generated, ttft, time.perf_counter() - start))
+            yield Delta(rest, 0, ids=text.take_ids())
+        prompt_tokens = len(ids) - len(request.generated)
+        yield Finish(new, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
 
 
 class _ReplyThread:

@@ -38,6 +38,8 @@ class SubprocessBackend(Backend):
     """A model folder on a device of OpenVINO, in a process of its own, for any number of threads."""
 
     isolated = True
+    reports_ids = True
+    masks_wider = True
     max_requests = OpenVINO.max_requests
 
     def __init__(self, source: ModelSource, device: str, options: Options) -> None:

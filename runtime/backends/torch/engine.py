@@ -21,6 +21,7 @@ from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tokenizer import first_error_line
 from ...errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ...grammar.grammar import Grammar
+from ...grammar.rest import Rest
 from ...messages import Finish, FinishReason, TokenLogprob, Usage
 from ...prompt.template import Prompt
 from ...sampling import SamplingParams
@@ -42,6 +43,8 @@ class Torch(Backend):
     """
 
     runs_checkpoints = True
+    reports_ids = True
+    masks_wider = True
     max_requests = 16  # each has a KV cache of its own
     needs: tuple[str, ...] = ("torch", "transformers", "tokenizers")
     extra = "torch"
@@ -148,9 +151,10 @@ class Torch(Backend):
             raise BackendError("the model was closed", hint="load it again")
         ids = self.encode(request.prompt)
         prompt_tokens = len(ids)
-        if prompt_tokens > self.max_prompt_tokens:
-            raise PromptTooLong(prompt_tokens, self.max_prompt_tokens)
-        room = self._context_length - prompt_tokens
+        ids += request.generated
+        if len(ids) > self.max_prompt_tokens:
+            raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        room = self._context_length - len(ids)
         limit = min(request.sampling.max_new_tokens or room, room)
         special = self._tokenizer.special_tokens
         stops = {special[name] for name in request.stop_tokens if name in special}
@@ -184,14 +188,14 @@ class Torch(Backend):
                 logprob = None
                 if logprobs is not None and token not in stops:
                     logprob = TokenLogprob(text.bytes_of(token), float(logprobs[token]))
-                yield Delta(piece, 1, logprob)
+                yield Delta(piece, 1, logprob, text.take_ids())
                 if reason is not None and (rest := text.finish()):
-                    yield Delta(rest, 0)
+                    yield Delta(rest, 0, ids=text.take_ids())
             yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
         finally:
             self.caches.release(context)
 
-    def _mask(self, grammar: Grammar) -> TokenMask:
+    def _mask(self, grammar: Grammar | Rest) -> TokenMask:
         if self._masks is None:
             end = self._tokenizer.special_tokens[self._tokenizer.eos_token]
             self._masks = TokenMaskFactory(self._tokenizer.tokenizer.to_str(), end)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...errors import RequestError
 from ...grammar.grammar import JSON_OBJECT, Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
+from ...grammar.rest import Rest
 from ...system.installation import install_hint
 
 
@@ -27,7 +28,7 @@ class TokenMaskFactory:
         self._tokenizer = LLTokenizer(tokenizer_json, eos_token=end)
         self._end = end
 
-    def mask(self, grammar: Grammar) -> "TokenMask":
+    def mask(self, grammar: Grammar | Rest) -> "TokenMask":
         """Return a mask at the grammar's beginning. Raises RequestError if the grammar is not supported."""
         from llguidance import LLMatcher
 
@@ -66,7 +67,7 @@ class TokenMask:
         return bool(self._matcher.is_stopped())
 
 
-def _compiled(grammar: Grammar) -> str:
+def _compiled(grammar: Grammar | Rest) -> str:
     from llguidance import LLMatcher, gbnf_to_lark
 
     match grammar:
@@ -78,5 +79,7 @@ def _compiled(grammar: Grammar) -> str:
             return str(LLMatcher.grammar_from_lark(gbnf_to_lark.gbnf_to_lark(text)))
         case Regex(pattern):
             return str(LLMatcher.grammar_from_regex(pattern))
+        case Rest():
+            raise NotImplementedError
         case Choice(options):
             return str(LLMatcher.grammar_from_regex("|".join(re.escape(option) for option in options)))

@@ -1,0 +1,92 @@
+"""The check of a reply against its grammar, on engines whose mask may allow more than the grammar does.
+
+An exact mask can be too expensive to compile, so an engine may be given a wider one. A matcher, which is exact, reads
+the text of each token. At the first character that it refuses the reply is cut, and continued under the grammar of what
+remains.
+"""
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+from ..backends.backend import Delta
+from ..errors import BackendError
+from ..grammar.grammar import Grammar
+from ..grammar.rest import Rest
+from ..messages import TokenLogprob
+
+
+class Matcher(Protocol):
+    """The state of a text in a grammar."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text may end here."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more may follow."""
+        ...
+
+    def feed(self, text: str) -> int:
+        """Read more text, up to the first character that the grammar refuses; return how many characters were read."""
+        ...
+
+    def rest(self) -> Any:
+        """Return the tree of what may follow."""
+        ...
+
+
+def create_matcher(grammar: Grammar) -> Matcher | None:
+    """Return a matcher at the grammar's beginning."""
+    return None
+
+
+class GrammarCheck:
+    """Checks the text that is generated under a grammar. `grammar` is the one for the next request. Without a grammar,
+    or where the engine's mask is exact, nothing is checked."""
+
+    def __init__(self, grammar: Grammar | None, *, masks_wider: bool) -> None:
+        self.grammar: Grammar | Rest | None = grammar
+        self.cut = False  # the last delta was
+        self._matcher = create_matcher(grammar) if masks_wider and grammar is not None else None
+        self._advanced = True  # since the request began
+        self._stalled = 0  # requests in a row in which it did not
+
+    def read(self, delta: Delta) -> Delta:
+        """Return the delta, cut before the first character that the grammar refuses."""
+        if self._matcher is None:
+            return delta
+        count = self._matcher.feed(delta.text)
+        self._advanced = self._advanced or count > 0
+        self.cut = count < len(delta.text)
+        return _cut(delta, count) if self.cut else delta
+
+    def resume(self) -> bool:
+        """Prepare to continue a reply that was cut, or that the engine ended: return whether the grammar wants more.
+
+        Raises BackendError if the engine has written nothing that the grammar allows, twice in a row.
+        """
+        was_cut, self.cut = self.cut, False
+        if self._matcher is None or (self._matcher.ended if was_cut else self._matcher.complete):
+            return False
+        self._stalled = 0 if self._advanced else self._stalled + 1
+        if self._stalled == 2:
+            raise BackendError(
+                "the engine writes nothing that the grammar allows",
+                hint="report this, with the grammar or the JSON schema; it should not happen",
+            )
+        self._advanced = False
+        self.grammar = Rest(self._matcher.rest())
+        return True
+
+
+def _cut(delta: Delta, count: int) -> Delta:
+    """Return the first `count` characters of a delta. They are no whole tokens, so it has no ids; a token of which
+    something is left has the log-probability of the whole."""
+    text, dropped = delta.text[:count], delta.text[count:].encode()
+    logprob = delta.logprob if count else None
+    if logprob is not None:
+        end = logprob.bytes.rfind(dropped)
+        logprob = TokenLogprob(text.encode() if end < 0 else logprob.bytes[:end], logprob.logprob)
+    return replace(delta, text=text, tokens=min(delta.tokens, count), logprob=logprob, ids=())

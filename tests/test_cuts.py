@@ -1,0 +1,279 @@
+"""Replies that are cut where they leave their grammar, and continued under what remains of it."""
+
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise, zip_longest
+
+import pytest
+
+from runtime.backends.backend import Backend, Delta, Options, Request
+from runtime.backends.openvino import grammar_admission
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.npu import EMULATED, NPU
+from runtime.backends.openvino.stateful import Stateful
+from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.cancellation import Cancellation
+from runtime.errors import BackendError
+from runtime.grammar.grammar import Choice, Regex
+from runtime.messages import Finish, Logprobs, TokenLogprob, Usage
+from runtime.reply import grammar_check
+from runtime.reply.generation import Constraint, generate
+from runtime.reply.parser import PlainText
+from runtime.reply.reply import Reply
+from runtime.sampling import SamplingParams
+from runtime.vocabulary import TextDecoder, Vocabulary
+
+from .test_backends import QUESTION, STOPS
+
+WIDE = Regex("[a-z ]+!")  # what the engine is held to
+ASK = Request((QUESTION,), STOPS, SamplingParams(temperature=1.0, seed=1))
+
+
+class Exactly:
+    """A matcher of exactly `left` characters before an exclamation mark, no more than `letters` between two blanks."""
+
+    def __init__(self, left, letters):
+        self.left = left
+        self.letters = letters
+        self.run = 0
+        self.ended = False
+
+    @property
+    def complete(self):
+        return self.ended
+
+    def feed(self, text):
+        for count, character in enumerate(text):
+            run = 0 if character in " !" else self.run + 1
+            if self.ended or (character == "!") != (self.left == 0) or run > self.letters:
+                return count
+            self.ended, self.run = character == "!", run
+            self.left -= 1
+        return len(text)
+
+    def rest(self):
+        if self.left < 6:
+            return Regex(f"[a-z ]{{{self.left}}}!")
+        return Regex(" [a-z ]*!") if self.run == self.letters else WIDE
+
+
+@pytest.fixture
+def exactly(monkeypatch):
+    """A function that makes a number of characters the exact grammar behind WIDE."""
+    monkeypatch.setattr(grammar_admission, "engine_grammar", lambda rest: rest.tree)
+
+    def hold_to(count, letters=1000):
+        monkeypatch.setattr(grammar_check, "create_matcher", lambda grammar: Exactly(count, letters))
+
+    return hold_to
+
+
+class Recorded:
+    """Records the requests to an engine, and the deltas of each."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.requests = []
+
+    def generate(self, request):
+        deltas = []
+        self.requests.append((request, deltas))
+        with closing(super().generate(request)) as parts:
+            for part in parts:
+                if isinstance(part, Delta):
+                    deltas.append(part)
+                yield part
+
+
+def recorded(engine):
+    return type(engine.__name__, (Recorded, engine), {})
+
+
+@pytest.fixture(scope="module", params=[OpenVINO, SubprocessBackend, Stateful, NPU], ids=lambda each: each.__name__)
+def engine(request, demo_folder, npu_folder):
+    npu = request.param is NPU
+    options = Options(threads=1, context=1024, reply_tokens=512)
+    loaded = recorded(request.param).load(npu_folder if npu else demo_folder, EMULATED if npu else "CPU", options)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def decoder(demo_folder):
+    return Vocabulary.read(demo_folder.path / "tokenizer.json").decoder
+
+
+def reply(engine, request=ASK, grammar=WIDE):
+    engine.requests.clear()
+    return list(generate(engine, request, PlainText(), Constraint(answer=grammar)))
+
+
+def follow_from_one_another(engine, decoder):
+    """Whether each request continues from the ids that were generated before; all but those of the token that was cut,
+    whose beginning is tokenized anew."""
+    for (before, deltas), (after, _) in pairwise(engine.requests):
+        kept = [*before.generated, *(id for delta in deltas[:-1] for id in delta.ids)]
+        assert after.prompt == before.prompt
+        assert list(after.generated[: len(kept)]) == kept
+        left = decoder().feed(after.generated[len(kept) :])
+        assert deltas[-1].text.startswith(left)
+    return True
+
+
+@pytest.mark.parametrize("count", [1, 10, 60, 400])
+def test_exactly_so_many_characters_are_written(engine, exactly, decoder, count):
+    exactly(count)
+    said = Reply.from_events(reply(engine))
+    assert (len(said.text), said.text[-1], said.finish_reason) == (count + 1, "!", "stop")
+    assert said.usage.prompt_tokens == engine.count_tokens((QUESTION, "\n"))
+    assert len(engine.requests) > 1 or count > 60
+    assert follow_from_one_another(engine, decoder)
+    counted = sum(delta.tokens for _, deltas in engine.requests for delta in deltas)
+    assert counted - len(engine.requests) <= said.usage.completion_tokens <= counted
+    assert Reply.from_events(reply(engine)).text == said.text
+
+
+def test_limits_and_cancellation_hold_across_cuts(engine, exactly):
+    exactly(2000, letters=2)
+    for limit in (3, 20, 40):
+        said = Reply.from_events(reply(engine, replace(ASK, sampling=replace(ASK.sampling, max_new_tokens=limit))))
+        assert (said.usage.completion_tokens, said.finish_reason) == (limit, "length")
+    assert len(engine.requests) > 2
+    request = replace(ASK, cancellation=Cancellation())
+    events = generate(engine, request, PlainText(), Constraint(answer=WIDE))
+    written = ""
+    while not written or len(engine.requests) == 1:
+        written += next(events).text
+    request.cancellation.cancel()
+    *_, finish = events
+    assert finish.reason == "cancelled"
+    assert finish.usage.completion_tokens > 0
+    with closing(generate(engine, ASK, PlainText(), Constraint(answer=WIDE))) as left:
+        next(left)
+    assert Reply.from_events(reply(engine)).text.endswith("!")
+
+
+def test_a_stop_text_ends_a_reply_that_was_cut(engine, exactly):
+    exactly(3)
+    text = Reply.from_events(reply(engine)).text
+    said = Reply.from_events(reply(engine, replace(ASK, sampling=replace(ASK.sampling, stop=(text[2:],)))))
+    assert (said.text, said.finish_reason) == (text[:2], "stop")
+
+
+def test_log_probabilities_stay_with_their_characters(demo_folder, exactly):
+    exactly(60)
+    sampling = replace(ASK.sampling, logprobs=True)
+    with closing(recorded(OpenVINO).load(demo_folder, "CPU", Options(threads=1))) as engine:
+        events = reply(engine, replace(ASK, sampling=sampling))
+        tokens = [token for event in events if isinstance(event, Logprobs) for token in event.tokens]
+        assert len(engine.requests) > 1
+    assert b"".join(token.bytes for token in tokens).decode() == Reply.from_events(events).text
+    assert all(token.logprob <= 0 for token in tokens)
+
+
+TOKENS = {1: b"ab", 2: b"c", 3: b"\xe4", 4: b"\xbd\xa0d", 5: b"!", 6: b"\xe4\xbd\xa0"}
+
+
+class Scripted(Backend):
+    """An engine that generates lists of tokens in turn. Its own tokenizer makes an id of every character."""
+
+    max_prompt_tokens = 1000
+    reports_ids = masks_wider = True
+
+    def __init__(self, *scripts, reason="stop"):
+        self.requests = []
+        self._scripts = list(scripts)
+        self._reason = reason
+
+    def encode(self, prompt):
+        return [1000 + ord(character) for piece in prompt for character in piece]
+
+    def admit(self, grammar, cancellation):
+        pass
+
+    def generate(self, request):
+        self.requests.append(request)
+        decoder = TextDecoder(TOKENS)
+        for id in self._scripts.pop(0):
+            text = decoder.feed((id,))
+            logprob = TokenLogprob(TOKENS[id], -1.0) if request.sampling.logprobs else None
+            yield Delta(text, 1, logprob, decoder.take_ids())
+        yield Finish(self._reason, Usage(len(self.encode(request.prompt)), 0, 0.0, 0.0))
+
+
+class Literally:
+    """A matcher of one text."""
+
+    def __init__(self, left):
+        self.left = left
+
+    @property
+    def complete(self):
+        return not self.left
+
+    ended = complete
+
+    def feed(self, text):
+        pairs = enumerate(zip_longest(text, self.left[: len(text)]))
+        count = next((place for place, (read, wanted) in pairs if read != wanted), len(text))
+        self.left = self.left[count:]
+        return count
+
+    def rest(self):
+        return self.left
+
+
+# The text of the grammar, what the engine generates, the ids from which it continues, and the bytes of the tokens.
+CUTS = {
+    "nothing": ("ab", [[1]], [], ["ab"]),
+    "between tokens": ("abc!", [[1, 1], [2, 5]], [[1]], ["ab", "c", "!"]),
+    "inside a token": ("abac!", [[1, 1], [2, 5]], [[1, 1097]], ["ab", "a", "c", "!"]),
+    "at once": ("c!", [[1], [2, 5]], [[]], ["c", "!"]),
+    "after two tokens' character": ("你!", [[3, 4], [5]], [[1000 + ord("你")]], [b"\xe4", b"\xbd\xa0", "!"]),
+    "before two tokens' character": ("ab!", [[1, 3, 4], [5]], [[1]], ["ab", "!"]),
+    "behind the token of its end": ("你d!", [[3, 4, 1], [5]], [[3, 4]], [b"\xe4", b"\xbd\xa0d", "!"]),
+    "again": ("abaac!", [[1, 1], [1], [2, 5]], [[1, 1097], [1, 1097, 1097]], ["ab", "a", "a", "c", "!"]),
+    "where it ends": ("aba", [[1, 1]], [], ["ab", "a"]),
+    "the engine ended too early": ("ab!", [[1], [5]], [[1]], ["ab", "!"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "scripts", "generated", "tokens"), CUTS.values(), ids=CUTS.keys())
+def test_a_reply_goes_on_from_where_it_was_cut(monkeypatch, text, scripts, generated, tokens):
+    monkeypatch.setattr(grammar_check, "create_matcher", lambda grammar: Literally(grammar.options[0]))
+    for logprobs in (False, True):
+        engine = Scripted(*scripts)
+        request = Request(("?",), (), SamplingParams(seed=7, logprobs=logprobs, max_new_tokens=20))
+        events = list(generate(engine, request, PlainText(), Constraint(answer=Choice((text,)))))
+        assert Reply.from_events(events).text == text
+        assert [list(request.generated) for request in engine.requests] == [[], *generated]
+        assert [request.sampling.seed for request in engine.requests] == list(range(7, 7 + len(scripts)))
+        assert all(request.prompt == ("?", "\n") for request in engine.requests)
+        counted = events[-1].usage.completion_tokens
+        assert counted == len(tokens)
+    told = [token.bytes for event in events if isinstance(event, Logprobs) for token in event.tokens]
+    assert told == [token if isinstance(token, bytes) else token.encode() for token in tokens]
+
+
+def test_an_engine_without_ids_is_cut_too(monkeypatch):
+    monkeypatch.setattr(grammar_check, "create_matcher", lambda grammar: Literally("abac!"))
+    monkeypatch.setattr(Scripted, "reports_ids", False)
+    engine = Scripted([1, 1], [2, 5])
+    events = list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=WIDE)))
+    assert Reply.from_events(events).text == "abac!"
+    assert [request.prompt for request in engine.requests] == [("?", "\n"), ("?", "\n", "aba")]
+
+
+def test_an_exact_mask_is_not_checked(monkeypatch):
+    monkeypatch.setattr(Scripted, "masks_wider", False)
+    engine = Scripted([1, 1])
+    events = list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Choice(("ab",)))))
+    assert Reply.from_events(events).text == "abab"
+
+
+def test_an_engine_that_writes_nothing_of_the_grammar_is_an_error(monkeypatch):
+    monkeypatch.setattr(grammar_check, "create_matcher", lambda grammar: Literally("ab!"))
+    engine = Scripted([1, 2], [2], [2])
+    with pytest.raises(BackendError, match="the engine writes nothing that the grammar allows"):
+        list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=WIDE)))
+    assert len(engine.requests) == 3
