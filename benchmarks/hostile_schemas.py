@@ -16,10 +16,10 @@ from math import prod
 from typing import Any
 
 import psutil
-from runtime.grammar.ebnf import to_ebnf
 
 from benchmarks.peers_report import markdown_table
 from runtime.errors import RequestError
+from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.json_schema.compiler import compile_schema
 from runtime.grammar.matcher import Matcher
 

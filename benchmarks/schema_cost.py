@@ -21,11 +21,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from runtime.grammar.ebnf import to_ebnf
-
 from benchmarks.peers_report import markdown_table
 from benchmarks.schemas import read_cases
 from runtime.errors import RequestError
+from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.json_schema.compiler import compile_schema
 
 _SEED = 3

@@ -8,10 +8,10 @@ from contextlib import closing, suppress
 from itertools import islice
 
 import pytest
+from runtime.backends.openvino.grammar_cost import seconds
 
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.grammar_admission import AdmittedGrammar, GrammarAdmission
-from runtime.backends.openvino.grammar_cost import seconds
 from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from runtime.grammar.ebnf import to_ebnf
 
 from benchmarks.hostile_schemas import SCHEMAS, TEXTS, feed, to_json
 from runtime.errors import RequestError
+from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.grammar import JsonSchema
 from runtime.grammar.json_schema.compiler import compile_schema
 from runtime.grammar.matcher import Matcher

@@ -10,7 +10,8 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 from ..cancellation import Cancellation
 from ..checks import require, require_integer, require_number
 from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
-from ..grammar.grammar import Grammar, JsonSchema
+from ..grammar.ebnf import EngineGrammar
+from ..grammar.grammar import Grammar, to_tree
 from ..grammar.rest import Rest
 from ..messages import Finish, TokenLogprob
 from ..prompt.template import Prompt
@@ -34,7 +35,7 @@ class Request:
     prompt: Prompt
     stop_tokens: tuple[str, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    grammar: Grammar | Rest | None = None
+    grammar: Grammar | Rest | EngineGrammar | None = None
     cancellation: Cancellation = field(default_factory=Cancellation, compare=False)
     generated: tuple[int, ...] = ()
 
@@ -127,13 +128,12 @@ def require_supported(
         )
 
 
-def require_pattern(grammar: Grammar) -> None:
-    """Raise UnsupportedGrammar for a schema that no pattern can express."""
-    if isinstance(grammar, JsonSchema):
-        try:
-            grammar.pattern()
-        except RequestError as exc:
-            raise UnsupportedGrammar(str(exc), hint=exc.hint, grammar=grammar) from exc
+def require_tree(grammar: Grammar) -> None:
+    """Raise UnsupportedGrammar for a grammar that is not supported."""
+    try:
+        to_tree(grammar)
+    except RequestError as exc:
+        raise UnsupportedGrammar(str(exc), hint=exc.hint, grammar=grammar) from exc
 
 
 class FoundDevice(NamedTuple):
@@ -210,7 +210,7 @@ class Backend(Protocol):
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
         """Check that `generate` will accept the grammar. Raises UnsupportedGrammar if it will not, or if compiling it
         would make other requests wait."""
-        require_pattern(grammar)
+        require_tree(grammar)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         """Generate a reply: its deltas, and at last a Finish whose reason is "stop", "length" or "cancelled".

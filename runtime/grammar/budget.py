@@ -6,6 +6,8 @@ from contextvars import ContextVar
 
 from ..errors import RequestError
 
+STEPS = 50_000  # half a second, or less
+
 _left: ContextVar[list[int] | None] = ContextVar("left", default=None)
 
 

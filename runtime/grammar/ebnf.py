@@ -15,11 +15,12 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..errors import RequestError
 from .cost import seconds
 from .interning import intern
 from .matcher import SHORT_ESCAPES
 from .regular import charset
-from .regular.automaton import State, automaton
+from .regular.automaton import automaton
 from .regular.charset import Ranges
 from .regular.language import ANY, Language
 from .tree import (
@@ -65,7 +66,7 @@ _ANY_ESCAPE = r'["\\/bfnrt] | "u" ([0-9a-cA-Ce-fE-F] [0-9a-fA-F]{3} | [dD] [0-7]
 
 
 @dataclass(frozen=True, slots=True)
-class Ebnf:
+class EngineGrammar:
     """A grammar in EBNF. It allows what the tree does, and more if it is `wide`. `seconds` is the CPU time that its
     strings take to compile, as estimated."""
 
@@ -74,7 +75,7 @@ class Ebnf:
     seconds: float
 
 
-def to_ebnf(tree: Tree, *, exact: bool = False) -> Ebnf:
+def to_ebnf(tree: Tree, *, exact: bool = False) -> EngineGrammar:
     """Write a tree as EBNF; an `exact` one at any price, but for what no EBNF can say (no key and no unique item twice,
     lengths of texts). Raises RequestError for a text outside of JSON strings that would be too expensive."""
     return _Printer(tree, exact=exact).print()
@@ -90,45 +91,53 @@ class _Printer:
         self._wide = False
         self._forms = self._choose_forms()
 
-    def print(self) -> Ebnf:
+    def print(self) -> EngineGrammar:
         """Return the grammar."""
         root = self._write(self._tree.root, front=True)
         while self._waiting:
             name, write = self._waiting.pop()
             self._bodies[name] = write()
         rules = [("root", root), *self._bodies.items()]
-        cost = sum(seconds(state) for language in set(self._forms.values()) if (state := automaton(language)))
-        return Ebnf("".join(f"{name} ::= {body}\n" for name, body in rules), self._wide, cost)
+        cost = sum(seconds(state) for form in set(self._forms.values()) if (state := automaton(form)))
+        return EngineGrammar("".join(f"{name} ::= {body}\n" for name, body in rules), self._wide, cost)
 
     def _choose_forms(self) -> dict[Language, Language]:
-        """Return for each language of a string the one that is written for it."""
-        found = dict.fromkeys(_languages(self._tree))
-        prices = {language: seconds(state) for language in found if (state := automaton(language))}
+        """Return for each language of a string or a text the one that is written for it."""
+        texts = dict(_languages(self._tree))
+        prices = {language: seconds(state) for language in texts if (state := automaton(language))}
         forms = {language: language for language in prices}
         total = sum(prices.values())
         for language in sorted(prices, key=lambda one: prices[one], reverse=True):
             price = prices[language]
             if self._exact or not (price > _MOST_FOR_ONE or (total > _MOST_SECONDS and price > _CHEAP)):
                 continue
-            forms[language] = wider = self._wider(language, price)
-            total -= price - (seconds(state) if wider is not ANY and (state := automaton(wider)) else 0.0)
-            self._wide = True
+            forms[language] = self._wider(language, price, text=texts[language])
+            state = automaton(forms[language])
+            total += (seconds(state) if state else 0.0) - price
         return forms
 
-    @staticmethod
-    def _wider(language: Language, price: float) -> Language:
-        wider = language.widen()
-        state = automaton(wider)
-        return wider if state and seconds(state) < min(price, _MOST_FOR_ONE) else ANY
-
-    def _form(self, language: Language) -> Language:
+    def _form(self, language: Language, *, text: bool = False) -> Language:
+        """Return the language that is written for one. A `text` stands outside of strings."""
         if language not in self._forms:
             state = automaton(language)
             price = seconds(state) if state else 0.0
             cheap = self._exact or price <= _MOST_FOR_ONE
-            self._forms[language] = language if cheap else self._wider(language, price)
-            self._wide |= self._forms[language] is not language
+            self._forms[language] = language if cheap else self._wider(language, price, text=text)
         return self._forms[language]
+
+    def _wider(self, language: Language, price: float, *, text: bool) -> Language:
+        """Return a larger language that costs little. Raises RequestError for a text that has none: where one may be
+        anything, nothing would say where it ends."""
+        self._wide = True
+        wider = language.widen()
+        state = automaton(wider)
+        if state and seconds(state) < min(price, _MOST_FOR_ONE):
+            return wider
+        if text:
+            raise RequestError(
+                "the grammar would take too long to compile", hint="have fewer places in it where any character may be"
+            )
+        return ANY
 
     def _rule(self, kind: str, key: Hashable, write: Callable[[], str]) -> str:
         """Return the name of a rule, which is written later if it is new."""
@@ -157,8 +166,10 @@ class _Printer:
             case Member():
                 body = sequence(literal(to_json(node.name)), COLON, node.value)
                 return self._rule("m", node, lambda: f"{self._write(body)} {_AFTER_VALUE}")
+            case Numeral():
+                return self._numeral(node.language)
             case Raw():
-                return self._raw(node)
+                return self._text(node.language, _FRONT if front else 0)
             case Quoted():
                 return self._string(node, _FRONT if front else 0)
             case Escape():
@@ -169,23 +180,30 @@ class _Printer:
                 return self._unique(node, front=front)
         raise TypeError(node)
 
-    def _raw(self, node: Raw) -> str:
-        state = automaton(self._forms.get(node.language, node.language))
-        assert state is not None
-        if not state.accepts and not any(target.moves for _, target in state.moves):
+    def _numeral(self, language: Language) -> str:
+        return self._rule("n", language, lambda: f"{self._moves(language, self._numeral)} {_AFTER_VALUE}")
+
+    def _text(self, language: Language, exact: int) -> str:
+        """Return a text outside of strings, exact for some characters."""
+        form = self._form(language, text=True)
+        state = automaton(form)
+        if state and not state.accepts and not any(target.moves for _, target in state.moves):
             return _character_class(charset.normalise(part for ranges, _ in state.moves for part in ranges))
-        after = f" {_AFTER_VALUE}" if isinstance(node, Numeral) else ""
-        return self._raw_state(state, after)
+        if form is language or exact == 0:
+            return self._rule("t", form, lambda: self._moves(form, lambda rest: self._text(rest, 0)))
+        return self._rule(
+            "f", (language, exact), lambda: self._moves(language, lambda rest: self._text(rest, exact - 1))
+        )
 
-    def _raw_state(self, state: State, after: str) -> str:
-        return self._rule("n", (state.language, after), lambda: self._raw_body(state, after))
-
-    def _raw_body(self, state: State, after: str) -> str:
+    @staticmethod
+    def _moves(language: Language, write: Callable[[Language], str]) -> str:
+        """Return the choice of what may come next in a text."""
+        state = automaton(language)
+        assert state is not None
         options = ['""'] if state.accepts else []
         for ranges, target in state.moves:
-            following = f" {self._raw_state(target, after)}" if target.moves else ""
-            options.append(_character_class(ranges) + following)
-        return f"({' | '.join(options)}){after}"
+            options.append(_character_class(ranges) + (f" {write(target.language)}" if target.moves else ""))
+        return f"({' | '.join(options)})"
 
     def _string(self, node: Quoted, exact: int) -> str:
         """Return a string after its opening quote, exact for some characters; of a key, what follows, too."""
@@ -278,8 +296,8 @@ class _Printer:
 _ESCAPED_RANGES: Ranges = charset.invert(charset.UNESCAPED)
 
 
-def _languages(tree: Tree) -> Iterable[Language]:
-    """Yield the languages of a tree's strings and keys."""
+def _languages(tree: Tree) -> Iterable[tuple[Language, bool]]:
+    """Yield the languages of a tree's strings and texts, and whether it is a text."""
     seen: set[Node] = set()
     todo = [tree.root]
     while todo:
@@ -289,9 +307,13 @@ def _languages(tree: Tree) -> Iterable[Language]:
         seen.add(node)
         match node:
             case Quoted():
-                yield node.language
+                yield node.language, False
             case Members():
-                yield from (kind.keys for kind in node.kinds)
+                yield from ((kind.keys, False) for kind in node.kinds)
+            case Numeral():
+                pass
+            case Raw():
+                yield node.language, True
             case Reference():
                 todo.append(tree.rules[node.rule])
         todo += children(node)

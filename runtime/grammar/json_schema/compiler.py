@@ -10,7 +10,7 @@ https://json-schema.org/draft/2020-12/json-schema-validation
 from typing import Any
 
 from ...errors import RequestError
-from ..budget import budget
+from ..budget import STEPS, budget
 from ..pruning import pruned
 from ..regular.automaton import State, automaton
 from ..regular.language import Language, union, words
@@ -23,7 +23,6 @@ from .objects import Objects
 from .strings import Strings
 from .values import constant, equal
 
-_STEPS = 50_000
 _DEEPEST = 6  # where a conjunction is looked at to see whether anything is valid for it
 
 
@@ -31,7 +30,7 @@ def compile_schema(schema: Any) -> Tree:
     """Return the grammar of a JSON schema, drafts 4 to 2020-12. Raises RequestError, with the JSON pointer of the
     place, for what is invalid, not supported or too large, and for a schema for which nothing is valid."""
     try:
-        with budget(_STEPS):
+        with budget(STEPS):
             tree = Compiler(schema).compile()
     except RecursionError as exc:
         raise RequestError("unsupported JSON schema: it is nested too deeply", hint="nest it less") from exc

@@ -49,7 +49,9 @@ class Language(Interned):
         return self
 
 
-class _Empty(Language):
+class Empty(Language):
+    """The empty text."""
+
     __slots__ = ()
     empty = True
 
@@ -57,7 +59,7 @@ class _Empty(Language):
         return NOTHING
 
 
-class _Chars(Language):
+class Chars(Language):
     """One character of a set."""
 
     __slots__ = ("ranges",)
@@ -74,7 +76,7 @@ class _Chars(Language):
         return {border for low, high in self.ranges for border in (low, high + 1)}
 
 
-class _Words(Language):
+class Words(Language):
     """Some words, sorted, of which the first `read` characters were read."""
 
     __slots__ = ("_following", "options", "read")
@@ -97,7 +99,9 @@ class _Words(Language):
         return {border for first in self._following for border in (first, first + 1)}
 
 
-class _Concat(Language):
+class Concat(Language):
+    """A text of the first language, and one of the rest after it."""
+
     __slots__ = ("first", "rest")
 
     def __init__(self, first: Language, rest: Language) -> None:
@@ -115,13 +119,15 @@ class _Concat(Language):
     def widen(self) -> Language:
         parts: list[Language] = []
         part: Language = self
-        while isinstance(part, _Concat):
+        while isinstance(part, Concat):
             parts.append(part.first.widen())
             part = part.rest
         return concat(*parts, part.widen())
 
 
-class _Union(Language):
+class Union(Language):
+    """A text of any of the parts."""
+
     __slots__ = ("parts",)
 
     def __init__(self, parts: tuple[Language, ...]) -> None:
@@ -140,7 +146,9 @@ class _Union(Language):
         return union(*(part.widen() for part in self.parts))
 
 
-class _Intersection(Language):
+class Intersection(Language):
+    """A text of all of the parts."""
+
     __slots__ = ("parts",)
 
     def __init__(self, parts: tuple[Language, ...]) -> None:
@@ -159,7 +167,9 @@ class _Intersection(Language):
         return intersection(*(part.widen() for part in self.parts))
 
 
-class _Complement(Language):
+class Complement(Language):
+    """Every text that is none of the part's."""
+
     __slots__ = ("part",)
 
     def __init__(self, part: Language) -> None:
@@ -177,7 +187,7 @@ class _Complement(Language):
         return ANY
 
 
-class _Repeat(Language):
+class Repeat(Language):
     """`part` from `least` to `most` times; None: without end."""
 
     __slots__ = ("least", "most", "part")
@@ -201,7 +211,7 @@ class _Repeat(Language):
         return repeat(part, self.least, self.most) if self.most <= few else repeat(part, min(self.least, 1), None)
 
 
-class _Multiple(Language):
+class Multiple(Language):
     """Decimal numerals whose value, times 10 ** `scale`, is a multiple of `divisor`: more digits of one of which
     `places` digits of fraction (None: no point yet) were read, with a `remainder` so far."""
 
@@ -231,20 +241,20 @@ class _Multiple(Language):
 
 
 def _words(options: tuple[str, ...], read: int) -> Language:
-    return EMPTY if len(options) == 1 and len(options[0]) == read else intern(_Words, options, read)
+    return EMPTY if len(options) == 1 and len(options[0]) == read else intern(Words, options, read)
 
 
 def _multiple(divisor: int, scale: int, remainder: int, places: int | None) -> Language:
-    return intern(_Multiple, divisor, scale, remainder, places)
+    return intern(Multiple, divisor, scale, remainder, places)
 
 
-EMPTY: Language = intern(_Empty)
-NOTHING: Language = intern(_Union, ())
+EMPTY: Language = intern(Empty)
+NOTHING: Language = intern(Union, ())
 
 
 def chars(ranges: Ranges) -> Language:
     """One character of the set."""
-    return intern(_Chars, ranges) if ranges else NOTHING
+    return intern(Chars, ranges) if ranges else NOTHING
 
 
 def words(options: Iterable[str]) -> Language:
@@ -272,12 +282,12 @@ def concat(*parts: Language) -> Language:
             pass
         elif result is EMPTY:
             result = part
-        elif part is ANY and (result is ANY or (isinstance(result, _Concat) and result.first is ANY)):
+        elif part is ANY and (result is ANY or (isinstance(result, Concat) and result.first is ANY)):
             pass
-        elif isinstance(part, _Concat):
+        elif isinstance(part, Concat):
             result = concat(part.first, concat(part.rest, result))
         else:
-            result = intern(_Concat, part, result)
+            result = intern(Concat, part, result)
     return result
 
 
@@ -286,8 +296,8 @@ def union(*parts: Language) -> Language:
     flat: dict[Language, None] = {}
     ranges: list[tuple[int, int]] = []
     for part in parts:
-        for option in part.parts if isinstance(part, _Union) else (part,):
-            if isinstance(option, _Chars):
+        for option in part.parts if isinstance(part, Union) else (part,):
+            if isinstance(option, Chars):
                 ranges += option.ranges
             else:
                 flat[option] = None
@@ -299,14 +309,14 @@ def union(*parts: Language) -> Language:
         del flat[EMPTY]
     if len(flat) == 1:
         return next(iter(flat))
-    return intern(_Union, tuple(sorted(flat, key=lambda option: option.number)))
+    return intern(Union, tuple(sorted(flat, key=lambda option: option.number)))
 
 
 def intersection(*parts: Language) -> Language:
     """A text of all of them."""
     flat: dict[Language, None] = {}
     for part in parts:
-        for option in part.parts if isinstance(part, _Intersection) else (part,):
+        for option in part.parts if isinstance(part, Intersection) else (part,):
             flat[option] = None
     if NOTHING in flat:
         return NOTHING
@@ -317,16 +327,16 @@ def intersection(*parts: Language) -> Language:
         return EMPTY if all(option.empty for option in flat) else NOTHING
     if len(flat) == 1:
         return next(iter(flat))
-    return intern(_Intersection, tuple(sorted(flat, key=lambda option: option.number)))
+    return intern(Intersection, tuple(sorted(flat, key=lambda option: option.number)))
 
 
 def complement(part: Language) -> Language:
     """Every text that is none of this language's."""
-    if isinstance(part, _Complement):
+    if isinstance(part, Complement):
         return part.part
     if part is NOTHING:
         return ANY
-    return NOTHING if part is ANY else intern(_Complement, part)
+    return NOTHING if part is ANY else intern(Complement, part)
 
 
 def repeat(part: Language, least: int, most: int | None) -> Language:
@@ -335,9 +345,9 @@ def repeat(part: Language, least: int, most: int | None) -> Language:
         return EMPTY
     if part is NOTHING:
         return NOTHING if least else EMPTY
-    if least == most == 1 or (isinstance(part, _Repeat) and part.least == 0 and part.most is None):
+    if least == most == 1 or (isinstance(part, Repeat) and part.least == 0 and part.most is None):
         return part
-    return intern(_Repeat, part, least, most)
+    return intern(Repeat, part, least, most)
 
 
 def minus(part: Language, removed: Language) -> Language:
@@ -345,7 +355,7 @@ def minus(part: Language, removed: Language) -> Language:
     return intersection(part, complement(removed))
 
 
-ANY: Language = intern(_Repeat, chars(EVERY), 0, None)
+ANY: Language = intern(Repeat, chars(EVERY), 0, None)
 
 
 def ranges_between(borders: Iterable[int]) -> list[tuple[int, int]]:
