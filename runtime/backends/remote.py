@@ -18,8 +18,9 @@ from typing import Any, Self
 from .. import strict_json
 from ..cancellation import Cancellation
 from ..checkpoint.checkpoint import Checkpoint
-from ..errors import BackendError, DeviceError, PromptTooLong, RequestError
-from ..grammar.grammar import JSON_OBJECT, Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
+from ..errors import BackendError, DeviceError, PromptTooLong, RequestError, UnsupportedGrammar
+from ..grammar.ebnf import EngineGrammar
+from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
 from ..grammar.rest import Rest
 from ..messages import Finish, FinishReason, Usage
 from ..prompt.template import Prompt
@@ -269,7 +270,14 @@ class Remote(Backend):
                 hint="leave them out, or use a server that takes token ids, such as vLLM",
             )
 
-    def _structured_outputs(self, grammar: Grammar | Rest) -> dict[str, Any]:
+    def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
+        """Leave the check to the server. Raises UnsupportedGrammar if it enforces none."""
+        try:
+            self._structured_outputs(grammar)
+        except RequestError as exc:
+            raise UnsupportedGrammar(str(exc), hint=exc.hint, grammar=grammar) from exc
+
+    def _structured_outputs(self, grammar: Grammar | Rest | EngineGrammar) -> dict[str, Any]:
         """Translate a grammar to vLLM's `structured_outputs`. Other servers would ignore it silently, so it is
         rejected there."""
         if not self._vllm:
@@ -278,17 +286,16 @@ class Remote(Backend):
             )
         match grammar:
             case JsonSchema():
-                return {"regex": grammar.pattern()}
+                return {"json": strict_json.parse(grammar.schema)}
             case JsonObject():
-                return {"grammar": JSON_OBJECT}
+                return {"json": {"type": "object"}}
             case Ebnf(text):
                 return {"grammar": text}
             case Regex(pattern):
                 return {"regex": pattern}
             case Choice(options):
                 return {"choice": list(options)}
-            case Rest():
-                raise AssertionError("the server's mask is exact")
+        raise AssertionError("the form of another engine")
 
     def encode(self, prompt: Prompt) -> list[int]:
         return [id for piece in prompt for id in self._tokenizer.encode(piece)]

@@ -6,40 +6,13 @@ remains.
 """
 
 from dataclasses import replace
-from typing import Any, Protocol
 
 from ..backends.backend import Delta
 from ..errors import BackendError
-from ..grammar.grammar import Grammar
+from ..grammar.grammar import Grammar, to_tree
+from ..grammar.matcher import Matcher
 from ..grammar.rest import Rest
 from ..messages import TokenLogprob
-
-
-class Matcher(Protocol):
-    """The state of a text in a grammar."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether the text may end here."""
-        ...
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more may follow."""
-        ...
-
-    def feed(self, text: str) -> int:
-        """Read more text, up to the first character that the grammar refuses; return how many characters were read."""
-        ...
-
-    def rest(self) -> Any:
-        """Return the tree of what may follow."""
-        ...
-
-
-def create_matcher(grammar: Grammar) -> Matcher | None:
-    """Return a matcher at the grammar's beginning."""
-    return None
 
 
 class GrammarCheck:
@@ -49,7 +22,7 @@ class GrammarCheck:
     def __init__(self, grammar: Grammar | None, *, masks_wider: bool) -> None:
         self.grammar: Grammar | Rest | None = grammar
         self.cut = False  # the last delta was
-        self._matcher = create_matcher(grammar) if masks_wider and grammar is not None else None
+        self._matcher = Matcher(to_tree(grammar)) if masks_wider and grammar is not None else None
         self._advanced = True  # since the request began
         self._stalled = 0  # requests in a row in which it did not
 

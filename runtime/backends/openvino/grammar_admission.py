@@ -1,14 +1,14 @@
 """Admission of grammars: each is compiled once in a process that can be killed, before an engine gets it.
 
-A grammar is a client's program. The engine's compiler may reject it, or spend minutes or gigabytes on it, inside the
-step that all requests share. So it is compiled beforehand, within limits; what exceeds them is rejected by name. A
-grammar that looks cheap goes to a quick process, which hands it to a patient one if it takes long and others wait.
+A grammar is a client's program. To make a tree of it and to compile that takes time and memory, the latter inside the
+step that all requests share. So both is done beforehand, within limits; what exceeds them is rejected by name. A short
+grammar goes to a quick process, which hands it to a patient one if it takes long and others wait.
 """
 
-import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from heapq import heapify, heappush
 from itertools import count
 from threading import Condition, Event, Lock, Thread
@@ -16,19 +16,19 @@ from threading import Condition, Event, Lock, Thread
 from ...cancellation import Cancellation
 from ...errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
 from ...folder.model_folder import ModelFolder
-from ...grammar.grammar import Choice, Grammar, JsonObject, JsonSchema
+from ...grammar.ebnf import EngineGrammar, to_ebnf
+from ...grammar.grammar import Choice, Grammar, JsonObject, to_tree
 from ...grammar.rest import Rest
 from ..child import Child
-from .engine_grammar import engine_grammar
-from .grammar_cost import too_expensive
 
 LIMIT = 1.0  # CPU seconds
 _QUICK = 0.25  # CPU seconds, where others wait
-_HEAVY = 2000  # of `_weight`, from which on a grammar is left to the patient process
+_LONG = 8000  # characters from which on a grammar is left to the patient process
 _LOOK = 0.1  # seconds between two looks at whether the request was cancelled
 _WALL = 30.0  # seconds, for a machine that is busy with other things
 _MEMORY = 128 * 2**20  # bytes that one grammar may take
 _LARGEST = 512 * 2**20  # bytes of a process, which keeps every grammar, from which on it is started anew
+_PER_CHARACTER = 64  # bytes of a compiled grammar, for each of its text
 _REMEMBERED = 4096
 _POLL = 0.01  # seconds
 _NICE, _NICEST = 3, 10  # of the quick process, for which others wait, and of the patient one
@@ -39,10 +39,10 @@ _ENTRY = "runtime.backends.openvino.grammar_worker:serve"
 
 @dataclass(frozen=True, slots=True)
 class AdmittedGrammar:
-    """A grammar that compiles, with a schema's pattern built: the bytes that it then occupies in an engine, and the
-    CPU seconds in which the engine compiles it."""
+    """A grammar that compiles, in the engine's form: the bytes that it then occupies in an engine, and the CPU seconds
+    in which the engine compiles it."""
 
-    grammar: Grammar
+    grammar: EngineGrammar
     nbytes: int = 0
     seconds: float = 0.0
 
@@ -77,9 +77,10 @@ class GrammarAdmission:
         Raises UnsupportedGrammar if it cannot be compiled, or not within a second of CPU time.
         """
         if isinstance(grammar, Rest):
-            return AdmittedGrammar(engine_grammar(grammar))
+            rest = to_ebnf(grammar.tree)
+            return AdmittedGrammar(rest, _PER_CHARACTER * len(rest.text), rest.seconds)
         if isinstance(grammar, JsonObject) or _is_plain(grammar):
-            return AdmittedGrammar(grammar)
+            return AdmittedGrammar(_printed(grammar))
         trial = None
         while not cancellation.cancelled:
             if trial is not None and trial.failure is not None:
@@ -100,8 +101,8 @@ class GrammarAdmission:
 
     def _try(self, grammar: Grammar, cancellation: Cancellation, trial: _Trial) -> None:
         try:
-            weight = _weight(grammar)
-            found = self.quick.compile(grammar, weight, cancellation) if weight < _HEAVY else None
+            weight = len(repr(grammar))
+            found = self.quick.compile(grammar, weight, cancellation) if weight < _LONG else None
             found = found or self.patient.compile(grammar, weight, cancellation)
             if found is None and not cancellation.cancelled:
                 found = too_expensive()
@@ -131,11 +132,16 @@ def _is_plain(grammar: Grammar) -> bool:
     )
 
 
-def _weight(grammar: Grammar) -> int:
-    """Estimate the cost of compiling a grammar by its length, counts and references."""
-    text = grammar.schema if isinstance(grammar, JsonSchema) else repr(grammar)
-    counts = sum(min(int(number), 10_000) for number in re.findall(r"\d{1,9}", text))
-    return len(text) + 10 * counts + 300 * text.count("$ref")
+@lru_cache(maxsize=64)
+def _printed(grammar: Grammar) -> EngineGrammar:
+    return to_ebnf(to_tree(grammar))
+
+
+def too_expensive() -> RequestError:
+    """Return the error of a grammar that would take too long to compile."""
+    return RequestError(
+        "the grammar takes more than a second to compile, which every other reply would wait for", hint="simplify it"
+    )
 
 
 class TrialLane:

@@ -7,22 +7,20 @@ vocabulary has tokens runs the same code, with the same tokenizer.
 
 import tempfile
 import time
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ...errors import EdgeError
+from ...errors import EdgeError, RequestError
 from ...folder.model_folder import ModelFolder
-from ...grammar.grammar import Grammar, JsonObject, JsonSchema
+from ...grammar.ebnf import EngineGrammar, to_ebnf
+from ...grammar.grammar import Grammar, JsonObject, to_tree
 from ...sampling import SamplingParams
 from ...system.files import read_model_properties
 from ...system.native_effects import allocated_bytes
 from ..backend import Request
 from .genai import generation_config, map_error
-from .grammar_cost import seconds, too_expensive
 
-_HOPELESS = 4.0  # CPU seconds: the guess is that of an order
 _HIDDEN = 32  # one head
 _LEAST = 1 << 16  # bytes of a grammar; what it takes is measured with the request around it
 
@@ -68,18 +66,17 @@ class _GrammarCompiler:
             settings = {"INFERENCE_NUM_THREADS": 1, "ENABLE_MMAP": False}
             self._pipeline = genai.ContinuousBatchingPipeline(place, self._tokenizer, scheduler, "CPU", **settings)
 
-    def compile(self, grammar: Grammar) -> tuple[Grammar, int, float]:
-        """Return the grammar with a schema's pattern built, the bytes that it occupies and the CPU seconds that it
-        took. Raises RequestError if it does not compile."""
+    def compile(self, grammar: Grammar) -> tuple[EngineGrammar, int, float]:
+        """Return the grammar in the engine's form, the bytes that it occupies and the CPU seconds that it took. Raises
+        RequestError if it does not compile."""
         import numpy as np
         import openvino as ov
 
-        if isinstance(grammar, JsonSchema):
-            grammar = replace(grammar, built=grammar.pattern())
-        pattern = grammar.built if isinstance(grammar, JsonSchema) else getattr(grammar, "pattern", "")
-        if seconds(pattern, self._vocab) > _HOPELESS:
-            raise too_expensive()
-        request = Request((), (), SamplingParams(max_new_tokens=1), grammar)
+        try:
+            printed = to_ebnf(to_tree(grammar))
+        except RecursionError as exc:
+            raise RequestError("the grammar is nested too deeply", hint="nest it less") from exc
+        request = Request((), (), SamplingParams(max_new_tokens=1), printed)
         self._requests += 1
         before, start = allocated_bytes(), time.process_time()
         try:
@@ -92,7 +89,7 @@ class _GrammarCompiler:
             raise map_error(exc, request) from exc
         taken = time.process_time() - start
         del handle, config
-        return grammar, max(allocated_bytes() - before, _LEAST), taken
+        return printed, max(allocated_bytes() - before, _LEAST), taken
 
 
 def _vocabulary(folder: ModelFolder) -> int:

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeGuard
 
 from ...cancellation import Cancellation
 from ...errors import BackendError
+from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
 from ...messages import Finish, Usage
 from ...prompt.template import Prompt
@@ -48,7 +49,7 @@ class SubprocessBackend(Backend):
         self._bound = _GRAMMARS if options.grammar_memory is None else options.grammar_memory * 2**20
         self._changed = Condition()
         self._running = 0  # requests
-        self._grammars: dict[Grammar, int] = {}  # those in the engine's memory, and their bytes
+        self._grammars: dict[EngineGrammar, int] = {}  # those in the engine's memory, and their bytes
         self._expensive: AdmittedGrammar | None = None  # one that takes long, and is compiled now
         self._expensive_since = self._next_expensive = 0.0  # when that began, and when the next of them may be
         self._closed = False
@@ -107,7 +108,7 @@ class SubprocessBackend(Backend):
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         admitted = None
-        if request.grammar is not None:
+        if request.grammar is not None and not isinstance(request.grammar, EngineGrammar):
             admitted = self.admission.admit(request.grammar, request.cancellation)
             if admitted is not None:
                 request = replace(request, grammar=admitted.grammar)

@@ -20,6 +20,7 @@ from typing import Any, Self
 from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tokenizer import first_error_line
 from ...errors import BackendError, DeviceError, PromptTooLong, RequestError
+from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
 from ...grammar.rest import Rest
 from ...messages import Finish, FinishReason, TokenLogprob, Usage
@@ -158,6 +159,7 @@ class Torch(Backend):
         limit = min(request.sampling.max_new_tokens or room, room)
         special = self._tokenizer.special_tokens
         stops = {special[name] for name in request.stop_tokens if name in special}
+        assert not isinstance(request.grammar, EngineGrammar), "that of another engine"
         mask = None if request.grammar is None else self._mask(request.grammar)
         choose = _token_chooser(request.sampling, prompt_tokens)
         text = self._vocabulary.decoder()

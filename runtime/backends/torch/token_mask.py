@@ -3,12 +3,12 @@
 https://github.com/guidance-ai/llguidance
 """
 
-import re
 from collections.abc import Collection
 from typing import Any
 
 from ...errors import RequestError
-from ...grammar.grammar import JSON_OBJECT, Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
+from ...grammar.grammar import Grammar, to_tree
+from ...grammar.lark import to_lark
 from ...grammar.rest import Rest
 from ...system.installation import install_hint
 
@@ -32,7 +32,8 @@ class TokenMaskFactory:
         """Return a mask at the grammar's beginning. Raises RequestError if the grammar is not supported."""
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(self._tokenizer, _compiled(grammar))
+        tree = grammar.tree if isinstance(grammar, Rest) else to_tree(grammar)
+        matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(to_lark(tree)))
         if error := matcher.get_error():
             raise RequestError(f"unsupported grammar: {error.splitlines()[0]}", hint="simplify it")
         return TokenMask(matcher, self._end)
@@ -65,21 +66,3 @@ class TokenMask:
     def ended(self) -> bool:
         """Whether nothing more can follow."""
         return bool(self._matcher.is_stopped())
-
-
-def _compiled(grammar: Grammar | Rest) -> str:
-    from llguidance import LLMatcher, gbnf_to_lark
-
-    match grammar:
-        case JsonSchema():
-            return str(LLMatcher.grammar_from_regex(grammar.pattern()))
-        case JsonObject():
-            return str(LLMatcher.grammar_from_lark(gbnf_to_lark.gbnf_to_lark(JSON_OBJECT)))
-        case Ebnf(text):
-            return str(LLMatcher.grammar_from_lark(gbnf_to_lark.gbnf_to_lark(text)))
-        case Regex(pattern):
-            return str(LLMatcher.grammar_from_regex(pattern))
-        case Rest():
-            raise NotImplementedError
-        case Choice(options):
-            return str(LLMatcher.grammar_from_regex("|".join(re.escape(option) for option in options)))
