@@ -8,34 +8,30 @@ from contextlib import closing, suppress
 from itertools import islice
 
 import pytest
-from runtime.backends.openvino.grammar_cost import seconds
 
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.grammar_admission import AdmittedGrammar, GrammarAdmission
 from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar
-from runtime.grammar.grammar import Choice, Grammar, JsonObject, JsonSchema, Regex
+from runtime.grammar.ebnf import EngineGrammar
+from runtime.grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, to_tree
+from runtime.grammar.matcher import Matcher
 from runtime.messages import Finish
 from runtime.sampling import SamplingParams
 
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 DEAR = Regex(r"([a-zé]|[^é]){0,2000}" * 8)
+BOUNDARY = JsonSchema.from_schema({"type": "string", "pattern": r"a\bc"})
 REFUSED = {
-    "a word boundary": Regex(r"a\bc"),
-    "a look-ahead": Regex("(?=a)b"),
-    "a look-behind": Regex("(?<!x)b"),
-    "a group that is referred to": Regex(r"(a)\1"),
+    "a word boundary": BOUNDARY,
     "a pattern that takes long": DEAR,
     "a pattern without end": Regex("((a{900}){900}){900}"),
-    "a schema whose pattern is refused": JsonSchema.from_schema({"type": "string", "pattern": r"a\bc"}),
-    "references that double": JsonSchema.from_schema(
-        {
-            "$ref": "#/$defs/0",
-            "$defs": {str(i): {"anyOf": [{"$ref": f"#/$defs/{i + 1}"}] * 2} for i in range(25)}
-            | {"25": {"type": "null"}},
-        }
+    "an EBNF that begins with itself": Ebnf('root ::= root "a" | "b"'),
+    "a text of which nothing says where it ends": Ebnf('root ::= "(" [^)]{0,900} root? ")"'),
+    "alternatives that multiply": JsonSchema.from_schema(
+        {"allOf": [{"anyOf": [{"type": "object", "required": [f"{i}{j}"]} for j in range(5)]} for i in range(5)]}
     ),
 }
 
@@ -67,6 +63,7 @@ def said(engine: SubprocessBackend, grammar: Grammar | None = None, limit: int =
         Regex("[0-9]{3}"),
         Choice(("yes", "no")),
         Choice(("a\u0000b", "\u200b")),
+        Ebnf('root ::= "<" [a-z]{2,4} root? ">"'),
         JsonObject(),
         JsonSchema.from_schema({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}),
     ],
@@ -74,9 +71,10 @@ def said(engine: SubprocessBackend, grammar: Grammar | None = None, limit: int =
 )
 def test_what_the_engine_compiles_is_admitted(trial, engine, grammar):
     admitted = trial.admit(grammar, Cancellation())
-    assert admitted.grammar == grammar
+    assert admitted.grammar.text.startswith("root ::= ")
     assert admitted.nbytes >= 0
-    assert said(engine, grammar)
+    text = said(engine, grammar)
+    assert Matcher(to_tree(grammar)).feed(text) == len(text) > 0
 
 
 @pytest.mark.slow
@@ -97,7 +95,7 @@ def test_a_request_that_is_cancelled_does_not_wait_for_its_trial(demo_folder):
         cancellation = Cancellation()
         waits = pool.submit(trial.admit, Regex("a+"), cancellation)
         cancellation.cancel()
-        assert waits.result(timeout=20) is None or waits.result().grammar == Regex("a+")
+        assert waits.result(timeout=20) is None or waits.result().grammar.text.startswith("root ::= ")
         assert all(isinstance(one.result(), UnsupportedGrammar) for one in slow)
 
 
@@ -113,9 +111,9 @@ def test_innocent_requests_go_on_beside_hostile_grammars(engine):
     plain, strict = said(engine), said(engine, Regex("[0-9]{5}"))
 
     def hostile(number: int) -> type[BaseException]:
-        pattern = (r"a\bc", "(?=a)b", r"(a)\1", "((a{900}){900}){900}")[number % 4]
+        pattern = (r"a\bc", "(a(?=b))", r"(a)\1", "((a{900}){900}){900}")[number % 4] + "x" * number
         with pytest.raises(UnsupportedGrammar):
-            said(engine, Regex(pattern + "x" * number))
+            said(engine, JsonSchema.from_schema({"type": "string", "pattern": pattern}))
         return UnsupportedGrammar
 
     def innocent(number: int) -> str:
@@ -156,8 +154,9 @@ def test_an_engine_whose_step_fails_is_started_again(demo_folder, monkeypatch):
     ):
         wanted = said(engine)
         others = [pool.submit(said, engine) for _ in range(2)]
-        request = Request((QUESTION,), STOPS, grammar=Regex(r"a\bc"))
-        monkeypatch.setattr(engine.admission, "admit", lambda grammar, _: AdmittedGrammar(grammar))
+        request = Request((QUESTION,), STOPS, grammar=Regex("a"))
+        refused = AdmittedGrammar(EngineGrammar('root ::= "a" nothing\n', False, 0.0))
+        monkeypatch.setattr(engine.admission, "admit", lambda grammar, _: refused)
         with pytest.raises(UnsupportedGrammar, match="unsupported grammar"):
             list(engine.generate(request))
         for other in others:
@@ -183,24 +182,6 @@ def test_who_waits_for_a_stopped_engine_gets_an_error(demo_folder, how):
         with pytest.raises(BackendError, match="has died"):
             engine.count_tokens((QUESTION,))
     assert not engine.alive
-
-
-@pytest.mark.parametrize(
-    ("pattern", "least", "most"),
-    [
-        ("yes|no", 0, 0.01),
-        ("[0-9]{1,18}", 0, 0.01),
-        ('"[^"]*"', 0.01, 0.1),
-        ("[a-z]{0,200}", 0.5, 4),
-        (".{0,50}", 0.5, 4),
-        (r"(\w{1,10} ){0,100}", 5, 50),
-        ("((a{900}){900}){900}", 1000, 1e6),
-        ("(", 0, 0),
-    ],
-)
-def test_what_a_pattern_costs_is_guessed(pattern, least, most):
-    """With GLM-4's vocabulary; measured: 0.97, 1.42 and 2.87 s for strings of 20, [a-z] of 200 and any of 50."""
-    assert least <= seconds(pattern, 151_552) <= most
 
 
 @pytest.mark.slow

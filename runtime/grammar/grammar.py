@@ -113,6 +113,23 @@ class JsonSchema:
             raise RequestError(f"the schema is not JSON: {exc}", hint="send a JSON schema") from exc
         return cls(text, strict)
 
+    @classmethod
+    def of_arguments(cls, parameters: Mapping[str, Any], *, strict: bool = True) -> "JsonSchema":
+        """Make the grammar of a tool's arguments. Where its `parameters` declare properties, and say nothing of others,
+        there are no others: a function cannot take them."""
+        require("the parameters", parameters, Mapping, "a dict")
+        declared, required = parameters.get("properties"), parameters.get("required", [])
+        if isinstance(declared, Mapping) and isinstance(required, list) and not _SAYS_MORE.intersection(parameters):
+            if all(name in declared for name in required):
+                parameters = {**parameters, "additionalProperties": False}
+        return cls.from_schema(parameters, strict=strict)
+
+
+# Keywords by which a schema allows properties that stand elsewhere.
+_SAYS_MORE = frozenset(
+    "additionalProperties unevaluatedProperties patternProperties $ref $dynamicRef allOf anyOf oneOf if "
+    "dependentSchemas dependencies".split()
+)
 
 Grammar = Regex | Choice | Ebnf | JsonObject | JsonSchema
 

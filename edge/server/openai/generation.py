@@ -51,7 +51,7 @@ class ToolSpec:
         grammar = None
         if strict or choice.requires(name):
             try:
-                grammar = JsonSchema.from_schema(schema, strict=strict)
+                grammar = JsonSchema.of_arguments(schema, strict=strict)
             except RequestError as exc:
                 raise ApiError(400, f"{exc}; {exc.hint}", param=param, code="invalid_value") from exc
         return cls(name, description or "", schema, grammar, param)

@@ -36,23 +36,20 @@ def searched(pattern: str) -> Language:
 
     Raises RequestError if the pattern is not valid, or uses what is not supported.
     """
-    return _whole(_Parser(pattern).parse())
-
-
-@lru_cache(maxsize=512)
-def matched(pattern: str) -> Language:
-    """Return the texts that the pattern matches from the first character to the last. Raises RequestError as
-    `searched` does."""
-    return searched(f"^(?:{pattern})$") if _Parser(pattern).parse() else NOTHING
-
-
-def _whole(found: _Matches) -> Language:
+    found = _Parser(pattern, around=ANY).parse()
     return union(
         *(
             concat(EMPTY if first else ANY, language, EMPTY if last else ANY)
             for (first, last), language in found.items()
         )
     )
+
+
+@lru_cache(maxsize=512)
+def matched(pattern: str) -> Language:
+    """Return the texts that the pattern matches from the first character to the last. Raises RequestError as
+    `searched` does."""
+    return union(*_Parser(pattern, around=EMPTY).parse().values())
 
 
 def _concat(left: _Matches, right: _Matches) -> _Matches:
@@ -100,8 +97,11 @@ def _add(found: _Matches, around: tuple[bool, bool], language: Language) -> None
 
 
 class _Parser:
-    def __init__(self, pattern: str) -> None:
+    """Reads a pattern. Outside of a match stands a text of `around`."""
+
+    def __init__(self, pattern: str, around: Language) -> None:
         self._text = pattern
+        self._around = around
         self._at = 0
 
     def parse(self) -> _Matches:
@@ -157,7 +157,7 @@ class _Parser:
         seen = complement(seen) if negative else seen
         result: _Matches = {}
         for (first, last), language in self._sequence(0).items():
-            _add(result, (first, True), intersection(seen, concat(language, EMPTY if last else ANY)))
+            _add(result, (first, True), intersection(seen, concat(language, EMPTY if last else self._around)))
         return result
 
     def _quantified(self, depth: int) -> _Matches:
