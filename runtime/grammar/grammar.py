@@ -118,9 +118,10 @@ class JsonSchema:
         """Make the grammar of a tool's arguments. Where its `parameters` declare properties, and say nothing of others,
         there are no others: a function cannot take them."""
         require("the parameters", parameters, Mapping, "a dict")
-        declared, required = parameters.get("properties"), parameters.get("required", [])
-        if isinstance(declared, Mapping) and isinstance(required, list) and not _SAYS_MORE.intersection(parameters):
-            if all(name in declared for name in required):
+        declared = parameters.get("properties")
+        if isinstance(declared, Mapping) and not _SAYS_MORE.intersection(parameters):
+            required = parameters.get("required", [])
+            if isinstance(required, list) and declared.keys() >= set(map(str, required)):
                 parameters = {**parameters, "additionalProperties": False}
         return cls.from_schema(parameters, strict=strict)
 
