@@ -1,22 +1,21 @@
 """Replies that are cut where they leave their grammar, and continued under what remains of it."""
 
+import json
 from contextlib import closing
 from dataclasses import replace
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 
 import pytest
 
 from runtime.backends.backend import Backend, Delta, Options, Request
-from runtime.backends.openvino import grammar_admission
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.npu import EMULATED, NPU
 from runtime.backends.openvino.stateful import Stateful
 from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError
-from runtime.grammar.grammar import Choice, Regex
+from runtime.grammar.grammar import Choice, JsonSchema
 from runtime.messages import Finish, Logprobs, TokenLogprob, Usage
-from runtime.reply import grammar_check
 from runtime.reply.generation import Constraint, generate
 from runtime.reply.parser import PlainText
 from runtime.reply.reply import Reply
@@ -25,47 +24,12 @@ from runtime.vocabulary import TextDecoder, Vocabulary
 
 from .test_backends import QUESTION, STOPS
 
-WIDE = Regex("[a-z ]+!")  # what the engine is held to
 ASK = Request((QUESTION,), STOPS, SamplingParams(temperature=1.0, seed=1))
 
 
-class Exactly:
-    """A matcher of exactly `left` characters before an exclamation mark, no more than `letters` between two blanks."""
-
-    def __init__(self, left, letters):
-        self.left = left
-        self.letters = letters
-        self.run = 0
-        self.ended = False
-
-    @property
-    def complete(self):
-        return self.ended
-
-    def feed(self, text):
-        for count, character in enumerate(text):
-            run = 0 if character in " !" else self.run + 1
-            if self.ended or (character == "!") != (self.left == 0) or run > self.letters:
-                return count
-            self.ended, self.run = character == "!", run
-            self.left -= 1
-        return len(text)
-
-    def rest(self):
-        if self.left < 6:
-            return Regex(f"[a-z ]{{{self.left}}}!")
-        return Regex(" [a-z ]*!") if self.run == self.letters else WIDE
-
-
-@pytest.fixture
-def exactly(monkeypatch):
-    """A function that makes a number of characters the exact grammar behind WIDE."""
-    monkeypatch.setattr(grammar_admission, "engine_grammar", lambda rest: rest.tree)
-
-    def hold_to(count, letters=1000):
-        monkeypatch.setattr(grammar_check, "create_matcher", lambda grammar: Exactly(count, letters))
-
-    return hold_to
+def string_of(length):
+    """The grammar of a JSON string of so many characters. An engine's mask allows fewer and more."""
+    return JsonSchema.from_schema({"type": "string", "minLength": length, "maxLength": length})
 
 
 class Recorded:
@@ -103,7 +67,7 @@ def decoder(demo_folder):
     return Vocabulary.read(demo_folder.path / "tokenizer.json").decoder
 
 
-def reply(engine, request=ASK, grammar=WIDE):
+def reply(engine, grammar, request=ASK):
     engine.requests.clear()
     return list(generate(engine, request, PlainText(), Constraint(answer=grammar)))
 
@@ -120,27 +84,28 @@ def follow_from_one_another(engine, decoder):
     return True
 
 
-@pytest.mark.parametrize("count", [1, 10, 60, 400])
-def test_exactly_so_many_characters_are_written(engine, exactly, decoder, count):
-    exactly(count)
-    said = Reply.from_events(reply(engine))
-    assert (len(said.text), said.text[-1], said.finish_reason) == (count + 1, "!", "stop")
-    assert said.usage.prompt_tokens == engine.count_tokens((QUESTION, "\n"))
-    assert len(engine.requests) > 1 or count > 60
+@pytest.mark.parametrize("length", [1, 10, 60, 400])
+def test_a_string_has_exactly_as_many_characters_as_it_may(engine, decoder, length):
+    said = Reply.from_events(reply(engine, string_of(length)))
+    assert (len(json.loads(said.text)), said.finish_reason) == (length, "stop")
+    assert said.usage.prompt_tokens == engine.count_tokens((QUESTION,))
+    assert len(engine.requests) > 1 or length == 1
     assert follow_from_one_another(engine, decoder)
     counted = sum(delta.tokens for _, deltas in engine.requests for delta in deltas)
     assert counted - len(engine.requests) <= said.usage.completion_tokens <= counted
-    assert Reply.from_events(reply(engine)).text == said.text
 
 
-def test_limits_and_cancellation_hold_across_cuts(engine, exactly):
-    exactly(2000, letters=2)
+def test_limits_and_cancellation_hold_across_cuts(engine):
+    endless = string_of(2000)
     for limit in (3, 20, 40):
-        said = Reply.from_events(reply(engine, replace(ASK, sampling=replace(ASK.sampling, max_new_tokens=limit))))
+        said = Reply.from_events(
+            reply(engine, endless, replace(ASK, sampling=replace(ASK.sampling, max_new_tokens=limit)))
+        )
         assert (said.usage.completion_tokens, said.finish_reason) == (limit, "length")
-    assert len(engine.requests) > 2
+    assert len(engine.requests) > 1
     request = replace(ASK, cancellation=Cancellation())
-    events = generate(engine, request, PlainText(), Constraint(answer=WIDE))
+    engine.requests.clear()
+    events = generate(engine, request, PlainText(), Constraint(answer=endless))
     written = ""
     while not written or len(engine.requests) == 1:
         written += next(events).text
@@ -148,27 +113,43 @@ def test_limits_and_cancellation_hold_across_cuts(engine, exactly):
     *_, finish = events
     assert finish.reason == "cancelled"
     assert finish.usage.completion_tokens > 0
-    with closing(generate(engine, ASK, PlainText(), Constraint(answer=WIDE))) as left:
+    with closing(generate(engine, ASK, PlainText(), Constraint(answer=endless))) as left:
         next(left)
-    assert Reply.from_events(reply(engine)).text.endswith("!")
+    assert len(json.loads(Reply.from_events(reply(engine, string_of(20))).text)) == 20
 
 
-def test_a_stop_text_ends_a_reply_that_was_cut(engine, exactly):
-    exactly(3)
-    text = Reply.from_events(reply(engine)).text
-    said = Reply.from_events(reply(engine, replace(ASK, sampling=replace(ASK.sampling, stop=(text[2:],)))))
-    assert (said.text, said.finish_reason) == (text[:2], "stop")
+def test_a_stop_text_ends_a_reply_that_was_cut(engine):
+    text = Reply.from_events(reply(engine, string_of(12))).text
+    stop = replace(ASK.sampling, stop=(text[-4:],))
+    said = Reply.from_events(reply(engine, string_of(12), replace(ASK, sampling=stop)))
+    assert (said.text, said.finish_reason) == (text[:-4], "stop")
 
 
-def test_log_probabilities_stay_with_their_characters(demo_folder, exactly):
-    exactly(60)
-    sampling = replace(ASK.sampling, logprobs=True)
+def test_log_probabilities_stay_with_their_characters(demo_folder):
+    request = replace(ASK, sampling=replace(ASK.sampling, logprobs=True))
     with closing(recorded(OpenVINO).load(demo_folder, "CPU", Options(threads=1))) as engine:
-        events = reply(engine, replace(ASK, sampling=sampling))
+        events = reply(engine, string_of(60), request)
         tokens = [token for event in events if isinstance(event, Logprobs) for token in event.tokens]
         assert len(engine.requests) > 1
     assert b"".join(token.bytes for token in tokens).decode() == Reply.from_events(events).text
     assert all(token.logprob <= 0 for token in tokens)
+
+
+def test_what_was_cached_before_a_cut_is_right(demo_folder):
+    """A continued reply has the log-probabilities that an engine gives which has cached nothing."""
+    exact = Options(precision="f32", kv_precision="f32", activation_group=0, threads=1)
+    found = []
+    with closing(recorded(OpenVINO).load(demo_folder, "CPU", exact)) as engine:
+        reply(engine, string_of(60))
+        last, _ = engine.requests[-1]
+        last = replace(last, sampling=SamplingParams(max_new_tokens=5, logprobs=True), grammar=None)
+        found.append([part.logprob for part in engine.generate(last) if isinstance(part, Delta)])
+    with closing(OpenVINO.load(demo_folder, "CPU", exact)) as fresh:
+        found.append([part.logprob for part in fresh.generate(last) if isinstance(part, Delta)])
+    assert len(last.generated) > 10
+    for cached, computed in zip(*found, strict=True):
+        assert cached.bytes == computed.bytes
+        assert abs(cached.logprob - computed.logprob) < 1e-4
 
 
 TOKENS = {1: b"ab", 2: b"c", 3: b"\xe4", 4: b"\xbd\xa0d", 5: b"!", 6: b"\xe4\xbd\xa0"}
@@ -201,28 +182,6 @@ class Scripted(Backend):
         yield Finish(self._reason, Usage(len(self.encode(request.prompt)), 0, 0.0, 0.0))
 
 
-class Literally:
-    """A matcher of one text."""
-
-    def __init__(self, left):
-        self.left = left
-
-    @property
-    def complete(self):
-        return not self.left
-
-    ended = complete
-
-    def feed(self, text):
-        pairs = enumerate(zip_longest(text, self.left[: len(text)]))
-        count = next((place for place, (read, wanted) in pairs if read != wanted), len(text))
-        self.left = self.left[count:]
-        return count
-
-    def rest(self):
-        return self.left
-
-
 # The text of the grammar, what the engine generates, the ids from which it continues, and the bytes of the tokens.
 CUTS = {
     "nothing": ("ab", [[1]], [], ["ab"]),
@@ -239,8 +198,7 @@ CUTS = {
 
 
 @pytest.mark.parametrize(("text", "scripts", "generated", "tokens"), CUTS.values(), ids=CUTS.keys())
-def test_a_reply_goes_on_from_where_it_was_cut(monkeypatch, text, scripts, generated, tokens):
-    monkeypatch.setattr(grammar_check, "create_matcher", lambda grammar: Literally(grammar.options[0]))
+def test_a_reply_goes_on_from_where_it_was_cut(text, scripts, generated, tokens):
     for logprobs in (False, True):
         engine = Scripted(*scripts)
         request = Request(("?",), (), SamplingParams(seed=7, logprobs=logprobs, max_new_tokens=20))
@@ -248,7 +206,7 @@ def test_a_reply_goes_on_from_where_it_was_cut(monkeypatch, text, scripts, gener
         assert Reply.from_events(events).text == text
         assert [list(request.generated) for request in engine.requests] == [[], *generated]
         assert [request.sampling.seed for request in engine.requests] == list(range(7, 7 + len(scripts)))
-        assert all(request.prompt == ("?", "\n") for request in engine.requests)
+        assert all(request.prompt == ("?",) for request in engine.requests)
         counted = events[-1].usage.completion_tokens
         assert counted == len(tokens)
     told = [token.bytes for event in events if isinstance(event, Logprobs) for token in event.tokens]
@@ -256,12 +214,11 @@ def test_a_reply_goes_on_from_where_it_was_cut(monkeypatch, text, scripts, gener
 
 
 def test_an_engine_without_ids_is_cut_too(monkeypatch):
-    monkeypatch.setattr(grammar_check, "create_matcher", lambda grammar: Literally("abac!"))
     monkeypatch.setattr(Scripted, "reports_ids", False)
     engine = Scripted([1, 1], [2, 5])
-    events = list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=WIDE)))
+    events = list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Choice(("abac!",)))))
     assert Reply.from_events(events).text == "abac!"
-    assert [request.prompt for request in engine.requests] == [("?", "\n"), ("?", "\n", "aba")]
+    assert [request.prompt for request in engine.requests] == [("?",), ("?", "aba")]
 
 
 def test_an_exact_mask_is_not_checked(monkeypatch):
@@ -271,9 +228,8 @@ def test_an_exact_mask_is_not_checked(monkeypatch):
     assert Reply.from_events(events).text == "abab"
 
 
-def test_an_engine_that_writes_nothing_of_the_grammar_is_an_error(monkeypatch):
-    monkeypatch.setattr(grammar_check, "create_matcher", lambda grammar: Literally("ab!"))
+def test_an_engine_that_writes_nothing_of_the_grammar_is_an_error():
     engine = Scripted([1, 2], [2], [2])
     with pytest.raises(BackendError, match="the engine writes nothing that the grammar allows"):
-        list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=WIDE)))
+        list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Choice(("ab!",)))))
     assert len(engine.requests) == 3

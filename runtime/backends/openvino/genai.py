@@ -118,7 +118,7 @@ class GenAIBackend(Backend):
         if request.grammar is None or isinstance(request.grammar, EngineGrammar):
             return request
         found = self.admission.admit(request.grammar, request.cancellation)
-        return request if found is None else replace(request, grammar=found.grammar)
+        return replace(request, grammar=None if found is None else found.grammar)  # None: it was cancelled
 
     def decoder(self) -> TextDecoder:
         return self._vocabulary.decoder()
