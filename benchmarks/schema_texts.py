@@ -2,7 +2,7 @@
 
 A grammar writes an object's properties in the schema's order: those of the schema itself, then of the schemas that
 apply beside it (`$ref`, `allOf`, the valid branch of `anyOf` or `oneOf`, `then`, `dependentSchemas`), then names
-that are only required, then the others in any order.
+that are only required, then those that depend on others, then the rest in any order.
 """
 
 import json
@@ -73,11 +73,12 @@ class SchemaOrder:
             ]
         declared = [name for schema in applying for name in _mapped(schema, "properties")]
         required = [name for schema in applying for name in _listed(schema, "required")]
+        dependent = [name for schema in applying for name in _dependent(schema, instance)]
         return {
             name: self._arrange(
                 instance[name], [each for schema in applying for each in _member_schemas(schema, name)], depth + 1
             )
-            for name in dict.fromkeys([*declared, *required, *instance])
+            for name in dict.fromkeys([*declared, *required, *dependent, *instance])
             if name in instance
         }
 
@@ -98,11 +99,8 @@ class SchemaOrder:
             yield from [branch for branch in _listed(schema, keyword) if self._is_valid(branch, instance)][:1]
         if "if" in schema:
             yield schema.get("then" if self._is_valid(schema["if"], instance) else "else")
-        for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
-            for name, part in _mapped(schema, keyword).items():
-                if name in instance:
-                    yield {"required": [name, *(part if isinstance(part, list) else ())]}
-                    yield part
+        for keyword in ("dependencies", "dependentSchemas"):
+            yield from (part for name, part in _mapped(schema, keyword).items() if name in instance)
 
     def _is_valid(self, schema: Any, instance: Any) -> bool:
         with suppress(SchemaError, UnknownType, UndefinedTypeCheck, Unresolvable, re.error, RecursionError, TypeError):
@@ -118,6 +116,14 @@ def _listed(schema: dict[str, Any], keyword: str) -> list[Any]:
 def _mapped(schema: dict[str, Any], keyword: str) -> dict[str, Any]:
     value = schema.get(keyword)
     return value if isinstance(value, dict) else {}
+
+
+def _dependent(schema: dict[str, Any], instance: dict[str, Any]) -> Iterator[str]:
+    """Yield the names that depend on one another, each after the one that needs it."""
+    for keyword in ("dependencies", "dependentRequired"):
+        for name, needed in _mapped(schema, keyword).items():
+            if name in instance:
+                yield from (name, *(needed if isinstance(needed, list) else ()))
 
 
 def _item_schema(schema: dict[str, Any], index: int) -> Any:
