@@ -4,6 +4,7 @@ is cut.
 
 import json
 import random
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -375,6 +376,29 @@ def test_with_strict_each_further_call_is_written_again(bare_folder):
     assert [(call.name, call.arguments) for call in said.tool_calls] == BOTH
     assert said.text == "Done."
     assert requests[3].prompt[-1] == f"get_weather\n{PARIS}\nget_time\n"
+
+
+def test_with_strict_all_calls_of_a_reply_are_written_again(bare_folder):
+    replies = [f"```json\n[{OBJECT}, {CLOCK}]\n```", PARIS, "get_time\n", "{ }", "\nDone."]
+    said, requests = reply_of(bare_folder, replies, STRICT)
+    assert [(call.name, call.arguments) for call in said.tool_calls] == [*WEATHER, ("get_time", "{ }")]
+    assert said.text == "Done."
+    assert [request.grammar for request in requests] == [
+        None,
+        STRICT.arguments["get_weather"],
+        Choice(("get_time\n",)),
+        STRICT.arguments["get_time"],
+        None,
+    ]
+    assert requests[3].prompt[-1] == f"get_weather\n{PARIS}\nget_time\n"
+
+
+def test_with_one_call_the_first_is_written_again(bare_folder):
+    said, requests = reply_of(bare_folder, [f"{OBJECT}\n{CLOCK}", PARIS], replace(STRICT, one_call=True))
+    assert [(call.name, call.arguments) for call in said.tool_calls] == WEATHER
+    assert len(requests) == 2
+    said, requests = reply_of(bare_folder, [f"{OBJECT}\n{CLOCK}"], Constraint(one_call=True))
+    assert [(call.name, call.arguments) for call in said.tool_calls] == WEATHER
 
 
 def test_with_strict_an_explanation_stays_text(bare_folder):

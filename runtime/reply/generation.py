@@ -4,7 +4,7 @@ GLM-4 opens a call with nothing but the tool's name on a line, so no grammar can
 without constraining plain answers too. Therefore the engine generates freely until the parser has seen a call open; it
 is stopped there, continues from the same text under the grammar of that tool's arguments, and after them freely again.
 With a prefix cache, continuing costs about a token. A reply that turns out to be nothing but calls in a nearby shape
-is replaced by the opening of its first call as GLM-4 spells it, and continues under that tool's grammar.
+is dropped, and each of its calls is written again as GLM-4 spells it, under the grammar of that tool's arguments.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -195,7 +195,12 @@ def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, No
         return
     while True:
         yield _Segment(pause_at="call" if constraint.arguments else "", calls_only=bool(name))
-        yield _Segment(constraint.arguments.get(parser.call, JsonObject()), prefilled=parser.reopened)
+        reopened = parser.reopened
+        prefilled = f"{reopened[0]}\n" if reopened else ""
+        yield _Segment(constraint.arguments.get(parser.call, JsonObject()), prefilled=prefilled)
+        for further in reopened[1:]:
+            yield _Segment(Choice((f"{further}\n",)), prefilled="\n")
+            yield _Segment(constraint.arguments.get(further, JsonObject()))
 
 
 class _Output:

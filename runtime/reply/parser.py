@@ -23,12 +23,12 @@ _SLICE = 4096  # characters parsed at once: what is pending is searched and cut 
 class Parser(Protocol):
     """A parser of a reply's text as it streams in. With `pause_at` "answer" or "call" it pauses where the answer, or a
     call's JSON arguments, are about to begin: then `paused` is True, and `rewind` drops the text beyond that place.
-    `reopened` is what stands before the arguments then, if they were rewound by `reopen_call`; otherwise "".
+    `reopened` are the names of the calls that `reopen_call` has dropped, the first of which is open again.
     """
 
     pause_at: str
     paused: bool
-    reopened: str
+    reopened: tuple[str, ...]
 
     @property
     def answer_opening(self) -> str:
@@ -59,8 +59,8 @@ class Parser(Protocol):
         ...
 
     def reopen_call(self) -> bool:
-        """At the end of a reply that is nothing but calls in a nearby shape, with `pause_at` "call": pause where the
-        arguments of the first one would begin in GLM-4's own spelling. Return whether it is such a reply."""
+        """At the end of a reply that is nothing but calls in a nearby shape, with `pause_at` "call": open the first one
+        again in GLM-4's own spelling, and pause where its arguments begin. Return whether it is such a reply."""
         ...
 
     def finish(self, *, cut_off: bool = False) -> list[tuple[Event, int]]:
@@ -73,7 +73,7 @@ class PlainText:
 
     pause_at = ""
     paused = False
-    reopened = ""
+    reopened: tuple[str, ...] = ()
     answer_opening = ""
     reasoning_is_open = False
     call = ""
@@ -139,7 +139,7 @@ class ReplyParser:
         self._number = first_call
         self.pause_at = ""
         self.paused = False
-        self.reopened = ""
+        self.reopened: tuple[str, ...] = ()
         if reasoning is None:
             self._state = _State.CANDIDATE
         else:
@@ -165,12 +165,11 @@ class ReplyParser:
         calls = self._nearby_calls() if self.pause_at == "call" else ()
         if not calls:
             return False
-        opening = f"{calls[0][0]}\n"
         for syntax in self._syntaxes:
-            found = syntax.open(opening + "{", at_start=self._at_start, at_end=False)
+            found = syntax.open(f"{calls[0][0]}\n{{", at_start=self._at_start, at_end=False)
             if isinstance(found, CallOpening) and found.body.is_json:
                 self._open_call(found, self._newline + self._pending)
-                self.reopened = opening
+                self.reopened = tuple(name for name, _ in calls)
                 return True
         return False
 
@@ -305,7 +304,7 @@ class ReplyParser:
 
     def _open_call(self, opening: CallOpening, rest: str) -> Text | ToolCallDelta:
         self._name, self._body, self._arguments, self._pending = opening.name, opening.body, [], rest
-        self._state, self._nearby, self.reopened = _State.CALL, None, ""
+        self._state, self._nearby, self.reopened = _State.CALL, None, ()
         self._fence, self._newline = CodeFence(), ""
         if opening.body.is_json:
             self._at_start, self.paused = False, self.pause_at == "call"
