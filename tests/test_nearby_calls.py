@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.backends.backend import Delta
 from runtime.backends.echo import Echo
 from runtime.grammar.grammar import Choice, JsonObject, JsonSchema
-from runtime.messages import Message, Reasoning, Text, ToolCall, ToolCallDelta
+from runtime.messages import Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, Usage
 from runtime.model import Model
 from runtime.prompt.families import FAMILIES, ReasoningMarks
 from runtime.reply.generation import Constraint
@@ -391,6 +392,45 @@ def test_with_strict_all_calls_of_a_reply_are_written_again(bare_folder):
         None,
     ]
     assert requests[3].prompt[-1] == f"get_weather\n{PARIS}\nget_time\n"
+
+
+class BeginsScripted:
+    """A real engine whose first reply is a script."""
+
+    def __init__(self, backend, script):
+        self._backend, self._script, self.requests = backend, script, []
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    def generate(self, request):
+        self.requests.append(request)
+        if len(self.requests) > 1:
+            yield from self._backend.generate(request)
+            return
+        for char in self._script:
+            yield Delta(char)
+        yield Finish("stop", Usage(1, len(self._script), 0.0, 0.0))
+
+
+def test_on_the_engine_a_call_that_is_written_again_obeys_its_schema(demo_folder):
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"type": "integer"}},
+        "required": ["city", "days"],
+    }
+    weather = TOOLS[0] | {"parameters": schema}
+    with Model(demo_folder) as loaded:
+        backend = BeginsScripted(loaded.backend, f"\n```json\n[{OBJECT}, {CLOCK}]\n```")
+        model = Model(demo_folder, backend=backend)
+        constraint = Constraint.for_tools([weather, TOOLS[1]], strict=True)
+        said = Reply.from_events(model.reply(ASK, [weather, TOOLS[1]], constraint=constraint, max_tokens=300))
+    called = [(call.name, json.loads(call.arguments)) for call in said.tool_calls[:2]]
+    assert called[0][0] == "get_weather"
+    assert called[0][1]["city"] in ("Rome", "Oslo")
+    assert type(called[0][1]["days"]) is int
+    assert called[1] == ("get_time", {})
+    assert backend.requests[1].prompt[-1] == "get_weather\n"
 
 
 def test_with_one_call_the_first_is_written_again(bare_folder):
