@@ -26,6 +26,7 @@ from runtime.reply.reply import Reply
 from runtime.reply.syntaxes import create_nearby, create_syntaxes
 from runtime.reply.text_call import TextCallSyntax
 from runtime.sampling import Sampling
+from runtime.vocabulary import Vocabulary
 
 MARK = "<|assistant|>"
 NAMES = ("get_weather", "get_weather_of_week", "get_time", "create_user")
@@ -350,6 +351,11 @@ def reply_of(bare_folder, replies, constraint=None, **settings):
     return said, model.backend.requests
 
 
+def continued(requests, number):
+    """The reply that a request continues."""
+    return "".join(requests[number].prompt).removeprefix("".join(requests[0].prompt))
+
+
 @pytest.mark.parametrize("reply", [f"get_weather\r\n{PARIS}", f"```json\n{OBJECT}\n```", OBJECT])
 def test_without_strict_the_arguments_are_taken_as_they_are(bare_folder, reply):
     said, requests = reply_of(bare_folder, [reply])
@@ -367,8 +373,7 @@ def test_with_strict_the_call_is_written_again_in_glm4s_spelling_under_its_gramm
         [("get_weather", '{"city": "Rome"}')],
     )
     assert [type(request.grammar) for request in requests] == [type(None), JsonSchema, type(None)]
-    assert requests[1].prompt[-1] == "get_weather\n"
-    assert requests[2].prompt[-1] == 'get_weather\n{"city": "Rome"}'
+    assert [continued(requests, number) for number in (1, 2)] == ["get_weather\n", 'get_weather\n{"city": "Rome"}']
 
 
 def test_with_strict_each_further_call_is_written_again(bare_folder):
@@ -376,7 +381,7 @@ def test_with_strict_each_further_call_is_written_again(bare_folder):
     said, requests = reply_of(bare_folder, replies, STRICT)
     assert [(call.name, call.arguments) for call in said.tool_calls] == BOTH
     assert said.text == "Done."
-    assert requests[3].prompt[-1] == f"get_weather\n{PARIS}\nget_time\n"
+    assert continued(requests, 3) == f"get_weather\n{PARIS}\nget_time\n"
 
 
 def test_with_strict_all_calls_of_a_reply_are_written_again(bare_folder):
@@ -391,7 +396,7 @@ def test_with_strict_all_calls_of_a_reply_are_written_again(bare_folder):
         STRICT.arguments["get_time"],
         None,
     ]
-    assert requests[3].prompt[-1] == f"get_weather\n{PARIS}\nget_time\n"
+    assert continued(requests, 3) == f"get_weather\n{PARIS}\nget_time\n"
 
 
 class BeginsScripted:
@@ -408,9 +413,9 @@ class BeginsScripted:
         if len(self.requests) > 1:
             yield from self._backend.generate(request)
             return
-        for char in self._script:
-            yield Delta(char)
-        yield Finish("stop", Usage(1, len(self._script), 0.0, 0.0))
+        ids = self.encode((self._script,))
+        yield Delta(self._script, len(ids), ids=tuple(ids))
+        yield Finish("stop", Usage(1, len(ids), 0.0, 0.0))
 
 
 def test_on_the_engine_a_call_that_is_written_again_obeys_its_schema(demo_folder):
@@ -430,7 +435,9 @@ def test_on_the_engine_a_call_that_is_written_again_obeys_its_schema(demo_folder
     assert called[0][1]["city"] in ("Rome", "Oslo")
     assert type(called[0][1]["days"]) is int
     assert called[1] == ("get_time", {})
-    assert backend.requests[1].prompt[-1] == "get_weather\n"
+    assert continued(backend.requests, 1) == continued(backend.requests, 2) == "get_weather\n"
+    generated = Vocabulary.read(demo_folder.path / "tokenizer.json").decoder().feed(backend.requests[2].generated)
+    assert generated == f"{said.tool_calls[0].arguments}\n"  # and nothing of what was dropped
 
 
 def test_with_one_call_the_first_is_written_again(bare_folder):
@@ -439,6 +446,15 @@ def test_with_one_call_the_first_is_written_again(bare_folder):
     assert len(requests) == 2
     said, requests = reply_of(bare_folder, [f"{OBJECT}\n{CLOCK}"], Constraint(one_call=True))
     assert [(call.name, call.arguments) for call in said.tool_calls] == WEATHER
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_after_a_required_call_a_nearby_one_is_a_call_and_other_text_ends_the_reply(bare_folder, strict):
+    constraint = Constraint.for_tools(TOOLS, "required", strict=strict)
+    replies = ["get_weather\n", PARIS, f"\n```json\n{CLOCK}\n```", "{}", f"```json\n{OBJECT}\n```\nThat is it."]
+    said, requests = reply_of(bare_folder, replies, constraint)
+    assert (said.text, [(call.name, call.arguments) for call in said.tool_calls]) == ("", BOTH)
+    assert len(requests) == 5
 
 
 def test_with_strict_an_explanation_stays_text(bare_folder):
