@@ -21,7 +21,7 @@ from .prompt import families
 from .prompt.template import ChatTemplate, Prompt
 from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
-from .reply.syntaxes import create_syntaxes
+from .reply.syntaxes import create_nearby, create_syntaxes
 from .sampling import Sampling, SamplingSettings, merge_settings
 from .source import ModelSource, open_source
 from .system.out_of_memory import map_out_of_memory
@@ -139,11 +139,13 @@ class Model:
             constraint = Constraint.for_reply(tools, tool_choice, answer, strict=strict)
         self._warn(messages, tools)
         calls_before = sum(len(message.tool_calls) for message in messages)
+        free = constraint.answer is None  # an answer under a grammar may look like a call
         parser = ReplyParser(
-            create_syntaxes(self.family, tools),
+            create_syntaxes(self.family, tools) if free or constraint.may_call else (),
             self.family.call_start,
             self.family.reasoning,
             first_call=calls_before + 1,
+            nearby=create_nearby(self.family, tools) if free else None,
         )
         request = self._request(self.template.render(messages, tools), sampling, cancellation)
         return Cancellable(generate(self.backend, request, parser, constraint), request.cancellation)

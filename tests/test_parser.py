@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from itertools import combinations, pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from runtime.messages import Reasoning, Text, ToolCall, ToolCallDelta
 from runtime.prompt.families import FAMILIES, ReasoningMarks
 from runtime.reply.call_syntax import CallOpening, Verdict
 from runtime.reply.json_call import JsonCallSyntax
+from runtime.reply.nearby_calls import NearbyCalls
 from runtime.reply.parser import ReplyParser
 from runtime.reply.stop_texts import overlap
 from runtime.reply.syntaxes import create_syntaxes
@@ -57,7 +59,8 @@ SAMPLES = {
 def parser_of(names, reasoning=None, *, written=(), **options):
     """The parser of a family whose built-in tools, `written`, are called with text."""
     syntaxes = (TextCallSyntax(dict(written), MARK), JsonCallSyntax(set(names) - set(written), MARK)) if names else ()
-    return ReplyParser(syntaxes, MARK, reasoning, **options)
+    nearby = partial(NearbyCalls, set(names) - set(written), MARK) if names else None
+    return ReplyParser(syntaxes, MARK, reasoning, nearby=nearby, **options)
 
 
 def fed(parser, chunk):
@@ -156,6 +159,10 @@ LONG = {
     "blanks after a mark": (lambda n: MARK + " " * n),
     "reasoning": (lambda n: "<think>" + "x" * n),
     "blanks before reasoning": (lambda n: " " * n),
+    "arguments in an object": (lambda n: '{"name": "f", "arguments": {"a": "' + "x" * n),
+    "a list of calls": (lambda n: "[" + '{"name": "f", "arguments": {}},' * (n // 31)),
+    "fences": (lambda n: "```\n" * (n // 4)),
+    "a fence's language": (lambda n: "a\n```" + "x" * n),
 }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 GLM-4 opens a call with nothing but the tool's name on a line, so no grammar can tell beforehand where one begins
 without constraining plain answers too. Therefore the engine generates freely until the parser has seen a call open; it
 is stopped there, continues from the same text under the grammar of that tool's arguments, and after them freely again.
-With a prefix cache, continuing costs about a token.
+With a prefix cache, continuing costs about a token. A reply that turns out to be nothing but calls in a nearby shape
+is dropped, and each of its calls is written again as GLM-4 spells it, under the grammar of that tool's arguments.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -161,7 +162,9 @@ def generate(
         if reason == "stop" and check.resume():
             continue
         if finish is not None and (segment.grammar is None or reason != "stop"):
-            break
+            if reason != "stop" or not parser.reopen_call():
+                break
+            partial.rewind(parser.rewind())
         try:
             segment, check = segments.send(partial.segment_text()), None
         except StopIteration:
@@ -192,7 +195,12 @@ def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, No
         return
     while True:
         yield _Segment(pause_at="call" if constraint.arguments else "", calls_only=bool(name))
-        yield _Segment(constraint.arguments.get(parser.call, JsonObject()))
+        reopened = parser.reopened
+        prefilled = f"{reopened[0]}\n" if reopened else ""
+        yield _Segment(constraint.arguments.get(parser.call, JsonObject()), prefilled=prefilled)
+        for further in reopened[1:]:
+            yield _Segment(Choice((f"{further}\n",)), prefilled="\n")
+            yield _Segment(constraint.arguments.get(further, JsonObject()))
 
 
 class _Output:

@@ -27,8 +27,7 @@ class JsonCallSyntax:
 
     @classmethod
     def create(cls, family: Family, tools: Sequence[Mapping[str, Any]]) -> Self:
-        names = family.own_tools or [tool["name"] for tool in tools]
-        return cls(set(names) - set(find_text_tools(tools, family.built_in)), family.call_start)
+        return cls(find_json_tools(family, tools), family.call_start)
 
     def open(self, text: str, *, at_start: bool, at_end: bool) -> CallOpening | Verdict:
         found = read_name(text, self._names, at_end=at_end)
@@ -41,6 +40,12 @@ class JsonCallSyntax:
         if arguments.startswith("{"):
             return CallOpening(name, len(text) - len(arguments), _JsonObject(self._call_start))
         return Verdict.NO_CALL if arguments or at_end else Verdict.UNDECIDED
+
+
+def find_json_tools(family: Family, tools: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of the tools that a family's model calls with JSON."""
+    names = family.own_tools or [tool["name"] for tool in tools]
+    return frozenset(names) - frozenset(find_text_tools(tools, family.built_in))
 
 
 class _JsonObject:

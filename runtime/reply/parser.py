@@ -1,17 +1,20 @@
 """The text of a reply, as it streams in, becomes reasoning, text and tool calls.
 
 A reply may hold reasoning, then text before its calls, and several calls, each of which may begin with the assistant's
-token. How a call is spelled is the business of a `CallSyntax`; what turns out to be none is text.
+token. How a call is spelled is the business of a `CallSyntax`; what turns out to be none is text. A reply that may be
+nothing but calls in a nearby shape is held back until its end; a call inside a fenced code block is quoted text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
 from ..messages import Event, Reasoning, Text, ToolCall, ToolCallDelta
 from ..prompt.families import ReasoningMarks
 from .call_syntax import CallBody, CallOpening, CallSyntax, Verdict
+from .code_fence import CodeFence
 from .name_line import BLANKS
+from .nearby_calls import NearbyCalls
 from .stop_texts import overlap
 
 _SLICE = 4096  # characters parsed at once: what is pending is searched and cut again for every line
@@ -19,10 +22,13 @@ _SLICE = 4096  # characters parsed at once: what is pending is searched and cut 
 
 class Parser(Protocol):
     """A parser of a reply's text as it streams in. With `pause_at` "answer" or "call" it pauses where the answer, or a
-    call's JSON arguments, are about to begin: then `paused` is True, and `rewind` drops the text beyond that place."""
+    call's JSON arguments, are about to begin: then `paused` is True, and `rewind` drops the text beyond that place.
+    `reopened` are the names of the calls that `reopen_call` has dropped, the first of which is open again.
+    """
 
     pause_at: str
     paused: bool
+    reopened: tuple[str, ...]
 
     @property
     def answer_opening(self) -> str:
@@ -52,6 +58,11 @@ class Parser(Protocol):
         """End the pause and forget the characters beyond it; return how many they were."""
         ...
 
+    def reopen_call(self) -> bool:
+        """At the end of a reply that is nothing but calls in a nearby shape, with `pause_at` "call": open the first one
+        again in GLM-4's own spelling, and pause where its arguments begin. Return whether it is such a reply."""
+        ...
+
     def finish(self, *, cut_off: bool = False) -> list[tuple[Event, int]]:
         """End the reply: what is pending is text, or a call that was cut off. `cut_off` says that the reply was."""
         ...
@@ -62,6 +73,7 @@ class PlainText:
 
     pause_at = ""
     paused = False
+    reopened: tuple[str, ...] = ()
     answer_opening = ""
     reasoning_is_open = False
     call = ""
@@ -73,6 +85,9 @@ class PlainText:
     def rewind(self) -> int:
         return 0
 
+    def reopen_call(self) -> bool:
+        return False
+
     def finish(self, *, cut_off: bool = False) -> list[tuple[Event, int]]:
         return []
 
@@ -81,6 +96,7 @@ class _State(Enum):
     OPENING = auto()  # the reply may begin with its reasoning
     REASONING = auto()  # passed on until the mark that closes it
     CANDIDATE = auto()  # what is pending begins a line, or with `call_start`: it may turn out to be a call
+    NEARBY = auto()  # what is pending may be nothing but calls in a nearby shape, which the reply's end decides
     TEXT = auto()  # the line is text, passed on until the next line or `call_start`
     CALL = auto()  # inside a call's arguments
     AFTER_CALL = auto()  # blanks and `call_start` after a call belong to nothing
@@ -90,7 +106,8 @@ class ReplyParser:
     """The parser of chat replies: fed any chunks, in any split, it returns the same reasoning, text and calls.
 
     `syntaxes` are those of the tools offered, `call_start` the token that may stand before a call. Calls are numbered
-    from `first_call`: call_1, call_2, …
+    from `first_call`: call_1, call_2, … `nearby` creates a recognizer of calls in nearby shapes; without it, such a
+    reply is text.
     """
 
     answer_opening = "\n"  # a call begins directly after the assistant's token
@@ -101,14 +118,20 @@ class ReplyParser:
         call_start: str,
         reasoning: ReasoningMarks | None = None,
         first_call: int = 1,
+        nearby: Callable[[], NearbyCalls] | None = None,
     ) -> None:
         self._syntaxes = syntaxes
         self._call_start = call_start
         self._reasoning = reasoning
         self._pending = ""
         self._unread = 0  # characters of a chunk that are not pending yet
+        self._create_nearby = nearby
+        self._nearby: NearbyCalls | None = None  # reads what is pending
+        self._only_calls = True  # no text stands before what is pending
+        self._fence = CodeFence()
         self._at_start = True  # nothing stands before what is pending but the assistant's token
         self._begun = False  # the first blanks of the reasoning, and of the answer, are gone
+        self._newline = ""  # the one that is gone, where nothing but it stands before what is pending
         self._name = ""
         self._body: CallBody | None = None
         self._arguments: list[str] = []  # JSON of the call that is open
@@ -116,6 +139,7 @@ class ReplyParser:
         self._number = first_call
         self.pause_at = ""
         self.paused = False
+        self.reopened: tuple[str, ...] = ()
         if reasoning is None:
             self._state = _State.CANDIDATE
         else:
@@ -137,6 +161,18 @@ class ReplyParser:
         beyond, self._pending, self.paused = len(self._pending), "", False
         return beyond
 
+    def reopen_call(self) -> bool:
+        calls = self._nearby_calls() if self.pause_at == "call" else ()
+        if not calls:
+            return False
+        for syntax in self._syntaxes:
+            found = syntax.open(f"{calls[0][0]}\n{{", at_start=self._at_start, at_end=False)
+            if isinstance(found, CallOpening) and found.body.is_json:
+                self._open_call(found, self._newline + self._pending)
+                self.reopened = tuple(name for name, _ in calls)
+                return True
+        return False
+
     def feed(self, chunk: str) -> list[tuple[Event, int]]:
         events: list[tuple[Event, int]] = []
         for end in range(_SLICE, len(chunk) + _SLICE, _SLICE):
@@ -152,6 +188,9 @@ class ReplyParser:
     def finish(self, *, cut_off: bool = False) -> list[tuple[Event, int]]:
         events: list[tuple[Event, int]] = []
         self._cut_off = cut_off
+        for name, arguments in () if cut_off else self._nearby_calls():
+            self._name, self._arguments, self._pending = name, [], ""
+            events += [(self._delta(arguments), 0), (self._close_call(complete=True), 0)]
         self._parse(events, at_end=True)
         if (body := self._body) is not None:
             if piece := body.finish(self._pending, cut_off=cut_off):
@@ -165,6 +204,7 @@ class ReplyParser:
             _State.OPENING: self._read_opening,
             _State.REASONING: self._read_reasoning,
             _State.CANDIDATE: self._read_candidate,
+            _State.NEARBY: self._read_nearby,
             _State.TEXT: self._read_text,
             _State.CALL: self._read_call,
             _State.AFTER_CALL: self._read_after_call,
@@ -209,6 +249,7 @@ class ReplyParser:
         if not self._begun:  # the newline with which GLM-4 opens an answer in words is not part of it
             after_reasoning = self._reasoning is not None
             answer = self._pending.lstrip("\n") if after_reasoning else self._pending.removeprefix("\n")
+            self._newline = "" if after_reasoning or answer == self._pending else "\n"
             self._at_start = self._at_start and (after_reasoning or answer == self._pending)
             self._pending, self._begun = answer, bool(answer) or not after_reasoning
             return Text("")
@@ -218,18 +259,33 @@ class ReplyParser:
         marked = line != self._pending
         at_start = not line.startswith("\n") if marked else self._at_start
         start = line.lstrip() if marked else line
-        if len(line) - len(start) <= BLANKS:
+        if len(line) - len(start) <= BLANKS and (marked or not self._fence.open):
             for found in [syntax.open(start, at_start=at_start, at_end=at_end) for syntax in self._syntaxes]:
                 if isinstance(found, CallOpening):
                     return self._open_call(found, start[found.length :])
                 if found is Verdict.UNDECIDED:
                     return None
-        self._at_start = False
+        if self._only_calls and self._create_nearby is not None:
+            self._nearby, self._state = self._create_nearby(), _State.NEARBY
+            return Text("")
+        self._at_start = self._only_calls = False
         if marked:
             self._pending = self._pending.removeprefix(self._call_start)
+            self._fence = CodeFence()  # the token begins another message
             return Text(self._call_start)
         self._state = _State.TEXT
         return Text("")
+
+    def _read_nearby(self, at_end: bool) -> Text | None:
+        assert self._nearby is not None
+        if self._nearby.feed(self._pending[self._nearby.length :]) and not at_end:
+            return None
+        self._only_calls, self._nearby, self._state = False, None, _State.CANDIDATE
+        return Text("")
+
+    def _nearby_calls(self) -> tuple[tuple[str, str], ...]:
+        """The calls that the reply is nothing but, if it ends here."""
+        return () if self._nearby is None else self._nearby.finish()
 
     def _read_text(self, at_end: bool) -> Text | None:
         pending, mark = self._pending, self._call_start
@@ -243,11 +299,13 @@ class ReplyParser:
             if end == 0:
                 return None
         self._pending = pending[end:]
+        self._fence.feed(pending[:end])
         return Text(pending[:end])
 
     def _open_call(self, opening: CallOpening, rest: str) -> Text | ToolCallDelta:
         self._name, self._body, self._arguments, self._pending = opening.name, opening.body, [], rest
-        self._state = _State.CALL
+        self._state, self._nearby, self.reopened = _State.CALL, None, ()
+        self._fence, self._newline = CodeFence(), ""
         if opening.body.is_json:
             self._at_start, self.paused = False, self.pause_at == "call"
         return self._delta(opening.body.opening) if opening.body.opening else Text("")

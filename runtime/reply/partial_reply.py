@@ -106,6 +106,7 @@ class PartialReply:
         self.tokens.rewind(length)
         while self._marks[-1][0] > self._length:
             self._marks.pop()
+        del self._ids[self._marks[-1][1] :]
 
     def end(self, finish: Finish) -> FinishReason:
         """Return why a request has ended. The first that does, and had no text of the reply in its prompt, tells how

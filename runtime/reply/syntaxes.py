@@ -1,11 +1,13 @@
 """The call syntaxes by the names under which families list them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..prompt.families import Family
 from .call_syntax import CallSyntax
-from .json_call import JsonCallSyntax
+from .json_call import JsonCallSyntax, find_json_tools
+from .nearby_calls import NearbyCalls
 from .text_call import TextCallSyntax
 
 _SYNTAXES: Mapping[str, Callable[[Family, Sequence[Mapping[str, Any]]], CallSyntax]] = {
@@ -20,3 +22,9 @@ def create_syntaxes(family: Family, tools: Sequence[Mapping[str, Any]]) -> tuple
     Raises KeyError where the family names a syntax that is not in the table.
     """
     return tuple(_SYNTAXES[name](family, tools) for name in family.call_syntaxes) if tools or family.own_tools else ()
+
+
+def create_nearby(family: Family, tools: Sequence[Mapping[str, Any]]) -> Callable[[], NearbyCalls] | None:
+    """Return what creates a recognizer of nearby calls to these tools; None for a family without GLM-4's own syntax."""
+    names = find_json_tools(family, tools) if "json" in family.call_syntaxes else ()
+    return partial(NearbyCalls, names, family.call_start) if names else None
