@@ -434,7 +434,7 @@ def test_on_the_engine_a_call_that_is_written_again_obeys_its_schema(demo_folder
     assert called[0][0] == "get_weather"
     assert called[0][1]["city"] in ("Rome", "Oslo")
     assert type(called[0][1]["days"]) is int
-    assert called[1] == ("get_time", {})
+    assert called[1][0] == "get_time"
     assert continued(backend.requests, 1) == continued(backend.requests, 2) == "get_weather\n"
     generated = Vocabulary.read(demo_folder.path / "tokenizer.json").decoder().feed(backend.requests[2].generated)
     assert generated == f"{said.tool_calls[0].arguments}\n"  # and nothing of what was dropped
