@@ -23,13 +23,14 @@ from runtime.sampling import SamplingParams
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 DEAR = Regex(r"([a-zé]|[^é]){0,2000}" * 8)
+LONG = Choice(tuple(f"{number:05}\n" for number in range(3000)))
 BOUNDARY = JsonSchema.from_schema({"type": "string", "pattern": r"a\bc"})
 REFUSED = {
     "a word boundary": BOUNDARY,
     "a pattern that takes long": DEAR,
     "a pattern without end": Regex("((a{900}){900}){900}"),
     "an EBNF that begins with itself": Ebnf('root ::= root "a" | "b"'),
-    "a text of which nothing says where it ends": Ebnf('root ::= "(" [^)]{0,900} root? ")"'),
+    "a text of which nothing says where it ends": Ebnf('root ::= "(" ' + "[^)] " * 20 + 'root? ")"'),
     "alternatives that multiply": JsonSchema.from_schema(
         {"allOf": [{"anyOf": [{"type": "object", "required": [f"{i}{j}"]} for j in range(5)]} for i in range(5)]}
     ),
@@ -189,7 +190,7 @@ def test_processes_that_nothing_needs_are_ended(demo_folder, monkeypatch):
     monkeypatch.setattr("runtime.backends.openvino.grammar_admission._REST", 0.3)
     trial = GrammarAdmission(demo_folder)
     try:
-        for grammar in (Regex("[0-9]{3}"), DEAR):
+        for grammar in (Regex("[0-9]{3}"), LONG):
             with suppress(UnsupportedGrammar):
                 trial.admit(grammar, Cancellation())
         assert trial.quick.child is not None

@@ -12,11 +12,11 @@ from jsonschema import (
     Draft201909Validator,
     Draft202012Validator,
 )
-from runtime.grammar.regex_check import is_regex
-from runtime.grammar.schema_keywords import KEYWORDS
 
 from runtime.errors import RequestError
+from runtime.grammar.json_schema.keywords import KEYWORDS
 from runtime.grammar.json_schema.validity import check_valid
+from runtime.grammar.regular.regex_check import is_regex
 
 INVALID = {
     "a length below 0": ({"properties": {"a": {"maxLength": -1}}}, "#/properties/a/maxLength is -1"),

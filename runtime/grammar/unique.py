@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from .regular.language import minus, union, words
 from .regular.numerals import equal_numerals
 from .tree import NOTHING, Choice, Literal, Node, Numeral, Reference, Sequence, String, choice, numeral, string
+
+_EXACT = Context(prec=1000)
 
 
 def canonical(text: str) -> str:
@@ -57,7 +59,7 @@ def is_scalar(node: Node, rules: Mapping[str, Node]) -> bool:
 def _plain(value: Any) -> Any:
     """Return a value of JSON with numbers in a form of their own."""
     if isinstance(value, Decimal):
-        return [format(value.normalize(), "f")]
+        return [format(_EXACT.normalize(value), "f")]
     if isinstance(value, list):
         return {"": [_plain(item) for item in value]}
     if isinstance(value, dict):

@@ -21,7 +21,7 @@ from .document import Conjunction, Document, Schema, conjunction
 from .numbers import Numbers, is_number
 from .objects import Objects
 from .strings import Strings
-from .values import constant, equal
+from .values import canonical_value, constant
 
 _DEEPEST = 6  # where a conjunction is looked at to see whether anything is valid for it
 
@@ -98,7 +98,7 @@ class Compiler:
 
     def count_scalars(self, schemas: Conjunction) -> int | None:
         """Return how many scalars are valid for a conjunction; None if they are not listed."""
-        values = list[Any]()
+        values = set[Any]()
         for alternative in self._alternatives.of(schemas):
             constants = self._constants(alternative)
             if constants is None:
@@ -108,7 +108,7 @@ class Compiler:
                     return None
             if any(isinstance(value, dict | list) for value in constants):
                 return None
-            values += [value for value in constants if not any(equal(value, other) for other in values)]
+            values.update(map(canonical_value, constants))
         return len(values)
 
     def accepts(self, value: Any, schemas: Conjunction) -> bool:
@@ -119,11 +119,10 @@ class Compiler:
         if _type(value) not in common_types(schemas):
             return False
         for schema in schemas:
-            if "const" in schema and not equal(schema["const"], value):
+            listed, excluded = schema.listed, schema.excluded
+            if listed is not None and canonical_value(value) not in listed:
                 return False
-            if "enum" in schema and not any(equal(option, value) for option in schema["enum"]):
-                return False
-            if any(equal(option, value) for option in schema.get("~notEnum", ())):
+            if excluded and canonical_value(value) in excluded:
                 return False
         match value:
             case str():
@@ -168,8 +167,7 @@ class Compiler:
                 raise
             raise schemas[0].unsupported(str(exc)) from exc
         values = [None] if kind == "null" else [True, False]
-        excluded = [value for schema in schemas for value in schema.get("~notEnum", ())]
-        return choice(*(constant(value) for value in values if not any(equal(value, one) for one in excluded)))
+        return choice(*(constant(value) for value in values if self._accepts(value, schemas)))
 
     def _excludes(self, schemas: Conjunction, plain: Schema) -> bool:
         return self._is_empty(schemas, plain, 0)

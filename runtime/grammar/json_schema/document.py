@@ -3,13 +3,18 @@
 https://json-schema.org/draft/2020-12/json-schema-core#section-8
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
-from urllib.parse import unquote, urldefrag, urljoin
 
 from ...errors import RequestError
+from ...text import one_line
+from .references import References, Resource
+from .values import canonical_value
 
-_DRAFTS_BEFORE_2019 = ("draft-03", "draft-04", "draft-06", "draft-07")
+_SHOWN = 200  # characters of a place in an error
 _VALUES = frozenset({"enum", "const", "default", "examples", "example"})  # what is inside is data
 
 _KEYWORDS = frozenset(
@@ -22,21 +27,18 @@ _KEYWORDS = frozenset(
 
 
 class Schema:
-    """A schema inside a document: its keywords, and its place as a JSON pointer. TRUE and FALSE stand for those that
-    are valid for everything, and for nothing.
+    """A schema inside a document. TRUE and FALSE stand for those that are valid for everything, and for nothing.
 
     Keywords that begin with ~ are our own, for schemas that negation makes: `~notEnum`, `~notPattern`, `~notFormat` and
     `~notMultipleOf` negate what they are named after, `~fraction` are numbers that are no integers, `~someMember` and
-    `~someItem` require a member or an item of a kind, `~unevaluated` has the schemas that evaluate what it is about.
+    `~someItem` require a member or an item of a kind, `~unevaluated…` has the schemas that evaluate what it is about.
     Schemas that are `silent` evaluate nothing.
     """
 
-    __slots__ = ("keywords", "place", "silent")
-
-    def __init__(self, keywords: Mapping[str, Any], place: str, *, silent: bool = False) -> None:
+    def __init__(self, keywords: Mapping[str, Any], place: "_Place", *, silent: bool = False) -> None:
         self.keywords = keywords
-        self.place = place
         self.silent = silent
+        self._place = place
 
     def __contains__(self, keyword: str) -> bool:
         return keyword in self.keywords
@@ -48,24 +50,64 @@ class Schema:
         """Return the keyword's value, or the default."""
         return self.keywords.get(keyword, default)
 
-    @property
+    @cached_property
     def says_something(self) -> bool:
         """Whether it has a keyword other than annotations."""
         return any(keyword in _KEYWORDS or keyword.startswith("~") for keyword in self.keywords)
 
+    @cached_property
+    def listed(self) -> frozenset[Any] | None:
+        """The values of `enum` or `const`, as `canonical_value` makes them; None if it has neither."""
+        found = [frozenset(map(canonical_value, self["enum"]))] if "enum" in self else []
+        if "const" in self:
+            found.append(frozenset([canonical_value(self["const"])]))
+        return frozenset.intersection(*found) if found else None
+
+    @cached_property
+    def excluded(self) -> frozenset[Any]:
+        """The values that it must not have."""
+        return frozenset(map(canonical_value, self.get("~notEnum", ())))
+
     def unsupported(self, what: str) -> RequestError:
         """Return the error of something in it that is not supported."""
-        return RequestError(
-            f"unsupported JSON schema: {what} at {self.place}", hint="leave it out, or check the reply yourself"
-        )
+        hint = "leave it out, or check the reply yourself"
+        return RequestError(f"unsupported JSON schema: {what} at {self._place}", hint=hint)
 
     def invalid(self, what: str) -> RequestError:
         """Return the error of something in it that no JSON schema may have."""
-        return RequestError(f"the JSON schema is not valid: {what} at {self.place}", hint="correct the schema")
+        return RequestError(f"the JSON schema is not valid: {what} at {self._place}", hint="correct the schema")
+
+    def inside(self, *path: str | int) -> "_Place":
+        """Return a place inside it."""
+        place = self._place
+        for step in path:
+            place = _Place(step, place)
+        return place
+
+    @property
+    def place(self) -> "_Place":
+        """Where it stands."""
+        return self._place
 
 
-TRUE = Schema({}, "#")
-FALSE = Schema({"not": {}}, "#")
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """A place in a document, written as a JSON pointer."""
+
+    step: str | int
+    outer: "_Place | None" = None
+
+    def __str__(self) -> str:
+        steps, place = [], self
+        while place.outer is not None:
+            steps.append(str(place.step).replace("~", "~0").replace("/", "~1"))
+            place = place.outer
+        return one_line("/".join([str(place.step), *reversed(steps)]), _SHOWN)
+
+
+_ROOT = _Place("#")
+TRUE = Schema({}, _ROOT)
+FALSE = Schema({"not": {}}, _ROOT)
 
 Conjunction = tuple[Schema, ...]
 """Schemas of which all have to hold."""
@@ -83,26 +125,22 @@ class Document:
 
     def __init__(self, root: Any) -> None:
         """Raises RequestError for what is no schema."""
-        self._root = root
-        self._schemas: dict[str, Schema] = {}
+        self._schemas: dict[int, Schema] = {}
         self._made: dict[Hashable, Schema] = {}
-        self._bases: dict[int, str] = {}
-        self._resources: dict[str, tuple[Any, str]] = {}
-        self._anchors: dict[str, tuple[Any, str]] = {}
-        self._dynamic: dict[str, list[tuple[Any, str]]] = {}
+        self._references = References(root)
+        self._places: dict[int, tuple[_Place, Resource]] = {}  # by the ids of objects in the document
+        self._dynamic = Counter[str]()  # names of dynamic anchors
         dialect = str(root.get("$schema")) if isinstance(root, Mapping) else ""
         self.is_draft_4 = any(draft in dialect for draft in ("draft-03", "draft-04"))
-        self.ignores_siblings = any(draft in dialect for draft in _DRAFTS_BEFORE_2019)
-        self._index()
-        self.root = self._schema(root, "#")
+        self._enter(root)
+        self.root = self._schema(root, _ROOT)
 
     def inside(self, schema: Schema, *path: str | int) -> Schema:
         """Return the schema at a path inside another."""
         value: Any = schema.keywords
         for step in path:
             value = value[step]
-        place = schema.place + "".join(f"/{_escape(step)}" for step in path)
-        return value if isinstance(value, Schema) else self._schema(value, place)
+        return value if isinstance(value, Schema) else self._schema(value, schema.inside(*path))
 
     def make(self, key: Hashable, keywords: Mapping[str, Any], source: Schema, *, silent: bool = False) -> Schema:
         """Return a schema of our own that stems from another; the same one for equal keys."""
@@ -121,77 +159,50 @@ class Document:
         reference = schema[keyword]
         if not isinstance(reference, str):
             raise schema.invalid(f"a {keyword} that is no text")
-        if keyword == "$dynamicRef" and len(self._dynamic.get(reference.removeprefix("#"), ())) > 1:
-            raise schema.unsupported(f"the $dynamicRef {reference}, which has several targets")
-        base = self._bases.get(id(schema.keywords), "")
-        uri, fragment = urldefrag(urljoin(base, reference))
-        if uri not in self._resources:
-            if reference in self._anchors:
-                return self._schema(*self._anchors[reference])
+        if keyword == "$dynamicRef" and self._dynamic[reference.removeprefix("#")] > 1:
+            raise schema.unsupported(f"the $dynamicRef {reference}, which has several targets,")
+        _, resource = self._places.get(id(schema.keywords), (_ROOT, self._references.root))
+        try:
+            found = self._references.resolve(reference, resource)
+        except (LookupError, ValueError) as exc:
+            raise schema.invalid(f"the {keyword} {reference!r}, which it does not define,") from exc
+        if found is None:
             raise schema.unsupported(f"the {keyword} {reference!r} to another document")
-        resource, place = self._resources[uri]
-        if fragment and not fragment.startswith("/"):
-            if (anchor := f"{uri}#{fragment}") not in self._anchors:
-                raise schema.invalid(f"the {keyword} {reference!r}, which it does not define,")
-            return self._schema(*self._anchors[anchor])
-        for step in unquote(fragment).split("/")[1:]:
-            key = step.replace("~1", "/").replace("~0", "~")
-            try:
-                resource = resource[int(key)] if isinstance(resource, list) else resource[key]
-            except (KeyError, IndexError, ValueError, TypeError):
-                if step == "" and resource is self._root:
-                    break
-                raise schema.invalid(f"the {keyword} {reference!r}, which it does not define,") from None
-            place += f"/{step}"
-        return self._schema(resource, place)
+        value, _ = found
+        place, _ = self._places.get(id(value), (schema.inside(keyword), resource))
+        return self._schema(value, place)
 
-    def _schema(self, value: Any, place: str) -> Schema:
+    def _schema(self, value: Any, place: _Place) -> Schema:
         if value is True or value == {}:
             return TRUE
         if value is False:
             return FALSE
         if not isinstance(value, Mapping):
-            raise RequestError(
-                f"the JSON schema is not valid: {place} is neither an object nor a boolean", hint="correct the schema"
-            )
-        found = self._schemas.get(place)
-        if found is None or found.keywords is not value:
-            found = self._schemas[place] = Schema(value, place)
+            what = f"the JSON schema is not valid: {place} is neither an object nor a boolean"
+            raise RequestError(what, hint="correct the schema")
+        found = self._schemas.get(id(value))
+        if found is None:
+            found = self._schemas[id(value)] = Schema(value, place)
         return found
 
-    def _index(self) -> None:
-        """Note the identifiers and anchors of the schemas inside, and the base to which each refers."""
-        self._resources[""] = self._root, "#"
-        for value, place, base in self._walk():
-            identifier = value.get("$id", value.get("id"))
-            if isinstance(identifier, str) and identifier.startswith("#"):
-                self._anchors[f"{base}{identifier}"] = value, place
-            for keyword in ("$anchor", "$dynamicAnchor"):
-                if isinstance(name := value.get(keyword), str):
-                    self._anchors[f"{base}#{name}"] = value, place
-                    if keyword == "$dynamicAnchor":
-                        self._dynamic.setdefault(name, []).append((value, place))
-            self._bases[id(value)] = base
-            if base not in self._resources:
-                self._resources[base] = value, place
-
-    def _walk(self) -> Iterator[tuple[Mapping[str, Any], str, str]]:
-        """Yield every object with its place and its base, from the outside to the inside."""
-        todo: list[tuple[Any, str, str]] = [(self._root, "#", "")]
+    def _enter(self, root: Any) -> None:
+        """Note the identifiers and anchors of the schemas inside, and the place and the resource of each."""
+        todo: list[tuple[Any, _Place, Resource]] = [(root, _ROOT, self._references.root)]
         while todo:
-            value, place, base = todo.pop()
+            value, place, outer = todo.pop()
             if isinstance(value, Mapping):
-                identifier = value.get("$id", value.get("id"))
-                if isinstance(identifier, str) and not identifier.startswith("#") and place[-10:] != "properties":
-                    base = urldefrag(urljoin(base, identifier)).url
-                yield value, place, base
+                resource = outer
+                try:
+                    if place.step != "properties":  # there it is a property's name
+                        resource = self._references.enter(value, outer)
+                except ValueError:
+                    pass  # an identifier that is no URI identifies nothing
+                self._places[id(value)] = place, resource
+                if isinstance(name := value.get("$dynamicAnchor"), str):
+                    self._dynamic[name] += 1
                 inner = [(key, item) for key, item in value.items() if key not in _VALUES]
             elif isinstance(value, list):
-                inner = list(enumerate(value))
+                resource, inner = outer, list(enumerate(value))
             else:
                 continue
-            todo += [(item, f"{place}/{_escape(key)}", base) for key, item in reversed(inner)]
-
-
-def _escape(step: str | int) -> str:
-    return str(step).replace("~", "~0").replace("/", "~1")
+            todo += [(item, _Place(key, place), resource) for key, item in reversed(inner)]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from fractions import Fraction
 from math import isfinite
 from typing import Any
 
@@ -53,9 +54,7 @@ class Numbers:
             any("~fraction" in schema for schema in schemas),
             steps,
             tuple(to_decimal(schema, "~notMultipleOf") for schema in schemas if "~notMultipleOf" in schema),
-            tuple(
-                Decimal(repr(value)) for schema in schemas for value in schema.get("~notEnum", ()) if is_number(value)
-            ),
+            tuple(exact(value) for schema in schemas for value in schema.get("~notEnum", ()) if is_number(value)),
         )
 
     def language(self) -> Language:
@@ -72,15 +71,22 @@ class Numbers:
 
     def accepts(self, value: int | float) -> bool:
         """Whether the number is one of them."""
-        number = Decimal(repr(value))
+        number = Fraction(exact(value))
         if self.least and (number < self.least.value or (number == self.least.value and self.least.exclusive)):
             return False
         if self.most and (number > self.most.value or (number == self.most.value and self.most.exclusive)):
             return False
-        whole = number == number.to_integral_value()
+        whole = number.denominator == 1
         if (self.integer and not whole) or (self.fraction and whole) or number in self.excluded:
             return False
-        return all(number % step == 0 for step in self.steps) and all(number % step for step in self.not_steps)
+        return all(number % Fraction(step) == 0 for step in self.steps) and all(
+            number % Fraction(step) for step in self.not_steps
+        )
+
+
+def exact(value: int | float) -> Decimal:
+    """Return a number as its shortest numeral says."""
+    return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
 
 
 def is_number(value: Any) -> bool:
@@ -99,9 +105,9 @@ def types(schema: Schema) -> frozenset[str]:
 def to_decimal(schema: Schema, keyword: str) -> Decimal:
     """Return the number that a keyword has. Raises RequestError if it has none."""
     value = schema[keyword]
-    if not is_number(value) or not isfinite(value):
+    if not is_number(value) or (isinstance(value, float) and not isfinite(value)):
         raise schema.invalid(f"a {keyword} that is no number")
-    return Decimal(repr(value))
+    return exact(value)
 
 
 def _round(bound: Bound | None, rounding: str, step: int) -> Bound | None:

@@ -1,6 +1,5 @@
 """Values of JSON: which are equal, and how they are written as constants."""
 
-from decimal import Decimal
 from typing import Any
 
 from ..tree import COLON, COMMA, Node, literal, sequence, to_json
@@ -11,17 +10,12 @@ def canonical_value(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return ("constant", value)
     if isinstance(value, int | float):
-        return ("number", Decimal(repr(value)).normalize())
+        return ("number", value)  # in Python 1 is 1.0 as well
     if isinstance(value, list):
         return ("array", tuple(map(canonical_value, value)))
     if isinstance(value, dict):
         return ("object", frozenset((name, canonical_value(item)) for name, item in value.items()))
     return value
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON."""
-    return bool(canonical_value(one) == canonical_value(other))
 
 
 def constant(value: Any) -> Node:

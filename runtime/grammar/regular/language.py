@@ -21,7 +21,7 @@ _ZERO = ord("0")
 class Language(Interned):
     """A set of texts. `empty` says whether the empty text is one of them."""
 
-    __slots__ = ("_derivatives", "empty", "state")
+    __slots__ = ("_borders", "_derivatives", "empty", "state")
 
     empty: bool
 
@@ -29,6 +29,7 @@ class Language(Interned):
         super().__init__()
         self.state: Any = None  # what `automaton` found out about it
         self._derivatives: dict[int, Language] = {}
+        self._borders: frozenset[int] | None = None
 
     def derive(self, code_point: int) -> "Language":
         """Return the language of what may follow this character at the beginning."""
@@ -40,9 +41,14 @@ class Language(Interned):
     def _derive(self, code_point: int) -> "Language":
         raise NotImplementedError
 
-    def borders(self) -> set[int]:
+    def borders(self) -> frozenset[int]:
         """Code points between which the derivative does not change: each begins a range of equal characters."""
-        return set()
+        if self._borders is None:
+            self._borders = self._find_borders()
+        return self._borders
+
+    def _find_borders(self) -> frozenset[int]:
+        return frozenset()
 
     def widen(self) -> "Language":
         """Return a larger language with few derivatives: without counts, complements and remainders."""
@@ -72,8 +78,8 @@ class Chars(Language):
     def _derive(self, code_point: int) -> Language:
         return EMPTY if contains(self.ranges, code_point) else NOTHING
 
-    def borders(self) -> set[int]:
-        return {border for low, high in self.ranges for border in (low, high + 1)}
+    def _find_borders(self) -> frozenset[int]:
+        return frozenset(border for low, high in self.ranges for border in (low, high + 1))
 
 
 class Words(Language):
@@ -95,8 +101,8 @@ class Words(Language):
         left = self._following.get(code_point)
         return _words(tuple(left), self.read + 1) if left else NOTHING
 
-    def borders(self) -> set[int]:
-        return {border for first in self._following for border in (first, first + 1)}
+    def _find_borders(self) -> frozenset[int]:
+        return frozenset(border for first in self._following for border in (first, first + 1))
 
 
 class Concat(Language):
@@ -113,7 +119,7 @@ class Concat(Language):
         derived = concat(self.first.derive(code_point), self.rest)
         return union(derived, self.rest.derive(code_point)) if self.first.empty else derived
 
-    def borders(self) -> set[int]:
+    def _find_borders(self) -> frozenset[int]:
         return self.first.borders() | self.rest.borders() if self.first.empty else self.first.borders()
 
     def widen(self) -> Language:
@@ -139,8 +145,8 @@ class Union(Language):
     def _derive(self, code_point: int) -> Language:
         return union(*(part.derive(code_point) for part in self.parts))
 
-    def borders(self) -> set[int]:
-        return set().union(*(part.borders() for part in self.parts))
+    def _find_borders(self) -> frozenset[int]:
+        return frozenset().union(*(part.borders() for part in self.parts))
 
     def widen(self) -> Language:
         return union(*(part.widen() for part in self.parts))
@@ -160,8 +166,8 @@ class Intersection(Language):
     def _derive(self, code_point: int) -> Language:
         return intersection(*(part.derive(code_point) for part in self.parts))
 
-    def borders(self) -> set[int]:
-        return set().union(*(part.borders() for part in self.parts))
+    def _find_borders(self) -> frozenset[int]:
+        return frozenset().union(*(part.borders() for part in self.parts))
 
     def widen(self) -> Language:
         return intersection(*(part.widen() for part in self.parts))
@@ -180,7 +186,7 @@ class Complement(Language):
     def _derive(self, code_point: int) -> Language:
         return complement(self.part.derive(code_point))
 
-    def borders(self) -> set[int]:
+    def _find_borders(self) -> frozenset[int]:
         return self.part.borders()
 
     def widen(self) -> Language:
@@ -201,7 +207,7 @@ class Repeat(Language):
         most = None if self.most is None else self.most - 1
         return concat(self.part.derive(code_point), repeat(self.part, max(0, self.least - 1), most))
 
-    def borders(self) -> set[int]:
+    def _find_borders(self) -> frozenset[int]:
         return self.part.borders()
 
     def widen(self) -> Language:
@@ -233,8 +239,8 @@ class Multiple(Language):
         places = None if self.places is None else self.places + 1
         return _multiple(self.divisor, self.scale, (self.remainder * 10 + digit) % self.divisor, places)
 
-    def borders(self) -> set[int]:
-        return {ord("."), ord(".") + 1, *range(_ZERO, _ZERO + 11)}
+    def _find_borders(self) -> frozenset[int]:
+        return frozenset((ord("."), ord(".") + 1, *range(_ZERO, _ZERO + 11)))
 
     def widen(self) -> Language:
         return repeat(chars(normalise((*DIGITS, (ord("."), ord("."))))), 0, None)
@@ -293,6 +299,7 @@ def concat(*parts: Language) -> Language:
 
 def union(*parts: Language) -> Language:
     """A text of any of them."""
+    spend(len(parts) // 8)
     flat: dict[Language, None] = {}
     ranges: list[tuple[int, int]] = []
     for part in parts:
