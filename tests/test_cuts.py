@@ -1,13 +1,17 @@
 """Replies that are cut where they leave their grammar, and continued under what remains of it."""
 
 import json
+import time
 from contextlib import closing
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
+from multiprocessing import Pipe
+from threading import Thread
 
 import pytest
 
 from runtime.backends.backend import Backend, Delta, Options, Request
+from runtime.backends.openvino import engine_worker
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.npu import EMULATED, NPU
 from runtime.backends.openvino.stateful import Stateful
@@ -233,3 +237,56 @@ def test_an_engine_that_writes_nothing_of_the_grammar_is_an_error():
     with pytest.raises(BackendError, match="the engine writes nothing that the grammar allows"):
         list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Choice(("ab!",)))))
     assert len(engine.requests) == 3
+
+
+class Endless:
+    """An engine that generates a token of its only reply at every step."""
+
+    max_prompt_tokens = 100
+    finished = False
+    steps = 0
+
+    def encode_slices(self, prompt, limit=None):
+        yield
+        return [1]
+
+    def begin(self, request, ids, start):
+        return self
+
+    def step(self):
+        self.steps += 1
+        self.unread = True
+
+    def can_read(self):
+        return self.unread
+
+    def read(self):
+        self.unread = False
+        return [Delta(str(self.steps))]
+
+    def cancel(self, running):
+        pass
+
+
+def test_an_engine_process_waits_for_its_readers_but_not_long(monkeypatch):
+    """It generates nothing beyond a token at which the reply may be cut, unless nobody reads."""
+    monkeypatch.setattr(engine_worker, "_READING", 1.0)
+    here, there = Pipe()
+    engine = Endless()
+    loop = Thread(target=engine_worker._EngineLoop(engine, there).run, daemon=True)
+    loop.start()
+    here.send(("begin", 0, Request((), (), cancellation=None)))
+    here.send(("read", 0, 0))
+    written = (part.text for _ in count() for _, part in here.recv() if isinstance(part, Delta))
+    first = int(next(written))
+    for number in range(first, first + 4):
+        here.send(("read", 0, number))
+        assert next(written) == str(number + 1)
+        assert engine.steps == number + 1
+    start = time.perf_counter()
+    assert next(written) == str(first + 5)
+    assert time.perf_counter() - start > 0.5
+    assert [next(written) for _ in range(9)] == [str(number) for number in range(first + 6, first + 15)]
+    assert time.perf_counter() - start < 10
+    here.send(("close", -1, None))
+    loop.join()

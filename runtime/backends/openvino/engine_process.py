@@ -73,10 +73,16 @@ class EngineProcess:
     def responds(self) -> bool:
         return not self._child.stopped and not self._child.problem(working=bool(self._waiting))
 
-    def begin(self, request: Request) -> "EngineReply":
-        """Send a request. The result is a context: leaving it before the end cancels the request."""
+    def begin(self, request: Request, *, paced: bool = False) -> "EngineReply":
+        """Send a request. The result is a context: leaving it before the end cancels the request. The process waits
+        for the reader of a `paced` one, for a moment, before it generates the next token."""
         number, answers = self._post("begin", replace(request, cancellation=None))  # type: ignore[arg-type]
-        return EngineReply(self, number, answers, request.cancellation)
+        return EngineReply(self, number, answers, request.cancellation, paced=paced)
+
+    def acknowledge(self, number: int, deltas: int) -> None:
+        """Tell the process how many deltas of a reply have been read."""
+        with suppress(BackendError):  # who waits for the next one learns why
+            self._send("read", number, deltas)
 
     def forget(self, number: int, *, cancel: bool) -> None:
         """Route no more answers to this request, and cancel it if it has not ended."""
@@ -188,7 +194,13 @@ class EngineReply(AbstractContextManager["EngineReply"]):
     """A reply of the engine process, received part by part."""
 
     def __init__(
-        self, engine: EngineProcess, number: int, answers: "SimpleQueue[Any]", cancellation: Cancellation
+        self,
+        engine: EngineProcess,
+        number: int,
+        answers: "SimpleQueue[Any]",
+        cancellation: Cancellation,
+        *,
+        paced: bool,
     ) -> None:
         self._engine = engine
         self._number = number
@@ -198,12 +210,15 @@ class EngineReply(AbstractContextManager["EngineReply"]):
         self._start = time.perf_counter()
         self._prompt_tokens, self._new_tokens, self._ttft = 0, 0, 0.0
         self._patience, self._ended = _PULSE, False
+        self._paced, self._deltas = paced, 0
 
     def receive(self) -> Delta | Finish:
         """Wait for the next part. A delta without tokens means that the process is still busy.
 
         Raises EngineBroken if the engine failed, and the request's own error if only that did.
         """
+        if self._paced and self._answers.empty():
+            self._engine.acknowledge(self._number, self._deltas)
         while True:
             try:
                 part = self._answers.get(timeout=self._patience)
@@ -217,6 +232,7 @@ class EngineReply(AbstractContextManager["EngineReply"]):
                 self._prompt_tokens = part
                 continue
             self._ended, self._patience = not isinstance(part, Delta), _WATCH
+            self._deltas += 1
             if isinstance(part, BaseException):
                 raise part
             found: Delta | Finish = part

@@ -1,7 +1,13 @@
 """The engine process: one thread that handles messages, steps the engine, and sends what the step produced. Requests
-join and leave between two steps."""
+join and leave between two steps.
+
+A reply whose mask is wider than its grammar may be cut at each token. GenAI finds a block of the KV cache that is not
+full by exactly the tokens in it, so an engine that is a token ahead of the cut computes up to a block again. Therefore
+it waits a moment, before each step, until such replies have been read.
+"""
 
 import time
+from collections import Counter
 from collections.abc import Generator
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -11,12 +17,13 @@ from ...errors import BackendError, EdgeError
 from ...system.native_effects import set_onednn_cache_capacity
 from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from ...text import one_line
-from ..backend import Request
+from ..backend import Delta, Request
 from .active_request import ActiveRequest
 from .batched import COMPILED_SHAPES, OpenVINO
 from .genai import map_error
 
 _ENCODING = 0.03  # seconds before each step
+_READING = 0.002  # seconds before each step that it waits for the readers of replies that may be cut
 
 
 def serve(pipe: "Connection[Any, Any]") -> None:
@@ -39,15 +46,13 @@ class _EngineLoop:
         self._running: dict[int, ActiveRequest] = {}
         self._encoding: dict[int, tuple[Request | None, Generator[None, None, list[int]], float]] = {}
         self._out: list[tuple[int, Any]] = []
+        self._sent: Counter[int] = Counter()  # deltas of each request
+        self._read: dict[int, int] = {}  # deltas that have been read, of requests whose readers are awaited
 
     def run(self) -> None:
         while True:
-            while not (self._running or self._encoding) or self._pipe.poll():
-                what, number, value = self._pipe.recv()
-                if what == "close":
-                    return
-                self._handle(what, number, value)
-                self._flush()
+            if not self._receive():
+                return
             self._encode_pending()
             if not self._running:
                 self._flush()
@@ -60,8 +65,30 @@ class _EngineLoop:
                 self._flush()
                 return
             for number, running in list(self._running.items()):
-                self._read(number, running)
+                self._collect(number, running)
             self._flush()
+
+    def _receive(self) -> bool:
+        """Handle messages: those that have come, and those of readers that are awaited; without requests, wait for one.
+        Return False once the process is to end."""
+        end = time.perf_counter() + _READING
+        while self._pipe.poll(self._patience(end)):
+            what, number, value = self._pipe.recv()
+            if what == "close":
+                return False
+            self._handle(what, number, value)
+            self._flush()
+        for number in self._unread():
+            del self._read[number]  # it is not awaited until it reads on
+        return True
+
+    def _patience(self, end: float) -> float | None:
+        if not (self._running or self._encoding):
+            return None
+        return max(end - time.perf_counter(), 0.0) if self._unread() else 0.0
+
+    def _unread(self) -> list[int]:
+        return [number for number, count in self._read.items() if count < self._sent[number]]
 
     def _handle(self, what: str, number: int, value: Any) -> None:
         try:
@@ -69,7 +96,11 @@ class _EngineLoop:
                 case "begin":
                     slices = self._engine.encode_slices(value.prompt, self._engine.max_prompt_tokens)
                     self._encoding[number] = value, slices, time.perf_counter()
+                case "read":
+                    if number in self._running or number in self._encoding:
+                        self._read[number] = value
                 case "cancel":
+                    self._forget(number)
                     self._encoding.pop(number, None)
                     if number in self._running:
                         self._engine.cancel(self._running.pop(number))
@@ -106,7 +137,7 @@ class _EngineLoop:
             except Exception as exc:  # noqa: BLE001
                 self._out.append((number, _to_edge_error(exc)))
 
-    def _read(self, number: int, running: ActiveRequest) -> None:
+    def _collect(self, number: int, running: ActiveRequest) -> None:
         try:
             while not running.finished and running.can_read():
                 self._out += [(number, part) for part in running.read()]
@@ -121,7 +152,16 @@ class _EngineLoop:
     def _flush(self) -> None:
         if self._out:
             self._pipe.send(self._out)
+            for number, part in self._out:
+                if isinstance(part, Delta):
+                    self._sent[number] += 1
+                elif number not in self._running:
+                    self._forget(number)
             self._out = []
+
+    def _forget(self, number: int) -> None:
+        self._sent.pop(number, None)
+        self._read.pop(number, None)
 
 
 def _step_error(exc: Exception, running: ActiveRequest) -> EdgeError:

@@ -112,6 +112,7 @@ class SubprocessBackend(Backend):
             admitted = self.admission.admit(request.grammar, request.cancellation)
             if admitted is not None:
                 request = replace(request, grammar=admitted.grammar)
+        paced = isinstance(request.grammar, EngineGrammar) and request.grammar.wide  # it may be cut at each token
         for attempt in range(2):
             engine = self._acquire(admitted, request.cancellation)
             if engine is None:
@@ -119,7 +120,7 @@ class SubprocessBackend(Backend):
                 return
             begun = False
             try:
-                with engine.begin(request) as reply:
+                with engine.begin(request, paced=paced) as reply:
                     while True:
                         part = reply.receive()
                         if not begun and (isinstance(part, Finish) or part.tokens):
