@@ -22,7 +22,7 @@ from .test_server import ASK, CHAT, ask  # noqa: E402
 
 
 def arguments(**properties):
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def nested(levels):
