@@ -42,7 +42,7 @@ SHOWN = {
     "an unsupported one": UNSUPPORTED,
     "an invalid one": INVALID,
     "no types": arguments(a={"type": "STRING"}),
-    "depth": nested(80),
+    "depth": nested(110),
     "another draft": {"$schema": "http://json-schema.org/draft-03/schema#", "extends": {"disallow": "any"}},
     "no schema": {"type": "object", "properties": ["a"]},
 }
