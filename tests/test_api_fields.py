@@ -77,7 +77,9 @@ def test_reasoning_comes_beside_the_content(bare_folder):
         assert kinds == ["reasoning", "message"]
 
 
-SCHEMA = {"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]}
+SCHEMA = {
+    "type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"], "additionalProperties": False,
+}  # fmt: skip
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 REFUSED = {
     "top_logprobs": (CHAT, {"logprobs": True, "top_logprobs": 1}, "top_logprobs"),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import RequestError
-from runtime.grammar.grammar import Choice, JsonObject, JsonSchema, Regex, to_tree
+from runtime.grammar.grammar import Choice, JsonObject, JsonSchema, Regex, to_grammar, to_tree
 from runtime.grammar.matcher import Matcher
 
 OBJECT = {"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"}}, "required": ["a"]}
@@ -94,3 +94,36 @@ TEXTS = {
 def test_grammars_of_texts(grammar, good, bad):
     assert all(matches(grammar, text) for text in good)
     assert not any(matches(grammar, text) for text in bad)
+
+
+ANSWERS = {
+    "none": (None, None),
+    "a grammar": (Choice(("a",)), Choice(("a",))),
+    "texts": (["a", "b"], Choice(("a", "b"))),
+    "a schema": (POINT, JsonSchema.from_schema(POINT)),
+    "text": ({"type": "text"}, None),
+    "json_object": ({"type": "json_object"}, JsonObject()),
+    "json_object with a schema": ({"type": "json_object", "schema": POINT}, JsonSchema.from_schema(POINT)),
+    "json_schema": (
+        {"type": "json_schema", "json_schema": {"name": "a", "schema": POINT}},
+        JsonSchema.from_schema(POINT),
+    ),
+    "json_schema of the responses": (
+        {"type": "json_schema", "name": "a", "schema": POINT},
+        JsonSchema.from_schema(POINT),
+    ),
+}
+
+
+@pytest.mark.parametrize(("answer", "grammar"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_an_answer_is_a_grammar_or_stands_for_one(answer, grammar):
+    assert to_grammar(answer) == grammar
+
+
+@pytest.mark.parametrize(
+    "answer", [1, "a", {"type": "json_schema"}, {"type": "json_schema", "json_schema": {"name": "a"}}]
+)
+def test_what_stands_for_no_grammar_is_rejected(answer):
+    with pytest.raises(RequestError) as caught:
+        to_grammar(answer)
+    assert caught.value.hint

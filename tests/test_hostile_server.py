@@ -221,37 +221,44 @@ def held(schema):
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
 
 
+HOSTILE = {
+    "references that double": held(doubled(30)),
+    "a chain of references": held(doubled(300, 1)),
+    "references that multiply": held(doubled(5, 40)),
+    "a long text": held({"type": "string", "maxLength": 60_000}),
+    "depth": held(arrays(90, "a")),
+    "many properties": held({"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(600)}}),
+    "patterns that multiply": held({"type": "string", "pattern": "((a{900}){900}){900}"}),
+    "a regex of many states": {"regex": "(.*a){200}"},
+    "a deep regex": {"regex": "(a*)*" * 1000},
+    "a regex of many alternatives": {"regex": "|".join(f"a{i}" for i in range(9000))},
+    "a choice of many": {"guided_choice": [f"a{i}" for i in range(9000)]},
+    "rules that double": {"ebnf": "\n".join(['root ::= r0\nr99 ::= "a"', *(f"r{i} ::= r{i + 1} r{i + 1}" for i in range(99))])},  # noqa: E501
+    "counts that multiply": {"grammar": 'root ::= ("a"{0,1000}){0,1000}'},
+}  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("schema", "problem"),
-    [
-        (doubled(30), "20,000 values"),
-        (doubled(16), "20,000 values"),
-        (doubled(300, 1), "20,000 values"),
-        (doubled(5, 40), "20,000 values"),
-        ({"type": "string", "maxLength": 60_000}, "50,000"),
-        (arrays(45, "a"), "deep"),
-        ({"type": "string", "description": "a" * 70_000}, "bytes"),
-        ({"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(600)}}, ""),
-        (arrays(18, "a"), "second"),
-    ],
-)
-def test_a_schema_is_refused_in_time(server, schema, problem):
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_grammar_is_enforced_or_rejected_in_time(server, body):
     url, _ = server
     start = time.monotonic()
-    answer = ask(url, **held(schema))
-    assert answer.status_code == 400
-    assert problem in answer.json()["error"]["message"]
-    assert answer.json()["error"]["param"] == "response_format.json_schema.schema"
-    assert time.monotonic() - start < 20
+    answer = ask(url, **body)
+    assert time.monotonic() - start < 40  # two processes may start, and be ended after a CPU second
+    if answer.status_code != 200:
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] in {"response_format.json_schema.schema", *body}
+        assert len(answer.json()["error"]["message"]) < 300
+    assert ask(url).status_code == 200
 
 
 @pytest.mark.slow
 def test_a_large_schema_that_is_no_program_is_taken(server):
     url, _ = server
-    assert ask(url, **held(doubled(6))).status_code in (200, 400)  # not for its values
     described = {"type": "object", "properties": {"a": {"type": "string", "description": "word " * 10_000}}}
     assert ask(url, **held(described)).status_code == 200
+    refused = ask(url, **held({"type": "string", "description": "a" * 70_000})).json()["error"]
+    assert (refused["param"], refused["code"]) == ("response_format.json_schema.schema", "schema_too_large")
 
 
 @pytest.mark.slow
@@ -260,7 +267,7 @@ def test_schemas_that_are_tried_hold_no_turn(demo_folder):
         assert ask(url).status_code == 200
         (entry,) = dispatcher.pool.entries.values()
         with ThreadPoolExecutor() as pool:
-            hostile = [pool.submit(ask, url, **held(arrays(18, f"p{number}"))) for number in range(4)]
+            hostile = [pool.submit(ask, url, regex=f"((a{{900}}){{900}}){{90{number}}}") for number in range(4)]
             while not entry.check_queue.running:
                 time.sleep(0.01)
             assert ask(url).status_code == 200

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("prometheus_client")
@@ -24,7 +24,7 @@ class Weather(BaseModel):
 
 class Shop(BaseModel):
     open: bool
-    rooms: list[Literal["bar", "hall"]]
+    rooms: Annotated[list[Literal["bar", "hall"]], Field(max_length=2)]  # the weak model would go on
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,9 @@ from .serving import scripted, serving_ours  # noqa: E402
 from .test_server import ASK, CHAT, WEATHER, ask  # noqa: E402
 
 COMPLETIONS, RESPONSES = "/v1/completions", "/v1/responses"
-SCHEMA = {"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]}
+SCHEMA = {
+    "type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"], "additionalProperties": False,
+}  # fmt: skip
 EBNF = 'root ::= "a" digit "b"\ndigit ::= [0-9]'
 OPEN = r'\{ ?"open" ?: ?(true|false) ?\}'
 FORMATS = {

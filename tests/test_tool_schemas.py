@@ -22,7 +22,7 @@ from .test_server import ASK, CHAT, ask  # noqa: E402
 
 
 def arguments(**properties):
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def nested(levels):
@@ -42,7 +42,7 @@ SHOWN = {
     "an unsupported one": UNSUPPORTED,
     "an invalid one": INVALID,
     "no types": arguments(a={"type": "STRING"}),
-    "depth": nested(80),
+    "depth": nested(110),
     "another draft": {"$schema": "http://json-schema.org/draft-03/schema#", "extends": {"disallow": "any"}},
     "no schema": {"type": "object", "properties": ["a"]},
 }

@@ -37,7 +37,8 @@ class Regex:
     def __post_init__(self) -> None:
         require("the regular expression", self.pattern, str, "text")
         object.__setattr__(self, "pattern", replace_surrogates(self.pattern))
-        matched(self.pattern)
+        with budget(STEPS):
+            matched(self.pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,11 @@ Grammar = Regex | Choice | Ebnf | JsonObject | JsonSchema
 
 def to_tree(grammar: Grammar) -> Tree:
     """Return the grammar as a tree. Raises RequestError for one that is not supported, or too large."""
-    with budget(STEPS):
-        return _tree(grammar)
+    try:
+        with budget(STEPS):
+            return _tree(grammar)
+    except RecursionError as exc:
+        raise RequestError("the grammar is nested too deeply", hint="simplify it") from exc
 
 
 AnswerLike = Grammar | Mapping[str, Any] | Sequence[str] | type[Any]

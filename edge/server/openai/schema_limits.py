@@ -13,4 +13,5 @@ def check_size(grammar: Mapping[str, Any] | Sequence[str] | str, limits: Limits,
     request that has it."""
     text = grammar if isinstance(grammar, str) else json.dumps(grammar, ensure_ascii=False)
     if len(text.encode(errors="surrogatepass")) > limits.schema_bytes:
-        raise ApiError(400, f"it is larger than {limits.schema_bytes:,} bytes", param=param, code="schema_too_large")
+        message = f"{param} is larger than {limits.schema_bytes:,} bytes"
+        raise ApiError(400, message, param=param, code="schema_too_large")

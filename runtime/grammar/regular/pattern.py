@@ -64,11 +64,11 @@ def _concat(left: _Matches, right: _Matches) -> _Matches:
 
 
 def _union(*options: _Matches) -> _Matches:
-    result: _Matches = {}
+    found: dict[tuple[bool, bool], list[Language]] = {}
     for option in options:
         for around, language in option.items():
-            _add(result, around, language)
-    return result
+            found.setdefault(around, []).append(language)
+    return {around: union(*languages) for around, languages in found.items()}
 
 
 def _repeat(part: _Matches, least: int, most: int | None) -> _Matches:
