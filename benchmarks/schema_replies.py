@@ -1,10 +1,11 @@
 """Replies of a model under the schemas of a file: are they complete and valid, and how often are they cut?
 
-    python -m benchmarks.schema_replies FOLDER FILE [--count 300] [--new-tokens 1000] [--temperature 1.0]
+    python -m benchmarks.schema_replies FOLDER FILE [--count 300] [--new-tokens 1000] [--max-length 20]
 
 FILE is as in `benchmarks.schemas`; of its accepted schemas some are drawn. FOLDER is a model folder, such as `edge
 demo` converts. Each schema becomes the answer's grammar of one sampled reply. A complete reply has to be valid by the
-jsonschema package; one that reaches the token limit is counted as incomplete.
+jsonschema package; one that reaches the token limit is counted as incomplete. A weak model may write a string without
+end: `--max-length` limits the strings for which a schema has no limit, and makes cuts frequent.
 
 A reply is cut where it leaves its grammar, and continued by another request under the grammar of what remains. For each
 cut, the table has the tokens that this request reads again because they are not in the prefix cache, and the CPU
@@ -18,7 +19,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,21 @@ def draw(file: Path, count: int, only: str) -> list[SchemaCase]:
     return drawn
 
 
+def limit_strings(schema: Any, length: int) -> Any:
+    """Return the schema with a maxLength wherever a string has neither a limit nor a form."""
+    if isinstance(schema, list):
+        return [limit_strings(item, length) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    limited = {
+        key: value if key in ("enum", "const", "default", "examples") else limit_strings(value, length)
+        for key, value in schema.items()
+    }
+    if schema.get("type") == "string" and not schema.keys() & {"maxLength", "minLength", "pattern", "format", "enum"}:
+        limited["maxLength"] = length
+    return limited
+
+
 def measure_reply(found: Measurement, model: Model, engine: RecordingEngine, case: SchemaCase, **sampling: Any) -> None:
     """Generate a reply under a schema, and add what became of it."""
     engine.requests, text, finish = [], "", None
@@ -163,13 +179,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--new-tokens", type=int, default=1000)
     parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--max-length", type=int, metavar="N", help="characters of strings without a limit")
     args = parser.parse_args()
     folder, found = ModelFolder.open(args.folder), Measurement()
     engine = RecordingEngine.load(folder, "CPU", Options())
     with Model(folder, backend=engine) as model:
         for seed, case in enumerate(draw(args.file, args.count, args.only)):
+            limit = args.max_length
+            limited = case if limit is None else replace(case, schema=limit_strings(case.schema, limit))
             settings = {"max_new_tokens": args.new_tokens, "temperature": args.temperature, "seed": seed}
-            measure_reply(found, model, engine, case, **settings)
+            measure_reply(found, model, engine, limited, **settings)
     print(table(found))
     print(*found.failures[:_SHOWN], sep="\n")
 
