@@ -21,7 +21,7 @@ from .document import Conjunction, Document, Schema, conjunction
 from .numbers import Numbers, is_number
 from .objects import Objects
 from .strings import Strings
-from .values import constant, equal
+from .values import canonical_value, constant, without
 
 _DEEPEST = 6  # where a conjunction is looked at to see whether anything is valid for it
 
@@ -32,6 +32,10 @@ def compile_schema(schema: Any) -> Tree:
     try:
         with budget(STEPS):
             tree = Compiler(schema).compile()
+    except RequestError as exc:
+        if " at #" in str(exc):
+            raise
+        raise RequestError(f"unsupported JSON schema: {exc} at #", hint=exc.hint) from exc
     except RecursionError as exc:
         raise RequestError("unsupported JSON schema: it is nested too deeply", hint="nest it less") from exc
     if tree is None:
@@ -108,7 +112,7 @@ class Compiler:
                     return None
             if any(isinstance(value, dict | list) for value in constants):
                 return None
-            values += [value for value in constants if not any(equal(value, other) for other in values)]
+            values += without(constants, values)
         return len(values)
 
     def accepts(self, value: Any, schemas: Conjunction) -> bool:
@@ -118,12 +122,13 @@ class Compiler:
     def _accepts(self, value: Any, schemas: Conjunction) -> bool:
         if _type(value) not in common_types(schemas):
             return False
+        canonical = canonical_value(value)
         for schema in schemas:
-            if "const" in schema and not equal(schema["const"], value):
+            if "const" in schema and canonical_value(schema["const"]) != canonical:
                 return False
-            if "enum" in schema and not any(equal(option, value) for option in schema["enum"]):
+            if "enum" in schema and not schema.lists("enum", canonical):
                 return False
-            if any(equal(option, value) for option in schema.get("~notEnum", ())):
+            if "~notEnum" in schema and schema.lists("~notEnum", canonical):
                 return False
         match value:
             case str():
@@ -169,7 +174,7 @@ class Compiler:
             raise schemas[0].unsupported(str(exc)) from exc
         values = [None] if kind == "null" else [True, False]
         excluded = [value for schema in schemas for value in schema.get("~notEnum", ())]
-        return choice(*(constant(value) for value in values if not any(equal(value, one) for one in excluded)))
+        return choice(*map(constant, without(values, excluded)))
 
     def _excludes(self, schemas: Conjunction, plain: Schema) -> bool:
         return self._is_empty(schemas, plain, 0)

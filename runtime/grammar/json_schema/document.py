@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
 from ...errors import RequestError
+from ..budget import spend
+from .values import canonical_value
 
 _DRAFTS_BEFORE_2019 = ("draft-03", "draft-04", "draft-06", "draft-07")
 _VALUES = frozenset({"enum", "const", "default", "examples", "example"})  # what is inside is data
@@ -31,12 +33,13 @@ class Schema:
     Schemas that are `silent` evaluate nothing.
     """
 
-    __slots__ = ("keywords", "place", "silent")
+    __slots__ = ("_listed", "keywords", "place", "silent")
 
     def __init__(self, keywords: Mapping[str, Any], place: str, *, silent: bool = False) -> None:
         self.keywords = keywords
         self.place = place
         self.silent = silent
+        self._listed: dict[str, frozenset[Any]] = {}
 
     def __contains__(self, keyword: str) -> bool:
         return keyword in self.keywords
@@ -47,6 +50,12 @@ class Schema:
     def get(self, keyword: str, default: Any = None) -> Any:
         """Return the keyword's value, or the default."""
         return self.keywords.get(keyword, default)
+
+    def lists(self, keyword: str, canonical: Any) -> bool:
+        """Whether a value, in its canonical form, is among those of a keyword that lists some."""
+        if keyword not in self._listed:
+            self._listed[keyword] = frozenset(map(canonical_value, self.keywords[keyword]))
+        return canonical in self._listed[keyword]
 
     @property
     def says_something(self) -> bool:
@@ -190,6 +199,7 @@ class Document:
                 inner = list(enumerate(value))
             else:
                 continue
+            spend(len(place) // 1000)  # deep inside, places are long
             todo += [(item, f"{place}/{_escape(key)}", base) for key, item in reversed(inner)]
 
 

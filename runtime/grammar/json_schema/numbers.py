@@ -99,9 +99,9 @@ def types(schema: Schema) -> frozenset[str]:
 def to_decimal(schema: Schema, keyword: str) -> Decimal:
     """Return the number that a keyword has. Raises RequestError if it has none."""
     value = schema[keyword]
-    if not is_number(value) or not isfinite(value):
+    if not is_number(value) or (isinstance(value, float) and not isfinite(value)):
         raise schema.invalid(f"a {keyword} that is no number")
-    return Decimal(repr(value))
+    return Decimal(value) if isinstance(value, int) else Decimal(repr(value))
 
 
 def _round(bound: Bound | None, rounding: str, step: int) -> Bound | None:

@@ -1,6 +1,6 @@
 """Values of JSON: which are equal, and how they are written as constants."""
 
-from decimal import Decimal
+from collections.abc import Iterable
 from typing import Any
 
 from ..tree import COLON, COMMA, Node, literal, sequence, to_json
@@ -11,12 +11,23 @@ def canonical_value(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return ("constant", value)
     if isinstance(value, int | float):
-        return ("number", Decimal(repr(value)).normalize())
+        return ("number", value)
     if isinstance(value, list):
         return ("array", tuple(map(canonical_value, value)))
     if isinstance(value, dict):
         return ("object", frozenset((name, canonical_value(item)) for name, item in value.items()))
     return value
+
+
+def without(values: Iterable[Any], excluded: Iterable[Any]) -> list[Any]:
+    """Return the values that are not among the excluded ones, each once."""
+    found = dict.fromkeys(map(canonical_value, excluded))
+    kept = []
+    for value in values:
+        if (canonical := canonical_value(value)) not in found:
+            found[canonical] = None
+            kept.append(value)
+    return kept
 
 
 def equal(one: Any, other: Any) -> bool:
