@@ -12,6 +12,7 @@ divides texts into tokens. Seconds are CPU time, those of matching of the first 
 """
 
 import argparse
+import gc
 import gzip
 import json
 import re
@@ -72,6 +73,7 @@ class Measurement:
     characters: int = 0
     match_seconds: float = 0.0
     token_seconds: list[float] = field(default_factory=list)
+    slowest_tokens: list[tuple[float, str]] = field(default_factory=list)  # of each schema
 
 
 def read_cases(file: Path, only: str = "") -> Iterator[SchemaCase]:
@@ -104,6 +106,7 @@ def measure(cases: Iterable[SchemaCase], split: Split = list) -> Measurement:
             found.accepted.append(case.name)
         found.build_seconds.append((time.process_time() - start, case.name))
         if found.accepted[-1:] == [case.name]:
+            gc.freeze()  # or some token pays for a collection of everything before
             try:
                 measure_instances(found, case, tree, split)
             except Exception as exc:  # a failure is a finding  # noqa: BLE001
@@ -114,7 +117,7 @@ def measure(cases: Iterable[SchemaCase], split: Split = list) -> Measurement:
 def measure_instances(found: Measurement, case: SchemaCase, tree: Tree, split: Split) -> None:
     """Add what the grammar accepts of a schema's instances."""
     order = SchemaOrder(case.schema)
-    matched = 0
+    matched, before = 0, len(found.token_seconds)
     for instance in case.valid:
         texts = order.texts(instance)
         ends = [match(found, tree, text, split) for text in texts]
@@ -132,6 +135,7 @@ def measure_instances(found: Measurement, case: SchemaCase, tree: Tree, split: S
                 found.possible.append((case.name, texts[0]))
                 found.differing += [] if all(taken) else [(case.name, texts[0])]
                 break
+    found.slowest_tokens.append((max(found.token_seconds[before:], default=0.0), case.name))
     found.valid += len(case.valid)
     found.invalid += len(case.invalid)
     if case.valid and not matched:
@@ -213,7 +217,9 @@ def report(found: Measurement, listed: bool, slowest: bool) -> Iterator[str]:
         for keyword, refusals in sorted(reasons.items(), key=lambda item: -len(item[1])):
             yield from (f"refused\t{keyword}\t{name}\t{message}" for name, message in refusals)
     if slowest:
-        yield from (f"slow\t{seconds:.3f}\t{name}" for seconds, name in sorted(found.build_seconds)[: -_SHOWN - 1 : -1])
+        for what, seconds in {"to build": found.build_seconds, "to match a token": found.slowest_tokens}.items():
+            slowest = sorted(seconds, reverse=True)[:_SHOWN]
+            yield from (f"CPU-ms {what}\t{1e3 * value:.1f}\t{name}" for value, name in slowest)
     for title, items in {
         "crashed": found.crashed,
         "an invalid instance matches": found.possible,

@@ -41,7 +41,8 @@ class Alternatives:
     def _cross(self, left: list[Conjunction], right: list[Conjunction], schema: Schema) -> list[Conjunction]:
         if right == [()]:
             return left
-        spend(len(left) * len(right))
+        schemas = sum(map(len, left)) * len(right) + sum(map(len, right)) * len(left)
+        spend(len(left) * len(right) + schemas // 8)
         if len(left) * len(right) > _MOST_CROSSED:
             raise schema.unsupported("too many alternatives")
         crossed = dict.fromkeys(conjunction(*one, *other) for one in left for other in right)
@@ -61,6 +62,7 @@ class Alternatives:
 
     def _expand(self, schema: Schema, opened: tuple[Schema, ...]) -> list[Conjunction]:
         """Return the alternatives of one schema: its own keywords, with those of one branch of each applicator."""
+        spend(3)
         found: list[Conjunction] = [(schema,)]
         for branches in self._branches(schema, opened):
             found = self._cross(found, self._of_any(branches, opened), schema)

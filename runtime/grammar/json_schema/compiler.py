@@ -32,6 +32,10 @@ def compile_schema(schema: Any) -> Tree:
     try:
         with budget(STEPS):
             tree = Compiler(schema).compile()
+    except RequestError as exc:
+        if " at #" in str(exc) or " not valid: #" in str(exc):
+            raise
+        raise RequestError(f"unsupported JSON schema: {exc} at #", hint=exc.hint) from exc
     except RecursionError as exc:
         raise RequestError("unsupported JSON schema: it is nested too deeply", hint="nest it less") from exc
     if tree is None:
