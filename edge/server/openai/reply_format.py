@@ -1,6 +1,6 @@
 """The format of a reply: OpenAI's `response_format`, and what vLLM, llama.cpp and SGLang have in its place."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -105,22 +105,25 @@ class FormatFields(SamplingFields):
             )
         return found[0] if found else None
 
-    def _other_formats(self) -> Iterator["ReplyFormat"]:
+    def _other_formats(self) -> list["ReplyFormat"]:
+        found = []
         values = [*_values(self), *_values(self.structured_outputs, "structured_outputs.")]
         for name, value in values:
             if value is None or value is False or value == "":  # llama.cpp's clients send an empty grammar for none
                 continue
             if name in _GRAMMARS:
-                yield ReplyFormat(name, value, _GRAMMARS[name])
+                found.append(ReplyFormat(name, value, _GRAMMARS[name]))
             elif name in _UNSUPPORTED:
                 raise ApiError(400, f"{name} is not supported", param=name, code="unsupported_parameter")
+        return found
 
 
-def _values(fields: RequestModel | None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _values(fields: RequestModel | None, prefix: str = "") -> list[tuple[str, Any]]:
     """The names of a request's fields, as it has them, and their values."""
-    if fields is not None:
-        for name, field in type(fields).model_fields.items():
-            yield f"{prefix}{field.alias or name}", getattr(fields, name)
+    if fields is None:
+        return []
+    known = type(fields).model_fields
+    return [(f"{prefix}{field.alias or name}", getattr(fields, name)) for name, field in known.items()]
 
 
 @dataclass(frozen=True, slots=True)
