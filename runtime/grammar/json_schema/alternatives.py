@@ -122,7 +122,7 @@ class Alternatives:
         )
         names = [dependent] if isinstance(dependent, str) else dependent if isinstance(dependent, list) else []
         required = {"type": "object", "required": [name, *names]}
-        present = self._document.make((schema, keyword, name, "present"), required, schema, silent=True)
+        present = self._document.make((schema, keyword, name, "present"), required, schema)
         if isinstance(dependent, str | list):
             return [(absent,), (present,)]
         return [(absent,), conjunction(present, self._document.inside(schema, keyword, name))]

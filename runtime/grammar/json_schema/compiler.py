@@ -135,10 +135,7 @@ class Compiler:
                 return Objects(schemas, self).accepts(value)
             case list():
                 return Arrays(schemas, self).accepts(value)
-        return not is_number(value) or self._number(schemas).accepts(value)
-
-    def _number(self, schemas: Conjunction) -> Numbers:
-        return Numbers.of(schemas, draft_4=self.document.is_draft_4)
+        return not is_number(value) or Numbers.of(schemas).accepts(value)
 
     def _constants(self, schemas: Conjunction) -> list[Any] | None:
         """Return the values that an alternative lists; None if it lists none."""
@@ -161,7 +158,7 @@ class Compiler:
                 case "string":
                     return Strings.of(schemas).node()
                 case "number":
-                    return numeral(self._number(schemas).language())
+                    return numeral(Numbers.of(schemas).language())
                 case "object":
                     return Objects(schemas, self).node()
                 case "array":
@@ -209,7 +206,7 @@ class Compiler:
                 strings = Strings.of(schemas)
                 return (strings.most is not None and strings.least > strings.most) or not automaton(strings.language)
             case "number":
-                return not automaton(self._number(schemas).language())
+                return not automaton(Numbers.of(schemas).language())
             case "object":
                 objects = Objects(schemas, self)
                 if objects.most is not None and objects.least > objects.most:

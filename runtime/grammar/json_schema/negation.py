@@ -49,6 +49,12 @@ class Negation:
     def _inside(self, schema: Schema, *path: str | int) -> Schema:
         return self._document.negate(self._document.inside(schema, *path))
 
+    def _positive(self, schema: Schema, *schemas: Schema) -> Conjunction:
+        """Return schemas that hold inside of a negation, where they evaluate nothing."""
+        if self._document.has_unevaluated:
+            raise schema.unsupported("not, oneOf or if inside of one another, beside unevaluated…,")
+        return conjunction(*schemas)
+
     def _type(self, schema: Schema, value: Any) -> list[Conjunction]:
         names = types(schema)
         left = [name for name in ("null", "boolean", "number", "string", "array", "object") if name not in names]
@@ -80,7 +86,10 @@ class Negation:
 
     def _one_of(self, schema: Schema, value: Any) -> list[Conjunction]:
         branches = [self._document.inside(schema, "oneOf", index) for index in range(len(value))]
-        return [*self._none_of(schema, branches), *(conjunction(*pair) for pair in combinations(branches, 2))]
+        return [
+            *self._none_of(schema, branches),
+            *(self._positive(schema, *pair) for pair in combinations(branches, 2)),
+        ]
 
     def _none_of(self, schema: Schema, branches: list[Schema]) -> list[Conjunction]:
         negated = [self.of(branch) for branch in branches]
@@ -89,13 +98,13 @@ class Negation:
         return [conjunction(*(schema for one in ones for schema in one)) for ones in product(*negated)]
 
     def _not(self, schema: Schema, value: Any) -> list[Conjunction]:
-        return [conjunction(self._document.inside(schema, "not"))]
+        return [self._positive(schema, self._document.inside(schema, "not"))]
 
     def _if(self, schema: Schema, value: Any) -> list[Conjunction]:
         condition = self._document.inside(schema, "if")
         found = []
         if "then" in schema:
-            found.append(conjunction(condition, self._inside(schema, "then")))
+            found.append(self._positive(schema, condition, self._inside(schema, "then")))
         if "else" in schema:
             found.append(conjunction(self._document.negate(condition), self._inside(schema, "else")))
         return found
