@@ -8,6 +8,7 @@ from typing import Any
 from ..regular.formats import UNSUPPORTED, format_language
 from .document import FALSE, TRUE, Conjunction, Document, Schema, conjunction
 from .numbers import types
+from .values import canonical_value
 
 _MOST = 200
 
@@ -65,10 +66,27 @@ class Negation:
         return [self._make(schema, "type", type=left)] if left else []
 
     def _enum(self, schema: Schema, value: Any) -> list[Conjunction]:
-        return [self._made(schema, "enum", {"~notEnum": value})]
+        return self._excluding(schema, "enum", value)
 
     def _const(self, schema: Schema, value: Any) -> list[Conjunction]:
-        return [self._made(schema, "const", {"~notEnum": [value]})]
+        return self._excluding(schema, "const", [value])
+
+    def _excluding(self, schema: Schema, keyword: str, values: list[Any]) -> list[Conjunction]:
+        """Return what holds of every other value. Objects and arrays are excluded by what is inside them."""
+        kinds = [self._of_value(schema, value) for value in values if isinstance(value, dict | list)]
+        others = self._made(schema, keyword, {"~notEnum": values})
+        return [conjunction(*others, *one) for one in self._none_of(schema, kinds)]
+
+    def _of_value(self, schema: Schema, value: dict[str, Any] | list[Any]) -> Schema:
+        """Return the schema of an object or an array by its parts."""
+        parts: dict[str, Any]
+        if isinstance(value, dict):
+            properties = {name: {"const": part} for name, part in value.items()}
+            parts = {"required": list(value), "properties": properties, "additionalProperties": False}
+        else:
+            parts = {"minItems": len(value), "prefixItems": [{"const": part} for part in value], "items": False}
+        kind = "object" if isinstance(value, dict) else "array"
+        return self._document.make((schema, canonical_value(value)), {"type": kind, **parts}, schema, silent=True)
 
     def _format(self, schema: Schema, value: Any) -> list[Conjunction]:
         if value not in UNSUPPORTED and format_language(value) is None:
