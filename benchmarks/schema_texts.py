@@ -1,8 +1,8 @@
 """JSON texts of a schema's instances, with their keys in the order in which a grammar writes them.
 
 A grammar writes an object's properties in the schema's order: those of the schema itself, then of the schemas that
-apply beside it (`$ref`, `allOf`, the valid branch of `anyOf` or `oneOf`, `then`, `dependentSchemas`), then names
-that are only required, or that depend on others, then the rest in any order.
+apply beside it (`$ref`, `allOf`, the valid branch of `anyOf` or `oneOf`, `if` and `then`, `dependentSchemas`), then
+names that are only required, or that depend on others, then the rest in any order.
 """
 
 import json
@@ -99,7 +99,9 @@ class SchemaOrder:
         for keyword in ("anyOf", "oneOf"):
             yield from [branch for branch in _listed(schema, keyword) if self._is_valid(branch, instance)][:1]
         if "if" in schema:
-            yield schema.get("then" if self._is_valid(schema["if"], instance) else "else")
+            yield from (
+                (schema["if"], schema.get("then")) if self._is_valid(schema["if"], instance) else (schema.get("else"),)
+            )
         for keyword in ("dependencies", "dependentSchemas"):
             yield from (part for name, part in _mapped(schema, keyword).items() if name in instance)
 

@@ -4,6 +4,7 @@ Each case: a schema, texts that match, texts that do not. `{}` and `[]` stand fo
 """
 
 import json
+import re
 from random import Random
 
 import jsonschema
@@ -218,6 +219,11 @@ CASES = {
          ('{"a": 1, "b": ""}',), ('{"b": 1}', '{"a": ""}')),
         ({**OBJECT, "anyOf": [{"properties": A, "required": ["a"]}, {"properties": {"b": {}}, "required": ["b"]}],
           "unevaluatedProperties": False}, ('{"a": 1}', '{"b": 1}'), ("{}", '{"a": 1, "c": 1}')),
+        ({**OBJECT, "anyOf": [{"properties": {"a": INTEGER}}, {"properties": {"b": STRING}}],
+          "unevaluatedProperties": False},
+         ("{}", '{"a": 1, "b": ""}', '{"b": ""}'), ('{"a": "", "b": ""}', '{"c": 1}')),
+        ({**OBJECT, "if": {"required": ["a"], "properties": {"a": {}}}, "unevaluatedProperties": False},
+         ("{}", '{"a": 1}'), ('{"b": 1}',)),
         ({**OBJECT, "patternProperties": {"^x": {}}, "unevaluatedProperties": False}, ('{"x": 1}',), ('{"y": 1}',)),
         ({**OBJECT, "not": {"properties": {"a": STRING}, "required": ["a"]}, "unevaluatedProperties": False},
          ("{}",), ('{"a": 1}',)),
@@ -417,6 +423,33 @@ def test_every_valid_instance_matches_in_the_schemas_order(name):
     valid = [order.texts(instance)[0] for instance in varied if validator.is_valid(instance)]
     assert valid or not instances
     assert [text for text in valid if not matches(tree, text)] == []
+
+
+REJECTED = {
+    "unevaluatedItems beside contains": {"contains": INTEGER, "unevaluatedItems": False},
+    "inside of one another, beside unevaluated": {"not": {"not": {"properties": A}}, "unevaluatedProperties": False},
+    "unevaluatedProperties inside not": {"not": {"unevaluatedProperties": False}},
+    "uniqueItems inside not": {"not": {"uniqueItems": True}},
+    "uniqueItems of objects": {**ARRAY, "uniqueItems": True, "items": OBJECT},
+    "the format 'regex'": {**STRING, "format": "regex"},
+    "the $ref 'http://a.example/b' to another document": {"$ref": "http://a.example/b"},
+    "leads back to itself": {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}},
+    "has several targets": {
+        "$dynamicAnchor": "x", "$id": "http://a.example/", "$defs": {"a": {"$id": "a", "$dynamicAnchor": "x"}},
+        "properties": {"p": {"$dynamicRef": "a#x"}},
+    },
+    "the $recursiveRef #, which has several targets": {
+        "$recursiveAnchor": True, "$id": "http://a.example/", "properties": {"p": {"$recursiveRef": "#"}},
+        "$defs": {"a": {"$id": "a", "$recursiveAnchor": True}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", REJECTED)
+def test_what_is_not_supported_is_rejected_by_name(words):
+    with pytest.raises(RequestError, match=f"{re.escape(words)}.* at #") as caught:
+        compile_schema(REJECTED[words])
+    assert caught.value.hint
 
 
 def matches(tree, text: str) -> bool:

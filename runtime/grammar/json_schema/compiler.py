@@ -17,7 +17,7 @@ from ..regular.language import Language, union, words
 from ..tree import Node, Tree, choice, numeral, reference
 from .alternatives import Alternatives, common_types
 from .arrays import Arrays
-from .document import Conjunction, Document, Schema, conjunction
+from .document import TRUE, Conjunction, Document, Schema, UnsupportedSchema, conjunction
 from .numbers import Numbers, is_number
 from .objects import Objects
 from .strings import Strings
@@ -29,13 +29,14 @@ _DEEPEST = 6  # where a conjunction is looked at to see whether anything is vali
 def compile_schema(schema: Any) -> Tree:
     """Return the grammar of a JSON schema, drafts 4 to 2020-12. Raises RequestError, with the JSON pointer of the
     place, for what is invalid, not supported or too large, and for a schema for which nothing is valid."""
+    compiler = Compiler(schema)
     try:
         with budget(STEPS):
-            tree = Compiler(schema).compile()
+            tree = compiler.compile()
+    except UnsupportedSchema:
+        raise
     except RequestError as exc:
-        if " at #" in str(exc) or " not valid: #" in str(exc):
-            raise
-        raise RequestError(f"unsupported JSON schema: {exc} at #", hint=exc.hint) from exc
+        raise UnsupportedSchema(f"unsupported JSON schema: {exc} at #", hint=exc.hint) from exc
     except RecursionError as exc:
         raise RequestError("unsupported JSON schema: it is nested too deeply", hint="nest it less") from exc
     if tree is None:
@@ -163,10 +164,10 @@ class Compiler:
                     return Objects(schemas, self).node()
                 case "array":
                     return Arrays(schemas, self).node()
+        except UnsupportedSchema:
+            raise
         except RequestError as exc:
-            if " at #" in str(exc) or not schemas:
-                raise
-            raise schemas[0].unsupported(str(exc)) from exc
+            raise (schemas[0] if schemas else TRUE).unsupported(str(exc)) from exc
         values = [None] if kind == "null" else [True, False]
         return choice(*(constant(value) for value in values if self._accepts(value, schemas)))
 

@@ -16,6 +16,10 @@ from .values import canonical_value
 _SAY_NOTHING = frozenset({"$defs", "definitions"})
 
 
+class UnsupportedSchema(RequestError):
+    """What is not supported in a schema, with its place."""
+
+
 class Schema:
     """A schema inside a document. TRUE and FALSE stand for those that are valid for everything, and for nothing.
 
@@ -61,10 +65,10 @@ class Schema:
         """The values that it must not have."""
         return frozenset(map(canonical_value, self.get("~notEnum", ())))
 
-    def unsupported(self, what: str) -> RequestError:
+    def unsupported(self, what: str) -> UnsupportedSchema:
         """Return the error of something in it that is not supported."""
         hint = "leave it out, or check the reply yourself"
-        return RequestError(f"unsupported JSON schema: {what} at {self.place}", hint=hint)
+        return UnsupportedSchema(f"unsupported JSON schema: {what} at {self.place}", hint=hint)
 
 
 _ROOT = Place("#", Resource("", None))
