@@ -18,6 +18,7 @@ from runtime.grammar.tree import Choice, Escape, Literal, Node, Quoted, Raw, Seq
 
 _PATIENCE = 4  # times the wanted length, before a text is given up
 _UNFAMILIAR = charset.invert(((32, 126), (0xE9, 0xE9), (0x4E00, 0x4E01)))
+_DISPUTED = charset.chars("\r\u2028\u2029\ufeff")  # line ends and blanks for ECMA's patterns, not for Python's
 _ESCAPED = charset.invert(charset.UNESCAPED)
 
 Json = Any
@@ -73,6 +74,7 @@ def _moves(state: State | None, unwritten: Ranges, random: Random, hurry: bool) 
         return
     for ranges, target in state.moves:
         allowed = charset.subtract(ranges, unwritten)
+        allowed = charset.subtract(allowed, _DISPUTED) or allowed
         familiar = charset.subtract(allowed, _UNFAMILIAR)
         for some in (familiar, allowed) if random.random() < 0.1 else (familiar or allowed,):
             if some:
