@@ -190,10 +190,13 @@ class _Printer:
         if state and not state.accepts and not any(target.moves for _, target in state.moves):
             return _character_class(charset.normalise(part for ranges, _ in state.moves for part in ranges))
         if form is language or exact == 0:
-            return self._rule("t", form, lambda: self._moves(form, lambda rest: self._text(rest, 0)))
+            return self._text_state(form)
         return self._rule(
             "f", (language, exact), lambda: self._moves(language, lambda rest: self._text(rest, exact - 1))
         )
+
+    def _text_state(self, language: Language) -> str:
+        return self._rule("t", language, lambda: self._moves(language, self._text_state))
 
     @staticmethod
     def _moves(language: Language, write: Callable[[Language], str]) -> str:
