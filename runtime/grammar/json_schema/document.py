@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ...errors import RequestError
 from ...text import one_line
+from ..budget import spend
 from .references import References, Resource
 from .values import canonical_value
 
@@ -216,6 +217,7 @@ class Document:
                 resource, inner = outer, list(enumerate(value))
             else:
                 continue
+            spend((len(inner) + 1) // 2)
             todo += [
                 (item, _Place(key, place), resource, _inner_kind(kind, key, value)) for key, item in reversed(inner)
             ]
