@@ -5,7 +5,8 @@ An alternative holds if all of its schemas do, read without those keywords; a co
 does.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any
 
 from ...errors import RequestError
 from ..budget import spend
@@ -130,7 +131,16 @@ class Alternatives:
     def _unevaluated(self, schema: Schema, keyword: str, evaluating: Conjunction) -> Schema:
         rest = self._document.inside(schema, keyword)
         group = tuple(one for one in evaluating if not one.silent)
+        if any(_has_key(one.get("not"), "not") for one in group):  # what is negated twice evaluates nothing
+            raise schema.unsupported(f"{keyword} beside a not inside a not")
         return self._document.make((schema, keyword, group), {f"~{keyword}": (group, rest)}, schema)
+
+
+def _has_key(value: Any, key: str) -> bool:
+    """Whether a key is somewhere inside a value."""
+    if isinstance(value, Mapping):
+        return key in value or any(_has_key(item, key) for item in value.values())
+    return isinstance(value, list) and any(_has_key(item, key) for item in value)
 
 
 def common_types(schemas: Conjunction) -> frozenset[str]:

@@ -10,7 +10,7 @@ https://json-schema.org/draft/2020-12/json-schema-validation
 from typing import Any
 
 from ...errors import RequestError
-from ..budget import STEPS, budget
+from ..budget import STEPS, budget, spend
 from ..pruning import pruned
 from ..regular.automaton import State, automaton
 from ..regular.language import Language, union, words
@@ -184,6 +184,7 @@ class Compiler:
             return self._empty[key]
         if depth > _DEEPEST:
             return False
+        spend(4)
         self._empty[key] = False  # a recursion that comes back here has something valid, or ends elsewhere
         try:
             alternatives = self._alternatives.of(tuple(schema for schema in schemas if schema is not plain))

@@ -5,17 +5,23 @@ https://json-schema.org/draft/2020-12/json-schema-core#section-8
 
 from collections import Counter
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import RequestError
 from ...text import one_line
+from ..budget import spend
 from .references import References, Resource
 from .values import canonical_value
 
 _SHOWN = 200  # characters of a place in an error
 _VALUES = frozenset({"enum", "const", "default", "examples", "example"})  # what is inside is data
+
+# Keywords that have schemas by names.
+_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
+_Kind = Literal["schema", "names", "unknown"]  # of what stands in a place
 
 _KEYWORDS = frozenset(
     "type enum const properties required additionalProperties patternProperties propertyNames minProperties "
@@ -105,6 +111,14 @@ class _Place:
         return one_line("/".join([str(place.step), *reversed(steps)]), _SHOWN)
 
 
+def _inner_kind(kind: _Kind, step: str | int, outer: Any) -> _Kind:
+    """Return what stands in a step of `outer`, which is of a kind. Of an unknown keyword, nothing is a schema: it is
+    found by its place alone."""
+    if kind == "schema" and isinstance(outer, Mapping):
+        return "names" if step in _NAMED else "schema" if step in _KEYWORDS else "unknown"
+    return "schema" if kind == "names" else kind
+
+
 _ROOT = _Place("#")
 TRUE = Schema({}, _ROOT)
 FALSE = Schema({"not": {}}, _ROOT)
@@ -159,7 +173,7 @@ class Document:
         reference = schema[keyword]
         if not isinstance(reference, str):
             raise schema.invalid(f"a {keyword} that is no text")
-        if keyword == "$dynamicRef" and self._dynamic[reference.removeprefix("#")] > 1:
+        if keyword == "$dynamicRef" and self._dynamic[reference.rpartition("#")[2]] > 1:
             raise schema.unsupported(f"the $dynamicRef {reference}, which has several targets,")
         _, resource = self._places.get(id(schema.keywords), (_ROOT, self._references.root))
         try:
@@ -187,22 +201,23 @@ class Document:
 
     def _enter(self, root: Any) -> None:
         """Note the identifiers and anchors of the schemas inside, and the place and the resource of each."""
-        todo: list[tuple[Any, _Place, Resource]] = [(root, _ROOT, self._references.root)]
+        todo: list[tuple[Any, _Place, Resource, _Kind]] = [(root, _ROOT, self._references.root, "schema")]
         while todo:
-            value, place, outer = todo.pop()
+            value, place, outer, kind = todo.pop()
             if isinstance(value, Mapping):
                 resource = outer
-                try:
-                    if place.step != "properties":  # there it is a property's name
+                if kind == "schema":
+                    with suppress(ValueError):  # an identifier that is no URI identifies nothing
                         resource = self._references.enter(value, outer)
-                except ValueError:
-                    pass  # an identifier that is no URI identifies nothing
+                    if isinstance(name := value.get("$dynamicAnchor"), str):
+                        self._dynamic[name] += 1
                 self._places[id(value)] = place, resource
-                if isinstance(name := value.get("$dynamicAnchor"), str):
-                    self._dynamic[name] += 1
                 inner = [(key, item) for key, item in value.items() if key not in _VALUES]
             elif isinstance(value, list):
                 resource, inner = outer, list(enumerate(value))
             else:
                 continue
-            todo += [(item, _Place(key, place), resource) for key, item in reversed(inner)]
+            spend((len(inner) + 1) // 2)
+            todo += [
+                (item, _Place(key, place), resource, _inner_kind(kind, key, value)) for key, item in reversed(inner)
+            ]
