@@ -28,6 +28,8 @@ SCHEMAS = {
     "multipleOf a decimal": {"type": "number", "multipleOf": 0.25},
     "minLength": {"type": "string", "minLength": 3},
     "maxLength": {"type": "string", "maxLength": 3},
+    "maxLength 0": {"type": "string", "maxLength": 0},
+    "maxItems 0": {"type": "array", "maxItems": 0},
     "a pattern": {"type": "string", "pattern": "^[a-z]+-[0-9]{1,3}$"},
     "a pattern inside": {"type": "string", "pattern": "[0-9]"},
     "a pattern and a length": {"type": "string", "pattern": "^a.*z$", "minLength": 4, "maxLength": 6},
