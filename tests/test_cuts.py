@@ -22,7 +22,8 @@ from runtime.backends.torch.engine import Torch
 from runtime.cancellation import Cancellation
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError
-from runtime.grammar.grammar import Choice, JsonSchema
+from runtime.grammar.grammar import Choice, JsonSchema, Regex
+from runtime.grammar.matcher import Matcher
 from runtime.messages import Finish, Logprobs, TokenLogprob, Usage
 from runtime.reply.generation import Constraint, generate
 from runtime.reply.parser import PlainText
@@ -110,6 +111,7 @@ def test_a_string_has_exactly_as_many_characters_as_it_may(engine, decoder, leng
     assert len(engine.requests) > 1 or length == 1 or isinstance(engine, Torch)  # whose mask counts
     assert follow_from_one_another(engine, decoder)
     counted = sum(delta.tokens for _, deltas in engine.requests for delta in deltas)
+    counted += len(engine.requests[0][0].generated)  # the quote, which is forced
     assert counted - len(engine.requests) <= said.usage.completion_tokens <= counted
 
 
@@ -167,9 +169,9 @@ def test_what_was_cached_before_a_cut_is_right(demo_folder):
         reply(engine, string_of(60))
         last, _ = engine.requests[-1]
         last = replace(last, sampling=SamplingParams(max_new_tokens=5, logprobs=True), grammar=None)
-        found.append([part.logprob for part in engine.generate(last) if isinstance(part, Delta)])
+        found.append([part.logprob for part in engine.generate(last) if isinstance(part, Delta) and part.logprob])
     with closing(OpenVINO.load(demo_folder, "CPU", exact)) as fresh:
-        found.append([part.logprob for part in fresh.generate(last) if isinstance(part, Delta)])
+        found.append([part.logprob for part in fresh.generate(last) if isinstance(part, Delta) and part.logprob])
     assert len(last.generated) > 10
     for cached, computed in zip(*found, strict=True):
         assert cached.bytes == computed.bytes
@@ -221,8 +223,26 @@ CUTS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def unforced(monkeypatch):
+    """The engine is asked for every text, even for one that it cannot but write."""
+    monkeypatch.setattr(Matcher, "forced", lambda self: "")
+
+
+def test_what_is_forced_is_not_asked_for():
+    """Nor the rest of a grammar that is forced wholly; after a free part, the engine goes on from its ids."""
+    engine = Scripted([1, 1])
+    events = list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Choice(("ab",)))))
+    assert (Reply.from_events(events).text, engine.requests) == ("ab", [])
+    assert events[-1].usage.completion_tokens == len(engine.encode(("ab",)))
+    engine = Scripted([1, 5])
+    events = list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Regex("<b>(ab){1,2}!"))))
+    assert list(engine.requests[0].generated) == engine.encode(("<b>",))  # it may go on within a word by another token
+    assert Reply.from_events(events).text == "<b>ab!"
+
+
 @pytest.mark.parametrize(("text", "scripts", "generated", "tokens"), CUTS.values(), ids=CUTS.keys())
-def test_a_reply_goes_on_from_where_it_was_cut(text, scripts, generated, tokens):
+def test_a_reply_goes_on_from_where_it_was_cut(unforced, text, scripts, generated, tokens):
     for logprobs in (False, True):
         engine = Scripted(*scripts)
         request = Request(("?",), (), SamplingParams(seed=7, logprobs=logprobs, max_new_tokens=20))
@@ -252,7 +272,7 @@ def test_an_exact_mask_is_not_checked(monkeypatch):
     assert Reply.from_events(events).text == "abab"
 
 
-def test_an_engine_that_writes_nothing_of_the_grammar_is_an_error():
+def test_an_engine_that_writes_nothing_of_the_grammar_is_an_error(unforced):
     engine = Scripted([1, 2], [2], [2])
     with pytest.raises(BackendError, match="the engine writes nothing that the grammar allows"):
         list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Choice(("ab!",)))))
