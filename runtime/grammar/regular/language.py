@@ -298,7 +298,7 @@ def chain(language: Language) -> list[Language]:
 def concat(*parts: Language) -> Language:
     """One text of each, one after another."""
     result = parts[-1] if parts else EMPTY
-    for part in reversed([link for part in parts[:-1] for link in chain(part)]):
+    for part in reversed([link for before in parts[:-1] for link in chain(before)]):
         if part is NOTHING or result is NOTHING:
             result = NOTHING
         elif part is EMPTY:
