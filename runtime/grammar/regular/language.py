@@ -238,14 +238,21 @@ class Multiple(Language):
 
     def _derive(self, code_point: int) -> Language:
         if code_point == ord(".") and self.places is None:
-            return _multiple(self.divisor, self.scale, self.remainder, 0)
+            return self._after(self.remainder, 0)
         if not contains(DIGITS, code_point):
             return NOTHING
         digit = code_point - _ZERO
         if self.places == self.scale:  # of a fraction that has all its places, zeros may follow
             return self if digit == 0 else NOTHING
         places = None if self.places is None else self.places + 1
-        return _multiple(self.divisor, self.scale, (self.remainder * 10 + digit) % self.divisor, places)
+        return self._after((self.remainder * 10 + digit) % self.divisor, places)
+
+    def _after(self, remainder: int, places: int | None) -> Language:
+        if places is not None:
+            left = 10 ** (self.scale - places)
+            if -remainder * left % self.divisor >= left:  # what the digits left would have to add
+                return NOTHING
+        return _multiple(self.divisor, self.scale, remainder, places)
 
     def _find_borders(self) -> frozenset[int]:
         return frozenset((ord("."), ord(".") + 1, *range(_ZERO, _ZERO + 11)))
