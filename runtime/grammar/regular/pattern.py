@@ -30,7 +30,7 @@ _PROPERTY = re.compile(r"[pP]\{(?:(?:gc|General_Category)=)?(\w+)\}")
 _GROUP = re.compile(r"\?(?::|P?<[A-Za-z_]\w*>)")
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def searched(pattern: str) -> Language:
     """Return the texts in which the pattern matches somewhere. Raises RequestError for a pattern that is not valid, or
     not supported."""
@@ -43,7 +43,7 @@ def searched(pattern: str) -> Language:
     )
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def matched(pattern: str) -> Language:
     """Return the texts that the pattern matches from the first character to the last. Raises RequestError as
     `searched` does."""
