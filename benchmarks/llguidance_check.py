@@ -3,7 +3,8 @@
     python -m benchmarks.llguidance_check FILE [--only NAME] [--mutations 6]
 
 FILE is as in `benchmarks.schemas`. Every instance, and random mutations of it, is matched by our matcher and by
-llguidance. What is accepted by one alone is listed, with the verdict of the jsonschema package on it.
+llguidance. What is accepted by one alone is listed, with the verdict of the jsonschema package on it. So are texts that
+our matcher accepts and our print in llguidance's syntax does not; it may be wider.
 
 https://github.com/guidance-ai/llguidance
 """
@@ -22,6 +23,7 @@ from benchmarks.schema_texts import SchemaOrder
 from benchmarks.schemas import SchemaCase, read_cases
 from runtime.errors import RequestError
 from runtime.grammar.json_schema.compiler import compile_schema
+from runtime.grammar.lark import to_lark
 from runtime.grammar.matcher import Matcher
 
 _SEED = 5
@@ -29,18 +31,31 @@ _ALPHABET = '"\\{}[],: 019-.aeZé_nu\n'  # beside the text's own characters
 _SHOWN = 60
 
 
-class LLGuidanceSchema:
-    """A JSON schema as llguidance compiles it. Raises ValueError for one that it does not support."""
+class LLGuidanceGrammar:
+    """A grammar of llguidance's. Raises ValueError for one that it does not support."""
 
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, grammar: str) -> None:
         from llguidance import LLMatcher, LLTokenizer
 
-        self._tokenizer = LLTokenizer("byte")
+        self._tokenizer, self._grammar = LLTokenizer("byte"), grammar
+        if error := LLMatcher(self._tokenizer, grammar).get_error():
+            raise ValueError(error)
+
+    @classmethod
+    def of_schema(cls, schema: Any) -> "LLGuidanceGrammar":
+        """Return a JSON schema as llguidance compiles it."""
+        from llguidance import LLMatcher
+
         # Without an option, it takes any blanks between two JSON tokens; ours are those that a model writes.
         options = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?", "lenient": False}
-        self._grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
-        if error := LLMatcher(self._tokenizer, self._grammar).get_error():
-            raise ValueError(error)
+        return cls(LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options))
+
+    @classmethod
+    def printed(cls, schema: Any) -> "LLGuidanceGrammar":
+        """Return a JSON schema as we compile it, and print it for llguidance. Raises RequestError."""
+        from llguidance import LLMatcher
+
+        return cls(LLMatcher.grammar_from_lark(to_lark(compile_schema(schema))))
 
     def matches(self, text: str) -> bool:
         from llguidance import LLMatcher
@@ -85,9 +100,10 @@ def verdict(schema: Any, text: str) -> str:
 
 
 def compare(case: SchemaCase, count: int, found: Counter[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield who alone accepts a text, the text, and the verdict on it."""
+    """Yield who alone accepts a text, the text, and the verdict on it. A schema that llguidance does not support is
+    compared with our print alone."""
     try:
-        theirs = LLGuidanceSchema(case.schema)
+        theirs = LLGuidanceGrammar.of_schema(case.schema)
     except ValueError:
         found["schemas that llguidance does not support"] += 1
         theirs = None
@@ -97,7 +113,11 @@ def compare(case: SchemaCase, count: int, found: Counter[str]) -> Iterator[tuple
         found["schemas that we do not support"] += 1
         found["of these, schemas that llguidance supports"] += theirs is not None
         return
-    if theirs is None:
+    try:
+        printed = LLGuidanceGrammar.printed(case.schema)
+    except ValueError as exc:
+        found["prints that llguidance refuses"] += 1
+        yield "ours", f"the print: {exc}", "not to be printed"
         return
     found["schemas compared"] += 1
     order, draws = SchemaOrder(case.schema), random.Random(_SEED)
@@ -105,9 +125,11 @@ def compare(case: SchemaCase, count: int, found: Counter[str]) -> Iterator[tuple
         for written in order.texts(instance):
             for text in mutants(written, count, draws):
                 found["texts"] += 1
-                one, other = ours.matches(text), theirs.matches(text)
-                found["texts that both accept"] += one and other
-                if one != other:
+                one = ours.matches(text)
+                found["texts that we accept"] += one
+                if printed.matches(text) < one:
+                    yield "our matcher", text, verdict(case.schema, text)
+                if theirs is not None and theirs.matches(text) != one:
                     yield "ours" if one else "theirs", text, verdict(case.schema, text)
 
 

@@ -109,7 +109,14 @@ def limit_strings(schema: Any, length: int) -> Any:
         key: value if key in ("enum", "const", "default", "examples") else limit_strings(value, length)
         for key, value in schema.items()
     }
-    if schema.get("type") == "string" and not schema.keys() & {"maxLength", "minLength", "pattern", "format", "enum"}:
+    if schema.get("type") == "string" and not schema.keys() & {
+        "maxLength",
+        "minLength",
+        "pattern",
+        "format",
+        "enum",
+        "const",
+    }:
         limited["maxLength"] = length
     return limited
 

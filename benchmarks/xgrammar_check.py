@@ -28,7 +28,6 @@ from runtime.grammar.tree import Tree
 _SEED = 5
 _ALPHABET = '"\\{}[],: 019-.aeZé_nu\n'  # beside the text's own characters
 _CUTS = 3  # of each schema's texts
-_SHOWN = 40
 
 
 class Print:
@@ -99,8 +98,6 @@ class Check:
         prints = [Print(rest, exact=True), Print(rest)]
         for follows in {text[place:], text[place:] + "}", text[place + 1 :], text[place:][:-1]}:
             matched = matches(Matcher(tree), text[:place] + follows)
-            if matches(Matcher(rest), follows) != matched:
-                self._differ("the remainder's matcher differs", case, f"{text[:place]} | {follows}")
             for written in prints:
                 if not written.agrees(follows, matched):
                     self._differ("the remainder's print differs", case, f"{text[:place]} | {follows}")
@@ -140,11 +137,13 @@ def main() -> None:
     args = parser.parse_args()
     cases = list(read_cases(args.file, args.only))
     random.Random(_SEED).shuffle(cases)
-    check = Check(args.mutations)
+    check, shown = Check(args.mutations), 0
     for case in cases[: args.count or None]:
         check.check(case)
+        if len(check.differences) > shown:
+            print(*check.differences[shown:], sep="\n", flush=True)
+            shown = len(check.differences)
     print(*(f"{what}: {count:,}" for what, count in check.counts.items()), sep="\n")
-    print(*check.differences[:_SHOWN], sep="\n")
     raise SystemExit(bool(check.differences))
 
 

@@ -102,6 +102,25 @@ def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
         assert first == second or isinstance(backend, Echo)
 
 
+@pytest.mark.parametrize("question", ["Who are you?", "洗手间在哪里？"])
+def test_a_reply_goes_on_from_the_ids_of_its_beginning(backend, question):
+    request = Request((QUESTION.replace("Who are you?", question),), STOPS)
+    *deltas, finish = backend.generate(request)
+    if not backend.reports_ids:
+        assert not any(delta.ids for delta in deltas)
+        return
+    whole = "".join(delta.text for delta in deltas)
+    places = [place for place, delta in enumerate(deltas, 1) if delta.ids][1:9:3]
+    assert places or isinstance(backend, Lookup)
+    for place in places:
+        begun = "".join(delta.text for delta in deltas[:place])
+        ids = tuple(id for delta in deltas[:place] for id in delta.ids)
+        rest, ended = read(backend.generate(replace(request, generated=ids)))
+        assert (begun + rest, ended.reason) == (whole, "stop")
+        assert ended.usage.prompt_tokens == finish.usage.prompt_tokens
+        assert ended.usage.completion_tokens == finish.usage.completion_tokens - len(ids)
+
+
 def test_log_probabilities_are_told_or_refused(backend):
     request = Request((QUESTION,), STOPS, SamplingParams(max_new_tokens=8, logprobs=True))
     if isinstance(backend, Stateful | NPU | Remote):

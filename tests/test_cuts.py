@@ -4,21 +4,26 @@ import json
 import time
 from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import count, pairwise
 from multiprocessing import Pipe
 from threading import Thread
 
 import pytest
 
+from edge.demo import CHECKPOINT
 from runtime.backends.backend import Backend, Delta, Options, Request
 from runtime.backends.openvino import engine_worker
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.npu import EMULATED, NPU
 from runtime.backends.openvino.stateful import Stateful
 from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.torch.engine import Torch
 from runtime.cancellation import Cancellation
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError
-from runtime.grammar.grammar import Choice, JsonSchema
+from runtime.grammar.grammar import Choice, JsonSchema, Regex
+from runtime.grammar.matcher import Matcher
 from runtime.messages import Finish, Logprobs, TokenLogprob, Usage
 from runtime.reply.generation import Constraint, generate
 from runtime.reply.parser import PlainText
@@ -34,6 +39,12 @@ ASK = Request((QUESTION,), STOPS, SamplingParams(temperature=1.0, seed=1))
 def string_of(length):
     """The grammar of a JSON string of so many characters. An engine's mask allows fewer and more."""
     return JsonSchema.from_schema({"type": "string", "minLength": length, "maxLength": length})
+
+
+# A permutation of the digits. Neither engine masks the digits that were.
+DIGITS = JsonSchema.from_schema(
+    {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "uniqueItems": True, "minItems": 10}
+)
 
 
 class Recorded:
@@ -57,11 +68,15 @@ def recorded(engine):
     return type(engine.__name__, (Recorded, engine), {})
 
 
-@pytest.fixture(scope="module", params=[OpenVINO, SubprocessBackend, Stateful, NPU], ids=lambda each: each.__name__)
+ENGINES = [OpenVINO, SubprocessBackend, Stateful, NPU, *([Torch] if find_spec("torch") else [])]
+
+
+@pytest.fixture(scope="module", params=ENGINES, ids=lambda each: each.__name__)
 def engine(request, demo_folder, npu_folder):
-    npu = request.param is NPU
-    options = Options(threads=1, context=1024, reply_tokens=512)
-    loaded = recorded(request.param).load(npu_folder if npu else demo_folder, EMULATED if npu else "CPU", options)
+    kind = request.param
+    source = {Torch: Checkpoint.open(CHECKPOINT), NPU: npu_folder}.get(kind, demo_folder)
+    device = {Torch: "torch:cpu", NPU: EMULATED}.get(kind, "CPU")
+    loaded = recorded(kind).load(source, device, Options(threads=1, context=1024, reply_tokens=512))
     yield loaded
     loaded.close()
 
@@ -93,23 +108,30 @@ def test_a_string_has_exactly_as_many_characters_as_it_may(engine, decoder, leng
     said = Reply.from_events(reply(engine, string_of(length)))
     assert (len(json.loads(said.text)), said.finish_reason) == (length, "stop")
     assert said.usage.prompt_tokens == engine.count_tokens((QUESTION,))
-    assert len(engine.requests) > 1 or length == 1
+    assert len(engine.requests) > 1 or length == 1 or isinstance(engine, Torch)  # whose mask counts
     assert follow_from_one_another(engine, decoder)
     counted = sum(delta.tokens for _, deltas in engine.requests for delta in deltas)
+    counted += len(engine.requests[0][0].generated)  # the quote, which is forced
     assert counted - len(engine.requests) <= said.usage.completion_tokens <= counted
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_item_comes_twice(engine, decoder, seed):
+    said = Reply.from_events(reply(engine, DIGITS, replace(ASK, sampling=replace(ASK.sampling, seed=seed))))
+    assert (sorted(json.loads(said.text)), said.finish_reason) == (list(range(10)), "stop")
+    assert len(engine.requests) > 1
+    assert follow_from_one_another(engine, decoder)
+
+
 def test_limits_and_cancellation_hold_across_cuts(engine):
-    endless = string_of(2000)
-    for limit in (3, 20, 40):
-        said = Reply.from_events(
-            reply(engine, endless, replace(ASK, sampling=replace(ASK.sampling, max_new_tokens=limit)))
-        )
+    for limit in (3, 8, 15):
+        sampling = replace(ASK.sampling, max_new_tokens=limit)
+        said = Reply.from_events(reply(engine, DIGITS, replace(ASK, sampling=sampling)))
         assert (said.usage.completion_tokens, said.finish_reason) == (limit, "length")
     assert len(engine.requests) > 1
     request = replace(ASK, cancellation=Cancellation())
     engine.requests.clear()
-    events = generate(engine, request, PlainText(), Constraint(answer=endless))
+    events = generate(engine, request, PlainText(), Constraint(answer=DIGITS))
     written = ""
     while not written or len(engine.requests) == 1:
         written += next(events).text
@@ -117,7 +139,7 @@ def test_limits_and_cancellation_hold_across_cuts(engine):
     *_, finish = events
     assert finish.reason == "cancelled"
     assert finish.usage.completion_tokens > 0
-    with closing(generate(engine, ASK, PlainText(), Constraint(answer=endless))) as left:
+    with closing(generate(engine, ASK, PlainText(), Constraint(answer=DIGITS))) as left:
         next(left)
     assert len(json.loads(Reply.from_events(reply(engine, string_of(20))).text)) == 20
 
@@ -147,9 +169,9 @@ def test_what_was_cached_before_a_cut_is_right(demo_folder):
         reply(engine, string_of(60))
         last, _ = engine.requests[-1]
         last = replace(last, sampling=SamplingParams(max_new_tokens=5, logprobs=True), grammar=None)
-        found.append([part.logprob for part in engine.generate(last) if isinstance(part, Delta)])
+        found.append([part.logprob for part in engine.generate(last) if isinstance(part, Delta) and part.logprob])
     with closing(OpenVINO.load(demo_folder, "CPU", exact)) as fresh:
-        found.append([part.logprob for part in fresh.generate(last) if isinstance(part, Delta)])
+        found.append([part.logprob for part in fresh.generate(last) if isinstance(part, Delta) and part.logprob])
     assert len(last.generated) > 10
     for cached, computed in zip(*found, strict=True):
         assert cached.bytes == computed.bytes
@@ -201,8 +223,26 @@ CUTS = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def unforced(monkeypatch):
+    """The engine is asked for every text, even for one that it cannot but write."""
+    monkeypatch.setattr(Matcher, "forced", lambda self: "")
+
+
+def test_what_is_forced_is_not_asked_for():
+    """Nor the rest of a grammar that is forced wholly; after a free part, the engine goes on from its ids."""
+    engine = Scripted([1, 1])
+    events = list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Choice(("ab",)))))
+    assert (Reply.from_events(events).text, engine.requests) == ("ab", [])
+    assert events[-1].usage.completion_tokens == len(engine.encode(("ab",)))
+    engine = Scripted([1, 5])
+    events = list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Regex("<b>(ab){1,2}!"))))
+    assert list(engine.requests[0].generated) == engine.encode(("<b>",))  # it may go on within a word by another token
+    assert Reply.from_events(events).text == "<b>ab!"
+
+
 @pytest.mark.parametrize(("text", "scripts", "generated", "tokens"), CUTS.values(), ids=CUTS.keys())
-def test_a_reply_goes_on_from_where_it_was_cut(text, scripts, generated, tokens):
+def test_a_reply_goes_on_from_where_it_was_cut(unforced, text, scripts, generated, tokens):
     for logprobs in (False, True):
         engine = Scripted(*scripts)
         request = Request(("?",), (), SamplingParams(seed=7, logprobs=logprobs, max_new_tokens=20))
@@ -232,7 +272,7 @@ def test_an_exact_mask_is_not_checked(monkeypatch):
     assert Reply.from_events(events).text == "abab"
 
 
-def test_an_engine_that_writes_nothing_of_the_grammar_is_an_error():
+def test_an_engine_that_writes_nothing_of_the_grammar_is_an_error(unforced):
     engine = Scripted([1, 2], [2], [2])
     with pytest.raises(BackendError, match="the engine writes nothing that the grammar allows"):
         list(generate(engine, Request(("?",), ()), PlainText(), Constraint(answer=Choice(("ab!",)))))

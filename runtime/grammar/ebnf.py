@@ -56,7 +56,7 @@ Q = TypeVar("Q", bound=Quoted)
 
 _MOST_SECONDS = 0.3  # CPU, for all strings of a grammar
 _MOST_FOR_ONE = 0.1  # for one of them
-_CHEAP = 0.03  # what is cheaper is not written wider
+_CHEAP = 0.03  # what is cheaper is not written wider; keys that are not: a model seldom writes one that is declared
 _FRONT = 6  # characters that are exact after a cut
 _COUNTED = 30  # members and items up to which they are counted
 _AFTER_VALUE = r"(= [,}\]])"
@@ -103,15 +103,16 @@ class _Printer:
 
     def _choose_forms(self) -> dict[Language, Language]:
         """Return for each language of a string or a text the one that is written for it."""
-        texts = dict(_languages(self._tree))
-        prices = {language: seconds(state) for language in texts if (state := automaton(language))}
+        uses = dict(_languages(self._tree))
+        prices = {language: seconds(state) for language in uses if (state := automaton(language))}
         forms = {language: language for language in prices}
         total = sum(prices.values())
         for language in sorted(prices, key=lambda one: prices[one], reverse=True):
             price = prices[language]
-            if self._exact or not (price > _MOST_FOR_ONE or (total > _MOST_SECONDS and price > _CHEAP)):
+            most = _CHEAP if uses[language] == "key" else _MOST_FOR_ONE
+            if self._exact or not (price > most or (total > _MOST_SECONDS and price > _CHEAP)):
                 continue
-            forms[language] = self._wider(language, price, text=texts[language])
+            forms[language] = self._wider(language, price, text=uses[language] == "text")
             state = automaton(forms[language])
             total += (seconds(state) if state else 0.0) - price
         return forms
@@ -190,10 +191,13 @@ class _Printer:
         if state and not state.accepts and not any(target.moves for _, target in state.moves):
             return _character_class(charset.normalise(part for ranges, _ in state.moves for part in ranges))
         if form is language or exact == 0:
-            return self._rule("t", form, lambda: self._moves(form, lambda rest: self._text(rest, 0)))
+            return self._text_state(form)
         return self._rule(
             "f", (language, exact), lambda: self._moves(language, lambda rest: self._text(rest, exact - 1))
         )
+
+    def _text_state(self, language: Language) -> str:
+        return self._rule("t", language, lambda: self._moves(language, self._text_state))
 
     @staticmethod
     def _moves(language: Language, write: Callable[[Language], str]) -> str:
@@ -296,8 +300,8 @@ class _Printer:
 _ESCAPED_RANGES: Ranges = charset.invert(charset.UNESCAPED)
 
 
-def _languages(tree: Tree) -> Iterable[tuple[Language, bool]]:
-    """Yield the languages of a tree's strings and texts, and whether it is a text."""
+def _languages(tree: Tree) -> Iterable[tuple[Language, str]]:
+    """Yield the languages of a tree, and what each is for: a "key", a "string" or a "text"."""
     seen: set[Node] = set()
     todo = [tree.root]
     while todo:
@@ -307,13 +311,13 @@ def _languages(tree: Tree) -> Iterable[tuple[Language, bool]]:
         seen.add(node)
         match node:
             case Quoted():
-                yield node.language, False
+                yield node.language, "string"
             case Members():
-                yield from ((kind.keys, False) for kind in node.kinds)
+                yield from ((kind.keys, "key") for kind in node.kinds)
             case Numeral():
                 pass
             case Raw():
-                yield node.language, True
+                yield node.language, "text"
             case Reference():
                 todo.append(tree.rules[node.rule])
         todo += children(node)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import NoReturn
 
 from ..errors import RequestError
@@ -343,12 +344,18 @@ class _Builder:
             case _Name(name):
                 return tree.reference(name) if name in self._recursive else self.node(self._rules[name])
             case _Sequence(items):
-                return tree.sequence(*map(self.node, items))
+                return tree.sequence(*map(self.node, self._joined(items)))
             case _Choice(options):
                 return tree.choice(*map(self.node, options))
             case _Repeat(item, least, most):
                 return tree.repeated(self.node(item), least, most)
         return NOTHING
+
+    def _joined(self, items: tuple[Expression, ...]) -> Iterator[Expression]:
+        """Yield the items, with regular ones beside each other as one."""
+        for regular, run in groupby(items, self._is_regular):
+            found = tuple(run)
+            yield from (_Sequence(found),) if regular and len(found) > 1 else found
 
     @cached_property
     def _regular_rules(self) -> set[str]:

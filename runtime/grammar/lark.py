@@ -80,7 +80,7 @@ class _Printer:
             case Choice():
                 return f"({' | '.join(map(self._write, node.options))})"
             case Repeat():
-                return f"({self._write(node.item)}){_times(node.least, node.most)}"
+                return _repeated(self._write(node.item), node.least, node.most)
             case Reference():
                 target = self._tree.rules[node.rule]
                 return self._rule("v", target, lambda: self._write(target))
@@ -116,7 +116,7 @@ class _Printer:
         language, least, most = node.language, 0, None
         if isinstance(node, String):
             least, most = node.least, node.most
-        counted = f" & ({_ESCAPED_CHARACTER}){_times(least, most)}" if least or most is not None else ""
+        counted = f" & {_repeated(_ESCAPED_CHARACTER, least, most)}" if least or most is not None else ""
         opened = f"{_quote(quote)} " if quote else ""
         text = self._terminal(
             language, lambda one: f'{opened}({to_expression(one, _escaped)}{counted}) "\\""', least, most, quote
@@ -191,5 +191,6 @@ def _quoted_character(character: str) -> str:
     return character if character.isprintable() else f"\\u{ord(character):04x}"
 
 
-def _times(least: int, most: int | None) -> str:
-    return f"{{{least},{'' if most is None else most}}}"
+def _repeated(item: str, least: int, most: int | None) -> str:
+    """Write an item from `least` to `most` times. llguidance rejects {0,0}."""
+    return '""' if most == 0 else f"({item}){{{least},{'' if most is None else most}}}"

@@ -91,15 +91,20 @@ class Matcher:
         return Tree(choice(*options), self._rules)
 
     def forced(self) -> str:
-        """Return the text with which everything begins that may follow. The matcher does not read it."""
+        """Return the text with which everything begins that may follow. The matcher does not read it.
+
+        Unless nothing may follow it, it ends with a sign: within a word, a model would write another token.
+        """
         stacks, text = self._stacks, ""
         while len(self._stacks) == 1 and (stack := self._stacks[0]) is not None:
             character = _only_character(stack[0])
             if not character or not self.feed(character):
                 break
             text += character
-        self._stacks = stacks
+        ended, self._stacks = self.ended, stacks
         del self._text[len(self._text) - len(text) :]
+        while text and not ended and text[-1].isalnum():
+            text = text[:-1]
         return text
 
     def _push(self, node: Node, stack: "_Stack | None") -> "_Stack | None":

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..backends.backend import Backend, Request
+from ..backends.backend import Backend, Delta, Request
 from ..cancellation import Cancellation
 from ..errors import PromptTooLong, UnsupportedGrammar
 from ..grammar.grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
@@ -132,12 +132,13 @@ def generate(
             check = GrammarCheck(segment.grammar, masks_wider=backend.masks_wider)
             partial.begin_segment(segment.prefilled)
             parser.pause_at, output.takes_text = segment.pause_at, not segment.calls_only
-        if partial.is_full:
+            check.force(backend, logprobs=request.sampling.logprobs)
+        if partial.is_full(check.forced_tokens):
             reason = "length"
             break
         finish: Finish | None = None
         try:
-            with closing(backend.generate(partial.request(check.grammar))) as deltas:
+            with closing(_deltas(backend, partial, check)) as deltas:
                 for part in deltas:
                     if isinstance(part, Finish):
                         finish = part
@@ -171,6 +172,21 @@ def generate(
             break
     yield from output.drain(parser, cut_off=reason != "stop")
     yield Finish("stop" if output.ended else reason, partial.usage())
+
+
+def _deltas(backend: Backend, partial: PartialReply, check: GrammarCheck) -> Generator[Delta | Finish, None, None]:
+    """Return what the engine generates, after text that is forced. If that is all, no engine is asked."""
+    if (forced := check.forced) is None:
+        return backend.generate(partial.request(check.grammar))
+    return _after(forced, None if check.ended else backend.generate(partial.request(check.grammar, forced.ids)))
+
+
+def _after(
+    forced: Delta, generated: Generator[Delta | Finish, None, None] | None
+) -> Generator[Delta | Finish, None, None]:
+    yield forced
+    if generated is not None:
+        yield from generated
 
 
 def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, None]:

@@ -7,7 +7,7 @@ remains.
 
 from dataclasses import replace
 
-from ..backends.backend import Delta
+from ..backends.backend import Backend, Delta
 from ..errors import BackendError
 from ..grammar.grammar import Grammar, to_tree
 from ..grammar.matcher import Matcher
@@ -21,14 +21,35 @@ class GrammarCheck:
 
     def __init__(self, grammar: Grammar | None, *, masks_wider: bool) -> None:
         self.grammar: Grammar | Rest | None = grammar
+        self.forced: Delta | None = None
         self.cut = False  # the last delta was
         self._matcher = Matcher(to_tree(grammar)) if masks_wider and grammar is not None else None
         self._advanced = True  # since the request began
         self._stalled = 0  # requests in a row in which it did not
 
+    def force(self, backend: Backend, *, logprobs: bool) -> None:
+        """Find the text with which everything begins that the grammar allows: `forced` is a delta of it, which no
+        engine has to generate. It has no log-probabilities, so where they are asked for, there is none."""
+        if logprobs or not backend.reports_ids or self._matcher is None or not (text := self._matcher.forced()):
+            return
+        ids = backend.encode((text,))
+        self._matcher.feed(text)
+        self.grammar = Rest(self._matcher.rest())
+        self.forced = Delta(text, len(ids), ids=tuple(ids))
+
+    @property
+    def forced_tokens(self) -> int:
+        """The number of tokens of the forced text."""
+        return 0 if self.forced is None else self.forced.tokens
+
+    @property
+    def ended(self) -> bool:
+        """Whether the grammar allows nothing more."""
+        return self._matcher is not None and self._matcher.ended
+
     def read(self, delta: Delta) -> Delta:
         """Return the delta, cut before the first character that the grammar refuses."""
-        if self._matcher is None:
+        if self._matcher is None or delta is self.forced:  # which was read when it was made
             return delta
         count = self._matcher.feed(delta.text)
         self._advanced = self._advanced or count > 0
@@ -40,7 +61,7 @@ class GrammarCheck:
 
         Raises BackendError if the engine has written nothing that the grammar allows, twice in a row.
         """
-        was_cut, self.cut = self.cut, False
+        was_cut, self.cut, self.forced = self.cut, False, None
         if self._matcher is None or (self._matcher.ended if was_cut else self._matcher.complete):
             return False
         self._stalled = 0 if self._advanced else self._stalled + 1

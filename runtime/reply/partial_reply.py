@@ -30,11 +30,10 @@ class PartialReply:
         self._incomplete = 0  # tokens of a character that is not complete yet
         self._start = time.perf_counter()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the token limit leaves no room for more."""
+    def is_full(self, ahead: int = 0) -> bool:
+        """Whether the token limit leaves no room for more, `ahead` of that."""
         left = self._tokens_left
-        return left is not None and left <= 0
+        return left is not None and left <= ahead
 
     @property
     def _text(self) -> str:
@@ -60,20 +59,21 @@ class PartialReply:
         """Return what was generated in the segment."""
         return self._text[self._segment_start :]
 
-    def request(self, grammar: Grammar | Rest | None) -> Request:
-        """Return the request that continues the reply, with the tokens that are left. Each has a seed of its own."""
+    def request(self, grammar: Grammar | Rest | None, ahead: tuple[int, ...] = ()) -> Request:
+        """Return the request that continues the reply, with the tokens that are left. Each has a seed of its own.
+        `ahead` are ids of text that comes before what the engine generates, and is not added yet."""
         seed = self._request.sampling.seed
         sampling = replace(
             self._request.sampling,
-            max_new_tokens=self._tokens_left,
+            max_new_tokens=None if (left := self._tokens_left) is None else left - len(ahead),
             seed=None if seed is None else (seed + self.requests) % 2**63,
         )
         self.requests += 1
         request = replace(self._request, grammar=grammar, sampling=sampling)
-        if not self._length:
+        if not self._length and not ahead:
             return request
         if self._backend.reports_ids:
-            return replace(request, generated=self._all_ids())
+            return replace(request, generated=(*self._all_ids(), *ahead))
         return replace(request, prompt=(*request.prompt, self._text))
 
     def _all_ids(self) -> tuple[int, ...]:
@@ -87,6 +87,8 @@ class PartialReply:
 
     def add(self, delta: Delta) -> None:
         """Append what the engine has generated."""
+        if delta.ids and self._marks[-1][0] < self._length:
+            self._all_ids()  # of text that was put in before
         self._pieces.append(delta.text)
         self._length += len(delta.text)
         self.tokens.add(len(delta.text), delta.logprob)

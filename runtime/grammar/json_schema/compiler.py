@@ -10,7 +10,7 @@ https://json-schema.org/draft/2020-12/json-schema-validation
 from typing import Any
 
 from ...errors import RequestError
-from ..budget import STEPS, budget
+from ..budget import STEPS, budget, spend
 from ..pruning import pruned
 from ..regular.automaton import State, automaton
 from ..regular.language import Language, union, words
@@ -21,6 +21,7 @@ from .document import TRUE, Conjunction, Document, Schema, UnsupportedSchema, co
 from .numbers import Numbers, is_number
 from .objects import Objects
 from .strings import Strings
+from .validity import InvalidSchema
 from .values import canonical_value, constant
 
 _DEEPEST = 6  # where a conjunction is looked at to see whether anything is valid for it
@@ -29,11 +30,10 @@ _DEEPEST = 6  # where a conjunction is looked at to see whether anything is vali
 def compile_schema(schema: Any) -> Tree:
     """Return the grammar of a JSON schema, drafts 4 to 2020-12. Raises RequestError, with the JSON pointer of the
     place, for what is invalid, not supported or too large, and for a schema for which nothing is valid."""
-    compiler = Compiler(schema)
     try:
         with budget(STEPS):
-            tree = compiler.compile()
-    except UnsupportedSchema:
+            tree = Compiler(schema).compile()
+    except (InvalidSchema, UnsupportedSchema):
         raise
     except RequestError as exc:
         raise UnsupportedSchema(f"unsupported JSON schema: {exc} at #", hint=exc.hint) from exc
@@ -182,6 +182,7 @@ class Compiler:
             return self._empty[key]
         if depth > _DEEPEST:
             return False
+        spend(4)
         self._empty[key] = False  # a recursion that comes back here has something valid, or ends elsewhere
         try:
             alternatives = self._alternatives.of(tuple(schema for schema in schemas if schema is not plain))

@@ -10,10 +10,15 @@ from typing import Any
 
 from ...errors import RequestError
 from ...text import one_line
+from ..budget import spend
 from .keywords import REFERENCE, SCHEMA, Form
 from .references import Place, References
 
 _SHOWN = 60  # characters of an invalid value in an error
+
+
+class InvalidSchema(RequestError):
+    """A value in a schema that is valid in no draft, with its JSON pointer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +40,8 @@ class ValidSchema:
 
 
 def check_valid(schema: Any) -> ValidSchema:
-    """Raise RequestError, with its JSON pointer, for the first value that is valid in no draft from 4 to 2020-12. A
-    reference to another document is valid."""
+    """Return the schema's places. Raises InvalidSchema for the first value that is valid in no draft from 4 to 2020-12.
+    A reference to another document is valid."""
     valid = ValidSchema(references := References(schema))
     todo = [_Value(schema, SCHEMA, Place("#", references.root))]
     while todo:
@@ -65,6 +70,7 @@ def _check_forms(start: _Value, valid: ValidSchema) -> Iterator[_Value]:
         if form is REFERENCE:
             yield found
         inner = [_Value(part, form, place.inside(step)) for step, part, form in form.parts(value)]
+        spend((len(inner) + 1) // 2)
         todo += reversed(inner)
 
 
@@ -80,6 +86,6 @@ def _target(ref: _Value, references: References) -> Iterator[_Value]:
         raise _invalid(ref, f"it must be a URI: {exc}") from exc
 
 
-def _invalid(found: _Value, hint: str) -> RequestError:
+def _invalid(found: _Value, hint: str) -> InvalidSchema:
     shown = one_line(json.dumps(found.value, ensure_ascii=False), _SHOWN)
-    return RequestError(f"the schema is not valid: {found.place} is {shown}", hint=hint)
+    return InvalidSchema(f"the schema is not valid: {found.place} is {shown}", hint=hint)

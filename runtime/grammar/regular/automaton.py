@@ -132,8 +132,10 @@ def _record(found: dict[Language, list[tuple[Ranges, Language]]]) -> None:
             if previous not in rest or rest[current] + 1 < rest[previous]:
                 rest[previous] = rest[current] + 1
                 todo.append(previous)
-    for current in found:
-        current.state = State(current, current.empty, (), rest[current]) if current in rest else False
+    made = {target: target.state for target in known}
+    made |= {current: State(current, current.empty, (), rest[current]) for current in found if current in rest}
     for current, targets in found.items():
-        if current.state:
-            current.state.moves = tuple((ranges, target.state) for ranges, target in targets if target.state)
+        if current in made:
+            made[current].moves = tuple((ranges, made[target]) for ranges, target in targets if target in made)
+    for current in found:  # all of them are complete before other threads see one
+        current.state = made.get(current, False)

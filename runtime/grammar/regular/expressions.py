@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from .charset import MAX_CODE_POINT, Ranges, single
-from .language import ANY, Chars, Complement, Concat, Intersection, Language, Repeat, Union, Words
+from .language import ANY, Chars, Complement, Concat, Intersection, Language, Repeat, Union, Words, chain
 
 Write = Callable[[Ranges], str]
 
@@ -22,7 +22,7 @@ def to_expression(language: Language, write: Write = character_class) -> str:
             texts = (option[language.read :] for option in language.options)
             return f"({' | '.join(' '.join(write(single(char)) for char in text) or _EMPTY for text in texts)})"
         case Concat():
-            return " ".join(to_expression(part, write) for part in _chain(language))
+            return " ".join(to_expression(part, write) for part in chain(language))
         case Union(parts=()):
             return f"({_EMPTY} & {character_class(((0, MAX_CODE_POINT),))})"
         case Union():
@@ -42,14 +42,6 @@ _EMPTY = '""'
 
 def _operand(language: Language, write: Write) -> str:
     return f"({to_expression(language, write)})"
-
-
-def _chain(language: Language) -> list[Language]:
-    parts = []
-    while isinstance(language, Concat):
-        parts.append(language.first)
-        language = language.rest
-    return [*parts, language]
 
 
 def _code(code_point: int) -> str:

@@ -21,14 +21,11 @@ _CLOCK = r"T(\d{1,9}H(\d{1,9}M(\d{1,9}S)?)?|\d{1,9}M(\d{1,9}S)?|\d{1,9}S)"
 _DAYS = r"(\d{1,9}Y(\d{1,9}M(\d{1,9}D)?)?|\d{1,9}M(\d{1,9}D)?|\d{1,9}D)"
 _DURATION = rf"P(\d{{1,9}}W|{_DAYS}({_CLOCK})?|{_CLOCK})"
 
-# RFC 1123; RFC 5321's dot-atoms and address literals.
-_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+# RFC 1123, without labels that have -- in the third place: those are encoded (RFC 5891), and few of them are valid.
+_END, _INNER = "[A-Za-z0-9]", "[A-Za-z0-9-]"
+_LABEL = f"{_END}({_INNER}{{0,2}}{_END}|{_INNER}({_END}{_INNER}|-{_END}){_INNER}{{0,58}}{_END})?"
 _HOST = rf"{_LABEL}(\.{_LABEL})*"
-# Without -- at its third character: labels such as xn--x9x encode others, and few of them are valid (RFC 5890).
-_PLAIN_LABEL = (
-    "[A-Za-z0-9](([A-Za-z0-9-]?[A-Za-z0-9])?"
-    "|[A-Za-z0-9-]([A-Za-z0-9][A-Za-z0-9-]{0,59}[A-Za-z0-9]|-[A-Za-z0-9]([A-Za-z0-9-]{0,58}[A-Za-z0-9])?))"
-)
+# RFC 5321's dot-atoms.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _EMAIL = rf"{_ATOM}(\.{_ATOM})*@{_HOST}"
 
@@ -79,7 +76,7 @@ _PATTERNS = {
     "date-time": f"{_DATE}[Tt]{_TIME}",
     "duration": _DURATION,
     "email": _EMAIL,
-    "hostname": rf"{_PLAIN_LABEL}(\.{_PLAIN_LABEL})*",
+    "hostname": _HOST,
     "ipv4": _IPV4,
     "ipv6": _IPV6,
     "uri": _uri("", "", relative=False),
@@ -103,7 +100,7 @@ _EXCLUDED = {
     "date-time": rf"\d{{4}}-\d\d-\d\d[Tt]{_SECONDS}",
     "duration": r"P[^]*",
     "email": "[^]*@[^]*",
-    "hostname": _HOST,
+    "hostname": r"[A-Za-z0-9.-]*",
 }
 
 # Of the standard's formats, those that are not enforced. Any other name is an annotation.

@@ -116,19 +116,27 @@ class Concat(Language):
         self.empty = first.empty and rest.empty
 
     def _derive(self, code_point: int) -> Language:
-        derived = concat(self.first.derive(code_point), self.rest)
-        return union(derived, self.rest.derive(code_point)) if self.first.empty else derived
+        options: list[Language] = []
+        part: Language = self
+        while isinstance(part, Concat):  # no recursion: there may be thousands of optional parts
+            options.append(concat(part.first.derive(code_point), part.rest))
+            if not part.first.empty:
+                return union(*options)
+            part = part.rest
+        return union(*options, part.derive(code_point))
 
     def _find_borders(self) -> frozenset[int]:
-        return self.first.borders() | self.rest.borders() if self.first.empty else self.first.borders()
-
-    def widen(self) -> Language:
-        parts: list[Language] = []
+        borders = set[int]()
         part: Language = self
         while isinstance(part, Concat):
-            parts.append(part.first.widen())
+            borders |= part.first.borders()
+            if not part.first.empty:
+                return frozenset(borders)
             part = part.rest
-        return concat(*parts, part.widen())
+        return frozenset(borders | part.borders())
+
+    def widen(self) -> Language:
+        return concat(*(part.widen() for part in chain(self)))
 
 
 class Union(Language):
@@ -230,14 +238,21 @@ class Multiple(Language):
 
     def _derive(self, code_point: int) -> Language:
         if code_point == ord(".") and self.places is None:
-            return _multiple(self.divisor, self.scale, self.remainder, 0)
+            return self._after(self.remainder, 0)
         if not contains(DIGITS, code_point):
             return NOTHING
         digit = code_point - _ZERO
         if self.places == self.scale:  # of a fraction that has all its places, zeros may follow
             return self if digit == 0 else NOTHING
         places = None if self.places is None else self.places + 1
-        return _multiple(self.divisor, self.scale, (self.remainder * 10 + digit) % self.divisor, places)
+        return self._after((self.remainder * 10 + digit) % self.divisor, places)
+
+    def _after(self, remainder: int, places: int | None) -> Language:
+        if places is not None:
+            left = 10 ** (self.scale - places)
+            if -remainder * left % self.divisor >= left:  # what the digits left would have to add
+                return NOTHING
+        return _multiple(self.divisor, self.scale, remainder, places)
 
     def _find_borders(self) -> frozenset[int]:
         return frozenset((ord("."), ord(".") + 1, *range(_ZERO, _ZERO + 11)))
@@ -278,10 +293,19 @@ def multiples(divisor: int, scale: int = 0) -> Language:
     return _multiple(divisor, scale, 0, None)
 
 
+def chain(language: Language) -> list[Language]:
+    """Return the languages that it is a concatenation of."""
+    parts = []
+    while isinstance(language, Concat):
+        parts.append(language.first)
+        language = language.rest
+    return [*parts, language]
+
+
 def concat(*parts: Language) -> Language:
     """One text of each, one after another."""
-    result = EMPTY
-    for part in reversed(parts):
+    result = parts[-1] if parts else EMPTY
+    for part in reversed([link for before in parts[:-1] for link in chain(before)]):
         if part is NOTHING or result is NOTHING:
             result = NOTHING
         elif part is EMPTY:
@@ -290,8 +314,6 @@ def concat(*parts: Language) -> Language:
             result = part
         elif part is ANY and (result is ANY or (isinstance(result, Concat) and result.first is ANY)):
             pass
-        elif isinstance(part, Concat):
-            result = concat(part.first, concat(part.rest, result))
         else:
             result = intern(Concat, part, result)
     return result

@@ -19,7 +19,8 @@ FRACTION_DIGITS = 20
 _EXPONENT_DIGITS = 2
 _FLOAT_DIGITS = 15  # that a float keeps
 _MOST_DIGITS = 40
-_LARGEST_DIVISOR = 4000
+_LARGEST_DIVISOR = 1000
+_MOST_REMAINDERS = 1500  # of a multiple, at all its digits before the point
 
 _DIGIT, _SIGN, _POINT = chars(DIGITS), word("-"), word(".")
 _ZEROS = repeat(word("0"), 0, None)
@@ -169,7 +170,7 @@ def _factors(step: Decimal) -> tuple[int, int, int]:
 def _digits_of_multiples(step: Decimal) -> int:
     """Return how many digits before the point leave the automaton small: it has a state for each and each remainder."""
     divisor, zeros, _ = _factors(step)
-    return max(len(str(divisor)) + 2, _LARGEST_DIVISOR // divisor) + zeros
+    return max(len(str(divisor)) + 2, _MOST_REMAINDERS // divisor) + zeros
 
 
 def without_values(language: Language, values: Iterable[Decimal]) -> Language:

@@ -24,18 +24,16 @@ _Matches = dict[tuple[bool, bool], Language]
 
 _CLASSES = {"d": charset.DIGITS, "w": charset.WORD, "s": charset.SPACE}
 _CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
-_QUANTIFIER = re.compile(r"([*+?])|\{(\d{1,9})(?:(,)(\d{1,9})?)?\}")
+_QUANTIFIER = re.compile(r"([*+?])|\{([0-9]{1,4000})(?:(,)([0-9]{1,4000})?)?\}")
 _CODE = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|u\{([0-9a-fA-F]{1,6})\}")
 _PROPERTY = re.compile(r"[pP]\{(?:(?:gc|General_Category)=)?(\w+)\}")
 _GROUP = re.compile(r"\?(?::|P?<[A-Za-z_]\w*>)")
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def searched(pattern: str) -> Language:
-    """Return the texts in which the pattern matches somewhere. Raises RequestError for an invalid or unsupported one.
-
-    Raises RequestError if the pattern is not valid, or uses what is not supported.
-    """
+    """Return the texts in which the pattern matches somewhere. Raises RequestError for a pattern that is not valid, or
+    not supported."""
     found = _Parser(pattern, around=ANY).parse()
     return union(
         *(
@@ -45,7 +43,7 @@ def searched(pattern: str) -> Language:
     )
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def matched(pattern: str) -> Language:
     """Return the texts that the pattern matches from the first character to the last. Raises RequestError as
     `searched` does."""
@@ -73,21 +71,23 @@ def _union(*options: _Matches) -> _Matches:
 
 def _repeat(part: _Matches, least: int, most: int | None) -> _Matches:
     inner = part.get((False, False), NOTHING)
-    result = {(False, False): repeat(inner, least, most)} if inner is not NOTHING or not least else {}
-    if len(part) == 1 and inner is not NOTHING:
+    result: _Matches = {}
+    _add(result, (False, False), repeat(inner, least, most))
+    if len(part) == (inner is not NOTHING) or most == 0:
         return result
-    for around, language in part.items():  # only the first and the last of them can be at an end of the text
-        if around == (False, False) or most == 0:
-            continue
-        left = repeat(inner, max(0, least - 1), None if most is None else most - 1)
-        if around == (True, True):
-            _add(result, around, language if least <= 1 or language.empty else NOTHING)
-        else:
-            _add(result, around, concat(language, left) if around[0] else concat(left, language))
-    before, after = part.get((True, False)), part.get((False, True))
-    if before and after and (most is None or most > 1):
-        left = repeat(inner, max(0, least - 2), None if most is None else most - 2)
-        _add(result, (True, True), concat(before, left, after))
+
+    def others(*ends: Language) -> Language:
+        """Return what stands between those at the ends of a text, of which an empty one may come several times."""
+        fewest = 0 if any(end.empty for end in ends) else max(0, least - len(ends))
+        return repeat(inner, fewest, None if most is None else most - len(ends))
+
+    first, last = part.get((True, False), NOTHING), part.get((False, True), NOTHING)
+    _add(result, (True, False), concat(first, others(first)))
+    _add(result, (False, True), concat(others(last), last))
+    if most is None or most > 1:
+        _add(result, (True, True), concat(first, others(first, last), last))
+    if least <= 1 or any(language.empty for language in part.values()):
+        _add(result, (True, True), part.get((True, True), NOTHING))
     return result
 
 
@@ -161,22 +161,28 @@ class _Parser:
         return result
 
     def _quantified(self, depth: int) -> _Matches:
+        repeatable = self._text[self._at] not in "^$"
         part = self._atom(depth)
         while match := _QUANTIFIER.match(self._text, self._at):
+            if not repeatable:
+                self._fail(f"has a {match[0]} with nothing to repeat")
             self._at = match.end()
-            sign, low, several, high = match.groups()
-            if sign:
-                least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[sign]
-            else:
-                least = int(low)
-                most = (int(high) if high else None) if several else least
-            if max(least, most or 0) > _MOST_REPEATS:
-                self._fail(f"repeats more than {_MOST_REPEATS:,} times")
-            if most is not None and most < least:
-                self._fail("has a count that ends before it begins")
+            part, repeatable = _repeat(part, *self._counts(match)), False
             self._take("?")  # lazy or greedy: the language is the same
-            part = _repeat(part, least, most)
         return part
+
+    def _counts(self, match: "re.Match[str]") -> tuple[int, int | None]:
+        """Return how often a quantifier repeats, at least and at most."""
+        sign, low, several, high = match.groups()
+        if sign:
+            return {"*": (0, None), "+": (1, None), "?": (0, 1)}[sign]
+        least = int(low)
+        most = (int(high) if high else None) if several else least
+        if max(least, most or 0) > _MOST_REPEATS:
+            self._fail(f"repeats more than {_MOST_REPEATS:,} times")
+        if most is not None and most < least:
+            self._fail("has a count that ends before it begins")
+        return least, most
 
     def _atom(self, depth: int) -> _Matches:
         character = self._text[self._at]
