@@ -1,8 +1,8 @@
 """JSON texts of a schema's instances, with their keys in the order in which a grammar writes them.
 
 A grammar writes an object's properties in the schema's order: those of the schema itself, then of the schemas that
-apply beside it (`$ref`, `allOf`, the valid branch of `anyOf` or `oneOf`, `then`, `dependentSchemas`), then names
-that are only required, then those that depend on others, then the rest in any order.
+apply beside it (`$ref`, `allOf`, the valid branch of `anyOf` or `oneOf`, `if` and `then`, `dependentSchemas`), then
+names that are only required, or that depend on others, then the rest in any order.
 """
 
 import json
@@ -72,13 +72,14 @@ class SchemaOrder:
                 for index, item in enumerate(instance)
             ]
         declared = [name for schema in applying for name in _mapped(schema, "properties")]
-        required = [name for schema in applying for name in _listed(schema, "required")]
-        dependent = [name for schema in applying for name in _dependent(schema, instance)]
+        required = [
+            name for schema in applying for name in (*_listed(schema, "required"), *_dependent(schema, instance))
+        ]
         return {
             name: self._arrange(
                 instance[name], [each for schema in applying for each in _member_schemas(schema, name)], depth + 1
             )
-            for name in dict.fromkeys([*declared, *required, *dependent, *instance])
+            for name in dict.fromkeys([*declared, *required, *instance])
             if name in instance
         }
 
@@ -98,7 +99,9 @@ class SchemaOrder:
         for keyword in ("anyOf", "oneOf"):
             yield from [branch for branch in _listed(schema, keyword) if self._is_valid(branch, instance)][:1]
         if "if" in schema:
-            yield schema.get("then" if self._is_valid(schema["if"], instance) else "else")
+            yield from (
+                (schema["if"], schema.get("then")) if self._is_valid(schema["if"], instance) else (schema.get("else"),)
+            )
         for keyword in ("dependencies", "dependentSchemas"):
             yield from (part for name, part in _mapped(schema, keyword).items() if name in instance)
 

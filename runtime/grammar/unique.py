@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from decimal import Context, Decimal
 from typing import Any
 
-from .regular.language import minus, union, words
-from .regular.numerals import equal_numerals
+from .regular.language import minus, words
+from .regular.numerals import without_values
 from .tree import NOTHING, Choice, Literal, Node, Numeral, Reference, Sequence, String, choice, numeral, string
 
 _EXACT = Context(prec=1000)
@@ -28,32 +28,12 @@ def exclude(node: Node, seen: frozenset[str], rules: Mapping[str, Node]) -> Node
             return NOTHING if canonical(node.text) in seen else node
         case Numeral():
             numbers = [Decimal(json.loads(text)[0]) for text in seen if text.startswith("[")]
-            return numeral(minus(node.language, union(*map(equal_numerals, numbers)))) if numbers else node
+            return numeral(without_values(node.language, numbers)) if numbers else node
         case Sequence(items=(Literal(), String() as body)):
             texts = [json.loads(text) for text in seen if text.startswith('"')]
             language = minus(body.language, words(texts)) if texts else body.language
             return string(language, body.least, body.most)
     return node
-
-
-def is_scalar(node: Node, rules: Mapping[str, Node]) -> bool:
-    """Whether the node describes nothing but texts, numbers and constants."""
-    seen: set[str] = set()
-    todo = [node]
-    while todo:
-        part = todo.pop()
-        match part:
-            case Reference():
-                if part.rule not in seen:
-                    seen.add(part.rule)
-                    todo.append(rules[part.rule])
-            case Choice():
-                todo += part.options
-            case Literal() | Numeral() | Sequence(items=(Literal(), String())):
-                pass
-            case _:
-                return False
-    return True
 
 
 def _plain(value: Any) -> Any:

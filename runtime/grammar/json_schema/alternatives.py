@@ -5,8 +5,8 @@ An alternative holds if all of its schemas do, read without those keywords; a co
 does.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import combinations
 
 from ...errors import RequestError
 from ..budget import spend
@@ -16,6 +16,7 @@ from .numbers import types
 
 _MOST = 300
 _MOST_CROSSED = 3000
+_MOST_TOGETHER = 4  # branches of anyOf that are combined
 
 
 class Alternatives:
@@ -83,12 +84,12 @@ class Alternatives:
         for index in range(len(schema.get("allOf", ()))):
             yield [conjunction(inside(schema, "allOf", index))]
         if "anyOf" in schema:
-            yield [conjunction(inside(schema, "anyOf", index)) for index in range(len(schema["anyOf"]))]
+            yield self._any(schema)
         if "oneOf" in schema:
             yield list(self._exactly_one(schema, opened))
         if "not" in schema:
             yield self._negation.of(inside(schema, "not"))
-        if "if" in schema and ("then" in schema or "else" in schema):
+        if "if" in schema and ("then" in schema or "else" in schema or self._document.has_unevaluated):
             condition = inside(schema, "if")
             then = inside(schema, "then") if "then" in schema else TRUE
             otherwise = inside(schema, "else") if "else" in schema else TRUE
@@ -99,6 +100,13 @@ class Alternatives:
         for keyword in ("dependencies", "dependentRequired", "dependentSchemas"):
             for name in schema.get(keyword) or ():
                 yield self._dependency(schema, keyword, name)
+
+    def _any(self, schema: Schema) -> list[Conjunction]:
+        """Return the branches of anyOf; where it matters which of them evaluate members, their combinations, too."""
+        branches = [self._document.inside(schema, "anyOf", index) for index in range(len(schema["anyOf"]))]
+        together = len(branches) if self._document.has_unevaluated and len(branches) <= _MOST_TOGETHER else 1
+        sizes = range(1, together + 1)
+        return [conjunction(*some) for size in sizes for some in combinations(branches, size)]
 
     def _exactly_one(self, schema: Schema, opened: tuple[Schema, ...]) -> Iterator[Conjunction]:
         """Yield each branch of oneOf with the negation of those that do not exclude it anyway."""
@@ -123,7 +131,7 @@ class Alternatives:
         )
         names = [dependent] if isinstance(dependent, str) else dependent if isinstance(dependent, list) else []
         required = {"type": "object", "required": [name, *names]}
-        present = self._document.make((schema, keyword, name, "present"), required, schema, silent=True)
+        present = self._document.make((schema, keyword, name, "present"), required, schema)
         if isinstance(dependent, str | list):
             return [(absent,), (present,)]
         return [(absent,), conjunction(present, self._document.inside(schema, keyword, name))]
@@ -131,16 +139,9 @@ class Alternatives:
     def _unevaluated(self, schema: Schema, keyword: str, evaluating: Conjunction) -> Schema:
         rest = self._document.inside(schema, keyword)
         group = tuple(one for one in evaluating if not one.silent)
-        if any(_has_key(one.get("not"), "not") for one in group):  # what is negated twice evaluates nothing
-            raise schema.unsupported(f"{keyword} beside a not inside a not")
+        if keyword == "unevaluatedItems" and any("contains" in one for one in group):
+            raise schema.unsupported("unevaluatedItems beside contains")
         return self._document.make((schema, keyword, group), {f"~{keyword}": (group, rest)}, schema)
-
-
-def _has_key(value: Any, key: str) -> bool:
-    """Whether a key is somewhere inside a value."""
-    if isinstance(value, Mapping):
-        return key in value or any(_has_key(item, key) for item in value.values())
-    return isinstance(value, list) and any(_has_key(item, key) for item in value)
 
 
 def common_types(schemas: Conjunction) -> frozenset[str]:

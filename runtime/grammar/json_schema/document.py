@@ -3,33 +3,21 @@
 https://json-schema.org/draft/2020-12/json-schema-core#section-8
 """
 
-from collections import Counter
 from collections.abc import Hashable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from ...errors import RequestError
-from ...text import one_line
-from ..budget import spend
-from .references import References, Resource
+from .keywords import KEYWORDS
+from .references import Place, Resource
+from .validity import check_valid
 from .values import canonical_value
 
-_SHOWN = 200  # characters of a place in an error
-_VALUES = frozenset({"enum", "const", "default", "examples", "example"})  # what is inside is data
+_SAY_NOTHING = frozenset({"$defs", "definitions"})
 
-# Keywords that have schemas by names.
-_NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
-_Kind = Literal["schema", "names", "unknown"]  # of what stands in a place
 
-_KEYWORDS = frozenset(
-    "type enum const properties required additionalProperties patternProperties propertyNames minProperties "
-    "maxProperties items prefixItems additionalItems minItems maxItems uniqueItems contains minContains maxContains "
-    "anyOf oneOf allOf not if then else dependencies dependentRequired dependentSchemas $ref $dynamicRef "
-    "$recursiveRef minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern format "
-    "unevaluatedProperties unevaluatedItems".split()
-)
+class UnsupportedSchema(RequestError):
+    """What is not supported in a schema, with its place."""
 
 
 class Schema:
@@ -41,10 +29,10 @@ class Schema:
     Schemas that are `silent` evaluate nothing.
     """
 
-    def __init__(self, keywords: Mapping[str, Any], place: "_Place", *, silent: bool = False) -> None:
+    def __init__(self, keywords: Mapping[str, Any], place: Place, *, silent: bool = False) -> None:
         self.keywords = keywords
         self.silent = silent
-        self._place = place
+        self.place = place
 
     def __contains__(self, keyword: str) -> bool:
         return keyword in self.keywords
@@ -59,7 +47,10 @@ class Schema:
     @cached_property
     def says_something(self) -> bool:
         """Whether it has a keyword other than annotations."""
-        return any(keyword in _KEYWORDS or keyword.startswith("~") for keyword in self.keywords)
+        return any(
+            (keyword in KEYWORDS and keyword not in _SAY_NOTHING) or keyword.startswith("~")
+            for keyword in self.keywords
+        )
 
     @cached_property
     def listed(self) -> frozenset[Any] | None:
@@ -74,52 +65,13 @@ class Schema:
         """The values that it must not have."""
         return frozenset(map(canonical_value, self.get("~notEnum", ())))
 
-    def unsupported(self, what: str) -> RequestError:
+    def unsupported(self, what: str) -> UnsupportedSchema:
         """Return the error of something in it that is not supported."""
         hint = "leave it out, or check the reply yourself"
-        return RequestError(f"unsupported JSON schema: {what} at {self._place}", hint=hint)
-
-    def invalid(self, what: str) -> RequestError:
-        """Return the error of something in it that no JSON schema may have."""
-        return RequestError(f"the JSON schema is not valid: {what} at {self._place}", hint="correct the schema")
-
-    def inside(self, *path: str | int) -> "_Place":
-        """Return a place inside it."""
-        place = self._place
-        for step in path:
-            place = _Place(step, place)
-        return place
-
-    @property
-    def place(self) -> "_Place":
-        """Where it stands."""
-        return self._place
+        return UnsupportedSchema(f"unsupported JSON schema: {what} at {self.place}", hint=hint)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Place:
-    """A place in a document, written as a JSON pointer."""
-
-    step: str | int
-    outer: "_Place | None" = None
-
-    def __str__(self) -> str:
-        steps, place = [], self
-        while place.outer is not None:
-            steps.append(str(place.step).replace("~", "~0").replace("/", "~1"))
-            place = place.outer
-        return one_line("/".join([str(place.step), *reversed(steps)]), _SHOWN)
-
-
-def _inner_kind(kind: _Kind, step: str | int, outer: Any) -> _Kind:
-    """Return what stands in a step of `outer`, which is of a kind. Of an unknown keyword, nothing is a schema: it is
-    found by its place alone."""
-    if kind == "schema" and isinstance(outer, Mapping):
-        return "names" if step in _NAMED else "schema" if step in _KEYWORDS else "unknown"
-    return "schema" if kind == "names" else kind
-
-
-_ROOT = _Place("#")
+_ROOT = Place("#", Resource("", None))
 TRUE = Schema({}, _ROOT)
 FALSE = Schema({"not": {}}, _ROOT)
 
@@ -139,22 +91,20 @@ class Document:
 
     def __init__(self, root: Any) -> None:
         """Raises RequestError for what is no schema."""
+        valid = check_valid(root)
+        self._references, self._places = valid.references, valid.places
         self._schemas: dict[int, Schema] = {}
         self._made: dict[Hashable, Schema] = {}
-        self._references = References(root)
-        self._places: dict[int, tuple[_Place, Resource]] = {}  # by the ids of objects in the document
-        self._dynamic = Counter[str]()  # names of dynamic anchors
-        dialect = str(root.get("$schema")) if isinstance(root, Mapping) else ""
-        self.is_draft_4 = any(draft in dialect for draft in ("draft-03", "draft-04"))
-        self._enter(root)
-        self.root = self._schema(root, _ROOT)
+        self._nullable = "$schema" not in valid.keywords  # of OpenAPI; in JSON Schema it is an annotation
+        self.has_unevaluated = not valid.keywords.isdisjoint(("unevaluatedProperties", "unevaluatedItems"))
+        self.root = self._schema(root, Place("#", self._references.root))
 
     def inside(self, schema: Schema, *path: str | int) -> Schema:
         """Return the schema at a path inside another."""
         value: Any = schema.keywords
         for step in path:
             value = value[step]
-        return value if isinstance(value, Schema) else self._schema(value, schema.inside(*path))
+        return value if isinstance(value, Schema) else self._schema(value, schema.place.inside(*path))
 
     def make(self, key: Hashable, keywords: Mapping[str, Any], source: Schema, *, silent: bool = False) -> Schema:
         """Return a schema of our own that stems from another; the same one for equal keys."""
@@ -169,55 +119,28 @@ class Document:
         return self.make((schema, "negated"), {"not": schema}, schema, silent=True)
 
     def resolve(self, schema: Schema, keyword: str = "$ref") -> Schema:
-        """Return the schema to which one refers. Raises RequestError if there is none, or it is in another document."""
+        """Return the schema to which one refers. Raises RequestError for a target in
+        another document, or one that depends on the schemas around."""
         reference = schema[keyword]
-        if not isinstance(reference, str):
-            raise schema.invalid(f"a {keyword} that is no text")
-        if keyword == "$dynamicRef" and self._dynamic[reference.rpartition("#")[2]] > 1:
-            raise schema.unsupported(f"the $dynamicRef {reference}, which has several targets,")
-        _, resource = self._places.get(id(schema.keywords), (_ROOT, self._references.root))
-        try:
-            found = self._references.resolve(reference, resource)
-        except (LookupError, ValueError) as exc:
-            raise schema.invalid(f"the {keyword} {reference!r}, which it does not define,") from exc
+        if self._references.is_dynamic(keyword, reference):
+            raise schema.unsupported(f"the {keyword} {reference}, which has several targets,")
+        found = self._references.resolve(reference, schema.place.resource)
         if found is None:
             raise schema.unsupported(f"the {keyword} {reference!r} to another document")
-        value, _ = found
-        place, _ = self._places.get(id(value), (schema.inside(keyword), resource))
-        return self._schema(value, place)
+        value, resource = found
+        return self._schema(value, Place(reference, resource))
 
-    def _schema(self, value: Any, place: _Place) -> Schema:
+    def _schema(self, value: Any, place: Place) -> Schema:
+        """Return the schema that an object or a boolean is."""
         if value is True or value == {}:
             return TRUE
         if value is False:
             return FALSE
-        if not isinstance(value, Mapping):
-            what = f"the JSON schema is not valid: {place} is neither an object nor a boolean"
-            raise RequestError(what, hint="correct the schema")
         found = self._schemas.get(id(value))
         if found is None:
-            found = self._schemas[id(value)] = Schema(value, place)
+            keywords = value
+            if value.get("nullable") is True and "type" in value and self._nullable:
+                names = value["type"]
+                keywords = {**value, "type": ["null", *([names] if isinstance(names, str) else names)]}
+            found = self._schemas[id(value)] = Schema(keywords, self._places.get(id(value), place))
         return found
-
-    def _enter(self, root: Any) -> None:
-        """Note the identifiers and anchors of the schemas inside, and the place and the resource of each."""
-        todo: list[tuple[Any, _Place, Resource, _Kind]] = [(root, _ROOT, self._references.root, "schema")]
-        while todo:
-            value, place, outer, kind = todo.pop()
-            if isinstance(value, Mapping):
-                resource = outer
-                if kind == "schema":
-                    with suppress(ValueError):  # an identifier that is no URI identifies nothing
-                        resource = self._references.enter(value, outer)
-                    if isinstance(name := value.get("$dynamicAnchor"), str):
-                        self._dynamic[name] += 1
-                self._places[id(value)] = place, resource
-                inner = [(key, item) for key, item in value.items() if key not in _VALUES]
-            elif isinstance(value, list):
-                resource, inner = outer, list(enumerate(value))
-            else:
-                continue
-            spend((len(inner) + 1) // 2)
-            todo += [
-                (item, _Place(key, place), resource, _inner_kind(kind, key, value)) for key, item in reversed(inner)
-            ]

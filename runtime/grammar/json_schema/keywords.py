@@ -4,6 +4,7 @@ of their own. Where drafts differ, the form of each is valid. Annotations are no
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from ..regular.regex_check import is_regex
@@ -27,7 +28,7 @@ class Form:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and isfinite(value))
 
 
 def _is_count(value: Any) -> bool:
@@ -115,7 +116,8 @@ _PATTERNS = Form(
 )
 
 KEYWORDS: Mapping[str, Form] = {
-    "$ref": REFERENCE, "$dynamicRef": REFERENCE, "$defs": _NAMED_SCHEMAS, "definitions": _NAMED_SCHEMAS,
+    "$ref": REFERENCE, "$dynamicRef": REFERENCE, "$recursiveRef": REFERENCE,
+    "$defs": _NAMED_SCHEMAS, "definitions": _NAMED_SCHEMAS,
     "type": _TYPE, "enum": _ENUM, "const": _ANYTHING, "format": _TEXT,
     "allOf": _SCHEMAS, "anyOf": _SCHEMAS, "oneOf": _SCHEMAS, "not": SCHEMA,
     "if": SCHEMA, "then": SCHEMA, "else": SCHEMA,

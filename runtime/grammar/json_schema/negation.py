@@ -8,6 +8,7 @@ from typing import Any
 from ..regular.formats import UNSUPPORTED, format_language
 from .document import FALSE, TRUE, Conjunction, Document, Schema, conjunction
 from .numbers import types
+from .values import canonical_value
 
 _MOST = 200
 
@@ -49,6 +50,12 @@ class Negation:
     def _inside(self, schema: Schema, *path: str | int) -> Schema:
         return self._document.negate(self._document.inside(schema, *path))
 
+    def _positive(self, schema: Schema, *schemas: Schema) -> Conjunction:
+        """Return schemas that hold inside of a negation, where they evaluate nothing."""
+        if self._document.has_unevaluated:
+            raise schema.unsupported("not, oneOf or if inside of one another, beside unevaluated…,")
+        return conjunction(*schemas)
+
     def _type(self, schema: Schema, value: Any) -> list[Conjunction]:
         names = types(schema)
         left = [name for name in ("null", "boolean", "number", "string", "array", "object") if name not in names]
@@ -59,10 +66,27 @@ class Negation:
         return [self._make(schema, "type", type=left)] if left else []
 
     def _enum(self, schema: Schema, value: Any) -> list[Conjunction]:
-        return [self._made(schema, "enum", {"~notEnum": value})]
+        return self._excluding(schema, "enum", value)
 
     def _const(self, schema: Schema, value: Any) -> list[Conjunction]:
-        return [self._made(schema, "const", {"~notEnum": [value]})]
+        return self._excluding(schema, "const", [value])
+
+    def _excluding(self, schema: Schema, keyword: str, values: list[Any]) -> list[Conjunction]:
+        """Return what holds of every other value. Objects and arrays are excluded by what is inside them."""
+        kinds = [self._of_value(schema, value) for value in values if isinstance(value, dict | list)]
+        others = self._made(schema, keyword, {"~notEnum": values})
+        return [conjunction(*others, *one) for one in self._none_of(schema, kinds)]
+
+    def _of_value(self, schema: Schema, value: dict[str, Any] | list[Any]) -> Schema:
+        """Return the schema of an object or an array by its parts."""
+        parts: dict[str, Any]
+        if isinstance(value, dict):
+            properties = {name: {"const": part} for name, part in value.items()}
+            parts = {"required": list(value), "properties": properties, "additionalProperties": False}
+        else:
+            parts = {"minItems": len(value), "prefixItems": [{"const": part} for part in value], "items": False}
+        kind = "object" if isinstance(value, dict) else "array"
+        return self._document.make((schema, canonical_value(value)), {"type": kind, **parts}, schema, silent=True)
 
     def _format(self, schema: Schema, value: Any) -> list[Conjunction]:
         if value not in UNSUPPORTED and format_language(value) is None:
@@ -80,7 +104,10 @@ class Negation:
 
     def _one_of(self, schema: Schema, value: Any) -> list[Conjunction]:
         branches = [self._document.inside(schema, "oneOf", index) for index in range(len(value))]
-        return [*self._none_of(schema, branches), *(conjunction(*pair) for pair in combinations(branches, 2))]
+        return [
+            *self._none_of(schema, branches),
+            *(self._positive(schema, *pair) for pair in combinations(branches, 2)),
+        ]
 
     def _none_of(self, schema: Schema, branches: list[Schema]) -> list[Conjunction]:
         negated = [self.of(branch) for branch in branches]
@@ -89,13 +116,13 @@ class Negation:
         return [conjunction(*(schema for one in ones for schema in one)) for ones in product(*negated)]
 
     def _not(self, schema: Schema, value: Any) -> list[Conjunction]:
-        return [conjunction(self._document.inside(schema, "not"))]
+        return [self._positive(schema, self._document.inside(schema, "not"))]
 
     def _if(self, schema: Schema, value: Any) -> list[Conjunction]:
         condition = self._document.inside(schema, "if")
         found = []
         if "then" in schema:
-            found.append(conjunction(condition, self._inside(schema, "then")))
+            found.append(self._positive(schema, condition, self._inside(schema, "then")))
         if "else" in schema:
             found.append(conjunction(self._document.negate(condition), self._inside(schema, "else")))
         return found

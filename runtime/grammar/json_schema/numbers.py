@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from fractions import Fraction
-from math import isfinite
 from typing import Any
 
 from ..regular.language import Language, intersection
@@ -27,8 +26,8 @@ class Numbers:
     excluded: tuple[Decimal, ...]
 
     @classmethod
-    def of(cls, schemas: Sequence[Schema], *, draft_4: bool) -> "Numbers":
-        """Collect the keywords. Raises RequestError for values that they cannot have."""
+    def of(cls, schemas: Sequence[Schema]) -> "Numbers":
+        """Collect the keywords."""
         lower, upper = list[Bound](), list[Bound]()
         for schema in schemas:
             for bounds, keyword, exclusive in (
@@ -37,23 +36,23 @@ class Numbers:
             ):
                 other = schema.get(exclusive)
                 if keyword in schema:
-                    bounds.append(Bound(to_decimal(schema, keyword), other is True))
+                    bounds.append(Bound(exact(schema[keyword]), other is True))
                 if exclusive in schema and not isinstance(other, bool):
-                    bounds.append(Bound(to_decimal(schema, exclusive), exclusive=True))
+                    bounds.append(Bound(exact(schema[exclusive]), exclusive=True))
         integer = any(types(schema) & {"integer", "number"} == {"integer"} for schema in schemas)
         # Of equal bounds the exclusive one is narrower.
         least = max(lower, key=lambda bound: (bound.value, bound.exclusive), default=None)
         most = min(upper, key=lambda bound: (bound.value, not bound.exclusive), default=None)
         if integer:
             least, most = _round(least, ROUND_CEILING, 1), _round(most, ROUND_FLOOR, -1)
-        steps = tuple(to_decimal(schema, "multipleOf") for schema in schemas if "multipleOf" in schema)
+        steps = tuple(exact(schema["multipleOf"]) for schema in schemas if "multipleOf" in schema)
         return cls(
             None if least is None or least.value <= -_HUGE else least,
             None if most is None or most.value >= _HUGE else most,
             integer,
             any("~fraction" in schema for schema in schemas),
             steps,
-            tuple(to_decimal(schema, "~notMultipleOf") for schema in schemas if "~notMultipleOf" in schema),
+            tuple(exact(schema["~notMultipleOf"]) for schema in schemas if "~notMultipleOf" in schema),
             tuple(exact(value) for schema in schemas for value in schema.get("~notEnum", ()) if is_number(value)),
         )
 
@@ -100,14 +99,6 @@ def types(schema: Schema) -> frozenset[str]:
     if kind is None:
         return frozenset({"null", "boolean", "number", "integer", "string", "array", "object"})
     return frozenset((kind,) if isinstance(kind, str) else kind)
-
-
-def to_decimal(schema: Schema, keyword: str) -> Decimal:
-    """Return the number that a keyword has. Raises RequestError if it has none."""
-    value = schema[keyword]
-    if not is_number(value) or (isinstance(value, float) and not isfinite(value)):
-        raise schema.invalid(f"a {keyword} that is no number")
-    return exact(value)
 
 
 def _round(bound: Bound | None, rounding: str, step: int) -> Bound | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ...errors import RequestError
 from ..regular import charset
 from ..regular.automaton import automaton, longest, matches
-from ..regular.formats import LONGEST, UNSUPPORTED, format_language
+from ..regular.formats import LONGEST, UNSUPPORTED, format_language, no_format_language
 from ..regular.language import ANY, Language, chars, complement, intersection, minus, repeat, words
 from ..regular.pattern import searched
 from ..tree import Node, string
@@ -78,11 +78,11 @@ def _patterns(schema: Schema) -> Language:
             language = intersection(language, complement(searched(schema["~notPattern"])))
     except RequestError as exc:
         raise schema.unsupported(str(exc)) from exc
-    for keyword in ("format", "~notFormat"):
+    for keyword, find in (("format", format_language), ("~notFormat", no_format_language)):
         name = schema.get(keyword)
         if name in UNSUPPORTED:
             raise schema.unsupported(f"the format {name!r}")
-        known = format_language(name) if isinstance(name, str) else None
+        known = find(name) if name is not None else None
         if known is not None:
-            language = intersection(language, known if keyword == "format" else complement(known))
+            language = intersection(language, known)
     return language

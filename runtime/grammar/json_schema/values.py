@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..tree import COLON, COMMA, Node, literal, sequence, to_json
+from ..tree import COLON, COMMA, Node, choice, literal, sequence, to_json
 
 
 def canonical_value(value: Any) -> Any:
@@ -25,6 +25,8 @@ def constant(value: Any) -> Node:
         return sequence(literal("{"), _joined(members), literal("}"))
     if isinstance(value, list):
         return sequence(literal("["), _joined([constant(item) for item in value]), literal("]"))
+    if isinstance(value, float) and value.is_integer():
+        return choice(literal(to_json(value)), literal(format(value, ".0f")))  # 5.0 is 5
     return literal(to_json(value))
 
 

@@ -5,7 +5,7 @@ https://json-schema.org/draft/2020-12/json-schema-validation#section-7.3
 
 from functools import cache
 
-from .language import ANY, Language, concat, minus, word
+from .language import ANY, Language, complement, concat, minus, word
 from .pattern import matched
 
 _DIGIT, _HEX = "[0-9]", "[0-9A-Fa-f]"
@@ -92,6 +92,17 @@ _PATTERNS = {
     for version in range(1, 9)  # RFC 9562
 }
 
+# What a schema with `not` excludes: more than is written above, where that is bounded or leaves out rare texts.
+_SECONDS = r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
+_EXCLUDED = {
+    "date": r"\d{4}-\d\d-\d\d",
+    "time": _SECONDS,
+    "date-time": rf"\d{{4}}-\d\d-\d\d[Tt]{_SECONDS}",
+    "duration": r"P[^]*",
+    "email": "[^]*@[^]*",
+    "hostname": r"[A-Za-z0-9.-]*",
+}
+
 # Of the standard's formats, those that are not enforced. Any other name is an annotation.
 UNSUPPORTED = frozenset({"idn-email", "idn-hostname", "regex"})
 LONGEST = {"hostname": 253}  # characters
@@ -104,3 +115,8 @@ def format_language(name: str) -> Language | None:
         return None
     language = matched(_PATTERNS[name])
     return minus(language, concat(word("0000"), ANY)) if name in ("date", "date-time") else language
+
+
+def no_format_language(name: str) -> Language | None:
+    """Return the texts that are certainly not of the format; None if none is known by that name."""
+    return complement(matched(_EXCLUDED.get(name, _PATTERNS[name]))) if name in _PATTERNS else None

@@ -2,9 +2,10 @@
 
 Digits are bounded, so that a weak model does not write them for ever: 20 before the point and after it, two in an
 exponent. Between bounds there are fewer after the point, so that a number still lies between them once a float has
-rounded it; and there is no exponent unless the bounds are zero.
+rounded it, and multiples are no longer than a float keeps; and there is no exponent unless the bounds are zero.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -48,6 +49,8 @@ def numerals(
     bounds = [bound for bound in (least, most) if bound is not None and bound.value]
     sizes = [len(_split(bound.value)[0]) for bound in bounds]
     digits = min([INTEGER_DIGITS, *(_digits_of_multiples(step) for step in (*steps, *not_steps))])
+    if steps and not integer:
+        digits = min(digits, max(1, _FLOAT_DIGITS - max(_factors(step)[2] for step in steps)))
     if (least is not None and least.value > 0) or (most is not None and most.value < 0):
         digits = max([digits, *sizes])
     if digits > _MOST_DIGITS:
@@ -170,6 +173,7 @@ def _digits_of_multiples(step: Decimal) -> int:
     return max(len(str(divisor)) + 2, _MOST_REMAINDERS // divisor) + zeros
 
 
-def equal_numerals(value: Decimal) -> Language:
-    """Return the numerals of one number, without exponents."""
-    return _Form(_MOST_DIGITS, _MOST_DIGITS).equal(value)
+def without_values(language: Language, values: Iterable[Decimal]) -> Language:
+    """Return the numerals of a language without those of the values, and without exponents."""
+    form = _Form(_MOST_DIGITS, _MOST_DIGITS)
+    return minus(intersection(language, form.signed()), union(*map(form.equal, values)))
