@@ -50,10 +50,16 @@ def test_small_trees_as_they_are_printed(grammar, text):
     assert not found.wide
 
 
-POINT = {"type": "object", "properties": {"x": {"type": "number"}, "y": {"type": "integer"}}, "required": ["x"]}
+POINT = {
+    "type": "object",
+    "properties": {"x": {"type": "number"}, "y": {"type": "integer"}},
+    "required": ["x"],
+    "additionalProperties": False,
+}
+LIST = {"type": "array", "items": {"enum": [1, "a"]}, "minItems": 1, "maxItems": 3}
 EXACT = {
-    "an object": ({**POINT, "additionalProperties": False}, ['{"x": 1.5}', '{"x":-1,"y": 2}'], ['{"y": 2}', '{"x": 1.5.5}']),
-    "a list": ({"type": "array", "items": {"enum": [1, "a"]}, "minItems": 1, "maxItems": 3}, ['[1,"a",1]'], ["[]", "[1,1,1,1]"]),
+    "an object": (POINT, ['{"x": 1.5}', '{"x":-1,"y": 2}'], ['{"y": 2}', '{"x": 1.5.5}']),
+    "a list": (LIST, ['[1,"a",1]'], ["[]", "[1,1,1,1]"]),
     "a pattern": ({"type": "string", "pattern": "^[a-z]{2}/?$"}, ['"ab"', '"ab\\/"', '"ab/"'], ['"a"', '"abc"', '"ab']),
     "any text": ({"type": "string"}, ['""', '"\\u00e9\\"x"'], ['"\\ud800"', '"\n"', '"\\x"', '"']),
     "a recursive one": (
@@ -83,7 +89,7 @@ WIDE = {
     "lengths": ({"type": "string", "minLength": 3, "maxLength": 9}, '"abc"', '"0123456789"'),
     "keys that come twice": ({"type": "object"}, '{"a": 1}', '{"a": 1, "a": 2}'),
     "items that come twice": ({"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True}, "[1, 2]", "[1, 1]"),
-    "wide characters that are counted": ({"type": "string", "pattern": "^[^x]{20,90}$"}, f'"{"a" * 30}"', f'"{"a" * 99}"'),
+    "counts of wide classes": ({"type": "string", "pattern": "^[^x]{9,90}$"}, '"abcdefghij"', f'"{"a" * 99}"'),
     "complements": ({"type": "string", "not": {"pattern": "^[a-z]{3}(ab|.d)*$"}}, '"ab"', '"abcab"'),
 }  # fmt: skip
 
@@ -146,14 +152,9 @@ def test_an_exact_grammar_is_not_widened():
 
 @pytest.mark.parametrize("grammar", [Ebnf('root ::= "(" ' + "[^)]" * 40 + ' root? ")"'), Regex("(a.{9}){9}[^é]")])
 def test_a_text_that_cannot_be_wider_is_refused_if_it_is_dear(grammar):
-    tree = to_tree(grammar)
-    try:
-        printed = to_ebnf(tree)
-    except RequestError as exc:
-        assert "too long to compile" in str(exc)
-        assert exc.hint
-    else:
-        assert printed.seconds < 0.5
+    with pytest.raises(RequestError, match="too long to compile") as caught:
+        to_ebnf(to_tree(grammar))
+    assert caught.value.hint
 
 
 def test_many_strings_together_are_kept_cheap():
