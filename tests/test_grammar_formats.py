@@ -37,8 +37,15 @@ FORMATS = {
         [":", "1:2:3:4:5:6:7", "12345::", "1::2::3", "1:2:3:4:5:6:7:8:9", "::1%eth0", "::192.168.0.256", "fe80::g"],
     ),
     "uri": (
-        ["http://foo.bar/?baz=qux#quux", "ftp://ftp.is.co.za/rfc/rfc1808.txt", "urn:oasis:names", "tel:+1-816-555-1212"]
-        + ["http://[2001:db8::7]/c=GB?objectClass?one", "http://a:b@c:80//", "mailto:a@b.c", "a:"],
+        [
+            "http://foo.bar/?baz=qux#quux",
+            "urn:oasis:names",
+            "tel:+1-816-555-1212",
+            "http://[2001:db8::7]/c=GB?objectClass?one",
+            "http://a:b@c:80//",
+            "mailto:a@b.c",
+            "a:",
+        ],
         ["//foo.bar/", "/abc", "abc", "http:// x", "\\\\WINDOWS\\x", "http://a/%zz", "1http://a", "http://a/é", ":foo"],
     ),
     "uri-reference": (
