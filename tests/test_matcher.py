@@ -96,6 +96,26 @@ def test_whether_the_text_may_end_or_must(grammar, text, complete, ended):
         assert not any(matcher.feed(character) for character in ' a"}]\n0')
 
 
+FORCED = {
+    "a key": ({"type": "object", "properties": {"name": {"type": "null"}}, "required": ["name"]}, "{", '"name":'),
+    "a constant": ({"const": "abc"}, "", '"abc"'),
+    "an end": ({"enum": ["ab", "cb"]}, '"a', 'b"'),
+    "no part of a word": ({"pattern": "^a-b[cd]$", "type": "string"}, '"', "a-"),
+    "no character that may be an escape": ({"pattern": '^a"$', "type": "string"}, '"a', ""),
+    "not one of several": ({"type": "string"}, '"', ""),
+    "not where the text may end": ({"type": "integer", "maximum": 9, "minimum": 1}, "1", ""),
+}
+
+
+@pytest.mark.parametrize(("schema", "text", "forced"), FORCED.values(), ids=FORCED.keys())
+def test_the_text_with_which_everything_begins(schema, text, forced):
+    matcher = Matcher(to_tree(JsonSchema.from_schema(schema)))
+    matcher.feed(text)
+    assert matcher.forced() == forced
+    assert matcher.forced() == forced  # it is not read
+    assert matcher.feed(forced) == len(forced)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.booleans())
 def test_a_string_counts_its_characters_whichever_way_they_are_written(text, ascii_only):
@@ -158,7 +178,7 @@ def test_whatever_it_takes_can_be_completed(grammar, _):
 
 
 def test_a_deep_text_takes_linear_time_and_a_long_one_little_memory():
-    tree, depth = to_tree(JsonSchema.from_schema(TREE)), 20_000
+    tree, depth = to_tree(JsonSchema.from_schema(TREE)), 6000
     matcher = Matcher(tree)
     assert matcher.feed("[" * depth) == depth
     assert accepts(matcher.rest(), "]" * depth)
