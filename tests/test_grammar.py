@@ -1,11 +1,12 @@
 import json
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import RequestError
-from runtime.grammar.grammar import Choice, JsonObject, JsonSchema, Regex, to_grammar, to_tree
+from runtime.grammar.grammar import Choice, Ebnf, JsonObject, JsonSchema, Regex, to_grammar, to_tree
 from runtime.grammar.matcher import Matcher
 
 OBJECT = {"type": "object", "properties": {"a": {"type": "string"}, "n": {"type": "integer"}}, "required": ["a"]}
@@ -127,3 +128,11 @@ def test_what_stands_for_no_grammar_is_rejected(answer):
     with pytest.raises(RequestError) as caught:
         to_grammar(answer)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "grammar", [Regex("a"), Choice(("a",)), Ebnf('root ::= "a"'), JsonObject(), JsonSchema('{"type": "null"}', False)]
+)
+def test_grammars_cross_processes(grammar):
+    to_tree(grammar)
+    assert pickle.loads(pickle.dumps(grammar)) == grammar

@@ -334,6 +334,12 @@ class _Builder:
         self._rules = rules
         self._recursive = frozenset(recursive)
         self._languages: dict[str, language.Language] = {}
+        self._nodes: dict[str, Node] = {}
+        for name in self._in_order():
+            if name in self._regular_rules:
+                self._languages[name] = self._language(rules[name])
+            else:
+                self._nodes[name] = self.node(rules[name])
 
     def node(self, expression: Expression) -> Node:
         if isinstance(expression, _Text):
@@ -342,7 +348,7 @@ class _Builder:
             return tree.raw(self._language(expression))
         match expression:
             case _Name(name):
-                return tree.reference(name) if name in self._recursive else self.node(self._rules[name])
+                return tree.reference(name) if name in self._recursive else self._nodes[name]
             case _Sequence(items):
                 return tree.sequence(*map(self.node, self._joined(items)))
             case _Choice(options):
@@ -350,6 +356,20 @@ class _Builder:
             case _Repeat(item, least, most):
                 return tree.repeated(self.node(item), least, most)
         return NOTHING
+
+    def _in_order(self) -> Iterator[str]:
+        """Yield the rules that are needed and not recursive, each after those to which it refers."""
+        ordered = set[str]()
+        todo = ["root", *self._recursive]
+        while todo:
+            name = todo[-1]
+            before = [other for other in _names(self._rules[name]) if other not in self._recursive | ordered]
+            todo += before
+            if not before:
+                todo.pop()
+                if name not in self._recursive | ordered:
+                    ordered.add(name)
+                    yield name
 
     def _joined(self, items: tuple[Expression, ...]) -> Iterator[Expression]:
         """Yield the items, with regular ones beside each other as one."""
@@ -377,8 +397,6 @@ class _Builder:
             case _Class(ranges):
                 return language.chars(ranges)
             case _Name(name):
-                if name not in self._languages:
-                    self._languages[name] = self._language(self._rules[name])
                 return self._languages[name]
             case _Sequence(items):
                 return language.concat(*map(self._language, items))

@@ -47,6 +47,7 @@ _HEX = chars(charset.HEX)
 _NO_SURROGATE = concat(chars(charset.chars("dD")), chars(charset.chars("01234567")), repeat(_HEX, 2, 2))
 _OTHER = concat(chars(charset.subtract(charset.HEX, charset.chars("dD"))), repeat(_HEX, 3, 3))
 CODE_UNIT = raw(union(_OTHER, _NO_SURROGATE))
+_FEW_CELLS = 1000
 
 _Stack = tuple[Node, "_Stack | None"]
 
@@ -56,7 +57,8 @@ class Matcher:
 
     def __init__(self, tree: Tree) -> None:
         self._rules = tree.rules
-        self._cells: dict[tuple[Node, _Stack | None], _Stack] = {}
+        self._cells: dict[tuple[Node, int], _Stack] = {}  # by node and what is below, so that equal stacks are one
+        self._most_cells = _FEW_CELLS
         self._text: list[str] = []
         self._stacks = self._expand([self._push(tree.root, None)])
 
@@ -67,6 +69,8 @@ class Matcher:
             if not stacks:
                 return count
             self._stacks = stacks
+            if len(self._cells) > self._most_cells:
+                self._forget()
         return len(text)
 
     @property
@@ -86,7 +90,7 @@ class Matcher:
             items, below = list[Node](), stack
             while below is not None:
                 node, below = below
-                items.append(node)
+                items.append(self._detached(node) if isinstance(node, ItemEnd) else node)
             options.append(sequence(*items))
         return Tree(choice(*options), self._rules)
 
@@ -102,18 +106,32 @@ class Matcher:
                 break
             text += character
         ended, self._stacks = self.ended, stacks
+        self._forget()
         del self._text[len(self._text) - len(text) :]
         while text and not ended and text[-1].isalnum():
             text = text[:-1]
         return text
+
+    def _forget(self) -> None:
+        """Drop the cells that are in no stack any more."""
+        self._cells.clear()
+        for stack in self._stacks:
+            cell = stack
+            while cell is not None and (cell[0], id(cell[1])) not in self._cells:
+                self._cells[cell[0], id(cell[1])] = cell
+                cell = cell[1]
+        self._most_cells = 2 * len(self._cells) + _FEW_CELLS
+
+    def _detached(self, node: ItemEnd) -> ItemEnd:
+        """Return the end of an item with what was read of it, for a matcher that did not read it."""
+        return intern(ItemEnd, node.items, 0, node.begun + "".join(self._text[node.start :]))
 
     def _push(self, node: Node, stack: "_Stack | None") -> "_Stack | None":
         if isinstance(node, Sequence):
             for item in reversed(node.items):
                 stack = self._push(item, stack)
             return stack
-        cell = (node, stack)
-        return self._cells.setdefault(cell, cell)
+        return self._cells.setdefault((node, id(stack)), (node, stack))
 
     def _expand(self, todo: "Iterable[_Stack | None]") -> "list[_Stack | None]":
         """Return the stacks whose top takes a character, and None for one that is empty."""
@@ -166,9 +184,9 @@ class Matcher:
                 return options
             case UniqueItem():
                 left = exclude(node.items.item, node.items.seen, self._rules)
-                return [sequence(left, intern(ItemEnd, node.items, len(self._text)))]
+                return [sequence(left, intern(ItemEnd, node.items, len(self._text), ""))]
         items = node.items
-        seen = items.seen | {canonical("".join(self._text[node.start :]))}
+        seen = items.seen | {canonical(self._detached(node).begun)}
         return [intern(UniqueItems, items.item, False, items.follow.after_one(), seen)]
 
     def _step(self, character: str) -> "list[_Stack | None]":

@@ -266,13 +266,14 @@ class UniqueItem(Node):
 
 
 class ItemEnd(Node):
-    """The end of an item that began at character `start` of the text; its value joins those seen."""
+    """The end of an item, whose value joins those seen. Of its text some was `begun` before a matcher read the rest,
+    from its character `start` on."""
 
-    __slots__ = ("items", "start")
+    __slots__ = ("begun", "items", "start")
 
-    def __init__(self, items: UniqueItems, start: int) -> None:
+    def __init__(self, items: UniqueItems, start: int, begun: str) -> None:
         super().__init__()
-        self.items, self.start = items, start
+        self.items, self.start, self.begun = items, start, begun
 
 
 @dataclass(frozen=True, slots=True, eq=False)
