@@ -135,7 +135,7 @@ def test_after_a_cut_the_refused_character_is_not_allowed(schema, text, refused)
     matcher = Matcher(tree_of(schema))
     assert matcher.feed(text) == len(text)
     assert matcher.feed(refused) == 0
-    rest = read_again(to_ebnf(matcher.rest()).text)
+    rest = read_again(to_ebnf(matcher.rest(), cut=True).text)
     assert Matcher(rest).feed(refused) == 0
     allowed = [character for character in map(chr, range(32, 127)) if Matcher(rest).feed(character)]
     exact = [character for character in map(chr, range(32, 127)) if Matcher(matcher.rest()).feed(character)]

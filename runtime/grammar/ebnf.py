@@ -57,7 +57,7 @@ Q = TypeVar("Q", bound=Quoted)
 _MOST_SECONDS = 0.3  # CPU, for all strings of a grammar
 _MOST_FOR_ONE = 0.1  # for one of them
 _CHEAP = 0.03  # what is cheaper is not written wider; keys that are not: a model seldom writes one that is declared
-_FRONT = 6  # characters that are exact after a cut
+_FRONT = 3  # characters that are exact after a cut; each may cost as much as a string
 _COUNTED = 30  # members and items up to which they are counted
 _AFTER_VALUE = r"(= [,}\]])"
 _AFTER_STRING = r"(= [,}\]:])"
@@ -75,16 +75,18 @@ class EngineGrammar:
     seconds: float
 
 
-def to_ebnf(tree: Tree, *, exact: bool = False) -> EngineGrammar:
+def to_ebnf(tree: Tree, *, exact: bool = False, cut: bool = False) -> EngineGrammar:
     """Write a tree as EBNF; an `exact` one at any price, but for what no EBNF can say (no key and no unique item twice,
-    lengths of texts). Raises RequestError for a text outside of JSON strings that would be too expensive."""
-    return _Printer(tree, exact=exact).print()
+    lengths of texts). What follows a `cut` is exact for some characters, so that text follows that the tree allows.
+    Raises RequestError for a text outside of JSON strings that would be too expensive."""
+    return _Printer(tree, exact=exact, front=_FRONT if cut else 0).print()
 
 
 class _Printer:
-    def __init__(self, tree: Tree, *, exact: bool) -> None:
+    def __init__(self, tree: Tree, *, exact: bool, front: int) -> None:
         self._tree = tree
         self._exact = exact
+        self._front = front
         self._bodies: dict[str, str] = {}
         self._names: dict[Hashable, str] = {}
         self._waiting: list[tuple[str, Callable[[], str]]] = []
@@ -170,9 +172,9 @@ class _Printer:
             case Numeral():
                 return self._numeral(node.language)
             case Raw():
-                return self._text(node.language, _FRONT if front else 0)
+                return self._text(node.language, self._front if front else 0)
             case Quoted():
-                return self._string(node, _FRONT if front else 0)
+                return self._string(node, self._front if front else 0)
             case Escape():
                 return self._escape(node)
             case Members():
@@ -257,8 +259,8 @@ class _Printer:
         string = node.string
         if (following := string.after_any()) is not None:
             self._bodies["escape"] = _ANY_ESCAPE
-            return f"escape {self._string(following, _FRONT)}"
-        options = [f"{letters} {self._string(rest, _FRONT)}" for letters, rest in _short_escapes(string)]
+            return f"escape {self._string(following, self._front)}"
+        options = [f"{letters} {self._string(rest, self._front)}" for letters, rest in _short_escapes(string)]
         return f"({' | '.join(options)})"
 
     def _members(self, node: Members, *, front: bool) -> str:

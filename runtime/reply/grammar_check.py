@@ -34,7 +34,7 @@ class GrammarCheck:
             return
         ids = backend.encode((text,))
         self._matcher.feed(text)
-        self.grammar = Rest(self._matcher.rest())
+        self.grammar = Rest(self._matcher.rest(), cut=False)
         self.forced = Delta(text, len(ids), ids=tuple(ids))
 
     @property
@@ -71,7 +71,7 @@ class GrammarCheck:
                 hint="report this, with the grammar or the JSON schema; it should not happen",
             )
         self._advanced = False
-        self.grammar = Rest(self._matcher.rest())
+        self.grammar = Rest(self._matcher.rest(), cut=True)
         return True
 
 
