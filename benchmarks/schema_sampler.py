@@ -11,10 +11,11 @@ from random import Random
 from typing import Any
 
 from runtime.grammar.matcher import SHORT_ESCAPES, Matcher
+from runtime.grammar.nodes import Either, Escape, Literal, Node, Quoted, Raw, Sequence
 from runtime.grammar.regular import charset
 from runtime.grammar.regular.automaton import State, automaton
 from runtime.grammar.regular.charset import Ranges
-from runtime.grammar.tree import Choice, Escape, Literal, Node, Quoted, Raw, Sequence, Tree
+from runtime.grammar.tree import Tree
 
 _PATIENCE = 4  # times the wanted length, before a text is given up
 _UNFAMILIAR = charset.invert(((32, 126), (0xE9, 0xE9), (0x4E00, 0x4E01)))
@@ -49,7 +50,7 @@ def sample(tree: Tree, random: Random, length: int = 60) -> str | None:
 
 def _pieces(root: Node, random: Random, hurry: bool) -> Iterator[tuple[float, str]]:
     """Yield what may come next, and how far it is from the end."""
-    for option in root.options if isinstance(root, Choice) else (root,):
+    for option in root.options if isinstance(root, Either) else (root,):
         node = option.items[0] if isinstance(option, Sequence) and option.items else option
         match node:
             case Literal():

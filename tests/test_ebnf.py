@@ -7,7 +7,7 @@ import pytest
 
 from runtime.errors import RequestError
 from runtime.grammar.ebnf import to_ebnf
-from runtime.grammar.ebnf_parser import parse_ebnf
+from runtime.grammar.gbnf.compiler import compile_ebnf
 from runtime.grammar.grammar import Choice, Ebnf, JsonObject, JsonSchema, Regex, to_tree
 from runtime.grammar.matcher import Matcher
 
@@ -22,7 +22,7 @@ def accepts(tree, text):
 
 
 def read_again(text):
-    return parse_ebnf(re.sub(r" \(= \[[^]\\]*\\][^]]*\]\)", "", text))
+    return compile_ebnf(re.sub(r" \(= \[[^]\\]*\\][^]]*\]\)", "", text))
 
 
 PRINTED = {

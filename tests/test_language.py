@@ -17,12 +17,12 @@ from runtime.grammar.regular.language import (
     concat,
     intersection,
     minus,
-    multiples,
     repeat,
     union,
     word,
     words,
 )
+from runtime.grammar.regular.multiples import multiples
 
 LONGEST = 4
 TEXTS = frozenset("".join(text) for length in range(LONGEST + 1) for text in product("abc", repeat=length))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from runtime.grammar.grammar import Choice, Ebnf, JsonObject, JsonSchema, Regex, to_tree
 from runtime.grammar.matcher import Matcher
+from runtime.grammar.nodes import Escape, Literal, Quoted, Raw
 from runtime.grammar.regular.automaton import automaton
-from runtime.grammar.tree import Escape, Literal, Quoted, Raw
 
 ARRAY = {"type": "array", "items": {"enum": [1, 10, "a", None]}, "uniqueItems": True, "minItems": 2}
 NAME = {"type": "string", "minLength": 2, "maxLength": 5}

@@ -15,19 +15,12 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..errors import RequestError
-from .cost import seconds
+from .forms import Forms
 from .interning import intern
 from .matcher import SHORT_ESCAPES
-from .regular import charset
-from .regular.automaton import automaton
-from .regular.charset import Ranges
-from .regular.language import ANY, Language
-from .tree import (
-    COLON,
-    COMMA,
-    Choice,
+from .nodes import (
     Count,
+    Either,
     Escape,
     ItemEnd,
     Key,
@@ -42,21 +35,18 @@ from .tree import (
     Repeat,
     Sequence,
     String,
-    Tree,
     UniqueItem,
     UniqueItems,
-    children,
-    literal,
-    sequence,
-    to_json,
 )
+from .regular import charset
+from .regular.automaton import automaton
+from .regular.charset import Ranges
+from .regular.language import Language
+from .tree import COLON, COMMA, Tree, literal, sequence, to_json
 from .unique import exclude
 
 Q = TypeVar("Q", bound=Quoted)
 
-_MOST_SECONDS = 0.3  # CPU, for all strings of a grammar
-_MOST_FOR_ONE = 0.1  # for one of them
-_CHEAP = 0.03  # what is cheaper is not written wider; keys that are not: a model seldom writes one that is declared
 _FRONT = 3  # characters that are exact after a cut; each may cost as much as a string
 _COUNTED = 30  # members and items up to which they are counted
 _AFTER_VALUE = r"(= [,}\]])"
@@ -85,13 +75,12 @@ def to_ebnf(tree: Tree, *, exact: bool = False, cut: bool = False) -> EngineGram
 class _Printer:
     def __init__(self, tree: Tree, *, exact: bool, front: int) -> None:
         self._tree = tree
-        self._exact = exact
         self._front = front
         self._bodies: dict[str, str] = {}
         self._names: dict[Hashable, str] = {}
         self._waiting: list[tuple[str, Callable[[], str]]] = []
+        self._forms = Forms(tree, exact=exact)
         self._wide = False
-        self._forms = self._choose_forms()
 
     def print(self) -> EngineGrammar:
         """Return the grammar."""
@@ -100,47 +89,8 @@ class _Printer:
             name, write = self._waiting.pop()
             self._bodies[name] = write()
         rules = [("root", root), *self._bodies.items()]
-        cost = sum(seconds(state) for form in set(self._forms.values()) if (state := automaton(form)))
-        return EngineGrammar("".join(f"{name} ::= {body}\n" for name, body in rules), self._wide, cost)
-
-    def _choose_forms(self) -> dict[Language, Language]:
-        """Return for each language of a string or a text the one that is written for it."""
-        uses = dict(_languages(self._tree))
-        prices = {language: seconds(state) for language in uses if (state := automaton(language))}
-        forms = {language: language for language in prices}
-        total = sum(prices.values())
-        for language in sorted(prices, key=lambda one: prices[one], reverse=True):
-            price = prices[language]
-            most = _CHEAP if uses[language] == "key" else _MOST_FOR_ONE
-            if self._exact or not (price > most or (total > _MOST_SECONDS and price > _CHEAP)):
-                continue
-            forms[language] = self._wider(language, price, text=uses[language] == "text")
-            state = automaton(forms[language])
-            total += (seconds(state) if state else 0.0) - price
-        return forms
-
-    def _form(self, language: Language, *, text: bool = False) -> Language:
-        """Return the language that is written for one. A `text` stands outside of strings."""
-        if language not in self._forms:
-            state = automaton(language)
-            price = seconds(state) if state else 0.0
-            cheap = self._exact or price <= _MOST_FOR_ONE
-            self._forms[language] = language if cheap else self._wider(language, price, text=text)
-        return self._forms[language]
-
-    def _wider(self, language: Language, price: float, *, text: bool) -> Language:
-        """Return a larger language that costs little. Raises RequestError for a text that has none: where one may be
-        anything, nothing would say where it ends."""
-        self._wide = True
-        wider = language.widen()
-        state = automaton(wider)
-        if state and seconds(state) < min(price, _MOST_FOR_ONE):
-            return wider
-        if text:
-            raise RequestError(
-                "the grammar would take too long to compile", hint="have fewer places in it where any character may be"
-            )
-        return ANY
+        text = "".join(f"{name} ::= {body}\n" for name, body in rules)
+        return EngineGrammar(text, self._wide or self._forms.wide, self._forms.seconds)
 
     def _rule(self, kind: str, key: Hashable, write: Callable[[], str]) -> str:
         """Return the name of a rule, which is written later if it is new."""
@@ -157,7 +107,7 @@ class _Printer:
             case Sequence():
                 parts = [self._write(item, front=front and index == 0) for index, item in enumerate(node.items)]
                 return " ".join(parts) or '""'
-            case Choice():
+            case Either():
                 return f"({' | '.join(self._write(option, front=front) for option in node.options)})"
             case Repeat():
                 return f"({self._write(node.item)}){_times(node.least, node.most)}"
@@ -178,7 +128,7 @@ class _Printer:
             case Escape():
                 return self._escape(node)
             case Members():
-                return self._members(node, front=front)
+                return self._members(node)
             case UniqueItems() | UniqueItem() | ItemEnd():
                 return self._unique(node, front=front)
         raise TypeError(node)
@@ -188,7 +138,7 @@ class _Printer:
 
     def _text(self, language: Language, exact: int) -> str:
         """Return a text outside of strings, exact for some characters."""
-        form = self._form(language, text=True)
+        form = self._forms.of(language, text=True)
         state = automaton(form)
         if state and not state.accepts and not any(target.moves for _, target in state.moves):
             return _character_class(charset.normalise(part for ranges, _ in state.moves for part in ranges))
@@ -229,7 +179,7 @@ class _Printer:
 
     def _exact_state(self, node: String, exact: int) -> str:
         """Return the state of a string that is exact for some characters, and cheap after them."""
-        form = self._form(node.language)
+        form = self._forms.of(node.language)
         counted = node.least > 0 or node.most is not None
         self._wide |= counted
         if exact == 0 or (form is node.language and not counted):
@@ -263,7 +213,7 @@ class _Printer:
         options = [f"{letters} {self._string(rest, self._front)}" for letters, rest in _short_escapes(string)]
         return f"({' | '.join(options)})"
 
-    def _members(self, node: Members, *, front: bool) -> str:
+    def _members(self, node: Members) -> str:
         """Return the rest of an object. That no key comes twice is left to the matcher."""
         follow = _countable(node.follow)
         self._wide = True
@@ -276,7 +226,7 @@ class _Printer:
             start = '"\\""' if node.first else self._write(sequence(COMMA, literal('"')))
             for kind in node.kinds:
                 rest = sequence(COLON, kind.value, node.after(kind, ""))
-                options.append(f"{start} {self._state(self._form(kind.keys))} {self._write(rest)}")
+                options.append(f"{start} {self._state(self._forms.of(kind.keys))} {self._write(rest)}")
         return f"({' | '.join(options)})"
 
     def _unique(self, node: UniqueItems | UniqueItem | ItemEnd, *, front: bool) -> str:
@@ -300,29 +250,6 @@ class _Printer:
 
 
 _ESCAPED_RANGES: Ranges = charset.invert(charset.UNESCAPED)
-
-
-def _languages(tree: Tree) -> Iterable[tuple[Language, str]]:
-    """Yield the languages of a tree, and what each is for: a "key", a "string" or a "text"."""
-    seen: set[Node] = set()
-    todo = [tree.root]
-    while todo:
-        node = todo.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        match node:
-            case Quoted():
-                yield node.language, "string"
-            case Members():
-                yield from ((kind.keys, "key") for kind in node.kinds)
-            case Numeral():
-                pass
-            case Raw():
-                yield node.language, "text"
-            case Reference():
-                todo.append(tree.rules[node.rule])
-        todo += children(node)
 
 
 def _short_escapes(node: Q) -> Iterable[tuple[str, Q]]:

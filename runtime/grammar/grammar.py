@@ -16,7 +16,7 @@ from ..checks import require, require_all
 from ..errors import RequestError
 from ..text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
 from .budget import STEPS, budget
-from .ebnf_parser import parse_ebnf
+from .gbnf.compiler import compile_ebnf
 from .json_schema.compiler import compile_schema
 from .json_schema.validity import check_valid
 from .regular.pattern import matched
@@ -205,7 +205,7 @@ def _tree(grammar: Grammar) -> Tree:
         case Choice(options):
             return Tree(choice(*map(literal, options)), {})
         case Ebnf(text):
-            return parse_ebnf(text)
+            return compile_ebnf(text)
         case JsonObject():
             return compile_schema({"type": "object"})
         case JsonSchema(text):

@@ -10,15 +10,8 @@ from collections.abc import Callable, Hashable
 
 from .interning import intern
 from .matcher import SHORT_ESCAPES
-from .regular import charset
-from .regular.charset import Ranges
-from .regular.expressions import character_class, to_expression
-from .regular.language import Language
-from .tree import (
-    COLON,
-    COMMA,
-    EMPTY,
-    Choice,
+from .nodes import (
+    Either,
     Escape,
     ItemEnd,
     Key,
@@ -32,13 +25,14 @@ from .tree import (
     Repeat,
     Sequence,
     String,
-    Tree,
     UniqueItem,
     UniqueItems,
-    literal,
-    sequence,
-    to_json,
 )
+from .regular import charset
+from .regular.charset import Ranges
+from .regular.expressions import character_class, to_expression
+from .regular.language import Language
+from .tree import COLON, COMMA, EMPTY, Tree, literal, sequence, to_json
 from .unique import exclude
 
 _ESCAPED = {character: letter for letter, character in SHORT_ESCAPES.items() if character != "/"}
@@ -77,7 +71,7 @@ class _Printer:
                 return _quote(node.text)
             case Sequence():
                 return self._sequence(node.items)
-            case Choice():
+            case Either():
                 return f"({' | '.join(map(self._write, node.options))})"
             case Repeat():
                 return _repeated(self._write(node.item), node.least, node.most)

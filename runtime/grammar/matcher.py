@@ -7,15 +7,8 @@ share their lower parts. Every stack can be completed, so what is refused is ref
 from collections.abc import Iterable
 
 from .interning import intern
-from .regular import charset
-from .regular.automaton import State, automaton
-from .regular.language import chars, concat, repeat, union
-from .tree import (
-    COLON,
-    COMMA,
-    EMPTY,
-    NOTHING,
-    Choice,
+from .nodes import (
+    Either,
     Escape,
     ItemEnd,
     Key,
@@ -29,9 +22,18 @@ from .tree import (
     Repeat,
     Sequence,
     String,
-    Tree,
     UniqueItem,
     UniqueItems,
+)
+from .regular import charset
+from .regular.automaton import State, automaton
+from .regular.language import chars, concat, repeat, union
+from .tree import (
+    COLON,
+    COMMA,
+    EMPTY,
+    NOTHING,
+    Tree,
     choice,
     literal,
     raw,
@@ -148,7 +150,7 @@ class Matcher:
                 continue
             node, below = stack
             match node:
-                case Choice():
+                case Either():
                     waiting += [self._push(option, below) for option in node.options]
                 case Reference():
                     waiting.append(self._push(self._rules[node.rule], below))

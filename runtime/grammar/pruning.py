@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 
 from .interning import intern
-from .tree import (
-    EMPTY,
-    NOTHING,
-    Choice,
+from .nodes import (
     Count,
+    Either,
     Member,
     MemberKind,
     Members,
@@ -15,13 +13,10 @@ from .tree import (
     Reference,
     Repeat,
     Sequence,
-    Tree,
     UniqueItems,
     children,
-    choice,
-    repeated,
-    sequence,
 )
+from .tree import EMPTY, NOTHING, Tree, choice, repeated, sequence
 
 
 def pruned(tree: Tree) -> Tree | None:
@@ -63,7 +58,7 @@ def _ends(node: Node, ending: set[str]) -> bool:
     match node:
         case Sequence():
             return all(_ends(item, ending) for item in node.items)
-        case Choice():
+        case Either():
             return any(_ends(option, ending) for option in node.options)
         case Repeat():
             return node.least == 0 or _ends(node.item, ending)
@@ -93,7 +88,7 @@ def _prune(node: Node, ending: set[str]) -> Node:
     match node:
         case Sequence():
             return sequence(*(_prune(item, ending) for item in node.items))
-        case Choice():
+        case Either():
             return choice(*(_prune(option, ending) for option in node.options if _ends(option, ending)))
         case Repeat():
             return repeated(_prune(node.item, ending), node.least, node.most) if _ends(node.item, ending) else EMPTY

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from decimal import Context, Decimal
 from typing import Any
 
+from .nodes import Either, Literal, Node, Numeral, Reference, Sequence, String
 from .regular.language import minus, words
 from .regular.numerals import without_values
-from .tree import NOTHING, Choice, Literal, Node, Numeral, Reference, Sequence, String, choice, numeral, string
+from .tree import NOTHING, choice, numeral, string
 
 _EXACT = Context(prec=1000)
 
@@ -22,7 +23,7 @@ def exclude(node: Node, seen: frozenset[str], rules: Mapping[str, Node]) -> Node
     match node:
         case Reference():
             return exclude(rules[node.rule], seen, rules)
-        case Choice():
+        case Either():
             return choice(*(left for option in node.options if (left := exclude(option, seen, rules)) is not NOTHING))
         case Literal():
             return NOTHING if canonical(node.text) in seen else node

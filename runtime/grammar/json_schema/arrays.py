@@ -1,19 +1,16 @@
 """What schemas say about arrays."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..budget import spend
 from ..interning import intern
-from ..tree import COMMA, NOTHING, Count, Node, UniqueItems, choice, literal, reference, repeated, sequence
+from ..nodes import Count, Node, UniqueItems
+from ..tree import COMMA, NOTHING, choice, literal, reference, repeated, sequence
+from .builder import Builder
 from .document import FALSE, TRUE, Conjunction, Schema, conjunction
 from .values import canonical_value
-
-if TYPE_CHECKING:
-    from .compiler import Compiler
 
 _SCALARS = frozenset({"null", "boolean", "number", "string"})
 _MOST_STATES = 3000
@@ -31,11 +28,11 @@ class _Wanted(NamedTuple):
 class Arrays:
     """The arrays for which some schemas are valid."""
 
-    def __init__(self, schemas: Conjunction, compiler: Compiler) -> None:
+    def __init__(self, schemas: Conjunction, builder: Builder) -> None:
         self._schemas = schemas
         self._source = schemas[0] if schemas else TRUE
-        self._compiler = compiler
-        self._document = compiler.document
+        self._builder = builder
+        self._document = builder.document
         self.least = max([0, *(int(schema.get("minItems", 0)) for schema in schemas)])
         self.most = min((int(schema["maxItems"]) for schema in schemas if "maxItems" in schema), default=None)
         self._places = max([0, *(len(_first_items(schema)[1]) for schema in schemas)])
@@ -48,7 +45,7 @@ class Arrays:
 
     def accepts(self, value: list[object]) -> bool:
         """Whether the array is one of them."""
-        accepts = self._compiler.accepts
+        accepts = self._builder.accepts
         if not self.least <= len(value) <= (len(value) if self.most is None else self.most):
             return False
         if self._unique and len({canonical_value(item) for item in value}) < len(value):
@@ -97,7 +94,7 @@ class Arrays:
 
     def _items(self) -> Node:
         """Return the items and the closing bracket: those that have a place of their own, then the others."""
-        places, node = self._places, self._compiler.node
+        places, node = self._places, self._builder.node
         if self.most is not None and self.most <= places:
             places, rest = self.most, literal("]")
         else:
@@ -121,17 +118,17 @@ class Arrays:
         if self._places or self._wanted:
             raise self._source.unsupported("uniqueItems beside prefixItems or contains")
         item = self.item(0)
-        count = self._compiler.count_scalars(item)
-        if count is None and not self._compiler.types(item) <= _SCALARS:
+        count = self._builder.count_scalars(item)
+        if count is None and not self._builder.types(item) <= _SCALARS:
             raise self._source.unsupported("uniqueItems of objects or arrays")
         room = self.most if count is None else count if self.most is None else min(self.most, count)
         if room is not None and room < self.least:
             return NOTHING
-        return intern(UniqueItems, self._compiler.node(item), True, Count(self.least, room), frozenset[str]())
+        return intern(UniqueItems, self._builder.node(item), True, Count(self.least, room), frozenset[str]())
 
     def _counted(self) -> Node:
         """Return the array with rules that know how many items were written, and how many of those wanted."""
-        prefix = self._compiler.new_name("array")
+        prefix = self._builder.new_name("array")
         starts = max(wanted.start for wanted in self._wanted)
         told = max(self._places, starts, self.least, 0 if self.most is None else self.most + 1, 1)
         todo, seen = [(0, (0,) * len(self._wanted))], set[tuple[int, tuple[int, ...]]]()
@@ -158,7 +155,7 @@ class Arrays:
                     following = (min(index + 1, told), after)
                     todo.append(following)
                     options.append(sequence(COMMA if index else sequence(), item, reference(name(following))))
-            self._compiler.rules[name(state)] = choice(*options)
+            self._builder.rules[name(state)] = choice(*options)
         return sequence(literal("["), reference(name((0, (0,) * len(self._wanted)))))
 
     def _counted_items(self, index: int, counts: tuple[int, ...]) -> Iterator[tuple[Node, tuple[int, ...]]]:
@@ -178,7 +175,7 @@ class Arrays:
         for chosen in product(*ways):
             schemas = conjunction(*base, *(schema for part, _ in chosen for schema in part))
             if FALSE not in schemas:
-                yield self._compiler.node(schemas), tuple(count for _, count in chosen)
+                yield self._builder.node(schemas), tuple(count for _, count in chosen)
 
 
 def _first_items(schema: Schema) -> tuple[str, list[object], str]:

@@ -11,10 +11,11 @@ from typing import Any
 
 from ...errors import RequestError
 from ..budget import STEPS, budget, spend
+from ..nodes import Node
 from ..pruning import pruned
 from ..regular.automaton import State, automaton
 from ..regular.language import Language, union, words
-from ..tree import Node, Tree, choice, numeral, reference
+from ..tree import Tree, choice, numeral, reference
 from .alternatives import Alternatives, common_types
 from .arrays import Arrays
 from .document import TRUE, Conjunction, Document, Schema, UnsupportedSchema, conjunction

@@ -4,24 +4,21 @@ Members are written in the order of `properties`, then those that are only `requ
 would be as many grammars as permutations, and a model follows the order that it was shown. No key is written twice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain, combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ...errors import RequestError
 from ..budget import spend
 from ..interning import intern
+from ..nodes import Count, Member, MemberKind, Members, Node
 from ..regular.automaton import has_words
 from ..regular.automaton import matches as language_matches
 from ..regular.language import ANY, Language, complement, intersection, minus, union, words
 from ..regular.pattern import searched
-from ..tree import COMMA, NOTHING, Count, Member, MemberKind, Members, Node, choice, literal, reference, sequence
+from ..tree import COMMA, NOTHING, choice, literal, reference, sequence
+from .builder import Builder
 from .document import FALSE, TRUE, Conjunction, Schema, conjunction
-
-if TYPE_CHECKING:
-    from .compiler import Compiler
 
 _MOST_KINDS = 64
 _MOST_WANTED = 3
@@ -37,12 +34,12 @@ class _Wanted(NamedTuple):
 class Objects:
     """The objects for which some schemas are valid."""
 
-    def __init__(self, schemas: Conjunction, compiler: Compiler) -> None:
+    def __init__(self, schemas: Conjunction, builder: Builder) -> None:
         """Raises RequestError for a pattern that is not supported."""
         self._schemas = schemas
         self.source = schemas[0] if schemas else TRUE
-        self._compiler = compiler
-        self._document = compiler.document
+        self._builder = builder
+        self._document = builder.document
         self.required = list(dict.fromkeys(chain.from_iterable(map(_required, schemas))))
         # Those that negation made say nothing about the order.
         ordered = sorted(schemas, key=lambda schema: schema.silent)
@@ -67,13 +64,13 @@ class Objects:
         hits = frozenset(pattern for pattern, keys in self._patterns.items() if language_matches(keys, name))
         found = conjunction(*self._values(name, hits))
         for schema in self._schemas:
-            if "propertyNames" in schema and not self._compiler.accepts(name, self._property_names(schema)):
+            if "propertyNames" in schema and not self._builder.accepts(name, self._property_names(schema)):
                 return (FALSE,)
         return found
 
     def accepts(self, value: dict[str, object]) -> bool:
         """Whether the object is one of them."""
-        accepts = self._compiler.accepts
+        accepts = self._builder.accepts
         return (
             all(name in value for name in self.required)
             and self.least <= len(value)
@@ -89,7 +86,7 @@ class Objects:
         """Return them as JSON. Raises RequestError for too many combinations."""
         if self.most is not None and self.least > self.most:
             return NOTHING
-        return _Chain(self, self._kinds(), self._compiler).node()
+        return _Chain(self, self._kinds(), self._builder).node()
 
     def _values(self, name: str | None, hits: frozenset[str]) -> Iterator[Schema]:
         """Yield what the schemas say about a member of that name (None: one that none declares) whose key matches the
@@ -116,14 +113,14 @@ class Objects:
         keys = complement(words(self.names)) if self.names else ANY
         for schema in self._schemas:
             if "propertyNames" in schema:
-                keys = intersection(keys, self._compiler.keys(self._property_names(schema)))
+                keys = intersection(keys, self._builder.keys(self._property_names(schema)))
         blocks: list[tuple[Language, frozenset[str]]] = [(keys, frozenset())]
         for pattern, matching in self._patterns.items():
             blocks = [
                 (part, hits | more)
                 for language, hits in blocks
                 for part, more in ((intersection(language, matching), {pattern}), (minus(language, matching), set()))
-                if self._compiler.automaton(part, self.source)
+                if self._builder.automaton(part, self.source)
             ]
             if len(blocks) > _MOST_KINDS:
                 raise self.source.unsupported("patternProperties that overlap in so many ways")
@@ -131,13 +128,13 @@ class Objects:
 
     def _kinds_of(self, keys: Language, hits: frozenset[str]) -> Iterator[MemberKind]:
         value = conjunction(*self._values(None, hits))
-        if FALSE in value or not self._compiler.automaton(keys, self.source):
+        if FALSE in value or not self._builder.automaton(keys, self.source):
             return
-        yield MemberKind(keys, self._compiler.node(value))
+        yield MemberKind(keys, self._builder.node(value))
         for numbers, wanted in self.subsets():
             narrowed = intersection(keys, *(self.wanted[number].keys for number in numbers))
-            if self._compiler.automaton(narrowed, self.source):
-                yield MemberKind(narrowed, self._compiler.node(conjunction(*value, *wanted)), numbers)
+            if self._builder.automaton(narrowed, self.source):
+                yield MemberKind(narrowed, self._builder.node(conjunction(*value, *wanted)), numbers)
 
     def subsets(self) -> Iterator[tuple[frozenset[int], list[Schema]]]:
         """Yield the sets of what is wanted that one member may do, but the empty one."""
@@ -152,7 +149,7 @@ class Objects:
             case ("pattern", pattern):
                 return self._searched(schema, pattern)
             case ("names",):
-                return complement(self._compiler.keys(self._property_names(schema)))
+                return complement(self._builder.keys(self._property_names(schema)))
         patterns = (self._searched(schema, pattern) for pattern in schema.get("patternProperties") or ())
         return intersection(complement(words(schema.get("properties") or ())), *map(complement, patterns))
 
@@ -187,11 +184,11 @@ class _Chain:
     """The declared members of an object in their order, as rules that know how many were written and what is still
     wanted; other members follow them."""
 
-    def __init__(self, objects: Objects, kinds: list[MemberKind], compiler: Compiler) -> None:
+    def __init__(self, objects: Objects, kinds: list[MemberKind], builder: Builder) -> None:
         self._objects = objects
         self._kinds = tuple(kinds)
-        self._compiler = compiler
-        self._prefix = compiler.new_name("object")
+        self._builder = builder
+        self._prefix = builder.new_name("object")
         most = objects.most
         # A count is told apart up to here.
         self._counted = max(objects.least, 1 if most is None else most + 1, 1)
@@ -214,7 +211,7 @@ class _Chain:
                 else:
                     todo.append(following)
                     options.append(sequence(option, self._rule(following)))
-            self._compiler.rules[self._name(state)] = choice(*options)
+            self._builder.rules[self._name(state)] = choice(*options)
         return sequence(literal("{"), self._rule((0, 0, every)))
 
     def _options(
@@ -234,7 +231,7 @@ class _Chain:
 
     def _member(self, name: str) -> Iterator[tuple[Node, frozenset[int]]]:
         """Yield the member, and with it what it may do of what is wanted."""
-        objects, node = self._objects, self._compiler.node
+        objects, node = self._objects, self._builder.node
         value = objects.value(name)
         if FALSE in value:
             return

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...errors import RequestError
+from ..nodes import Node
 from ..regular import charset
 from ..regular.automaton import automaton, longest, matches
 from ..regular.formats import LONGEST, UNSUPPORTED, format_language, no_format_language
 from ..regular.language import ANY, Language, chars, complement, intersection, minus, repeat, words
 from ..regular.pattern import searched
-from ..tree import Node, string
+from ..tree import string
 from .document import Schema
 
 # Characters that can be written in a JSON string without `\uXXXX`, which is only written where any character may stand.

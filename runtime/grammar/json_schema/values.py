@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ..tree import COLON, COMMA, Node, choice, literal, sequence, to_json
+from ..nodes import Node
+from ..tree import COLON, COMMA, choice, literal, sequence, to_json
 
 
 def canonical_value(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from .charset import MAX_CODE_POINT, Ranges, single
-from .language import ANY, Chars, Complement, Concat, Intersection, Language, Repeat, Union, Words, chain
+from .language import ANY, Chars, Complement, Concat, Intersection, Language, Repetition, Union, Words, chain
 
 Write = Callable[[Ranges], str]
 
@@ -31,7 +31,7 @@ def to_expression(language: Language, write: Write = character_class) -> str:
             return f"({' & '.join(_operand(part, write) for part in language.parts)})"
         case Complement():
             return f"({_operand(ANY, write)} & ~{_operand(language.part, write)})"
-        case Repeat():
+        case Repetition():
             most = "" if language.most is None else language.most
             return f"{_operand(language.part, write)}{{{language.least},{most}}}"
     return _EMPTY if language.empty and not language.borders() else to_expression(language.widen(), write)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..budget import spend
 from ..interning import Interned, intern
-from .charset import DIGITS, EVERY, MAX_CODE_POINT, Ranges, contains, normalise, subtract
+from .charset import EVERY, MAX_CODE_POINT, Ranges, contains, normalise, subtract
 
 _ZERO = ord("0")
 
@@ -201,7 +201,7 @@ class Complement(Language):
         return ANY
 
 
-class Repeat(Language):
+class Repetition(Language):
     """`part` from `least` to `most` times; None: without end."""
 
     __slots__ = ("least", "most", "part")
@@ -225,48 +225,8 @@ class Repeat(Language):
         return repeat(part, self.least, self.most) if self.most <= few else repeat(part, min(self.least, 1), None)
 
 
-class Multiple(Language):
-    """Decimal numerals whose value, times 10 ** `scale`, is a multiple of `divisor`: more digits of one of which
-    `places` digits of fraction (None: no point yet) were read, with a `remainder` so far."""
-
-    __slots__ = ("divisor", "places", "remainder", "scale")
-
-    def __init__(self, divisor: int, scale: int, remainder: int, places: int | None) -> None:
-        super().__init__()
-        self.divisor, self.scale, self.remainder, self.places = divisor, scale, remainder, places
-        self.empty = remainder * 10 ** (scale - (places or 0)) % divisor == 0
-
-    def _derive(self, code_point: int) -> Language:
-        if code_point == ord(".") and self.places is None:
-            return self._after(self.remainder, 0)
-        if not contains(DIGITS, code_point):
-            return NOTHING
-        digit = code_point - _ZERO
-        if self.places == self.scale:  # of a fraction that has all its places, zeros may follow
-            return self if digit == 0 else NOTHING
-        places = None if self.places is None else self.places + 1
-        return self._after((self.remainder * 10 + digit) % self.divisor, places)
-
-    def _after(self, remainder: int, places: int | None) -> Language:
-        if places is not None:
-            left = 10 ** (self.scale - places)
-            if -remainder * left % self.divisor >= left:  # what the digits left would have to add
-                return NOTHING
-        return _multiple(self.divisor, self.scale, remainder, places)
-
-    def _find_borders(self) -> frozenset[int]:
-        return frozenset((ord("."), ord(".") + 1, *range(_ZERO, _ZERO + 11)))
-
-    def widen(self) -> Language:
-        return repeat(chars(normalise((*DIGITS, (ord("."), ord("."))))), 0, None)
-
-
 def _words(options: tuple[str, ...], read: int) -> Language:
     return EMPTY if len(options) == 1 and len(options[0]) == read else intern(Words, options, read)
-
-
-def _multiple(divisor: int, scale: int, remainder: int, places: int | None) -> Language:
-    return intern(Multiple, divisor, scale, remainder, places)
 
 
 EMPTY: Language = intern(Empty)
@@ -286,11 +246,6 @@ def words(options: Iterable[str]) -> Language:
 def word(text: str) -> Language:
     """One text, whole."""
     return _words((text,), 0)
-
-
-def multiples(divisor: int, scale: int = 0) -> Language:
-    """Decimal numerals, without sign and exponent, whose value times 10 ** `scale` is a multiple of `divisor`."""
-    return _multiple(divisor, scale, 0, None)
 
 
 def chain(language: Language) -> list[Language]:
@@ -374,9 +329,9 @@ def repeat(part: Language, least: int, most: int | None) -> Language:
         return EMPTY
     if part is NOTHING:
         return NOTHING if least else EMPTY
-    if least == most == 1 or (isinstance(part, Repeat) and part.least == 0 and part.most is None):
+    if least == most == 1 or (isinstance(part, Repetition) and part.least == 0 and part.most is None):
         return part
-    return intern(Repeat, part, least, most)
+    return intern(Repetition, part, least, most)
 
 
 def minus(part: Language, removed: Language) -> Language:
@@ -384,7 +339,7 @@ def minus(part: Language, removed: Language) -> Language:
     return intersection(part, complement(removed))
 
 
-ANY: Language = intern(Repeat, chars(EVERY), 0, None)
+ANY: Language = intern(Repetition, chars(EVERY), 0, None)
 
 
 def ranges_between(borders: Iterable[int]) -> list[tuple[int, int]]:

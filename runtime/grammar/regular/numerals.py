@@ -12,7 +12,8 @@ from decimal import Decimal
 from ...errors import RequestError
 from .charset import DIGITS
 from .charset import chars as charset
-from .language import ANY, EMPTY, Language, chars, concat, intersection, minus, multiples, repeat, union, word
+from .language import ANY, EMPTY, Language, chars, concat, intersection, minus, repeat, union, word
+from .multiples import multiples
 
 INTEGER_DIGITS = 20
 FRACTION_DIGITS = 20

@@ -3,7 +3,7 @@
 import pytest
 
 from runtime.errors import RequestError
-from runtime.grammar.ebnf_parser import parse_ebnf
+from runtime.grammar.gbnf.compiler import compile_ebnf
 from runtime.grammar.matcher import Matcher
 
 
@@ -83,7 +83,7 @@ SAMPLES = {
 
 @pytest.mark.parametrize(("text", "good", "bad"), SAMPLES.values(), ids=SAMPLES.keys())
 def test_grammars_and_their_texts(text, good, bad):
-    tree = parse_ebnf(text)
+    tree = compile_ebnf(text)
     assert [one for one in good if not accepts(tree, one)] == []
     assert [one for one in bad if accepts(tree, one)] == []
 
@@ -115,7 +115,7 @@ INVALID = {
 @pytest.mark.parametrize(("text", "words"), INVALID.values(), ids=INVALID.keys())
 def test_what_is_not_valid_is_rejected_by_name(text, words):
     with pytest.raises(RequestError) as caught:
-        parse_ebnf(text)
+        compile_ebnf(text)
     assert str(caught.value).startswith("the EBNF is not valid: ")
     assert words in str(caught.value)
     assert caught.value.hint
@@ -130,7 +130,7 @@ def chain(count, last):
 
 @pytest.mark.parametrize("last", ['"end"', '"(" root ")"'], ids=["regular", "recursive"])
 def test_many_rules_in_a_chain_are_not_too_deep(last):
-    tree = parse_ebnf(chain(400, last))
+    tree = compile_ebnf(chain(400, last))
     assert accepts(tree, "<aab>")
     assert accepts(tree, f"<{'a' * 399}{'end' if 'end' in last else '(<b>)'}>")
     assert not accepts(tree, f"<{'a' * 399}>")
@@ -138,6 +138,6 @@ def test_many_rules_in_a_chain_are_not_too_deep(last):
 
 def test_many_rules_that_begin_with_one_another():
     rules = [f'r{n} ::= r{n + 1} "x"? | "b{n}"' for n in range(60)]
-    tree = parse_ebnf("\n".join(["root ::= r0", *rules, 'r60 ::= "end"']))
+    tree = compile_ebnf("\n".join(["root ::= r0", *rules, 'r60 ::= "end"']))
     assert accepts(tree, "endxx")
     assert accepts(tree, "b59x")
