@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from itertools import count, pairwise
 from multiprocessing import Pipe
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -241,6 +241,20 @@ def test_what_is_forced_is_not_asked_for():
     assert Reply.from_events(events).text == "<b>ab!"
 
 
+@pytest.mark.parametrize("text", ["<sop>", "<|begin_of_image|>", "[gMASK]"])
+def test_a_special_token_in_a_text_is_spelled(demo_folder, text):
+    """Whether it is forced, or the engine's mask takes the token for its text: none stays in the context."""
+    special = demo_folder.manifest.special_tokens[text]
+    grammars = [Choice((f"a {text}!",)), *[JsonSchema.from_schema({"enum": [f"{n}{text}" for n in range(3)]})] * 4]
+    with closing(recorded(OpenVINO).load(demo_folder, "CPU", Options(threads=1))) as engine:
+        for seed, grammar in enumerate(grammars):
+            sampling = SamplingParams(temperature=5.0, seed=seed, max_new_tokens=40)
+            said = Reply.from_events(reply(engine, grammar, replace(ASK, sampling=sampling)))
+            assert text in said.text
+            assert said.finish_reason == "stop"
+            assert not any(special in request.generated for request, _ in engine.requests)
+
+
 @pytest.mark.parametrize(("text", "scripts", "generated", "tokens"), CUTS.values(), ids=CUTS.keys())
 def test_a_reply_goes_on_from_where_it_was_cut(unforced, text, scripts, generated, tokens):
     for logprobs in (False, True):
@@ -286,7 +300,11 @@ class Endless:
     finished = False
     steps = 0
 
+    def __init__(self):
+        self.may_begin = Event()
+
     def encode_slices(self, prompt, limit=None):
+        self.may_begin.wait()
         yield
         return [1]
 
@@ -317,6 +335,7 @@ def test_an_engine_process_waits_for_its_readers_but_not_long(monkeypatch):
     loop.start()
     here.send(("begin", 0, Request((), (), cancellation=None)))
     here.send(("read", 0, 0))
+    engine.may_begin.set()
     written = (part.text for _ in count() for _, part in here.recv() if isinstance(part, Delta))
     first = int(next(written))
     for number in range(first, first + 4):

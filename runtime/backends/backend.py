@@ -48,7 +48,8 @@ class Delta:
     for `logprobs`, each token of the text has a delta of its own, with its `logprob`.
 
     `ids` are those of the text's tokens, from an engine that `reports_ids`; they come with the token that completes the
-    last character. An engine that `masks_wider` gives each token under a grammar a delta of its own, too.
+    last character. An engine that `masks_wider` gives each token under a grammar a delta of its own, too, and none to a
+    special token that it wrote for its text.
     """
 
     text: str

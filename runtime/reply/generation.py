@@ -129,10 +129,10 @@ def generate(
     reason: FinishReason
     while True:
         if check is None:
-            check = GrammarCheck(segment.grammar, masks_wider=backend.masks_wider)
+            check = GrammarCheck(segment.grammar, backend)
             partial.begin_segment(segment.prefilled)
             parser.pause_at, output.takes_text = segment.pause_at, not segment.calls_only
-            check.force(backend, logprobs=request.sampling.logprobs)
+            check.force(logprobs=request.sampling.logprobs)
         if partial.is_full(check.forced_tokens):
             reason = "length"
             break

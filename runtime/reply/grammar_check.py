@@ -5,6 +5,7 @@ the text of each token. At the first character that it refuses the reply is cut,
 remains.
 """
 
+import re
 from dataclasses import replace
 
 from ..backends.backend import Backend, Delta
@@ -14,25 +15,28 @@ from ..grammar.matcher import Matcher
 from ..grammar.rest import Rest
 from ..messages import TokenLogprob
 
+_IN_SPECIAL = re.compile(r"(?<=[<\[])")  # behind the first character of a special token, where a text spells one
+
 
 class GrammarCheck:
     """Checks the text that is generated under a grammar. `grammar` is the one for the next request. Without a grammar,
     or where the engine's mask is exact, nothing is checked."""
 
-    def __init__(self, grammar: Grammar | None, *, masks_wider: bool) -> None:
+    def __init__(self, grammar: Grammar | None, backend: Backend) -> None:
         self.grammar: Grammar | Rest | None = grammar
         self.forced: Delta | None = None
         self.cut = False  # the last delta was
-        self._matcher = Matcher(to_tree(grammar)) if masks_wider and grammar is not None else None
+        self._matcher = Matcher(to_tree(grammar)) if backend.masks_wider and grammar is not None else None
+        self._backend = backend
         self._advanced = True  # since the request began
         self._stalled = 0  # requests in a row in which it did not
 
-    def force(self, backend: Backend, *, logprobs: bool) -> None:
+    def force(self, *, logprobs: bool) -> None:
         """Find the text with which everything begins that the grammar allows: `forced` is a delta of it, which no
         engine has to generate. It has no log-probabilities, so where they are asked for, there is none."""
-        if logprobs or not backend.reports_ids or self._matcher is None or not (text := self._matcher.forced()):
+        if logprobs or not self._backend.reports_ids or self._matcher is None or not (text := self._matcher.forced()):
             return
-        ids = backend.encode((text,))
+        ids = self._backend.encode(tuple(_IN_SPECIAL.split(text)))
         self._matcher.feed(text)
         self.grammar = Rest(self._matcher.rest(), cut=False)
         self.forced = Delta(text, len(ids), ids=tuple(ids))
@@ -54,7 +58,13 @@ class GrammarCheck:
         count = self._matcher.feed(delta.text)
         self._advanced = self._advanced or count > 0
         self.cut = count < len(delta.text)
-        return _cut(delta, count) if self.cut else delta
+        if self.cut:
+            return _cut(delta, count)
+        if delta.text and not delta.ids and self._backend.reports_ids:
+            # A special token where a text spells one: it is spelled by ordinary tokens, a character each.
+            self.cut = True
+            return replace(delta, ids=tuple(self._backend.encode(tuple(delta.text))))
+        return delta
 
     def resume(self) -> bool:
         """Prepare to continue a reply that was cut, or that the engine ended: return whether the grammar wants more.

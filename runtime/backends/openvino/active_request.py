@@ -26,6 +26,7 @@ class ActiveRequest:
     config: Any
     decoder: TextDecoder
     stops: set[int]
+    special: frozenset[int]
     start: float
     on_end: Callable[["ActiveRequest"], None]
     handle: Any = None
@@ -89,7 +90,10 @@ class ActiveRequest:
         if id in self.stops:
             return Delta("")
         known = None if logprob is None else TokenLogprob(self.decoder.bytes_of(id), logprob)
-        return Delta(self.decoder.feed([id]), 1, known, self.decoder.take_ids())
+        text, ids = self.decoder.feed([id]), self.decoder.take_ids()
+        if self.request.grammar is not None and id in self.special:
+            ids = ()  # the engine's mask takes it for its text
+        return Delta(text, 1, known, ids)
 
     def _usage(self) -> Usage:
         prompt_tokens = len(self.ids) - len(self.request.generated)

@@ -128,7 +128,7 @@ class OpenVINO(GenAIBackend):
         prompt's, if they are known, `start` is when the request came."""
         start = start or time.perf_counter()
         ids, stops, config = self.prepare_request(request, ids)
-        running = ActiveRequest(request, ids, config, self.decoder(), stops, start, self._release)
+        running = ActiveRequest(request, ids, config, self.decoder(), stops, self.special_ids, start, self._release)
         running.cached_tokens, running.starts_in_block = self._prefixes.match(ids)
         self._prompts.append(running)
         return running

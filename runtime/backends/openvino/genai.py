@@ -49,6 +49,7 @@ class GenAIBackend(Backend):
         self._longest_token = self._vocabulary.longest
         self.admission = GrammarAdmission(folder)
         self._special_tokens = folder.manifest.special_tokens
+        self.special_ids = frozenset(self._special_tokens.values())
         self.encode(("a",))  # the first call from several threads at once can wait for ever
         disable_alternate_signal_stack()
 

@@ -36,7 +36,10 @@ class SingleRequestBackend(GenAIBackend):
                     ttft = ttft or time.perf_counter() - start
                     generated += len(new)
                     for id in new:
-                        yield Delta(text.feed(() if id in stops else (id,)), ids=text.take_ids())
+                        piece, taken = text.feed(() if id in stops else (id,)), text.take_ids()
+                        if request.grammar is not None and id in self.special_ids:
+                            taken = ()  # the engine's mask takes it for its text
+                        yield Delta(piece, ids=taken)
         finally:
             run.stop(wait=not request.cancellation.cancelled)
         if isinstance(new, RuntimeError):
