@@ -220,7 +220,7 @@ def test_a_process_works_for_threads_and_its_death_is_an_error(demo_folder):
     for thread in threads:
         thread.start()
     with pytest.raises(RequestError, match="is not supported"):  # while the others are served
-        list(engine.generate(Request((QUESTION,), STOPS, grammar=JsonSchema.from_schema({"pattern": r"a\\b"}))))
+        list(engine.generate(Request((QUESTION,), STOPS, grammar=JsonSchema.from_schema({"pattern": r"a\b"}))))
     for thread in threads:
         thread.join()
     assert others[0] == others[1]
