@@ -33,6 +33,8 @@ from runtime.vocabulary import TextDecoder, Vocabulary
 
 from .test_backends import QUESTION, STOPS
 
+pytestmark = pytest.mark.slow
+
 ASK = Request((QUESTION,), STOPS, SamplingParams(temperature=1.0, seed=1))
 
 

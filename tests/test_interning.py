@@ -17,6 +17,8 @@ from runtime.grammar.regular.automaton import automaton
 from runtime.grammar.regular.language import words
 from runtime.grammar.regular.pattern import matched, searched
 
+pytestmark = pytest.mark.slow
+
 THREADS = 8
 
 

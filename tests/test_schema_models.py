@@ -18,6 +18,8 @@ from runtime.grammar.json_schema.compiler import compile_schema
 from runtime.grammar.matcher import Matcher
 from runtime.tools import Tool
 
+pytestmark = pytest.mark.slow
+
 
 class Colour(Enum):
     RED = "red"

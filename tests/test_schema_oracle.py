@@ -9,6 +9,8 @@ from benchmarks.llguidance_check import LLGuidanceGrammar, OwnSchema
 
 pytest.importorskip("llguidance")
 
+pytestmark = pytest.mark.slow
+
 NODE = {"left": {"$ref": "#"}, "n": {"type": "integer"}}
 POINT = {"properties": {"x": {"type": "number"}, "y": {"type": "number"}}, "required": ["x"]}
 SCHEMAS = {
