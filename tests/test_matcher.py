@@ -100,7 +100,7 @@ FORCED = {
     "a key": ({"type": "object", "properties": {"name": {"type": "null"}}, "required": ["name"]}, "{", '"name":'),
     "a constant": ({"const": "abc"}, "", '"abc"'),
     "an end": ({"enum": ["ab", "cb"]}, '"a', 'b"'),
-    "no part of a word": ({"pattern": "^a-b[cd]$", "type": "string"}, '"', "a-"),
+    "a part of a word": ({"pattern": "^a-b[cd]$", "type": "string"}, '"', "a-b"),
     "no character that may be an escape": ({"pattern": '^a"$', "type": "string"}, '"a', ""),
     "not one of several": ({"type": "string"}, '"', ""),
     "not where the text may end": ({"type": "integer", "maximum": 9, "minimum": 1}, "1", ""),

@@ -96,11 +96,9 @@ class Matcher:
             options.append(sequence(*items))
         return Tree(choice(*options), self._rules)
 
-    def forced(self) -> str:
-        """Return the text with which everything begins that may follow. The matcher does not read it.
-
-        Unless nothing may follow it, it ends with a sign: within a word, a model would write another token.
-        """
+    def forced(self, *, whole: bool = False) -> str:
+        """Return the text with which everything begins that may follow; with `whole`, only where nothing may follow it,
+        else "". The matcher does not read it."""
         stacks, text = self._stacks, ""
         while len(self._stacks) == 1 and (stack := self._stacks[0]) is not None:
             character = _only_character(stack[0])
@@ -110,9 +108,7 @@ class Matcher:
         ended, self._stacks = self.ended, stacks
         self._forget()
         del self._text[len(self._text) - len(text) :]
-        while text and not ended and text[-1].isalnum():
-            text = text[:-1]
-        return text
+        return text if ended or not whole else ""
 
     def _forget(self) -> None:
         """Drop the cells that are in no stack any more."""

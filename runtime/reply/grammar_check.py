@@ -32,9 +32,14 @@ class GrammarCheck:
         self._stalled = 0  # requests in a row in which it did not
 
     def force(self, *, logprobs: bool) -> None:
-        """Find the text with which everything begins that the grammar allows: `forced` is a delta of it, which no
-        engine has to generate. It has no log-probabilities, so where they are asked for, there is none."""
-        if logprobs or not self._backend.reports_ids or self._matcher is None or not (text := self._matcher.forced()):
+        """Find the text of a grammar that allows one alone: `forced` is a delta of it, which no engine has to generate.
+
+        A text that goes on is left to the engine: its last token would end where the model's does not. There are no
+        log-probabilities of a forced text, so where they are asked for, there is none.
+        """
+        if logprobs or self._matcher is None or not self._backend.reports_ids:
+            return
+        if not (text := self._matcher.forced(whole=True)):
             return
         ids = self._backend.encode(tuple(_IN_SPECIAL.split(text)))
         self._matcher.feed(text)
