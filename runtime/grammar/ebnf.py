@@ -235,9 +235,9 @@ class _Printer:
         match node:
             case UniqueItem():
                 item = exclude(node.items.item, node.items.seen, self._tree.rules) if front else node.items.item
-                return f"{self._write(item)} {self._unique(_after_item(node.items), front=False)}"
+                return f"{self._write(item)} {self._unique(node.items.after_item(), front=False)}"
             case ItemEnd():
-                return self._unique(_after_item(node.items), front=False)
+                return self._unique(node.items.after_item(), front=False)
         general = intern(UniqueItems, node.item, node.first, _countable(node.follow), frozenset[str]())
         return self._rule("u", general, lambda: self._unique_body(general))
 
@@ -245,7 +245,7 @@ class _Printer:
         options = ['"]"'] if node.follow.least == 0 else []
         if node.follow.most != 0:
             start = "" if node.first else f"{self._write(COMMA)} "
-            options.append(f"{start}{self._write(node.item)} {self._unique(_after_item(node), front=False)}")
+            options.append(f"{start}{self._write(node.item)} {self._unique(node.after_item(), front=False)}")
         return f"({' | '.join(options)})"
 
 
@@ -260,10 +260,6 @@ def _short_escapes(node: Q) -> Iterable[tuple[str, Q]]:
             found.setdefault(rest, []).append(letter)
     for rest, letters in found.items():
         yield _character_class(charset.chars("".join(letters))), rest
-
-
-def _after_item(node: UniqueItems) -> UniqueItems:
-    return intern(UniqueItems, node.item, False, node.follow.after_one(), node.seen)
 
 
 def _countable(count: Count) -> Count:

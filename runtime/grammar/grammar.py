@@ -16,8 +16,6 @@ from ..checks import require, require_all
 from ..errors import RequestError
 from ..text import replace_json_surrogates, replace_surrogates, replace_surrogates_within
 from .budget import STEPS, budget
-from .gbnf.compiler import compile_ebnf
-from .json_schema.compiler import compile_schema
 from .json_schema.validity import check_valid
 from .regular.pattern import matched
 from .tree import NOTHING, Tree, choice, literal, raw
@@ -196,6 +194,10 @@ def _parse(text: str) -> Any:
 
 @lru_cache(maxsize=64)
 def _tree(grammar: Grammar) -> Tree:
+    # Imported where they are needed: most programs never compile a grammar.
+    from .gbnf.compiler import compile_ebnf
+    from .json_schema.compiler import compile_schema
+
     match grammar:
         case Regex(pattern):
             root = raw(matched(pattern))

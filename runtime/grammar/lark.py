@@ -133,9 +133,9 @@ class _Printer:
                 return self._rule("o", general, lambda: self._members(general))
             case UniqueItem():
                 item = exclude(node.items.item, node.items.seen, self._tree.rules)
-                return f"{self._write(item)} {self._rest(_after_item(node.items))}"
+                return f"{self._write(item)} {self._rest(node.items.after_item())}"
             case ItemEnd():
-                return self._rest(_after_item(node.items))
+                return self._rest(node.items.after_item())
             case UniqueItems():
                 unseen = intern(UniqueItems, node.item, node.first, node.follow, frozenset[str]())
                 return self._rule("u", unseen, lambda: self._unique(unseen))
@@ -154,12 +154,8 @@ class _Printer:
         options = [_quote("]")] if node.follow.least == 0 else []
         if node.follow.most != 0:
             start = "" if node.first else self._write(COMMA)
-            options.append(f"{start} {self._write(node.item)} {self._rest(_after_item(node))}")
+            options.append(f"{start} {self._write(node.item)} {self._rest(node.after_item())}")
         return f"({' | '.join(options)})"
-
-
-def _after_item(node: UniqueItems) -> UniqueItems:
-    return intern(UniqueItems, node.item, False, node.follow.after_one(), node.seen)
 
 
 def _escaped(ranges: Ranges) -> str:

@@ -251,6 +251,10 @@ class UniqueItems(Node):
         super().__init__()
         self.item, self.first, self.follow, self.seen = item, first, follow, seen
 
+    def after_item(self) -> "UniqueItems":
+        """Return what follows an item, whose value is not looked at."""
+        return intern(UniqueItems, self.item, False, self.follow.after_one(), self.seen)
+
 
 class UniqueItem(Node):
     """The next item of such an array, and its rest."""

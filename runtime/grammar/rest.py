@@ -8,7 +8,6 @@ from .tree import Tree
 @dataclass(frozen=True, slots=True)
 class Rest:
     """The texts that may follow in the middle of another grammar, as a tree. A matcher makes it; it crosses no process,
-    since the engine gets it printed. After a `cut` the engine has just written what the grammar refuses."""
+    since the engine gets it printed."""
 
     tree: Tree
-    cut: bool

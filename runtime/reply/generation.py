@@ -175,18 +175,12 @@ def generate(
 
 
 def _deltas(backend: Backend, partial: PartialReply, check: GrammarCheck) -> Generator[Delta | Finish, None, None]:
-    """Return what the engine generates, after text that is forced. If that is all, no engine is asked."""
-    if (forced := check.forced) is None:
-        return backend.generate(partial.request(check.grammar))
-    return _after(forced, None if check.ended else backend.generate(partial.request(check.grammar, forced.ids)))
+    """Return what the engine generates; it is not asked for text that is forced."""
+    return backend.generate(partial.request(check.grammar)) if check.forced is None else _only(check.forced)
 
 
-def _after(
-    forced: Delta, generated: Generator[Delta | Finish, None, None] | None
-) -> Generator[Delta | Finish, None, None]:
+def _only(forced: Delta) -> Generator[Delta | Finish, None, None]:
     yield forced
-    if generated is not None:
-        yield from generated
 
 
 def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, None]:

@@ -43,18 +43,12 @@ class GrammarCheck:
             return
         ids = self._backend.encode(tuple(_IN_SPECIAL.split(text)))
         self._matcher.feed(text)
-        self.grammar = Rest(self._matcher.rest(), cut=False)
         self.forced = Delta(text, len(ids), ids=tuple(ids))
 
     @property
     def forced_tokens(self) -> int:
         """The number of tokens of the forced text."""
         return 0 if self.forced is None else self.forced.tokens
-
-    @property
-    def ended(self) -> bool:
-        """Whether the grammar allows nothing more."""
-        return self._matcher is not None and self._matcher.ended
 
     def read(self, delta: Delta) -> Delta:
         """Return the delta, cut before the first character that the grammar refuses."""
@@ -86,7 +80,7 @@ class GrammarCheck:
                 hint="report this, with the grammar or the JSON schema; it should not happen",
             )
         self._advanced = False
-        self.grammar = Rest(self._matcher.rest(), cut=True)
+        self.grammar = Rest(self._matcher.rest())
         return True
 
 

@@ -31,9 +31,9 @@ class PartialReply:
         self._start = time.perf_counter()
 
     def is_full(self, ahead: int = 0) -> bool:
-        """Whether the token limit leaves no room for more, `ahead` of that."""
+        """Whether the token limit leaves no room for a token, or for so many that are `ahead`."""
         left = self._tokens_left
-        return left is not None and left <= ahead
+        return left is not None and left < max(ahead, 1)
 
     @property
     def _text(self) -> str:
@@ -59,21 +59,20 @@ class PartialReply:
         """Return what was generated in the segment."""
         return self._text[self._segment_start :]
 
-    def request(self, grammar: Grammar | Rest | None, ahead: tuple[int, ...] = ()) -> Request:
-        """Return the request that continues the reply, with the tokens that are left. Each has a seed of its own.
-        `ahead` are ids of text that comes before what the engine generates, and is not added yet."""
+    def request(self, grammar: Grammar | Rest | None) -> Request:
+        """Return the request that continues the reply, with the tokens that are left. Each has a seed of its own."""
         seed = self._request.sampling.seed
         sampling = replace(
             self._request.sampling,
-            max_new_tokens=None if (left := self._tokens_left) is None else left - len(ahead),
+            max_new_tokens=self._tokens_left,
             seed=None if seed is None else (seed + self.requests) % 2**63,
         )
         self.requests += 1
         request = replace(self._request, grammar=grammar, sampling=sampling)
-        if not self._length and not ahead:
+        if not self._length:
             return request
         if self._backend.reports_ids:
-            return replace(request, generated=(*self._all_ids(), *ahead))
+            return replace(request, generated=self._all_ids())
         return replace(request, prompt=(*request.prompt, self._text))
 
     def _all_ids(self) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ class GrammarAdmission:
         Raises UnsupportedGrammar if it cannot be compiled, or not within a second of CPU time.
         """
         if isinstance(grammar, Rest):
-            rest = to_ebnf(grammar.tree, cut=grammar.cut)
+            rest = to_ebnf(grammar.tree, cut=True)
             return AdmittedGrammar(rest, _PER_CHARACTER * len(rest.text), rest.seconds)
         if isinstance(grammar, JsonObject) or _is_plain(grammar):
             return AdmittedGrammar(_printed(grammar))
