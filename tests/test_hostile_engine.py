@@ -54,7 +54,7 @@ def test_a_stopped_engine_is_told_by_its_name(demo_folder, tmp_path):
         start = time.monotonic()
         until(lambda: httpx2.get(f"{url}/ready").status_code == 503)  # a signal takes a moment
         replies = [one.result() for one in running]
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 25  # less than a message that is not read holds its sender
         assert {reply.status_code for reply in replies} == {503}
         assert all("is stopped" in reply.text or "was closed" in reply.text for reply in replies)
         process.send_signal(signal.SIGTERM)

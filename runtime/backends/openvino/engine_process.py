@@ -210,14 +210,15 @@ class EngineReply(AbstractContextManager["EngineReply"]):
         self._start = time.perf_counter()
         self._prompt_tokens, self._new_tokens, self._ttft = 0, 0, 0.0
         self._patience, self._ended = _PULSE, False
-        self._paced, self._deltas = paced, 0
+        self._paced, self._deltas, self._acknowledged = paced, 0, -1
 
     def receive(self) -> Delta | Finish:
         """Wait for the next part. A delta without tokens means that the process is still busy.
 
         Raises EngineBroken if the engine failed, and the request's own error if only that did.
         """
-        if self._paced and self._answers.empty():
+        if self._paced and self._deltas > self._acknowledged and self._answers.empty():
+            self._acknowledged = self._deltas
             self._engine.acknowledge(self._number, self._deltas)
         while True:
             try:
