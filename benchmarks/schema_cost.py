@@ -4,7 +4,8 @@
 
 FILE is as in `benchmarks.schemas`. Of the schemas that are accepted a third are the largest, the others are drawn;
 `--count 0` measures all. Each grammar gets a fresh pipeline with one thread, because a pipeline keeps what it has
-compiled, and samples its own text. Without FILE only fixed schemas are measured, which are known to be expensive.
+compiled, and samples its own text; a step is compared with the same step of a reply without a
+grammar. Without FILE only fixed schemas are measured, which are known to be expensive.
 
 Use a folder with GLM-4's own vocabulary, as its 151,552 tokens decide the cost. Random weights will do, and one layer
 (`python -m benchmarks.make_checkpoint`); with the layers of a full-size model a step's cost can be seen in proportion.
@@ -16,8 +17,8 @@ import random
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from runtime.grammar.json_schema.compiler import compile_schema
 _SEED = 3
 _SHOWN = 6  # of the dearest
 _FEWEST_STEPS = 5  # of a mean
-_FREE_RUNS = 7
+_RUNS = 5  # of what is fixed, each in turn
 
 
 def optional_strings(count: int, **keywords: Any) -> dict[str, Any]:
@@ -75,9 +76,10 @@ class GrammarCost:
     printing: float
     wide: bool
 
-    @property
-    def step(self) -> float:
-        return statistics.mean(self.steps) if self.steps else 0.0
+    def added(self, free: "GrammarCost") -> float:
+        """Return the mean of what its steps took more than the same steps of free text. The first ones and those that
+        enlarge the KV cache take longer in every reply."""
+        return statistics.mean(step - other for step, other in zip(self.steps, free.steps, strict=False))
 
 
 def measure(folder: Path, name: str, schema: Any, new_tokens: int, seed: int = 0) -> GrammarCost:
@@ -87,6 +89,17 @@ def measure(folder: Path, name: str, schema: Any, new_tokens: int, seed: int = 0
     printing = time.process_time() - start
     first, steps = run_engine(folder, ebnf.text if ebnf else None, new_tokens, seed)
     return GrammarCost(name, first, steps, ebnf.seconds if ebnf else 0.0, printing, bool(ebnf and ebnf.wide))
+
+
+def median(runs: Sequence[GrammarCost]) -> GrammarCost:
+    """Return the median of each figure of several runs."""
+    steps = zip_longest(*(run.steps for run in runs))  # replies end where they do
+    return replace(
+        runs[0],
+        first=statistics.median(run.first for run in runs),
+        steps=tuple(statistics.median(filter(None, step)) for step in steps),
+        printing=statistics.median(run.printing for run in runs),
+    )
 
 
 def run_engine(folder: Path, grammar: str | None, new_tokens: int, seed: int) -> tuple[float, tuple[float, ...]]:
@@ -135,7 +148,7 @@ def cost_table(costs: Iterable[GrammarCost], free: GrammarCost) -> str:
             cost.name,
             f"{cost.first:.3f}",
             f"{cost.estimated:.3f}",
-            f"{1e3 * (cost.step - free.step):+.2f}" if len(cost.steps) >= _FEWEST_STEPS else "–",
+            f"{1e3 * cost.added(free):+.2f}" if len(cost.steps) >= _FEWEST_STEPS else "–",
             f"{1e3 * max(cost.steps, default=0):.1f}",
             f"{cost.printing:.3f}",
             "yes" if cost.wide else "no",
@@ -147,11 +160,12 @@ def cost_table(costs: Iterable[GrammarCost], free: GrammarCost) -> str:
 
 
 def spread_table(costs: Sequence[GrammarCost], free: GrammarCost) -> str:
-    steps = [1e3 * (cost.step - free.step) for cost in costs if len(cost.steps) >= _FEWEST_STEPS]
+    steps = [1e3 * cost.added(free) for cost in costs if len(cost.steps) >= _FEWEST_STEPS]
+    step = 1e3 * statistics.mean(free.steps)
     figures = {
         "CPU-s to the first token": [cost.first for cost in costs],
         "CPU-ms a step, added": steps,
-        "the same, in % of a step without": [0.1 * step / free.step for step in steps],
+        "the same, in % of a step without": [100 * added / step for added in steps],
         "CPU-s to build and print": [cost.printing for cost in costs],
         "estimated over measured CPU-s to compile": [
             cost.estimated / max(1e-3, cost.first - free.first) for cost in costs
@@ -173,10 +187,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=120, help="schemas of FILE; 0 for all")
     parser.add_argument("--new-tokens", type=int, default=40)
     args = parser.parse_args()
-    runs = [measure(args.folder, "no grammar", None, args.new_tokens, seed) for seed in range(_FREE_RUNS)]
-    free = sorted(runs, key=lambda run: run.step)[len(runs) // 2]
-    print(f"Without a grammar: {free.first:.3f} CPU-s to the first token, {1e3 * free.step:.2f} CPU-ms a step.\n")
-    fixed = [measure(args.folder, name, schema, args.new_tokens) for name, schema in FIXED.items()]
+    rounds = [
+        [
+            measure(args.folder, name, schema, args.new_tokens, seed)
+            for name, schema in [("no grammar", None), *FIXED.items()]
+        ]
+        for seed in range(_RUNS)
+    ]
+    free, *fixed = (median(runs) for runs in zip(*rounds, strict=True))
+    step = 1e3 * statistics.mean(free.steps)
+    print(f"Without a grammar: {free.first:.3f} CPU-s to the first token, {step:.2f} CPU-ms a step.\n")
     print(cost_table(fixed, free))
     if args.file is None:
         return
@@ -188,7 +208,9 @@ def main() -> None:
             failed.append(f"{name}: the engine rejects the grammar: {str(exc).strip().splitlines()[-1][:200]}")
     print(spread_table(costs, free))
     long = [cost for cost in costs if len(cost.steps) >= _FEWEST_STEPS]
-    dearest = sorted(costs, key=lambda cost: -cost.first)[:_SHOWN] + sorted(long, key=lambda cost: -cost.step)[:_SHOWN]
+    dearest = (
+        sorted(costs, key=lambda cost: -cost.first)[:_SHOWN] + sorted(long, key=lambda cost: -cost.added(free))[:_SHOWN]
+    )
     print(cost_table(dict.fromkeys(dearest), free))
     print(*failed, sep="\n")
 

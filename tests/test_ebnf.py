@@ -22,7 +22,7 @@ def accepts(tree, text):
 
 
 def read_again(text):
-    return compile_ebnf(re.sub(r" \(= \[[^]\\]*\\][^]]*\]\)", "", text))
+    return compile_ebnf(re.sub(r" \(= \[(\\.|[^]\\])*\]\)", "", text))
 
 
 PRINTED = {

@@ -17,8 +17,9 @@ from typing import TypeVar
 
 from .forms import Forms
 from .interning import intern
-from .matcher import SHORT_ESCAPES
+from .matcher import SHORT_ESCAPES, member
 from .nodes import (
+    Blank,
     Count,
     Either,
     Escape,
@@ -42,13 +43,15 @@ from .regular import charset
 from .regular.automaton import automaton
 from .regular.charset import Ranges
 from .regular.language import Language
-from .tree import COLON, COMMA, Tree, literal, sequence, to_json
+from .tree import COLON, COMMA, Tree, literal, sequence
 from .unique import exclude
 
 Q = TypeVar("Q", bound=Quoted)
 
+_SECONDS = 5e-6  # CPU, in which a character of a grammar is compiled, as far as it is none of a string's language
 _FRONT = 3  # characters that are exact after a cut; each may cost as much as a string
 _COUNTED = 30  # members and items up to which they are counted
+_BEFORE_VALUE = r'(= ["\u002d0-9tfn{\[])'
 _AFTER_VALUE = r"(= [,}\]])"
 _AFTER_STRING = r"(= [,}\]:])"
 _ESCAPED = {character: letter for letter, character in SHORT_ESCAPES.items()}
@@ -57,8 +60,8 @@ _ANY_ESCAPE = r'["\\/bfnrt] | "u" ([0-9a-cA-Ce-fE-F] [0-9a-fA-F]{3} | [dD] [0-7]
 
 @dataclass(frozen=True, slots=True)
 class EngineGrammar:
-    """A grammar in EBNF. It allows what the tree does, and more if it is `wide`. `seconds` is the CPU time that its
-    strings take to compile, as estimated."""
+    """A grammar in EBNF. It allows what the tree does, and more if it is `wide`. `seconds` is the CPU time that it
+    takes to compile, as estimated."""
 
     text: str
     wide: bool
@@ -90,7 +93,7 @@ class _Printer:
             self._bodies[name] = write()
         rules = [("root", root), *self._bodies.items()]
         text = "".join(f"{name} ::= {body}\n" for name, body in rules)
-        return EngineGrammar(text, self._wide or self._forms.wide, self._forms.seconds)
+        return EngineGrammar(text, self._wide or self._forms.wide, self._forms.seconds + _SECONDS * len(text))
 
     def _rule(self, kind: str, key: Hashable, write: Callable[[], str]) -> str:
         """Return the name of a rule, which is written later if it is new."""
@@ -109,6 +112,9 @@ class _Printer:
                 return " ".join(parts) or '""'
             case Either():
                 return f"({' | '.join(self._write(option, front=front) for option in node.options)})"
+            case Blank():
+                self._bodies["blank"] = f'("" | {self._write(node.item)}) {_BEFORE_VALUE}'
+                return "blank"
             case Repeat():
                 return f"({self._write(node.item)}){_times(node.least, node.most)}"
             case Reference():
@@ -117,8 +123,7 @@ class _Printer:
                     return self._write(target)
                 return self._rule("v", target, lambda: self._write(target))
             case Member():
-                body = sequence(literal(to_json(node.name)), COLON, node.value)
-                return self._rule("m", node, lambda: f"{self._write(body)} {_AFTER_VALUE}")
+                return self._rule("m", node, lambda: f"{self._write(member(node))} {_AFTER_VALUE}")
             case Numeral():
                 return self._numeral(node.language)
             case Raw():

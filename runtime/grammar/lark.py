@@ -9,7 +9,7 @@ https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 from collections.abc import Callable, Hashable
 
 from .interning import intern
-from .matcher import SHORT_ESCAPES
+from .matcher import SHORT_ESCAPES, member
 from .nodes import (
     Either,
     Escape,
@@ -32,7 +32,7 @@ from .regular import charset
 from .regular.charset import Ranges
 from .regular.expressions import character_class, to_expression
 from .regular.language import Language
-from .tree import COLON, COMMA, EMPTY, Tree, literal, sequence, to_json
+from .tree import COLON, COMMA, EMPTY, Tree, sequence
 from .unique import exclude
 
 _ESCAPED = {character: letter for letter, character in SHORT_ESCAPES.items() if character != "/"}
@@ -79,7 +79,7 @@ class _Printer:
                 target = self._tree.rules[node.rule]
                 return self._rule("v", target, lambda: self._write(target))
             case Member():
-                return self._write(sequence(literal(to_json(node.name)), COLON, node.value))
+                return self._write(member(node))
             case Raw():
                 return self._terminal(node.language, to_expression)
             case Escape():

@@ -74,6 +74,12 @@ class Repeat(Node):
         self.item, self.least, self.most = item, least, most
 
 
+class Blank(Repeat):
+    """The blanks that may stand between a comma or colon of JSON and what follows it: a value or a key."""
+
+    __slots__ = ()
+
+
 class Reference(Node):
     """What the rule of this name describes."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from .interning import intern
 from .nodes import (
+    Blank,
     Count,
     Either,
     Member,
@@ -90,6 +91,8 @@ def _prune(node: Node, ending: set[str]) -> Node:
             return sequence(*(_prune(item, ending) for item in node.items))
         case Either():
             return choice(*(_prune(option, ending) for option in node.options if _ends(option, ending)))
+        case Blank():
+            return node
         case Repeat():
             return repeated(_prune(node.item, ending), node.least, node.most) if _ends(node.item, ending) else EMPTY
         case Member():

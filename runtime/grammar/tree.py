@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .interning import intern
-from .nodes import Either, Literal, Node, Numeral, Raw, Reference, Repeat, Sequence, String
+from .nodes import Blank, Either, Literal, Node, Numeral, Raw, Reference, Repeat, Sequence, String
 from .regular.automaton import automaton
 from .regular.charset import single
 from .regular.language import Language, chars
@@ -91,6 +91,6 @@ def to_json(value: Any) -> str:
 
 
 # Between two tokens of JSON one blank may stand, and no more: a weak model would write blanks for ever.
-BLANK = repeated(raw(chars(single(" "))), 0, 1)
+BLANK: Node = intern(Blank, raw(chars(single(" "))), 0, 1)
 COMMA = sequence(literal(","), BLANK)
 COLON = sequence(literal(":"), BLANK)

@@ -180,9 +180,21 @@ def _evaluates(schema: Schema, name: str | None, hits: frozenset[str]) -> bool:
     )
 
 
+class _Place(NamedTuple):
+    """A place in an object: of the declared members, those before `position` were written or left out. So many were
+    `written`, up to the number from which it says nothing; what is `wanted` is still to come."""
+
+    position: int
+    written: int
+    wanted: frozenset[int]
+
+
 class _Chain:
-    """The declared members of an object in their order, as rules that know how many were written and what is still
-    wanted; other members follow them."""
+    """The declared members of an object in their order, and other members after them.
+
+    Each place has two rules: what follows the last member, and the next declared member. So the comma between them is
+    written once for all the members that may be next, which an engine would have to try one by one.
+    """
 
     def __init__(self, objects: Objects, kinds: list[MemberKind], builder: Builder) -> None:
         self._objects = objects
@@ -190,69 +202,68 @@ class _Chain:
         self._builder = builder
         self._prefix = builder.new_name("object")
         most = objects.most
-        # A count is told apart up to here.
         self._counted = max(objects.least, 1 if most is None else most + 1, 1)
-        self._members = [list(self._member(name)) for name in objects.names]
+        self._values = [list(self._value(name)) for name in objects.names]
+        self._optional_from = max((objects.names.index(name) + 1 for name in objects.required), default=0)
+        self._todo: list[tuple[str, _Place]] = []
 
     def node(self) -> Node:
-        """Return the object. Rules are made for the states that can be reached."""
-        every = frozenset(range(len(self._objects.wanted)))
-        todo, seen = [(0, 0, every)], set[tuple[int, int, frozenset[int]]]()
-        while todo:
-            state = todo.pop()
-            if state in seen:
-                continue
-            seen.add(state)
-            spend(4)
-            options = []
-            for option, following in self._options(*state):
-                if following is None:
-                    options.append(option)
-                else:
-                    todo.append(following)
-                    options.append(sequence(option, self._rule(following)))
-            self._builder.rules[self._name(state)] = choice(*options)
-        return sequence(literal("{"), self._rule((0, 0, every)))
+        """Return the object. Rules are made for the places that can be reached."""
+        first = _Place(0, 0, frozenset(range(len(self._objects.wanted))))
+        found = sequence(literal("{"), self._rule("rest", first))
+        while self._todo:
+            kind, place = self._todo.pop()
+            name = self._name(kind, place)
+            if name not in self._builder.rules:
+                spend(2)
+                options = self._rest(place) if kind == "rest" else self._member(place)
+                self._builder.rules[name] = choice(*options)
+        return found
 
-    def _options(
-        self, index: int, count: int, wanted: frozenset[int]
-    ) -> Iterator[tuple[Node, tuple[int, int, frozenset[int]] | None]]:
-        """Yield what may come next, and the state after it."""
+    def _rest(self, place: _Place) -> Iterator[Node]:
+        """Yield what may follow the members before a place: a comma and a member, or the end."""
         objects = self._objects
-        if index == len(objects.names):
-            yield self._end(count, wanted), None
-            return
-        if objects.most is None or count < objects.most:
-            comma = sequence(COMMA) if count else sequence()
-            for member, done in self._members[index]:
-                yield sequence(comma, member), (index + 1, min(count + 1, self._counted), wanted - done)
-        if objects.names[index] not in objects.required:
-            yield sequence(), (index + 1, count, wanted)
+        if place.position < len(objects.names) and (objects.most is None or place.written < objects.most):
+            after = place._replace(written=min(place.written + 1, self._counted))
+            yield sequence(COMMA if place.written else sequence(), self._rule("member", after))
+        if place.position >= self._optional_from:
+            yield self._end(place.written, place.wanted)
 
-    def _member(self, name: str) -> Iterator[tuple[Node, frozenset[int]]]:
-        """Yield the member, and with it what it may do of what is wanted."""
+    def _member(self, place: _Place) -> Iterator[Node]:
+        """Yield the declared members that may be the next, which is counted already."""
+        position, written, wanted = place
+        name = self._objects.names[position]
+        for value, done in self._values[position]:
+            yield sequence(
+                intern(Member, name, value), self._rule("rest", _Place(position + 1, written, wanted - done))
+            )
+        if name not in self._objects.required and position + 1 < len(self._objects.names):
+            yield self._rule("member", place._replace(position=position + 1))
+
+    def _value(self, name: str) -> Iterator[tuple[Node, frozenset[int]]]:
+        """Yield the value of a member, and with it what the member may do of what is wanted."""
         objects, node = self._objects, self._builder.node
         value = objects.value(name)
         if FALSE in value:
             return
-        yield intern(Member, name, node(value)), frozenset()
+        yield node(value), frozenset()
         for numbers, wanted in objects.subsets():
             if all(language_matches(objects.wanted[number].keys, name) for number in numbers):
-                yield intern(Member, name, node(conjunction(*value, *wanted))), numbers
+                yield node(conjunction(*value, *wanted)), numbers
 
-    def _end(self, count: int, wanted: frozenset[int]) -> Node:
+    def _end(self, written: int, wanted: frozenset[int]) -> Node:
         objects = self._objects
-        follow = Count(max(0, objects.least - count), None if objects.most is None else objects.most - count)
+        follow = Count(max(0, objects.least - written), None if objects.most is None else objects.most - written)
         if not self._kinds or follow.most == 0:
             return literal("}") if follow.least == 0 and not wanted else NOTHING
         if follow.least and not has_words(union(*(kind.keys for kind in self._kinds)), follow.least):
             return NOTHING
-        members = intern(Members, self._kinds, count == 0, follow, wanted, frozenset[str]())
+        members = intern(Members, self._kinds, written == 0, follow, wanted, frozenset[str]())
         return members if members.satisfiable else NOTHING
 
-    def _rule(self, state: tuple[int, int, frozenset[int]]) -> Node:
-        return reference(self._name(state))
+    def _rule(self, kind: str, place: _Place) -> Node:
+        self._todo.append((kind, place))
+        return reference(self._name(kind, place))
 
-    def _name(self, state: tuple[int, int, frozenset[int]]) -> str:
-        index, count, wanted = state
-        return f"{self._prefix}_{index}_{count}_{''.join(map(str, sorted(wanted)))}"
+    def _name(self, kind: str, place: _Place) -> str:
+        return f"{self._prefix}_{kind}_{place.position}_{place.written}_{''.join(map(str, sorted(place.wanted)))}"
