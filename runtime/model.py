@@ -23,7 +23,7 @@ from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
 from .reply.syntaxes import create_nearby, create_syntaxes
 from .sampling import Sampling, SamplingSettings, merge_settings
-from .source import ModelSource, open_source
+from .source import ModelSource, open_source, stop_tokens
 from .system.out_of_memory import map_out_of_memory
 from .tools import ToolLike, to_definitions
 
@@ -60,6 +60,7 @@ class Model:
         self.source = open_source(source)
         self.family = families.get(self.source.manifest.family)
         self.sampling = self.source.sampling()
+        self.stop_tokens = stop_tokens(self.source)
         self._special_tokens = self.source.manifest.special_tokens
         self.choice: DeviceChoice | None = None
         self._in_process = in_process
@@ -153,7 +154,7 @@ class Model:
     def _request(self, prompt: Prompt, sampling: Sampling | None, cancellation: Cancellation | None) -> Request:
         return Request(
             prompt,
-            self.family.stop_tokens,
+            self.stop_tokens,
             self.sampling.merge(sampling).resolve(),
             cancellation=cancellation or Cancellation(),
         )

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
 from .folder.model_folder import MANIFEST, Manifest, ModelFolder
+from .prompt import families
 from .sampling import Sampling
 from .system.files import expand_user
 
@@ -42,6 +43,19 @@ class ModelSource(Protocol):
     def sampling(self) -> Sampling:
         """The settings that the checkpoint recommends."""
         ...
+
+
+def stop_tokens(source: ModelSource) -> tuple[str, ...]:
+    """Return the special tokens that end a reply. An early folder's manifest names none: those of its family, then, and
+    of its generation_config.json."""
+    manifest, folder = source.manifest, source.model_folder
+    if manifest.stop_tokens:
+        return manifest.stop_tokens
+    ends = {} if folder is None else folder.generation_config()
+    ids = ends.get("eos_token_id")
+    listed = ids if isinstance(ids, list) else [ids]
+    named = (name for name, token_id in manifest.special_tokens.items() if token_id in listed)
+    return tuple(dict.fromkeys([*families.get(manifest.family).stop_tokens, *named]))
 
 
 def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:

@@ -16,6 +16,7 @@ from runtime.errors import Notice
 from runtime.messages import Message, Text, ToolCall
 from runtime.model import Model
 from runtime.prompt.template import ChatTemplate
+from runtime.sampling import Sampling, SamplingParams
 
 from .ggufs import write_gguf
 
@@ -156,7 +157,37 @@ def test_model_type_is_enough(checkpoint, architectures):
     assert Checkpoint.open(checkpoint).manifest.source.architecture == "Glm4ForCausalLM"
 
 
-@pytest.mark.xfail(strict=True, reason="temperature 0 is taken for an unset one")
-def test_temperature_0_is_greedy_in_spite_of_do_sample(checkpoint):
-    edit(checkpoint / "generation_config.json", do_sample=True, temperature=0.0)
-    assert Checkpoint.open(checkpoint).sampling().temperature == 0
+SAMPLINGS = {
+    "temperature 0": ({"temperature": 0.0}, {"temperature": 0.0}),
+    "top_p 0": ({"top_p": 0}, {"temperature": 1.0, "top_p": 0.0}),
+    "top_k 0": ({"top_k": 0}, {"temperature": 1.0, "top_k": 0}),
+    "null": ({"temperature": None, "top_p": None}, {"temperature": 1.0}),
+    "all": (
+        {"temperature": 0.6, "top_p": 0.8, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1},
+        {"temperature": 0.6, "top_p": 0.8, "top_k": 20, "min_p": 0.05, "repetition_penalty": 1.1},
+    ),
+    "no sampling": ({"do_sample": False, "temperature": 0.6, "repetition_penalty": 1.1}, {"repetition_penalty": 1.1}),
+}
+
+
+@pytest.mark.parametrize(("written", "read"), SAMPLINGS.values(), ids=SAMPLINGS.keys())
+def test_sampling_of_generation_config(checkpoint, written, read):
+    """Zeros are values, and all settings are in the manifest."""
+    edit(checkpoint / "generation_config.json", **{"do_sample": True} | written)
+    opened = Checkpoint.open(checkpoint)
+    assert opened.manifest.sampling == read
+    assert opened.sampling() == Sampling(**read)
+
+
+@pytest.mark.parametrize(
+    ("settings", "greedy"),
+    [
+        ({}, True),
+        ({"temperature": 1.0}, False),
+        ({"temperature": 1.0, "top_p": 0.0}, True),
+        ({"temperature": 1.0, "min_p": 1.0}, True),
+        ({"temperature": 1.0, "min_p": 0.5, "top_p": 0.5}, False),
+    ],
+)
+def test_settings_that_leave_one_token(settings, greedy):
+    assert SamplingParams(**settings).greedy is greedy

@@ -286,7 +286,8 @@ def test_sampling_is_as_asked(engine):
     assert said(engine, QUESTION, seed=3, **wild) != said(engine, QUESTION, seed=4, **wild)
     greedy = said(engine, QUESTION, max_new_tokens=12)
     assert said(engine, QUESTION, top_k=1, seed=4, **wild) == greedy
-    assert said(engine, QUESTION, top_p=1e-6, seed=4, **wild) == greedy
+    for settings in ({"top_p": 1e-6}, {"top_p": 0.0}, {"min_p": 0.99}, {"min_p": 1.0}):
+        assert said(engine, QUESTION, seed=4, **settings, **wild) == greedy
     assert said(engine, QUESTION, repetition_penalty=5.0, max_new_tokens=12) != greedy
 
 

@@ -20,6 +20,7 @@ from runtime.messages import Message
 from runtime.prompt import families
 from runtime.prompt.families import Family
 from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.source import stop_tokens
 from runtime.system.files import read_model_properties
 
 from . import corpus, test_sets
@@ -117,7 +118,7 @@ class EvaluationTarget:
     def stop_ids(self) -> set[int]:
         """The token ids that end a reply."""
         special = self.folder.manifest.special_tokens
-        return {special[name] for name in self.family.stop_tokens if name in special}
+        return {special[name] for name in stop_tokens(self.folder) if name in special}
 
     def require_memory(self, texts: "Sequence[Ids]") -> str:
         """Raise BackendError if there is too little memory for a layer-wise evaluation.

@@ -17,7 +17,12 @@ from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line
 from .architecture import Architecture, read_architecture
 from .formats import CheckpointFiles, open_files
-from .role_tokens import require_special_role_tokens
+from .role_tokens import (
+    end_token_ids,
+    require_special_role_tokens,
+    resolve_stop_tokens,
+    spelled_special_tokens,
+)
 from .tokenizer import CheckpointTokenizer
 
 if TYPE_CHECKING:
@@ -33,7 +38,7 @@ UNCONVERTED = "checkpoint"  # in the manifest, instead of a recipe
 class Checkpoint:
     """A checkpoint, read and validated except for its weights, which `weights` opens.
 
-    `template` is None for a base model. `generation` is generation_config.json, with defaults from config.json.
+    `template` is None for a base model. `generation` is generation_config.json, with the ids of all stop tokens.
     """
 
     path: Path
@@ -61,20 +66,25 @@ class Checkpoint:
             what = f"is {one_line(template, 60)!r}, not a template" if template.strip() else "is empty"
             raise CheckpointError(f"the chat template of {files.name()} {what}", hint=_TEMPLATE_HINT)
         family = detect_family(config, template)
-        ends = config.get("eos_token_id")
-        ends = [end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)]
-        tokenizer = files.tokenizer(architecture.vocab, ends)
-        stops = _stop_token_ids(family, tokenizer)
-        generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad_token]}
-        generation |= _validate_generation_config(files.generation())
-        require_special_role_tokens(family, template, tokenizer)
+        generation = files.generation()
+        sampling = _read_sampling(generation)
+        ends = end_token_ids(config, generation)
+        tokenizer = files.tokenizer(architecture.vocab, [end for end in ends if type(end) is int])
+        spelled = spelled_special_tokens(family, template)
+        stops = resolve_stop_tokens(family, spelled, ends, tokenizer)
+        require_special_role_tokens(spelled, stops, tokenizer)
+        special = tokenizer.special_tokens
+        ends += [special[name] for name in stops if special[name] not in ends]
+        generation = {"pad_token_id": special[tokenizer.pad_token]} | generation | {"eos_token_id": ends}
         manifest = Manifest(
             family=family.name,
             recipe=UNCONVERTED,
             source=CheckpointRecord(files.name(), architecture.name, fingerprint=""),
             context_length=architecture.context,
             kv_bytes_per_token=architecture.kv_bytes_per_token,
-            special_tokens=tokenizer.special_tokens,
+            special_tokens=special,
+            stop_tokens=stops,
+            sampling=sampling.recommended(),
             licence=files.licence(),
         )
         return cls(path, config, architecture, tokenizer, template, generation, manifest, files)
@@ -123,19 +133,8 @@ def _open_files(path: Path) -> CheckpointFiles:
         ) from exc
 
 
-def _stop_token_ids(family: Family, tokenizer: CheckpointTokenizer) -> list[int]:
-    stops = [tokenizer.special_tokens[name] for name in family.stop_tokens if name in tokenizer.special_tokens]
-    if not stops:
-        raise CheckpointError(
-            f"the tokenizer has none of the stop tokens {', '.join(family.stop_tokens)}",
-            hint="the tokenizer belongs to another model: download the checkpoint's own files",
-        )
-    return stops
-
-
-def _validate_generation_config(found: dict[str, Any]) -> dict[str, Any]:
+def _read_sampling(generation: Mapping[str, Any]) -> Sampling:
     try:
-        Sampling.from_generation_config(found)
+        return Sampling.from_generation_config(generation)
     except (EdgeError, TypeError, ValueError, OverflowError) as exc:
         raise CheckpointError(f"generation_config.json is damaged: {one_line(exc)}", hint="download it again") from exc
-    return found

@@ -70,10 +70,11 @@ class ModelSizes:
 class Manifest:
     """The content of `edge.json`.
 
-    `family` names the prompt format, `special_tokens` maps each special token to its id, `kv_bytes_per_token` is for an
-    f16 cache, `devices` describes what each device needs, as computed from `sizes`, and `verification` has the figures
+    `family` names the prompt format, `special_tokens` maps each special token to its id, `stop_tokens` are those that
+    end a reply, and `sampling` has the settings that the checkpoint recommends. `kv_bytes_per_token` is for an f16
+    cache, `devices` describes what each device needs, as computed from `sizes`, and `verification` has the figures
     measured after the conversion. If `paged`, the graph supports PagedAttention: requests are batched and share a
-    cache.
+    cache. Early folders record neither stop tokens nor sampling: `stop_tokens` is (), `sampling` None.
     """
 
     family: str
@@ -82,6 +83,8 @@ class Manifest:
     context_length: int
     kv_bytes_per_token: int
     special_tokens: Mapping[str, int]
+    stop_tokens: tuple[str, ...] = ()
+    sampling: Mapping[str, int | float] | None = None
     licence: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
@@ -205,14 +208,29 @@ class ModelFolder:
             raise ModelFolderError(f"{path} cannot be read", hint=CONVERT_AGAIN) from exc
 
     def sampling(self) -> Sampling:
-        """Return the sampling that the checkpoint recommends in generation_config.json."""
+        """Return the sampling that the checkpoint recommends: the manifest's, or generation_config.json's in a folder
+        whose manifest has none."""
+        try:
+            if self.manifest.sampling is not None:
+                return Sampling.from_settings({**self.manifest.sampling}) or Sampling()  # type: ignore[typeddict-item]
+            return Sampling.from_generation_config(self.generation_config())
+        except (ValueError, TypeError, OverflowError, EdgeError) as exc:
+            raise ModelFolderError(
+                f"the sampling settings of {self.path} are damaged: {one_line(exc)}", hint=CONVERT_AGAIN
+            ) from exc
+
+    def generation_config(self) -> Mapping[str, Any]:
+        """Return generation_config.json, {} if there is none. Raises ModelFolderError."""
         path = self.path / "generation_config.json"
         try:
-            return Sampling.from_generation_config(strict_json.parse(read_bounded(path, _MAX_TEXT_BYTES)))
+            found = strict_json.parse(read_bounded(path, _MAX_TEXT_BYTES))
         except FileNotFoundError:
-            return Sampling()
-        except (OSError, ValueError, TypeError, AttributeError, OverflowError, EdgeError) as exc:
+            return {}
+        except (OSError, ValueError) as exc:
             raise ModelFolderError(f"{path} is damaged: {one_line(exc)}", hint=CONVERT_AGAIN) from exc
+        if not isinstance(found, dict):
+            raise ModelFolderError(f"{path} is not a JSON object", hint=CONVERT_AGAIN)
+        return found
 
 
 def write_manifest(folder: Path, manifest: Manifest, known: Mapping[str, FileRecord] = {}) -> ModelFolder:
