@@ -72,8 +72,11 @@ class Source(Protocol):
         ...
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open the checkpoint at `path`. Raise CheckpointError or TemplateError."""
+    def open(cls, path: Path, *, context: int | None = None) -> Self:
+        """Open the checkpoint at `path`; `context` extends its context to so many tokens.
+
+        Raise CheckpointError or TemplateError, and ConversionError if this kind cannot be extended.
+        """
         ...
 
     @property
@@ -153,7 +156,8 @@ def build_manifest(
     source: Source, plan: ConversionPlan, written: WrittenIr, figures: verify.VerificationFigures
 ) -> Manifest:
     """Return the manifest of the model folder. Reads all weight files for their hash."""
-    checkpoint, notes = source.checkpoint, written.notes
+    checkpoint = source.checkpoint
+    notes = (*checkpoint.manifest.notes, *written.notes)
     if checkpoint.template is None:
         notes = (*notes, "no chat template: a base model, for completion only")
     if source.quantised:

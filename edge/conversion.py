@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.cancellation import Cancellation
-from runtime.checks import require
+from runtime.checks import require, require_integer
 from runtime.errors import ConversionCancelled, ConversionError
 from runtime.folder.model_folder import ModelFolder
 from runtime.progress import Progress
@@ -26,6 +26,7 @@ def convert(
     *,
     calibration: str | os.PathLike[str] | None = None,
     exporter: "Exporter" = "edge",
+    context: int | None = None,
     progress: Callable[[Progress], object] | None = None,
     cancellation: Cancellation | None = None,
 ) -> ModelFolder:
@@ -34,7 +35,8 @@ def convert(
     `checkpoint` is a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; or
     the name of a model of `edge.models()` or of the hub, which is downloaded. `folder` must not exist yet. `recipe` is
     one of `edge recipes`, `calibration` a file of texts for recipes that are fitted to texts, `exporter` "edge" or
-    "optimum".
+    "optimum". `context` extends the context to so many tokens, as the makers of GLM-4-0414 and GLM-Z1 do by YaRN: up to
+    131,072.
 
     Blocks until the folder is complete and verified: minutes for 9B. `progress` is called with every step, in this
     thread; an exception that it raises ends the conversion. `cancellation` may end it from any thread, before the
@@ -52,6 +54,8 @@ def convert(
     require("checkpoint", checkpoint, str | os.PathLike, "a path or a model's name")
     require("folder", folder, str | os.PathLike, "a path")
     require("recipe", recipe, str, "a recipe's name, such as int4")
+    if context is not None:
+        require_integer("context", context, 1, 2**31 - 1)
     require("progress", progress, Callable | None, "a function that takes a Progress")  # type: ignore[arg-type]
     if exporter not in ("edge", "optimum"):
         raise ConversionError(f"there is no exporter {exporter!r}", hint="choose edge or optimum")
@@ -63,7 +67,16 @@ def convert(
         if progress is not None:
             progress(step)
 
-    steps = open_conversion(checkpoint, expand_user(folder), recipe, calibration, exporter, quiet=True, report=report)
+    steps = open_conversion(
+        checkpoint,
+        expand_user(folder),
+        recipe,
+        calibration,
+        exporter,
+        context=context,
+        quiet=True,
+        report=report,
+    )
     result: ModelFolder | None = None
     with closing(steps):
         for step in steps:
@@ -81,6 +94,7 @@ def open_conversion(
     calibration: str | os.PathLike[str] | None,
     exporter: "Exporter",
     *,
+    context: int | None = None,
     quiet: bool,
     report: Callable[[Progress], None] | None = None,
 ) -> "Steps":
@@ -99,4 +113,4 @@ def open_conversion(
     if calibration:
         read_calibration_samples(calibration)
     path = resolve_checkpoint(checkpoint, quiet=quiet, report=report)
-    return convert_steps(path, folder, recipe, calibration, exporter)
+    return convert_steps(path, folder, recipe, calibration, exporter, context=context)

@@ -44,6 +44,11 @@ def write_gguf(checkpoint: Path, path: Path, kind: Kind = "F32", *, parts: int =
             f"{name}.rope.dimension_count": a.rotary_dim,
             f"{name}.rope.freq_base": np.float32(a.rope_theta),
         }
+        if a.rope_factor != 1:
+            meta |= {
+                f"{name}.rope.scaling.type": RopeScalingType.LINEAR.value,
+                f"{name}.rope.scaling.factor": np.float32(a.rope_factor),
+            }
         if a.yarn:
             meta |= {
                 f"{name}.context_length": opened.config["max_position_embeddings"],

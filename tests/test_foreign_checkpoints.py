@@ -5,19 +5,23 @@ What is not supported yet is an expected failure, with today's behaviour as its 
 
 import json
 import shutil
+import struct
 
 import pytest
 
+from convert.output.tokenizer import write_tokenizer
+from edge.conversion import convert
 from edge.demo import CHECKPOINT
 from runtime.backends.echo import Echo
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
-from runtime.errors import Notice
+from runtime.errors import CheckpointError, Notice
 from runtime.messages import Message, Text, ToolCall
 from runtime.model import Model
 from runtime.prompt.template import ChatTemplate
 from runtime.sampling import Sampling, SamplingParams
 
+from .checkpoints import Tiny
 from .ggufs import write_gguf
 
 WEATHER = {
@@ -143,11 +147,12 @@ def test_rope_of_an_early_gguf_turns_half_of_a_head(tmp_path, count):
 
 
 ARCHITECTURES = {
-    "missing": not_yet(..., reason="config.json without architectures is rejected"),
-    "null": not_yet(None, reason="architectures null is rejected"),
-    "a model without a head": not_yet(["Glm4Model"], reason="the class is unknown"),
-    "an adapter's wrapper": not_yet(["PeftModelForCausalLM"], reason="the class is unknown"),
-    "TRL's value head": not_yet(["AutoModelForCausalLMWithValueHead"], reason="the class is unknown"),
+    "missing": ...,
+    "null": None,
+    "empty": [],
+    "a model without a head": ["Glm4Model"],
+    "an adapter's wrapper": ["PeftModelForCausalLM"],
+    "TRL's value head": ["AutoModelForCausalLMWithValueHead"],
 }
 
 
@@ -191,3 +196,113 @@ def test_sampling_of_generation_config(checkpoint, written, read):
 )
 def test_settings_that_leave_one_token(settings, greedy):
     assert SamplingParams(**settings).greedy is greedy
+
+
+def add_tensors(path, names):
+    """Put tensors of one f32 each into a safetensors file, before the others."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    shift = 4 * len(names)
+    for name, entry in header.items():
+        if name != "__metadata__":
+            entry["data_offsets"] = [offset + shift for offset in entry["data_offsets"]]
+    for i, name in enumerate(names):
+        header[name] = {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]}
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + bytes(shift) + data[8 + length :])
+
+
+PASSED_OVER = {
+    "TRL's value head": (["v_head.summary.weight", "v_head.summary.bias"], "v_head.summary.bias"),
+    "RoPE's tables of transformers": (
+        [f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(6)],
+        "layers.N",
+    ),
+    "one table": (["model.rotary_emb.inv_freq"], "model.rotary_emb.inv_freq"),
+    "Transformer Engine": (["model.layers.0.mlp.down_proj._extra_state"], "_extra_state"),
+}
+
+
+@pytest.mark.parametrize(("names", "named"), PASSED_OVER.values(), ids=PASSED_OVER.keys())
+def test_tensors_that_are_not_the_decoder_s_are_passed_over_by_name(tmp_path, names, named):
+    path = Tiny().write(tmp_path)
+    add_tensors(path / "model.safetensors", names)
+    with pytest.warns(Notice, match="were passed over") as caught, CheckpointTensors.open(path) as opened:
+        assert not set(opened.names) & set(names)
+    assert named in str(caught[0].message)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.layers.0.self_attn.q_proj.lora_A.weight", "transformer.prefix_encoder.embedding.weight", "score.weight"],
+)
+def test_tensors_that_would_change_replies_are_not(tmp_path, name):
+    path = Tiny().write(tmp_path)
+    add_tensors(path / "model.safetensors", [name])
+    with pytest.raises(CheckpointError, match="does not belong to this decoder"):
+        CheckpointTensors.open(path)
+
+
+def test_a_conversion_records_what_was_passed_over(tmp_path):
+    shutil.copytree(CHECKPOINT, tmp_path / "tuned")
+    add_tensors(tmp_path / "tuned" / "model.safetensors", ["v_head.summary.weight"])
+    with pytest.warns(Notice, match="v_head"):
+        folder = convert(tmp_path / "tuned", tmp_path / "out", "int8")
+    assert any("v_head.summary.weight" in note for note in folder.manifest.notes)
+
+
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4665a5ea\nsize 4995443264\n"
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "chat_template.jinja", "model.safetensors"])
+def test_a_git_lfs_pointer_is_told(checkpoint, name):
+    (checkpoint / name).write_text(LFS_POINTER)
+    with pytest.raises(CheckpointError, match=rf"{name} is a git-lfs pointer") as caught:
+        Checkpoint.open(checkpoint).weights()
+    assert "git lfs pull" in caught.value.hint
+
+
+@pytest.mark.parametrize("changes", [{"dtype": ..., "torch_dtype": "bfloat16"}, {"dtype": ...}, {"dtype": "float32"}])
+def test_the_spelling_of_dtype_changes_nothing(checkpoint, changes):
+    """Tensors have a type of their own."""
+    before = Checkpoint.open(checkpoint)
+    edit(checkpoint / "config.json", **changes)
+    after = Checkpoint.open(checkpoint)
+    assert (after.architecture, after.manifest) == (before.architecture, before.manifest)
+
+
+def add_token(checkpoint, token_id, special=True, **flags):
+    """Add <|new|> as `tokenizer.add_tokens` and `save_pretrained` do, in tokenizer.json."""
+    path = checkpoint / "tokenizer.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    entry = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False} | flags
+    values["added_tokens"].append({"id": token_id, "content": "<|new|>", "special": special} | entry)
+    path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_token_added_without_resizing_the_embedding(tmp_path, special):
+    """GLM-4's embedding has more rows than its tokenizer has tokens. The tiny one has none left."""
+    source = Tiny(vocab=2598, config={"eos_token_id": [2466, 2480]}).write(tmp_path / "tuned")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(CHECKPOINT / name, source / name)
+    add_token(source, 2480, special)
+    opened = Checkpoint.open(source)
+    assert opened.tokenizer.encode("a<|new|>b").count(2480) == 1
+    assert "<|new|>" in opened.manifest.stop_tokens
+    (tmp_path / "out").mkdir()
+    write_tokenizer(opened.tokenizer, tmp_path / "out")
+    import openvino_genai as genai
+
+    for text in ("a<|new|>b", "<|new|> x", "y\n<|new|>\n<|user|>"):
+        found = genai.Tokenizer(str(tmp_path / "out")).encode(text, add_special_tokens=False).input_ids.data[0]
+        assert found.tolist() == opened.tokenizer.encode(text)
+
+
+def test_a_token_without_a_row_is_rejected_by_its_id(checkpoint):
+    add_token(checkpoint, 2480)
+    with pytest.raises(CheckpointError, match="the id 2480, but the model has only 2480 ids"):
+        Checkpoint.open(checkpoint)

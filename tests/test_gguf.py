@@ -37,6 +37,7 @@ TEXTS = ("The ferry", " 研究 研究首先", "don't IT'S 1234567\r\n\n  \t x", 
     [
         (Tiny(), "F32"),
         (Tiny(config={"rope_scaling": YARN}), "F32"),
+        (Tiny(config={"rope_scaling": {"type": "linear", "factor": 4.0}}), "F32"),
         (Tiny(format="glm", tied=True, qkv_bias=True, theta=5e6, dtype="f16"), "F16"),
         (Tiny(format="chatglm", qkv_bias=True, dtype="bf16"), "BF16"),
     ],
@@ -239,7 +240,9 @@ def test_a_damaged_file_is_refused_in_one_line(harm: str, tmp_path: Path) -> Non
     [
         ({"glm4__rope__dimension_sections": [8, 12, 12, 0]}, "vision model"),
         ({"glm4__nextn_predict_layers": 1}, "multi-token prediction"),
-        ({"glm4__rope__scaling__type": "linear", "glm4__rope__scaling__factor": 2.0}, "original_context_length"),
+        ({"glm4__rope__scaling__type": "yarn", "glm4__rope__scaling__factor": 2.0}, "original_context_length"),
+        ({"glm4__rope__scaling__type": "linear"}, "scaling.factor is missing"),
+        ({"glm4__rope__scaling__type": "longrope"}, "rope type 'longrope' is not supported"),
         ({"glm4__attention__head_count": 3}, "cannot be split into"),
         ({"tokenizer__ggml__pre": "llama-bpe"}, "'llama-bpe', not GLM-4's"),
         ({"tokenizer__ggml__merges": None}, "tokenizer.ggml.merges is missing"),

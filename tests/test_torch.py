@@ -122,6 +122,7 @@ FORMATS = {
     "glm4": Tiny(vocab=2598, qkv_bias=True),
     "glm": Tiny("glm", vocab=2598, tied=True),
     "chatglm": Tiny("chatglm", vocab=2598, qkv_bias=True, theta=5e6),
+    "glm4, linear RoPE": Tiny("glm4", vocab=2598, config={"rope_scaling": {"type": "linear", "factor": 4.0}}),
     "glm4, f16 and YaRN": Tiny("glm4", vocab=2598, dtype="f16", config={"rope_scaling": YARN}),
 }
 

@@ -44,8 +44,12 @@ class OnnxSource:
         return find_onnx_file(path) is not None
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, *, context: int | None = None) -> Self:
         """Open config and tokenizer; the graph is read by `prepare`, when its memory is known to suffice."""
+        if context is not None:
+            raise ConversionError(
+                "the context of an exported graph cannot be extended", hint="convert the checkpoint, in safetensors"
+            )
         file = find_onnx_file(path) or path
         return cls(file, Checkpoint.open(_config_folder(file)))
 

@@ -45,9 +45,9 @@ class SafetensorsSource:
         return True
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, *, context: int | None = None) -> Self:
         """Open the checkpoint; weights are read when they are used, since a truncated mapped file ends the process."""
-        checkpoint = Checkpoint.open(path)
+        checkpoint = Checkpoint.open(path, context=context)
         return cls(checkpoint, checkpoint.weights(mapped=False))
 
     @property
@@ -84,7 +84,7 @@ class SafetensorsSource:
         total, done = self.weight_bytes(), 0
         yield Progress("compress", total=total)
         weights: dict[str, Node] = {}
-        notes: list[str] = []
+        notes: list[str] = [*self.tensors.notes]
         with IrWriter(folder / "openvino_model.xml", estimate.disk, self._journal) as ir:
             activations = Activations(self.tensors, plan.recipe, plan.calibration) if plan.calibration else None
             for weight in compress(self.tensors, plan.recipe, ir, sensitive, activations, damage=self._damage):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runtime.text import replace_controls
 
+from .numbers import integer
 from .output import print_text
 
 if TYPE_CHECKING:
@@ -44,6 +45,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         default="edge",
         help="which program writes the IR: ours, or optimum-intel",
     )
+    verb.add_argument(
+        "--context",
+        type=integer("--context"),
+        metavar="N",
+        help="extend the context to N tokens by YaRN, as the makers of GLM-4-0414 and GLM-Z1 do: up to 131,072 "
+        "(default: the checkpoint's own)",
+    )
     verb.add_argument("--quiet", action="store_true", help="print only errors")
     verb.set_defaults(run=run)
 
@@ -53,7 +61,13 @@ def run(args: argparse.Namespace) -> int:
     from ..conversion import open_conversion
 
     steps = open_conversion(
-        args.checkpoint, args.folder, args.recipe, args.calibration, args.exporter, quiet=args.quiet
+        args.checkpoint,
+        args.folder,
+        args.recipe,
+        args.calibration,
+        args.exporter,
+        context=args.context,
+        quiet=args.quiet,
     )
     with closing(steps):
         last = show_progress(steps, quiet=args.quiet)

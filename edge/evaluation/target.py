@@ -64,6 +64,8 @@ class EvaluationTarget:
         Raises CheckpointError, and VerificationError where it was converted from another one.
         """
         found = Checkpoint.open(path)
+        if found.architecture.context < self.architecture.context:  # the conversion extended it
+            found = Checkpoint.open(path, context=self.architecture.context)
         with found.weights(mapped=False) as checkpoint:
             fingerprint = checkpoint.fingerprint()
         record = self.folder.manifest.source

@@ -17,6 +17,7 @@ from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line
 from .architecture import Architecture, read_architecture
 from .formats import CheckpointFiles, open_files
+from .long_context import extend_context
 from .role_tokens import (
     end_token_ids,
     require_special_role_tokens,
@@ -52,14 +53,22 @@ class Checkpoint:
 
     @classmethod
     @map_out_of_memory(CheckpointError)
-    def open(cls, path: str | os.PathLike[str]) -> "Checkpoint":
-        """Open a folder with config.json and a tokenizer, or a GGUF file.
+    def open(cls, path: str | os.PathLike[str], *, context: int | None = None) -> "Checkpoint":
+        """Open a folder with config.json and a tokenizer, or a GGUF file. `context` extends the model's context to so
+        many tokens.
 
         Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template.
         """
         path = expand_user(path)
         files = _open_files(path)
         config = files.config()
+        notes: tuple[str, ...] = ()
+        if context is not None:
+            native = read_architecture(config).context
+            config = extend_context(config, context)
+            notes = (
+                f"the context is extended from {native:,} to {context:,} tokens, which may cost short texts quality",
+            )
         architecture = read_architecture(config)
         template = files.template()
         if template is not None and "{" not in template:  # nothing to fill in
@@ -86,6 +95,7 @@ class Checkpoint:
             stop_tokens=stops,
             sampling=sampling.recommended(),
             licence=files.licence(),
+            notes=notes,
         )
         return cls(path, config, architecture, tokenizer, template, generation, manifest, files)
 

@@ -210,6 +210,10 @@ class GgufCheckpoint:
         kind = self._get("rope.scaling.type")
         if kind in (None, "none"):
             return {"rope_type": "default"}
+        if kind == "linear":
+            return {"rope_type": kind, "factor": self._number("rope.scaling.factor")}
+        if kind != "yarn":  # rejected by its name
+            return {"rope_type": kind}
         found = {
             "rope_type": kind,
             "factor": self._number("rope.scaling.factor"),
