@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.quantized.config import QUANTIZATION_KEYS
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
 from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, read_file
 from runtime.errors import CheckpointError
@@ -137,7 +138,9 @@ def make_plan(source: Source, recipe: Recipe, samples: Sequence[Sample]) -> Conv
 
 def copy_text_files(source: Checkpoint, folder: Path) -> None:
     """Write the checkpoint's configuration, chat template and licences into `folder`."""
-    (folder / "config.json").write_text(json.dumps(source.config, indent=2) + "\n", encoding="utf-8")
+    # The IR's weights are not in the checkpoint's quantisation: other tools would look for its tensors.
+    config = {key: value for key, value in source.config.items() if key not in QUANTIZATION_KEYS}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
     if source.template is not None:
         (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")

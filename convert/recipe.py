@@ -31,7 +31,8 @@ class Recipe:
 
     `ratio` is the share of the decoder's weights that become int4; the matrices that NNCF rates most sensitive become
     int8 (`weights/sensitivity.py`). `awq`, `scale` (scale estimation) and `gptq` are NNCF's data-aware methods.
-    `keep_blocks` keeps the blocks of a GGUF unchanged where OpenVINO has their format, and compresses the rest.
+    `keep_blocks` keeps weights that are quantised already (a GGUF's blocks, GPTQ, AWQ, compressed-tensors) unchanged
+    where OpenVINO has their format, and compresses the rest.
 
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, above which verification rejects the
     result: a limit that catches damage, several times what a trained checkpoint shows. `usual_kl` is the limit for
@@ -136,7 +137,7 @@ RECIPES = {
         Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05, usual_kl=0.01),
         Recipe(
             "stored",
-            "a GGUF's own blocks, or int8",
+            "the checkpoint's own, if quantised",
             "int8_asym",
             "int8_asym",
             max_kl=0.05,

@@ -220,7 +220,7 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "no architecture": (config(architectures="REMOVED", model_type="REMOVED"), "None is not supported"),
     "architecture of a wrong type": (config(architectures=[{"a": [[[]]]}], model_type=[]), "is not supported"),
     "a classifier": (config(architectures=["Glm4ForSequenceClassification"]), "labels texts"),
-    "quantised": (config(quantization_config={"quant_method": "gptq"}), "already quantized ('gptq')"),
+    "quantised": (config(quantization_config={"quant_method": "hqq"}), "is quantised by hqq"),
     "zero layers": (config(num_hidden_layers=0), "num_hidden_layers is 0; it must be a positive integer"),
     "negative width": (config(hidden_size=-64), "hidden_size is -64"),
     "width in words": (config(hidden_size="wide"), "hidden_size is 'wide'"),

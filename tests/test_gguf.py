@@ -112,16 +112,17 @@ def test_blocks_are_taken_over_as_they_are(kind: str, strays: float, tmp_path: P
     from openvino import opset13 as ops
 
     from convert.output.ir_writer import IrWriter
-    from convert.weights.gguf_blocks import keep_blocks, nbytes
+    from convert.weights.stored import stored_form, stored_size, write_stored
 
     tiny = Tiny(format="chatglm", hidden=256, head_dim=64, ffn=256, layers=1)
     path = write_gguf(tiny.write(tmp_path / "source"), tmp_path / "x.gguf", kind)
     with CheckpointTensors.open(path) as found, IrWriter(tmp_path / "x.xml", 2**20) as ir:
         for name in ("model.layers.0.self_attn.v_proj.weight", "model.embed_tokens.weight"):
             tensor = found.tensor(name)
-            before = ir.size
-            model = ov.Model([ops.result(keep_blocks(tensor, ir))], [], "weight")
-            assert 0 <= ir.size - before - nbytes(tensor) < 3 * 64
+            before, form = ir.size, stored_form(tensor)
+            assert form is not None
+            model = ov.Model([ops.result(write_stored(tensor, form, ir))], [], "weight")
+            assert 0 <= ir.size - before - stored_size(tensor, form) < 3 * 64
             values = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
             groups = np.abs(tensor.data).reshape(len(values), -1, 32).max(-1, keepdims=True)
             difference = np.abs(values - tensor.data).reshape(len(values), -1, 32)
@@ -134,7 +135,7 @@ def test_the_recipe_stored_wants_a_quantised_gguf(tmp_path: Path) -> None:
     assert last.result is not None
     assert last.result.manifest.sizes is not None
     assert last.result.manifest.sizes.weights <= (tmp_path / "model" / "openvino_model.bin").stat().st_size
-    with pytest.raises(ConversionError, match="keeps the blocks of a quantised GGUF"):
+    with pytest.raises(ConversionError, match="keeps weights that are quantised already"):
         list(convert(CHECKPOINT, tmp_path / "other", "stored"))
 
 

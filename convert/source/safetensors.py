@@ -56,10 +56,10 @@ class SafetensorsSource:
         return self.tensors.quantized_types
 
     def reject_unsupported(self, recipe: Recipe) -> None:
-        """Raise ConversionError for a recipe that keeps GGUF blocks where there are none."""
+        """Raise ConversionError for a recipe that keeps quantised weights where there are none."""
         if recipe.keep_blocks and not self.quantised:
             raise ConversionError(
-                f"the recipe {recipe.name} keeps the blocks of a quantised GGUF, and this checkpoint has none",
+                f"the recipe {recipe.name} keeps weights that are quantised already, and this checkpoint has none",
                 hint="choose another recipe: int4, int8 or bf16",
             )
 

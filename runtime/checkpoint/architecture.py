@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import CheckpointError
 from ..text import quoted
 from .config_object import CONFIG_HINT, ConfigObject
+from .quantized.config import read_quantization
 from .rope import Yarn, read_rope
 from .small_files import read_json, resolve_file
 
@@ -95,11 +96,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
     """Return the architecture in a parsed config.json. Raises CheckpointError if it is unsupported or impossible."""
-    if (quantization := config.get("quantization_config")) is not None:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        raise CheckpointError(
-            f"the checkpoint is already quantized ({reprlib.repr(method)})", hint="convert the original bf16 checkpoint"
-        )
+    read_quantization(config)  # rejects what is not supported
     architecture = _PARSERS[_architecture_name(config)](ConfigObject(config))
     _validate(architecture)
     return architecture

@@ -11,12 +11,13 @@ from ..errors import CheckpointError
 from ..folder.model_folder import MANIFEST
 from ..text import one_line
 from .architecture import Architecture, read_config
+from .quantized.config import read_quantization
 from .small_files import DOWNLOAD_AGAIN, read_file, read_json, read_licence
 from .tensor_names import SAFETENSORS_NAMES, TensorNaming
 from .tokenizer import CheckpointTokenizer, read_tokenizer
 
 if TYPE_CHECKING:
-    from .safetensors_file import SafetensorsFile
+    from .weight_file import WeightFile
 
 _INDEX = "model.safetensors.index.json"
 _MAX_TEMPLATE_BYTES = 1 << 22
@@ -83,11 +84,16 @@ class SafetensorsFolder:
                 return one_line(found[1].strip("\"'"), 200)
         return "see LICENSE" if licensed else ""
 
-    def weight_files(self, *, mapped: bool) -> "Sequence[SafetensorsFile]":
-        """Open the safetensors files and check their headers."""
+    def weight_files(self, *, mapped: bool) -> "Sequence[WeightFile]":
+        """Open the safetensors files and check their headers; find the matrices of a quantised checkpoint."""
         from .safetensors_file import SafetensorsFile
 
-        return [SafetensorsFile.open(file, mapped=mapped) for file in _safetensors_paths(self.path)]
+        files = [SafetensorsFile.open(file, mapped=mapped) for file in _safetensors_paths(self.path)]
+        if (quantization := read_quantization(self.config())) is None:
+            return files
+        from .quantized.files import quantized_files
+
+        return quantized_files(files, quantization)
 
     def naming(self, architecture: Architecture) -> TensorNaming:
         """Return the names of the architecture's own implementation."""

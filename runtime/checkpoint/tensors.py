@@ -110,8 +110,8 @@ class CheckpointTensors:
 
     @property
     def quantized_types(self) -> tuple[str, ...]:
-        """The block formats of the matrices that are quantized already."""
-        return tuple(sorted({self.tensor(name).gguf_type for name in self._locations} - {""}))
+        """The formats of the matrices that are quantized already."""
+        return tuple(sorted({self.tensor(name).quantization for name in self._locations} - {""}))
 
     def fingerprint(self) -> str:
         """Return a sha256 over the config and the content of every weight file. Takes about a second per gigabyte."""
