@@ -90,6 +90,11 @@ class Source(Protocol):
         """The types of the matrices that are quantised already."""
         ...
 
+    @property
+    def default_recipe(self) -> str:
+        """The recipe of a conversion for which none was chosen."""
+        ...
+
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError for a recipe that cannot be applied to this source."""
         ...

@@ -11,6 +11,7 @@ from runtime.errors import ConversionError
 Mode = Literal["int4_sym", "int4_asym", "int8_sym", "int8_asym"]  # NNCF's names
 
 DEFAULT = "int4"
+STORED = "stored"  # the default for weights that are quantised in 4 bits already
 SMALLEST_GROUP = 32
 _NEAR_LOSSLESS_KL = 0.005  # nats a token; int8 stays below it
 _BITS: dict[Mode, tuple[int, int]] = {  # of a weight; of a group's f16 scale and zero point

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def convert(
     checkpoint: str | os.PathLike[str],
     folder: str | os.PathLike[str],
-    recipe: str = "int4",
+    recipe: str | None = None,
     *,
     calibration: str | os.PathLike[str] | None = None,
     exporter: "Exporter" = "edge",
@@ -34,9 +34,9 @@ def convert(
 
     `checkpoint` is a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; or
     the name of a model of `edge.models()` or of the hub, which is downloaded. `folder` must not exist yet. `recipe` is
-    one of `edge recipes`, `calibration` a file of texts for recipes that are fitted to texts, `exporter` "edge" or
-    "optimum". `context` extends the context to so many tokens, as the makers of GLM-4-0414 and GLM-Z1 do by YaRN: up to
-    131,072.
+    one of `edge recipes` (default: int4, or stored if the weights are quantised in 4 bits already), `calibration` a
+    file of texts for recipes that are fitted to texts, `exporter` "edge" or "optimum". `context` extends the context to
+    so many tokens, as the makers of GLM-4-0414 and GLM-Z1 do by YaRN: up to 131,072.
 
     Blocks until the folder is complete and verified: minutes for 9B. `progress` is called with every step, in this
     thread; an exception that it raises ends the conversion. `cancellation` may end it from any thread, before the
@@ -53,7 +53,7 @@ def convert(
     """
     require("checkpoint", checkpoint, str | os.PathLike, "a path or a model's name")
     require("folder", folder, str | os.PathLike, "a path")
-    require("recipe", recipe, str, "a recipe's name, such as int4")
+    require("recipe", recipe, str | None, "a recipe's name, such as int4")
     if context is not None:
         require_integer("context", context, 1, 2**31 - 1)
     require("progress", progress, Callable | None, "a function that takes a Progress")  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def convert(
 def open_conversion(
     checkpoint: str | os.PathLike[str],
     folder: Path,
-    recipe: str,
+    recipe: str | None,
     calibration: str | os.PathLike[str] | None,
     exporter: "Exporter",
     *,
@@ -109,7 +109,8 @@ def open_conversion(
     from .hub.resolve import resolve_checkpoint
 
     refuse_existing(folder)  # before any download
-    get_recipe(recipe)
+    if recipe is not None:
+        get_recipe(recipe)
     if calibration:
         read_calibration_samples(calibration)
     path = resolve_checkpoint(checkpoint, quiet=quiet, report=report)

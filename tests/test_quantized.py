@@ -11,9 +11,12 @@ import pytest
 from openvino import opset13 as ops
 
 from convert.check.decompress import decompress
+from convert.job import make_plan
 from convert.output.ir_writer import IrWriter
 from convert.pipeline import convert
+from convert.recipe import get_recipe
 from convert.source.damage import DamageCheck
+from convert.source.safetensors import SafetensorsSource
 from convert.weights.stored import stored_form, stored_size, write_stored
 from edge.demo import CHECKPOINT
 from runtime.checkpoint.checkpoint import Checkpoint
@@ -260,3 +263,22 @@ def test_the_embedded_checkpoint_converts(scheme: Any, recipe: str, notes: str, 
     assert 0 < manifest.sizes.weights <= (tmp_path / "model" / "openvino_model.bin").stat().st_size
     assert manifest.verification["mean_kl"] < 0.05
     assert "quantization_config" not in json.loads((tmp_path / "model" / "config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "recipe"),
+    [
+        (gptq(), "stored"),
+        (awq(), "stored"),
+        (gptq(bits=8), "int4"),
+        (gptq(act_order=True), "int4"),
+        (bitsandbytes(), "int4"),
+    ],
+)
+def test_int4_is_not_quantised_again_by_default(scheme: Any, recipe: str, tmp_path: Path) -> None:
+    write_quantized(CHECKPOINT, tmp_path / "quantized", scheme)
+    source = SafetensorsSource.open(tmp_path / "quantized")
+    assert source.default_recipe == recipe
+    plan = make_plan(source, get_recipe(recipe), ())
+    assert plan.estimate.sizes.weights > 0
+    source.close()

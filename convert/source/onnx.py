@@ -15,7 +15,7 @@ from ..estimate import OTHER_FILE_BYTES, ConversionEstimate, loaded_bytes, model
 from ..job import ConversionPlan, WrittenIr
 from ..output.ir_writer import IrWriter
 from ..output.scratch import ScratchFolder
-from ..recipe import Recipe
+from ..recipe import DEFAULT, Recipe
 from ..weights.compress import compress
 from ..weights.nncf import record_compression
 from .damage import DamageCheck
@@ -64,6 +64,11 @@ class OnnxSource:
     def quantised(self) -> tuple[str, ...]:
         """Empty: quantised exports are rejected."""
         return ()
+
+    @property
+    def default_recipe(self) -> str:
+        """The recipe of a conversion for which none was chosen."""
+        return DEFAULT
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError for recipes that need the checkpoint itself."""

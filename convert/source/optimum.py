@@ -52,6 +52,10 @@ class OptimumSource(SafetensorsSource):
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError where optimum-intel is missing, or does not support the checkpoint or the recipe."""
+        if self.quantised:
+            raise ConversionError(
+                "exporting a quantised checkpoint with optimum-intel is not supported", hint="leave out --exporter"
+            )
         super().reject_unsupported(recipe)
         reject_unsupported(self.checkpoint.architecture, recipe)
 

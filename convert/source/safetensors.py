@@ -21,11 +21,12 @@ from ..job import ConversionPlan, Steps, WrittenIr, tool_versions
 from ..output.ir_writer import IrWriter
 from ..output.journal import JOURNAL, Journal
 from ..output.scratch import ScratchFolder
-from ..recipe import Recipe
+from ..recipe import DEFAULT, STORED, Recipe
 from ..weights.activations import Activations
 from ..weights.compress import compress
 from ..weights.nncf import record_compression
 from ..weights.sensitivity import Sensitivity, candidates, measure_sensitivities, most_sensitive
+from ..weights.stored import stored_form
 from .damage import DamageCheck
 
 
@@ -54,6 +55,12 @@ class SafetensorsSource:
     def quantised(self) -> tuple[str, ...]:
         """The types of the matrices that are quantised already."""
         return self.tensors.quantized_types
+
+    @property
+    def default_recipe(self) -> str:
+        """`stored` for matrices that are in OpenVINO's int4 already, which another recipe would quantise again."""
+        forms = (stored_form(self.tensors.tensor(name)) for name in self.tensors.names)
+        return STORED if any(form is not None and form.element.bitwidth == 4 for form in forms) else DEFAULT
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError for a recipe that keeps quantised weights where there are none."""

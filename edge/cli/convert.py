@@ -32,7 +32,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "name of a model in `edge models`, which is downloaded",
     )
     verb.add_argument("folder", type=Path, help="the model folder to create; it must not exist yet")
-    verb.add_argument("--recipe", default="int4", metavar="NAME", help="one of `edge recipes`")
+    verb.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="one of `edge recipes` (default: int4, or stored if the weights are quantised in 4 bits already)",
+    )
     verb.add_argument(
         "--calibration",
         type=Path,
