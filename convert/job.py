@@ -10,6 +10,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from runtime.chat_templates import file_name
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.quantized.config import QUANTIZATION_KEYS
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
@@ -134,7 +135,7 @@ def make_plan(source: Source, recipe: Recipe, samples: Sequence[Sample]) -> Conv
     checkpoint = source.checkpoint
     require_special_stop_tokens(checkpoint.generation["eos_token_id"], checkpoint.tokenizer)
     special = checkpoint.manifest.special_tokens.keys()
-    template = None if checkpoint.template is None else ChatTemplate(checkpoint.template, checkpoint.family, special)
+    template = None if checkpoint.templates is None else ChatTemplate(checkpoint.templates, checkpoint.family, special)
     texts = calibration.token_ids(samples, checkpoint.family, template, checkpoint.tokenizer)
     prompts = verify.verification_prompts(checkpoint.family, template)
     token_ids = verify.token_ids(prompts, checkpoint.tokenizer)
@@ -147,8 +148,8 @@ def copy_text_files(source: Checkpoint, folder: Path) -> None:
     config = {key: value for key, value in source.config.items() if key not in QUANTIZATION_KEYS}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
-    if source.template is not None:
-        (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
+    for name, template in source.templates.named.items() if source.templates else ():
+        (folder / file_name(name)).write_text(template, encoding="utf-8", newline="")
     for licence in source.path.glob("LICENSE*"):
         if (text := read_file(source.path, licence.name, MAX_LICENCE_BYTES, within=True)) is None:
             continue
@@ -166,7 +167,7 @@ def build_manifest(
     """Return the manifest of the model folder. Reads all weight files for their hash."""
     checkpoint = source.checkpoint
     notes = (*checkpoint.manifest.notes, *written.notes)
-    if checkpoint.template is None:
+    if checkpoint.templates is None:
         notes = (*notes, "no chat template: a base model, for completion only")
     if source.quantised:
         kinds = ", ".join(source.quantised)

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -17,13 +18,13 @@ from .errors import BackendError, Notice
 from .folder.integrity import verify_while_loading
 from .grammar.grammar import AnswerLike, to_grammar
 from .messages import Event, Message, MessageLike, to_messages
-from .prompt import families
+from .prompt.families import ReasoningMarks
 from .prompt.template import ChatTemplate, Prompt
 from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
 from .reply.syntaxes import create_nearby, create_syntaxes
 from .sampling import Sampling, SamplingSettings, merge_settings
-from .source import ModelSource, open_source, stop_tokens
+from .source import ModelSource, open_source, read_family, stop_tokens
 from .system.out_of_memory import map_out_of_memory
 from .tools import ToolLike, to_definitions
 
@@ -58,7 +59,7 @@ class Model:
         require_all("fallback", fallback, str, "a list of devices' names")
         require("options", options, Options, "an Options, such as edge.Options(threads=4)")
         self.source = open_source(source)
-        self.family = families.get(self.source.manifest.family)
+        self.family = read_family(self.source)
         self.sampling = self.source.sampling()
         self.stop_tokens = stop_tokens(self.source)
         self._special_tokens = self.source.manifest.special_tokens
@@ -94,7 +95,7 @@ class Model:
     def template(self) -> ChatTemplate:
         """The compiled chat template. Raises ModelFolderError for a base model, TemplateError for a template that is
         invalid."""
-        return ChatTemplate(self.source.chat_template(), self.family, self._special_tokens)
+        return ChatTemplate(self.source.chat_templates(), self.family, self._special_tokens)
 
     def prompt(self, messages: str | MessageLike | Iterable[MessageLike], tools: Iterable[ToolLike] = ()) -> Prompt:
         """Render the prompt of the next reply, in pieces whose concatenation is its text. Raises TemplateError if the
@@ -140,16 +141,22 @@ class Model:
             constraint = Constraint.for_reply(tools, tool_choice, answer, strict=strict)
         self._warn(messages, tools)
         calls_before = sum(len(message.tool_calls) for message in messages)
+        prompt = self.template.render(messages, tools)
         free = constraint.answer is None  # an answer under a grammar may look like a call
         parser = ReplyParser(
             create_syntaxes(self.family, tools) if free or constraint.may_call else (),
             self.family.call_start,
-            self.family.reasoning,
+            self._reasoning(prompt),
             first_call=calls_before + 1,
             nearby=create_nearby(self.family, tools) if free else None,
         )
-        request = self._request(self.template.render(messages, tools), sampling, cancellation)
+        request = self._request(prompt, sampling, cancellation)
         return Cancellable(generate(self.backend, request, parser, constraint), request.cancellation)
+
+    def _reasoning(self, prompt: Prompt) -> ReasoningMarks | None:
+        """Return the marks of the reasoning in a reply, and whether this prompt opens it."""
+        marks = self.family.reasoning
+        return marks and replace(marks, prompted="".join(prompt[-1:]).rstrip().endswith(marks.open))
 
     def _request(self, prompt: Prompt, sampling: Sampling | None, cancellation: Cancellation | None) -> Request:
         return Request(

@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from .chat_templates import ChatTemplates
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
 from .folder.model_folder import MANIFEST, Manifest, ModelFolder
 from .prompt import families
+from .prompt.detection import adapt_family
+from .prompt.families import Family
 from .sampling import Sampling
 from .system.files import expand_user
 
@@ -40,6 +43,10 @@ class ModelSource(Protocol):
         """The Jinja chat template. Raises ModelFolderError or CheckpointError for a base model, which has none."""
         ...
 
+    def chat_templates(self) -> ChatTemplates:
+        """All Jinja chat templates by name. Raises as `chat_template` does."""
+        ...
+
     def sampling(self) -> Sampling:
         """The settings that the checkpoint recommends."""
         ...
@@ -56,6 +63,14 @@ def stop_tokens(source: ModelSource) -> tuple[str, ...]:
     listed = ids if isinstance(ids, list) else [ids]
     named = (name for name, token_id in manifest.special_tokens.items() if token_id in listed)
     return tuple(dict.fromkeys([*families.get(manifest.family).stop_tokens, *named]))
+
+
+def read_family(source: ModelSource) -> Family:
+    """Return the family that the manifest names, with what the chat templates show. Raises ModelFolderError,
+    CheckpointError or TemplateError."""
+    family = families.get(source.manifest.family)
+    templates = None if family is families.BASE else source.chat_templates()
+    return adapt_family(family, templates, source.manifest.special_tokens)
 
 
 def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:

@@ -39,7 +39,7 @@ def test_a_model_folder_is_one_though_it_has_a_config(demo_folder):
 
 PLACES = {
     "a text": TEMPLATE,
-    "a list": [{"name": "tool_use", "template": "x"}, {"name": "default", "template": TEMPLATE}],
+    "a list": [{"name": "rag", "template": "x"}, {"name": "default", "template": TEMPLATE}],
 }
 
 

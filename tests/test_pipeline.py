@@ -137,11 +137,13 @@ def test_older_checkpoints_keep_the_template_in_tokenizer_config(tmp_path, where
     source = write_checkpoint(tmp_path / "source")
     (source / "chat_template.jinja").unlink()
     config = json.loads((source / "tokenizer_config.json").read_text())
-    other = {"name": "tool_use", "template": "no"}
+    other = {"name": "rag", "template": "no"}
     config["chat_template"] = TEMPLATE if where == "text" else [other, {"name": "default", "template": TEMPLATE}]
     (source / "tokenizer_config.json").write_text(json.dumps(config))
     run(source, tmp_path / "model")
-    assert ModelFolder.open(tmp_path / "model").chat_template() == TEMPLATE
+    templates = ModelFolder.open(tmp_path / "model").chat_templates()
+    assert templates.named == {"default": TEMPLATE} | ({"rag": "no"} if where == "list" else {})
+    assert templates.tokens == {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
 
 
 @pytest.mark.slow

@@ -25,7 +25,8 @@ _ENDPOINT = "https://huggingface.co"
 
 # The files that a conversion reads: no code, no pickles.
 _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-          "chat_template.jinja", "README.md", "LICENSE*")  # fmt: skip
+          "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja", "special_tokens_map.json",
+          "README.md", "LICENSE*")  # fmt: skip
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..chat_templates import ChatTemplates
 from ..errors import CheckpointError, EdgeError
 from ..folder.model_folder import CheckpointRecord, Manifest
 from ..prompt import families
-from ..prompt.detection import detect_family
+from ..prompt.detection import adapt_family, detect_family
 from ..prompt.families import Family
 from ..sampling import Sampling
 from ..system.files import expand_user
@@ -39,14 +40,14 @@ UNCONVERTED = "checkpoint"  # in the manifest, instead of a recipe
 class Checkpoint:
     """A checkpoint, read and validated except for its weights, which `weights` opens.
 
-    `template` is None for a base model. `generation` is generation_config.json, with the ids of all stop tokens.
+    `templates` is None for a base model. `generation` is generation_config.json, with the ids of all stop tokens.
     """
 
     path: Path
     config: Mapping[str, Any]
     architecture: Architecture
     tokenizer: CheckpointTokenizer
-    template: str | None
+    templates: ChatTemplates | None
     generation: Mapping[str, Any]
     manifest: Manifest
     files: CheckpointFiles = field(repr=False, compare=False)
@@ -70,16 +71,17 @@ class Checkpoint:
                 f"the context is extended from {native:,} to {context:,} tokens, which may cost short texts quality",
             )
         architecture = read_architecture(config)
-        template = files.template()
-        if template is not None and "{" not in template:  # nothing to fill in
-            what = f"is {one_line(template, 60)!r}, not a template" if template.strip() else "is empty"
-            raise CheckpointError(f"the chat template of {files.name()} {what}", hint=_TEMPLATE_HINT)
-        family = detect_family(config, template)
+        templates = files.templates()
+        for template in {templates.select(tools=tools) for tools in (False, True)} if templates else ():
+            if "{" not in template:  # nothing to fill in
+                what = f"is {one_line(template, 60)!r}, not a template" if template.strip() else "is empty"
+                raise CheckpointError(f"the chat template of {files.name()} {what}", hint=_TEMPLATE_HINT)
+        family = detect_family(config, templates)
         generation = files.generation()
         sampling = _read_sampling(generation)
         ends = end_token_ids(config, generation)
         tokenizer = files.tokenizer(architecture.vocab, [end for end in ends if type(end) is int])
-        spelled = spelled_special_tokens(family, template)
+        spelled = spelled_special_tokens(family, templates)
         stops = resolve_stop_tokens(family, spelled, ends, tokenizer)
         require_special_role_tokens(spelled, stops, tokenizer)
         special = tokenizer.special_tokens
@@ -96,8 +98,9 @@ class Checkpoint:
             sampling=sampling.recommended(),
             licence=files.licence(),
             notes=notes,
+            template_tokens=templates.tokens if templates else {},
         )
-        return cls(path, config, architecture, tokenizer, template, generation, manifest, files)
+        return cls(path, config, architecture, tokenizer, templates, generation, manifest, files)
 
     @property
     def model_folder(self) -> None:
@@ -111,8 +114,8 @@ class Checkpoint:
 
     @property
     def family(self) -> Family:
-        """The family that the manifest names."""
-        return families.get(self.manifest.family)
+        """The family that the manifest names, with what the chat templates show."""
+        return adapt_family(families.get(self.manifest.family), self.templates, self.manifest.special_tokens)
 
     def weights(self, *, mapped: bool = True) -> "CheckpointTensors":
         """Open the tensors: views of `mapped` files, or read when they are used. Raises CheckpointError."""
@@ -120,14 +123,23 @@ class Checkpoint:
 
         return CheckpointTensors.from_files(self.path, dict(self.config), self.architecture, self.files, mapped=mapped)
 
+    @property
+    def template(self) -> str | None:
+        """The chat template, the default one of several; None for a base model."""
+        return self.templates.default if self.templates else None
+
     def chat_template(self) -> str:
         """Return the checkpoint's Jinja template. Raises CheckpointError for a base model, which has none."""
-        if self.template is None:
+        return self.chat_templates().default
+
+    def chat_templates(self) -> ChatTemplates:
+        """Return the checkpoint's Jinja templates by name. Raises CheckpointError for a base model."""
+        if self.templates is None:
             raise CheckpointError(
                 f"{self.path} has no chat template: it is a base model, for completion only",
                 hint="use a chat model, or put its chat_template.jinja into the folder",
             )
-        return self.template
+        return self.templates
 
     def sampling(self) -> Sampling:
         """Return the sampling that the checkpoint recommends."""

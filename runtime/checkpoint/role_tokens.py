@@ -2,8 +2,10 @@
 never stops."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
+from ..chat_templates import ChatTemplates
 from ..errors import CheckpointError, TemplateError
 from ..messages import Message, ToolCall
 from ..prompt.families import BASE, PROBE, SPECIAL_TOKEN, Family
@@ -53,10 +55,10 @@ def require_special_stop_tokens(ids: Any, tokenizer: CheckpointTokenizer) -> Non
             )
 
 
-def spelled_special_tokens(family: Family, template: str | None) -> list[str]:
+def spelled_special_tokens(family: Family, templates: ChatTemplates | None) -> list[str]:
     """Return the special tokens that the template writes for chats with all roles."""
     return list(
-        dict.fromkeys(name for text in _render_all_roles(family, template) for name in SPECIAL_TOKEN.findall(text))
+        dict.fromkeys(name for text in _render_all_roles(family, templates) for name in SPECIAL_TOKEN.findall(text))
     )
 
 
@@ -74,20 +76,21 @@ def require_special_role_tokens(spelled: Sequence[str], stops: Sequence[str], to
             raise CheckpointError(f"the tokenizer does not encode {quoted(name)} as one token", hint=_DOWNLOAD_HINT)
 
 
-def _render_all_roles(family: Family, template: str | None) -> Iterator[str]:
+def _render_all_roles(family: Family, templates: ChatTemplates | None) -> Iterator[str]:
     """Yield the prompts that the template renders for chats with all roles, if it accepts them."""
-    if template is None:
+    if templates is None:
         yield family.prefix
         return
-    compiled = ChatTemplate(template, family, ())
+    compiled = ChatTemplate(templates, family, ())
     chat = [Message("system", "s"), Message("user", "u"), Message("assistant", "a"), Message("user", "u")]
     call = Message("assistant", "", tool_calls=(ToolCall("probe_tool", "{}", id="call_1"),))
     result = Message("tool", "r", tool_call_id="call_1", name="probe_tool")
     chats: list[list[Message]] = [chat[1:2], chat[1:], chat]
-    if family.tools:
+    shows_tools = compiled.facts(tools=True).tools
+    if shows_tools:
         chats.append([chat[1], call, result])
-    for messages in chats:
+    for messages, tools in product(chats, ((), [PROBE]) if shows_tools else ((),)):
         try:
-            yield "".join(compiled.render(messages, [PROBE] if family.tools else ()))
+            yield "".join(compiled.render(messages, tools))
         except TemplateError:
             continue

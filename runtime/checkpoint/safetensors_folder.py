@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..chat_templates import ChatTemplates
 from ..errors import CheckpointError
 from ..folder.model_folder import MANIFEST
 from ..text import one_line
 from .architecture import Architecture, read_config
 from .quantized.config import read_quantization
-from .small_files import DOWNLOAD_AGAIN, read_file, read_json, read_licence
+from .small_files import DOWNLOAD_AGAIN, read_json, read_licence
+from .template_files import read_templates
 from .tensor_names import SAFETENSORS_NAMES, TensorNaming
 from .tokenizer import CheckpointTokenizer, read_tokenizer
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from .weight_file import WeightFile
 
 _INDEX = "model.safetensors.index.json"
-_MAX_TEMPLATE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +51,9 @@ class SafetensorsFolder:
         """Read config.json."""
         return read_config(self.path)
 
-    def template(self) -> str | None:
-        """Read the chat template from where transformers 5 or 4 keep it: of several, the default one; None for a base
-        model."""
-        text = read_file(self.path, "chat_template.jinja", _MAX_TEMPLATE_BYTES, within=True)
-        try:
-            if text is not None:
-                return text.decode()
-        except UnicodeDecodeError as exc:
-            raise CheckpointError("chat_template.jinja is not UTF-8 text", hint="download it again") from exc
-        found = read_json(self.path / "tokenizer_config.json").get("chat_template")
-        if isinstance(found, list):
-            by_name = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
-            found = by_name.get("default")
-        if found is not None and not isinstance(found, str):
-            raise CheckpointError("tokenizer_config.json: chat_template is damaged", hint="download it again")
-        return found
+    def templates(self) -> ChatTemplates | None:
+        """Read the chat templates and the special tokens that they refer to; None for a base model."""
+        return read_templates(self.path)
 
     def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
         """Read the tokenizer of a model with `vocabulary` ids and these end tokens."""

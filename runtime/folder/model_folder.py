@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import strict_json
+from ..chat_templates import DEFAULT, FILE, ChatTemplates, template_name
 from ..errors import EdgeError, ModelFolderError
 from ..sampling import Sampling
 from ..system.files import expand_user, name_in_errors, read_bounded, write_atomically
@@ -73,8 +74,9 @@ class Manifest:
     `family` names the prompt format, `special_tokens` maps each special token to its id, `stop_tokens` are those that
     end a reply, and `sampling` has the settings that the checkpoint recommends. `kv_bytes_per_token` is for an f16
     cache, `devices` describes what each device needs, as computed from `sizes`, and `verification` has the figures
-    measured after the conversion. If `paged`, the graph supports PagedAttention: requests are batched and share a
-    cache. Early folders record neither stop tokens nor sampling: `stop_tokens` is (), `sampling` None.
+    measured after the conversion. `template_tokens` are the variables by which a chat template names special tokens,
+    such as `eos_token`. If `paged`, the graph supports PagedAttention: requests are batched and share a cache. Early
+    folders record neither stop tokens nor sampling: `stop_tokens` is (), `sampling` None.
     """
 
     family: str
@@ -92,6 +94,7 @@ class Manifest:
     verification: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     paged: bool = True
+    template_tokens: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -196,7 +199,17 @@ class ModelFolder:
 
     def chat_template(self) -> str:
         """Return the checkpoint's Jinja template. Raises ModelFolderError for a base model, which has none."""
-        path = self.path / "chat_template.jinja"
+        return self._template(FILE)
+
+    def chat_templates(self) -> ChatTemplates:
+        """Return the checkpoint's Jinja templates by name. Raises ModelFolderError for a base model."""
+        names = {name: file for file in self.manifest.files if (name := template_name(file))} | {DEFAULT: FILE}
+        return ChatTemplates(
+            {name: self._template(file) for name, file in names.items()}, self.manifest.template_tokens
+        )
+
+    def _template(self, name: str) -> str:
+        path = self.path / name
         try:
             return read_bounded(path, _MAX_TEXT_BYTES).decode()
         except FileNotFoundError:
