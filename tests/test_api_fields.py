@@ -65,7 +65,7 @@ def test_eight_replies_at_once(client):
 def test_reasoning_comes_beside_the_content(bare_folder):
     thinking = write_manifest(bare_folder.path, replace(bare_folder.manifest, family="z1"))
     with (
-        scripted(thinking, ["So.</think>\nYes."] * 4) as (url, *_),
+        scripted(thinking, ["<think>So.</think>\nYes."] * 4) as (url, *_),
         httpx2.Client(base_url=url, timeout=60) as client,
     ):
         said = ask(client)["choices"][0]["message"]
@@ -277,9 +277,11 @@ FIELDS = {
 
 def test_the_pages_events_have_their_fields(bare_folder, monkeypatch):
     thinking = write_manifest(bare_folder.path, replace(bare_folder.manifest, family="z1"))
-    call = "Now.</think>\nfine\n{}"
+    call = "<think>Now.</think>\nfine\n{}"
     tools = tuple(to_tools([fine]).values())
-    with scripted(thinking, [call, "So.</think>\nYes.", *[call] * 8, "So.</think>\nYes."], tools=tools) as (
+    with scripted(
+        thinking, [call, "<think>So.</think>\nYes.", *[call] * 8, "<think>So.</think>\nYes."], tools=tools
+    ) as (
         url,
         _,
         engine,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ..messages import Message, ToolCall
 from .compile import compile_template
 from .families import REASONING_MARKS, ReasoningMarks
-from .families.layout import MessageLayout, ToolsPlace
+from .families.layout import NATIVE_RESULT, RESULT_TOKEN, CallsPlace, MessageLayout, ToolsPlace
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -124,28 +124,37 @@ def _find_tools(probe: _Probe, facts: TemplateFacts) -> TemplateFacts:
 
 
 def _find_calls(probe: _Probe, facts: TemplateFacts) -> TemplateFacts:
-    """Find the first layout that shows a call and its result, if possible with the arguments as valid JSON."""
-    best = replace(facts.layout, calls="text", result_role="user")
-    quality = 0
-    for layout in _call_layouts(facts.layout):
-        for tools in ([_TOOL], []):
-            found = probe.render(layout, [_QUESTION, _CALL, _RESULT], tools, add_generation_prompt=True)
+    """Find a layout that shows a call and its result, of the first kind that has one; if possible with the arguments as
+    valid JSON."""
+    for kind in get_args(CallsPlace):
+        shown = None
+        for layout, tools in product(_call_layouts(facts.layout, kind), ([_TOOL], [])):
+            found = _render_call(probe, layout, tools)
             if not all(word in found for word in _CALL_WORDS):
                 continue
+            if layout.result_role == NATIVE_RESULT and kind == "text" and RESULT_TOKEN not in found:
+                continue
+            if found == _render_call(probe, replace(layout, result_role="assistant"), tools):
+                continue  # the result would be words of the assistant
             if _ARGUMENTS.search(found):
                 return replace(facts, layout=layout, calls=True)
-            best, quality = (best, quality) if quality else (layout, 1)
-    return replace(facts, layout=best, calls=quality > 0)
+            shown = shown or layout
+        if shown:
+            return replace(facts, layout=shown, calls=True)
+    return replace(facts, layout=replace(facts.layout, calls="text", result_role="user"))
 
 
-def _call_layouts(layout: MessageLayout) -> Iterator[MessageLayout]:
-    for role in ("tool", "observation", "function"):
-        for function, parsed in product((True, False), (False, True)):
-            yield replace(layout, calls="tool_calls", function=function, parsed=parsed, result_role=role)
-    for role in ("observation", "tool", "function"):
-        yield replace(layout, calls="metadata", result_role=role)
-    for role in ("observation", "tool", "user"):
-        yield replace(layout, calls="text", result_role=role)
+def _render_call(probe: _Probe, layout: MessageLayout, tools: Sequence[Mapping[str, Any]]) -> str:
+    return probe.render(layout, [_QUESTION, _CALL, _RESULT], tools, add_generation_prompt=True)
+
+
+def _call_layouts(layout: MessageLayout, kind: CallsPlace) -> Iterator[MessageLayout]:
+    if kind == "tool_calls":
+        for role, function, parsed in product(("tool", NATIVE_RESULT, "function"), (True, False), (False, True)):
+            yield replace(layout, calls=kind, function=function, parsed=parsed, result_role=role)
+    else:
+        for role in (NATIVE_RESULT, "tool", "user" if kind == "text" else "function"):
+            yield replace(layout, calls=kind, result_role=role)
 
 
 def _find_reasoning(probe: _Probe, layout: MessageLayout) -> ReasoningMarks | None:

@@ -1,12 +1,14 @@
 """The request of POST /v1/chat/completions."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 from pydantic import JsonValue as Json
 
 from runtime.model import Model
 from runtime.reply.tool_choice import Mode, ToolChoice
+from runtime.tools import Tool
 
 from ..limits import Limits
 from .chat_messages import ChatMessage, to_messages
@@ -27,12 +29,27 @@ from .reply_format import ChatFormat, FormatFields, ReplyFormat, own_format
 
 
 class ToolFunction(RequestModel):
-    """A function that the model may call. With `strict`, calls have to match the schema in `parameters`."""
+    """A function that the model may call. With `strict`, calls have to match the schema in `parameters`. The chat
+    template is given all fields as they are, those that are not known here too."""
 
     name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    _definition: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_definition(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        found = validate(data)
+        if isinstance(data, Mapping):
+            found._definition = dict(data)
+        return found
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """The function as the client sent it."""
+        return self._definition
 
 
 class FunctionTool(RequestModel):
@@ -106,9 +123,7 @@ def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationPara
 def to_tool_spec(tool: ToolFunction, choice: ToolChoice, limits: Limits, param: str) -> ToolSpec:
     """Convert a function. Raises ApiError for a schema that is too large, or that has to be enforced and is invalid."""
     return ToolSpec.create(
-        tool.name,
-        tool.description,
-        tool.parameters,
+        Tool.from_json(tool.definition),
         strict=bool(tool.strict),
         choice=choice,
         limits=limits,

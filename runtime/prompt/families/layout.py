@@ -18,6 +18,9 @@ from ...messages import Message, ToolCall
 # Tools that the templates of 2024 describe in their own words. Their argument is text, not JSON.
 BUILT_IN = ("python", "simple_browser", "cogview")
 
+NATIVE_RESULT = "observation"  # the role of a result in GLM-4's own messages
+RESULT_TOKEN = f"<|{NATIVE_RESULT}|>"
+
 ToolsPlace = Literal["function", "bare", "system_message"]
 CallsPlace = Literal["tool_calls", "metadata", "text"]
 
@@ -37,7 +40,7 @@ class MessageLayout:
     calls: CallsPlace = "metadata"
     function: bool = True
     parsed: bool = False
-    result_role: str = "observation"
+    result_role: str = NATIVE_RESULT
     parts: bool = False
 
     def __call__(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -84,7 +87,7 @@ class MessageLayout:
 
 
 def to_native_messages(
-    messages: Sequence[Message], text_tools: Mapping[str, str] = {}, result_role: str = "observation"
+    messages: Sequence[Message], text_tools: Mapping[str, str] = {}, result_role: str = NATIVE_RESULT
 ) -> Iterator[dict[str, Any]]:
     """Yield the messages as role, metadata and content: an assistant's text before its calls, results in the calls'
     order. `text_tools` maps each tool that is called with text to the parameter that takes it.
