@@ -97,10 +97,16 @@ class Model:
         invalid."""
         return ChatTemplate(self.source.chat_templates(), self.family, self._special_tokens)
 
-    def prompt(self, messages: str | MessageLike | Iterable[MessageLike], tools: Iterable[ToolLike] = ()) -> Prompt:
-        """Render the prompt of the next reply, in pieces whose concatenation is its text. Raises TemplateError if the
-        template rejects the messages."""
-        return self.template.render(to_messages(messages), to_definitions(tools))
+    def prompt(
+        self,
+        messages: str | MessageLike | Iterable[MessageLike],
+        tools: Iterable[ToolLike] = (),
+        *,
+        template_variables: Mapping[str, Any] | None = None,
+    ) -> Prompt:
+        """Render the prompt of the next reply, in pieces whose concatenation is its text. `template_variables` are
+        those of `reply`. Raises TemplateError if the template rejects the messages."""
+        return self.template.render(to_messages(messages), to_definitions(tools), variables=template_variables)
 
     def count_tokens(self, messages: str | MessageLike | Iterable[MessageLike], tools: Iterable[ToolLike] = ()) -> int:
         """Return the number of tokens in the prompt of the next reply."""
@@ -117,6 +123,7 @@ class Model:
         tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
         strict: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> Cancellable[Event]:
         """Generate the events of one reply, the last a Finish. Tools are offered to the model, and not run.
@@ -124,6 +131,8 @@ class Model:
         `messages` are dicts with role and content, or Messages; a text is one message of the user. `tools` are typed
         functions, Tools, or definitions in OpenAI's layout. `sampling` and the keywords override the checkpoint's own
         settings. `tool_choice`, `answer` and `strict` are those of Chat; a `constraint` combines them otherwise.
+        `template_variables` are further variables of the checkpoint's chat template, as one trained for them reads:
+        `documents`, `enable_thinking`.
 
         Closing the generator stops the engine within a token or two; its `cancel`, or that of `cancellation`, does so
         from any thread, within one step of the engine. Warns if the model's template leaves out a system message or a
@@ -141,7 +150,7 @@ class Model:
             constraint = Constraint.for_reply(tools, tool_choice, answer, strict=strict)
         self._warn(messages, tools)
         calls_before = sum(len(message.tool_calls) for message in messages)
-        prompt = self.template.render(messages, tools)
+        prompt = self.template.render(messages, tools, variables=template_variables)
         free = constraint.answer is None  # an answer under a grammar may look like a call
         parser = ReplyParser(
             create_syntaxes(self.family, tools) if free or constraint.may_call else (),

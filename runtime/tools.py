@@ -154,7 +154,7 @@ class Tool:
                 hint='it looks like {"type": "function", "function": {"name": …, "description": …, "parameters": …}}',
             )
         shown = {_SCHEMA_KEYS.get(key, key): value for key, value in inner.items() if value is not None}
-        shown = {key: value for key, value in shown.items() if key != "type" or inner is not definition}
+        shown.pop("type", None)  # which the model must not read
         parameters = shown.get("parameters", _NO_PARAMETERS)
         built_in = name if kind == name else "function"
         return cls(name, shown.get("description", ""), parameters, type=built_in, definition=shown)

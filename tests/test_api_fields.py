@@ -77,6 +77,38 @@ def test_reasoning_comes_beside_the_content(bare_folder):
         assert kinds == ["reasoning", "message"]
 
 
+TOOL_AS_SENT = {
+    "returns": "a number",
+    "description": "Looks up.",
+    "name": "look_up",
+    "strict": False,
+    "parameters": {"type": "object", "properties": {}},
+    "response": {"type": "object", "x-own": [1, None]},
+}
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
+def test_a_tools_fields_reach_the_template_as_they_were_sent(bare_folder, path):
+    tool = {"type": "function", "function": TOOL_AS_SENT} if path == CHAT else {"type": "function"} | TOOL_AS_SENT
+    said = {"messages": [{"role": "user", "content": "?"}]} if path == CHAT else {"input": "?"}
+    with scripted(bare_folder, ["Yes."]) as (url, _, engine), httpx2.Client(base_url=url, timeout=60) as client:
+        assert client.post(path, json=said | {"tools": [tool]}).status_code == 200
+        prompt = "".join(engine.requests[0].prompt)
+    assert json.dumps(TOOL_AS_SENT, indent=4) in prompt
+
+
+def test_the_template_gets_documents_and_variables(bare_folder):
+    template = "[gMASK]{{ documents }} {{ enable_thinking }} {{ messages[0].content }}<|assistant|>"
+    (bare_folder.path / "chat_template.jinja").write_text(template)
+    write_manifest(bare_folder.path, bare_folder.manifest)
+    body = {"documents": [{"title": "a"}], "chat_template_kwargs": {"enable_thinking": False}}
+    with scripted(bare_folder, ["Yes."]) as (url, _, engine), httpx2.Client(base_url=url, timeout=60) as client:
+        ask(client, **body)
+        assert "".join(engine.requests[0].prompt).startswith("[gMASK][{'title': 'a'}] False ")
+        refused = client.post(CHAT, json=ASK | {"chat_template_kwargs": {"messages": []}})
+        assert (refused.status_code, "'messages'" in refused.text) == (400, True)
+
+
 SCHEMA = {
     "type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"], "additionalProperties": False,
 }  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from edge.demo import CHECKPOINT
 from runtime.backends.echo import Echo
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.errors import CheckpointError
+from runtime.errors import CheckpointError, RequestError
 from runtime.messages import Message, Reasoning, Text
 from runtime.model import Model
 from runtime.prompt.template import ChatTemplate
@@ -187,3 +187,23 @@ def test_a_model_with_a_token_for_it_can_think(checkpoint):
 def replied(checkpoint, reply):
     events = list(Model(Checkpoint.open(checkpoint), backend=Echo([reply])).reply("Hi"))
     return tuple("".join(e.text for e in events if isinstance(e, kind)).strip() for kind in (Reasoning, Text))
+
+
+def test_further_variables_are_those_of_transformers(checkpoint):
+    from transformers import AutoTokenizer
+
+    template = (
+        "[gMASK]{% for d in documents or [] %}{{ d.title }}: {{ d.text }}\n{% endfor %}{{ messages[0].content }}"
+        "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}<|assistant|>"
+    )
+    write(checkpoint, {"chat_template.jinja": template}, {})
+    variables = {"documents": [{"title": "<|user|> é", "text": "b"}], "enable_thinking": False}
+    wanted = AutoTokenizer.from_pretrained(checkpoint).apply_chat_template(SAID, tokenize=False, **variables)
+    model = Model(Checkpoint.open(checkpoint), backend=(engine := Echo(["Yes."])))
+    list(model.reply(SAID, template_variables=variables))
+    assert engine.requests[0].prompt == model.prompt(SAID, template_variables=variables)
+    assert "".join(engine.requests[0].prompt) == wanted
+    assert engine.requests[0].prompt[0] == "[gMASK]<"  # what somebody typed opens no role
+    for wrong in ({"messages": []}, {"documents": object()}, {1: 2}):
+        with pytest.raises(RequestError):
+            model.prompt(SAID, template_variables=wrong)

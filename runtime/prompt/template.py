@@ -4,20 +4,24 @@ A prompt is a tuple of pieces, whose concatenation is the text. An engine tokeni
 are split inside special tokens that a user typed: `<|assistant|>` in a message is text to the model, never a role.
 """
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ..chat_templates import DEFAULT, ChatTemplates
-from ..errors import TemplateError
+from ..checks import require
+from ..errors import RequestError, TemplateError
 from ..messages import Message
-from ..text import one_line, replace_surrogates
+from ..text import one_line, quoted, replace_surrogates
 from .compile import compile_template
 from .families import Family
 from .families.family import Layout
 from .probes import TemplateFacts, find_facts
 
 Prompt = tuple[str, ...]
+
+_OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
 
 # Candidates for the split mark: a character that occurs in no text of these messages, neither as such nor as its JSON
 # escape. Unicode's noncharacters are for internal use, those of the private use area for anyone's.
@@ -58,13 +62,14 @@ class ChatTemplate:
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] = (),
         *,
-        documents: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = True,
     ) -> Prompt:
         """Render the prompt, in pieces. `tools` are JSON objects with a name, and mostly a description and parameters;
-        `documents` are those that a template for retrieval reads.
+        `variables` are others that the template reads, such as `documents`.
 
-        Raises TemplateError if the template rejects the messages.
+        Raises TemplateError if the template rejects the messages, RequestError for a variable that is not JSON or has a
+        name of ours.
         """
         from jinja2 import TemplateError as JinjaError
         from jinja2.exceptions import SecurityError
@@ -72,7 +77,8 @@ class ChatTemplate:
         from .budget import render_budget
 
         template = compile_template(self._templates.select(tools=bool(tools)))
-        variables = {"documents": documents, **self.layout(tools=bool(tools))(messages, tools)}
+        further = {"documents": None} | _require_variables(variables or {})
+        variables = further | {**self.layout(tools=bool(tools))(messages, tools)}
         try:
             mark = _find_unused_character(variables)
             guarded = _map_text(
@@ -93,6 +99,24 @@ class ChatTemplate:
         # A template that asks for ASCII JSON escapes the mark.
         pieces = text.replace(f"\\u{ord(mark):04x}", mark).split(mark)
         return tuple(piece for piece in pieces if piece)
+
+
+def _require_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of the variables in plain JSON types."""
+    require("the template's variables", variables, Mapping, "a dict")
+    for name in variables:
+        if not isinstance(name, str) or name in _OWN_VARIABLES:
+            raise RequestError(
+                f"the chat template cannot be given a variable {quoted(name)}",
+                hint=f"{', '.join(_OWN_VARIABLES)} are made of the messages and tools",
+            )
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(variables))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise RequestError(
+            f"the template's variables are not JSON: {one_line(exc)}", hint="pass texts, numbers, lists and dicts"
+        ) from exc
+    return found
 
 
 def _map_text(value: Any, change: Callable[[str], str]) -> Any:

@@ -49,7 +49,7 @@ class ToolFunction(RequestModel):
     @property
     def definition(self) -> Mapping[str, Any]:
         """The function as the client sent it."""
-        return self._definition
+        return {"type": "function", "function": self._definition}
 
 
 class FunctionTool(RequestModel):
@@ -73,7 +73,8 @@ class NamedTool(RequestModel):
 
 
 class ChatRequest(FormatFields):
-    """A request for replies to a chat. `max_tokens` is the older name of `max_completion_tokens`."""
+    """A request for replies to a chat. `max_tokens` is the older name of `max_completion_tokens`. As in vLLM, the chat
+    template reads `documents` and `chat_template_kwargs` as variables."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), LIST_LIMIT]
     tools: Annotated[list[FunctionTool], LIST_LIMIT] | None = None
@@ -90,6 +91,8 @@ class ChatRequest(FormatFields):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     logit_bias: dict[str, float] | None = None
     functions: Annotated[list[Json], LIST_LIMIT] | None = None
+    documents: Annotated[list[dict[str, Any]], LIST_LIMIT] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     @property
     def format(self) -> ReplyFormat | None:
@@ -117,7 +120,17 @@ def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationPara
         logprobs=bool(body.logprobs),
     )
     parallel = body.parallel_tool_calls is not False
-    return GenerationParams.create(messages, tools, choice, body.format, sampling, limits=limits, parallel=parallel)
+    variables = {"documents": body.documents} if body.documents else {}
+    return GenerationParams.create(
+        messages,
+        tools,
+        choice,
+        body.format,
+        sampling,
+        limits=limits,
+        parallel=parallel,
+        template_variables=variables | (body.chat_template_kwargs or {}),
+    )
 
 
 def to_tool_spec(tool: ToolFunction, choice: ToolChoice, limits: Limits, param: str) -> ToolSpec:

@@ -1,6 +1,6 @@
 """The common part of OpenAI's two chat APIs: a request for a reply with tools and formats, in the runtime's terms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,7 +43,7 @@ class ToolSpec:
     ) -> "ToolSpec":
         """Create the tool. Its schema is enforced if it is `strict`; if its call is required, where it is supported.
         Raises ApiError for a schema that is too large, or that has to be enforced and is invalid."""
-        check_size(tool.definition, limits, param)
+        check_size(tool.parameters, limits, param)
         grammar = None
         if strict or choice.requires(tool.name):
             try:
@@ -67,6 +67,7 @@ class GenerationParams:
     sampling: Sampling
     constraint: Constraint
     format_param: str
+    template_variables: Mapping[str, Any]
 
     @classmethod
     def create(
@@ -79,6 +80,7 @@ class GenerationParams:
         *,
         limits: Limits,
         parallel: bool,
+        template_variables: Mapping[str, Any] | None = None,
     ) -> "GenerationParams":
         """Create the parameters. Raises ApiError if the tools, the choice or the format cannot be enforced."""
         names = [tool.name for tool in tools]
@@ -94,7 +96,7 @@ class GenerationParams:
         answer = form.grammar(limits) if form else None
         if answer is not None and not must_call:
             constraint = replace(constraint, answer=answer, may_call=tuple(tool.name for tool in offered))
-        return cls(tuple(messages), offered, sampling, constraint, form.param if form else "")
+        return cls(tuple(messages), offered, sampling, constraint, form.param if form else "", template_variables or {})
 
     def with_seed_offset(self, index: int) -> "GenerationParams":
         """Return the parameters of another of several replies, with a seed of its own."""
@@ -129,7 +131,10 @@ class GenerationJob(ReplyJob):
         """Begin the reply of that index."""
         params = self._build_params(model).with_seed_offset(index)
         tools = [spec.tool.to_json() for spec in params.tools]
-        return model.reply(params.messages, tools, params.sampling, params.constraint)
+        variables = params.template_variables
+        return model.reply(
+            params.messages, tools, params.sampling, params.constraint, template_variables=variables or None
+        )
 
     def map_error(self, error: BaseException) -> BaseException:
         """Name the field whose grammar the engine rejects."""
