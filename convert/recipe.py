@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from runtime.errors import ConversionError
 
-Mode = Literal["int4_sym", "int4_asym", "int8_sym", "int8_asym"]  # NNCF's names
+Mode = Literal["int4_sym", "int4_asym", "nf4", "int8_sym", "int8_asym"]  # NNCF's names
 
 DEFAULT = "int4"
 STORED = "stored"  # the default for weights that are quantised in 4 bits already
@@ -17,6 +17,7 @@ _NEAR_LOSSLESS_KL = 0.005  # nats a token; int8 stays below it
 _BITS: dict[Mode, tuple[int, int]] = {  # of a weight; of a group's f16 scale and zero point
     "int4_sym": (4, 16),
     "int4_asym": (4, 16 + 4),
+    "nf4": (4, 16),
     "int8_sym": (8, 16),
     "int8_asym": (8, 16 + 8),
 }
@@ -135,6 +136,7 @@ RECIPES = {
         Recipe(
             "int4-npu", "a scale a row: made for NPUs", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6, usual_kl=0.5
         ),
+        Recipe("nf4-npu", "int4-npu in NF4: not every NPU", "nf4", "int8_sym", devices=_NPU),
         Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05, usual_kl=0.01),
         Recipe(
             "stored",

@@ -32,6 +32,7 @@ import pytest
 from edge.cli import main, parser
 from edge.demo import CHECKPOINT
 
+from .quantized import awq, fp8, write_quantized
 from .serving import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -231,6 +232,9 @@ def furnish(folder: Path, model: Path, page: str) -> None:
         from .ggufs import write_gguf
 
         write_gguf(CHECKPOINT, folder / "model-Q8_0.gguf", "Q8_0")
+    for name, scheme in {"GLM-4-9B-0414-AWQ": awq(), "GLM-4-9B-0414-FP8": fp8()}.items():
+        if name in page:
+            write_quantized(CHECKPOINT, folder / name, scheme)
     if "kiosk.toml" in page and "toml kiosk.toml" not in page:
         (folder / "kiosk.toml").write_text('title = "City Museum"\n', encoding="utf-8")
     if "key.txt" in page:

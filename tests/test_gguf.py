@@ -59,7 +59,9 @@ def test_unquantised_weights_are_those_of_the_checkpoint(tiny: Tiny, kind: str, 
             assert tensor.dtype == (kind.lower() if tensor.data.ndim == 2 else "f32")
 
 
-@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_1", "Q5_1", "Q4_K", "Q6_K"])
+@pytest.mark.parametrize(
+    "kind", ["Q8_0", "Q4_0", "Q4_1", "Q5_1", "Q4_K", "Q6_K", "IQ4_NL", "IQ4_XS", "IQ3_S", "IQ2_XXS", "MXFP4"]
+)
 def test_quantised_weights_are_decoded_by_rows(kind: str, tmp_path: Path) -> None:
     tiny = Tiny(format="chatglm", hidden=256, head_dim=64, ffn=256, layers=1)
     source = tiny.write(tmp_path / "source")
@@ -191,6 +193,10 @@ def test_a_model_in_several_files_is_opened_by_any_of_them(tmp_path: Path) -> No
         with CheckpointTensors.open(part) as found:
             assert set(found.names) == set(whole.names)
             assert found.nbytes == sum(path.stat().st_size for path in parts)
+    parts[0].rename(tmp_path / "renamed.gguf")
+    with pytest.raises(CheckpointError, match=rf"renamed.gguf is one of {len(parts)} parts"):
+        CheckpointTensors.open(tmp_path / "renamed.gguf")
+    (tmp_path / "renamed.gguf").rename(parts[0])
     parts[1].unlink()
     with pytest.raises(CheckpointError, match=rf"{parts[1].name} is missing \(1 of {len(parts)} parts\)"):
         CheckpointTensors.open(parts[0])
@@ -217,6 +223,10 @@ REFUSED: dict[str, tuple[Harm, str]] = {
     "an unknown type": (
         lambda raw: raw.replace(*(b"output_norm.weight" + struct.pack("<IQI", 1, 64, n) for n in (0, 999))),
         "the type 999, which gguf does not support",
+    ),
+    "a type that ggml has removed": (
+        lambda raw: raw.replace(*(b"output_norm.weight" + struct.pack("<IQI", 1, 64, n) for n in (0, 31))),
+        "the type Q4_0_4_4, which gguf does not support",
     ),
     "another shape": (
         lambda raw: raw.replace(*(b"output_norm.weight" + struct.pack("<IQ", 1, n) for n in (64, 32))),

@@ -64,6 +64,12 @@ class GgufCheckpoint:
                     f"{missing[0]} is missing ({len(missing)} of {count} parts)", hint=f"download it into {path.parent}"
                 )
         found = cls(paths[0], [GgufHeader.read(file) for file in paths])
+        parts = found.metadata.get("split.count")
+        if type(parts) is int and parts > len(paths):
+            raise CheckpointError(
+                f"{path.name} is one of {parts} parts of a model, but its name does not say which",
+                hint=f"give all of them the names they had: NAME-00001-of-{parts:05}.gguf and so on, in one folder",
+            )
         found._require_supported()
         return found
 

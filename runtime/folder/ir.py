@@ -61,7 +61,8 @@ class IR:
     def npu_obstacles(self) -> tuple[str, ...]:
         """Return why the IR would not run, or not run well, on an NPU; () if it fits.
 
-        Intel requires symmetric int4 throughout (ratio 1.0), in groups of 128 or by row, in a stateful model:
+        Intel requires symmetric int4 throughout (ratio 1.0), in groups of 128 or by row, or NF4 by row, in a stateful
+        model:
         https://docs.openvino.ai/2026/openvino-workflow-generative/inference-with-genai/inference-with-genai-on-npu.html
         """
         found = []
@@ -72,15 +73,17 @@ class IR:
         if missing := sorted(_NPU_INPUTS - self.inputs):
             found.append(f"it has no input {', '.join(missing)}")
         decoder = self.matrices[:-1]
-        int4 = [matrix for matrix in decoder if matrix.type in ("i4", "u4")]
+        int4 = [matrix for matrix in decoder if matrix.type in ("i4", "u4", "nf4")]
         if len(int4) < len(decoder) or not decoder:
             others = Counter(matrix.type for matrix in decoder if matrix not in int4)
             types = ", ".join(f"{count} in {name}" for name, count in others.items())
             found.append(f"{len(int4)} of the decoder's {len(decoder)} matrices are int4 ({types}), not all: ratio 1.0")
         if asymmetric := sum(not matrix.symmetric for matrix in int4):
             found.append(f"{asymmetric} int4 matrices have zero points, none may: symmetric")
-        if groups := sorted({matrix.group for matrix in int4} - set(NPU_GROUPS)):
+        if groups := sorted({matrix.group for matrix in int4 if matrix.type != "nf4"} - set(NPU_GROUPS)):
             found.append(f"int4 in groups of {', '.join(map(str, groups))}, not of 128 or by row")
+        if groups := sorted({matrix.group for matrix in int4 if matrix.type == "nf4"} - {-1}):
+            found.append(f"NF4 in groups of {', '.join(map(str, groups))}, not by row")
         return tuple(found)
 
 
