@@ -153,8 +153,8 @@ def loaded_bytes(architecture: Architecture, sizes: ModelSizes, context: int = C
     ).running
 
 
-def require_resources(estimate: ConversionEstimate, parent: Path) -> None:
-    """Raise DiskFull or ConversionError where free disk or memory is below the estimate."""
+def require_resources(estimate: ConversionEstimate, parent: Path, what: str = "the conversion") -> None:
+    """Raise DiskFull or ConversionError where free disk or memory is below the estimate of `what`."""
     import psutil  # type: ignore[import-untyped]
 
     free = shutil.disk_usage(parent).free
@@ -166,7 +166,7 @@ def require_resources(estimate: ConversionEstimate, parent: Path) -> None:
     memory = psutil.virtual_memory().available + psutil.swap_memory().free
     if memory < estimate.memory:
         raise ConversionError(
-            f"the conversion needs about {format_bytes(estimate.memory)} of memory, but {format_bytes(memory)} is free",
+            f"{what} needs about {format_bytes(estimate.memory)} of memory, but {format_bytes(memory)} is free",
             hint="close other programs, or convert on a larger machine and copy the folder",
         )
 

@@ -1,4 +1,5 @@
-"""Conversion of a checkpoint, from its name to a model folder: the work of `edge convert` and `edge.convert`."""
+"""Conversion of a checkpoint, from its name to a model folder, and adoption of an OpenVINO folder: `edge.convert` and
+`edge.adopt`."""
 
 import os
 from collections.abc import Callable
@@ -77,6 +78,38 @@ def convert(
         quiet=True,
         report=report,
     )
+    return _run_to_end(steps, report)
+
+
+def adopt(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    progress: Callable[[Progress], object] | None = None,
+) -> ModelFolder:
+    """Make the OpenVINO folder of another program a model folder, and return it; the same as `edge adopt`.
+
+    `folder` is one of optimum-cli, of the hub's converted models or of GLM-4's own OpenVINO demo. It gets a manifest,
+    edge.json; nothing else in it changes. With `out`, which must not exist yet, a linked copy gets the manifest, and
+    a tokenizer IR and a chat template of ours if the folder has none that fit.
+
+    Blocks until graph, configuration and tokenizer are checked and the model has generated text: it is loaded twice.
+    `progress` is called with every step, in this thread; an exception that it raises ends the adoption.
+
+    Raises CheckpointError, ConversionError (DiskFull, VerificationError), ModelFolderError or TemplateError, and
+    RequestError for an argument of the wrong type.
+
+    Example:
+        folder = edge.adopt("./glm4-openvino", "./glm4-adopted")
+        print(folder.recipe, folder.manifest.notes)
+    """
+    require("folder", folder, str | os.PathLike, "a path")
+    require("out", out, str | os.PathLike | None, "a path")
+    require("progress", progress, Callable | None, "a function that takes a Progress")  # type: ignore[arg-type]
+    return _run_to_end(open_adoption(folder, out), progress or (lambda _: None))
+
+
+def _run_to_end(steps: "Steps", report: Callable[[Progress], object]) -> ModelFolder:
     result: ModelFolder | None = None
     with closing(steps):
         for step in steps:
@@ -85,6 +118,14 @@ def convert(
     if result is None:
         raise RuntimeError("the conversion ended without a result")
     return result
+
+
+def open_adoption(folder: str | os.PathLike[str], target: str | os.PathLike[str] | None) -> "Steps":
+    """Return the steps of an adoption."""
+    require_own_package("convert")
+    from convert.adopt import adopt as adopt_steps
+
+    return adopt_steps(folder, target)
 
 
 def open_conversion(

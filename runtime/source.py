@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from .chat_templates import ChatTemplates
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
-from .folder.model_folder import MANIFEST, Manifest, ModelFolder
+from .folder.model_folder import MANIFEST, Manifest, ModelFolder, foreign_error, is_foreign
 from .prompt import families
 from .prompt.detection import adapt_family
 from .prompt.families import Family
@@ -81,6 +81,8 @@ def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:
     """
     if isinstance(source, str | os.PathLike):
         path = expand_user(source)
+        if is_foreign(path):
+            raise foreign_error(path)
         if path.is_file() or ((path / "config.json").is_file() and not (path / MANIFEST).is_file()):
             return Checkpoint.open(path)
         return ModelFolder.open(source)

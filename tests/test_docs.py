@@ -31,6 +31,7 @@ import pytest
 
 from edge.cli import main, parser
 from edge.demo import CHECKPOINT
+from runtime.folder.model_folder import MANIFEST
 
 from .quantized import awq, fp8, write_quantized
 from .serving import free_port
@@ -41,6 +42,7 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 CHECKPOINTS = ("GLM-4-9B-0414", "zai-org/GLM-4-9B-0414", "GLM-4-32B-0414")
 MODEL_FOLDERS = ("glm4-int4", "glm4-base", "glm4-npu", "glm-edge-int4")
+OPENVINO_FOLDER = "glm4-openvino"  # as another program exports it
 NOT_RUN = {
     r"--device (GPU|NPU\b|ipex|http)": "a device or a server that is not here",
     r"--exporter optimum|\.onnx|exported": "an environment of its own: tests/test_optimum.py, tests/test_onnx.py",
@@ -223,6 +225,8 @@ def furnish(folder: Path, model: Path, page: str) -> None:
     for name in MODEL_FOLDERS:
         if name in page:
             shutil.copytree(model, folder / name)
+    if OPENVINO_FOLDER in page:
+        shutil.copytree(model, folder / OPENVINO_FOLDER, ignore=shutil.ignore_patterns(MANIFEST))
     if "texts.jsonl" in page:
         (folder / "texts.jsonl").write_text('{"text": "The museum opens at nine."}\n' * 8, encoding="utf-8")
     if "./documents" in page:

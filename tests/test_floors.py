@@ -42,7 +42,7 @@ LAYERS = {
         estimate
         job
         source
-        pipeline
+        pipeline adopt
     """,
     "edge": """
         import_path __pyinstaller

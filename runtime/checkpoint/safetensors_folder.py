@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chat_templates import ChatTemplates
 from ..errors import CheckpointError
-from ..folder.model_folder import MANIFEST
+from ..folder.model_folder import MANIFEST, is_foreign
 from ..text import one_line
 from .architecture import Architecture, read_config
 from .quantized.config import read_quantization
@@ -101,7 +101,12 @@ def _safetensors_paths(path: Path) -> list[Path]:
         raise CheckpointError(
             f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from the source of the shards"
         )
-    if (path / MANIFEST).is_file() or (path / "openvino_model.xml").is_file():
+    if is_foreign(path):
+        raise CheckpointError(
+            f"{str(path)!r} is an OpenVINO folder of another program, converted already",
+            hint=f"`edge adopt {path}` checks it and makes it a model folder",
+        )
+    if (path / MANIFEST).is_file():
         raise CheckpointError(
             f"{str(path)!r} is a model folder: it is converted already",
             hint="`edge chat` runs it; for another recipe, pass the checkpoint that it was made from",

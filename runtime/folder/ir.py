@@ -41,6 +41,7 @@ class IR:
     """A decoder's graph. `matrices` are in the decoder's order, the head last; `largest_constant` is in bytes.
 
     A `stateful` IR keeps its KV cache itself. `has_sdpa` is False if attention is spelled out in single operations.
+    `bin_bytes` is the size of the .bin, as far as the graph reads it.
     """
 
     inputs: frozenset[str]
@@ -48,11 +49,16 @@ class IR:
     largest_constant: int
     stateful: bool
     has_sdpa: bool = True
+    bin_bytes: int = 0
 
     @classmethod
     def read(cls, folder: ModelFolder) -> "IR":
         """Read a model folder's IR. Raises ModelFolderError if the XML is not one."""
-        path = folder.path / IR_FILE
+        return cls.read_file(folder.path / IR_FILE)
+
+    @classmethod
+    def read_file(cls, path: Path) -> "IR":
+        """Read the IR at `path`. Raises ModelFolderError if the XML is not one."""
         try:
             return _XMLGraph(path).ir()
         except (OSError, ElementTree.ParseError, ValueError, KeyError, AttributeError) as exc:
@@ -104,12 +110,14 @@ class _XMLGraph:
         kinds: dict[str, list[ElementTree.Element]] = {}
         for layer in self._layers.values():
             kinds.setdefault(layer.attrib["type"], []).append(layer)
+        constants = [_data_attributes(layer) for layer in kinds["Const"]]
         return IR(
             inputs=frozenset(layer.attrib["name"] for layer in kinds.get("Parameter", [])),
             matrices=tuple(self._matrices(kinds.get("MatMul", []))),
-            largest_constant=max(int(_data_attributes(layer)["size"]) for layer in kinds["Const"]),
+            largest_constant=max(int(data["size"]) for data in constants),
             stateful="ReadValue" in kinds,
             has_sdpa="ScaledDotProductAttention" in kinds,
+            bin_bytes=max(int(data["offset"]) + int(data["size"]) for data in constants),
         )
 
     def _matrices(self, matmuls: list[ElementTree.Element]) -> Iterator[WeightMatrix]:

@@ -273,11 +273,28 @@ def _read_manifest_json(folder: Path) -> Any:
     try:
         return strict_json.parse(read_bounded(path, _MAX_TEXT_BYTES))
     except FileNotFoundError:
+        if is_foreign(folder):
+            raise foreign_error(folder) from None
         raise ModelFolderError(
             f"{folder} is not a model folder: it has no {MANIFEST}", hint="`edge convert CHECKPOINT FOLDER` makes one"
         ) from None
     except (OSError, ValueError) as exc:
         raise ModelFolderError(f"{path} is damaged: {one_line(exc)}", hint=CONVERT_AGAIN) from exc
+
+
+def is_foreign(folder: Path) -> bool:
+    """Return whether a folder has an OpenVINO graph, but no manifest: another program made it. A checkpoint that has
+    one beside its weights is a checkpoint."""
+    graph, manifest = folder / "openvino_model.xml", folder / MANIFEST
+    return graph.is_file() and not manifest.is_file() and not any(folder.glob("*.safetensors"))
+
+
+def foreign_error(folder: Path) -> ModelFolderError:
+    """Return the error for such a folder."""
+    return ModelFolderError(
+        f"{folder} is an OpenVINO folder of another program: it has no {MANIFEST}",
+        hint=f"`edge adopt {folder}` checks it and makes it a model folder",
+    )
 
 
 def _read_manifest(folder: Path) -> Manifest:
