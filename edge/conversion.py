@@ -28,16 +28,19 @@ def convert(
     calibration: str | os.PathLike[str] | None = None,
     exporter: "Exporter" = "edge",
     context: int | None = None,
+    revision: str | None = None,
+    hub: str = "huggingface",
     progress: Callable[[Progress], object] | None = None,
     cancellation: Cancellation | None = None,
 ) -> ModelFolder:
     """Convert a GLM-4 checkpoint to a model folder, and return it; the same as `edge convert`.
 
     `checkpoint` is a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; or
-    the name of a model of `edge.models()` or of the hub, which is downloaded. `folder` must not exist yet. `recipe` is
-    one of `edge recipes` (default: int4, or stored if the weights are quantised in 4 bits already), `calibration` a
-    file of texts for recipes that are fitted to texts, `exporter` "edge" or "optimum". `context` extends the context to
-    so many tokens, as the makers of GLM-4-0414 and GLM-Z1 do by YaRN: up to 131,072.
+    the name of a model of `edge.models()` or of the hub, or of a GGUF file there (REPOSITORY:FILE.gguf), which is
+    downloaded: from the `hub` "huggingface" or "modelscope", at a `revision` (branch, tag or commit). `folder` must not
+    exist yet. `recipe` is one of `edge recipes` (default: int4, or stored if the weights are quantised in 4 bits
+    already), `calibration` a file of texts for recipes that are fitted to texts, `exporter` "edge" or "optimum".
+    `context` extends the context to so many tokens, as the makers of GLM-4-0414 and GLM-Z1 do by YaRN: up to 131,072.
 
     Blocks until the folder is complete and verified: minutes for 9B. `progress` is called with every step, in this
     thread; an exception that it raises ends the conversion. `cancellation` may end it from any thread, before the
@@ -57,6 +60,8 @@ def convert(
     require("recipe", recipe, str | None, "a recipe's name, such as int4")
     if context is not None:
         require_integer("context", context, 1, 2**31 - 1)
+    require("revision", revision, str | None, "a branch, a tag or a commit")
+    require("hub", hub, str, "huggingface or modelscope")
     require("progress", progress, Callable | None, "a function that takes a Progress")  # type: ignore[arg-type]
     if exporter not in ("edge", "optimum"):
         raise ConversionError(f"there is no exporter {exporter!r}", hint="choose edge or optimum")
@@ -75,6 +80,8 @@ def convert(
         calibration,
         exporter,
         context=context,
+        revision=revision,
+        hub=hub,
         quiet=True,
         report=report,
     )
@@ -136,11 +143,13 @@ def open_conversion(
     exporter: "Exporter",
     *,
     context: int | None = None,
+    revision: str | None = None,
+    hub: str = "huggingface",
     quiet: bool,
     report: Callable[[Progress], None] | None = None,
 ) -> "Steps":
-    """Check the arguments, download the checkpoint if it is not a path, and return the steps of its conversion. `quiet`
-    and `report` are those of `resolve_checkpoint`."""
+    """Check the arguments, download the checkpoint if it is not a path, and return the steps of its conversion.
+    `revision`, `hub`, `quiet` and `report` are those of `resolve_checkpoint`."""
     require_own_package("convert")
     from convert.output.scratch import refuse_existing
     from convert.pipeline import convert as convert_steps
@@ -154,5 +163,5 @@ def open_conversion(
         get_recipe(recipe)
     if calibration:
         read_calibration_samples(calibration)
-    path = resolve_checkpoint(checkpoint, quiet=quiet, report=report)
+    path = resolve_checkpoint(checkpoint, revision=revision, hub=hub, quiet=quiet, report=report)
     return convert_steps(path, folder, recipe, calibration, exporter, context=context)

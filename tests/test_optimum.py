@@ -115,7 +115,7 @@ _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAM
         ("int8", None),
         ("fp16", {"format": "glm4", "dtype": "bf16", "layers": 2}),
         ("int8", {"format": "glm", "dtype": "bf16", "qkv_bias": True}),
-        ("int4", {"format": "glm4", "dtype": "bf16", "hidden": 128}),
+        ("int4", {"format": "glm4", "dtype": "bf16", "hidden": 128, "ffn": 256}),
     ],
 )
 def test_its_own_folder_is_adopted_and_writes_the_same_tokens(tmp_path, weights, tiny):

@@ -29,7 +29,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "checkpoint",
         help="a folder with config.json, a tokenizer, and safetensors or an exported model.onnx; a .gguf file; or the "
-        "name of a model in `edge models`, which is downloaded",
+        "name of a model in `edge models`, or REPOSITORY:FILE.gguf, which is downloaded",
     )
     verb.add_argument("folder", type=Path, help="the model folder to create; it must not exist yet")
     verb.add_argument(
@@ -56,6 +56,15 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="extend the context to N tokens by YaRN, as the makers of GLM-4-0414 and GLM-Z1 do: up to 131,072 "
         "(default: the checkpoint's own)",
     )
+    verb.add_argument(
+        "--hub",
+        choices=("huggingface", "modelscope"),
+        default="huggingface",
+        help="where models are downloaded from by name",
+    )
+    verb.add_argument(
+        "--revision", metavar="R", help="the branch, tag or commit to download (default: the main branch)"
+    )
     verb.add_argument("--quiet", action="store_true", help="print only errors")
     verb.set_defaults(run=run)
 
@@ -71,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         args.calibration,
         args.exporter,
         context=args.context,
+        revision=args.revision,
+        hub=args.hub,
         quiet=args.quiet,
     )
     with closing(steps):

@@ -49,6 +49,11 @@ class SafetensorsFolder:
 
     def config(self) -> dict[str, Any]:
         """Read config.json."""
+        if snapshot := _cached_snapshot(self.path):
+            raise CheckpointError(
+                f"{str(self.path)!r} is a hub's cache entry; its checkpoint is in {snapshot.relative_to(self.path)}",
+                hint=f"pass {snapshot}",
+            )
         return read_config(self.path)
 
     def templates(self) -> ChatTemplates | None:
@@ -88,18 +93,32 @@ class SafetensorsFolder:
         return SAFETENSORS_NAMES[architecture.name]
 
 
+def _cached_snapshot(path: Path) -> Path | None:
+    """Return the newest snapshot in the root of an entry of a hub's cache; None for any other folder."""
+    if (path / "config.json").exists() or not (path / "snapshots").is_dir():
+        return None
+    found = [file.parent for file in (path / "snapshots").glob("*/config.json")]
+    return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
+
+
 def _safetensors_paths(path: Path) -> list[Path]:
     """Find the weights as transformers does: one file, the index's shards, any other single file."""
     if (path / "model.safetensors").exists():
         return [path / "model.safetensors"]
     if (path / _INDEX).exists():
         return _shard_paths(path)
-    found = sorted(path.glob("*.safetensors"))
+    listed = sorted(path.glob("*.safetensors"))
+    found = [file for file in listed if not file.name.startswith("._")]
     if len(found) == 1:
         return found
     if found:
         raise CheckpointError(
             f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from the source of the shards"
+        )
+    if listed:
+        raise CheckpointError(
+            f"{listed[0].name} is not a weight file, but what macOS keeps beside one on other disks",
+            hint="copy the weights themselves, without the files whose names begin with ._",
         )
     if is_foreign(path):
         raise CheckpointError(
