@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
@@ -13,6 +14,7 @@ from .backends.backend import Backend, Options, Request
 from .backends.choose import DeviceChoice, choose
 from .backends.registry import isolate
 from .cancellation import Cancellable, Cancellation
+from .chat_templates import DEFAULT
 from .checks import require, require_all
 from .errors import BackendError, Notice
 from .folder.integrity import verify_while_loading
@@ -96,6 +98,14 @@ class Model:
         """The compiled chat template. Raises ModelFolderError for a base model, TemplateError for a template that is
         invalid."""
         return ChatTemplate(self.source.chat_templates(), self.family, self._special_tokens)
+
+    def with_template(self, source: str) -> "Model":
+        """Return this model with another chat template of its family. Both share the engine: closing one closes both.
+        Raises TemplateError if the template is not valid."""
+        templates = replace(self.source.chat_templates(), named={DEFAULT: source})
+        found = copy(self)
+        found.__dict__["template"] = ChatTemplate(templates, self.family, self._special_tokens)
+        return found
 
     def prompt(
         self,

@@ -46,6 +46,7 @@ OPENVINO_FOLDER = "glm4-openvino"  # as another program exports it
 NOT_RUN = {
     r"--device (GPU|NPU\b|ipex|http)": "a device or a server that is not here",
     r"--exporter optimum|\.onnx|exported": "an environment of its own: tests/test_optimum.py, tests/test_onnx.py",
+    r"--revision|:\S+\.gguf": "downloads: tests/test_hub_names.py",
     r"^eval|gptq|scale": "minutes: tests/test_evaluation.py, tests/test_nncf.py",
     r"^convert \./GLM-4-32B": "named for its size",
 }
