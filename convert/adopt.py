@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.backends.openvino.genai import error_line
+from runtime.chat_templates import file_name
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
@@ -53,7 +54,7 @@ from .recipe import RECIPES
 from .source.exported_ir import ExportedIr
 
 ADOPTED = "adopted"  # in the manifest, instead of a recipe
-_WEIGHTS, _TEMPLATE = "openvino_model.bin", "chat_template.jinja"
+_WEIGHTS = "openvino_model.bin"
 _TOKENIZER_FILES = (
     "openvino_tokenizer.xml",
     "openvino_tokenizer.bin",
@@ -106,8 +107,8 @@ def _run(folder: Path, scratch: ScratchFolder | None) -> Steps:
     needed = ConversionEstimate(sizes, OTHER_FILE_BYTES if scratch else 0, loaded_bytes(architecture, sizes))
     require_resources(needed, scratch.path if scratch else folder, "running the model once")
     template = None
-    if checkpoint.template is not None:
-        template = ChatTemplate(checkpoint.template, checkpoint.family, checkpoint.manifest.special_tokens)
+    if checkpoint.templates is not None:
+        template = ChatTemplate(checkpoint.templates, checkpoint.family, checkpoint.manifest.special_tokens)
     prompts = verify.verification_prompts(checkpoint.family, template)
     yield Progress("check", done=1, total=1)
     yield Progress("tokenizer")
@@ -142,10 +143,11 @@ def _prepare_tokenizer(
     ConversionError if the folder itself needs them.
     """
     tokenizer, texts = checkpoint.tokenizer, {piece for prompt in prompts for piece in prompt}
-    wanted = (*_TOKENIZER_FILES, *(() if checkpoint.template is None else (_TEMPLATE,)))
-    missing = [name for name in wanted if not (folder / name).is_file()]
-    problem, rare = f"it has no {missing[0]}" if missing else "", ""
-    if missing in ([], [_TEMPLATE]):
+    named = checkpoint.templates.named if checkpoint.templates else {}
+    templates = {file: text for name, text in named.items() if not (folder / (file := file_name(name))).is_file()}
+    missing = [name for name in _TOKENIZER_FILES if not (folder / name).is_file()]
+    problem, rare = f"it has no {[*missing, *templates][0]}" if missing or templates else "", ""
+    if not missing:
         problem = problem or _difference(folder, tokenizer, texts, edge_cases=False)
         rare = _difference(folder, tokenizer, (), edge_cases=True)
     if scratch is None:
@@ -157,15 +159,14 @@ def _prepare_tokenizer(
         return [f"{rare}: `edge adopt FOLDER OUT` makes a copy with a tokenizer that does not"] if rare else []
     link_files(_copied_files(folder), scratch.path)
     notes = []
-    if set(missing) - {_TEMPLATE} or _difference(folder, tokenizer, texts, edge_cases=False) or rare:
+    if missing or _difference(folder, tokenizer, texts, edge_cases=False) or rare:
         for name in _TOKENIZER_FILES:
             (scratch.path / name).unlink(missing_ok=True)  # a link to the folder's, which must not be written to
         write_tokenizer(tokenizer, scratch.path)
         verify.check_tokenizer(scratch.path, tokenizer, texts)
         notes.append("the tokenizer's IR is ours")
-    if checkpoint.template is not None and _TEMPLATE in missing:
-        (scratch.path / _TEMPLATE).write_text(checkpoint.template, encoding="utf-8", newline="")
-        notes.append("the chat template is that of tokenizer_config.json")
+    for name, text in templates.items():
+        (scratch.path / name).write_text(text, encoding="utf-8", newline="")
     return notes
 
 
