@@ -72,8 +72,11 @@ class Source(Protocol):
         ...
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open the checkpoint at `path`. Raise CheckpointError or TemplateError."""
+    def open(cls, path: Path, adapters: Sequence[str] = ()) -> Self:
+        """Open the checkpoint at `path`, with LoRA `adapters` ("DIR" or "DIR@WEIGHT") merged into it.
+
+        Raise CheckpointError or TemplateError, and ConversionError if this kind merges none.
+        """
         ...
 
     @property

@@ -5,9 +5,10 @@ Steps of seconds that may reject the checkpoint precede those of minutes: the to
 
 import errno
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,11 +58,14 @@ def convert(
     recipe: str | Recipe = "int4",
     calibration: str | os.PathLike[str] | None = None,
     exporter: Exporter = "edge",
+    *,
+    adapters: Sequence[str] = (),
 ) -> Steps:
     """Convert the checkpoint `source` (a folder, or a GGUF or ONNX file) into the model folder `target`, step by step.
 
     `calibration` is a file of texts for a data-aware recipe, in place of the built-in ones. `exporter` writes the IR:
-    "edge", or optimum-intel.
+    "edge", or optimum-intel. `adapters` are folders of LoRA adapters, "DIR" or "DIR@WEIGHT", whose updates are added to
+    the weights before they are compressed.
 
     `target` appears when it is complete and verified; closing the generator, or any error, leaves nothing behind. After
     a kill or Ctrl-C, the same conversion resumes after the last weight that was finished. Raises CheckpointError,
@@ -85,7 +89,8 @@ def convert(
             keep_freed_memory(),
             scratch_folder(target, (JOURNAL, "openvino_model.bin")) as place,
         ):
-            for step in _run(_source_kind(source, exporter), source, place, recipe, samples):
+            opening = partial(_source_kind(source, exporter).open, source, adapters)
+            for step in _run(opening, place, recipe, samples):
                 place.raise_pending_signal()
                 yield step
     except OSError as exc:
@@ -102,15 +107,14 @@ def _source_kind(path: Path, exporter: Exporter) -> type[Source]:
 
 
 def _run(
-    kind: type[Source],
-    path: Path,
+    open_source: Callable[[], Source],
     place: ScratchFolder,
     recipe: Recipe,
     samples: Sequence[Sample],
 ) -> Steps:
     folder = place.path
     yield Progress("check", "checkpoint")
-    with closing(kind.open(path)) as source:
+    with closing(open_source()) as source:
         plan = make_plan(source, recipe, samples)
         # The files of an earlier conversion are either reused or removed: their space counts as free.
         require_resources(replace(plan.estimate, disk=plan.estimate.disk - place.size()), folder.parent)

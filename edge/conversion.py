@@ -1,12 +1,13 @@
 """Conversion of a checkpoint, from its name to a model folder: the work of `edge convert` and `edge.convert`."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.cancellation import Cancellation
+from runtime.checkpoint.adapter_reference import adapter_list
 from runtime.checks import require
 from runtime.errors import ConversionCancelled, ConversionError
 from runtime.folder.model_folder import ModelFolder
@@ -26,6 +27,7 @@ def convert(
     *,
     calibration: str | os.PathLike[str] | None = None,
     exporter: "Exporter" = "edge",
+    adapter: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     progress: Callable[[Progress], object] | None = None,
     cancellation: Cancellation | None = None,
 ) -> ModelFolder:
@@ -34,7 +36,8 @@ def convert(
     `checkpoint` is a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; or
     the name of a model of `edge.models()` or of the hub, which is downloaded. `folder` must not exist yet. `recipe` is
     one of `edge recipes`, `calibration` a file of texts for recipes that are fitted to texts, `exporter` "edge" or
-    "optimum".
+    "optimum". `adapter` is the folder of a LoRA adapter (PEFT's), or several, each with an optional @WEIGHT: their
+    updates are added to the weights.
 
     Blocks until the folder is complete and verified: minutes for 9B. `progress` is called with every step, in this
     thread; an exception that it raises ends the conversion. `cancellation` may end it from any thread, before the
@@ -63,7 +66,16 @@ def convert(
         if progress is not None:
             progress(step)
 
-    steps = open_conversion(checkpoint, expand_user(folder), recipe, calibration, exporter, quiet=True, report=report)
+    steps = open_conversion(
+        checkpoint,
+        expand_user(folder),
+        recipe,
+        calibration,
+        exporter,
+        adapters=adapter_list(adapter),
+        quiet=True,
+        report=report,
+    )
     result: ModelFolder | None = None
     with closing(steps):
         for step in steps:
@@ -81,6 +93,7 @@ def open_conversion(
     calibration: str | os.PathLike[str] | None,
     exporter: "Exporter",
     *,
+    adapters: Sequence[str] = (),
     quiet: bool,
     report: Callable[[Progress], None] | None = None,
 ) -> "Steps":
@@ -99,4 +112,4 @@ def open_conversion(
     if calibration:
         read_calibration_samples(calibration)
     path = resolve_checkpoint(checkpoint, quiet=quiet, report=report)
-    return convert_steps(path, folder, recipe, calibration, exporter)
+    return convert_steps(path, folder, recipe, calibration, exporter, adapters=adapters)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from .checkpoint.adapter_config import reject_adapter_alone
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
 from .folder.model_folder import MANIFEST, Manifest, ModelFolder
@@ -54,6 +55,8 @@ def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:
         path = expand_user(source)
         if path.is_file() or ((path / "config.json").is_file() and not (path / MANIFEST).is_file()):
             return Checkpoint.open(path)
+        if not (path / MANIFEST).is_file():
+            reject_adapter_alone(path)
         return ModelFolder.open(source)
     require("the model folder", source, ModelSource, "a path")
     return source

@@ -525,9 +525,9 @@ class ZippedSource(SafetensorsSource):
         return path.suffix == ".zip"
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path, adapters=()):
         shutil.unpack_archive(path, path.with_suffix(""))
-        return super().open(path.with_suffix(""))
+        return super().open(path.with_suffix(""), adapters)
 
 
 def test_a_new_checkpoint_format_is_a_file_and_a_line(checkpoint, tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """ONNX exports: their own graph, its weights compressed one at a time, its cache turned into states."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -44,8 +44,12 @@ class OnnxSource:
         return find_onnx_file(path) is not None
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, adapters: Sequence[str] = ()) -> Self:
         """Open config and tokenizer; the graph is read by `prepare`, when its memory is known to suffice."""
+        if adapters:
+            raise ConversionError(
+                "an adapter cannot be merged into an ONNX file", hint="merge it into the checkpoint, in safetensors"
+            )
         file = find_onnx_file(path) or path
         return cls(file, Checkpoint.open(_config_folder(file)))
 

@@ -8,10 +8,11 @@ verification and manifest are ours.
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
@@ -41,6 +42,13 @@ class OptimumSource(SafetensorsSource):
     def accepts(cls, path: Path) -> bool:
         """Accept folders of safetensors; a folder without weights is rejected when it is opened."""
         return not path.is_file() and find_onnx_file(path) is None
+
+    @classmethod
+    def open(cls, path: Path, adapters: Sequence[str] = ()) -> Self:
+        """Open the checkpoint; optimum-intel would read it without adapters."""
+        if adapters:
+            raise ConversionError("adapters are not supported with optimum-intel", hint=_OWN_EXPORTER_HINT)
+        return super().open(path)
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError where optimum-intel is missing, or does not support the checkpoint or the recipe."""

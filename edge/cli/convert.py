@@ -23,7 +23,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         description="Convert a GLM-4 checkpoint to a model folder: OpenVINO IR with compressed weights, verified "
         "against the checkpoint before it appears. Once per model; chats then need the folder alone.",
         epilog="Examples:\n\n    edge convert ./GLM-4-9B-0414 ./glm4-int4\n"
-        "    edge convert zai-org/GLM-4-9B-0414 ./glm4-int8 --recipe int8",
+        "    edge convert zai-org/GLM-4-9B-0414 ./glm4-int8 --recipe int8\n"
+        "    edge convert ./GLM-4-9B-0414 ./glm4-tuned --adapter ./lora-output",
     )
     verb.add_argument(
         "checkpoint",
@@ -44,6 +45,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         default="edge",
         help="which program writes the IR: ours, or optimum-intel",
     )
+    verb.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="DIR[@WEIGHT]",
+        help="a LoRA adapter to merge into the weights; may be repeated, the updates add up (default: none)",
+    )
     verb.add_argument("--quiet", action="store_true", help="print only errors")
     verb.set_defaults(run=run)
 
@@ -53,7 +61,13 @@ def run(args: argparse.Namespace) -> int:
     from ..conversion import open_conversion
 
     steps = open_conversion(
-        args.checkpoint, args.folder, args.recipe, args.calibration, args.exporter, quiet=args.quiet
+        args.checkpoint,
+        args.folder,
+        args.recipe,
+        args.calibration,
+        args.exporter,
+        adapters=args.adapter,
+        quiet=args.quiet,
     )
     with closing(steps):
         last = show_progress(steps, quiet=args.quiet)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import CheckpointError
+from .adapter_config import reject_adapter_alone
 from .small_files import read_json, resolve_file
 
 _CONFIG_HINT = "the checkpoint's config.json is damaged or was edited: download it again"
@@ -92,11 +93,8 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise CheckpointError(f"there is no folder {str(path)!r}", hint="pass the folder that contains config.json")
     if resolve_file(path, "config.json") is None:
-        adapter = (path / "adapter_config.json").is_file()
-        raise CheckpointError(
-            f"{str(path)!r} {'is a LoRA adapter, not a checkpoint' if adapter else 'has no config.json'}",
-            hint="merge it into its base model first" if adapter else "pass the folder of a downloaded checkpoint",
-        )
+        reject_adapter_alone(path)
+        raise CheckpointError(f"{str(path)!r} has no config.json", hint="pass the folder of a downloaded checkpoint")
     return read_json(path / "config.json", required=True)
 
 

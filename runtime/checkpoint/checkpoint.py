@@ -1,8 +1,8 @@
 """A checkpoint opened for a chat without conversion: its config, tokenizer and template, described by a manifest."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,14 @@ from ..sampling import Sampling
 from ..system.files import expand_user
 from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line
+from .adapter_config import reject_adapter_beside_weights
 from .architecture import Architecture, read_architecture
 from .formats import CheckpointFiles, open_files
 from .role_tokens import require_special_role_tokens
 from .tokenizer import CheckpointTokenizer
 
 if TYPE_CHECKING:
+    from .adapter import ModelAdapters
     from .tensors import CheckpointTensors
 
 _TEMPLATE_HINT = (
@@ -44,11 +46,13 @@ class Checkpoint:
     generation: Mapping[str, Any]
     manifest: Manifest
     files: CheckpointFiles = field(repr=False, compare=False)
+    adapters: "ModelAdapters | None" = field(default=None, repr=False, compare=False)
 
     @classmethod
     @map_out_of_memory(CheckpointError)
-    def open(cls, path: str | os.PathLike[str]) -> "Checkpoint":
-        """Open a folder with config.json and a tokenizer, or a GGUF file.
+    def open(cls, path: str | os.PathLike[str], adapters: Sequence[str | os.PathLike[str]] = ()) -> "Checkpoint":
+        """Open a folder with config.json and a tokenizer, or a GGUF file. `adapters` are folders of LoRA adapters, each
+        with an optional @WEIGHT, which are merged into the weights.
 
         Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template.
         """
@@ -77,7 +81,16 @@ class Checkpoint:
             special_tokens=tokenizer.special_tokens,
             licence=files.licence(),
         )
-        return cls(path, config, architecture, tokenizer, template, generation, manifest, files)
+        found = cls(path, config, architecture, tokenizer, template, generation, manifest, files)
+        return found.with_adapters(adapters) if adapters else found
+
+    def with_adapters(self, adapters: Sequence[str | os.PathLike[str]]) -> "Checkpoint":
+        """Return the checkpoint with these LoRA adapters merged into its weights. Raises CheckpointError."""
+        from .adapter import open_adapters
+
+        opened = open_adapters(self.architecture, adapters)
+        manifest = replace(self.manifest, adapters=opened.records)
+        return replace(self, manifest=manifest, adapters=opened)
 
     @property
     def model_folder(self) -> None:
@@ -95,10 +108,15 @@ class Checkpoint:
         return families.get(self.manifest.family)
 
     def weights(self, *, mapped: bool = True) -> "CheckpointTensors":
-        """Open the tensors: views of `mapped` files, or read when they are used. Raises CheckpointError."""
+        """Open the tensors, adapters merged: views of `mapped` files, or read when they are used. Raises
+        CheckpointError."""
         from .tensors import CheckpointTensors
 
-        return CheckpointTensors.from_files(self.path, dict(self.config), self.architecture, self.files, mapped=mapped)
+        if self.adapters is None:
+            reject_adapter_beside_weights(self.path)
+        return CheckpointTensors.from_files(
+            self.path, dict(self.config), self.architecture, self.files, mapped=mapped, adapters=self.adapters
+        )
 
     def chat_template(self) -> str:
         """Return the checkpoint's Jinja template. Raises CheckpointError for a base model, which has none."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CheckpointError
 from ..folder.model_folder import MANIFEST
 from ..text import one_line
+from .adapter_config import ADAPTER_WEIGHTS, reject_adapter_alone
 from .architecture import Architecture, read_config
 from .small_files import DOWNLOAD_AGAIN, read_file, read_json, read_licence
 from .tensor_names import SAFETENSORS_NAMES, TensorNaming
@@ -100,13 +101,14 @@ def _safetensors_paths(path: Path) -> list[Path]:
         return [path / "model.safetensors"]
     if (path / _INDEX).exists():
         return _shard_paths(path)
-    found = sorted(path.glob("*.safetensors"))
+    found = sorted(file for file in path.glob("*.safetensors") if file.name != ADAPTER_WEIGHTS)
     if len(found) == 1:
         return found
     if found:
         raise CheckpointError(
             f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from the source of the shards"
         )
+    reject_adapter_alone(path)
     if (path / MANIFEST).is_file() or (path / "openvino_model.xml").is_file():
         raise CheckpointError(
             f"{str(path)!r} is a model folder: it is converted already",

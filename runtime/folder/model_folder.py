@@ -48,6 +48,15 @@ class CheckpointRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterRecord:
+    """A LoRA adapter that was merged: its folder's name, a sha256 over its config and weights, and its weight."""
+
+    name: str
+    sha256: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSizes:
     """The sizes that the memory of a loaded model depends on.
 
@@ -73,7 +82,7 @@ class Manifest:
     `family` names the prompt format, `special_tokens` maps each special token to its id, `kv_bytes_per_token` is for an
     f16 cache, `devices` describes what each device needs, as computed from `sizes`, and `verification` has the figures
     measured after the conversion. If `paged`, the graph supports PagedAttention: requests are batched and share a
-    cache.
+    cache. `adapters` are merged into the weights.
     """
 
     family: str
@@ -89,6 +98,7 @@ class Manifest:
     verification: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     paged: bool = True
+    adapters: tuple[AdapterRecord, ...] = ()
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
