@@ -27,7 +27,7 @@ from .adapter_reference import AdapterReference
 from .architecture import Architecture
 from .merged_rows import LowRank, merge
 from .small_files import os_error_cure, os_error_reason
-from .tensor import Tensor
+from .tensor import Dtype, Tensor
 from .tensor_names import TensorLocation, canonical_names, chatglm_names
 
 if TYPE_CHECKING:
@@ -54,10 +54,11 @@ class ModelAdapters:
     places: Mapping[str, str] = field(default_factory=dict, repr=False)  # of replacements, for messages
 
     def merge(self, tensor: Tensor) -> Tensor:
-        """Return the tensor with its updates. Its values are computed by rows, when they are read."""
-        tensor = self.replacements.get(tensor.name, tensor)
-        updates = self.updates.get(tensor.name)
-        return merge(tensor, updates) if updates else tensor
+        """Return the checkpoint's tensor with its updates, or what replaces it, in the same type. The values are
+        computed by rows, when they are read."""
+        base, updates = self.replacements.get(tensor.name, tensor), self.updates.get(tensor.name, ())
+        dtype: Dtype = "f32" if tensor.decode is not None else tensor.dtype
+        return merge(base, updates, dtype) if updates or base.dtype != dtype else base
 
 
 def open_adapters(architecture: Architecture, references: Sequence[str | os.PathLike[str]]) -> ModelAdapters:

@@ -1,12 +1,14 @@
 """The rows of a matrix with LoRA updates added to them, computed when they are read.
 
-W' = W + s·B·A, and with DoRA each row of that is scaled to the length that was trained (https://arxiv.org/abs/2402.09353,
-equation 5). All arithmetic is in f32, as in PEFT; the result is rounded once, to the type of the base matrix.
+W' = W + s·B·A, and with DoRA each row of that is scaled to the length that was trained (equation 5 of
+https://arxiv.org/abs/2402.09353). All arithmetic is in f32, as in PEFT; the result is rounded once, to the type of the
+base matrix, or to f32 if that is quantized.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import Any, overload
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy.typing as npt
 
 from ..errors import CheckpointError
 from ..text import quoted
-from .tensor import Tensor
+from .tensor import Dtype, Tensor
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.integer[Any]]
@@ -37,11 +39,11 @@ class LowRank:
 
     @cached_property
     def factors(self) -> tuple[Floats, Floats]:
-        """`left`, scaled, and `right`, both in f32."""
+        """`left` and `right`, both in f32."""
         left, right = _finite(self.left), _finite(self.right)
         if self.transposed:
             left, right = left.T, right.T
-        return left * np.float32(self.scale), right
+        return left, right
 
     @cached_property
     def lengths(self) -> Floats | None:
@@ -51,9 +53,10 @@ class LowRank:
     def apply(self, base: Floats, rows: slice | Indices) -> Floats:
         """Add the update to some rows of the base matrix, in place; return them."""
         left, right = self.factors
-        base += left[rows] @ right
+        base += (left[rows] @ right) * np.float32(self.scale)
         if self.lengths is not None:
-            base *= (self.lengths[rows] / np.linalg.norm(base, axis=1))[:, np.newaxis]
+            norms = np.sqrt(np.einsum("ij,ij->i", base, base, dtype=np.float64)).astype(np.float32)
+            base *= (self.lengths[rows] / norms)[:, np.newaxis]
         return base
 
 
@@ -65,11 +68,11 @@ class MergedRows:
 
     flags = np.empty(0).flags  # of the array that is computed: owned, aligned, contiguous
 
-    def __init__(self, base: Tensor, updates: Sequence[LowRank], first: int = 0) -> None:
-        """`base` starts at row `first` of the matrix that the updates are for."""
-        self._base, self._updates, self._first = base, updates, first
+    def __init__(self, base: Tensor, updates: Sequence[LowRank], dtype: Dtype, first: int = 0) -> None:
+        """`base` starts at row `first` of the matrix that the updates are for; the result is rounded to `dtype`."""
+        self._base, self._updates, self._dtype, self._first = base, updates, dtype, first
         self.shape = base.shape
-        self.dtype = np.dtype(_STORED[merged_dtype(base)])
+        self.dtype = np.dtype(_STORED[dtype])
 
     @property
     def itemsize(self) -> int:
@@ -79,7 +82,7 @@ class MergedRows:
     @property
     def nbytes(self) -> int:
         """Bytes of all elements."""
-        return self.shape[0] * self.shape[1] * self.itemsize
+        return prod(self.shape) * self.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -91,12 +94,12 @@ class MergedRows:
     def __getitem__(self, rows: "slice | Indices") -> "MergedRows | npt.NDArray[Any]":
         if isinstance(rows, slice):
             first, end, _ = rows.indices(len(self))
-            return MergedRows(self._base.rows(first, max(first, end)), self._updates, self._first + first)
+            return MergedRows(self._base.rows(first, max(first, end)), self._updates, self._dtype, self._first + first)
         return self._merge(self._base.gather(rows), rows + self._first)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         found = np.empty(self.shape, self.dtype)
-        step = max(1, _BLOCK // self.shape[1])
+        step = max(1, _BLOCK * len(self) // max(1, prod(self.shape)))
         for first in range(0, len(self), step):
             part = self._base.rows(first, min(first + step, len(self)))
             begin = self._first + first
@@ -110,18 +113,13 @@ class MergedRows:
         return _to_bf16(values) if self.dtype == np.uint16 else values.astype(self.dtype, copy=False)
 
 
-_STORED: dict[str, npt.DTypeLike] = {"bf16": np.uint16, "f16": np.float16, "f32": np.float32}
+_STORED: dict[Dtype, npt.DTypeLike] = {"bf16": np.uint16, "f16": np.float16, "f32": np.float32}
 
 
-def merged_dtype(base: Tensor) -> Any:
-    """Return the type that merged weights are rounded to: the base's, and f32 if that is quantized."""
-    return base.dtype if base.decode is None else "f32"
-
-
-def merge(base: Tensor, updates: Sequence[LowRank]) -> Tensor:
-    """Return the tensor with the updates added to it. Nothing is read yet."""
-    rows: Any = MergedRows(base, updates)
-    return replace(base, raw=rows, dtype=merged_dtype(base), decode=None, gguf_type="")
+def merge(base: Tensor, updates: Sequence[LowRank], dtype: Dtype) -> Tensor:
+    """Return the tensor with the updates added to it, rounded to `dtype`. Nothing is read yet."""
+    rows: Any = MergedRows(base, updates, dtype)
+    return replace(base, raw=rows, dtype=dtype, decode=None, gguf_type="")
 
 
 def _finite(tensor: Tensor) -> Floats:

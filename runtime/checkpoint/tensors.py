@@ -98,12 +98,13 @@ class CheckpointTensors:
 
     def tensor(self, name: str) -> Tensor:
         """Return the tensor with this canonical name, adapters merged. Raises KeyError if there is none."""
-        return self.adapters.merge(self.unmerged(name))
+        return self.adapters.merge(self._stored(name))
 
     def unmerged(self, name: str) -> Tensor:
         """Return the tensor as a file has it: the checkpoint's, or an adapter's in its place."""
-        if (replacement := self.adapters.replacements.get(name)) is not None:
-            return replacement
+        return self.adapters.replacements.get(name) or self._stored(name)
+
+    def _stored(self, name: str) -> Tensor:
         file, entry, rows = self._locations[name]
         tensor = file.tensor(entry, name)
         return tensor if rows is None else tensor.rows(rows.start, rows.stop)
