@@ -212,8 +212,8 @@ class DecoderBlocks:
 
 
 def named_matmul(x: Node, weight: Node, module: str) -> Node:
-    """Multiply by a weight (out,in): (…,in) -> (…,out). The node is named after the weight's module, by which GenAI finds
-    the matrices that a LoRA adapter updates."""
+    """Multiply by a weight (out,in): (…,in) -> (…,out). The node bears the name of the weight's module, by which GenAI
+    finds the matrices that a LoRA adapter updates."""
     product = ops.matmul(x, weight, False, True)
     product.set_friendly_name(module)
     return product

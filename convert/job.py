@@ -10,6 +10,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
 from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, read_file
@@ -72,7 +73,7 @@ class Source(Protocol):
         ...
 
     @classmethod
-    def open(cls, path: Path, adapters: Sequence[str] = ()) -> Self:
+    def open(cls, path: Path, adapters: Sequence[AdapterLike] = ()) -> Self:
         """Open the checkpoint at `path`, with LoRA `adapters` ("DIR" or "DIR@WEIGHT") merged into it.
 
         Raise CheckpointError or TemplateError, and ConversionError if this kind merges none.

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.backends.openvino.genai import error_line
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.small_files import UNREADABLE_HINT
 from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, DiskFull
@@ -59,7 +60,7 @@ def convert(
     calibration: str | os.PathLike[str] | None = None,
     exporter: Exporter = "edge",
     *,
-    adapters: Sequence[str] = (),
+    adapters: Sequence[AdapterLike] = (),
 ) -> Steps:
     """Convert the checkpoint `source` (a folder, or a GGUF or ONNX file) into the model folder `target`, step by step.
 

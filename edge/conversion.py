@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.cancellation import Cancellation
-from runtime.checkpoint.adapter_reference import adapter_list
+from runtime.checkpoint.adapter_reference import AdapterLike, parse_adapters
 from runtime.checks import require
 from runtime.errors import ConversionCancelled, ConversionError
 from runtime.folder.model_folder import ModelFolder
@@ -27,7 +27,7 @@ def convert(
     *,
     calibration: str | os.PathLike[str] | None = None,
     exporter: "Exporter" = "edge",
-    adapter: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    adapter: AdapterLike | Sequence[AdapterLike] = (),
     progress: Callable[[Progress], object] | None = None,
     cancellation: Cancellation | None = None,
 ) -> ModelFolder:
@@ -72,7 +72,7 @@ def convert(
         recipe,
         calibration,
         exporter,
-        adapters=adapter_list(adapter),
+        adapters=parse_adapters(adapter),
         quiet=True,
         report=report,
     )
@@ -93,7 +93,7 @@ def open_conversion(
     calibration: str | os.PathLike[str] | None,
     exporter: "Exporter",
     *,
-    adapters: Sequence[str] = (),
+    adapters: Sequence[AdapterLike] = (),
     quiet: bool,
     report: Callable[[Progress], None] | None = None,
 ) -> "Steps":

@@ -1,10 +1,12 @@
 """The sources of a model, a model folder or a checkpoint, behind one protocol."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from .checkpoint.adapter_config import reject_adapter_alone
+from .checkpoint.adapter_reference import AdapterReference
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
 from .folder.model_folder import MANIFEST, Manifest, ModelFolder
@@ -43,6 +45,15 @@ class ModelSource(Protocol):
     def sampling(self) -> Sampling:
         """The settings that the checkpoint recommends."""
         ...
+
+
+def validate_adapters(source: ModelSource, adapters: Sequence[AdapterReference]) -> None:
+    """Raise CheckpointError if LoRA adapters do not fit the model, without loading it."""
+    from .checkpoint.adapter import open_adapters
+    from .checkpoint.architecture import read_architecture, read_config
+
+    checkpoint = source.checkpoint
+    open_adapters(checkpoint.architecture if checkpoint else read_architecture(read_config(source.path)), adapters)
 
 
 def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:

@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Self
 
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import CheckpointError, ConversionError
 from runtime.progress import Progress
@@ -44,7 +45,7 @@ class OnnxSource:
         return find_onnx_file(path) is not None
 
     @classmethod
-    def open(cls, path: Path, adapters: Sequence[str] = ()) -> Self:
+    def open(cls, path: Path, adapters: Sequence[AdapterLike] = ()) -> Self:
         """Open config and tokenizer; the graph is read by `prepare`, when its memory is known to suffice."""
         if adapters:
             raise ConversionError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
 from runtime.progress import Progress
@@ -44,7 +45,7 @@ class OptimumSource(SafetensorsSource):
         return not path.is_file() and find_onnx_file(path) is None
 
     @classmethod
-    def open(cls, path: Path, adapters: Sequence[str] = ()) -> Self:
+    def open(cls, path: Path, adapters: Sequence[AdapterLike] = ()) -> Self:
         """Open the checkpoint; optimum-intel would read it without adapters."""
         if adapters:
             raise ConversionError("adapters are not supported with optimum-intel", hint=_OWN_EXPORTER_HINT)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from openvino import Node
 
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 from runtime.errors import ConversionError
@@ -45,7 +46,7 @@ class SafetensorsSource:
         return True
 
     @classmethod
-    def open(cls, path: Path, adapters: Sequence[str] = ()) -> Self:
+    def open(cls, path: Path, adapters: Sequence[AdapterLike] = ()) -> Self:
         """Open the checkpoint; weights are read when they are used, since a truncated mapped file ends the process."""
         checkpoint = Checkpoint.open(path, adapters)
         return cls(checkpoint, checkpoint.weights(mapped=False))

@@ -4,7 +4,6 @@ Their tensors are named after the modules of the model that they were trained on
 or of ChatGLMModel. Here they become updates of canonical tensors, so an adapter fits its base in either format.
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from .adapter_config import (
     LoraConfig,
     read_adapter_config,
 )
-from .adapter_reference import AdapterReference
+from .adapter_reference import AdapterLike, AdapterReference, parse_adapters
 from .architecture import Architecture
 from .merged_rows import LowRank, merge
 from .small_files import os_error_cure, os_error_reason
@@ -61,7 +60,7 @@ class ModelAdapters:
         return merge(base, updates, dtype) if updates or base.dtype != dtype else base
 
 
-def open_adapters(architecture: Architecture, references: Sequence[str | os.PathLike[str]]) -> ModelAdapters:
+def open_adapters(architecture: Architecture, references: Sequence[AdapterLike]) -> ModelAdapters:
     """Open adapters for a model of this architecture; their updates add up.
 
     Raises CheckpointError for an adapter that is damaged, unsupported or of another model, naming its tensor;
@@ -71,7 +70,7 @@ def open_adapters(architecture: Architecture, references: Sequence[str | os.Path
     updates: defaultdict[str, list[LowRank]] = defaultdict(list)
     replacements: dict[str, Tensor] = {}
     places: dict[str, str] = {}
-    for reference in map(AdapterReference.parse, references):
+    for reference in parse_adapters(references):
         adapter = _Adapter.open(reference, architecture)
         if len(references) > 1 and adapter.config.dora:
             raise CheckpointError(

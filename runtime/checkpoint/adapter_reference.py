@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..checks import require_all
 from ..errors import RequestError
@@ -14,32 +15,42 @@ from ..text import quoted
 
 @dataclass(frozen=True, slots=True)
 class AdapterReference:
-    """An adapter's folder, and the weight by which its update is multiplied."""
+    """An adapter's folder, absolute, and the weight by which its update is multiplied."""
 
     path: Path
     weight: float = 1.0
 
     @classmethod
-    def parse(cls, text: str | os.PathLike[str]) -> "AdapterReference":
-        """Parse "FOLDER" or "FOLDER@WEIGHT". Raises RequestError for a weight that is not a finite number."""
-        path, _, weight = os.fspath(text).rpartition("@")
-        if not path or expand_user(text).exists():
-            return cls(expand_user(text))
+    def parse(cls, value: "AdapterLike") -> "AdapterReference":
+        """Parse "DIR" or "DIR@WEIGHT"; a reference stays as it is. Raises RequestError for a weight that is not
+        finite."""
+        if isinstance(value, AdapterReference):
+            return value
+        text = os.fspath(value)
+        path, _, digits = text.rpartition("@")
         try:
-            value = float(weight)
+            weight = float(digits) if path and not expand_user(text).exists() else None
         except ValueError:
-            return cls(expand_user(text))
-        if not math.isfinite(value):
+            weight = None
+        if weight is None:
+            return cls(expand_user(text).absolute())
+        if not math.isfinite(weight):
             raise RequestError(
-                f"the adapter {quoted(os.fspath(text))} has the weight {weight}",
+                f"the adapter {quoted(text)} has the weight {digits}",
                 hint="write a finite number after the @, such as 0.5",
             )
-        return cls(expand_user(path), value)
+        return cls(expand_user(path).absolute(), weight)
+
+    def __str__(self) -> str:
+        return self.path.name if self.weight == 1 else f"{self.path.name} @ {self.weight:g}"
 
 
-def adapter_list(adapter: object) -> tuple[str, ...]:
-    """Return the argument `adapter` of the public API, a path or several, as a tuple of texts. Raises RequestError."""
-    values = (adapter,) if isinstance(adapter, str | os.PathLike) else adapter
-    require_all("adapter", values, str | os.PathLike, "a folder of a LoRA adapter, or a list of them")
-    assert isinstance(values, Sequence)
-    return tuple(os.fspath(value) for value in values)
+AdapterLike = str | os.PathLike[str] | AdapterReference
+
+
+def parse_adapters(adapters: AdapterLike | Sequence[AdapterLike]) -> tuple[AdapterReference, ...]:
+    """Parse one adapter or several. Raises RequestError for a value that is no path, or a weight that is not finite."""
+    kinds: Any = str | os.PathLike | AdapterReference
+    values: Any = (adapters,) if isinstance(adapters, kinds) else adapters
+    require_all("adapter", values, kinds, "the folder of a LoRA adapter, or a list of them")
+    return tuple(map(AdapterReference.parse, values))

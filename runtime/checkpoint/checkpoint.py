@@ -16,6 +16,7 @@ from ..system.files import expand_user
 from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line
 from .adapter_config import reject_adapter_beside_weights
+from .adapter_reference import AdapterLike
 from .architecture import Architecture, read_architecture
 from .formats import CheckpointFiles, open_files
 from .role_tokens import require_special_role_tokens
@@ -50,7 +51,7 @@ class Checkpoint:
 
     @classmethod
     @map_out_of_memory(CheckpointError)
-    def open(cls, path: str | os.PathLike[str], adapters: Sequence[str | os.PathLike[str]] = ()) -> "Checkpoint":
+    def open(cls, path: str | os.PathLike[str], adapters: Sequence[AdapterLike] = ()) -> "Checkpoint":
         """Open a folder with config.json and a tokenizer, or a GGUF file. `adapters` are folders of LoRA adapters, each
         with an optional @WEIGHT, which are merged into the weights.
 
@@ -84,7 +85,7 @@ class Checkpoint:
         found = cls(path, config, architecture, tokenizer, template, generation, manifest, files)
         return found.with_adapters(adapters) if adapters else found
 
-    def with_adapters(self, adapters: Sequence[str | os.PathLike[str]]) -> "Checkpoint":
+    def with_adapters(self, adapters: Sequence[AdapterLike]) -> "Checkpoint":
         """Return the checkpoint with these LoRA adapters merged into its weights. Raises CheckpointError."""
         from .adapter import open_adapters
 
