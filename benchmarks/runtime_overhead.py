@@ -107,7 +107,7 @@ def main() -> None:
     model = Model(folder, backend=watched)
     chat = Chat(model, sampling=Sampling(max_new_tokens=args.new_tokens))
     pipeline = load_bare_pipeline(folder.path)
-    stops = {folder.manifest.special_tokens[name] for name in model.family.stop_tokens}
+    stops = {folder.manifest.special_tokens[name] for name in model.stop_tokens}
     runs: dict[str, list[ReplyTiming]] = {"edge": [], "genai": []}
     for seed in range(-1, args.runs):  # the first is a warm-up
         question = random_prompt(watched, args.prompt_tokens, seed)

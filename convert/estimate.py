@@ -15,9 +15,10 @@ from runtime.folder.model_folder import ModelSizes
 from .check.layerwise import fits_whole
 from .graph import EMBEDDING, HEAD
 from .recipe import Recipe
-from .weights import gguf_blocks, nncf
+from .weights import nncf
 from .weights.compress import CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR
 from .weights.sensitivity import presumed_sensitive
+from .weights.stored import stored_form, stored_size
 
 # Measured by `python -m benchmarks.conversion`, which samples the memory of a conversion.
 OTHER_FILE_BYTES = 64 * 2**20  # on the disk: tokenizers, the graph
@@ -56,7 +57,7 @@ def estimate_conversion(
     `tokens` are those of the calibration texts."""
     a = checkpoint.architecture
     source_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
-    sizes = model_sizes(a, recipe, source_bits, sensitive, _kept_block_sizes(checkpoint, recipe))
+    sizes = model_sizes(a, recipe, source_bits, sensitive, _stored_sizes(checkpoint, recipe))
     memory = conversion_memory(a, recipe, sizes, tokens, quantised=bool(checkpoint.quantized_types))
     return ConversionEstimate(sizes, sizes.weights + OTHER_FILE_BYTES, memory)
 
@@ -101,9 +102,11 @@ def _step_bytes(
         yield _LARGEST_COPIES * sizes.largest
 
 
-def _kept_block_sizes(checkpoint: CheckpointTensors, recipe: Recipe) -> dict[str, int]:
+def _stored_sizes(checkpoint: CheckpointTensors, recipe: Recipe) -> dict[str, tuple[int, int]]:
+    """Return bytes and group size of the matrices that are taken over as they are stored."""
     tensors = map(checkpoint.tensor, checkpoint.names) if recipe.keep_blocks else ()
-    return {tensor.name: gguf_blocks.nbytes(tensor) for tensor in tensors if gguf_blocks.supports(tensor)}
+    forms = ((tensor, form) for tensor in tensors if (form := stored_form(tensor)))
+    return {tensor.name: (stored_size(tensor, form), form.group) for tensor, form in forms}
 
 
 def model_sizes(
@@ -111,10 +114,10 @@ def model_sizes(
     recipe: Recipe,
     source_bits: Mapping[str, int] | None = None,
     sensitive: Collection[str] | None = None,
-    kept_blocks: Mapping[str, int] = {},
+    stored: Mapping[str, tuple[int, int]] = {},
 ) -> ModelSizes:
     """Return the sizes of the IR. `source_bits` are the bits of a weight in the checkpoint, by tensor (16 where none is
-    given); `kept_blocks` the bytes of tensors whose GGUF blocks are kept."""
+    given); `stored` the bytes and group sizes of tensors that are taken over as they are stored."""
     bits = source_bits or {}
     eight = presumed_sensitive(architecture, recipe) if sensitive is None else sensitive
     nbytes, groups = {}, 0
@@ -126,9 +129,9 @@ def model_sizes(
         kind = {"embedding_or_head": name in (EMBEDDING, HEAD), "sensitive": name in eight}
         nbytes[name] = recipe.nbytes(rows, columns, **kind, source_bits=bits.get(name, 16))
         _, group = recipe.mode_and_group(columns, **kind)
-        if name in kept_blocks:
-            nbytes[name], group = kept_blocks[name], gguf_blocks.GROUP
-        if group != -1:
+        if name in stored:
+            nbytes[name], group = stored[name]
+        if group not in (-1, columns):
             groups += rows * columns // group
     return ModelSizes(
         weights=sum(nbytes.values()),
@@ -150,8 +153,8 @@ def loaded_bytes(architecture: Architecture, sizes: ModelSizes, context: int = C
     ).running
 
 
-def require_resources(estimate: ConversionEstimate, parent: Path) -> None:
-    """Raise DiskFull or ConversionError where free disk or memory is below the estimate."""
+def require_resources(estimate: ConversionEstimate, parent: Path, what: str = "the conversion") -> None:
+    """Raise DiskFull or ConversionError where free disk or memory is below the estimate of `what`."""
     import psutil  # type: ignore[import-untyped]
 
     free = shutil.disk_usage(parent).free
@@ -163,7 +166,7 @@ def require_resources(estimate: ConversionEstimate, parent: Path) -> None:
     memory = psutil.virtual_memory().available + psutil.swap_memory().free
     if memory < estimate.memory:
         raise ConversionError(
-            f"the conversion needs about {format_bytes(estimate.memory)} of memory, but {format_bytes(memory)} is free",
+            f"{what} needs about {format_bytes(estimate.memory)} of memory, but {format_bytes(memory)} is free",
             hint="close other programs, or convert on a larger machine and copy the folder",
         )
 

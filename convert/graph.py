@@ -272,12 +272,13 @@ def rotary_table(architecture: Architecture, positions: Node) -> Rope:
 def inverse_frequencies(architecture: Architecture) -> npt.NDArray[np.float32]:
     """Return RoPE's frequencies, in radians a position, one for each pair of dimensions: (rotary_dim / 2).
 
-    With YaRN, low frequencies are divided by its factor, high ones are kept, and those between are blended:
+    RoPE of the type linear divides all of them by its factor. With YaRN, low frequencies are divided by its factor,
+    high ones are kept, and those between are blended:
     https://arxiv.org/abs/2309.00071, section 3.2. All in f32, as in transformers, so that both round alike."""
     dim, theta, yarn = architecture.rotary_dim, architecture.rope_theta, architecture.yarn
     wavelengths = np.float32(theta) ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))
     if yarn is None:
-        return np.asarray(1.0 / wavelengths, dtype=np.float32)
+        return np.asarray(1.0 / wavelengths / np.float32(architecture.rope_factor), dtype=np.float32)
 
     def dimension(rotations: float) -> float:
         """Return the dimension that rotates so many times within the original context."""

@@ -10,8 +10,10 @@ from typing import Literal, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from runtime.chat_templates import file_name
 from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.quantized.config import QUANTIZATION_KEYS
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
 from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, read_file
 from runtime.errors import CheckpointError
@@ -73,10 +75,11 @@ class Source(Protocol):
         ...
 
     @classmethod
-    def open(cls, path: Path, adapters: Sequence[AdapterLike] = ()) -> Self:
-        """Open the checkpoint at `path`, with LoRA `adapters` ("DIR" or "DIR@WEIGHT") merged into it.
+    def open(cls, path: Path, *, context: int | None = None, adapters: Sequence[AdapterLike] = ()) -> Self:
+        """Open the checkpoint at `path`; `context` extends its context to so many tokens, and LoRA `adapters` ("DIR" or
+        "DIR@WEIGHT") are merged into it.
 
-        Raise CheckpointError or TemplateError, and ConversionError if this kind merges none.
+        Raise CheckpointError or TemplateError, and ConversionError if this kind cannot be extended, or merges none.
         """
         ...
 
@@ -88,6 +91,11 @@ class Source(Protocol):
     @property
     def quantised(self) -> tuple[str, ...]:
         """The types of the matrices that are quantised already."""
+        ...
+
+    @property
+    def default_recipe(self) -> str:
+        """The recipe of a conversion for which none was chosen."""
         ...
 
     def reject_unsupported(self, recipe: Recipe) -> None:
@@ -129,7 +137,7 @@ def make_plan(source: Source, recipe: Recipe, samples: Sequence[Sample]) -> Conv
     checkpoint = source.checkpoint
     require_special_stop_tokens(checkpoint.generation["eos_token_id"], checkpoint.tokenizer)
     special = checkpoint.manifest.special_tokens.keys()
-    template = None if checkpoint.template is None else ChatTemplate(checkpoint.template, checkpoint.family, special)
+    template = None if checkpoint.templates is None else ChatTemplate(checkpoint.templates, checkpoint.family, special)
     texts = calibration.token_ids(samples, checkpoint.family, template, checkpoint.tokenizer)
     prompts = verify.verification_prompts(checkpoint.family, template)
     token_ids = verify.token_ids(prompts, checkpoint.tokenizer)
@@ -138,10 +146,12 @@ def make_plan(source: Source, recipe: Recipe, samples: Sequence[Sample]) -> Conv
 
 def copy_text_files(source: Checkpoint, folder: Path) -> None:
     """Write the checkpoint's configuration, chat template and licences into `folder`."""
-    (folder / "config.json").write_text(json.dumps(source.config, indent=2) + "\n", encoding="utf-8")
+    # The IR's weights are not in the checkpoint's quantisation: other tools would look for its tensors.
+    config = {key: value for key, value in source.config.items() if key not in QUANTIZATION_KEYS}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
-    if source.template is not None:
-        (folder / "chat_template.jinja").write_text(source.template, encoding="utf-8", newline="")
+    for name, template in source.templates.named.items() if source.templates else ():
+        (folder / file_name(name)).write_text(template, encoding="utf-8", newline="")
     for licence in source.path.glob("LICENSE*"):
         if (text := read_file(source.path, licence.name, MAX_LICENCE_BYTES, within=True)) is None:
             continue
@@ -157,8 +167,9 @@ def build_manifest(
     source: Source, plan: ConversionPlan, written: WrittenIr, figures: verify.VerificationFigures
 ) -> Manifest:
     """Return the manifest of the model folder. Reads all weight files for their hash."""
-    checkpoint, notes = source.checkpoint, written.notes
-    if checkpoint.template is None:
+    checkpoint = source.checkpoint
+    notes = (*checkpoint.manifest.notes, *written.notes)
+    if checkpoint.templates is None:
         notes = (*notes, "no chat template: a base model, for completion only")
     if source.quantised:
         kinds = ", ".join(source.quantised)

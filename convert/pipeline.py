@@ -40,7 +40,7 @@ from .job import (
 from .output.journal import JOURNAL
 from .output.scratch import ScratchFolder, scratch_folder
 from .output.tokenizer import write_tokenizer
-from .recipe import Recipe, get_recipe
+from .recipe import DEFAULT, Recipe, get_recipe
 from .samples import Sample
 from .source.onnx import OnnxSource
 from .source.optimum import OptimumSource
@@ -56,17 +56,19 @@ SOURCES: Mapping[Exporter, Sequence[type[Source]]] = {  # the first that accepts
 def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    recipe: str | Recipe = "int4",
+    recipe: str | Recipe | None = None,
     calibration: str | os.PathLike[str] | None = None,
     exporter: Exporter = "edge",
     *,
+    context: int | None = None,
     adapters: Sequence[AdapterLike] = (),
 ) -> Steps:
     """Convert the checkpoint `source` (a folder, or a GGUF or ONNX file) into the model folder `target`, step by step.
 
-    `calibration` is a file of texts for a data-aware recipe, in place of the built-in ones. `exporter` writes the IR:
-    "edge", or optimum-intel. `adapters` are folders of LoRA adapters, "DIR" or "DIR@WEIGHT", whose updates are added to
-    the weights before they are compressed.
+    `recipe` is int4 if it is None, or stored for weights that are quantised in 4 bits already. `calibration` is a file
+    of texts for a data-aware recipe, in place of the built-in ones. `exporter` writes the IR: "edge", or optimum-intel.
+    `context` extends the model's context to so many tokens, where its makers say how. `adapters` are folders of LoRA
+    adapters, "DIR" or "DIR@WEIGHT", whose updates are added to the weights before they are compressed.
 
     `target` appears when it is complete and verified; closing the generator, or any error, leaves nothing behind. After
     a kill or Ctrl-C, the same conversion resumes after the last weight that was finished. Raises CheckpointError,
@@ -78,10 +80,12 @@ def convert(
         )
     require_docstrings(ConversionError)
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    samples = texts.read_calibration_samples(calibration or texts.BUILT_IN) if recipe.needs_calibration else ()
+    fitted = recipe is not None and recipe.needs_calibration
+    samples = texts.read_calibration_samples(calibration or texts.BUILT_IN) if fitted else ()
     if calibration and not samples:
         raise ConversionError(
-            f"the recipe {recipe.name} does not use calibration texts", hint="leave out --calibration"
+            f"the recipe {recipe.name if recipe else DEFAULT} does not use calibration texts",
+            hint="leave out --calibration",
         )
     source, target = expand_user(source), expand_user(target).absolute()
     try:
@@ -90,7 +94,8 @@ def convert(
             keep_freed_memory(),
             scratch_folder(target, (JOURNAL, "openvino_model.bin")) as place,
         ):
-            opening = partial(_source_kind(source, exporter).open, source, adapters)
+            kind = _source_kind(source, exporter)
+            opening = partial(kind.open, source, context=context, adapters=adapters)
             for step in _run(opening, place, recipe, samples):
                 place.raise_pending_signal()
                 yield step
@@ -110,13 +115,13 @@ def _source_kind(path: Path, exporter: Exporter) -> type[Source]:
 def _run(
     open_source: Callable[[], Source],
     place: ScratchFolder,
-    recipe: Recipe,
+    recipe: Recipe | None,
     samples: Sequence[Sample],
 ) -> Steps:
     folder = place.path
     yield Progress("check", "checkpoint")
     with closing(open_source()) as source:
-        plan = make_plan(source, recipe, samples)
+        plan = make_plan(source, recipe or get_recipe(source.default_recipe), samples)
         # The files of an earlier conversion are either reused or removed: their space counts as free.
         require_resources(replace(plan.estimate, disk=plan.estimate.disk - place.size()), folder.parent)
         yield Progress("check", "the files of an interrupted conversion")

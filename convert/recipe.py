@@ -8,14 +8,16 @@ from typing import Any, Literal
 
 from runtime.errors import ConversionError
 
-Mode = Literal["int4_sym", "int4_asym", "int8_sym", "int8_asym"]  # NNCF's names
+Mode = Literal["int4_sym", "int4_asym", "nf4", "int8_sym", "int8_asym"]  # NNCF's names
 
 DEFAULT = "int4"
+STORED = "stored"  # the default for weights that are quantised in 4 bits already
 SMALLEST_GROUP = 32
 _NEAR_LOSSLESS_KL = 0.005  # nats a token; int8 stays below it
 _BITS: dict[Mode, tuple[int, int]] = {  # of a weight; of a group's f16 scale and zero point
     "int4_sym": (4, 16),
     "int4_asym": (4, 16 + 4),
+    "nf4": (4, 16),
     "int8_sym": (8, 16),
     "int8_asym": (8, 16 + 8),
 }
@@ -31,7 +33,8 @@ class Recipe:
 
     `ratio` is the share of the decoder's weights that become int4; the matrices that NNCF rates most sensitive become
     int8 (`weights/sensitivity.py`). `awq`, `scale` (scale estimation) and `gptq` are NNCF's data-aware methods.
-    `keep_blocks` keeps the blocks of a GGUF unchanged where OpenVINO has their format, and compresses the rest.
+    `keep_blocks` keeps weights that are quantised already (a GGUF's blocks, GPTQ, AWQ, compressed-tensors) unchanged
+    where OpenVINO has their format, and compresses the rest.
 
     `max_kl` is the mean KL divergence from the checkpoint, in nats a token, above which verification rejects the
     result: a limit that catches damage, several times what a trained checkpoint shows. `usual_kl` is the limit for
@@ -133,10 +136,11 @@ RECIPES = {
         Recipe(
             "int4-npu", "a scale a row: made for NPUs", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6, usual_kl=0.5
         ),
+        Recipe("nf4-npu", "int4-npu in NF4: not every NPU", "nf4", "int8_sym", devices=_NPU),
         Recipe("int8", "close to the checkpoint", "int8_asym", "int8_asym", max_kl=0.05, usual_kl=0.01),
         Recipe(
             "stored",
-            "a GGUF's own blocks, or int8",
+            "the checkpoint's own, if quantised",
             "int8_asym",
             "int8_asym",
             max_kl=0.05,

@@ -19,12 +19,11 @@ from runtime.system.files import expand_user
 from runtime.text import one_line
 
 LINE_FORMAT = 'each line needs {"text": "…"} or {"messages": […], "tools": […]}, the latter as in OpenAI\'s chat API'
-_OPTIONAL = {"description": "", "parameters": {"type": "object", "properties": {}}}  # of a tool
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A text, a chat with the tools it had (JSON: name, description, parameters), or a rendered prompt.
+    """A text, a chat with the tools it had (JSON objects with a name), or a rendered prompt.
 
     `name` is its file and line, for errors and reports.
     """
@@ -100,8 +99,8 @@ def parse_messages(name: str, messages: object) -> tuple[Message, ...]:
 
 
 def parse_tools(name: str, tools: object) -> tuple[Mapping[str, Any], ...]:
-    """Return OpenAI's list of tools as their functions: name, description, parameters. Their keys keep the order in
-    which a template will print them. None is no tools.
+    """Return OpenAI's list of tools as their functions, with all of their fields in the order in which a template will
+    print them. None is no tools.
 
     Raises RequestError, beginning with `name`.
     """
@@ -114,5 +113,5 @@ def parse_tools(name: str, tools: object) -> tuple[Mapping[str, Any], ...]:
             raise RequestError(
                 f"{name}: a tool has no name", hint='a tool looks like {"function": {"name": "…", "parameters": {…}}}'
             )
-        found.append(dict(function) | {key: value for key, value in _OPTIONAL.items() if key not in function})
+        found.append({key: value for key, value in function.items() if value is not None})
     return tuple(found)

@@ -58,7 +58,7 @@ from runtime.tools import Tool, ToolLike
 from runtime.version import VERSION as __version__
 
 from .catalogue import CatalogueEntry, models
-from .conversion import convert
+from .conversion import adopt, convert
 from .inspection import inspect
 
 __all__ = [
@@ -113,6 +113,7 @@ __all__ = [
     "Usage",
     "VerificationError",
     "__version__",
+    "adopt",
     "convert",
     "devices",
     "inspect",

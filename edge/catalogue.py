@@ -40,6 +40,11 @@ class CatalogueEntry:
     obliges: str = ""
     note: str = ""
 
+    @property
+    def modelscope(self) -> str:
+        """Its name on ModelScope."""
+        return f"ZhipuAI/{self.repository.partition('/')[2]}"
+
     def disk_bytes(self, recipe: str) -> int:
         """Return the bytes of the weights after conversion."""
         return self._sizes(recipe).weights
@@ -110,7 +115,7 @@ _ENTRIES = (
         "rumination",
         "MIT",
         _RUMINATION,
-        ("GLM-4-Z1-Rumination-32B-0414",),
+        ("GLM-4-Z1-Rumination-32B-0414", "GLM-4-DR-32B-0414"),
     ),
     CatalogueEntry(
         "glm-4-9b",
@@ -155,7 +160,7 @@ _ENTRIES = (
 CATALOGUE: Mapping[str, CatalogueEntry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
 
 _NAMES = {name.lower(): entry for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
-_ORGANIZATIONS = ("zai-org/", "thudm/")
+_ORGANIZATIONS = ("zai-org/", "thudm/", "zhipuai/")
 
 
 def models() -> tuple[CatalogueEntry, ...]:
@@ -169,7 +174,8 @@ def models() -> tuple[CatalogueEntry, ...]:
 
 
 def find_entry(name: str) -> CatalogueEntry | None:
-    """Return the model called `name`, in any case, with or without its organization (zai-org, formerly THUDM)."""
+    """Return the model called `name`, in any case, with or without its organization: zai-org, formerly THUDM,
+    and ZhipuAI on ModelScope."""
     plain = name.lower()
     for organization in _ORGANIZATIONS:
         plain = plain.removeprefix(organization)

@@ -29,7 +29,7 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
     folder = Checkpoint.open(checkpoint)
     path = folder.path / _FILE
     config = read_json(path)
-    wanted = response_template(folder.family)
+    wanted = response_template(folder.family, folder.manifest.stop_tokens)
     if config.get(_KEY) not in (None, wanted) and not force:
         raise CheckpointError(f"{path} has a {_KEY} already", hint="replace it with --force")
     if config.get(_KEY) == wanted:

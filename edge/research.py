@@ -2,13 +2,18 @@
 
 The tools are search, click, open and finish. An application can replace any of them by a function of its own; models
 other than Rumination get them as ordinary tools.
+
+Rumination's chat template has a line for the language of its search terms and one for that of its thoughts, which are
+English; they are the only ones that change with the language.
 """
 
+import re
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runtime.chat import Chat
+from runtime.errors import RequestError
 from runtime.messages import Event, Finish
 from runtime.model import Model
 from runtime.sampling import Sampling
@@ -17,6 +22,24 @@ from runtime.tools import Tool
 from .documents import DocumentIndex, DocumentPage
 
 ANSWER_NOW = "Now write the answer, and name the sources that you used."
+LANGUAGES = {  # as the template, which is Chinese, names them
+    "en": "英语",
+    "zh": "中文",
+    "ar": "阿拉伯语",
+    "de": "德语",
+    "es": "西班牙语",
+    "fr": "法语",
+    "id": "印度尼西亚语",
+    "it": "意大利语",
+    "ja": "日语",
+    "ko": "韩语",
+    "pt": "葡萄牙语",
+    "ru": "俄语",
+    "th": "泰语",
+    "tr": "土耳其语",
+    "vi": "越南语",
+}
+_LANGUAGE_LINES = ("搜索关键词：", "思考：")  # of search terms, of thoughts
 
 
 @dataclass(slots=True)
@@ -67,12 +90,17 @@ def research(
     max_rounds: int = 12,
     max_tokens: int | None = None,
     sampling: Sampling | None = None,
+    language: str | None = None,
 ) -> Generator[Event, None, None]:
     """Stream the events of the research, the last one a Finish; `session.read_pages` then has the sources.
+
+    In a `language`, a key of LANGUAGES, Rumination searches and thinks; by default as its template says, in English.
 
     `tools` replace the session's tools of the same name, and are added otherwise. After `max_rounds` rounds of calls
     the model must answer from the pages it has read. It generates at most `max_tokens` tokens in all.
     """
+    if language is not None:
+        model = set_language(model, language)
     by_name = {
         tool.name: tool
         for tool in map(Tool.from_function, (session.search, session.click, session.open, session.finish, *tools))
@@ -89,6 +117,23 @@ def research(
         answer = chat.stream(ANSWER_NOW, tool_choice="none", sampling=replace(sampling, max_new_tokens=left))
         for last in answer:
             yield replace(last, usage=event.usage + last.usage) if isinstance(last, Finish) else last
+
+
+def set_language(model: Model, language: str) -> Model:
+    """Return the model with the lines of its template that name the language of search terms and thoughts changed to
+    `language`, a key of LANGUAGES. Both share the engine. Raises RequestError for another language, or if the template
+    has no such lines."""
+    if language not in LANGUAGES:
+        raise RequestError(f"the language {language!r} is not supported", hint=f"choose one of {', '.join(LANGUAGES)}")
+    template = model.source.chat_template()
+    for line in _LANGUAGE_LINES:
+        template, count = re.subn(rf"(?m)^([ \t*-]*{line})[^\s{{}}]+[ \t]*$", rf"\g<1>{LANGUAGES[language]}", template)
+        if count != 1:
+            raise RequestError(
+                f"the chat template of {model.source.manifest.source.name} has no line {line!r} that sets a language",
+                hint="GLM-Z1-Rumination's has; with another model, leave out the language and ask in it",
+            )
+    return model.with_template(template)
 
 
 def _snippet(page: DocumentPage, characters: int = 200) -> str:

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
@@ -13,19 +14,20 @@ from .backends.backend import Backend, Options, Request
 from .backends.choose import DeviceChoice, choose
 from .backends.registry import isolate
 from .cancellation import Cancellable, Cancellation
+from .chat_templates import DEFAULT
 from .checkpoint.adapter_reference import AdapterLike, parse_adapters
 from .checks import require, require_all
 from .errors import BackendError, DeviceError, Notice, RequestError
 from .folder.integrity import verify_while_loading
 from .grammar.grammar import AnswerLike, to_grammar
 from .messages import Event, Message, MessageLike, to_messages
-from .prompt import families
+from .prompt.families import ReasoningMarks
 from .prompt.template import ChatTemplate, Prompt
 from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
 from .reply.syntaxes import create_nearby, create_syntaxes
 from .sampling import Sampling, SamplingSettings, merge_settings
-from .source import ModelSource, open_source
+from .source import ModelSource, open_source, read_family, stop_tokens
 from .system.out_of_memory import map_out_of_memory
 from .tools import ToolLike, to_definitions
 
@@ -65,8 +67,9 @@ class Model:
         if adapters := parse_adapters(adapter):
             options = replace(options, adapters=(*options.adapters, *adapters))
         self.source = open_source(source)
-        self.family = families.get(self.source.manifest.family)
+        self.family = read_family(self.source)
         self.sampling = self.source.sampling()
+        self.stop_tokens = stop_tokens(self.source)
         self._special_tokens = self.source.manifest.special_tokens
         self.choice: DeviceChoice | None = None
         self._in_process = in_process
@@ -108,12 +111,26 @@ class Model:
     def template(self) -> ChatTemplate:
         """The compiled chat template. Raises ModelFolderError for a base model, TemplateError for a template that is
         invalid."""
-        return ChatTemplate(self.source.chat_template(), self.family, self._special_tokens)
+        return ChatTemplate(self.source.chat_templates(), self.family, self._special_tokens)
 
-    def prompt(self, messages: str | MessageLike | Iterable[MessageLike], tools: Iterable[ToolLike] = ()) -> Prompt:
-        """Render the prompt of the next reply, in pieces whose concatenation is its text. Raises TemplateError if the
-        template rejects the messages."""
-        return self.template.render(to_messages(messages), to_definitions(tools))
+    def with_template(self, source: str) -> "Model":
+        """Return this model with another chat template of its family. Both share the engine: closing one closes both.
+        Raises TemplateError if the template is not valid."""
+        templates = replace(self.source.chat_templates(), named={DEFAULT: source})
+        found = copy(self)
+        found.__dict__["template"] = ChatTemplate(templates, self.family, self._special_tokens)
+        return found
+
+    def prompt(
+        self,
+        messages: str | MessageLike | Iterable[MessageLike],
+        tools: Iterable[ToolLike] = (),
+        *,
+        template_variables: Mapping[str, Any] | None = None,
+    ) -> Prompt:
+        """Render the prompt of the next reply, in pieces whose concatenation is its text. `template_variables` are
+        those of `reply`. Raises TemplateError if the template rejects the messages."""
+        return self.template.render(to_messages(messages), to_definitions(tools), variables=template_variables)
 
     def count_tokens(self, messages: str | MessageLike | Iterable[MessageLike], tools: Iterable[ToolLike] = ()) -> int:
         """Return the number of tokens in the prompt of the next reply."""
@@ -130,6 +147,7 @@ class Model:
         tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
         strict: bool = False,
+        template_variables: Mapping[str, Any] | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> Cancellable[Event]:
         """Generate the events of one reply, the last a Finish. Tools are offered to the model, and not run.
@@ -137,6 +155,8 @@ class Model:
         `messages` are dicts with role and content, or Messages; a text is one message of the user. `tools` are typed
         functions, Tools, or definitions in OpenAI's layout. `sampling` and the keywords override the checkpoint's own
         settings. `tool_choice`, `answer` and `strict` are those of Chat; a `constraint` combines them otherwise.
+        `template_variables` are further variables of the checkpoint's chat template, as one trained for them reads:
+        `documents`, `enable_thinking`.
 
         Closing the generator stops the engine within a token or two; its `cancel`, or that of `cancellation`, does so
         from any thread, within one step of the engine. Warns if the model's template leaves out a system message or a
@@ -154,21 +174,27 @@ class Model:
             constraint = Constraint.for_reply(tools, tool_choice, answer, strict=strict)
         self._warn(messages, tools)
         calls_before = sum(len(message.tool_calls) for message in messages)
+        prompt = self.template.render(messages, tools, variables=template_variables)
         free = constraint.answer is None  # an answer under a grammar may look like a call
         parser = ReplyParser(
             create_syntaxes(self.family, tools) if free or constraint.may_call else (),
             self.family.call_start,
-            self.family.reasoning,
+            self._reasoning(prompt),
             first_call=calls_before + 1,
             nearby=create_nearby(self.family, tools) if free else None,
         )
-        request = self._request(self.template.render(messages, tools), sampling, cancellation)
+        request = self._request(prompt, sampling, cancellation)
         return Cancellable(generate(self.backend, request, parser, constraint), request.cancellation)
+
+    def _reasoning(self, prompt: Prompt) -> ReasoningMarks | None:
+        """Return the marks of the reasoning in a reply, and whether this prompt opens it."""
+        marks = self.family.reasoning
+        return marks and replace(marks, prompted="".join(prompt[-1:]).rstrip().endswith(marks.open))
 
     def _request(self, prompt: Prompt, sampling: Sampling | None, cancellation: Cancellation | None) -> Request:
         return Request(
             prompt,
-            self.family.stop_tokens,
+            self.stop_tokens,
             self.sampling.merge(sampling).resolve(),
             cancellation=cancellation or Cancellation(),
         )

@@ -3,7 +3,7 @@
 `Sampling` is what an application or a checkpoint asks for, `SamplingParams` what an engine is given: a value for each.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Self, TypedDict
@@ -23,6 +23,7 @@ class SamplingParams:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int | None = None
     max_new_tokens: int | None = None
@@ -32,7 +33,7 @@ class SamplingParams:
     logprobs: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "top_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
             require_number(name, getattr(self, name))
         require_integer("top_k", self.top_k, 0, 2**31 - 1)
         if self.max_new_tokens is not None:
@@ -44,7 +45,8 @@ class SamplingParams:
         object.__setattr__(self, "stop", tuple(map(replace_surrogates, self.stop)))
         for name, ok, wanted in (
             ("temperature", 0 <= self.temperature <= 5, "0 (greedy) to 5"),
-            ("top_p", 0 < self.top_p <= 1, "more than 0, at most 1"),
+            ("top_p", 0 <= self.top_p <= 1, "0 to 1"),
+            ("min_p", 0 <= self.min_p <= 1, "0 to 1"),
             ("repetition_penalty", 0 < self.repetition_penalty <= 10, "more than 0, at most 10"),
             ("presence_penalty", -2 <= self.presence_penalty <= 2, "-2 to 2"),
             ("frequency_penalty", -2 <= self.frequency_penalty <= 2, "-2 to 2"),
@@ -52,6 +54,11 @@ class SamplingParams:
         ):
             if not ok:
                 raise RequestError(f"{name} is {getattr(self, name)}", hint=f"it may be {wanted}")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is always chosen: at temperature 0, or if top_p or min_p excludes others."""
+        return self.temperature == 0 or self.top_p == 0 or self.min_p == 1
 
 
 class SamplingSettings(TypedDict, total=False):
@@ -64,6 +71,7 @@ class SamplingSettings(TypedDict, total=False):
     temperature: float | None
     top_p: float | None
     top_k: int | None
+    min_p: float | None
     repetition_penalty: float | None
     seed: int | None
     max_new_tokens: int | None
@@ -79,8 +87,9 @@ class Sampling:
     """Settings of a reply. One that is None is the checkpoint's own, and where the checkpoint has none, the default.
 
     - `temperature`: 0 to 5; 0, the default, is greedy decoding.
-    - `top_p`: sample from the most probable tokens whose probabilities add up to it; more than 0, at most 1 (default).
+    - `top_p`: sample from the most probable tokens whose probabilities add up to it; 0 (greedy) to 1 (default).
     - `top_k`: sample from so many of the most probable tokens; 0, the default, from all.
+    - `min_p`: sample from tokens that are at least so probable, as a share of the most probable one; 0 (default) to 1.
     - `repetition_penalty`: divides the positive logits of tokens seen before, and multiplies the negative ones; more
       than 0, at most 10, default 1.
     - `seed`: makes a reply reproducible; by default it is different every time.
@@ -101,6 +110,7 @@ class Sampling:
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
     max_new_tokens: int | None = None
@@ -149,15 +159,32 @@ class Sampling:
 
     @classmethod
     def from_generation_config(cls, generation_config: Mapping[str, Any]) -> "Sampling":
-        """Return the settings of a checkpoint's generation_config.json; greedy if it does not sample."""
-        if not generation_config.get("do_sample", False):
-            return cls(repetition_penalty=float(generation_config.get("repetition_penalty") or 1.0))
-        return cls(
-            temperature=float(generation_config.get("temperature") or 1.0),
-            top_p=float(generation_config.get("top_p") or 1.0),
-            top_k=int(generation_config.get("top_k") or 0),
-            repetition_penalty=float(generation_config.get("repetition_penalty") or 1.0),
-        )
+        """Return the settings of a checkpoint's generation_config.json; greedy if it does not sample.
+
+        Zeros are values, as in transformers; null leaves a setting out. Raises RequestError for a value out of range,
+        TypeError, ValueError or OverflowError for one that is not a number.
+        """
+        found = {
+            name: kind(generation_config[name])
+            for name, kind in _GENERATION_CONFIG.items()
+            if generation_config.get(name) is not None
+        }
+        if not generation_config.get("do_sample"):
+            return cls(repetition_penalty=found.get("repetition_penalty"))
+        return cls(**{"temperature": 1.0} | found)
+
+    def recommended(self) -> dict[str, int | float]:
+        """Return the settings that a generation_config.json can have, without those that are None."""
+        return {name: value for name in _GENERATION_CONFIG if (value := getattr(self, name)) is not None}
+
+
+_GENERATION_CONFIG: Mapping[str, Callable[[Any], Any]] = {
+    "temperature": float,
+    "top_p": float,
+    "top_k": int,
+    "min_p": float,
+    "repetition_penalty": float,
+}
 
 
 def merge_settings(sampling: Sampling | None, settings: SamplingSettings) -> Sampling | None:

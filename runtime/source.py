@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from .chat_templates import ChatTemplates
 from .checkpoint.adapter_config import reject_adapter_alone
 from .checkpoint.adapter_reference import AdapterReference
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
-from .folder.model_folder import MANIFEST, Manifest, ModelFolder
+from .folder.model_folder import MANIFEST, Manifest, ModelFolder, foreign_error, is_foreign
+from .prompt import families
+from .prompt.detection import adapt_family
+from .prompt.families import Family
 from .sampling import Sampling
 from .system.files import expand_user
 
@@ -42,6 +46,10 @@ class ModelSource(Protocol):
         """The Jinja chat template. Raises ModelFolderError or CheckpointError for a base model, which has none."""
         ...
 
+    def chat_templates(self) -> ChatTemplates:
+        """All Jinja chat templates by name. Raises as `chat_template` does."""
+        ...
+
     def sampling(self) -> Sampling:
         """The settings that the checkpoint recommends."""
         ...
@@ -56,6 +64,27 @@ def validate_adapters(source: ModelSource, adapters: Sequence[AdapterReference])
     open_adapters(checkpoint.architecture if checkpoint else read_architecture(read_config(source.path)), adapters)
 
 
+def stop_tokens(source: ModelSource) -> tuple[str, ...]:
+    """Return the special tokens that end a reply. An early folder's manifest names none: those of its family, then, and
+    of its generation_config.json."""
+    manifest, folder = source.manifest, source.model_folder
+    if manifest.stop_tokens:
+        return manifest.stop_tokens
+    ends = {} if folder is None else folder.generation_config()
+    ids = ends.get("eos_token_id")
+    listed = ids if isinstance(ids, list) else [ids]
+    named = (name for name, token_id in manifest.special_tokens.items() if token_id in listed)
+    return tuple(dict.fromkeys([*families.get(manifest.family).stop_tokens, *named]))
+
+
+def read_family(source: ModelSource) -> Family:
+    """Return the family that the manifest names, with what the chat templates show. Raises ModelFolderError,
+    CheckpointError or TemplateError."""
+    family = families.get(source.manifest.family)
+    templates = None if family is families.BASE else source.chat_templates()
+    return adapt_family(family, templates, source.manifest.special_tokens)
+
+
 def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:
     """Open the model folder or checkpoint at a path (a folder, or a GGUF file); return one that is open as it is.
 
@@ -64,6 +93,8 @@ def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:
     """
     if isinstance(source, str | os.PathLike):
         path = expand_user(source)
+        if is_foreign(path):
+            raise foreign_error(path)
         if path.is_file() or ((path / "config.json").is_file() and not (path / MANIFEST).is_file()):
             return Checkpoint.open(path)
         if not (path / MANIFEST).is_file():

@@ -5,13 +5,16 @@ import inspect
 import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, get_type_hints
 
 from . import docstrings
 from .checks import require, require_integer, require_seconds
 from .errors import Notice, ToolError
 from .text import replace_surrogates_within
+
+_NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
+_SCHEMA_KEYS = {"input_schema": "parameters", "inputSchema": "parameters"}  # Anthropic's and MCP's
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class Tool:
     AsyncChat. None is a tool that the application runs itself: a call of it ends the reply, and its result is sent as
     a message of the role "tool". `type` is "function", or the tool's name if `built_in` made it. A run that takes
     longer than `timeout` seconds is an error, and a result longer than `max_characters` is truncated; None leaves both
-    limits to the chat.
+    limits to the chat. `definition` is the JSON object that `from_json` read: a chat template shows its fields in their
+    order, those that are not known here too.
 
     Raises ToolError for a field of the wrong type, RequestError for one out of range.
 
@@ -43,24 +47,26 @@ class Tool:
     type: str = "function"
     timeout: float | None = None
     max_characters: int | None = None
+    definition: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for field, kind, wanted in (
+        for name, kind, wanted in (
             ("name", str, "text"),
             ("description", str, "text"),
             ("parameters", Mapping, "a JSON schema as a dict"),
             ("run", Callable | None, "a function that takes the arguments' JSON text"),
             ("type", str, "text"),
+            ("definition", Mapping, "a dict"),
         ):
-            require(f"a tool's {field}", getattr(self, field), kind, wanted, ToolError)  # type: ignore[arg-type]
+            require(f"a tool's {name}", getattr(self, name), kind, wanted, ToolError)  # type: ignore[arg-type]
         require_seconds("a tool's timeout", self.timeout)
         if self.max_characters is not None:
             require_integer("a tool's max_characters", self.max_characters, 100)
         if not self.name.strip():
             raise ToolError("a tool has no name", hint="set the name by which the model calls it")
         try:
-            for field in ("name", "description", "parameters"):
-                object.__setattr__(self, field, replace_surrogates_within(getattr(self, field)))
+            for name in ("name", "description", "parameters", "definition"):
+                object.__setattr__(self, name, replace_surrogates_within(getattr(self, name)))
         except RecursionError as exc:
             raise ToolError(
                 f"the parameters of the tool {self.name} are nested too deeply", hint="simplify them"
@@ -117,7 +123,7 @@ class Tool:
 
         def parse(text: str) -> dict[str, Any]:
             given = arguments.model_validate_json(text)
-            return {field: getattr(given, field) for field in arguments.model_fields if field in given.model_fields_set}
+            return {name: getattr(given, name) for name in arguments.model_fields if name in given.model_fields_set}
 
         def run(text: str) -> str:
             return _to_text(function(**parse(text)))
@@ -147,14 +153,21 @@ class Tool:
                 "a tool's definition has no name",
                 hint='it looks like {"type": "function", "function": {"name": …, "description": …, "parameters": …}}',
             )
-        schemas = (inner.get(key) for key in ("parameters", "input_schema", "inputSchema"))
-        parameters = next((schema for schema in schemas if schema is not None), {"type": "object", "properties": {}})
-        return cls(name, inner.get("description") or "", parameters, type=name if kind == name else "function")
+        shown = {_SCHEMA_KEYS.get(key, key): value for key, value in inner.items() if value is not None}
+        shown.pop("type", None)  # which the model must not read
+        parameters = shown.get("parameters", _NO_PARAMETERS)
+        built_in = name if kind == name else "function"
+        return cls(name, shown.get("description", ""), parameters, type=built_in, definition=shown)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a chat template shows of the tool; `type` only if it is not a function."""
-        shown = {"name": self.name, "description": self.description, "parameters": self.parameters}
-        return shown if self.type == "function" else shown | {"type": self.type}
+        """Return what a chat template shows of the tool: of one with a `definition`, all of its fields; `type` only if
+        it is not a function."""
+        known = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        if self.definition:
+            left_out = {"description": "", "parameters": _NO_PARAMETERS}
+            added = {key: value for key, value in known.items() if value != left_out.get(key)}
+            known = {key: known.get(key, value) for key, value in self.definition.items()} | added
+        return known if self.type == "function" else known | {"type": self.type}
 
 
 ToolLike = Callable[..., Any] | Tool | Mapping[str, Any]
@@ -183,8 +196,8 @@ def to_tools(tools: Iterable[ToolLike]) -> dict[str, Tool]:
 
 
 def to_definitions(tools: Iterable[ToolLike]) -> Sequence[Mapping[str, Any]]:
-    """Return the tools as a chat template takes them: name, description, parameters, and `type` of a built-in one.
-    Definitions in this layout stay as they are. Raises ToolError."""
+    """Return the tools as a chat template takes them: name, mostly description and parameters, any other fields, and
+    `type` of a built-in one. Definitions in this layout stay as they are. Raises ToolError."""
     if isinstance(tools, list | tuple) and all(
         isinstance(tool, Mapping) and "name" in tool and "parameters" in tool and tool.get("type") != "function"
         for tool in tools

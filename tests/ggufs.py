@@ -44,6 +44,11 @@ def write_gguf(checkpoint: Path, path: Path, kind: Kind = "F32", *, parts: int =
             f"{name}.rope.dimension_count": a.rotary_dim,
             f"{name}.rope.freq_base": np.float32(a.rope_theta),
         }
+        if a.rope_factor != 1:
+            meta |= {
+                f"{name}.rope.scaling.type": RopeScalingType.LINEAR.value,
+                f"{name}.rope.scaling.factor": np.float32(a.rope_factor),
+            }
         if a.yarn:
             meta |= {
                 f"{name}.context_length": opened.config["max_position_embeddings"],
@@ -72,18 +77,31 @@ def write_gguf(checkpoint: Path, path: Path, kind: Kind = "F32", *, parts: int =
 
 def encode(values: Array, kind: str) -> Array:
     """The values in ggml's type. The package does not make K-quants: those are random blocks with small scales."""
-    if kind in ("Q4_K", "Q6_K"):
+    if kind in _RANDOM:
         return _random_blocks(values, kind)
     return quantize(values, GGMLQuantizationType[kind])
+
+
+# A block's weights and bytes, and where its f16 scales are (MXFP4 has an exponent in its first byte).
+_RANDOM = {
+    "Q4_K": (256, 144, slice(0, 4)),
+    "Q6_K": (256, 210, slice(208, 210)),
+    "IQ4_NL": (32, 18, slice(0, 2)),
+    "IQ4_XS": (256, 136, slice(0, 2)),
+    "IQ3_S": (256, 110, slice(0, 2)),
+    "IQ2_XXS": (256, 66, slice(0, 2)),
+    "MXFP4": (32, 17, slice(0, 0)),
+}
 
 
 def _random_blocks(values: Array, kind: str) -> Array:
     rows, columns = values.shape
     random = np.random.default_rng(columns)
-    size = {"Q4_K": 144, "Q6_K": 210}[kind]
-    blocks = random.integers(0, 256, (rows * columns // 256, size), np.uint8)
-    scale = np.float16(values.std() / (256 if kind == "Q4_K" else 2048))
-    at = {"Q4_K": slice(0, 4), "Q6_K": slice(208, 210)}[kind]  # d and dmin; d
+    weights, size, at = _RANDOM[kind]
+    blocks = random.integers(0, 256, (rows * columns // weights, size), np.uint8)
+    scale = np.float16(values.std() / (2048 if kind == "Q6_K" else 256))
+    if kind == "MXFP4":
+        blocks[:, 0] = 120
     blocks[:, at] = np.full((at.stop - at.start) // 2, scale).view(np.uint8)
     return blocks.reshape(rows, -1)
 

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
 
 REPOSITORY = "zai-org/GLM-4-9B-0414"
+MODELSCOPE_REPOSITORY = "ZhipuAI/GLM-4-9B-0414"
 COMMIT = "a" * 40
 Fault = Callable[["Request", str], bool]  # answers, or returns False for the hub to do it
 
@@ -30,20 +32,49 @@ class Request(BaseHTTPRequestHandler):
         self.server.asked.append((self.command, path, start))
         if self.server.fault and self.server.fault(self, path):
             return
-        files = self.server.files
-        if path.startswith(f"/api/models/{REPOSITORY}"):
+        if path.startswith("/api/v1/models/"):
+            self.answer_as_modelscope(start)
+        elif path.startswith(f"/api/models/{REPOSITORY}"):
+            revision = path.partition("/revision/")[2] or path.partition("/tree/")[2] or "main"
+            commit = revision if revision in self.server.revisions.values() else self.server.revisions.get(revision)
+            if commit is None:
+                self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+                return
+            files = self.server.files_at(commit)
             siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
             tree = [{"type": "file", "path": name, "size": len(data), "oid": "b" * 40} for name, data in files.items()]
-            info = {"id": REPOSITORY, "sha": COMMIT, "siblings": siblings}
+            info = {"id": REPOSITORY, "sha": commit, "siblings": siblings}
             self.send(200, json.dumps(tree if "/tree/" in path else info).encode())
         elif path.startswith(f"/{REPOSITORY}/resolve/"):
-            self.send_file(files[path.rsplit("/", maxsplit=1)[-1]], start)
+            commit, name = path.removeprefix(f"/{REPOSITORY}/resolve/").split("/", 1)
+            self.send_file(self.server.files_at(commit)[name], start, commit)
         else:
             self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
 
-    def send_file(self, data: bytes, start: int = 0, *, cut: int | None = None) -> None:
+    def answer_as_modelscope(self, start):
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        commit = {"master": COMMIT}.get(query["Revision"]) or self.server.revisions.get(query["Revision"])
+        if (
+            url.path.removeprefix(f"/api/v1/models/{MODELSCOPE_REPOSITORY}/") not in ("repo", "repo/files")
+            or not commit
+        ):
+            self.send(404, b'{"Code": 10010205001, "Message": "not found", "Success": false}')
+            return
+        files = self.server.files_at(commit)
+        if url.path.endswith("/repo"):
+            self.send_file(files[query["FilePath"]], start)
+            return
+        listed = [
+            {"Path": name, "Type": "blob", "Size": len(data), "Sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in files.items()
+        ]
+        folders = [{"Path": "figures", "Type": "tree", "Size": 0, "Sha256": ""}]
+        self.send(200, json.dumps({"Code": 200, "Data": {"Files": [*folders, *listed]}, "Success": True}).encode())
+
+    def send_file(self, data: bytes, start: int = 0, commit: str = COMMIT, *, cut: int | None = None) -> None:
         """From byte `start` on; with `cut`, the connection ends after so many bytes."""
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self.send(206 if start else 200, data[start:], headers, cut=cut)
@@ -69,8 +100,18 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, files: Mapping[str, bytes], fault: Fault | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Request)
         self.files, self.fault = files, fault
+        self.revisions = {"main": COMMIT}  # names, and the commits that they stand for
+        self.others: dict[str, Mapping[str, bytes]] = {}  # the files of other commits
         self.asked: list[tuple[str, str, int]] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def add(self, revision: str, files: Mapping[str, bytes]) -> None:
+        """Adds a branch or tag with files of its own."""
+        commit = hashlib.sha1(revision.encode()).hexdigest()
+        self.revisions[revision], self.others[commit] = commit, files
+
+    def files_at(self, commit: str) -> Mapping[str, bytes]:
+        return self.others.get(commit, self.files)
 
     def handle_error(self, *_):
         pass  # a client that hangs up

@@ -56,8 +56,8 @@ def _checkpoint(folder: Path) -> None:
     described = Checkpoint.open(folder)
     described.sampling()
     require_special_stop_tokens(described.generation["eos_token_id"], described.tokenizer)
-    if described.template is not None:
-        ChatTemplate(described.template, described.family, described.manifest.special_tokens)
+    if described.templates is not None:
+        ChatTemplate(described.templates, described.family, described.manifest.special_tokens)
     with described.weights() as opened:
         damage = DamageCheck(opened, described.tokenizer)
         for name in opened.names:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -291,7 +292,7 @@ def test_replacements_and_dora_stand_alone(tmp_path):
 )
 def test_a_weight_follows_the_last_at_sign(text, path, weight):
     found = AdapterReference.parse(text)
-    assert (str(found.path), found.weight) == (path, weight)
+    assert (found.path, found.weight) == (Path(path).absolute(), weight)
 
 
 def test_a_weight_is_finite_and_a_folder_comes_first(tmp_path, monkeypatch):

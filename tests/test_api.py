@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "api.md"
 GROUPS = {
     "Chats and models": "Chat AsyncChat Model Reply",
-    "Models and devices of this machine": "convert inspect models devices ModelFolder CatalogueEntry Device Progress",
+    "Models and devices of this machine": "convert adopt inspect models devices ModelFolder CatalogueEntry Device "
+    "Progress",
     "Messages": "Message MessageLike",
     "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Logprobs TokenLogprob Finish Usage",
     "Tools": "Tool ToolLike",

@@ -65,7 +65,7 @@ def test_eight_replies_at_once(client):
 def test_reasoning_comes_beside_the_content(bare_folder):
     thinking = write_manifest(bare_folder.path, replace(bare_folder.manifest, family="z1"))
     with (
-        scripted(thinking, ["So.</think>\nYes."] * 4) as (url, *_),
+        scripted(thinking, ["<think>So.</think>\nYes."] * 4) as (url, *_),
         httpx2.Client(base_url=url, timeout=60) as client,
     ):
         said = ask(client)["choices"][0]["message"]
@@ -75,6 +75,38 @@ def test_reasoning_comes_beside_the_content(bare_folder):
         assert "".join(delta.get("content") or "" for delta in deltas).strip() == "Yes."
         kinds = [item["type"] for item in ask(client, "/v1/responses", input="?")["output"]]
         assert kinds == ["reasoning", "message"]
+
+
+TOOL_AS_SENT = {
+    "returns": "a number",
+    "description": "Looks up.",
+    "name": "look_up",
+    "strict": False,
+    "parameters": {"type": "object", "properties": {}},
+    "response": {"type": "object", "x-own": [1, None]},
+}
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
+def test_a_tools_fields_reach_the_template_as_they_were_sent(bare_folder, path):
+    tool = {"type": "function", "function": TOOL_AS_SENT} if path == CHAT else {"type": "function"} | TOOL_AS_SENT
+    said = {"messages": [{"role": "user", "content": "?"}]} if path == CHAT else {"input": "?"}
+    with scripted(bare_folder, ["Yes."]) as (url, _, engine), httpx2.Client(base_url=url, timeout=60) as client:
+        assert client.post(path, json=said | {"tools": [tool]}).status_code == 200
+        prompt = "".join(engine.requests[0].prompt)
+    assert json.dumps(TOOL_AS_SENT, indent=4) in prompt
+
+
+def test_the_template_gets_documents_and_variables(bare_folder):
+    template = "[gMASK]{{ documents }} {{ enable_thinking }} {{ messages[0].content }}<|assistant|>"
+    (bare_folder.path / "chat_template.jinja").write_text(template)
+    write_manifest(bare_folder.path, bare_folder.manifest)
+    body = {"documents": [{"title": "a"}], "chat_template_kwargs": {"enable_thinking": False}}
+    with scripted(bare_folder, ["Yes."]) as (url, _, engine), httpx2.Client(base_url=url, timeout=60) as client:
+        ask(client, **body)
+        assert "".join(engine.requests[0].prompt).startswith("[gMASK][{'title': 'a'}] False ")
+        refused = client.post(CHAT, json=ASK | {"chat_template_kwargs": {"messages": []}})
+        assert (refused.status_code, "'messages'" in refused.text) == (400, True)
 
 
 SCHEMA = {
@@ -277,9 +309,11 @@ FIELDS = {
 
 def test_the_pages_events_have_their_fields(bare_folder, monkeypatch):
     thinking = write_manifest(bare_folder.path, replace(bare_folder.manifest, family="z1"))
-    call = "Now.</think>\nfine\n{}"
+    call = "<think>Now.</think>\nfine\n{}"
     tools = tuple(to_tools([fine]).values())
-    with scripted(thinking, [call, "So.</think>\nYes.", *[call] * 8, "So.</think>\nYes."], tools=tools) as (
+    with scripted(
+        thinking, [call, "<think>So.</think>\nYes.", *[call] * 8, "<think>So.</think>\nYes."], tools=tools
+    ) as (
         url,
         _,
         engine,

@@ -102,6 +102,14 @@ def test_greedy_replies_are_the_same_and_a_seed_repeats_a_sampled_one(backend):
         assert first == second or isinstance(backend, Echo)
 
 
+@pytest.mark.parametrize("settings", [{"top_p": 0.0}, {"top_k": 1}, {"min_p": 0.999}, {"min_p": 1.0}], ids=str)
+def test_settings_that_leave_one_token_are_greedy(backend, settings):
+    greedy = SamplingParams(max_new_tokens=12)
+    one = SamplingParams(temperature=4.0, seed=3, max_new_tokens=12, **settings)
+    texts = [read(backend.generate(Request((QUESTION,), STOPS, sampling)))[0] for sampling in (greedy, one)]
+    assert texts[0] == texts[1] or isinstance(backend, Echo)
+
+
 @pytest.mark.parametrize("question", ["Who are you?", "洗手间在哪里？"])
 def test_a_reply_goes_on_from_the_ids_of_its_beginning(backend, question):
     request = Request((QUESTION.replace("Who are you?", question),), STOPS)

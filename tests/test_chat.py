@@ -162,7 +162,8 @@ def test_saving_into_nowhere_is_one_line(bare_folder, tmp_path):
     [
         {"temperature": -1},
         {"temperature": float("nan")},
-        {"top_p": 0},
+        {"top_p": -0.1},
+        {"min_p": 1.1},
         {"top_k": -1},
         {"max_new_tokens": 0},
         {"repetition_penalty": 0},

@@ -196,6 +196,7 @@ def index(change: Callable[[dict[str, Any]], object]) -> Damage:
     return apply
 
 
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4665a5ea\nsize 4995443264\n"
 EMBEDDING = "model.embed_tokens.weight"
 
 
@@ -212,10 +213,14 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "config deep": (write("config.json", "[" * 100_000), "config.json is not readable JSON"),
     "config list": (write("config.json", "[]"), "config.json is not a JSON object"),
     "config number of 9,000 digits": (write("config.json", "9" * 9000), "config.json is not readable JSON"),
-    "other architecture": (config(architectures=["Qwen3ForCausalLM"]), "'Qwen3ForCausalLM' is not supported"),
-    "no architecture": (config(architectures="REMOVED"), "None is not supported"),
-    "architecture of a wrong type": (config(architectures=[{"a": [[[]]]}]), "is not supported"),
-    "quantised": (config(quantization_config={"quant_method": "gptq"}), "already quantized ('gptq')"),
+    "other architecture": (
+        config(architectures=["Qwen3ForCausalLM"], model_type="qwen3"),
+        "'Qwen3ForCausalLM' is not supported",
+    ),
+    "no architecture": (config(architectures="REMOVED", model_type="REMOVED"), "None is not supported"),
+    "architecture of a wrong type": (config(architectures=[{"a": [[[]]]}], model_type=[]), "is not supported"),
+    "a classifier": (config(architectures=["Glm4ForSequenceClassification"]), "labels texts"),
+    "quantised": (config(quantization_config={"quant_method": "hqq"}), "is quantised by hqq"),
     "zero layers": (config(num_hidden_layers=0), "num_hidden_layers is 0; it must be a positive integer"),
     "negative width": (config(hidden_size=-64), "hidden_size is -64"),
     "width in words": (config(hidden_size="wide"), "hidden_size is 'wide'"),
@@ -264,7 +269,10 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     "cut header": (cut(SHARDS.format(1), 100), "claims a header of"),
     "cut data": (cut(SHARDS.format(1), -1), f"{SHARDS.format(1)} is truncated"),
     "extra data": (append(SHARDS.format(1), b"x"), "1 bytes that belong to no tensor"),
-    "a git-lfs pointer": (write(SHARDS.format(1), "version https://git-lfs.github.com/spec/v1"), "claims a header of"),
+    "a git-lfs pointer": (write(SHARDS.format(1), LFS_POINTER), f"{SHARDS.format(1)} is a git-lfs pointer"),
+    "a short git-lfs pointer": (write(SHARDS.format(1), LFS_POINTER[:42]), f"{SHARDS.format(1)} is a git-lfs pointer"),
+    "rope factor": (config(rope_scaling={"type": "linear", "factor": 0}), "factor is 0"),
+    "rope without a factor": (config(rope_scaling={"type": "linear"}), "factor is missing"),
     "absurd header": (raw_header(b"{}", length=2**64 - 1), "claims a header of 18,446,744,073,709,551,615 bytes"),
     "header not JSON": (raw_header(b"{]"), "is not readable JSON"),
     "header a list": (raw_header(b"[]"), "is not a JSON object"),
@@ -325,7 +333,7 @@ def test_a_damaged_checkpoint_of_the_original_format_is_refused(damage: str, tmp
 
 
 def test_the_supported_architectures_are_named(tmp_path: Path) -> None:
-    error = refused(Tiny(config={"architectures": ["LlamaForCausalLM"]}).write(tmp_path))
+    error = refused(Tiny(config={"architectures": ["LlamaForCausalLM"], "model_type": "llama"}).write(tmp_path))
     assert all(name in error.hint for name in ("Glm4ForCausalLM", "GlmForCausalLM", "ChatGLMModel"))
 
 

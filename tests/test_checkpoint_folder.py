@@ -39,7 +39,7 @@ def test_a_model_folder_is_one_though_it_has_a_config(demo_folder):
 
 PLACES = {
     "a text": TEMPLATE,
-    "a list": [{"name": "tool_use", "template": "x"}, {"name": "default", "template": TEMPLATE}],
+    "a list": [{"name": "rag", "template": "x"}, {"name": "default", "template": TEMPLATE}],
 }
 
 
@@ -76,3 +76,24 @@ def test_what_is_neither_is_refused(tmp_path):
         open_source(tmp_path)
     with pytest.raises(ModelFolderError, match="there is no folder"):
         open_source(tmp_path / "gone")
+
+
+def test_the_root_of_a_cache_entry_names_its_snapshot(checkpoint, tmp_path):
+    root = tmp_path / "models--zai-org--GLM-4-9B-0414"
+    snapshot = shutil.copytree(checkpoint, root / "snapshots" / ("a" * 40))
+    (root / "blobs").mkdir()
+    with pytest.raises(CheckpointError, match="cache entry; its checkpoint is in snapshots") as caught:
+        Checkpoint.open(root)
+    assert caught.value.hint == f"pass {snapshot}"
+    assert Checkpoint.open(snapshot).manifest.source.name == "zai-org/GLM-4-9B-0414"
+
+
+def test_what_macos_keeps_beside_weights_is_not_weights(checkpoint):
+    shutil.copyfile(CHECKPOINT / "model.safetensors", checkpoint / "weights.safetensors")
+    (checkpoint / "._weights.safetensors").write_bytes(b"\0\5\x16\7")
+    weights = Checkpoint.open(checkpoint).weights()
+    assert weights.names
+    weights.close()
+    (checkpoint / "weights.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"\._weights.safetensors is not a weight file, but what macOS keeps"):
+        Checkpoint.open(checkpoint).weights()

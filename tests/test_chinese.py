@@ -27,7 +27,10 @@ _MODELSCOPE = [
 # Commands of the Chinese pages alone.
 ADDED = {
     "README.md": _MODELSCOPE,
-    "docs/quickstart.md": [*_MODELSCOPE, "export HF_ENDPOINT=https://hf-mirror.com"],
+    "docs/quickstart.md": [
+        "edge convert GLM-4-9B-0414 ./glm4-int4 --hub modelscope",
+        "export HF_ENDPOINT=https://hf-mirror.com",
+    ],
 }
 # Code spans of the Chinese pages alone.
 ADDED_SPANS = {

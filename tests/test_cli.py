@@ -98,7 +98,7 @@ def test_a_model_folder_is_not_converted_again(capsys, demo_folder, tmp_path):
     assert re.fullmatch(r"error: .* is a model folder: it is converted already\nhint: .*`edge chat`.*\n", err)
     shutil.copytree(demo_folder.path, tmp_path / "theirs")  # as optimum-intel leaves one, without our manifest
     (tmp_path / "theirs/edge.json").unlink()
-    assert "is converted already" in run(capsys, "convert", str(tmp_path / "theirs"), str(tmp_path / "model"))[2]
+    assert "edge adopt" in run(capsys, "convert", str(tmp_path / "theirs"), str(tmp_path / "model"))[2]
     assert not (tmp_path / "model").exists()
 
 

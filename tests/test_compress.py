@@ -191,7 +191,7 @@ def test_values_stay_near(tmp_path):
     import openvino as ov
 
     with CheckpointTensors.open(Tiny(layers=1, hidden=128, dtype="f16").write(tmp_path)) as checkpoint:
-        for name, worst in {"int4": 0.15, "int4-npu": 0.2, "int8": 0.02, "bf16": 0.0}.items():
+        for name, worst in {"int4": 0.15, "int4-npu": 0.2, "nf4-npu": 0.2, "int8": 0.02, "bf16": 0.0}.items():
             for weight in all_weights(checkpoint, RECIPES[name]):
                 model = ov.Model([ov.opset13.result(weight.node)], [], "weight")
                 found = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]

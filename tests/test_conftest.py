@@ -47,7 +47,9 @@ def test_signals():
 def run(folder, source, *options, command=()):
     """A suite of one file with our conftest.py; returns its exit status and its output."""
     (folder / "test_it.py").write_text(source)
-    markers = "".join(f"\n    {name}: an environment" for name in ("clients", "cuda", "ipex", "optimum", "vllm"))
+    markers = "".join(
+        f"\n    {name}: an environment" for name in ("clients", "cuda", "ipex", "optimum", "quantized", "vllm")
+    )
     (folder / "pytest.ini").write_text(f"[pytest]\nmarkers ={markers}\n")
     done = subprocess.run(
         [*command, sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", *options],

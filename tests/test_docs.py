@@ -32,7 +32,9 @@ import pytest
 
 from edge.cli import main, parser
 from edge.demo import CHECKPOINT
+from runtime.folder.model_folder import MANIFEST
 
+from .quantized import awq, fp8, write_quantized
 from .serving import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,9 +43,11 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 CHECKPOINTS = ("GLM-4-9B-0414", "zai-org/GLM-4-9B-0414", "GLM-4-32B-0414")
 MODEL_FOLDERS = ("glm4-int4", "glm4-base", "glm4-npu", "glm-edge-int4")
+OPENVINO_FOLDER = "glm4-openvino"  # as another program exports it
 NOT_RUN = {
     r"--device (GPU|NPU\b|ipex|http)": "a device or a server that is not here",
     r"--exporter optimum|\.onnx|exported": "an environment of its own: tests/test_optimum.py, tests/test_onnx.py",
+    r"--revision|:\S+\.gguf": "downloads: tests/test_hub_names.py",
     r"^eval|gptq|scale": "minutes: tests/test_evaluation.py, tests/test_nncf.py",
     r"^convert \./GLM-4-32B": "named for its size",
 }
@@ -223,6 +227,8 @@ def furnish(folder: Path, model: Path, page: str) -> None:
     for name in MODEL_FOLDERS:
         if name in page:
             shutil.copytree(model, folder / name)
+    if OPENVINO_FOLDER in page:
+        shutil.copytree(model, folder / OPENVINO_FOLDER, ignore=shutil.ignore_patterns(MANIFEST))
     if "texts.jsonl" in page:
         (folder / "texts.jsonl").write_text('{"text": "The museum opens at nine."}\n' * 8, encoding="utf-8")
     if "./lora" in page:
@@ -238,6 +244,9 @@ def furnish(folder: Path, model: Path, page: str) -> None:
         from .ggufs import write_gguf
 
         write_gguf(CHECKPOINT, folder / "model-Q8_0.gguf", "Q8_0")
+    for name, scheme in {"GLM-4-9B-0414-AWQ": awq(), "GLM-4-9B-0414-FP8": fp8()}.items():
+        if name in page:
+            write_quantized(CHECKPOINT, folder / name, scheme)
     if "kiosk.toml" in page and "toml kiosk.toml" not in page:
         (folder / "kiosk.toml").write_text('title = "City Museum"\n', encoding="utf-8")
     if "key.txt" in page:

@@ -77,6 +77,7 @@ SETTINGS = {
     "temperature": 0.5,
     "top_p": 0.5,
     "top_k": 5,
+    "min_p": 0.25,
     "repetition_penalty": 1.5,
     "presence_penalty": 0.5,
     "frequency_penalty": 0.5,

@@ -9,7 +9,7 @@ from edge.cli import main
 from edge.demo import CHECKPOINT
 from edge.export import export_template
 from runtime.errors import CheckpointError
-from runtime.prompt.families import FAMILIES
+from runtime.prompt.families import FAMILIES, GLM4_0414
 from runtime.prompt.families.response_template import response_template
 
 
@@ -46,7 +46,7 @@ def test_transformers_parses_what_the_families_say(family, reply, wanted):
     from transformers.utils.chat_parsing import parse_response
 
     prefix = "[gMASK]<sop><|user|>\nHi<|assistant|>" + ("\n<think>" if family == "z1" else "")
-    parsed = parse_response(reply, response_template(FAMILIES[family]), prefix=prefix)
+    parsed = parse_response(reply, response_template(FAMILIES[family], FAMILIES[family].stop_tokens), prefix=prefix)
     assert {
         key: value.strip() if isinstance(value, str) else value for key, value in parsed.items() if key != "role"
     } == wanted
@@ -57,7 +57,7 @@ def test_the_template_is_written_and_the_rest_kept(checkpoint):
     before = path.read_bytes()
     assert export_template(checkpoint) == path
     after = json.loads(path.read_text(encoding="utf-8"))
-    assert after.pop("response_template") == response_template(FAMILIES["glm4_0414"])
+    assert after.pop("response_template") == response_template(GLM4_0414, GLM4_0414.stop_tokens)
     assert after == json.loads(before)
     assert (checkpoint / "tokenizer_config.json.orig").read_bytes() == before
     written = path.read_bytes()

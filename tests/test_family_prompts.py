@@ -184,7 +184,20 @@ def in_system(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> di
     return {"messages": [offered, *messages] if tools else messages}
 
 
-LAID_OUT = {"glm4_2024": in_system}  # where the tools go, if not beside the messages
+def in_text(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict[str, Any]:
+    """GLM-Edge has no place for a call or its result: they stand in the text, a call as GLM-4 spells it."""
+    told: list[tuple[str, list[str]]] = []
+    for message in messages:
+        call, result = bool(message["metadata"]), message["role"] == "observation"
+        text = f"{message['metadata']}\n{message['content']}" if call else message["content"]
+        if told and (call, result) != (False, False) and told[-1][0] == ("user" if result else "assistant"):
+            told[-1][1].append(text)
+        else:
+            told.append(("user" if result else message["role"], [text]))
+    return {"messages": [{"role": role, "content": "\n".join(texts)} for role, texts in told], "tools": None}
+
+
+LAID_OUT = {"glm4_2024": in_system, "glm_edge": in_text}  # the others have tools beside the messages
 
 
 def by_transformers(source: str, variables: dict[str, Any]) -> str:

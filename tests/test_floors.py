@@ -22,7 +22,7 @@ LAYERS = {
         errors text version
         strict_json checks docstrings
         system
-        messages sampling grammar vocabulary cancellation
+        messages sampling grammar vocabulary cancellation chat_templates
         tool_run
         tools prompt folder history
         tool_call
@@ -42,7 +42,7 @@ LAYERS = {
         estimate
         job
         source
-        pipeline
+        pipeline adopt
     """,
     "edge": """
         import_path __pyinstaller

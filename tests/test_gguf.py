@@ -37,6 +37,7 @@ TEXTS = ("The ferry", " 研究 研究首先", "don't IT'S 1234567\r\n\n  \t x", 
     [
         (Tiny(), "F32"),
         (Tiny(config={"rope_scaling": YARN}), "F32"),
+        (Tiny(config={"rope_scaling": {"type": "linear", "factor": 4.0}}), "F32"),
         (Tiny(format="glm", tied=True, qkv_bias=True, theta=5e6, dtype="f16"), "F16"),
         (Tiny(format="chatglm", qkv_bias=True, dtype="bf16"), "BF16"),
     ],
@@ -58,7 +59,9 @@ def test_unquantised_weights_are_those_of_the_checkpoint(tiny: Tiny, kind: str, 
             assert tensor.dtype == (kind.lower() if tensor.data.ndim == 2 else "f32")
 
 
-@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_1", "Q5_1", "Q4_K", "Q6_K"])
+@pytest.mark.parametrize(
+    "kind", ["Q8_0", "Q4_0", "Q4_1", "Q5_1", "Q4_K", "Q6_K", "IQ4_NL", "IQ4_XS", "IQ3_S", "IQ2_XXS", "MXFP4"]
+)
 def test_quantised_weights_are_decoded_by_rows(kind: str, tmp_path: Path) -> None:
     tiny = Tiny(format="chatglm", hidden=256, head_dim=64, ffn=256, layers=1)
     source = tiny.write(tmp_path / "source")
@@ -111,16 +114,17 @@ def test_blocks_are_taken_over_as_they_are(kind: str, strays: float, tmp_path: P
     from openvino import opset13 as ops
 
     from convert.output.ir_writer import IrWriter
-    from convert.weights.gguf_blocks import keep_blocks, nbytes
+    from convert.weights.stored import stored_form, stored_size, write_stored
 
     tiny = Tiny(format="chatglm", hidden=256, head_dim=64, ffn=256, layers=1)
     path = write_gguf(tiny.write(tmp_path / "source"), tmp_path / "x.gguf", kind)
     with CheckpointTensors.open(path) as found, IrWriter(tmp_path / "x.xml", 2**20) as ir:
         for name in ("model.layers.0.self_attn.v_proj.weight", "model.embed_tokens.weight"):
             tensor = found.tensor(name)
-            before = ir.size
-            model = ov.Model([ops.result(keep_blocks(tensor, ir))], [], "weight")
-            assert 0 <= ir.size - before - nbytes(tensor) < 3 * 64
+            before, form = ir.size, stored_form(tensor)
+            assert form is not None
+            model = ov.Model([ops.result(write_stored(tensor, form, ir))], [], "weight")
+            assert 0 <= ir.size - before - stored_size(tensor, form) < 3 * 64
             values = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])[0]
             groups = np.abs(tensor.data).reshape(len(values), -1, 32).max(-1, keepdims=True)
             difference = np.abs(values - tensor.data).reshape(len(values), -1, 32)
@@ -133,7 +137,7 @@ def test_the_recipe_stored_wants_a_quantised_gguf(tmp_path: Path) -> None:
     assert last.result is not None
     assert last.result.manifest.sizes is not None
     assert last.result.manifest.sizes.weights <= (tmp_path / "model" / "openvino_model.bin").stat().st_size
-    with pytest.raises(ConversionError, match="keeps the blocks of a quantised GGUF"):
+    with pytest.raises(ConversionError, match="keeps weights that are quantised already"):
         list(convert(CHECKPOINT, tmp_path / "other", "stored"))
 
 
@@ -189,6 +193,10 @@ def test_a_model_in_several_files_is_opened_by_any_of_them(tmp_path: Path) -> No
         with CheckpointTensors.open(part) as found:
             assert set(found.names) == set(whole.names)
             assert found.nbytes == sum(path.stat().st_size for path in parts)
+    parts[0].rename(tmp_path / "renamed.gguf")
+    with pytest.raises(CheckpointError, match=rf"renamed.gguf is one of {len(parts)} parts"):
+        CheckpointTensors.open(tmp_path / "renamed.gguf")
+    (tmp_path / "renamed.gguf").rename(parts[0])
     parts[1].unlink()
     with pytest.raises(CheckpointError, match=rf"{parts[1].name} is missing \(1 of {len(parts)} parts\)"):
         CheckpointTensors.open(parts[0])
@@ -216,6 +224,10 @@ REFUSED: dict[str, tuple[Harm, str]] = {
         lambda raw: raw.replace(*(b"output_norm.weight" + struct.pack("<IQI", 1, 64, n) for n in (0, 999))),
         "the type 999, which gguf does not support",
     ),
+    "a type that ggml has removed": (
+        lambda raw: raw.replace(*(b"output_norm.weight" + struct.pack("<IQI", 1, 64, n) for n in (0, 31))),
+        "the type Q4_0_4_4, which gguf does not support",
+    ),
     "another shape": (
         lambda raw: raw.replace(*(b"output_norm.weight" + struct.pack("<IQ", 1, n) for n in (64, 32))),
         r"the shape \[32\]",
@@ -239,7 +251,9 @@ def test_a_damaged_file_is_refused_in_one_line(harm: str, tmp_path: Path) -> Non
     [
         ({"glm4__rope__dimension_sections": [8, 12, 12, 0]}, "vision model"),
         ({"glm4__nextn_predict_layers": 1}, "multi-token prediction"),
-        ({"glm4__rope__scaling__type": "linear", "glm4__rope__scaling__factor": 2.0}, "original_context_length"),
+        ({"glm4__rope__scaling__type": "yarn", "glm4__rope__scaling__factor": 2.0}, "original_context_length"),
+        ({"glm4__rope__scaling__type": "linear"}, "scaling.factor is missing"),
+        ({"glm4__rope__scaling__type": "longrope"}, "rope type 'longrope' is not supported"),
         ({"glm4__attention__head_count": 3}, "cannot be split into"),
         ({"tokenizer__ggml__pre": "llama-bpe"}, "'llama-bpe', not GLM-4's"),
         ({"tokenizer__ggml__merges": None}, "tokenizer.ggml.merges is missing"),

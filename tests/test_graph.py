@@ -40,6 +40,14 @@ VARIANTS = {
     "glm4 yarn, rope_type": Tiny(context=2048, config={"rope_scaling": YARN_5}),
     "glm4 yarn, attention factor": Tiny(context=2048, config={"rope_scaling": {**YARN_5, "attention_factor": 0.8}}),
     "glm4 yarn, every key": Tiny(context=2048, config={"rope_scaling": YARN_FULL}),
+    "glm4 linear": Tiny(context=2048, config={"rope_scaling": {"type": "linear", "factor": 4.0}}),
+    "glm linear, as transformers 5 saves it": Tiny(
+        format="glm",
+        config={
+            "rope_parameters": {"rope_type": "linear", "factor": 2.5, "rope_theta": 5e5, "partial_rotary_factor": 0.5}
+        },
+    ),
+    "glm4 dynamic": Tiny(context=2048, config={"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
     "glm4 as transformers 5 saves it": Tiny(
         context=2048, config={"rope_parameters": {**YARN_5, "rope_theta": 5e5, "partial_rotary_factor": 0.25}}
     ),

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from convert.pipeline import convert
+from edge.demo import CHECKPOINT
 from runtime.errors import ModelFolderError
 from runtime.folder.ir import IR, WeightMatrix
 from runtime.folder.model_folder import ModelFolder
@@ -31,6 +33,8 @@ def with_first(**changes):
         (with_first(type="bf16", group=0), [r"1 in bf16"]),
         (with_first(type="u4", symmetric=False), ["1 int4 matrices have zero points"]),
         (with_first(group=64), ["in groups of 64"]),
+        (with_first(type="nf4", group=-1), []),
+        (with_first(type="nf4", group=128), ["NF4 in groups of 128, not by row"]),
         (replace(with_first(group=64), stateful=False), ["not stateful", "in groups of 64"]),
     ],
 )
@@ -46,6 +50,14 @@ def test_a_folder_converted_for_the_npu_is_fit(npu_folder):
     assert ir.npu_obstacles() == ()
     assert ir.stateful
     assert {(matrix.type, matrix.group) for matrix in ir.matrices[:-1]} == {("i4", -1)}
+
+
+@pytest.mark.slow
+def test_nf4_by_row_is_fit_for_an_npu(tmp_path):
+    *_, last = convert(CHECKPOINT, tmp_path / "model", "nf4-npu")
+    ir = IR.read(last.result)
+    assert ir.npu_obstacles() == ()
+    assert {(matrix.type, matrix.group) for matrix in ir.matrices[:-1]} == {("nf4", -1)}
 
 
 def test_the_ir_agrees_with_the_manifest(demo_folder, npu_folder):

@@ -72,6 +72,11 @@ def test_a_base_model_has_no_template(bare_folder):
 
 
 def test_a_damaged_generation_config_is_refused(bare_folder):
+    """It is read in an early folder, whose manifest has no sampling settings."""
     (bare_folder.path / "generation_config.json").write_text('{"do_sample": true, "temperature": 99}')
+    early = replace(bare_folder, manifest=replace(bare_folder.manifest, sampling=None))
     with pytest.raises(ModelFolderError, match="temperature is 99"):
-        bare_folder.sampling()
+        early.sampling()
+    damaged = replace(bare_folder, manifest=replace(bare_folder.manifest, sampling={"temperature": 99}))
+    with pytest.raises(ModelFolderError, match="temperature is 99"):
+        damaged.sampling()

@@ -1,19 +1,28 @@
 """optimum-intel's export, in our folder, answers what ours answers. Run by tests/environments/optimum.sh."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
 
+import edge
 from convert.check import verify
 from convert.pipeline import convert
 from convert.recipe import RECIPES
 from convert.source import optimum
 from edge.demo import CHECKPOINT
+from runtime.backends.backend import Delta, Options, Request
 from runtime.checkpoint.architecture import read_architecture, read_config
+from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import ConversionError
 from runtime.folder.ir import IR
+from runtime.model import Model
+from runtime.sampling import Sampling
 
 from .test_pipeline import write_checkpoint
 
@@ -93,3 +102,59 @@ def test_what_it_does_not_take_is_refused(monkeypatch, architecture, recipe, mes
     with pytest.raises(ConversionError, match=message) as caught:
         optimum.reject_unsupported(architecture, RECIPES[recipe])
     assert "--exporter" in caught.value.hint
+
+
+_EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+
+
+@pytest.mark.optimum
+@needs_optimum
+@pytest.mark.parametrize(
+    ("weights", "tiny"),
+    [
+        ("int8", None),
+        ("fp16", {"format": "glm4", "dtype": "bf16", "layers": 2}),
+        ("int8", {"format": "glm", "dtype": "bf16", "qkv_bias": True}),
+        ("int4", {"format": "glm4", "dtype": "bf16", "hidden": 128, "ffn": 256}),
+    ],
+)
+def test_its_own_folder_is_adopted_and_writes_the_same_tokens(tmp_path, weights, tiny):
+    """20 greedy tokens of optimum's own model, of GenAI's own pipeline, and of ours."""
+    import openvino as ov
+    import openvino_genai as genai
+    import torch
+    from optimum.intel import OVModelForCausalLM
+
+    source = CHECKPOINT if tiny is None else write_checkpoint(tmp_path / "source", **tiny)
+    if tiny is not None:  # a tokenizer that transformers opens
+        tokenizer = Checkpoint.open(source).tokenizer
+        (source / "tokenizer.json").write_text(tokenizer.tokenizer.to_str(), encoding="utf-8")
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": tokenizer.eos_token}
+        (source / "tokenizer_config.json").write_text(json.dumps(config))
+        (source / "tokenizer.model").unlink()
+    command = "export openvino --task text-generation-with-past --weight-format".split()
+    call = [
+        sys.executable,
+        "-m",
+        "optimum.commands.optimum_cli",
+        *command,
+        weights,
+        "--model",
+        source,
+        tmp_path / "its",
+    ]
+    subprocess.run(call, check=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    folder = edge.adopt(tmp_path / "its")
+    assert folder.manifest.versions["optimum-intel"] == installed()
+    options = Options(precision="f32", kv_precision="f32", activation_group=0)
+    with Model(folder, options=options, in_process=True) as model:
+        prompt = model.prompt("Who are you?")
+        ids = model.backend.encode(prompt)
+        request = Request(prompt, (), Sampling(temperature=0, max_new_tokens=20).resolve())
+        ours = [i for delta in model.backend.generate(request) if isinstance(delta, Delta) for i in delta.ids]
+    optimum_model = OVModelForCausalLM.from_pretrained(folder.path, ov_config=_EXACT)
+    generated = optimum_model.generate(torch.tensor([ids]), max_new_tokens=20, do_sample=False, eos_token_id=None)
+    pipeline = genai.LLMPipeline(str(folder.path), "CPU", **_EXACT)
+    config = genai.GenerationConfig(max_new_tokens=20, ignore_eos=True, apply_chat_template=False)
+    bare = list(pipeline.generate(ov.Tensor(np.array([ids])), config).tokens[0])
+    assert generated[0, len(ids) :].tolist() == bare == ours

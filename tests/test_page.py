@@ -153,7 +153,10 @@ def test_messages_are_edited_and_replies_written_again(browser, bare_folder):
 @pytest.mark.slow
 def test_thoughts_and_calls_are_shown_as_they_come_and_folded_after(browser, bare_folder):
     thinking = write_manifest(bare_folder.path, replace(bare_folder.manifest, family="z1"))
-    replies = ['Which tool?</think>\n\nbroken\n{"city": "Oslo"}', "It failed.</think>\nNo *weather* there."]
+    replies = [
+        '<think>Which tool?</think>\n\nbroken\n{"city": "Oslo"}',
+        "<think>It failed.</think>\nNo *weather* there.",
+    ]
     with scripted(thinking, replies, pause=0.05, tools=TOOLS) as (url, _, engine):
         browser.open(url)
         assert browser.texts(".chip") == ["clock", "broken"]

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from edge.documents import PAGE_CHARACTERS, DocumentIndex
-from edge.research import ANSWER_NOW, ResearchSession, research
+from edge.research import ANSWER_NOW, LANGUAGES, ResearchSession, research, set_language
 from runtime.backends.echo import Echo
 from runtime.errors import Notice, RequestError
 from runtime.folder.model_folder import CheckpointRecord, Manifest, write_manifest
@@ -88,13 +88,15 @@ def test_no_documents_are_refused(tmp_path):
         DocumentIndex(tmp_path / "nowhere")
 
 
-def rumination(tmp_path, *replies):
+def rumination(tmp_path, *replies, system=""):
     """A model with the four tools in its own template, and scripted replies."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "chat_template.jinja").write_text(
-        '[gMASK]<sop><|system|>\n[{"name": "finish"}]{% for m in messages %}<|{{ m.role }}|>{{ m.metadata }}\n'
-        "{{ m.content }}{% endfor %}<|assistant|>"
+        f'[gMASK]<sop><|system|>\n{system}[{{"name": "finish"}}]'
+        + "{% for m in messages %}<|{{ m.role }}|>{{ m.metadata }}\n"
+        "{{ m.content }}{% endfor %}<|assistant|>",
+        encoding="utf-8",
     )
     special = {token: i for i, token in enumerate(SPECIAL_TOKENS)}
     manifest = Manifest(
@@ -152,6 +154,42 @@ def test_a_tool_of_the_applications_own_takes_its_place(library, tmp_path):
     model = rumination(tmp_path, call("search", query="tide"), "\nDone.")
     reply = Reply.from_events(research(model, "?", ResearchSession(DocumentIndex(library)), tools=[search]))
     assert reply.tool_results[0].content == "my own results for tide"
+
+
+LINES = "<重要配置>\n- 采用语言\n    * 搜索关键词：英语\n    * 思考：英语\n\n"
+
+
+def test_a_language_changes_two_lines_of_the_template(tmp_path, library):
+    model = rumination(tmp_path, "\n好的。", system=LINES)
+    chinese = set_language(model, "zh")
+    before, after = ("".join(each.prompt("潮汐？")) for each in (model, chinese))
+    assert "    * 搜索关键词：中文\n    * 思考：中文\n" in after
+    assert after == before.replace("英语", "中文")
+    assert set_language(model, "en").prompt("?") == model.prompt("?")
+    assert Reply.from_events(research(model, "潮汐？", ResearchSession(DocumentIndex(library)), language="zh")).text
+
+
+def test_rumination_s_own_template_takes_every_language(tmp_path, reference):
+    template = (reference / "chat-templates" / "rumination-32b-0414.jinja").read_text(encoding="utf-8")
+    model = rumination(tmp_path, "")
+    (tmp_path / "model" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    before = "".join(model.with_template(template).prompt("?"))
+    for language, name in LANGUAGES.items():
+        after = "".join(set_language(model, language).prompt("?"))
+        assert after == before.replace("词：英语", f"词：{name}").replace("考：英语", f"考：{name}")
+
+
+@pytest.mark.parametrize(
+    ("language", "system", "words"),
+    [
+        ("xx", LINES, "'xx' is not supported"),
+        ("zh", "", "of rumination has no line '搜索关键词：' that sets a language"),
+    ],
+)
+def test_a_language_that_cannot_be_set_is_rejected(tmp_path, language, system, words):
+    with pytest.raises(RequestError, match=words) as caught:
+        set_language(rumination(tmp_path, "", system=system), language)
+    assert caught.value.hint
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode there")

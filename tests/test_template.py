@@ -67,7 +67,7 @@ def test_templates_render_as_in_transformers(template, messages, tools):
     from transformers.utils.chat_template_utils import render_jinja_template
 
     source, family = template.source, FAMILIES[template.family]
-    native = family.layout(messages, tools)
+    native = ChatTemplate(source, family, ()).layout(tools=bool(tools))(messages, tools)
     wanted, _ = render_jinja_template(
         [native["messages"]], chat_template=source, tools=native.get("tools"), add_generation_prompt=True
     )

@@ -122,6 +122,7 @@ FORMATS = {
     "glm4": Tiny(vocab=2598, qkv_bias=True),
     "glm": Tiny("glm", vocab=2598, tied=True),
     "chatglm": Tiny("chatglm", vocab=2598, qkv_bias=True, theta=5e6),
+    "glm4, linear RoPE": Tiny("glm4", vocab=2598, config={"rope_scaling": {"type": "linear", "factor": 4.0}}),
     "glm4, f16 and YaRN": Tiny("glm4", vocab=2598, dtype="f16", config={"rope_scaling": YARN}),
 }
 
@@ -286,7 +287,8 @@ def test_sampling_is_as_asked(engine):
     assert said(engine, QUESTION, seed=3, **wild) != said(engine, QUESTION, seed=4, **wild)
     greedy = said(engine, QUESTION, max_new_tokens=12)
     assert said(engine, QUESTION, top_k=1, seed=4, **wild) == greedy
-    assert said(engine, QUESTION, top_p=1e-6, seed=4, **wild) == greedy
+    for settings in ({"top_p": 1e-6}, {"top_p": 0.0}, {"min_p": 0.99}, {"min_p": 1.0}):
+        assert said(engine, QUESTION, seed=4, **settings, **wild) == greedy
     assert said(engine, QUESTION, repetition_penalty=5.0, max_new_tokens=12) != greedy
 
 

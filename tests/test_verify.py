@@ -237,7 +237,7 @@ def test_a_tokenizer_that_splits_differently_is_caught(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (CHECKPOINT / "model.safetensors").exists(), reason="the embedded checkpoint is not here")
-@pytest.mark.parametrize("recipe", ["int4", "int4-asym", "int4-small", "int4-npu", "int8", "bf16"])
+@pytest.mark.parametrize("recipe", ["int4", "int4-asym", "int4-small", "int4-npu", "nf4-npu", "int8", "bf16"])
 def test_a_trained_checkpoint_stays_below_the_limit(tmp_path, recipe):
     """The embedded one, to which the prompts are foreign: it is at its least certain there."""
     *_, last = convert(CHECKPOINT, tmp_path / "model", recipe)

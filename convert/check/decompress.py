@@ -15,6 +15,14 @@ from openvino import Node, Type
 from .reference import Floats
 
 DECOMPRESSION_OPS = ("Convert", "Subtract", "Multiply", "Reshape")
+_NF4 = np.array(  # the value of each code as OpenVINO converts it, in f16: https://arxiv.org/abs/2305.14314, appendix E
+    [
+        *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
+        *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
+        *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+    ],
+    np.float16,
+)
 _BLOCK = 1 << 20  # weights at a time: 4 MB in f32
 
 
@@ -46,15 +54,15 @@ def _node_rows(node: Node, rows: slice) -> npt.NDArray[Any]:
 def _constant_rows(constant: Node, rows: slice) -> npt.NDArray[Any]:
     """Return rows of a constant in a dtype of numpy."""
     element = constant.get_element_type()
-    if element in (Type.i4, Type.u4):
-        return _unpack_int4(constant, rows)
+    if element in (Type.i4, Type.u4, Type.nf4):
+        return _unpack_4bit(constant, rows)
     if element == Type.bf16:
         bits: npt.NDArray[np.uint32] = constant.data.view(np.uint16)[rows].astype(np.uint32)
         return (bits << 16).view(np.float32)
     return np.asarray(constant.data[rows])
 
 
-def _unpack_int4(constant: Node, rows: slice) -> npt.NDArray[Any]:
+def _unpack_4bit(constant: Node, rows: slice) -> npt.NDArray[Any]:
     """Unpack rows of 4-bit values; the first of two neighbours is in the lower half of their byte."""
     signed = constant.get_element_type() == Type.i4
     count, *row = constant.get_output_shape(0)
@@ -68,5 +76,7 @@ def _unpack_int4(constant: Node, rows: slice) -> npt.NDArray[Any]:
     if signed:
         found ^= 8
         found -= 8
-    values = found.reshape(-1).view(np.int8 if signed else np.uint8)
+    values: npt.NDArray[Any] = found.reshape(-1).view(np.int8 if signed else np.uint8)
+    if constant.get_element_type() == Type.nf4:
+        values = _NF4[values]
     return values[: count * size].reshape(count, *row)[rows] if shared else values.reshape(-1, *row)

@@ -51,7 +51,8 @@ class ScratchFolder:
         """Flush the folder to the disk and rename it. Raise ConversionError if `target` has appeared."""
         self.raise_pending_signal()
         for path in self.path.iterdir():
-            _sync(path)
+            if not path.is_symlink():  # to a file of somebody else's
+                _sync(path)
         _sync_folder(self.path)
         refuse_existing(self.target)
         try:

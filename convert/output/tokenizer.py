@@ -33,7 +33,7 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
         from openvino_tokenizers import convert_tokenizer
         from transformers import PreTrainedTokenizerFast
     words = unmergeable_words(source.tokenizer)
-    tokenizer = _with_marks(source.tokenizer, words) if words else source.tokenizer
+    tokenizer = _with_marking(source.tokenizer, words) if words else source.tokenizer
     carrier = PreTrainedTokenizerFast(  # a carrier: convert_tokenizer accepts nothing else
         tokenizer_object=tokenizer,
         eos_token=source.eos_token,
@@ -56,17 +56,51 @@ def _convert(source: CheckpointTokenizer) -> tuple["Model", "Model"]:
             f"{gettempdir()!r} is not writable: {os.strerror(int(number[1])).lower()}",
             hint="make room there, or set TMPDIR to a folder on another disk",
         ) from exc
+    _exclude_mongolian_vowel_separator(tokenizer_ir)
     if words:
-        marked = {_SPACE_MARK + word[1:] if word[0] == " " else _MARK + word: token for word, token in words.items()}
-        _add_words(tokenizer_ir, marked)
+        _move_marking(tokenizer_ir)
+        _add_words(tokenizer_ir, {_MARK + word: token_id for word, token_id in words.items()})
     return tokenizer_ir, detokenizer_ir
 
 
+def _exclude_mongolian_vowel_separator(tokenizer_ir: "Model") -> None:
+    r"""Replace `\s` in the IR's pre-tokenizers by what it means in tiktoken and tokenizers: Unicode's White_Space.
+
+    OpenVINO's PCRE2 counts U+180E among blanks, which Unicode has not done since 6.3.
+    """
+    import numpy as np
+    from openvino import opset13 as ops
+
+    for op in tokenizer_ir.get_ops():
+        if op.get_type_name() == "RegexSplit":
+            last = op.get_input_size() - 1
+            pattern = bytes(op.input_value(last).get_node().data).decode()
+            spelled = np.frombuffer(spell_out_white_space(pattern).encode(), np.uint8)
+            op.input(last).replace_source_output(ops.constant(spelled).output(0))
+
+
+_WHITE_SPACE = r"\t-\r\x{85}\p{Z}"  # within a class of characters
+
+
+def spell_out_white_space(pattern: str) -> str:
+    r"""Return a regular expression with `\s` and `\S` as classes of Unicode's White_Space.
+
+    A `\S` within a class stays as it is: it would need a class within a class.
+    """
+    spelled, in_class = "", False
+    for part in re.findall(r"\\.|.", pattern, re.DOTALL):
+        if part in ("[", "]"):
+            in_class = part == "["
+        outside = {r"\s": f"[{_WHITE_SPACE}]", r"\S": f"[^{_WHITE_SPACE}]"}
+        spelled += ({r"\s": _WHITE_SPACE} if in_class else outside).get(part, part)
+    return spelled
+
+
 # GLM-4 looks a word up before it merges its bytes, and 893 of its tokens (" 研究", " 首先") result from no merge.
-# OpenVINO's BPETokenizer only merges. So such a word, where it stands alone, gets a mark before it (and in place of its
-# space), and the marked spelling becomes an added token, which is matched as a whole. Marks are rare blanks, so that
-# the pre-tokenizer splits as before.
-_SPACE_MARK, _MARK = "\u1680", "\u205f"
+# OpenVINO's BPETokenizer only merges, but finds added tokens in a word before it does. So a word that is such a token
+# gets a mark before it, and the marked spelling becomes an added token. The mark is set behind the pre-tokenizer, where
+# a word is known as a whole; no word of the pre-tokenizer's has letters behind a line break.
+_MARK = "\n"
 
 
 def unmergeable_words(tokenizer: "Tokenizer") -> dict[str, int]:
@@ -87,24 +121,30 @@ def unmergeable_words(tokenizer: "Tokenizer") -> dict[str, int]:
     return found
 
 
-def _with_marks(tokenizer: "Tokenizer", words: Iterable[str]) -> "Tokenizer":
-    """Return the tokenizer with normalizers, for OpenVINO alone, that mark these words.
-
-    Words without a space are marked at the start of a line or text, and after digits. After punctuation, only the
-    pre-tokenizer could decide whether they stand alone; they are parts of words and rarely do.
-    """
+def _with_marking(tokenizer: "Tokenizer", words: Iterable[str]) -> "Tokenizer":
+    """Return the tokenizer with a normalizer, for OpenVINO alone, that marks a text that is one of these words."""
     from tokenizers import Regex, Tokenizer, normalizers
 
     marking = Tokenizer.from_str(tokenizer.to_str())
     steps = [marking.normalizer] if marking.normalizer else []
-    spaced = "|".join(word[1:] for word in words if word[0] == " ")
-    bare = "|".join(word for word in words if word[0] != " ")
-    if spaced:
-        steps.append(normalizers.Replace(Regex(rf" (?=(?:{spaced})(?!\p{{L}}))"), _SPACE_MARK))
-    if bare:
-        steps.append(normalizers.Replace(Regex(rf"(?<![^\r\n\p{{N}}])(?=(?:{bare})(?!\p{{L}}))"), _MARK))
-    marking.normalizer = normalizers.Sequence(steps)
+    whole = "|".join(re.escape(word) for word in words)
+    marking.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(rf"\A(?=(?:{whole})\z)"), _MARK)])
     return marking
+
+
+def _move_marking(tokenizer_ir: "Model") -> None:
+    """Move the IR's last normalizer behind its pre-tokenizer, so that it is applied to each word."""
+    (bpe,) = (op for op in tokenizer_ir.get_ops() if op.get_type_name() == "BPETokenizer")
+    split = bpe.input_value(2).get_node()
+    marking = split.input_value(2).get_node()
+    if split.get_type_name() != "RegexSplit" or marking.get_type_name() != "RegexNormalization":
+        raise RuntimeError(f"unexpected tokenizer IR: {marking.get_type_name()}, {split.get_type_name()}")
+    texts = [marking.input_value(i) for i in range(4)]  # begins, ends, characters, and which are special tokens
+    for i, source in enumerate(texts):
+        split.input(2 + i).replace_source_output(source)
+        marking.input(i).replace_source_output(split.output(2 + i))
+    for i in range(3):
+        bpe.input(2 + i).replace_source_output(marking.output(i))
 
 
 def _add_words(tokenizer_ir: "Model", words: Mapping[str, int]) -> None:

@@ -14,9 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from runtime.checkpoint.quantized.layout import StoredPart
 from runtime.checkpoint.tensors import Tensor
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import CheckpointError, VerificationError
+from runtime.text import quoted
 
 from ..graph import EMBEDDING, HEAD
 
@@ -35,6 +37,7 @@ _LARGEST_FINITE: dict[str, tuple[npt.DTypeLike, npt.DTypeLike, int]] = {
     "f16": (np.int16, np.uint16, 0x7BFF),
     "f32": (np.int32, np.uint32, 0x7F7FFFFF),
 }
+_FLOATS = ("BF16", "F16", "F32")  # safetensors' names
 # The bytes of a ggml block that contain its f16 scales and offsets, from and to, and its size: ggml-common.h.
 _SCALE_BYTES = {
     "Q4_0": (0, 2, 18),
@@ -71,6 +74,10 @@ class DamageCheck:
     def check(self, tensor: Tensor) -> None:
         """Raise CheckpointError for zeros and VerificationError for NaN, naming the tensor and its file. Reads all of
         it: about 0.3 seconds a gigabyte."""
+        if tensor.parts:
+            for part in tensor.parts:
+                self._check_part(part)
+            return
         if isinstance(tensor.raw, np.ndarray):
             self._check_block(tensor, 0, tensor.nbytes)
             return
@@ -80,9 +87,27 @@ class DamageCheck:
             part = tensor.rows(first, end)
             self._check_block(replace(part, raw=np.asarray(part.raw)), first, tensor.nbytes)
 
+    def _check_part(self, part: StoredPart) -> None:
+        """Check a tensor of the file that a quantised matrix is made of: floats for NaN, codes for zeros."""
+        rows = len(part.raw)
+        count = max(1, min(rows, -(-part.raw.nbytes // _READ_BYTES)))
+        for first, end in pairwise(rows * number // count for number in range(count + 1)):
+            stored = np.asarray(part.raw[first:end])
+            if part.dtype in _FLOATS and not all_finite(stored, part.dtype.lower()):
+                raise VerificationError(
+                    f"the checkpoint's own logits are NaN: {quoted(part.name)} in {part.file} has NaN or infinity",
+                    hint=_DAMAGE_HINT,
+                )
+            if part.is_dense and (found := zero_run(_bytes(stored))):
+                raise CheckpointError(
+                    f"{quoted(part.name)} in {part.file} has {found:,} bytes of zeros in a row, of "
+                    f"{part.raw.nbytes:,}: it is damaged",
+                    hint=_DAMAGE_HINT,
+                )
+
     def _check_block(self, tensor: Tensor, first: int, total: int) -> None:
         """Check some rows, from the row `first` on, of a tensor of `total` bytes."""
-        if not (_scales_finite(tensor) if tensor.gguf_type else all_finite(tensor.raw, tensor.dtype)):
+        if not (_scales_finite(tensor) if tensor.quantization else all_finite(tensor.raw, tensor.dtype)):
             where = self._source.describe_location(tensor.name)
             raise VerificationError(
                 f"the checkpoint's own logits are NaN: {where} has NaN or infinity", hint=_DAMAGE_HINT
@@ -146,9 +171,9 @@ def all_finite(stored: npt.NDArray[Any], dtype: str) -> bool:
 
 def _scales_finite(tensor: Tensor) -> bool:
     """Return whether the scales of quantised blocks are finite; other formats are left to the verification."""
-    if tensor.gguf_type not in _SCALE_BYTES:
+    if tensor.quantization not in _SCALE_BYTES:
         return True
-    begin, end, size = _SCALE_BYTES[tensor.gguf_type]
+    begin, end, size = _SCALE_BYTES[tensor.quantization]
     scales = np.ascontiguousarray(_bytes(tensor.raw).reshape(-1, size)[:, begin:end])
     return all_finite(scales.view(np.float16), "f16")
 

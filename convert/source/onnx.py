@@ -16,7 +16,7 @@ from ..estimate import OTHER_FILE_BYTES, ConversionEstimate, loaded_bytes, model
 from ..job import ConversionPlan, WrittenIr
 from ..output.ir_writer import IrWriter
 from ..output.scratch import ScratchFolder
-from ..recipe import Recipe
+from ..recipe import DEFAULT, Recipe
 from ..weights.compress import compress
 from ..weights.nncf import record_compression
 from .damage import DamageCheck
@@ -45,11 +45,15 @@ class OnnxSource:
         return find_onnx_file(path) is not None
 
     @classmethod
-    def open(cls, path: Path, adapters: Sequence[AdapterLike] = ()) -> Self:
+    def open(cls, path: Path, *, context: int | None = None, adapters: Sequence[AdapterLike] = ()) -> Self:
         """Open config and tokenizer; the graph is read by `prepare`, when its memory is known to suffice."""
         if adapters:
             raise ConversionError(
                 "an adapter cannot be merged into an ONNX file", hint="merge it into the checkpoint, in safetensors"
+            )
+        if context is not None:
+            raise ConversionError(
+                "the context of an exported graph cannot be extended", hint="convert the checkpoint, in safetensors"
             )
         file = find_onnx_file(path) or path
         return cls(file, Checkpoint.open(_config_folder(file)))
@@ -65,6 +69,11 @@ class OnnxSource:
     def quantised(self) -> tuple[str, ...]:
         """Empty: quantised exports are rejected."""
         return ()
+
+    @property
+    def default_recipe(self) -> str:
+        """The recipe of a conversion for which none was chosen."""
+        return DEFAULT
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError for recipes that need the checkpoint itself."""

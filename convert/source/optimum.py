@@ -45,14 +45,20 @@ class OptimumSource(SafetensorsSource):
         return not path.is_file() and find_onnx_file(path) is None
 
     @classmethod
-    def open(cls, path: Path, adapters: Sequence[AdapterLike] = ()) -> Self:
-        """Open the checkpoint; optimum-intel would read it without adapters."""
+    def open(cls, path: Path, *, context: int | None = None, adapters: Sequence[AdapterLike] = ()) -> Self:
+        """Open the checkpoint; optimum-intel would read it with the context that it has, and without adapters."""
         if adapters:
             raise ConversionError("adapters are not supported with optimum-intel", hint=_OWN_EXPORTER_HINT)
+        if context is not None:
+            raise ConversionError("--context is not supported with optimum-intel", hint="leave out --exporter")
         return super().open(path)
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError where optimum-intel is missing, or does not support the checkpoint or the recipe."""
+        if self.quantised:
+            raise ConversionError(
+                "exporting a quantised checkpoint with optimum-intel is not supported", hint="leave out --exporter"
+            )
         super().reject_unsupported(recipe)
         reject_unsupported(self.checkpoint.architecture, recipe)
 

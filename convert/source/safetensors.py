@@ -22,11 +22,12 @@ from ..job import ConversionPlan, Steps, WrittenIr, tool_versions
 from ..output.ir_writer import IrWriter
 from ..output.journal import JOURNAL, Journal
 from ..output.scratch import ScratchFolder
-from ..recipe import Recipe
+from ..recipe import DEFAULT, STORED, Recipe
 from ..weights.activations import Activations
 from ..weights.compress import compress
 from ..weights.nncf import record_compression
 from ..weights.sensitivity import Sensitivity, candidates, measure_sensitivities, most_sensitive
+from ..weights.stored import stored_form
 from .damage import DamageCheck
 
 
@@ -46,9 +47,9 @@ class SafetensorsSource:
         return True
 
     @classmethod
-    def open(cls, path: Path, adapters: Sequence[AdapterLike] = ()) -> Self:
+    def open(cls, path: Path, *, context: int | None = None, adapters: Sequence[AdapterLike] = ()) -> Self:
         """Open the checkpoint; weights are read when they are used, since a truncated mapped file ends the process."""
-        checkpoint = Checkpoint.open(path, adapters)
+        checkpoint = Checkpoint.open(path, context=context, adapters=adapters)
         return cls(checkpoint, checkpoint.weights(mapped=False))
 
     @property
@@ -56,11 +57,17 @@ class SafetensorsSource:
         """The types of the matrices that are quantised already."""
         return self.tensors.quantized_types
 
+    @property
+    def default_recipe(self) -> str:
+        """`stored` for matrices that are in OpenVINO's int4 already, which another recipe would quantise again."""
+        forms = (stored_form(self.tensors.tensor(name)) for name in self.tensors.names)
+        return STORED if any(form is not None and form.element.bitwidth == 4 for form in forms) else DEFAULT
+
     def reject_unsupported(self, recipe: Recipe) -> None:
-        """Raise ConversionError for a recipe that keeps GGUF blocks where there are none."""
+        """Raise ConversionError for a recipe that keeps quantised weights where there are none."""
         if recipe.keep_blocks and not self.quantised:
             raise ConversionError(
-                f"the recipe {recipe.name} keeps the blocks of a quantised GGUF, and this checkpoint has none",
+                f"the recipe {recipe.name} keeps weights that are quantised already, and this checkpoint has none",
                 hint="choose another recipe: int4, int8 or bf16",
             )
 
@@ -85,7 +92,7 @@ class SafetensorsSource:
         total, done = self.weight_bytes(), 0
         yield Progress("compress", total=total)
         weights: dict[str, Node] = {}
-        notes: list[str] = []
+        notes: list[str] = [*self.tensors.notes]
         with IrWriter(folder / "openvino_model.xml", estimate.disk, self._journal) as ir:
             activations = Activations(self.tensors, plan.recipe, plan.calibration) if plan.calibration else None
             for weight in compress(self.tensors, plan.recipe, ir, sensitive, activations, damage=self._damage):

@@ -21,8 +21,8 @@ from ..graph import EMBEDDING, HEAD, as_openvino, uncompressed_weights
 from ..output.ir_writer import IrWriter, constant_over
 from ..recipe import Recipe
 from . import nncf
-from .gguf_blocks import keep_blocks, supports
 from .nncf import CompressedBlock, MatrixRows, compress_matrix, compress_rows, compressed_constants, row_blocks
+from .stored import stored_form, write_stored
 
 CALIBRATED_BLOCK = 1 << 26  # weights that NNCF's data-aware methods get at a time
 SCALE_ESTIMATION_FACTOR = 4  # the memory of scale estimation, in multiples of the other methods'
@@ -125,8 +125,8 @@ def _compress_tensor(
     mode = recipe.embedding_and_head if outer else recipe.backup if sensitive else recipe.linear
     if mode is None:
         return _write_uncompressed(tensor, ir), ""
-    if recipe.keep_blocks and supports(tensor):
-        return keep_blocks(tensor, ir), ""
+    if recipe.keep_blocks and (stored := stored_form(tensor)):
+        return write_stored(tensor, stored, ir), ""
     options = {} if mode.startswith("int8") else nncf.matrix_options(recipe)
     matrix: MatrixRows = tensor
     data: Mapping[str, Any] = {}
@@ -139,7 +139,7 @@ def _compress_tensor(
         blocks = compress_rows(matrix, form or mode, group_size)
     node = _write_compressed(matrix, graphs.instantiate(matrix, mode, options), blocks, ir)
     if recipe.keep_blocks:
-        return node, f"{mode}, since OpenVINO has no {tensor.gguf_type or tensor.dtype} in groups"
+        return node, f"{mode}, since OpenVINO has no {tensor.quantization or tensor.dtype} in groups"
     return node, "" if outer or sensitive else recipe.fallback_note(tensor.shape[1])
 
 

@@ -32,7 +32,13 @@ from ..graph import as_openvino
 from ..recipe import SMALLEST_GROUP, Mode, Recipe
 
 BLOCK = 1 << 21  # weights at a time: 8 MB in f32
-_TYPES: dict[Mode, Type] = {"int4_sym": Type.i4, "int4_asym": Type.u4, "int8_sym": Type.i8, "int8_asym": Type.u8}
+_TYPES: dict[Mode, Type] = {
+    "int4_sym": Type.i4,
+    "int4_asym": Type.u4,
+    "nf4": Type.nf4,
+    "int8_sym": Type.i8,
+    "int8_asym": Type.u8,
+}
 _PARTS = ("", "/scale", "/zero_point")  # what NNCF appends to the name of a matrix for each of its constants
 
 Floats = npt.NDArray[np.float32]

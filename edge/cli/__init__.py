@@ -14,6 +14,7 @@ from runtime.system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from runtime.version import VERSION
 
 from . import (
+    adopt,
     bench,
     cache,
     chat,
@@ -130,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
-        demo, models, recipes, convert, chat, complete, inspect, bench, evaluate, research, serve, service,
+        demo, models, recipes, convert, adopt, chat, complete, inspect, bench, evaluate, research, serve, service,
         devices, doctor, cache, export_template,
     ):  # fmt: skip
         verb.add(verbs)

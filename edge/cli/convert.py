@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from runtime.text import replace_controls
 
+from .numbers import integer
 from .output import print_text
 
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "checkpoint",
         help="a folder with config.json, a tokenizer, and safetensors or an exported model.onnx; a .gguf file; or the "
-        "name of a model in `edge models`, which is downloaded",
+        "name of a model in `edge models`, or REPOSITORY:FILE.gguf, which is downloaded",
     )
     verb.add_argument("folder", type=Path, help="the model folder to create; it must not exist yet")
-    verb.add_argument("--recipe", default="int4", metavar="NAME", help="one of `edge recipes`")
+    verb.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="one of `edge recipes` (default: int4, or stored if the weights are quantised in 4 bits already)",
+    )
     verb.add_argument(
         "--calibration",
         type=Path,
@@ -44,6 +49,22 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         choices=("edge", "optimum"),
         default="edge",
         help="which program writes the IR: ours, or optimum-intel",
+    )
+    verb.add_argument(
+        "--context",
+        type=integer("--context"),
+        metavar="N",
+        help="extend the context to N tokens by YaRN, as the makers of GLM-4-0414 and GLM-Z1 do: up to 131,072 "
+        "(default: the checkpoint's own)",
+    )
+    verb.add_argument(
+        "--hub",
+        choices=("huggingface", "modelscope"),
+        default="huggingface",
+        help="where models are downloaded from by name",
+    )
+    verb.add_argument(
+        "--revision", metavar="R", help="the branch, tag or commit to download (default: the main branch)"
     )
     verb.add_argument(
         "--adapter",
@@ -66,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
         args.recipe,
         args.calibration,
         args.exporter,
+        context=args.context,
+        revision=args.revision,
+        hub=args.hub,
         adapters=args.adapter,
         quiet=args.quiet,
     )

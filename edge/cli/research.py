@@ -35,6 +35,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar="N",
         help="most tokens to generate in all (default: what fits in the context)",
     )
+    verb.add_argument(
+        "--language",
+        metavar="CODE",
+        help="the language in which GLM-Z1-Rumination searches and thinks, such as zh (default: its template's)",
+    )
     verb.set_defaults(run=run)
 
 
@@ -51,7 +56,14 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("the question is empty", hint='write one, such as "When do ferries leave?"')
     session = ResearchSession(DocumentIndex(args.docs))
     with Model(args.model, device=args.device) as model:
-        events = research(model, args.question, session, max_rounds=args.rounds, max_tokens=args.max_tokens)
+        events = research(
+            model,
+            args.question,
+            session,
+            max_rounds=args.rounds,
+            max_tokens=args.max_tokens,
+            language=args.language,
+        )
         with closing(events):
             for event in events:
                 match event:

@@ -17,9 +17,9 @@ from runtime.device.memory import estimate, format_bytes
 from runtime.errors import BackendError, ModelFolderError, RequestError, VerificationError
 from runtime.folder.model_folder import CONVERT_AGAIN, ModelFolder
 from runtime.messages import Message
-from runtime.prompt import families
 from runtime.prompt.families import Family
 from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.source import read_family, stop_tokens
 from runtime.system.files import read_model_properties
 
 from . import corpus, test_sets
@@ -54,8 +54,7 @@ class EvaluationTarget:
                 hint=f"--context may be 2 to {longest:,}",
             )
         architecture = read_architecture(read_config(folder.path))
-        family = families.get(folder.manifest.family)
-        return cls(folder, architecture, family, context or min(_DEFAULT_CONTEXT, longest))
+        return cls(folder, architecture, read_family(folder), context or min(_DEFAULT_CONTEXT, longest))
 
     def open_checkpoint(self, path: Path) -> Checkpoint:
         """Open the checkpoint that the folder was converted from.
@@ -63,6 +62,8 @@ class EvaluationTarget:
         Raises CheckpointError, and VerificationError where it was converted from another one.
         """
         found = Checkpoint.open(path)
+        if found.architecture.context < self.architecture.context:  # the conversion extended it
+            found = Checkpoint.open(path, context=self.architecture.context)
         with found.weights(mapped=False) as checkpoint:
             fingerprint = checkpoint.fingerprint()
         record = self.folder.manifest.source
@@ -111,13 +112,13 @@ class EvaluationTarget:
         """The chat template; None for a base model."""
         if not (self.folder.path / "chat_template.jinja").is_file():
             return None
-        return ChatTemplate(self.folder.chat_template(), self.family, self.folder.manifest.special_tokens)
+        return ChatTemplate(self.folder.chat_templates(), self.family, self.folder.manifest.special_tokens)
 
     @cached_property
     def stop_ids(self) -> set[int]:
         """The token ids that end a reply."""
         special = self.folder.manifest.special_tokens
-        return {special[name] for name in self.family.stop_tokens if name in special}
+        return {special[name] for name in stop_tokens(self.folder) if name in special}
 
     def require_memory(self, texts: "Sequence[Ids]") -> str:
         """Raise BackendError if there is too little memory for a layer-wise evaluation.

@@ -1,4 +1,4 @@
-"""Resolve a model's name: a local folder, or else a checkpoint downloaded from the Hugging Face hub to its cache."""
+"""Resolve a model's name: a local folder, or else a checkpoint downloaded from a hub to that hub's cache."""
 
 import os
 import re
@@ -18,35 +18,52 @@ from runtime.system.installation import install_hint
 from runtime.system.native_effects import environment_variables, quiet_hub
 
 from ..catalogue import find_entry
-from .download import download_snapshot
+from . import modelscope
+from .download import Snapshot, download_snapshot
 from .errors import map_hub_error
-
-_ENDPOINT = "https://huggingface.co"
+from .hubs import HUGGING_FACE, MODELSCOPE, Hub, get_hub
 
 # The files that a conversion reads: no code, no pickles.
 _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
-          "chat_template.jinja", "README.md", "LICENSE*")  # fmt: skip
+          "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja", "special_tokens_map.json",
+          "README.md", "LICENSE*")  # fmt: skip
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_GGUF_NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*):([\w.+-][\w./+-]*\.gguf)", re.IGNORECASE)  # REPO:FILE.gguf
+_GGUF_PART = re.compile(r"-\d{5}-of-(\d{5})(?=\.gguf$)")
+_REVISION = re.compile(r"(?!.*\.\.)\w[\w./+-]*")
 
 
 def resolve_checkpoint(
-    name: str | os.PathLike[str], *, quiet: bool = False, report: Callable[[Progress], None] | None = None
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    hub: str = "huggingface",
+    quiet: bool = False,
+    report: Callable[[Progress], None] | None = None,
 ) -> Path:
-    """Return the folder called `name`, or else download the checkpoint of the model called `name`.
+    """Return the folder or file called `name`, or else download the checkpoint of the model called `name`.
 
-    A model is named as on the hub, zai-org/GLM-4-9B-0414, or as in the catalogue, GLM-4-9B-0414. `quiet` hides the
-    progress bars; `report` is called with the bytes of each weight file as they arrive, and may raise to stop the
-    download, which a later one resumes. Raises CheckpointError where there is neither, or the download fails.
+    A model is named as on the hub, zai-org/GLM-4-9B-0414, or as in the catalogue, GLM-4-9B-0414; a GGUF file of one as
+    REPOSITORY:FILE.gguf. A `revision` is a branch, tag or commit. `quiet` hides the progress bars; `report` is called
+    with the bytes of each weight file as they arrive, and may raise to stop the download, which a later one resumes.
+    Raises CheckpointError where there is neither, or the download fails.
     """
-    path = expand_user(name)
+    path, source = expand_user(name), get_hub(hub)
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise CheckpointError(f"{revision!r} is not a revision", hint="pass a branch, a tag or a commit")
     if path.exists():
+        if revision is not None:
+            raise CheckpointError(f"{str(name)!r} is a local path, which has no revisions", hint="leave out --revision")
         return path
-    if not (repository := _repository(str(name))):
+    if gguf := _GGUF_NAME.fullmatch(str(name)):
+        return _download_gguf(gguf[1], gguf[2], source, revision, quiet=quiet, report=report)
+    if not (repository := _repository(str(name), source)):
         raise CheckpointError(
             f"there is no folder {str(name)!r}",
             hint="pass a checkpoint's folder, or a model listed by `edge models`",
         )
-    return _download(repository, (*_TEXT_FILES, *_WEIGHTS), quiet=quiet, report=report)
+    wanted = Snapshot(repository, (*_TEXT_FILES, *_WEIGHTS), _WEIGHTS, revision)
+    return _download(wanted, source, quiet=quiet, report=report)
 
 
 def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
@@ -67,7 +84,7 @@ def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
             for device, engine in engines.items():
                 engine.require_installed(device)
         weights = _WEIGHTS if any(engine.reads_weights for engine in able) else ()
-        return open_source(_download(repository, (*_TEXT_FILES, *weights)))
+        return open_source(_download(Snapshot(repository, (*_TEXT_FILES, *weights), weights), HUGGING_FACE))
     if repository and find_entry(name):
         raise CheckpointError(
             f"there is no folder {name!r} here, and OpenVINO cannot run the hub's {repository} as it is",
@@ -76,10 +93,10 @@ def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
     return open_source(name)
 
 
-def _repository(name: str) -> str:
+def _repository(name: str, hub: Hub = HUGGING_FACE) -> str:
     """Return the hub's name of the model called `name`; "" if it cannot be one."""
     if entry := find_entry(name):
-        return entry.repository
+        return entry.repository if hub is HUGGING_FACE else entry.modelscope
     return name if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) else ""
 
 
@@ -100,24 +117,33 @@ class _Reporter:
             raise
 
 
-def _download(
+def _download_gguf(
     repository: str,
-    files: Sequence[str],
+    file: str,
+    hub: Hub,
+    revision: str | None,
     *,
-    quiet: bool = False,
-    report: Callable[[Progress], None] | None = None,
+    quiet: bool,
+    report: Callable[[Progress], None] | None,
+) -> Path:
+    """Download a GGUF file, with all parts of a split one, and return its path. Raises CheckpointError."""
+    pattern = _GGUF_PART.sub(r"-?????-of-\1", file)
+    path = _download(Snapshot(repository, (pattern,), (pattern,), revision), hub, quiet=quiet, report=report) / file
+    if not path.is_file():
+        raise CheckpointError(
+            f"{repository} has no file {file} on {hub.title}", hint=f"its page lists them: {hub.page(repository)}"
+        )
+    return path
+
+
+def _download(
+    wanted: Snapshot, hub: Hub, *, quiet: bool = False, report: Callable[[Progress], None] | None = None
 ) -> Path:
     """Download these files of a repository, and return their folder in the hub's cache. Raises CheckpointError."""
-    endpoint = os.environ.get("HF_ENDPOINT", _ENDPOINT)
-    try:
-        network.parse_server_url(endpoint)
-    except ValueError as exc:
-        raise CheckpointError(
-            f"HF_ENDPOINT is {endpoint!r}, not the URL of a hub: {exc}", hint=f"unset it, or set it to {_ENDPOINT}"
-        ) from exc
+    endpoint = hub.endpoint()
     if find_spec("huggingface_hub") is None:
         raise CheckpointError(
-            f"downloading {repository} needs huggingface-hub, which is not installed",
+            f"downloading {wanted.repository} needs huggingface-hub, which is not installed",
             hint=f"{install_hint('convert')}, or pass the path of a local folder",
         )
     cache = "the cache"
@@ -126,14 +152,16 @@ def _download(
         with _proxy_environment(endpoint):
             from huggingface_hub import constants
 
-            cache = constants.HF_HUB_CACHE
             with quiet_hub(bars=not quiet and sys.stderr.isatty()):
-                weights = _WEIGHTS if _WEIGHTS[0] in files else ()
-                return download_snapshot(repository, files, weights, endpoint, cache, report=reporter)
+                if hub is MODELSCOPE:
+                    cache = str(modelscope.cache_folder())
+                    return modelscope.download_snapshot(wanted, endpoint, report=reporter)
+                cache = constants.HF_HUB_CACHE
+                return download_snapshot(wanted, endpoint, cache, report=reporter)
     except Exception as exc:  # the errors of the hub's library, and of the HTTP library under it
         if exc is reporter.error:
             raise
-        raise map_hub_error(exc, repository, endpoint, cache) from exc
+        raise map_hub_error(exc, wanted.repository, endpoint, cache, hub=hub, revision=wanted.revision) from exc
 
 
 def _proxy_environment(endpoint: str) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ from typing import Any
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams
 
-TRANSFORMERS_SETTINGS = frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed"})
+TRANSFORMERS_SETTINGS = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"})
 VLLM_SETTINGS = TRANSFORMERS_SETTINGS | {"presence_penalty", "frequency_penalty"}
 
 
@@ -29,8 +29,9 @@ def vllm_body(request: RemoteRequest) -> dict[str, Any]:
     body = {
         "prompt": request.ids,
         "max_tokens": request.limit,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
+        "temperature": 0.0 if sampling.greedy else sampling.temperature,
+        "top_p": sampling.top_p or 1.0,
+        "min_p": sampling.min_p,
         "top_k": sampling.top_k or -1,
         "repetition_penalty": sampling.repetition_penalty,
         "presence_penalty": sampling.presence_penalty,
@@ -48,12 +49,12 @@ def transformers_body(request: RemoteRequest) -> dict[str, Any]:
     sampling = request.sampling
     config: dict[str, Any] = {
         "max_new_tokens": request.limit,
-        "do_sample": sampling.temperature > 0,
+        "do_sample": not sampling.greedy,
         "repetition_penalty": sampling.repetition_penalty,
         "eos_token_id": request.stops or None,
         "pad_token_id": request.pad,
     }
-    if sampling.temperature > 0:
-        config |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+    if not sampling.greedy:
+        config |= {name: getattr(sampling, name) for name in ("temperature", "top_p", "top_k", "min_p")}
     body = {"prompt": "".join(request.prompt), "generation_config": json.dumps(config)}
     return body if sampling.seed is None else body | {"seed": sampling.seed}

@@ -7,30 +7,23 @@ Three implementations have the same decoder and differ in config.json's keys and
     ChatGLMModel      glm-4-9b, -chat, -1m as first published
 """
 
-import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ..errors import CheckpointError
+from ..text import quoted
 from .adapter_config import reject_adapter_alone
+from .config_object import CONFIG_HINT, ConfigObject
+from .quantized.config import read_quantization
+from .rope import Yarn, read_rope
 from .small_files import read_json, resolve_file
 
-_CONFIG_HINT = "the checkpoint's config.json is damaged or was edited: download it again"
+__all__ = ["Architecture", "Yarn", "read_architecture", "read_config"]
 
-
-@dataclass(frozen=True, slots=True)
-class Yarn:
-    """RoPE stretched beyond the trained context (https://arxiv.org/abs/2309.00071), as transformers reads it."""
-
-    factor: float
-    original_context: int
-    beta_fast: float
-    beta_slow: float
-    attention_factor: float
-    truncate: bool
+_CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +46,7 @@ class Architecture:
     tied_embeddings: bool
     context: int
     yarn: Yarn | None
+    rope_factor: float = 1.0  # by which positions are divided
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -100,80 +94,37 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
     """Return the architecture in a parsed config.json. Raises CheckpointError if it is unsupported or impossible."""
-    if (quantization := config.get("quantization_config")) is not None:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        raise CheckpointError(
-            f"the checkpoint is already quantized ({reprlib.repr(method)})", hint="convert the original bf16 checkpoint"
-        )
-    names = config.get("architectures")
-    name = names[0] if isinstance(names, list) and names else names
-    if not isinstance(name, str) or name not in _PARSERS:
-        raise CheckpointError(
-            f"config.json: the architecture {reprlib.repr(name)} is not supported",
-            hint=f"supported: {', '.join(_PARSERS)}",
-        )
-    architecture = _PARSERS[name](_Config(config))
+    read_quantization(config)  # rejects what is not supported
+    architecture = _PARSERS[_architecture_name(config)](ConfigObject(config))
     _validate(architecture)
     return architecture
 
 
-class _Config:
-    """Typed access to one JSON object of config.json. Errors name the key."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def get(self, key: str) -> Any:
-        return self._values.get(key)
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = default if self.get(key) is None else self.get(key)
-        if type(value) is not int or not 1 <= value < 2**31:
-            raise self._invalid(key, "a positive integer")
-        return value
-
-    def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
-        value = default if self.get(key) is None else self.get(key)
-        if type(value) not in (int, float) or not low <= cast(float, value) <= high:  # NaN fails the comparison
-            raise self._invalid(key, f"a number from {low:g} to {high:g}")
-        return float(cast(float, value))
-
-    def boolean(self, key: str, default: bool) -> bool:
-        value = default if self.get(key) is None else self.get(key)
-        if type(value) is not bool:
-            raise self._invalid(key, "true or false")
-        return value
-
-    def section(self, key: str) -> "_Config":
-        value = {} if self.get(key) is None else self.get(key)
-        if not isinstance(value, dict):
-            raise self._invalid(key, "an object")
-        return _Config(value)
-
-    def require(self, key: str, wanted: Any) -> None:
-        """Raise CheckpointError for a variant of the decoder that no released GLM-4 has."""
-        if self.get(key) is not None and self.get(key) != wanted:
-            raise self._invalid(
-                key, f"{wanted!r}", hint="no released GLM-4 checkpoint differs here; it is not supported"
-            )
-
-    def _invalid(self, key: str, wanted: str, hint: str = _CONFIG_HINT) -> CheckpointError:
-        found = f"is {reprlib.repr(self.get(key))}" if key in self._values else "is missing"
-        return CheckpointError(f"config.json: {key} {found}; it must be {wanted}", hint=hint)
+def _architecture_name(config: Mapping[str, Any]) -> str:
+    """Return the architecture that transformers' AutoModelForCausalLM would choose: that of the `model_type`. A trainer
+    may have left `architectures` out, or written the name of its own class there."""
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names else names
+    if isinstance(name, str) and name.endswith(_CLASSIFIERS):
+        raise CheckpointError(
+            f"config.json: {quoted(name)} labels texts, and writes none", hint="use a checkpoint for text generation"
+        )
+    model_type = config.get("model_type")
+    if isinstance(model_type, str) and model_type in _MODEL_TYPES:
+        return _MODEL_TYPES[model_type]
+    if isinstance(name, str) and name in _PARSERS:
+        return name
+    raise CheckpointError(
+        f"config.json: the architecture {reprlib.repr(name)} is not supported", hint=f"supported: {', '.join(_PARSERS)}"
+    )
 
 
-def _parse_glm(config: _Config, sandwich_norms: bool) -> Architecture:
+def _parse_glm(config: ConfigObject, sandwich_norms: bool) -> Architecture:
     """Parse the keys of GlmConfig and Glm4Config, as written by transformers 4 and 5, with their defaults."""
     config.require("hidden_act", "silu")
     hidden, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", hidden // heads)
-    # transformers 5 keeps all of RoPE in `rope_parameters`; 4 has `rope_scaling` and two keys next to it. As in
-    # transformers, `rope_scaling` takes precedence if a config has both.
-    rope = config.section("rope_scaling" if config.get("rope_scaling") else "rope_parameters")
-    theta = config.number("rope_theta", 1.001, 1e30, default=1e4)
-    rotary = config.number("partial_rotary_factor", 0.0, 1.0, default=0.5)
-    context = config.integer("max_position_embeddings")
-    yarn = _parse_yarn(rope, config, context)
+    rope = read_rope(config, head_dim)
     return Architecture(
         name="Glm4ForCausalLM" if sandwich_norms else "GlmForCausalLM",
         layers=config.integer("num_hidden_layers"),
@@ -184,17 +135,18 @@ def _parse_glm(config: _Config, sandwich_norms: bool) -> Architecture:
         ffn=config.integer("intermediate_size"),
         vocab=config.integer("vocab_size"),
         norm_eps=config.number("rms_norm_eps", 0.0, 1.0),
-        rope_theta=rope.number("rope_theta", 1.001, 1e30, default=theta),
-        rotary_dim=int(head_dim * rope.number("partial_rotary_factor", 0.0, 1.0, default=rotary)),
+        rope_theta=rope.theta,
+        rotary_dim=rope.rotary_dim,
         qkv_bias=config.boolean("attention_bias", True),
         sandwich_norms=sandwich_norms,
         tied_embeddings=config.boolean("tie_word_embeddings", False),
-        context=max(context, int(yarn.original_context * yarn.factor)) if yarn else context,
-        yarn=yarn,
+        context=rope.context,
+        yarn=rope.yarn,
+        rope_factor=rope.factor,
     )
 
 
-def _parse_chatglm(config: _Config) -> Architecture:
+def _parse_chatglm(config: ConfigObject) -> Architecture:
     """Parse the keys of ChatGLMConfig, of the format in which GLM-4 was first published."""
     for key, wanted in (
         ("add_bias_linear", False),
@@ -229,48 +181,21 @@ def _parse_chatglm(config: _Config) -> Architecture:
     )
 
 
-def _parse_yarn(rope: _Config, config: _Config, context: int) -> Yarn | None:
-    """Parse the YaRN section, with the defaults of transformers' `_compute_yarn_parameters`."""
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return None
-    if kind != "yarn":
-        raise CheckpointError(
-            f"config.json: the rope type {reprlib.repr(kind)} is not supported", hint="GLM-4 uses 'default' or 'yarn'"
-        )
-    original = rope.integer("original_max_position_embeddings", context)
-    original = config.integer("original_max_position_embeddings", original)  # in this order in transformers, too
-    factor = rope.number("factor", 1.0, 1e6, default=max(1.0, context / original))
-    scale, scale_all = rope.number("mscale", 0.0, 1e6, 0.0), rope.number("mscale_all_dim", 0.0, 1e6, 0.0)
-    attention = _mscale(factor, scale) / _mscale(factor, scale_all) if scale and scale_all else _mscale(factor, 1.0)
-    return Yarn(
-        factor=factor,
-        original_context=original,
-        beta_fast=rope.number("beta_fast", 0.0, 1e6, default=32.0) or 32.0,
-        beta_slow=rope.number("beta_slow", 0.0, 1e6, default=1.0) or 1.0,
-        attention_factor=rope.number("attention_factor", 0.0, 1e6, default=attention),
-        truncate=rope.boolean("truncate", True),
-    )
-
-
-def _mscale(factor: float, scale: float) -> float:
-    return 1.0 if factor <= 1.0 else 0.1 * scale * math.log(factor) + 1.0
-
-
 def _validate(a: Architecture) -> None:
     if a.heads % a.kv_heads:
         raise CheckpointError(
             f"config.json: {a.heads} attention heads cannot be split into {a.kv_heads} key-value groups",
-            hint=_CONFIG_HINT,
+            hint=CONFIG_HINT,
         )
     if a.rotary_dim < 2 or a.rotary_dim % 2:
         raise CheckpointError(
             f"config.json: RoPE would rotate {a.rotary_dim} of {a.head_dim} dimensions; it must be an even number",
-            hint=_CONFIG_HINT,
+            hint=CONFIG_HINT,
         )
 
 
-_PARSERS: dict[str, Callable[[_Config], Architecture]] = {  # by config.json's `architectures`
+_MODEL_TYPES = {"glm4": "Glm4ForCausalLM", "glm": "GlmForCausalLM", "chatglm": "ChatGLMModel"}
+_PARSERS: dict[str, Callable[[ConfigObject], Architecture]] = {  # by config.json's `architectures`
     "Glm4ForCausalLM": lambda config: _parse_glm(config, sandwich_norms=True),
     "GlmForCausalLM": lambda config: _parse_glm(config, sandwich_norms=False),
     "ChatGLMModel": _parse_chatglm,

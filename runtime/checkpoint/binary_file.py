@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..errors import CheckpointError
 from ..system.files import UNMAPPABLE_ERRNOS
-from .small_files import DOWNLOAD_AGAIN
+from .small_files import DOWNLOAD_AGAIN, LFS_POINTER, reject_lfs_pointer
 from .unmapped_file import LazyArray, UnmappedFile
 
 _HASH_CHUNK = 8 * 1024 * 1024
@@ -63,6 +63,8 @@ def open_binary(path: Path, smallest: int, *, mapped: bool) -> BinaryFile:
     if not path.is_file():
         raise CheckpointError(f"{path.name} is missing", hint=f"download it into {path.parent}")
     size = path.stat().st_size
+    with path.open("rb") as file:
+        reject_lfs_pointer(path.name, file.read(len(LFS_POINTER)))
     if size < smallest:
         raise CheckpointError(f"{path.name} has only {size} bytes", hint=DOWNLOAD_AGAIN)
     if mapped:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..chat_templates import ChatTemplates
 from ..errors import CheckpointError, EdgeError
 from ..folder.model_folder import CheckpointRecord, Manifest
 from ..prompt import families
-from ..prompt.detection import detect_family
+from ..prompt.detection import adapt_family, detect_family
 from ..prompt.families import Family
 from ..sampling import Sampling
 from ..system.files import expand_user
@@ -19,7 +20,13 @@ from .adapter_config import reject_adapter_beside_weights
 from .adapter_reference import AdapterLike
 from .architecture import Architecture, read_architecture
 from .formats import CheckpointFiles, open_files
-from .role_tokens import require_special_role_tokens
+from .long_context import extend_context
+from .role_tokens import (
+    end_token_ids,
+    require_special_role_tokens,
+    resolve_stop_tokens,
+    spelled_special_tokens,
+)
 from .tokenizer import CheckpointTokenizer
 
 if TYPE_CHECKING:
@@ -36,14 +43,14 @@ UNCONVERTED = "checkpoint"  # in the manifest, instead of a recipe
 class Checkpoint:
     """A checkpoint, read and validated except for its weights, which `weights` opens.
 
-    `template` is None for a base model. `generation` is generation_config.json, with defaults from config.json.
+    `templates` is None for a base model. `generation` is generation_config.json, with the ids of all stop tokens.
     """
 
     path: Path
     config: Mapping[str, Any]
     architecture: Architecture
     tokenizer: CheckpointTokenizer
-    template: str | None
+    templates: ChatTemplates | None
     generation: Mapping[str, Any]
     manifest: Manifest
     files: CheckpointFiles = field(repr=False, compare=False)
@@ -51,38 +58,60 @@ class Checkpoint:
 
     @classmethod
     @map_out_of_memory(CheckpointError)
-    def open(cls, path: str | os.PathLike[str], adapters: Sequence[AdapterLike] = ()) -> "Checkpoint":
-        """Open a folder with config.json and a tokenizer, or a GGUF file. `adapters` are folders of LoRA adapters, each
-        with an optional @WEIGHT, which are merged into the weights.
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        context: int | None = None,
+        adapters: Sequence[AdapterLike] = (),
+    ) -> "Checkpoint":
+        """Open a folder with config.json and a tokenizer, or a GGUF file. `context` extends the model's context to so
+        many tokens. `adapters` are folders of LoRA adapters, each with an optional @WEIGHT, which are merged into the
+        weights.
 
         Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template.
         """
         path = expand_user(path)
         files = _open_files(path)
         config = files.config()
+        notes: tuple[str, ...] = ()
+        if context is not None:
+            native = read_architecture(config).context
+            config = extend_context(config, context)
+            notes = (
+                f"the context is extended from {native:,} to {context:,} tokens, which may cost short texts quality",
+            )
         architecture = read_architecture(config)
-        template = files.template()
-        if template is not None and "{" not in template:  # nothing to fill in
-            what = f"is {one_line(template, 60)!r}, not a template" if template.strip() else "is empty"
-            raise CheckpointError(f"the chat template of {files.name()} {what}", hint=_TEMPLATE_HINT)
-        family = detect_family(config, template)
-        ends = config.get("eos_token_id")
-        ends = [end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)]
-        tokenizer = files.tokenizer(architecture.vocab, ends)
-        stops = _stop_token_ids(family, tokenizer)
-        generation = {"eos_token_id": ends or stops, "pad_token_id": tokenizer.special_tokens[tokenizer.pad_token]}
-        generation |= _validate_generation_config(files.generation())
-        require_special_role_tokens(family, template, tokenizer)
+        templates = files.templates()
+        for template in {templates.select(tools=tools) for tools in (False, True)} if templates else ():
+            if "{" not in template:  # nothing to fill in
+                what = f"is {one_line(template, 60)!r}, not a template" if template.strip() else "is empty"
+                raise CheckpointError(f"the chat template of {files.name()} {what}", hint=_TEMPLATE_HINT)
+        family = detect_family(config, templates)
+        generation = files.generation()
+        sampling = _read_sampling(generation)
+        ends = end_token_ids(config, generation)
+        tokenizer = files.tokenizer(architecture.vocab, [end for end in ends if type(end) is int])
+        spelled = spelled_special_tokens(family, templates)
+        stops = resolve_stop_tokens(family, spelled, ends, tokenizer)
+        require_special_role_tokens(spelled, stops, tokenizer)
+        special = tokenizer.special_tokens
+        ends += [special[name] for name in stops if special[name] not in ends]
+        generation = {"pad_token_id": special[tokenizer.pad_token]} | generation | {"eos_token_id": ends}
         manifest = Manifest(
             family=family.name,
             recipe=UNCONVERTED,
             source=CheckpointRecord(files.name(), architecture.name, fingerprint=""),
             context_length=architecture.context,
             kv_bytes_per_token=architecture.kv_bytes_per_token,
-            special_tokens=tokenizer.special_tokens,
+            special_tokens=special,
+            stop_tokens=stops,
+            sampling=sampling.recommended(),
             licence=files.licence(),
+            notes=notes,
+            template_tokens=templates.tokens if templates else {},
         )
-        found = cls(path, config, architecture, tokenizer, template, generation, manifest, files)
+        found = cls(path, config, architecture, tokenizer, templates, generation, manifest, files)
         return found.with_adapters(adapters) if adapters else found
 
     def with_adapters(self, adapters: Sequence[AdapterLike]) -> "Checkpoint":
@@ -105,8 +134,8 @@ class Checkpoint:
 
     @property
     def family(self) -> Family:
-        """The family that the manifest names."""
-        return families.get(self.manifest.family)
+        """The family that the manifest names, with what the chat templates show."""
+        return adapt_family(families.get(self.manifest.family), self.templates, self.manifest.special_tokens)
 
     def weights(self, *, mapped: bool = True) -> "CheckpointTensors":
         """Open the tensors, adapters merged: views of `mapped` files, or read when they are used. Raises
@@ -119,14 +148,23 @@ class Checkpoint:
             self.path, dict(self.config), self.architecture, self.files, mapped=mapped, adapters=self.adapters
         )
 
+    @property
+    def template(self) -> str | None:
+        """The chat template, the default one of several; None for a base model."""
+        return self.templates.default if self.templates else None
+
     def chat_template(self) -> str:
         """Return the checkpoint's Jinja template. Raises CheckpointError for a base model, which has none."""
-        if self.template is None:
+        return self.chat_templates().default
+
+    def chat_templates(self) -> ChatTemplates:
+        """Return the checkpoint's Jinja templates by name. Raises CheckpointError for a base model."""
+        if self.templates is None:
             raise CheckpointError(
                 f"{self.path} has no chat template: it is a base model, for completion only",
                 hint="use a chat model, or put its chat_template.jinja into the folder",
             )
-        return self.template
+        return self.templates
 
     def sampling(self) -> Sampling:
         """Return the sampling that the checkpoint recommends."""
@@ -142,19 +180,8 @@ def _open_files(path: Path) -> CheckpointFiles:
         ) from exc
 
 
-def _stop_token_ids(family: Family, tokenizer: CheckpointTokenizer) -> list[int]:
-    stops = [tokenizer.special_tokens[name] for name in family.stop_tokens if name in tokenizer.special_tokens]
-    if not stops:
-        raise CheckpointError(
-            f"the tokenizer has none of the stop tokens {', '.join(family.stop_tokens)}",
-            hint="the tokenizer belongs to another model: download the checkpoint's own files",
-        )
-    return stops
-
-
-def _validate_generation_config(found: dict[str, Any]) -> dict[str, Any]:
+def _read_sampling(generation: Mapping[str, Any]) -> Sampling:
     try:
-        Sampling.from_generation_config(found)
+        return Sampling.from_generation_config(generation)
     except (EdgeError, TypeError, ValueError, OverflowError) as exc:
         raise CheckpointError(f"generation_config.json is damaged: {one_line(exc)}", hint="download it again") from exc
-    return found

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from ..chat_templates import ChatTemplates
 from .architecture import Architecture
 from .gguf_checkpoint import GgufCheckpoint
 from .safetensors_folder import SafetensorsFolder
@@ -36,8 +37,8 @@ class CheckpointFiles(Protocol):
         """Return config.json."""
         ...
 
-    def template(self) -> str | None:
-        """Return the chat template; None for a base model."""
+    def templates(self) -> ChatTemplates | None:
+        """Return the chat templates and the special tokens that they refer to; None for a base model."""
         ...
 
     def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:

@@ -8,11 +8,12 @@ conversion/glm.py and conversion/chatglm.py.
 import re
 import reprlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..chat_templates import DEFAULT, ChatTemplates, is_template_name
 from ..errors import CheckpointError, Notice
 from .architecture import Architecture
 from .gguf_header import GgufHeader
@@ -27,10 +28,12 @@ _ARCHITECTURES = {"glm4": ("Glm4ForCausalLM", "glm4"), "chatglm": ("GlmForCausal
 _SHARD_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _PRETOKENIZERS = ("glm4", "chatglm-bpe")  # llama.cpp's names of GLM-4's pre-tokenizer
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of tokens
+_TOKEN_KEYS = {f"{name}_token": name for name in ("bos", "eos", "unk", "sep", "cls", "mask")} | {"pad_token": "padding"}
 _SAMPLING_KEYS = {
     "general.sampling.temp": "temperature",
     "general.sampling.top_p": "top_p",
     "general.sampling.top_k": "top_k",
+    "general.sampling.min_p": "min_p",
     "general.sampling.penalty_repeat": "repetition_penalty",
 }
 _TEXT_ONLY = "only plain GLM-4 text models are supported"
@@ -61,6 +64,12 @@ class GgufCheckpoint:
                     f"{missing[0]} is missing ({len(missing)} of {count} parts)", hint=f"download it into {path.parent}"
                 )
         found = cls(paths[0], [GgufHeader.read(file) for file in paths])
+        parts = found.metadata.get("split.count")
+        if type(parts) is int and parts > len(paths):
+            raise CheckpointError(
+                f"{path.name} is one of {parts} parts of a model, but its name does not say which",
+                hint=f"give all of them the names they had: NAME-00001-of-{parts:05}.gguf and so on, in one folder",
+            )
         found._require_supported()
         return found
 
@@ -101,10 +110,23 @@ class GgufCheckpoint:
             "vocab_size": self._vocabulary_size(),
         }
 
-    def template(self) -> str | None:
-        """Return the chat template; None for a base model."""
-        found = self.metadata.get("tokenizer.chat_template")
-        return found if isinstance(found, str) else None
+    def templates(self) -> ChatTemplates | None:
+        """Return the chat templates and the special tokens that they refer to; None for a base model."""
+        default = self.metadata.get("tokenizer.chat_template")
+        if not isinstance(default, str):
+            return None
+        prefix = "tokenizer.chat_template."
+        keys = (key for key in self.metadata if key.startswith(prefix) and is_template_name(key.removeprefix(prefix)))
+        named = {key.removeprefix(prefix): self.metadata[key] for key in keys}
+        others = {name: template for name, template in named.items() if isinstance(template, str)}
+        return ChatTemplates(others | {DEFAULT: default}, dict(self._named_tokens()))
+
+    def _named_tokens(self) -> Iterator[tuple[str, str]]:
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        for name, key in _TOKEN_KEYS.items():
+            token_id = self.metadata.get(f"tokenizer.ggml.{key}_token_id")
+            if isinstance(tokens, list) and type(token_id) is int and 0 <= token_id < len(tokens):
+                yield name, str(tokens[token_id])
 
     def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
         """Build the tokenizer of the file's vocabulary, for a model with `vocabulary` ids. Raises CheckpointError."""
@@ -127,10 +149,7 @@ class GgufCheckpoint:
                 if kind in (_CONTROL, _USER_DEFINED) and token != f"[PAD{token_id}]"  # fills ids without a token
             }
         }
-        for key, name in (("eos", "eos_token"), ("padding", "pad_token")):
-            token_id = self.metadata.get(f"tokenizer.ggml.{key}_token_id")
-            if type(token_id) is int and 0 <= token_id < len(tokens):
-                config[name] = tokens[token_id]
+        config |= {name: token for name, token in self._named_tokens() if name in ("eos_token", "pad_token")}
         return build_tokenizer(byte_level_bpe(normal, self._merges(normal)), vocabulary, config, end_ids)
 
     def generation(self) -> dict[str, Any]:
@@ -209,6 +228,10 @@ class GgufCheckpoint:
         kind = self._get("rope.scaling.type")
         if kind in (None, "none"):
             return {"rope_type": "default"}
+        if kind == "linear":
+            return {"rope_type": kind, "factor": self._number("rope.scaling.factor")}
+        if kind != "yarn":  # rejected by its name
+            return {"rope_type": kind}
         found = {
             "rope_type": kind,
             "factor": self._number("rope.scaling.factor"),

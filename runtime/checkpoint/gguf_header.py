@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 _SCALAR_TYPES = dict(enumerate("BbHhIif?", 0)) | {10: "Q", 11: "q", 12: "d"}  # types of metadata, in struct's notation
 _STRING, _ARRAY = 8, 9
+_OTHER_TYPES = {  # ggml's types that it has removed, and newer ones, which an older `gguf` lacks
+    31: "Q4_0_4_4",
+    32: "Q4_0_4_8",
+    33: "Q4_0_8_8",
+    36: "IQ4_NL_4_4",
+    37: "IQ4_NL_4_8",
+    38: "IQ4_NL_8_8",
+    39: "MXFP4",
+    40: "NVFP4",
+}
 _MAX_ARRAY_DEPTH = 4  # real files do not nest arrays
 
 
@@ -134,8 +144,9 @@ class _HeaderReader:
             kind = GGMLQuantizationType(number).name
         except ValueError as exc:
             raise CheckpointError(
-                f"{quoted(name)} in {self._file.path.name} has the type {number}, which gguf does not support",
-                hint="upgrade the package gguf, or convert the original checkpoint",
+                f"{quoted(name)} in {self._file.path.name} has the type {_OTHER_TYPES.get(number, number)}, which gguf "
+                "does not support",
+                hint="upgrade the package gguf, or convert an F16, Q8_0 or K-quantised GGUF",
             ) from exc
         weights, nbytes = block_size(kind)
         if not shape or shape[-1] % weights:

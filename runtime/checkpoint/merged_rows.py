@@ -119,7 +119,7 @@ _STORED: dict[Dtype, npt.DTypeLike] = {"bf16": np.uint16, "f16": np.float16, "f3
 def merge(base: Tensor, updates: Sequence[LowRank], dtype: Dtype) -> Tensor:
     """Return the tensor with the updates added to it, rounded to `dtype`. Nothing is read yet."""
     rows: Any = MergedRows(base, updates, dtype)
-    return replace(base, raw=rows, dtype=dtype, decode=None, gguf_type="")
+    return replace(base, raw=rows, dtype=dtype, decode=None, quantization="", layout=None, parts=())
 
 
 def _finite(tensor: Tensor) -> Floats:

@@ -32,6 +32,7 @@ _DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bi
 }
 _MAX_HEADER_BYTES = 100_000_000  # bytes; the limit of the reference implementation
 _ITEM_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
+_ITEM_BITS |= {"F8_E4M3": 8, "F8_E5M2": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class SafetensorsFile(BinaryFile):
         if entry.dtype not in _DTYPES:
             raise CheckpointError(
                 f"{quoted(entry.name)} in {self.path.name} has the dtype {quoted(entry.dtype)}",
-                hint="bf16, f16 and f32 are supported; for a quantised checkpoint, convert the original one",
+                hint="bf16, f16 and f32 are supported; quantised weights, where config.json describes them",
             )
 
     def tensor(self, entry: TensorEntry, name: str) -> Tensor:

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..chat_templates import ChatTemplates
 from ..errors import CheckpointError
-from ..folder.model_folder import MANIFEST
+from ..folder.model_folder import MANIFEST, is_foreign
 from ..text import one_line
 from .adapter_config import ADAPTER_WEIGHTS, reject_adapter_alone
 from .architecture import Architecture, read_config
-from .small_files import DOWNLOAD_AGAIN, read_file, read_json, read_licence
+from .quantized.config import read_quantization
+from .small_files import DOWNLOAD_AGAIN, read_json, read_licence
+from .template_files import read_templates
 from .tensor_names import SAFETENSORS_NAMES, TensorNaming
 from .tokenizer import CheckpointTokenizer, read_tokenizer
 
 if TYPE_CHECKING:
-    from .safetensors_file import SafetensorsFile
+    from .weight_file import WeightFile
 
 _INDEX = "model.safetensors.index.json"
-_MAX_TEMPLATE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +50,16 @@ class SafetensorsFolder:
 
     def config(self) -> dict[str, Any]:
         """Read config.json."""
+        if snapshot := _cached_snapshot(self.path):
+            raise CheckpointError(
+                f"{str(self.path)!r} is a hub's cache entry; its checkpoint is in {snapshot.relative_to(self.path)}",
+                hint=f"pass {snapshot}",
+            )
         return read_config(self.path)
 
-    def template(self) -> str | None:
-        """Read the chat template from where transformers 5 or 4 keep it: of several, the default one; None for a base
-        model."""
-        text = read_file(self.path, "chat_template.jinja", _MAX_TEMPLATE_BYTES, within=True)
-        try:
-            if text is not None:
-                return text.decode()
-        except UnicodeDecodeError as exc:
-            raise CheckpointError("chat_template.jinja is not UTF-8 text", hint="download it again") from exc
-        found = read_json(self.path / "tokenizer_config.json").get("chat_template")
-        if isinstance(found, list):
-            by_name = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
-            found = by_name.get("default")
-        if found is not None and not isinstance(found, str):
-            raise CheckpointError("tokenizer_config.json: chat_template is damaged", hint="download it again")
-        return found
+    def templates(self) -> ChatTemplates | None:
+        """Read the chat templates and the special tokens that they refer to; None for a base model."""
+        return read_templates(self.path)
 
     def tokenizer(self, vocabulary: int, end_ids: Sequence[int] = ()) -> CheckpointTokenizer:
         """Read the tokenizer of a model with `vocabulary` ids and these end tokens."""
@@ -84,15 +78,28 @@ class SafetensorsFolder:
                 return one_line(found[1].strip("\"'"), 200)
         return "see LICENSE" if licensed else ""
 
-    def weight_files(self, *, mapped: bool) -> "Sequence[SafetensorsFile]":
-        """Open the safetensors files and check their headers."""
+    def weight_files(self, *, mapped: bool) -> "Sequence[WeightFile]":
+        """Open the safetensors files and check their headers; find the matrices of a quantised checkpoint."""
         from .safetensors_file import SafetensorsFile
 
-        return [SafetensorsFile.open(file, mapped=mapped) for file in _safetensors_paths(self.path)]
+        files = [SafetensorsFile.open(file, mapped=mapped) for file in _safetensors_paths(self.path)]
+        if (quantization := read_quantization(self.config())) is None:
+            return files
+        from .quantized.files import quantized_files
+
+        return quantized_files(files, quantization)
 
     def naming(self, architecture: Architecture) -> TensorNaming:
         """Return the names of the architecture's own implementation."""
         return SAFETENSORS_NAMES[architecture.name]
+
+
+def _cached_snapshot(path: Path) -> Path | None:
+    """Return the newest snapshot in the root of an entry of a hub's cache; None for any other folder."""
+    if (path / "config.json").exists() or not (path / "snapshots").is_dir():
+        return None
+    found = [file.parent for file in (path / "snapshots").glob("*/config.json")]
+    return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
 def _safetensors_paths(path: Path) -> list[Path]:
@@ -101,7 +108,8 @@ def _safetensors_paths(path: Path) -> list[Path]:
         return [path / "model.safetensors"]
     if (path / _INDEX).exists():
         return _shard_paths(path)
-    found = sorted(file for file in path.glob("*.safetensors") if file.name != ADAPTER_WEIGHTS)
+    listed = sorted(file for file in path.glob("*.safetensors") if file.name != ADAPTER_WEIGHTS)
+    found = [file for file in listed if not file.name.startswith("._")]
     if len(found) == 1:
         return found
     if found:
@@ -109,7 +117,17 @@ def _safetensors_paths(path: Path) -> list[Path]:
             f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from the source of the shards"
         )
     reject_adapter_alone(path)
-    if (path / MANIFEST).is_file() or (path / "openvino_model.xml").is_file():
+    if listed:
+        raise CheckpointError(
+            f"{listed[0].name} is not a weight file, but what macOS keeps beside one on other disks",
+            hint="copy the weights themselves, without the files whose names begin with ._",
+        )
+    if is_foreign(path):
+        raise CheckpointError(
+            f"{str(path)!r} is an OpenVINO folder of another program, converted already",
+            hint=f"`edge adopt {path}` checks it and makes it a model folder",
+        )
+    if (path / MANIFEST).is_file():
         raise CheckpointError(
             f"{str(path)!r} is a model folder: it is converted already",
             hint="`edge chat` runs it; for another recipe, pass the checkpoint that it was made from",

@@ -17,6 +17,7 @@ from ..text import one_line
 
 DOWNLOAD_AGAIN = "the file is damaged or its download was cut short: download it again"
 UNREADABLE_HINT = "check the disk that it is on, and copy or download the checkpoint again"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 _DOWNLOAD_HINT = "download the checkpoint again"
 MAX_BYTES = 1 << 28  # bytes; GLM-4's tokenizer.json has 20 MB
 MAX_LICENCE_BYTES = 1 << 20
@@ -56,11 +57,23 @@ def read_file(folder: Path, name: str, limit: int = MAX_BYTES, *, within: bool =
     has more than `limit` bytes."""
     path = resolve_file(folder, name, within=within)
     try:
-        return None if path is None else read_bounded(path, limit)
+        data = None if path is None else read_bounded(path, limit)
     except OSError as exc:
         raise CheckpointError(
             f"{one_line(name)} cannot be read: {os_error_reason(exc)}", hint=os_error_cure(exc)
         ) from exc
+    if data is not None:
+        reject_lfs_pointer(one_line(name), data[: len(LFS_POINTER)])
+    return data
+
+
+def reject_lfs_pointer(name: str, beginning: bytes) -> None:
+    """Raise CheckpointError for a file that begins as the text that git-lfs leaves in place of a large file."""
+    if beginning.startswith(LFS_POINTER):
+        raise CheckpointError(
+            f"{name} is a git-lfs pointer, not the file itself",
+            hint="run `git lfs install` and `git lfs pull` in the checkpoint's folder",
+        )
 
 
 def read_json(path: Path, *, required: bool = False) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .quantized.layout import GroupLayout, StoredPart
+
 Dtype = Literal["bf16", "f16", "f32"]
 Array = npt.NDArray[Any]
 
@@ -15,9 +17,10 @@ Array = npt.NDArray[Any]
 class Tensor:
     """A tensor under its canonical name. bf16, which numpy lacks, is stored as its bits in uint16.
 
-    `raw` is a `LazyArray`, which reads the file when it is converted to an array, or a view of a mapped file. In a
-    quantized GGUF `raw` is the bytes of each row, `decode` turns any number of rows into f32 values, and `gguf_type`
-    is ggml's name of the block format.
+    `raw` is a `LazyArray`, which reads the file when it is converted to an array, or a view of a mapped file. If the
+    tensor is quantized, `quantization` names its format, and `decode` turns any number of rows of `raw` into f32
+    values. In a GGUF, the name is ggml's, and a row of `raw` its bytes; in a quantized checkpoint of the hub, a row of
+    `raw` is a record of the `layout`, made of the file's tensors `parts`.
     """
 
     name: str
@@ -25,7 +28,9 @@ class Tensor:
     dtype: Dtype
     raw: Array
     decode: Callable[[Array], npt.NDArray[np.float32]] | None = None
-    gguf_type: str = ""
+    quantization: str = ""
+    layout: GroupLayout | None = None
+    parts: tuple[StoredPart, ...] = ()
 
     @property
     def data(self) -> Array:
@@ -66,7 +71,9 @@ class Tensor:
 
     def decoded(self) -> "Tensor":
         """The same tensor with quantized values decoded into memory, for repeated reads."""
-        return self if self.decode is None else replace(self, raw=self.data, decode=None, gguf_type="")
+        if self.decode is None:
+            return self
+        return replace(self, raw=self.data, decode=None, quantization="", layout=None, parts=())
 
     def _with_raw(self, raw: Array) -> "Tensor":
         return replace(self, shape=(len(raw), *self.shape[1:]), raw=raw)

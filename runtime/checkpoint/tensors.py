@@ -5,6 +5,8 @@ view of its rows. No code of a checkpoint is executed, and no pickle is read.
 """
 
 import json
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -12,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, Notice
 from ..system.files import name_in_errors
 from ..system.out_of_memory import map_out_of_memory
 from ..text import quoted
@@ -84,12 +86,25 @@ class CheckpointTensors:
             places = _locate_tensors(architecture, weight_files, files.naming(architecture))
             for file in weight_files:
                 file.require_contiguous()
-        return cls(path, config, architecture, weight_files, places, adapters=adapters)
+        opened = cls(path, config, architecture, weight_files, places, adapters=adapters)
+        for note in opened.notes:
+            warnings.warn(note, Notice, stacklevel=2)
+        return opened
 
     @property
     def names(self) -> tuple[str, ...]:
         """Canonical names, in the decoder's order."""
         return tuple(self._locations)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line that names the tensors that are not the decoder's and are not used; () if there are none."""
+        names = sorted(name for file in self._files for name in file.entries if _PASSED_OVER.fullmatch(name))
+        kinds = sorted({re.sub(r"\.\d+\.", ".N.", name) for name in names} - _NO_WEIGHTS)
+        if not kinds:
+            return ()
+        listed = f"{', '.join(map(quoted, kinds[:4]))}{' and others' if kinds[4:] else ''}"
+        return (f"tensors that are not the decoder's were passed over: {listed}",)
 
     @property
     def nbytes(self) -> int:
@@ -118,8 +133,8 @@ class CheckpointTensors:
 
     @property
     def quantized_types(self) -> tuple[str, ...]:
-        """The block formats of the matrices that are quantized already."""
-        return tuple(sorted({self.tensor(name).gguf_type for name in self._locations} - {""}))
+        """The formats of the matrices that are quantized already."""
+        return tuple(sorted({self.unmerged(name).quantization for name in self._locations} - {""}))
 
     def fingerprint(self) -> str:
         """Return a sha256 over the config and the content of every weight file. Takes about a second per gigabyte."""
@@ -179,10 +194,15 @@ def safetensors_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]
     return {place.name: place.shape for place in stored}
 
 
-_NO_WEIGHTS = {  # RoPE's table, which some files contain; it is recomputed in f32
+_NO_WEIGHTS = {  # RoPE's table in GLM-4's own files; it is recomputed in f32
     "transformer.rotary_pos_emb.inv_freq",
     "rope_freqs.weight",
 }
+# What trainers and older programs leave beside the decoder's weights, and transformers does not load: RoPE's table of
+# each layer, the value head of PPO and reward training (TRL, LLaMA-Factory), Transformer Engine's state.
+_PASSED_OVER = re.compile(
+    r"(?:.+\.)?(?:rotary_emb|rotary_pos_emb)\.inv_freq|(?:v_head|value_head)\..+|.+\._extra_state"
+)
 
 
 def _locate_tensors(
@@ -215,6 +235,7 @@ def _locate_tensors(
         used.add(
             where(architecture, "lm_head.weight", ()).name
         )  # some files contain a copy, which transformers ignores
+    used |= set(filter(_PASSED_OVER.fullmatch, found))
     if left_over := sorted(found.keys() - used):
         raise CheckpointError(
             f"{quoted(left_over[0])} does not belong to this decoder ({len(left_over)} such tensors)",

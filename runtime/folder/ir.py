@@ -44,6 +44,7 @@ class IR:
     """A decoder's graph. `matrices` are in the decoder's order, the head last; `largest_constant` is in bytes.
 
     A `stateful` IR keeps its KV cache itself. `has_sdpa` is False if attention is spelled out in single operations.
+    `bin_bytes` is the size of the .bin, as far as the graph reads it.
     """
 
     inputs: frozenset[str]
@@ -51,11 +52,16 @@ class IR:
     largest_constant: int
     stateful: bool
     has_sdpa: bool = True
+    bin_bytes: int = 0
 
     @classmethod
     def read(cls, folder: ModelFolder) -> "IR":
         """Read a model folder's IR. Raises ModelFolderError if the XML is not one."""
-        path = folder.path / IR_FILE
+        return cls.read_file(folder.path / IR_FILE)
+
+    @classmethod
+    def read_file(cls, path: Path) -> "IR":
+        """Read the IR at `path`. Raises ModelFolderError if the XML is not one."""
         try:
             return _XMLGraph(path).ir()
         except (OSError, ElementTree.ParseError, ValueError, KeyError, AttributeError) as exc:
@@ -64,7 +70,8 @@ class IR:
     def npu_obstacles(self) -> tuple[str, ...]:
         """Return why the IR would not run, or not run well, on an NPU; () if it fits.
 
-        Intel requires symmetric int4 throughout (ratio 1.0), in groups of 128 or by row, in a stateful model:
+        Intel requires symmetric int4 throughout (ratio 1.0), in groups of 128 or by row, or NF4 by row, in a stateful
+        model:
         https://docs.openvino.ai/2026/openvino-workflow-generative/inference-with-genai/inference-with-genai-on-npu.html
         """
         found = []
@@ -75,15 +82,17 @@ class IR:
         if missing := sorted(_NPU_INPUTS - self.inputs):
             found.append(f"it has no input {', '.join(missing)}")
         decoder = self.matrices[:-1]
-        int4 = [matrix for matrix in decoder if matrix.type in ("i4", "u4")]
+        int4 = [matrix for matrix in decoder if matrix.type in ("i4", "u4", "nf4")]
         if len(int4) < len(decoder) or not decoder:
             others = Counter(matrix.type for matrix in decoder if matrix not in int4)
             types = ", ".join(f"{count} in {name}" for name, count in others.items())
             found.append(f"{len(int4)} of the decoder's {len(decoder)} matrices are int4 ({types}), not all: ratio 1.0")
         if asymmetric := sum(not matrix.symmetric for matrix in int4):
             found.append(f"{asymmetric} int4 matrices have zero points, none may: symmetric")
-        if groups := sorted({matrix.group for matrix in int4} - set(NPU_GROUPS)):
+        if groups := sorted({matrix.group for matrix in int4 if matrix.type != "nf4"} - set(NPU_GROUPS)):
             found.append(f"int4 in groups of {', '.join(map(str, groups))}, not of 128 or by row")
+        if groups := sorted({matrix.group for matrix in int4 if matrix.type == "nf4"} - {-1}):
+            found.append(f"NF4 in groups of {', '.join(map(str, groups))}, not by row")
         return tuple(found)
 
 
@@ -104,12 +113,14 @@ class _XMLGraph:
         kinds: dict[str, list[ElementTree.Element]] = {}
         for layer in self._layers.values():
             kinds.setdefault(layer.attrib["type"], []).append(layer)
+        constants = [_data_attributes(layer) for layer in kinds["Const"]]
         return IR(
             inputs=frozenset(layer.attrib["name"] for layer in kinds.get("Parameter", [])),
             matrices=tuple(self._matrices(kinds.get("MatMul", []))),
-            largest_constant=max(int(_data_attributes(layer)["size"]) for layer in kinds["Const"]),
+            largest_constant=max(int(data["size"]) for data in constants),
             stateful="ReadValue" in kinds,
             has_sdpa="ScaledDotProductAttention" in kinds,
+            bin_bytes=max(int(data["offset"]) + int(data["size"]) for data in constants),
         )
 
     def _matrices(self, matmuls: list[ElementTree.Element]) -> Iterator[WeightMatrix]:

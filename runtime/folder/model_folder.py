@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import strict_json
+from ..chat_templates import DEFAULT, FILE, ChatTemplates, template_name
 from ..errors import EdgeError, ModelFolderError
 from ..sampling import Sampling
 from ..system.files import expand_user, name_in_errors, read_bounded, write_atomically
@@ -79,10 +80,13 @@ class ModelSizes:
 class Manifest:
     """The content of `edge.json`.
 
-    `family` names the prompt format, `special_tokens` maps each special token to its id, `kv_bytes_per_token` is for an
-    f16 cache, `devices` describes what each device needs, as computed from `sizes`, and `verification` has the figures
-    measured after the conversion. If `paged`, the graph supports PagedAttention: requests are batched and share a
-    cache. `adapters` are merged into the weights.
+    `family` names the prompt format, `special_tokens` maps each special token to its id, `stop_tokens` are those that
+    end a reply, and `sampling` has the settings that the checkpoint recommends. `kv_bytes_per_token` is for an f16
+    cache, `devices` describes what each device needs, as computed from `sizes`, and `verification` has the figures
+    measured after the conversion. `template_tokens` are the variables by which a chat template names special tokens,
+    such as `eos_token`. If `paged`, the graph supports PagedAttention: requests are batched and share a cache. Early
+    folders record neither stop tokens nor sampling: `stop_tokens` is (), `sampling` None.
+    `adapters` are merged into the weights.
     """
 
     family: str
@@ -91,6 +95,8 @@ class Manifest:
     context_length: int
     kv_bytes_per_token: int
     special_tokens: Mapping[str, int]
+    stop_tokens: tuple[str, ...] = ()
+    sampling: Mapping[str, int | float] | None = None
     licence: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     devices: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +105,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     paged: bool = True
     adapters: tuple[AdapterRecord, ...] = ()
+    template_tokens: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -203,7 +210,17 @@ class ModelFolder:
 
     def chat_template(self) -> str:
         """Return the checkpoint's Jinja template. Raises ModelFolderError for a base model, which has none."""
-        path = self.path / "chat_template.jinja"
+        return self._template(FILE)
+
+    def chat_templates(self) -> ChatTemplates:
+        """Return the checkpoint's Jinja templates by name. Raises ModelFolderError for a base model."""
+        names = {name: file for file in self.manifest.files if (name := template_name(file))} | {DEFAULT: FILE}
+        return ChatTemplates(
+            {name: self._template(file) for name, file in names.items()}, self.manifest.template_tokens
+        )
+
+    def _template(self, name: str) -> str:
+        path = self.path / name
         try:
             return read_bounded(path, _MAX_TEXT_BYTES).decode()
         except FileNotFoundError:
@@ -215,14 +232,29 @@ class ModelFolder:
             raise ModelFolderError(f"{path} cannot be read", hint=CONVERT_AGAIN) from exc
 
     def sampling(self) -> Sampling:
-        """Return the sampling that the checkpoint recommends in generation_config.json."""
+        """Return the sampling that the checkpoint recommends: the manifest's, or generation_config.json's in a folder
+        whose manifest has none."""
+        try:
+            if self.manifest.sampling is not None:
+                return Sampling.from_settings({**self.manifest.sampling}) or Sampling()  # type: ignore[typeddict-item]
+            return Sampling.from_generation_config(self.generation_config())
+        except (ValueError, TypeError, OverflowError, EdgeError) as exc:
+            raise ModelFolderError(
+                f"the sampling settings of {self.path} are damaged: {one_line(exc)}", hint=CONVERT_AGAIN
+            ) from exc
+
+    def generation_config(self) -> Mapping[str, Any]:
+        """Return generation_config.json, {} if there is none. Raises ModelFolderError."""
         path = self.path / "generation_config.json"
         try:
-            return Sampling.from_generation_config(strict_json.parse(read_bounded(path, _MAX_TEXT_BYTES)))
+            found = strict_json.parse(read_bounded(path, _MAX_TEXT_BYTES))
         except FileNotFoundError:
-            return Sampling()
-        except (OSError, ValueError, TypeError, AttributeError, OverflowError, EdgeError) as exc:
+            return {}
+        except (OSError, ValueError) as exc:
             raise ModelFolderError(f"{path} is damaged: {one_line(exc)}", hint=CONVERT_AGAIN) from exc
+        if not isinstance(found, dict):
+            raise ModelFolderError(f"{path} is not a JSON object", hint=CONVERT_AGAIN)
+        return found
 
 
 def write_manifest(folder: Path, manifest: Manifest, known: Mapping[str, FileRecord] = {}) -> ModelFolder:
@@ -252,11 +284,28 @@ def _read_manifest_json(folder: Path) -> Any:
     try:
         return strict_json.parse(read_bounded(path, _MAX_TEXT_BYTES))
     except FileNotFoundError:
+        if is_foreign(folder):
+            raise foreign_error(folder) from None
         raise ModelFolderError(
             f"{folder} is not a model folder: it has no {MANIFEST}", hint="`edge convert CHECKPOINT FOLDER` makes one"
         ) from None
     except (OSError, ValueError) as exc:
         raise ModelFolderError(f"{path} is damaged: {one_line(exc)}", hint=CONVERT_AGAIN) from exc
+
+
+def is_foreign(folder: Path) -> bool:
+    """Return whether a folder has an OpenVINO graph, but no manifest: another program made it. A checkpoint that has
+    one beside its weights is a checkpoint."""
+    graph, manifest = folder / "openvino_model.xml", folder / MANIFEST
+    return graph.is_file() and not manifest.is_file() and not any(folder.glob("*.safetensors"))
+
+
+def foreign_error(folder: Path) -> ModelFolderError:
+    """Return the error for such a folder."""
+    return ModelFolderError(
+        f"{folder} is an OpenVINO folder of another program: it has no {MANIFEST}",
+        hint=f"`edge adopt {folder}` checks it and makes it a model folder",
+    )
 
 
 def _read_manifest(folder: Path) -> Manifest:

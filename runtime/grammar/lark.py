@@ -35,6 +35,8 @@ from .regular.language import Language
 from .tree import COLON, COMMA, EMPTY, Tree, sequence
 from .unique import exclude
 
+# Where only one text can follow, llguidance would demand its usual tokens. A model may spell it with others.
+_NO_FORCING = '%llguidance {"no_forcing": true}\n'
 _ESCAPED = {character: letter for letter, character in SHORT_ESCAPES.items() if character != "/"}
 
 
@@ -57,7 +59,8 @@ class _Printer:
         while self._waiting:
             name, write = self._waiting.pop()
             self._bodies[name] = write()
-        return "".join(f"{name}: {body}\n" for name, body in [("start", root), *self._bodies.items()])
+        rules = [("start", root), *self._bodies.items()]
+        return _NO_FORCING + "".join(f"{name}: {body}\n" for name, body in rules)
 
     def _rule(self, kind: str, key: Hashable, write: Callable[[], str]) -> str:
         if (kind, key) not in self._names:

@@ -8,9 +8,10 @@ limit is a SecurityError.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import nodes, pass_eval_context
 from jinja2.exceptions import SecurityError
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
@@ -24,13 +25,31 @@ _MAX_BITS = 4096  # of an integer
 _LOOP_FILTER, _JOIN_FILTER, _SLICE_FILTER, _MEASURE_FILTER = "each of", "joined with", "cut by", "measured"
 
 
+class _Generation(Extension):
+    """`{% generation %}`, by which trainers mark what the assistant writes. It renders as what it contains."""
+
+    tags = {"generation"}  # noqa: RUF012 - so in Jinja
+
+    def parse(self, parser: Parser) -> nodes.CallBlock:
+        """Parse up to `{% endgeneration %}`."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_render_body"), [], [], body, lineno=line)
+
+    @pass_eval_context
+    def _render_body(self, _context: nodes.EvalContext, caller: Macro) -> str:
+        return str(caller())
+
+
 class TemplateSandbox(ImmutableSandboxedEnvironment):
     """Jinja's environment as transformers sets it up (utils/chat_template_utils.py), with limits."""
 
     intercepted_binops = frozenset("+ * ** %".split())
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], finalize=filters.finalize)
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], finalize=filters.finalize
+        )
         del self.globals["lipsum"]
         for name, function in list(self.filters.items()):
             self.filters[name] = filters.bounded_filter(name, function)

@@ -7,18 +7,21 @@ are split inside special tokens that a user typed: `<|assistant|>` in a message 
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import TemplateError
+from ..chat_templates import DEFAULT, ChatTemplates
+from ..checks import require
+from ..errors import RequestError, TemplateError
 from ..messages import Message
-from ..text import one_line, replace_surrogates
+from ..text import one_line, quoted, replace_surrogates
+from .compile import compile_template
 from .families import Family
-
-if TYPE_CHECKING:
-    from jinja2 import Template as Compiled
+from .families.family import Layout
+from .probes import TemplateFacts, find_facts
 
 Prompt = tuple[str, ...]
+
+_OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
 
 # Candidates for the split mark: a character that occurs in no text of these messages, neither as such nor as its JSON
 # escape. Unicode's noncharacters are for internal use, those of the private use area for anyone's.
@@ -27,13 +30,16 @@ _ESCAPED = re.compile(r"\\u([0-9a-f]{4})")
 
 
 class ChatTemplate:
-    """A compiled chat template. Raises TemplateError if it is not valid Jinja."""
+    """The compiled chat templates of a checkpoint: one, or several by name. Raises TemplateError if one is not valid
+    Jinja."""
 
-    def __init__(self, source: str, family: Family, special_tokens: Collection[str]) -> None:
+    def __init__(self, source: str | ChatTemplates, family: Family, special_tokens: Collection[str]) -> None:
         from jinja2 import TemplateError as JinjaError
 
+        self._templates = ChatTemplates({DEFAULT: source}) if isinstance(source, str) else source
         try:
-            self._template = compile_template(source)
+            for template in self._templates.named.values():
+                compile_template(template)
         except JinjaError as exc:
             raise TemplateError(
                 f"the chat template is not valid: {one_line(exc)}", hint="use the checkpoint's own chat template"
@@ -43,23 +49,36 @@ class ChatTemplate:
             "|".join(re.escape(t) for t in sorted(special_tokens, key=len, reverse=True)) or r"(?!)"
         )
 
+    def facts(self, *, tools: bool) -> TemplateFacts:
+        """Return the facts of the template for chats with `tools`, or for those without."""
+        return find_facts(self._templates.select(tools=tools), tuple(sorted(self._templates.tokens.items())))
+
+    def layout(self, *, tools: bool) -> Layout:
+        """Return the layout that the template for such chats reads."""
+        return self._family.layout or self.facts(tools=tools).layout
+
     def render(
         self,
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] = (),
         *,
+        variables: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = True,
     ) -> Prompt:
-        """Render the prompt, in pieces. `tools` are JSON objects with name, description and parameters.
+        """Render the prompt, in pieces. `tools` are JSON objects with a name, and mostly a description and parameters;
+        `variables` are others that the template reads, such as `documents`.
 
-        Raises TemplateError if the template rejects the messages.
+        Raises TemplateError if the template rejects the messages, RequestError for a variable that is not JSON or has a
+        name of ours.
         """
         from jinja2 import TemplateError as JinjaError
         from jinja2.exceptions import SecurityError
 
         from .budget import render_budget
 
-        variables = self._family.layout(messages, tools)
+        template = compile_template(self._templates.select(tools=bool(tools)))
+        further = {"documents": None} | _require_variables(variables or {})
+        variables = further | {**self.layout(tools=bool(tools))(messages, tools)}
         try:
             mark = _find_unused_character(variables)
             guarded = _map_text(
@@ -67,7 +86,7 @@ class ChatTemplate:
                 lambda text: self._special.sub(lambda m: m[0][0] + mark + m[0][1:], replace_surrogates(text)),
             )
             with render_budget(guarded):
-                text = self._template.render(**guarded, add_generation_prompt=add_generation_prompt)
+                text = template.render(self._templates.tokens, **guarded, add_generation_prompt=add_generation_prompt)
         except SecurityError as exc:
             raise TemplateError(
                 f"the chat template exceeds a limit: {one_line(exc)}", hint="use the checkpoint's own chat template"
@@ -82,47 +101,22 @@ class ChatTemplate:
         return tuple(piece for piece in pieces if piece)
 
 
-def compile_template(source: str) -> "Compiled":
-    """Compile a chat template as transformers does (utils/chat_template_utils.py), with limits on what it may cost.
-    Raises jinja2.TemplateError."""
-    from jinja2 import TemplateError as JinjaError
-
-    from .budget import render_budget
-    from .sandbox import TemplateSandbox
-
-    environment = TemplateSandbox()
-    environment.add_filter("tojson", _tojson)
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
+def _require_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of the variables in plain JSON types."""
+    require("the template's variables", variables, Mapping, "a dict")
+    for name in variables:
+        if not isinstance(name, str) or name in _OWN_VARIABLES:
+            raise RequestError(
+                f"the chat template cannot be given a variable {quoted(name)}",
+                hint=f"{', '.join(_OWN_VARIABLES)} are made of the messages and tools",
+            )
     try:
-        with render_budget():  # constants are computed now
-            return environment.from_string(source)
-    except JinjaError:
-        raise
-    except Exception as exc:  # from Python's own compiler: nested too deeply, too many names
-        raise JinjaError(f"it cannot be compiled: {type(exc).__name__}") from exc
-
-
-def _strftime_now(form: str) -> str:
-    if len(form) > 200 or re.search(r"\d{3}", form):  # glibc takes widths
-        raise ValueError("a date's format is too long")
-    return datetime.now().strftime(form)
-
-
-def _tojson(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise_exception(message: str) -> None:
-    from jinja2 import TemplateError as JinjaError
-
-    raise JinjaError(one_line(message))
+        found: dict[str, Any] = json.loads(json.dumps(variables))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise RequestError(
+            f"the template's variables are not JSON: {one_line(exc)}", hint="pass texts, numbers, lists and dicts"
+        ) from exc
+    return found
 
 
 def _map_text(value: Any, change: Callable[[str], str]) -> Any:

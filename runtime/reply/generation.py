@@ -60,7 +60,7 @@ class Constraint:
         enforced = names if strict else required
         return cls(
             arguments={
-                tool["name"]: JsonSchema.of_arguments(tool["parameters"], strict=strict)
+                tool["name"]: JsonSchema.of_arguments(tool.get("parameters", {"type": "object"}), strict=strict)
                 for tool in tools
                 if tool["name"] in enforced
             },

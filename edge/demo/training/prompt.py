@@ -3,7 +3,7 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
-from runtime.prompt.template import compile_template
+from runtime.prompt.compile import compile_template
 
 from .. import CHECKPOINT
 from .dialogues import Dialogue

@@ -1,12 +1,14 @@
 """The request of POST /v1/chat/completions."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 from pydantic import JsonValue as Json
 
 from runtime.model import Model
 from runtime.reply.tool_choice import Mode, ToolChoice
+from runtime.tools import Tool
 
 from ..limits import Limits
 from .chat_messages import ChatMessage, to_messages
@@ -27,12 +29,27 @@ from .reply_format import ChatFormat, FormatFields, ReplyFormat, own_format
 
 
 class ToolFunction(RequestModel):
-    """A function that the model may call. With `strict`, calls have to match the schema in `parameters`."""
+    """A function that the model may call. With `strict`, calls have to match the schema in `parameters`. The chat
+    template is given all fields as they are, those that are not known here too."""
 
     name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    _definition: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_definition(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        found = validate(data)
+        if isinstance(data, Mapping):
+            found._definition = dict(data)
+        return found
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """The function as the client sent it."""
+        return {"type": "function", "function": self._definition}
 
 
 class FunctionTool(RequestModel):
@@ -56,7 +73,8 @@ class NamedTool(RequestModel):
 
 
 class ChatRequest(FormatFields):
-    """A request for replies to a chat. `max_tokens` is the older name of `max_completion_tokens`."""
+    """A request for replies to a chat. `max_tokens` is the older name of `max_completion_tokens`. As in vLLM, the chat
+    template reads `documents` and `chat_template_kwargs` as variables."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), LIST_LIMIT]
     tools: Annotated[list[FunctionTool], LIST_LIMIT] | None = None
@@ -73,6 +91,8 @@ class ChatRequest(FormatFields):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     logit_bias: dict[str, float] | None = None
     functions: Annotated[list[Json], LIST_LIMIT] | None = None
+    documents: Annotated[list[dict[str, Any]], LIST_LIMIT] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     @property
     def format(self) -> ReplyFormat | None:
@@ -100,15 +120,23 @@ def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationPara
         logprobs=bool(body.logprobs),
     )
     parallel = body.parallel_tool_calls is not False
-    return GenerationParams.create(messages, tools, choice, body.format, sampling, limits=limits, parallel=parallel)
+    variables = {"documents": body.documents} if body.documents else {}
+    return GenerationParams.create(
+        messages,
+        tools,
+        choice,
+        body.format,
+        sampling,
+        limits=limits,
+        parallel=parallel,
+        template_variables=variables | (body.chat_template_kwargs or {}),
+    )
 
 
 def to_tool_spec(tool: ToolFunction, choice: ToolChoice, limits: Limits, param: str) -> ToolSpec:
     """Convert a function. Raises ApiError for a schema that is too large, or that has to be enforced and is invalid."""
     return ToolSpec.create(
-        tool.name,
-        tool.description,
-        tool.parameters,
+        Tool.from_json(tool.definition),
         strict=bool(tool.strict),
         choice=choice,
         limits=limits,

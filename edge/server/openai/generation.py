@@ -12,6 +12,7 @@ from runtime.model import Model
 from runtime.reply.generation import Constraint, admit
 from runtime.reply.tool_choice import ToolChoice
 from runtime.sampling import Sampling
+from runtime.tools import Tool
 
 from ..errors import ApiError
 from ..limits import Limits
@@ -26,18 +27,14 @@ class ToolSpec:
     """A tool that the client runs. The arguments of each call follow its `grammar`, if there is one. `param` is the
     field of the request that has the schema."""
 
-    name: str
-    description: str
-    parameters: Mapping[str, Any]
+    tool: Tool
     grammar: Grammar | None
     param: str
 
     @classmethod
     def create(
         cls,
-        name: str,
-        description: str | None,
-        parameters: Mapping[str, Any] | None,
+        tool: Tool,
         *,
         strict: bool,
         choice: ToolChoice,
@@ -46,19 +43,19 @@ class ToolSpec:
     ) -> "ToolSpec":
         """Create the tool. Its schema is enforced if it is `strict`; if its call is required, where it is supported.
         Raises ApiError for a schema that is too large, or that has to be enforced and is invalid."""
-        schema = parameters or {"type": "object", "properties": {}}
-        check_size(schema, limits, param)
+        check_size(tool.parameters, limits, param)
         grammar = None
-        if strict or choice.requires(name):
+        if strict or choice.requires(tool.name):
             try:
-                grammar = JsonSchema.of_arguments(schema, strict=strict)
+                grammar = JsonSchema.of_arguments(tool.parameters or {"type": "object"}, strict=strict)
             except RequestError as exc:
                 raise ApiError(400, f"{exc}; {exc.hint}", param=param, code="invalid_value") from exc
-        return cls(name, description or "", schema, grammar, param)
+        return cls(tool, grammar, param)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the tool as the runtime and the chat template expect it."""
-        return {"name": self.name, "description": self.description, "parameters": self.parameters}
+    @property
+    def name(self) -> str:
+        """The name by which the model calls the tool."""
+        return self.tool.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +67,7 @@ class GenerationParams:
     sampling: Sampling
     constraint: Constraint
     format_param: str
+    template_variables: Mapping[str, Any]
 
     @classmethod
     def create(
@@ -82,6 +80,7 @@ class GenerationParams:
         *,
         limits: Limits,
         parallel: bool,
+        template_variables: Mapping[str, Any] | None = None,
     ) -> "GenerationParams":
         """Create the parameters. Raises ApiError if the tools, the choice or the format cannot be enforced."""
         names = [tool.name for tool in tools]
@@ -97,7 +96,7 @@ class GenerationParams:
         answer = form.grammar(limits) if form else None
         if answer is not None and not must_call:
             constraint = replace(constraint, answer=answer, may_call=tuple(tool.name for tool in offered))
-        return cls(tuple(messages), offered, sampling, constraint, form.param if form else "")
+        return cls(tuple(messages), offered, sampling, constraint, form.param if form else "", template_variables or {})
 
     def with_seed_offset(self, index: int) -> "GenerationParams":
         """Return the parameters of another of several replies, with a seed of its own."""
@@ -131,8 +130,11 @@ class GenerationJob(ReplyJob):
     def start(self, model: Model, index: int) -> ReplyEvents:
         """Begin the reply of that index."""
         params = self._build_params(model).with_seed_offset(index)
-        tools = [tool.to_json() for tool in params.tools]
-        return model.reply(params.messages, tools, params.sampling, params.constraint)
+        tools = [spec.tool.to_json() for spec in params.tools]
+        variables = params.template_variables
+        return model.reply(
+            params.messages, tools, params.sampling, params.constraint, template_variables=variables or None
+        )
 
     def map_error(self, error: BaseException) -> BaseException:
         """Name the field whose grammar the engine rejects."""

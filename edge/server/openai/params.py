@@ -40,7 +40,8 @@ _UNSUPPORTED = (
 
 class SamplingFields(RequestModel):
     """The sampling settings of a request, under the names of `runtime.sampling.Sampling`: one that is left out keeps
-    the checkpoint's value. `top_k` and `repetition_penalty` are not in OpenAI's API."""
+    the checkpoint's value. `top_k`, `min_p` and `repetition_penalty` are not in OpenAI's
+    API."""
 
     @model_validator(mode="before")
     @classmethod
@@ -55,8 +56,9 @@ class SamplingFields(RequestModel):
 
     model: str | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
-    top_p: Annotated[float, Field(ge=1e-6, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -85,6 +87,8 @@ def merge_sampling(
     settings = {name: getattr(body, name) for name in SAMPLING_FIELDS}
     if body.temperature is not None and body.temperature < 1e-4:
         settings["temperature"] = 0.0  # greedy: an engine would divide by almost zero
+    if body.top_p is not None and body.top_p < 1e-6:
+        settings["top_p"] = 0.0
     return own.override(
         **settings,
         max_new_tokens=max_new_tokens,

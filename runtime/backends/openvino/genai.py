@@ -239,7 +239,9 @@ def map_error(exc: RuntimeError, request: Request, *, begun: bool = False) -> Ed
     return BackendError(f"OpenVINO failed: {error_line(exc)}", hint="close the chat and load the model again")
 
 
-SUPPORTED = frozenset({"temperature", "top_p", "top_k", "repetition_penalty", "seed", "presence_penalty", "logprobs"})
+SUPPORTED = frozenset(
+    {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "presence_penalty", "logprobs"}
+)
 _UNSUPPORTED = {"frequency_penalty": "GenAI would raise negative logits, so that words repeat"}
 
 
@@ -258,10 +260,11 @@ def generation_config(request: Request, stops: set[int], room: int) -> Any:
     config.presence_penalty = sampling.presence_penalty
     config.logprobs = int(sampling.logprobs)
     config.apply_chat_template = False
-    if sampling.temperature > 0:
+    if not sampling.greedy:
         config.do_sample = True
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p
+        config.min_p = sampling.min_p
         if sampling.top_k:
             config.top_k = sampling.top_k
         config.rng_seed = randbits(31) if sampling.seed is None else sampling.seed

@@ -229,6 +229,7 @@ def _token_chooser(sampling: SamplingParams, prompt_tokens: int) -> Callable[[An
     import torch
     from transformers import (
         LogitsProcessorList,
+        MinPLogitsWarper,
         RepetitionPenaltyLogitsProcessor,
         TemperatureLogitsWarper,
         TopKLogitsWarper,
@@ -238,12 +239,14 @@ def _token_chooser(sampling: SamplingParams, prompt_tokens: int) -> Callable[[An
     steps = LogitsProcessorList()
     if sampling.repetition_penalty != 1:
         steps.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
-    if sampling.temperature > 0:
+    if not sampling.greedy:
         steps.append(TemperatureLogitsWarper(sampling.temperature))
         if sampling.top_k:
             steps.append(TopKLogitsWarper(sampling.top_k))
         if sampling.top_p < 1:
             steps.append(TopPLogitsWarper(sampling.top_p))
+        if sampling.min_p:
+            steps.append(MinPLogitsWarper(sampling.min_p))
     draw = torch.Generator()
     draw.seed() if sampling.seed is None else draw.manual_seed(sampling.seed)
 
@@ -256,7 +259,7 @@ def _token_chooser(sampling: SamplingParams, prompt_tokens: int) -> Callable[[An
             logits[generated_ids] -= sampling.presence_penalty + sampling.frequency_penalty * times
         if steps:
             logits = steps(torch.tensor([ids], device=logits.device), logits[None])[0]
-        if sampling.temperature == 0:
+        if sampling.greedy:
             return int(logits.argmax())
         return int(torch.multinomial(logits.softmax(-1).cpu(), 1, generator=draw))
 

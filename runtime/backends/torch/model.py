@@ -35,6 +35,8 @@ def _config(a: Architecture) -> dict[str, Any]:
     other three."""
     rotated = a.rotary_dim / a.head_dim
     scaling: dict[str, Any] = {"rope_type": "default"}
+    if a.rope_factor != 1:
+        scaling = {"rope_type": "linear", "factor": a.rope_factor}
     if a.yarn is not None:
         scaling = {
             "rope_type": "yarn",
@@ -62,7 +64,7 @@ def _config(a: Architecture) -> dict[str, Any]:
         "eos_token_id": None,
         "rope_theta": a.rope_theta,
         "partial_rotary_factor": rotated,
-        "rope_scaling": None if a.yarn is None else scaling,
+        "rope_scaling": None if scaling["rope_type"] == "default" else scaling,
         "rope_parameters": scaling | {"rope_theta": a.rope_theta, "partial_rotary_factor": rotated},
     }
 

@@ -14,7 +14,7 @@ class Expression:
 
     @property
     def parts(self) -> "tuple[Expression, ...]":
-        """The expressions inside."""
+        """The expressions of which it consists."""
         return ()
 
 
@@ -47,7 +47,7 @@ class Concatenation(Expression):
 
     @property
     def parts(self) -> tuple[Expression, ...]:
-        """The expressions inside."""
+        """The expressions of which it consists."""
         return self.items
 
 
@@ -59,7 +59,7 @@ class Alternation(Expression):
 
     @property
     def parts(self) -> tuple[Expression, ...]:
-        """The expressions inside."""
+        """The expressions of which it consists."""
         return self.options
 
 
@@ -73,7 +73,7 @@ class Quantified(Expression):
 
     @property
     def parts(self) -> tuple[Expression, ...]:
-        """The expressions inside."""
+        """The expressions of which it consists."""
         return (self.item,)
 
 

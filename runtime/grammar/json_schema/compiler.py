@@ -82,10 +82,8 @@ class Compiler:
 
     def automaton(self, language: Language, schema: Schema) -> State | None:
         """Return the automaton of a language that a schema asks for. Raises RequestError with its place."""
-        try:
+        with schema.placing_errors():
             return automaton(language)
-        except RequestError as exc:
-            raise schema.unsupported(str(exc)) from exc
 
     def types(self, schemas: Conjunction) -> frozenset[str]:
         """Return the types of which a conjunction's values may be."""
@@ -155,7 +153,7 @@ class Compiler:
         return choice(*(self._build_type(kind, schemas) for kind in _ORDER if kind in kinds))
 
     def _build_type(self, kind: str, schemas: Conjunction) -> Node:
-        try:
+        with (schemas[0] if schemas else TRUE).placing_errors():
             match kind:
                 case "string":
                     return Strings.of(schemas).node()
@@ -165,10 +163,6 @@ class Compiler:
                     return Objects(schemas, self).node()
                 case "array":
                     return Arrays(schemas, self).node()
-        except UnsupportedSchema:
-            raise
-        except RequestError as exc:
-            raise (schemas[0] if schemas else TRUE).unsupported(str(exc)) from exc
         values = [None] if kind == "null" else [True, False]
         return choice(*(constant(value) for value in values if self._accepts(value, schemas)))
 

@@ -3,7 +3,8 @@
 https://json-schema.org/draft/2020-12/json-schema-core#section-8
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -64,6 +65,16 @@ class Schema:
     def excluded(self) -> frozenset[Any]:
         """The values that it must not have."""
         return frozenset(map(canonical_value, self.get("~notEnum", ())))
+
+    @contextmanager
+    def placing_errors(self) -> Iterator[None]:
+        """Give a RequestError that is raised inside the place of this schema. It becomes UnsupportedSchema."""
+        try:
+            yield
+        except UnsupportedSchema:
+            raise
+        except RequestError as exc:
+            raise self.unsupported(str(exc)) from exc
 
     def unsupported(self, what: str) -> UnsupportedSchema:
         """Return the error of something in it that is not supported."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from itertools import chain, combinations
 from typing import NamedTuple
 
-from ...errors import RequestError
 from ..budget import spend
 from ..interning import intern
 from ..nodes import Count, Member, MemberKind, Members, Node
@@ -158,10 +157,8 @@ class Objects:
 
     @staticmethod
     def _searched(schema: Schema, pattern: str) -> Language:
-        try:
+        with schema.placing_errors():
             return searched(pattern)
-        except RequestError as exc:
-            raise schema.unsupported(str(exc)) from exc
 
 
 def _required(schema: Schema) -> list[str]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...errors import RequestError
 from ..nodes import Node
 from ..regular import charset
 from ..regular.automaton import automaton, longest, matches
@@ -72,13 +71,11 @@ class Strings:
 def _patterns(schema: Schema) -> Language:
     """Return the texts that a schema's patterns and formats allow."""
     language = ANY
-    try:
+    with schema.placing_errors():
         if "pattern" in schema:
             language = searched(schema["pattern"])
         if "~notPattern" in schema:
             language = intersection(language, complement(searched(schema["~notPattern"])))
-    except RequestError as exc:
-        raise schema.unsupported(str(exc)) from exc
     for keyword, find in (("format", format_language), ("~notFormat", no_format_language)):
         name = schema.get(keyword)
         if name in UNSUPPORTED:

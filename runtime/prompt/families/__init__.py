@@ -9,10 +9,11 @@ from types import MappingProxyType
 from ...errors import ModelFolderError
 from ...text import quoted
 from .base import BASE
-from .family import PROBE, SPECIAL_TOKEN, Family, ReasoningMarks
+from .family import PROBE, SPECIAL_TOKEN, Family
 from .glm4_0414 import GLM4_0414
 from .glm4_2024 import GLM4_2024
 from .glm_edge import GLM_EDGE
+from .reasoning import REASONING_MARKS, ReasoningMarks
 from .rumination import RUMINATION
 from .z1 import Z1
 
@@ -33,4 +34,4 @@ def get(name: str) -> Family:
         ) from None
 
 
-__all__ = ["BASE", "FAMILIES", "PROBE", "SPECIAL_TOKEN", "Family", "ReasoningMarks", "get"]
+__all__ = ["BASE", "FAMILIES", "PROBE", "REASONING_MARKS", "SPECIAL_TOKEN", "Family", "ReasoningMarks", "get"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...messages import Message
+from .reasoning import ReasoningMarks
 
 Layout = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], Mapping[str, Any]]
 
@@ -17,21 +18,13 @@ SPECIAL_TOKEN = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[s?g?MASK\]|<[se]op>")
 
 
 @dataclass(frozen=True, slots=True)
-class ReasoningMarks:
-    """The marks around a model's reasoning. If `prompted`, the opening mark ends the prompt and is not in the reply."""
-
-    open: str
-    close: str
-    prompted: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Family:
     """The facts of one prompt format, looked up once by `detect_family`. The manifest records its name.
 
     Detection: `model_types` are config.json's, and `matches` decides from the prompt that a template renders for PROBE.
-    Prompt: `layout` turns messages and tools (JSON: name, description, parameters) into the template's variables;
-    `prefix` opens the prompt of a plain completion; `system` is whether the template shows system messages.
+    Prompt: `layout` turns messages and tools (JSON objects with a name) into the template's variables; without one, the
+    layout is found by rendering the template. `prefix` opens the prompt of a plain completion; `system` is whether the
+    template shows system messages.
     Tools: `tools` is whether the template shows the tools that a chat offers; `own_tools` are those that it always
     brings itself; `built_in` are those that it describes in its own words if a chat offers them (`Tool.built_in`).
     Reply: `stop_tokens` end it, `call_start` may stand before each of its tool calls but the first, and `call_syntaxes`
@@ -42,7 +35,7 @@ class Family:
     summary: str
     model_types: tuple[str, ...]
     matches: Callable[[str], bool]
-    layout: Layout
+    layout: Layout | None = None
     stop_tokens: tuple[str, ...] = ("<|endoftext|>", "<|user|>", "<|observation|>")
     call_start: str = "<|assistant|>"
     call_syntaxes: tuple[str, ...] = ("json",)

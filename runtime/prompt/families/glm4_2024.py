@@ -1,14 +1,13 @@
 """glm-4-9b-chat and -chat-1m, in the original and in the -hf format."""
 
 from .family import Family, renders_probe
-from .layout import BUILT_IN, tools_in_system_message
+from .layout import BUILT_IN
 
 GLM4_2024 = Family(
     name="glm4_2024",
     summary="GLM-4 of 2024: tools stand on a system message of their own",
     model_types=("glm", "chatglm"),
     matches=renders_probe,
-    layout=tools_in_system_message,
     built_in=BUILT_IN,
     call_syntaxes=("text", "json"),
 )

@@ -1,14 +1,12 @@
 """GLM-Edge 1.5B and 4B chat, and any other checkpoint whose template has roles but no tools."""
 
 from .family import Family, renders_probe
-from .layout import tools_as_variable
 
 GLM_EDGE = Family(
     name="glm_edge",
     summary="GLM-Edge: a chat without tools",
     model_types=("glm", "glm4", "chatglm"),
     matches=lambda prompt: not renders_probe(prompt),
-    layout=tools_as_variable,
     prefix="",
     tools=False,
 )

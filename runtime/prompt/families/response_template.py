@@ -5,15 +5,16 @@ Format: transformers' utils/chat_parsing/response_templates.py.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from .family import Family
 
 
-def response_template(family: Family) -> dict[str, Any]:
-    """Return the `response_template` of the family's replies, as JSON."""
+def response_template(family: Family, stop_tokens: Sequence[str]) -> dict[str, Any]:
+    """Return the `response_template` of the family's replies, which these tokens end, as JSON."""
     start = re.escape(family.call_start)
-    ends = "|".join(re.escape(token) for token in family.stop_tokens)
+    ends = "|".join(re.escape(token) for token in stop_tokens)
     fields: dict[str, Any] = {}
     if family.reasoning is not None:
         fields["reasoning_content"] = {
