@@ -9,12 +9,13 @@ import pytest
 
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
+from edge.evaluation.target import EvaluationTarget
 from runtime.checkpoint.adapter import open_adapters
 from runtime.checkpoint.adapter_reference import AdapterReference
 from runtime.checkpoint.architecture import read_architecture
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
-from runtime.errors import CheckpointError, ConversionError, EdgeError, RequestError
+from runtime.errors import CheckpointError, ConversionError, EdgeError, RequestError, VerificationError
 from runtime.source import open_source
 
 from .adapters import merged, random_adapter, to_bf16, write_adapter, write_weights
@@ -369,6 +370,8 @@ def test_a_converted_adapter_is_the_merged_checkpoint(tmp_path):
     assert (record.name, record.weight) == ("tuned", 0.5)
     assert json.loads((folders[0] / "edge.json").read_text())["adapters"][0]["sha256"] == record.sha256
     assert second.result.manifest.adapters == ()
+    with pytest.raises(VerificationError, match="was converted with the adapter tuned"):
+        EvaluationTarget.open(folders[0]).open_checkpoint(plain)
 
 
 def test_errors_are_ours(tmp_path):
