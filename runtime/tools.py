@@ -2,6 +2,7 @@
 description, and a JSON schema of its parameters, which pydantic makes of a function's."""
 
 import inspect
+import json
 import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from .errors import Notice, ToolError
 from .text import replace_surrogates_within
 
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
-_SCHEMA_KEYS = {"input_schema": "parameters", "inputSchema": "parameters"}  # Anthropic's and MCP's
+_OTHER_SCHEMAS = frozenset({"input_schema", "inputSchema"})  # Anthropic's and MCP's, whose other fields are no model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,8 @@ class Tool:
     @classmethod
     def from_json(cls, definition: Mapping[str, Any]) -> "Tool":
         """Make a tool, which the application runs, of its definition in the layout of OpenAI's Chat Completions or
-        Responses, Ollama's, Anthropic's or MCP's API. Raises ToolError."""
+        Responses, Ollama's, Anthropic's or MCP's API. Fields of OpenAI's functions that are not known here reach the
+        chat template. Raises ToolError."""
         inner = definition.get("function", definition)
         require("a tool's function", inner, Mapping, "a dict with name, description and parameters", ToolError)
         kind = definition.get("type", "function")
@@ -153,11 +155,21 @@ class Tool:
                 "a tool's definition has no name",
                 hint='it looks like {"type": "function", "function": {"name": …, "description": …, "parameters": …}}',
             )
-        shown = {_SCHEMA_KEYS.get(key, key): value for key, value in inner.items() if value is not None}
-        shown.pop("type", None)  # which the model must not read
-        parameters = shown.get("parameters", _NO_PARAMETERS)
-        built_in = name if kind == name else "function"
-        return cls(name, shown.get("description", ""), parameters, type=built_in, definition=shown)
+        shown = {key: value for key, value in inner.items() if value is not None and key != "type"}
+        schemas = (shown.get(key) for key in ("parameters", *_OTHER_SCHEMAS))
+        parameters = next((schema for schema in schemas if schema is not None), _NO_PARAMETERS)
+        found = cls(
+            name,
+            shown.get("description", ""),
+            parameters,
+            type=name if kind == name else "function",
+            definition={} if shown.keys() & _OTHER_SCHEMAS else shown,
+        )
+        try:
+            json.dumps(found.definition)
+        except (TypeError, ValueError) as exc:
+            raise ToolError(f"the definition of the tool {name} is not JSON: {exc}", hint="use JSON types") from exc
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return what a chat template shows of the tool: of one with a `definition`, all of its fields; `type` only if

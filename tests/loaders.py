@@ -97,7 +97,7 @@ def _described(folder: Path) -> None:
     from runtime.prompt.template import ChatTemplate
 
     described = Checkpoint.open(folder)
-    template = ChatTemplate(described.chat_template(), described.family, described.manifest.special_tokens)
+    template = ChatTemplate(described.chat_templates(), described.family, described.manifest.special_tokens)
     template.render([Message("system", "s"), Message("user", "u <|user|>")])
 
 
@@ -199,7 +199,7 @@ def _calibration(folder: Path) -> None:
 
     described = Checkpoint.open(CHECKPOINT)
     samples = read_calibration_samples(folder / "texts.jsonl")
-    template = ChatTemplate(described.chat_template(), described.family, described.manifest.special_tokens)
+    template = ChatTemplate(described.chat_templates(), described.family, described.manifest.special_tokens)
     token_ids(samples, described.family, template, described.tokenizer)
 
 

@@ -15,6 +15,7 @@ from edge.demo import CHECKPOINT
 from runtime.backends.echo import Echo
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
+from runtime.checkpoint.tokenizer import read_tokenizer
 from runtime.errors import CheckpointError, Notice
 from runtime.messages import Message, Text, ToolCall
 from runtime.model import Model
@@ -23,6 +24,7 @@ from runtime.sampling import Sampling, SamplingParams
 
 from .checkpoints import Tiny
 from .ggufs import write_gguf
+from .references import write_tiktoken
 
 WEATHER = {
     "name": "get_weather",
@@ -300,3 +302,57 @@ def test_a_token_without_a_row_is_rejected_by_its_id(checkpoint):
     add_token(checkpoint, 2480)
     with pytest.raises(CheckpointError, match="the id 2480, but the model has only 2480 ids"):
         Checkpoint.open(checkpoint)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_decoder_saved_without_its_head(tmp_path, tied):
+    """As Glm4Model: names lack `model.`. With tied embeddings nothing is missing."""
+    tiny = Tiny(tied=tied)
+    path = tiny.write(tmp_path / "whole")
+    bare = tiny.write(tmp_path / "bare")
+    data = (bare / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    header = {name.removeprefix("model."): entry for name, entry in header.items()}
+    if not tied:
+        header["v_head.weight"] = header.pop("lm_head.weight")
+    encoded = json.dumps(header).encode()
+    (bare / "model.safetensors").write_bytes(struct.pack("<Q", len(encoded)) + encoded + data[8 + length :])
+    if not tied:
+        with pytest.raises(CheckpointError, match=r"'lm_head.weight' is missing") as caught:
+            CheckpointTensors.open(bare)
+        assert "text generation" in caught.value.hint
+        return
+    with CheckpointTensors.open(path) as wanted, CheckpointTensors.open(bare) as found:
+        assert found.names == wanted.names
+        for name in found.names:
+            assert (found.tensor(name).f32() == wanted.tensor(name).f32()).all()
+
+
+def test_the_token_files_of_earlier_transformers(tmp_path):
+    """special_tokens_map.json and added_tokens.json, where tokenizer_config.json has nothing of theirs."""
+    ranks = [bytes([byte]) for byte in range(256)]
+    folder = write_tiktoken(tmp_path, ranks)
+    wanted = read_tokenizer(folder, 300)
+    edit(folder / "tokenizer_config.json", added_tokens_decoder=..., eos_token=..., pad_token=...)
+    listed = dict(wanted.special_tokens.items())
+    (folder / "added_tokens.json").write_text(json.dumps(listed))
+    named = {"eos_token": {"content": "<|user|>", "lstrip": False}, "pad_token": "<|endoftext|>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(named))
+    found = read_tokenizer(folder, 300)
+    assert found.special_tokens == wanted.special_tokens
+    assert (found.eos_token, found.pad_token) == ("<|user|>", "<|endoftext|>")
+
+
+def test_an_added_token_strips_the_blanks_beside_it(tmp_path):
+    folder = write_tiktoken(tmp_path, [bytes([byte]) for byte in range(256)])
+    decoder = json.loads((folder / "tokenizer_config.json").read_text())["added_tokens_decoder"]
+    decoder["270"] = {"content": "<|new|>", "special": True, "lstrip": True, "rstrip": True}
+    edit(folder / "tokenizer_config.json", added_tokens_decoder=decoder)
+    source = read_tokenizer(folder, 300)
+    assert source.encode("a <|new|>  b") == [ord("a"), 270, ord("b")]
+    write_tokenizer(source, tmp_path)
+    import openvino_genai as genai
+
+    found = genai.Tokenizer(str(tmp_path)).encode("a <|new|>  b", add_special_tokens=False).input_ids.data[0]
+    assert found.tolist() == [ord("a"), 270, ord("b")]

@@ -130,6 +130,21 @@ def test_a_bf16_scale_and_modules_that_are_not_quantised(tmp_path: Path) -> None
         assert found.tensor(f"{DOWN}.weight").quantization == ""
 
 
+def test_bitsandbytes_stores_its_codes_under_another_dtype(tmp_path: Path) -> None:
+    """By bnb_4bit_quant_storage, for training over several GPUs."""
+
+    def pack(values: Any) -> Any:
+        found = bitsandbytes().pack(values)
+        codes = found.tensors["weight"].reshape(-1).view(np.float32).reshape(-1, 1)
+        return found._replace(tensors=found.tensors | {"weight": codes})
+
+    scheme = bitsandbytes()._replace(pack=pack)
+    wanted = write_quantized(TINY.write(tmp_path / "source"), tmp_path / "quantized", scheme)
+    with CheckpointTensors.open(tmp_path / "quantized", mapped=False) as found:
+        for name, values in wanted.items():
+            np.testing.assert_allclose(found.tensor(name).f32(), values, rtol=1e-6, atol=1e-7)
+
+
 REJECTED: dict[str, tuple[dict[str, Any], str]] = {
     "2 bits": ({"quant_method": "gptq", "bits": 2}, "GPTQ in 2 bits"),
     "3 bits": ({"quant_method": "gptq", "bits": 3}, "GPTQ in 3 bits"),
@@ -178,6 +193,21 @@ def test_methods_of_several_names(config: dict[str, Any], method: str, offset: i
 
 
 Harm = Callable[[dict[str, Any]], None]
+COMPRESSED: dict[str, tuple[Harm, str]] = {
+    "scales of fewer rows": (
+        lambda found: found.update(weight_scale=found["weight_scale"][:8]),
+        "weight_scale has the shape",
+    ),
+    "another shape": (lambda found: found.update(weight_shape=np.array([64, 80])), "weight_packed has the shape"),
+    "a shape of floats": (
+        lambda found: found.update(weight_shape=np.array([np.nan, 1], np.float32)),
+        "weight_shape has the dtype 'F32'",
+    ),
+    "zero points not packed": (
+        lambda found: found.update(weight_zero_point=np.ones((64, 3), np.int32)),
+        "weight_zero_point has the shape",
+    ),
+}
 DAMAGED: dict[str, tuple[Harm, str]] = {
     "no scales": (lambda found: found.pop("scales"), "scales is missing"),
     "scales of another matrix": (lambda found: found.update(scales=found["scales"][:, :8]), "scales have the shape"),
@@ -187,17 +217,18 @@ DAMAGED: dict[str, tuple[Harm, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("name", [*DAMAGED, *COMPRESSED])
 def test_tensors_that_do_not_fit_together_are_named(name: str, tmp_path: Path) -> None:
-    harm, message = DAMAGED[name]
+    harm, message = (DAMAGED | COMPRESSED)[name]
+    scheme = gptq() if name in DAMAGED else compressed()
 
     def pack(values: Any) -> Any:
-        found = gptq().pack(values)
+        found = scheme.pack(values)
         if values.shape[1] == TINY.ffn:
             harm(found.tensors)
         return found
 
-    write_quantized(TINY.write(tmp_path / "source"), tmp_path / "quantized", gptq()._replace(pack=pack))
+    write_quantized(TINY.write(tmp_path / "source"), tmp_path / "quantized", scheme._replace(pack=pack))
     with pytest.raises(CheckpointError, match=message) as caught:
         CheckpointTensors.open(tmp_path / "quantized")
     assert DOWN in str(caught.value)

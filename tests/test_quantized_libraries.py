@@ -4,6 +4,7 @@ by these libraries. They need the environment of tests/environments/quantized.sh
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from convert.check.reference import logits
 from runtime.checkpoint.tensors import CheckpointTensors
 
 from .checkpoints import Tiny
-from .quantized import Array, Packed, Scheme, awq, fp8, write_quantized
+from .quantized import Array, Packed, Scheme, awq, codes_in_groups, fp8, gptq, write_quantized
 
 pytestmark = [
     pytest.mark.quantized,
@@ -171,3 +172,39 @@ def test_awq_as_compressed_tensors_reads_it(tmp_path: Path) -> None:
     state = {name.removeprefix("m."): tensor for name, tensor in found.items()}
     theirs = PackedQuantizationCompressor.decompress(state, scheme)["weight"].float().numpy()
     np.testing.assert_allclose(packed.values, theirs, atol=2e-3 * np.abs(theirs).max())  # theirs are in f16
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("act_order", [True, False])
+@pytest.mark.parametrize("v2", [True, False])
+def test_gptqmodel(bits: int, symmetric: bool, act_order: bool, v2: bool, tmp_path: Path) -> None:
+    """Its own packing, and its own decoding."""
+    torch_linear = pytest.importorskip("gptqmodel.nn_modules.qlinear.torch").TorchLinear
+    import torch
+    from gptqmodel.utils.model import convert_gptq_v2_to_v1_format_module
+
+    def pack(values: Array) -> Packed:
+        rows, columns = values.shape
+        index = np.arange(columns) // 32
+        order = np.random.default_rng(columns).permutation(index) if act_order else index
+        _, scale, zero, _ = codes_in_groups(values, bits, 32, symmetric, order)
+        linear = torch.nn.Linear(columns, rows, bias=False)
+        linear.weight.data = torch.from_numpy(values.copy())
+        module = torch_linear(
+            bits=bits, group_size=32, sym=symmetric, desc_act=act_order, in_features=columns, out_features=rows
+        )
+        scales, zeros = torch.from_numpy(scale.astype(np.float32)), torch.from_numpy(zero.astype(np.float32))
+        module.pack_original(linear, scales, zeros, torch.from_numpy(order.astype(np.int32)))
+        module.post_init()
+        wanted = module.dequantize_weight().float().T.numpy().copy()
+        if not v2:
+            convert_gptq_v2_to_v1_format_module(module, SimpleNamespace(bits=bits, pack_dtype=torch.int32))
+        names = ("qweight", "qzeros", "scales", "g_idx")
+        return Packed({name: getattr(module, name).numpy().copy() for name in names}, wanted)
+
+    scheme = gptq(bits, 32, symmetric, act_order, v2)._replace(pack=pack)
+    values = write_quantized(Tiny(layers=1).write(tmp_path / "source"), tmp_path / "quantized", scheme)
+    with CheckpointTensors.open(tmp_path / "quantized") as found:
+        for name, wanted in values.items():
+            np.testing.assert_allclose(found.tensor(name).f32(), wanted, atol=2e-3 * np.abs(wanted).max())

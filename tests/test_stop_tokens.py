@@ -55,7 +55,8 @@ def test_end_tokens_of_both_configs_and_of_the_template(checkpoint, config, gene
 
 
 def test_a_token_of_the_family_that_the_template_does_not_write(checkpoint):
-    template = "{% for m in messages %}<|user|>{{ m.content }}{% endfor %}{{ tools }}<|assistant|>"
+    role = "{{ '<|assistant|>' if m.role == 'assistant' else '<|user|>' }}"
+    template = "{% for m in messages %}" + role + "{{ m.content }}{% endfor %}{{ tools }}<|assistant|>"
     (checkpoint / "chat_template.jinja").write_text(template, encoding="utf-8")
     edit(checkpoint / "config.json", eos_token_id=2479)
     edit(checkpoint / "generation_config.json", eos_token_id=...)

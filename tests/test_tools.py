@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import pytest
@@ -8,7 +8,7 @@ from pydantic import Field
 from runtime.errors import ToolError
 from runtime.messages import ToolCall
 from runtime.tool_call import run_call
-from runtime.tools import Tool, to_tools
+from runtime.tools import Tool, to_definitions, to_tools
 
 
 @dataclass
@@ -135,3 +135,35 @@ def test_what_cannot_be_a_tool_is_refused_with_a_cure(function):
 def test_two_tools_of_one_name_are_refused():
     with pytest.raises(ToolError, match="two tools are named add"):
         to_tools([add, add])
+
+
+PARAMETERS = {"type": "object", "properties": {}}
+DEFINITIONS = {
+    "as it is": ({"response": {"x": 1}, "name": "f", "strict": False, "parameters": PARAMETERS}, ...),
+    "nothing is added": ({"name": "f"}, ...),
+    "null is nothing": ({"name": "f", "description": None, "returns": "n"}, {"name": "f", "returns": "n"}),
+    "no type": ({"type": "function", "name": "f", "strict": True}, {"name": "f", "strict": True}),
+    "Anthropic's": (
+        {"name": "f", "input_schema": PARAMETERS, "cache_control": {"type": "ephemeral"}},
+        {"name": "f", "description": "", "parameters": PARAMETERS},
+    ),
+    "MCP's": (
+        {"name": "f", "title": "F", "description": "d", "inputSchema": PARAMETERS, "outputSchema": {}},
+        {"name": "f", "description": "d", "parameters": PARAMETERS},
+    ),
+}
+
+
+@pytest.mark.parametrize(("definition", "shown"), DEFINITIONS.values(), ids=DEFINITIONS.keys())
+def test_a_definition_is_shown_as_it_is(definition, shown):
+    shown = definition if shown is ... else shown
+    for given in (definition, {"type": "function", "function": definition}):
+        tool = Tool.from_json(given)
+        assert json.dumps(tool.to_json()) == json.dumps(shown)  # in the same order
+        assert list(to_definitions([given])) == [shown]
+    assert replace(tool, name="g", description="other").to_json() == shown | {"name": "g", "description": "other"}
+
+
+def test_a_definition_is_json():
+    with pytest.raises(ToolError, match="the definition of the tool f is not JSON"):
+        Tool.from_json({"name": "f", "handler": print})

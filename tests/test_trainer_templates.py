@@ -6,6 +6,8 @@ import json
 from contextlib import suppress
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edge.demo import CHECKPOINT
 from runtime.chat_templates import ChatTemplates
@@ -154,6 +156,41 @@ def test_prompts_are_those_of_transformers(tokenizer, template):
                 assert text == wanted, (name, offered, prompt)
                 found[name, offered, prompt] = text
     assert len(found) > len(CHATS)  # the others are rejected by both
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
+    ["<|user|>", "</think>", "<think>a</think>b", "{{ 1 }}", "\r\n a \u2028"]
+)
+
+
+@st.composite
+def conversations(draw):
+    """A system message or none, then turns: questions, answers, calls and their results."""
+    said = [{"role": "system", "content": draw(TEXTS)}] if draw(st.booleans()) else []
+    for turn in range(draw(st.integers(1, 3))):
+        said.append(user(draw(TEXTS)))
+        if draw(st.booleans()):
+            calls = [
+                (f"call{turn:02}{n:03}", "clock", json.dumps(draw(st.dictionaries(TEXTS, TEXTS, max_size=2))))
+                for n in range(draw(st.integers(1, 2)))
+            ]
+            said += [assistant(draw(TEXTS), *calls), *(tool(id, draw(TEXTS)) for id, _, _ in calls)]
+        if draw(st.booleans()):
+            said.append(assistant(draw(TEXTS)))
+    return said
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=conversations(), tools=st.sampled_from(list(TOOLS.values())), prompt=st.booleans())
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
+def test_prompts_of_any_chat_are_those_of_transformers(tokenizer, template, said, tools, prompt):
+    wanted = by_transformers(tokenizer, template, said, tools, add_generation_prompt=prompt)
+    messages = [Message.from_json(item) for item in said]
+    try:
+        text = "".join(compiled(template).render(messages, tools, add_generation_prompt=prompt))
+    except TemplateError:
+        text = None
+    assert text == (None if isinstance(wanted, type) else wanted)
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())

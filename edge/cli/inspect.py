@@ -1,7 +1,10 @@
 """`edge inspect`: show a model folder's manifest, and verify its files' hashes."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
+
+from runtime.text import one_line
 
 from .output import print_json, print_table
 from .shared_flags import add_json
@@ -56,6 +59,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _describe_sampling(settings: Mapping[str, Any] | None) -> str:
+    if settings is None:
+        return "as in generation_config.json"
+    return ", ".join(f"{name} {value:g}" for name, value in settings.items()) or "greedy"
+
+
 def _show(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -73,6 +82,8 @@ def _show(facts: dict[str, Any]) -> None:
         "family": facts["family"],
         "recipe": facts["recipe"],
         "context": f"{facts['context_length']:,} tokens",
+        "stops at": one_line(", ".join(facts["stop_tokens"]), 500) or "the family's stop tokens",
+        "sampling": _describe_sampling(facts["sampling"]),
         "KV cache": f"{facts['kv_bytes_per_token']:,} bytes a token in f16",
         "licence": facts["licence"] or "not stated",
         "verified": verdict(facts["recipe"], facts["verification"]),

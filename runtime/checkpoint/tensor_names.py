@@ -97,6 +97,16 @@ def _fused_qkv(a: Architecture, stem: str, shape: tuple[int, ...], name: str) ->
     return rows and TensorLocation(name, (q + 2 * kv, *shape[1:]), rows)
 
 
+def naming_without_head(naming: TensorNaming) -> TensorNaming:
+    """Return the naming of a decoder that was saved without its head (as Glm4Model): `model.` is not in its names."""
+
+    def located(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
+        found = naming(a, name, shape)
+        return TensorLocation(found.name.removeprefix("model."), found.shape, found.rows)
+
+    return located
+
+
 SAFETENSORS_NAMES: dict[str, TensorNaming] = {  # in safetensors files, by architecture
     "Glm4ForCausalLM": canonical_names,
     "GlmForCausalLM": canonical_names,

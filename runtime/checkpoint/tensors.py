@@ -23,7 +23,7 @@ from .architecture import Architecture, Yarn, read_architecture
 from .formats import CheckpointFiles, open_files
 from .small_files import os_error_cure, os_error_reason
 from .tensor import Dtype, Tensor
-from .tensor_names import SAFETENSORS_NAMES, TensorNaming
+from .tensor_names import SAFETENSORS_NAMES, TensorNaming, naming_without_head
 from .weight_file import TensorEntry, WeightFile
 
 __all__ = ["Architecture", "CheckpointTensors", "Dtype", "Tensor", "Yarn"]
@@ -219,13 +219,17 @@ def _locate_tensors(
                     hint="remove the weight files that do not belong to this checkpoint",
                 )
             found[entry.name] = (file, entry)
+    if "model.embed_tokens.weight" not in found and "embed_tokens.weight" in found:
+        where = naming_without_head(where)
     places: dict[str, _Location] = {}
     for name, shape in architecture.shapes():
         stored = where(architecture, name, shape)
         if stored.name not in found:
             raise CheckpointError(
                 f"the tensor {stored.name!r} is missing",
-                hint="the config and the weights do not belong together, or a file of them is missing",
+                hint="save the model for text generation, not the decoder alone"
+                if name == "lm_head.weight"
+                else "the config and the weights do not belong together, or a file of them is missing",
             )
         file, entry = found[stored.name]
         _validate_entry(file, entry, stored.shape)

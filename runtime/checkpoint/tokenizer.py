@@ -27,6 +27,7 @@ PRETOKENIZER_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_FLAGS = ("special", "lstrip", "rstrip", "single_word")  # of an added token
 _DOWNLOAD_HINT = "download the tokenizer files of the checkpoint again"
 
 
@@ -51,7 +52,7 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
     Raises CheckpointError if files are missing, damaged, or do not belong to the model.
     """
     require_tokenizers()
-    config = read_json(checkpoint / "tokenizer_config.json")
+    config = _read_config(checkpoint)
     if (text := read_file(checkpoint, "tokenizer.json")) is not None:
         tokenizer = _from_json("tokenizer.json", text)
     elif (text := read_file(checkpoint, "tokenizer.model")) is not None:
@@ -61,6 +62,20 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
             f"{str(checkpoint)!r} has neither tokenizer.json nor tokenizer.model", hint=_DOWNLOAD_HINT
         )
     return build_tokenizer(tokenizer, vocabulary, config, end_ids)
+
+
+def _read_config(checkpoint: Path) -> dict[str, Any]:
+    """Return tokenizer_config.json. Where it lacks the end and padding token or the added tokens, they are those of
+    special_tokens_map.json and added_tokens.json, as earlier versions of transformers write them."""
+    config = read_json(checkpoint / "tokenizer_config.json")
+    named = read_json(checkpoint / "special_tokens_map.json")
+    for key in ("eos_token", "pad_token"):
+        if config.get(key) is None and named.get(key) is not None:
+            config[key] = named[key]
+    if config.get("added_tokens_decoder") is None:
+        listed = read_json(checkpoint / "added_tokens.json").items()
+        config["added_tokens_decoder"] = {str(number): {"content": name} for name, number in listed}
+    return config
 
 
 def build_tokenizer(
@@ -187,12 +202,13 @@ def _add_tokens(tokenizer: "Tokenizer", config: Mapping[str, Any]) -> None:
     try:
         decoder = dict(config.get("added_tokens_decoder") or {})
         listed = sorted((int(number), dict(entry)) for number, entry in decoder.items())
-        tokens = [(number, str(entry["content"]), bool(entry.get("special", True))) for number, entry in listed]
+        flags = {number: {key: bool(entry.get(key, key == "special")) for key in _FLAGS} for number, entry in listed}
+        tokens = [(number, str(entry["content"])) for number, entry in listed]
     except (KeyError, TypeError, ValueError) as exc:
         raise CheckpointError("tokenizer_config.json: added_tokens_decoder is damaged", hint=_DOWNLOAD_HINT) from exc
-    for number, name, special in tokens:
+    for number, name in tokens:
         if tokenizer.token_to_id(name) is None:
-            tokenizer.add_tokens([AddedToken(name, normalized=False, special=special)])
+            tokenizer.add_tokens([AddedToken(name, normalized=False, **flags[number])])
         if tokenizer.token_to_id(name) != number:
             raise CheckpointError(
                 f"tokenizer_config.json gives {quoted(name)} the id {quoted(number)}, the tokenizer "

@@ -1,6 +1,7 @@
 """bitsandbytes in 4 bits, NF4 or FP4: a flat array of codes, and a table of the values that they stand for.
 
-    weight                   U8 [rows * columns / 2, 1]   two codes a byte, the first in the upper half
+    weight                   U8 [rows * columns / 2, 1]   two codes a byte, the first in the upper half; perhaps under
+                             another dtype (bnb_4bit_quant_storage)
     weight.absmax            the scale of each block of the flat array: F32, or codes in U8, quantised themselves:
     weight.nested_absmax     F32, the scale of each block of those
     weight.nested_quant_map  F32 [256], the value of each of their codes; `nested_offset` is added to the product
@@ -35,11 +36,11 @@ def read_bitsandbytes(module: ModuleTensors) -> QuantizedMatrix:
     """Return the matrix of a module. Raises CheckpointError."""
     kind = next((kind for kind in KINDS if _STATE + kind in module), "nf4")
     state = _read_state(module, kind)
-    codes, absmax = module.part("weight", "U8"), module.part("weight.absmax", "U8", "F32")
+    codes, absmax = module.bytes_of("weight"), module.part("weight.absmax", "U8", "F32")
     values = as_f32(module.floats("weight.quant_map"))
     count, blocks = state.rows * state.columns, absmax.raw.shape
-    if math.prod(codes.raw.shape) * 2 != count or values.shape != (16,) or state.columns % 2:
-        raise module.invalid(f"weight has the shape {list(codes.raw.shape)[:8]}")
+    if len(codes.raw) * 2 != count or values.shape != (16,) or state.columns % 2:
+        raise module.invalid(f"weight has {len(codes.raw):,} bytes")
     if blocks != (-(-count // state.block),):
         raise module.invalid(f"weight.absmax has the shape {list(blocks)[:8]}")
     # A block may continue in the next row: the scales of each row are then those of each of its columns.

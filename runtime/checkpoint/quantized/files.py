@@ -131,7 +131,7 @@ def _find_modules(files: Sequence[SafetensorsFile]) -> dict[str, ModuleTensors]:
         for name, entries in tensors.items()
         if "qweight" in entries
         or "weight_packed" in entries
-        or ("weight" in entries and entries["weight"][1].dtype in _CODE_DTYPES)
+        or ("weight" in entries and (entries["weight"][1].dtype in _CODE_DTYPES or "weight.absmax" in entries))
     }
 
 
@@ -144,7 +144,9 @@ def _read(module: ModuleTensors, quantization: Quantization) -> QuantizedMatrix:
         return (read_awq if quantization.method == "awq" else read_gptq)(module, quantization)
     if "weight_packed" in module:
         return read_packed(module, quantization)
-    return read_bitsandbytes(module) if module.dtype("weight") == "U8" else read_scaled(module, quantization)
+    if "weight.absmax" in module or module.dtype("weight") == "U8":
+        return read_bitsandbytes(module)
+    return read_scaled(module, quantization)
 
 
 def _join_rows(module: ModuleTensors, first: QuantizedMatrix, second: QuantizedMatrix) -> QuantizedMatrix:

@@ -63,6 +63,13 @@ class ModuleTensors:
         """Return a tensor of bf16, f16 or f32. Raises CheckpointError."""
         return self.part(suffix, *_FLOATS)
 
+    def bytes_of(self, suffix: str) -> StoredPart:
+        """Return a tensor's bytes, whatever its dtype. Raises CheckpointError."""
+        found = self.part(suffix)
+        file, entry = self.entries[suffix]
+        raw = file.array(np.uint8, (entry.end - entry.begin,), entry.begin)
+        return found._replace(dtype="U8", raw=raw)
+
     def invalid(self, what: str) -> CheckpointError:
         """Return the error for a module whose tensors do not belong together."""
         return CheckpointError(f"the quantised weights of {quoted(self.name)} cannot be read: {what}", hint=_HINT)

@@ -35,13 +35,15 @@ def read_packed(module: ModuleTensors, quantization: Quantization) -> QuantizedM
     codes, scale, size = (
         module.matrix("weight_packed", "I32"),
         module.floats("weight_scale"),
-        module.part("weight_shape"),
+        module.part("weight_shape", "I64", "I32"),
     )
     rows, columns = (int(n) for n in integers(size)) if size.raw.shape == (2,) else (0, 0)
     bits = codes.raw.shape[1] * 32 // max(1, columns)
-    if codes.raw.shape[0] != rows or bits not in (4, 8):
+    if codes.raw.shape != (rows, -(-columns * bits // 32)) or bits not in (4, 8):
         raise module.invalid(f"weight_packed has the shape {list(codes.raw.shape)}; 4 and 8 bits are supported")
     groups = scale.raw.shape[1] if len(scale.raw.shape) == 2 else 1
+    if scale.raw.shape not in ((rows, groups), (rows,), (1,), ()):
+        raise module.invalid(f"weight_scale has the shape {list(scale.raw.shape)[:8]}")
     layout = GroupLayout(columns, bits, group_size(module, quantization, columns, groups), 1 << (bits - 1))
     parts, points = [codes, scale], None
     if "weight_zero_point" in module:
@@ -75,6 +77,9 @@ def read_scaled(module: ModuleTensors, quantization: Quantization) -> QuantizedM
     points = None
     if "weight_zero_point" in module and integer:
         points = integers(module.part("weight_zero_point", "I8")).astype(np.int16) + 128
+        if points.size != 1 and (row_block != 1 or points.size != rows * (columns // group)):
+            raise module.invalid(f"weight_zero_point has the shape {list(points.shape)[:8]}")
+        points = points.reshape(1, 1) if points.size == 1 else points.reshape(rows, -1)
     layout = GroupLayout(columns, 8, group, 128 if integer and points is None else None)
     layout = layout if integer else replace(layout, values=fp8_values(codes.dtype))
 
