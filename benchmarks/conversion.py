@@ -11,7 +11,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,14 +86,16 @@ def _sizes(parent: Path, prefix: str) -> Iterator[int]:
                 continue
 
 
-def measure(checkpoint: Path, target: Path, recipe: str) -> tuple[list[StepCost], ModelFolder]:
+def measure(
+    checkpoint: Path, target: Path, recipe: str, adapters: Sequence[str] = ()
+) -> tuple[list[StepCost], ModelFolder]:
     """Convert a checkpoint, and return the cost of each step. Raises the errors of `convert`."""
     steps: list[StepCost] = []
     current, result = "check", None
     target = target.absolute()
     with (
         ResourceMeter(target.parent, f".{target.name}.partial-") as meter,
-        closing(convert(checkpoint, target, recipe)) as run,
+        closing(convert(checkpoint, target, recipe, adapters=adapters)) as run,
     ):
         for progress in run:
             if progress.name != current:
@@ -112,10 +114,11 @@ def main() -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path, help="the model folder to create; it must not exist")
     parser.add_argument("--recipe", default="int4")
+    parser.add_argument("--adapter", action="append", default=[], help="a LoRA adapter to merge; may be repeated")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()
     try:
-        steps, folder = measure(args.checkpoint, args.folder, args.recipe)
+        steps, folder = measure(args.checkpoint, args.folder, args.recipe, args.adapter)
     except EdgeError as exc:
         print(f"{exc} ({exc.hint})", file=sys.stderr)
         return 1

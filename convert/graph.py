@@ -137,7 +137,7 @@ class DecoderBlocks:
 
         Tied embeddings get a constant of their own over the same memory, as in other exports.
         """
-        return ops.matmul(x, self.weight(self.architecture.head_name), False, True)
+        return named_matmul(x, self.weight(self.architecture.head_name), "lm_head")
 
     def layer(self, x: Node, layer: int, rope: Rope, mask: Node, cache: KVStore) -> Node:
         """Apply one decoder layer: (B,T,hidden) -> (B,T,hidden)."""
@@ -159,7 +159,7 @@ class DecoderBlocks:
 
     def linear(self, x: Node, name: str, bias: bool = False) -> Node:
         """Multiply by a weight and add its bias: (…,in) -> (…,out)."""
-        y = ops.matmul(x, self.weight(name + ".weight"), False, True)
+        y = named_matmul(x, self.weight(name + ".weight"), name)
         return ops.add(y, self.weight(name + ".bias")) if bias else y
 
     def feed_forward(self, x: Node, prefix: str) -> Node:
@@ -209,6 +209,14 @@ class DecoderBlocks:
         ones = _i64(1, 1, a.heads // a.kv_heads, 1, 1)
         copies = ops.broadcast(ops.unsqueeze(x, _i64(2)), ones, broadcast_spec="BIDIRECTIONAL")
         return ops.reshape(copies, _i64(0, a.heads, -1, a.head_dim), True)
+
+
+def named_matmul(x: Node, weight: Node, module: str) -> Node:
+    """Multiply by a weight (out,in): (…,in) -> (…,out). The node bears the name of the weight's module, by which GenAI
+    finds the matrices that a LoRA adapter updates."""
+    product = ops.matmul(x, weight, False, True)
+    product.set_friendly_name(module)
+    return product
 
 
 class StatefulCache:

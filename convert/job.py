@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.chat_templates import file_name
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.quantized.config import QUANTIZATION_KEYS
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
@@ -74,10 +75,11 @@ class Source(Protocol):
         ...
 
     @classmethod
-    def open(cls, path: Path, *, context: int | None = None) -> Self:
-        """Open the checkpoint at `path`; `context` extends its context to so many tokens.
+    def open(cls, path: Path, *, context: int | None = None, adapters: Sequence[AdapterLike] = ()) -> Self:
+        """Open the checkpoint at `path`; `context` extends its context to so many tokens, and LoRA `adapters` ("DIR" or
+        "DIR@WEIGHT") are merged into it.
 
-        Raise CheckpointError or TemplateError, and ConversionError if this kind cannot be extended.
+        Raise CheckpointError or TemplateError, and ConversionError if this kind cannot be extended, or merges none.
         """
         ...
 

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.backends.openvino.genai import error_line
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.small_files import UNREADABLE_HINT
 from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, DiskFull
@@ -60,12 +61,14 @@ def convert(
     exporter: Exporter = "edge",
     *,
     context: int | None = None,
+    adapters: Sequence[AdapterLike] = (),
 ) -> Steps:
     """Convert the checkpoint `source` (a folder, or a GGUF or ONNX file) into the model folder `target`, step by step.
 
     `recipe` is int4 if it is None, or stored for weights that are quantised in 4 bits already. `calibration` is a file
     of texts for a data-aware recipe, in place of the built-in ones. `exporter` writes the IR: "edge", or optimum-intel.
-    `context` extends the model's context to so many tokens, where its makers say how.
+    `context` extends the model's context to so many tokens, where its makers say how. `adapters` are folders of LoRA
+    adapters, "DIR" or "DIR@WEIGHT", whose updates are added to the weights before they are compressed.
 
     `target` appears when it is complete and verified; closing the generator, or any error, leaves nothing behind. After
     a kill or Ctrl-C, the same conversion resumes after the last weight that was finished. Raises CheckpointError,
@@ -91,7 +94,8 @@ def convert(
             keep_freed_memory(),
             scratch_folder(target, (JOURNAL, "openvino_model.bin")) as place,
         ):
-            opening = partial(_source_kind(source, exporter).open, source, context=context)
+            kind = _source_kind(source, exporter)
+            opening = partial(kind.open, source, context=context, adapters=adapters)
             for step in _run(opening, place, recipe, samples):
                 place.raise_pending_signal()
                 yield step

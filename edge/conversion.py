@@ -2,12 +2,13 @@
 `edge.adopt`."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.cancellation import Cancellation
+from runtime.checkpoint.adapter_reference import AdapterLike, parse_adapters
 from runtime.checks import require, require_integer
 from runtime.errors import ConversionCancelled, ConversionError
 from runtime.folder.model_folder import ModelFolder
@@ -30,6 +31,7 @@ def convert(
     context: int | None = None,
     revision: str | None = None,
     hub: str = "huggingface",
+    adapter: AdapterLike | Sequence[AdapterLike] = (),
     progress: Callable[[Progress], object] | None = None,
     cancellation: Cancellation | None = None,
 ) -> ModelFolder:
@@ -41,6 +43,8 @@ def convert(
     exist yet. `recipe` is one of `edge recipes` (default: int4, or stored if the weights are quantised in 4 bits
     already), `calibration` a file of texts for recipes that are fitted to texts, `exporter` "edge" or "optimum".
     `context` extends the context to so many tokens, as the makers of GLM-4-0414 and GLM-Z1 do by YaRN: up to 131,072.
+    `adapter` is the folder of a LoRA adapter (PEFT's), or several, each with an optional @WEIGHT: their updates are
+    added to the weights.
 
     Blocks until the folder is complete and verified: minutes for 9B. `progress` is called with every step, in this
     thread; an exception that it raises ends the conversion. `cancellation` may end it from any thread, before the
@@ -82,6 +86,7 @@ def convert(
         context=context,
         revision=revision,
         hub=hub,
+        adapters=parse_adapters(adapter),
         quiet=True,
         report=report,
     )
@@ -145,6 +150,7 @@ def open_conversion(
     context: int | None = None,
     revision: str | None = None,
     hub: str = "huggingface",
+    adapters: Sequence[AdapterLike] = (),
     quiet: bool,
     report: Callable[[Progress], None] | None = None,
 ) -> "Steps":
@@ -164,4 +170,4 @@ def open_conversion(
     if calibration:
         read_calibration_samples(calibration)
     path = resolve_checkpoint(checkpoint, revision=revision, hub=hub, quiet=quiet, report=report)
-    return convert_steps(path, folder, recipe, calibration, exporter, context=context)
+    return convert_steps(path, folder, recipe, calibration, exporter, context=context, adapters=adapters)

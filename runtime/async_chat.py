@@ -15,6 +15,7 @@ from typing import Any, Self, Unpack
 from .backends.backend import Options
 from .cancellation import Cancellable
 from .chat import Chat
+from .checkpoint.adapter_reference import AdapterLike
 from .checks import require
 from .errors import RequestError
 from .grammar.grammar import AnswerLike
@@ -42,6 +43,7 @@ class ChatSettings(SamplingSettings, total=False):
     max_tool_characters: int
     sampling: Sampling | None
     options: Options
+    adapter: AdapterLike | Sequence[AdapterLike]
     in_process: bool
     history: Iterable[MessageLike]
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from . import tool_run
 from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
+from .checkpoint.adapter_reference import AdapterLike, parse_adapters
 from .checks import require, require_integer, require_seconds
-from .errors import ToolError
+from .errors import RequestError, ToolError
 from .grammar.grammar import AnswerLike
 from .history import History
 from .messages import Event, Message, MessageLike, ToolCall, to_messages
@@ -30,7 +31,8 @@ class Chat:
     """A conversation with a model. Not thread-safe: give each thread a chat of its own; they can share one Model.
 
     `model` is a model folder, a checkpoint, or a Model. A path is loaded onto `device` ("auto", a name such as "CPU",
-    or a server's URL), or onto the first device of `fallback` that works, and closed with the chat; a Model stays open.
+    or a server's URL), or onto the first device of `fallback` that works, with the LoRA adapters that `adapter` names,
+    and closed with the chat; a Model stays open.
 
     `tools` are typed Python functions that the model may call, in at most `max_rounds` rounds before it has to answer.
     A definition in OpenAI's layout is a tool that the application runs: a call of it ends the reply, and the next
@@ -73,6 +75,7 @@ class Chat:
         max_tool_characters: int = tool_run.MAX_CHARACTERS,
         sampling: Sampling | None = None,
         options: Options = Options(),
+        adapter: AdapterLike | Sequence[AdapterLike] = (),
         in_process: bool = False,
         history: Iterable[MessageLike] = (),
         **settings: Unpack[SamplingSettings],
@@ -87,11 +90,17 @@ class Chat:
         self._history = History(system, history)
         self._tools = to_tools(tools)
         self._require_runnable(self._tools.values())
+        if isinstance(model, Model) and parse_adapters(adapter):
+            raise RequestError(
+                "a loaded Model cannot take an adapter", hint="pass it to Model, or pass the folder here"
+            )
         self._owns_model = not isinstance(model, Model)
         if not isinstance(model, Model):
             folder = open_source(model)
             folder.chat_template()  # a base model is refused before it is loaded
-            model = Model(folder, device=device, fallback=fallback, options=options, in_process=in_process)
+            model = Model(
+                folder, device=device, fallback=fallback, options=options, adapter=adapter, in_process=in_process
+            )
         self.model = model
         self.sampling = self.model.sampling.merge(sampling)
         self.approve = approve

@@ -15,8 +15,9 @@ from .backends.choose import DeviceChoice, choose
 from .backends.registry import isolate
 from .cancellation import Cancellable, Cancellation
 from .chat_templates import DEFAULT
+from .checkpoint.adapter_reference import AdapterLike, parse_adapters
 from .checks import require, require_all
-from .errors import BackendError, Notice
+from .errors import BackendError, DeviceError, Notice, RequestError
 from .folder.integrity import verify_while_loading
 from .grammar.grammar import AnswerLike, to_grammar
 from .messages import Event, Message, MessageLike, to_messages
@@ -36,8 +37,10 @@ class Model:
 
     `device` is "auto", a device's name, or a server's URL; `choice` records the engine and device that were chosen, and
     why. If that device cannot load the model, those of `fallback` are tried in order, each with a Notice that gives the
-    reason. OpenVINO's engine runs in a process of its own, since it blocks all Python threads of its process during a
-    step; `in_process` keeps it in this one. A `backend` that is already loaded is used as it is.
+    reason. `adapter` is the folder of a LoRA adapter (PEFT's), or several, each with an optional @WEIGHT: their updates
+    are added to the model's for as long as it is loaded. OpenVINO's engine runs in a process of its own, since it
+    blocks all Python threads of its process during a step; `in_process` keeps it in this one. A `backend` that is
+    already loaded is used as it is.
 
     Raises ModelFolderError, CheckpointError, DeviceError or BackendError.
 
@@ -54,12 +57,15 @@ class Model:
         device: str = "auto",
         fallback: Sequence[str] = (),
         options: Options = Options(),
+        adapter: AdapterLike | Sequence[AdapterLike] = (),
         in_process: bool = False,
         backend: Backend | None = None,
     ) -> None:
         require("device", device, str, "a device's name")
         require_all("fallback", fallback, str, "a list of devices' names")
         require("options", options, Options, "an Options, such as edge.Options(threads=4)")
+        if adapters := parse_adapters(adapter):
+            options = replace(options, adapters=(*options.adapters, *adapters))
         self.source = open_source(source)
         self.family = read_family(self.source)
         self.sampling = self.source.sampling()
@@ -67,6 +73,8 @@ class Model:
         self._special_tokens = self.source.manifest.special_tokens
         self.choice: DeviceChoice | None = None
         self._in_process = in_process
+        if backend is not None and options.adapters:
+            raise RequestError("a loaded engine cannot take an adapter", hint="leave out the adapter or the backend")
         self.backend = backend or self._load_onto_first((device, *fallback), options)
 
     def _load_onto_first(self, devices: Sequence[str], options: Options) -> Backend:
@@ -81,6 +89,12 @@ class Model:
     @map_out_of_memory(BackendError)
     def _load_onto(self, device: str, options: Options) -> Backend:
         self.choice = choose(device, self.source, options)
+        if options.adapters and not self.choice.backend.runs_adapters:
+            raise DeviceError(
+                f"LoRA adapters are not supported on {self.choice.device}",
+                hint="use the CPU, a GPU or PyTorch, or merge the adapter: "
+                "`edge convert CHECKPOINT FOLDER --adapter DIR`; a server loads its adapters itself",
+            )
         backend = self.choice.backend if self._in_process else isolate(self.choice.backend)
         folder = self.source.model_folder
         if not options.verify or folder is None:

@@ -1,10 +1,13 @@
 """The sources of a model, a model folder or a checkpoint, behind one protocol."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from .chat_templates import ChatTemplates
+from .checkpoint.adapter_config import reject_adapter_alone
+from .checkpoint.adapter_reference import AdapterReference
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
 from .folder.model_folder import MANIFEST, Manifest, ModelFolder, foreign_error, is_foreign
@@ -52,6 +55,15 @@ class ModelSource(Protocol):
         ...
 
 
+def validate_adapters(source: ModelSource, adapters: Sequence[AdapterReference]) -> None:
+    """Raise CheckpointError if LoRA adapters do not fit the model, without loading it."""
+    from .checkpoint.adapter import open_adapters
+    from .checkpoint.architecture import read_architecture, read_config
+
+    checkpoint = source.checkpoint
+    open_adapters(checkpoint.architecture if checkpoint else read_architecture(read_config(source.path)), adapters)
+
+
 def stop_tokens(source: ModelSource) -> tuple[str, ...]:
     """Return the special tokens that end a reply. An early folder's manifest names none: those of its family, then, and
     of its generation_config.json."""
@@ -85,6 +97,8 @@ def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:
             raise foreign_error(path)
         if path.is_file() or ((path / "config.json").is_file() and not (path / MANIFEST).is_file()):
             return Checkpoint.open(path)
+        if not (path / MANIFEST).is_file():
+            reject_adapter_alone(path)
         return ModelFolder.open(source)
     require("the model folder", source, ModelSource, "a path")
     return source

@@ -65,7 +65,12 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
     from edge.server.pool.model_pool import ModelPool
     from edge.server.run import uvicorn_config
 
-    pool = ModelPool(folders, device=settings.pop("device", "CPU"), limits=settings.pop("limits", Limits()))
+    pool = ModelPool(
+        folders,
+        adapters=settings.pop("adapters", {}),
+        device=settings.pop("device", "CPU"),
+        limits=settings.pop("limits", Limits()),
+    )
     app = create_app(pool, **settings)
     port = free_port()
     configured = uvicorn_config(app, pool.limits)

@@ -27,6 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.cli import main, parser
@@ -232,6 +233,12 @@ def furnish(folder: Path, model: Path, page: str) -> None:
         shutil.copytree(model, folder / OPENVINO_FOLDER, ignore=shutil.ignore_patterns(MANIFEST))
     if "texts.jsonl" in page:
         (folder / "texts.jsonl").write_text('{"text": "The museum opens at nine."}\n' * 8, encoding="utf-8")
+    if "./lora" in page:
+        from .adapters import write_adapter
+
+        matrix = "model.layers.0.self_attn.o_proj"
+        factors = {f"{matrix}.lora_A.weight": np.zeros((4, 256), np.float32)}
+        write_adapter(folder / "lora", factors | {f"{matrix}.lora_B.weight": np.zeros((256, 4), np.float32)})
     if "./documents" in page:
         (folder / "documents").mkdir()
         (folder / "documents" / "ferries.md").write_text("# Ferries\n\nFerries leave at nine.\n", encoding="utf-8")

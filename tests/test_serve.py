@@ -214,7 +214,7 @@ def test_what_cannot_begin_is_one_line(capsys, monkeypatch, demo_folder, tmp_pat
             ([folder, "--port", "99999"], "cannot be used"),
             ([folder, "--host", "0.0.0.0"], "anyone who reaches 0.0.0.0 could use the model"),
             ([folder, "--api-key-file", "nowhere"], "nowhere cannot be read"),
-            ([folder, folder], "two folders are named"),
+            ([folder, folder], "two models are named"),
             ([folder, "--tools", "nowhere:tool"], "nowhere:tool"),
             ([folder, "--tools", "json"], "json has no function name"),
             ([folder, "--kiosk", "nowhere.toml"], "nowhere.toml cannot be read"),

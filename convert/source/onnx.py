@@ -1,11 +1,12 @@
 """ONNX exports: their own graph, its weights compressed one at a time, its cache turned into states."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Self
 
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import CheckpointError, ConversionError
 from runtime.progress import Progress
@@ -44,8 +45,12 @@ class OnnxSource:
         return find_onnx_file(path) is not None
 
     @classmethod
-    def open(cls, path: Path, *, context: int | None = None) -> Self:
+    def open(cls, path: Path, *, context: int | None = None, adapters: Sequence[AdapterLike] = ()) -> Self:
         """Open config and tokenizer; the graph is read by `prepare`, when its memory is known to suffice."""
+        if adapters:
+            raise ConversionError(
+                "an adapter cannot be merged into an ONNX file", hint="merge it into the checkpoint, in safetensors"
+            )
         if context is not None:
             raise ConversionError(
                 "the context of an exported graph cannot be extended", hint="convert the checkpoint, in safetensors"

@@ -8,12 +8,13 @@ verification and manifest are ours.
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
 from runtime.progress import Progress
@@ -44,8 +45,10 @@ class OptimumSource(SafetensorsSource):
         return not path.is_file() and find_onnx_file(path) is None
 
     @classmethod
-    def open(cls, path: Path, *, context: int | None = None) -> Self:
-        """Open the checkpoint; optimum-intel would read it with the context that it has."""
+    def open(cls, path: Path, *, context: int | None = None, adapters: Sequence[AdapterLike] = ()) -> Self:
+        """Open the checkpoint; optimum-intel would read it with the context that it has, and without adapters."""
+        if adapters:
+            raise ConversionError("adapters are not supported with optimum-intel", hint=_OWN_EXPORTER_HINT)
         if context is not None:
             raise ConversionError("--context is not supported with optimum-intel", hint="leave out --exporter")
         return super().open(path)

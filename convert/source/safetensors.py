@@ -1,7 +1,7 @@
 """Folders of safetensors and GGUF files, written as our own graph, weight by weight."""
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from openvino import Node
 
+from runtime.checkpoint.adapter_reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.tensors import CheckpointTensors
+from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 from runtime.errors import ConversionError
 from runtime.progress import Progress
 
@@ -37,7 +38,7 @@ class SafetensorsSource:
 
     def __init__(self, checkpoint: Checkpoint, tensors: CheckpointTensors) -> None:
         self.checkpoint, self.tensors = checkpoint, tensors
-        self._damage = DamageCheck(tensors, checkpoint.tokenizer)
+        self._damage = _UnmergedCheck(DamageCheck(tensors, checkpoint.tokenizer), tensors)
         self._journal: Journal | None = None
 
     @classmethod
@@ -46,9 +47,9 @@ class SafetensorsSource:
         return True
 
     @classmethod
-    def open(cls, path: Path, *, context: int | None = None) -> Self:
+    def open(cls, path: Path, *, context: int | None = None, adapters: Sequence[AdapterLike] = ()) -> Self:
         """Open the checkpoint; weights are read when they are used, since a truncated mapped file ends the process."""
-        checkpoint = Checkpoint.open(path, context=context)
+        checkpoint = Checkpoint.open(path, context=context, adapters=adapters)
         return cls(checkpoint, checkpoint.weights(mapped=False))
 
     @property
@@ -160,7 +161,19 @@ class SafetensorsSource:
         texts = sha256(b"".join(ids.tobytes() for ids in plan.calibration)).hexdigest()
         return {
             "checkpoint": self.tensors.stat_fingerprint(),
+            "adapters": [asdict(adapter) for adapter in self.checkpoint.manifest.adapters],
             "recipe": asdict(plan.recipe),
             "calibration": texts,
             "versions": tool_versions(),
         }
+
+
+class _UnmergedCheck:
+    """The check for damage, of tensors as they are in their files: what an adapter adds would hide it."""
+
+    def __init__(self, damage: DamageCheck, tensors: CheckpointTensors) -> None:
+        self._damage, self._tensors = damage, tensors
+
+    def check(self, tensor: Tensor) -> None:
+        """Check the tensor of that name in its file."""
+        self._damage.check(self._tensors.unmerged(tensor.name))

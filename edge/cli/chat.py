@@ -10,10 +10,11 @@ from runtime.errors import EdgeError, RequestError
 from .message_input import MessageInput
 from .numbers import integer, number
 from .output import print_text
-from .shared_flags import add_context, add_device, add_model, add_no_verify, add_temperature
+from .shared_flags import add_adapter, add_context, add_device, add_model, add_no_verify, add_temperature
 from .streams import is_terminal, read_stdin, supports_ansi
 
 if TYPE_CHECKING:
+    from runtime.backends.backend import Options
     from runtime.chat import Chat
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
@@ -61,6 +62,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar="N",
         help="most tokens of a reply, reasoning and calls included (default: what fits in the context)",
     )
+    add_adapter(verb)
     add_context(verb)
     add_no_verify(verb)
     verb.set_defaults(run=run)
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `edge chat`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.chat import Chat
+    from runtime.checkpoint.adapter_reference import parse_adapters
 
     from ..hub.resolve import resolve_model
 
@@ -83,21 +86,23 @@ def run(args: argparse.Namespace) -> int:
     sampling = folder.sampling().override(
         temperature=args.temperature, top_p=args.top_p, seed=args.seed, max_new_tokens=args.max_new_tokens
     )
-    options = Options(context=args.context, verify=args.verify)
+    options = Options(context=args.context, verify=args.verify, adapters=parse_adapters(args.adapter))
     with Chat(
         folder, device=args.device, fallback=args.fallback, system=args.system, sampling=sampling, options=options
     ) as chat:
         if piped:
             print_reply(chat, piped)
         else:
-            _chat_loop(chat)
+            _chat_loop(chat, options)
     return 0
 
 
-def _chat_loop(chat: "Chat") -> None:
+def _chat_loop(chat: "Chat", options: "Options") -> None:
     manifest = chat.model.source.manifest
     choice = chat.model.choice
-    print_text(f"{manifest.source.name}, {manifest.recipe}, on {choice.device}: {choice.reason}." if choice else "")
+    adapters = "".join(f", with {adapter}" for adapter in options.adapters)
+    if choice:
+        print_text(f"{manifest.source.name}, {manifest.recipe}{adapters}, on {choice.device}: {choice.reason}.")
     print(HELP)
     for text in MessageInput(_COMMANDS):
         name, *value = text.split(maxsplit=1)

@@ -24,7 +24,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         description="Convert a GLM-4 checkpoint to a model folder: OpenVINO IR with compressed weights, verified "
         "against the checkpoint before it appears. Once per model; chats then need the folder alone.",
         epilog="Examples:\n\n    edge convert ./GLM-4-9B-0414 ./glm4-int4\n"
-        "    edge convert zai-org/GLM-4-9B-0414 ./glm4-int8 --recipe int8",
+        "    edge convert zai-org/GLM-4-9B-0414 ./glm4-int8 --recipe int8\n"
+        "    edge convert ./GLM-4-9B-0414 ./glm4-tuned --adapter ./lora-output",
     )
     verb.add_argument(
         "checkpoint",
@@ -65,6 +66,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--revision", metavar="R", help="the branch, tag or commit to download (default: the main branch)"
     )
+    verb.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="DIR[@WEIGHT]",
+        help="a LoRA adapter to merge into the weights; may be repeated, the updates add up (default: none)",
+    )
     verb.add_argument("--quiet", action="store_true", help="print only errors")
     verb.set_defaults(run=run)
 
@@ -82,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         context=args.context,
         revision=args.revision,
         hub=args.hub,
+        adapters=args.adapter,
         quiet=args.quiet,
     )
     with closing(steps):

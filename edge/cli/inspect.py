@@ -77,6 +77,8 @@ def _show(facts: dict[str, Any]) -> None:
     rows: dict[str, object] = {
         "folder": facts["path"],
         "checkpoint": f"{source['name']} ({source['architecture']})",
+        "adapters": ", ".join(f"{a['name']} @ {a['weight']:g} ({a['sha256'][:12]}…)" for a in facts["adapters"])
+        or "none",
         "family": facts["family"],
         "recipe": facts["recipe"],
         "context": f"{facts['context_length']:,} tokens",

@@ -19,12 +19,21 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="serve models to OpenAI's clients, with a chat page",
         description="Serve models on this machine: OpenAI's API at /v1, and a chat page at /. For other programs, for "
         "several people, or for a public screen (--kiosk).",
-        epilog="Examples:\n\n    edge serve ./glm4-int4 --port 8000\n    edge serve ./glm4-int4 --kiosk kiosk.toml",
+        epilog="Examples:\n\n    edge serve ./glm4-int4 --port 8000\n    edge serve ./glm4-int4 --kiosk kiosk.toml\n"
+        "    edge serve ./glm4-int4 --adapter legal=./lora-legal",
     )
     verb.add_argument("folder", nargs="*", help="model folders; the first is loaded now, the others when requested")
     verb.add_argument("--host", default="127.0.0.1", help="the address to bind; any other needs an API key")
     verb.add_argument("--port", type=integer("--port", 0), default=8000, help="the port to bind; 0 picks a free one")
     add_device(verb)
+    verb.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=DIR[@WEIGHT]",
+        help="serve the model with a LoRA adapter under a NAME of its own, too; may be repeated, adapters of one NAME "
+        "add up (default: none)",
+    )
     add_context(verb)
     add_no_verify(verb)
     verb.add_argument(
@@ -97,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
     log.configure(quiet=bool(os.environ.get("EDGE_QUIET")))
     server.run(
         folders,
+        adapters=server.parse_named_adapters(args.adapter),
         host=args.host,
         port=args.port,
         device=args.device,

@@ -30,6 +30,17 @@ def add_context(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def add_adapter(verb: argparse.ArgumentParser) -> None:
+    """Add `--adapter`."""
+    verb.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="DIR[@WEIGHT]",
+        help="a LoRA adapter to load with the model; may be repeated, the updates add up (default: none)",
+    )
+
+
 def add_no_verify(verb: argparse.ArgumentParser) -> None:
     """Add `--no-verify`."""
     verb.add_argument(

@@ -59,8 +59,13 @@ class EvaluationTarget:
     def open_checkpoint(self, path: Path) -> Checkpoint:
         """Open the checkpoint that the folder was converted from.
 
-        Raises CheckpointError, and VerificationError where it was converted from another one.
+        Raises CheckpointError, and VerificationError where it was converted from another one, or with adapters.
         """
+        if adapters := self.folder.manifest.adapters:
+            raise VerificationError(
+                f"{self.folder.path} was converted with the adapter {adapters[0].name}, and {path} is without it",
+                hint="merge the adapter with PEFT, convert the result, and compare with that",
+            )
         found = Checkpoint.open(path)
         if found.architecture.context < self.architecture.context:  # the conversion extended it
             found = Checkpoint.open(path, context=self.architecture.context)

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import ip_address
@@ -20,9 +20,11 @@ from starlette.applications import Starlette
 from runtime.backends.backend import Options
 from runtime.backends.choose import require_context
 from runtime.backends.remote_client import KEY
+from runtime.checkpoint.adapter_reference import AdapterReference
 from runtime.errors import RequestError
 from runtime.system.files import expand_user
 from runtime.system.native_effects import set_mmap_threshold
+from runtime.text import quoted
 from runtime.tools import Tool
 from runtime.version import VERSION
 
@@ -42,6 +44,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBRE
 def run(
     folders: Sequence[str],
     *,
+    adapters: Mapping[str, Sequence[AdapterReference]] = {},
     host: str = "127.0.0.1",
     port: int = 8000,
     device: str = "auto",
@@ -54,15 +57,21 @@ def run(
     report: Callable[[str], None] = print,
     on_ready: Callable[[ReadyRecord], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. `report` receives the lines for the terminal; `on_ready` is called once requests
-    are accepted. Raises EdgeError if the server cannot start."""
+    """Serve until SIGTERM or Ctrl-C. `adapters` are those of further models over the one folder. `report` receives
+    the lines for the terminal; `on_ready` is called once requests are accepted. Raises EdgeError if the server
+    cannot start."""
     if not api_key and not is_local(host):
         raise RequestError(
             f"anyone who reaches {host} could use the model", hint=f"set an API key: --api-key-file FILE, or {KEY}"
         )
     if not 0 <= port < 2**16:
         raise RequestError(f"port {port} cannot be used: it is out of range", hint="choose one from 0 to 65535")
-    pool = ModelPool(folders, device=device, options=options, limits=limits)
+    if adapters and kiosk is not None:
+        raise RequestError(
+            "a kiosk serves the model itself, without adapters",
+            hint="merge the adapter: `edge convert CHECKPOINT FOLDER --adapter DIR`",
+        )
+    pool = ModelPool(folders, adapters=adapters, device=device, options=options, limits=limits)
     for entry in pool.entries.values():
         require_context(entry.source.manifest, options)
     set_mmap_threshold()
@@ -200,6 +209,19 @@ def _url(listener: socket.socket) -> str:
     if ip_address(host.partition("%")[0]).is_unspecified:
         host = "::1" if ":" in host else "127.0.0.1"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def parse_named_adapters(values: Sequence[str]) -> dict[str, tuple[AdapterReference, ...]]:
+    """Parse "NAME=DIR" or "NAME=DIR@WEIGHT"; several of one name add up. Raises RequestError."""
+    found: dict[str, tuple[AdapterReference, ...]] = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not name or not equals or not path:
+            raise RequestError(
+                f"--adapter {quoted(value)} has no name for clients", hint="write it as NAME=DIR, such as legal=./lora"
+            )
+        found[name] = (*found.get(name, ()), AdapterReference.parse(path))
+    return found
 
 
 def read_api_key(path: str | None) -> str:

@@ -14,7 +14,8 @@ from .pool.model_pool import PoolEntry
 
 
 class ModelEntry(BaseModel):
-    """A model of the server. `max_model_len` is the context length in tokens, under vLLM's name."""
+    """A model of the server. `max_model_len` is the context length in tokens, under vLLM's name; so is `parent`, the
+    model whose adapters this one has."""
 
     id: str
     object: Literal["model"] = "model"
@@ -22,6 +23,7 @@ class ModelEntry(BaseModel):
     owned_by: str
     max_model_len: int
     loaded: bool
+    parent: str | None = None
 
 
 class ModelList(BaseModel):
@@ -55,6 +57,7 @@ def _model_entry(entry: PoolEntry) -> ModelEntry:
         owned_by="local",
         max_model_len=entry.source.manifest.context_length,
         loaded=entry.model is not None,
+        parent=entry.parent,
     )
 
 

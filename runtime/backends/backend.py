@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import ClassVar, NamedTuple, Protocol, Self
 
 from ..cancellation import Cancellation
+from ..checkpoint.adapter_reference import AdapterReference, parse_adapters
 from ..checks import require, require_integer, require_number
 from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
 from ..grammar.ebnf import EngineGrammar
@@ -71,6 +72,8 @@ class Options:
     Compiled grammars stay in an engine's memory; once they take more than `grammar_memory` MB (512), its process is
     restarted between two requests.
 
+    `adapters` are LoRA adapters, as the argument `adapter` of Chat: they act as long as the model is loaded.
+
     Prompt lookup drafts up to `lookup` tokens: those that followed the last few words where they occurred before, in
     the prompt or the reply. The model verifies them in one step, so replies stay the same. It pays if a reply quotes
     its prompt. Only OpenVINO supports it, and not on an NPU.
@@ -93,9 +96,11 @@ class Options:
     cache: bool = True
     grammar_memory: int | None = None
     verify: bool = True
+    adapters: tuple[AdapterReference, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises RequestError where a value is of another type or out of its range."""
+        object.__setattr__(self, "adapters", parse_adapters(self.adapters))
         least = {"threads": 1, "activation_group": 0, "context": 1, "reply_tokens": 1, "grammar_memory": 1}
         for name, smallest in least.items():
             if (value := getattr(self, name)) is not None:
@@ -156,6 +161,7 @@ class Backend(Protocol):
     runs_checkpoints: ClassVar[bool] = False  # it loads a checkpoint as it is, without a conversion
     reads_weights: ClassVar[bool] = True  # False: the weights are elsewhere, as on a server
     isolated: ClassVar[bool] = False  # it runs in a process of its own, so that damaged files cannot harm this one
+    runs_adapters: ClassVar[bool] = False  # `load` applies the options' LoRA adapters
     reports_ids: ClassVar[bool] = False  # its deltas carry token ids, and it continues a reply from them
     masks_wider: ClassVar[bool] = False  # its mask may allow more than a grammar does: `runtime.reply` checks the text
 

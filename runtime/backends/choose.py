@@ -139,6 +139,8 @@ def assess_devices(machine: Machine, manifest: Manifest, options: Options = Opti
         context = min(options.context or NPU_CONTEXT, manifest.context_length)
         wanted = estimate(manifest, "NPU", context)
         obstacle = _shortage(wanted.peak, machine.free)
+        if options.adapters:
+            obstacle = "it runs no LoRA adapters"
         if not is_for_npu(manifest):
             obstacle = f"it wants the recipe {NPU_RECIPE}, this is {manifest.recipe}"
         found.append(Fit(npu.device, "NPU", context, wanted, machine.free, obstacle))

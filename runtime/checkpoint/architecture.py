@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..text import quoted
+from .adapter_config import reject_adapter_alone
 from .config_object import CONFIG_HINT, ConfigObject
 from .quantized.config import read_quantization
 from .rope import Yarn, read_rope
@@ -86,11 +87,8 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise CheckpointError(f"there is no folder {str(path)!r}", hint="pass the folder that contains config.json")
     if resolve_file(path, "config.json") is None:
-        adapter = (path / "adapter_config.json").is_file()
-        raise CheckpointError(
-            f"{str(path)!r} {'is a LoRA adapter, not a checkpoint' if adapter else 'has no config.json'}",
-            hint="merge it into its base model first" if adapter else "pass the folder of a downloaded checkpoint",
-        )
+        reject_adapter_alone(path)
+        raise CheckpointError(f"{str(path)!r} has no config.json", hint="pass the folder of a downloaded checkpoint")
     return read_json(path / "config.json", required=True)
 
 

@@ -1,8 +1,8 @@
 """A checkpoint opened for a chat without conversion: its config, tokenizer and template, described by a manifest."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from ..sampling import Sampling
 from ..system.files import expand_user
 from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line
+from .adapter_config import reject_adapter_beside_weights
+from .adapter_reference import AdapterLike
 from .architecture import Architecture, read_architecture
 from .formats import CheckpointFiles, open_files
 from .long_context import extend_context
@@ -28,6 +30,7 @@ from .role_tokens import (
 from .tokenizer import CheckpointTokenizer
 
 if TYPE_CHECKING:
+    from .adapter import ModelAdapters
     from .tensors import CheckpointTensors
 
 _TEMPLATE_HINT = (
@@ -51,12 +54,20 @@ class Checkpoint:
     generation: Mapping[str, Any]
     manifest: Manifest
     files: CheckpointFiles = field(repr=False, compare=False)
+    adapters: "ModelAdapters | None" = field(default=None, repr=False, compare=False)
 
     @classmethod
     @map_out_of_memory(CheckpointError)
-    def open(cls, path: str | os.PathLike[str], *, context: int | None = None) -> "Checkpoint":
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        context: int | None = None,
+        adapters: Sequence[AdapterLike] = (),
+    ) -> "Checkpoint":
         """Open a folder with config.json and a tokenizer, or a GGUF file. `context` extends the model's context to so
-        many tokens.
+        many tokens. `adapters` are folders of LoRA adapters, each with an optional @WEIGHT, which are merged into the
+        weights.
 
         Raises CheckpointError for what is missing, damaged or unsupported, TemplateError for a broken template.
         """
@@ -100,7 +111,16 @@ class Checkpoint:
             notes=notes,
             template_tokens=templates.tokens if templates else {},
         )
-        return cls(path, config, architecture, tokenizer, templates, generation, manifest, files)
+        found = cls(path, config, architecture, tokenizer, templates, generation, manifest, files)
+        return found.with_adapters(adapters) if adapters else found
+
+    def with_adapters(self, adapters: Sequence[AdapterLike]) -> "Checkpoint":
+        """Return the checkpoint with these LoRA adapters merged into its weights. Raises CheckpointError."""
+        from .adapter import open_adapters
+
+        opened = open_adapters(self.architecture, adapters)
+        manifest = replace(self.manifest, adapters=opened.records)
+        return replace(self, manifest=manifest, adapters=opened)
 
     @property
     def model_folder(self) -> None:
@@ -118,10 +138,15 @@ class Checkpoint:
         return adapt_family(families.get(self.manifest.family), self.templates, self.manifest.special_tokens)
 
     def weights(self, *, mapped: bool = True) -> "CheckpointTensors":
-        """Open the tensors: views of `mapped` files, or read when they are used. Raises CheckpointError."""
+        """Open the tensors, adapters merged: views of `mapped` files, or read when they are used. Raises
+        CheckpointError."""
         from .tensors import CheckpointTensors
 
-        return CheckpointTensors.from_files(self.path, dict(self.config), self.architecture, self.files, mapped=mapped)
+        if self.adapters is None:
+            reject_adapter_beside_weights(self.path)
+        return CheckpointTensors.from_files(
+            self.path, dict(self.config), self.architecture, self.files, mapped=mapped, adapters=self.adapters
+        )
 
     @property
     def template(self) -> str | None:

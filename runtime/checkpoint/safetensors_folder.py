@@ -11,6 +11,7 @@ from ..chat_templates import ChatTemplates
 from ..errors import CheckpointError
 from ..folder.model_folder import MANIFEST, is_foreign
 from ..text import one_line
+from .adapter_config import ADAPTER_WEIGHTS, reject_adapter_alone
 from .architecture import Architecture, read_config
 from .quantized.config import read_quantization
 from .small_files import DOWNLOAD_AGAIN, read_json, read_licence
@@ -107,7 +108,7 @@ def _safetensors_paths(path: Path) -> list[Path]:
         return [path / "model.safetensors"]
     if (path / _INDEX).exists():
         return _shard_paths(path)
-    listed = sorted(path.glob("*.safetensors"))
+    listed = sorted(file for file in path.glob("*.safetensors") if file.name != ADAPTER_WEIGHTS)
     found = [file for file in listed if not file.name.startswith("._")]
     if len(found) == 1:
         return found
@@ -115,6 +116,7 @@ def _safetensors_paths(path: Path) -> list[Path]:
         raise CheckpointError(
             f"{len(found)} .safetensors files, but no {_INDEX}", hint="download the index from the source of the shards"
         )
+    reject_adapter_alone(path)
     if listed:
         raise CheckpointError(
             f"{listed[0].name} is not a weight file, but what macOS keeps beside one on other disks",

@@ -18,6 +18,7 @@ from ..errors import CheckpointError, Notice
 from ..system.files import name_in_errors
 from ..system.out_of_memory import map_out_of_memory
 from ..text import quoted
+from .adapter import ModelAdapters
 from .architecture import Architecture, Yarn, read_architecture
 from .formats import CheckpointFiles, open_files
 from .small_files import os_error_cure, os_error_reason
@@ -41,12 +42,15 @@ class CheckpointTensors:
         architecture: Architecture,
         files: Sequence[WeightFile],
         places: dict[str, _Location],
+        *,
+        adapters: ModelAdapters | None = None,
     ) -> None:
         self.path = path
         self.config = config
         self.architecture = architecture
         self._files = list(files)
         self._locations = places
+        self.adapters = adapters or ModelAdapters()
 
     @classmethod
     def open(cls, path: str | Path, *, mapped: bool = True) -> Self:
@@ -64,15 +68,25 @@ class CheckpointTensors:
 
     @classmethod
     def from_files(
-        cls, path: Path, config: dict[str, Any], architecture: Architecture, files: CheckpointFiles, *, mapped: bool
+        cls,
+        path: Path,
+        config: dict[str, Any],
+        architecture: Architecture,
+        files: CheckpointFiles,
+        *,
+        mapped: bool,
+        adapters: ModelAdapters | None = None,
     ) -> Self:
-        """Open the weights of a checkpoint whose config has been read. Raises CheckpointError."""
+        """Open the weights of a checkpoint whose config has been read; `adapters` are merged into its tensors.
+
+        Raises CheckpointError.
+        """
         with _map_errors(path):
             weight_files = files.weight_files(mapped=mapped)
             places = _locate_tensors(architecture, weight_files, files.naming(architecture))
             for file in weight_files:
                 file.require_contiguous()
-        opened = cls(path, config, architecture, weight_files, places)
+        opened = cls(path, config, architecture, weight_files, places, adapters=adapters)
         for note in opened.notes:
             warnings.warn(note, Notice, stacklevel=2)
         return opened
@@ -98,20 +112,29 @@ class CheckpointTensors:
         return sum(file.size for file in self._files)
 
     def tensor(self, name: str) -> Tensor:
-        """Return the tensor with this canonical name. Raises KeyError if there is none."""
+        """Return the tensor with this canonical name, adapters merged. Raises KeyError if there is none."""
+        return self.adapters.merge(self._stored(name))
+
+    def unmerged(self, name: str) -> Tensor:
+        """Return the tensor as a file has it: the checkpoint's, or an adapter's in its place."""
+        return self.adapters.replacements.get(name) or self._stored(name)
+
+    def _stored(self, name: str) -> Tensor:
         file, entry, rows = self._locations[name]
         tensor = file.tensor(entry, name)
         return tensor if rows is None else tensor.rows(rows.start, rows.stop)
 
     def describe_location(self, name: str) -> str:
         """Return the tensor's name in its file, and the file, for messages."""
+        if (place := self.adapters.places.get(name)) is not None:
+            return place
         file, entry, _ = self._locations[name]
         return f"{quoted(entry.name)} in {file.path.name}"
 
     @property
     def quantized_types(self) -> tuple[str, ...]:
         """The formats of the matrices that are quantized already."""
-        return tuple(sorted({self.tensor(name).quantization for name in self._locations} - {""}))
+        return tuple(sorted({self.unmerged(name).quantization for name in self._locations} - {""}))
 
     def fingerprint(self) -> str:
         """Return a sha256 over the config and the content of every weight file. Takes about a second per gigabyte."""
@@ -220,7 +243,7 @@ def _locate_tensors(
     if left_over := sorted(found.keys() - used):
         raise CheckpointError(
             f"{quoted(left_over[0])} does not belong to this decoder ({len(left_over)} such tensors)",
-            hint="only plain GLM-4 text models are supported: merge adapters, and do not mix checkpoints",
+            hint="only plain GLM-4 text models are supported; `--adapter DIR` merges a LoRA adapter",
         )
     return places
 

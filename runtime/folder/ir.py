@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -26,14 +27,16 @@ _DECOMPRESSION_OPS = {
 class WeightMatrix:
     """The weight of a MatMul.
 
-    `group` is the number of columns of a row that share a scale: -1 for all of them, 0 if the matrix is not compressed.
-    A `symmetric` matrix has no zero points.
+    `matmul` is the name of the MatMul, `shape` the weight's rows and columns. `group` is the number of columns of a row
+    that share a scale: -1 for all of them, 0 if the matrix is not compressed. A `symmetric` matrix has no zero points.
     """
 
     name: str
     type: str
     group: int
     symmetric: bool
+    matmul: str = ""
+    shape: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,15 @@ class _XMLGraph:
                 data, kinds = _data_attributes(weight), {layer.attrib["type"] for layer in path}
                 shape = data["shape"].split(",")
                 group = 0 if "Multiply" not in kinds else int(shape[-1]) if len(shape) == 3 else -1
-                yield WeightMatrix(weight.attrib["name"], data["element_type"], group, "Subtract" not in kinds)
+                sizes = [int(size) for size in shape]
+                yield WeightMatrix(
+                    weight.attrib["name"],
+                    data["element_type"],
+                    group,
+                    "Subtract" not in kinds,
+                    matmul.attrib["name"],
+                    (sizes[0], prod(sizes[1:])),
+                )
 
     def _trace_weight(self, layer: str) -> Iterator[ElementTree.Element]:
         """Yield the layers from a MatMul's second input back to the constant."""

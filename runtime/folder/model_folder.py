@@ -49,6 +49,15 @@ class CheckpointRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterRecord:
+    """A LoRA adapter that was merged: its folder's name, a sha256 over its config and weights, and its weight."""
+
+    name: str
+    sha256: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSizes:
     """The sizes that the memory of a loaded model depends on.
 
@@ -77,6 +86,7 @@ class Manifest:
     measured after the conversion. `template_tokens` are the variables by which a chat template names special tokens,
     such as `eos_token`. If `paged`, the graph supports PagedAttention: requests are batched and share a cache. Early
     folders record neither stop tokens nor sampling: `stop_tokens` is (), `sampling` None.
+    `adapters` are merged into the weights.
     """
 
     family: str
@@ -94,6 +104,7 @@ class Manifest:
     verification: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     paged: bool = True
+    adapters: tuple[AdapterRecord, ...] = ()
     template_tokens: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION

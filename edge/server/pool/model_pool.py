@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.backends.backend import Options
+from runtime.checkpoint.adapter_reference import AdapterReference
 from runtime.errors import RequestError
 from runtime.model import Model
-from runtime.source import ModelSource, open_source
+from runtime.source import ModelSource, open_source, validate_adapters
 from runtime.text import replace_surrogates
 
 from ..errors import ApiError, server_stopping
@@ -22,6 +23,7 @@ from .request_queue import RequestQueue
 class PoolEntry:
     """A model folder, its model while it is loaded, and when it was last used (seconds of the monotonic clock).
 
+    `options` are those of loading it; `parent` is the name of the model without this one's adapters, if it has any.
     `check_queue` bounds the checks of requests that have not entered `queue` yet.
     """
 
@@ -29,6 +31,8 @@ class PoolEntry:
     source: ModelSource
     queue: RequestQueue
     check_queue: RequestQueue
+    options: Options = Options()
+    parent: str | None = None
     model: Model | None = None
     last_used: float = 0.0
     created: int = field(default_factory=lambda: int(time.time()))
@@ -64,6 +68,7 @@ class ModelPool:
         self,
         folders: Sequence[str | Path],
         *,
+        adapters: Mapping[str, Sequence[AdapterReference]] = {},
         device: str = "auto",
         options: Options = Options(),
         limits: Limits = Limits(),
@@ -72,18 +77,27 @@ class ModelPool:
         self.stopped = False
         self.loading = False
         self._device = device
-        self._options = options
         self._load_lock = asyncio.Lock()  # models are loaded one at a time
         self.entries: dict[str, PoolEntry] = {}
         for path in folders:
             folder = open_source(path)
-            name = replace_surrogates(folder.path.resolve().name)
-            if name in self.entries:
-                raise RequestError(
-                    f"two folders are named {name}", hint="rename one: clients choose a model by that name"
-                )
-            queue, check_queue = RequestQueue(limits.running, limits.waiting), RequestQueue(limits.waiting, 0)
-            self.entries[name] = PoolEntry(name, folder, queue, check_queue)
+            self._add(replace_surrogates(folder.path.resolve().name), folder, options)
+        if adapters and len(self.entries) != 1:
+            raise RequestError(
+                "adapters need exactly one model folder", hint="serve each folder by a server of its own"
+            )
+        for name, references in adapters.items():
+            (parent, first), *_ = self.entries.items()
+            with_adapters = replace(options, adapters=(*options.adapters, *references))
+            validate_adapters(first.source, references)
+            self._add(name, first.source, with_adapters, parent)
+
+    def _add(self, name: str, source: ModelSource, options: Options, parent: str | None = None) -> None:
+        if name in self.entries:
+            raise RequestError(f"two models are named {name}", hint="rename one: clients choose a model by that name")
+        queue = RequestQueue(self.limits.running, self.limits.waiting)
+        check_queue = RequestQueue(self.limits.waiting, 0)
+        self.entries[name] = PoolEntry(name, source, queue, check_queue, options, parent)
 
     def find(self, name: str | None) -> PoolEntry:
         """Return the entry by its folder's or its checkpoint's name; the first one for None. Raises ApiError (404)."""
@@ -129,7 +143,7 @@ class ModelPool:
                 await self._make_room(entry)
                 self.loading = True
                 try:
-                    model = await asyncio.to_thread(Model, entry.source, device=self._device, options=self._options)
+                    model = await asyncio.to_thread(Model, entry.source, device=self._device, options=entry.options)
                 finally:
                     self.loading = False
                 entry.model = model
@@ -139,7 +153,7 @@ class ModelPool:
 
     async def _make_room(self, wanted: PoolEntry) -> None:
         """Close idle models, the least recently used first, until `wanted` fits the memory."""
-        while await asyncio.to_thread(memory.memory_is_short, wanted.source, self._device, self._options):
+        while await asyncio.to_thread(memory.memory_is_short, wanted.source, self._device, wanted.options):
             loaded = [entry for entry in self.entries.values() if entry.model is not None]
             idle = sorted((entry for entry in loaded if entry.idle), key=lambda entry: entry.last_used)
             if not idle:

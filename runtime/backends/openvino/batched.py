@@ -57,6 +57,7 @@ _CACHED_CONTEXTS = 16  # full ones, at most
 class OpenVINO(GenAIBackend):
     """A model folder on a device of OpenVINO."""
 
+    runs_adapters = True
     max_requests = 256  # SchedulerConfig.max_num_seqs
 
     def __init__(self, pipeline: Any, folder: ModelFolder, kind: str = "CPU", lookup: int = 0) -> None:
@@ -89,6 +90,8 @@ class OpenVINO(GenAIBackend):
         folder = require_model_folder(source, device, cls.devices())
         import openvino_genai as genai
 
+        from .lora import adapter_properties
+
         kind = device.partition(".")[0]
         scheduler = genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
@@ -100,6 +103,7 @@ class OpenVINO(GenAIBackend):
                 settings["CPU_RUNTIME_CACHE_CAPACITY"] = COMPILED_SHAPES
             if options.lookup:
                 settings["prompt_lookup"] = True
+            settings.update(adapter_properties(folder, options.adapters))
             tokenizer = {name: value for name, value in settings.items() if name == "ENABLE_MMAP"}
             pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings, tokenizer)
             return cls(pipeline, folder, kind, options.lookup)

@@ -212,11 +212,12 @@ def properties(options: Options, device: str) -> dict[str, Any]:
 def compiled_cache(folder: ModelFolder, device: str, options: Options) -> Iterator[dict[str, str]]:
     """Yield the properties that name the folder of compiled models. Its name distinguishes drivers and CPUs.
 
-    Not for the CPU: a compiled model would be a second copy of the weights, and loading it saves nothing.
+    Not for the CPU: a compiled model would be a second copy of the weights, and loading it saves nothing. Not with
+    adapters, which would be part of it.
     """
     import openvino
 
-    if not options.cache or device == "CPU":
+    if not options.cache or options.adapters or device == "CPU":
         yield {}
         return
     core = openvino.Core()

@@ -39,6 +39,7 @@ class SubprocessBackend(Backend):
     """A model folder on a device of OpenVINO, in a process of its own, for any number of threads."""
 
     isolated = True
+    runs_adapters = OpenVINO.runs_adapters
     reports_ids = True
     masks_wider = True
     max_requests = OpenVINO.max_requests

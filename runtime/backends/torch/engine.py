@@ -44,6 +44,7 @@ class Torch(Backend):
     """
 
     runs_checkpoints = True
+    runs_adapters = True
     reports_ids = True
     masks_wider = True
     max_requests = 16  # each has a KV cache of its own
@@ -100,6 +101,8 @@ class Torch(Backend):
                 f"{source.path} is a converted model, which PyTorch cannot read",
                 hint="pass the checkpoint that it was made from, or run it on OpenVINO",
             )
+        if options.adapters:
+            folder = folder.with_adapters(options.adapters)
         import torch
 
         from .model import load_model
