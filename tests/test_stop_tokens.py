@@ -1,6 +1,7 @@
 """What ends a reply: the checkpoint's own end tokens on every engine, and the family's if its template writes them."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -12,9 +13,12 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.role_tokens import end_token_ids, require_special_stop_tokens
 from runtime.errors import CheckpointError
 from runtime.folder.model_folder import ModelFolder, write_manifest
+from runtime.grammar.grammar import Regex
 from runtime.messages import Finish, Text
 from runtime.model import Model
 from runtime.source import stop_tokens
+
+from .ggufs import write_gguf
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 IDS = {"<|endoftext|>": 2466, "<|user|>": 2473, "<|observation|>": 2475, "<|end_of_video|>": 2479, "<sop>": 2470}
@@ -90,6 +94,12 @@ def test_a_folder_of_an_earlier_version(bare_folder):
     assert stop_tokens(opened) == STOPS
 
 
+def test_the_end_tokens_of_a_gguf(tmp_path):
+    ends = {"tokenizer__ggml__eos_token_id": 2466, "tokenizer__ggml__eot_token_id": 2479}
+    opened = Checkpoint.open(write_gguf(CHECKPOINT, tmp_path / "tiny.gguf", "F16", **ends))
+    assert opened.manifest.stop_tokens == ("<|endoftext|>", "<|end_of_video|>", "<|user|>", "<|observation|>")
+
+
 @pytest.fixture(scope="module")
 def renamed(tmp_path_factory):
     """A fine-tune whose end token <|user|> has another name, and its model folder."""
@@ -117,4 +127,16 @@ def test_an_end_token_of_another_name_ends_the_reply(renamed, device):
     assert text
     assert "<|human|>" not in text
     assert isinstance(events[-1], Finish)
+    assert events[-1].reason == "stop"
+
+
+@pytest.mark.parametrize("device", ["CPU", "torch:cpu"])
+def test_an_answer_under_a_grammar_ends_there_too(renamed, device):
+    checkpoint, folder = renamed
+    if device.startswith("torch"):
+        pytest.importorskip("torch")
+    with Model(checkpoint if device.startswith("torch") else folder, device=device, in_process=True) as model:
+        events = list(model.reply("Who are you?", answer=Regex("[a-z]{3,9}"), max_new_tokens=40))
+    text = "".join(event.text for event in events if isinstance(event, Text))
+    assert re.fullmatch("[a-z]{3,9}", text)
     assert events[-1].reason == "stop"

@@ -91,6 +91,7 @@ class GgufCheckpoint:
         return {
             "architectures": [architecture],
             "model_type": model_type,
+            "eos_token_id": self._end_token_ids(),
             "attention_bias": any(name.endswith(("attn_q.bias", "attn_qkv.bias")) for name in self._shapes()),
             "head_dim": head_dim,
             "hidden_act": "silu",
@@ -241,6 +242,11 @@ class GgufCheckpoint:
             if self._get(f"rope.scaling.yarn_{key}") is not None:
                 found[ours] = self._number(f"rope.scaling.yarn_{key}")
         return found
+
+    def _end_token_ids(self) -> list[int]:
+        """Return the ids that end a reply: of a text, of a turn, and of a message with a call."""
+        found = (self.metadata.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
+        return list(dict.fromkeys(token_id for token_id in found if type(token_id) is int))
 
     def _merges(self, vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
         """Return the merges. Older files list some of three and more tokens, which neither llama.cpp nor others can
