@@ -65,17 +65,19 @@ def read_tokenizer(checkpoint: Path, vocabulary: int, end_ids: Sequence[int] = (
 
 
 def _read_config(checkpoint: Path) -> dict[str, Any]:
-    """Return tokenizer_config.json. Where it lacks the end and padding token or the added tokens, they are those of
-    special_tokens_map.json and added_tokens.json, as earlier versions of transformers write them."""
+    """Return tokenizer_config.json. Where it does not list the added tokens, special_tokens_map.json and
+    added_tokens.json count, as in transformers: earlier versions wrote them."""
     config = read_json(checkpoint / "tokenizer_config.json")
+    if config.get("added_tokens_decoder") is not None:
+        return config
     named = read_json(checkpoint / "special_tokens_map.json")
-    for key in ("eos_token", "pad_token"):
-        if config.get(key) is None and named.get(key) is not None:
-            config[key] = named[key]
-    if config.get("added_tokens_decoder") is None:
-        listed = read_json(checkpoint / "added_tokens.json").items()
-        config["added_tokens_decoder"] = {str(number): {"content": name} for name, number in listed}
-    return config
+    listed = read_json(checkpoint / "added_tokens.json").items()
+    decoder = {str(number): {"content": name} for name, number in listed}
+    return (
+        config
+        | {key: named[key] for key in ("eos_token", "pad_token") if named.get(key)}
+        | {"added_tokens_decoder": decoder}
+    )
 
 
 def build_tokenizer(
