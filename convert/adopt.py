@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import sha256
+from importlib.util import find_spec
 from math import exp
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from runtime.folder.model_folder import (
 from runtime.progress import Progress
 from runtime.prompt.template import ChatTemplate, Prompt
 from runtime.system.files import expand_user
+from runtime.system.installation import install_hint
 from runtime.system.out_of_memory import map_out_of_memory
 from runtime.text import one_line
 
@@ -74,6 +76,10 @@ def adopt(source: str | os.PathLike[str], target: str | os.PathLike[str] | None 
     Any error, and closing the generator, leaves nothing behind. Raises CheckpointError for its config.json, tokenizer
     and template; ModelFolderError for a damaged graph; ConversionError (DiskFull, VerificationError) or TemplateError.
     """
+    if missing := [name for name in ("tokenizers", "transformers") if find_spec(name) is None]:
+        raise ConversionError(
+            f"adopting needs {', '.join(missing)}, which is not installed", hint=install_hint("convert")
+        )
     require_docstrings(ConversionError)
     folder, place = expand_user(source), None if target is None else expand_user(target).absolute()
     if not folder.is_dir():

@@ -27,6 +27,7 @@ NEEDS = {  # MODEL is a model folder, DOCS a folder with a text, GGUF an empty f
     "convert": (["convert", CHECK, "out"], "convert"),
     "convert, by a name": (["convert", "zai-org/GLM-4-9B-0414", "out"], "convert"),
     "convert, from GGUF": (["convert", "GGUF", "out"], "convert"),
+    "adopt": (["adopt", CHECK], "convert"),
     "chat on PyTorch": (["chat", CHECK, "--device", "torch"], "torch"),
     "chat on PyTorch, by a name": (["chat", "GLM-4-9B-0414", "--device", "torch:cpu"], "torch"),
     "chat on a server": (["chat", "MODEL", "--device", "http://127.0.0.1:9"], "remote"),

@@ -20,7 +20,8 @@ from .audit import Place
 from .serving import free_port
 
 EDGE = ("-m", "edge")
-# MODEL is a model folder of the embedded checkpoint, CHECKPOINT a copy of that, DOCS a folder with a text.
+# MODEL is a model folder of the embedded checkpoint, CHECKPOINT a copy of that, DOCS a folder with a text,
+# FOREIGN the model folder as another program would leave it.
 VERBS = {
     "demo": [["demo", "--keep", "kept"]],
     "models": [["models"], ["models", "--json"]],
@@ -29,6 +30,7 @@ VERBS = {
         ["convert", "CHECKPOINT", "int8", "--recipe", "int8", "--quiet"],
         ["convert", "CHECKPOINT", "awq", "--recipe", "int4-awq"],
     ],
+    "adopt": [["adopt", "FOREIGN", "adopted"], ["adopt", "FOREIGN"]],
     "chat": [
         ["chat", "MODEL"],
         ["chat", "MODEL", "--device", "CPU"],
@@ -48,7 +50,7 @@ VERBS = {
     "cache": [["cache"], ["cache", "--clear"]],
     "export-template": [["export-template", "CHECKPOINT"]],
 }
-EXTRAS = {"torch:cpu": "torch", "research": "bm25s", "eval": "nncf", "convert": "nncf", "demo": "nncf"}
+EXTRAS = {"torch:cpu": "torch", "research": "bm25s", "eval": "nncf", "convert": "nncf", "adopt": "nncf", "demo": "nncf"}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,7 @@ def place(tmp_path_factory, demo_folder):
     place = Place(tmp_path_factory.mktemp("silence"))
     place.environment()
     shutil.copytree(CHECKPOINT, place.work / "checkpoint")
+    shutil.copytree(demo_folder.path, place.work / "foreign", ignore=shutil.ignore_patterns("edge.json"))
     (place.work / "docs").mkdir()
     (place.work / "docs" / "texts.jsonl").write_text('{"text": "The tide is highest at full moon."}\n')
     (place.work / "docs" / "tides.md").write_text("# Tides\n\nThe tide is highest at full moon.\n")
@@ -82,7 +85,7 @@ def test_a_verb_asks_nobody_and_leaves_nothing(place, demo_folder, arguments):
     for word, package in EXTRAS.items():
         if word in arguments:
             pytest.importorskip(package)
-    names = {"MODEL": str(demo_folder.path), "CHECKPOINT": "checkpoint", "DOCS": "docs"}
+    names = {"MODEL": str(demo_folder.path), "CHECKPOINT": "checkpoint", "DOCS": "docs", "FOREIGN": "foreign"}
     words = [re.sub("|".join(names), lambda found: names[found[0]], word) for word in arguments]
     before = place.processes
     place.python(*EDGE, *words, text="Who are you?")
