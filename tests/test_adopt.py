@@ -21,6 +21,8 @@ from runtime.folder.model_folder import MANIFEST, ModelFolder
 from .references import write_tiktoken
 from .test_pipeline import RANKS, TEMPLATE, write_checkpoint
 
+pytestmark = pytest.mark.slow
+
 _TOKENIZER_IRS = [f"openvino_{name}.{kind}" for name in ("tokenizer", "detokenizer") for kind in ("xml", "bin")]
 
 

@@ -17,6 +17,8 @@ from runtime.model import Model
 
 from .adapters import random_adapter, write_adapter
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = ("Who are you?", "What is the weather in Paris?", "你是谁？", "Tell me about the kiosk.")
 
 
