@@ -102,7 +102,7 @@ def as_openvino(tensor: Tensor) -> ov.Tensor:
     return ov.Tensor(data, ov.Shape(tensor.shape), ELEMENT_TYPES[tensor.dtype])
 
 
-class Rope(NamedTuple):
+class RotaryTable(NamedTuple):
     """cos and sin of the rotation angles, each (B,T,1,rotary_dim); every angle twice, for a pair of neighbours."""
 
     cos: Node
@@ -139,7 +139,7 @@ class DecoderBlocks:
         """
         return named_matmul(x, self.weight(self.architecture.head_name), "lm_head")
 
-    def layer(self, x: Node, layer: int, rope: Rope, mask: Node, cache: KVStore) -> Node:
+    def layer(self, x: Node, layer: int, rope: RotaryTable, mask: Node, cache: KVStore) -> Node:
         """Apply one decoder layer: (B,T,hidden) -> (B,T,hidden)."""
         prefix = f"model.layers.{layer}."
         attended = self.attention(self.norm(x, prefix + "input_layernorm"), layer, rope, mask, cache)
@@ -167,7 +167,7 @@ class DecoderBlocks:
         gate, up = ops.split(self.linear(x, prefix + "mlp.gate_up_proj"), _i64_scalar(-1), 2).outputs()
         return self.linear(ops.multiply(up, ops.swish(gate)), prefix + "mlp.down_proj")
 
-    def attention(self, x: Node, layer: int, rope: Rope, mask: Node, cache: KVStore) -> Node:
+    def attention(self, x: Node, layer: int, rope: RotaryTable, mask: Node, cache: KVStore) -> Node:
         """Apply self-attention: (B,T,hidden) -> (B,T,hidden)."""
         a, prefix = self.architecture, f"model.layers.{layer}.self_attn."
         query = self.apply_rope(self.split_heads(x, prefix + "q_proj", a.heads), rope, a.heads)
@@ -186,7 +186,7 @@ class DecoderBlocks:
         y = self.linear(x, name, self.architecture.qkv_bias)
         return ops.reshape(y, _i64(0, 0, heads, self.architecture.head_dim), True)
 
-    def apply_rope(self, x: Node, rope: Rope, heads: int) -> Node:
+    def apply_rope(self, x: Node, rope: RotaryTable, heads: int) -> Node:
         """Apply RoPE to the first rotary_dim dimensions of a head, in pairs of neighbours:
         (B,T,heads,head_dim) -> (B,heads,T,head_dim)
 
@@ -252,7 +252,7 @@ def causal_mask(attention_mask: Node, new_tokens: Node) -> Node:
     return ops.select(ops.logical_or(ops.unsqueeze(later, _i64(0, 1)), padding), _f32(MASKED), _f32(0.0))
 
 
-def rotary_table(architecture: Architecture, positions: Node) -> Rope:
+def rotary_table(architecture: Architecture, positions: Node) -> RotaryTable:
     """Return the cosines and sines of the rotation angles at positions (B,T)."""
     frequencies = ops.constant(inverse_frequencies(architecture).reshape(1, -1, 1))
     angles = ops.matmul(frequencies, ops.convert(ops.unsqueeze(positions, _i64(1)), "f32"), False, False)
@@ -266,7 +266,7 @@ def rotary_table(architecture: Architecture, positions: Node) -> Rope:
         ops.gather(ops.unsqueeze(part, _i64(2)), twice, _i64_scalar(3))
         for part in ops.variadic_split(table, _i64_scalar(-1), _i64(half, -1)).outputs()
     )
-    return Rope(cos, sin)
+    return RotaryTable(cos, sin)
 
 
 def inverse_frequencies(architecture: Architecture) -> npt.NDArray[np.float32]:

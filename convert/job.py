@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.chat_templates import file_name
-from runtime.checkpoint.adapter_reference import AdapterLike
+from runtime.checkpoint.adapters.reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.quantized.config import QUANTIZATION_KEYS
 from runtime.checkpoint.role_tokens import require_special_stop_tokens

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.backends.openvino.genai import error_line
-from runtime.checkpoint.adapter_reference import AdapterLike
+from runtime.checkpoint.adapters.reference import AdapterLike
 from runtime.checkpoint.small_files import UNREADABLE_HINT
 from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, DiskFull

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.cancellation import Cancellation
-from runtime.checkpoint.adapter_reference import AdapterLike, parse_adapters
+from runtime.checkpoint.adapters.reference import AdapterLike, parse_adapters
 from runtime.checks import require, require_integer
 from runtime.errors import ConversionCancelled, ConversionError
 from runtime.folder.model_folder import ModelFolder

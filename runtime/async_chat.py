@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack
 from .backends.backend import Options
 from .cancellation import Cancellable
 from .chat import Chat
-from .checkpoint.adapter_reference import AdapterLike
+from .checkpoint.adapters.reference import AdapterLike
 from .checks import require
 from .errors import RequestError
 from .grammar.grammar import AnswerLike

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from . import tool_run
 from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
-from .checkpoint.adapter_reference import AdapterLike, parse_adapters
+from .checkpoint.adapters.reference import AdapterLike, parse_adapters
 from .checks import require, require_integer, require_seconds
 from .errors import RequestError, ToolError
 from .grammar.grammar import AnswerLike

@@ -15,7 +15,7 @@ from .backends.choose import DeviceChoice, choose
 from .backends.registry import isolate
 from .cancellation import Cancellable, Cancellation
 from .chat_templates import DEFAULT
-from .checkpoint.adapter_reference import AdapterLike, parse_adapters
+from .checkpoint.adapters.reference import AdapterLike, parse_adapters
 from .checks import require, require_all
 from .errors import BackendError, DeviceError, Notice, RequestError
 from .folder.integrity import verify_while_loading

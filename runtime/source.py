@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from .chat_templates import ChatTemplates
-from .checkpoint.adapter_config import reject_adapter_alone
-from .checkpoint.adapter_reference import AdapterReference
+from .checkpoint.adapters.config import reject_adapter_alone
+from .checkpoint.adapters.reference import AdapterReference
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
 from .folder.model_folder import MANIFEST, Manifest, ModelFolder, foreign_error, is_foreign
@@ -57,7 +57,7 @@ class ModelSource(Protocol):
 
 def validate_adapters(source: ModelSource, adapters: Sequence[AdapterReference]) -> None:
     """Raise CheckpointError if LoRA adapters do not fit the model, without loading it."""
-    from .checkpoint.adapter import open_adapters
+    from .checkpoint.adapters.adapter import open_adapters
     from .checkpoint.architecture import read_architecture, read_config
 
     checkpoint = source.checkpoint

@@ -10,8 +10,8 @@ import pytest
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
 from edge.evaluation.target import EvaluationTarget
-from runtime.checkpoint.adapter import open_adapters
-from runtime.checkpoint.adapter_reference import AdapterReference
+from runtime.checkpoint.adapters.adapter import open_adapters
+from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.checkpoint.architecture import read_architecture
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
@@ -76,7 +76,7 @@ def tensors_of(stored, config, seed=1):
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("case", CASES)
 def test_a_merge_by_rows_is_numpy_s(tmp_path, format, case, monkeypatch):
-    monkeypatch.setattr("runtime.checkpoint.merged_rows._BLOCK", 1000)  # several blocks a matrix
+    monkeypatch.setattr("runtime.checkpoint.adapters.merged_rows._BLOCK", 1000)  # several blocks a matrix
     tiny, config = Tiny(format, dtype="bf16", qkv_bias=True), CASES[case]
     tiny.write(tmp_path / "base")
     stored = {name: to_bf16_cut(value) for name, value in tiny.stored().items()}

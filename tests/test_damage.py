@@ -10,7 +10,7 @@ import pytest
 from convert.pipeline import convert
 from convert.source.damage import DamageCheck, all_finite, zero_run
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.gguf_checkpoint import GgufCheckpoint
+from runtime.checkpoint.gguf.checkpoint import GgufCheckpoint
 from runtime.errors import CheckpointError, EdgeError, VerificationError
 
 from .ggufs import write_gguf
@@ -148,7 +148,7 @@ def test_damage_in_a_gguf_is_refused_by_its_own_names(tmp_path, kind):
     path = write_gguf(source, tmp_path / "x.gguf", kind)
     searched(path)
     raw = path.read_bytes()
-    (file,) = GgufCheckpoint.open(path).weight_files(mapped=False)
+    (file,) = GgufCheckpoint.open(path).weight_files({}, mapped=False)
     entries = dict(file.entries)
     for name, size in (("blk.1.ffn_down.weight", PAGE), ("blk.0.attn_norm.weight", 1024), ("token_embd.weight", PAGE)):
         begin = entries[name].begin

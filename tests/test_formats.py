@@ -5,7 +5,7 @@ import pytest
 from edge.demo import CHECKPOINT
 from runtime.checkpoint import formats, small_files
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.gguf_header import GgufHeader
+from runtime.checkpoint.gguf.header import GgufHeader
 from runtime.checkpoint.safetensors_folder import SafetensorsFolder
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError

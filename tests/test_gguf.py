@@ -293,7 +293,7 @@ def test_half_of_a_head_is_rotated_whatever_an_early_file_says(
 
 
 def test_without_the_package_the_cure_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.checkpoint.gguf_header.find_spec", lambda name: None)
+    monkeypatch.setattr("runtime.checkpoint.gguf.header.find_spec", lambda name: None)
     (tmp_path / "x.gguf").touch()
     with pytest.raises(CheckpointError, match="needs gguf") as caught:
         CheckpointTensors.open(tmp_path / "x.gguf")

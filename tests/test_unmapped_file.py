@@ -122,7 +122,7 @@ def test_damage_is_found_piece_by_piece(tmp_path, unmapped, monkeypatch):
     source = write_checkpoint(tmp_path / "source", hidden=256, layers=1)
     folder = Checkpoint.open(source)
     raw = bytearray((source / "model.safetensors").read_bytes())
-    (file,) = folder.files.weight_files(mapped=False)
+    (file,) = folder.files.weight_files({}, mapped=False)
     begin = file.entries["model.embed_tokens.weight"].begin + 77 * 1024
     raw[begin : begin + 1024] = bytes(1024)
     (source / "model.safetensors").write_bytes(raw)

@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Self
 
-from runtime.checkpoint.adapter_reference import AdapterLike
+from runtime.checkpoint.adapters.reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import CheckpointError, ConversionError
 from runtime.progress import Progress

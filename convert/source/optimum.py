@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
-from runtime.checkpoint.adapter_reference import AdapterLike
+from runtime.checkpoint.adapters.reference import AdapterLike
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
 from runtime.progress import Progress

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from openvino import Node
 
-from runtime.checkpoint.adapter_reference import AdapterLike
+from runtime.checkpoint.adapters.reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 from runtime.errors import ConversionError

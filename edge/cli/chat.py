@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `edge chat`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.chat import Chat
-    from runtime.checkpoint.adapter_reference import parse_adapters
+    from runtime.checkpoint.adapters.reference import parse_adapters
 
     from ..hub.resolve import resolve_model
 

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from runtime.backends.backend import Options
 from runtime.backends.choose import require_context
 from runtime.backends.remote_client import KEY
-from runtime.checkpoint.adapter_reference import AdapterReference
+from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.errors import RequestError
 from runtime.system.files import expand_user
 from runtime.system.native_effects import set_mmap_threshold

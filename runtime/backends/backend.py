@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import ClassVar, NamedTuple, Protocol, Self
 
 from ..cancellation import Cancellation
-from ..checkpoint.adapter_reference import AdapterReference, parse_adapters
+from ..checkpoint.adapters.reference import AdapterReference, parse_adapters
 from ..checks import require, require_integer, require_number
 from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
 from ..grammar.ebnf import EngineGrammar

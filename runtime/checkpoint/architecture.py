@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..text import quoted
-from .adapter_config import reject_adapter_alone
+from .adapters.config import reject_adapter_alone
 from .config_object import CONFIG_HINT, ConfigObject
 from .quantized.config import read_quantization
 from .rope import Yarn, read_rope

@@ -16,8 +16,8 @@ from ..sampling import Sampling
 from ..system.files import expand_user
 from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line
-from .adapter_config import reject_adapter_beside_weights
-from .adapter_reference import AdapterLike
+from .adapters.config import reject_adapter_beside_weights
+from .adapters.reference import AdapterLike
 from .architecture import Architecture, read_architecture
 from .formats import CheckpointFiles, open_files
 from .long_context import extend_context
@@ -30,7 +30,7 @@ from .role_tokens import (
 from .tokenizer import CheckpointTokenizer
 
 if TYPE_CHECKING:
-    from .adapter import ModelAdapters
+    from .adapters.adapter import ModelAdapters
     from .tensors import CheckpointTensors
 
 _TEMPLATE_HINT = (
@@ -116,7 +116,7 @@ class Checkpoint:
 
     def with_adapters(self, adapters: Sequence[AdapterLike]) -> "Checkpoint":
         """Return the checkpoint with these LoRA adapters merged into its weights. Raises CheckpointError."""
-        from .adapter import open_adapters
+        from .adapters.adapter import open_adapters
 
         opened = open_adapters(self.architecture, adapters)
         manifest = replace(self.manifest, adapters=opened.records)

@@ -3,13 +3,13 @@
 A format is added as a module with such a class and a line of FORMATS.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from ..chat_templates import ChatTemplates
 from .architecture import Architecture
-from .gguf_checkpoint import GgufCheckpoint
+from .gguf.checkpoint import GgufCheckpoint
 from .safetensors_folder import SafetensorsFolder
 from .tensor_names import TensorNaming
 from .tokenizer import CheckpointTokenizer
@@ -53,7 +53,7 @@ class CheckpointFiles(Protocol):
         """Return the licence's name, "" if it is unknown."""
         ...
 
-    def weight_files(self, *, mapped: bool) -> Sequence[WeightFile]:
+    def weight_files(self, config: Mapping[str, Any], *, mapped: bool) -> Sequence[WeightFile]:
         """Open the files of weights: `mapped` into memory, or read on demand. Raises OSError, too."""
         ...
 

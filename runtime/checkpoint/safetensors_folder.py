@@ -2,7 +2,7 @@
 
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from ..chat_templates import ChatTemplates
 from ..errors import CheckpointError
 from ..folder.model_folder import MANIFEST, is_foreign
 from ..text import one_line
-from .adapter_config import ADAPTER_WEIGHTS, reject_adapter_alone
+from .adapters.config import ADAPTER_WEIGHTS, reject_adapter_alone
 from .architecture import Architecture, read_config
 from .quantized.config import read_quantization
 from .small_files import DOWNLOAD_AGAIN, read_json, read_licence
@@ -78,12 +78,13 @@ class SafetensorsFolder:
                 return one_line(found[1].strip("\"'"), 200)
         return "see LICENSE" if licensed else ""
 
-    def weight_files(self, *, mapped: bool) -> "Sequence[WeightFile]":
-        """Open the safetensors files and check their headers; find the matrices of a quantised checkpoint."""
+    def weight_files(self, config: Mapping[str, Any], *, mapped: bool) -> "Sequence[WeightFile]":
+        """Open the safetensors files and check their headers; find the matrices of a checkpoint whose `config` says
+        that it is quantised."""
         from .safetensors_file import SafetensorsFile
 
         files = [SafetensorsFile.open(file, mapped=mapped) for file in _safetensors_paths(self.path)]
-        if (quantization := read_quantization(self.config())) is None:
+        if (quantization := read_quantization(config)) is None:
             return files
         from .quantized.files import quantized_files
 

@@ -18,7 +18,7 @@ from ..errors import CheckpointError, Notice
 from ..system.files import name_in_errors
 from ..system.out_of_memory import map_out_of_memory
 from ..text import quoted
-from .adapter import ModelAdapters
+from .adapters.adapter import ModelAdapters
 from .architecture import Architecture, Yarn, read_architecture
 from .formats import CheckpointFiles, open_files
 from .small_files import os_error_cure, os_error_reason
@@ -82,7 +82,7 @@ class CheckpointTensors:
         Raises CheckpointError.
         """
         with _map_errors(path):
-            weight_files = files.weight_files(mapped=mapped)
+            weight_files = files.weight_files(config, mapped=mapped)
             places = _locate_tensors(architecture, weight_files, files.naming(architecture))
             for file in weight_files:
                 file.require_contiguous()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.backends.backend import Options
-from runtime.checkpoint.adapter_reference import AdapterReference
+from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.errors import RequestError
 from runtime.model import Model
 from runtime.source import ModelSource, open_source, validate_adapters

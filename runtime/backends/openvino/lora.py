@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint.adapter import ModelAdapters, open_adapters
-from ...checkpoint.adapter_reference import AdapterReference
+from ...checkpoint.adapters.adapter import ModelAdapters, open_adapters
+from ...checkpoint.adapters.merged_rows import Floats
+from ...checkpoint.adapters.reference import AdapterReference
 from ...checkpoint.architecture import read_architecture, read_config
-from ...checkpoint.merged_rows import Floats
 from ...errors import CheckpointError, ModelFolderError
 from ...folder.ir import IR
 from ...folder.model_folder import ModelFolder

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from ..errors import CheckpointError
-from ..folder.model_folder import AdapterRecord
-from ..text import quoted, replace_surrogates
-from .adapter_config import (
+from ...errors import CheckpointError
+from ...folder.model_folder import AdapterRecord
+from ...text import quoted, replace_surrogates
+from ..architecture import Architecture
+from ..small_files import os_error_cure, os_error_reason
+from ..tensor import Dtype, Tensor
+from ..tensor_names import TensorLocation, canonical_names, chatglm_names
+from .config import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     MERGE_HINT,
@@ -22,15 +26,11 @@ from .adapter_config import (
     LoraConfig,
     read_adapter_config,
 )
-from .adapter_reference import AdapterLike, AdapterReference, parse_adapters
-from .architecture import Architecture
 from .merged_rows import LowRank, merge
-from .small_files import os_error_cure, os_error_reason
-from .tensor import Dtype, Tensor
-from .tensor_names import TensorLocation, canonical_names, chatglm_names
+from .reference import AdapterLike, AdapterReference, parse_adapters
 
 if TYPE_CHECKING:
-    from .safetensors_file import SafetensorsFile
+    from ..safetensors_file import SafetensorsFile
 
 # base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight; trainers differ in the parts in parentheses.
 _FACTOR = re.compile(
@@ -101,7 +101,7 @@ class _Adapter:
 
     @classmethod
     def open(cls, reference: AdapterReference, architecture: Architecture) -> "_Adapter":
-        from .safetensors_file import SafetensorsFile
+        from ..safetensors_file import SafetensorsFile
 
         path = reference.path
         if not path.is_dir():

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..chat_templates import DEFAULT, ChatTemplates, is_template_name
-from ..errors import CheckpointError, Notice
-from .architecture import Architecture
-from .gguf_header import GgufHeader
-from .small_files import DOWNLOAD_AGAIN
-from .tensor_names import TensorNaming, gguf_fused_names, gguf_names
-from .tokenizer import CheckpointTokenizer, build_tokenizer, byte_level_bpe, require_tokenizers
+from ...chat_templates import DEFAULT, ChatTemplates, is_template_name
+from ...errors import CheckpointError, Notice
+from ..architecture import Architecture
+from ..small_files import DOWNLOAD_AGAIN
+from ..tensor_names import TensorNaming, gguf_fused_names, gguf_names
+from ..tokenizer import CheckpointTokenizer, build_tokenizer, byte_level_bpe, require_tokenizers
+from .header import GgufHeader
 
 if TYPE_CHECKING:
-    from .gguf_file import GgufFile
+    from .file import GgufFile
 
 _ARCHITECTURES = {"glm4": ("Glm4ForCausalLM", "glm4"), "chatglm": ("GlmForCausalLM", "glm")}  # architecture, model type
 _SHARD_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
@@ -162,9 +162,9 @@ class GgufCheckpoint:
         """Return the licence's name, "" if the file has none."""
         return str(self.metadata.get("general.license") or "")[:200]
 
-    def weight_files(self, *, mapped: bool) -> "Sequence[GgufFile]":
+    def weight_files(self, config: Mapping[str, Any], *, mapped: bool) -> "Sequence[GgufFile]":
         """Open the files. Raises CheckpointError if one has changed, OSError."""
-        from .gguf_file import GgufFile
+        from .file import GgufFile
 
         return [GgufFile.open(header, mapped=mapped) for header in self.headers]
 

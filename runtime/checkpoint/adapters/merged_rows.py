@@ -14,9 +14,9 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CheckpointError
-from ..text import quoted
-from .tensor import Dtype, Tensor
+from ...errors import CheckpointError
+from ...text import quoted
+from ..tensor import Dtype, Tensor
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.integer[Any]]

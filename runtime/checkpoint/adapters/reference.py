@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checks import require_all
-from ..errors import RequestError
-from ..system.files import expand_user
-from ..text import quoted
+from ...checks import require_all
+from ...errors import RequestError
+from ...system.files import expand_user
+from ...text import quoted
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CheckpointError
-from ..text import quoted
-from .binary_file import BinaryFile, open_binary
-from .gguf_header import GgufHeader, block_size
-from .small_files import DOWNLOAD_AGAIN
-from .tensor import Array, Dtype, Tensor
-from .unmapped_file import require_unchanged
-from .weight_file import TensorEntry
+from ...errors import CheckpointError
+from ...text import quoted
+from ..binary_file import BinaryFile, open_binary
+from ..small_files import DOWNLOAD_AGAIN
+from ..tensor import Array, Dtype, Tensor
+from ..unmapped_file import require_unchanged
+from ..weight_file import TensorEntry
+from .header import GgufHeader, block_size
 
 _UNQUANTIZED: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # types that need no decoding
     "BF16": ("bf16", np.uint16),
