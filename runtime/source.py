@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from .chat_templates import ChatTemplates
+from .chat_templates import FILE, ChatTemplates
 from .checkpoint.adapters.config import reject_adapter_alone
 from .checkpoint.adapters.reference import AdapterReference
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
-from .folder.model_folder import MANIFEST, Manifest, ModelFolder, foreign_error, is_foreign
+from .errors import TemplateError
+from .folder.model_folder import CONVERT_AGAIN, MANIFEST, Manifest, ModelFolder, foreign_error, is_foreign
 from .prompt import families
 from .prompt.detection import adapt_family
 from .prompt.families import Family
@@ -82,7 +83,13 @@ def read_family(source: ModelSource) -> Family:
     CheckpointError or TemplateError."""
     family = families.get(source.manifest.family)
     templates = None if family is families.BASE else source.chat_templates()
-    return adapt_family(family, templates, source.manifest.special_tokens)
+    try:
+        return adapt_family(family, templates, source.manifest.special_tokens)
+    except TemplateError as exc:
+        if source.model_folder is None:
+            raise
+        # It was valid when the folder was written.
+        raise TemplateError(f"{source.path / FILE} is damaged: {exc}", hint=CONVERT_AGAIN) from exc
 
 
 def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:

@@ -188,7 +188,7 @@ WRONG = {
     "a role": ({"messages": [{"role": "user<|assistant|>", "content": "?"}]}, "messages[0].role"),
     "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
     "a number": ({"temperature": "hot"}, "temperature"),
-    "out of range": ({"top_p": 0}, "top_p"),
+    "out of range": ({"top_p": 1.5}, "top_p"),
     "too many replies": ({"n": 99}, "n"),
     "an unknown tool": (
         {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "x"}}},

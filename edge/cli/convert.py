@@ -25,7 +25,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "against the checkpoint before it appears. Once per model; chats then need the folder alone.",
         epilog="Examples:\n\n    edge convert ./GLM-4-9B-0414 ./glm4-int4\n"
         "    edge convert zai-org/GLM-4-9B-0414 ./glm4-int8 --recipe int8\n"
-        "    edge convert ./GLM-4-9B-0414 ./glm4-tuned --adapter ./lora-output",
+        "    edge convert ./GLM-4-9B-0414 ./glm4-tuned --adapter ./lora",
     )
     verb.add_argument(
         "checkpoint",
