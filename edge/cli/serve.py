@@ -20,7 +20,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         description="Serve models on this machine: OpenAI's API at /v1, and a chat page at /. For other programs, for "
         "several people, or for a public screen (--kiosk).",
         epilog="Examples:\n\n    edge serve ./glm4-int4 --port 8000\n    edge serve ./glm4-int4 --kiosk kiosk.toml\n"
-        "    edge serve ./glm4-int4 --adapter legal=./lora-legal",
+        "    edge serve ./glm4-int4 --adapter legal=./lora",
     )
     verb.add_argument("folder", nargs="*", help="model folders; the first is loaded now, the others when requested")
     verb.add_argument("--host", default="127.0.0.1", help="the address to bind; any other needs an API key")
