@@ -16,6 +16,7 @@ from . import charset
 from .charset import Ranges
 from .language import ANY, EMPTY, NOTHING, Language, chars, complement, concat, intersection, repeat, union
 
+_LONGEST = 50_000  # characters; parsing alone would take a second beyond
 _MOST_REPEATS = 3000
 _DEEPEST = 60  # groups inside each other
 
@@ -105,6 +106,8 @@ class _Parser:
         self._at = 0
 
     def parse(self) -> _Matches:
+        if len(self._text) > _LONGEST:
+            self._fail(f"has {len(self._text):,} characters, more than {_LONGEST:,}")
         found = self._alternatives(0)
         if self._at < len(self._text):
             self._fail("has a ) without a (")
