@@ -31,6 +31,7 @@ EXTENDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tiny", "context"), EXTENDED.values(), ids=EXTENDED.keys())
 def test_logits_over_the_whole_context_are_those_of_transformers(tiny: Tiny, context: int, tmp_path: Path) -> None:
     """A dynamic RoPE is compared with transformers' own, which sees the whole text at once."""

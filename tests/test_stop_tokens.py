@@ -115,6 +115,7 @@ def renamed(tmp_path_factory):
     return checkpoint, place / "folder"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["CPU", "NPUW:CPU", "torch:cpu"])
 def test_an_end_token_of_another_name_ends_the_reply(renamed, device):
     checkpoint, folder = renamed
@@ -130,6 +131,7 @@ def test_an_end_token_of_another_name_ends_the_reply(renamed, device):
     assert events[-1].reason == "stop"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["CPU", "torch:cpu"])
 def test_an_answer_under_a_grammar_ends_there_too(renamed, device):
     checkpoint, folder = renamed
