@@ -20,7 +20,7 @@ class ConfigObject:
         return self._values.get(key)
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """Return a positive integer, or the default for null. Raises CheckpointError."""
+        """Return the positive integer of a key, the default if it is null or absent. Raises CheckpointError."""
         value = default if self.get(key) is None else self.get(key)
         if type(value) is not int or not 1 <= value < 2**31:
             raise self._invalid(key, "a positive integer")

@@ -84,9 +84,9 @@ class Manifest:
     end a reply, and `sampling` has the settings that the checkpoint recommends. `kv_bytes_per_token` is for an f16
     cache, `devices` describes what each device needs, as computed from `sizes`, and `verification` has the figures
     measured after the conversion. `template_tokens` are the variables by which a chat template names special tokens,
-    such as `eos_token`. If `paged`, the graph supports PagedAttention: requests are batched and share a cache. Early
-    folders record neither stop tokens nor sampling: `stop_tokens` is (), `sampling` None.
-    `adapters` are merged into the weights.
+    such as `eos_token`. If `paged`, the graph supports PagedAttention: requests are batched and share a cache.
+    `adapters` were merged into the weights. Folders written before stop tokens and sampling were recorded have
+    `stop_tokens` () and `sampling` None.
     """
 
     family: str
@@ -301,7 +301,7 @@ def is_foreign(folder: Path) -> bool:
 
 
 def foreign_error(folder: Path) -> ModelFolderError:
-    """Return the error for such a folder."""
+    """Return the error for an OpenVINO folder without a manifest, which another program wrote."""
     return ModelFolderError(
         f"{folder} is an OpenVINO folder of another program: it has no {MANIFEST}",
         hint=f"`edge adopt {folder}` checks it and makes it a model folder",

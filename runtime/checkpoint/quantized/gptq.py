@@ -94,6 +94,6 @@ class _Rows:
 
 
 def _zero_points(stored: StoredPart, bits: int, offset: int) -> Array:
-    """Return zero points (groups, rows)."""
+    """Unpack GPTQ's zero points (groups, words) -> (groups, rows), with the `offset` of the format added."""
     words = integers(stored).view(np.uint32)
     return unpack_words(words + np.uint32(_ONES[bits] * offset), bits)

@@ -53,7 +53,8 @@ class ModuleTensors:
         return StoredPart(entry.name, file.path.name, entry.dtype, raw)
 
     def matrix(self, suffix: str, *dtypes: str) -> StoredPart:
-        """Return a tensor of two dimensions. Raises CheckpointError."""
+        """Return the module's tensor of that suffix. Raises CheckpointError unless it has two dimensions and one of
+        the `dtypes`."""
         found = self.part(suffix, *dtypes)
         if len(found.raw.shape) != 2 or 0 in found.raw.shape:
             raise self.invalid(f"{suffix} has the shape {list(found.raw.shape)[:8]}")
