@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse  # noqa: E402
 from edge.server.app import ENDPOINTS  # noqa: E402
 from edge.server.body import read_body  # noqa: E402
 from edge.server.endpoint import Endpoint  # noqa: E402
+from edge.server.generation.fields import SAMPLING_FIELDS, SamplingFields, merge_sampling  # noqa: E402
 from edge.server.openai.chat_request import ChatRequest  # noqa: E402
 from edge.server.openai.completions import CompletionRequest  # noqa: E402
-from edge.server.openai.params import SAMPLING_FIELDS, SamplingFields, merge_sampling  # noqa: E402
 from edge.server.openai.responses_request import ResponsesRequest  # noqa: E402
 from edge.server.page.chat import PageRequest  # noqa: E402
 from edge.server.page.kiosk import Kiosk  # noqa: E402

@@ -9,8 +9,8 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
+from edge.server.generation.reply_format import FormatFields  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
-from edge.server.openai.reply_format import FormatFields  # noqa: E402
 
 from .serving import scripted, serving_ours  # noqa: E402
 from .test_server import ASK, CHAT, WEATHER, ask  # noqa: E402

@@ -57,14 +57,18 @@ def create_app(
 
     async def reject(request: Request, exc: Exception) -> Response:
         error = exc if isinstance(exc, HTTPException) else HTTPException(500)
-        return ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}").response()
+        found = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        return found.response(formats.get(request.url.path))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         pool.close()
 
-    guard = Middleware(Guard, host=host, key=api_key, origins=origins, body=pool.limits.body_bytes)
+    formats = {endpoint.path: endpoint.error_format for endpoint in offered if endpoint.error_format}
+    guard = Middleware(
+        Guard, host=host, key=api_key, origins=origins, body=pool.limits.body_bytes, error_formats=formats
+    )
     cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
     app = Starlette(
         routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route("/openapi.json", openapi)],

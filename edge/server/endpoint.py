@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .errors import report_error
+from .errors import ErrorFormat, report_error
 from .log import LOG
 from .pool.dispatcher import Dispatcher
 
@@ -21,7 +21,7 @@ class Endpoint:
     """A method and a path, their handler, and the models of the request and of the response, where these are JSON.
 
     `stream`: the response may be server-sent events. `on_kiosk`: a kiosk has the endpoint, too. `documented`: the
-    OpenAPI document lists it.
+    OpenAPI document lists it. `error_format`: the JSON of its errors, OpenAI's for None.
     """
 
     method: str
@@ -32,6 +32,7 @@ class Endpoint:
     stream: bool = False
     on_kiosk: bool = False
     documented: bool = True
+    error_format: ErrorFormat | None = None
 
     def route(self, dispatcher: Dispatcher) -> Route:
         """Return the route, on which errors become responses, and requests are counted and logged: their path, status
@@ -44,7 +45,7 @@ class Endpoint:
             except ClientDisconnect:
                 response = Response(status_code=499)
             except Exception as exc:  # noqa: BLE001
-                response = report_error(exc).response()
+                response = report_error(exc).response(self.error_format)
             status, seconds = response.status_code, time.perf_counter() - start
             dispatcher.metrics.requests.labels(self.path, str(status)).inc()
             LOG.info("%s %s %d %.0f ms", request.method, self.path, status, seconds * 1e3)

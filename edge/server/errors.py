@@ -1,7 +1,7 @@
 """Errors in the format of OpenAI's API: {"error": {"message", "type", "param", "code"}} under an HTTP status."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -61,10 +61,14 @@ class ApiError(Exception):
         kind = _TYPES.get(self.status, "server_error")
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> JSONResponse:
-        """Return the error as a response. That of a busy server has the header Retry-After."""
+    def response(self, body: "ErrorFormat | None" = None) -> JSONResponse:
+        """Return the error as a response, with the body of an API's own format or OpenAI's. That of a busy server has
+        the header Retry-After."""
         headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER)} if self.status in (429, 503) else {}
-        return JSONResponse(self.body(), self.status, headers)
+        return JSONResponse(body(self) if body else self.body(), self.status, headers)
+
+
+ErrorFormat = Callable[[ApiError], Mapping[str, Any]]  # an API's JSON object for an error
 
 
 def server_stopping() -> ApiError:

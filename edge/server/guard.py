@@ -5,7 +5,7 @@ import hmac
 import ipaddress
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runtime.system.native_effects import trim_heap
 
 from .body_budget import BodyBudget
-from .errors import ApiError
+from .errors import ApiError, ErrorFormat
 from .json_values import MAX_VALUES
 from .paths import PUBLIC_PATHS, SAME_ORIGIN_PATHS, STATIC_PATH
 
@@ -30,11 +30,21 @@ class Guard:
 
     DNS rebinding can lead a browser to this server under a name that somebody else controls, so the Host header must be
     one of the server's own names. A page of another origin could send requests without reading the responses, so it is
-    rejected unless it is among `origins`.
+    rejected unless it is among `origins`. `error_formats` has the formats of errors of paths that have one.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str, key: str, origins: Sequence[str], body: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        key: str,
+        origins: Sequence[str],
+        body: int,
+        error_formats: Mapping[str, ErrorFormat] = {},
+    ) -> None:
         self._app = app
+        self._error_formats = error_formats
         self._all_interfaces = _is_address(host) and ipaddress.ip_address(host).is_unspecified
         own = socket.gethostname().lower() if self._all_interfaces else host.lower()
         self._hosts = {*_LOCAL, own, f"{own}.local"}
@@ -52,7 +62,7 @@ class Guard:
         try:
             self._check(scope["path"], scope["method"], Headers(scope=scope))
         except ApiError as exc:
-            await exc.response()(scope, receive, send)
+            await exc.response(self._error_formats.get(scope["path"]))(scope, receive, send)
             return
         share = scope[BUDGET_SHARE] = self._budget.share()
 

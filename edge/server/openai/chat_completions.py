@@ -9,13 +9,13 @@ from starlette.responses import JSONResponse, Response
 
 from ..body import read_body
 from ..endpoint import Endpoint
+from ..generation.fields import reply_count
+from ..generation.job import GenerationJob
 from ..pool.dispatcher import Dispatcher
 from ..pool.event_stream import EventStream
 from .chat_reply import ChatCompletion, to_completion
 from .chat_request import ChatRequest, to_params
 from .chat_stream import ChunkStream
-from .generation import GenerationJob
-from .params import reply_count
 
 
 async def create_chat_completion(dispatcher: Dispatcher, request: Request) -> Response:

@@ -7,8 +7,8 @@ from runtime.errors import RequestError
 from runtime.messages import Message
 
 from ..errors import ApiError
+from ..generation.fields import LIST_LIMIT, RequestModel
 from ..limits import Limits
-from .params import LIST_LIMIT, RequestModel
 
 
 class TextPart(RequestModel):

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from runtime.messages import Event, Finish
 from runtime.reply.reply import Reply
 
+from ..generation.fields import RequestModel
 from .chat_messages import CalledFunction
-from .params import RequestModel
 from .tokens import TokenReply, UsageReply
 
 ChatFinishReason = Literal["stop", "length", "tool_calls"]

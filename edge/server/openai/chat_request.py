@@ -10,22 +10,21 @@ from runtime.model import Model
 from runtime.reply.tool_choice import Mode, ToolChoice
 from runtime.tools import Tool
 
-from ..limits import Limits
-from .chat_messages import ChatMessage, to_messages
-from .generation import GenerationParams, ToolSpec, check_tool_count
-from .params import (
+from ..generation.fields import (
     LIST_LIMIT,
     FunctionName,
     RequestModel,
     Seed,
     StopText,
-    StreamOptions,
     TokenCount,
     merge_sampling,
-    reject_unsupported,
     stop_texts,
 )
-from .reply_format import ChatFormat, FormatFields, ReplyFormat, own_format
+from ..generation.params import GenerationParams, ToolSpec, check_tool_count
+from ..generation.reply_format import ChatFormat, FormatFields, ReplyFormat, own_format
+from ..limits import Limits
+from .chat_messages import ChatMessage, to_messages
+from .params import StreamOptions, reject_unsupported
 
 
 class ToolFunction(RequestModel):

@@ -20,21 +20,13 @@ from runtime.reply.reply import Reply
 from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
+from ..generation.fields import Seed, StopText, TokenCount, merge_sampling, reply_count, stop_texts
+from ..generation.reply_format import ChatFormat, FormatFields, ReplyFormat, own_format
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import EventStream
 from ..pool.workers import ReplyEvents
-from .params import (
-    Seed,
-    StopText,
-    StreamOptions,
-    TokenCount,
-    merge_sampling,
-    reject_unsupported,
-    reply_count,
-    stop_texts,
-)
-from .reply_format import ChatFormat, FormatFields, ReplyFormat, own_format
+from .params import StreamOptions, reject_unsupported
 from .text_stream import TextChunkStream, TextLogprobs, text_finish_reason
 from .tokens import UsageReply
 

@@ -1,35 +1,8 @@
-"""The fields that OpenAI's APIs share: their types, their limits, and the sampling settings."""
-
-from collections.abc import Sequence
-from dataclasses import fields
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from runtime.sampling import Sampling
+"""The fields of OpenAI's APIs alone."""
 
 from ..errors import ApiError
-from ..limits import Limits
+from ..generation.fields import RequestModel
 
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-StopText = Annotated[str, Field(min_length=1, max_length=500)]
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-LIST_LIMIT = Field(max_length=10_000)  # while a list is validated; Limits has what is accepted
-TokenCount = Annotated[int, Field(ge=1, lt=2**31)]
-
-
-class RequestModel(BaseModel):
-    """A part of a request. Unknown fields are ignored, as OpenAI ignores them."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-# Fields that constrain a reply, here or on other servers. Ignoring one would drop the constraint.
-_FORMATS = (
-    "response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-    "guided_json_object", "guided_whitespace_pattern", "structural_tag", "grammar", "grammar_lazy", "json_schema",
-    "regex", "ebnf",
-)  # fmt: skip
 _UNSUPPORTED = (
     ("top_logprobs", "the engine reports the log-probability of the chosen token only; send logprobs without it"),
     ("logit_bias", "it is not supported"),
@@ -38,64 +11,10 @@ _UNSUPPORTED = (
 )
 
 
-class SamplingFields(RequestModel):
-    """The sampling settings of a request, under the names of `runtime.sampling.Sampling`: one that is left out keeps
-    the checkpoint's value. `top_k`, `min_p` and `repetition_penalty` are not in OpenAI's
-    API."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _reject_other_formats(cls, body: Any) -> Any:
-        if not isinstance(body, dict):
-            return body
-        for name in _FORMATS:
-            if body.get(name) and name not in cls.model_fields:
-                cure = "constrain the reply by response_format (text.format in /v1/responses)"
-                raise ApiError(400, f"{name} is not supported: {cure}", param=name, code="unsupported_parameter")
-        return body
-
-    model: str | None = None
-    temperature: Annotated[float, Field(ge=0, le=5)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    stream: bool | None = None
-
-
 class StreamOptions(RequestModel):
     """With `include_usage`, the last chunk before [DONE] has the usage."""
 
     include_usage: bool | None = None
-
-
-SAMPLING_FIELDS = tuple(field.name for field in fields(Sampling) if field.name in SamplingFields.model_fields)
-
-
-def merge_sampling(
-    body: SamplingFields,
-    own: Sampling,
-    *,
-    max_new_tokens: int | None,
-    stop: Sequence[str] = (),
-    seed: int | None = None,
-    logprobs: bool = False,
-) -> Sampling:
-    """Return the checkpoint's `own` sampling with the request's settings. Raises RequestError."""
-    settings = {name: getattr(body, name) for name in SAMPLING_FIELDS}
-    if body.temperature is not None and body.temperature < 1e-4:
-        settings["temperature"] = 0.0  # greedy: an engine would divide by almost zero
-    if body.top_p is not None and body.top_p < 1e-6:
-        settings["top_p"] = 0.0
-    return own.override(
-        **settings,
-        max_new_tokens=max_new_tokens,
-        seed=None if seed is None else seed % 2**31,
-        stop=tuple(stop),
-        logprobs=logprobs,
-    )
 
 
 def reject_unsupported(body: RequestModel) -> None:
@@ -103,15 +22,3 @@ def reject_unsupported(body: RequestModel) -> None:
     for name, cure in _UNSUPPORTED:
         if getattr(body, name, None):
             raise ApiError(400, f"{name}: {cure}", param=name, code="unsupported_parameter")
-
-
-def reply_count(n: int | None, limits: Limits) -> int:
-    """Return the number of replies. Raises ApiError for more than are allowed."""
-    if (n or 1) > limits.replies_per_request:
-        raise ApiError(400, f"n may be at most {limits.replies_per_request}", param="n", code="invalid_value")
-    return n or 1
-
-
-def stop_texts(stop: str | Sequence[str] | None) -> Sequence[str]:
-    """Return the stop strings as a list."""
-    return [stop] if isinstance(stop, str) else stop or []

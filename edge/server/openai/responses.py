@@ -8,9 +8,9 @@ from starlette.responses import JSONResponse, Response
 
 from ..body import read_body
 from ..endpoint import Endpoint
+from ..generation.job import GenerationJob
 from ..pool.dispatcher import Dispatcher
 from ..pool.event_stream import EventStream
-from .generation import GenerationJob
 from .response_stream import ResponseStream
 from .responses_request import ResponsesRequest, to_params
 

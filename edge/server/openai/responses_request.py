@@ -10,18 +10,12 @@ from runtime.model import Model
 from runtime.reply.tool_choice import Mode, ToolChoice
 
 from ..errors import ApiError
+from ..generation.fields import LIST_LIMIT, FunctionName, RequestModel, TokenCount, merge_sampling
+from ..generation.params import GenerationParams, check_tool_count
+from ..generation.reply_format import FlatFormat, FormatFields, ReplyFormat, own_format
 from ..limits import Limits
 from .chat_request import ToolFunction, to_tool_spec
-from .generation import GenerationParams, check_tool_count
-from .params import (
-    LIST_LIMIT,
-    FunctionName,
-    RequestModel,
-    TokenCount,
-    merge_sampling,
-    reject_unsupported,
-)
-from .reply_format import FlatFormat, FormatFields, ReplyFormat, own_format
+from .params import reject_unsupported
 
 Item = dict[str, Any]
 LOGPROBS = "message.output_text.logprobs"

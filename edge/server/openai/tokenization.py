@@ -12,8 +12,8 @@ from runtime.vocabulary import Vocabulary
 
 from ..body import read_body
 from ..endpoint import Endpoint
+from ..generation.fields import RequestModel
 from ..pool.dispatcher import Dispatcher
-from .params import RequestModel
 
 
 class TokenizeRequest(RequestModel):

@@ -6,8 +6,8 @@ from typing import Any
 
 from runtime.messages import TokenLogprob, Usage
 
+from ..generation.fields import RequestModel
 from ..pool.event_stream import sse
-from .params import RequestModel
 
 
 class UsageReply(RequestModel):

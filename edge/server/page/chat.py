@@ -31,10 +31,10 @@ from runtime.version import VERSION
 from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
+from ..generation.fields import LIST_LIMIT, SamplingFields, Seed, TokenCount, merge_sampling
 from ..openai.chat_messages import ChatMessage, to_messages
-from ..openai.params import LIST_LIMIT, SamplingFields, Seed, TokenCount, merge_sampling
 from ..pool.dispatcher import Dispatcher, ReplyJob
-from ..pool.event_stream import EventStream, sse
+from ..pool.event_stream import SSE, EventStream, sse
 from ..pool.workers import EARLY_FINISH, ReplyEvents
 from .kiosk import Kiosk, Language
 
@@ -126,6 +126,8 @@ class PageJob(ReplyJob):
 
 class PageStream:
     """The events of a reply in the page's format."""
+
+    media_type = SSE
 
     def __init__(self, job: PageJob) -> None:
         self._job = job

@@ -12,7 +12,7 @@ from runtime.system.files import expand_user, read_bounded
 from runtime.text import one_line
 
 from ..errors import ApiError
-from ..openai.params import SamplingFields, TokenCount
+from ..generation.fields import SamplingFields, TokenCount
 
 Language = Literal["en", "zh"]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]

@@ -1,4 +1,4 @@
-"""Replies as server-sent events."""
+"""Replies as a stream of server-sent events, or in another format of lines."""
 
 import json
 from collections.abc import AsyncIterator
@@ -14,7 +14,9 @@ from .dispatcher import ReplyStream
 
 
 class EventEncoder(Protocol):
-    """The wire format of an API's stream: server-sent events as text, "" for an event that it leaves out."""
+    """The wire format of an API's stream: its events as text, "" for an event that it leaves out."""
+
+    media_type: str
 
     def opening(self) -> str:
         """Encode what comes before the first event."""
@@ -38,7 +40,7 @@ class EventStream(StreamingResponse):
     before the first event."""
 
     def __init__(self, replies: ReplyStream, encoder: EventEncoder) -> None:
-        super().__init__(self._chunks(encoder), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        super().__init__(self._chunks(encoder), media_type=encoder.media_type, headers={"Cache-Control": "no-cache"})
         self._replies = replies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,6 +59,9 @@ class EventStream(StreamingResponse):
             yield encoder.ending()
         except Exception as exc:  # noqa: BLE001
             yield encoder.failure(report_error(exc))
+
+
+SSE = "text/event-stream"
 
 
 def sse(data: Any, event: str = "") -> str:

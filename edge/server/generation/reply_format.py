@@ -11,7 +11,7 @@ from runtime.grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchem
 
 from ..errors import ApiError
 from ..limits import Limits
-from .params import LIST_LIMIT, FunctionName, RequestModel, SamplingFields
+from .fields import LIST_LIMIT, FunctionName, RequestModel, SamplingFields
 from .schema_limits import check_size
 
 Schema = dict[str, Any]

@@ -1,23 +1,19 @@
-"""The common part of OpenAI's two chat APIs: a request for a reply with tools and formats, in the runtime's terms."""
+"""The parameters of a reply with tools and formats, in the runtime's terms, whichever API asks for it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.cancellation import Cancellation
 from runtime.errors import RequestError, UnsupportedGrammar
 from runtime.grammar.grammar import Grammar, JsonSchema
 from runtime.messages import Message
-from runtime.model import Model
-from runtime.reply.generation import Constraint, admit
+from runtime.reply.generation import Constraint
 from runtime.reply.tool_choice import ToolChoice
 from runtime.sampling import Sampling
 from runtime.tools import Tool
 
 from ..errors import ApiError
 from ..limits import Limits
-from ..pool.dispatcher import ReplyJob
-from ..pool.workers import ReplyEvents
 from .reply_format import ReplyFormat
 from .schema_limits import check_size
 
@@ -109,45 +105,6 @@ class GenerationParams:
         tool = next((tool for tool in self.tools if arguments.get(tool.name) == error.grammar), None)
         param = tool.param if tool and error.grammar != self.constraint.answer else self.format_param
         return ApiError(400, f"{error}; {error.hint}", param=param, code="invalid_value")
-
-
-class GenerationJob(ReplyJob):
-    """The replies of a chat request. Its parameters are built once, in the thread that needs them first."""
-
-    def __init__(
-        self, model: str | None, count: int, to_params: Callable[[Model], GenerationParams], *, needs_check: bool
-    ) -> None:
-        super().__init__(model, count)
-        self.needs_check = needs_check
-        self._to_params = to_params
-        self._params: GenerationParams | None = None
-
-    def check(self, model: Model, cancellation: Cancellation) -> None:
-        """Reject a grammar that the engine rejects or cannot compile in time."""
-        params = self._build_params(model)
-        self._params = replace(params, constraint=admit(params.constraint, model.backend, cancellation))
-
-    def start(self, model: Model, index: int) -> ReplyEvents:
-        """Begin the reply of that index."""
-        params = self._build_params(model).with_seed_offset(index)
-        tools = [spec.tool.to_json() for spec in params.tools]
-        variables = params.template_variables
-        return model.reply(
-            params.messages, tools, params.sampling, params.constraint, template_variables=variables or None
-        )
-
-    def map_error(self, error: BaseException) -> BaseException:
-        """Name the field whose grammar the engine rejects."""
-        if self._params is None or not isinstance(error, UnsupportedGrammar):
-            return error
-        mapped = self._params.grammar_error(error)
-        mapped.__cause__ = error
-        return mapped
-
-    def _build_params(self, model: Model) -> GenerationParams:
-        if self._params is None:
-            self._params = self._to_params(model)
-        return self._params
 
 
 def check_tool_count(tools: Sequence[Any] | None, limits: Limits) -> None:
