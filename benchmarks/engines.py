@@ -47,7 +47,7 @@ TEMPLATES = {
     "glm_edge": "glm-edge-chat.jinja",
 }
 ENGINES = ("CPU, paged", "CPU, stateful", "PyTorch", "NPU, emulated")
-_PLANNED = Options(context=1024, reply_tokens=128)
+_PLANNED = Options(context=2048, reply_tokens=128)
 _OPTIONS = replace(_PLANNED, precision="f32", kv_precision="f32")
 _NPU = replace(_PLANNED, precision="f32")
 _LIKE_AN_NPU = replace(_NPU, kv_precision="f16", activation_group=0)  # its cache is in f16; it rounds no activations
