@@ -46,6 +46,7 @@ class ChatSettings(SamplingSettings, total=False):
     adapter: AdapterLike | Sequence[AdapterLike]
     in_process: bool
     history: Iterable[MessageLike]
+    template_variables: Mapping[str, Any] | None
 
 
 class ReplySettings(SamplingSettings, total=False):

@@ -47,8 +47,9 @@ class Chat:
     `max_tool_characters`. A Tool may have limits of its own.
 
     `sampling`, and keywords such as `temperature=0.2`, override the checkpoint's own settings one by one. `history` is
-    where the chat continues from: Messages, or dicts in the layout of OpenAI's messages. The engine runs in a process
-    of its own, so that a window or an event loop stays responsive; `in_process` keeps it in this one.
+    where the chat continues from: Messages, or dicts in the layout of OpenAI's messages. `template_variables` are
+    further variables of the checkpoint's chat template, such as {"enable_thinking": False}. The engine runs in a
+    process of its own, so that a window or an event loop stays responsive; `in_process` keeps it in this one.
 
     Raises RequestError for an argument of the wrong type or out of range, ToolError for a function that cannot become a
     tool, and whatever loading the model raises.
@@ -78,12 +79,14 @@ class Chat:
         adapter: AdapterLike | Sequence[AdapterLike] = (),
         in_process: bool = False,
         history: Iterable[MessageLike] = (),
+        template_variables: Mapping[str, Any] | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> None:
         require("system", system, str, "text")
         require("approve", approve, Callable | None, "a function that takes a ToolCall")  # type: ignore[arg-type]
         require_integer("max_rounds", max_rounds, 1)
         require("strict", strict, bool, "True or False")
+        require("template_variables", template_variables, Mapping | None, "a dict")
         require_seconds("tool_timeout", tool_timeout)
         require_integer("max_tool_characters", max_tool_characters, 100)
         sampling = merge_settings(sampling, settings)
@@ -108,6 +111,7 @@ class Chat:
         self.strict = strict
         self.tool_timeout = tool_timeout
         self.max_tool_characters = max_tool_characters
+        self.template_variables = template_variables
         self._worker = tool_run.ToolWorker()
         self._cancellation = Cancellation()  # of the last reply
 
@@ -183,7 +187,17 @@ class Chat:
         if not self._history.busy:
             self._cancellation = Cancellation()
         policy = ToolPolicy(self._worker, self.tool_timeout, self.max_tool_characters, self.approve, self._loop)
-        turn = Turn(self.model, self._history, messages, box, sampling, constraint, policy, self._cancellation)
+        turn = Turn(
+            self.model,
+            self._history,
+            messages,
+            box,
+            sampling,
+            constraint,
+            policy,
+            self._cancellation,
+            self.template_variables,
+        )
         return Cancellable(turn.generate(self.max_rounds), self._cancellation)
 
     def _require_runnable(self, tools: Iterable[Tool]) -> None:

@@ -4,6 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .errors import RequestError
+from .text import quoted
+
 DEFAULT, TOOL_USE = "default", "tool_use"
 FILE = "chat_template.jinja"  # the default template, in a checkpoint and in a model folder
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -23,9 +26,17 @@ class ChatTemplates:
         """The template of chats without tools."""
         return self.named[DEFAULT]
 
-    def select(self, *, tools: bool) -> str:
-        """Return the template for a chat, as transformers selects it: "tool_use" where there are `tools`."""
-        return self.named.get(TOOL_USE, self.default) if tools else self.default
+    def select(self, *, tools: bool, name: str | None = None) -> str:
+        """Return the template for a chat, as transformers selects it: the one that is asked for by `name`, else
+        "tool_use" where there are `tools`. Raises RequestError for a name that no template has."""
+        if name is None:
+            return self.named.get(TOOL_USE, self.default) if tools else self.default
+        if name not in self.named:
+            raise RequestError(
+                f"the model has no chat template {quoted(name)}; it has {', '.join(sorted(self.named))}",
+                hint="pass one of these names as chat_template, or none",
+            )
+        return self.named[name]
 
 
 def is_template_name(name: object) -> bool:

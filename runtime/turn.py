@@ -1,9 +1,9 @@
 """A turn of a chat: rounds of replies and tool calls, until the model answers."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import tool_run
 from .cancellation import Cancellation
@@ -39,7 +39,7 @@ class ToolPolicy:
 @dataclass(slots=True)
 class Turn:
     """One turn, which adds its messages to the history: those `sent`, then replies and tool results. It adds them when
-    it ends, unless it failed before the first reply."""
+    it ends, unless it failed before the first reply. `template_variables` are further ones of the template."""
 
     model: Model
     history: History
@@ -49,6 +49,7 @@ class Turn:
     constraint: Constraint
     policy: ToolPolicy
     cancellation: Cancellation
+    template_variables: Mapping[str, Any] | None = None
     _new: list[Message] = field(default_factory=list)
     _unanswered: list[ToolCall] = field(default_factory=list)
 
@@ -67,7 +68,15 @@ class Turn:
                     break
                 sampling = replace(self.sampling, max_new_tokens=left)
                 prompt = (*self.history.messages, *self.sent, *self._new)
-                with closing(self.model.reply(prompt, offered, sampling, constraint, self.cancellation)) as reply:
+                begun = self.model.reply(
+                    prompt,
+                    offered,
+                    sampling,
+                    constraint,
+                    self.cancellation,
+                    template_variables=self.template_variables,
+                )
+                with closing(begun) as reply:
                     for event in reply:
                         events.append(event)
                         if not isinstance(event, Finish):

@@ -7,6 +7,7 @@ import pytest
 
 from edge.demo import CHECKPOINT
 from runtime.backends.echo import Echo
+from runtime.chat import Chat
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import CheckpointError, RequestError
 from runtime.messages import Message, Reasoning, Text
@@ -207,3 +208,34 @@ def test_further_variables_are_those_of_transformers(checkpoint):
     for wrong in ({"messages": []}, {"documents": object()}, {1: 2}):
         with pytest.raises(RequestError):
             model.prompt(SAID, template_variables=wrong)
+
+
+def test_a_chat_passes_them_on(checkpoint):
+    template = "[gMASK]{{ mode }}{% for m in messages %}{{ m.content }}{% endfor %}<|assistant|>"
+    write(checkpoint, {"chat_template.jinja": template}, {})
+    engine = Echo(["Yes.", "Yes."])
+    with Chat(Model(Checkpoint.open(checkpoint), backend=engine), template_variables={"mode": "brief: "}) as chat:
+        chat.send("Hi")
+        chat.send("Again")
+    assert ["".join(request.prompt) for request in engine.requests] == [
+        "[gMASK]brief: Hi<|assistant|>",
+        "[gMASK]brief: HiYes.Again<|assistant|>",
+    ]
+    with pytest.raises(RequestError, match="template_variables"):
+        Chat(Model(Checkpoint.open(checkpoint), backend=engine), template_variables=["mode"])
+
+
+def test_a_named_template_is_selected_as_transformers_selects_it(checkpoint):
+    from transformers import AutoTokenizer
+
+    rag = "[gMASK]rag:{% for d in documents %}{{ d.text }}{% endfor %}{{ messages[0].content }}<|assistant|>"
+    write(checkpoint, {"chat_template.jinja": DEFAULT, "additional_chat_templates/rag.jinja": rag}, {})
+    documents = {"documents": [{"text": "A fact."}]}
+    wanted = AutoTokenizer.from_pretrained(checkpoint).apply_chat_template(
+        SAID, chat_template="rag", tokenize=False, **documents
+    )
+    model = Model(Checkpoint.open(checkpoint), backend=(engine := Echo(["Yes."])))
+    list(model.reply(SAID, template_variables=documents | {"chat_template": "rag"}))
+    assert "".join(engine.requests[0].prompt) == wanted == "[gMASK]rag:A fact.Hi<|assistant|>"
+    with pytest.raises(RequestError, match="no chat template 'summary'; it has default, rag"):
+        model.prompt(SAID, template_variables={"chat_template": "summary"})

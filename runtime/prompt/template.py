@@ -51,11 +51,17 @@ class ChatTemplate:
 
     def facts(self, *, tools: bool) -> TemplateFacts:
         """Return the facts of the template for chats with `tools`, or for those without."""
-        return find_facts(self._templates.select(tools=tools), tuple(sorted(self._templates.tokens.items())))
+        return self._facts(self._templates.select(tools=tools))
+
+    def _facts(self, source: str) -> TemplateFacts:
+        return find_facts(source, tuple(sorted(self._templates.tokens.items())))
 
     def layout(self, *, tools: bool) -> Layout:
         """Return the layout that the template for such chats reads."""
-        return self._family.layout or self.facts(tools=tools).layout
+        return self._layout(self._templates.select(tools=tools))
+
+    def _layout(self, source: str) -> Layout:
+        return self._family.layout or self._facts(source).layout
 
     def render(
         self,
@@ -66,19 +72,21 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
     ) -> Prompt:
         """Render the prompt, in pieces. `tools` are JSON objects with a name, and mostly a description and parameters;
-        `variables` are others that the template reads, such as `documents`.
+        `variables` are others that the template reads, such as `documents`; as in transformers, `chat_template` is the
+        name of the template to render, where the checkpoint has several.
 
         Raises TemplateError if the template rejects the messages, RequestError for a variable that is not JSON or has a
-        name of ours.
+        name of ours, and for a template that there is not.
         """
         from jinja2 import TemplateError as JinjaError
         from jinja2.exceptions import SecurityError
 
         from .budget import render_budget
 
-        template = compile_template(self._templates.select(tools=bool(tools)))
         further = {"documents": None} | _require_variables(variables or {})
-        variables = further | {**self.layout(tools=bool(tools))(messages, tools)}
+        source = self._templates.select(tools=bool(tools), name=further.pop("chat_template", None))
+        template = compile_template(source)
+        variables = further | {**self._layout(source)(messages, tools)}
         try:
             mark = _find_unused_character(variables)
             guarded = _map_text(
