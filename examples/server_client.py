@@ -26,8 +26,8 @@ def main(folder: str) -> None:
             )
             with urlopen(request) as response:
                 for line in response:
-                    data = line.decode().removeprefix("data: ").strip()
-                    if data and data != "[DONE]" and (choices := json.loads(data)["choices"]):
+                    name, _, data = line.decode().strip().partition(": ")
+                    if name == "data" and data != "[DONE]" and (choices := json.loads(data)["choices"]):
                         print(choices[0]["delta"].get("content") or "", end="", flush=True)
             print()
         finally:

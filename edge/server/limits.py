@@ -11,6 +11,9 @@ class Limits:
     queue. A request ends `request_seconds` after its arrival; a tool of the page has `tool_seconds`. `schema_bytes`
     bounds a JSON schema and any other grammar. A client has `header_seconds` to send a request's headers,
     `body_seconds` to send its body, and as long to read the response.
+
+    The headers of a streamed response are sent `grace_seconds` after its request has been read, at the latest; an error
+    before that has an HTTP status of its own. A stream without events sends a heartbeat every `heartbeat_seconds`.
     """
 
     running: int = 16
@@ -25,3 +28,5 @@ class Limits:
     connections: int = 512
     header_seconds: float = 10.0
     body_seconds: float = 60.0
+    grace_seconds: float = 0.5
+    heartbeat_seconds: float = 10.0

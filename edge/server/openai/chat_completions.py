@@ -29,7 +29,7 @@ async def create_chat_completion(dispatcher: Dispatcher, request: Request) -> Re
         lambda model: to_params(body, model, dispatcher.limits),
         needs_check=bool(body.tools or body.format),
     )
-    replies = await dispatcher.start(request, job)
+    replies = await dispatcher.start(request, job, stream=bool(body.stream))
     base: dict[str, Any] = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": entry.name}
     if body.stream:
         include_usage = bool(body.stream_options and body.stream_options.include_usage)

@@ -6,7 +6,7 @@ from typing import Any
 from runtime.messages import Event, Finish, Logprobs, Reasoning, Text, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
 from ..errors import ApiError
-from ..pool.event_stream import SSE, sse
+from ..pool.event_stream import SSE, SSE_COMMENT, sse
 from .chat_reply import finish_reason
 from .tokens import TokenReply, stream_ending
 
@@ -15,6 +15,7 @@ class ChunkStream:
     """An encoder of `count` replies' events as chat.completion.chunk objects. `base` has their id, time and model."""
 
     media_type = SSE
+    heartbeat = SSE_COMMENT
 
     def __init__(self, base: dict[str, Any], count: int, include_usage: bool) -> None:
         self._base = base | {"object": "chat.completion.chunk"}

@@ -128,7 +128,8 @@ async def create_completion(dispatcher: Dispatcher, request: Request) -> Respons
         raise ApiError(400, f"logprobs: {cause}; send 0", param="logprobs", code="unsupported_parameter")
     entry = dispatcher.pool.find(body.model)
     count = reply_count(body.n, dispatcher.limits)
-    replies = await dispatcher.start(request, CompletionJob(body, count, dispatcher.limits))
+    job = CompletionJob(body, count, dispatcher.limits)
+    replies = await dispatcher.start(request, job, stream=bool(body.stream))
     base: dict[str, Any] = {"id": f"cmpl-{uuid4().hex}", "created": int(time.time()), "model": entry.name}
     echo = body.text if body.echo else ""
     if body.stream:

@@ -8,7 +8,7 @@ from runtime.messages import Event, Finish, Logprobs, Reasoning, Text, ToolCall,
 from runtime.sampling import Sampling
 
 from ..errors import ApiError
-from ..pool.event_stream import SSE, sse
+from ..pool.event_stream import SSE, SSE_COMMENT, sse
 from .responses_request import Item, ResponsesRequest
 from .tokens import TokenReply
 
@@ -17,6 +17,7 @@ class ResponseStream:
     """An encoder of a reply's events as OpenAI's stream of events. It collects them in `whole`, the response object."""
 
     media_type = SSE
+    heartbeat = SSE_COMMENT
 
     def __init__(self, body: ResponsesRequest, name: str, sampling: Sampling) -> None:
         choice, params = body.tool_choice or "auto", sampling.resolve()

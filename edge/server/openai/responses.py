@@ -46,8 +46,8 @@ async def create_response(dispatcher: Dispatcher, request: Request) -> Response:
         lambda model: to_params(body, model, dispatcher.limits),
         needs_check=bool(body.tools or body.format),
     )
-    replies = await dispatcher.start(request, job)
-    response = ResponseStream(body, entry.name, replies.lease.model.sampling)
+    replies = await dispatcher.start(request, job, stream=bool(body.stream))
+    response = ResponseStream(body, entry.name, entry.source.sampling())
     if body.stream:
         return EventStream(replies, response)
     (events,) = await replies.collect(request)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from runtime.messages import Event, Finish, Logprobs, Text, TokenLogprob, Usage
 
 from ..errors import ApiError
-from ..pool.event_stream import SSE, sse
+from ..pool.event_stream import SSE, SSE_COMMENT, sse
 from .tokens import finite_logprob, stream_ending
 
 
@@ -36,6 +36,7 @@ class TextChunkStream:
     """An encoder of `count` continuations' events as text_completion objects, each after the `echo` of its prompt."""
 
     media_type = SSE
+    heartbeat = SSE_COMMENT
 
     def __init__(self, base: dict[str, Any], count: int, echo: str, include_usage: bool) -> None:
         self._base = base | {"object": "text_completion"}

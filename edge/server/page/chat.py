@@ -34,7 +34,7 @@ from ..errors import ApiError
 from ..generation.fields import LIST_LIMIT, SamplingFields, Seed, TokenCount, merge_sampling
 from ..openai.chat_messages import ChatMessage, to_messages
 from ..pool.dispatcher import Dispatcher, ReplyJob
-from ..pool.event_stream import SSE, EventStream, sse
+from ..pool.event_stream import SSE, SSE_COMMENT, EventStream, sse
 from ..pool.workers import EARLY_FINISH, ReplyEvents
 from .kiosk import Kiosk, Language
 
@@ -128,6 +128,7 @@ class PageStream:
     """The events of a reply in the page's format."""
 
     media_type = SSE
+    heartbeat = SSE_COMMENT
 
     def __init__(self, job: PageJob) -> None:
         self._job = job
@@ -177,7 +178,7 @@ async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatche
         history = [Message("system", kiosk.system), *history] if kiosk.system else history
     timeout = dispatcher.limits.tool_seconds
     job = PageJob(body, history, last.content, tools, max_tokens=max_tokens, tool_timeout=timeout)
-    return EventStream(await dispatcher.start(request, job), PageStream(job))
+    return EventStream(await dispatcher.start(request, job, stream=True), PageStream(job))
 
 
 def endpoints(tools: Sequence[Tool], kiosk: Kiosk | None) -> tuple[Endpoint, ...]:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from runtime.model import Model
 
 from ..errors import ApiError, server_stopping
 from .metrics import Metrics
-from .model_pool import Lease, ModelPool, PoolEntry
+from .model_pool import ModelPool, PoolEntry
 from .workers import Batch, ReplyEvents, ReplyWorkers
 
 T = TypeVar("T")
@@ -58,15 +58,23 @@ class Dispatcher:
         self._workers: set[ReplyWorkers] = set()
         self._checks: set[Cancellation] = set()
 
-    async def start(self, request: Request, job: ReplyJob) -> "ReplyStream":
-        """Begin the job's replies and wait for their first events, so that an error of the engine is raised here,
-        before the first byte of the response.
+    async def start(self, request: Request, job: ReplyJob, *, stream: bool = False) -> "ReplyStream":
+        """Begin the job's replies and wait for their first events, so that an error is raised here, before the first
+        byte of the response. For a streamed response wait no longer than `grace_seconds`: it sends its headers while
+        the request is in the queue.
 
         Raises what the job raises, ApiError, and ClientDisconnect if the client has disconnected.
         """
-        return await cancel_on_disconnect(request, self._start(self.pool.find(job.model), job))
+        entry = self.pool.find(job.model)
+        replies = ReplyStream(self, entry, job.count, asyncio.ensure_future(self._start(entry, job)))
+        try:
+            await cancel_on_disconnect(request, replies.wait(self.limits.grace_seconds if stream else None))
+        except BaseException:
+            replies.close()
+            raise
+        return replies
 
-    async def _start(self, entry: PoolEntry, job: ReplyJob) -> "ReplyStream":
+    async def _start(self, entry: PoolEntry, job: ReplyJob) -> "_StartedReplies":
         start = time.perf_counter()
         deadline = asyncio.get_running_loop().time() + self.limits.request_seconds
         if job.needs_check:
@@ -82,7 +90,7 @@ class Dispatcher:
             self.release(workers)
             raise
         self.metrics.observe_ttft(entry.name, time.perf_counter() - start)
-        return ReplyStream(self, lease, workers, first)
+        return _StartedReplies(workers, first)
 
     async def _check(self, entry: PoolEntry, job: ReplyJob, deadline: float) -> None:
         """Run the job's check in a thread, in a slot that it keeps until its end, even if the client disconnects."""
@@ -138,29 +146,53 @@ class Dispatcher:
             workers.finish_early()
 
 
-@dataclass(slots=True)
-class ReplyStream:
-    """The replies of a request, from their first events on. Close it after use."""
+@dataclass(frozen=True, slots=True)
+class _StartedReplies:
+    """Replies that have left the queue, and their first events."""
 
-    dispatcher: Dispatcher
-    lease: Lease
     workers: ReplyWorkers
-    _first: Batch = field(repr=False)
+    first: Batch
+
+
+class ReplyStream:
+    """The replies of a request, which may still be in the model's queue. Close it after use: a request that waits
+    then leaves the queue."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, entry: PoolEntry, count: int, starting: "asyncio.Future[_StartedReplies]"
+    ) -> None:
+        self.limits = dispatcher.limits
+        self._dispatcher = dispatcher
+        self._entry = entry
+        self._count = count
+        self._starting = starting
+        self._workers: ReplyWorkers | None = None  # once `_starting` has been awaited
+        starting.add_done_callback(_retrieve_exception)
+
+    async def wait(self, seconds: float | None) -> None:
+        """Wait for the first events, at most `seconds`. Raises what the replies' start raised."""
+        await asyncio.wait({self._starting}, timeout=seconds)
+        if self._starting.done():
+            self._starting.result()
 
     async def next_batch(self) -> Batch:
-        """Wait for the next events of any reply; [] once every reply has finished. Raises what a reply raised."""
-        batch, self._first = self._first, []
-        batch = batch or await self.workers.next_batch()
+        """Wait for the next events of any reply; [] once every reply has finished. Raises what a reply raised. A call
+        that is cancelled loses no event."""
+        if self._workers is None:
+            started = await asyncio.shield(self._starting)
+            self._workers, batch = started.workers, started.first
+        else:
+            batch = await self._workers.next_batch()
         for _, event in batch:
             if isinstance(event, Finish):
-                self.dispatcher.metrics.observe_usage(self.lease.entry.name, event.usage)
+                self._dispatcher.metrics.observe_usage(self._entry.name, event.usage)
         return batch
 
     async def collect(self, request: Request) -> list[list[Event]]:
         """Wait for the end of every reply and return the events of each. Raises ApiError if the server stops first."""
 
         async def read_all() -> list[list[Event]]:
-            replies: list[list[Event]] = [[] for _ in range(self.lease.count)]
+            replies: list[list[Event]] = [[] for _ in range(self._count)]
             while batch := await self.next_batch():
                 for index, event in batch:
                     replies[index].append(event)
@@ -170,13 +202,22 @@ class ReplyStream:
             collected = await cancel_on_disconnect(request, read_all())
         finally:
             self.close()
-        if self.workers.finished_early and self.dispatcher.pool.stopped:
+        if self._workers and self._workers.finished_early and self._dispatcher.pool.stopped:
             raise server_stopping()
         return collected
 
     def close(self) -> None:
         """Cancel the replies, if they have not ended."""
-        self.dispatcher.release(self.workers)
+        if not self._starting.done():
+            self._starting.cancel()
+        elif not self._starting.cancelled() and self._starting.exception() is None:
+            self._dispatcher.release(self._starting.result().workers)
+
+
+def _retrieve_exception(starting: "asyncio.Future[_StartedReplies]") -> None:
+    """Retrieve the exception of replies that nobody waits for any more, so that asyncio does not log it."""
+    if not starting.cancelled():
+        starting.exception()
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -1,5 +1,10 @@
-"""Replies as a stream of server-sent events, or in another format of lines."""
+"""Replies as a stream of server-sent events, or in another format of lines.
 
+A stream sends its headers while its request is still in the queue, and a heartbeat whenever it has been silent for a
+while: proxies and clients cut a connection on which nothing arrives.
+"""
+
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
@@ -14,9 +19,11 @@ from .dispatcher import ReplyStream
 
 
 class EventEncoder(Protocol):
-    """The wire format of an API's stream: its events as text, "" for an event that it leaves out."""
+    """The wire format of an API's stream: its events as text, "" for an event that it leaves out. `heartbeat` is text
+    that clients skip, such as a comment, "" for a format that has none."""
 
     media_type: str
+    heartbeat: str
 
     def opening(self) -> str:
         """Encode what comes before the first event."""
@@ -37,10 +44,11 @@ class EventEncoder(Protocol):
 
 class EventStream(StreamingResponse):
     """A response that encodes replies as they are generated, and then closes them, even if the client disconnects
-    before the first event."""
+    before the first event. nginx does not buffer it."""
 
     def __init__(self, replies: ReplyStream, encoder: EventEncoder) -> None:
-        super().__init__(self._chunks(encoder), media_type=encoder.media_type, headers={"Cache-Control": "no-cache"})
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(self._chunks(encoder), media_type=encoder.media_type, headers=headers)
         self._replies = replies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,17 +59,33 @@ class EventStream(StreamingResponse):
             self._replies.close()
 
     async def _chunks(self, encoder: EventEncoder) -> AsyncIterator[str]:
-        """Yield the bodies of the HTTP chunks: one for each batch of events."""
+        """Yield the bodies of the HTTP chunks: one for each batch of events, and heartbeats."""
+        opening = encoder.opening()
+        seconds = 0.0  # the first heartbeat follows the headers: some proxies send them with the first byte of a body
         try:
-            yield encoder.opening()
-            while batch := await self._replies.next_batch():
-                yield "".join([encoder.encode(index, event) for index, event in batch])
-            yield encoder.ending()
+            while True:
+                try:
+                    async with asyncio.timeout(seconds) as timer:
+                        batch = await self._replies.next_batch()
+                except TimeoutError:
+                    if not timer.expired():
+                        raise
+                    seconds = self._replies.limits.heartbeat_seconds
+                    if encoder.heartbeat:
+                        yield encoder.heartbeat
+                    continue
+                if not batch:
+                    break
+                text = "".join([encoder.encode(index, event) for index, event in batch])
+                yield opening + text
+                opening, seconds = "", self._replies.limits.heartbeat_seconds
+            yield opening + encoder.ending()
         except Exception as exc:  # noqa: BLE001
-            yield encoder.failure(report_error(exc))
+            yield opening + encoder.failure(report_error(exc))
 
 
 SSE = "text/event-stream"
+SSE_COMMENT = ": waiting\n\n"  # a heartbeat
 
 
 def sse(data: Any, event: str = "") -> str:
