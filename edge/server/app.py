@@ -14,6 +14,7 @@ from starlette.routing import Route
 from runtime.tools import Tool
 
 from . import status
+from .access_log import AccessLog, RequestLog
 from .endpoint import Endpoint
 from .errors import ApiError
 from .guard import Guard
@@ -34,6 +35,7 @@ ENDPOINTS = (
     *status.ENDPOINTS,
     *static_files.ENDPOINTS,
 )
+OPENAPI_PATH = "/openapi.json"
 
 
 def create_app(
@@ -46,7 +48,8 @@ def create_app(
     kiosk: Kiosk | None = None,
     endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Starlette:
-    """Return the ASGI application. `app.state.dispatcher.stop()` ends all replies."""
+    """Return the ASGI application. `app.state.dispatcher.stop()` ends all replies; `app.state.request_log` logs
+    requests that do not reach the application."""
     dispatcher = Dispatcher(pool)
     every = (*endpoints, *page.endpoints(tools, kiosk))
     offered = [endpoint for endpoint in every if endpoint.on_kiosk or not kiosk]
@@ -66,15 +69,18 @@ def create_app(
         pool.close()
 
     formats = {endpoint.path: endpoint.error_format for endpoint in offered if endpoint.error_format}
+    log = RequestLog(dispatcher.metrics, [*(endpoint.path for endpoint in offered), OPENAPI_PATH])
+    access_log = Middleware(AccessLog, log=log, error_formats=formats)
     guard = Middleware(
         Guard, host=host, key=api_key, origins=origins, body=pool.limits.body_bytes, error_formats=formats
     )
     cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
     app = Starlette(
-        routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route("/openapi.json", openapi)],
-        middleware=[guard, *([cors] if origins else [])],
+        routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route(OPENAPI_PATH, openapi)],
+        middleware=[access_log, guard, *([cors] if origins else [])],
         exception_handlers={HTTPException: reject},
         lifespan=lifespan,
     )
     app.state.dispatcher = dispatcher
+    app.state.request_log = log
     return app

@@ -11,22 +11,26 @@ import time
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from uuid import uuid4
 
 import h11
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .access_log import REQUEST_ID, RequestLog
 from .errors import ApiError
 from .limits import Limits
+from .request_record import RECORD, RequestRecord
 
 BACKLOG = 128
 _DESCRIPTORS_PER_CONNECTION = 2  # the rest is for engines, weights, and clients that are being rejected
 
 
-def http_protocol(limits: Limits) -> Any:
-    """Return a protocol factory for uvicorn: HTTP/1.1 under these limits, with at most half the allowed open files."""
-    return partial(
-        _Connection, limits=limits, room=min(limits.connections, _descriptors() // _DESCRIPTORS_PER_CONNECTION)
-    )
+def http_protocol(limits: Limits, log: RequestLog | None = None) -> Any:
+    """Return a protocol factory for uvicorn: HTTP/1.1 under these limits, with at most half the allowed open files.
+    `log` logs the requests that do not reach the application."""
+    room = min(limits.connections, _descriptors() // _DESCRIPTORS_PER_CONNECTION)
+    return partial(_Connection, limits=limits, room=room, log=log)
 
 
 def _descriptors() -> int:
@@ -41,10 +45,11 @@ def _descriptors() -> int:
 class _Connection(H11Protocol):
     """An HTTP/1.1 connection that is closed if its client is too slow, or if others need its place."""
 
-    def __init__(self, *args: Any, limits: Limits, room: int, **settings: Any) -> None:
+    def __init__(self, *args: Any, limits: Limits, room: int, log: RequestLog | None, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._limits = limits
         self._room = room
+        self._log = log
         self._awaited = ""  # what the client has to send: "headers", "body"; "answer" if it waits for the server
         self.waiting_since = time.monotonic()  # when `_awaited` last changed
         self._timer: asyncio.TimerHandle | None = None
@@ -143,15 +148,21 @@ class _Connection(H11Protocol):
             self.cycle.disconnected = True  # the response ends
         self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer 400 and close the connection: what arrived is not HTTP."""
+        self._reject(ApiError(400, "the request is not valid HTTP", code="invalid_http"))
+
     def _reject(self, error: ApiError) -> None:
         if self.transport.is_closing():
             return
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            record = self._record(error)
             body = json.dumps(error.body()).encode()
             headers = [
                 ("content-type", "application/json"),
                 ("content-length", str(len(body))),
                 ("connection", "close"),
+                (REQUEST_ID, record.id),
             ]
             for event in (
                 h11.Response(status_code=error.status, headers=headers, reason=HTTPStatus(error.status).phrase),
@@ -162,3 +173,19 @@ class _Connection(H11Protocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
         self.transport.close()
+
+    def _record(self, error: ApiError) -> RequestRecord:
+        """Note the error in the record of the request that is being read, or log a request that has none: its headers
+        are incomplete."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            scope: Scope = dict(self.cycle.scope)
+            if RECORD in scope:
+                record: RequestRecord = scope[RECORD]
+                record.status, record.error = error.status, error.code or ""
+                return record
+        client = self.client[0] if self.client else "-"
+        record = RequestRecord(uuid4().hex, client, status=error.status, error=error.code or "", complete=True)
+        record.start = self.waiting_since
+        if self._log is not None:
+            self._log.write(record)
+        return record

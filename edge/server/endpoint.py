@@ -1,6 +1,5 @@
 """An endpoint of the server: its path, its handler, and its entry in the OpenAPI document."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -10,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .errors import ErrorFormat, report_error
-from .log import LOG
 from .pool.dispatcher import Dispatcher
+from .request_record import record_error
 
 Handler = Callable[[Dispatcher, Request], Awaitable[Response]]
 
@@ -35,20 +34,16 @@ class Endpoint:
     error_format: ErrorFormat | None = None
 
     def route(self, dispatcher: Dispatcher) -> Route:
-        """Return the route, on which errors become responses, and requests are counted and logged: their path, status
-        and time, never their text."""
+        """Return the route, on which errors become responses."""
 
         async def respond(request: Request) -> Response:
-            start = time.perf_counter()
             try:
-                response = await self.handler(dispatcher, request)
+                return await self.handler(dispatcher, request)
             except ClientDisconnect:
-                response = Response(status_code=499)
+                return Response(status_code=499)
             except Exception as exc:  # noqa: BLE001
-                response = report_error(exc).response(self.error_format)
-            status, seconds = response.status_code, time.perf_counter() - start
-            dispatcher.metrics.requests.labels(self.path, str(status)).inc()
-            LOG.info("%s %s %d %.0f ms", request.method, self.path, status, seconds * 1e3)
-            return response
+                error = report_error(exc)
+                record_error(request.scope, error.code)
+                return error.response(self.error_format)
 
         return Route(self.path, respond, methods=[self.method])

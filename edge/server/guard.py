@@ -17,6 +17,7 @@ from .body_budget import BodyBudget
 from .errors import ApiError, ErrorFormat
 from .json_values import MAX_VALUES
 from .paths import PUBLIC_PATHS, SAME_ORIGIN_PATHS, STATIC_PATH
+from .request_record import record_error
 
 BUDGET_SHARE = "edge.share"  # the key of a request's BudgetShare in its ASGI scope
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -62,6 +63,7 @@ class Guard:
         try:
             self._check(scope["path"], scope["method"], Headers(scope=scope))
         except ApiError as exc:
+            record_error(scope, exc.code)
             await exc.response(self._error_formats.get(scope["path"]))(scope, receive, send)
             return
         share = scope[BUDGET_SHARE] = self._budget.share()

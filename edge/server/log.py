@@ -1,7 +1,10 @@
 """The server's log: a line for each request, and at most one a minute for an error that repeats."""
 
+import json
 import logging
 import time
+from datetime import UTC, datetime
+from typing import Any
 
 from runtime.text import replace_controls
 
@@ -9,10 +12,11 @@ LOG = logging.getLogger("edge.server")
 _MAX_MESSAGES = 1000
 
 
-def configure(*, quiet: bool) -> None:
-    """Log to stderr: warnings and errors, and, unless `quiet`, a line for each request."""
+def configure(*, quiet: bool, json_lines: bool = False) -> None:
+    """Log to stderr: warnings and errors, and, unless `quiet`, a line for each request. With `json_lines`, each line is
+    a JSON object."""
     handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter("%(asctime)s %(message)s"))
+    handler.setFormatter(JsonFormatter() if json_lines else LogFormatter("%(asctime)s %(message)s"))
     handler.addFilter(RepeatFilter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     LOG.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -24,6 +28,22 @@ class LogFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Format the record without control characters."""
         return replace_controls(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """A formatter of JSON objects, one a line: time, level, logger, message, and a request's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format the record as JSON in ASCII."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line | getattr(record, "fields", {}), default=str)
 
 
 class RepeatFilter(logging.Filter):

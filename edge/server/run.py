@@ -115,7 +115,7 @@ def uvicorn_config(app: Starlette, limits: Limits) -> uvicorn.Config:
     """Return uvicorn's configuration: HTTP/1.1 only, under the limits, without a log of its own."""
     return uvicorn.Config(
         app,
-        http=http_protocol(limits),
+        http=http_protocol(limits, app.state.request_log),
         ws="none",
         log_config=None,
         access_log=False,

@@ -16,6 +16,7 @@ from runtime.messages import Event, Finish
 from runtime.model import Model
 
 from ..errors import ApiError, server_stopping
+from ..request_record import record_first_token
 from .metrics import Metrics
 from .model_pool import ModelPool, PoolEntry
 from .workers import Batch, ReplyEvents, ReplyWorkers
@@ -66,7 +67,8 @@ class Dispatcher:
         Raises what the job raises, ApiError, and ClientDisconnect if the client has disconnected.
         """
         entry = self.pool.find(job.model)
-        replies = ReplyStream(self, entry, job.count, asyncio.ensure_future(self._start(entry, job)))
+        starting = asyncio.ensure_future(self._start(request, entry, job))
+        replies = ReplyStream(self, entry, job.count, starting)
         try:
             await cancel_on_disconnect(request, replies.wait(self.limits.grace_seconds if stream else None))
         except BaseException:
@@ -74,7 +76,7 @@ class Dispatcher:
             raise
         return replies
 
-    async def _start(self, entry: PoolEntry, job: ReplyJob) -> "_StartedReplies":
+    async def _start(self, request: Request, entry: PoolEntry, job: ReplyJob) -> "_StartedReplies":
         start = time.perf_counter()
         deadline = asyncio.get_running_loop().time() + self.limits.request_seconds
         if job.needs_check:
@@ -89,6 +91,7 @@ class Dispatcher:
         except BaseException:
             self.release(workers)
             raise
+        record_first_token(request.scope)
         self.metrics.observe_ttft(entry.name, time.perf_counter() - start)
         return _StartedReplies(workers, first)
 

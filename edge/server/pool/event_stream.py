@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from runtime.messages import Event
 
 from ..errors import ApiError, report_error
+from ..request_record import record_error
 from .dispatcher import ReplyStream
 
 
@@ -50,9 +51,11 @@ class EventStream(StreamingResponse):
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(self._chunks(encoder), media_type=encoder.media_type, headers=headers)
         self._replies = replies
+        self._scope: Scope = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, as ASGI has it."""
+        self._scope = scope
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -81,7 +84,9 @@ class EventStream(StreamingResponse):
                 opening, seconds = "", self._replies.limits.heartbeat_seconds
             yield opening + encoder.ending()
         except Exception as exc:  # noqa: BLE001
-            yield opening + encoder.failure(report_error(exc))
+            error = report_error(exc)
+            record_error(self._scope, error.code)
+            yield opening + encoder.failure(error)
 
 
 SSE = "text/event-stream"
