@@ -173,14 +173,12 @@ class Model:
         if constraint is None:
             constraint = Constraint.for_reply(tools, tool_choice, answer, strict=strict)
         self._warn(messages, tools)
-        calls_before = sum(len(message.tool_calls) for message in messages)
         prompt = self.template.render(messages, tools, variables=template_variables)
         free = constraint.answer is None  # an answer under a grammar may look like a call
         parser = ReplyParser(
             create_syntaxes(self.family, tools) if free or constraint.may_call else (),
             self.family.call_start,
             self._reasoning(prompt),
-            first_call=calls_before + 1,
             nearby=create_nearby(self.family, tools) if free else None,
         )
         request = self._request(prompt, sampling, cancellation)

@@ -118,7 +118,7 @@ class Tool:
                 max_characters=function.max_characters if max_characters is None else max_characters,
             )
         name = getattr(function, "__name__", "")
-        if not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
+        if not re.fullmatch(r"[^\W\d]\w{0,63}", name):
             raise ToolError(f"{function!r} has no name that a model could call", hint="define it with `def name(…)`")
         arguments = _arguments_model(name, function)
 

@@ -215,7 +215,7 @@ def test_a_stop_text_ends_the_answer_before_it(bare_folder, stops, said, passed)
 def test_one_call_is_the_last(bare_folder):
     model = scripted(bare_folder, "clock\n{}\nclock\n{}")
     said = reply(model, Constraint(one_call=True))
-    assert [call.id for call in said.tool_calls] == ["call_1"]
+    assert [call.name for call in said.tool_calls] == ["clock"]
 
 
 def test_an_answer_or_a_call(bare_folder, model):

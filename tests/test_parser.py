@@ -1,9 +1,10 @@
 """Every sample gives the same events however it is cut."""
 
 import json
+import re
 import time
 from functools import partial
-from itertools import combinations, pairwise
+from itertools import combinations, count, pairwise
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,8 @@ def parser_of(names, reasoning=None, *, written=(), **options):
     """The parser of a family whose built-in tools, `written`, are called with text."""
     syntaxes = (TextCallSyntax(dict(written), MARK), JsonCallSyntax(set(names) - set(written), MARK)) if names else ()
     nearby = partial(NearbyCalls, set(names) - set(written), MARK) if names else None
-    return ReplyParser(syntaxes, MARK, reasoning, nearby=nearby, **options)
+    ids = (f"call_{number}" for number in count(1))
+    return ReplyParser(syntaxes, MARK, reasoning, nearby=nearby, new_id=lambda: next(ids), **options)
 
 
 def fed(parser, chunk):
@@ -196,11 +198,15 @@ def test_text_is_held_back_only_while_it_may_be_a_call():
     assert list(fed(parser, " now")) == [Text(" now")]
 
 
-def test_calls_are_numbered_from_where_the_chat_is():
-    assert [event.id for event in fed(parser_of(["f"], first_call=7), "f\n{}f\n{}") if isinstance(event, ToolCall)] == [
-        "call_7",
-        "call_8",
-    ]
+def test_the_ids_of_calls_are_unique_across_replies():
+    ids = []
+    for _ in range(100):
+        parser = ReplyParser((JsonCallSyntax({"f"}, MARK),), MARK, nearby=partial(NearbyCalls, ("f",), MARK))
+        events = fed(parser, f"f\n{{}}{MARK}f\n{{}}")
+        ids += [event.id for event in events if isinstance(event, ToolCall)]
+        assert {event.id for event in events if isinstance(event, ToolCallDelta)} == set(ids[-2:])
+    assert len(set(ids)) == 200
+    assert all(re.fullmatch(r"call_[0-9a-zA-Z]{24}", id) for id in ids)
 
 
 WRITTEN_CALLS = {

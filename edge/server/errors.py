@@ -88,7 +88,7 @@ def to_api_error(exc: BaseException) -> ApiError:
             param = _field_path(error["loc"])
             return ApiError(400, f"{param or 'the body'}: {error['msg']}", param=param, code="invalid_value")
         case PromptTooLong():
-            return ApiError(400, _message(exc), param="messages", code="context_length_exceeded")
+            return ApiError(400, _context_overflow(exc), param="messages", code="context_length_exceeded")
         case UnsupportedSetting():
             return ApiError(400, _message(exc), param=exc.setting, code="unsupported_parameter")
         case RequestError() | TemplateError() | ToolError():
@@ -118,6 +118,15 @@ def _clear_frames(exc: BaseException | None) -> None:
     while exc is not None:
         traceback.clear_frames(exc.__traceback__)
         exc = exc.__cause__ or exc.__context__
+
+
+def _context_overflow(exc: PromptTooLong) -> str:
+    """Word the error as OpenAI does: agents look for "maximum context length" and the numbers, and shorten the chat."""
+    counted = f"{'more than ' if exc.cut else ''}{exc.prompt_tokens} tokens"
+    return (
+        f"This model's maximum context length is {exc.limit} tokens. However, your messages resulted in {counted}. "
+        "Please reduce the length of the messages."
+    )
 
 
 def _message(exc: EdgeError) -> str:

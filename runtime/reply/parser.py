@@ -5,6 +5,7 @@ token. How a call is spelled is the business of a `CallSyntax`; what turns out t
 nothing but calls in a nearby shape is held back until its end; a call inside a fenced code block is quoted text.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
@@ -102,12 +103,17 @@ class _State(Enum):
     AFTER_CALL = auto()  # blanks and `call_start` after a call belong to nothing
 
 
+def new_call_id() -> str:
+    """Return a random id for a tool call, in OpenAI's format. Applications prune and merge chats, so an id also has to
+    differ from those of every other reply."""
+    return f"call_{secrets.token_hex(12)}"
+
+
 class ReplyParser:
     """The parser of chat replies: fed any chunks, in any split, it returns the same reasoning, text and calls.
 
-    `syntaxes` are those of the tools offered, `call_start` the token that may stand before a call. Calls are numbered
-    from `first_call`: call_1, call_2, … `nearby` creates a recognizer of calls in nearby shapes; without it, such a
-    reply is text.
+    `syntaxes` are those of the tools offered, `call_start` the token that may stand before a call. `nearby` creates a
+    recognizer of calls in nearby shapes; without it, such a reply is text. Each call gets an id from `new_id`.
     """
 
     answer_opening = "\n"  # a call begins directly after the assistant's token
@@ -117,8 +123,8 @@ class ReplyParser:
         syntaxes: Sequence[CallSyntax],
         call_start: str,
         reasoning: ReasoningMarks | None = None,
-        first_call: int = 1,
         nearby: Callable[[], NearbyCalls] | None = None,
+        new_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._syntaxes = syntaxes
         self._call_start = call_start
@@ -136,7 +142,8 @@ class ReplyParser:
         self._body: CallBody | None = None
         self._arguments: list[str] = []  # JSON of the call that is open
         self._cut_off = False
-        self._number = first_call
+        self._new_id = new_id
+        self._id = ""  # of the call that was opened last
         self.pause_at = ""
         self.paused = False
         self.reopened: tuple[str, ...] = ()
@@ -189,7 +196,7 @@ class ReplyParser:
         events: list[tuple[Event, int]] = []
         self._cut_off = cut_off
         for name, arguments in () if cut_off else self._nearby_calls():
-            self._name, self._arguments, self._pending = name, [], ""
+            self._id, self._name, self._arguments, self._pending = self._new_id(), name, [], ""
             events += [(self._delta(arguments), 0), (self._close_call(complete=True), 0)]
         self._parse(events, at_end=True)
         if (body := self._body) is not None:
@@ -303,7 +310,8 @@ class ReplyParser:
         return Text(pending[:end])
 
     def _open_call(self, opening: CallOpening, rest: str) -> Text | ToolCallDelta:
-        self._name, self._body, self._arguments, self._pending = opening.name, opening.body, [], rest
+        self._id, self._name, self._body = self._new_id(), opening.name, opening.body
+        self._arguments, self._pending = [], rest
         self._state, self._nearby, self.reopened = _State.CALL, None, ()
         self._fence, self._newline = CodeFence(), ""
         if opening.body.is_json:
@@ -331,10 +339,9 @@ class ReplyParser:
 
     def _delta(self, piece: str) -> ToolCallDelta:
         self._arguments.append(piece)
-        return ToolCallDelta(f"call_{self._number}", self._name, piece)
+        return ToolCallDelta(self._id, self._name, piece)
 
     def _close_call(self, complete: bool) -> ToolCall:
-        call = ToolCall(self._name, "".join(self._arguments), f"call_{self._number}", complete)
+        call = ToolCall(self._name, "".join(self._arguments), self._id, complete)
         self._body, self._state = None, _State.AFTER_CALL
-        self._number += 1
         return call

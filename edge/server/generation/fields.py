@@ -11,7 +11,7 @@ from runtime.sampling import Sampling
 from ..errors import ApiError
 from ..limits import Limits
 
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+FunctionName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
 StopText = Annotated[str, Field(min_length=1, max_length=500)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 LIST_LIMIT = Field(max_length=10_000)  # while a list is validated; Limits has what is accepted

@@ -24,7 +24,7 @@ def response_template(family: Family, stop_tokens: Sequence[str]) -> dict[str, A
         }
     if family.tools or family.own_tools:
         fields["tool_calls"] = {
-            "open_pattern": rf"(?:{start})?\s*(?P<name>[A-Za-z_][\w.\-]*)\s*?\n(?=\{{)",
+            "open_pattern": rf"(?:{start})?\s*(?P<name>[^\W\d][\w.\-]*)\s*?\n(?=\{{)",
             "close_pattern": rf"\s*(?:{ends}|(?={start}))",
             "repeats": True,
             "content": "json",
