@@ -11,6 +11,7 @@ from runtime.grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchem
 
 from ..errors import ApiError
 from ..limits import Limits
+from .dialects import translate
 from .fields import LIST_LIMIT, FunctionName, RequestModel, SamplingFields
 from .schema_limits import check_size
 
@@ -86,9 +87,13 @@ class FormatFields(SamplingFields):
 
     @model_validator(mode="before")
     @classmethod
-    def _merge_extra_body(cls, body: Any) -> Any:
+    def _translate(cls, body: Any) -> Any:
+        return translate(cls._merge_extra_body(body), cls.model_fields) if isinstance(body, dict) else body
+
+    @staticmethod
+    def _merge_extra_body(body: dict[str, Any]) -> dict[str, Any]:
         """Put the fields of `extra_body` where the openai package puts them."""
-        if not isinstance(body, dict) or not isinstance(extra := body.get("extra_body"), dict):
+        if not isinstance(extra := body.get("extra_body"), dict):
             return body
         if twice := next((name for name in extra if name in body and body[name] != extra[name]), None):
             raise ApiError(400, f"{twice} is also in extra_body: send one", param=twice, code="invalid_value")

@@ -56,6 +56,7 @@ class ResponsesRequest(FormatFields):
     previous_response_id: str | None = None
     conversation: Any = None
     background: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
     @property
     def format(self) -> ReplyFormat | None:
@@ -78,7 +79,16 @@ def to_params(body: ResponsesRequest, model: Model, limits: Limits) -> Generatio
     sampling = merge_sampling(body, model.sampling, max_new_tokens=body.max_output_tokens, logprobs=logprobs)
     parallel = body.parallel_tool_calls is not False
     messages = to_messages(body, limits)
-    return GenerationParams.create(messages, tools, choice, body.format, sampling, limits=limits, parallel=parallel)
+    return GenerationParams.create(
+        messages,
+        tools,
+        choice,
+        body.format,
+        sampling,
+        limits=limits,
+        parallel=parallel,
+        template_variables=body.chat_template_kwargs,
+    )
 
 
 def to_messages(body: ResponsesRequest, limits: Limits) -> list[Message]:
