@@ -30,8 +30,10 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A generated token, and the natural logarithm of the probability that the model itself assigns to it, before
-    temperature, penalties and grammars. A token may be part of a character: `bytes` has what it stands for.
+    """A token, and the natural logarithm of the probability that the model itself assigns to it, before temperature,
+    penalties and grammars. A token may be part of a character: `bytes` has what it stands for. `id` is None where the
+    engine reports none. `top` has the most probable tokens in its place, the first one first, if
+    `Sampling.top_logprobs` asks for them.
 
     Example:
         for token in chat.send("Who are you?", logprobs=True).logprobs:
@@ -40,6 +42,8 @@ class TokenLogprob:
 
     bytes: bytes
     logprob: float
+    id: int | None = None
+    top: tuple["TokenLogprob", ...] = ()
 
     @property
     def text(self) -> str:
@@ -55,6 +59,20 @@ class Logprobs:
         for event in chat.stream("Who are you?", logprobs=True):
             if isinstance(event, edge.Logprobs):
                 print([token.text for token in event.tokens])
+    """
+
+    tokens: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Further tokens of the prompt, before the reply, if `Sampling.prompt_logprobs` asks for them. Special tokens are
+    among them. The first token of a prompt follows nothing, and has the log-probability 0.
+
+    Example:
+        for event in model.complete("To be or not to be", prompt_logprobs=True, max_tokens=1):
+            if isinstance(event, edge.PromptLogprobs):
+                print([(token.text, token.logprob) for token in event.tokens])
     """
 
     tokens: tuple[TokenLogprob, ...]
@@ -188,7 +206,7 @@ _ROLES: Mapping[str, Role] = {
     "tool": "tool",
 }
 
-Event = Text | Logprobs | Reasoning | ToolCallDelta | ToolCall | ToolResult | Finish
+Event = Text | Logprobs | PromptLogprobs | Reasoning | ToolCallDelta | ToolCall | ToolResult | Finish
 """Whatever a stream yields.
 
 Example:

@@ -2,8 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -17,10 +17,10 @@ from .cancellation import Cancellable, Cancellation
 from .chat_templates import DEFAULT
 from .checkpoint.adapters.reference import AdapterLike, parse_adapters
 from .checks import require, require_all
-from .errors import BackendError, DeviceError, Notice, RequestError
+from .errors import BackendError, DeviceError, Notice, RequestError, UnsupportedSetting
 from .folder.integrity import verify_while_loading
 from .grammar.grammar import AnswerLike, to_grammar
-from .messages import Event, Message, MessageLike, to_messages
+from .messages import Event, Message, MessageLike, PromptLogprobs, to_messages
 from .prompt.families import ReasoningMarks
 from .prompt.template import ChatTemplate, Prompt
 from .reply.generation import Constraint, generate
@@ -207,19 +207,44 @@ class Model:
 
     def complete(
         self,
-        text: str,
+        text: str | Sequence[int],
         sampling: Sampling | None = None,
         cancellation: Cancellation | None = None,
         *,
         answer: AnswerLike | None = None,
+        add_special_tokens: bool = True,
+        stop_token_ids: Sequence[int] = (),
+        ignore_eos: bool = False,
         **settings: Unpack[SamplingSettings],
     ) -> Cancellable[Event]:
-        """Continue a text: the only use of a base model. `answer` constrains what follows. Otherwise like `reply`."""
+        """Continue a text, or token ids: the only use of a base model. `answer` constrains what follows.
+
+        With `add_special_tokens` the family's prefix precedes a text; special tokens inside the text are plain text,
+        among token ids they are what they are. The continuation ends at the model's stop tokens, unless it should
+        `ignore_eos`, and at those of `stop_token_ids`. Otherwise like `reply`; raises UnsupportedSetting for token ids
+        on an engine that takes text alone.
+        """
         sampling = merge_settings(sampling, settings)
         constraint = Constraint(answer=to_grammar(answer))
-        prompt = (*((self.family.prefix,) if self.family.prefix else ()), *self.plain(text))
-        request = self._request(prompt, sampling, cancellation)
-        return Cancellable(generate(self.backend, request, PlainText(), constraint), request.cancellation)
+        is_text = isinstance(text, str)
+        for name, ids in (("prompt", () if is_text else text), ("stop_token_ids", stop_token_ids)):
+            require_all(name, ids, int, "a list of token ids")
+            if ids and not self.backend.reads_ids:
+                raise UnsupportedSetting(
+                    f"token ids are not supported as {name} on this device", hint="send text", setting=name
+                )
+        prefix = (self.family.prefix,) if isinstance(text, str) and add_special_tokens and self.family.prefix else ()
+        request = replace(
+            self._request((*prefix, *self.plain(text)) if isinstance(text, str) else (), sampling, cancellation),
+            stop_ids=tuple(stop_token_ids),
+            prompt_ids=() if isinstance(text, str) else tuple(text),
+        )
+        if ignore_eos:
+            request = replace(request, stop_tokens=())
+        events = generate(self.backend, request, PlainText(), constraint)
+        if prefix and request.sampling.prompt_logprobs:
+            events = _skip_prompt_tokens(events, self.backend.count_tokens(prefix))
+        return Cancellable(events, request.cancellation)
 
     def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
         name = self.source.manifest.source.name
@@ -245,3 +270,14 @@ class Model:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _skip_prompt_tokens(events: Generator[Event, None, None], count: int) -> Generator[Event, None, None]:
+    """Drop the first `count` tokens of the prompt from the events with its log-probabilities."""
+    with closing(events):
+        for event in events:
+            if isinstance(event, PromptLogprobs):
+                yield PromptLogprobs(event.tokens[count:])
+                count = max(count - len(event.tokens), 0)
+            else:
+                yield event

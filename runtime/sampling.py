@@ -12,6 +12,8 @@ from .checks import require, require_all, require_integer, require_number
 from .errors import RequestError
 from .text import replace_surrogates
 
+MAX_TOP_LOGPROBS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -30,17 +32,24 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: bool = False
+    top_logprobs: int = 0
+    prompt_logprobs: bool = False
 
     def __post_init__(self) -> None:
         for name in ("temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"):
             require_number(name, getattr(self, name))
         require_integer("top_k", self.top_k, 0, 2**31 - 1)
         if self.max_new_tokens is not None:
-            require_integer("max_new_tokens", self.max_new_tokens, 1)
+            require_integer("max_new_tokens", self.max_new_tokens, 0 if self.prompt_logprobs else 1)
         if self.seed is not None:
             require_integer("seed", self.seed, 0, 2**63 - 1)
-        require("logprobs", self.logprobs, bool, "True or False")
+        for name in ("logprobs", "prompt_logprobs"):
+            require(name, getattr(self, name), bool, "True or False")
+        require_integer("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
+        object.__setattr__(self, "logprobs", self.logprobs or (self.top_logprobs > 0 and not self.prompt_logprobs))
+        object.__setattr__(self, "logit_bias", _sorted_bias(self.logit_bias))
         require_all("stop", self.stop, str, "a list of texts")
         object.__setattr__(self, "stop", tuple(map(replace_surrogates, self.stop)))
         for name, ok, wanted in (
@@ -79,7 +88,10 @@ class SamplingSettings(TypedDict, total=False):
     stop: str | Sequence[str] | None
     presence_penalty: float | None
     frequency_penalty: float | None
+    logit_bias: Mapping[int, float] | None
     logprobs: bool | None
+    top_logprobs: int | None
+    prompt_logprobs: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +109,10 @@ class Sampling:
     - `stop`: the answer ends before the first of these texts; reasoning and calls are not searched for them.
     - `presence_penalty`: -2 to 2, subtracted from the logit of each token generated before; `frequency_penalty`: once
       for every time it was. Tokens of the prompt do not count.
-    - `logprobs`: adds Logprobs events to the answer.
+    - `logit_bias`: -100 to 100, by token id: added to the logit of that token.
+    - `logprobs`: adds Logprobs events to the answer; `prompt_logprobs`: PromptLogprobs events before it, and
+      `max_new_tokens` may be 0.
+    - `top_logprobs`: so many of the most probable tokens beside each of those; 0 (default) to 20.
 
     An engine that does not support a setting rejects it by name (UnsupportedSetting). Raises RequestError for a value
     out of range or of the wrong type.
@@ -117,7 +132,10 @@ class Sampling:
     stop: str | Sequence[str] | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
     logprobs: bool | None = None
+    top_logprobs: int | None = None
+    prompt_logprobs: bool | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -176,6 +194,18 @@ class Sampling:
     def recommended(self) -> dict[str, int | float]:
         """Return the settings that a generation_config.json can have, without those that are None."""
         return {name: value for name in _GENERATION_CONFIG if (value := getattr(self, name)) is not None}
+
+
+def _sorted_bias(bias: Any) -> tuple[tuple[int, float], ...]:
+    """Validate a mapping of token ids to biases, or its items, and return the items sorted by id."""
+    items = tuple(bias.items()) if isinstance(bias, Mapping) else bias
+    require_all("logit_bias", items, tuple, "a dict of token ids and numbers")
+    for token, value in items:
+        require_integer("a token id of logit_bias", token, 0, 2**31 - 1)
+        require_number("logit_bias", value)
+        if not -100 <= value <= 100:
+            raise RequestError(f"logit_bias is {value}", hint="it may be -100 to 100")
+    return tuple(sorted(items))
 
 
 _GENERATION_CONFIG: Mapping[str, Callable[[Any], Any]] = {

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import strict_json
-from .errors import ModelFolderError
+from .errors import ModelFolderError, RequestError
 from .text import one_line
 
 
@@ -44,10 +44,19 @@ class Vocabulary:
         tokens = {i: bytes(map(alphabet.__getitem__, token)) for token, i in data["model"]["vocab"].items()}
         return cls(tokens | {added["id"]: added["content"].encode() for added in data["added_tokens"]})
 
+    def require_known(self, ids: Iterable[int]) -> None:
+        """Raise RequestError for an id without a token."""
+        if (unknown := next((id for id in ids if id not in self._tokens), None)) is not None:
+            raise RequestError(f"there is no token {unknown}", hint="use token ids of this model's tokenizer")
+
     @property
     def longest(self) -> int:
         """The length of the longest token, in bytes."""
         return max(map(len, self._tokens.values()), default=1)
+
+    def bytes_of(self, id: int) -> bytes:
+        """Return the bytes of a token."""
+        return self._tokens.get(id, b"")
 
     def decoder(self) -> "TextDecoder":
         """Return a decoder for one reply."""

@@ -26,7 +26,8 @@ GROUPS = {
     "Models and devices of this machine": "convert adopt inspect models devices ModelFolder CatalogueEntry Device "
     "Progress",
     "Messages": "Message MessageLike",
-    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Logprobs TokenLogprob Finish Usage",
+    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Logprobs PromptLogprobs "
+    "TokenLogprob Finish Usage",
     "Tools": "Tool ToolLike",
     "Settings": "Sampling SamplingSettings Options",
     "Constrained answers": "AnswerLike Choice Regex Ebnf JsonSchema JsonObject Constraint",

@@ -30,7 +30,9 @@ class Request:
     `stop_tokens` are names, whose ids the engine looks up; they end the reply and are not part of it. Under a `grammar`
     the reply ends, with "stop", where the grammar does. Once `cancellation` is cancelled the reply ends, with
     "cancelled", after the engine's current step. `generated` are ids of the reply so far, which is continued: they
-    follow the prompt's. Only an engine that `reports_ids` is sent any.
+    follow the prompt's. Only an engine that `reports_ids` is sent any. An application that tokenizes its prompts itself
+    has `prompt_ids`, which precede those of `prompt`, and `stop_ids`, further stop tokens; only an engine that
+    `reads_ids` is sent these.
     """
 
     prompt: Prompt
@@ -39,6 +41,8 @@ class Request:
     grammar: Grammar | Rest | EngineGrammar | None = None
     cancellation: Cancellation = field(default_factory=Cancellation, compare=False)
     generated: tuple[int, ...] = ()
+    prompt_ids: tuple[int, ...] = ()
+    stop_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,16 @@ class Delta:
     `ids` are those of the text's tokens, from an engine that `reports_ids`; they come with the token that completes the
     last character. An engine that `masks_wider` gives each token under a grammar a delta of its own, too, and none to a
     special token that it wrote for its text.
+
+    Where the request asks for `prompt_logprobs`, the first deltas have further tokens of the prompt in `prompt`, and
+    nothing else.
     """
 
     text: str
     tokens: int = 1
     logprob: TokenLogprob | None = None
     ids: tuple[int, ...] = ()
+    prompt: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,7 @@ class Backend(Protocol):
     isolated: ClassVar[bool] = False  # it runs in a process of its own, so that damaged files cannot harm this one
     runs_adapters: ClassVar[bool] = False  # `load` applies the options' LoRA adapters
     reports_ids: ClassVar[bool] = False  # its deltas carry token ids, and it continues a reply from them
+    reads_ids: ClassVar[bool] = False  # it reads a request's `prompt_ids` and `stop_ids`
     masks_wider: ClassVar[bool] = False  # its mask may allow more than a grammar does: `runtime.reply` checks the text
 
     max_prompt_tokens: int
@@ -218,6 +227,11 @@ class Backend(Protocol):
         """Check that `generate` will accept the grammar. Raises UnsupportedGrammar if it will not, or if compiling it
         would make other requests wait."""
         require_tree(grammar)
+
+    def require_unconstrained(self, sampling: SamplingParams) -> None:
+        """Check the settings of a reply that a grammar constrains, or may constrain later. Raises UnsupportedSetting
+        for one that the engine supports without a grammar only."""
+        return None
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         """Generate a reply: its deltas, and at last a Finish whose reason is "stop", "length" or "cancelled".

@@ -20,6 +20,7 @@ class Echo(Backend):
     """
 
     max_requests = 16
+    reads_ids = True
 
     def __init__(self, replies: Sequence[str] = (), *, max_prompt_tokens: int = 100_000) -> None:
         self.max_prompt_tokens = max_prompt_tokens
@@ -46,7 +47,7 @@ class Echo(Backend):
         pass
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
-        prompt_tokens = self.count_tokens(request.prompt)
+        prompt_tokens = len(request.prompt_ids) + self.count_tokens(request.prompt)
         if prompt_tokens > self.max_prompt_tokens:
             raise PromptTooLong(prompt_tokens, self.max_prompt_tokens)
         self.requests.append(request)
@@ -54,13 +55,20 @@ class Echo(Backend):
         reply = self._replies.pop(0) if self._replies else f"\nI was sent {prompt_tokens} characters."
         limit = request.sampling.max_new_tokens
         text = reply[:limit]
+        if request.sampling.prompt_logprobs:
+            yield Delta("", 0, prompt=tuple(map(_certain, (*request.prompt_ids, *self.encode(request.prompt)))))
         for count, char in enumerate(text):
             if request.cancellation.cancelled:
                 yield Finish("cancelled", Usage(prompt_tokens, count, 0.0, time.perf_counter() - start))
                 return
-            yield Delta(char, 1, TokenLogprob(char.encode(), 0.0) if request.sampling.logprobs else None)
+            yield Delta(char, 1, _certain(ord(char)) if request.sampling.logprobs else None)
         usage = Usage(prompt_tokens, len(text), 0.0, time.perf_counter() - start)
         yield Finish("stop" if text == reply else "length", usage)
 
     def close(self) -> None:
         pass
+
+
+def _certain(token: int) -> TokenLogprob:
+    """Return a token, a code point, that the model was certain of."""
+    return TokenLogprob(chr(token).encode(errors="replace"), 0.0, token)

@@ -16,7 +16,8 @@ from ..backends.backend import Backend, Delta, Request
 from ..cancellation import Cancellation
 from ..errors import PromptTooLong, UnsupportedGrammar
 from ..grammar.grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
-from ..messages import Event, Finish, FinishReason, Logprobs, Text, ToolCall
+from ..messages import Event, Finish, FinishReason, Logprobs, PromptLogprobs, Text, ToolCall
+from ..sampling import SamplingParams
 from .grammar_check import GrammarCheck
 from .logprob_aligner import LogprobAligner
 from .parser import Parser
@@ -83,9 +84,12 @@ class Constraint:
         return constraint if grammar is None else cls(answer=grammar)
 
 
-def admit(constraint: Constraint, backend: Backend, cancellation: Cancellation) -> Constraint:
+def admit(constraint: Constraint, backend: Backend, cancellation: Cancellation, sampling: SamplingParams) -> Constraint:
     """Return the constraint as the engine enforces it: any JSON object takes the place of a schema that is not strict,
-    and that the engine rejects. Raises UnsupportedGrammar if it rejects another grammar."""
+    and that the engine rejects. Raises UnsupportedGrammar if it rejects another grammar, UnsupportedSetting for a
+    setting that it does not support beside one."""
+    if constraint != Constraint(one_call=constraint.one_call):
+        backend.require_unconstrained(sampling)
 
     def admitted(grammar: Grammar) -> Grammar:
         try:
@@ -118,9 +122,10 @@ def generate(
 ) -> Generator[Event, None, None]:
     """Generate the events of a reply, the last a Finish. Closing the generator stops the engine.
 
-    Raises UnsupportedGrammar, before anything is generated, if the engine rejects one of the constraint's grammars.
+    Before anything is generated, raises UnsupportedGrammar if the engine rejects one of the constraint's grammars, and
+    UnsupportedSetting for a setting that it does not support beside a grammar.
     """
-    constraint = admit(constraint, backend, request.cancellation)
+    constraint = admit(constraint, backend, request.cancellation, request.sampling)
     partial = PartialReply(backend, request)
     output = _Output(request.sampling.stop, partial.tokens, one_call=constraint.one_call)
     segments = _plan(constraint, parser)
@@ -146,7 +151,8 @@ def generate(
                     delta = check.read(part)
                     partial.add(delta)
                     if not delta.tokens:
-                        yield Text("")  # lets the reader close the stream while the engine is busy
+                        # An empty text lets the reader close the stream while the engine is busy.
+                        yield PromptLogprobs(part.prompt) if part.prompt else Text("")
                     for event, beyond in parser.feed(delta.text):
                         yield from output.push(event, beyond)
                         if output.ended:

@@ -13,7 +13,6 @@ from ..errors import BackendError
 from ..grammar.grammar import Grammar, to_tree
 from ..grammar.matcher import Matcher
 from ..grammar.rest import Rest
-from ..messages import TokenLogprob
 
 _IN_SPECIAL = re.compile(r"(?<=[<\[])")  # behind the first character of a special token, where a text spells one
 
@@ -91,5 +90,5 @@ def _cut(delta: Delta, count: int) -> Delta:
     logprob = delta.logprob if count else None
     if logprob is not None:
         end = logprob.bytes.rfind(dropped)
-        logprob = TokenLogprob(text.encode() if end < 0 else logprob.bytes[:end], logprob.logprob)
+        logprob = replace(logprob, bytes=text.encode() if end < 0 else logprob.bytes[:end], id=None)
     return replace(delta, text=text, tokens=min(delta.tokens, count), logprob=logprob, ids=())

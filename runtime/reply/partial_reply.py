@@ -33,6 +33,8 @@ class PartialReply:
     def is_full(self, ahead: int = 0) -> bool:
         """Whether the token limit leaves no room for a token, or for so many that are `ahead`."""
         left = self._tokens_left
+        if self._request.sampling.prompt_logprobs and not self.requests:
+            return False  # the prompt is read even if no token is to follow
         return left is not None and left < max(ahead, 1)
 
     @property
@@ -65,6 +67,7 @@ class PartialReply:
         sampling = replace(
             self._request.sampling,
             max_new_tokens=self._tokens_left,
+            prompt_logprobs=self._request.sampling.prompt_logprobs and not self.requests,
             seed=None if seed is None else (seed + self.requests) % 2**63,
         )
         self.requests += 1
@@ -120,5 +123,5 @@ class PartialReply:
         """The reply's usage so far. A prompt that no engine has counted is counted now, unless it was cancelled."""
         prompt_tokens = self._prompt_tokens
         if not prompt_tokens and not self._request.cancellation.cancelled:
-            prompt_tokens = self._backend.count_tokens(self._request.prompt)
+            prompt_tokens = len(self._request.prompt_ids) + self._backend.count_tokens(self._request.prompt)
         return Usage(prompt_tokens, self._new_tokens, self._ttft, time.perf_counter() - self._start)

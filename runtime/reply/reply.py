@@ -10,6 +10,7 @@ from ..messages import (
     FinishReason,
     Logprobs,
     Message,
+    PromptLogprobs,
     Reasoning,
     Text,
     TokenLogprob,
@@ -27,7 +28,7 @@ class Reply:
     - `tool_calls` and `tool_results`: of all rounds, in their order.
     - `finish_reason`: "stop", "length" (the token limit), "rounds" (the model kept calling tools) or "cancelled".
     - `usage`: tokens and seconds.
-    - `logprobs`: the answer's tokens, if they were asked for.
+    - `logprobs`: the answer's tokens, and `prompt_logprobs`, the prompt's, if they were asked for.
 
     Example:
         reply = chat.send("Who are you?")
@@ -42,6 +43,7 @@ class Reply:
     finish_reason: FinishReason
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -55,10 +57,13 @@ class Reply:
         calls: list[ToolCall] = []
         results: list[ToolResult] = []
         logprobs: list[TokenLogprob] = []
+        prompt_logprobs: list[TokenLogprob] = []
         for event in events:
             match event:
                 case Logprobs(tokens):
                     logprobs += tokens
+                case PromptLogprobs(tokens):
+                    prompt_logprobs += tokens
                 case Text(piece):
                     text.append(piece)
                 case Reasoning(piece):
@@ -77,6 +82,7 @@ class Reply:
             finish.reason,
             finish.usage,
             tuple(logprobs),
+            tuple(prompt_logprobs),
         )
 
     def to_message(self) -> Message:

@@ -27,7 +27,8 @@ class GenerationJob(ReplyJob):
     def check(self, model: Model, cancellation: Cancellation) -> None:
         """Reject a grammar that the engine rejects or cannot compile in time."""
         params = self._build_params(model)
-        self._params = replace(params, constraint=admit(params.constraint, model.backend, cancellation))
+        sampling = params.sampling.resolve()
+        self._params = replace(params, constraint=admit(params.constraint, model.backend, cancellation, sampling))
 
     def start(self, model: Model, index: int) -> ReplyEvents:
         """Begin the reply of that index."""

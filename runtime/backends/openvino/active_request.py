@@ -89,7 +89,7 @@ class ActiveRequest:
     def _delta(self, id: int, logprob: float | None) -> Delta:
         if id in self.stops:
             return Delta("")
-        known = None if logprob is None else TokenLogprob(self.decoder.bytes_of(id), logprob)
+        known = None if logprob is None else TokenLogprob(self.decoder.bytes_of(id), logprob, id)
         text, ids = self.decoder.feed([id]), self.decoder.take_ids()
         if self.request.grammar is not None and id in self.special:
             ids = ()  # the engine's mask takes it for its text

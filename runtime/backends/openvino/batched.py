@@ -22,6 +22,7 @@ from ...device.machine import free_memory
 from ...device.memory import CHUNK_TOKENS
 from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...messages import Finish
+from ...sampling import SamplingParams
 from ...source import ModelSource
 from ..backend import Delta, Options, Request
 from .active_request import ActiveRequest, PromptSlice, cache_full
@@ -33,6 +34,8 @@ from .genai import (
     map_error,
     require_model_folder,
 )
+from .logits_queue import LogitsQueue
+from .logits_request import LogitsRequest, needed_settings, require_no_logits
 from .prefix_cache import BLOCK, PrefixCache
 
 # Tokens of a prompt that one step reads beside replies that are being written, which stand still meanwhile. Alone it
@@ -60,9 +63,12 @@ class OpenVINO(GenAIBackend):
     runs_adapters = True
     max_requests = 256  # SchedulerConfig.max_num_seqs
 
-    def __init__(self, pipeline: Any, folder: ModelFolder, kind: str = "CPU", lookup: int = 0) -> None:
+    def __init__(self, pipeline: Any, folder: ModelFolder, device: str = "CPU", options: Options = Options()) -> None:
         context = folder.manifest.context_length
         super().__init__(pipeline, folder, context - 1, context)
+        kind, lookup = device.partition(".")[0], options.lookup
+        self._has_adapters = bool(options.adapters)
+        self._logits = LogitsQueue(folder, device, options)
         self._tokens_beside, self._tokens_alone = _BESIDE[kind], step_tokens(kind, lookup)
         self._lookup = lookup
         self._request_ids = count(1)
@@ -106,7 +112,7 @@ class OpenVINO(GenAIBackend):
             settings.update(adapter_properties(folder, options.adapters))
             tokenizer = {name: value for name, value in settings.items() if name == "ENABLE_MMAP"}
             pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings, tokenizer)
-            return cls(pipeline, folder, kind, options.lookup)
+            return cls(pipeline, folder, device, options)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         running = self.begin(self.with_admitted_grammar(request))
@@ -127,15 +133,31 @@ class OpenVINO(GenAIBackend):
             if not running.finished:
                 self.cancel(running)
 
-    def begin(self, request: Request, ids: list[int] | None = None, start: float = 0.0) -> "ActiveRequest":
-        """Let a request join at the next step. The caller then calls `step` and reads, or `cancel`s. `ids` are the
-        prompt's, if they are known, `start` is when the request came."""
+    def begin(self, request: Request, ids: list[int] | None = None, start: float = 0.0) -> "RunningRequest":
+        """Let a request join at the next step. The caller then calls `step` and reads, or `cancel`s. `ids` are those
+        of the prompt's text, if they are known, `start` is when the request came."""
         start = start or time.perf_counter()
+        if needed_settings(request.sampling):
+            return self._begin_with_logits(request, ids, start)
         ids, stops, config = self.prepare_request(request, ids)
         running = ActiveRequest(request, ids, config, self.decoder(), stops, self.special_ids, start, self._release)
         running.cached_tokens, running.starts_in_block = self._prefixes.match(ids)
         self._prompts.append(running)
         return running
+
+    def _begin_with_logits(self, request: Request, ids: list[int] | None, start: float) -> LogitsRequest:
+        if request.grammar is not None:
+            require_no_logits(request.sampling, "a grammar")
+        if self._has_adapters:
+            require_no_logits(request.sampling, "LoRA adapters")
+        ids, stops = self.prepare_ids(request, ids)
+        running = LogitsRequest(request, ids, stops, self._room - len(ids), vocabulary=self._vocabulary, start=start)
+        with self._stepping:
+            self._logits.add(running)
+        return running
+
+    def require_unconstrained(self, sampling: SamplingParams) -> None:
+        require_no_logits(sampling, "a grammar")
 
     def generation_config(self, request: Request, stops: set[int], read: int) -> Any:
         return _with_lookup(super().generation_config(request, stops, read), self._lookup)
@@ -145,10 +167,14 @@ class OpenVINO(GenAIBackend):
         with self._stepping:
             self._step()
 
-    def cancel(self, *requests: "ActiveRequest") -> None:
+    def cancel(self, *requests: "RunningRequest") -> None:
         with self._stepping:
             for running in requests:
-                self._cancel(running)
+                if isinstance(running, LogitsRequest):
+                    running.finished = True
+                    self._logits.remove(running)
+                else:
+                    self._cancel(running)
             others = self._replies or self._prompts or self._slice
             if not others and self.pipeline is not None and self.pipeline.has_non_finished_requests():
                 self.pipeline.step()  # lets it drop the request
@@ -157,6 +183,10 @@ class OpenVINO(GenAIBackend):
         """Return the bytes of the KV cache that requests use now."""
         metrics = self.pipeline.get_metrics()
         return int(metrics.kv_cache_size_in_bytes * metrics.cache_usage / 100)
+
+    def close(self) -> None:
+        self._logits.close()
+        super().close()
 
     # What follows is called by whoever holds `_stepping`.
 
@@ -170,8 +200,9 @@ class OpenVINO(GenAIBackend):
                 self._submit_next(running)
             except RuntimeError as exc:
                 running.error = map_error(exc, running.request)
-        if self.pipeline.has_non_finished_requests():
+        if busy := self.pipeline.has_non_finished_requests():
             self.pipeline.step()
+        self._logits.step(self._tokens_beside if busy else self._tokens_alone, wait=not busy)
         if self._slice is not None and self._slice.ended:
             self._finish_slice(self._slice)
         for running in [abandoned for abandoned in self._abandoned if abandoned.ready]:
@@ -249,6 +280,9 @@ class OpenVINO(GenAIBackend):
         ids = running.ids + running.generated_ids
         computed = len(ids) - 1 if running.generated_ids else min(running.cached_tokens, len(ids) - 1)
         self._prefixes.add(ids, computed)
+
+
+RunningRequest = ActiveRequest | LogitsRequest
 
 
 def step_tokens(kind: str, lookup: int = 0) -> int:

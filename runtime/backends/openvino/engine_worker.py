@@ -18,8 +18,7 @@ from ...system.native_effects import set_onednn_cache_capacity
 from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from ...text import one_line
 from ..backend import Delta, Request
-from .active_request import ActiveRequest
-from .batched import COMPILED_SHAPES, OpenVINO
+from .batched import COMPILED_SHAPES, OpenVINO, RunningRequest
 from .genai import map_error
 
 _ENCODING = 0.03  # seconds before each step
@@ -43,7 +42,7 @@ class _EngineLoop:
     def __init__(self, engine: OpenVINO, pipe: "Connection[Any, Any]") -> None:
         self._engine = engine
         self._pipe = pipe
-        self._running: dict[int, ActiveRequest] = {}
+        self._running: dict[int, RunningRequest] = {}
         self._encoding: dict[int, tuple[Request | None, Generator[None, None, list[int]], float]] = {}
         self._out: list[tuple[int, Any]] = []
         self._sent: Counter[int] = Counter()  # deltas of each request
@@ -137,7 +136,7 @@ class _EngineLoop:
             except Exception as exc:  # noqa: BLE001
                 self._out.append((number, _to_edge_error(exc)))
 
-    def _collect(self, number: int, running: ActiveRequest) -> None:
+    def _collect(self, number: int, running: RunningRequest) -> None:
         try:
             while not running.finished and running.can_read():
                 self._out += [(number, part) for part in running.read()]
@@ -164,7 +163,7 @@ class _EngineLoop:
         self._read.pop(number, None)
 
 
-def _step_error(exc: Exception, running: ActiveRequest) -> EdgeError:
+def _step_error(exc: Exception, running: RunningRequest) -> EdgeError:
     if isinstance(exc, RuntimeError):
         return map_error(exc, running.request, begun=running.ready)
     return _to_edge_error(exc)

@@ -38,6 +38,7 @@ class GenAIBackend(Backend):
 
     reports_ids = True
     masks_wider = True
+    reads_ids = True
 
     def __init__(self, pipeline: Any, folder: ModelFolder, prompt_tokens: int, room: int) -> None:
         self.max_prompt_tokens = prompt_tokens
@@ -95,17 +96,25 @@ class GenAIBackend(Backend):
         return ids
 
     def prepare_request(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int], Any]:
-        """Return the ids of the prompt (`ids`, if they are known) and of the reply so far, the ids that stop the reply,
-        and GenAI's settings for it. Raises PromptTooLong, and BackendError if the model was closed."""
+        """Return what `prepare_ids` does, and GenAI's settings for the request."""
+        ids, stops = self.prepare_ids(request, ids)
+        return ids, stops, self.generation_config(request, stops, len(ids))
+
+    def prepare_ids(self, request: Request, ids: list[int] | None = None) -> tuple[list[int], set[int]]:
+        """Return the ids of the prompt (`ids` for those of its text, if they are known) and of the reply so far, and
+        the ids that stop the reply. Raises PromptTooLong, RequestError for an unknown id, and BackendError if the model
+        was closed."""
         if self.pipeline is None:
             raise closed_error()
         if ids is None:
             ids = run_to_end(self.encode_slices(request.prompt, self.max_prompt_tokens))
-        ids = [*ids, *request.generated]
+        biased = [id for id, _ in request.sampling.logit_bias]
+        self._vocabulary.require_known((*request.prompt_ids, *request.stop_ids, *biased))
+        ids = [*request.prompt_ids, *ids, *request.generated]
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
         stops = {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
-        return ids, stops, self.generation_config(request, stops, len(ids))
+        return ids, stops | set(request.stop_ids)
 
     def generation_config(self, request: Request, stops: set[int], read: int) -> Any:
         """Return GenAI's settings for a request with `read` tokens in the context."""
@@ -242,7 +251,11 @@ def map_error(exc: RuntimeError, request: Request, *, begun: bool = False) -> Ed
 SUPPORTED = frozenset(
     {"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "presence_penalty", "logprobs"}
 )
-_UNSUPPORTED = {"frequency_penalty": "GenAI would raise negative logits, so that words repeat"}
+_UNSUPPORTED = {
+    "frequency_penalty": "GenAI would raise negative logits, so that words repeat",
+    "top_logprobs": "GenAI reports the chosen token alone",
+    "prompt_logprobs": "GenAI reports the reply's tokens alone",
+}
 
 
 def generation_config(request: Request, stops: set[int], room: int) -> Any:

@@ -21,6 +21,7 @@ from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
 from ...messages import Finish, Usage
 from ...prompt.template import Prompt
+from ...sampling import SamplingParams
 from ...source import ModelSource
 from ...system.native_effects import disable_alternate_signal_stack
 from ..backend import Backend, Delta, FoundDevice, Options, Request
@@ -28,6 +29,7 @@ from .batched import OpenVINO
 from .engine_process import EngineBroken, EngineProcess
 from .genai import closed_error
 from .grammar_admission import AdmittedGrammar, GrammarAdmission
+from .logits_request import require_no_logits
 
 _PULSE = 0.05  # seconds between two checks of whether a waiting request was cancelled
 _DRAIN = 60.0  # seconds that requests under no new grammar wait for a process that is to be started again
@@ -42,6 +44,7 @@ class SubprocessBackend(Backend):
     runs_adapters = OpenVINO.runs_adapters
     reports_ids = True
     masks_wider = True
+    reads_ids = True
     max_requests = OpenVINO.max_requests
 
     def __init__(self, source: ModelSource, device: str, options: Options) -> None:
@@ -106,6 +109,9 @@ class SubprocessBackend(Backend):
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
         self.admission.admit(grammar, cancellation)
+
+    def require_unconstrained(self, sampling: SamplingParams) -> None:
+        require_no_logits(sampling, "a grammar")
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         admitted = None

@@ -30,7 +30,7 @@ from ...source import ModelSource
 from ...system.installation import install_hint
 from ...vocabulary import Vocabulary
 from ..backend import Backend, Delta, FoundDevice, Options, Request
-from .cache import CachePool, static_tokens
+from .cache import CachePool, KVCache, static_tokens
 from .forward import ForwardRunner
 from .token_mask import TokenMask, TokenMaskFactory
 
@@ -47,6 +47,7 @@ class Torch(Backend):
     runs_adapters = True
     reports_ids = True
     masks_wider = True
+    reads_ids = True
     max_requests = 16  # each has a KV cache of its own
     needs: tuple[str, ...] = ("torch", "transformers", "tokenizers")
     extra = "torch"
@@ -151,17 +152,13 @@ class Torch(Backend):
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         start = time.perf_counter()
-        if self.model is None:
-            raise BackendError("the model was closed", hint="load it again")
-        ids = self.encode(request.prompt)
-        prompt_tokens = len(ids)
-        ids += request.generated
-        if len(ids) > self.max_prompt_tokens:
-            raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        sampling = request.sampling
+        ids = self._prompt_ids(request)
+        prompt_tokens = len(ids) - len(request.generated)
         room = self._context_length - len(ids)
-        limit = min(request.sampling.max_new_tokens or room, room)
+        limit = room if sampling.max_new_tokens is None else min(sampling.max_new_tokens, room)
         special = self._tokenizer.special_tokens
-        stops = {special[name] for name in request.stop_tokens if name in special}
+        stops = {special[name] for name in request.stop_tokens if name in special} | set(request.stop_ids)
         assert not isinstance(request.grammar, EngineGrammar), "that of another engine"
         mask = None if request.grammar is None else self._mask(request.grammar)
         choose = _token_chooser(request.sampling, prompt_tokens)
@@ -169,16 +166,21 @@ class Torch(Backend):
         context = self.caches.acquire(ids)
         generated, ttft = 0, 0.0
         reason: FinishReason | None = None
+        logits: Any = None
         try:
+            if sampling.prompt_logprobs:
+                logits = yield from self._score_prompt(context, ids, request)
+                reason = "cancelled" if logits is None else None if limit else "length"
             while reason is None:
                 if not context.has_room(len(ids)):
                     context = self.caches.grow(context)
-                logits = self.runner.logits(context, ids[len(context.ids) :], request.cancellation)
+                if logits is None:
+                    logits = self.runner.logits(context, ids[len(context.ids) :], request.cancellation)
                 if logits is None:
                     reason = "cancelled"
                     break
-                logprobs = logits.log_softmax(-1) if request.sampling.logprobs else None  # the model's own
-                token = choose(logits if mask is None else mask.apply(logits, stops), ids)
+                own, logits = logits, None
+                token = choose(own if mask is None else mask.apply(own, stops), ids)
                 ids.append(token)
                 generated += 1
                 ttft = ttft or time.perf_counter() - start
@@ -190,15 +192,42 @@ class Torch(Backend):
                 if reason is None and generated == limit:
                     reason = "length"
                 piece = text.feed([] if token in stops else [token])
-                logprob = None
-                if logprobs is not None and token not in stops:
-                    logprob = TokenLogprob(text.bytes_of(token), float(logprobs[token]))
+                wanted = sampling.logprobs and token not in stops
+                logprob = self._logprob(own, token, sampling.top_logprobs) if wanted else None
                 yield Delta(piece, 1, logprob, text.take_ids())
                 if reason is not None and (rest := text.finish()):
                     yield Delta(rest, 0, ids=text.take_ids())
             yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
         finally:
             self.caches.release(context)
+
+    def _prompt_ids(self, request: Request) -> list[int]:
+        """Return the ids of the prompt and of the reply so far. Raises PromptTooLong, RequestError for an unknown id,
+        and BackendError if the model was closed."""
+        if self.model is None:
+            raise BackendError("the model was closed", hint="load it again")
+        biased = [id for id, _ in request.sampling.logit_bias]
+        self._vocabulary.require_known((*request.prompt_ids, *request.stop_ids, *biased))
+        ids = [*request.prompt_ids, *self.encode(request.prompt), *request.generated]
+        if len(ids) > self.max_prompt_tokens:
+            raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        return ids
+
+    def _score_prompt(self, context: KVCache, ids: list[int], request: Request) -> Generator[Delta, None, Any]:
+        """Read the prompt and yield the log-probabilities of its tokens; the generator's value is the logits after the
+        last of them, None if it was cancelled."""
+        from ..logits.token_logprobs import PromptScorer
+
+        context.cut(0)
+        scorer, logits = PromptScorer(self._vocabulary, request.sampling.top_logprobs), None
+        for chunk, logits in self.runner.read_whole(context, ids, request.cancellation):
+            yield Delta("", 0, prompt=scorer.feed(chunk, logits.cpu().numpy()))
+        return logits[-1] if logits is not None and len(context.ids) == len(ids) else None
+
+    def _logprob(self, logits: Any, token: int, top: int) -> TokenLogprob:
+        from ..logits.token_logprobs import token_logprob
+
+        return token_logprob(logits.cpu().numpy(), token, self._vocabulary, top)
 
     def _mask(self, grammar: Grammar | Rest) -> TokenMask:
         if self._masks is None:
@@ -251,6 +280,10 @@ def _token_chooser(sampling: SamplingParams, prompt_tokens: int) -> Callable[[An
     draw.seed() if sampling.seed is None else draw.manual_seed(sampling.seed)
 
     def choose(logits: Any, ids: Sequence[int]) -> int:
+        if sampling.logit_bias:
+            logits = logits.clone()
+            for token, bias in sampling.logit_bias:
+                logits[token] += bias
         if sampling.presence_penalty or sampling.frequency_penalty:
             generated_ids, times = torch.tensor(ids[prompt_tokens:], dtype=torch.long, device=logits.device).unique(
                 return_counts=True

@@ -5,7 +5,7 @@ PyTorch records and keeps the graphs of each thread apart.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Any
@@ -16,6 +16,7 @@ from ...errors import BackendError, Notice
 from .cache import KVCache
 
 _CHUNK = 512  # tokens of a prompt that are read at once, so that other requests are not kept waiting
+_SCORED = 64  # the same where the logits after each of them are kept: 40 MB with GLM-4's vocabulary
 
 
 class ForwardRunner:
@@ -34,34 +35,50 @@ class ForwardRunner:
         for first in range(0, len(ids), _CHUNK):
             if cancellation.cancelled:
                 return None
-            chunk = ids[first : first + _CHUNK]
-            context.valid = False
-            try:
-                logits = self._in_thread(context, chunk) if context.static else self._run_chunk(context, chunk)
-            except RuntimeError as exc:
-                hint = "shorten the chat, or load the model again with fewer programs running"
-                raise BackendError(f"PyTorch failed: {first_error_line(exc)}", hint=hint) from exc
-            context.ids += chunk
-            context.valid = True
+            logits = self._read(context, ids[first : first + _CHUNK], keep=1)[-1]
         return logits
 
-    def _in_thread(self, context: KVCache, chunk: Sequence[int]) -> Any:
+    def read_whole(
+        self, context: KVCache, ids: Sequence[int], cancellation: Cancellation
+    ) -> Generator[tuple[Sequence[int], Any], None, None]:
+        """Read tokens into the cache, up to a cancellation; yield them in chunks, with the logits after each of them,
+        of shape [tokens, vocabulary], in f32."""
+        for first in range(0, len(ids), _SCORED):
+            if cancellation.cancelled:
+                return
+            chunk = ids[first : first + _SCORED]
+            yield chunk, self._read(context, chunk, keep=len(chunk))
+
+    def _read(self, context: KVCache, chunk: Sequence[int], keep: int) -> Any:
+        """Run a forward pass; return the logits after the last `keep` tokens, of shape [keep, vocabulary]."""
+        context.valid = False
+        try:
+            run = self._in_thread if context.static else self._run_chunk
+            logits = run(context, chunk, keep)
+        except RuntimeError as exc:
+            hint = "shorten the chat, or load the model again with fewer programs running"
+            raise BackendError(f"PyTorch failed: {first_error_line(exc)}", hint=hint) from exc
+        context.ids += chunk
+        context.valid = True
+        return logits
+
+    def _in_thread(self, context: KVCache, chunk: Sequence[int], keep: int) -> Any:
         assert self._thread is not None
-        passing = self._thread.submit(self._run_chunk, context, chunk)
+        passing = self._thread.submit(self._run_chunk, context, chunk, keep)
         try:
             return passing.result()
         finally:
             wait([passing])  # Ctrl-C comes here, not there: nobody else gets the cache before the pass has left it
 
-    def _run_chunk(self, context: KVCache, chunk: Sequence[int]) -> Any:
+    def _run_chunk(self, context: KVCache, chunk: Sequence[int], keep: int) -> Any:
         import torch
 
         with self._lock, torch.inference_mode():
             context.make_room(len(chunk))
             forward = self._forward(context) if context.static and len(chunk) == 1 else self._model
             ids = torch.tensor([chunk], device=self._model.device)
-            found = forward(ids, past_key_values=context.cache, use_cache=True, logits_to_keep=1)
-            return found.logits[0, -1].float().clone()  # the next pass of a CUDA graph writes over it
+            found = forward(ids, past_key_values=context.cache, use_cache=True, logits_to_keep=keep)
+            return found.logits[0, -keep:].float().clone()  # the next pass of a CUDA graph writes over it
 
     def _forward(self, context: KVCache) -> Callable[..., Any]:
         """Run the compiled model, or the plain one if compiling it failed."""

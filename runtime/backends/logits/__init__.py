@@ -1,0 +1,1 @@
+"""Sampling and log-probabilities in numpy, for engines that expose their logits."""
