@@ -186,7 +186,8 @@ class Usage:
 class Finish:
     """The last event of a reply.
 
-    `reason` is "stop", "length" (the token limit), "rounds" (the model kept calling tools) or "cancelled".
+    `reason` is "stop", "length" (the token limit), "rounds" (the model kept calling tools) or "cancelled". `stop_text`
+    is the stop string before which the reply ended, "" if there was none.
 
     Example:
         *_, finish = chat.stream("Who are you?")
@@ -196,6 +197,7 @@ class Finish:
 
     reason: FinishReason
     usage: Usage = field(default_factory=Usage)
+    stop_text: str = ""
 
 
 _ROLES: Mapping[str, Role] = {

@@ -56,7 +56,7 @@ class Turn:
     def generate(self, max_rounds: int) -> Generator[Event, None, None]:
         """Yield the events of the turn, the last a Finish. Closing the generator stops the model."""
         self.history.begin_turn()
-        usage, events = Usage(), list[Event]()
+        usage, events, stop_text = Usage(), list[Event](), ""
         constraint, limit = self.constraint, self.sampling.max_new_tokens
         offered = [tool.to_json() for tool in self.tools.values()]
         reason: FinishReason = "rounds"
@@ -83,7 +83,7 @@ class Turn:
                             yield event
                 collected, events = Reply.from_events(events), []
                 usage += collected.usage
-                reason = collected.finish_reason
+                reason, stop_text = collected.finish_reason, collected.stop_text
                 if reason == "cancelled" and not (collected.text or collected.reasoning):
                     break
                 self._new.append(collected.to_message())
@@ -109,7 +109,7 @@ class Turn:
                 Message("tool", "cancelled", tool_call_id=call.id, name=call.name) for call in self._unanswered
             ]
             self.history.end_turn((*self.sent, *self._new) if self._new else ())
-        yield Finish(reason, usage)
+        yield Finish(reason, usage, stop_text)
 
     def _run_tools(self) -> Generator[Event, None, None]:
         """Run the calls in order, and append their results. Calls that the application answers remain unanswered, as do

@@ -15,6 +15,7 @@ from runtime.tools import Tool
 
 from . import status
 from .access_log import AccessLog, RequestLog
+from .anthropic import messages
 from .endpoint import Endpoint
 from .errors import ApiError
 from .guard import Guard
@@ -32,6 +33,7 @@ ENDPOINTS = (
     completions.ENDPOINT,
     responses.ENDPOINT,
     *tokenization.ENDPOINTS,
+    *messages.ENDPOINTS,
     *status.ENDPOINTS,
     *static_files.ENDPOINTS,
 )

@@ -156,7 +156,7 @@ def generate(
                     for event, beyond in parser.feed(delta.text):
                         yield from output.push(event, beyond)
                         if output.ended:
-                            yield Finish("stop", partial.usage())
+                            yield Finish("stop", partial.usage(), output.stop_text)
                             return
                     if parser.paused or check.cut:
                         partial.rewind(parser.rewind() if parser.paused else 0)
@@ -177,7 +177,7 @@ def generate(
         except StopIteration:
             break
     yield from output.drain(parser, cut_off=reason != "stop")
-    yield Finish("stop" if output.ended else reason, partial.usage())
+    yield Finish("stop" if output.ended else reason, partial.usage(), output.stop_text)
 
 
 def _deltas(backend: Backend, partial: PartialReply, check: GrammarCheck) -> Generator[Delta | Finish, None, None]:
@@ -231,6 +231,11 @@ class _Output:
         self._tokens = tokens
         self._one_call = one_call
 
+    @property
+    def stop_text(self) -> str:
+        """The stop string before which the reply ended, "" if there was none."""
+        return self._stop.found
+
     def push(self, event: Event, beyond: int) -> list[Event]:
         """The events that are certain with this one. `beyond` is the number of characters generated after it."""
         if not isinstance(event, Text):
@@ -241,7 +246,7 @@ class _Output:
             return []
         self._tokens.emit(len(event.text), beyond)
         text = self._stop.feed(event.text)
-        self.ended = self._stop.found
+        self.ended = bool(self._stop.found)
         return self._with_logprobs(text)
 
     def finish(self) -> list[Event]:

@@ -29,6 +29,7 @@ class Reply:
     - `finish_reason`: "stop", "length" (the token limit), "rounds" (the model kept calling tools) or "cancelled".
     - `usage`: tokens and seconds.
     - `logprobs`: the answer's tokens, and `prompt_logprobs`, the prompt's, if they were asked for.
+    - `stop_text`: the stop string before which the reply ended, "" if there was none.
 
     Example:
         reply = chat.send("Who are you?")
@@ -44,6 +45,7 @@ class Reply:
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    stop_text: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -83,6 +85,7 @@ class Reply:
             finish.usage,
             tuple(logprobs),
             tuple(prompt_logprobs),
+            finish.stop_text,
         )
 
     def to_message(self) -> Message:
