@@ -50,9 +50,8 @@ class Echo(Backend):
         prompt_tokens = len(request.prompt_ids) + self.count_tokens(request.prompt)
         if prompt_tokens > self.max_prompt_tokens:
             raise PromptTooLong(prompt_tokens, self.max_prompt_tokens)
-        self.requests.append(request)
         start = time.perf_counter()
-        reply = self._replies.pop(0) if self._replies else f"\nI was sent {prompt_tokens} characters."
+        reply = self.reply_to(request, prompt_tokens)
         limit = request.sampling.max_new_tokens
         text = reply[:limit]
         if request.sampling.prompt_logprobs:
@@ -64,6 +63,11 @@ class Echo(Backend):
             yield Delta(char, 1, _certain(ord(char)) if request.sampling.logprobs else None)
         usage = Usage(prompt_tokens, len(text), 0.0, time.perf_counter() - start)
         yield Finish("stop" if text == reply else "length", usage)
+
+    def reply_to(self, request: Request, prompt_tokens: int) -> str:
+        """Return the whole text of the reply."""
+        self.requests.append(request)
+        return self._replies.pop(0) if self._replies else f"\nI was sent {prompt_tokens} characters."
 
     def close(self) -> None:
         pass

@@ -17,6 +17,7 @@ from .openvino.npu import NPU
 from .openvino.stateful import Stateful
 from .openvino.subprocess import SubprocessBackend
 from .remote import Remote
+from .scripted import Scripted
 from .torch.engine import Torch
 from .torch.ipex import Ipex
 
@@ -24,7 +25,7 @@ GROUP = "edge.backends"
 
 # In the order in which they are asked for a device: first those that know its name without importing their library. The
 # first that knows the name and accepts the model gets it.
-BACKENDS: tuple[type[Backend], ...] = (Remote, Torch, Ipex, Echo, OpenVINO, Stateful, NPU)
+BACKENDS: tuple[type[Backend], ...] = (Remote, Torch, Ipex, Echo, Scripted, OpenVINO, Stateful, NPU)
 
 
 @cache
