@@ -29,6 +29,7 @@ from .reply.syntaxes import create_nearby, create_syntaxes
 from .sampling import Sampling, SamplingSettings, merge_settings
 from .source import ModelSource, open_source, read_family, stop_tokens
 from .system.out_of_memory import map_out_of_memory
+from .text import replace_surrogates
 from .tools import ToolLike, to_definitions
 
 
@@ -215,12 +216,14 @@ class Model:
         add_special_tokens: bool = True,
         stop_token_ids: Sequence[int] = (),
         ignore_eos: bool = False,
+        raw: bool = False,
         **settings: Unpack[SamplingSettings],
     ) -> Cancellable[Event]:
         """Continue a text, or token ids: the only use of a base model. `answer` constrains what follows.
 
         With `add_special_tokens` the family's prefix precedes a text; special tokens inside the text are plain text,
-        among token ids they are what they are. The continuation ends at the model's stop tokens, unless it should
+        among token ids they are what they are. A `raw` text is a whole prompt: special tokens spelled out in it are
+        read as such, and nothing is put before it. The continuation ends at the model's stop tokens, unless it should
         `ignore_eos`, and at those of `stop_token_ids`. Otherwise like `reply`; raises UnsupportedSetting for token ids
         on an engine that takes text alone.
         """
@@ -233,9 +236,13 @@ class Model:
                 raise UnsupportedSetting(
                     f"token ids are not supported as {name} on this device", hint="send text", setting=name
                 )
-        prefix = (self.family.prefix,) if isinstance(text, str) and add_special_tokens and self.family.prefix else ()
+        prefix: Prompt = ()
+        pieces: Prompt = ()
+        if isinstance(text, str):
+            prefix = (self.family.prefix,) if add_special_tokens and not raw and self.family.prefix else ()
+            pieces = (replace_surrogates(text),) if raw else (*prefix, *self.plain(text))
         request = replace(
-            self._request((*prefix, *self.plain(text)) if isinstance(text, str) else (), sampling, cancellation),
+            self._request(pieces, sampling, cancellation),
             stop_ids=tuple(stop_token_ids),
             prompt_ids=() if isinstance(text, str) else tuple(text),
         )

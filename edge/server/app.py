@@ -19,6 +19,7 @@ from .anthropic import messages
 from .endpoint import Endpoint
 from .errors import ApiError
 from .guard import Guard
+from .ollama import endpoints as ollama
 from .openai import chat_completions, completions, responses, tokenization
 from .openapi import openapi_document
 from .page import chat as page
@@ -34,6 +35,7 @@ ENDPOINTS = (
     responses.ENDPOINT,
     *tokenization.ENDPOINTS,
     *messages.ENDPOINTS,
+    *ollama.ENDPOINTS,
     *status.ENDPOINTS,
     *static_files.ENDPOINTS,
 )

@@ -8,8 +8,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .errors import ErrorFormat, report_error
+from .errors import ErrorFormat, ErrorReply, report_error
 from .pool.dispatcher import Dispatcher
+from .pool.event_stream import SSE
 from .request_record import record_error
 
 Handler = Callable[[Dispatcher, Request], Awaitable[Response]]
@@ -19,8 +20,9 @@ Handler = Callable[[Dispatcher, Request], Awaitable[Response]]
 class Endpoint:
     """A method and a path, their handler, and the models of the request and of the response, where these are JSON.
 
-    `stream`: the response may be server-sent events. `on_kiosk`: a kiosk has the endpoint, too. `documented`: the
-    OpenAPI document lists it. `error_format`: the JSON of its errors, OpenAI's for None.
+    `stream`: the response may be a stream, of the media type `stream_type`. `on_kiosk`: a kiosk has the endpoint, too.
+    `documented`: the OpenAPI document lists it. `error_format`: the JSON of its errors, whose model is `error_model`;
+    OpenAI's for None.
     """
 
     method: str
@@ -29,9 +31,11 @@ class Endpoint:
     request_model: type[BaseModel] | None = None
     response_model: type[BaseModel] | None = None
     stream: bool = False
+    stream_type: str = SSE
     on_kiosk: bool = False
     documented: bool = True
     error_format: ErrorFormat | None = None
+    error_model: type[BaseModel] = ErrorReply
 
     def route(self, dispatcher: Dispatcher) -> Route:
         """Return the route, on which errors become responses."""

@@ -8,14 +8,14 @@ from pydantic.json_schema import models_json_schema
 from runtime.version import VERSION
 
 from .endpoint import Endpoint
-from .errors import ErrorReply
 
 
 def openapi_document(endpoints: Sequence[Endpoint], has_key: bool) -> dict[str, Any]:
     """Describe the endpoints in OpenAPI 3.1. With `has_key`, clients authenticate with a bearer token."""
     requests = [(endpoint.request_model, "validation") for endpoint in endpoints if endpoint.request_model]
     replies = [(endpoint.response_model, "serialization") for endpoint in endpoints if endpoint.response_model]
-    wanted = list(dict.fromkeys([*requests, *replies, (ErrorReply, "serialization")]))
+    errors = [(endpoint.error_model, "serialization") for endpoint in endpoints]
+    wanted = list(dict.fromkeys([*requests, *replies, *errors]))
     names, definitions = models_json_schema(wanted, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
@@ -29,9 +29,9 @@ def openapi_document(endpoints: Sequence[Endpoint], has_key: bool) -> dict[str, 
             else {"text/plain": {}}
         )
         if endpoint.stream:
-            content["text/event-stream"] = {}
+            content[endpoint.stream_type] = {}
         described["responses"]["200"] = {"description": "The answer", "content": content}
-        error = {"application/json": {"schema": names[ErrorReply, "serialization"]}}
+        error = {"application/json": {"schema": names[endpoint.error_model, "serialization"]}}
         described["responses"]["default"] = {"description": "An error", "content": error}
         if endpoint.request_model:
             body = {"application/json": {"schema": names[endpoint.request_model, "validation"]}}

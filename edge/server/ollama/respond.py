@@ -1,0 +1,27 @@
+"""The response to a request for a reply: a stream of lines, or the whole reply."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..pool.dispatcher import Dispatcher, ReplyJob
+from ..pool.event_stream import EventStream
+from ..pool.model_pool import PoolEntry
+from .reply import ReplyLines
+from .request import ReplyRequest
+
+
+async def respond(
+    dispatcher: Dispatcher, request: Request, job: ReplyJob, body: ReplyRequest, lines: ReplyLines
+) -> Response:
+    """Begin the reply of a job, and return it as a stream or, with `stream` false, in one piece."""
+    replies = await dispatcher.start(request, job)
+    if body.stream is not False:
+        return EventStream(replies, lines)
+    (events,) = await replies.collect(request)
+    return JSONResponse(lines.whole(events))
+
+
+async def load(dispatcher: Dispatcher, entry: PoolEntry, lines: ReplyLines) -> Response:
+    """Load a model for a request that has no prompt."""
+    await dispatcher.pool.load(entry)
+    return JSONResponse(lines.empty("load"))
