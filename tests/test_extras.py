@@ -36,6 +36,7 @@ NEEDS = {  # MODEL is a model folder, DOCS a folder with a text, GGUF an empty f
     "eval": (["eval", "MODEL", "--against", CHECK], "convert"),
     "research": (["research", "When?", "--model", "MODEL", "--docs", "DOCS"], "research"),
     "serve": (["serve", "MODEL"], "serve"),
+    "batch": (["batch", "in.jsonl", "out.jsonl", "--model", "MODEL"], "serve"),
     "export-template": (["export-template", CHECK], "convert"),
 }
 NONE = {

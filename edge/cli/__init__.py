@@ -15,6 +15,7 @@ from runtime.version import VERSION
 
 from . import (
     adopt,
+    batch,
     bench,
     cache,
     chat,
@@ -131,8 +132,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
-        demo, models, recipes, convert, adopt, chat, complete, inspect, bench, evaluate, research, serve, service,
-        devices, doctor, cache, export_template,
+        demo, models, recipes, convert, adopt, chat, complete, batch, inspect, bench, evaluate, research, serve,
+        service, devices, doctor, cache, export_template,
     ):  # fmt: skip
         verb.add(verbs)
     return top

@@ -103,6 +103,7 @@ class ReplyLines:
     fields: Fields
     thinking: bool = True
     media_type: str = NDJSON
+    heartbeat: str = ""
     _start: float = field(default_factory=time.perf_counter)
     _calls: int = 0
     _logprobs: tuple[TokenLogprob, ...] = ()  # of the next text

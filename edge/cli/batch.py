@@ -1,0 +1,90 @@
+"""`edge batch`: run a file of requests, such as those of OpenAI's batch API."""
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from .numbers import integer
+from .output import print_text
+from .shared_flags import add_context, add_device, add_no_verify
+
+
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `edge batch`."""
+    verb = verbs.add_parser(
+        "batch",
+        help="run a file of requests in OpenAI's batch format",
+        description="Run a file of requests, many at once, and write their results: JSONL as of OpenAI's batch API. "
+        "For machines at night. An interrupted run goes on where it was when it is started again.",
+        epilog="Example:\n\n    edge batch requests.jsonl results.jsonl --model ./glm4-int4",
+    )
+    verb.add_argument("input", type=Path, help="the requests, a line of JSON each: custom_id, method, url, body")
+    verb.add_argument(
+        "output",
+        type=Path,
+        help="the results, a line of JSON each, in the order of the requests; until all are there, they are in a file "
+        "of this name with .partial",
+    )
+    verb.add_argument(
+        "--model", metavar="FOLDER", action="append", default=[], help="a model folder; may be repeated (default: none)"
+    )
+    add_device(verb)
+    verb.add_argument(
+        "--parallel",
+        type=integer("--parallel"),
+        default=16,
+        metavar="N",
+        help="most requests to run at once; an NPU runs one",
+    )
+    add_context(verb)
+    add_no_verify(verb)
+    verb.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `edge batch`; return the exit code."""
+    from runtime.backends.backend import Options
+    from runtime.errors import RequestError
+    from runtime.system.installation import install_hint
+
+    if any(find_spec(name) is None for name in ("starlette", "prometheus_client")):
+        raise RequestError("the server's packages are not installed", hint=install_hint("serve"))
+    if not args.model:
+        raise RequestError("there is no model to run the requests", hint="add --model FOLDER")
+
+    from runtime.backends.choose import require_context
+
+    from ..server.batch.offline import run_file
+    from ..server.limits import Limits
+    from ..server.pool.model_pool import ModelPool
+
+    options = Options(context=args.context, verify=args.verify)
+    limits = Limits(running=args.parallel, waiting=args.parallel, request_seconds=7 * 24 * 3600)
+    pool = ModelPool(args.model, device=args.device, options=options, limits=limits)
+    for entry in pool.entries.values():
+        require_context(entry.source.manifest, options)
+    try:
+        done = run_file(
+            pool,
+            args.input,
+            args.output,
+            parallel=args.parallel,
+            report=lambda line: print_text(line.replace("\n", " "), file=sys.stderr, flush=True),
+        )
+    except BaseException as exc:
+        if not isinstance(exc, Exception):  # a signal
+            exc.add_note("the same command goes on where it was")
+        raise
+    rate = done.completion_tokens / done.seconds if done.seconds else 0.0
+    print_text(
+        f"{done.total:,} requests, {done.failed:,} failed; {done.completion_tokens:,} tokens in {done.seconds:.1f} s "
+        f"({rate:.1f} tokens/s)",
+        file=sys.stderr,
+    )
+    if done.failed:
+        raise RequestError(
+            f"{done.failed:,} of {done.total:,} requests failed",
+            hint=f"{args.output} has the error of each; the same command runs them again",
+        )
+    return 0
