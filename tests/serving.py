@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+POOL_SETTINGS = ("adapters", "device", "fallback", "options", "sampling")
 SERVE = (sys.executable, "-m", "transformers.cli.transformers", "serve")
 
 
@@ -56,25 +57,29 @@ def serving(command: Sequence[str], log: Path, *, seconds: int = 600) -> Generat
 @contextmanager
 def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], None, None]:
     """Our own server in a thread of this process: its URL, and the Dispatcher behind it, whose `call` runs a function
-    in the server's event loop."""
+    in the server's event loop. The settings are the pool's and those of ServerSettings; `api_key` is its only key."""
     import asyncio
 
     import uvicorn
 
+    from edge.server.api_keys import ApiKey
     from edge.server.app import create_app
     from edge.server.limits import Limits
     from edge.server.pool.model_pool import ModelPool
     from edge.server.run import uvicorn_config
+    from edge.server.settings import ServerSettings
 
     limits = settings.pop("limits", Limits())
     if limits.grace_seconds == Limits().grace_seconds:  # on a busy machine a stream's errors keep their status
         limits = replace(limits, grace_seconds=60)
-    pool = ModelPool(
-        folders, adapters=settings.pop("adapters", {}), device=settings.pop("device", "CPU"), limits=limits
-    )
-    app = create_app(pool, **settings)
+    pooled = {name: settings.pop(name) for name in POOL_SETTINGS if name in settings}
+    pool = ModelPool(folders, **{"device": "CPU"} | pooled, limits=limits)
+    if key := settings.pop("api_key", ""):
+        settings["keys"] = (ApiKey(key, "1"),)
+    served = ServerSettings(**settings)
+    app = create_app(pool, served)
     port = free_port()
-    configured = uvicorn_config(app, pool.limits)
+    configured = uvicorn_config(app, pool.limits, served)
     configured.host, configured.port = "127.0.0.1", port
 
     class Server(uvicorn.Server):

@@ -5,6 +5,7 @@ around them is written by hand.
 """
 
 import re
+from argparse import SUPPRESS
 from pathlib import Path
 
 from edge.cli import parser
@@ -21,7 +22,7 @@ def commands():
 def described(command):
     """The part of the page that comes from a command's parser, as Markdown."""
     examples = "\n".join(re.findall(r"^ {4}.+$", command.epilog, re.MULTILINE))
-    rows = [row(action) for action in command._actions if action.dest != "help"]
+    rows = [row(action) for action in command._actions if action.dest != "help" and action.help != SUPPRESS]
     table = "\n".join(("| argument | what it is | default |", "|---|---|---|", *rows))
     return f"\n{command.description}\n\n{examples}\n\n{table}\n\n"
 

@@ -1,5 +1,6 @@
 """`edge COMMAND --help`: a description, an example that parses, and the default of each flag, in one style."""
 
+import argparse
 import re
 import shlex
 
@@ -7,6 +8,7 @@ import pytest
 
 from edge.cli import parser
 from edge.cli.help_format import HelpFormatter
+from edge.config_sections import section_keys
 from runtime.backends.openvino.npu import CONTEXT as NPU_CONTEXT
 from runtime.device.memory import CONTEXT
 from runtime.sampling import Sampling
@@ -19,7 +21,9 @@ def commands():
 
 
 def flags(command):
-    return [action for action in command._actions if action.option_strings and action.dest != "help"]
+    """The flags that `--help` describes."""
+    shown = [action for action in command._actions if action.help != argparse.SUPPRESS]
+    return [action for action in shown if action.option_strings and action.dest != "help"]
 
 
 COMMANDS = commands()
@@ -59,8 +63,15 @@ def test_a_flag_states_its_default(name, action):
 
 
 def test_the_context_that_the_help_states_is_the_one_that_is_planned():
-    (context,) = [action for action in flags(COMMANDS["chat"]) if action.dest == "context"]
+    (context,) = [action for action in flags(COMMANDS["doctor"]) if action.dest == "context"]
     assert f"(default: {CONTEXT}, on an NPU {NPU_CONTEXT})" in context.help
+    (key,) = [key for key in section_keys("options") if key.name == "context"]
+    assert key.default_text == f"{CONTEXT}, on an NPU {NPU_CONTEXT}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_describes_eight_flags_at_most(name):
+    assert len(flags(COMMANDS[name])) <= 8
 
 
 def test_chat_has_the_flags_of_sampling_that_a_person_types(demo_folder, monkeypatch, capsys):

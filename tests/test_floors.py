@@ -45,10 +45,11 @@ LAYERS = {
         pipeline adopt
     """,
     "edge": """
-        import_path __pyinstaller
+        import_path __pyinstaller setting
         catalogue documents demo bench export service
         hub research evaluation server testing
-        conversion inspection
+        conversion inspection config_sections
+        config
         cli demo.training
         __main__
     """,

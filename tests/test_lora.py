@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from convert.pipeline import convert
+from edge.cli import parser
 from edge.demo import CHECKPOINT
 from runtime.backends.backend import Options
 from runtime.chat import Chat
+from runtime.checkpoint.adapters.reference import parse_adapters
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, DeviceError, ModelFolderError, RequestError
 from runtime.folder.model_folder import ModelFolder, write_manifest
@@ -175,11 +177,9 @@ def test_the_ir_names_every_matrix(plain):
 def test_a_server_offers_the_adapter_under_a_name_of_its_own(plain, adapters, tmp_path):
     httpx2 = pytest.importorskip("httpx2")
     pytest.importorskip("starlette")
-    from edge.server.run import parse_named_adapters
-
     from .serving import serving_ours
 
-    named = parse_named_adapters([f"tuned={adapters[0]}", f"both={adapters[0]}", f"both={adapters[1]}@0.5"])
+    named = {"tuned": parse_adapters(adapters[0]), "both": parse_adapters([adapters[0], f"{adapters[1]}@0.5"])}
     with serving_ours(plain.path, adapters=named) as (url, _), httpx2.Client(base_url=url, timeout=120) as client:
         listed = client.get("/v1/models").json()["data"]
         assert [(model["id"], model["parent"]) for model in listed] == [
@@ -205,20 +205,21 @@ def test_a_server_rejects_an_adapter_before_it_starts(plain, adapters, tmp_path)
     pytest.importorskip("starlette")
     from edge.server.page.kiosk import Kiosk
     from edge.server.pool.model_pool import ModelPool
-    from edge.server.run import parse_named_adapters, run
+    from edge.server.run import run
+    from edge.server.settings import ServerSettings
 
     for value in ("tuned", "=x", "tuned="):
         with pytest.raises(RequestError, match="has no name for clients"):
-            parse_named_adapters([value])
-    tuned = parse_named_adapters([f"tuned={adapters[0]}"])
+            parser().parse_args(["serve", str(plain.path), "--adapter", value])
+    tuned = {"tuned": parse_adapters(adapters[0])}
     with pytest.raises(RequestError, match="exactly one model folder"):
         ModelPool([], adapters=tuned)
     with pytest.raises(RequestError, match="two models are named plain"):
-        ModelPool([plain.path], adapters=parse_named_adapters([f"plain={adapters[0]}"]))
+        ModelPool([plain.path], adapters={"plain": parse_adapters(adapters[0])})
     with pytest.raises(CheckpointError, match="there is no adapter folder"):
-        ModelPool([plain.path], adapters=parse_named_adapters([f"tuned={tmp_path / 'nowhere'}"]))
+        ModelPool([plain.path], adapters={"tuned": parse_adapters(tmp_path / "nowhere")})
     with pytest.raises(RequestError, match="a kiosk serves the model itself"):
-        run([str(plain.path)], adapters=tuned, kiosk=Kiosk())
+        run(ModelPool([plain.path], adapters=tuned), ServerSettings(kiosk=Kiosk()))
 
 
 def test_the_terminal_chats_with_an_adapter(plain, adapters, capsys, monkeypatch):

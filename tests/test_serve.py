@@ -19,7 +19,7 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.cli import main  # noqa: E402
-from edge.server.run import read_api_key  # noqa: E402
+from edge.server.api_keys import ApiKey, read_api_keys  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 from runtime.version import VERSION  # noqa: E402
 
@@ -211,26 +211,51 @@ def test_what_cannot_begin_is_one_line(capsys, monkeypatch, demo_folder, tmp_pat
             ([str(damaged)], "openvino_model.bin has 0 bytes"),
             ([str(broken), "--no-verify", "--device", "CPU", "--port", str(free_port())], "OpenVINO cannot load"),
             ([folder, "--port", str(taken.getsockname()[1])], "cannot be used: Address already in use"),
-            ([folder, "--port", "99999"], "cannot be used"),
+            ([folder, "--port", "99999"], "--port is 99,999"),
             ([folder, "--host", "0.0.0.0"], "anyone who reaches 0.0.0.0 could use the model"),
             ([folder, "--api-key-file", "nowhere"], "nowhere cannot be read"),
             ([folder, folder], "two models are named"),
             ([folder, "--tools", "nowhere:tool"], "nowhere:tool"),
             ([folder, "--tools", "json"], "json has no function name"),
             ([folder, "--kiosk", "nowhere.toml"], "nowhere.toml cannot be read"),
-            (["--kiosk", folder, "--port", "99999"], "cannot be used"),
+            (["--kiosk", folder, "--port", str(taken.getsockname()[1])], "cannot be used"),
             (["--kiosk"], "there is no model to serve"),
         ):
             assert main(["serve", *arguments]) == 1
             assert re.fullmatch(rf"error: .*{re.escape(words)}.*\nhint: .+\n", capsys.readouterr().err), arguments
 
 
-def test_the_key_comes_from_a_file_or_the_environment(monkeypatch, tmp_path):
+def test_the_keys_come_from_a_file_or_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGE_API_KEY", "from-outside")
-    assert read_api_key(None) == "from-outside"
-    file = tmp_path / "key"
-    file.write_text("secret\n")
-    assert read_api_key(str(file)) == "secret"
-    file.write_text("\n")
-    with pytest.raises(RequestError, match="no API key"):
-        read_api_key(str(file))
+    assert read_api_keys(None) == (ApiKey("from-outside", "1"),)
+    monkeypatch.delenv("EDGE_API_KEY")
+    assert read_api_keys(None) == ()
+    file = tmp_path / "keys"
+    for text, keys in {
+        "secret\n": [("secret", "1")],
+        "\ufeff# our clients\n\n sk:1 \r\nlaptop: sk-2\nsk-3 \n": [("sk:1", "1"), ("sk-2", "laptop"), ("sk-3", "3")],
+        "小明: geheim": [("geheim", "小明")],
+    }.items():
+        file.write_bytes(text.encode())
+        assert [(key.secret, key.name) for key in read_api_keys(str(file))] == keys
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("\n# none\n", "has no API key"),
+        ("good\nnot good\n", "line 2 of .* has no API key"),
+        ("name: \n", "line 1 of .* has no API key"),
+        ("schlüssel", "line 1 of .* has no API key"),
+        ("same\nother: same", "the same key twice"),
+        ("one: a\none: b", "two keys of one name"),
+        ("x\n" * 2**20, "cannot be read"),
+    ],
+)
+def test_a_file_without_valid_keys_is_rejected(tmp_path, text, words):
+    file = tmp_path / "keys"
+    file.write_text(text)
+    with pytest.raises(RequestError, match=words) as found:
+        read_api_keys(str(file))
+    assert found.value.hint
+    assert "good" not in str(found.value)

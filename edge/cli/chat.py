@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, RequestError
 
+from .config_flags import EPILOG, add_settings, load_config
 from .message_input import MessageInput
-from .numbers import integer, number
 from .output import print_text
-from .shared_flags import add_adapter, add_context, add_device, add_model, add_no_verify, add_temperature
 from .streams import is_terminal, read_stdin, supports_ansi
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from runtime.chat import Chat
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+SECTIONS = ("options", "sampling", "chat")
+SHOWN = ("--device", "--system", "--temperature", "--max-new-tokens")
 _COMMANDS = ("/exit", "/load", "/reset", "/save")
 HELP = "/reset starts a new chat; /save FILE and /load FILE store and restore it; Ctrl-C stops a reply; /exit ends."
 
@@ -29,66 +30,48 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="chat with a model in the terminal",
         description="Chat with a model in the terminal. With a question on standard input, print the answer alone, for "
         "scripts and pipes.",
-        epilog=f"{HELP}\n\nExamples:\n\n    edge chat ./glm4-int4\n"
+        epilog=f"{HELP}\n\n{EPILOG}\n\nExamples:\n\n    edge chat ./glm4-int4\n"
         '    echo "What is 6 times 7?" | edge chat ./glm4-int4 --temperature 0',
     )
-    add_model(verb, servers=True)
-    add_device(verb, servers=True)
     verb.add_argument(
-        "--fallback",
+        "folder",
+        nargs="?",
+        help="a model folder, or a name of the file's [models]; for PyTorch or a server, a checkpoint or the name of a "
+        "model in `edge models` (default: the first of the file's models)",
+    )
+    add_settings(verb, SECTIONS, SHOWN)
+    verb.add_argument(
+        "--adapter",
         action="append",
-        default=[],
-        metavar="DEVICE",
-        help="a device to try if the first cannot load the model; may be repeated (default: none)",
+        dest="options.adapters",
+        metavar="DIR[@WEIGHT]",
+        help="a LoRA adapter to load with the model; may be repeated, the updates add up (default: none)",
     )
-    verb.add_argument("--system", default="", metavar="TEXT", help="the system message (default: none)")
-    add_temperature(verb)
-    verb.add_argument(
-        "--top-p",
-        type=number("--top-p", 0, 1),
-        metavar="P",
-        help="sample from the most probable tokens that add up to P; more than 0, at most 1 "
-        "(default: the checkpoint's)",
-    )
-    verb.add_argument(
-        "--seed",
-        type=integer("--seed", 0, 2**63 - 1),
-        metavar="N",
-        help="make sampled replies reproducible (default: a different one each time)",
-    )
-    verb.add_argument(
-        "--max-new-tokens",
-        type=integer("--max-new-tokens"),
-        metavar="N",
-        help="most tokens of a reply, reasoning and calls included (default: what fits in the context)",
-    )
-    add_adapter(verb)
-    add_context(verb)
-    add_no_verify(verb)
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge chat`; return the exit code."""
-    from runtime.backends.backend import Options
     from runtime.chat import Chat
-    from runtime.checkpoint.adapters.reference import parse_adapters
 
     from ..hub.resolve import resolve_model
 
+    config = load_config(args)
+    models = config.models.folders
+    if args.folder is None and not models:
+        raise RequestError("there is no model to chat with", hint="run edge chat FOLDER")
     piped = "" if is_terminal(sys.stdin) else read_stdin().strip()
     if not piped and not is_terminal(sys.stdin):
         raise RequestError(
             "there is no question: standard input is empty",
             hint='run it in a terminal, or pipe a question: echo "Who are you?" | edge chat FOLDER',
         )
-    folder = resolve_model((args.device, *args.fallback), args.folder)
-    sampling = folder.sampling().override(
-        temperature=args.temperature, top_p=args.top_p, seed=args.seed, max_new_tokens=args.max_new_tokens
-    )
-    options = Options(context=args.context, verify=args.verify, adapters=parse_adapters(args.adapter))
+    device, fallback, options = config.options.device, config.options.fallback, config.options.options()
+    name = next(iter(models)) if args.folder is None else args.folder
+    folder = resolve_model((device, *fallback), models.get(name, name))
+    sampling = folder.sampling().merge(config.sampling.sampling())
     with Chat(
-        folder, device=args.device, fallback=args.fallback, system=args.system, sampling=sampling, options=options
+        folder, device=device, fallback=fallback, system=config.chat.system, sampling=sampling, options=options
     ) as chat:
         if piped:
             print_reply(chat, piped)

@@ -22,8 +22,9 @@ def integer(flag: str, minimum: int = 1, maximum: int | None = None) -> Callable
     return parse
 
 
-def number(flag: str, minimum: float, maximum: float) -> Callable[[str], float]:
+def number(flag: str, minimum: float, maximum: float | None) -> Callable[[str], float]:
     """Return a `type` for argparse: numbers from `minimum` to `maximum`. It raises RequestError."""
+    allowed = f"{minimum:g} or more" if maximum is None else f"{minimum:g} to {maximum:g}"
 
     def parse(text: str) -> float:
         try:
@@ -33,8 +34,8 @@ def number(flag: str, minimum: float, maximum: float) -> Callable[[str], float]:
                 f"{flag} must be a number, not {text!r}", hint=f"pass a number, as in {flag} {minimum:g}"
             ) from exc
         require_number(flag, value)
-        if not minimum <= value <= maximum:
-            raise RequestError(f"{flag} is {value:g}", hint=f"it may be {minimum:g} to {maximum:g}")
+        if value < minimum or (maximum is not None and value > maximum):
+            raise RequestError(f"{flag} is {value:g}", hint=f"it may be {allowed}")
         return value
 
     return parse

@@ -11,8 +11,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from runtime.tools import Tool
-
 from . import status
 from .access_log import AccessLog, RequestLog
 from .anthropic import messages
@@ -24,9 +22,9 @@ from .openai import chat_completions, completions, responses, tokenization
 from .openapi import openapi_document
 from .page import chat as page
 from .page import static_files
-from .page.kiosk import Kiosk
 from .pool.dispatcher import Dispatcher
 from .pool.model_pool import ModelPool
+from .settings import ServerSettings
 
 # The routes, the OpenAPI document and the kiosk's paths are made from this table: a new endpoint is a line of it.
 ENDPOINTS = (
@@ -43,21 +41,15 @@ OPENAPI_PATH = "/openapi.json"
 
 
 def create_app(
-    pool: ModelPool,
-    *,
-    host: str = "127.0.0.1",
-    api_key: str = "",
-    origins: Sequence[str] = (),
-    tools: Sequence[Tool] = (),
-    kiosk: Kiosk | None = None,
-    endpoints: Sequence[Endpoint] = ENDPOINTS,
+    pool: ModelPool, settings: ServerSettings = ServerSettings(), *, endpoints: Sequence[Endpoint] = ENDPOINTS
 ) -> Starlette:
     """Return the ASGI application. `app.state.dispatcher.stop()` ends all replies; `app.state.request_log` logs
     requests that do not reach the application."""
+    kiosk = settings.kiosk
     dispatcher = Dispatcher(pool)
-    every = (*endpoints, *page.endpoints(tools, kiosk))
+    every = (*endpoints, *page.endpoints(settings.tools, kiosk))
     offered = [endpoint for endpoint in every if endpoint.on_kiosk or not kiosk]
-    document = openapi_document(offered, bool(api_key))
+    document = openapi_document(offered, bool(settings.keys))
 
     async def openapi(request: Request) -> Response:
         return JSONResponse(document)
@@ -75,9 +67,8 @@ def create_app(
     formats = {endpoint.path: endpoint.error_format for endpoint in offered if endpoint.error_format}
     log = RequestLog(dispatcher.metrics, [*(endpoint.path for endpoint in offered), OPENAPI_PATH])
     access_log = Middleware(AccessLog, log=log, error_formats=formats)
-    guard = Middleware(
-        Guard, host=host, key=api_key, origins=origins, body=pool.limits.body_bytes, error_formats=formats
-    )
+    guard = Middleware(Guard, settings=settings, body=pool.limits.body_bytes, error_formats=formats)
+    origins = settings.origins
     cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
     app = Starlette(
         routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route(OPENAPI_PATH, openapi)],

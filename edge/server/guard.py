@@ -5,7 +5,7 @@ import hmac
 import ipaddress
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -18,6 +18,7 @@ from .errors import ApiError, ErrorFormat
 from .json_values import MAX_VALUES
 from .paths import PUBLIC_PATHS, SAME_ORIGIN_PATHS, STATIC_PATH
 from .request_record import record_error
+from .settings import ServerSettings
 
 BUDGET_SHARE = "edge.share"  # the key of a request's BudgetShare in its ASGI scope
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -31,26 +32,26 @@ class Guard:
 
     DNS rebinding can lead a browser to this server under a name that somebody else controls, so the Host header must be
     one of the server's own names. A page of another origin could send requests without reading the responses, so it is
-    rejected unless it is among `origins`. `error_formats` has the formats of errors of paths that have one.
+    rejected unless it is among the settings' `origins`. `error_formats` has the formats of errors of paths that have
+    one.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        host: str,
-        key: str,
-        origins: Sequence[str],
+        settings: ServerSettings,
         body: int,
         error_formats: Mapping[str, ErrorFormat] = {},
     ) -> None:
         self._app = app
         self._error_formats = error_formats
+        host = settings.host
         self._all_interfaces = _is_address(host) and ipaddress.ip_address(host).is_unspecified
         own = socket.gethostname().lower() if self._all_interfaces else host.lower()
         self._hosts = {*_LOCAL, own, f"{own}.local"}
-        self._key = key.encode()
-        self._origins = origins
+        self._keys = [key.secret.encode() for key in settings.keys]
+        self._origins = settings.origins
         self._body = body
         self._trim: asyncio.TimerHandle | None = None
         self._budget = BodyBudget(body, MAX_VALUES)
@@ -98,9 +99,10 @@ class Guard:
         if origin is not None and not same and not allowed:
             message = f"pages of {origin[:100]} may not use this server; allow them with --allow-origin"
             raise ApiError(403, message, code="unknown_origin")
-        if self._key and path not in PUBLIC_PATHS and not path.startswith(STATIC_PATH) and method != "OPTIONS":
+        if self._keys and path not in PUBLIC_PATHS and not path.startswith(STATIC_PATH) and method != "OPTIONS":
             kind, _, given = headers.get("authorization", "").partition(" ")
-            if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
+            found = [hmac.compare_digest(given.strip().encode(), key) for key in self._keys]
+            if kind.lower() != "bearer" or not any(found):
                 raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._body:

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import ip_address
@@ -17,24 +18,19 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from runtime.backends.backend import Options
 from runtime.backends.choose import require_context
 from runtime.backends.remote_client import KEY
-from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.errors import RequestError
-from runtime.system.files import expand_user
 from runtime.system.native_effects import set_mmap_threshold
-from runtime.text import quoted
-from runtime.tools import Tool
 from runtime.version import VERSION
 
 from .app import create_app
 from .connections import BACKLOG, http_protocol
 from .guard import is_local
 from .limits import Limits
-from .page.kiosk import Kiosk
 from .pool.model_pool import ModelPool
 from .ready import ReadyRecord
+from .settings import ServerSettings
 
 GRACE_SECONDS = 10  # in which replies may end after a signal
 _EXIT_SECONDS = 3  # after those, in which engines may end; then the process exits
@@ -42,47 +38,37 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBRE
 
 
 def run(
-    folders: Sequence[str],
+    pool: ModelPool,
+    settings: ServerSettings,
     *,
-    adapters: Mapping[str, Sequence[AdapterReference]] = {},
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    device: str = "auto",
-    options: Options = Options(),
-    api_key: str = "",
-    origins: Sequence[str] = (),
-    tools: Sequence[Tool] = (),
-    kiosk: Kiosk | None = None,
-    limits: Limits = Limits(),
     report: Callable[[str], None] = print,
     on_ready: Callable[[ReadyRecord], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C. `adapters` are those of further models over the one folder. `report` receives
-    the lines for the terminal; `on_ready` is called once requests are accepted. Raises EdgeError if the server
-    cannot start."""
-    if not api_key and not is_local(host):
+    """Serve the models until SIGTERM or Ctrl-C. `report` receives the lines for the terminal; `on_ready` is called once
+    requests are accepted. Raises EdgeError if the server cannot start."""
+    host, port, kiosk = settings.host, settings.port, settings.kiosk
+    if not settings.keys and not is_local(host):
         raise RequestError(
             f"anyone who reaches {host} could use the model", hint=f"set an API key: --api-key-file FILE, or {KEY}"
         )
     if not 0 <= port < 2**16:
         raise RequestError(f"port {port} cannot be used: it is out of range", hint="choose one from 0 to 65535")
-    if adapters and kiosk is not None:
+    if kiosk is not None and any(entry.parent for entry in pool.entries.values()):
         raise RequestError(
             "a kiosk serves the model itself, without adapters",
             hint="merge the adapter: `edge convert CHECKPOINT FOLDER --adapter DIR`",
         )
-    pool = ModelPool(folders, adapters=adapters, device=device, options=options, limits=limits)
     for entry in pool.entries.values():
-        require_context(entry.source.manifest, options)
+        require_context(entry.source.manifest, entry.options)
     set_mmap_threshold()
-    app = create_app(pool, host=host, api_key=api_key, origins=origins, tools=tools, kiosk=kiosk)
+    app = create_app(pool, settings)
     with _listen(host, port) as listener:
         url = _url(listener)
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
         exit_timer = Timer(GRACE_SECONDS + _EXIT_SECONDS, _exit)
         exit_timer.daemon = True
         try:
-            server = _Server(uvicorn_config(app, limits), app.state.dispatcher.stop, exit_timer)
+            server = _Server(uvicorn_config(app, pool.limits, settings), app.state.dispatcher.stop, exit_timer)
             if on_ready is not None:
                 api = None if kiosk else f"{url}/v1"
                 server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), tuple(pool.entries), VERSION))
@@ -111,7 +97,7 @@ async def _serve(
         pool.close()
 
 
-def uvicorn_config(app: Starlette, limits: Limits) -> uvicorn.Config:
+def uvicorn_config(app: Starlette, limits: Limits, settings: ServerSettings = ServerSettings()) -> uvicorn.Config:
     """Return uvicorn's configuration: HTTP/1.1 only, under the limits, without a log of its own."""
     return uvicorn.Config(
         app,
@@ -120,6 +106,7 @@ def uvicorn_config(app: Starlette, limits: Limits) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=math.ceil(settings.keep_alive),
         backlog=BACKLOG,
     )
 
@@ -209,38 +196,3 @@ def _url(listener: socket.socket) -> str:
     if ip_address(host.partition("%")[0]).is_unspecified:
         host = "::1" if ":" in host else "127.0.0.1"
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def parse_named_adapters(values: Sequence[str]) -> dict[str, tuple[AdapterReference, ...]]:
-    """Parse "NAME=DIR" or "NAME=DIR@WEIGHT"; several of one name add up. Raises RequestError."""
-    found: dict[str, tuple[AdapterReference, ...]] = {}
-    for value in values:
-        name, equals, path = value.partition("=")
-        if not name or not equals or not path:
-            raise RequestError(
-                f"--adapter {quoted(value)} has no name for clients", hint="write it as NAME=DIR, such as legal=./lora"
-            )
-        found[name] = (*found.get(name, ()), AdapterReference.parse(path))
-    return found
-
-
-def read_api_key(path: str | None) -> str:
-    """Return the API key from the file or, without a path, from the environment; "" if that has none. Raises
-    RequestError for a file or a variable without a valid key."""
-    if path is None:
-        key = os.environ.get(KEY, "").strip()
-        if not key.isascii():
-            raise RequestError(f"the API key in {KEY} is not ASCII", hint="choose a key of ASCII characters")
-        return key
-    try:
-        key = expand_user(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = getattr(exc, "strerror", None) or exc
-        raise RequestError(
-            f"{path} cannot be read: {reason}", hint="pass a text file with the API key on one line"
-        ) from exc
-    if not key or not key.isascii() or any(char.isspace() for char in key):
-        raise RequestError(
-            f"{path} has no API key", hint="write the key on one line, in ASCII characters without spaces"
-        )
-    return key

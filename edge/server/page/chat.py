@@ -157,7 +157,7 @@ async def page_facts(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dis
     """Return the server's version, models, tools and kiosk settings."""
     models = []
     for entry in dispatcher.pool.entries.values():
-        own = entry.source.sampling().resolve()
+        own = entry.sampling.resolve()
         context = entry.source.manifest.context_length
         models.append(PageModel(name=entry.name, context=context, temperature=own.temperature, top_p=own.top_p))
     entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]

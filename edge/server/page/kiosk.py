@@ -1,8 +1,8 @@
 """The kiosk, the chat page on a public screen: its settings, and the fields that its visitors may not set."""
 
 import tomllib
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,20 +40,25 @@ class Kiosk(BaseModel):
     def load(cls, path: str) -> "Kiosk":
         """Load the settings from a TOML file. Raises RequestError for an unreadable file or an unknown setting."""
         try:
-            return cls.model_validate(
-                tomllib.loads(read_bounded(expand_user(path), MAX_BYTES).decode("utf-8-sig")), strict=True
-            )
+            table = tomllib.loads(read_bounded(expand_user(path), MAX_BYTES).decode("utf-8-sig"))
         except OSError as exc:
             raise RequestError(f"{path} cannot be read: {exc.strerror}", hint="pass the path of a TOML file") from exc
-        except ValidationError as exc:
-            error = exc.errors(include_url=False)[0]
-            where = ".".join(one_line(part, 80) for part in error["loc"][:1])
-            raise RequestError(
-                f"{path}: {where}: {error['msg']}", hint=f"a kiosk's settings are {', '.join(cls.model_fields)}"
-            ) from exc
         except (ValueError, RecursionError) as exc:
             what = "it is nested too deeply" if isinstance(exc, RecursionError) else one_line(exc)
             raise RequestError(f"{path} is not TOML: {what}", hint='write lines such as title = "Museum"') from exc
+        return cls.parse(table, f"{path}: ")
+
+    @classmethod
+    def parse(cls, table: Mapping[str, Any], where: str) -> "Kiosk":
+        """Return the settings of a table; `where` begins its errors. Raises RequestError for an unknown setting."""
+        try:
+            return cls.model_validate(table, strict=True)
+        except ValidationError as exc:
+            error = exc.errors(include_url=False)[0]
+            key = ".".join(one_line(part, 80) for part in error["loc"][:1])
+            raise RequestError(
+                f"{where}{key}: {error['msg']}", hint=f"a kiosk's settings are {', '.join(cls.model_fields)}"
+            ) from exc
 
     def reject_overrides(self, body: SamplingFields, messages: Sequence[Message]) -> None:
         """Raise ApiError (403) if a visitor's request sets what the kiosk sets."""

@@ -10,6 +10,7 @@ from runtime.backends.backend import Options
 from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.errors import RequestError
 from runtime.model import Model
+from runtime.sampling import Sampling
 from runtime.source import ModelSource, open_source, validate_adapters
 from runtime.text import replace_surrogates
 
@@ -23,8 +24,9 @@ from .request_queue import RequestQueue
 class PoolEntry:
     """A model folder, its model while it is loaded, and when it was last used (seconds of the monotonic clock).
 
-    `options` are those of loading it; `parent` is the name of the model without this one's adapters, if it has any.
-    `check_queue` bounds the checks of requests that have not entered `queue` yet.
+    `options` are those of loading it, `sampling` that of requests that set none; `parent` is the name of the model
+    without this one's adapters, if it has any. `check_queue` bounds the checks of requests that have not entered
+    `queue` yet.
     """
 
     name: str
@@ -32,6 +34,7 @@ class PoolEntry:
     queue: RequestQueue
     check_queue: RequestQueue
     options: Options = Options()
+    sampling: Sampling = field(default_factory=Sampling)
     parent: str | None = None
     model: Model | None = None
     last_used: float = 0.0
@@ -61,6 +64,7 @@ class Lease:
 class ModelPool:
     """The models that a server offers, by name. Use it in the event loop only.
 
+    `device`, `fallback` and `options` are those of `Model`; `sampling` overrides the checkpoints' own.
     Raises ModelFolderError or CheckpointError for a folder that is neither.
     """
 
@@ -70,13 +74,17 @@ class ModelPool:
         *,
         adapters: Mapping[str, Sequence[AdapterReference]] = {},
         device: str = "auto",
+        fallback: Sequence[str] = (),
         options: Options = Options(),
+        sampling: Sampling = Sampling(),
         limits: Limits = Limits(),
     ) -> None:
         self.limits = limits
         self.stopped = False
         self.loading = False
         self._device = device
+        self._fallback = fallback
+        self._sampling = sampling
         self._load_lock = asyncio.Lock()  # models are loaded one at a time
         self.entries: dict[str, PoolEntry] = {}
         for path in folders:
@@ -97,7 +105,8 @@ class ModelPool:
             raise RequestError(f"two models are named {name}", hint="rename one: clients choose a model by that name")
         queue = RequestQueue(self.limits.running, self.limits.waiting)
         check_queue = RequestQueue(self.limits.waiting, 0)
-        self.entries[name] = PoolEntry(name, source, queue, check_queue, options, parent)
+        sampling = source.sampling().merge(self._sampling)
+        self.entries[name] = PoolEntry(name, source, queue, check_queue, options, sampling, parent)
 
     def find(self, name: str | None) -> PoolEntry:
         """Return the entry by its folder's or its checkpoint's name; the first one for None. Raises ApiError (404)."""
@@ -143,9 +152,12 @@ class ModelPool:
                 await self._make_room(entry)
                 self.loading = True
                 try:
-                    model = await asyncio.to_thread(Model, entry.source, device=self._device, options=entry.options)
+                    model = await asyncio.to_thread(
+                        Model, entry.source, device=self._device, fallback=self._fallback, options=entry.options
+                    )
                 finally:
                     self.loading = False
+                model.sampling = entry.sampling
                 entry.model = model
                 entry.queue.limit = min(entry.queue.limit, model.backend.max_requests)
             entry.last_used = time.monotonic()

@@ -1,0 +1,37 @@
+"""The settings of the server, beside those of its models."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from runtime.tools import Tool
+
+from .api_keys import ApiKey
+from .page.kiosk import Kiosk
+
+KEEP_ALIVE_SECONDS = 125.0  # above what proxies keep an idle connection for: nginx 60 to 75, Go's 90, Caddy's 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What the server is started with; edge.toml has a key for each field.
+
+    It binds `host` and `port`, or the Unix domain socket `uds`; a proxy passes it the requests below `root_path`, and
+    `ssl_cert` and `ssl_key` are PEM files for TLS. A client sends one of the `keys`, if there are any. Its Host header
+    is the server's own name, or one of `hosts`, such as "chat.example" or "*.lan"; a page of one of `origins` may send
+    requests, too. The chat page's model may call `tools`; with a `kiosk`, that page is all there is. A connection is
+    kept open for `keep_alive` seconds without a request. The log has lines of text or JSON.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+    root_path: str = ""
+    ssl_cert: str | None = None
+    ssl_key: str | None = None
+    keys: tuple[ApiKey, ...] = ()
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    kiosk: Kiosk | None = None
+    keep_alive: float = KEEP_ALIVE_SECONDS
+    log_format: Literal["text", "json"] = "text"
