@@ -76,8 +76,9 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
     pool = ModelPool(folders, **{"device": "CPU"} | pooled, limits=limits)
     if key := settings.pop("api_key", ""):
         settings["keys"] = (ApiKey(key, "1"),)
+    table = {"endpoints": settings.pop("endpoints")} if "endpoints" in settings else {}
     served = ServerSettings(**settings)
-    app = create_app(pool, served)
+    app = create_app(pool, served, **table)
     port = free_port()
     configured = uvicorn_config(app, pool.limits, served)
     configured.host, configured.port = "127.0.0.1", port

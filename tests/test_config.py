@@ -78,7 +78,8 @@ def test_every_option_and_sampling_setting_is_a_key():
     keys = {field.name for field in fields(OptionsSection)}
     assert keys == {field.name for field in fields(Options)} | {"device", "fallback"}
     keys = {field.name for field in fields(SamplingSection)}
-    assert keys == {field.name for field in fields(Sampling)} - {"logprobs"}  # a request asks for these
+    of_requests = {"logprobs", "top_logprobs", "prompt_logprobs", "logit_bias"}
+    assert keys == {field.name for field in fields(Sampling)} - of_requests
 
 
 def test_every_limit_is_a_key():

@@ -81,7 +81,7 @@ def merge_sampling(
         **settings,
         max_new_tokens=max_new_tokens,
         seed=None if seed is None else seed % 2**31,
-        stop=tuple(stop),
+        stop=tuple(stop) or None,
         logprobs=logprobs,
     )
 
