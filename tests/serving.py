@@ -65,6 +65,7 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
     from edge.server.api_keys import ApiKey
     from edge.server.app import create_app
     from edge.server.limits import Limits
+    from edge.server.listener import listen
     from edge.server.pool.model_pool import ModelPool
     from edge.server.run import uvicorn_config
     from edge.server.settings import ServerSettings
@@ -79,9 +80,7 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
     table = {"endpoints": settings.pop("endpoints")} if "endpoints" in settings else {}
     served = ServerSettings(**settings)
     app = create_app(pool, served, **table)
-    port = free_port()
     configured = uvicorn_config(app, pool.limits, served)
-    configured.host, configured.port = "127.0.0.1", port
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
@@ -89,16 +88,17 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
             await super().startup(sockets)
 
     server = Server(configured)
-    thread = Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{port}", app.state.dispatcher
-    finally:
-        server.should_exit = True
-        thread.join()
+    with listen(replace(served, host="127.0.0.1", port=0)) as listener:
+        thread = Thread(target=server.run, args=([listener.socket],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield listener.url, app.state.dispatcher
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @contextmanager

@@ -164,6 +164,7 @@ def test_a_program_that_starts_it_reads_one_line_of_json(demo_folder, tmp_path, 
                 "pid": process.pid,
                 "models": [demo_folder.path.name],
                 "version": VERSION,
+                "uds": None,
             }
             rest, said = process.communicate(timeout=30)  # closes its standard input
         finally:

@@ -22,6 +22,7 @@ from .openai import chat_completions, completions, responses, tokenization
 from .openapi import openapi_document
 from .page import chat as page
 from .page import static_files
+from .path_normalizer import PathNormalizer
 from .pool.dispatcher import Dispatcher
 from .pool.model_pool import ModelPool
 from .settings import ServerSettings
@@ -49,7 +50,7 @@ def create_app(
     dispatcher = Dispatcher(pool)
     every = (*endpoints, *page.endpoints(settings.tools, kiosk))
     offered = [endpoint for endpoint in every if endpoint.on_kiosk or not kiosk]
-    document = openapi_document(offered, bool(settings.keys))
+    document = openapi_document(offered, bool(settings.keys), settings.root_path)
 
     async def openapi(request: Request) -> Response:
         return JSONResponse(document)
@@ -65,14 +66,20 @@ def create_app(
         pool.close()
 
     formats = {endpoint.path: endpoint.error_format for endpoint in offered if endpoint.error_format}
-    log = RequestLog(dispatcher.metrics, [*(endpoint.path for endpoint in offered), OPENAPI_PATH])
+    paths = [*(endpoint.path for endpoint in offered), OPENAPI_PATH]
+    log = RequestLog(dispatcher.metrics, paths)
     access_log = Middleware(AccessLog, log=log, error_formats=formats)
     guard = Middleware(Guard, settings=settings, body=pool.limits.body_bytes, error_formats=formats)
     origins = settings.origins
     cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
     app = Starlette(
         routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route(OPENAPI_PATH, openapi)],
-        middleware=[access_log, guard, *([cors] if origins else [])],
+        middleware=[
+            Middleware(PathNormalizer, paths=paths, root_path=settings.root_path),
+            access_log,
+            guard,
+            *([cors] if origins else []),
+        ],
         exception_handlers={HTTPException: reject},
         lifespan=lifespan,
     )

@@ -10,8 +10,9 @@ from runtime.version import VERSION
 from .endpoint import Endpoint
 
 
-def openapi_document(endpoints: Sequence[Endpoint], has_key: bool) -> dict[str, Any]:
-    """Describe the endpoints in OpenAPI 3.1. With `has_key`, clients authenticate with a bearer token."""
+def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: str = "") -> dict[str, Any]:
+    """Describe the endpoints in OpenAPI 3.1. With `has_key`, clients authenticate with a bearer token; a proxy
+    serves the paths below `root_path`."""
     requests = [(endpoint.request_model, "validation") for endpoint in endpoints if endpoint.request_model]
     replies = [(endpoint.response_model, "serialization") for endpoint in endpoints if endpoint.response_model]
     errors = [(endpoint.error_model, "serialization") for endpoint in endpoints]
@@ -43,6 +44,8 @@ def openapi_document(endpoints: Sequence[Endpoint], has_key: bool) -> dict[str, 
         "paths": paths,
         "components": {"schemas": definitions["$defs"]},
     }
+    if root_path:
+        out["servers"] = [{"url": root_path}]
     if has_key:
         out["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         out["security"] = [{"key": []}]

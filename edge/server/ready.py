@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass
 @dataclass(frozen=True, slots=True)
 class ReadyRecord:
     """The fields of the line. `api` is the base URL for OpenAI's clients, null for a kiosk; `models` are the names that
-    requests may use, the loaded one first; `pid` is the server's process."""
+    requests may use, the loaded one first; `pid` is the server's process. `uds` is the path of a Unix domain socket,
+    where the server listens on one: then the URL's host is localhost."""
 
     url: str
     api: str | None
     pid: int
     models: tuple[str, ...]
     version: str
+    uds: str | None = None
 
 
 class ReadyOutput:

@@ -6,12 +6,10 @@ import math
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
-from ipaddress import ip_address
 from threading import Timer
 from types import FrameType
 
@@ -21,6 +19,7 @@ from starlette.applications import Starlette
 from runtime.backends.choose import require_context
 from runtime.backends.remote_client import KEY
 from runtime.errors import RequestError
+from runtime.system.files import expand_user
 from runtime.system.native_effects import set_mmap_threshold
 from runtime.version import VERSION
 
@@ -28,6 +27,7 @@ from .app import create_app
 from .connections import BACKLOG, http_protocol
 from .guard import is_local
 from .limits import Limits
+from .listener import listen, require_certificate
 from .pool.model_pool import ModelPool
 from .ready import ReadyRecord
 from .settings import ServerSettings
@@ -46,13 +46,12 @@ def run(
 ) -> None:
     """Serve the models until SIGTERM or Ctrl-C. `report` receives the lines for the terminal; `on_ready` is called once
     requests are accepted. Raises EdgeError if the server cannot start."""
-    host, port, kiosk = settings.host, settings.port, settings.kiosk
-    if not settings.keys and not is_local(host):
+    kiosk = settings.kiosk
+    if not settings.keys and not settings.uds and not is_local(settings.host):
         raise RequestError(
-            f"anyone who reaches {host} could use the model", hint=f"set an API key: --api-key-file FILE, or {KEY}"
+            f"anyone who reaches {settings.host} could use the model",
+            hint=f"set an API key: --api-key-file FILE, or {KEY}",
         )
-    if not 0 <= port < 2**16:
-        raise RequestError(f"port {port} cannot be used: it is out of range", hint="choose one from 0 to 65535")
     if kiosk is not None and any(entry.parent for entry in pool.entries.values()):
         raise RequestError(
             "a kiosk serves the model itself, without adapters",
@@ -60,19 +59,20 @@ def run(
         )
     for entry in pool.entries.values():
         require_context(entry.source.manifest, entry.options)
+    require_certificate(settings)
     set_mmap_threshold()
     app = create_app(pool, settings)
-    with _listen(host, port) as listener:
-        url = _url(listener)
+    with listen(settings) as listener:
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
         exit_timer = Timer(GRACE_SECONDS + _EXIT_SECONDS, _exit)
         exit_timer.daemon = True
         try:
             server = _Server(uvicorn_config(app, pool.limits, settings), app.state.dispatcher.stop, exit_timer)
             if on_ready is not None:
+                url, models = listener.url, tuple(pool.entries)
                 api = None if kiosk else f"{url}/v1"
-                server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), tuple(pool.entries), VERSION))
-            asyncio.run(_serve(listener, pool, server, f"{url} {what}; Ctrl-C stops", report))
+                server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), models, VERSION, listener.uds))
+            asyncio.run(_serve(listener.socket, pool, server, f"{listener.address} {what}; Ctrl-C stops", report))
         finally:
             exit_timer.cancel()
 
@@ -107,6 +107,8 @@ def uvicorn_config(app: Starlette, limits: Limits, settings: ServerSettings = Se
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=math.ceil(settings.keep_alive),
+        ssl_certfile=settings.ssl_cert and expand_user(settings.ssl_cert),
+        ssl_keyfile=settings.ssl_key and expand_user(settings.ssl_key),
         backlog=BACKLOG,
     )
 
@@ -167,32 +169,3 @@ def _exit() -> None:
                 child.kill()
     logging.shutdown()
     os._exit(0)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # asyncio sets TCP_NODELAY only on a socket that names TCP; without it a token waits 40 ms for an ACK.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except OSError as exc:
-        raise RequestError(f"{host} is not an address of this machine: {exc}", hint="use 127.0.0.1") from exc
-    try:
-        if sys.platform != "win32":  # there it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except (OSError, OverflowError) as exc:
-        listener.close()
-        reason = getattr(exc, "strerror", None) or exc
-        raise RequestError(
-            f"port {port} of {host} cannot be used: {reason}", hint="choose another with --port"
-        ) from exc
-    return listener
-
-
-def _url(listener: socket.socket) -> str:
-    """Return the server's URL; on this machine, if it listens on every address."""
-    host, port = listener.getsockname()[:2]
-    if ip_address(host.partition("%")[0]).is_unspecified:
-        host = "::1" if ":" in host else "127.0.0.1"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -35,3 +35,8 @@ class ServerSettings:
     kiosk: Kiosk | None = None
     keep_alive: float = KEEP_ALIVE_SECONDS
     log_format: Literal["text", "json"] = "text"
+
+    def __post_init__(self) -> None:
+        """Normalize the root path: "/glm", or "" for none."""
+        root = self.root_path.strip("/")
+        object.__setattr__(self, "root_path", f"/{root}" if root else "")
