@@ -6,7 +6,9 @@ from typing import Any
 
 from starlette.types import Scope
 
-RECORD = "edge.record"  # the key of a request's RequestRecord in its ASGI scope
+# Keys of a request's ASGI scope.
+RECORD = "edge.record"  # its RequestRecord
+CLIENT = "edge.client"  # among whom slots are shared out: the name of an API key, or a network address
 
 
 @dataclass(slots=True)

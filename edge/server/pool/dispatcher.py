@@ -16,7 +16,7 @@ from runtime.messages import Event, Finish
 from runtime.model import Model
 
 from ..errors import ApiError, server_stopping
-from ..request_record import record_first_token
+from ..request_record import CLIENT, record_first_token
 from .metrics import Metrics
 from .model_pool import ModelPool, PoolEntry
 from .workers import Batch, ReplyEvents, ReplyWorkers
@@ -77,11 +77,11 @@ class Dispatcher:
         return replies
 
     async def _start(self, request: Request, entry: PoolEntry, job: ReplyJob) -> "_StartedReplies":
-        start = time.perf_counter()
+        start, client = time.perf_counter(), request.scope.get(CLIENT, "")
         deadline = asyncio.get_running_loop().time() + self.limits.request_seconds
         if job.needs_check:
-            await self._check(entry, job, deadline)
-        lease = await self.pool.acquire(entry, job.count, deadline)
+            await self._check(entry, job, deadline, client)
+        lease = await self.pool.acquire(entry, job.count, deadline, client)
         model = lease.model
         starts = [partial(job.start, model, index) for index in range(job.count)]
         workers = ReplyWorkers(starts, job.map_error, lease.deadline, lease.release)
@@ -95,10 +95,10 @@ class Dispatcher:
         self.metrics.observe_ttft(entry.name, time.perf_counter() - start)
         return _StartedReplies(workers, first)
 
-    async def _check(self, entry: PoolEntry, job: ReplyJob, deadline: float) -> None:
+    async def _check(self, entry: PoolEntry, job: ReplyJob, deadline: float, client: str) -> None:
         """Run the job's check in a thread, in a slot that it keeps until its end, even if the client disconnects."""
         loop, cancellation = asyncio.get_running_loop(), Cancellation()
-        await entry.check_queue.acquire(1, deadline)
+        await entry.check_queue.acquire(1, deadline, client)
         try:
             model = await self.pool.load(entry)
         except BaseException:

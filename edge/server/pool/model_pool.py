@@ -17,7 +17,7 @@ from runtime.text import replace_surrogates
 from ..errors import ApiError, server_stopping
 from ..limits import Limits
 from . import memory
-from .request_queue import RequestQueue
+from .request_queue import RequestQueue, too_many_replies
 
 
 @dataclass(slots=True)
@@ -43,7 +43,8 @@ class PoolEntry:
     @property
     def idle(self) -> bool:
         """Whether no request uses the model or waits for it."""
-        return self.queue.running == self.queue.waiting == self.check_queue.running == 0
+        queues = (self.queue, self.check_queue)
+        return not any(queue.running or queue.waiting for queue in queues)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class ModelPool:
         if name in self.entries:
             raise RequestError(f"two models are named {name}", hint="rename one: clients choose a model by that name")
         queue = RequestQueue(self.limits.running, self.limits.waiting)
-        check_queue = RequestQueue(self.limits.waiting, 0)
+        check_queue = RequestQueue(self.limits.waiting, self.limits.waiting)
         sampling = source.sampling().merge(self._sampling)
         self.entries[name] = PoolEntry(name, source, queue, check_queue, options, sampling, parent)
 
@@ -119,12 +120,12 @@ class ModelPool:
             404, f"there is no model {name!r} here; GET /v1/models lists them", param="model", code="model_not_found"
         )
 
-    async def acquire(self, entry: PoolEntry, count: int, deadline: float) -> Lease:
-        """Wait for `count` slots, until `deadline` in the loop's time, and load the model if it is not loaded."""
+    async def acquire(self, entry: PoolEntry, count: int, deadline: float, client: str = "") -> Lease:
+        """Wait for `count` slots, until `deadline` in the loop's time, and load the model if it is not loaded. Slots
+        are shared out among the clients."""
         if count > entry.queue.limit:
-            message = f"n: this model runs at most {entry.queue.limit} replies at once"
-            raise ApiError(400, message, param="n", code="invalid_value")
-        await entry.queue.acquire(count, deadline)
+            raise too_many_replies(entry.queue.limit)
+        await entry.queue.acquire(count, deadline, client)
         try:
             return Lease(entry, await self.load(entry), count, deadline)
         except BaseException:
