@@ -12,17 +12,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import status
-from .access_log import AccessLog, RequestLog
+from .access_log import REQUEST_ID, AccessLog, RequestLog
 from .anthropic import messages
 from .endpoint import Endpoint
 from .errors import ApiError
 from .guard import Guard
+from .host_names import HostNames
 from .ollama import endpoints as ollama
 from .openai import chat_completions, completions, responses, tokenization
 from .openapi import openapi_document
+from .origins import Origins
 from .page import chat as page
 from .page import static_files
 from .path_normalizer import PathNormalizer
+from .paths import route_path
 from .pool.dispatcher import Dispatcher
 from .pool.model_pool import ModelPool
 from .settings import ServerSettings
@@ -57,8 +60,9 @@ def create_app(
 
     async def reject(request: Request, exc: Exception) -> Response:
         error = exc if isinstance(exc, HTTPException) else HTTPException(500)
-        found = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-        return found.response(formats.get(request.url.path))
+        path = route_path(request.scope)
+        found = ApiError(error.status_code, f"{request.method} {path}: {error.detail}")
+        return found.response(formats.get(path))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -69,16 +73,30 @@ def create_app(
     paths = [*(endpoint.path for endpoint in offered), OPENAPI_PATH]
     log = RequestLog(dispatcher.metrics, paths)
     access_log = Middleware(AccessLog, log=log, error_formats=formats)
-    guard = Middleware(Guard, settings=settings, body=pool.limits.body_bytes, error_formats=formats)
-    origins = settings.origins
-    cors = Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+    origins = Origins(settings.origins)
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origin_regex=origins.pattern,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        allow_private_network=True,
+        expose_headers=[REQUEST_ID, "Retry-After"],
+    )
+    guard = Middleware(
+        Guard,
+        hosts=HostNames(settings.host, settings.hosts),
+        origins=origins,
+        keys=settings.keys,
+        body=pool.limits.body_bytes,
+        error_formats=formats,
+    )
     app = Starlette(
         routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route(OPENAPI_PATH, openapi)],
         middleware=[
             Middleware(PathNormalizer, paths=paths, root_path=settings.root_path),
             access_log,
-            guard,
             *([cors] if origins else []),
+            guard,
         ],
         exception_handlers={HTTPException: reject},
         lifespan=lifespan,

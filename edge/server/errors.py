@@ -27,6 +27,7 @@ _TYPES = {
     405: "invalid_request_error",
     408: "invalid_request_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
     429: "rate_limit_error",
 }
 RETRY_AFTER = 5  # seconds after which a client should retry
@@ -63,8 +64,10 @@ class ApiError(Exception):
 
     def response(self, body: "ErrorFormat | None" = None) -> JSONResponse:
         """Return the error as a response, with the body of an API's own format or OpenAI's. That of a busy server has
-        the header Retry-After."""
+        the header Retry-After, that of a missing key WWW-Authenticate."""
         headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER)} if self.status in (429, 503) else {}
+        if self.status == 401:
+            headers = {"WWW-Authenticate": "Bearer"}
         return JSONResponse(body(self) if body else self.body(), self.status, headers)
 
 

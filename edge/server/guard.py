@@ -1,28 +1,24 @@
-"""Checks of a request before it is routed: its Host, origin, API key and size."""
+"""Checks of a request before it is routed: its Host, origin, API key, encoding and size."""
 
 import asyncio
 import hmac
-import ipaddress
-import re
-import socket
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.system.native_effects import trim_heap
 
+from .api_keys import ApiKey
 from .body_budget import BodyBudget
 from .errors import ApiError, ErrorFormat
+from .host_names import HostNames
 from .json_values import MAX_VALUES
-from .paths import PUBLIC_PATHS, SAME_ORIGIN_PATHS, STATIC_PATH
-from .request_record import record_error
-from .settings import ServerSettings
+from .origins import Origins, is_own
+from .paths import PUBLIC_PATHS, SAME_ORIGIN_PATHS, STATIC_PATH, route_path
+from .request_record import CLIENT, RECORD, record_error
 
 BUDGET_SHARE = "edge.share"  # the key of a request's BudgetShare in its ASGI scope
-_LOCAL = ("localhost", "127.0.0.1", "::1")
-_HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s\[\]@/?#\\:]+))(?::[0-9]{1,5})?")  # RFC 9110, 7.2
 _LARGE = 2**20  # bytes of a body
 _TRIM = 1.0  # seconds
 
@@ -31,27 +27,26 @@ class Guard:
     """ASGI middleware that rejects requests before the application sees them.
 
     DNS rebinding can lead a browser to this server under a name that somebody else controls, so the Host header must be
-    one of the server's own names. A page of another origin could send requests without reading the responses, so it is
-    rejected unless it is among the settings' `origins`. `error_formats` has the formats of errors of paths that have
-    one.
+    one of `hosts`. A page of another origin could send requests without reading the responses, so it is rejected unless
+    it is among `origins`. With `keys`, a client sends one of them as a bearer token or as x-api-key. `error_formats`
+    has the formats of errors of paths that have one.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        settings: ServerSettings,
+        hosts: HostNames,
+        origins: Origins,
+        keys: Sequence[ApiKey],
         body: int,
         error_formats: Mapping[str, ErrorFormat] = {},
     ) -> None:
         self._app = app
         self._error_formats = error_formats
-        host = settings.host
-        self._all_interfaces = _is_address(host) and ipaddress.ip_address(host).is_unspecified
-        own = socket.gethostname().lower() if self._all_interfaces else host.lower()
-        self._hosts = {*_LOCAL, own, f"{own}.local"}
-        self._keys = [key.secret.encode() for key in settings.keys]
-        self._origins = settings.origins
+        self._hosts = hosts
+        self._origins = origins
+        self._keys = keys
         self._body = body
         self._trim: asyncio.TimerHandle | None = None
         self._budget = BodyBudget(body, MAX_VALUES)
@@ -61,11 +56,14 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        path, headers = route_path(scope), Headers(scope=scope)
         try:
-            self._check(scope["path"], scope["method"], Headers(scope=scope))
+            self._check_names(path, headers)
+            self._identify(path, headers, scope)
+            self._check_body(headers)
         except ApiError as exc:
             record_error(scope, exc.code)
-            await exc.response(self._error_formats.get(scope["path"]))(scope, receive, send)
+            await exc.response(self._error_formats.get(path))(scope, receive, send)
             return
         share = scope[BUDGET_SHARE] = self._budget.share()
 
@@ -89,55 +87,54 @@ class Guard:
         self._trim = None
         trim_heap()
 
-    def _check(self, path: str, method: str, headers: Headers) -> None:
+    def _check_names(self, path: str, headers: Headers) -> None:
+        """Raise ApiError (403) for the host of another server or the origin of another page."""
         host = headers.get("host", "")
-        if not self._is_own_host(host):
-            raise ApiError(403, f"{host[:100]!r} is not a host name of this server", code="unknown_host")
+        if not self._hosts.accept(host):
+            message = f"{host[:100]!r} is not a host name of this server; allow it with --allow-host"
+            raise ApiError(403, message, code="unknown_host")
         origin = headers.get("origin")
-        same = origin is not None and _host_of(origin) == host
-        allowed = not path.startswith(SAME_ORIGIN_PATHS) and (origin in self._origins or "*" in self._origins)
-        if origin is not None and not same and not allowed:
+        if origin is None or is_own(origin, host, self._hosts):
+            return
+        if path.startswith(SAME_ORIGIN_PATHS):
+            cause = "is for the server's own page; behind a proxy, name that page's host with --allow-host"
+            raise ApiError(403, f"{path} {cause}", code="unknown_origin")
+        if not self._origins.accept(origin):
             message = f"pages of {origin[:100]} may not use this server; allow them with --allow-origin"
-            raise ApiError(403, message, code="unknown_origin")
-        if self._keys and path not in PUBLIC_PATHS and not path.startswith(STATIC_PATH) and method != "OPTIONS":
-            kind, _, given = headers.get("authorization", "").partition(" ")
-            found = [hmac.compare_digest(given.strip().encode(), key) for key in self._keys]
-            if kind.lower() != "bearer" or not any(found):
-                raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+            raise ApiError(
+                403, f"{message}, or the server's own page behind a proxy with --allow-host", code="unknown_origin"
+            )
+
+    def _identify(self, path: str, headers: Headers, scope: Scope) -> None:
+        """Set the client of a request: the name of its API key where there are several, else its address. Raises
+        ApiError (401) without a valid key."""
+        address = scope.get("client")
+        scope[CLIENT] = address[0] if address else ""
+        if not self._keys or path in PUBLIC_PATHS or path.startswith(STATIC_PATH) or scope["method"] == "OPTIONS":
+            return
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        given = [token.strip().encode()] if kind.lower() == "bearer" else []
+        given.append(headers.get("x-api-key", "").strip().encode())
+        # Every key is compared, so that the time does not depend on which one matches.
+        found = [key for key in self._keys for one in given if hmac.compare_digest(one, key.secret.encode())]
+        if not found:
+            raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+        if len(self._keys) > 1:
+            scope[CLIENT] = f"key {found[0].name}"
+            if RECORD in scope:
+                scope[RECORD].key = found[0].name
+
+    def _check_body(self, headers: Headers) -> None:
+        """Raise ApiError for a body that is compressed (415), too large (413), or too large for now (503)."""
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            message = f"the body is compressed ({encoding[:40]}); send it as it is, without Content-Encoding"
+            raise ApiError(415, message, code="unsupported_encoding")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._body:
             raise _too_large(self._body)
         if length.isdecimal():
             self._budget.require(int(length))  # before any of the body is read
-
-    def _is_own_host(self, host: str) -> bool:
-        found = _HOST.fullmatch(host)
-        if found is None:
-            return False
-        name = (found["address"] or found["name"]).lower()
-        if name in self._hosts:
-            return True
-        return self._all_interfaces and _is_address(name)  # nobody can rebind an address
-
-
-def _host_of(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:  # such as http://[
-        return None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def is_local(host: str) -> bool:
-    """Return whether only this machine can reach a server that binds `host`."""
-    return host in _LOCAL or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def _too_large(limit: int) -> ApiError:

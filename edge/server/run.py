@@ -25,7 +25,7 @@ from runtime.version import VERSION
 
 from .app import create_app
 from .connections import BACKLOG, http_protocol
-from .guard import is_local
+from .host_names import is_local
 from .limits import Limits
 from .listener import listen, require_certificate
 from .pool.model_pool import ModelPool

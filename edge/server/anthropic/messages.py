@@ -57,7 +57,7 @@ async def create_message(dispatcher: Dispatcher, request: Request) -> Response:
         lambda model: to_params(body, model, dispatcher.limits),
         needs_check=bool(body.tools or body.format),
     )
-    replies = await dispatcher.start(request, job)
+    replies = await dispatcher.start(request, job, stream=bool(body.stream))
     message = MessageStream(body, entry.name)
     if body.stream:
         return EventStream(replies, message)

@@ -14,7 +14,7 @@ async def respond(
     dispatcher: Dispatcher, request: Request, job: ReplyJob, body: ReplyRequest, lines: ReplyLines
 ) -> Response:
     """Begin the reply of a job, and return it as a stream or, with `stream` false, in one piece."""
-    replies = await dispatcher.start(request, job)
+    replies = await dispatcher.start(request, job, stream=body.stream is not False)
     if body.stream is not False:
         return EventStream(replies, lines)
     (events,) = await replies.collect(request)
