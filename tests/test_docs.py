@@ -52,7 +52,17 @@ NOT_RUN = {
     r"^convert \./GLM-4-32B": "named for its size",
 }
 _CONTEXTS = {"131072": "8192"}  # four times GLM-4-0414's, and the embedded checkpoint's
-_PROGRAMS = ("chromium", "vllm", ".", "cd", "sudo", "npm", "node", "pyinstaller")  # others' programs: not run
+_PROGRAMS = (
+    "chromium",
+    "tailscale",
+    "vllm",
+    ".",
+    "cd",
+    "sudo",
+    "npm",
+    "node",
+    "pyinstaller",
+)  # others' programs: not run
 
 
 @dataclass(frozen=True)
