@@ -10,7 +10,7 @@ httpx2 = pytest.importorskip("httpx2")
 from edge.server.errors import ApiError  # noqa: E402
 from edge.server.openai.chat_request import ChatRequest  # noqa: E402
 from edge.server.openai.completions import CompletionRequest  # noqa: E402
-from edge.server.openai.responses_request import ResponsesRequest  # noqa: E402
+from edge.server.responses.request import ResponsesRequest  # noqa: E402
 
 from .serving import scripted, serving_ours  # noqa: E402
 from .test_server import ASK, CHAT  # noqa: E402

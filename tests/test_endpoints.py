@@ -17,9 +17,9 @@ from edge.server.endpoint import Endpoint  # noqa: E402
 from edge.server.generation.fields import SAMPLING_FIELDS, SamplingFields, merge_sampling  # noqa: E402
 from edge.server.openai.chat_request import ChatRequest  # noqa: E402
 from edge.server.openai.completions import CompletionRequest  # noqa: E402
-from edge.server.openai.responses_request import ResponsesRequest  # noqa: E402
 from edge.server.page.chat import PageRequest  # noqa: E402
 from edge.server.page.kiosk import Kiosk  # noqa: E402
+from edge.server.responses.request import ResponsesRequest  # noqa: E402
 from runtime.sampling import Sampling  # noqa: E402
 
 from .serving import scripted  # noqa: E402

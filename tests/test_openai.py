@@ -170,7 +170,7 @@ def test_responses(client, name):
     assert (cut.status, cut.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     parsed = client.responses.parse(model=name, input="Is it open?", text_format=Shop)
     assert isinstance(parsed.output_parsed, Shop)
-    with pytest.raises(openai.BadRequestError, match="nothing is kept"):
+    with pytest.raises(openai.BadRequestError, match="resp_1' not found"):
         client.responses.create(model=name, input="?", previous_response_id="resp_1")
 
 

@@ -19,7 +19,7 @@ from .errors import ApiError
 from .guard import Guard
 from .host_names import HostNames
 from .ollama import endpoints as ollama
-from .openai import chat_completions, completions, responses, tokenization
+from .openai import chat_completions, completions, tokenization
 from .openapi import openapi_document
 from .origins import Origins
 from .page import chat as page
@@ -28,13 +28,17 @@ from .path_normalizer import PathNormalizer
 from .paths import route_path
 from .pool.dispatcher import Dispatcher
 from .pool.model_pool import ModelPool
+from .responses import conversations, create, stored
+from .responses.store import open_store
 from .settings import ServerSettings
 
 # The routes, the OpenAPI document and the kiosk's paths are made from this table: a new endpoint is a line of it.
 ENDPOINTS = (
     chat_completions.ENDPOINT,
     completions.ENDPOINT,
-    responses.ENDPOINT,
+    create.ENDPOINT,
+    *stored.ENDPOINTS,
+    *conversations.ENDPOINTS,
     *tokenization.ENDPOINTS,
     *messages.ENDPOINTS,
     *ollama.ENDPOINTS,
@@ -68,6 +72,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         pool.close()
+        app.state.response_store.close()
 
     formats = {endpoint.path: endpoint.error_format for endpoint in offered if endpoint.error_format}
     paths = [*(endpoint.path for endpoint in offered), OPENAPI_PATH]
@@ -103,4 +108,5 @@ def create_app(
     )
     app.state.dispatcher = dispatcher
     app.state.request_log = log
+    app.state.response_store = open_store(None)
     return app

@@ -22,7 +22,7 @@ class Endpoint:
 
     `stream`: the response may be a stream, of the media type `stream_type`. `on_kiosk`: a kiosk has the endpoint, too.
     `documented`: the OpenAPI document lists it. `error_format`: the JSON of its errors, whose model is `error_model`;
-    OpenAI's for None.
+    OpenAI's for None. `query_model`: the parameters of its query.
     """
 
     method: str
@@ -36,6 +36,7 @@ class Endpoint:
     documented: bool = True
     error_format: ErrorFormat | None = None
     error_model: type[BaseModel] = ErrorReply
+    query_model: type[BaseModel] | None = None
 
     def route(self, dispatcher: Dispatcher) -> Route:
         """Return the route, on which errors become responses."""

@@ -9,6 +9,8 @@ from runtime.version import VERSION
 
 from .endpoint import Endpoint
 
+_NO_BRACES = str.maketrans("", "", "{}")
+
 
 def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: str = "") -> dict[str, Any]:
     """Describe the endpoints in OpenAPI 3.1. With `has_key`, clients authenticate with a bearer token; a proxy
@@ -22,8 +24,10 @@ def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: st
     for endpoint in endpoints:
         if not endpoint.documented:
             continue
-        name = f"{endpoint.method.lower()}_{endpoint.path.strip('/').replace('/', '_')}"
+        name = f"{endpoint.method.lower()}_{endpoint.path.strip('/').replace('/', '_')}".translate(_NO_BRACES)
         described: dict[str, Any] = {"operationId": name, "responses": {}}
+        if parameters := _parameters(endpoint):
+            described["parameters"] = parameters
         content: dict[str, Any] = (
             {"application/json": {"schema": names[endpoint.response_model, "serialization"]}}
             if endpoint.response_model
@@ -50,3 +54,16 @@ def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: st
         out["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         out["security"] = [{"key": []}]
     return out
+
+
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """Describe the parameters in an endpoint's path and query."""
+    in_path = [
+        {"name": part.strip("{}"), "in": "path", "required": True, "schema": {"type": "string"}}
+        for part in endpoint.path.split("/")
+        if part.startswith("{")
+    ]
+    if endpoint.query_model is None:
+        return in_path
+    query = endpoint.query_model.model_json_schema()["properties"]
+    return [*in_path, *({"name": name, "in": "query", "schema": schema} for name, schema in query.items())]

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from runtime.cancellation import Cancellation
-from runtime.errors import UnsupportedGrammar
+from runtime.errors import PromptTooLong, UnsupportedGrammar
 from runtime.model import Model
 from runtime.reply.generation import admit
 
+from ..errors import ApiError, to_api_error
 from ..pool.dispatcher import ReplyJob
 from ..pool.workers import ReplyEvents
 from .params import GenerationParams
@@ -17,9 +18,16 @@ class GenerationJob(ReplyJob):
     """The replies of a chat request. Its parameters are built once, in the thread that needs them first."""
 
     def __init__(
-        self, model: str | None, count: int, to_params: Callable[[Model], GenerationParams], *, needs_check: bool
+        self,
+        model: str | None,
+        count: int,
+        to_params: Callable[[Model], GenerationParams],
+        *,
+        needs_check: bool,
+        prompt_param: str = "messages",
     ) -> None:
         super().__init__(model, count)
+        self._prompt_param = prompt_param
         self.needs_check = needs_check
         self._to_params = to_params
         self._params: GenerationParams | None = None
@@ -40,7 +48,10 @@ class GenerationJob(ReplyJob):
         )
 
     def map_error(self, error: BaseException) -> BaseException:
-        """Name the field whose grammar the engine rejects."""
+        """Name the field whose grammar the engine rejects, or that makes the prompt too long."""
+        if isinstance(error, PromptTooLong):
+            too_long = to_api_error(error)
+            return ApiError(too_long.status, str(too_long), param=self._prompt_param, code=too_long.code)
         if self._params is None or not isinstance(error, UnsupportedGrammar):
             return error
         mapped = self._params.grammar_error(error)

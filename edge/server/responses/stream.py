@@ -4,13 +4,18 @@ import time
 from typing import Any
 from uuid import uuid4
 
+from runtime import strict_json
 from runtime.messages import Event, Finish, Logprobs, Reasoning, Text, ToolCall, ToolCallDelta, Usage
 from runtime.sampling import Sampling
 
 from ..errors import ApiError
+from ..openai.tokens import TokenReply
 from ..pool.event_stream import SSE, SSE_COMMENT, sse
-from .responses_request import Item, ResponsesRequest
-from .tokens import TokenReply
+from .context import Context
+from .items import new_id
+from .request import ResponsesRequest
+from .store import Item
+from .tools import ToolSelection
 
 
 class ResponseStream:
@@ -19,24 +24,38 @@ class ResponseStream:
     media_type = SSE
     heartbeat = SSE_COMMENT
 
-    def __init__(self, body: ResponsesRequest, name: str, sampling: Sampling) -> None:
+    def __init__(
+        self, body: ResponsesRequest, context: Context, selection: ToolSelection, name: str, sampling: Sampling
+    ) -> None:
         choice, params = body.tool_choice or "auto", sampling.resolve()
+        self._custom_tools = selection.custom
         self.whole: Item = {
             "id": f"resp_{uuid4().hex}",
             "object": "response",
             "created_at": int(time.time()),
+            "completed_at": None,
             "model": name,
             "status": "in_progress",
+            "background": False,
             "error": None,
             "incomplete_details": None,
             "instructions": body.instructions,
-            "metadata": {},
+            "max_output_tokens": body.max_output_tokens,
+            "metadata": (body.metadata or {}) | selection.metadata,
             "output": [],
+            "previous_response_id": context.previous,
+            "conversation": {"id": context.conversation} if context.conversation else None,
+            "reasoning": body.reasoning or {"effort": None, "summary": None},
+            "store": body.store is not False,
+            "text": {"format": {"type": "text"}}
+            | (body.text.model_dump(by_alias=True, exclude_none=True) if body.text else {}),
+            "truncation": body.truncation or "disabled",
+            "user": body.user,
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "temperature": params.temperature if body.temperature is None else body.temperature,
             "top_p": params.top_p if body.top_p is None else body.top_p,
-            "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
-            "tools": [tool.model_dump() for tool in body.tools or ()],
+            "tool_choice": choice if isinstance(choice, str) else choice.model_dump(exclude_none=True),
+            "tools": [tool.model_dump(exclude_none=True) for tool in body.tools or ()],
             "usage": None,
         }
         self._sequence_number = 0
@@ -56,9 +75,20 @@ class ResponseStream:
 
     def failure(self, error: ApiError) -> str:
         """Encode an error, with the incomplete response."""
+        self._end("failed")
+        self.whole["error"] = {"code": "server_error", "message": str(error)}
+        return self._send("response.failed", response=self.whole)
+
+    def cancel(self) -> None:
+        """End a response that is still in progress, since its client has disconnected."""
+        if self.whole["status"] == "in_progress":
+            self._end("cancelled")
+
+    def _end(self, status: str) -> None:
         self._join()
-        detail = {"code": "server_error", "message": str(error)}
-        return self._send("response.failed", response=self.whole | {"status": "failed", "error": detail})
+        if self._open is not None:
+            self._open["status"] = "incomplete"
+        self.whole["status"] = status
 
     def encode(self, index: int, event: Event) -> str:
         """Encode an event, after the events that close the item before it."""
@@ -72,6 +102,8 @@ class ResponseStream:
             case ToolCallDelta(id, name, arguments):
                 out = self._begin_call(id, name)
                 self._pieces.append(arguments)
+                if name in self._custom_tools:
+                    return out  # its text is known at its end
                 position = self._position()
                 return out + self._send("response.function_call_arguments.delta", delta=arguments, **position)
             case ToolCall(_, _, id, complete):
@@ -83,7 +115,7 @@ class ResponseStream:
     def _delta(self, kind: str, text: str) -> str:
         out, part, item = "", "output_text" if kind == "message" else "reasoning_text", self._open
         if item is None or item["type"] != kind:
-            item = {"type": kind, "id": f"{'msg' if kind == 'message' else 'rs'}_{uuid4().hex}"}
+            item = {"type": kind, "id": new_id(kind)}
             item |= {"status": "in_progress", "content": []}
             own: Item = {"role": "assistant"} if kind == "message" else {"summary": []}
             item |= own
@@ -102,7 +134,15 @@ class ResponseStream:
     def _begin_call(self, call_id: str, name: str) -> str:
         if self._open is not None and self._open.get("call_id") == call_id:
             return ""
-        item = {"type": "function_call", "id": f"fc_{uuid4().hex}", "call_id": call_id, "name": name, "arguments": ""}
+        custom = name in self._custom_tools
+        kind = "custom_tool_call" if custom else "function_call"
+        item = {
+            "type": kind,
+            "id": new_id(kind),
+            "call_id": call_id,
+            "name": name,
+            "input" if custom else "arguments": "",
+        }
         return self._begin(item | {"status": "in_progress"})
 
     def _begin(self, item: Item) -> str:
@@ -115,6 +155,8 @@ class ResponseStream:
         """Set the open item's text or arguments to what has come so far."""
         if self._open is not None and self._open["type"] == "function_call":
             self._open["arguments"] = "".join(self._pieces)
+        elif self._open is not None and self._open["type"] == "custom_tool_call":
+            self._open["input"] = _custom_input("".join(self._pieces))
         elif self._open is not None and self._open["content"]:
             self._open["content"][0]["text"] = "".join(self._pieces)
 
@@ -127,6 +169,9 @@ class ResponseStream:
         if item["type"] == "function_call":
             done = {"arguments": item["arguments"], "name": item["name"]}
             out += self._send("response.function_call_arguments.done", **done, **position)
+        elif item["type"] == "custom_tool_call":
+            out += self._send("response.custom_tool_call_input.delta", delta=item["input"], **position)
+            out += self._send("response.custom_tool_call_input.done", input=item["input"], **position)
         else:
             (part,) = item["content"]
             more: Item = {"logprobs": part["logprobs"]} if part["type"] == "output_text" else {}
@@ -140,6 +185,7 @@ class ResponseStream:
         cut_off = reason == "length"
         out = self._close(complete=not cut_off)
         self.whole["status"] = "incomplete" if cut_off else "completed"
+        self.whole["completed_at"] = None if cut_off else int(time.time())
         self.whole["incomplete_details"] = {"reason": "max_output_tokens"} if cut_off else None
         self.whole["usage"] = {
             "input_tokens": usage.prompt_tokens,
@@ -159,3 +205,13 @@ class ResponseStream:
         out = sse({"type": kind, "sequence_number": self._sequence_number} | fields, kind)
         self._sequence_number += 1
         return out
+
+
+def _custom_input(arguments: str) -> str:
+    """Return the text of a call to a custom tool, which the model was offered as a function with one string."""
+    try:
+        found = strict_json.parse(arguments)
+    except ValueError:
+        return arguments
+    text = found.get("input") if isinstance(found, dict) else None
+    return text if isinstance(text, str) else arguments
