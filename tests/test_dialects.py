@@ -72,8 +72,7 @@ VALUES = {
 @pytest.mark.parametrize(("body", "field", "value"), VALUES.values(), ids=VALUES.keys())
 def test_values(body, field, value):
     assert getattr(ChatRequest.model_validate(ASK | body), field) == value
-    required = ASK | {"input": "?", "prompt": "?"}
-    for model in (ResponsesRequest, CompletionRequest):
+    for model, required in ((ResponsesRequest, {"input": "?"}), (CompletionRequest, {"prompt": "?"})):
         if {field, *body} <= set(model.model_fields):
             assert getattr(model.model_validate(required | body), field) == value
 

@@ -11,8 +11,9 @@ pytest.importorskip("starlette")
 httpx2 = pytest.importorskip("httpx2")
 openai = pytest.importorskip("openai")
 
+from edge.server.responses.memory_store import MemoryStore  # noqa: E402
+from edge.server.responses.record import Record  # noqa: E402
 from edge.server.responses.sqlite_store import SqliteStore  # noqa: E402
-from edge.server.responses.store import MemoryStore, Record  # noqa: E402
 from edge.server.responses.tools import LEFT_OUT  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 

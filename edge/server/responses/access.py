@@ -2,13 +2,23 @@
 
 from starlette.requests import Request
 
-from .store import Store
+from .memory_store import MemoryStore
+from .record import Store
+
+_EMPTY = MemoryStore(0, 0)
 
 
 def store_of(request: Request) -> Store:
-    """Return the application's store."""
+    """Return the application's store; for a request of a batch, which has no application, one that stays empty."""
+    if not has_store(request):
+        return _EMPTY
     store: Store = request.app.state.response_store
     return store
+
+
+def has_store(request: Request) -> bool:
+    """Return whether the responses to this request can be stored."""
+    return "app" in request.scope
 
 
 def owner_of(request: Request) -> str:

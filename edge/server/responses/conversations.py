@@ -19,8 +19,8 @@ from .access import owner_of, store_of
 from .context import get_conversation
 from .items import REFERENCE, to_items
 from .listing import ItemPage, PageQuery, page_of, to_page
+from .record import Item, Record, find_by_id
 from .request import Metadata
-from .store import Item, Record, find_by_id
 
 Items = Annotated[list[dict[str, Any]], Field(max_length=20)]
 

@@ -16,10 +16,10 @@ from ..generation.job import GenerationJob
 from ..log import LOG
 from ..pool.dispatcher import Dispatcher, ReplyStream
 from ..pool.event_stream import EventStream
-from .access import owner_of, store_of
+from .access import has_store, owner_of, store_of
 from .context import Context, resolve_context
+from .record import Record, Store
 from .request import ResponsesRequest, to_params
-from .store import Record, Store
 from .stream import ResponseStream
 
 
@@ -62,7 +62,7 @@ async def create_response(dispatcher: Dispatcher, request: Request) -> Response:
     if selection.left_out:
         kinds = sorted({name.partition(" ")[0] for name in selection.left_out})
         LOG.info("POST /v1/responses: tools of these types are not offered to the model: %s", ", ".join(kinds))
-    store, owner = store_of(request), owner_of(request)
+    store, owner, keep = store_of(request), owner_of(request), body.store is not False and has_store(request)
     context = await asyncio.to_thread(resolve_context, body, store, owner)
     job = GenerationJob(
         body.model,
@@ -73,7 +73,7 @@ async def create_response(dispatcher: Dispatcher, request: Request) -> Response:
     )
     replies = await dispatcher.start(request, job, stream=bool(body.stream))
     response = ResponseStream(body, context, selection, entry.name, entry.source.sampling())
-    storing = _Storing(store, owner, context, response, keep=body.store is not False)
+    storing = _Storing(store, owner, context, response, keep=keep)
     if body.stream:
         return _StoredStream(replies, response, storing)
     (events,) = await replies.collect(request)

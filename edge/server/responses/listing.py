@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from ..errors import ApiError
 from ..generation.fields import RequestModel
-from .store import Item
+from .record import Item
 
 
 class PageQuery(RequestModel):

@@ -13,7 +13,7 @@ from ..pool.dispatcher import Dispatcher
 from .access import owner_of, store_of
 from .create import ResponsesReply
 from .listing import ItemPage, PageQuery, page_of
-from .store import Record
+from .record import Record
 
 
 class DeletedResponse(BaseModel):
