@@ -54,11 +54,11 @@ def test_the_api_is_described_by_the_models_that_validate_it(client):
         assert set(described["properties"]) == set(model.model_json_schema()["properties"])
 
 
-def test_eight_replies_at_once(client):
-    eight = ask(client, n=8, max_tokens=1)
-    assert [choice["index"] for choice in eight["choices"]] == list(range(8))
+def test_more_replies_than_at_once(client):
+    many = ask(client, n=11, max_tokens=1)
+    assert [choice["index"] for choice in many["choices"]] == list(range(11))
     for path, body in ((CHAT, ASK), ("/v1/completions", {"prompt": "1"})):
-        refused = client.post(path, json=body | {"n": 9})
+        refused = client.post(path, json=body | {"n": 129})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "n")
 
 
@@ -114,14 +114,13 @@ SCHEMA = {
 }  # fmt: skip
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 REFUSED = {
-    "top_logprobs": (CHAT, {"logprobs": True, "top_logprobs": 1}, "top_logprobs"),
-    "frequency_penalty": (CHAT, {"frequency_penalty": 0.1}, "frequency_penalty"),
+    "top_logprobs alone": (CHAT, {"top_logprobs": 1}, "top_logprobs"),
+    "frequency_penalty beside a grammar": (CHAT, {"frequency_penalty": 0.1, "regex": "a+"}, "frequency_penalty"),
     "more presence_penalty": (CHAT, {"presence_penalty": 2.5}, "presence_penalty"),
-    "logit_bias": (CHAT, {"logit_bias": {"1": 5}}, "logit_bias"),
+    "more logit_bias": (CHAT, {"logit_bias": {"1": 101}}, "logit_bias"),
     "functions": (CHAT, {"functions": [{"name": "f"}]}, "functions"),
     "an image": (CHAT, {"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].type"),
     "top_logprobs of responses": ("/v1/responses", {"input": "?", "top_logprobs": 1}, "top_logprobs"),
-    "frequency_penalty of responses": ("/v1/responses", {"input": "?", "frequency_penalty": 1}, "frequency_penalty"),
     "an image of responses": (
         "/v1/responses",
         {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}]},
@@ -129,8 +128,13 @@ REFUSED = {
     ),
     "a response before": ("/v1/responses", {"input": "?", "previous_response_id": "resp_1"}, "previous_response_id"),
     "suffix": ("/v1/completions", {"prompt": "a", "suffix": "b"}, "suffix"),
-    "logit_bias of completions": ("/v1/completions", {"prompt": "a", "logit_bias": {"1": 5}}, "logit_bias"),
-    "frequency_penalty of completions": ("/v1/completions", {"prompt": "a", "frequency_penalty": 1}, "frequency_penalty"),  # noqa: E501
+    "logit_bias of completions": ("/v1/completions", {"prompt": "a", "logit_bias": {"-1": 5}}, "logit_bias"),
+    "echo beside a grammar": ("/v1/completions", {"prompt": "a", "echo": True, "logprobs": 0, "regex": "a"}, "echo"),
+    "best_of": ("/v1/completions", {"prompt": "a", "best_of": 2}, "best_of"),
+    "too many prompts": ("/v1/completions", {"prompt": ["a", "b"], "n": 65}, "prompt"),
+    "no tokens": ("/v1/completions", {"prompt": "a", "max_tokens": 0}, "max_tokens"),
+    "an empty prompt": ("/v1/completions", {"prompt": []}, "prompt"),
+    "skip_special_tokens": ("/v1/completions", {"prompt": "a", "skip_special_tokens": True}, "skip_special_tokens"),
 }  # fmt: skip
 
 

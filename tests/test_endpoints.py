@@ -87,7 +87,7 @@ SETTINGS = {
 
 def test_a_sampling_setting_is_one_field():
     assert set(SAMPLING_FIELDS) == set(SamplingFields.model_fields) - {"model", "stream"} == set(SETTINGS)
-    by_another_name = {"seed", "stop", "max_new_tokens", "logprobs"}
+    by_another_name = {"seed", "stop", "max_new_tokens", "logprobs", "prompt_logprobs", "top_logprobs", "logit_bias"}
     assert {field.name for field in fields(Sampling)} - by_another_name == set(SETTINGS)
     required = {"messages": [{"role": "user", "content": "?"}], "input": "?", "prompt": "?"}
     for request in (ChatRequest, CompletionRequest, ResponsesRequest, PageRequest):

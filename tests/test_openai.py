@@ -145,9 +145,9 @@ def test_log_probabilities_in_the_other_two(client, name):
     ] == (whole.logprobs.tokens)
     chunks = [chunk.choices[0].logprobs for chunk in client.completions.create(**asked, stream=True)]
     assert [i for chunk in chunks if chunk for i in chunk.text_offset] == whole.logprobs.text_offset
-    for refused in ({"logprobs": 1}, {"echo": True}):
-        with pytest.raises(openai.BadRequestError, match="logprobs"):
-            client.completions.create(**asked | refused)
+    echoed = client.completions.create(**asked | {"logprobs": 2, "echo": True}).choices[0]
+    assert "".join(echoed.logprobs.tokens[-8:]) == whole.text
+    assert all(len(top) >= 2 for top in echoed.logprobs.top_logprobs)
     asked = {"model": name, "input": "Who are you?", "include": ["message.output_text.logprobs"]}
     (part,) = client.responses.create(**asked).output[0].content
     assert "".join(token.token for token in part.logprobs) == part.text

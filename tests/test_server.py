@@ -189,14 +189,18 @@ WRONG = {
     "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
     "a number": ({"temperature": "hot"}, "temperature"),
     "out of range": ({"top_p": 1.5}, "top_p"),
-    "too many replies": ({"n": 99}, "n"),
+    "too many replies": ({"n": 129}, "n"),
     "an unknown tool": (
         {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "x"}}},
         "tool_choice",
     ),
     "a choice without tools": ({"tool_choice": "required"}, "tool_choice"),
-    "log-probabilities of others": ({"logprobs": True, "top_logprobs": 2}, "top_logprobs"),
-    "a penalty": ({"frequency_penalty": 1}, "frequency_penalty"),
+    "log-probabilities of others alone": ({"top_logprobs": 2}, "top_logprobs"),
+    "a bias of no token": ({"logit_bias": {"Oslo": 2}}, "logit_bias"),
+    "a penalty beside a grammar": (
+        {"frequency_penalty": 1, "response_format": {"type": "json_object"}},
+        "frequency_penalty",
+    ),
     "a schema that cannot be held": (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}},
         "response_format.json_schema.schema",

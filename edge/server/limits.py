@@ -8,7 +8,8 @@ class Limits:
     """Bounds on requests, per model, per request or per connection.
 
     For each model, `running` replies are generated at once (one on an NPU), and `waiting` more requests wait in the
-    queue. A request ends `request_seconds` after its arrival; a tool of the page has `tool_seconds`. `schema_bytes`
+    queue. A request may ask for `replies_per_request`, of which `replies_at_once` are generated at once. A request
+    ends `request_seconds` after its arrival; a tool of the page has `tool_seconds`. `schema_bytes`
     bounds a JSON schema and any other grammar. A client has `header_seconds` to send a request's headers,
     `body_seconds` to send its body, and as long to read the response.
 
@@ -23,7 +24,8 @@ class Limits:
     body_bytes: int = 8 * 2**20
     messages: int = 1000
     tools: int = 128
-    replies_per_request: int = 8
+    replies_per_request: int = 128
+    replies_at_once: int = 8
     schema_bytes: int = 64 * 2**10
     connections: int = 512
     header_seconds: float = 10.0

@@ -142,6 +142,12 @@ def require_supported(
         )
 
 
+def require_prompt(ids: Collection[int]) -> None:
+    """Raise RequestError for a prompt without a token."""
+    if not ids:
+        raise RequestError("the prompt is empty", hint="it needs at least one token")
+
+
 def require_tree(grammar: Grammar) -> None:
     """Raise UnsupportedGrammar for a grammar that is not supported."""
     try:

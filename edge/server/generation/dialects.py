@@ -100,7 +100,7 @@ _VALUES: Mapping[str, Callable[[Any], Any]] = {
 def translate(body: Body, fields: Collection[str]) -> Body:
     """Translate a request whose API has these fields. Raises ApiError for a setting that would change the reply and is
     not supported."""
-    _reject_settings(body)
+    _reject_settings(body, fields)
     out = _rename(body, fields)
     for name, to_ours in _VALUES.items():
         if name in out:
@@ -118,9 +118,9 @@ def translate(body: Body, fields: Collection[str]) -> Body:
     return out
 
 
-def _reject_settings(body: Body) -> None:
+def _reject_settings(body: Body, fields: Collection[str]) -> None:
     for name, off in _OFF.items():
-        value = body.get(name)
+        value = None if name in fields else body.get(name)
         if value is not None and value not in off:
             cure = f"leave it out, or send {json.dumps(off[0])} (off)"
             message = f"{name} is not supported: {cure}"

@@ -1,6 +1,6 @@
 """The fields that the APIs' requests share: their types, their limits, and the sampling settings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -71,8 +71,13 @@ def merge_sampling(
     seed: int | None = None,
     logprobs: bool = False,
 ) -> Sampling:
-    """Return the checkpoint's `own` sampling with the request's settings. Raises RequestError."""
+    """Return the checkpoint's `own` sampling with the request's settings. Raises RequestError, and ApiError for
+    `top_logprobs` without `logprobs`."""
     settings = {name: getattr(body, name) for name in SAMPLING_FIELDS}
+    top = getattr(body, "top_logprobs", None)
+    if top and not logprobs:
+        message = "top_logprobs needs the log-probabilities of the tokens, too: ask for logprobs"
+        raise ApiError(400, message, param="top_logprobs", code="invalid_value")
     if body.temperature is not None and body.temperature < 1e-4:
         settings["temperature"] = 0.0  # greedy: an engine would divide by almost zero
     if body.top_p is not None and body.top_p < 1e-6:
@@ -83,7 +88,18 @@ def merge_sampling(
         seed=None if seed is None else seed % 2**31,
         stop=tuple(stop) or None,
         logprobs=logprobs,
+        top_logprobs=top,
+        logit_bias=parse_logit_bias(getattr(body, "logit_bias", None)),
     )
+
+
+def parse_logit_bias(bias: Mapping[str, float] | None) -> dict[int, float] | None:
+    """Return the biases by token id. Raises ApiError for a key that is none, or a bias out of range."""
+    for key, value in (bias or {}).items():
+        if not (key.isascii() and key.isdecimal() and len(key) < 10 and -100 <= value <= 100):
+            message = "logit_bias maps token ids to numbers from -100 to 100"
+            raise ApiError(400, f"{message}: {key[:20]!r} to {value}", param="logit_bias", code="invalid_value")
+    return {int(key): value for key, value in bias.items()} if bias else None
 
 
 def reply_count(n: int | None, limits: Limits) -> int:

@@ -1,75 +1,52 @@
-"""POST /v1/completions: the continuation of plain text, for base models."""
+"""POST /v1/completions: the continuation of plain text and of token ids, for base models and for programs that make
+their prompts themselves."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
-from runtime.cancellation import Cancellation
-from runtime.errors import UnsupportedGrammar
+from runtime.cancellation import Cancellable, Cancellation
+from runtime.errors import UnsupportedGrammar, UnsupportedSetting
 from runtime.grammar.grammar import Grammar
-from runtime.messages import Event, Finish
+from runtime.messages import Event, Finish, Usage
 from runtime.model import Model
 from runtime.reply.reply import Reply
 
 from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
-from ..generation.fields import Seed, StopText, TokenCount, merge_sampling, reply_count, stop_texts
-from ..generation.reply_format import ChatFormat, FormatFields, ReplyFormat, own_format
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import EventStream
 from ..pool.workers import ReplyEvents
-from .params import StreamOptions, reject_unsupported
-from .text_stream import TextChunkStream, TextLogprobs, text_finish_reason
+from .completion_request import CompletionRequest
+from .text_stream import TextChunkStream, TextLogprobs, logprobs_of, sum_usage, text_finish_reason
+from .tokenization import read_vocabulary
 from .tokens import UsageReply
 
-
-class CompletionRequest(FormatFields):
-    """A request to continue one prompt, in which special tokens are plain text. `logprobs` 0 returns the
-    log-probabilities of the chosen tokens; more alternatives are not supported. `response_format` is vLLM's."""
-
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
-    max_tokens: TokenCount | None = 16
-    n: Annotated[int, Field(ge=1, le=128)] | None = None
-    stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
-    seed: Seed | None = None
-    echo: bool | None = None
-    suffix: str | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    logit_bias: dict[str, float] | None = None
-    stream_options: StreamOptions | None = None
-    response_format: ChatFormat | None = None
-
-    @property
-    def format(self) -> ReplyFormat | None:
-        """The format of the continuation; None for plain text. Raises ApiError for two formats, or an unsupported
-        one."""
-        return self.reply_format(own_format(self.response_format, "response_format"))
-
-    @property
-    def text(self) -> str:
-        """The prompt."""
-        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+_FIELDS = {"prompt_logprobs": "echo", "top_logprobs": "logprobs"}  # settings by the fields that ask for them
 
 
 class CompletionChoice(BaseModel):
-    """One of the continuations."""
+    """One of the continuations. The ids are there where `return_token_ids` asks for them."""
 
     index: int
     text: str
     logprobs: TextLogprobs | None = None
     finish_reason: Literal["stop", "length"]
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 class Completion(BaseModel):
-    """The continuations of a prompt, and their usage together."""
+    """The continuations of all prompts, and their usage together."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -80,10 +57,12 @@ class Completion(BaseModel):
 
 
 class CompletionJob(ReplyJob):
-    """The continuations of a prompt."""
+    """The continuations of the prompts: `n` of the first one, `n` of the second, …"""
 
-    def __init__(self, body: CompletionRequest, count: int, limits: Limits) -> None:
-        super().__init__(body.model, count)
+    def __init__(self, body: CompletionRequest, limits: Limits) -> None:
+        self.per_prompt = body.choices_per_prompt(limits)
+        super().__init__(body.model, self.per_prompt * len(body.prompts))
+        self.prompt_ids: dict[int, Sequence[int]] = {}  # of the prompts begun, if the response has them
         self._body = body
         self._limits = limits
         self._format = body.format
@@ -100,54 +79,85 @@ class CompletionJob(ReplyJob):
 
     def start(self, model: Model, index: int) -> ReplyEvents:
         """Begin the continuation of that index, with a seed of its own."""
-        sampling = merge_sampling(
-            self._body,
-            model.sampling,
-            max_new_tokens=self._body.max_tokens,
-            stop=stop_texts(self._body.stop),
-            seed=None if self._body.seed is None else self._body.seed + index,
-            logprobs=self._body.logprobs is not None,
+        body, number = self._body, index // self.per_prompt
+        prompt = body.prompts[number]
+        if body.counts_tokens or body.max_tokens == 0:
+            self.prompt_ids[number] = self._ids(model, prompt)
+        if body.max_tokens == 0 and not body.echoes_logprobs:
+            return Cancellable(_nothing(len(self.prompt_ids[number])), Cancellation())
+        return model.complete(
+            prompt,
+            body.sampling(model.sampling, index),
+            answer=self._grammar,
+            add_special_tokens=body.add_special_tokens is not False,
+            stop_token_ids=body.stop_token_ids or (),
+            ignore_eos=bool(body.ignore_eos),
         )
-        return model.complete(self._body.text, sampling, answer=self._grammar)
 
     def map_error(self, error: BaseException) -> BaseException:
-        """Name the field whose grammar the engine rejects."""
-        if self._format is None or not isinstance(error, UnsupportedGrammar):
+        """Name the field whose grammar or setting the engine rejects."""
+        if isinstance(error, UnsupportedSetting):
+            param, code = _FIELDS.get(error.setting, error.setting), "unsupported_parameter"
+        elif self._format is not None and isinstance(error, UnsupportedGrammar):
+            param, code = self._format.param, "invalid_value"
+        else:
             return error
-        mapped = ApiError(400, f"{error}; {error.hint}", param=self._format.param, code="invalid_value")
+        mapped = ApiError(400, f"{error}; {error.hint}", param=param, code=code)
         mapped.__cause__ = error
         return mapped
 
+    def _ids(self, model: Model, prompt: str | list[int]) -> Sequence[int]:
+        if not isinstance(prompt, str):
+            return prompt
+        prefix = model.family.prefix if self._body.add_special_tokens is not False else ""
+        return model.backend.encode((*((prefix,) if prefix else ()), *model.plain(prompt)))
+
+
+def _nothing(prompt_tokens: int) -> Generator[Event, None, None]:
+    yield Finish("length", Usage(prompt_tokens))
+
 
 async def create_completion(dispatcher: Dispatcher, request: Request) -> Response:
-    """Return or stream the continuations of a prompt."""
+    """Return or stream the continuations of the prompts."""
     body = await read_body(request, CompletionRequest)
-    reject_unsupported(body)
-    if body.logprobs or (body.logprobs is not None and body.echo):
-        cause = "the prompt's are not supported" if body.echo else "only those of the chosen tokens are supported"
-        raise ApiError(400, f"logprobs: {cause}; send 0", param="logprobs", code="unsupported_parameter")
     entry = dispatcher.pool.find(body.model)
-    count = reply_count(body.n, dispatcher.limits)
-    job = CompletionJob(body, count, dispatcher.limits)
+    job = CompletionJob(body, dispatcher.limits)
+    echoes = [_echo(body, prompt, entry.source.path) for prompt in body.prompts for _ in range(job.per_prompt)]
     replies = await dispatcher.start(request, job, stream=bool(body.stream))
     base: dict[str, Any] = {"id": f"cmpl-{uuid4().hex}", "created": int(time.time()), "model": entry.name}
-    echo = body.text if body.echo else ""
     if body.stream:
-        include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        return EventStream(replies, TextChunkStream(base, count, echo, include_usage))
-    collected = await replies.collect(request)
-    usage = UsageReply.of([event.usage for reply in collected for event in reply if isinstance(event, Finish)])
-    logprobs = body.logprobs is not None
-    choices = [_choice(index, events, echo, logprobs) for index, events in enumerate(collected)]
-    completion = Completion(**base, choices=choices, usage=usage)
-    return Response(completion.model_dump_json(), media_type="application/json")
+        if body.echoes_logprobs:
+            echoes = [""] * job.count  # the prompts come with their log-probabilities
+        return EventStream(replies, TextChunkStream(base, body, echoes, job.prompt_ids, job.per_prompt))
+    collected = [Reply.from_events(events) for events in await replies.collect(request)]
+    usage = sum_usage([reply.usage for reply in collected], job.per_prompt)
+    choices = [_choice(body, job, index, reply, echoes[index]) for index, reply in enumerate(collected)]
+    completion = Completion(**base, choices=choices, usage=usage).model_dump()
+    if not body.return_token_ids:
+        for choice in completion["choices"]:
+            del choice["token_ids"], choice["prompt_token_ids"]
+    return JSONResponse(completion)
 
 
-def _choice(index: int, events: Sequence[Event], echo: str, has_logprobs: bool) -> CompletionChoice:
-    reply = Reply.from_events(events)
-    logprobs = TextLogprobs.of(reply.logprobs, 0) if has_logprobs else None
-    reason = text_finish_reason(reply.finish_reason)
-    return CompletionChoice(index=index, text=echo + reply.text, logprobs=logprobs, finish_reason=reason)
+def _echo(body: CompletionRequest, prompt: str | list[int], folder: Path) -> str:
+    """Return the text of a prompt that is echoed, else ""."""
+    if not body.echo or isinstance(prompt, str):
+        return prompt if body.echo and isinstance(prompt, str) else ""
+    decoder = read_vocabulary(folder).decoder()
+    return decoder.feed(prompt) + decoder.finish()
+
+
+def _choice(body: CompletionRequest, job: CompletionJob, index: int, reply: Reply, echo: str) -> CompletionChoice:
+    choice = CompletionChoice(
+        index=index, text=echo + reply.text, finish_reason=text_finish_reason(reply.finish_reason)
+    )
+    if body.logprobs is not None:
+        first = bool(reply.prompt_logprobs)
+        choice.logprobs = logprobs_of(body, (*reply.prompt_logprobs, *reply.logprobs), 0, first=first)
+    if body.return_token_ids:
+        choice.token_ids = [token.id for token in reply.logprobs if token.id is not None]
+        choice.prompt_token_ids = list(job.prompt_ids[index // job.per_prompt])
+    return choice
 
 
 ENDPOINT = Endpoint("POST", "/v1/completions", create_completion, CompletionRequest, Completion, stream=True)

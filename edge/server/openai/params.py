@@ -4,8 +4,6 @@ from ..errors import ApiError
 from ..generation.fields import RequestModel
 
 _UNSUPPORTED = (
-    ("top_logprobs", "the engine reports the log-probability of the chosen token only; send logprobs without it"),
-    ("logit_bias", "it is not supported"),
     ("functions", "it is not supported; send them as tools"),
     ("suffix", "it is not supported: a completion goes at the end of the prompt"),
 )

@@ -55,12 +55,13 @@ async def detokenize(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the text of token ids."""
     body = await read_body(request, DetokenizeRequest)
     folder = dispatcher.pool.find(body.model).source
-    text = (await asyncio.to_thread(_vocabulary, folder.path)).decoder()
+    text = (await asyncio.to_thread(read_vocabulary, folder.path)).decoder()
     return JSONResponse(Detokenized(prompt=text.feed(body.tokens) + text.finish()).model_dump())
 
 
 @lru_cache(maxsize=4)
-def _vocabulary(folder: Path) -> Vocabulary:
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """Return the vocabulary of a model folder or checkpoint."""
     return Vocabulary.read(folder / "tokenizer.json")
 
 

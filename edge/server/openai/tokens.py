@@ -18,6 +18,13 @@ class UsageReply(RequestModel):
     total_tokens: int
 
     @classmethod
+    def of_prompts(cls, usages: Sequence[Sequence[Usage]]) -> "UsageReply":
+        """Add up the replies of several prompts, grouped by their prompt."""
+        found = [cls.of(replies) for replies in usages]
+        prompt, completion = sum(usage.prompt_tokens for usage in found), sum(u.completion_tokens for u in found)
+        return cls(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+    @classmethod
     def of(cls, usages: Sequence[Usage]) -> "UsageReply":
         """Add up the replies of one prompt, which counts once."""
         prompt = max((usage.prompt_tokens for usage in usages), default=0)
@@ -25,18 +32,27 @@ class UsageReply(RequestModel):
         return cls(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
-class TokenReply(RequestModel):
+class TopToken(RequestModel):
     """A token's log-probability. `bytes` are those of `token`, which is U+FFFD if the token is part of a character."""
 
     token: str
     logprob: float
     bytes: list[int]
-    top_logprobs: tuple[()] = ()
+
+
+class TokenReply(TopToken):
+    """A token of the reply, and the most probable ones in its place."""
+
+    top_logprobs: Sequence[TopToken] = ()
 
     @classmethod
     def of(cls, tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
         """Convert tokens to JSON objects."""
-        return [cls(token=t.text, logprob=finite_logprob(t.logprob), bytes=list(t.bytes)).model_dump() for t in tokens]
+        return [_token(token) | {"top_logprobs": [_token(other) for other in token.top]} for token in tokens]
+
+
+def _token(token: TokenLogprob) -> dict[str, Any]:
+    return {"token": token.text, "logprob": finite_logprob(token.logprob), "bytes": list(token.bytes)}
 
 
 def finite_logprob(logprob: float) -> float:

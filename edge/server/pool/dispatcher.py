@@ -84,7 +84,7 @@ class Dispatcher:
         lease = await self.pool.acquire(entry, job.count, deadline, client)
         model = lease.model
         starts = [partial(job.start, model, index) for index in range(job.count)]
-        workers = ReplyWorkers(starts, job.map_error, lease.deadline, lease.release)
+        workers = ReplyWorkers(starts, job.map_error, lease.deadline, lease.release, threads=lease.count)
         self._workers.add(workers)
         try:
             first = await workers.next_batch()

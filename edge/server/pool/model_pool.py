@@ -17,7 +17,7 @@ from runtime.text import replace_surrogates
 from ..errors import ApiError, server_stopping
 from ..limits import Limits
 from . import memory
-from .request_queue import RequestQueue, too_many_replies
+from .request_queue import RequestQueue
 
 
 @dataclass(slots=True)
@@ -121,10 +121,9 @@ class ModelPool:
         )
 
     async def acquire(self, entry: PoolEntry, count: int, deadline: float, client: str = "") -> Lease:
-        """Wait for `count` slots, until `deadline` in the loop's time, and load the model if it is not loaded. Slots
-        are shared out among the clients."""
-        if count > entry.queue.limit:
-            raise too_many_replies(entry.queue.limit)
+        """Wait for slots, until `deadline` in the loop's time, and load the model if it is not loaded. A request for
+        `count` replies gets no more slots than one request may have; slots are shared out among the clients."""
+        count = min(count, self.limits.replies_at_once, entry.queue.limit)
         await entry.queue.acquire(count, deadline, client)
         try:
             return Lease(entry, await self.load(entry), count, deadline)

@@ -31,9 +31,10 @@ class ReplyEvents(Protocol):
 
 
 class ReplyWorkers:
-    """A thread for each reply of a request, and their events in the order of arrival.
+    """Threads that run the replies of a request, and their events in the order of arrival.
 
-    Each of `starts` begins a reply, in that reply's thread; `map_error` turns what it raises into what `next_batch`
+    Each of `starts` begins a reply, in a thread; there are at most `threads`, and each runs one reply after another.
+    `map_error` turns what it raises into what `next_batch`
     does. `finish_early` ends all replies with `EARLY_FINISH`,
     `close` without an event; the threads end within a step of the engine, and `done` is called in the event loop after
     the last of them. The replies finish early at `deadline` (the loop's time).
@@ -45,7 +46,10 @@ class ReplyWorkers:
         map_error: Callable[[BaseException], BaseException],
         deadline: float,
         done: Callable[[], None],
+        *,
+        threads: int,
     ) -> None:
+        self.count = len(starts)
         self.finished_early = False
         self._cancellation = Cancellation()
         self._loop = asyncio.get_running_loop()
@@ -57,9 +61,10 @@ class ReplyWorkers:
         self._woken = False
         self._closed = False
         self._unfinished = set(range(len(starts)))
-        self._threads = len(starts)
-        for index, start in enumerate(starts):
-            Thread(target=self._run, args=(index, start), name="reply", daemon=True).start()
+        self._starts = deque(enumerate(starts))  # the replies that no thread has begun
+        self._threads = min(threads, len(starts))
+        for _ in range(self._threads):
+            Thread(target=self._run_replies, name="reply", daemon=True).start()
 
     async def next_batch(self) -> Batch:
         """Wait for events and return all that have arrived; [] once every reply has finished. Adjacent pieces of one
@@ -108,6 +113,15 @@ class ReplyWorkers:
 
     # These run in the threads. A deque is safe to append to from several; the loop is woken once for a whole batch.
 
+    def _run_replies(self) -> None:
+        try:
+            with suppress(IndexError):  # another thread has begun the last one
+                while not self._closed:
+                    self._run(*self._starts.popleft())
+        finally:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._thread_ended)
+
     def _run(self, index: int, start: Callable[[], ReplyEvents]) -> None:
         try:
             with closing(start()) as events, self._cancellation.on_cancel(events.cancel):
@@ -119,9 +133,6 @@ class ReplyWorkers:
         except BaseException as exc:  # noqa: BLE001
             if not self._closed:
                 self._post(index, self._map_error(exc))
-        finally:
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._thread_ended)
 
     def _post(self, index: int, event: Any) -> None:
         self._events.append((index, event))

@@ -22,7 +22,7 @@ from ...system.native_effects import disable_alternate_signal_stack, set_mmap_th
 from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory, map_out_of_memory, require_addresses
 from ...text import one_line, quoted
 from ...vocabulary import TextDecoder, Vocabulary
-from ..backend import Backend, FoundDevice, Options, Request, require_supported
+from ..backend import Backend, FoundDevice, Options, Request, require_prompt, require_supported
 from .grammar_admission import GrammarAdmission
 from .text_slices import split_batches
 
@@ -113,6 +113,7 @@ class GenAIBackend(Backend):
         ids = [*request.prompt_ids, *ids, *request.generated]
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        require_prompt(ids)
         stops = {self._special_tokens[name] for name in request.stop_tokens if name in self._special_tokens}
         return ids, stops | set(request.stop_ids)
 

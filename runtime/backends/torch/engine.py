@@ -29,7 +29,7 @@ from ...sampling import SamplingParams
 from ...source import ModelSource
 from ...system.installation import install_hint
 from ...vocabulary import Vocabulary
-from ..backend import Backend, Delta, FoundDevice, Options, Request
+from ..backend import Backend, Delta, FoundDevice, Options, Request, require_prompt
 from .cache import CachePool, KVCache, static_tokens
 from .forward import ForwardRunner
 from .token_mask import TokenMask, TokenMaskFactory
@@ -211,6 +211,7 @@ class Torch(Backend):
         ids = [*request.prompt_ids, *self.encode(request.prompt), *request.generated]
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
+        require_prompt(ids)
         return ids
 
     def _score_prompt(self, context: KVCache, ids: list[int], request: Request) -> Generator[Delta, None, Any]:
