@@ -6,6 +6,8 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from runtime.version import VERSION
+
 from .endpoint import Endpoint
 from .errors import ApiError, server_stopping
 from .pool.dispatcher import Dispatcher
@@ -61,6 +63,18 @@ def _model_entry(entry: PoolEntry) -> ModelEntry:
     )
 
 
+class Version(BaseModel):
+    """The response of /version, as vLLM has it. Our own client takes a server with it for one that enforces grammars
+    and returns log-probabilities."""
+
+    version: str
+
+
+async def get_version(dispatcher: Dispatcher, request: Request) -> Response:
+    """Return the version of this package."""
+    return JSONResponse(Version(version=VERSION).model_dump())
+
+
 async def get_health(dispatcher: Dispatcher, request: Request) -> Response:
     """Return ok: the server runs."""
     return JSONResponse(Health().model_dump())
@@ -86,6 +100,7 @@ async def get_metrics(dispatcher: Dispatcher, request: Request) -> Response:
 ENDPOINTS = (
     Endpoint("GET", "/v1/models", list_models, None, ModelList),
     Endpoint("GET", "/v1/models/{name:path}", get_model, None, ModelEntry, documented=False),
+    Endpoint("GET", "/version", get_version, None, Version),
     Endpoint("GET", "/health", get_health, None, Health, on_kiosk=True),
     Endpoint("GET", "/ready", get_ready, None, Health, on_kiosk=True),
     Endpoint("GET", "/metrics", get_metrics, on_kiosk=True),

@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server, by its URL: vLLM, SGLang, llama.cpp's, `transformers serve`.
+"""Any OpenAI-compatible server, by its URL: our own, vLLM, SGLang, llama.cpp's, `transformers serve`.
 
 The prompt is rendered here and sent to `/v1/completions`, so templates, tools and parsing are the same as on every
 engine; only the texts of the model's folder are used, and weights may be missing. It is sent as token ids, so that
@@ -8,7 +8,7 @@ special tokens in a reply, as between two tool calls, are lost.
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from queue import SimpleQueue
@@ -18,9 +18,17 @@ from typing import Any, Self
 from .. import strict_json
 from ..cancellation import Cancellation
 from ..checkpoint.checkpoint import Checkpoint
-from ..errors import BackendError, DeviceError, PromptTooLong, RequestError, UnsupportedGrammar
+from ..errors import (
+    BackendError,
+    DeviceError,
+    EdgeError,
+    PromptTooLong,
+    RequestError,
+    UnsupportedGrammar,
+    UnsupportedSetting,
+)
 from ..grammar.ebnf import EngineGrammar
-from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex
+from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, to_tree
 from ..grammar.rest import Rest
 from ..messages import Finish, FinishReason, Usage
 from ..prompt.template import Prompt
@@ -28,10 +36,19 @@ from ..sampling import SamplingParams
 from ..source import ModelSource
 from ..system import network
 from ..system.installation import install_hint
+from ..vocabulary import Vocabulary
 from .backend import Backend, Delta, FoundDevice, Options, Request, require_supported
-from .remote_answer import Chunk, error_of, integer, limit_answer, read_chunk, shortened
-from .remote_body import TRANSFORMERS_SETTINGS, VLLM_SETTINGS, RemoteRequest, transformers_body, vllm_body
+from .remote_answer import Chunk, error_of, integer, limit_answer, read_chunk, rejection, shortened
+from .remote_body import (
+    OPENAI_SETTINGS,
+    TRANSFORMERS_SETTINGS,
+    VLLM_SETTINGS,
+    RemoteRequest,
+    transformers_body,
+    vllm_body,
+)
 from .remote_client import KEY, SILENCE, create_client, unreachable
+from .remote_tokens import LoggedTokenReader
 
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
 _WHOLE = 8 * 2**20  # bytes of an answer that does not stream
@@ -47,6 +64,7 @@ class Remote(Backend):
 
     runs_checkpoints = True
     reads_weights = False
+    reads_ids = True
     max_requests = 256  # the server queues what is too much for it
 
     def __init__(self, client: Any, url: str, model: str | None, folder: Checkpoint) -> None:
@@ -58,6 +76,7 @@ class Remote(Backend):
         self._tokenizer = folder.tokenizer
         self._pad = int(folder.generation["pad_token_id"])
         self._vllm = False
+        self._vocabulary: Vocabulary | None = None
         self._body: Callable[[RemoteRequest], dict[str, Any]] = vllm_body
 
     @classmethod
@@ -169,16 +188,16 @@ class Remote(Backend):
         start = time.perf_counter()
         if self._client is None:
             raise BackendError("the model was closed", hint="load it again")
-        supported = TRANSFORMERS_SETTINGS if self._body is transformers_body else VLLM_SETTINGS
-        require_supported(request.sampling, supported, f"by {self._url}")
-        ids = self.encode(request.prompt)
+        require_supported(request.sampling, self._settings, f"by {self._url}")
+        ids = [*request.prompt_ids, *self.encode(request.prompt)]
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
         room = self._context_length - len(ids)
         special = self._tokenizer.special_tokens
-        stops = sorted(special[name] for name in request.stop_tokens if name in special)
+        stops = sorted({special[name] for name in request.stop_tokens if name in special} | set(request.stop_ids))
         limit = min(request.sampling.max_new_tokens or room, room)
         if self._body is transformers_body:
+            self._reject_ids(request)
             self._reject_typed_tokens(request.prompt, ids)
         body = (
             self._body(RemoteRequest(request.prompt, ids, request.sampling, limit, stops, self._pad))
@@ -190,25 +209,41 @@ class Remote(Backend):
             body["structured_outputs"] = self._structured_outputs(request.grammar)
         generated, pieces, ttft = 0, 0, 0.0
         reason: FinishReason | None = None
-        with closing(_ReplyReader(self._stream(body, limit), request.cancellation)) as reading:
-            for text, count, ended in reading.chunks():
+        logged = self._token_reader(request.sampling, stops) if request.sampling.logprobs else None
+        with closing(_ReplyReader(self._stream(body, limit, request), request.cancellation)) as reading:
+            for chunk in reading.chunks():
                 ttft = ttft or time.perf_counter() - start
-                tokens = max(count - generated, 0) if count is not None else 1 if text else 0
+                counted = len(chunk.tokens) or int(bool(chunk.text))
+                tokens = counted if chunk.total is None else max(chunk.total - generated, 0)
                 generated += tokens
-                reason = ended or reason
-                pieces += bool(text)
+                reason = chunk.ended or reason
+                pieces += bool(chunk.text)
                 if generated > limit or pieces > limit + _SLACK:  # it does not stop where it was asked to
                     generated, reason = limit, "length"
                     break
-                if text or tokens:
-                    yield Delta(text, tokens)
+                if logged is not None:
+                    yield from logged.read(chunk, tokens)
+                elif chunk.text or tokens:
+                    yield Delta(chunk.text, tokens)
         if reason is None:
             raise BackendError(
                 f"{self._url} broke off in mid-reply", hint="send the request again; see the server's log"
             )
         yield Finish(reason, Usage(len(ids), generated, ttft, time.perf_counter() - start))
 
-    def _stream(self, body: dict[str, Any], limit: int) -> Generator[Chunk, None, None]:
+    @property
+    def _settings(self) -> frozenset[str]:
+        """The sampling settings that the server supports: other servers than vLLM do not tell ids of tokens."""
+        if self._body is transformers_body:
+            return TRANSFORMERS_SETTINGS
+        return VLLM_SETTINGS if self._vllm else OPENAI_SETTINGS
+
+    def _token_reader(self, sampling: SamplingParams, stops: Sequence[int]) -> LoggedTokenReader:
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary.parse(self._tokenizer.tokenizer.to_str())
+        return LoggedTokenReader(self._vocabulary, stops, sampling.top_logprobs, self._url)
+
+    def _stream(self, body: dict[str, Any], limit: int, request: Request) -> Generator[Chunk, None, None]:
         """Yield the reply as it arrives. Closing the generator closes the connection."""
         import httpx2
 
@@ -217,9 +252,7 @@ class Remote(Backend):
                 limit_answer(answer, self._url, _STREAM + limit * _TOKEN)
                 if answer.status_code != 200:
                     answer.read()
-                    raise BackendError(
-                        f"{self._url} rejects the request: {error_of(answer)}", hint="see the server's log"
-                    )
+                    raise self._rejected(answer, request)
                 for event in httpx2.EventSource(answer, max_event_size=_STREAM):
                     if event.data == "[DONE]":
                         return
@@ -231,6 +264,16 @@ class Remote(Backend):
                     f"{self._url} broke off in mid-reply: {shortened(str(exc)) or type(exc).__name__}",
                     hint="send the request again; see the server's log",
                 ) from exc
+
+    def _rejected(self, answer: Any, request: Request) -> EdgeError:
+        """Return the error of a request that the server rejects: what the engine itself would have raised, if the
+        server names the setting or the grammar."""
+        message, (code, param) = f"{self._url} rejects the request: {error_of(answer)}", rejection(answer)
+        if param.startswith("structured_outputs") and isinstance(request.grammar, Grammar):
+            return UnsupportedGrammar(message, hint="simplify it", grammar=request.grammar)
+        if code == "unsupported_parameter":
+            return UnsupportedSetting(message, hint=f"leave out {param}", setting=param)
+        return BackendError(message, hint="see the server's log")
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None, *, stream: bool = False) -> Any:
         """Return the response, whatever its status. A refused or dropped connection, or a busy server, is retried."""
@@ -261,6 +304,13 @@ class Remote(Backend):
             time.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
+    def _reject_ids(self, request: Request) -> None:
+        for name, ids in (("prompt", request.prompt_ids), ("stop_token_ids", request.stop_ids)):
+            if ids:
+                raise UnsupportedSetting(
+                    f"{self._url} takes no token ids as {name}", hint="send text, or use vLLM", setting=name
+                )
+
     def _reject_typed_tokens(self, prompt: Prompt, ids: list[int]) -> None:
         special = set(self._tokenizer.special_tokens.values())
         as_text = self._tokenizer.encode("".join(prompt))
@@ -271,9 +321,12 @@ class Remote(Backend):
             )
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
-        """Leave the check to the server. Raises UnsupportedGrammar if it enforces none."""
+        """Leave the check to the server, but for a schema in whose place any JSON object will do. Raises
+        UnsupportedGrammar if the server enforces no grammar, or does not support this one."""
         try:
             self._structured_outputs(grammar)
+            if isinstance(grammar, JsonSchema) and not grammar.strict:
+                to_tree(grammar)
         except RequestError as exc:
             raise UnsupportedGrammar(str(exc), hint=exc.hint, grammar=grammar) from exc
 
@@ -317,7 +370,7 @@ class _ReplyReader:
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield chunks up to the server's end, or up to one of ours with the reason "cancelled"."""
-        cancelled: Chunk = ("", None, "cancelled")
+        cancelled = Chunk("", None, "cancelled")
         with self._cancellation.on_cancel(lambda: self._read.put(cancelled)):
             if not self._cancellation.cancelled:
                 Thread(target=self._write, name="remote", daemon=True).start()

@@ -1,8 +1,9 @@
 """Validation of a server's responses: their size, their duration, their types, and the text of their errors."""
 
+import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import strict_json
 from ..errors import BackendError
@@ -11,8 +12,25 @@ from ..text import replace_controls
 
 _QUOTED = 300  # characters of what a server says
 
-# Text, tokens so far where the server counts them, and at the end why it ended.
-Chunk = tuple[str, int | None, FinishReason | None]
+_TOKEN_ID = re.compile(r"token_id:(\d{1,9})")
+
+
+class LoggedToken(NamedTuple):
+    """A token's id, its log-probability, and those of the most probable ids in its place."""
+
+    id: int
+    logprob: float
+    top: dict[int, float]
+
+
+class Chunk(NamedTuple):
+    """A part of a reply: its text, the tokens so far where the server counts them, at the end why it ended, and the
+    tokens of the text if they were asked for."""
+
+    text: str
+    total: int | None
+    ended: FinishReason | None
+    tokens: tuple[LoggedToken, ...] = ()
 
 
 def limit_answer(answer: Any, url: str, most: int, seconds: float | None = None) -> None:
@@ -55,7 +73,33 @@ def read_chunk(data: str, url: str) -> Chunk:
     usage = _of(dict, chunk.get("usage") or {}, "usage")
     reason = choice.get("finish_reason")
     ended: FinishReason | None = None if not reason else "length" if reason == "length" else "stop"
-    return _of(str, choice.get("text") or "", "text"), integer(usage.get("completion_tokens"), "token count"), ended
+    text, count = _of(str, choice.get("text") or "", "text"), integer(usage.get("completion_tokens"), "token count")
+    return Chunk(text, count, ended, _read_tokens(_of(dict, choice.get("logprobs") or {}, "logprobs")))
+
+
+def _read_tokens(logprobs: dict[str, Any]) -> tuple[LoggedToken, ...]:
+    """Parse the log-probabilities of a completion whose tokens are written as vLLM's "token_id:1"."""
+    tokens = _of(list, logprobs.get("tokens") or [], "tokens")
+    values = _of(list, logprobs.get("token_logprobs") or [], "token_logprobs")
+    tops = _of(list, logprobs.get("top_logprobs") or [{}] * len(tokens), "top_logprobs")
+    return tuple(
+        LoggedToken(
+            _token_id(token),
+            _logprob(value),
+            {_token_id(name): _logprob(other) for name, other in _of(dict, top or {}, "top_logprobs").items()},
+        )
+        for token, value, top in zip(tokens, values, tops, strict=True)
+    )
+
+
+def _token_id(name: Any) -> int:
+    if not (found := _TOKEN_ID.fullmatch(_of(str, name, "token"))):
+        raise ValueError(f"its token is {shortened(repr(name))}")
+    return int(found[1])
+
+
+def _logprob(value: Any) -> float:
+    return float(_of(int | float, value, "logprob"))  # type: ignore[arg-type]
 
 
 def integer(value: object, what: str) -> int | None:
@@ -65,6 +109,15 @@ def integer(value: object, what: str) -> int | None:
     if type(value) is not int or value < 0:
         raise ValueError(f"its {what} is {shortened(repr(value))}")
     return value
+
+
+def rejection(answer: Any) -> tuple[str, str]:
+    """Return the code and the parameter of a server's error, "" where it names none."""
+    try:
+        error = strict_json.parse(answer.content)["error"]
+        return str(error.get("code") or ""), str(error.get("param") or "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "", ""
 
 
 def _of(kind: type[Any], value: Any, what: str) -> Any:

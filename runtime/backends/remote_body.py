@@ -8,7 +8,8 @@ from ..prompt.template import Prompt
 from ..sampling import SamplingParams
 
 TRANSFORMERS_SETTINGS = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"})
-VLLM_SETTINGS = TRANSFORMERS_SETTINGS | {"presence_penalty", "frequency_penalty"}
+OPENAI_SETTINGS = TRANSFORMERS_SETTINGS | {"presence_penalty", "frequency_penalty", "logit_bias"}
+VLLM_SETTINGS = OPENAI_SETTINGS | {"logprobs", "top_logprobs"}  # with the tokens' ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ def vllm_body(request: RemoteRequest) -> dict[str, Any]:
         "ignore_eos": not request.stops,
         "skip_special_tokens": False,
     }
+    if sampling.logit_bias:
+        body["logit_bias"] = {str(id): bias for id, bias in sampling.logit_bias}
+    if sampling.logprobs:
+        body |= {"logprobs": sampling.top_logprobs, "return_tokens_as_token_ids": True}
     return body if sampling.seed is None else body | {"seed": sampling.seed}
 
 
