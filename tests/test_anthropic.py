@@ -156,7 +156,7 @@ def test_a_strict_tool_is_called_by_its_schema(client):
         ({"max_tokens": None}, "max_tokens: "),
         ({"model": "claude"}, "no model 'claude'"),
         ({"temperature": 1.5}, "temperature: "),
-        ({"messages": [user("word " * 9000)]}, "prompt is too long: "),
+        ({"messages": [user("word " * 9000)]}, " tokens > 2047 maximum"),
         ({"messages": [user([{"type": "image", "source": {}}])]}, "messages[0].content[0]: images"),
         ({"messages": [user([{"type": "tool_use"}])]}, "messages[0].content[0]"),
         ({"messages": [user([CALL])]}, "messages[0].content[0]: a message of the role user"),
@@ -195,6 +195,15 @@ def test_errors_before_the_endpoint_are_in_its_format_too(demo_folder, path):
         ):
             assert reply.json()["type"] == "error", reply.text
             assert reply.json()["error"]["type"] == kind
+
+
+def test_models_have_its_fields_too(client):
+    models = client.get("/v1/models", headers={"anthropic-version": "2023-06-01"}).json()
+    (model,) = models["data"]
+    assert (models["has_more"], models["first_id"], models["last_id"]) == (False, model["id"], model["id"])
+    assert (model["type"], model["display_name"], model["lifecycle"]) == ("model", model["id"], "active")
+    assert model["created_at"].endswith("Z")
+    assert client.get(f"/v1/models/{model['id']}").json() == model
 
 
 def test_history_becomes_a_chat():

@@ -91,7 +91,9 @@ def to_api_error(exc: BaseException) -> ApiError:
             param = _field_path(error["loc"])
             return ApiError(400, f"{param or 'the body'}: {error['msg']}", param=param, code="invalid_value")
         case PromptTooLong():
-            return ApiError(400, _context_overflow(exc), param="messages", code="context_length_exceeded")
+            overflow = ApiError(400, _context_overflow(exc), param="messages", code="context_length_exceeded")
+            overflow.__cause__ = exc  # has the numbers, for the words of another API
+            return overflow
         case UnsupportedSetting():
             return ApiError(400, _message(exc), param=exc.setting, code="unsupported_parameter")
         case RequestError() | TemplateError() | ToolError():

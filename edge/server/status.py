@@ -1,5 +1,6 @@
 """The server's models, health, readiness and metrics."""
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel
@@ -16,23 +17,32 @@ from .pool.model_pool import PoolEntry
 
 
 class ModelEntry(BaseModel):
-    """A model of the server. `max_model_len` is the context length in tokens, under vLLM's name; so is `parent`, the
-    model whose adapters this one has."""
+    """A model of the server, in the fields of OpenAI's API and of Anthropic's, which a client picks by itself.
+    `max_model_len` is the context length in tokens, under vLLM's name; so is `parent`, the model whose adapters this
+    one has."""
 
     id: str
     object: Literal["model"] = "model"
+    type: Literal["model"] = "model"
+    display_name: str
+    lifecycle: Literal["active"] = "active"
     created: int
+    created_at: datetime
     owned_by: str
     max_model_len: int
+    max_input_tokens: int
     loaded: bool
     parent: str | None = None
 
 
 class ModelList(BaseModel):
-    """All models of the server."""
+    """All models of the server, on one page."""
 
     object: Literal["list"] = "list"
     data: list[ModelEntry]
+    has_more: Literal[False] = False
+    first_id: str
+    last_id: str
 
 
 class Health(BaseModel):
@@ -44,20 +54,25 @@ class Health(BaseModel):
 async def list_models(dispatcher: Dispatcher, request: Request) -> Response:
     """Return every model, loaded or not."""
     entries = [_model_entry(entry) for entry in dispatcher.pool.entries.values()]
-    return JSONResponse(ModelList(data=entries).model_dump())
+    models = ModelList(data=entries, first_id=entries[0].id, last_id=entries[-1].id)
+    return JSONResponse(models.model_dump(mode="json"))
 
 
 async def get_model(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the model named in the path. Raises ApiError (404)."""
-    return JSONResponse(_model_entry(dispatcher.pool.find(request.path_params["name"])).model_dump())
+    return JSONResponse(_model_entry(dispatcher.pool.find(request.path_params["name"])).model_dump(mode="json"))
 
 
 def _model_entry(entry: PoolEntry) -> ModelEntry:
+    context = entry.source.manifest.context_length
     return ModelEntry(
         id=entry.name,
+        display_name=entry.name,
         created=entry.created,
+        created_at=datetime.fromtimestamp(entry.created, UTC),
         owned_by="local",
-        max_model_len=entry.source.manifest.context_length,
+        max_model_len=context,
+        max_input_tokens=context,
         loaded=entry.model is not None,
         parent=entry.parent,
     )

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from runtime.errors import PromptTooLong
+
 from ..errors import ApiError
 
 _TYPES = {
@@ -16,11 +18,11 @@ _TYPES = {
 
 
 def error_body(error: ApiError) -> dict[str, Any]:
-    """Return the error as the JSON object that Anthropic's clients parse. Its message names the invalid field, and a
-    prompt that is too long as Anthropic does: Claude Code then compacts the conversation."""
-    message = str(error)
-    if error.code == "context_length_exceeded":
-        message = f"prompt is too long: {message}"
+    """Return the error as the JSON object that Anthropic's clients parse. Its message names the invalid field. A prompt
+    that is too long is rejected in Anthropic's words: Claude Code reads them, and compacts the conversation."""
+    message, cause = str(error), error.__cause__
+    if isinstance(cause, PromptTooLong):
+        message = f"prompt is too long: {cause.prompt_tokens} tokens > {cause.limit} maximum"
     elif error.param is not None and error.param not in message:
         message = f"{error.param}: {message}"
     kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
