@@ -23,7 +23,7 @@ collect_ignore = (
     ]
 )
 # Each has a script in tests/environments that makes its environment and runs its tests.
-ENVIRONMENTS = ("clients", "cuda", "ipex", "optimum", "peft", "proxies", "quantized", "schema_suite", "vllm")
+ENVIRONMENTS = ("clients", "cuda", "ipex", "ollama", "optimum", "peft", "proxies", "quantized", "schema_suite", "vllm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
