@@ -118,7 +118,8 @@ def test_calls_are_objects_and_their_results_find_them(echo):
     streamed = [line["message"] for line in lines(client, "/api/chat", body)]
     calls = [call for message in streamed for call in message.get("tool_calls", ())]
     whole = post(client, "/api/chat", body | {"stream": False})
-    assert whole["message"]["tool_calls"] == calls
+    assert [call["function"] for call in whole["message"]["tool_calls"]] == [call["function"] for call in calls]
+    assert len({call["id"] for call in [*calls, *whole["message"]["tool_calls"]]}) == 4
     assert [call["function"]["arguments"] for call in calls] == [{"city": "Oslo"}, {"city": "Rome"}]
     assert [call["function"]["index"] for call in calls] == [0, 1]
     assert (whole["done_reason"], whole["message"]["content"]) == ("stop", "")
@@ -234,7 +235,7 @@ REJECTED = {
     "think": {"think": True},
     "truncate": {"truncate": True},
     "shift": {"shift": True},
-    "top_logprobs": {"logprobs": True, "top_logprobs": 3},
+    "top_logprobs": {"logprobs": True, "top_logprobs": 21},
     "keep_alive": {"keep_alive": "soon"},
     "temperature": {"temperature": 0.5},
     "tool_choice": {"tool_choice": "required"},
@@ -295,6 +296,25 @@ def test_log_probabilities_go_with_their_text(echo):
     assert tokens == whole["logprobs"]
     assert [token["token"] for token in tokens] == list("Yes.")
     assert tokens[0] == {"token": "Y", "logprob": 0.0, "bytes": [89]}
+
+
+def test_the_most_probable_tokens(client):
+    body = ASK | {"logprobs": True, "top_logprobs": 2, "stream": False, "options": {"num_predict": 3}}
+    for token in post(client, "/api/chat", body)["logprobs"]:
+        first, second = token["top_logprobs"]
+        assert first == {key: value for key, value in token.items() if key != "top_logprobs"}
+        assert first["logprob"] >= second["logprob"]
+    assert "logprobs" not in post(client, "/api/chat", body | {"logprobs": False})
+
+
+def test_a_silent_stream_sends_empty_pieces(bare_folder):
+    with (
+        scripted(bare_folder, ["Yes."], pause=0.3, limits=Limits(heartbeat_seconds=0.1)) as (url, *_),
+        httpx2.Client(base_url=url, timeout=60) as client,
+    ):
+        pieces = [line["message"]["content"] for line in lines(client, "/api/chat", ASK)]
+    assert "".join(pieces) == "Yes."
+    assert pieces[:-1].count("") > 2
 
 
 def test_a_model_goes_by_its_name_with_or_without_a_tag(echo):

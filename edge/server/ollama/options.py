@@ -62,7 +62,7 @@ class Options(RequestModel):
             )
         return self
 
-    def sampling(self, own: Sampling, *, logprobs: bool = False) -> Sampling:
+    def sampling(self, own: Sampling, *, logprobs: bool = False, top_logprobs: int = 0) -> Sampling:
         """Return the checkpoint's `own` sampling with these settings. Raises RequestError."""
         fields = SamplingFields(
             temperature=self.temperature,
@@ -74,7 +74,7 @@ class Options(RequestModel):
             frequency_penalty=self.frequency_penalty,
         )
         limit = self.num_predict or 0
-        return merge_sampling(
+        merged = merge_sampling(
             fields,
             own,
             max_new_tokens=limit if limit > 0 else None,
@@ -82,3 +82,4 @@ class Options(RequestModel):
             seed=None if self.seed == -1 else self.seed,
             logprobs=logprobs,
         )
+        return merged.override(top_logprobs=top_logprobs if logprobs else None)

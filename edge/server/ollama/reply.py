@@ -44,11 +44,17 @@ class MessageReply(RequestModel):
 
 
 class TokenReply(RequestModel):
-    """A token of the content, and its log-probability."""
+    """A token, and its log-probability."""
 
     token: str
     logprob: float
     bytes: list[int]
+
+
+class ChosenTokenReply(TokenReply):
+    """A token of the content, and the most probable ones in its place, if they were asked for."""
+
+    top_logprobs: list[TokenReply] | None = None
 
 
 class ReplyFields(RequestModel):
@@ -67,7 +73,7 @@ class ReplyFields(RequestModel):
     prompt_eval_duration: int | None = None
     eval_count: int | None = None
     eval_duration: int | None = None
-    logprobs: list[TokenReply] | None = None
+    logprobs: list[ChosenTokenReply] | None = None
 
 
 class ChatReply(ReplyFields):
@@ -103,10 +109,14 @@ class ReplyLines:
     fields: Fields
     thinking: bool = True
     media_type: str = NDJSON
-    heartbeat: str = ""
     _start: float = field(default_factory=time.perf_counter)
     _calls: int = 0
     _logprobs: tuple[TokenLogprob, ...] = ()  # of the next text
+
+    @property
+    def heartbeat(self) -> str:
+        """An empty piece: this format has no comments, and clients skip no blank lines."""
+        return _line(self._piece(""))
 
     def opening(self) -> str:
         """Encode nothing: the first line is the first piece."""
@@ -191,7 +201,11 @@ def _given(**fields: Any) -> dict[str, Any]:
 
 
 def _tokens(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
-    return [{"token": t.text, "logprob": max(t.logprob, -9999.0), "bytes": list(t.bytes)} for t in tokens]
+    return [
+        {"token": token.text, "logprob": max(token.logprob, -9999.0), "bytes": list(token.bytes)}
+        | _given(top_logprobs=_tokens(token.top))
+        for token in tokens
+    ]
 
 
 def _nanoseconds(seconds: float) -> int:

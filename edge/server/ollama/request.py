@@ -51,7 +51,7 @@ class ReplyRequest(ModelRequest):
 
     `format` is "json" or a JSON schema. `think` turns the reasoning of a model that reasons on or off; where its chat
     template cannot turn it off, the reasoning is left out of the reply. A prompt that is longer than the context is
-    rejected, so that `truncate` and `shift` may only be false.
+    rejected, so that `truncate` and `shift` may only be false. `top_logprobs` counts only with `logprobs`.
     """
 
     stream: bool | None = None
@@ -77,7 +77,6 @@ class ReplyRequest(ModelRequest):
         for name, cure in (
             ("truncate", "a prompt that is longer than the context is rejected; send false, or leave it out"),
             ("shift", "a reply ends where the context is full; send false, or leave it out"),
-            ("top_logprobs", "the engine reports the chosen token only; send logprobs without it"),
         ):
             if getattr(self, name):
                 raise ApiError(400, f"{name} is not supported: {cure}", param=name, code="unsupported_parameter")
@@ -91,7 +90,8 @@ class ReplyRequest(ModelRequest):
 
     def sampling(self, model: Model) -> Sampling:
         """Return the model's own sampling with the request's options. Raises RequestError."""
-        return (self.options or Options()).sampling(model.sampling, logprobs=bool(self.logprobs))
+        options = self.options or Options()
+        return options.sampling(model.sampling, logprobs=bool(self.logprobs), top_logprobs=self.top_logprobs or 0)
 
     def keep_alive_seconds(self) -> float | None:
         """Return for how long the model stays in memory after the reply: None for the server's own time, infinity for

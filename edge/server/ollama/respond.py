@@ -14,8 +14,9 @@ async def respond(
     dispatcher: Dispatcher, request: Request, job: ReplyJob, body: ReplyRequest, lines: ReplyLines
 ) -> Response:
     """Begin the reply of a job, and return it as a stream or, with `stream` false, in one piece."""
-    replies = await dispatcher.start(request, job, stream=body.stream is not False)
-    if body.stream is not False:
+    stream = body.stream is not False
+    replies = await dispatcher.start(request, job, stream=stream)
+    if stream:
         return EventStream(replies, lines)
     (events,) = await replies.collect(request)
     return JSONResponse(lines.whole(events))

@@ -20,11 +20,14 @@ from .dispatcher import ReplyStream
 
 
 class EventEncoder(Protocol):
-    """The wire format of an API's stream: its events as text, "" for an event that it leaves out. `heartbeat` is text
-    that clients skip, such as a comment, "" for a format that has none."""
+    """The wire format of an API's stream: its events as text, "" for an event that it leaves out."""
 
     media_type: str
-    heartbeat: str
+
+    @property
+    def heartbeat(self) -> str:
+        """Text that clients skip, such as a comment; "" for a format that has none."""
+        ...
 
     def opening(self) -> str:
         """Encode what comes before the first event."""
