@@ -55,12 +55,14 @@ from runtime.progress import Progress
 from runtime.reply.generation import Constraint
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling, SamplingSettings
+from runtime.toolbox import ToolSource
 from runtime.tools import Tool, ToolLike
 from runtime.version import VERSION as __version__
 
 from .catalogue import CatalogueEntry, models
 from .conversion import adopt, convert
 from .inspection import inspect
+from .mcp_client.servers import McpServers, McpTool, mcp
 
 __all__ = [
     "AnswerLike",
@@ -85,6 +87,8 @@ __all__ = [
     "JsonObject",
     "JsonSchema",
     "Logprobs",
+    "McpServers",
+    "McpTool",
     "Message",
     "MessageLike",
     "Model",
@@ -110,6 +114,7 @@ __all__ = [
     "ToolError",
     "ToolLike",
     "ToolResult",
+    "ToolSource",
     "UnsupportedGrammar",
     "UnsupportedSetting",
     "Usage",
@@ -119,5 +124,6 @@ __all__ = [
     "convert",
     "devices",
     "inspect",
+    "mcp",
     "models",
 ]

@@ -25,7 +25,8 @@ from .model import Model
 from .reply.reply import Reply
 from .sampling import Sampling, SamplingSettings
 from .source import ModelSource
-from .tools import ToolLike
+from .toolbox import ToolSource
+from .tools import Tool, ToolLike
 
 _STEPS_TO_CLOSE = 3  # of the event loop, which closes an abandoned generator in a task of its own
 
@@ -36,7 +37,7 @@ class ChatSettings(SamplingSettings, total=False):
     device: str
     fallback: Sequence[str]
     system: str
-    tools: Iterable[ToolLike]
+    tools: Iterable[ToolLike | ToolSource]
     max_rounds: int
     strict: bool
     tool_timeout: float | None
@@ -52,7 +53,7 @@ class ChatSettings(SamplingSettings, total=False):
 class ReplySettings(SamplingSettings, total=False):
     """The keywords of `Chat.stream`."""
 
-    tools: Iterable[ToolLike] | None
+    tools: Iterable[ToolLike | ToolSource] | None
     tool_choice: str | Mapping[str, Any]
     answer: AnswerLike | None
     sampling: Sampling | None
@@ -119,9 +120,18 @@ class AsyncChat:
     @property
     def model(self) -> Model:
         """The loaded model, which other chats may share. Raises RequestError before it is loaded."""
+        return self._loaded.model
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """The tools that the model may call now, by name. Raises RequestError before the model is loaded."""
+        return self._loaded.tools
+
+    @property
+    def _loaded(self) -> "_LoopChat":
         if self._chat is None:
             raise RequestError("the model is not loaded yet", hint="enter the chat: async with edge.AsyncChat(…)")
-        return self._chat.model
+        return self._chat
 
     @property
     def history(self) -> tuple[Message, ...]:

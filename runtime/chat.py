@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -20,7 +21,8 @@ from .reply.reply import Reply
 from .reply.tool_choice import ToolChoice
 from .sampling import Sampling, SamplingSettings, merge_settings
 from .source import ModelSource, open_source
-from .tools import Tool, ToolLike, to_tools
+from .toolbox import OfferedTools, Toolbox, ToolSource
+from .tools import Tool, ToolLike
 from .turn import ToolPolicy, Turn
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ class Chat:
 
     `tools` are typed Python functions that the model may call, in at most `max_rounds` rounds before it has to answer.
     A definition in OpenAI's layout is a tool that the application runs: a call of it ends the reply, and the next
-    `send` takes its result. With `strict` the arguments of each call are constrained to its tool's schema. `approve` is
+    `send` takes its result. `edge.mcp` offers the tools of MCP servers, which run as long as the chat is open. With
+    `strict` the arguments of each call are constrained to its tool's schema. `approve` is
     called with each ToolCall before it runs, in the thread that reads the reply; where it returns False, the model
     reads that the user declined.
 
@@ -68,7 +71,7 @@ class Chat:
         device: str = "auto",
         fallback: Sequence[str] = (),
         system: str = "",
-        tools: Iterable[ToolLike] = (),
+        tools: Iterable[ToolLike | ToolSource] = (),
         approve: Callable[[ToolCall], bool] | None = None,
         max_rounds: int = 8,
         strict: bool = False,
@@ -91,19 +94,24 @@ class Chat:
         require_integer("max_tool_characters", max_tool_characters, 100)
         sampling = merge_settings(sampling, settings)
         self._history = History(system, history)
-        self._tools = to_tools(tools)
-        self._require_runnable(self._tools.values())
+        self._toolbox = Toolbox(tools)
+        self._require_runnable(self._toolbox.fixed)
         if isinstance(model, Model) and parse_adapters(adapter):
             raise RequestError(
                 "a loaded Model cannot take an adapter", hint="pass it to Model, or pass the folder here"
             )
         self._owns_model = not isinstance(model, Model)
-        if not isinstance(model, Model):
-            folder = open_source(model)
-            folder.chat_template()  # a base model is refused before it is loaded
-            model = Model(
-                folder, device=device, fallback=fallback, options=options, adapter=adapter, in_process=in_process
-            )
+        with ExitStack() as undo:
+            if not isinstance(model, Model):
+                folder = open_source(model)
+                folder.chat_template()  # a base model is refused before it is loaded
+                self._open_tools(undo)
+                model = Model(
+                    folder, device=device, fallback=fallback, options=options, adapter=adapter, in_process=in_process
+                )
+            else:
+                self._open_tools(undo)
+            undo.pop_all()
         self.model = model
         self.sampling = self.model.sampling.merge(sampling)
         self.approve = approve
@@ -135,7 +143,7 @@ class Chat:
         self,
         message: str | MessageLike | Iterable[MessageLike],
         *,
-        tools: Iterable[ToolLike] | None = None,
+        tools: Iterable[ToolLike | ToolSource] | None = None,
         tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
         sampling: Sampling | None = None,
@@ -154,7 +162,7 @@ class Chat:
         self,
         message: str | MessageLike | Iterable[MessageLike],
         *,
-        tools: Iterable[ToolLike] | None = None,
+        tools: Iterable[ToolLike | ToolSource] | None = None,
         tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
         sampling: Sampling | None = None,
@@ -180,10 +188,12 @@ class Chat:
         messages = to_messages(message)
         self._history.require_results(messages)
         sampling = self.sampling.merge(merge_settings(sampling, settings))
-        box = {} if ToolChoice.parse(tool_choice).mode == "none" else self._tools if tools is None else to_tools(tools)
+        toolbox = self._toolbox if tools is None else Toolbox(tools)
+        offered = OfferedTools({}) if ToolChoice.parse(tool_choice).mode == "none" else toolbox.offered()
+        box = offered.by_name
         self._require_runnable(box.values())
-        offered = [tool.to_json() for tool in box.values()]
-        constraint = Constraint.for_reply(offered, tool_choice, answer, strict=self.strict)
+        definitions = [tool.to_json() for tool in box.values()]
+        constraint = Constraint.for_reply(definitions, tool_choice, answer, strict=self.strict, lenient=offered.lenient)
         if not self._history.busy:
             self._cancellation = Cancellation()
         policy = ToolPolicy(self._worker, self.tool_timeout, self.max_tool_characters, self.approve, self._loop)
@@ -200,9 +210,18 @@ class Chat:
         )
         return Cancellable(turn.generate(self.max_rounds), self._cancellation)
 
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """The tools that the model may call now, by name: those of MCP servers may change between two replies."""
+        return self._toolbox.offered().by_name
+
+    def _open_tools(self, undo: ExitStack) -> None:
+        self._toolbox.open()
+        undo.callback(self._toolbox.close)
+
     def _require_runnable(self, tools: Iterable[Tool]) -> None:
         for tool in tools:
-            if tool.is_async and self._loop is None:
+            if tool.is_async and tool.loop is None and self._loop is None:
                 raise ToolError(f"the tool {tool.name} is async", hint="use edge.AsyncChat")
 
     def cancel(self) -> None:
@@ -225,8 +244,9 @@ class Chat:
         self._history.load(path)
 
     def close(self) -> None:
-        """Close the model if this chat loaded it, and end the tools' thread."""
+        """Close the model if this chat loaded it, and end the tools' thread and MCP servers."""
         self._worker.close()
+        self._toolbox.close()
         if self._owns_model:
             self.model.close()
 

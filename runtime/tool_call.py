@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import asyncio
 
 
+class ToolFailure(Exception):
+    """A failure of a tool in its own words, which the model reads without the name of a Python class."""
+
+
 def run_call(
     tools: Mapping[str, Tool],
     requested: ToolCall,
@@ -23,7 +27,8 @@ def run_call(
     worker: tool_run.ToolWorker | None = None,
     loop: "asyncio.AbstractEventLoop | None" = None,
 ) -> ToolResult:
-    """Run a call in the thread of `worker`, or in a new one; that of an async tool in `loop`, while the thread waits.
+    """Run a call in the thread of `worker`, or in a new one; that of an async tool in its own loop or else in `loop`,
+    while the thread waits.
 
     Unknown names, invalid arguments, exceptions of any kind, a run longer than `timeout` seconds and a cancellation all
     become the result. The result has at most `max_characters`.
@@ -33,6 +38,7 @@ def run_call(
     if requested.problem:
         return failed(requested, requested.problem)
     tool = tools[requested.name]
+    loop = tool.loop or loop
     if tool.run is None or (tool.is_async and loop is None):
         raise TypeError(f"the tool {tool.name} cannot be run here")
     arguments = replace_json_surrogates(requested.arguments)
@@ -83,6 +89,8 @@ class _AsyncCall:
 def _with_hint(exc: BaseException) -> str:
     from pydantic import ValidationError
 
+    if isinstance(exc, ToolFailure):
+        return str(exc)
     if isinstance(exc, ValidationError):
         return "; ".join(_describe_invalid(error) for error in exc.errors(include_url=False))
     if isinstance(exc, SystemExit):

@@ -7,13 +7,17 @@ import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from . import docstrings
 from .checks import require, require_integer, require_seconds
 from .errors import Notice, ToolError
 from .text import replace_surrogates_within
 
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 _OTHER_SCHEMAS = frozenset({"input_schema", "inputSchema"})  # Anthropic's and MCP's, whose other fields are no model's
 
@@ -24,11 +28,12 @@ class Tool:
     text to the text of the result.
 
     `run` may raise anything: the exception becomes the tool's result, for the model to read. It may be async, for an
-    AsyncChat. None is a tool that the application runs itself: a call of it ends the reply, and its result is sent as
-    a message of the role "tool". `type` is "function", or the tool's name if `built_in` made it. A run that takes
-    longer than `timeout` seconds is an error, and a result longer than `max_characters` is truncated; None leaves both
-    limits to the chat. `definition` is the JSON object that `from_json` read: a chat template shows its fields in their
-    order, those that are not known here too.
+    AsyncChat, or for any chat if `loop` is a running event loop of another thread. None is a tool that the application
+    runs itself: a call of it ends the reply, and its result is sent as a message of the role "tool". `type` is
+    "function", or the tool's name if `built_in` made it. A run that takes longer than `timeout` seconds is an error,
+    and a result longer than `max_characters` is truncated; None leaves both limits to the chat. `definition` is the
+    JSON object that `from_json` read: a chat template shows its fields in their order, those that are not known here
+    too.
 
     Raises ToolError for a field of the wrong type, RequestError for one out of range.
 
@@ -49,6 +54,7 @@ class Tool:
     timeout: float | None = None
     max_characters: int | None = None
     definition: Mapping[str, Any] = field(default_factory=dict)
+    loop: "asyncio.AbstractEventLoop | None" = None
 
     def __post_init__(self) -> None:
         for name, kind, wanted in (
@@ -197,14 +203,19 @@ def to_tool(tool: ToolLike) -> Tool:
 
 def to_tools(tools: Iterable[ToolLike]) -> dict[str, Tool]:
     """Return the tools by name. Raises ToolError if two have the same name, or for what is no tool."""
-    if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
-        raise ToolError(f"tools must be a list, not {type(tools).__name__}", hint="pass a list of functions")
     box: dict[str, Tool] = {}
-    for tool in map(to_tool, tools):
+    for tool in map(to_tool, require_list(tools)):
         if tool.name in box:
             raise ToolError(f"two tools are named {tool.name}", hint="rename one")
         box[tool.name] = tool
     return box
+
+
+def require_list(tools: Iterable[T]) -> Iterable[T]:
+    """Return the tools. Raises ToolError unless they are a list or another iterable of tools."""
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
+        raise ToolError(f"tools must be a list, not {type(tools).__name__}", hint="pass a list of functions")
+    return tools
 
 
 def to_definitions(tools: Iterable[ToolLike]) -> Sequence[Mapping[str, Any]]:

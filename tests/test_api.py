@@ -28,7 +28,7 @@ GROUPS = {
     "Messages": "Message MessageLike",
     "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Logprobs PromptLogprobs "
     "TokenLogprob Finish Usage",
-    "Tools": "Tool ToolLike",
+    "Tools": "Tool ToolLike mcp McpServers McpTool ToolSource",
     "Settings": "Sampling SamplingSettings Options",
     "Constrained answers": "AnswerLike Choice Regex Ebnf JsonSchema JsonObject Constraint",
     "Cancellation": "Cancellation Cancellable",
@@ -51,7 +51,7 @@ model = chat.model
 NAMES = [name for names in GROUPS.values() for name in names.split()]
 ALIASES = [name for name in NAMES if not isinstance(getattr(edge, name), type | types.FunctionType)]
 # Classes whose constructor is not for applications.
-MADE_BY_US = {"Cancellable", "CatalogueEntry", "Device", "ModelFolder", "Progress", "Reply"}
+MADE_BY_US = {"Cancellable", "CatalogueEntry", "Device", "McpServers", "ModelFolder", "Progress", "Reply"}
 
 
 def alias(name: str) -> tuple[str, str]:

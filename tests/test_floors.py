@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"runtime": {"runtime"}, "convert": {"runtime", "convert"}, "edge": {"runtime", "convert", "edge"}}
 HEAVY = (
     "torch transformers nncf openvino openvino_genai openvino_tokenizers tokenizers pydantic jinja2 rich numpy "
-    "httpx2 llguidance starlette uvicorn prometheus_client"
+    "httpx2 mcp mcp_types anyio llguidance starlette uvicorn prometheus_client"
 ).split()
 # Files and folders of each package, from the bottom to the top: each may import those of the lines above its own.
 LAYERS = {
@@ -25,7 +25,7 @@ LAYERS = {
         messages sampling grammar vocabulary cancellation chat_templates
         tool_run
         tools prompt folder history
-        tool_call
+        tool_call toolbox
         checkpoint
         progress source device
         backends
@@ -47,7 +47,7 @@ LAYERS = {
     "edge": """
         import_path __pyinstaller setting
         catalogue documents demo bench export service
-        hub research evaluation server testing
+        hub mcp_client research evaluation server testing
         conversion inspection config_sections
         config
         cli demo.training

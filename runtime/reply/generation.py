@@ -7,14 +7,14 @@ With a prefix cache, continuing costs about a token. A reply that turns out to b
 is dropped, and each of its calls is written again as GLM-4 spells it, under the grammar of that tool's arguments.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..backends.backend import Backend, Delta, Request
 from ..cancellation import Cancellation
-from ..errors import PromptTooLong, UnsupportedGrammar
+from ..errors import PromptTooLong, RequestError, UnsupportedGrammar
 from ..grammar.grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
 from ..messages import Event, Finish, FinishReason, Logprobs, PromptLogprobs, Text, ToolCall
 from ..sampling import SamplingParams
@@ -48,11 +48,17 @@ class Constraint:
 
     @classmethod
     def for_tools(
-        cls, tools: Sequence[Mapping[str, Any]], choice: str | Mapping[str, Any] = "auto", *, strict: bool = False
+        cls,
+        tools: Sequence[Mapping[str, Any]],
+        choice: str | Mapping[str, Any] = "auto",
+        *,
+        strict: bool = False,
+        lenient: Collection[str] = (),
     ) -> "Constraint":
         """Translate OpenAI's `tool_choice`: "auto", "none", "required", a tool's name, or OpenAI's object with the name
         of a function. With `strict` the schema of every call's arguments is enforced; without, that of a required call
-        is, if it is supported, else its arguments are any JSON object.
+        is, if it is supported, else its arguments are any JSON object. The same holds for the `lenient` tools even if
+        `strict`: somebody else has written their schemas.
 
         Raises RequestError if no such tool is offered, or for a schema to enforce that is not valid.
         """
@@ -61,7 +67,7 @@ class Constraint:
         enforced = names if strict else required
         return cls(
             arguments={
-                tool["name"]: JsonSchema.of_arguments(tool.get("parameters", {"type": "object"}), strict=strict)
+                tool["name"]: _arguments_grammar(tool, strict=strict, lenient=tool["name"] in lenient)
                 for tool in tools
                 if tool["name"] in enforced
             },
@@ -76,12 +82,23 @@ class Constraint:
         answer: AnswerLike | None,
         *,
         strict: bool,
+        lenient: Collection[str] = (),
     ) -> "Constraint":
         """Translate the settings of a reply. An `answer` excludes calls; without one, as `for_tools`. Raises
         RequestError."""
-        constraint = cls.for_tools(tools, choice, strict=strict)
+        constraint = cls.for_tools(tools, choice, strict=strict, lenient=lenient)
         grammar = to_grammar(answer)
         return constraint if grammar is None else cls(answer=grammar)
+
+
+def _arguments_grammar(tool: Mapping[str, Any], *, strict: bool, lenient: bool) -> Grammar:
+    parameters = tool.get("parameters", {"type": "object"})
+    try:
+        return JsonSchema.of_arguments(parameters, strict=strict and not lenient)
+    except RequestError:
+        if not lenient:
+            raise
+        return JsonObject()
 
 
 def admit(constraint: Constraint, backend: Backend, cancellation: Cancellation, sampling: SamplingParams) -> Constraint:

@@ -14,6 +14,7 @@
     quiet_transformers              transformers does, too                                  the torch engine
     quiet_hub                       huggingface_hub does, too, for each attempt             downloads
     quiet_logging                   transformers warns that it found no torch               writing the tokenizer IR
+    quiet_mcp                       the SDK of MCP logs a server's faults to the terminal   opening MCP servers
     ignore_user_warnings            they warn of what we do on purpose                      the torch engine, downloads
 
 A context manager undoes its effect at the end of the block; blocks of several threads may overlap.
@@ -335,6 +336,16 @@ def quiet_logging() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+def quiet_mcp() -> None:
+    """Keep the log of the MCP SDK off standard error where the application has set up no logging; elsewhere it stays as
+    it is."""
+    import logging
+
+    logger = logging.getLogger("mcp")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 @_shared

@@ -1,0 +1,93 @@
+"""The tools of a chat: those that it was given, and those of sources that are opened and closed with it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from .errors import ToolError
+from .tools import Tool, ToolLike, require_list, to_tools
+
+
+class ToolSource(ABC):
+    """Tools that come from elsewhere and may change between two replies, such as those of MCP servers.
+
+    A chat opens its sources before it loads its model, and closes them with itself. Chats may share a source: it closes
+    with the last of them. The schemas of its tools were written for other models: with `strict`, they are enforced
+    where the engine supports them.
+
+    Example:
+        class Clock(edge.ToolSource):
+            def open(self):
+                self.offset = 0
+
+            def tools(self, taken=()):
+                return [edge.Tool("now", "The time", {"type": "object"}, lambda arguments: "12:00")]
+
+            def close(self):
+                pass
+
+        with edge.Chat("./glm4-int4", tools=[Clock()]) as clock_chat:
+            print(clock_chat.tools["now"].description)
+    """
+
+    @abstractmethod
+    def open(self) -> None:
+        """Make the tools available until the same number of calls of `close`. Raises ToolError."""
+
+    @abstractmethod
+    def tools(self, taken: Collection[str] = ()) -> Sequence[Tool]:
+        """Return the tools as they are now, under names that are not `taken`. Raises ToolError if it is not open."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Undo one call of `open`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedTools:
+    """The tools of one reply by name. `lenient` are those whose schemas are enforced only where they are supported."""
+
+    by_name: dict[str, Tool]
+    lenient: frozenset[str] = frozenset()
+
+
+class Toolbox:
+    """Functions, tools and definitions, and the sources of further ones.
+
+    Raises ToolError if two have the same name, or for what is neither a tool nor a source.
+    """
+
+    def __init__(self, tools: Iterable[ToolLike | ToolSource]) -> None:
+        given = list(require_list(tools))
+        self._fixed = to_tools([tool for tool in given if not isinstance(tool, ToolSource)])
+        self._sources = [tool for tool in given if isinstance(tool, ToolSource)]
+        self._opened = ExitStack()
+
+    @property
+    def fixed(self) -> Collection[Tool]:
+        """The tools that are not a source's."""
+        return self._fixed.values()
+
+    def open(self) -> None:
+        """Open the sources. If one fails, the others are closed."""
+        with ExitStack() as opened:
+            for source in self._sources:
+                source.open()
+                opened.callback(source.close)
+            self._opened = opened.pop_all()
+
+    def offered(self) -> OfferedTools:
+        """Return the tools as they are now."""
+        found, lenient = dict(self._fixed), set[str]()
+        for source in self._sources:
+            for tool in source.tools(found.keys()):
+                if tool.name in found:
+                    raise ToolError(f"two tools are named {tool.name}", hint="rename one")
+                found[tool.name] = tool
+                lenient.add(tool.name)
+        return OfferedTools(found, frozenset(lenient))
+
+    def close(self) -> None:
+        """Close the sources that `open` has opened."""
+        self._opened.close()
