@@ -44,6 +44,14 @@ class ServerSection:
     tools: Annotated[
         tuple[str, ...], Setting("a Python function that the chat page's model may call", "MODULE:FUNCTION")
     ] = ()
+    mcp: Annotated[
+        tuple[str, ...],
+        Setting(
+            "MCP servers whose allowed tools the chat page's model may call: an mcpServers JSON file, a URL, or a "
+            "command line",
+            "SERVERS",
+        ),
+    ] = ()
     kiosk: Annotated[
         str | None,
         Setting(
@@ -258,6 +266,13 @@ class ChatSection:
     """The chat in the terminal."""
 
     system: Annotated[str, Setting("the system message", "TEXT")] = ""
+    tool: Annotated[tuple[str, ...], Setting("a Python function that the model may call", "MODULE:FUNCTION")] = ()
+    mcp: Annotated[
+        tuple[str, ...],
+        Setting(
+            "MCP servers whose tools the model may call: an mcpServers JSON file, a URL, or a command line", "SERVERS"
+        ),
+    ] = ()
 
 
 SECTIONS: Mapping[str, type] = {

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from .errors import ToolError
 from .tools import Tool, ToolLike, require_list, to_tools
@@ -87,6 +89,15 @@ class Toolbox:
                 found[tool.name] = tool
                 lenient.add(tool.name)
         return OfferedTools(found, frozenset(lenient))
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the sources that `open` has opened."""

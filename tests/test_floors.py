@@ -48,7 +48,7 @@ LAYERS = {
         import_path __pyinstaller setting
         catalogue documents demo bench export service
         hub mcp_client research evaluation server testing
-        conversion inspection config_sections
+        conversion inspection config_sections named_tools
         config
         cli demo.training
         __main__

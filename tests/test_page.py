@@ -14,9 +14,9 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
 import edge
+from edge.named_tools import load_functions
 from edge.server.limits import Limits
 from edge.server.page import chat as page
-from edge.server.page.tools import load_tools
 from runtime.folder.model_folder import write_manifest
 from runtime.grammar.grammar import JsonSchema
 
@@ -39,13 +39,13 @@ def broken(city: str) -> str:
     raise RuntimeError(f"no weather in {city}")
 
 
-TOOLS = load_tools([f"{__name__}:clock", f"{__name__}:broken"])
+TOOLS = load_functions([f"{__name__}:clock", f"{__name__}:broken"])
 
 
 @pytest.fixture(scope="module")
 def served(demo_folder):
     with serving_ours(
-        demo_folder.path, tools=load_tools(["edge.cli.demo:disk_free", "edge.cli.demo:processors"])
+        demo_folder.path, tools=load_functions(["edge.cli.demo:disk_free", "edge.cli.demo:processors"])
     ) as found:
         yield found
 

@@ -414,10 +414,10 @@ def clock(city: str) -> str:
 
 
 def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
-    from edge.server.page.tools import load_tools
+    from edge.named_tools import load_functions
     from runtime.backends.echo import Echo
 
-    (tool,) = load_tools([f"{__name__}:clock"])
+    (tool,) = load_functions([f"{__name__}:clock"])
     with serving_ours(demo_folder.path, device="ECHO", tools=[tool], origins=["*"]) as (url, dispatcher):
         facts = httpx2.get(f"{url}/chat").json()
         assert facts["tools"] == [{"name": "clock", "description": "The time in a city."}]

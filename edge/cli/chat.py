@@ -11,6 +11,7 @@ from .config_flags import EPILOG, add_settings, load_config
 from .message_input import MessageInput
 from .output import print_text
 from .streams import is_terminal, read_stdin, supports_ansi
+from .tool_calls import CallApproval, describe_call, describe_result
 
 if TYPE_CHECKING:
     from runtime.backends.backend import Options
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 SECTIONS = ("options", "sampling", "chat")
-SHOWN = ("--device", "--system", "--temperature", "--max-new-tokens")
+SHOWN = ("--device", "--system", "--temperature", "--max-new-tokens", "--tool", "--mcp")
 _COMMANDS = ("/exit", "/load", "/reset", "/save")
 HELP = "/reset starts a new chat; /save FILE and /load FILE store and restore it; Ctrl-C stops a reply; /exit ends."
 
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.chat import Chat
 
     from ..hub.resolve import resolve_model
+    from ..named_tools import load_functions, load_servers
 
     config = load_config(args)
     models = config.models.folders
@@ -70,22 +72,34 @@ def run(args: argparse.Namespace) -> int:
     name = next(iter(models)) if args.folder is None else args.folder
     folder = resolve_model((device, *fallback), models.get(name, name))
     sampling = folder.sampling().merge(config.sampling.sampling())
+    servers = load_servers(config.chat.mcp, unattended="nobody approves calls without a terminal" if piped else "")
+    approval = CallApproval()
     with Chat(
-        folder, device=device, fallback=fallback, system=config.chat.system, sampling=sampling, options=options
+        folder,
+        device=device,
+        fallback=fallback,
+        system=config.chat.system,
+        tools=(*load_functions(config.chat.tool), *servers),
+        approve=approval,
+        sampling=sampling,
+        options=options,
     ) as chat:
+        approval.chat = chat
         if piped:
-            print_reply(chat, piped)
+            print_reply(chat, piped, approval)
         else:
-            _chat_loop(chat, options)
+            _chat_loop(chat, options, approval)
     return 0
 
 
-def _chat_loop(chat: "Chat", options: "Options") -> None:
+def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval) -> None:
     manifest = chat.model.source.manifest
     choice = chat.model.choice
     adapters = "".join(f", with {adapter}" for adapter in options.adapters)
     if choice:
         print_text(f"{manifest.source.name}, {manifest.recipe}{adapters}, on {choice.device}: {choice.reason}.")
+    if tools := chat.tools:
+        print_text(f"The model may call {', '.join(tools)}.")
     print(HELP)
     for text in MessageInput(_COMMANDS):
         name, *value = text.split(maxsplit=1)
@@ -95,7 +109,7 @@ def _chat_loop(chat: "Chat", options: "Options") -> None:
             if text.startswith("/") and "\n" not in text:
                 _run_command(chat, name, *value)
             else:
-                print_reply(chat, text)
+                print_reply(chat, text, approval)
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
@@ -114,21 +128,65 @@ def _run_command(chat: "Chat", name: str, value: str = "") -> None:
             print(HELP)
 
 
-def print_reply(chat: "Chat", text: str) -> None:
-    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer."""
-    from runtime.messages import Finish, Reasoning, Text
+def print_reply(chat: "Chat", text: str, approval: CallApproval | None = None) -> None:
+    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do tool calls and
+    their results; a call that needs approval appears in the question."""
+    from runtime.messages import Finish, Reasoning, Text, ToolCall, ToolResult
 
-    interactive, reasoning = is_terminal(sys.stdout), False
-    dim, plain = (_DIM, _PLAIN) if supports_ansi(sys.stdout) else ("", "")
+    interactive = is_terminal(sys.stdout)
+    output = _ReplyOutput()
     try:
         with closing(chat.stream(text)) as events:
             for event in events:
-                if interactive and reasoning != isinstance(event, Reasoning):
-                    reasoning = not reasoning
-                    print(dim if reasoning else f"{plain}\n", end="")
-                if isinstance(event, Text) or (interactive and isinstance(event, Reasoning)):
-                    print_text(event.text, end="", flush=True)
-                elif interactive and isinstance(event, Finish) and event.reason == "length":
-                    print(f" [cut off after {event.usage.completion_tokens:,} tokens]", end="")
+                match event:
+                    case Text(text):
+                        output.write(text)
+                    case Reasoning(text) if interactive:
+                        output.write(text, dim=True)
+                    case ToolCall() if interactive and not (approval and approval.needed(event)):
+                        output.write_line(describe_call(event))
+                    case ToolCall() if interactive:
+                        output.begin_line()
+                    case ToolResult() if interactive:
+                        output.write_line(describe_result(event))
+                    case Finish(reason="length", usage=usage) if interactive:
+                        output.write(f" [cut off after {usage.completion_tokens:,} tokens]")
     finally:
-        print(plain if reasoning else "")
+        output.end()
+
+
+class _ReplyOutput:
+    """The lines of a reply on standard output, where reasoning and tool calls are dimmed."""
+
+    def __init__(self) -> None:
+        self._dim, self._plain = (_DIM, _PLAIN) if supports_ansi(sys.stdout) else ("", "")
+        self._dimmed = False
+        self._at_line_start = True
+
+    def write(self, text: str, *, dim: bool = False) -> None:
+        """Write text. A change between dimmed and plain begins a new line."""
+        if dim != self._dimmed:
+            self._dimmed = dim
+            print(self._dim if dim else f"{self._plain}\n", end="")
+        if text:
+            print_text(text, end="", flush=True)
+            self._at_line_start = text.endswith("\n")
+
+    def begin_line(self) -> None:
+        """End the current line, if it has text."""
+        if not self._at_line_start:
+            print(flush=True)
+        self._at_line_start = True
+
+    def write_line(self, text: str) -> None:
+        """Write a dimmed line of its own."""
+        self.begin_line()
+        print(self._plain if self._dimmed else "", end="")
+        self._dimmed = False
+        print(self._dim, end="")
+        print_text(text, end="")
+        print(self._plain, flush=True)
+
+    def end(self) -> None:
+        """End the reply, also one that was interrupted."""
+        print(self._plain if self._dimmed else "")

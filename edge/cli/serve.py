@@ -93,15 +93,16 @@ def open_pool(config: "Config", folders: list[str]) -> "ModelPool":
 def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
     """Return the server's settings. `kiosk` is its file, "" for its defaults; None is the table [kiosk], if there is
     one. Raises EdgeError for a file, a key or a tool that cannot be used."""
+    from ..named_tools import load_functions, load_servers
     from ..server.api_keys import read_api_keys
     from ..server.page.kiosk import Kiosk
-    from ..server.page.tools import load_tools
     from ..server.settings import ServerSettings
 
     section = config.server
     found = Kiosk.load(kiosk) if kiosk else None if kiosk is None else Kiosk()
     if kiosk is None and config.kiosk is not None:
         found = Kiosk.parse(config.kiosk, f"{config.path}: [kiosk] ")
+    servers = load_servers(section.mcp, unattended="nobody approves the calls of the chat page", every=found is None)
     return ServerSettings(
         host=section.host,
         port=section.port,
@@ -112,7 +113,7 @@ def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
         keys=read_api_keys(section.api_key_file),
         hosts=section.allow_host,
         origins=section.allow_origin,
-        tools=load_tools(section.tools),
+        tools=(*load_functions(section.tools), *servers),
         kiosk=found,
         keep_alive=section.keep_alive,
         log_format=section.log_format,

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from runtime.toolbox import Toolbox
+
 from . import status
 from .access_log import REQUEST_ID, AccessLog, RequestLog
 from .anthropic import messages
@@ -52,10 +54,11 @@ def create_app(
     pool: ModelPool, settings: ServerSettings = ServerSettings(), *, endpoints: Sequence[Endpoint] = ENDPOINTS
 ) -> Starlette:
     """Return the ASGI application. `app.state.dispatcher.stop()` ends all replies; `app.state.request_log` logs
-    requests that do not reach the application."""
+    requests that do not reach the application; `app.state.toolbox` has the page's tools, for the caller to open."""
     kiosk = settings.kiosk
     dispatcher = Dispatcher(pool)
-    every = (*endpoints, *page.endpoints(settings.tools, kiosk))
+    toolbox = Toolbox(settings.tools)
+    every = (*endpoints, *page.endpoints(toolbox, kiosk))
     offered = [endpoint for endpoint in every if endpoint.on_kiosk or not kiosk]
     document = openapi_document(offered, bool(settings.keys), settings.root_path)
 
@@ -109,4 +112,5 @@ def create_app(
     app.state.dispatcher = dispatcher
     app.state.request_log = log
     app.state.response_store = open_store(None)
+    app.state.toolbox = toolbox
     return app

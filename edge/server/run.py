@@ -62,7 +62,7 @@ def run(
     require_certificate(settings)
     set_mmap_threshold()
     app = create_app(pool, settings)
-    with listen(settings) as listener:
+    with listen(settings) as listener, app.state.toolbox:
         what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
         exit_timer = Timer(GRACE_SECONDS + _EXIT_SECONDS, _exit)
         exit_timer.daemon = True

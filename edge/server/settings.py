@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from runtime.toolbox import ToolSource
 from runtime.tools import Tool
 
 from .api_keys import ApiKey
@@ -31,7 +32,7 @@ class ServerSettings:
     keys: tuple[ApiKey, ...] = ()
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[Tool | ToolSource, ...] = ()
     kiosk: Kiosk | None = None
     keep_alive: float = KEEP_ALIVE_SECONDS
     log_format: Literal["text", "json"] = "text"

@@ -25,6 +25,7 @@ from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult
 from runtime.model import Model
+from runtime.toolbox import Toolbox
 from runtime.tools import Tool
 from runtime.version import VERSION
 
@@ -153,19 +154,20 @@ class PageStream:
         return sse(error.body()["error"], "error")
 
 
-async def page_facts(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
+async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
     """Return the server's version, models, tools and kiosk settings."""
     models = []
     for entry in dispatcher.pool.entries.values():
         own = entry.sampling.resolve()
         context = entry.source.manifest.context_length
         models.append(PageModel(name=entry.name, context=context, temperature=own.temperature, top_p=own.top_p))
+    tools = toolbox.offered().by_name.values()
     entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]
     shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None
     return JSONResponse(PageFacts(version=VERSION, models=models, tools=entries, kiosk=shown).model_dump())
 
 
-async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
+async def chat(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
     """Stream the reply to the last message, running the tools that the model calls."""
     body = await read_body(request, PageRequest)
     *history, last = to_messages(body.messages, dispatcher.limits)
@@ -177,13 +179,14 @@ async def chat(tools: Sequence[Tool], kiosk: Kiosk | None, dispatcher: Dispatche
         max_tokens = kiosk.max_tokens
         history = [Message("system", kiosk.system), *history] if kiosk.system else history
     timeout = dispatcher.limits.tool_seconds
+    tools = tuple(toolbox.offered().by_name.values())
     job = PageJob(body, history, last.content, tools, max_tokens=max_tokens, tool_timeout=timeout)
     return EventStream(await dispatcher.start(request, job, stream=True), PageStream(job))
 
 
-def endpoints(tools: Sequence[Tool], kiosk: Kiosk | None) -> tuple[Endpoint, ...]:
+def endpoints(toolbox: Toolbox, kiosk: Kiosk | None) -> tuple[Endpoint, ...]:
     """Return the page's endpoints, with the tools that its chat may call."""
     return (
-        Endpoint("GET", "/chat", partial(page_facts, tools, kiosk), None, PageFacts, on_kiosk=True),
-        Endpoint("POST", "/chat", partial(chat, tools, kiosk), PageRequest, stream=True, on_kiosk=True),
+        Endpoint("GET", "/chat", partial(page_facts, toolbox, kiosk), None, PageFacts, on_kiosk=True),
+        Endpoint("POST", "/chat", partial(chat, toolbox, kiosk), PageRequest, stream=True, on_kiosk=True),
     )

@@ -1,0 +1,102 @@
+"""Tool calls in the terminal: each call and its result on a dimmed line, and the question whether a call may run."""
+
+import json
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from runtime import strict_json
+from runtime.text import one_line
+
+from ..mcp_client.servers import McpTool
+from .output import print_text
+from .streams import is_terminal
+
+if TYPE_CHECKING:
+    from runtime.chat import Chat
+    from runtime.messages import ToolCall, ToolResult
+
+_RESULT_CHARACTERS = 200  # of a result, which the model reads whole
+_ANSWERS = {"y": True, "yes": True, "a": True, "always": True, "n": False, "no": False, "": False}
+
+
+class CallApproval:
+    """The `approve` of a chat whose user sits at the terminal. Python functions run, as do the tools that an allow list
+    names; before any other, the user is asked. "always" allows a tool until the program ends.
+
+    What a server says of its tools, such as that they only read, changes nothing: nobody has verified it.
+    """
+
+    def __init__(self) -> None:
+        self.chat: Chat | None = None
+        self._always: set[tuple[str, str]] = set()
+
+    def needed(self, call: "ToolCall") -> McpTool | None:
+        """Return the tool that a call needs approval for; None if it runs without."""
+        tool = self.chat.tools.get(call.name) if self.chat is not None else None
+        if not isinstance(tool, McpTool) or tool.allowed or (tool.server, tool.listed_as) in self._always:
+            return None
+        return tool
+
+    def __call__(self, call: "ToolCall") -> bool:
+        """Return whether a call may run."""
+        tool = self.needed(call)
+        if tool is None:
+            return True
+        note = ", which says that it only reads" if tool.read_only else ""
+        question = f"{describe_call(call)}\nRun it on the MCP server {tool.server}{note}? [y]es, [n]o, [a]lways: "
+        while (answer := _ask(question).strip().lower()) not in _ANSWERS:
+            question = "Please type y, n or a: "
+        if answer in ("a", "always"):
+            self._always.add((tool.server, tool.listed_as))
+        return _ANSWERS[answer]
+
+
+def describe_call(call: "ToolCall") -> str:
+    """Return a call as a line with all of its arguments. Characters that a terminal does not show as they are, such as
+    those that turn the direction of writing, appear as escapes."""
+    arguments = call.arguments
+    with suppress(ValueError):
+        arguments = json.dumps(strict_json.parse(arguments), ensure_ascii=False)
+    return _escape(f"{call.name} {arguments}")
+
+
+def describe_result(result: "ToolResult") -> str:
+    """Return the beginning of a result as a line."""
+    size = len(result.content)
+    line = _escape(one_line(result.content, _RESULT_CHARACTERS))
+    return f"→ {line}" + (f" ({size:,} characters)" if size > _RESULT_CHARACTERS else "")
+
+
+def _escape(text: str) -> str:
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+
+
+def _ask(question: str) -> str:
+    """Ask at the terminal. What was typed before the question is no answer to it; the end of the input is none either,
+    and means no."""
+    _drop_typed_ahead()
+    if is_terminal(sys.stdout):
+        with suppress(EOFError):
+            return input(question)
+        print()
+        return ""
+    print_text(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
+
+
+if sys.platform == "win32":
+
+    def _drop_typed_ahead() -> None:
+        import msvcrt
+
+        while msvcrt.kbhit():
+            msvcrt.getwch()
+
+else:
+
+    def _drop_typed_ahead() -> None:
+        import termios
+
+        with suppress(termios.error, OSError, ValueError):
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
