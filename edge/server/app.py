@@ -16,6 +16,7 @@ from runtime.toolbox import Toolbox
 from . import status
 from .access_log import REQUEST_ID, AccessLog, RequestLog
 from .anthropic import messages
+from .batch.batches import file_and_batch_endpoints
 from .endpoint import Endpoint
 from .errors import ApiError
 from .guard import Guard
@@ -58,7 +59,7 @@ def create_app(
     kiosk = settings.kiosk
     dispatcher = Dispatcher(pool)
     toolbox = Toolbox(settings.tools)
-    every = (*endpoints, *page.endpoints(toolbox, kiosk))
+    every = (*endpoints, *file_and_batch_endpoints(dispatcher, endpoints), *page.endpoints(toolbox, kiosk))
     offered = [endpoint for endpoint in every if endpoint.on_kiosk or not kiosk]
     document = openapi_document(offered, bool(settings.keys), settings.root_path)
 

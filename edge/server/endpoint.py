@@ -20,9 +20,10 @@ Handler = Callable[[Dispatcher, Request], Awaitable[Response]]
 class Endpoint:
     """A method and a path, their handler, and the models of the request and of the response, where these are JSON.
 
-    `stream`: the response may be a stream, of the media type `stream_type`. `on_kiosk`: a kiosk has the endpoint, too.
-    `documented`: the OpenAPI document lists it. `error_format`: the JSON of its errors, whose model is `error_model`;
-    OpenAI's for None. `query_model`: the parameters of its query.
+    `upload`: the request is a form with a file. `stream`: the response may be a stream, of the media type
+    `stream_type`. `on_kiosk`: a kiosk has the endpoint, too. `documented`: the OpenAPI document lists it.
+    `error_format`: the JSON of its errors, whose model is `error_model`; OpenAI's for None. `query_model`: the
+    parameters of its query.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Endpoint:
     handler: Handler
     request_model: type[BaseModel] | None = None
     response_model: type[BaseModel] | None = None
+    upload: bool = False
     stream: bool = False
     stream_type: str = SSE
     on_kiosk: bool = False

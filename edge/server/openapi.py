@@ -10,6 +10,7 @@ from runtime.version import VERSION
 from .endpoint import Endpoint
 
 _NO_BRACES = str.maketrans("", "", "{}")
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 
 
 def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: str = "") -> dict[str, Any]:
@@ -41,6 +42,10 @@ def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: st
         if endpoint.request_model:
             body = {"application/json": {"schema": names[endpoint.request_model, "validation"]}}
             described["requestBody"] = {"required": True, "content": body}
+        if endpoint.upload:
+            form = {"type": "object", "properties": {"file": _FILE, "purpose": {"type": "string"}}}
+            content = {"multipart/form-data": {"schema": form | {"required": ["file", "purpose"]}}}
+            described["requestBody"] = {"required": True, "content": content}
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = described
     out: dict[str, Any] = {
         "openapi": "3.1.0",

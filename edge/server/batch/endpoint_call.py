@@ -54,11 +54,18 @@ class EndpointCalls:
                 self._dispatcher, _request(endpoint, content, {CLIENT: self._client, BUDGET_SHARE: share})
             )
         except Exception as exc:  # noqa: BLE001
-            response = report_error(exc).response(endpoint.error_format)
+            return error_result(request, exc, endpoint)
         finally:
             share.close()
         seconds = time.perf_counter() - start
         return BatchResult(request, response.status_code, json.loads(bytes(response.body)), seconds)
+
+
+def error_result(request: BatchRequest, error: Exception, endpoint: Endpoint) -> BatchResult:
+    """Return the response of an endpoint that raised an error."""
+    found = report_error(error)
+    body = endpoint.error_format(found) if endpoint.error_format else found.body()
+    return BatchResult(request, found.status, body)
 
 
 def _request(endpoint: Endpoint, content: bytes, more: dict[str, Any]) -> Request:

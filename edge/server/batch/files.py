@@ -1,0 +1,146 @@
+"""/v1/files: upload, list, retrieve and delete the files of batches."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..endpoint import Endpoint
+from ..errors import ApiError
+from ..generation.fields import RequestModel
+from ..pool.dispatcher import Dispatcher
+from .endpoint_call import CLIENT
+from .file_store import FILE_SECONDS, FileStore, StoredFile
+from .pages import PageQuery, page_json
+
+_MAX_NAME = 255  # characters of a file's name
+
+
+class FileObject(BaseModel):
+    """A file, without its content."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+    status_details: None = None
+
+
+class FileList(BaseModel):
+    """A page of a client's files."""
+
+    object: Literal["list"] = "list"
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(BaseModel):
+    """The response to the deletion of a file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+class UploadFields(RequestModel):
+    """The fields of an upload beside its file. A file expires after 48 hours, or so many seconds of `expires_after`."""
+
+    purpose: Literal["batch"]
+    anchor: Annotated[Literal["created_at"] | None, Field(alias="expires_after[anchor]")] = None
+    seconds: Annotated[int | None, Field(alias="expires_after[seconds]", ge=3600, le=30 * 24 * 3600)] = None
+
+
+class _Parser(MultiPartParser):
+    """A parser that keeps the file in memory: the size of a body is bounded."""
+
+    spool_max_size = 2**31
+
+
+class Files:
+    """The endpoints of a store of files."""
+
+    def __init__(self, store: FileStore) -> None:
+        self.store = store
+        self.endpoints = (
+            Endpoint("POST", "/v1/files", self.upload, None, FileObject, upload=True),
+            Endpoint("GET", "/v1/files", self.list, None, FileList),
+            Endpoint("GET", "/v1/files/{id}", self.retrieve, None, FileObject),
+            Endpoint("DELETE", "/v1/files/{id}", self.delete, None, FileDeleted),
+            Endpoint("GET", "/v1/files/{id}/content", self.content),
+        )
+
+    async def upload(self, dispatcher: Dispatcher, request: Request) -> Response:
+        """Store the file of a multipart form."""
+        name, content, fields = await _read_form(request)
+        settings = UploadFields.model_validate(fields)
+        seconds = settings.seconds or FILE_SECONDS
+        return JSONResponse(_to_json(self.store.add(client_of(request), name, "batch", content, seconds=seconds)))
+
+    async def list(self, dispatcher: Dispatcher, request: Request) -> Response:
+        """Return a page of the client's files."""
+        query = PageQuery.model_validate(dict(request.query_params))
+        files, has_more = query.page(self.store.list(client_of(request), query.purpose), 10_000)
+        return JSONResponse(page_json([_to_json(file) for file in files], has_more))
+
+    async def retrieve(self, dispatcher: Dispatcher, request: Request) -> Response:
+        """Return a file without its content."""
+        return JSONResponse(_to_json(self._get(request)))
+
+    async def delete(self, dispatcher: Dispatcher, request: Request) -> Response:
+        """Delete a file. A batch that has begun keeps its own."""
+        file = self._get(request)
+        self.store.delete(file.client, file.id)
+        return JSONResponse(FileDeleted(id=file.id).model_dump())
+
+    async def content(self, dispatcher: Dispatcher, request: Request) -> Response:
+        """Return the content of a file."""
+        headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
+        return Response(self._get(request).content, media_type="application/octet-stream", headers=headers)
+
+    def _get(self, request: Request) -> StoredFile:
+        return self.store.get(client_of(request), request.path_params["id"])
+
+
+def client_of(request: Request) -> str:
+    """Return the identity of the client: files and batches belong to whoever created them."""
+    return str(request.scope.get(CLIENT, ""))
+
+
+async def _read_form(request: Request) -> tuple[str, bytes, dict[str, Any]]:
+    """Return the name and the content of the field `file` of a multipart form, and the other fields. Raises
+    ApiError."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        message = "the body must be multipart/form-data with the fields file and purpose"
+        raise ApiError(400, message, code="invalid_value")
+    try:
+        form = await _Parser(request.headers, request.stream(), max_files=1, max_fields=8, max_part_size=1000).parse()
+    except MultiPartException as exc:
+        raise ApiError(400, f"the body is not a form: {exc.message}", code="invalid_value") from exc
+    try:
+        fields = dict(form.multi_items())
+        file = fields.pop("file", None)
+        if not isinstance(file, UploadFile):
+            raise ApiError(400, "the field file must be a file", param="file", code="missing_required_parameter")
+        return (file.filename or "file")[:_MAX_NAME], await file.read(), fields
+    finally:
+        await form.close()
+
+
+def _to_json(file: StoredFile) -> dict[str, Any]:
+    return FileObject(
+        id=file.id,
+        bytes=len(file.content),
+        created_at=file.created_at,
+        expires_at=file.expires_at,
+        filename=file.filename,
+        purpose=file.purpose,
+    ).model_dump()
