@@ -104,7 +104,7 @@ class Files:
     async def content(self, dispatcher: Dispatcher, request: Request) -> Response:
         """Return the content of a file."""
         headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
-        return Response(self._get(request).content, media_type="application/octet-stream", headers=headers)
+        return Response(self._get(request).content, media_type="text/plain", headers=headers)
 
     def _get(self, request: Request) -> StoredFile:
         return self.store.get(client_of(request), request.path_params["id"])
