@@ -86,6 +86,10 @@ class ModelsSection:
     its folder. The first is loaded when the server starts."""
 
     folders: dict[str, str] = field(default_factory=dict)
+    alias: Annotated[
+        dict[str, str],
+        Setting("another name of a model; without =NAME of the first one", "ALIAS=NAME", bare=True),
+    ] = field(default_factory=dict)
     adapter: Annotated[
         dict[str, str | tuple[str, ...]],
         Setting(
@@ -94,6 +98,15 @@ class ModelsSection:
             path=True,
         ),
     ] = field(default_factory=dict)
+    idle: Annotated[
+        float | None,
+        Setting(
+            "minutes without a request after which a model is unloaded; its next request loads it again",
+            "MINUTES",
+            "never",
+            least=0.01,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ class Setting:
 
     `text` describes it as `--help` does; `default` says in words what happens without it. `metavar` stands for its
     value. A number is from `least` to `most`. With `path`, its texts are paths, relative to the file. With `bare`, the
-    flag may stand without a value, which is then "".
+    value, or that of a name, may be left out; it is then "".
     """
 
     text: str

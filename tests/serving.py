@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-POOL_SETTINGS = ("adapters", "device", "fallback", "options", "sampling")
+POOL_SETTINGS = ("adapters", "aliases", "device", "fallback", "idle_seconds", "options", "sampling")
 SERVE = (sys.executable, "-m", "transformers.cli.transformers", "serve")
 
 

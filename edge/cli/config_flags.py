@@ -1,7 +1,7 @@
 """Flags for the settings of `edge.toml`: those that a person types are in `--help`, the others are accepted."""
 
 import argparse
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -55,9 +55,7 @@ def flag_words(args: argparse.Namespace) -> list[str]:
                 case bool():
                     words.append(flag if value else flag.replace("--", "--no-", 1))
                 case dict():
-                    words += [
-                        word for name, several in value.items() for one in several for word in (flag, f"{name}={one}")
-                    ]
+                    words += [word for pair in _pairs(value) for word in (flag, pair)]
                 case list():
                     words += [word for one in value for word in (flag, one)]
                 case "":
@@ -65,6 +63,12 @@ def flag_words(args: argparse.Namespace) -> list[str]:
                 case _:
                     words += [flag, str(value)]
     return words
+
+
+def _pairs(values: Mapping[str, str | list[str]]) -> Iterator[str]:
+    for name, value in values.items():
+        for one in [value] if isinstance(value, str) else value:
+            yield f"{name}={one}" if one else name
 
 
 def _add(verb: argparse.ArgumentParser, key: Key, *, shown: bool) -> None:
@@ -81,12 +85,13 @@ def _add(verb: argparse.ArgumentParser, key: Key, *, shown: bool) -> None:
     if get_origin(key.kind) is tuple:
         options["action"] = "append"
     elif get_origin(key.kind) is dict:
-        options |= {"action": _AppendNamed, "type": _named(key)}
+        several = get_args(key.kind)[1] is not str
+        options |= {"action": _AppendNamed, "type": _named(key), "const": several}
     elif get_origin(key.kind) is Literal:
         options["choices"] = get_args(key.kind)
     elif key.kind in (int, float):
         options["type"] = _number(key)
-    if setting.bare:
+    if setting.bare and key.kind is str:
         options |= {"nargs": "?", "const": ""}
     verb.add_argument(key.flag, **options)
 
@@ -103,7 +108,7 @@ def _named(key: Key) -> Callable[[str], tuple[str, str]]:
 
     def parse(text: str) -> tuple[str, str]:
         name, equals, value = text.partition("=")
-        if not name or not equals or not value:
+        if not name or not (value or (key.setting.bare and not equals)):
             raise RequestError(
                 f"{key.flag} {quoted(text)} has no name for clients", hint=f"write it as {key.setting.metavar}"
             )
@@ -113,7 +118,7 @@ def _named(key: Key) -> Callable[[str], tuple[str, str]]:
 
 
 class _AppendNamed(argparse.Action):
-    """Collect NAME=VALUE in a dict; several values of one name become a list."""
+    """Collect NAME=VALUE in a dict; if `const` is true, the values of a name in a list."""
 
     def __call__(
         self,
@@ -125,5 +130,5 @@ class _AppendNamed(argparse.Action):
         """Add the pair that was parsed."""
         name, value = values
         found = dict(getattr(namespace, self.dest) or {})
-        found[name] = [*found.get(name, ()), value]
+        found[name] = [*found.get(name, ()), value] if self.const else value
         setattr(namespace, self.dest, found)

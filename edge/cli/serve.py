@@ -12,6 +12,8 @@ from .config_flags import EPILOG, add_settings, load_config
 from .output import print_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ..config import Config
     from ..server.pool.model_pool import ModelPool
     from ..server.settings import ServerSettings
@@ -30,7 +32,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         epilog=f"{EPILOG}\n\nExamples:\n\n    edge serve ./glm4-int4 --port 8000\n"
         "    edge serve ./glm4-int4 --kiosk kiosk.toml\n    edge serve --config edge.toml",
     )
-    verb.add_argument("folder", nargs="*", help="model folders; the first is loaded now, the others when requested")
+    verb.add_argument(
+        "folder",
+        nargs="*",
+        help="model folders, each FOLDER or NAME=FOLDER; the first is loaded now, the others when requested",
+    )
     add_settings(verb, SECTIONS, SHOWN)
     verb.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
     verb.add_argument("--ready-json", action="store_true", help=argparse.SUPPRESS)
@@ -49,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if kiosk and Path(kiosk).is_dir():  # edge serve --kiosk FOLDER
         args.folder.append(kiosk)
         kiosk = ""
-    folders = args.folder or list(config.models.folders.values())
+    folders = args.folder or config.models.folders
     if not folders:
         raise RequestError(
             "there is no model to serve", hint="run edge serve FOLDER; `edge convert` makes a model folder"
@@ -73,8 +79,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def open_pool(config: "Config", folders: list[str]) -> "ModelPool":
-    """Return the models of these folders. Raises EdgeError for a folder or an adapter that cannot be served."""
+def open_pool(config: "Config", folders: "Sequence[str] | Mapping[str, str]") -> "ModelPool":
+    """Return the models of these folders: paths, NAME=FOLDER, or paths by name. Raises EdgeError for a folder, an
+    adapter or a name that cannot be served."""
     from runtime.checkpoint.adapters.reference import parse_adapters
 
     from ..server.pool.model_pool import ModelPool
@@ -82,11 +89,13 @@ def open_pool(config: "Config", folders: list[str]) -> "ModelPool":
     return ModelPool(
         folders,
         adapters={name: parse_adapters(value) for name, value in config.models.adapter.items()},
+        aliases=config.models.alias,
         device=config.options.device,
         fallback=config.options.fallback,
         options=config.options.options(),
         sampling=config.sampling.sampling(),
         limits=config.limits.limits(),
+        idle_seconds=None if config.models.idle is None else config.models.idle * 60,
     )
 
 

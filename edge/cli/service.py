@@ -34,14 +34,17 @@ def run(args: argparse.Namespace) -> int:
     from runtime.system.files import expand_user
 
     from .. import service
+    from ..server.pool.model_names import folder_name, parse_folder
 
     config = load_config(args)
     if config.server.port == 0:
         raise RequestError("--port is 0", hint="choose one from 1 to 65535, which clients can know")
-    folders = [open_source(folder) for folder in args.folder]
-    for folder in folders or map(open_source, config.models.folders.values()):
-        require_context(folder.manifest, config.options.options())
-    serve = [*(str(folder.path.resolve()) for folder in folders), *flag_words(args)]
+    folders = [parse_folder(folder) for folder in args.folder]
+    for _, folder in folders or config.models.folders.items():
+        require_context(open_source(folder).manifest, config.options.options())
+    paths = [(name, expand_user(folder).absolute()) for name, folder in folders]
+    named = [str(path) if name == folder_name(path) else f"{name}={path}" for name, path in paths]
+    serve = [*named, *flag_words(args)]
     if args.config:
         serve += ["--config", str(expand_user(args.config).resolve())]
     described = service.describe_service(serve)

@@ -13,13 +13,13 @@ from .endpoint import Endpoint
 from .errors import ApiError, server_stopping
 from .pool.dispatcher import Dispatcher
 from .pool.metrics import CONTENT_TYPE
-from .pool.model_pool import PoolEntry
+from .pool.model_pool import PoolEntry, State
 
 
 class ModelEntry(BaseModel):
     """A model of the server, in the fields of OpenAI's API and of Anthropic's, which a client picks by itself.
     `max_model_len` is the context length in tokens, under vLLM's name; so is `parent`, the model whose adapters this
-    one has."""
+    one has, or whose alias it is."""
 
     id: str
     object: Literal["model"] = "model"
@@ -32,6 +32,7 @@ class ModelEntry(BaseModel):
     max_model_len: int
     max_input_tokens: int
     loaded: bool
+    state: State
     parent: str | None = None
 
 
@@ -46,14 +47,18 @@ class ModelList(BaseModel):
 
 
 class Health(BaseModel):
-    """The response of /health and /ready."""
+    """The response of /health and /ready. `models` is "loading" while a model is being loaded, else "loaded" if one is;
+    one that is "unloaded" is loaded at its next request."""
 
     status: Literal["ok"] = "ok"
+    models: State
 
 
 async def list_models(dispatcher: Dispatcher, request: Request) -> Response:
-    """Return every model, loaded or not."""
-    entries = [_model_entry(entry) for entry in dispatcher.pool.entries.values()]
+    """Return every model, loaded or not, and every alias."""
+    pool = dispatcher.pool
+    entries = [_model_entry(entry) for entry in pool.entries.values()]
+    entries += [_alias_entry(alias, pool.entries[name]) for alias, name in pool.names.aliases.items()]
     models = ModelList(data=entries, first_id=entries[0].id, last_id=entries[-1].id)
     return JSONResponse(models.model_dump(mode="json"))
 
@@ -74,8 +79,13 @@ def _model_entry(entry: PoolEntry) -> ModelEntry:
         max_model_len=context,
         max_input_tokens=context,
         loaded=entry.model is not None,
+        state=entry.state,
         parent=entry.parent,
     )
+
+
+def _alias_entry(alias: str, entry: PoolEntry) -> ModelEntry:
+    return _model_entry(entry).model_copy(update={"id": alias, "display_name": alias, "parent": entry.name})
 
 
 class Version(BaseModel):
@@ -92,19 +102,21 @@ async def get_version(dispatcher: Dispatcher, request: Request) -> Response:
 
 async def get_health(dispatcher: Dispatcher, request: Request) -> Response:
     """Return ok: the server runs."""
-    return JSONResponse(Health().model_dump())
+    return JSONResponse(Health(models=dispatcher.pool.state).model_dump())
 
 
 async def get_ready(dispatcher: Dispatcher, request: Request) -> Response:
-    """Return ok if a request would be answered now, without waiting for a model to load. Raises ApiError (503)."""
-    if dispatcher.pool.stopped:
+    """Return ok once a model has been loaded, if the engine runs, or if a request would load the model again. Raises
+    ApiError (503)."""
+    pool = dispatcher.pool
+    if pool.stopped:
         raise server_stopping()
-    models = [entry.model for entry in dispatcher.pool.entries.values() if entry.model]
-    if not models:
+    models = [entry.model for entry in pool.entries.values() if entry.model]
+    if not models and not pool.has_loaded:
         raise ApiError(503, "no model is loaded", code="loading")
-    if not any(model.backend.responds for model in models):
+    if models and not any(model.backend.responds for model in models):
         raise ApiError(503, "the engine has failed or was stopped", code="engine_failed")
-    return JSONResponse(Health().model_dump())
+    return JSONResponse(Health(models=pool.state).model_dump())
 
 
 async def get_metrics(dispatcher: Dispatcher, request: Request) -> Response:

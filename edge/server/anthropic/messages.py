@@ -70,7 +70,6 @@ async def create_message(dispatcher: Dispatcher, request: Request) -> Response:
 async def count_tokens(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the number of tokens in the prompt of a request."""
     body = await read_body(request, CountTokensRequest)
-    model = await dispatcher.pool.load(dispatcher.pool.find(body.model))
 
     def count(model: Model) -> int:
         params = to_prompt_params(body, model.sampling, dispatcher.limits)
@@ -78,7 +77,8 @@ async def count_tokens(dispatcher: Dispatcher, request: Request) -> Response:
         prompt = model.prompt(params.messages, tools, template_variables=params.template_variables)
         return model.backend.count_tokens(prompt)
 
-    tokens = await asyncio.to_thread(count, model)
+    async with dispatcher.pool.use(dispatcher.pool.find(body.model)) as model:
+        tokens = await asyncio.to_thread(count, model)
     return JSONResponse(TokenCountReply(input_tokens=tokens).model_dump())
 
 

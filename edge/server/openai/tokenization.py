@@ -46,8 +46,8 @@ class Detokenized(BaseModel):
 async def tokenize(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the token ids of a text."""
     body = await read_body(request, TokenizeRequest)
-    model = await dispatcher.pool.load(dispatcher.pool.find(body.model))
-    ids = await asyncio.to_thread(model.backend.encode, model.plain(body.prompt))
+    async with dispatcher.pool.use(dispatcher.pool.find(body.model)) as model:
+        ids = await asyncio.to_thread(model.backend.encode, model.plain(body.prompt))
     return JSONResponse(Tokenized(tokens=ids, count=len(ids)).model_dump())
 
 

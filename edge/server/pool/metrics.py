@@ -58,6 +58,11 @@ class Metrics:
                 "Whether the model is loaded",
                 {entry.name: int(bool(entry.model)) for entry in entries},
             ),
+            (
+                "edge_model_loading",
+                "Whether the model is being loaded",
+                {entry.name: int(entry.loading) for entry in entries},
+            ),
             ("edge_kv_cache_bytes", "Bytes of the KV cache in use, where the engine reports them", self._kv_cache),
         ):
             gauge = GaugeMetricFamily(name, words, labels=["model"])

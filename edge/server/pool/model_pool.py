@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from runtime.backends.backend import Options
 from runtime.checkpoint.adapters.reference import AdapterReference
@@ -12,12 +14,15 @@ from runtime.errors import RequestError
 from runtime.model import Model
 from runtime.sampling import Sampling
 from runtime.source import ModelSource, open_source, validate_adapters
-from runtime.text import replace_surrogates
 
 from ..errors import ApiError, server_stopping
 from ..limits import Limits
+from ..log import LOG
 from . import memory
+from .model_names import ModelNames, parse_folder
 from .request_queue import RequestQueue
+
+State = Literal["loaded", "loading", "unloaded"]
 
 
 @dataclass(slots=True)
@@ -26,7 +31,7 @@ class PoolEntry:
 
     `options` are those of loading it, `sampling` that of requests that set none; `parent` is the name of the model
     without this one's adapters, if it has any. `check_queue` bounds the checks of requests that have not entered
-    `queue` yet.
+    `queue` yet; `users` counts what else uses the model.
     """
 
     name: str
@@ -34,9 +39,11 @@ class PoolEntry:
     queue: RequestQueue
     check_queue: RequestQueue
     options: Options = Options()
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = Sampling()
     parent: str | None = None
     model: Model | None = None
+    loading: bool = False
+    users: int = 0
     last_used: float = 0.0
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -44,7 +51,12 @@ class PoolEntry:
     def idle(self) -> bool:
         """Whether no request uses the model or waits for it."""
         queues = (self.queue, self.check_queue)
-        return not any(queue.running or queue.waiting for queue in queues)
+        return not self.users and not any(queue.running or queue.waiting for queue in queues)
+
+    @property
+    def state(self) -> State:
+        """Whether the model is loaded, or is being loaded."""
+        return "loading" if self.loading else "unloaded" if self.model is None else "loaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +77,39 @@ class Lease:
 class ModelPool:
     """The models that a server offers, by name. Use it in the event loop only.
 
-    `device`, `fallback` and `options` are those of `Model`; `sampling` overrides the checkpoints' own.
-    Raises ModelFolderError or CheckpointError for a folder that is neither.
+    `folders` are paths, NAME=FOLDER, or paths by name; `aliases` are further names. `device`, `fallback` and `options`
+    are those of `Model`; `sampling` overrides the checkpoints' own. A model that nothing has used for `idle_seconds` is
+    closed, and loaded again at its next request. Raises ModelFolderError or CheckpointError for a folder that is
+    neither.
     """
 
     def __init__(
         self,
-        folders: Sequence[str | Path],
+        folders: Sequence[str | Path] | Mapping[str, str | Path],
         *,
         adapters: Mapping[str, Sequence[AdapterReference]] = {},
+        aliases: Mapping[str, str] = {},
         device: str = "auto",
         fallback: Sequence[str] = (),
         options: Options = Options(),
         sampling: Sampling = Sampling(),
         limits: Limits = Limits(),
+        idle_seconds: float | None = None,
     ) -> None:
         self.limits = limits
         self.stopped = False
-        self.loading = False
+        self.has_loaded = False  # whether any model has been loaded, even if it is not any more
+        self.names = ModelNames()
         self._device = device
         self._fallback = fallback
         self._sampling = sampling
+        self._idle_seconds = idle_seconds
         self._load_lock = asyncio.Lock()  # models are loaded one at a time
+        self._closing: set[asyncio.Task[None]] = set()
         self.entries: dict[str, PoolEntry] = {}
-        for path in folders:
-            folder = open_source(path)
-            self._add(replace_surrogates(folder.path.resolve().name), folder, options)
+        named = folders.items() if isinstance(folders, Mapping) else [parse_folder(str(path)) for path in folders]
+        for name, path in named:
+            self._add(name, open_source(path), options)
         if adapters and len(self.entries) != 1:
             raise RequestError(
                 "adapters need exactly one model folder", hint="serve each folder by a server of its own"
@@ -100,25 +119,41 @@ class ModelPool:
             with_adapters = replace(options, adapters=(*options.adapters, *references))
             validate_adapters(first.source, references)
             self._add(name, first.source, with_adapters, parent)
+        for alias, name in aliases.items():
+            self.names.add_alias(alias, name)
+
+    @property
+    def loading(self) -> bool:
+        """Whether a model is being loaded."""
+        return any(entry.loading for entry in self.entries.values())
+
+    @property
+    def state(self) -> State:
+        """The state of the models together: loading if one is, else loaded if one is."""
+        states = {entry.state for entry in self.entries.values()}
+        return "loading" if "loading" in states else "loaded" if "loaded" in states else "unloaded"
 
     def _add(self, name: str, source: ModelSource, options: Options, parent: str | None = None) -> None:
-        if name in self.entries:
-            raise RequestError(f"two models are named {name}", hint="rename one: clients choose a model by that name")
+        self.names.add(name, source.manifest.source.name)
         queue = RequestQueue(self.limits.running, self.limits.waiting)
         check_queue = RequestQueue(self.limits.waiting, self.limits.waiting)
         sampling = source.sampling().merge(self._sampling)
         self.entries[name] = PoolEntry(name, source, queue, check_queue, options, sampling, parent)
 
     def find(self, name: str | None) -> PoolEntry:
-        """Return the entry by its folder's or its checkpoint's name; the first one for None. Raises ApiError (404)."""
+        """Return the entry by its name, its checkpoint's, or an alias; the first one for None. Raises ApiError
+        (404)."""
         if name is None:
             return next(iter(self.entries.values()))
-        for entry in self.entries.values():
-            if name in (entry.name, entry.source.manifest.source.name):
-                return entry
-        raise ApiError(
-            404, f"there is no model {name!r} here; GET /v1/models lists them", param="model", code="model_not_found"
-        )
+        found = self.names.find(name)
+        if found is None:
+            raise ApiError(
+                404,
+                f"there is no model {name!r} here; GET /v1/models lists them",
+                param="model",
+                code="model_not_found",
+            )
+        return self.entries[found]
 
     async def acquire(self, entry: PoolEntry, count: int, deadline: float, client: str = "") -> Lease:
         """Wait for slots, until `deadline` in the loop's time, and load the model if it is not loaded. A request for
@@ -136,10 +171,22 @@ class ModelPool:
         if self.stopped:
             raise server_stopping()
         if entry.model is not None and entry.model.backend.alive:  # the caller's slot keeps it from being closed
+            entry.last_used = time.monotonic()
             return entry.model
         loading = asyncio.ensure_future(self._load(entry))
         loading.add_done_callback(_retrieve_exception)
         return await asyncio.shield(loading)  # goes on if the client disconnects: a half-loaded model would be lost
+
+    @asynccontextmanager
+    async def use(self, entry: PoolEntry) -> AsyncIterator[Model]:
+        """Load the model, and keep it from being closed until the end of the block. For short work that needs no slot
+        of the queue. Raises what `load` does."""
+        entry.users += 1
+        try:
+            yield await self.load(entry)
+        finally:
+            entry.users -= 1
+            entry.last_used = time.monotonic()
 
     async def _load(self, entry: PoolEntry) -> Model:
         async with self._load_lock:
@@ -149,19 +196,53 @@ class ModelPool:
                 dead, entry.model = entry.model, None
                 await asyncio.to_thread(dead.close)
             if entry.model is None:
-                await self._make_room(entry)
-                self.loading = True
+                entry.loading = True
                 try:
-                    model = await asyncio.to_thread(
-                        Model, entry.source, device=self._device, fallback=self._fallback, options=entry.options
-                    )
+                    await self._make_room(entry)
+                    entry.model = await self._open(entry)
                 finally:
-                    self.loading = False
-                model.sampling = entry.sampling
-                entry.model = model
-                entry.queue.limit = min(entry.queue.limit, model.backend.max_requests)
+                    entry.loading = False
+                self.has_loaded = True
+                entry.queue.limit = min(entry.queue.limit, entry.model.backend.max_requests)
+                self._watch_idle(entry)
             entry.last_used = time.monotonic()
             return entry.model
+
+    async def _open(self, entry: PoolEntry) -> Model:
+        LOG.info("%s is being loaded", entry.name)
+        start = time.monotonic()
+        model = await asyncio.to_thread(
+            Model, entry.source, device=self._device, fallback=self._fallback, options=entry.options
+        )
+        model.sampling = entry.sampling
+        LOG.info("%s is loaded, after %.1f s", entry.name, time.monotonic() - start)
+        return model
+
+    def _watch_idle(self, entry: PoolEntry) -> None:
+        """Close the entry's model once it has been idle for long enough."""
+        model, seconds = entry.model, self._idle_seconds
+        if seconds is None:
+            return
+        loop = asyncio.get_running_loop()
+
+        async def close() -> None:
+            async with self._load_lock:
+                if entry.model is not model or model is None:
+                    return
+                wait = seconds if not entry.idle else entry.last_used + seconds - time.monotonic()
+                if wait > 0:
+                    loop.call_later(wait, start)
+                    return
+                entry.model = None
+                await asyncio.to_thread(model.close)
+            LOG.info("%s is unloaded: nothing has used it for %.0f s", entry.name, seconds)
+
+        def start() -> None:
+            task = asyncio.ensure_future(close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+        loop.call_later(seconds, start)
 
     async def _make_room(self, wanted: PoolEntry) -> None:
         """Close idle models, the least recently used first, until `wanted` fits the memory."""
@@ -175,6 +256,7 @@ class ModelPool:
             oldest, idle[0].model = idle[0].model, None
             if oldest is not None:
                 await asyncio.to_thread(oldest.close)
+                LOG.info("%s is unloaded: %s needs the memory", idle[0].name, wanted.name)
 
     def stop(self) -> None:
         """Reject every request that waits, and every later one."""
