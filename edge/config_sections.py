@@ -190,6 +190,9 @@ class LimitsSection:
     replies_per_request: Annotated[int, Setting("replies of a request, its `n`", least=1)] = (
         Limits().replies_per_request
     )
+    replies_at_once: Annotated[int, Setting("replies of a request that are generated at once", least=1, most=1024)] = (
+        Limits().replies_at_once
+    )
     schema_bytes: Annotated[int, Setting("bytes of a JSON schema or another grammar", least=1)] = Limits().schema_bytes
     connections: Annotated[int, Setting("connections that are open at once", least=1)] = Limits().connections
     header_timeout: Annotated[
@@ -220,6 +223,7 @@ class LimitsSection:
             messages=self.messages_per_request,
             tools=self.tools_per_request,
             replies_per_request=self.replies_per_request,
+            replies_at_once=self.replies_at_once,
             schema_bytes=self.schema_bytes,
             connections=self.connections,
             header_seconds=self.header_timeout,

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from edge.cli import main, parser
+from edge.cli import chat, main, parser, serve
 from edge.cli.config_flags import flag_words, load_config, read_flags
 from edge.config import MAX_BYTES, Config
 from edge.config_sections import SECTIONS, OptionsSection, SamplingSection, section_keys
@@ -93,9 +93,14 @@ def test_every_limit_is_a_key():
     assert changed == {field.name for field in fields(Limits)}
 
 
-def test_a_keys_name_is_one_flags_alone():
-    flags = [key.flag for section in SECTIONS for key in section_keys(section)]
+@pytest.mark.parametrize("verb", [chat, serve])
+def test_a_keys_name_is_one_flags_alone(verb):
+    flags = [key.flag for section in verb.SECTIONS for key in section_keys(section)]
     assert len({*flags}) == len(flags)
+
+
+def test_every_section_has_flags():
+    assert {*SECTIONS} == {*chat.SECTIONS, *serve.SECTIONS}
 
 
 FILE = """

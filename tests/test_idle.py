@@ -47,7 +47,7 @@ def test_an_idle_model_is_unloaded_and_comes_back(demo_folder, caplog):
         assert f'edge_model_loaded{{model="{entry.name}"}} 0.0' in client.get("/metrics").text
         said.append(client.post(CHAT, json=ASK | {"temperature": 0, "max_tokens": 8}).json())
         assert said[0]["choices"] == said[1]["choices"]
-        assert entry.queue.running == entry.users == 0
+        until(lambda: entry.idle)
     log = [record.getMessage() for record in caplog.records]
     assert log.count(f"{entry.name} is being loaded") == 2
     assert f"{entry.name} is unloaded: nothing has used it for 1 s" in log
