@@ -5,14 +5,22 @@ from dataclasses import fields
 
 import pytest
 
+pytest.importorskip("starlette")
+
 from edge.cli import chat, main, parser, serve
 from edge.cli.config_flags import flag_words, load_config, read_flags
 from edge.config import MAX_BYTES, Config
 from edge.config_sections import SECTIONS, OptionsSection, SamplingSection, section_keys
+from edge.server.api_keys import ApiKey
 from edge.server.limits import Limits
+from edge.server.page.kiosk import Kiosk
+from edge.server.settings import ServerSettings
 from runtime.backends.backend import Options
 from runtime.errors import RequestError
 from runtime.sampling import Sampling
+
+from .serving import serving_ours
+from .test_server import ASK
 
 WRONG = {
     "port = 8000": "port is not a section",
@@ -152,3 +160,94 @@ def test_flags_can_be_written_again(monkeypatch, tmp_path):
         "models": {"adapter": {"x": [str(tmp_path / "y"), str(tmp_path / "z")]}},
         "sampling": {"stop": ["no"]},
     }
+
+
+def test_a_section_sets_a_kiosk_up(file, monkeypatch):
+    monkeypatch.delenv("EDGE_API_KEY", raising=False)
+    file.write_text('[kiosk]\ntitle = "Museum"\nidle = 30')
+    config = Config.load(str(file))
+    assert serve.server_settings(config, config.server.kiosk).kiosk == Kiosk(title="Museum", idle=30)
+    assert serve.server_settings(config, "").kiosk == Kiosk()  # the flag wins
+    assert serve.server_settings(Config(), None).kiosk is None
+    file.write_text("[kiosk]\nidle = 1")
+    with pytest.raises(RequestError, match=r"edge\.toml: \[kiosk\] idle: "):
+        serve.server_settings(Config.load(str(file)), None)
+
+
+def test_every_setting_reaches_the_server(file, monkeypatch, tmp_path):
+    """A value that is not the default for each key of [server], and nothing is lost on the way."""
+    monkeypatch.delenv("EDGE_API_KEY", raising=False)
+    (tmp_path / "keys").write_text("one\nlaptop: two")
+    (tmp_path / "kiosk.toml").write_text("idle = 20")
+    file.write_text(
+        f"""
+        [server]
+        host = "0.0.0.0"
+        port = 1
+        api_key_file = "keys"
+        allow_host = ["*.lan"]
+        allow_origin = ["https://a.example"]
+        tools = ["tests.test_config:clock"]
+        kiosk = "kiosk.toml"
+        root_path = "glm/"
+        ssl_cert = "cert.pem"
+        ssl_key = "{tmp_path}/key.pem"
+        uds = "edge.sock"
+        keep_alive = 9
+        log_format = "json"
+        """
+    )
+    config = Config.load(str(file))
+    found = serve.server_settings(config, config.server.kiosk)
+    assert [tool.name for tool in found.tools] == ["clock"]
+    assert (found.keys, found.kiosk) == ((ApiKey("one", "1"), ApiKey("two", "laptop")), Kiosk(idle=20))
+    assert found.root_path == "/glm"
+    assert (found.ssl_cert, found.ssl_key) == (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    default = ServerSettings()
+    assert [one.name for one in fields(default) if getattr(found, one.name) == getattr(default, one.name)] == []
+
+
+def clock() -> str:
+    """The time."""
+    return "noon"
+
+
+@pytest.mark.slow
+def test_a_chat_and_a_server_of_one_file(file, demo_folder, capsys, monkeypatch):
+    """The file's model, engine options and sampling; the model by its name in the file, or the first of them."""
+    pytest.importorskip("prometheus_client")
+    import httpx2
+
+    from runtime.chat import Chat
+
+    file.write_text(
+        f"""
+        [models]
+        tiny = '{demo_folder.path}'
+        [options]
+        device = "CPU"
+        threads = 1
+        lookup = 3
+        kv_precision = "f16"
+        verify = false
+        [sampling]
+        temperature = 0
+        max_new_tokens = 5
+        """
+    )
+    options = Options(threads=1, lookup=3, kv_precision="f16", verify=False)
+    with Chat(demo_folder, device="CPU", options=options) as chat:
+        wanted = chat.send("Who are you?", temperature=0, max_new_tokens=5).text
+    monkeypatch.setattr("edge.cli.chat.is_terminal", lambda stream: False)
+    monkeypatch.setattr("edge.cli.chat.read_stdin", lambda: "Who are you?")
+    for arguments in ([], ["tiny"], [str(demo_folder.path)]):
+        assert main(["chat", *arguments, "--config", str(file)]) == 0
+        assert capsys.readouterr().out.strip() == wanted.strip()
+    config = Config.load(str(file))
+    pool = {"device": "CPU", "options": config.options.options(), "sampling": config.sampling.sampling()}
+    with serving_ours(demo_folder.path, **pool) as (url, dispatcher):
+        answer = httpx2.post(f"{url}/v1/chat/completions", json={"messages": ASK["messages"]}, timeout=60).json()
+        assert answer["choices"][0]["message"]["content"] == wanted
+        assert answer["usage"]["completion_tokens"] == 5
+        (entry,) = dispatcher.pool.entries.values()
+        assert entry.options == options
