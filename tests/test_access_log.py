@@ -105,7 +105,7 @@ def test_a_stream_has_its_whole_time_and_its_first_token(bare_folder, lines):
 
 
 def test_a_stream_that_breaks_off(bare_folder, lines):
-    with scripted(bare_folder, ["\nHi there."], engine=Failing) as (url, *_):
+    with scripted(bare_folder, ["\nHi there."], engine=Failing, pause=0.05) as (url, *_):
         assert httpx2.post(url + CHAT, json=ASK | {"stream": True}, timeout=30).status_code == 200
         (failed,) = lines(1)
     assert (failed["status"], failed["error"]) == (200, "internal_error")

@@ -24,7 +24,8 @@ class PathNormalizer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on under its normalized path."""
         if scope["type"] == "http":
-            scope = {**scope, "path": self.normalize(scope["path"]), "root_path": ""}
+            # Not in a copy: a connection reads the request's record from the scope that it made.
+            scope.update(path=self.normalize(scope["path"]), root_path="")
         await self._app(scope, receive, send)
 
     def normalize(self, path: str) -> str:

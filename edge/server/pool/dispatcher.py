@@ -238,6 +238,9 @@ async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -
         return task.result()
     finally:
         for future in (task, watch):
+            if future.done():  # awaiting it again would take the traceback from its exception
+                future.cancelled() or future.exception()
+                continue
             future.cancel()
             with suppress(BaseException):
                 await future
