@@ -165,6 +165,21 @@ def test_a_reply_comes_word_by_word_through_a_proxy(visitor):
     assert len({round(at, 2) for at, _ in words}) > 10, words
 
 
+@pytest.mark.proxies
+def test_a_browser_before_nginx(browser, bare_folder, tmp_path):
+    """A name in .localhost is this machine for a browser, and a foreign host for the server until it is allowed."""
+    with (
+        scripted(bare_folder, [REPLY] * 2, pause=0.1, hosts=["*.localhost"]) as (url, *_),
+        proxying("nginx.conf", url, tmp_path) as port,
+    ):
+        browser.open(f"http://chat.localhost:{port}")
+        browser.type("Count.\n")
+        browser.until("return document.querySelector('.reply .prose')?.textContent.length > 3")
+        assert browser.js("return document.querySelector('.busy') !== null")
+        assert browser.replied() == REPLY.strip()
+        assert browser.complaints() == []
+
+
 def test_every_configuration_is_run_or_checked():
     assert set(BLOCKS) == {*PROXIES, "traefik.yaml", "Dockerfile", "compose.yaml"}
 

@@ -91,7 +91,7 @@ async function answer(path, options) {
 
 function refusal(status, { message, code }, retry) {
   if (status === 401) return new Refusal(key ? "keyWrong" : "keyAsked");
-  if (status === 429) return new Refusal("errorBusy", { seconds: retry || 5 });
+  if (status === 429 || code === "queue_full") return new Refusal("errorBusy", { seconds: retry || 5 });
   if (status === 413) return new Refusal("errorLarge");
   if (code === "context_length_exceeded") return new Refusal("errorLong");
   if (code === "stopping") return new Refusal("errorStopping");
