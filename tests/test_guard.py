@@ -6,10 +6,14 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
+from starlette.responses import PlainTextResponse  # noqa: E402
+
 from edge.server.api_keys import ApiKey  # noqa: E402
+from edge.server.endpoint import Endpoint  # noqa: E402
 from edge.server.host_names import HostNames  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
 from edge.server.origins import Origins, is_own  # noqa: E402
+from edge.server.request_record import CLIENT  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 
 from .serving import scripted  # noqa: E402
@@ -116,6 +120,25 @@ def test_keys(bare_folder, caplog):
     logged = [record.fields.get("key") for record in caplog.records if hasattr(record, "fields")]
     assert logged[:-1] == [name for _, name in SENT.values()]
     assert "secret" not in caplog.text
+
+
+async def who(dispatcher, request):
+    return PlainTextResponse(request.scope[CLIENT])
+
+
+# The server's keys, the headers of a request, and the client among whom turns are shared out.
+CLIENTS = {
+    "an address": ((), {}, "127.0.0.1"),
+    "behind a proxy on this machine": ((), {"X-Forwarded-For": "192.0.2.9"}, "192.0.2.9"),
+    "the only key": (KEYS[:1], {"x-api-key": "one-secret"}, "127.0.0.1"),
+    "one of several keys": (KEYS, {"x-api-key": "two-secret"}, "key ben"),
+}
+
+
+@pytest.mark.parametrize(("keys", "headers", "client"), CLIENTS.values(), ids=CLIENTS)
+def test_a_client_is_an_address_or_a_key(bare_folder, keys, headers, client):
+    with scripted(bare_folder, [], keys=keys, endpoints=[Endpoint("GET", "/who", who)]) as (url, *_):
+        assert httpx2.get(f"{url}/who", headers=headers).text == client
 
 
 PAGE = {"Origin": "https://app.example"}
