@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse  # noqa: E402
 from edge.server.app import ENDPOINTS  # noqa: E402
 from edge.server.body import read_body  # noqa: E402
 from edge.server.endpoint import Endpoint  # noqa: E402
+from edge.server.error_formats import ErrorFormats  # noqa: E402
 from edge.server.generation.fields import SAMPLING_FIELDS, SamplingFields, merge_sampling  # noqa: E402
 from edge.server.openai.chat_request import ChatRequest  # noqa: E402
 from edge.server.openai.completions import CompletionRequest  # noqa: E402
@@ -97,3 +98,27 @@ def test_a_sampling_setting_is_one_field():
         assert {name: getattr(merged, name) for name in SETTINGS} == SETTINGS
         unset = merge_sampling(request(**required), Sampling(top_k=7, temperature=0.7), max_new_tokens=None)
         assert (unset.top_k, unset.temperature) == (7, 0.7)
+
+
+# A path, and the type of API whose format its errors have.
+FORMATS = {
+    "/v1/messages": "anthropic", "/v1/messages/count_tokens": "anthropic", "/v1/messages/batches/1": "anthropic",
+    "/api/chat": "ollama", "/api/nowhere": "ollama", "/api/nowhere/else": "ollama",
+    "/v1/chat/completions": "", "/v1/nowhere": "", "/v1/models/x": "", "/": "", "/nowhere": "", "/apinowhere": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "api"), FORMATS.items())
+def test_an_error_has_the_format_of_the_api_of_its_path(path, api):
+    found = ErrorFormats(ENDPOINTS).get(path)
+    assert (found.__module__.split(".")[2] if found else "") == api
+
+
+def test_an_unknown_path_of_an_api_is_rejected_in_its_format(bare_folder):
+    with scripted(bare_folder, [], api_key="key") as (url, *_), httpx2.Client(base_url=url) as client:
+        for headers in ({}, {"Authorization": "Bearer key"}):
+            ollama = client.post("/api/nowhere", headers=headers).json()
+            assert isinstance(ollama["error"], str)
+            anthropic = client.get("/v1/messages/batches", headers=headers).json()
+            assert anthropic["type"] == "error"
+            assert client.get("/v1/nowhere", headers=headers).json()["error"]["type"].endswith("_error")

@@ -4,13 +4,14 @@ The id is the client's own x-request-id, or a new one. The log has no word of wh
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from uuid import uuid4
 
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ErrorFormat, report_error
+from .error_formats import ErrorFormats
+from .errors import report_error
 from .log import LOG
 from .paths import route_path
 from .pool.metrics import Metrics
@@ -54,7 +55,7 @@ class AccessLog:
     """ASGI middleware, the outermost one: it logs every request, adds the id to its response, and turns an unexpected
     exception into a response."""
 
-    def __init__(self, app: ASGIApp, *, log: RequestLog, error_formats: Mapping[str, ErrorFormat] = {}) -> None:
+    def __init__(self, app: ASGIApp, *, log: RequestLog, error_formats: ErrorFormats) -> None:
         self._app = app
         self._log = log
         self._error_formats = error_formats

@@ -18,6 +18,7 @@ from .access_log import REQUEST_ID, AccessLog, RequestLog
 from .anthropic import messages
 from .batch.batches import file_and_batch_endpoints
 from .endpoint import Endpoint
+from .error_formats import ErrorFormats
 from .errors import ApiError
 from .guard import Guard
 from .host_names import HostNames
@@ -78,7 +79,7 @@ def create_app(
         pool.close()
         app.state.response_store.close()
 
-    formats = {endpoint.path: endpoint.error_format for endpoint in offered if endpoint.error_format}
+    formats = ErrorFormats(offered)
     paths = [*(endpoint.path for endpoint in offered), OPENAPI_PATH]
     log = RequestLog(dispatcher.metrics, paths)
     access_log = Middleware(AccessLog, log=log, error_formats=formats)

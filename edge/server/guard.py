@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,7 +11,8 @@ from runtime.system.native_effects import trim_heap
 
 from .api_keys import ApiKey
 from .body_budget import BodyBudget
-from .errors import ApiError, ErrorFormat
+from .error_formats import ErrorFormats
+from .errors import ApiError
 from .host_names import HostNames
 from .json_values import MAX_VALUES
 from .origins import Origins, is_own
@@ -29,7 +30,7 @@ class Guard:
     DNS rebinding can lead a browser to this server under a name that somebody else controls, so the Host header must be
     one of `hosts`. A page of another origin could send requests without reading the responses, so it is rejected unless
     it is among `origins`. With `keys`, a client sends one of them as a bearer token or as x-api-key. `error_formats`
-    has the formats of errors of paths that have one.
+    has the format of each path's errors.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Guard:
         origins: Origins,
         keys: Sequence[ApiKey],
         body: int,
-        error_formats: Mapping[str, ErrorFormat] = {},
+        error_formats: ErrorFormats,
     ) -> None:
         self._app = app
         self._error_formats = error_formats
