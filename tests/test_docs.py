@@ -50,6 +50,7 @@ NOT_RUN = {
     r"--revision|:\S+\.gguf": "downloads: tests/test_hub_names.py",
     r"^eval|gptq|scale": "minutes: tests/test_evaluation.py, tests/test_nncf.py",
     r"^convert \./GLM-4-32B": "named for its size",
+    r"--uds": "no port: tests/test_listener.py",
 }
 _CONTEXTS = {"131072": "8192"}  # four times GLM-4-0414's, and the embedded checkpoint's
 _PROGRAMS = (

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import time
 from contextlib import closing, contextmanager, suppress
+from getpass import getuser
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,9 +35,10 @@ PROXIES = {
     "Caddyfile.lan": ("chat.lan", "https", ""),
     "nginx.conf": ("chat.example.com", "http", ""),
     "nginx-full.conf": ("chat.example.com", "http", ""),
+    "nginx-socket.conf": ("chat.example.com", "http", ""),
     "nginx-path.conf": ("chat.example.com", "http", "/edge"),
 }
-NGINX = """daemon off; pid {folder}/pid; error_log {folder}/error.log;
+NGINX = """user {user}; daemon off; pid {folder}/pid; error_log {folder}/error.log;
 events {{}}
 http {{
     access_log off; gzip on;
@@ -56,8 +58,9 @@ def proxying(name, server, folder):
     if shutil.which(kind) is None:
         pytest.skip(f"{kind} is not installed")
     text = BLOCKS[name].replace("127.0.0.1:8000", server.removeprefix("http://"))
+    text = text.replace("/run/user/1000/edge.sock", str(folder / "edge.sock"))
     if kind == "nginx":
-        text = NGINX.format(folder=folder, text=text.replace("listen 80;", f"listen 127.0.0.1:{port};"))
+        text = NGINX.format(user=getuser(), folder=folder, text=text.replace("listen 80;", f"listen 127.0.0.1:{port};"))
         command = ("nginx", "-c", str(folder / name), "-p", str(folder))
     else:
         text = CADDY.format(text=re.sub(r"^(\S+) \{$", rf"\1:{port} {{", text, flags=re.M))
@@ -113,6 +116,8 @@ def visitor(request, bare_folder, tmp_path):
     folder = tmp_path / "proxy"
     folder.mkdir()
     settings = {"hosts": [PROXIES[name][0]], "limits": Limits(heartbeat_seconds=0.5)}
+    if name == "nginx-socket.conf":
+        settings["uds"] = str(folder / "edge.sock")
     with (
         scripted(bare_folder, [REPLY] * 9, pause=0.05, **settings) as (url, *_),
         proxying(name, url, folder) as port,
@@ -148,6 +153,14 @@ def test_the_page_and_its_chat_work_through_a_proxy(visitor):
     foreign = visitor.send("POST", "/chat", json=ASK, headers={"Origin": "https://evil.example"})
     assert foreign.status_code == 403
     assert visitor.send("GET", "/v1/models").headers["x-request-id"]
+
+
+@pytest.mark.proxies
+def test_lines_of_json_come_word_by_word_through_a_proxy(visitor):
+    lines = visitor.stream("/api/chat", ASK | {"model": "bare"})
+    texts = [(at, json.loads(line)["message"]["content"]) for at, line in lines]
+    assert "".join(text for _, text in texts) == REPLY.strip()
+    assert len({round(at, 2) for at, _ in texts}) > 10, texts
 
 
 @pytest.mark.proxies

@@ -107,6 +107,7 @@ def uvicorn_config(app: Starlette, limits: Limits, settings: ServerSettings = Se
         access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_keep_alive=math.ceil(settings.keep_alive),
+        forwarded_allow_ips="*" if settings.uds else None,  # a socket's clients have no address: it is a proxy's
         ssl_certfile=settings.ssl_cert and expand_user(settings.ssl_cert),
         ssl_keyfile=settings.ssl_key and expand_user(settings.ssl_key),
         backlog=BACKLOG,
