@@ -18,6 +18,7 @@ from .config_sections import (
     LimitsSection,
     ModelsSection,
     OptionsSection,
+    ResponsesSection,
     SamplingSection,
     ServerSection,
     section_keys,
@@ -38,6 +39,7 @@ class Config:
     options: OptionsSection = field(default_factory=OptionsSection)
     limits: LimitsSection = field(default_factory=LimitsSection)
     sampling: SamplingSection = field(default_factory=SamplingSection)
+    responses: ResponsesSection = field(default_factory=ResponsesSection)
     chat: ChatSection = field(default_factory=ChatSection)
     kiosk: Mapping[str, Any] | None = None
 

@@ -279,6 +279,17 @@ class SamplingSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResponsesSection:
+    """The store of the Responses API: the least recently used responses and conversations are dropped."""
+
+    store: Annotated[
+        str | None, Setting("a SQLite file for the store", "FILE", "memory, until the server ends", path=True)
+    ] = None
+    store_count: Annotated[int, Setting("responses and conversations that are stored", least=0)] = 1_000
+    store_bytes: Annotated[int, Setting("bytes of what is stored, all clients together", least=0)] = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatSection:
     """The chat in the terminal."""
 
@@ -298,6 +309,7 @@ SECTIONS: Mapping[str, type] = {
     "options": OptionsSection,
     "limits": LimitsSection,
     "sampling": SamplingSection,
+    "responses": ResponsesSection,
     "chat": ChatSection,
 }
 

@@ -252,6 +252,8 @@ def test_a_long_conversation_is_cut_or_rejected(bare_folder):
             ) as caught:
                 served.create(input=said, **body)
             assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "input")
+        *_, failed = served.create(input=said, stream=True)  # the event that Codex knows
+        assert (failed.type, failed.response.error.code) == ("response.failed", "context_length_exceeded")
         assert served.create(input=said, truncation="auto").truncation == "auto"
         assert served.prompt.startswith("<|system|>\nBe brief.<|user|>\nQuestion 5?")
         assert served.prompt.endswith("<|user|>\nLast?<|assistant|>f \n{}<|observation|>\no")
@@ -370,3 +372,20 @@ def test_a_file_of_another_program_or_version_is_rejected(tmp_path):
     for path in (tmp_path / "text", tmp_path / "nowhere" / "r.sqlite"):
         with pytest.raises(RequestError, match="cannot be opened"):
             SqliteStore(path, 1, 1)
+
+
+def test_clients_with_keys_of_their_own_see_their_own_responses(bare_folder, tmp_path):
+    from edge.server.api_keys import ApiKey
+
+    file = str(tmp_path / "responses.sqlite")
+    settings = {"keys": (ApiKey("k1", "ann"), ApiKey("k2", "bob")), "store": file}
+    ann, bob = {"authorization": "Bearer k1"}, {"authorization": "Bearer k2"}
+    with scripted(bare_folder, ["\nHi."] * 2, **settings) as (url, *_):
+        made = httpx2.post(f"{url}/v1/responses", json={"input": "?"}, headers=ann).json()
+        reference = [{"type": "item_reference", "id": made["output"][0]["id"]}]
+        for body, status in (({"input": "?", "previous_response_id": made["id"]}, 400), ({"input": reference}, 404)):
+            assert httpx2.post(f"{url}/v1/responses", json=body, headers=bob).status_code == status
+        assert httpx2.get(f"{url}/v1/responses/{made['id']}", headers=bob).status_code == 404
+        assert httpx2.delete(f"{url}/v1/responses/{made['id']}", headers=bob).status_code == 404
+    with scripted(bare_folder, ["\nHi."], **settings) as (url, *_):  # another server, the same file
+        assert httpx2.get(f"{url}/v1/responses/{made['id']}", headers=ann).json() == made

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..server.pool.model_pool import ModelPool
     from ..server.settings import ServerSettings
 
-SECTIONS = ("server", "models", "options", "limits", "sampling")
+SECTIONS = ("server", "models", "options", "limits", "sampling", "responses")
 SHOWN = ("--host", "--port", "--device", "--api-key-file", "--allow-host", "--allow-origin", "--kiosk")
 
 
@@ -126,4 +126,7 @@ def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
         kiosk=found,
         keep_alive=section.keep_alive,
         log_format=section.log_format,
+        store=config.responses.store,
+        store_count=config.responses.store_count,
+        store_bytes=config.responses.store_bytes,
     )

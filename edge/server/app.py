@@ -113,6 +113,6 @@ def create_app(
     )
     app.state.dispatcher = dispatcher
     app.state.request_log = log
-    app.state.response_store = open_store(None)
+    app.state.response_store = open_store(settings.store, settings.store_count, settings.store_bytes)
     app.state.toolbox = toolbox
     return app

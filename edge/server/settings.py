@@ -21,6 +21,9 @@ class ServerSettings:
     is the server's own name, or one of `hosts`, such as "chat.example" or "*.lan"; a page of one of `origins` may send
     requests, too. The chat page's model may call `tools`; with a `kiosk`, that page is all there is. A connection is
     kept open for `keep_alive` seconds without a request. The log has lines of text or JSON.
+
+    The Responses API stores up to `store_count` responses and conversations of `store_bytes` together, in the SQLite
+    file `store` or in memory.
     """
 
     host: str = "127.0.0.1"
@@ -36,6 +39,9 @@ class ServerSettings:
     kiosk: Kiosk | None = None
     keep_alive: float = KEEP_ALIVE_SECONDS
     log_format: Literal["text", "json"] = "text"
+    store: str | None = None
+    store_count: int = 1_000
+    store_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:
         """Normalize the root path: "/glm", or "" for none."""

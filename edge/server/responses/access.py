@@ -2,6 +2,7 @@
 
 from starlette.requests import Request
 
+from ..request_record import CLIENT
 from .memory_store import MemoryStore
 from .record import Store
 
@@ -22,5 +23,7 @@ def has_store(request: Request) -> bool:
 
 
 def owner_of(request: Request) -> str:
-    """Return the client: the number of its API key or its address, as the guard found it."""
-    return str(request.scope.get("edge.client", ""))
+    """Return the name of the client's API key where there are several; clients without one share their records,
+    whatever their address is."""
+    client = str(request.scope.get(CLIENT, ""))
+    return client if client.startswith("key ") else ""

@@ -12,10 +12,12 @@ from starlette.types import Receive, Scope, Send
 
 from ..body import read_body
 from ..endpoint import Endpoint
+from ..errors import ApiError
 from ..generation.job import GenerationJob
 from ..log import LOG
 from ..pool.dispatcher import Dispatcher, ReplyStream
 from ..pool.event_stream import EventStream
+from ..request_record import record_error
 from .access import has_store, owner_of, store_of
 from .context import Context, resolve_context
 from .record import Record, Store
@@ -71,9 +73,16 @@ async def create_response(dispatcher: Dispatcher, request: Request) -> Response:
         needs_check=bool(body.tools or body.format),
         prompt_param="input",
     )
-    replies = await dispatcher.start(request, job, stream=bool(body.stream))
     response = ResponseStream(body, context, selection, entry.name, entry.source.sampling())
     storing = _Storing(store, owner, context, response, keep=keep)
+    try:
+        replies = await dispatcher.start(request, job, stream=bool(body.stream))
+    except ApiError as exc:
+        if not body.stream or exc.code != "context_length_exceeded":
+            raise
+        record_error(request.scope, exc.code)
+        # As OpenAI has it: Codex, for one, recognizes a full context by the event of a failed response alone.
+        return Response(response.opening() + response.failure(exc), media_type=response.media_type)
     if body.stream:
         return _StoredStream(replies, response, storing)
     (events,) = await replies.collect(request)

@@ -76,7 +76,7 @@ class ResponseStream:
     def failure(self, error: ApiError) -> str:
         """Encode an error, with the incomplete response."""
         self._end("failed")
-        self.whole["error"] = {"code": "server_error", "message": str(error)}
+        self.whole["error"] = {"code": _failure_code(error), "message": str(error)}
         return self._send("response.failed", response=self.whole)
 
     def cancel(self) -> None:
@@ -205,6 +205,13 @@ class ResponseStream:
         out = sse({"type": kind, "sequence_number": self._sequence_number} | fields, kind)
         self._sequence_number += 1
         return out
+
+
+def _failure_code(error: ApiError) -> str:
+    """Return OpenAI's code of a failed response. Codex compacts the conversation at context_length_exceeded."""
+    if error.code == "context_length_exceeded":
+        return error.code
+    return "rate_limit_exceeded" if error.status == 429 else "invalid_prompt" if error.status < 500 else "server_error"
 
 
 def _custom_input(arguments: str) -> str:
