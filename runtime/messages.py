@@ -161,7 +161,8 @@ class ToolResult:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens and seconds of a reply, all rounds together. `ttft` is the time to the first token of the first round, in
-    seconds.
+    seconds. `cached_tokens` are those of the prompt that the engine did not compute, since an earlier prompt began with
+    them; 0 where it does not report them.
 
     Example:
         usage = chat.send("Who are you?").usage
@@ -172,6 +173,7 @@ class Usage:
     completion_tokens: int = 0
     ttft: float = 0.0
     seconds: float = 0.0
+    cached_tokens: int = 0
 
     def __add__(self, later: "Usage") -> "Usage":
         return Usage(
@@ -179,6 +181,7 @@ class Usage:
             self.completion_tokens + later.completion_tokens,
             self.ttft or later.ttft,
             self.seconds + later.seconds,
+            self.cached_tokens + later.cached_tokens,
         )
 
 

@@ -46,6 +46,17 @@ def test_what_was_used_longest_ago_is_forgotten_first():
     assert cache.match([1] * 65)[0] == 0
 
 
+def test_only_blocks_that_the_pool_still_holds_are_counted():
+    cache = PrefixCache(4 * BLOCK)
+    first = [1] * 3 * BLOCK
+    cache.add(first, len(first))
+    assert cache.count_kept(first) == 2 * BLOCK  # the last id is computed
+    assert cache.count_kept([*first, 2]) == 3 * BLOCK
+    cache.add([3] * 2 * BLOCK, 2 * BLOCK)
+    assert cache.count_kept([*first, 2]) == 0  # its first block may have been dropped
+    assert cache.match([*first, 2])[0] == 3 * BLOCK
+
+
 def prompts(count: int) -> list[str]:
     draw = random.Random(1)
     texts = (" ".join(draw.choice(WORDS) for _ in range(draw.randrange(200, 900))) for _ in range(count))

@@ -26,7 +26,7 @@ class PartialReply:
         self._length = self._segment_start = 0  # characters
         self._ids: list[int] = []
         self._marks = [(0, 0)]  # numbers of characters and of ids that are the same text, in ascending order
-        self._prompt_tokens, self._new_tokens, self._ttft = 0, 0, 0.0
+        self._prompt_tokens, self._cached_tokens, self._new_tokens, self._ttft = 0, 0, 0, 0.0
         self._incomplete = 0  # tokens of a character that is not complete yet
         self._start = time.perf_counter()
 
@@ -117,6 +117,8 @@ class PartialReply:
         many tokens the prompt has."""
         if self.requests == 1 or self._backend.reports_ids:
             self._prompt_tokens = self._prompt_tokens or finish.usage.prompt_tokens
+        if self.requests == 1:
+            self._cached_tokens = finish.usage.cached_tokens
         return finish.reason
 
     def usage(self) -> Usage:
@@ -124,4 +126,5 @@ class PartialReply:
         prompt_tokens = self._prompt_tokens
         if not prompt_tokens and not self._request.cancellation.cancelled:
             prompt_tokens = len(self._request.prompt_ids) + self._backend.count_tokens(self._request.prompt)
-        return Usage(prompt_tokens, self._new_tokens, self._ttft, time.perf_counter() - self._start)
+        seconds = time.perf_counter() - self._start
+        return Usage(prompt_tokens, self._new_tokens, self._ttft, seconds, self._cached_tokens)

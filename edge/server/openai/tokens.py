@@ -10,26 +10,40 @@ from ..generation.fields import RequestModel
 from ..pool.event_stream import sse
 
 
+class PromptTokens(RequestModel):
+    """How many of a prompt's tokens were computed for an earlier prompt; 0 where the engine does not report it."""
+
+    cached_tokens: int = 0
+
+
 class UsageReply(RequestModel):
     """The token counts of a request."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokens = PromptTokens()
 
     @classmethod
     def of_prompts(cls, usages: Sequence[Sequence[Usage]]) -> "UsageReply":
         """Add up the replies of several prompts, grouped by their prompt."""
         found = [cls.of(replies) for replies in usages]
         prompt, completion = sum(usage.prompt_tokens for usage in found), sum(u.completion_tokens for u in found)
-        return cls(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+        return cls._of(prompt, completion, sum(usage.prompt_tokens_details.cached_tokens for usage in found))
 
     @classmethod
     def of(cls, usages: Sequence[Usage]) -> "UsageReply":
         """Add up the replies of one prompt, which counts once."""
         prompt = max((usage.prompt_tokens for usage in usages), default=0)
         completion = sum(usage.completion_tokens for usage in usages)
-        return cls(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+        return cls._of(prompt, completion, min((usage.cached_tokens for usage in usages), default=0))
+
+    @classmethod
+    def _of(cls, prompt: int, completion: int, cached: int) -> "UsageReply":
+        details, total = PromptTokens(cached_tokens=cached), prompt + completion
+        return cls(
+            prompt_tokens=prompt, completion_tokens=completion, total_tokens=total, prompt_tokens_details=details
+        )
 
 
 class TopToken(RequestModel):

@@ -187,13 +187,7 @@ class ResponseStream:
         self.whole["status"] = "incomplete" if cut_off else "completed"
         self.whole["completed_at"] = None if cut_off else int(time.time())
         self.whole["incomplete_details"] = {"reason": "max_output_tokens"} if cut_off else None
-        self.whole["usage"] = {
-            "input_tokens": usage.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": usage.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        }
+        self.whole["usage"] = usage_object(usage)
         return out + self._send(f"response.{self.whole['status']}", response=self.whole)
 
     def _position(self) -> Item:
@@ -205,6 +199,17 @@ class ResponseStream:
         out = sse({"type": kind, "sequence_number": self._sequence_number} | fields, kind)
         self._sequence_number += 1
         return out
+
+
+def usage_object(usage: Usage) -> Item:
+    """Return the token counts of a response. No engine counts those of the reasoning."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
 
 
 def _failure_code(error: ApiError) -> str:

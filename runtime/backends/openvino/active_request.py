@@ -18,7 +18,7 @@ class ActiveRequest:
 
     It is `finished` once its Finish was read; `start` and `ttft` are seconds. It has a `handle` once it is in the
     pipeline; before that, slices bring the first `cached_tokens` ids into the prefix cache. With `starts_in_block`,
-    part of the next block may be cached, too.
+    part of the next block may be cached, too. `reused_tokens` were in the cache when the request came.
     """
 
     request: Request
@@ -31,6 +31,7 @@ class ActiveRequest:
     on_end: Callable[["ActiveRequest"], None]
     handle: Any = None
     cached_tokens: int = 0
+    reused_tokens: int = 0
     starts_in_block: bool = False
     generated_ids: list[int] = field(default_factory=list)
     ttft: float = 0.0
@@ -97,7 +98,8 @@ class ActiveRequest:
 
     def _usage(self) -> Usage:
         prompt_tokens = len(self.ids) - len(self.request.generated)
-        return Usage(prompt_tokens, len(self.generated_ids), self.ttft, time.perf_counter() - self.start)
+        seconds, reused = time.perf_counter() - self.start, min(self.reused_tokens, prompt_tokens)
+        return Usage(prompt_tokens, len(self.generated_ids), self.ttft, seconds, reused)
 
 
 @dataclass(slots=True, eq=False)

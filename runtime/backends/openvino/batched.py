@@ -141,6 +141,7 @@ class OpenVINO(GenAIBackend):
             return self._begin_with_logits(request, ids, start)
         ids, stops, config = self.prepare_request(request, ids)
         running = ActiveRequest(request, ids, config, self.decoder(), stops, self.special_ids, start, self._release)
+        running.reused_tokens = self._prefixes.count_kept(ids)
         running.cached_tokens, running.starts_in_block = self._prefixes.match(ids)
         self._prompts.append(running)
         return running

@@ -8,6 +8,7 @@ slice of that prompt is longer than planned, and nothing else goes wrong.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 BLOCK = 32  # tokens: a block of the CPU plugin's KV cache, and two of the GPU plugin's
 
@@ -17,6 +18,8 @@ class PrefixCache:
 
     def __init__(self, tokens: int) -> None:
         self._capacity = max(2 * tokens // BLOCK, 1024)
+        self._pool_blocks = tokens // BLOCK
+        self._recent: OrderedDict[int, None] = OrderedDict()  # as many as the pool holds: they have not been dropped
         self._blocks: OrderedDict[int, None] = OrderedDict()
         self._tails: OrderedDict[tuple[int, ...], None] = OrderedDict()
 
@@ -24,8 +27,9 @@ class PrefixCache:
         """Record that keys and values of the first `computed` ids are in the cache, and perhaps of a few more."""
         last = 0
         for last in _chain(ids[:computed]):
-            self._blocks[last] = None
-            self._blocks.move_to_end(last)
+            for blocks in (self._blocks, self._recent):
+                blocks[last] = None
+                blocks.move_to_end(last)
         if (start := computed // BLOCK * BLOCK) < len(ids):
             tail = (last, *ids[start : max(computed - 1, start + 1)])
             self._tails[tail] = None
@@ -33,6 +37,13 @@ class PrefixCache:
         for known in (self._blocks, self._tails):
             while len(known) > self._capacity:
                 known.popitem(last=False)
+        while len(self._recent) > self._pool_blocks:
+            self._recent.popitem(last=False)
+
+    def count_kept(self, ids: Sequence[int]) -> int:
+        """Return how many of the first `ids` the pool still holds, for certain. The last id is always computed."""
+        keys = _chain(ids[: len(ids) - 1])
+        return BLOCK * sum(1 for _ in takewhile(self._recent.__contains__, keys))
 
     def match(self, ids: Sequence[int]) -> tuple[int, bool]:
         """Return how many of the first `ids` are cached in whole blocks, not counting the last id, which is always
@@ -42,6 +53,8 @@ class PrefixCache:
             if key not in self._blocks:
                 break
             self._blocks.move_to_end(key)
+            if key in self._recent:
+                self._recent.move_to_end(key)
             count, last = count + BLOCK, key
         tails = ((last, *ids[count:end]) for end in range(count + 1, min(count + BLOCK, len(ids)) + 1))
         return count, any(tail in self._tails for tail in tails)
