@@ -245,7 +245,7 @@ def test_a_long_conversation_is_cut_or_rejected(bare_folder):
         call,
         {"type": "function_call_output", "call_id": "c", "output": "o"},
     ]
-    with serving(bare_folder, ["\nYes."] * 3, engine=Small) as served:
+    with serving(bare_folder, ["\nYes."] * 4, engine=Small) as served:
         for body in ({}, {"truncation": "disabled"}):
             with pytest.raises(
                 openai.BadRequestError, match=r"maximum context length is 600 tokens\. However,"
@@ -257,6 +257,9 @@ def test_a_long_conversation_is_cut_or_rejected(bare_folder):
         assert served.create(input=said, truncation="auto").truncation == "auto"
         assert served.prompt.startswith("<|system|>\nBe brief.<|user|>\nQuestion 5?")
         assert served.prompt.endswith("<|user|>\nLast?<|assistant|>f \n{}<|observation|>\no")
+        plain = [*said[:-3], {"role": "user", "content": "Last?"}]
+        served.create(input=plain, truncation="auto")
+        assert served.prompt.endswith("<|assistant|>\n" + "a" * 80 + "<|user|>\nLast?")
         many = [said[0], said[-3]]
         for number in range(8):
             again = {"call_id": f"c{number}"}
@@ -389,3 +392,26 @@ def test_clients_with_keys_of_their_own_see_their_own_responses(bare_folder, tmp
         assert httpx2.delete(f"{url}/v1/responses/{made['id']}", headers=bob).status_code == 404
     with scripted(bare_folder, ["\nHi."], **settings) as (url, *_):  # another server, the same file
         assert httpx2.get(f"{url}/v1/responses/{made['id']}", headers=ann).json() == made
+
+
+def test_input_tokens_are_those_of_the_prompt(served):
+    first = served.create(input="One?", instructions="Be brief.", tools=[WEATHER])
+    counted = served.client.responses.input_tokens.count(input="One?", instructions="Be brief.", tools=[WEATHER])
+    assert (counted.object, counted.input_tokens) == ("response.input_tokens", first.usage.input_tokens)
+    second = served.client.responses.input_tokens.count(input="Two?", previous_response_id=first.id)
+    assert second.input_tokens == served.create(input="Two?", previous_response_id=first.id).usage.input_tokens
+
+
+def test_a_conversation_is_compacted(bare_folder):
+    replies = ["\nHello, Ada.", "\nThe user is Ada.", "\nYou are Ada."]
+    with serving(bare_folder, replies) as served:
+        first = served.create(input="I am Ada.")
+        compacted = served.client.responses.compact(model="bare", previous_response_id=first.id)
+        assert compacted.object == "response.compaction"
+        assert [item.type for item in compacted.output] == ["message", "compaction"]
+        assert compacted.output[1].encrypted_content == "The user is Ada."
+        assert "<|assistant|>\nHello, Ada.<|user|>\nSummarize" in served.prompt
+        said = [item.model_dump(exclude_none=True, warnings=False) for item in compacted.output]
+        served.create(input=[*said, {"role": "user", "content": "Who am I?"}])
+        summary = "<|system|>\nSummary of the conversation so far:\nThe user is Ada."
+        assert served.prompt == f"{summary}<|user|>\nI am Ada.<|user|>\nWho am I?"

@@ -32,7 +32,7 @@ from .path_normalizer import PathNormalizer
 from .paths import route_path
 from .pool.dispatcher import Dispatcher
 from .pool.model_pool import ModelPool
-from .responses import conversations, create, stored
+from .responses import compaction, conversations, create, stored
 from .responses.store import open_store
 from .settings import ServerSettings
 
@@ -41,6 +41,7 @@ ENDPOINTS = (
     chat_completions.ENDPOINT,
     completions.ENDPOINT,
     create.ENDPOINT,
+    *compaction.ENDPOINTS,
     *stored.ENDPOINTS,
     *conversations.ENDPOINTS,
     *tokenization.ENDPOINTS,

@@ -7,6 +7,7 @@ from typing import Any
 from runtime.errors import RequestError, UnsupportedGrammar
 from runtime.grammar.grammar import Grammar, JsonSchema
 from runtime.messages import Message
+from runtime.model import Model
 from runtime.reply.generation import Constraint
 from runtime.reply.tool_choice import ToolChoice
 from runtime.sampling import Sampling
@@ -93,6 +94,12 @@ class GenerationParams:
         if answer is not None and not must_call:
             constraint = replace(constraint, answer=answer, may_call=tuple(tool.name for tool in offered))
         return cls(tuple(messages), offered, sampling, constraint, form.param if form else "", template_variables or {})
+
+    def count_tokens(self, model: Model) -> int:
+        """Return the number of tokens in the prompt. Raises TemplateError if the template rejects the messages."""
+        tools = [spec.tool.to_json() for spec in self.tools]
+        prompt = model.prompt(self.messages, tools, template_variables=self.template_variables or None)
+        return model.backend.count_tokens(prompt)
 
     def with_seed_offset(self, index: int) -> "GenerationParams":
         """Return the parameters of another of several replies, with a seed of its own."""

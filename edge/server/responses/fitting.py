@@ -18,12 +18,10 @@ def fit(params: GenerationParams, model: Model) -> GenerationParams:
     does the last message of the user; a call stays with its results."""
     limit = model.backend.max_prompt_tokens
     room = min(params.sampling.max_new_tokens or limit // _ROOM, limit // 2)
-    tools = [spec.tool.to_json() for spec in params.tools]
 
     def fits(messages: Sequence[Message]) -> bool:
-        prompt = model.prompt(messages, tools, template_variables=params.template_variables or None)
         try:
-            return model.backend.count_tokens(prompt) <= limit - room
+            return replace(params, messages=tuple(messages)).count_tokens(model) <= limit - room
         except PromptTooLong:
             return False
 
@@ -46,7 +44,7 @@ def _droppable(messages: Sequence[Message]) -> list[range]:
     before = [range(users[0])] if users and users[0] > 0 else []
     last = users[-1] + 1 if users else 0
     starts = [index for index in range(last, len(messages)) if messages[index].role != "tool"]
-    rounds = [range(start, end) for start, end in zip(starts, [*starts[1:], len(messages)], strict=True)]
+    rounds = [range(start, end) for start, end in pairwise([*starts, len(messages)])]
     return [*before, *turns, *rounds[:-1]]
 
 
