@@ -11,6 +11,7 @@ pytest.importorskip("starlette")
 httpx2 = pytest.importorskip("httpx2")
 openai = pytest.importorskip("openai")
 
+from edge.server.limits import Limits  # noqa: E402
 from edge.server.responses.memory_store import MemoryStore  # noqa: E402
 from edge.server.responses.record import Record  # noqa: E402
 from edge.server.responses.sqlite_store import SqliteStore  # noqa: E402
@@ -268,6 +269,18 @@ def test_a_long_conversation_is_cut_or_rejected(bare_folder):
         assert served.prompt.startswith("<|system|>\nBe brief.<|user|>\nLast?<|assistant|>f \n{}<|observation|>\n555")
 
 
+def test_a_stored_conversation_is_no_larger_than_a_body(bare_folder):
+    with serving(bare_folder, ["\nYes."] * 4, limits=Limits(body_bytes=20_000)) as served:
+        first = served.create(input="a" * 9_000)
+        second = served.create(input="a" * 9_000, previous_response_id=first.id)
+        made = served.client.conversations.create(items=[{"role": "user", "content": "a" * 19_000}])
+        served.client.conversations.items.create(made.id, items=[{"role": "user", "content": "a" * 9_000}])
+        for context in ({"previous_response_id": second.id}, {"conversation": made.id}):
+            with pytest.raises(openai.BadRequestError, match="more than 20,000 bytes") as caught:
+                served.create(input="?", **context)
+            assert caught.value.param == next(iter(context))
+
+
 def test_a_stream_that_is_closed_is_stored_as_cancelled(bare_folder):
     with scripted(bare_folder, ["\n" + "word " * 200], pause=0.01) as (url, *_):
         with httpx2.stream("POST", f"{url}/v1/responses", json={"input": "?", "stream": True}) as answer:
@@ -329,6 +342,20 @@ def test_a_client_sees_its_own_records_alone(new_store):
     assert store.delete("a", "1")
     assert not store.delete("a", "1")
     assert store.get("b", "1")
+
+
+def test_one_client_does_not_drop_anothers_records(new_store):
+    store = new_store()
+    store.put(record("1", "b"))
+    for number in range(2, 9):
+        store.put(record(str(number), "a"))
+    store.put(record("large", "a", size=9_000))
+    store.put(record("also large", "a", size=9_000))
+    assert store.get("b", "1")
+    assert [store.get("a", id) is not None for id in ("8", "large", "also large")] == [False, False, True]
+    store.put(record("2", "b", size=4_000))
+    assert not store.put(record("3", "c", size=9_500))
+    assert (store.get("b", "2") is not None, store.get("c", "3")) == (True, None)
 
 
 def test_items_are_appended(new_store):

@@ -63,7 +63,7 @@ async def count_input_tokens(dispatcher: Dispatcher, request: Request) -> Respon
     """Return the number of tokens in the prompt of a request to /v1/responses."""
     body = await read_body(request, ResponsesRequest)
     entry = dispatcher.pool.find(body.model)
-    context = await asyncio.to_thread(resolve_context, body, store_of(request), owner_of(request))
+    context = await _resolve(dispatcher, request, body)
     selection = body.selection()
     model = await dispatcher.pool.load(entry)
 
@@ -76,7 +76,7 @@ async def count_input_tokens(dispatcher: Dispatcher, request: Request) -> Respon
 async def compact_response(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the conversation's user messages, and the model's summary of it."""
     body = await read_body(request, CompactRequest)
-    context = await asyncio.to_thread(resolve_context, body, store_of(request), owner_of(request))
+    context = await _resolve(dispatcher, request, body)
     job = GenerationJob(
         body.model,
         1,
@@ -97,6 +97,11 @@ async def compact_response(dispatcher: Dispatcher, request: Request) -> Response
         id=f"resp_{uuid4().hex}", created_at=int(time.time()), output=[*users, summary], usage=usage_object(usage)
     )
     return JSONResponse(compacted.model_dump())
+
+
+async def _resolve(dispatcher: Dispatcher, request: Request, body: ContextFields) -> Context:
+    store, owner, nbytes = store_of(request), owner_of(request), dispatcher.limits.body_bytes
+    return await asyncio.to_thread(resolve_context, body, store, owner, nbytes)
 
 
 def _to_params(body: CompactRequest, context: Context, model: Model, limits: Limits) -> GenerationParams:

@@ -26,18 +26,20 @@ class Context:
         return [*self.earlier, *self.given]
 
 
-def resolve_context(body: ContextFields, store: Store, owner: str) -> Context:
-    """Return the context of a request. It reads the store, which may block. Raises ApiError for an id that is not
-    stored."""
+def resolve_context(body: ContextFields, store: Store, owner: str, nbytes: int) -> Context:
+    """Return the context of a request, of which `nbytes` at most come from the store. Reading the store may block.
+    Raises ApiError for an id that is not stored."""
     if body.previous_response_id and body.conversation:
         message = "previous_response_id and conversation are mutually exclusive: send one"
         raise ApiError(400, message, param="previous_response_id", code="mutually_exclusive_parameters")
     earlier: list[Item] = []
     conversation = conversation_id(body.conversation) if body.conversation else None
     if body.previous_response_id:
-        earlier = _read_chain(store, owner, body.previous_response_id)
+        earlier = _read_chain(store, owner, body.previous_response_id, nbytes)
     elif conversation:
-        earlier = list(get_conversation(store, owner, conversation, param="conversation").items)
+        found = get_conversation(store, owner, conversation, param="conversation")
+        _check_size(found.nbytes, nbytes, "conversation")
+        earlier = list(found.items)
     given = _resolve_references(to_items(body.input or ()), earlier, store, owner)
     if not earlier and not given:
         raise ApiError(400, "input is missing", param="input", code="missing_required_parameter")
@@ -60,7 +62,7 @@ def get_conversation(store: Store, owner: str, id: str, param: str | None = None
     return found
 
 
-def _read_chain(store: Store, owner: str, last: str) -> list[Item]:
+def _read_chain(store: Store, owner: str, last: str, nbytes: int) -> list[Item]:
     """Return the items of a response and of all before it. The last is counted as used before the first, so that a
     chain that has no room any more loses its end, and not what the rest of it needs."""
     chain: list[Record] = []
@@ -75,8 +77,16 @@ def _read_chain(store: Store, owner: str, last: str) -> list[Item]:
             message = f"the response {wanted} belongs to a conversation: send that as `conversation`"
             raise ApiError(400, message, param="previous_response_id", code="invalid_value")
         chain.append(record)
+        _check_size(sum(one.nbytes for one in chain), nbytes, "previous_response_id")
         wanted = record.previous
     return [item for record in reversed(chain) for item in record.all_items if _is_whole(item)]
+
+
+def _check_size(nbytes: int, limit: int, param: str) -> None:
+    """Raise ApiError for more stored bytes than a request's body may have: rendering them takes as long."""
+    if nbytes > limit:
+        message = f"{param}: the conversation has more than {limit:,} bytes; start a new one, or compact it"
+        raise ApiError(400, message, param=param, code="context_length_exceeded")
 
 
 def _is_whole(item: Item) -> bool:

@@ -14,7 +14,7 @@ class Record:
     """A response or a conversation of the client `owner`.
 
     `body` is the object that the API returns. `items` are the conversation's, or the response's input; a response also
-    has its output in the body. `previous` is the id of the response before it.
+    has its output in the body. `previous` is the id of the response before it. `nbytes` is the size of what was stored.
     """
 
     id: str
@@ -23,6 +23,7 @@ class Record:
     body: dict[str, Any]
     items: Sequence[Item] = field(default=())
     previous: str | None = None
+    nbytes: int = field(default=0, compare=False)
 
     @property
     def all_items(self) -> list[Item]:
@@ -37,19 +38,20 @@ class Record:
     @classmethod
     def decode(cls, id: str, owner: str, content: bytes) -> "Record":
         """Return the record of `encode`d content."""
-        return cls(id, owner, **json.loads(content))
+        return cls(id, owner, **json.loads(content), nbytes=len(content))
 
 
 class Store(Protocol):
-    """A bounded store of records. A client sees its own alone. Threads may share it."""
+    """A bounded store of records. A client sees its own alone. Where there is no room, whoever has most in the store
+    loses the record that was used longest ago. Threads may share it."""
 
     def get(self, owner: str, id: str) -> Record | None:
         """Return the record, and count it as used; None if there is none."""
         ...
 
     def put(self, record: Record) -> bool:
-        """Store the record in place of any of its id, and drop the least recently used ones that have no room any more.
-        Return False for a record that is larger than the whole store, which is not stored."""
+        """Store the record in place of any of its id, and drop others that have no room any more.
+        Return False if it is too large to be stored itself."""
         ...
 
     def delete(self, owner: str, id: str) -> bool:

@@ -19,7 +19,7 @@ _SCHEMA = """
     CREATE TABLE records (
         owner TEXT NOT NULL, id TEXT NOT NULL, content BLOB NOT NULL, used INTEGER NOT NULL, PRIMARY KEY (owner, id)
     );
-    CREATE INDEX records_used ON records (used);
+    CREATE INDEX records_used ON records (owner, used);
     CREATE TABLE items (
         owner TEXT NOT NULL, id TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (owner, id)
     ) WITHOUT ROWID;
@@ -117,20 +117,28 @@ class SqliteStore:
 
     def _put(self, record: Record) -> bool:
         content = record.encode()
-        if len(content) > self._nbytes:
+        if len(content) > self._nbytes or not self._count:
             return False
         self._drop(record.owner, record.id)
         row = (record.owner, record.id, content, self._tick())
         self.connection.execute("INSERT INTO records VALUES (?, ?, ?, ?)", row)
         rows = [(record.owner, item["id"], record.id) for item in record.all_items]
         self.connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?)", rows)
+        stored = True
         count, used = self.connection.execute("SELECT count(*), sum(length(content)) FROM records").fetchone()
         while count > self._count or used > self._nbytes:
-            oldest = "SELECT owner, id, length(content) FROM records ORDER BY used LIMIT 1"
-            owner, id, size = self.connection.execute(oldest).fetchone()
+            owner, id, size = self._find_oldest("sum(length(content))" if used > self._nbytes else "count(*)")
             self._drop(owner, id)
             count, used = count - 1, used - size
-        return True
+            stored = stored and (owner, id) != (record.owner, record.id)
+        return stored
+
+    def _find_oldest(self, share: str) -> tuple[str, str, int]:
+        """Return the owner with the largest share, and its least recently used record with its size."""
+        owner = f"SELECT owner FROM records GROUP BY owner ORDER BY {share} DESC LIMIT 1"  # noqa: S608
+        query = f"SELECT owner, id, length(content) FROM records WHERE owner = ({owner}) ORDER BY used LIMIT 1"  # noqa: S608
+        found: tuple[str, str, int] = self.connection.execute(query).fetchone()
+        return found
 
     def _drop(self, owner: str, id: str) -> bool:
         self.connection.execute("DELETE FROM items WHERE owner = ? AND record = ?", (owner, id))
