@@ -23,7 +23,9 @@ collect_ignore = (
     ]
 )
 # Each has a script in tests/environments that makes its environment and runs its tests.
-ENVIRONMENTS = ("clients", "cuda", "ipex", "ollama", "optimum", "peft", "proxies", "quantized", "schema_suite", "vllm")
+ENVIRONMENTS = tuple(
+    "agents anthropic clients cuda ipex ollama optimum peft proxies quantized schema_suite vllm".split()
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

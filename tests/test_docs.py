@@ -53,17 +53,10 @@ NOT_RUN = {
     r"--uds": "no port: tests/test_listener.py",
 }
 _CONTEXTS = {"131072": "8192"}  # four times GLM-4-0414's, and the embedded checkpoint's
-_PROGRAMS = (
-    "chromium",
-    "tailscale",
-    "vllm",
-    ".",
-    "cd",
-    "sudo",
-    "npm",
-    "node",
-    "pyinstaller",
-)  # others' programs: not run
+# Others' programs and the shell's own: not run. The agents are, in tests/test_agents.py.
+_PROGRAMS = tuple(
+    "chromium tailscale vllm . cd sudo npm node pyinstaller export claude codex opencode aider cn".split()
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +112,9 @@ class Reader:
 
     def follow(self, block: Block) -> None:
         if block.info and not block.info.startswith("no-run: "):
-            (self.folder / block.info).write_text(block.text, encoding="utf-8")
+            file = self.folder / block.info
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text, encoding="utf-8")
         elif block.language == "python" and not block.info:
             text = "\n" * block.line + self.at_port(block.text)
             exec(compile(text, "page", "exec", dont_inherit=True), self.names)
