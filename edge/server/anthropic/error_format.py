@@ -1,6 +1,8 @@
 """Errors in the format of Anthropic's API: {"type": "error", "error": {"type", "message"}} under an HTTP status."""
 
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from runtime.errors import PromptTooLong
 
@@ -15,6 +17,20 @@ _TYPES = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+
+
+class MessagesErrorDetail(BaseModel):
+    """An error's category and its description."""
+
+    type: str
+    message: str
+
+
+class MessagesError(BaseModel):
+    """The body of every response with a status of 400 or more."""
+
+    type: Literal["error"]
+    error: MessagesErrorDetail
 
 
 def error_body(error: ApiError) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ..endpoint import Endpoint
 from ..generation.job import GenerationJob
 from ..pool.dispatcher import Dispatcher
 from ..pool.event_stream import EventStream
-from .error_format import error_body
+from .error_format import MessagesError, error_body
 from .message_request import CountTokensRequest, MessagesRequest, to_params, to_prompt_params
 from .message_stream import MessageStream
 
@@ -28,7 +28,7 @@ class MessageUsage(BaseModel):
     output_tokens: int
 
 
-class MessageReply(BaseModel):
+class MessagesReply(BaseModel):
     """The reply. The blocks of `content` are of the types thinking, text and tool_use."""
 
     id: str
@@ -64,7 +64,7 @@ async def create_message(dispatcher: Dispatcher, request: Request) -> Response:
     (events,) = await replies.collect(request)
     for event in events:
         message.encode(0, event)
-    return JSONResponse(MessageReply(**message.whole).model_dump(mode="json"))
+    return JSONResponse(MessagesReply(**message.whole).model_dump(mode="json"))
 
 
 async def count_tokens(dispatcher: Dispatcher, request: Request) -> Response:
@@ -88,9 +88,10 @@ ENDPOINTS = (
         "/v1/messages",
         create_message,
         MessagesRequest,
-        MessageReply,
+        MessagesReply,
         stream=True,
         error_format=error_body,
+        error_model=MessagesError,
     ),
     Endpoint(
         "POST",
@@ -99,5 +100,6 @@ ENDPOINTS = (
         CountTokensRequest,
         TokenCountReply,
         error_format=error_body,
+        error_model=MessagesError,
     ),
 )

@@ -8,7 +8,7 @@ from runtime.errors import PromptTooLong, UnsupportedGrammar
 from runtime.model import Model
 from runtime.reply.generation import admit
 
-from ..errors import ApiError, to_api_error
+from ..errors import to_api_error
 from ..pool.dispatcher import ReplyJob
 from ..pool.workers import ReplyEvents
 from .params import GenerationParams
@@ -51,7 +51,8 @@ class GenerationJob(ReplyJob):
         """Name the field whose grammar the engine rejects, or that makes the prompt too long."""
         if isinstance(error, PromptTooLong):
             too_long = to_api_error(error)
-            return ApiError(too_long.status, str(too_long), param=self._prompt_param, code=too_long.code)
+            too_long.param = self._prompt_param
+            return too_long
         if self._params is None or not isinstance(error, UnsupportedGrammar):
             return error
         mapped = self._params.grammar_error(error)
