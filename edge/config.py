@@ -16,6 +16,7 @@ from .config_sections import (
     SECTIONS,
     ChatSection,
     LimitsSection,
+    McpSection,
     ModelsSection,
     OptionsSection,
     ResponsesSection,
@@ -41,6 +42,7 @@ class Config:
     sampling: SamplingSection = field(default_factory=SamplingSection)
     responses: ResponsesSection = field(default_factory=ResponsesSection)
     chat: ChatSection = field(default_factory=ChatSection)
+    mcp: McpSection = field(default_factory=McpSection)
     kiosk: Mapping[str, Any] | None = None
 
     @classmethod
@@ -88,7 +90,8 @@ def _validate(section: str, table: Mapping[str, Any], flags: Mapping[str, Any], 
         if name not in (*keys, "folders"):
             raise RequestError(f"{where}there is no key {one_line(name, 80)}", hint=_suggest(name, keys))
     if path is not None:
-        table = resolve_paths({"folders", *(name for name in keys if keys[name].setting.path)}, table, _folder(path))
+        paths = {name: key.setting.path for name, key in keys.items() if key.setting.path}
+        table = resolve_paths({"folders": True, **paths}, table, _folder(path))
     try:
         text = json.dumps({**table, **flags}, default=str)  # strict JSON has lists for tuples, unlike strict Python
         found: Any = TypeAdapter(SECTIONS[section]).validate_json(text, strict=True)

@@ -44,14 +44,6 @@ class ServerSection:
     tools: Annotated[
         tuple[str, ...], Setting("a Python function that the chat page's model may call", "MODULE:FUNCTION")
     ] = ()
-    mcp: Annotated[
-        tuple[str, ...],
-        Setting(
-            "MCP servers whose allowed tools the chat page's model may call: an mcpServers JSON file, a URL, or a "
-            "command line",
-            "SERVERS",
-        ),
-    ] = ()
     kiosk: Annotated[
         str | None,
         Setting(
@@ -295,10 +287,19 @@ class ChatSection:
 
     system: Annotated[str, Setting("the system message", "TEXT")] = ""
     tool: Annotated[tuple[str, ...], Setting("a Python function that the model may call", "MODULE:FUNCTION")] = ()
-    mcp: Annotated[
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McpSection:
+    """The MCP servers whose tools the model may call, in the terminal and on the chat page."""
+
+    servers: Annotated[
         tuple[str, ...],
         Setting(
-            "MCP servers whose tools the model may call: an mcpServers JSON file, a URL, or a command line", "SERVERS"
+            "an mcpServers JSON file, the URL of an MCP server, or the command line of one",
+            "SERVERS",
+            path=".json",
+            flag="--mcp",
         ),
     ] = ()
 
@@ -311,6 +312,7 @@ SECTIONS: Mapping[str, type] = {
     "sampling": SamplingSection,
     "responses": ResponsesSection,
     "chat": ChatSection,
+    "mcp": McpSection,
 }
 
 

@@ -4,7 +4,7 @@ A section of the file is a frozen dataclass whose fields are `Annotated[TYPE, Se
 """
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -19,8 +19,9 @@ class Setting:
     """What a setting means, and what it accepts.
 
     `text` describes it as `--help` does; `default` says in words what happens without it. `metavar` stands for its
-    value. A number is from `least` to `most`. With `path`, its texts are paths, relative to the file. With `bare`, the
-    value, or that of a name, may be left out; it is then "".
+    value. A number is from `least` to `most`. With `path`, its texts are paths, relative to the file; if `path` is a
+    suffix, those that end with it and are no command line. With `bare`, the value, or that of a name, may be left out;
+    it is then "". The flag is named as the key, or `flag`.
     """
 
     text: str
@@ -28,8 +29,9 @@ class Setting:
     default: str = ""
     least: float | None = None
     most: float | None = None
-    path: bool = False
+    path: bool | str = False
     bare: bool = False
+    flag: str = ""
 
 
 class Key(NamedTuple):
@@ -44,7 +46,7 @@ class Key(NamedTuple):
     @property
     def flag(self) -> str:
         """The flag that sets the key."""
-        return f"--{self.name.replace('_', '-')}"
+        return self.setting.flag or f"--{self.name.replace('_', '-')}"
 
     @property
     def default_text(self) -> str:
@@ -58,7 +60,7 @@ class Key(NamedTuple):
         """The type as a reader of TOML knows it."""
         if get_origin(self.kind) is Literal:
             return " or ".join(f'"{one}"' for one in get_args(self.kind))
-        what = "path" if self.setting.path else "string"
+        what = "path" if self.setting.path is True else "string"
         if get_origin(self.kind) is tuple:
             return f"list of {what}s"
         if get_origin(self.kind) is dict:
@@ -109,17 +111,21 @@ def check_number(name: str, value: Any, setting: Setting) -> None:
         raise RequestError(f"{name} is {value:g}", hint=f"it may be {allowed}")
 
 
-def resolve_paths(names: Collection[str], table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a section's table with the relative paths of these keys made absolute, from `folder` on."""
-    return {name: _resolve(value, folder) if name in names else value for name, value in table.items()}
+def resolve_paths(paths: Mapping[str, bool | str], table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a section's table with relative paths made absolute, from `folder` on. `paths` has the keys that have
+    any, as `Setting.path` describes them."""
+    return {name: _resolve(value, folder, paths[name]) if name in paths else value for name, value in table.items()}
 
 
-def _resolve(value: Any, folder: Path) -> Any:
+def _resolve(value: Any, folder: Path, suffix: bool | str) -> Any:
     match value:
         case str():
-            return os.path.normpath(folder / expand_user(value)) if value else value
+            path = folder / expand_user(value)
+            if isinstance(suffix, str) and not (value.endswith(suffix) and (" " not in value or path.exists())):
+                return value
+            return os.path.normpath(path) if value else value
         case list():
-            return [_resolve(item, folder) for item in value]
+            return [_resolve(item, folder, suffix) for item in value]
         case dict():
-            return {name: _resolve(item, folder) for name, item in value.items()}
+            return {name: _resolve(item, folder, suffix) for name, item in value.items()}
     return value  # of a wrong type, which is rejected later

@@ -164,6 +164,8 @@ class Reader:
             arguments = [*arguments, "--print"]
         if verb == "convert" and (self.folder / arguments[2]).name in MODEL_FOLDERS:
             shutil.rmtree(self.folder / arguments[2], ignore_errors=True)
+        if environment.get("PYTHONPATH") == ".":
+            self.patch.syspath_prepend(self.folder)
         self.patch.setattr(sys, "stdin", io.StringIO(typed))
         with warnings.catch_warnings():
             warnings.simplefilter("default")  # the command prints them
@@ -222,6 +224,7 @@ class Reader:
 @pytest.fixture
 def reader(tmp_path, monkeypatch, demo_folder):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     found = Reader(tmp_path, monkeypatch)
     yield found
     found.stop()
@@ -257,6 +260,10 @@ def furnish(folder: Path, model: Path, page: str) -> None:
             write_quantized(CHECKPOINT, folder / name, scheme)
     if "kiosk.toml" in page and "toml kiosk.toml" not in page:
         (folder / "kiosk.toml").write_text('title = "City Museum"\n', encoding="utf-8")
+    if "time_server.py" in page and "python time_server.py\n" not in page:
+        (server,) = (one for one in blocks((ROOT / "docs" / "tools.md").read_text(encoding="utf-8"))
+                     if one.info == "time_server.py")  # fmt: skip
+        (folder / "time_server.py").write_text(server.text, encoding="utf-8")
     if "key.txt" in page:
         (folder / "key.txt").write_text("a-key-of-more-than-sixteen-characters", encoding="utf-8")
 

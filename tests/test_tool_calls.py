@@ -100,7 +100,7 @@ def test_the_page_needs_an_allow_list(which, config):
     from edge.cli.serve import server_settings
 
     settings, kiosk, wanted = SERVED[which]
-    loaded = Config.load(None, {"server": {"mcp": [config(**settings)]}})
+    loaded = Config.load(None, {"mcp": {"servers": [config(**settings)]}})
     if not wanted:
         assert server_settings(loaded, kiosk).tools[0].names == ("talk",)
         return
@@ -210,5 +210,12 @@ def test_the_flags_are_settings():
     assert isinstance(args, argparse.Namespace)
     from edge.cli.config_flags import load_config
 
-    chat = load_config(args).chat
-    assert (chat.tool, chat.mcp) == (("a:b", "c:d"), ("uvx mcp-server-time",))
+    loaded = load_config(args)
+    assert (loaded.chat.tool, loaded.mcp.servers) == (("a:b", "c:d"), ("uvx mcp-server-time",))
+
+
+def test_paths_of_configurations_are_relative_to_the_settings_file(tmp_path):
+    servers = ["mcp.json", "uvx a --config b.json", "https://example.invalid/mcp"]
+    (tmp_path / "edge.toml").write_text(f"[mcp]\nservers = {json.dumps(servers)}\n")
+    loaded = Config.load(str(tmp_path / "edge.toml"))
+    assert loaded.mcp.servers == (str(tmp_path / "mcp.json"), *servers[1:])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runtime.chat import Chat
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-SECTIONS = ("options", "sampling", "chat")
+SECTIONS = ("options", "sampling", "chat", "mcp")
 SHOWN = ("--device", "--system", "--temperature", "--max-new-tokens", "--tool", "--mcp")
 _COMMANDS = ("/exit", "/load", "/reset", "/save")
 HELP = "/reset starts a new chat; /save FILE and /load FILE store and restore it; Ctrl-C stops a reply; /exit ends."
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     name = next(iter(models)) if args.folder is None else args.folder
     folder = resolve_model((device, *fallback), models.get(name, name))
     sampling = folder.sampling().merge(config.sampling.sampling())
-    servers = load_servers(config.chat.mcp, unattended="nobody approves calls without a terminal" if piped else "")
+    servers = load_servers(config.mcp.servers, unattended="nobody approves calls without a terminal" if piped else "")
     approval = CallApproval()
     with Chat(
         folder,

@@ -48,7 +48,7 @@ def flag_words(args: argparse.Namespace) -> list[str]:
     words = []
     for section, values in read_flags(args).items():
         keys = {key.name: key for key in section_keys(section)}
-        paths = [name for name in values if keys[name].setting.path]
+        paths = {name: keys[name].setting.path for name in values if keys[name].setting.path}
         for name, value in resolve_paths(paths, values, Path.cwd()).items():
             flag = keys[name].flag
             match value:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..server.pool.model_pool import ModelPool
     from ..server.settings import ServerSettings
 
-SECTIONS = ("server", "models", "options", "limits", "sampling", "responses")
+SECTIONS = ("server", "models", "options", "limits", "sampling", "responses", "mcp")
 SHOWN = ("--host", "--port", "--device", "--api-key-file", "--allow-host", "--allow-origin", "--kiosk")
 
 
@@ -111,7 +111,9 @@ def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
     found = Kiosk.load(kiosk) if kiosk else None if kiosk is None else Kiosk()
     if kiosk is None and config.kiosk is not None:
         found = Kiosk.parse(config.kiosk, f"{config.path}: [kiosk] ")
-    servers = load_servers(section.mcp, unattended="nobody approves the calls of the chat page", every=found is None)
+    servers = load_servers(
+        config.mcp.servers, unattended="nobody approves the calls of the chat page", every=found is None
+    )
     return ServerSettings(
         host=section.host,
         port=section.port,

@@ -81,7 +81,8 @@ def read_servers(source: "str | os.PathLike[str] | Mapping[str, Any]") -> tuple[
     text = os.fspath(source).strip()
     if isinstance(source, str) and re.match(r"https?://", text, re.IGNORECASE):
         return (_parse_entry("", {"url": text}, "the URL"),)
-    if not isinstance(source, str) or text.lower().endswith(".json"):
+    is_path = text.lower().endswith(".json") and (len(text.split()) == 1 or os.path.exists(text))
+    if not isinstance(source, str) or is_path:
         return _parse(_read_file(text), text)
     if not text:
         raise RequestError("the MCP server has no command", hint="pass a command line, a URL or a JSON file")

@@ -142,7 +142,7 @@ class Connection:
                 self._changed.set()
 
         async def log(params: LoggingMessageNotificationParams) -> None:
-            LOG.info("%s: %s", self.config.name, one_line(params.data, 4096))
+            LOG.info("MCP server %s: %s", self.config.name, one_line(params.data, 4096))
 
         information = Implementation(name="glm4-edge", version=VERSION)
         client = Client(

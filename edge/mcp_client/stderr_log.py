@@ -42,4 +42,4 @@ class StderrLog:
                 line = one_line(data.decode("utf-8", "replace"), _LINE_BYTES)
                 if line:
                     self._lines.append(line)
-                    LOG.info("%s: %s", self._name, line)
+                    LOG.info("MCP server %s: %s", self._name, line)

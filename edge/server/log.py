@@ -13,13 +13,14 @@ _MAX_MESSAGES = 1000
 
 
 def configure(*, quiet: bool, json_lines: bool = False) -> None:
-    """Log to stderr: warnings and errors, and, unless `quiet`, a line for each request. With `json_lines`, each line is
-    a JSON object."""
+    """Log to stderr: warnings and errors, and, unless `quiet`, a line for each request and for each line of an MCP
+    server's standard error. With `json_lines`, each line is a JSON object."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if json_lines else LogFormatter("%(asctime)s %(message)s"))
     handler.addFilter(RepeatFilter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    LOG.setLevel(logging.WARNING if quiet else logging.INFO)
+    for logger in (LOG, logging.getLogger("edge.mcp")):
+        logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 class LogFormatter(logging.Formatter):
