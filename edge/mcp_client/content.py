@@ -13,16 +13,14 @@ _COMPARED = 1_000_000  # characters of a text that is compared with the structur
 
 
 def to_text(result: "CallToolResult") -> str:
-    """Return a result's text: its content in order, and its structured content unless a text repeats it."""
+    """Return a result's text: its content in order, and its structured content unless the texts repeat it."""
     blocks = list(_texts(result.content))
     structured = result.structured_content
-    if structured is not None and not any(_repeats(text, structured) for text in _plain_texts(result.content)):
-        blocks.append(json.dumps(structured, ensure_ascii=False))
+    if structured is not None:
+        texts = [block.text for block in result.content if block.type == "text"]
+        if not _repeat(texts, structured):
+            blocks.append(json.dumps(structured, ensure_ascii=False))
     return "\n\n".join(blocks)
-
-
-def _plain_texts(content: list[Any]) -> Iterator[str]:
-    return (block.text for block in content if block.type == "text")
 
 
 def _texts(content: list[Any]) -> Iterator[str]:
@@ -51,16 +49,20 @@ def _decoded_size(base64: str) -> int:
     return len(base64) * 3 // 4 - base64[-2:].count("=")
 
 
-def _repeats(text: str, structured: Any) -> bool:
-    """Return whether a text is the structured content, or the value that the SDK has put under "result"."""
-    values = [structured]
-    if isinstance(structured, dict) and structured.keys() == {"result"}:
-        values.append(structured["result"])
-    if text in values:
-        return True
-    if len(text) > _COMPARED:
-        return False
+def _repeat(texts: list[str], structured: Any) -> bool:
+    """Return whether the texts are the structured content, or the only value in it: the SDK puts a value that is not an
+    object under "result", and a list into one text for each item."""
+    wanted = [structured]
+    if isinstance(structured, dict) and len(structured) == 1:
+        wanted += structured.values()
+    if sum(map(len, texts)) > _COMPARED:
+        return any(text in wanted for text in texts)
+    values = list(map(_parse, texts))
+    return texts in wanted or values in wanted or any(value in wanted for value in (*texts, *values))
+
+
+def _parse(text: str) -> Any:
     try:
-        return json.loads(text) in values
+        return json.loads(text)
     except (ValueError, RecursionError):
-        return False
+        return text
