@@ -5,9 +5,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from .numbers import integer
+from .config_flags import EPILOG, add_settings, load_config, read_flags
 from .output import print_text
-from .shared_flags import add_context, add_device, add_no_verify
+from .serve import open_pool
+
+SECTIONS = ("models", "options", "limits", "sampling")
+SHOWN = ("--device", "--parallel", "--context")
+_REQUEST_SECONDS = 7 * 24 * 3600.0  # a server's clients do not wait for so long
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,7 +21,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="run a file of requests in OpenAI's batch format",
         description="Run a file of requests, many at once, and write their results: JSONL as of OpenAI's batch API. "
         "For machines at night. An interrupted run goes on where it was when it is started again.",
-        epilog="Example:\n\n    edge batch requests.jsonl results.jsonl --model ./glm4-int4",
+        epilog=f"{EPILOG}\n\nExample:\n\n    edge batch requests.jsonl results.jsonl --model ./glm4-int4",
     )
     verb.add_argument("input", type=Path, help="the requests, a line of JSON each: custom_id, method, url, body")
     verb.add_argument(
@@ -27,49 +31,45 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "of this name with .partial",
     )
     verb.add_argument(
-        "--model", metavar="FOLDER", action="append", default=[], help="a model folder; may be repeated (default: none)"
+        "--model",
+        metavar="FOLDER",
+        action="append",
+        default=[],
+        help="a model folder; may be repeated (default: those of [models] in edge.toml)",
     )
-    add_device(verb)
-    verb.add_argument(
-        "--parallel",
-        type=integer("--parallel"),
-        default=16,
-        metavar="N",
-        help="most requests to run at once; an NPU runs one",
-    )
-    add_context(verb)
-    add_no_verify(verb)
+    add_settings(verb, SECTIONS, SHOWN)
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge batch`; return the exit code."""
-    from runtime.backends.backend import Options
+    from dataclasses import replace
+
+    from runtime.backends.choose import require_context
     from runtime.errors import RequestError
     from runtime.system.installation import install_hint
 
     if any(find_spec(name) is None for name in ("starlette", "prometheus_client")):
         raise RequestError("the server's packages are not installed", hint=install_hint("serve"))
-    if not args.model:
+    config = load_config(args)
+    folders = args.model or list(config.models.folders.values())
+    if not folders:
         raise RequestError("there is no model to run the requests", hint="add --model FOLDER")
 
-    from runtime.backends.choose import require_context
-
     from ..server.batch.offline import run_file
-    from ..server.limits import Limits
-    from ..server.pool.model_pool import ModelPool
 
-    options = Options(context=args.context, verify=args.verify)
-    limits = Limits(running=args.parallel, waiting=args.parallel, request_seconds=7 * 24 * 3600)
-    pool = ModelPool(args.model, device=args.device, options=options, limits=limits)
+    timeout = read_flags(args).get("limits", {}).get("timeout", _REQUEST_SECONDS)
+    limits = replace(config.limits, timeout=timeout, queue=max(config.limits.queue, config.limits.parallel))
+    config = replace(config, limits=limits)
+    pool = open_pool(config, folders)
     for entry in pool.entries.values():
-        require_context(entry.source.manifest, options)
+        require_context(entry.source.manifest, entry.options)
     try:
         done = run_file(
             pool,
             args.input,
             args.output,
-            parallel=args.parallel,
+            parallel=limits.parallel,
             report=lambda line: print_text(line.replace("\n", " "), file=sys.stderr, flush=True),
         )
     except BaseException as exc:
