@@ -24,9 +24,9 @@ from .config_sections import (
     ServerSection,
     section_keys,
 )
-from .setting import check_bounds, resolve_paths
+from .setting import check_bounds, has_nul, resolve_paths
 
-MAX_BYTES = 64_000  # of a file: tomllib's time grows with the square of a key's number of parts
+MAX_BYTES = 32_000  # of a file: tomllib's time grows with the square of a key's number of parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,9 @@ def _validate(section: str, table: Mapping[str, Any], flags: Mapping[str, Any], 
 
     keys = {key.name: key for key in section_keys(section)}
     where = f"{path}: [{section}] " if path else ""
+    for name, value in table.items():
+        if has_nul([name, value]):
+            raise RequestError(f"{where}{one_line(name, 80)} has a NUL character", hint="write it without one")
     if section == "models":
         table = {name: table[name] for name in table if name in keys} | {
             "folders": {name: table[name] for name in table if name not in keys}

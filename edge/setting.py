@@ -117,6 +117,18 @@ def resolve_paths(paths: Mapping[str, bool | str], table: Mapping[str, Any], fol
     return {name: _resolve(value, folder, paths[name]) if name in paths else value for name, value in table.items()}
 
 
+def has_nul(value: Any) -> bool:
+    """Return whether a text among the values of a table has a NUL character, which no path or name can have."""
+    match value:
+        case str():
+            return "\0" in value
+        case list():
+            return any(map(has_nul, value))
+        case dict():
+            return any(map(has_nul, (*value, *value.values())))
+    return False
+
+
 def _resolve(value: Any, folder: Path, suffix: bool | str) -> Any:
     match value:
         case str():

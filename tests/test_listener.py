@@ -192,6 +192,13 @@ def test_a_proxy_may_keep_the_root_path_or_remove_it(bare_folder):
             assert httpx2.post(url.removesuffix("/glm") + CHAT, json=ASK).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["http://host/glm", "a b", "/glm?x", "a//b", "x\0"])
+def test_a_root_path_is_a_path(path):
+    with pytest.raises(RequestError, match="is not a path"):
+        ServerSettings(root_path=path)
+    assert ServerSettings(root_path="/a/b-c_1/").root_path == "/a/b-c_1"
+
+
 def test_a_spelling_does_not_get_past_the_guard(bare_folder):
     with scripted(bare_folder, [], api_key="secret") as (url, *_):
         for path in ("//v1/models", "/models", "/static/../v1/models", "//chat", "/v1//metrics", "/metrics/"):

@@ -1,8 +1,11 @@
 """The settings of the server, beside those of its models."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+from runtime.errors import RequestError
+from runtime.text import quoted
 from runtime.toolbox import ToolSource
 from runtime.tools import Tool
 
@@ -10,6 +13,8 @@ from .api_keys import ApiKey
 from .page.kiosk import Kiosk
 
 KEEP_ALIVE_SECONDS = 125.0  # above what proxies keep an idle connection for: nginx 60 to 75, Go's 90, Caddy's 120
+
+_ROOT_PATH = re.compile(r"(?:[\w.~!$&'()*+,;=@-]+(?:/[\w.~!$&'()*+,;=@-]+)*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,8 @@ class ServerSettings:
     store_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:
-        """Normalize the root path: "/glm", or "" for none."""
+        """Normalize the root path: "/glm", or "" for none. Raises RequestError if it is not a path."""
         root = self.root_path.strip("/")
+        if not _ROOT_PATH.fullmatch(root):
+            raise RequestError(f"the root path {quoted(self.root_path)} is not a path", hint="write it as /glm")
         object.__setattr__(self, "root_path", f"/{root}" if root else "")
