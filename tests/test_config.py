@@ -178,7 +178,7 @@ def test_a_section_sets_a_kiosk_up(file, monkeypatch):
 
 
 def test_every_setting_reaches_the_server(file, monkeypatch, tmp_path):
-    """A value that is not the default for each key of [server], and nothing is lost on the way."""
+    """A value that is not the default for each field of ServerSettings, and nothing is lost on the way."""
     monkeypatch.delenv("EDGE_API_KEY", raising=False)
     (tmp_path / "keys").write_text("one\nlaptop: two")
     (tmp_path / "kiosk.toml").write_text("idle = 20")
@@ -198,6 +198,10 @@ def test_every_setting_reaches_the_server(file, monkeypatch, tmp_path):
         uds = "edge.sock"
         keep_alive = 9
         log_format = "json"
+        [responses]
+        store = "store.db"
+        store_count = 5
+        store_bytes = 6
         """
     )
     config = Config.load(str(file))
