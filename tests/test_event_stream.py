@@ -1,6 +1,7 @@
 """Streams that wait: their headers come at once, heartbeats follow, and errors find their way into the stream."""
 
 import json
+import re
 import time
 from contextlib import contextmanager
 
@@ -24,7 +25,19 @@ STREAMS = {
     "/v1/completions": ({"prompt": "Hi", "stream": True}, lambda last: last["error"]),
     "/v1/responses": ({"input": "Hi", "stream": True}, lambda last: last["response"]["error"]),
     "/chat": ({"messages": MESSAGES}, lambda last: last),
+    "/v1/messages": ({"messages": MESSAGES, "max_tokens": 99, "stream": True}, lambda last: last["error"]),
+    "/api/chat": ({"messages": MESSAGES, "model": "bare"}, lambda last: {"message": last["error"]}),
 }
+# What a stream says while its request waits: ": waiting" in most.
+HEARTBEATS = {"/v1/messages": ["event: ping", 'data: {"type":"ping"}', ""], "/api/chat": []}
+
+
+def is_data(line):
+    return line.startswith(("data: {", "{"))
+
+
+def read_data(line):
+    return json.loads(line.removeprefix("data: "))
 
 
 @contextmanager
@@ -45,13 +58,13 @@ def test_a_stream_begins_while_its_request_waits(bare_folder, path):
         assert response.headers["cache-control"] == "no-cache"
         assert response.headers["x-accel-buffering"] == "no"
         lines = response.iter_lines()
-        for _ in range(3):
-            assert (next(lines), next(lines)) == (": waiting", "")
+        for line in HEARTBEATS.get(path, [": waiting", ""]) * 3:
+            assert next(lines) == line
         assert entry.queue.waiting == 1
         release()
-        rest = [line for line in lines if line.startswith("data: ")]
+        rest = list(map(read_data, filter(is_data, lines)))
         assert len(rest) > 1
-        assert '"error":{' not in "".join(rest)
+        assert not any(line.get("error") for line in rest)
         until(lambda: entry.queue.running == 0)
 
 
@@ -61,9 +74,9 @@ def test_an_error_after_the_headers_is_an_event(bare_folder, path):
     limits = Limits(running=1, waiting=1, grace_seconds=0.05, heartbeat_seconds=0.1, request_seconds=0.3)
     with occupied(bare_folder, limits) as (client, entry, _, _):
         response = client.post(path, json=body)
-        last = [line for line in response.text.splitlines() if line.startswith("data: ")][-1]
+        last = list(filter(is_data, response.text.splitlines()))[-1]
         assert response.status_code == 200
-        assert error(json.loads(last.removeprefix("data: ")))["message"].startswith("the request timed out")
+        assert error(read_data(last))["message"].startswith("the request timed out")
         assert entry.queue.waiting == 0
 
 
@@ -72,12 +85,13 @@ def test_a_quick_error_keeps_its_status(bare_folder, path):
     body, _ = STREAMS[path]
     with occupied(bare_folder, Limits(running=1, waiting=0)) as (client, entry, release, engine):
         full = client.post(path, json=body)
-        assert (full.status_code, full.json()["error"]["code"]) == (429, "queue_full")
+        assert (full.status_code, "the queue is full" in full.text) == (429, True)
         release()
         until(lambda: entry.queue.running == 0)
         engine.max_prompt_tokens = 2
         long = client.post(path, json=body)
-        assert (long.status_code, long.json()["error"]["code"]) == (400, "context_length_exceeded")
+        assert long.status_code == 400
+        assert re.search("maximum context|too long", long.text)
         assert client.post(path, json=body | {"temperature": "hot"}).status_code == 400
 
 
@@ -87,7 +101,7 @@ def test_a_stream_that_waits_and_is_left_leaves_the_queue(bare_folder, path):
     with occupied(bare_folder) as (client, entry, release, engine):
         with client.stream("POST", path, json=body) as response:
             lines = response.iter_lines()
-            assert next(lines) == ": waiting"
+            assert path == "/api/chat" or next(lines)
             assert entry.queue.waiting == 1
         until(lambda: entry.queue.waiting == 0)
         hang_up(str(client.base_url), body, lambda: entry.queue.waiting == 1, path)

@@ -1,14 +1,22 @@
 """The queue in front of a model: its slots and its room are shared out among the clients."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
 
 pytest.importorskip("starlette")
+pytest.importorskip("prometheus_client")
+httpx2 = pytest.importorskip("httpx2")
 
-from edge.server.errors import ApiError
-from edge.server.pool.request_queue import RequestQueue
+from edge.server.api_keys import ApiKey  # noqa: E402
+from edge.server.errors import ApiError  # noqa: E402
+from edge.server.limits import Limits  # noqa: E402
+from edge.server.pool.request_queue import RequestQueue  # noqa: E402
+
+from .serving import scripted  # noqa: E402
+from .test_server import until  # noqa: E402
 
 
 class Run:
@@ -187,3 +195,29 @@ def test_no_slot_is_lost(seed):
         assert (one.queue.running, one.queue.waiting) == (0, 0)
 
     asyncio.run(run())
+
+
+def test_keys_share_a_server(bare_folder):
+    """One key fills the queue; the request of another takes a place in it, and the second turn."""
+    keys, done = (ApiKey("one", "anna"), ApiKey("two", "ben")), []
+    limits = Limits(running=1, waiting=4)
+
+    def ask(url, key):
+        body = {"messages": [{"role": "user", "content": "Hi"}]}
+        headers = {"x-api-key": key}
+        status = httpx2.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60).status_code
+        done.append((key, status))
+
+    with (
+        scripted(bare_folder, ["\nHi."] * 9, pause=0.1, keys=keys, limits=limits) as (url, dispatcher, _),
+        ThreadPoolExecutor(5) as pool,
+    ):
+        (entry,) = dispatcher.pool.entries.values()
+        entry.queue.running = 1
+        for waiting in range(1, 5):
+            pool.submit(ask, url, "one")
+            until(lambda waiting=waiting: entry.queue.waiting == waiting)
+        pool.submit(ask, url, "two")
+        until(lambda: done)
+        dispatcher.call(entry.queue.release, 1)
+    assert done == [("one", 429), ("one", 200), ("two", 200), ("one", 200), ("one", 200)]
