@@ -90,7 +90,7 @@ def test_a_quick_error_keeps_its_status(bare_folder, path):
         until(lambda: entry.queue.running == 0)
         engine.max_prompt_tokens = 2
         long = client.post(path, json=body)
-        assert long.status_code == 400
+        assert long.status_code == (200 if path == "/v1/responses" else 400)  # an event there, as OpenAI has it
         assert re.search("maximum context|too long", long.text)
         assert client.post(path, json=body | {"temperature": "hot"}).status_code == 400
 

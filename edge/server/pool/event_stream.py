@@ -64,6 +64,9 @@ class EventStream(StreamingResponse):
         finally:
             self._replies.close()
 
+    async def before_chunk(self) -> None:
+        """Called with each batch of events after it has been encoded, and before it is sent."""
+
     async def _chunks(self, encoder: EventEncoder) -> AsyncIterator[str]:
         """Yield the bodies of the HTTP chunks: one for each batch of events, and heartbeats."""
         opening = encoder.opening()
@@ -83,13 +86,18 @@ class EventStream(StreamingResponse):
                 if not batch:
                     break
                 text = "".join([encoder.encode(index, event) for index, event in batch])
+                await self.before_chunk()
                 yield opening + text
                 opening, seconds = "", self._replies.limits.heartbeat_seconds
-            yield opening + encoder.ending()
+            text = encoder.ending()
+            await self.before_chunk()
+            yield opening + text
         except Exception as exc:  # noqa: BLE001
             error = report_error(exc)
             record_error(self._scope, error.code)
-            yield opening + encoder.failure(error)
+            text = encoder.failure(error)
+            await self.before_chunk()
+            yield opening + text
 
 
 SSE = "text/event-stream"

@@ -1,7 +1,6 @@
 """POST /v1/responses: OpenAI's later chat API. A response is stored, unless `store` is false."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -149,11 +148,10 @@ class _StoredStream(EventStream):
                 with suppress(asyncio.CancelledError):
                     await self._storing.save()
 
-    async def _chunks(self, encoder: Any) -> AsyncIterator[str]:
-        async for chunk in super()._chunks(encoder):
-            if self._storing.due:
-                await self._storing.save()
-            yield chunk
+    async def before_chunk(self) -> None:
+        """Store the response once it has ended."""
+        if self._storing.due:
+            await self._storing.save()
 
 
 ENDPOINT = Endpoint("POST", "/v1/responses", create_response, ResponsesRequest, ResponsesReply, stream=True)
