@@ -163,6 +163,16 @@ def test_conversations(served):
             lost()
 
 
+@pytest.mark.parametrize(
+    "item", [{"role": "user", "content": 5}, {"role": "nobody"}, {"type": "item_reference", "id": "x"}]
+)
+def test_a_conversation_takes_only_what_the_model_reads(served, item):
+    made = served.client.conversations.create()
+    for path in ("/v1/conversations", f"/v1/conversations/{made.id}/items"):
+        refused = served.http.post(path, json={"items": [item]})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "items")
+
+
 def test_tools_of_other_types_are_left_out_and_named(served):
     others = [
         {"type": "namespace", "name": "mcp__files", "tools": [WEATHER]},

@@ -14,10 +14,11 @@ from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
+from ..limits import Limits
 from ..pool.dispatcher import Dispatcher
 from .access import owner_of, store_of
 from .context import get_conversation
-from .items import REFERENCE, to_items
+from .items import REFERENCE, to_items, to_messages
 from .listing import ItemPage, PageQuery, page_of, to_page
 from .record import Item, Record, find_by_id
 from .request import Metadata
@@ -72,7 +73,7 @@ async def create_conversation(dispatcher: Dispatcher, request: Request) -> Respo
     """Create a conversation."""
     body = await read_body(request, ConversationRequest)
     new = Conversation(id=f"conv_{uuid4().hex}", created_at=int(time.time()), metadata=body.metadata or {})
-    items = _new_items(body.items or [])
+    items = _new_items(body.items or [], dispatcher.limits)
     await _put(request, Record(new.id, owner_of(request), "conversation", new.model_dump(), items))
     return JSONResponse(new.model_dump())
 
@@ -107,7 +108,7 @@ async def create_items(dispatcher: Dispatcher, request: Request) -> Response:
     """Add items to the end of a conversation."""
     body = await read_body(request, ItemsRequest)
     found = await _find(request)
-    items = _new_items(body.items)
+    items = _new_items(body.items, dispatcher.limits)
     if not await asyncio.to_thread(store_of(request).append, found.owner, found.id, items):
         raise _too_large()
     return JSONResponse(to_page(items).model_dump())
@@ -126,8 +127,13 @@ async def delete_item(dispatcher: Dispatcher, request: Request) -> Response:
     return JSONResponse(found.body)
 
 
-def _new_items(given: list[dict[str, Any]]) -> list[Item]:
+def _new_items(given: list[dict[str, Any]], limits: Limits) -> list[Item]:
+    """Return the items of a request. Raises ApiError for one that the model could not read later."""
     items = to_items(given, "items")
+    try:
+        to_messages(None, items, limits)
+    except ApiError as exc:
+        raise ApiError(exc.status, str(exc), param="items", code=exc.code) from exc
     if any(item["type"] == REFERENCE for item in items):
         raise ApiError(400, "items: a conversation takes items, no references", param="items", code="invalid_value")
     return items
