@@ -31,6 +31,11 @@ def test_an_answer(bare_folder):
     assert reply.usage.completion_tokens == len("\nHello.")
 
 
+def test_a_reply_names_the_stop_text_that_it_met(bare_folder):
+    chat = chat_of(bare_folder, "\nOne, two.", "\nOne.")
+    assert [chat.send("Hi", stop=[" two", ","]).stop_text for _ in range(2)] == [",", ""]
+
+
 def test_a_tool_is_called_and_its_result_goes_back(bare_folder):
     chat = chat_of(bare_folder, 'add\n{"a": 1, "b": 2}', "\nIt is 3.")
     events = list(chat.stream("1 + 2?", tools=[add]))

@@ -191,15 +191,15 @@ def test_a_choice_without_such_a_tool_is_refused(choice):
 
 
 STOPS = {
-    "in one piece": (["END"], "Before END after", "Before "),
-    "the first of two": (["zz", "b", "ef"], "abzz", "a"),
-    "nearly": (["abc"], "ab ab", "ab ab"),
-    "none": ([], "text", "text"),
+    "in one piece": (["END"], "Before END after", "Before ", "END"),
+    "the first of two": (["zz", "b", "ef"], "abzz", "a", "b"),
+    "nearly": (["abc"], "ab ab", "ab ab", ""),
+    "none": ([], "text", "text", ""),
 }
 
 
-@pytest.mark.parametrize(("stops", "said", "passed"), STOPS.values(), ids=STOPS.keys())
-def test_a_stop_text_ends_the_answer_before_it(bare_folder, stops, said, passed):
+@pytest.mark.parametrize(("stops", "said", "passed", "met"), STOPS.values(), ids=STOPS.keys())
+def test_a_stop_text_ends_the_answer_before_it(bare_folder, stops, said, passed, met):
     model = scripted(bare_folder, said, said)
     for events in (
         model.complete("?", Sampling(stop=tuple(stops))),
@@ -207,7 +207,7 @@ def test_a_stop_text_ends_the_answer_before_it(bare_folder, stops, said, passed)
     ):
         answer = Reply.from_events(events)
         assert answer.text == passed
-        assert answer.finish_reason == "stop"
+        assert (answer.finish_reason, answer.stop_text) == ("stop", met)
         assert answer.usage.prompt_tokens > 0
         assert len(passed) <= answer.usage.completion_tokens <= len(said)
 
