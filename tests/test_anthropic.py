@@ -173,6 +173,7 @@ def test_a_strict_tool_is_called_by_its_schema(client):
 def test_errors_are_in_its_own_format(client, body, named):
     reply = client.post(PATH, json={k: v for k, v in (ASK | body).items() if v is not None})
     found = reply.json()
+    assert reply.headers["request-id"] == reply.headers["x-request-id"]
     wanted = (404, "not_found_error") if "model" in body else (400, "invalid_request_error")
     assert (reply.status_code, found["error"]["type"]) == wanted, found
     assert found["type"] == "error"

@@ -131,6 +131,7 @@ def test_errors_and_models(place, client, name):
     with pytest.raises(anthropic.NotFoundError, match="no model 'claude'") as missing:
         client.messages.create(model="claude", max_tokens=1, messages=ASK)
     assert missing.value.type == "not_found_error"
+    assert missing.value.request_id
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
     with pytest.raises(anthropic.BadRequestError, match="images are not supported"):
         client.messages.create(model=name, max_tokens=1, messages=[{"role": "user", "content": [image]}])

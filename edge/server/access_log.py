@@ -18,6 +18,7 @@ from .pool.metrics import Metrics
 from .request_record import RECORD, RequestRecord
 
 REQUEST_ID = "x-request-id"
+ANTHROPIC_REQUEST_ID = "request-id"  # for Anthropic's clients, in responses alone
 _OTHER = "other"  # the path of all unknown paths, in metrics
 _ID = re.compile(rb"[!-~]{1,128}")
 _PATH_CHARS = 200  # of a path, in the log
@@ -68,7 +69,7 @@ class AccessLog:
         client, path = scope.get("client"), route_path(scope)
         record = RequestRecord(_request_id(scope), client[0] if client else "-", scope["method"], path[:_PATH_CHARS])
         scope[RECORD] = record
-        header = (REQUEST_ID.encode(), record.id.encode())
+        headers = [(name.encode(), record.id.encode()) for name in (REQUEST_ID, ANTHROPIC_REQUEST_ID)]
         started = False
 
         async def send_with_id(message: Message) -> None:
@@ -76,7 +77,7 @@ class AccessLog:
             if message["type"] == "http.response.start":
                 started = True
                 record.status = record.status or message["status"]
-                message["headers"] = [*message.get("headers", ()), header]
+                message["headers"] = [*message.get("headers", ()), *headers]
             elif not message.get("more_body", False):
                 record.complete = record.status != 499
             await send(message)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from itertools import groupby
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -112,28 +112,32 @@ class MessageParam(RequestModel):
 def to_messages(system: SystemPrompt | None, params: Sequence[MessageParam], limits: Limits) -> list[Message]:
     """Convert a request's messages: consecutive ones of the user or the assistant become one, each tool result a
     message of its own. Raises ApiError for too many, or for content that the model cannot read."""
-    opening = system if isinstance(system, str) else "\n".join(block.text for block in system or ())
+    _require_count(params, limits)
+    opening = system if isinstance(system, str) else _join(block.text for block in system or ())
     messages = [Message("system", opening)] if opening else []
     names: dict[str, str] = {}  # of the tools, by their calls' ids
-    for index, param in enumerate(params):
-        for message in _convert(param, names, f"messages[{index}]"):
-            last = messages[-1] if messages else None
-            if last is not None and last.role == message.role and message.role in ("user", "assistant"):
-                messages[-1] = _merge(last, message)
-            else:
-                messages.append(message)
-        if len(messages) > limits.messages:
-            message_count = f"there are more than {limits.messages:,} messages"
-            raise ApiError(400, message_count, param="messages", code="too_many")
+    converted = (
+        message for index, param in enumerate(params) for message in _convert(param, names, f"messages[{index}]")
+    )
+    for role, group in groupby(converted, lambda message: message.role):
+        consecutive = list(group)
+        messages += [_merge(consecutive)] if role in ("user", "assistant") else consecutive
+    _require_count(messages, limits)
     return messages
 
 
-def _merge(first: Message, second: Message) -> Message:
-    return replace(
-        first,
-        content=_join((first.content, second.content)),
-        reasoning=_join((first.reasoning, second.reasoning)),
-        tool_calls=(*first.tool_calls, *second.tool_calls),
+def _require_count(messages: Sequence[object], limits: Limits) -> None:
+    if len(messages) > limits.messages:
+        text = f"there are more than {limits.messages:,} messages"
+        raise ApiError(400, text, param="messages", code="too_many")
+
+
+def _merge(messages: Sequence[Message]) -> Message:
+    return Message(
+        messages[0].role,
+        _join(message.content for message in messages),
+        _join(message.reasoning for message in messages),
+        tuple(call for message in messages for call in message.tool_calls),
     )
 
 
