@@ -11,7 +11,7 @@ from edge.demo import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (  # of all the extras
-    "accelerate bm25s bs4 gguf httpx2 huggingface_hub intel_extension_for_pytorch llguidance nncf optimum "
+    "accelerate bm25s bs4 gguf httpx2 huggingface_hub intel_extension_for_pytorch llguidance mcp nncf optimum "
     "prometheus_client pypdf starlette tokenizers torch transformers uvicorn"
 )
 BARE = """
@@ -36,6 +36,8 @@ NEEDS = {  # MODEL is a model folder, DOCS a folder with a text, GGUF an empty f
     "eval": (["eval", "MODEL", "--against", CHECK], "convert"),
     "research": (["research", "When?", "--model", "MODEL", "--docs", "DOCS"], "research"),
     "serve": (["serve", "MODEL"], "serve"),
+    "mcp": (["mcp", "MODEL"], "mcp"),
+    "tools of MCP servers": (["chat", "MODEL", "--mcp", "mcp.json"], "mcp"),
     "batch": (["batch", "in.jsonl", "out.jsonl", "--model", "MODEL"], "serve"),
     "export-template": (["export-template", CHECK], "convert"),
 }
@@ -53,6 +55,7 @@ def run(folder, tmp_path, arguments, packages=PACKAGES):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "tides.md").write_text("# Tides")
     (tmp_path / "a.gguf").write_text("")
+    (tmp_path / "mcp.json").write_text('{"url": "http://127.0.0.1:9/mcp", "allow": ["*"]}')
     places = {"MODEL": str(folder.path), "DOCS": "docs", "GGUF": "a.gguf"}
     return subprocess.run(
         [sys.executable, "-c", BARE, str(ROOT), packages, *(places.get(word, word) for word in arguments)],

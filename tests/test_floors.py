@@ -47,7 +47,7 @@ LAYERS = {
     "edge": """
         import_path __pyinstaller setting
         catalogue documents demo bench export service
-        hub mcp_client research evaluation server testing
+        hub mcp_client mcp_server research evaluation server testing
         conversion inspection config_sections named_tools
         config
         cli demo.training

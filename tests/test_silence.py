@@ -45,12 +45,21 @@ VERBS = {
     "research": [["research", "When?", "--model", "MODEL", "--docs", "DOCS", "--rounds", "1", "--max-tokens", "8"]],
     "serve": [],  # below: it listens, and is asked
     "service": [["service", "install", "MODEL", "--print"]],
+    "mcp": [["mcp", "MODEL", "--documents", "DOCS"]],
     "devices": [["devices"]],
     "doctor": [["doctor", "MODEL"]],
     "cache": [["cache"], ["cache", "--clear"]],
     "export-template": [["export-template", "CHECKPOINT"]],
 }
-EXTRAS = {"torch:cpu": "torch", "research": "bm25s", "eval": "nncf", "convert": "nncf", "adopt": "nncf", "demo": "nncf"}
+EXTRAS = {
+    "torch:cpu": "torch",
+    "research": "bm25s",
+    "--documents": "mcp",
+    "eval": "nncf",
+    "convert": "nncf",
+    "adopt": "nncf",
+    "demo": "nncf",
+}
 
 
 @pytest.fixture(scope="module")

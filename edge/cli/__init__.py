@@ -27,6 +27,7 @@ from . import (
     evaluate,
     export_template,
     inspect,
+    mcp,
     models,
     recipes,
     research,
@@ -133,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
         demo, models, recipes, convert, adopt, chat, complete, batch, inspect, bench, evaluate, research, serve,
-        service, devices, doctor, cache, export_template,
+        service, mcp, devices, doctor, cache, export_template,
     ):  # fmt: skip
         verb.add(verbs)
     return top
