@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,7 @@ VERBS = {
     "chat": [
         ["chat", "MODEL"],
         ["chat", "MODEL", "--device", "CPU"],
+        ["chat", "MODEL", "--mcp", "mcp.json"],
         ["chat", "CHECKPOINT", "--device", "torch:cpu", "--max-new-tokens", "4"],
     ],
     "complete": [["complete", "MODEL", "--prompt", "Once", "--max-new-tokens", "4"]],
@@ -55,6 +57,7 @@ EXTRAS = {
     "torch:cpu": "torch",
     "research": "bm25s",
     "--documents": "mcp",
+    "--mcp": "mcp",
     "eval": "nncf",
     "convert": "nncf",
     "adopt": "nncf",
@@ -68,6 +71,9 @@ def place(tmp_path_factory, demo_folder):
     place.environment()
     shutil.copytree(CHECKPOINT, place.work / "checkpoint")
     shutil.copytree(demo_folder.path, place.work / "foreign", ignore=shutil.ignore_patterns("edge.json"))
+    server = [sys.executable, "-S", str(Path(__file__).resolve().parent / "hostile_mcp_server.py")]
+    entry = {"command": server[0], "args": server[1:], "allow": ["speak"]}
+    (place.work / "mcp.json").write_text(json.dumps({"mcpServers": {"talk": entry}}))
     (place.work / "docs").mkdir()
     (place.work / "docs" / "texts.jsonl").write_text('{"text": "The tide is highest at full moon."}\n')
     (place.work / "docs" / "tides.md").write_text("# Tides\n\nThe tide is highest at full moon.\n")
