@@ -10,6 +10,7 @@ import time
 import urllib.request
 import warnings
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -373,3 +374,51 @@ def test_standard_error_goes_to_the_log(caplog, capfd):
             os.remove("died")
     assert "hostile: out of coffee" in caplog.text
     assert capfd.readouterr().err == ""
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server that gives the same answer to every request: a status, a content type and a body."""
+
+    status, kind, body = 200, "text/html", b"<p>Welcome"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(self.status)
+        self.send_header("Content-Type", self.kind)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        with suppress(OSError):
+            self.wfile.write(self.body)
+
+    do_GET = do_DELETE = do_POST
+
+    def log_message(self, *arguments):
+        pass
+
+
+ANSWERS = {
+    "401": ({"status": 401}, "answered with HTTP 401"),
+    "404": ({"status": 404}, "answered with HTTP 404"),
+    "500": ({"status": 500, "kind": "application/json", "body": b"{}"}, "answered with HTTP 500"),
+    "a page": ({}, "cannot be used: Unexpected content type: text/html"),
+    "no JSON": ({"kind": "application/json", "body": b"{"}, "cannot be used: "),
+    "17 MB": (
+        {"kind": "application/json", "body": b"[" * (17 << 20)},
+        "sent more than 16,777,216 bytes in one response",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", ANSWERS)
+def test_what_is_no_mcp_server_is_an_error(which):
+    attributes, wanted = ANSWERS[which]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Answers,), attributes))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(edge.ToolError) as error, edge.mcp(f"http://127.0.0.1:{server.server_port}/mcp"):
+            pass
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert str(error.value).startswith(f"the MCP server 127.0.0.1 {wanted}")
+    assert error.value.hint

@@ -1,8 +1,10 @@
 """The transport to an MCP server: its standard streams, streamable HTTP, or the older HTTP with server-sent events."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
+
+from runtime.errors import ToolError
 
 from .config import ServerConfig
 from .stderr_log import StderrLog
@@ -10,6 +12,7 @@ from .stderr_log import StderrLog
 if TYPE_CHECKING:
     import httpx2
 
+MAX_BODY = 16 * 2**20  # bytes; the SDK limits the events of a stream to 1 MiB each
 Streams = tuple[Any, Any]  # the SDK's streams of received and of sent messages
 
 
@@ -71,15 +74,38 @@ class Transport:
     ) -> "httpx2.AsyncClient":
         import httpx2
 
-        async def note_status(response: httpx2.Response) -> None:
+        class BoundedBody(httpx2.AsyncByteStream):  # type: ignore[misc]  # mypy does not follow httpx2
+            """The body of a response, up to a limit."""
+
+            def __init__(self, body: Any) -> None:
+                self._body = body
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                size = 0
+                async for chunk in self._body:
+                    size += len(chunk)
+                    if size > MAX_BODY:
+                        raise ToolError(
+                            f"the MCP server {name} sent more than {MAX_BODY:,} bytes in one response",
+                            hint="report it to the server's authors",
+                        )
+                    yield chunk
+
+            async def aclose(self) -> None:
+                await self._body.aclose()
+
+        async def check(response: httpx2.Response) -> None:
             if response.is_error:
                 self.http_status = response.status_code
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                response.stream = BoundedBody(response.stream)
 
+        name = self._config.name
         return httpx2.AsyncClient(
             headers=headers,
             timeout=timeout or httpx2.Timeout(30.0, read=300.0),  # as the SDK's own: a stream may be idle
             auth=auth,
-            event_hooks={"response": [note_status]},
+            event_hooks={"response": [check]},
         )
 
 
