@@ -12,6 +12,7 @@ place of converted ones, some texts. The rules:
 """
 
 import io
+import json
 import os
 import re
 import shlex
@@ -242,6 +243,10 @@ def furnish(folder: Path, model: Path, page: str) -> None:
         shutil.copytree(model, folder / OPENVINO_FOLDER, ignore=shutil.ignore_patterns(MANIFEST))
     if "texts.jsonl" in page:
         (folder / "texts.jsonl").write_text('{"text": "The museum opens at nine."}\n' * 8, encoding="utf-8")
+    if "requests.jsonl" in page and "json requests.jsonl" not in page:
+        body = {"messages": [{"role": "user", "content": "Who are you?"}]}
+        request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        (folder / "requests.jsonl").write_text(json.dumps(request), encoding="utf-8")
     if "./lora" in page:
         from .adapters import write_adapter
 

@@ -77,11 +77,9 @@ def run(args: argparse.Namespace) -> int:
             exc.add_note("the same command goes on where it was")
         raise
     rate = done.completion_tokens / done.seconds if done.seconds else 0.0
-    print_text(
-        f"{done.total:,} requests, {done.failed:,} failed; {done.completion_tokens:,} tokens in {done.seconds:.1f} s "
-        f"({rate:.1f} tokens/s)",
-        file=sys.stderr,
-    )
+    answered = f"{done.total - done.failed:,} of {done.total:,} requests answered"
+    tokens = f"{done.completion_tokens:,} tokens in {done.seconds:.1f} s ({rate:.1f} tokens/s)"
+    print_text(f"{answered}; {tokens}", file=sys.stderr)
     if done.failed:
         raise RequestError(
             f"{done.failed:,} of {done.total:,} requests failed",

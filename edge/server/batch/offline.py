@@ -51,7 +51,7 @@ def run_file(
         file = RequestFile(
             opened,
             tuple(_ENDPOINTS),
-            lambda name: _model_name(pool, name),
+            lambda name: _answered_by(pool, name),
             max_bytes=pool.limits.body_bytes,
             max_requests=2**31,
         )
@@ -134,5 +134,6 @@ def _is_known(pool: ModelPool, name: str | None) -> bool:
     return True
 
 
-def _model_name(pool: ModelPool, name: str | None) -> str:
-    return pool.find(name).name if _is_known(pool, name) else str(name)
+def _answered_by(pool: ModelPool, name: str | None) -> str:
+    """Return the model's name and its sampling: a result of other settings is not reused."""
+    return f"{pool.find(name).name} {pool.find(name).sampling}" if _is_known(pool, name) else str(name)

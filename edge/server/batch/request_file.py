@@ -16,8 +16,8 @@ _MAX_ID = 512  # characters of a custom_id
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """A request of the file: the place of its line, and `digest`, a hash of what it asks for and of the name of the
-    model that answers. Its body is not in memory: `RequestFile.read_body` reads it.
+    """A request of the file: the place of its line, and `digest`, a hash of what it asks for and of the model that
+    answers. Its body is not in memory: `RequestFile.read_body` reads it.
     """
 
     line: int
@@ -48,8 +48,9 @@ class InvalidLine:
 class RequestFile:
     """The requests of an open file, in its order, and the lines that are none.
 
-    `paths` are the URLs that a request may have, `max_bytes` bounds a line. `answered_by` returns the name of the model
-    for a request's `model`. Raises RequestError for a file that is not UTF-8 text, or that has too many requests.
+    `paths` are the URLs that a request may have, `max_bytes` bounds a line. `answered_by` identifies the model that
+    answers a request, from its `model`. Raises RequestError for a file that is not UTF-8 text, or that has too many
+    requests.
     """
 
     def __init__(
