@@ -36,7 +36,8 @@ def bounds(setting):
     if setting.least is None:
         return ""
     least = f"{setting.least:,}"
-    return f" ({least} or more)" if setting.most is None else f" ({least} to {setting.most:,})"
+    bounded = setting.most is not None and setting.most < 2**31 - 1
+    return f" ({least} to {setting.most:,})" if bounded else f" ({least} or more)"
 
 
 def written(page):
