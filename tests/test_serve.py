@@ -64,7 +64,7 @@ def test_it_serves_and_ends_when_it_is_told_to(demo_folder, tmp_path):
     with program(demo_folder.path, "--device", "CPU", log=log) as (url, process):
         with httpx2.stream("POST", f"{url}{CHAT}", json=LONG | {"stream": True}, timeout=60) as stream:
             lines = stream.iter_lines()
-            next(line for line in lines if line.startswith("data: "))  # not a heartbeat: the reply has begun
+            next(line for line in lines if line.startswith("data: "))  # after the heartbeats
             process.send_signal(signal.SIGTERM)
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]"

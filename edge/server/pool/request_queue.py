@@ -113,11 +113,8 @@ class RequestQueue:
             waiting = (client for client in self._clients.values() if client.waiters)
             client = min(waiting, key=lambda one: (one.turn, one.since))
             waiter = client.waiters[0]
-            if waiter.count > self.limit:  # the engine, loaded meanwhile, runs fewer at once
-                self._reject(waiter, too_many_replies(self.limit))
-                continue
-            if self.running + waiter.count > self.limit:
-                return
+            if self.running and self.running + waiter.count > self.limit:
+                return  # one of more slots than there are, as the engine has fewer than it seemed, runs alone
             self._remove(waiter)
             if not waiter.granted.done():
                 self._serve(client, waiter.count)
