@@ -92,8 +92,14 @@ def test_a_sampling_setting_is_one_field():
     assert set(SAMPLING_FIELDS) == set(SamplingFields.model_fields) - {"model", "stream"} == set(SETTINGS)
     by_another_name = {"seed", "stop", "max_new_tokens", "logprobs", "prompt_logprobs", "top_logprobs", "logit_bias"}
     assert {field.name for field in fields(Sampling)} - by_another_name == set(SETTINGS)
-    required = {"messages": [{"role": "user", "content": "?"}], "input": "?", "prompt": "?"}
-    for request in (ChatRequest, CompletionRequest, ResponsesRequest, PageRequest):
+    chat = {"messages": [{"role": "user", "content": "?"}]}
+    requests = {
+        ChatRequest: chat,
+        CompletionRequest: {"prompt": "?"},
+        ResponsesRequest: {"input": "?"},
+        PageRequest: chat,
+    }
+    for request, required in requests.items():
         merged = merge_sampling(request(**required, **SETTINGS), Sampling(), max_new_tokens=None)
         assert {name: getattr(merged, name) for name in SETTINGS} == SETTINGS
         unset = merge_sampling(request(**required), Sampling(top_k=7, temperature=0.7), max_new_tokens=None)

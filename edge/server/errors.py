@@ -91,9 +91,7 @@ def to_api_error(exc: BaseException) -> ApiError:
             param = _field_path(error["loc"])
             return ApiError(400, f"{param or 'the body'}: {error['msg']}", param=param, code="invalid_value")
         case PromptTooLong():
-            overflow = ApiError(400, _context_overflow(exc), param="messages", code="context_length_exceeded")
-            overflow.__cause__ = exc  # has the numbers, for the words of another API
-            return overflow
+            return context_overflow(exc, "messages")
         case UnsupportedSetting():
             return ApiError(400, _message(exc), param=exc.setting, code="unsupported_parameter")
         case RequestError() | TemplateError() | ToolError():
@@ -125,13 +123,17 @@ def _clear_frames(exc: BaseException | None) -> None:
         exc = exc.__cause__ or exc.__context__
 
 
-def _context_overflow(exc: PromptTooLong) -> str:
-    """Word the error as OpenAI does: agents look for "maximum context length" and the numbers, and shorten the chat."""
+def context_overflow(exc: PromptTooLong, param: str) -> ApiError:
+    """Return the error of a prompt in the field `param`, in OpenAI's words: agents look for "maximum context length"
+    and the numbers, and shorten the chat."""
     counted = f"{'more than ' if exc.cut else ''}{exc.prompt_tokens} tokens"
-    return (
+    message = (
         f"This model's maximum context length is {exc.limit} tokens. However, your messages resulted in {counted}. "
         "Please reduce the length of the messages."
     )
+    overflow = ApiError(400, message, param=param, code="context_length_exceeded")
+    overflow.__cause__ = exc  # has the numbers, for the words of another API
+    return overflow
 
 
 def _message(exc: EdgeError) -> str:

@@ -1,5 +1,6 @@
 """The OpenAPI document, generated from the models that validate requests and serialize responses."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,12 +54,29 @@ def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: st
         "paths": paths,
         "components": {"schemas": definitions["$defs"]},
     }
+    out = _with_short_names(out)
     if root_path:
         out["servers"] = [{"url": root_path}]
     if has_key:
         out["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         out["security"] = [{"key": []}]
     return out
+
+
+def _with_short_names(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with the models that several APIs name alike under short names: ChatRequest for OpenAI's,
+    OllamaChatRequest for another's, instead of the names of their modules."""
+    text, names = json.dumps(document), set(document["components"]["schemas"])
+    for name in sorted(names, key=len, reverse=True):
+        package, _, model = name.rpartition("__")
+        if package:
+            api = package.split("__")[-2]
+            short = model if api == "openai" else f"{api.title()}{model}"
+            if short not in names:
+                names.add(short)
+                text = text.replace(f'{name}"', f'{short}"')
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:

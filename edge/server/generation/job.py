@@ -8,7 +8,7 @@ from runtime.errors import PromptTooLong, UnsupportedGrammar
 from runtime.model import Model
 from runtime.reply.generation import admit
 
-from ..errors import to_api_error
+from ..errors import context_overflow
 from ..pool.dispatcher import ReplyJob
 from ..pool.workers import ReplyEvents
 from .params import GenerationParams
@@ -50,9 +50,7 @@ class GenerationJob(ReplyJob):
     def map_error(self, error: BaseException) -> BaseException:
         """Name the field whose grammar the engine rejects, or that makes the prompt too long."""
         if isinstance(error, PromptTooLong):
-            too_long = to_api_error(error)
-            too_long.param = self._prompt_param
-            return too_long
+            return context_overflow(error, self._prompt_param)
         if self._params is None or not isinstance(error, UnsupportedGrammar):
             return error
         mapped = self._params.grammar_error(error)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from runtime.cancellation import Cancellable, Cancellation
-from runtime.errors import UnsupportedGrammar, UnsupportedSetting
+from runtime.errors import PromptTooLong, UnsupportedGrammar, UnsupportedSetting
 from runtime.grammar.grammar import Grammar
 from runtime.messages import Event, Finish, Usage
 from runtime.model import Model
@@ -21,7 +21,7 @@ from runtime.reply.reply import Reply
 
 from ..body import read_body
 from ..endpoint import Endpoint
-from ..errors import ApiError
+from ..errors import ApiError, context_overflow
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import EventStream
@@ -95,7 +95,9 @@ class CompletionJob(ReplyJob):
         )
 
     def map_error(self, error: BaseException) -> BaseException:
-        """Name the field whose grammar or setting the engine rejects."""
+        """Name the field whose grammar or setting the engine rejects, or that makes the prompt too long."""
+        if isinstance(error, PromptTooLong):
+            return context_overflow(error, "prompt")
         if isinstance(error, UnsupportedSetting):
             param, code = _FIELDS.get(error.setting, error.setting), "unsupported_parameter"
         elif self._format is not None and isinstance(error, UnsupportedGrammar):

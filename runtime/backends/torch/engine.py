@@ -164,7 +164,7 @@ class Torch(Backend):
         choose = _token_chooser(request.sampling, prompt_tokens)
         text = self._vocabulary.decoder()
         context = self.caches.acquire(ids)
-        generated, ttft = 0, 0.0
+        cached, generated, ttft = 0 if sampling.prompt_logprobs else len(context.ids), 0, 0.0
         reason: FinishReason | None = None
         logits: Any = None
         try:
@@ -197,7 +197,9 @@ class Torch(Backend):
                 yield Delta(piece, 1, logprob, text.take_ids())
                 if reason is not None and (rest := text.finish()):
                     yield Delta(rest, 0, ids=text.take_ids())
-            yield Finish(reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start))
+            yield Finish(
+                reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start, min(cached, prompt_tokens))
+            )
         finally:
             self.caches.release(context)
 
