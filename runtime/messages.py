@@ -190,7 +190,8 @@ class Finish:
     """The last event of a reply.
 
     `reason` is "stop", "length" (the token limit), "rounds" (the model kept calling tools) or "cancelled". `stop_text`
-    is the stop string before which the reply ended, "" if there was none.
+    is the stop string before which the reply ended, "" if there was none. `stop_token` is the stop token with which the
+    model ended a reply whose `logprobs` were asked for; it is not part of the text.
 
     Example:
         *_, finish = chat.stream("Who are you?")
@@ -201,6 +202,7 @@ class Finish:
     reason: FinishReason
     usage: Usage = field(default_factory=Usage)
     stop_text: str = ""
+    stop_token: TokenLogprob | None = None
 
 
 _ROLES: Mapping[str, Role] = {

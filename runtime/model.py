@@ -202,6 +202,12 @@ class Model:
         """Return a text in pieces, so that special tokens spelled out in it are tokenized as text."""
         return self._plain.render([Message("user", text)])
 
+    def completion_prompt(self, text: str, *, add_special_tokens: bool = True) -> Prompt:
+        """Return the prompt by which `complete` continues a text: the text as `plain` returns it, after the special
+        tokens with which the family's texts begin."""
+        prefix = self.family.prefix if add_special_tokens else ""
+        return (*((prefix,) if prefix else ()), *self.plain(text))
+
     @cached_property
     def _plain(self) -> ChatTemplate:
         return ChatTemplate("{{ messages[0].content }}", self.family, self._special_tokens)
@@ -236,11 +242,11 @@ class Model:
                 raise UnsupportedSetting(
                     f"token ids are not supported as {name} on this device", hint="send text", setting=name
                 )
-        prefix: Prompt = ()
         pieces: Prompt = ()
+        prefix = self.family.prefix if is_text and add_special_tokens and not raw else ""
         if isinstance(text, str):
-            prefix = (self.family.prefix,) if add_special_tokens and not raw and self.family.prefix else ()
-            pieces = (replace_surrogates(text),) if raw else (*prefix, *self.plain(text))
+            plain = self.completion_prompt(text, add_special_tokens=add_special_tokens)
+            pieces = (replace_surrogates(text),) if raw else plain
         request = replace(
             self._request(pieces, sampling, cancellation),
             stop_ids=tuple(stop_token_ids),
@@ -250,7 +256,7 @@ class Model:
             request = replace(request, stop_tokens=())
         events = generate(self.backend, request, PlainText(), constraint)
         if prefix and request.sampling.prompt_logprobs:
-            events = _skip_prompt_tokens(events, self.backend.count_tokens(prefix))
+            events = _skip_prompt_tokens(events, self.backend.count_tokens((prefix,)))
         return Cancellable(events, request.cancellation)
 
     def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:

@@ -141,6 +141,35 @@ def test_log_probabilities_are_told_or_refused(backend):
     assert all(token.logprob <= 0 for token in written)
 
 
+def test_settings_that_need_logits_are_supported_or_refused(backend):
+    sampling = SamplingParams(max_new_tokens=3, prompt_logprobs=True, logprobs=True, top_logprobs=2)
+    request = Request((QUESTION,), STOPS, sampling)
+    if isinstance(backend, Stateful | NPU | Remote):
+        for settings in ({"top_logprobs": 1}, {"prompt_logprobs": True}, {"logit_bias": ((1, 1.0),)}):
+            if isinstance(backend, Remote) and "logit_bias" in settings:
+                continue
+            with pytest.raises(UnsupportedSetting, match="is not supported"):
+                next(backend.generate(replace(request, sampling=SamplingParams(**settings))))
+        return
+    parts = list(backend.generate(request))
+    prompt = [token for part in parts[:-1] for token in part.prompt]
+    assert [token.id for token in prompt] == backend.encode((QUESTION,))
+    assert prompt[0].logprob == 0
+    written = [part.logprob for part in parts[:-1] if part.logprob]
+    assert b"".join(token.bytes for token in written).decode() == "".join(part.text for part in parts[:-1])
+    if not isinstance(backend, Echo):
+        assert all(len(token.top) == 2 for token in (*prompt[1:], *written))
+        assert all(token.logprob == token.top[0].logprob for token in written)
+        assert any(token.logprob < token.top[0].logprob for token in prompt[1:])
+    plain = replace(request, sampling=SamplingParams(max_new_tokens=3))
+    assert "".join(part.text for part in parts[:-1]) == read(backend.generate(plain))[0] or isinstance(backend, Echo)
+    ids = replace(request, prompt=(), prompt_ids=tuple(backend.encode((QUESTION,))))
+    assert [token.id for part in list(backend.generate(ids))[:-1] for token in part.prompt] == list(ids.prompt_ids)
+    if not isinstance(backend, Echo):
+        with pytest.raises(RequestError, match="there is no token 9999999"):
+            list(backend.generate(replace(ids, prompt_ids=(9999999,))))
+
+
 def test_pieces_are_tokenised_apart(backend):
     whole, cut = backend.count_tokens(("<|assistant|>",)), backend.count_tokens(("<", "|assistant|>"))
     assert cut > whole or isinstance(backend, Echo)

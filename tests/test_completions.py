@@ -9,12 +9,14 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
+import edge  # noqa: E402
 from runtime.model import Model  # noqa: E402
 from runtime.reply.reply import Reply  # noqa: E402
 
 from .serving import serving_ours  # noqa: E402
 
 PATH = "/v1/completions"
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 TEXTS = ["The weather in Oslo", "[1, 2, 3, ", "洗手间在哪里？"]
 
 
@@ -77,7 +79,7 @@ def test_each_prompt_has_its_choices(client, model):
     chunks, choices = stream(client, TEXTS, n=2, stream_options={"include_usage": True})
     assert [choice["text"] for choice in choices] == [text for text in alone for _ in range(2)]
     assert all(len(choice["reasons"]) == 1 for choice in choices)
-    assert chunks[-1]["usage"] == usage
+    assert [chunks[-1]["usage"][name] for name in COUNTS] == [usage[name] for name in COUNTS]
 
 
 def test_more_choices_than_replies_at_once(client):
@@ -89,11 +91,13 @@ def test_more_choices_than_replies_at_once(client):
 def test_an_echo_has_the_prompts_log_probabilities(client, model):
     text = TEXTS[0]
     ids = model.backend.encode((text,))
-    wanted = Reply.from_events(model.complete(text, prompt_logprobs=True, logprobs=True, top_logprobs=2, max_tokens=2))
+    events = list(model.complete(text, prompt_logprobs=True, logprobs=True, top_logprobs=2, max_tokens=2))
+    wanted, stop = Reply.from_events(events), events[-1].stop_token
     answer = ask(client, text, echo=True, logprobs=2, max_tokens=2)["choices"][0]
     found = answer["logprobs"]
-    tokens = (*wanted.prompt_logprobs, *wanted.logprobs)
-    assert answer["text"] == text + wanted.text == "".join(found["tokens"])
+    tokens = (*wanted.prompt_logprobs, *wanted.logprobs, *((stop,) if stop else ()))
+    assert answer["text"] == text + wanted.text
+    assert "".join(found["tokens"]) == answer["text"] + (stop.text if stop else "")
     assert found["token_logprobs"] == pytest.approx([token.logprob for token in tokens], abs=1e-3)
     assert found["text_offset"] == [len("".join(found["tokens"][:i])) for i in range(len(tokens))]
     for top, token, logprob in zip(found["top_logprobs"], tokens, found["token_logprobs"], strict=True):
@@ -104,7 +108,7 @@ def test_an_echo_has_the_prompts_log_probabilities(client, model):
     assert (choice["text"], choice["finish_reason"]) == (text, "length")
     assert choice["logprobs"]["token_logprobs"][0] is choice["logprobs"]["top_logprobs"][0] is None
     assert all(logprob <= 0 for logprob in choice["logprobs"]["token_logprobs"][1:])
-    assert given["usage"] == {"prompt_tokens": len(ids), "completion_tokens": 0, "total_tokens": len(ids)}
+    assert [given["usage"][name] for name in COUNTS] == [len(ids), 0, len(ids)]
     for prompt in (text, ids):
         whole = ask(client, [prompt] * 2, echo=True, logprobs=1)
         _, choices = stream(client, [prompt] * 2, echo=True, logprobs=1)
@@ -122,11 +126,39 @@ def test_an_echo_without_a_token_more(client, model):
         assert choices[0]["text"] == answer["choices"][0]["text"]
 
 
+def test_a_stop_token_has_its_log_probability_too(client, model):
+    """lm-evaluation-harness drops the last token, which it asked for in addition."""
+    question = model.backend.encode(model.prompt("Who are you?"))
+    stops = {model.source.manifest.special_tokens[name] for name in model.stop_tokens}
+    for logprobs in (0, 1):
+        asked = {"max_tokens": 60, "logprobs": logprobs, "return_token_ids": True}
+        whole = ask(client, question, **asked)
+        (choice,) = whole["choices"]
+        assert choice["finish_reason"] == "stop"
+        assert choice["token_ids"][-1] in stops
+        tokens = choice["logprobs"]["tokens"]
+        assert len(tokens) == len(choice["token_ids"]) == whole["usage"]["completion_tokens"]
+        assert "".join(tokens[:-1]) == choice["text"]
+        _, (streamed,) = stream(client, question, **asked)
+        assert (streamed["token_ids"], streamed["logprobs"]["tokens"]) == (choice["token_ids"], tokens)
+
+
+def test_a_prompts_tokens_and_the_version(client, model):
+    for special, ids in ((True, encode(model, TEXTS[2])), (False, model.backend.encode((TEXTS[2],)))):
+        found = client.post("/tokenize", json={"prompt": TEXTS[2], "add_special_tokens": special}).json()
+        length = model.source.manifest.context_length
+        assert found == {"tokens": ids, "count": len(ids), "max_model_len": length}
+    assert client.get("/version").json() == {"version": edge.__version__}
+
+
 def test_fields_of_vllm(client, model):
     ids = encode(model, TEXTS[1])
     plain = ask(client, TEXTS[1], return_token_ids=True)["choices"][0]
     assert plain["prompt_token_ids"] == ids
-    assert model.backend.encode((plain["text"],)) == plain["token_ids"]
+    assert (
+        model.backend.encode((plain["text"],))
+        == plain["token_ids"][: len(plain["token_ids"]) - (plain["finish_reason"] == "stop")]
+    )
     assert "token_ids" not in ask(client, TEXTS[1])["choices"][0]
     named = ask(client, TEXTS[1], logprobs=1, return_tokens_as_token_ids=True)["choices"][0]["logprobs"]
     assert named["tokens"] == [f"token_id:{id}" for id in plain["token_ids"]]

@@ -56,7 +56,7 @@ NOT_RUN = {
 _CONTEXTS = {"131072": "8192"}  # four times GLM-4-0414's, and the embedded checkpoint's
 # Others' programs and the shell's own: not run. The agents are, in tests/test_agents.py.
 _PROGRAMS = tuple(
-    "chromium tailscale vllm . cd sudo npm node pyinstaller export claude codex opencode aider cn".split()
+    "chromium tailscale vllm . cd sudo npm node pyinstaller export claude codex opencode aider cn lm_eval".split()
 )
 
 

@@ -206,10 +206,14 @@ def test_the_model_is_released_when_nobody_needs_it(demo_folder, monkeypatch):
     engine.close()
 
 
-def test_short_memory_is_an_error_of_that_request_alone(demo_folder, monkeypatch):
+def test_adapters_and_short_memory_are_errors_of_that_request_alone(demo_folder, monkeypatch):
     engine = OpenVINO.load(demo_folder, "CPU", Options())
     monkeypatch.setattr(logits_model, "free_memory", lambda: 1000)
     plain = Request((QUESTION,), STOPS, SamplingParams(max_new_tokens=3))
+    engine._has_adapters = True
+    with pytest.raises(UnsupportedSetting, match="top_logprobs is not supported beside LoRA adapters"):
+        list(engine.generate(replace(plain, sampling=SamplingParams(top_logprobs=1))))
+    engine._has_adapters = False
     for _ in range(2):
         with pytest.raises(BackendError, match="the model a second time in memory"):
             list(engine.generate(replace(plain, sampling=SamplingParams(frequency_penalty=1.0))))

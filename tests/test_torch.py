@@ -354,6 +354,8 @@ def test_cuda_says_what_the_cpu_says(engine, folder):
         ([1, 1, 1], {"frequency_penalty": 0.5}, 2),
         ([1], {"presence_penalty": 1.5}, 2),
         ([0, 0], {"frequency_penalty": -2.0}, 0),
+        ([], {"logit_bias": ((1, -5.0),)}, 2),
+        ([1], {"logit_bias": ((0, 2.5),)}, 0),
     ],
 )
 def test_penalties_are_taken_off_logits_below_nothing_too(said, settings, chosen):

@@ -229,7 +229,8 @@ class Remote(Backend):
             raise BackendError(
                 f"{self._url} broke off in mid-reply", hint="send the request again; see the server's log"
             )
-        yield Finish(reason, Usage(len(ids), generated, ttft, time.perf_counter() - start))
+        stop_token = None if logged is None else logged.stop_token
+        yield Finish(reason, Usage(len(ids), generated, ttft, time.perf_counter() - start), stop_token=stop_token)
 
     @property
     def _settings(self) -> frozenset[str]:

@@ -19,6 +19,7 @@ class LoggedTokenReader:
         self._decoder = vocabulary.decoder()
         self._stops = frozenset(stops)
         self._top = top
+        self.stop_token: TokenLogprob | None = None  # the stop token that ended the reply
         self._url = url
         self._characters = 0  # that the server has sent beyond those decoded
 
@@ -27,13 +28,15 @@ class LoggedTokenReader:
         server sends text without tokens."""
         self._characters += len(chunk.text)
         for token in chunk.tokens:
+            top = sorted(token.top.items(), key=lambda item: (-item[1], item[0]))[: self._top]
+            known = self._logprob(token.id, token.logprob, tuple(self._logprob(*item) for item in top))
             if token.id in self._stops:
+                self.stop_token = known
                 continue
             text = self._decoder.feed([token.id])
             self._characters -= len(text)
-            top = sorted(token.top.items(), key=lambda item: (-item[1], item[0]))[: self._top]
             count -= 1
-            yield Delta(text, 1, self._logprob(token.id, token.logprob, tuple(self._logprob(*item) for item in top)))
+            yield Delta(text, 1, known)
         if self._characters > 0 and not chunk.tokens:
             raise BackendError(f"{self._url} returns no log-probabilities", hint="leave out logprobs")
         if count > 0:

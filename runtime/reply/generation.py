@@ -194,7 +194,12 @@ def generate(
         except StopIteration:
             break
     yield from output.drain(parser, cut_off=reason != "stop")
-    yield Finish("stop" if output.ended else reason, partial.usage(), output.stop_text)
+    yield Finish(
+        "stop" if output.ended else reason,
+        partial.usage(),
+        output.stop_text,
+        None if output.ended else partial.stop_token,
+    )
 
 
 def _deltas(backend: Backend, partial: PartialReply, check: GrammarCheck) -> Generator[Delta | Finish, None, None]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..backends.backend import Backend, Delta, Request
 from ..grammar.grammar import Grammar
 from ..grammar.rest import Rest
-from ..messages import Finish, FinishReason, Usage
+from ..messages import Finish, FinishReason, TokenLogprob, Usage
 from .logprob_aligner import LogprobAligner
 
 
@@ -20,6 +20,7 @@ class PartialReply:
     def __init__(self, backend: Backend, request: Request) -> None:
         self.tokens = LogprobAligner()
         self.requests = 0
+        self.stop_token: TokenLogprob | None = None  # the one that ended the last request, if it was logged
         self._backend = backend
         self._request = request
         self._pieces: list[str] = []  # joined when needed: appending each to the whole would cost its square
@@ -71,6 +72,7 @@ class PartialReply:
             seed=None if seed is None else (seed + self.requests) % 2**63,
         )
         self.requests += 1
+        self.stop_token = None
         request = replace(self._request, grammar=grammar, sampling=sampling)
         if not self._length:
             return request
@@ -119,6 +121,7 @@ class PartialReply:
             self._prompt_tokens = self._prompt_tokens or finish.usage.prompt_tokens
         if self.requests == 1:
             self._cached_tokens = finish.usage.cached_tokens
+        self.stop_token = finish.stop_token
         return finish.reason
 
     def usage(self) -> Usage:

@@ -111,8 +111,8 @@ class CompletionJob(ReplyJob):
     def _ids(self, model: Model, prompt: str | list[int]) -> Sequence[int]:
         if not isinstance(prompt, str):
             return prompt
-        prefix = model.family.prefix if self._body.add_special_tokens is not False else ""
-        return model.backend.encode((*((prefix,) if prefix else ()), *model.plain(prompt)))
+        special = self._body.add_special_tokens is not False
+        return model.backend.encode(model.completion_prompt(prompt, add_special_tokens=special))
 
 
 def _nothing(prompt_tokens: int) -> Generator[Event, None, None]:
@@ -131,9 +131,11 @@ async def create_completion(dispatcher: Dispatcher, request: Request) -> Respons
         if body.echoes_logprobs:
             echoes = [""] * job.count  # the prompts come with their log-probabilities
         return EventStream(replies, TextChunkStream(base, body, echoes, job.prompt_ids, job.per_prompt))
-    collected = [Reply.from_events(events) for events in await replies.collect(request)]
-    usage = sum_usage([reply.usage for reply in collected], job.per_prompt)
-    choices = [_choice(body, job, index, reply, echoes[index]) for index, reply in enumerate(collected)]
+    collected = await replies.collect(request)
+    usage = sum_usage(
+        [event.usage for events in collected for event in events if isinstance(event, Finish)], job.per_prompt
+    )
+    choices = [_choice(body, job, index, events, echoes[index]) for index, events in enumerate(collected)]
     completion = Completion(**base, choices=choices, usage=usage).model_dump()
     if not body.return_token_ids:
         for choice in completion["choices"]:
@@ -149,15 +151,22 @@ def _echo(body: CompletionRequest, prompt: str | list[int], folder: Path) -> str
     return decoder.feed(prompt) + decoder.finish()
 
 
-def _choice(body: CompletionRequest, job: CompletionJob, index: int, reply: Reply, echo: str) -> CompletionChoice:
+def _choice(
+    body: CompletionRequest, job: CompletionJob, index: int, events: Sequence[Event], echo: str
+) -> CompletionChoice:
+    reply = Reply.from_events(events)
+    tokens = [
+        *reply.logprobs,
+        *(event.stop_token for event in events if isinstance(event, Finish) and event.stop_token),
+    ]
     choice = CompletionChoice(
         index=index, text=echo + reply.text, finish_reason=text_finish_reason(reply.finish_reason)
     )
     if body.logprobs is not None:
         first = bool(reply.prompt_logprobs)
-        choice.logprobs = logprobs_of(body, (*reply.prompt_logprobs, *reply.logprobs), 0, first=first)
+        choice.logprobs = logprobs_of(body, (*reply.prompt_logprobs, *tokens), 0, first=first)
     if body.return_token_ids:
-        choice.token_ids = [token.id for token in reply.logprobs if token.id is not None]
+        choice.token_ids = [token.id for token in tokens if token.id is not None]
         choice.prompt_token_ids = list(job.prompt_ids[index // job.per_prompt])
     return choice
 

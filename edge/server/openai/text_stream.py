@@ -110,8 +110,9 @@ class TextChunkStream:
                 choice.count += len(tokens)
             case Text(text):
                 return self._chunk(index, text)
-            case Finish(reason, usage):
+            case Finish(reason, usage, stop_token=stop_token):
                 choice.count, choice.usage = usage.completion_tokens, usage
+                choice.next += [stop_token] if stop_token else []
                 return self._chunk(index, "", text_finish_reason(reason))
         return ""
 

@@ -17,17 +17,20 @@ from ..pool.dispatcher import Dispatcher
 
 
 class TokenizeRequest(RequestModel):
-    """A request for the tokens of `prompt`, in which special tokens are plain text."""
+    """A request for the tokens of `prompt`, in which special tokens are plain text. With `add_special_tokens` those
+    that /v1/completions puts before a prompt are among them."""
 
     model: str | None = None
     prompt: str
+    add_special_tokens: bool = False
 
 
 class Tokenized(BaseModel):
-    """The token ids of a text."""
+    """The token ids of a text, and the context length of the model."""
 
     tokens: list[int]
     count: int
+    max_model_len: int
 
 
 class DetokenizeRequest(RequestModel):
@@ -47,8 +50,10 @@ async def tokenize(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the token ids of a text."""
     body = await read_body(request, TokenizeRequest)
     async with dispatcher.pool.use(dispatcher.pool.find(body.model)) as model:
-        ids = await asyncio.to_thread(model.backend.encode, model.plain(body.prompt))
-    return JSONResponse(Tokenized(tokens=ids, count=len(ids)).model_dump())
+        prompt = model.completion_prompt(body.prompt, add_special_tokens=body.add_special_tokens)
+        ids = await asyncio.to_thread(model.backend.encode, prompt)
+        context = model.source.manifest.context_length
+    return JSONResponse(Tokenized(tokens=ids, count=len(ids), max_model_len=context).model_dump())
 
 
 async def detokenize(dispatcher: Dispatcher, request: Request) -> Response:

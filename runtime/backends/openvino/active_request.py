@@ -80,7 +80,10 @@ class ActiveRequest:
             deltas = [Delta(text, len(output.generated_ids), ids=self.decoder.take_ids())]
         if ended:
             limit_reached = output.finish_reason == GenerationFinishReason.LENGTH
-            deltas.append(Finish("length" if limit_reached else "stop", self._usage()))
+            stop = None
+            if self.request.sampling.logprobs and output.generated_ids and output.generated_ids[-1] in self.stops:
+                stop = self._logprob(output.generated_ids[-1], output.generated_log_probs[-1])
+            deltas.append(Finish("length" if limit_reached else "stop", self._usage(), stop_token=stop))
         return deltas
 
     def cancelled_finish(self) -> Finish:
@@ -90,11 +93,14 @@ class ActiveRequest:
     def _delta(self, id: int, logprob: float | None) -> Delta:
         if id in self.stops:
             return Delta("")
-        known = None if logprob is None else TokenLogprob(self.decoder.bytes_of(id), logprob, id)
+        known = None if logprob is None else self._logprob(id, logprob)
         text, ids = self.decoder.feed([id]), self.decoder.take_ids()
         if self.request.grammar is not None and id in self.special:
             ids = ()  # the engine's mask takes it for its text
         return Delta(text, 1, known, ids)
+
+    def _logprob(self, id: int, logprob: float) -> TokenLogprob:
+        return TokenLogprob(self.decoder.bytes_of(id), logprob, id)
 
     def _usage(self) -> Usage:
         prompt_tokens = len(self.ids) - len(self.request.generated)

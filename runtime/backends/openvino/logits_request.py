@@ -112,18 +112,19 @@ class LogitsRequest:
         self.generated_ids.append(token)
         self._ttft = self._ttft or time.perf_counter() - self._start
         reason: FinishReason | None = None
+        known = token_logprob(logits, token, self._vocabulary, sampling.top_logprobs) if sampling.logprobs else None
+        stop_token = None
         if token in self._stops:
-            reason = "stop"
+            reason, stop_token = "stop", known
             self._parts.append(Delta(""))
         else:
-            known = token_logprob(logits, token, self._vocabulary, sampling.top_logprobs) if sampling.logprobs else None
             self._parts.append(Delta(self._decoder.feed([token]), 1, known, self._decoder.take_ids()))
         if reason is None and len(self.generated_ids) == self._limit:
             reason = "length"
         if reason is not None:
             if rest := self._decoder.finish():
                 self._parts.append(Delta(rest, 0, ids=self._decoder.take_ids()))
-            self._parts.append(Finish(reason, self._usage()))
+            self._parts.append(Finish(reason, self._usage(), stop_token=stop_token))
 
     def _usage(self) -> Usage:
         prompt_tokens = len(self._ids) - len(self.request.generated)

@@ -157,9 +157,8 @@ class Torch(Backend):
         prompt_tokens = len(ids) - len(request.generated)
         room = self._context_length - len(ids)
         limit = room if sampling.max_new_tokens is None else min(sampling.max_new_tokens, room)
-        special = self._tokenizer.special_tokens
-        stops = {special[name] for name in request.stop_tokens if name in special} | set(request.stop_ids)
-        assert not isinstance(request.grammar, EngineGrammar), "that of another engine"
+        named = {id for name, id in self._tokenizer.special_tokens.items() if name in request.stop_tokens}
+        stops = named.union(request.stop_ids)
         mask = None if request.grammar is None else self._mask(request.grammar)
         choose = _token_chooser(request.sampling, prompt_tokens)
         text = self._vocabulary.decoder()
@@ -167,6 +166,7 @@ class Torch(Backend):
         cached, generated, ttft = 0 if sampling.prompt_logprobs else len(context.ids), 0, 0.0
         reason: FinishReason | None = None
         logits: Any = None
+        stop: TokenLogprob | None = None
         try:
             if sampling.prompt_logprobs:
                 logits = yield from self._score_prompt(context, ids, request)
@@ -192,14 +192,14 @@ class Torch(Backend):
                 if reason is None and generated == limit:
                     reason = "length"
                 piece = text.feed([] if token in stops else [token])
-                wanted = sampling.logprobs and token not in stops
-                logprob = self._logprob(own, token, sampling.top_logprobs) if wanted else None
+                known = self._logprob(own, token, sampling.top_logprobs) if sampling.logprobs else None
+                logprob, stop = (None, known) if token in stops else (known, None)
                 yield Delta(piece, 1, logprob, text.take_ids())
                 if reason is not None and (rest := text.finish()):
                     yield Delta(rest, 0, ids=text.take_ids())
-            yield Finish(
-                reason, Usage(prompt_tokens, generated, ttft, time.perf_counter() - start, min(cached, prompt_tokens))
-            )
+            seconds = time.perf_counter() - start
+            usage = Usage(prompt_tokens, generated, ttft, seconds, min(cached, prompt_tokens))
+            yield Finish(reason, usage, stop_token=stop)
         finally:
             self.caches.release(context)
 
@@ -232,7 +232,8 @@ class Torch(Backend):
 
         return token_logprob(logits.cpu().numpy(), token, self._vocabulary, top)
 
-    def _mask(self, grammar: Grammar | Rest) -> TokenMask:
+    def _mask(self, grammar: Grammar | Rest | EngineGrammar) -> TokenMask:
+        assert not isinstance(grammar, EngineGrammar), "that of another engine"
         if self._masks is None:
             end = self._tokenizer.special_tokens[self._tokenizer.eos_token]
             self._masks = TokenMaskFactory(self._tokenizer.tokenizer.to_str(), end)
