@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# lm-evaluation-harness in an environment of its own (0.7 GB), and the test marked `lm_eval`, run from the development
+# lm-evaluation-harness in an environment of its own (1.1 GB), and the test marked `lm_eval`, run from the development
 # environment against it. EDGE_TEST_LM_EVAL names its Python.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
