@@ -26,16 +26,12 @@ from runtime.checkpoint.small_files import resolve_file
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, VerificationError
-from runtime.folder.integrity import record_verified
 from runtime.folder.ir import IR_FILE
 from runtime.folder.model_folder import (
     MANIFEST,
     FileRecord,
-    Manifest,
-    ModelFolder,
     ModelSizes,
     file_sha256,
-    write_manifest,
 )
 from runtime.progress import Progress
 from runtime.prompt.template import ChatTemplate, Prompt
@@ -44,6 +40,7 @@ from runtime.system.installation import install_hint
 from runtime.system.out_of_memory import map_out_of_memory
 from runtime.text import one_line
 
+from .adopt_encoder import ADOPTED, adopt_encoder, encoder_task, seal
 from .check import verify
 from .check.divergence import log_softmax
 from .check.layerwise import whole_model_logits
@@ -55,7 +52,6 @@ from .output.tokenizer import write_tokenizer
 from .recipe import RECIPES
 from .source.exported_ir import ExportedIr
 
-ADOPTED = "adopted"  # in the manifest, instead of a recipe
 _WEIGHTS = "openvino_model.bin"
 _TOKENIZER_FILES = (
     "openvino_tokenizer.xml",
@@ -91,7 +87,8 @@ def adopt(source: str | os.PathLike[str], target: str | os.PathLike[str] | None 
     where = folder if place is None else place
     try:
         with map_out_of_memory(ConversionError), nullcontext() if place is None else scratch_folder(place) as scratch:
-            yield from _run(folder, scratch)
+            task = encoder_task(folder)
+            yield from _run(folder, scratch) if task == "chat" else adopt_encoder(folder, scratch, task)
     except OSError as exc:
         raise ConversionError(
             f"{exc.filename or str(where)!r}: {(exc.strerror or str(exc)).lower()}",
@@ -137,7 +134,7 @@ def _run(folder: Path, scratch: ScratchFolder | None) -> Steps:
         notes=tuple(notes),
         paged=paged,
     )
-    yield from _seal(folder, scratch, manifest, record)
+    yield from seal(folder, scratch, manifest, {_WEIGHTS: record})
 
 
 def _prepare_tokenizer(
@@ -256,17 +253,6 @@ def _describe_devices(exported: ExportedIr, architecture: Architecture, sizes: M
     if obstacles:
         return found | {"NPU": f"not suitable: {'; '.join(obstacles)}"}
     return found | {"NPU": f"{found['NPU']}; auto does not choose it"}
-
-
-def _seal(folder: Path, scratch: ScratchFolder | None, manifest: Manifest, weights: FileRecord) -> Steps:
-    """Write the manifest, and publish a linked copy."""
-    sealed = write_manifest(scratch.path if scratch else folder, manifest, {_WEIGHTS: weights})
-    if scratch:
-        yield Progress("seal", "to disk")
-        scratch.publish()
-    result = ModelFolder(scratch.target if scratch else folder, sealed.manifest)
-    record_verified(result)
-    yield Progress("seal", done=1, total=1, result=result)
 
 
 def _fingerprint(folder: Path, weights: FileRecord) -> str:

@@ -27,7 +27,7 @@ from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
 from .reply.syntaxes import create_nearby, create_syntaxes
 from .sampling import Sampling, SamplingSettings, merge_settings
-from .source import ModelSource, open_source, read_family, stop_tokens
+from .source import ModelSource, open_source, read_family, require_chat_model, stop_tokens
 from .system.out_of_memory import map_out_of_memory
 from .text import replace_surrogates
 from .tools import ToolLike, to_definitions
@@ -68,6 +68,7 @@ class Model:
         if adapters := parse_adapters(adapter):
             options = replace(options, adapters=(*options.adapters, *adapters))
         self.source = open_source(source)
+        require_chat_model(self.source)
         self.family = read_family(self.source)
         self.sampling = self.source.sampling()
         self.stop_tokens = stop_tokens(self.source)

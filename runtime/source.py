@@ -10,7 +10,7 @@ from .checkpoint.adapters.config import reject_adapter_alone
 from .checkpoint.adapters.reference import AdapterReference
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
-from .errors import TemplateError
+from .errors import ModelFolderError, TemplateError
 from .folder.model_folder import CONVERT_AGAIN, MANIFEST, Manifest, ModelFolder, foreign_error, is_foreign
 from .prompt import families
 from .prompt.detection import adapt_family
@@ -90,6 +90,16 @@ def read_family(source: ModelSource) -> Family:
             raise
         # It was valid when the folder was written.
         raise TemplateError(f"{source.path / FILE} is damaged: {exc}", hint=CONVERT_AGAIN) from exc
+
+
+def require_chat_model(source: ModelSource) -> None:
+    """Raise ModelFolderError for an embedding or reranking model."""
+    if (task := source.manifest.task) != "chat":
+        path = "/v1/embeddings" if task == "embedding" else "/v1/rerank"
+        kind = "an embedding model" if task == "embedding" else "a reranking model"
+        raise ModelFolderError(
+            f"{source.path} is {kind}: it writes no text", hint=f"`edge serve` with this folder answers {path}"
+        )
 
 
 def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:

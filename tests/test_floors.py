@@ -29,7 +29,7 @@ LAYERS = {
         checkpoint
         progress source device
         backends
-        reply
+        reply retrieval
         model
         turn
         chat
@@ -42,7 +42,8 @@ LAYERS = {
         estimate
         job
         source
-        pipeline adopt
+        pipeline adopt_encoder
+        adopt
     """,
     "edge": """
         import_path __pyinstaller setting

@@ -23,7 +23,7 @@ from .errors import ApiError
 from .guard import Guard
 from .host_names import HostNames
 from .ollama import endpoints as ollama
-from .openai import chat_completions, completions, tokenization
+from .openai import chat_completions, completions, embeddings, rerank, tokenization
 from .openapi import openapi_document
 from .origins import Origins
 from .page import chat as page
@@ -44,6 +44,8 @@ ENDPOINTS = (
     *compaction.ENDPOINTS,
     *stored.ENDPOINTS,
     *conversations.ENDPOINTS,
+    embeddings.ENDPOINT,
+    *rerank.ENDPOINTS,
     *tokenization.ENDPOINTS,
     *messages.ENDPOINTS,
     *ollama.ENDPOINTS,

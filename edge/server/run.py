@@ -28,6 +28,7 @@ from .connections import BACKLOG, http_protocol
 from .host_names import is_local
 from .limits import Limits
 from .listener import listen, require_certificate
+from .pool.encoders import KINDS
 from .pool.model_pool import ModelPool
 from .ready import ReadyRecord
 from .settings import ServerSettings
@@ -69,7 +70,7 @@ def run(
         try:
             server = _Server(uvicorn_config(app, pool.limits, settings), app.state.dispatcher.stop, exit_timer)
             if on_ready is not None:
-                url, models = listener.url, tuple(pool.entries)
+                url, models = listener.url, pool.model_names
                 api = None if kiosk else f"{url}/v1"
                 server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), models, VERSION, listener.uds))
             asyncio.run(_serve(listener.socket, pool, server, f"{listener.address} {what}; Ctrl-C stops", report))
@@ -85,12 +86,16 @@ async def _serve(
     report: Callable[[str], None],
 ) -> None:
     try:
-        first = pool.find(None)
-        choice = (await pool.load(first)).choice
-        report(
-            f"{first.name}, {first.source.manifest.recipe}"
-            + (f", on {choice.device}: {choice.reason}" if choice else "")
-        )
+        for encoder in pool.encoders.entries.values():
+            await pool.encoders.load(encoder)
+            report(f"{encoder.name}, {KINDS[encoder.task]}, on {pool.encoders.device}")
+        if pool.entries:
+            first = pool.find(None)
+            choice = (await pool.load(first)).choice
+            report(
+                f"{first.name}, {first.source.manifest.recipe}"
+                + (f", on {choice.device}: {choice.reason}" if choice else "")
+            )
         report(banner)
         await server.serve(sockets=[listener])
     finally:

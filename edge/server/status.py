@@ -12,6 +12,7 @@ from runtime.version import VERSION
 from .endpoint import Endpoint
 from .errors import ApiError, server_stopping
 from .pool.dispatcher import Dispatcher
+from .pool.encoders import EncoderEntry
 from .pool.metrics import CONTENT_TYPE
 from .pool.model_pool import PoolEntry, State
 
@@ -57,18 +58,20 @@ class Health(BaseModel):
 async def list_models(dispatcher: Dispatcher, request: Request) -> Response:
     """Return every model, loaded or not, and every alias."""
     pool = dispatcher.pool
-    entries = [_model_entry(entry) for entry in pool.entries.values()]
-    entries += [_alias_entry(alias, pool.entries[name]) for alias, name in pool.names.aliases.items()]
+    every: dict[str, PoolEntry | EncoderEntry] = {**pool.entries, **pool.encoders.entries}
+    entries = [_model_entry(entry) for entry in every.values()]
+    entries += [_alias_entry(alias, every[name]) for alias, name in pool.names.aliases.items()]
     models = ModelList(data=entries, first_id=entries[0].id, last_id=entries[-1].id)
     return JSONResponse(models.model_dump(mode="json"))
 
 
 async def get_model(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the model named in the path. Raises ApiError (404)."""
-    return JSONResponse(_model_entry(dispatcher.pool.find(request.path_params["name"])).model_dump(mode="json"))
+    entry = dispatcher.pool.find_any(request.path_params["name"])
+    return JSONResponse(_model_entry(entry).model_dump(mode="json"))
 
 
-def _model_entry(entry: PoolEntry) -> ModelEntry:
+def _model_entry(entry: PoolEntry | EncoderEntry) -> ModelEntry:
     context = entry.source.manifest.context_length
     return ModelEntry(
         id=entry.name,
@@ -84,7 +87,7 @@ def _model_entry(entry: PoolEntry) -> ModelEntry:
     )
 
 
-def _alias_entry(alias: str, entry: PoolEntry) -> ModelEntry:
+def _alias_entry(alias: str, entry: PoolEntry | EncoderEntry) -> ModelEntry:
     return _model_entry(entry).model_copy(update={"id": alias, "display_name": alias, "parent": entry.name})
 
 
@@ -111,6 +114,8 @@ async def get_ready(dispatcher: Dispatcher, request: Request) -> Response:
     pool = dispatcher.pool
     if pool.stopped:
         raise server_stopping()
+    if not pool.entries:  # embedding and reranking models, which run in this process
+        return JSONResponse(Health(models="loaded").model_dump())
     models = [entry.model for entry in pool.entries.values() if entry.model]
     if not models and not pool.has_loaded:
         raise ApiError(503, "no model is loaded", code="loading")

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .. import strict_json
 from ..chat_templates import DEFAULT, FILE, ChatTemplates, template_name
@@ -19,6 +19,9 @@ from ..sampling import Sampling
 from ..system.files import expand_user, name_in_errors, read_bounded, write_atomically
 from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line, quoted, replace_surrogates
+
+Task = Literal["chat", "embedding", "rerank"]
+Pooling = Literal["cls", "mean", "last"]  # the first token's vector, their average, the last one's
 
 MANIFEST = "edge.json"
 FORMAT_VERSION = 1
@@ -77,6 +80,18 @@ class ModelSizes:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingSettings:
+    """How an embedding model makes one vector of a text: its `prompt` goes before the text, the vectors of the tokens
+    are pooled, and the result has length 1 if the model says `normalize`. A `matryoshka` model was trained so that the
+    first dimensions of a vector are a vector, too."""
+
+    pooling: Pooling
+    normalize: bool = True
+    prompt: str = ""
+    matryoshka: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The content of `edge.json`.
 
@@ -85,7 +100,8 @@ class Manifest:
     cache, `devices` describes what each device needs, as computed from `sizes`, and `verification` has the figures
     measured after the conversion. `template_tokens` are the variables by which a chat template names special tokens,
     such as `eos_token`. If `paged`, the graph supports PagedAttention: requests are batched and share a cache.
-    `adapters` were merged into the weights. Folders written before stop tokens and sampling were recorded have
+    `adapters` were merged into the weights. `task` is what the model does: a reranking model scores documents for a
+    query, and an embedding model has `embedding`. Folders written before stop tokens and sampling were recorded have
     `stop_tokens` () and `sampling` None.
     """
 
@@ -106,6 +122,8 @@ class Manifest:
     paged: bool = True
     adapters: tuple[AdapterRecord, ...] = ()
     template_tokens: Mapping[str, str] = field(default_factory=dict)
+    task: Task = "chat"
+    embedding: EmbeddingSettings | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 

@@ -1,5 +1,5 @@
 """The table of Ollama's endpoints."""
 
-from . import chat, generate, library, models
+from . import chat, embed, generate, library, models
 
-ENDPOINTS = (chat.ENDPOINT, generate.ENDPOINT, *models.ENDPOINTS, *library.ENDPOINTS)
+ENDPOINTS = (chat.ENDPOINT, generate.ENDPOINT, *embed.ENDPOINTS, *models.ENDPOINTS, *library.ENDPOINTS)

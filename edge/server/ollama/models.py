@@ -1,14 +1,15 @@
 """GET /api/tags, /api/ps and /api/version, POST /api/show: what Ollama's clients ask of a server before they chat."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from runtime.folder.model_folder import MANIFEST, Manifest
+from runtime.folder.model_folder import MANIFEST, Manifest, Task
 from runtime.prompt import families
 from runtime.prompt.families import BASE
 from runtime.sampling import Sampling
@@ -18,12 +19,14 @@ from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
 from ..pool.dispatcher import Dispatcher
+from ..pool.encoders import EncoderEntry
 from ..pool.model_pool import ModelPool, PoolEntry
 from .api_error import OllamaError, error_body
 from .reply import timestamp
 from .request import ModelRequest
 
 API_VERSION = "0.33.0"  # the version of Ollama whose API this is: clients ask for a lowest one
+Entry = PoolEntry | EncoderEntry
 TAG = ":latest"  # Ollama's names end in a tag, and clients add this one to a name without
 _FOREVER = "2318-01-01T00:00:00.000000Z"  # when a model expires that stays loaded
 
@@ -99,14 +102,30 @@ class ApiVersion(RequestModel):
 
 def find_model(pool: ModelPool, name: str | None) -> PoolEntry:
     """Return the entry of a model by its name, with or without the tag `latest`; the first one for None. Raises
-    ApiError (404) in Ollama's words, which clients look for."""
-    try:
+    ApiError, for an unknown name (404) in Ollama's words, which clients look for."""
+    with _ollamas_words(name):
         return pool.find(name and name.removesuffix(TAG))
+
+
+def find_encoder(pool: ModelPool, name: str | None, task: Task) -> EncoderEntry:
+    """Return the entry of an embedding or reranking model, as `find_model` does."""
+    with _ollamas_words(name):
+        return pool.find_encoder(name and name.removesuffix(TAG), task)
+
+
+@contextmanager
+def _ollamas_words(name: str | None) -> Iterator[None]:
+    try:
+        yield
     except ApiError as exc:
-        if exc.status != 404:
+        if exc.status != 404 or name is None:
             raise
         message = f"model '{name}' not found; GET /api/tags lists the models of this server"
         raise ApiError(404, message, param="model", code="model_not_found") from exc
+
+
+def _every_entry(pool: ModelPool) -> list[Entry]:
+    return [*pool.entries.values(), *pool.encoders.entries.values()]
 
 
 async def list_tags(dispatcher: Dispatcher, request: Request) -> Response:
@@ -121,7 +140,7 @@ async def list_tags(dispatcher: Dispatcher, request: Request) -> Response:
             details=_details(entry),
             capabilities=_capabilities(entry.source.manifest),
         )
-        for entry in dispatcher.pool.entries.values()
+        for entry in _every_entry(dispatcher.pool)
     ]
     return JSONResponse(ModelTags(models=models).model_dump())
 
@@ -136,12 +155,11 @@ async def list_loaded(dispatcher: Dispatcher, request: Request) -> Response:
             digest=_digest(entry.source.manifest),
             details=_details(entry),
             expires_at=_FOREVER,
-            size_vram=_size(entry) if choice is not None and choice.device.startswith("GPU") else 0,
+            size_vram=_size(entry) if _device(dispatcher.pool, entry).startswith("GPU") else 0,
             context_length=entry.source.manifest.context_length,
         )
-        for entry in dispatcher.pool.entries.values()
+        for entry in _every_entry(dispatcher.pool)
         if entry.model is not None
-        for choice in (entry.model.choice,)
     ]
     return JSONResponse(LoadedModels(models=models).model_dump())
 
@@ -149,7 +167,9 @@ async def list_loaded(dispatcher: Dispatcher, request: Request) -> Response:
 async def show_model(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the facts of a model."""
     body = await read_body(request, ModelRequest)
-    entry = find_model(dispatcher.pool, body.model_name)
+    name = body.model_name
+    with _ollamas_words(name):
+        entry = dispatcher.pool.find_any(name and name.removesuffix(TAG))
     manifest = entry.source.manifest
     shown = ShownModel(
         license=manifest.licence,
@@ -169,19 +189,26 @@ async def get_version(dispatcher: Dispatcher, request: Request) -> Response:
     return JSONResponse(ApiVersion(version=API_VERSION).model_dump())
 
 
-def tagged(entry: PoolEntry) -> str:
+def tagged(entry: Entry) -> str:
     """Return the name of a model with a tag, as Ollama lists it."""
     return entry.name if ":" in entry.name else f"{entry.name}{TAG}"
 
 
-def _modified_at(entry: PoolEntry) -> str:
+def _device(pool: ModelPool, entry: Entry) -> str:
+    """Return the device of a loaded model."""
+    if isinstance(entry, EncoderEntry):
+        return pool.encoders.device
+    return entry.model.choice.device if entry.model is not None and entry.model.choice else ""
+
+
+def _modified_at(entry: Entry) -> str:
     path = entry.source.path
     manifest = path / MANIFEST
     status = (manifest if manifest.is_file() else path).stat()
     return timestamp(datetime.fromtimestamp(status.st_mtime, UTC))
 
 
-def _size(entry: PoolEntry) -> int:
+def _size(entry: Entry) -> int:
     """Return the bytes of a model's files, or of a checkpoint's weights."""
     manifest = entry.source.manifest
     files = sum(file.size for file in manifest.files.values())
@@ -202,7 +229,7 @@ def _architecture(manifest: Manifest) -> str:
     return name.lower() or manifest.family
 
 
-def _details(entry: PoolEntry) -> ModelDetails:
+def _details(entry: Entry) -> ModelDetails:
     manifest = entry.source.manifest
     architecture = _architecture(manifest)
     count = _parameter_count(manifest)
@@ -241,6 +268,8 @@ def _model_info(manifest: Manifest) -> dict[str, Any]:
         "general.parameter_count": _parameter_count(manifest),
         f"{name}.context_length": manifest.context_length,
     }
+    if sizes is not None and not sizes.layers and sizes.hidden:
+        info[f"{name}.embedding_length"] = sizes.hidden
     if sizes is not None and sizes.layers:
         info |= {
             f"{name}.block_count": sizes.layers,
@@ -253,6 +282,8 @@ def _model_info(manifest: Manifest) -> dict[str, Any]:
 
 
 def _capabilities(manifest: Manifest) -> list[str]:
+    if manifest.task != "chat":
+        return [manifest.task]
     family = families.get(manifest.family)
     found = ["completion"]
     if family.tools:

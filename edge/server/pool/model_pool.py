@@ -11,6 +11,7 @@ from typing import Literal
 from runtime.backends.backend import Options
 from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.errors import RequestError
+from runtime.folder.model_folder import ModelFolder, Task
 from runtime.model import Model
 from runtime.sampling import Sampling
 from runtime.source import ModelSource, open_source, validate_adapters
@@ -19,6 +20,7 @@ from ..errors import ApiError, server_stopping
 from ..limits import Limits
 from ..log import LOG
 from . import memory
+from .encoders import KINDS, PATHS, EncoderEntry, EncoderPool
 from .model_names import ModelNames, parse_folder
 from .request_queue import RequestQueue
 
@@ -107,9 +109,15 @@ class ModelPool:
         self._load_lock = asyncio.Lock()  # models are loaded one at a time
         self._closing: set[asyncio.Task[None]] = set()
         self.entries: dict[str, PoolEntry] = {}
+        self.encoders = EncoderPool(device, limits)
         named = folders.items() if isinstance(folders, Mapping) else [parse_folder(str(path)) for path in folders]
         for name, path in named:
-            self._add(name, open_source(path), options)
+            source = open_source(path)
+            if source.manifest.task == "chat":
+                self._add(name, source, options)
+            else:
+                self.names.add(name, source.manifest.source.name)
+                self.encoders.add(name, ModelFolder.open(source.path))
         if adapters and len(self.entries) != 1:
             raise RequestError(
                 "adapters need exactly one model folder", hint="serve each folder by a server of its own"
@@ -140,12 +148,41 @@ class ModelPool:
         sampling = source.sampling().merge(self._sampling)
         self.entries[name] = PoolEntry(name, source, queue, check_queue, options, sampling, parent)
 
-    def find(self, name: str | None) -> PoolEntry:
-        """Return the entry by its name, its checkpoint's, or an alias; the first one for None. Raises ApiError
-        (404)."""
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names of all models: those that chat come first."""
+        return (*self.entries, *self.encoders.entries)
+
+    def find_encoder(self, name: str | None, task: Task) -> EncoderEntry:
+        """Return the entry of an embedding or reranking model; the first one for None. Raises ApiError: 404 for an
+        unknown name, 400 for a model that does something else."""
+        of_task = [entry for entry in self.encoders.entries.values() if entry.task == task]
+        if name is None and of_task:
+            return of_task[0]
         if name is None:
+            message = f"this server does not have {KINDS[task]}: start `edge serve` with the folder of one, too"
+            raise ApiError(404, message, param="model", code="model_not_found")
+        entry = self.encoders.entries.get(self.names.find(name) or "")
+        if entry is None:
+            raise _wrong_task(self.find(name).name, "chat", task)
+        if entry.task != task:
+            raise _wrong_task(entry.name, entry.task, task)
+        return entry
+
+    def find_any(self, name: str | None) -> PoolEntry | EncoderEntry:
+        """Return the entry of a model, whatever it does. Raises ApiError (404)."""
+        encoder = self.encoders.entries.get(self.names.find(name) or "") if name is not None else None
+        return encoder or self.find(name)
+
+    def find(self, name: str | None) -> PoolEntry:
+        """Return the entry by its name, its checkpoint's, or an alias; the first one for None. Raises ApiError: 404 for
+        an unknown name, 400 for a model that does not chat."""
+        if name is None and self.entries:
             return next(iter(self.entries.values()))
-        found = self.names.find(name)
+        found = next(iter(self.encoders.entries)) if name is None else self.names.find(name)
+        if found in self.encoders.entries:
+            encoder = self.encoders.entries[found]
+            raise _wrong_task(encoder.name, encoder.task, "chat")
         if found is None:
             raise ApiError(
                 404,
@@ -261,6 +298,7 @@ class ModelPool:
     def stop(self) -> None:
         """Reject every request that waits, and every later one."""
         self.stopped = True
+        self.encoders.stop()
         for entry in self.entries.values():
             entry.queue.stop()
             entry.check_queue.stop()
@@ -271,6 +309,12 @@ class ModelPool:
             if entry.model is not None:
                 entry.model.close()
                 entry.model = None
+
+
+def _wrong_task(name: str, task: Task, wanted: Task) -> ApiError:
+    """Return the error for a model that does something else than what is wanted."""
+    message = f"{name} is {KINDS[task]}, not {KINDS[wanted]}: it answers {PATHS[task]}"
+    return ApiError(400, message, param="model", code="unsupported_model")
 
 
 def _retrieve_exception(loading: "asyncio.Future[Model]") -> None:

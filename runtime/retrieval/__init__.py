@@ -1,0 +1,1 @@
+"""Models of search: the embedding of a text, and the score of a document for a query."""
