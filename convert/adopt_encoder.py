@@ -51,7 +51,7 @@ _POOLING: Mapping[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_lasttoken": "last",
 }
-_QUERY = "Where is the harbour?"
+_QUERY = "ships"
 _TEXTS = ("The ships lie in the harbour.", "7 × 6 = 42")
 
 
@@ -80,8 +80,10 @@ def adopt_encoder(folder: Path, scratch: ScratchFolder | None, task: Task) -> St
             f"{folder} has no {_TOKENIZER}", hint="export it again with optimum-cli and openvino-tokenizers installed"
         )
     config = read_config(folder)
-    embedding = _embedding_settings(folder, config) if task == "embedding" else None
-    constants = [node for node in read_ir(folder / IR_FILE).get_ops() if is_constant(node)]
+    graph = read_ir(folder / IR_FILE)
+    pools = any(SENTENCE in port.names for port in graph.outputs)
+    embedding = _embedding_settings(folder, config, pools=pools) if task == "embedding" else None
+    constants = [node for node in graph.get_ops() if is_constant(node)]
     sizes = ModelSizes(
         weights=sum(node.get_byte_size() for node in constants),
         largest=max((node.get_byte_size() for node in constants), default=0),
@@ -154,15 +156,17 @@ def _verify_scores(folder: ModelFolder) -> None:
 _AGAIN = "export the checkpoint again"
 
 
-def _embedding_settings(folder: Path, config: Mapping[str, Any]) -> EmbeddingSettings:
-    """Return how the model pools, normalizes and begins a text. Raises CheckpointError if the folder does not say how
-    it pools."""
+def _embedding_settings(folder: Path, config: Mapping[str, Any], *, pools: bool) -> EmbeddingSettings:
+    """Return how the model pools, normalizes and begins a text; a graph that `pools` does the first two itself. Raises
+    CheckpointError if the folder does not say how it pools."""
     modules = _read_json(folder / "modules.json")
     kinds = {str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)}
     found = _read_json(folder / "1_Pooling" / "config.json")
-    pooled = [name for key, name in _POOLING.items() if isinstance(found, dict) and found.get(key)]
+    pooled: list[Pooling] = [name for key, name in _POOLING.items() if isinstance(found, dict) and found.get(key)]
     if isinstance(found, dict) and found.get("pooling_mode") in _POOLING.values():
         pooled = [found["pooling_mode"]]
+    if pools:
+        pooled = ["graph"]
     if len(pooled) != 1:
         raise CheckpointError(
             f"{folder} does not say how the vectors of its tokens become one",
@@ -175,7 +179,7 @@ def _embedding_settings(folder: Path, config: Mapping[str, Any]) -> EmbeddingSet
     prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
     return EmbeddingSettings(
         pooled[0],
-        normalize="Normalize" in kinds or not kinds,
+        normalize=not pools and ("Normalize" in kinds or not kinds),
         prompt=prompt if isinstance(prompt, str) else "",
         matryoshka=bool(config.get("is_matryoshka") or config.get("matryoshka_dimensions")),
     )

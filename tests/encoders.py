@@ -12,7 +12,9 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 HIDDEN, MAX_TOKENS = 8, 16
 
 
-def write_embedding_model(folder: Path, *, pooling: str = "mean_tokens", normalize: bool = True, **config: Any) -> Path:
+def write_embedding_model(
+    folder: Path, *, pooling: str = "mean_tokens", normalize: bool = True, pools: bool = False, **config: Any
+) -> Path:
     """The vector of a token is its row of a table, plus the average row of all tokens of its text."""
     import openvino as ov
     from openvino import opset13 as op
@@ -23,9 +25,15 @@ def write_embedding_model(folder: Path, *, pooling: str = "mean_tokens", normali
     mask = op.unsqueeze(op.convert(inputs["attention_mask"], "f32"), op.constant(2))
     total = op.reduce_sum(op.multiply(rows, mask), op.constant(1), keep_dims=True)
     count = op.reduce_sum(mask, op.constant(1), keep_dims=True)
-    result = op.result(op.add(rows, op.divide(total, count)))
-    result.output(0).set_names({"last_hidden_state"})
-    _write(folder, ov.Model([result], list(inputs.values()), "embedding"), "BertModel", config)
+    average = op.divide(total, count)
+    results = [op.result(op.add(rows, average))]
+    results[0].output(0).set_names({"last_hidden_state"})
+    if pools:
+        results = [op.result(op.squeeze(average, op.constant(1))), *results]
+        results[0].output(0).set_names({"sentence_embedding"})
+    _write(folder, ov.Model(results, list(inputs.values()), "embedding"), "BertModel", config)
+    if pools:
+        return folder
     modules = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
     (folder / "modules.json").write_text(
         json.dumps([{"type": f"sentence_transformers.models.{name}"} for name in modules])
@@ -35,7 +43,7 @@ def write_embedding_model(folder: Path, *, pooling: str = "mean_tokens", normali
     return folder
 
 
-def write_rerank_model(folder: Path) -> Path:
+def write_rerank_model(folder: Path, **config: Any) -> Path:
     """The score of a document grows with the number of its ships."""
     import openvino as ov
     from openvino import opset13 as op
@@ -47,7 +55,7 @@ def write_rerank_model(folder: Path) -> Path:
     logits = op.reduce_sum(found, op.constant(1), keep_dims=True)
     result = op.result(logits)
     result.output(0).set_names({"logits"})
-    _write(folder, ov.Model([result], list(inputs.values()), "rerank"), "BertForSequenceClassification", {})
+    _write(folder, ov.Model([result], list(inputs.values()), "rerank"), "BertForSequenceClassification", config)
     return folder
 
 

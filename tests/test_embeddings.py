@@ -18,6 +18,7 @@ import edge  # noqa: E402
 from edge.server.pool import encoders as pool_encoders  # noqa: E402
 from runtime.folder.model_folder import write_manifest  # noqa: E402
 from runtime.retrieval.embedding_model import EmbeddingModel  # noqa: E402
+from runtime.retrieval.rerank_model import RerankModel  # noqa: E402
 from runtime.retrieval.text_tokens import batches  # noqa: E402
 
 from .encoders import HIDDEN, table, token, write_embedding_model, write_rerank_model  # noqa: E402
@@ -93,6 +94,31 @@ def test_pooling_is_the_models_own(tmp_path, pooling, wanted):
     texts = ["the ships", "the ships lie in the harbour ."]
     found = model.embed([model.encode(text) for text in texts])
     np.testing.assert_allclose(found[0], wanted, atol=1e-6)
+
+
+def test_a_graph_may_pool_itself(tmp_path):
+    folder = edge.adopt(write_embedding_model(tmp_path / "tiny", pools=True))
+    assert folder.manifest.embedding.pooling == "graph"
+    model = EmbeddingModel(folder)
+    found = model.embed([model.encode(text) for text in ("the ships", "the ships lie in the harbour .")])
+    np.testing.assert_allclose(found[0], table()[ids(SHIPS)].mean(0), atol=1e-6)
+
+
+def test_a_prompt_goes_before_every_text(tmp_path):
+    exported = write_embedding_model(tmp_path / "tiny")
+    prompts = {"prompts": {"query": "where is "}, "default_prompt_name": "query"}
+    (exported / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    model = EmbeddingModel(edge.adopt(exported))
+    assert model.encode("the ship") == ids(["[CLS]", "where", "is", "the", "ship", "[SEP]"])
+
+
+def test_a_pair_has_the_separators_of_its_model(tmp_path):
+    for kind, separators in (("bert", 1), ("xlm-roberta", 2)):
+        model = RerankModel(edge.adopt(write_rerank_model(tmp_path / kind, model_type=kind)))
+        together, first = model.encode("the sun", "a ship")
+        middle = ids(["[SEP]"]) * separators
+        assert together == ids(["[CLS]", "the", "sun"]) + middle + ids(["a", "ship", "[SEP]"])
+        assert together[:first] == ids(["[CLS]", "the", "sun", "[SEP]"])
 
 
 def test_what_cannot_be_adopted_is_named(tmp_path):

@@ -21,7 +21,8 @@ from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line, quoted, replace_surrogates
 
 Task = Literal["chat", "embedding", "rerank"]
-Pooling = Literal["cls", "mean", "last"]  # the first token's vector, their average, the last one's
+# Of the vectors of a text's tokens: the first one, their average, the last one; or the graph returns one vector.
+Pooling = Literal["cls", "mean", "last", "graph"]
 
 MANIFEST = "edge.json"
 FORMAT_VERSION = 1

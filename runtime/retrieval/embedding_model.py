@@ -36,7 +36,10 @@ class EmbeddingModel:
         except RuntimeError as exc:
             raise load_error(device, folder.path, exc) from exc
         self._graph = EncoderGraph(folder.path, device)
-        self._output = next(name for name in (SENTENCE, *TOKENS) if self._graph.has_output(name))
+        outputs = (SENTENCE,) if self.settings.pooling == "graph" else TOKENS
+        self._output = next((name for name in outputs if self._graph.has_output(name)), "")
+        if not self._output:
+            raise ModelFolderError(f"the graph of {folder.path} has no output {outputs[0]}", hint="adopt it again")
 
     def encode(self, text: str | Sequence[int], *, truncate: bool = False, name: str = "the text") -> list[int]:
         """Return the token ids of a text, behind the model's prompt; check those that are given. Raises RequestError
@@ -58,8 +61,7 @@ class EmbeddingModel:
         import numpy as np
 
         vectors, mask = self._graph.infer(batch, self._output)
-        if self._output != SENTENCE:
-            vectors = self._pool(vectors, mask.astype(np.float32))
+        vectors = self._pool(vectors, mask.astype(np.float32))
         return normalize(vectors) if self.settings.normalize else vectors
 
     def _pool(self, vectors: "npt.NDArray[np.float32]", mask: "npt.NDArray[np.float32]") -> "npt.NDArray[np.float32]":
@@ -74,6 +76,8 @@ class EmbeddingModel:
             case "mean":
                 summed = np.einsum("tsd,ts->td", vectors, mask)
                 return np.asarray(summed / mask.sum(-1, keepdims=True), np.float32)
+            case "graph":
+                return vectors
 
 
 def normalize(vectors: "npt.NDArray[np.float32]") -> "npt.NDArray[np.float32]":
