@@ -70,7 +70,7 @@ class PromptLogprobs:
     among them. The first token of a prompt follows nothing, and has the log-probability 0.
 
     Example:
-        for event in model.complete("To be or not to be", prompt_logprobs=True, max_tokens=1):
+        for event in chat.model.complete("To be or not to be", prompt_logprobs=True, max_tokens=1):
             if isinstance(event, edge.PromptLogprobs):
                 print([(token.text, token.logprob) for token in event.tokens])
     """
