@@ -10,6 +10,7 @@ openai = pytest.importorskip("openai")
 httpx2 = pytest.importorskip("httpx2")
 pytest.importorskip("prometheus_client")
 
+from edge.server.api_keys import ApiKey  # noqa: E402
 from edge.server.batch import file_store  # noqa: E402
 from edge.server.batch.file_store import FileStore  # noqa: E402
 from edge.server.errors import ApiError  # noqa: E402
@@ -161,6 +162,27 @@ def test_a_batch_has_half_of_the_turns_and_waits_for_others(served):
     assert client.batches.retrieve(batch.id).request_counts.completed < 20
     engine.pause = 0.0
     assert wait(client, batch, "completed").request_counts.completed == 40
+
+
+def test_clients_of_other_keys_see_nothing(bare_folder):
+    keys = (ApiKey("one-secret", "anna"), ApiKey("two-secret", "ben"))
+    with scripted(bare_folder, [], keys=keys) as (url, *_):
+        anna, ben = (openai.OpenAI(base_url=f"{url}/v1", api_key=key.secret, max_retries=0) for key in keys)
+        batch = begin(anna, lines(ASK))
+        done = wait(anna, batch, "completed")
+        assert (list(ben.files.list()), list(ben.batches.list())) == ([], [])
+        for ask in (
+            lambda: ben.batches.retrieve(batch.id),
+            lambda: ben.batches.cancel(batch.id),
+            lambda: ben.files.content(done.output_file_id),
+            lambda: ben.files.delete(done.output_file_id),
+            lambda: ben.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h"),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                ask()
+        assert read(anna, done.output_file_id)
+        with pytest.raises(openai.AuthenticationError):
+            anna.with_options(api_key="other").files.list()
 
 
 def test_what_a_batch_cannot_have_is_rejected(served):

@@ -35,7 +35,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar="FOLDER",
         action="append",
         default=[],
-        help="a model folder; may be repeated (default: those of [models] in edge.toml)",
+        help="a model folder, FOLDER or NAME=FOLDER; may be repeated (default: those of [models] in edge.toml)",
     )
     add_settings(verb, SECTIONS, SHOWN)
     verb.set_defaults(run=run)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if any(find_spec(name) is None for name in ("starlette", "prometheus_client")):
         raise RequestError("the server's packages are not installed", hint=install_hint("serve"))
     config = load_config(args)
-    folders = args.model or list(config.models.folders.values())
+    folders = args.model or config.models.folders
     if not folders:
         raise RequestError("there is no model to run the requests", hint="add --model FOLDER")
 

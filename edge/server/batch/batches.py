@@ -12,12 +12,13 @@ from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
 from ..pool.dispatcher import Dispatcher
+from ..responses.access import owner_of
 from .background import BackgroundTurns
 from .batch_record import BatchObject, BatchRecord
 from .batch_run import BatchRun
 from .endpoint_call import batch_endpoints
 from .file_store import FILE_SECONDS, FileStore
-from .files import Files, client_of
+from .files import Files
 from .pages import PageQuery, page_json
 
 _MAX_RUNNING = 8  # batches of a client at once
@@ -69,7 +70,7 @@ class Batches:
 
     async def create(self, dispatcher: Dispatcher, request: Request) -> Response:
         """Begin a batch."""
-        body, client = await read_body(request, BatchRequestBody), client_of(request)
+        body, client = await read_body(request, BatchRequestBody), owner_of(request)
         if body.endpoint not in self._requests:
             known = ", ".join(self._requests)
             raise ApiError(400, f"endpoint must be one of {known}", param="endpoint", code="invalid_value")
@@ -96,7 +97,7 @@ class Batches:
 
     async def list(self, dispatcher: Dispatcher, request: Request) -> Response:
         """Return a page of the client's batches."""
-        query, client = PageQuery.model_validate(dict(request.query_params)), client_of(request)
+        query, client = PageQuery.model_validate(dict(request.query_params)), owner_of(request)
         batches, has_more = query.page([batch for batch in self._batches.values() if batch.client == client], 20)
         return JSONResponse(page_json([batch.to_json() for batch in batches], has_more))
 
@@ -116,7 +117,7 @@ class Batches:
     def _get(self, request: Request) -> BatchRecord:
         id = request.path_params["id"]
         batch = self._batches.get(id)
-        if batch is None or batch.client != client_of(request):
+        if batch is None or batch.client != owner_of(request):
             raise ApiError(404, f"there is no batch {id[:100]!r}", param="batch_id", code="batch_not_found")
         return batch
 

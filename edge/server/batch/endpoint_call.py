@@ -15,11 +15,11 @@ from ..errors import ApiError, report_error
 from ..guard import BUDGET_SHARE
 from ..json_values import MAX_VALUES
 from ..pool.dispatcher import Dispatcher
+from ..request_record import CLIENT
 from .request_file import BatchRequest, RequestFile
 from .results import BatchResult
 
 _BATCH_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
-CLIENT = "edge.client"  # the key of the caller's identity in a request's ASGI scope
 J = TypeVar("J")
 R = TypeVar("R")
 

@@ -12,7 +12,7 @@ from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
 from ..pool.dispatcher import Dispatcher
-from .endpoint_call import CLIENT
+from ..responses.access import owner_of
 from .file_store import FILE_SECONDS, FileStore, StoredFile
 from .pages import PageQuery, page_json
 
@@ -83,12 +83,12 @@ class Files:
         name, content, fields = await _read_form(request)
         settings = UploadFields.model_validate(fields)
         seconds = settings.seconds or FILE_SECONDS
-        return JSONResponse(_to_json(self.store.add(client_of(request), name, "batch", content, seconds=seconds)))
+        return JSONResponse(_to_json(self.store.add(owner_of(request), name, "batch", content, seconds=seconds)))
 
     async def list(self, dispatcher: Dispatcher, request: Request) -> Response:
         """Return a page of the client's files."""
         query = PageQuery.model_validate(dict(request.query_params))
-        files, has_more = query.page(self.store.list(client_of(request), query.purpose), 10_000)
+        files, has_more = query.page(self.store.list(owner_of(request), query.purpose), 10_000)
         return JSONResponse(page_json([_to_json(file) for file in files], has_more))
 
     async def retrieve(self, dispatcher: Dispatcher, request: Request) -> Response:
@@ -107,12 +107,7 @@ class Files:
         return Response(self._get(request).content, media_type="text/plain", headers=headers)
 
     def _get(self, request: Request) -> StoredFile:
-        return self.store.get(client_of(request), request.path_params["id"])
-
-
-def client_of(request: Request) -> str:
-    """Return the identity of the client: files and batches belong to whoever created them."""
-    return str(request.scope.get(CLIENT, ""))
+        return self.store.get(owner_of(request), request.path_params["id"])
 
 
 async def _read_form(request: Request) -> tuple[str, bytes, dict[str, Any]]:

@@ -114,7 +114,7 @@ def _require_known_model(pool: ModelPool, requests: Sequence[BatchRequest]) -> N
     if unknown and len(unknown) == len(requests):
         raise RequestError(
             f"every request names a model that is not here, such as {quoted(str(unknown[0].model))}",
-            hint=f"write {', '.join(pool.entries)} in the requests, or leave the model out",
+            hint=f"write {' or '.join(pool.entries)} in the requests, leave the model out, or use --model NAME=FOLDER",
         )
 
 
