@@ -157,11 +157,10 @@ class Torch(Backend):
         prompt_tokens = len(ids) - len(request.generated)
         room = self._context_length - len(ids)
         limit = room if sampling.max_new_tokens is None else min(sampling.max_new_tokens, room)
-        named = {id for name, id in self._tokenizer.special_tokens.items() if name in request.stop_tokens}
-        stops = named.union(request.stop_ids)
+        special = self._tokenizer.special_tokens
+        stops = {id for name, id in special.items() if name in request.stop_tokens}.union(request.stop_ids)
         mask = None if request.grammar is None else self._mask(request.grammar)
-        choose = _token_chooser(request.sampling, prompt_tokens)
-        text = self._vocabulary.decoder()
+        choose, text = _token_chooser(sampling, prompt_tokens), self._vocabulary.decoder()
         context = self.caches.acquire(ids)
         cached, generated, ttft = 0 if sampling.prompt_logprobs else len(context.ids), 0, 0.0
         reason: FinishReason | None = None
@@ -197,8 +196,7 @@ class Torch(Backend):
                 yield Delta(piece, 1, logprob, text.take_ids())
                 if reason is not None and (rest := text.finish()):
                     yield Delta(rest, 0, ids=text.take_ids())
-            seconds = time.perf_counter() - start
-            usage = Usage(prompt_tokens, generated, ttft, seconds, min(cached, prompt_tokens))
+            usage = Usage(prompt_tokens, generated, ttft, time.perf_counter() - start, min(cached, prompt_tokens))
             yield Finish(reason, usage, stop_token=stop)
         finally:
             self.caches.release(context)
