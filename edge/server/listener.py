@@ -114,6 +114,7 @@ def _remove_stale(path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise RequestError(f"{path} exists and is not a socket", hint="choose another path, or remove the file")
+    assert sys.platform != "win32"  # it has no such sockets
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
         probe.settimeout(_PROBE_SECONDS)
         try:
