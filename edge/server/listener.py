@@ -93,7 +93,7 @@ def _bind_unix(path: Path) -> socket.socket:
         raise RequestError("Unix domain sockets are not supported on Windows", hint="use --host and --port")
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _remove_stale(path)
+        _remove_stale(path, bound.family)
         bound.bind(str(path))
         path.chmod(0o666)  # as anybody of this machine may connect to 127.0.0.1; the folder's mode narrows it
         bound.listen(BACKLOG)
@@ -106,7 +106,7 @@ def _bind_unix(path: Path) -> socket.socket:
     return bound
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, family: int) -> None:
     """Remove the socket file of a server that has ended without doing so. Raises RequestError for any other file."""
     try:
         mode = path.lstat().st_mode
@@ -114,8 +114,7 @@ def _remove_stale(path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise RequestError(f"{path} exists and is not a socket", hint="choose another path, or remove the file")
-    assert sys.platform != "win32"  # it has no such sockets
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
         probe.settimeout(_PROBE_SECONDS)
         try:
             probe.connect(str(path))
