@@ -85,11 +85,12 @@ class Journal:
         return [one for one in requests if one.id not in places or not places[one.id].succeeded]
 
     def append(self, result: BatchResult) -> None:
-        """Append a result. It is on its way to the disk when this returns."""
+        """Append a result. It is on the disk when this returns."""
         line = result.to_line()
         offset = self._journal.seek(0, os.SEEK_END)
         self._journal.write(line)
         self._journal.flush()
+        os.fsync(self._journal.fileno())
         self._places[result.request.id] = _Place(self._journal, offset, len(line), result.succeeded)
 
     def write_output(self, requests: Sequence[BatchRequest], invalid: Sequence[InvalidLine]) -> None:
