@@ -3,14 +3,14 @@
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
 from runtime.errors import RequestError
 from runtime.system.files import expand_user, read_bounded
-from runtime.text import one_line
+from runtime.text import one_line, replace_surrogates
 
 from .config_sections import (
     SECTIONS,
@@ -95,8 +95,10 @@ def _validate(section: str, table: Mapping[str, Any], flags: Mapping[str, Any], 
     if path is not None:
         paths = {name: key.setting.path for name, key in keys.items() if key.setting.path}
         table = resolve_paths({"folders": True, **paths}, table, _folder(path))
+    values = {**table, **flags}
     try:
-        text = json.dumps({**table, **flags}, default=str)  # strict JSON has lists for tuples, unlike strict Python
+        # Strict JSON has lists for tuples, unlike strict Python, and no bytes that are not Unicode, unlike paths.
+        text = replace_surrogates(json.dumps(values, ensure_ascii=False, default=str))
         found: Any = TypeAdapter(SECTIONS[section]).validate_json(text, strict=True)
     except ValidationError as exc:
         name = str(exc.errors(include_url=False)[0]["loc"][0])
@@ -110,7 +112,21 @@ def _validate(section: str, table: Mapping[str, Any], flags: Mapping[str, Any], 
             getattr(found, resolve, tuple)()
     except RequestError as exc:
         raise RequestError(f"{where}{exc}", hint=exc.hint) from exc
-    return found
+    return replace(found, **{name: _to_tuples(value) for name, value in values.items() if _has_surrogates(value)})
+
+
+def _has_surrogates(value: Any) -> bool:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return replace_surrogates(text) != text
+
+
+def _to_tuples(value: Any) -> Any:
+    match value:
+        case list():
+            return tuple(map(_to_tuples, value))
+        case dict():
+            return {name: _to_tuples(one) for name, one in value.items()}
+    return value
 
 
 def _folder(path: str) -> Path:

@@ -13,7 +13,7 @@ from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.sampling import Sampling
 
 from .server.limits import Limits
-from .setting import Key, Setting, list_keys
+from .setting import Setting, SettingKey, list_keys
 
 _LARGE = 2**31 - 1
 
@@ -317,6 +317,6 @@ SECTIONS: Mapping[str, type] = {
 
 
 @cache
-def section_keys(section: str) -> tuple[Key, ...]:
+def section_keys(section: str) -> tuple[SettingKey, ...]:
     """Return the keys of a section."""
     return list_keys(section, SECTIONS[section])

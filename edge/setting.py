@@ -34,7 +34,7 @@ class Setting:
     flag: str = ""
 
 
-class Key(NamedTuple):
+class SettingKey(NamedTuple):
     """A key of a section: its type without None, its default, and its description."""
 
     section: str
@@ -74,7 +74,7 @@ class Key(NamedTuple):
         return text if text.startswith('"') else f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
-def list_keys(section: str, model: type) -> tuple[Key, ...]:
+def list_keys(section: str, model: type) -> tuple[SettingKey, ...]:
     """Return the keys of a section: its fields that are annotated with a Setting."""
     hints = get_type_hints(model, include_extras=True)
     found = []
@@ -86,7 +86,7 @@ def list_keys(section: str, model: type) -> tuple[Key, ...]:
         if type(None) in get_args(kind):
             (kind,) = options
         default = field.default_factory() if field.default_factory is not MISSING else field.default
-        found.append(Key(section, field.name, kind, default, setting))
+        found.append(SettingKey(section, field.name, kind, default, setting))
     return tuple(found)
 
 

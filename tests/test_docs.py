@@ -269,6 +269,10 @@ def furnish(folder: Path, model: Path, page: str) -> None:
         (server,) = (one for one in blocks((ROOT / "docs" / "tools.md").read_text(encoding="utf-8"))
                      if one.info == "time_server.py")  # fmt: skip
         (folder / "time_server.py").write_text(server.text, encoding="utf-8")
+    if "edge.toml" in page and "toml edge.toml" not in page:
+        (folder / "edge.toml").write_text('[models]\nglm4 = "./glm4-int4"\n', encoding="utf-8")
+    if "keys.txt" in page:
+        (folder / "keys.txt").write_text("anna: a-key-of-more-than-sixteen-characters\n", encoding="utf-8")
     if "key.txt" in page:
         (folder / "key.txt").write_text("a-key-of-more-than-sixteen-characters", encoding="utf-8")
 

@@ -191,7 +191,7 @@ def parse(chunks, parser=None, *, cut_off=False):
     for call in calls:
         deltas = [event for event in events if isinstance(event, ToolCallDelta) and event.id == call.id]
         assert "".join(delta.arguments for delta in deltas) == call.arguments
-    assert [call.id for call in calls] == [f"call_{number}" for number in range(1, len(calls) + 1)]
+    assert len({call.id for call in calls}) == len(calls)
     return text, [(call.name, call.arguments) for call in calls]
 
 

@@ -64,23 +64,29 @@ TURNS = [
 ]
 
 
+def called(reply):
+    return [(call.name, call.arguments, call.complete) for call in reply.tool_calls]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_chat_of_many_turns_with_tools_says_what_the_cpu_says(pair, strict):
     chats = [Chat(model, tools=[disk_free, weather], strict=strict, sampling=CHAT, max_rounds=3) for model in pair]
     for turn in TURNS:
         ours, cpus = (chat.send(turn) for chat in chats)
-        assert (ours.text, ours.tool_calls, ours.finish_reason) == (cpus.text, cpus.tool_calls, cpus.finish_reason)
+        assert (ours.text, called(ours), ours.finish_reason) == (cpus.text, called(cpus), cpus.finish_reason)
         assert ours.usage.prompt_tokens == cpus.usage.prompt_tokens
         assert ours.usage.completion_tokens == cpus.usage.completion_tokens
-    assert chats[0].history == chats[1].history
+    assert [(said.role, said.content) for said in chats[0].history] == [
+        (said.role, said.content) for said in chats[1].history
+    ]
 
 
 @pytest.mark.slow
 def test_a_required_call_is_held_to_its_grammar(pair):
     replies = [Chat(model, tools=[weather], sampling=CHAT, max_rounds=1) for model in pair]
     ours, cpus = (chat.send("What is the weather in Rome?", tool_choice="required") for chat in replies)
-    assert ours.tool_calls == cpus.tool_calls
+    assert called(ours) == called(cpus)
     assert ours.tool_calls[0].name == "weather"
 
 

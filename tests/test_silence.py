@@ -48,6 +48,7 @@ VERBS = {
     "serve": [],  # below: it listens, and is asked
     "service": [["service", "install", "MODEL", "--print"]],
     "mcp": [["mcp", "MODEL", "--documents", "DOCS"]],
+    "batch": [["batch", "DOCS/requests.jsonl", "results.jsonl", "--model", "MODEL"]],
     "devices": [["devices"]],
     "doctor": [["doctor", "MODEL"]],
     "cache": [["cache"], ["cache", "--clear"]],
@@ -76,6 +77,9 @@ def place(tmp_path_factory, demo_folder):
     (place.work / "mcp.json").write_text(json.dumps({"mcpServers": {"talk": entry}}))
     (place.work / "docs").mkdir()
     (place.work / "docs" / "texts.jsonl").write_text('{"text": "The tide is highest at full moon."}\n')
+    body = {"messages": [{"role": "user", "content": "When?"}], "max_tokens": 4}
+    request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (place.work / "docs" / "requests.jsonl").write_text(json.dumps(request))
     (place.work / "docs" / "tides.md").write_text("# Tides\n\nThe tide is highest at full moon.\n")
     yield place
     asked, left = place.asked, place.left()

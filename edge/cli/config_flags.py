@@ -10,10 +10,10 @@ from runtime.text import quoted
 
 from ..config import Config
 from ..config_sections import section_keys
-from ..setting import Key, resolve_paths
+from ..setting import SettingKey, resolve_paths
 from .numbers import integer, number
 
-EPILOG = "Every key of edge.toml is a flag of the same name, too, and wins over the file; docs/config.md lists them."
+EPILOG = "Every key of edge.toml is a flag of the same name, too, and wins over the file."
 Flags = dict[str, dict[str, Any]]  # values by section and key
 
 
@@ -71,7 +71,7 @@ def _pairs(values: Mapping[str, str | list[str]]) -> Iterator[str]:
             yield f"{name}={one}" if one else name
 
 
-def _add(verb: argparse.ArgumentParser, key: Key, *, shown: bool) -> None:
+def _add(verb: argparse.ArgumentParser, key: SettingKey, *, shown: bool) -> None:
     setting = key.setting
     text = f"{setting.text}{'; may be repeated' if get_origin(key.kind) in (tuple, dict) else ''}"
     options: dict[str, Any] = {
@@ -96,14 +96,14 @@ def _add(verb: argparse.ArgumentParser, key: Key, *, shown: bool) -> None:
     verb.add_argument(key.flag, **options)
 
 
-def _number(key: Key) -> Callable[[str], float]:
+def _number(key: SettingKey) -> Callable[[str], float]:
     least, most = key.setting.least, key.setting.most
     if key.kind is int:
         return integer(key.flag, int(least or 0), None if most is None else int(most))
     return number(key.flag, least or 0, most)
 
 
-def _named(key: Key) -> Callable[[str], tuple[str, str]]:
+def _named(key: SettingKey) -> Callable[[str], tuple[str, str]]:
     """Return a `type` for argparse: NAME=VALUE as a pair. It raises RequestError."""
 
     def parse(text: str) -> tuple[str, str]:
