@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from threading import Thread
 
 import numpy as np
