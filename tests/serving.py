@@ -62,13 +62,13 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
 
     import uvicorn
 
-    from edge.server.api_keys import ApiKey
     from edge.server.app import create_app
+    from edge.server.guard.api_keys import ApiKey
     from edge.server.limits import Limits
-    from edge.server.listener import listen
     from edge.server.pool.model_pool import ModelPool
     from edge.server.run import uvicorn_config
     from edge.server.settings import ServerSettings
+    from edge.server.transport.listener import listen
 
     limits = settings.pop("limits", Limits())
     if limits.grace_seconds == Limits().grace_seconds:  # on a busy machine a stream's errors keep their status

@@ -9,9 +9,9 @@ pytest.importorskip("starlette")
 
 from edge.cli import chat, main, parser, serve
 from edge.cli.config_flags import flag_words, load_config, read_flags
-from edge.config import MAX_BYTES, Config
-from edge.config_sections import SECTIONS, OptionsSection, SamplingSection, section_keys
-from edge.server.api_keys import ApiKey
+from edge.config.sections import SECTIONS, OptionsSection, SamplingSection, section_keys
+from edge.config.settings_file import MAX_BYTES, Config
+from edge.server.guard.api_keys import ApiKey
 from edge.server.limits import Limits
 from edge.server.page.kiosk import Kiosk
 from edge.server.settings import ServerSettings

@@ -16,10 +16,10 @@ httpx2 = pytest.importorskip("httpx2")
 
 from edge.cli import main  # noqa: E402
 from edge.server.app import ENDPOINTS  # noqa: E402
-from edge.server.listener import listen, require_certificate  # noqa: E402
-from edge.server.path_normalizer import PathNormalizer  # noqa: E402
+from edge.server.guard.path_normalizer import PathNormalizer  # noqa: E402
 from edge.server.run import uvicorn_config  # noqa: E402
 from edge.server.settings import ServerSettings  # noqa: E402
+from edge.server.transport.listener import listen, require_certificate  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 
 from .serving import scripted  # noqa: E402

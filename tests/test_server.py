@@ -414,7 +414,7 @@ def clock(city: str) -> str:
 
 
 def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
-    from edge.named_tools import load_functions
+    from edge.config.named_tools import load_functions
     from runtime.backends.echo import Echo
 
     (tool,) = load_functions([f"{__name__}:clock"])

@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     """Run `edge chat`; return the exit code."""
     from runtime.chat import Chat
 
+    from ..config.named_tools import load_functions, load_servers
     from ..hub.resolve import resolve_model
-    from ..named_tools import load_functions, load_servers
 
     config = load_config(args)
     models = config.models.folders

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args, get_origin
 from runtime.errors import RequestError
 from runtime.text import quoted
 
-from ..config import Config
-from ..config_sections import section_keys
-from ..setting import SettingKey, resolve_paths
+from ..config.sections import section_keys
+from ..config.setting import SettingKey, resolve_paths
+from ..config.settings_file import Config
 from .numbers import integer, number
 
 EPILOG = "Every key of edge.toml is a flag of the same name, too, and wins over the file."

@@ -24,14 +24,14 @@ from runtime.system.native_effects import set_mmap_threshold
 from runtime.version import VERSION
 
 from .app import create_app
-from .connections import BACKLOG, http_protocol
-from .host_names import is_local
+from .guard.host_names import is_local
 from .limits import Limits
-from .listener import listen, require_certificate
 from .pool.encoders import KINDS
 from .pool.model_pool import ModelPool
-from .ready import ReadyRecord
 from .settings import ServerSettings
+from .transport.connections import BACKLOG, http_protocol
+from .transport.listener import listen, require_certificate
+from .transport.ready import ReadyRecord
 
 GRACE_SECONDS = 10  # in which replies may end after a signal
 _EXIT_SECONDS = 3  # after those, in which engines may end; then the process exits

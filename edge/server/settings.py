@@ -9,7 +9,7 @@ from runtime.text import quoted
 from runtime.toolbox import ToolSource
 from runtime.tools import Tool
 
-from .api_keys import ApiKey
+from .guard.api_keys import ApiKey
 from .page.kiosk import Kiosk
 
 KEEP_ALIVE_SECONDS = 125.0  # above what proxies keep an idle connection for: nginx 60 to 75, Go's 90, Caddy's 120

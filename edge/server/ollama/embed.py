@@ -10,12 +10,12 @@ from starlette.responses import JSONResponse, Response
 
 from runtime.retrieval.embedding_model import normalize
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
+from ..logs.request_record import CLIENT
 from ..openai.embeddings import MAX_TEXTS, require_dimensions, shorten
 from ..pool.dispatcher import Dispatcher, cancel_on_disconnect
-from ..request_record import CLIENT
 from .api_error import OllamaError, error_body
 from .models import find_encoder
 from .request import KeepAlive, ModelRequest

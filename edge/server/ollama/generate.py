@@ -13,11 +13,11 @@ from runtime.model import Model
 from runtime.prompt.families import BASE
 from runtime.reply.tool_choice import ToolChoice
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.job import GenerationJob
 from ..generation.params import GenerationParams
+from ..guard.body import read_body
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.workers import ReplyEvents

@@ -14,10 +14,10 @@ from runtime.prompt import families
 from runtime.prompt.families import BASE
 from runtime.sampling import Sampling
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
 from ..pool.dispatcher import Dispatcher
 from ..pool.encoders import EncoderEntry
 from ..pool.model_pool import ModelPool, PoolEntry

@@ -13,7 +13,7 @@ from runtime.sampling import Sampling
 from ..errors import ApiError
 from ..generation.fields import RequestModel
 from ..generation.reply_format import ReplyFormat
-from .options import Options
+from .options import OllamaOptions
 
 KeepAlive = float | str
 _DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+|0)")  # Go's time.ParseDuration
@@ -56,7 +56,7 @@ class ReplyRequest(ModelRequest):
 
     stream: bool | None = None
     format: Literal["", "json"] | dict[str, Any] | None = None
-    options: Options | None = None
+    options: OllamaOptions | None = None
     keep_alive: KeepAlive | None = None
     think: bool | Literal["low", "medium", "high", "max"] | None = None
     truncate: bool | None = None
@@ -90,7 +90,7 @@ class ReplyRequest(ModelRequest):
 
     def sampling(self, model: Model) -> Sampling:
         """Return the model's own sampling with the request's options. Raises RequestError."""
-        options = self.options or Options()
+        options = self.options or OllamaOptions()
         return options.sampling(model.sampling, logprobs=bool(self.logprobs), top_logprobs=self.top_logprobs or 0)
 
     def keep_alive_seconds(self) -> float | None:

@@ -18,7 +18,7 @@ from runtime.source import ModelSource, open_source, validate_adapters
 
 from ..errors import ApiError, server_stopping
 from ..limits import Limits
-from ..log import LOG
+from ..logs.log import LOG
 from . import memory
 from .encoders import KINDS, PATHS, EncoderEntry, EncoderPool
 from .model_names import ModelNames, parse_folder
