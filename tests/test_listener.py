@@ -240,3 +240,9 @@ def test_flags_without_meaning_are_rejected(capsys, monkeypatch, demo_folder, tm
     ):
         assert main(["serve", str(demo_folder.path), *arguments]) == 1
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [{"port": 8001}, {"host": "0.0.0.0"}])
+def test_a_socket_beside_a_host_or_a_port_is_rejected(more):
+    with pytest.raises(RequestError, match="the server has no host and no port"):
+        ServerSettings(uds="edge.sock", **more)

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.errors import RequestError
     from runtime.system.installation import install_hint
 
-    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client")):
+    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client", "python_multipart")):
         raise RequestError("the server's packages are not installed", hint=install_hint("serve"))
     config = load_config(args)
     kiosk = config.server.kiosk

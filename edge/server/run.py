@@ -70,7 +70,7 @@ def run(
         try:
             server = _Server(uvicorn_config(app, pool.limits, settings), app.state.dispatcher.stop, exit_timer)
             if on_ready is not None:
-                url, models = listener.url, pool.model_names
+                url, models = listener.url, (*pool.model_names, *pool.names.aliases)
                 api = None if kiosk else f"{url}/v1"
                 server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), models, VERSION, listener.uds))
             asyncio.run(_serve(listener.socket, pool, server, f"{listener.address} {what}; Ctrl-C stops", report))

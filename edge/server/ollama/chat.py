@@ -37,9 +37,10 @@ async def create_chat(dispatcher: Dispatcher, request: Request) -> Response:
     """Return or stream the reply to a chat."""
     body = await read_body(request, OllamaChatRequest)
     entry = find_model(dispatcher.pool, body.model_name)
+    dispatcher.pool.keep(entry, body.keep_alive_seconds())
     lines = ReplyLines(body.model_name or entry.name, chat_fields, thinking=body.think is not False)
     if not body.messages:
-        return await load(dispatcher, entry, lines)
+        return await load(dispatcher, entry, body, lines)
     job = GenerationJob(
         entry.name,
         1,

@@ -90,9 +90,10 @@ async def generate(dispatcher: Dispatcher, request: Request) -> Response:
     entry = find_model(dispatcher.pool, body.model_name)
     continues = bool(body.raw) or entry.source.manifest.family == BASE.name
     _reject_unsupported(body, continues)
+    dispatcher.pool.keep(entry, body.keep_alive_seconds())
     lines = ReplyLines(body.model_name or entry.name, generate_fields, thinking=body.think is not False)
     if not body.prompt:
-        return await load(dispatcher, entry, lines)
+        return await load(dispatcher, entry, body, lines)
     job: ReplyJob
     if continues:
         job = ContinuationJob(entry.name, body, dispatcher.limits)
