@@ -177,6 +177,9 @@ class LimitsSection:
         Limits().tool_seconds
     )
     body_bytes: Annotated[int, Setting("bytes of a request's body", least=1024, most=2**30)] = Limits().body_bytes
+    picture_body_bytes: Annotated[
+        int, Setting("bytes of a chat's body where a model reads pictures", least=1024, most=2**30)
+    ] = Limits().picture_body_bytes
     messages_per_request: Annotated[int, Setting("messages of a request", least=1)] = Limits().messages
     tools_per_request: Annotated[int, Setting("tools of a request", least=0)] = Limits().tools
     replies_per_request: Annotated[int, Setting("replies of a request, its `n`", least=1)] = (
@@ -212,6 +215,7 @@ class LimitsSection:
             request_seconds=self.timeout,
             tool_seconds=self.tool_timeout,
             body_bytes=self.body_bytes,
+            picture_body_bytes=self.picture_body_bytes,
             messages=self.messages_per_request,
             tools=self.tools_per_request,
             replies_per_request=self.replies_per_request,

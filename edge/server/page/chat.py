@@ -188,5 +188,5 @@ def endpoints(toolbox: Toolbox, kiosk: Kiosk | None) -> tuple[Endpoint, ...]:
     """Return the page's endpoints, with the tools that its chat may call."""
     return (
         Endpoint("GET", "/chat", partial(page_facts, toolbox, kiosk), None, PageFacts, on_kiosk=True),
-        Endpoint("POST", "/chat", partial(chat, toolbox, kiosk), PageRequest, stream=True, on_kiosk=True),
+        Endpoint("POST", "/chat", partial(chat, toolbox, kiosk), PageRequest, stream=True, pictures=True, on_kiosk=True),
     )
