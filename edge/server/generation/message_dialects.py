@@ -72,7 +72,7 @@ def _translate_image(part: dict[str, Any]) -> Any:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _data_url(data: str, source: Mapping[str, Any]) -> str:
+def _data_url(data: str, source: Mapping[Any, Any]) -> str:
     kind = source.get("media_type") or source.get("mime_type") or source.get("mimeType") or "image/png"
     return f"data:{kind};base64,{data}"
 

@@ -12,8 +12,9 @@ The finish event's `messages` are those that the reply added to the chat; the pa
 the server stores nothing. GET /chat returns the models, the tools, and the kiosk's settings.
 """
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated
 
@@ -23,7 +24,17 @@ from starlette.responses import JSONResponse, Response
 
 from runtime.chat import Chat
 from runtime.errors import RequestError
-from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult
+from runtime.messages import (
+    Event,
+    Finish,
+    Message,
+    PictureProgress,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+)
 from runtime.model import Model
 from runtime.toolbox import Toolbox
 from runtime.tools import Tool
@@ -36,11 +47,13 @@ from ..guard.body import read_body
 from ..openai.chat_messages import ChatMessage, to_messages
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import SSE, SSE_COMMENT, EventStream, sse
+from ..pool.model_pool import reads_pictures
 from ..pool.workers import EARLY_FINISH, ReplyEvents
 from .kiosk import Kiosk, Language
 
 _EVENT_NAMES: dict[type, str] = {
     Text: "text",
+    PictureProgress: "picture_progress",
     Reasoning: "reasoning",
     ToolCallDelta: "tool_call_delta",
     ToolCall: "tool_call",
@@ -64,10 +77,12 @@ class ToolEntry(BaseModel):
 
 
 class PageModel(BaseModel):
-    """A model, its context length in tokens, and the sampling settings that apply if a request sets none."""
+    """A model, its context length in tokens, whether it reads pictures, and the sampling settings that apply if a
+    request sets none."""
 
     name: str
     context: int
+    pictures: bool
     temperature: float
     top_p: float
 
@@ -97,7 +112,7 @@ class PageJob(ReplyJob):
         self,
         body: PageRequest,
         history: Sequence[Message],
-        text: str,
+        message: Message,
         tools: Sequence[Tool],
         *,
         max_tokens: int | None,
@@ -106,7 +121,7 @@ class PageJob(ReplyJob):
         super().__init__(body.model)
         self._body = body
         self._history = history
-        self._text = text
+        self._message = message
         self._tools = tools
         self._max_tokens = max_tokens
         self._tool_timeout = tool_timeout
@@ -118,7 +133,7 @@ class PageJob(ReplyJob):
         self._chat = Chat(
             model, tools=self._tools, tool_timeout=self._tool_timeout, sampling=sampling, history=self._history
         )
-        return self._chat.stream(self._text)
+        return self._chat.stream(self._message)
 
     def new_messages(self) -> Sequence[Message]:
         """Return the messages that a finished reply added to the history."""
@@ -141,7 +156,9 @@ class PageStream:
     def encode(self, index: int, event: Event) -> str:
         """Encode an event under its name."""
         if isinstance(event, Finish):
-            messages = [] if event is EARLY_FINISH else [message.to_json() for message in self._job.new_messages()]
+            new = () if event is EARLY_FINISH else self._job.new_messages()
+            # The page has the pictures that it sent.
+            messages = [replace(message, pictures=(), picture_places=()).to_json() for message in new]
             return sse({"reason": event.reason, "usage": asdict(event.usage), "messages": messages}, "finish")
         return sse(asdict(event), _EVENT_NAMES[type(event)])
 
@@ -160,7 +177,15 @@ async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatch
     for entry in dispatcher.pool.entries.values():
         own = entry.sampling.resolve()
         context = entry.source.manifest.context_length
-        models.append(PageModel(name=entry.name, context=context, temperature=own.temperature, top_p=own.top_p))
+        models.append(
+            PageModel(
+                name=entry.name,
+                context=context,
+                pictures=reads_pictures(entry.source) and (kiosk is None or kiosk.pictures),
+                temperature=own.temperature,
+                top_p=own.top_p,
+            )
+        )
     tools = toolbox.offered().by_name.values()
     entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]
     shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None
@@ -170,17 +195,17 @@ async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatch
 async def chat(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
     """Stream the reply to the last message, running the tools that the model calls."""
     body = await read_body(request, PageRequest)
-    *history, last = to_messages(body.messages, dispatcher.limits)
+    *history, last = await asyncio.to_thread(to_messages, body.messages, dispatcher.limits)  # decodes pictures
     if last.role != "user":
         raise RequestError("the last message is not the user's", hint="end the messages with one whose role is user")
     max_tokens = body.max_tokens
     if kiosk:
-        kiosk.reject_overrides(body, history)
+        kiosk.reject_overrides(body, [*history, last])
         max_tokens = kiosk.max_tokens
         history = [Message("system", kiosk.system), *history] if kiosk.system else history
     timeout = dispatcher.limits.tool_seconds
     tools = tuple(toolbox.offered().by_name.values())
-    job = PageJob(body, history, last.content, tools, max_tokens=max_tokens, tool_timeout=timeout)
+    job = PageJob(body, history, last, tools, max_tokens=max_tokens, tool_timeout=timeout)
     return EventStream(await dispatcher.start(request, job, stream=True), PageStream(job))
 
 
@@ -188,5 +213,7 @@ def endpoints(toolbox: Toolbox, kiosk: Kiosk | None) -> tuple[Endpoint, ...]:
     """Return the page's endpoints, with the tools that its chat may call."""
     return (
         Endpoint("GET", "/chat", partial(page_facts, toolbox, kiosk), None, PageFacts, on_kiosk=True),
-        Endpoint("POST", "/chat", partial(chat, toolbox, kiosk), PageRequest, stream=True, pictures=True, on_kiosk=True),
+        Endpoint(
+            "POST", "/chat", partial(chat, toolbox, kiosk), PageRequest, stream=True, pictures=True, on_kiosk=True
+        ),
     )

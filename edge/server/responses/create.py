@@ -154,4 +154,6 @@ class _StoredStream(EventStream):
             await self._storing.save()
 
 
-ENDPOINT = Endpoint("POST", "/v1/responses", create_response, ResponsesRequest, ResponsesReply, stream=True, pictures=True)
+ENDPOINT = Endpoint(
+    "POST", "/v1/responses", create_response, ResponsesRequest, ResponsesReply, stream=True, pictures=True
+)

@@ -1,19 +1,22 @@
 // The field for a message, and the button that sends it or stops the reply.
 
 import { h, icon, iconButton } from "./element.js";
+import { Pictures } from "./pictures.js";
 import { label } from "./words.js";
 
 const SIZED = CSS.supports("field-sizing", "content"); // then the style makes the field as tall as its text
 
 export class Composer {
-  constructor(root, { send, stop, typed = () => {} }) {
+  constructor(root, { send, stop, trouble, typed = () => {} }) {
     this.actions = { send, stop, typed };
+    this.pictures = new Pictures({ trouble, changed: () => this.button && this.changed() });
     this.field = h("textarea", { id: "prompt", rows: "1", "t-label": "prompt", "t-placeholder": "promptHint", "aria-describedby": "keys", autocomplete: "off" });
     this.button = iconButton("send", "send", () => (this.busy ? stop() : this.submit()), { class: "icon-button send" });
     this.form = h(
       "form",
       { "t-label": "prompt", on: { submit: (event) => (event.preventDefault(), this.submit()) } },
-      h("div", { class: "composer" }, this.field, this.button),
+      this.pictures.row,
+      h("div", { class: "composer" }, this.pictures.input, this.pictures.button, this.field, this.button),
       h("p", { id: "keys", class: "hint keys", t: "keys" }),
     );
     this.notice = h("div", { class: "notices" });
@@ -51,11 +54,15 @@ export class Composer {
     this.changed();
   }
 
+  get empty() {
+    return !this.text.trim() && !this.pictures.urls.length;
+  }
+
   submit() {
     const { text } = this;
-    if (!text.trim()) return;
+    if (this.empty) return;
     this.text = "";
-    this.actions.send(text);
+    this.actions.send(text, this.pictures.take());
   }
 
   changed() {
@@ -63,7 +70,7 @@ export class Composer {
       this.field.style.height = "auto";
       this.field.style.height = `${this.field.scrollHeight}px`;
     }
-    this.button.disabled = !this.busy && !this.text.trim();
+    this.button.disabled = !this.busy && this.empty;
   }
 
   focus() {

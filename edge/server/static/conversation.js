@@ -1,9 +1,11 @@
 // A conversation as a value: OpenAI's messages and its settings. Functions to send, save and load it.
 //
-// {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages}. A message may have fields
-// that are not sent: `error` of a tool's result, `usage` of a reply, and `note`, {word, values}: why it ended early.
+// {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages}. A user's message may have
+// `pictures`, data: URLs, which are sent as parts of its content. A message may have fields that are not sent: `error`
+// of a tool's result, `usage` of a reply, and `note`, {word, values}: why it ended early.
 
-import { has } from "./words.js";
+import { isPicture } from "./pictures.js";
+import { has, words } from "./words.js";
 
 const FORMAT = "glm4-edge conversations";
 const SETTINGS = ["system", "model", "temperature", "top_p", "max_tokens"];
@@ -28,15 +30,16 @@ export function request(conversation, models) {
   return body;
 }
 
-function plain({ role, content, reasoning_content, tool_calls, tool_call_id, name }) {
+function plain({ role, content, pictures, reasoning_content, tool_calls, tool_call_id, name }) {
+  if (pictures) content = [...pictures.map((url) => ({ type: "image_url", image_url: { url } })), { type: "text", text: content }];
   return JSON.parse(JSON.stringify({ role, content, reasoning_content, tool_calls, tool_call_id, name }));
 }
 
 /** The first line of the first question. */
 export function title(conversation) {
   if (conversation.title) return conversation.title;
-  const first = conversation.messages.find(({ role }) => role === "user")?.content.trim() ?? "";
-  const line = first.split("\n")[0];
+  const first = conversation.messages.find(({ role }) => role === "user");
+  const line = first?.content.trim().split("\n")[0] || (first?.pictures ? words("picture") : "");
   return line.length > 60 ? `${line.slice(0, 60)}…` : line;
 }
 
@@ -62,6 +65,7 @@ export function check(value) {
   const messages = value.messages.map((message) => {
     if (!ROLES.includes(message.role)) throw new TypeError("no role");
     const out = { role: message.role, content: text(message.content ?? "") };
+    if (message.pictures) out.pictures = message.pictures.filter(isPicture);
     if (message.reasoning_content) out.reasoning_content = text(message.reasoning_content);
     if (message.tool_calls) out.tool_calls = message.tool_calls.map((call) => ({
       id: text(call.id),
@@ -106,11 +110,12 @@ export function fromJson(text) {
   return data.conversations.map((conversation) => ({ ...check(conversation), id: identity() }));
 }
 
-export function toMarkdown(conversation, words) {
+export function toMarkdown(conversation) {
   const parts = [`# ${title(conversation)}`];
   if (conversation.system.trim()) parts.push(`*${words("system")}*`, quoted(conversation.system));
   for (const message of conversation.messages) {
-    if (message.role === "user") parts.push(`## ${words("you")}`, message.content);
+    if (message.role === "user")
+      parts.push(`## ${words("you")}`, ...(message.pictures ?? []).map((url) => `![${words("picture")}](${url})`), message.content);
     if (message.role === "tool") parts.push(`**${words("result")}** \`${message.name}\``, fenced(message.content));
     if (message.role === "assistant") {
       if (parts.at(-2) === `## ${words("you")}`) parts.push(`## ${words("reply")}`);

@@ -3,7 +3,7 @@
 import { label } from "./words.js";
 
 /**
- * An element. `props`: `class`, `on` (listeners), `t` and `t-label`, `t-placeholder` (keys of words.js, kept in the
+ * An element. `props`: `class`, `on` (listeners), `t`, `t-alt`, `t-label` and `t-placeholder` (keys of words.js, kept in the
  * element so that another language finds them), `values` (for the words); anything else is an attribute, or omitted
  * if it is false, null or undefined.
  */
@@ -36,6 +36,7 @@ export function iconButton(name, words, listener, props = {}) {
 const SHAPES = {
   menu: "M4 7h16M4 12h16M4 17h10",
   plus: "M12 5v14M5 12h14",
+  picture: "M5 5h14v14H5zM5 16l4.500-4.500 3.500 3.500 2-2 4 4M15.500 8a1.250 1.250 0 1 0 .001 0z",
   send: "M12 19V5M6 11l6-6 6 6",
   stop: "M7 7h10v10H7z",
   copy: "M9 9h10v10H9zM5 15V5h10",

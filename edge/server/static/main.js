@@ -23,8 +23,9 @@ class Page {
     this.conversations = [];
     this.current = begin();
     this.composer = new Composer($("dock"), {
-      send: (text) => this.send(text),
+      send: (text, pictures) => this.send(text, pictures),
       stop: () => this.stop(),
+      trouble: (word, values) => this.toast(word, values),
       typed: (text) => this.typed?.(text),
     });
     this.thread = new Thread(
@@ -53,7 +54,14 @@ class Page {
     const busy = this.writing.has(this.current.id);
     this.composer.busy = busy;
     this.thread.busy = busy;
+    this.composer.pictures.allow(this.readsPictures);
     this.around?.();
+  }
+
+  /** Whether the conversation's model reads pictures. */
+  get readsPictures() {
+    const { models } = this.facts;
+    return (models.find(({ name }) => name === this.current.model) ?? models[0])?.pictures ?? false;
   }
 
   greeting() {
@@ -81,14 +89,14 @@ class Page {
 
   // Messages and replies.
 
-  send(text) {
+  send(text, pictures = []) {
     if (this.writing.has(this.current.id)) return this.composer.text || (this.composer.text = text);
-    this.current.messages.push({ role: "user", content: text });
+    this.current.messages.push(question(text, pictures));
     this.write(this.current);
   }
 
   change(index, text) {
-    this.current.messages.splice(index, Infinity, { role: "user", content: text });
+    this.current.messages.splice(index, Infinity, question(text, this.current.messages[index].pictures));
     this.write(this.current);
   }
 
@@ -227,6 +235,7 @@ async function desk(page) {
     else say(heading, "untitled");
     document.title = name ? `${name} · glm4-edge` : "glm4-edge";
     models.value = page.current.model || page.facts.models[0]?.name;
+    page.composer.pictures.allow(page.readsPictures);
     document.querySelector(".share").disabled = !page.current.messages.length;
     settings.set("current", page.conversations.includes(page.current) ? page.current.id : "");
   };
@@ -313,7 +322,7 @@ async function desk(page) {
   function save(kind) {
     saving.hidePopover();
     const name = (title(page.current) || "chat").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || "chat";
-    if (kind === "md") download(`${name}.md`, "text/markdown", toMarkdown(page.current, words));
+    if (kind === "md") download(`${name}.md`, "text/markdown", toMarkdown(page.current));
     else download(`${name}.json`, "application/json", toJson([page.current]));
   }
 }
@@ -343,6 +352,7 @@ function publicly(page) {
     for (const written of page.writing.values()) (written.gone = true, written.abort.abort());
     page.writing.clear();
     page.composer.text = "";
+    page.composer.pictures.take();
     page.composer.notice.replaceChildren();
     $("spoken").textContent = "";
     speak(facts.kiosk.language);
@@ -352,6 +362,11 @@ function publicly(page) {
     const now = await reached();
     if (now.version !== facts.version) location.reload();
   }
+}
+
+/** A user's message. */
+function question(text, pictures = []) {
+  return { role: "user", content: text, ...(pictures.length ? { pictures } : {}) };
 }
 
 /** Downloads a text as a file. */
