@@ -15,7 +15,7 @@ from ...folder.compile_cache import caching
 from ...folder.model_folder import ModelFolder
 from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
-from ...prompt.template import Prompt
+from ...prompt.template import Prompt, require_text
 from ...source import ModelSource
 from ...system.files import read_model_properties
 from ...system.native_effects import disable_alternate_signal_stack, set_mmap_threshold
@@ -69,10 +69,11 @@ class GenAIBackend(Backend):
         Raises PromptTooLong as soon as it is certain that there are more than `limit` tokens: at once if the text has
         more bytes than that many tokens can have, else when a multiple of them was counted.
         """
-        if limit is not None and (size := sum(map(_nbytes, prompt))) > limit * self._longest_token:
+        texts = require_text(prompt)
+        if limit is not None and (size := sum(map(_nbytes, texts))) > limit * self._longest_token:
             raise PromptTooLong((size - 1) // self._longest_token, limit, cut=True)
         ids: list[int] = []
-        for batch in split_batches(prompt):
+        for batch in split_batches(texts):
             ids += self._encode(batch)
             if limit is not None and len(ids) > _COUNTED * limit:
                 raise PromptTooLong(len(ids) - 1, limit, cut=True)
