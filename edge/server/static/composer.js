@@ -16,7 +16,7 @@ export class Composer {
       "form",
       { "t-label": "prompt", on: { submit: (event) => (event.preventDefault(), this.submit()) } },
       this.pictures.row,
-      h("div", { class: "composer" }, this.pictures.input, this.pictures.button, this.field, this.button),
+      h("div", { class: "composer" }, this.pictures.button, this.field, this.button),
       h("p", { id: "keys", class: "hint keys", t: "keys" }),
     );
     this.notice = h("div", { class: "notices" });

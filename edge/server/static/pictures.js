@@ -28,7 +28,7 @@ export class Pictures {
     this.urls = [];
     this.allowed = false;
     this.row = h("div", { class: "pictures chosen", hidden: true });
-    this.input = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true });
+    this.input = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, class: "attach-file" });
     this.input.addEventListener("change", () => (this.add(this.input.files), (this.input.value = "")));
     this.button = iconButton("picture", "addPicture", () => this.input.click(), { class: "icon-button attach", hidden: true });
     addEventListener("dragover", (event) => this.allowed && holdsFiles(event) && event.preventDefault());
@@ -49,7 +49,9 @@ export class Pictures {
   allow(are) {
     this.allowed = are;
     this.button.hidden = !are;
-    if (!are) this.take();
+    if (are) return this.button.before(this.input);
+    this.input.remove();
+    this.take();
   }
 
   async add(files) {
