@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 image_module = pytest.importorskip("PIL.Image")
 
+from edge.cli import main  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
 from runtime.folder.model_folder import write_manifest  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402
@@ -215,3 +218,21 @@ def test_tokens_of_a_picture_are_counted(served):
     with_picture = client.post(f"{path}/count_tokens", json=body).json()["input_tokens"]
     plain = client.post(f"{path}/count_tokens", json=anthropic(TEXT)[1]).json()["input_tokens"]
     assert with_picture == plain + 1  # the fake engine's count
+
+
+def test_the_terminal_takes_pictures(vision_folder, tmp_path, capsys, monkeypatch):
+    (tmp_path / "red.png").write_bytes(RED)
+    (tmp_path / "replies.jsonl").write_text(json.dumps({"reply": "\nA red square."}), encoding="utf-8")
+    command = ["chat", str(vision_folder.path), "--device", f"echo:{tmp_path / 'replies.jsonl'}"]
+    for arguments, status, words in (
+        (["--picture", str(tmp_path / "red.png")], 0, "A red square."),
+        (["--picture", str(tmp_path / "red.png")] * 2, 1, "supports one picture in a chat, and this one has 2"),
+        (["--picture", str(tmp_path / "no.png")], 1, "no.png"),
+        (["--picture", str(tmp_path / "replies.jsonl")], 1, "send a JPEG, PNG, WEBP, GIF or BMP file"),
+        (["--picture", "https://pictures.example/cat.png"], 1, "pictures are not fetched"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(QUESTION))
+        found = main([*command, *arguments])
+        output = capsys.readouterr()
+        assert words in output.out + output.err
+        assert found == status
