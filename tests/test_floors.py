@@ -37,6 +37,7 @@ LAYERS = {
     """,
     "convert": """
         recipe graph output samples
+        vision
         check
         weights
         estimate

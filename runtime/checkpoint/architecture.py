@@ -47,6 +47,7 @@ class Architecture:
     context: int
     yarn: Yarn | None
     rope_factor: float = 1.0  # by which positions are divided
+    rope_sections: tuple[int, ...] = ()  # M-RoPE: the pairs of dimensions that turn with time, height, width, in turn
 
     @property
     def kv_bytes_per_token(self) -> int:
