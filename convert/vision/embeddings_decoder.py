@@ -10,9 +10,10 @@ import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
-from ..graph import DecoderBlocks, StatefulCache, Weight, axis_length, causal_mask, dynamic_input, rotary_table
 from runtime.checkpoint.tensors import Architecture
 from runtime.prompt.shifts import SHIFT_BASE, shift_numbers
+
+from ..graph import DecoderBlocks, StatefulCache, Weight, axis_length, causal_mask, dynamic_input, rotary_table
 
 
 def build_embeddings_decoder(architecture: Architecture, weight: Weight) -> ov.Model:

@@ -13,8 +13,9 @@ import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
-from ..graph import Weight, named_matmul
 from runtime.checkpoint.glm4_1v import PIXEL_MEAN, PIXEL_STD, PREFIX, Glm41Vision
+
+from ..graph import Weight, named_matmul
 
 _MERGER_EPS = 1e-5  # torch's default for LayerNorm, which transformers uses here whatever the config
 _CUBIC = -0.75  # the parameter of torch's bicubic interpolation
