@@ -20,7 +20,7 @@ HEAVY = (
 LAYERS = {
     "runtime": """
         errors text version
-        strict_json checks docstrings
+        strict_json checks docstrings picture_size
         system
         messages sampling grammar vocabulary cancellation chat_templates
         tool_run

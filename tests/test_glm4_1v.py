@@ -1,7 +1,9 @@
 """GLM-4.1V's tower and its decoder over embeddings, against transformers' own code."""
 
 import importlib.util
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,13 @@ import pytest
 
 from convert.vision.embeddings_decoder import build_embeddings_decoder, build_embeddings_table
 from convert.vision.glm4_1v_tower import build_glm41_tower
-from runtime.checkpoint.architecture import Architecture
-from runtime.checkpoint.glm4_1v import Glm41Vision, read_glm41_vision
+from runtime.checkpoint.architecture import Architecture, read_architecture
+from runtime.checkpoint.config_object import ConfigObject
+from runtime.checkpoint.glm4_1v import Glm41Vision, read_glm41_vision, read_picture_size
+from runtime.checkpoint.safetensors_folder import SafetensorsFolder
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import CheckpointError, RequestError
+from runtime.picture_size import PictureSize
 from runtime.prompt.shifts import MAX_SHIFT, encode_shifts, mrope_shifts, shift_numbers
 
 from . import glm4_1v
@@ -44,30 +50,11 @@ def weights(model: Any) -> Callable[[str], Any]:
 
 
 def vision(model: Any) -> Glm41Vision:
-    return read_glm41_vision(model.config.vision_config.to_dict(), {}, 96)
+    return read_glm41_vision(ConfigObject(model.config.vision_config.to_dict()), 96)
 
 
 def architecture(model: Any) -> Architecture:
-    text = model.config.text_config
-    return Architecture(
-        name="Glm4vForConditionalGeneration",
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_dim=24,
-        ffn=text.intermediate_size,
-        vocab=text.vocab_size,
-        norm_eps=text.rms_norm_eps,
-        rope_theta=1e4,
-        rotary_dim=12,
-        qkv_bias=True,
-        sandwich_norms=True,
-        tied_embeddings=False,
-        context=4096,
-        yarn=None,
-        rope_sections=tuple(glm4_1v.SECTIONS),
-    )
+    return read_architecture(model.config.to_dict())
 
 
 def compiled(model: Any) -> Any:
@@ -116,17 +103,19 @@ def test_tower_with_biases() -> None:
 def test_picture_size(reference: Any, limits: dict[str, int]) -> None:
     from transformers.models.glm4v.image_processing_pil_glm4v import smart_resize
 
-    found = read_glm41_vision(reference.config.vision_config.to_dict(), {"size": limits} if limits else {}, 96)
+    size = read_picture_size({"size": limits}, vision(reference))
     random = np.random.default_rng(5)
     sizes = [(1, 1), (27, 28), (1, 200), (1080, 1920), (42, 14), (70, 98), (4000, 6000), (30, 5800)]
-    for height, width in [*sizes, *map(tuple, (np.exp(random.uniform(0, 8, (500, 2)))).astype(int).tolist())]:
+    for height, width in [*sizes, *(np.exp(random.uniform(0, 8, (500, 2)))).astype(int).tolist()]:
         try:
-            expected = smart_resize(2, height, width, min_pixels=found.min_pixels, max_pixels=found.max_pixels)
+            expected = smart_resize(2, height, width, min_pixels=size.min_pixels, max_pixels=size.max_pixels)
         except ValueError:
-            with pytest.raises(ValueError, match="200 times"):
-                found.picture_size(height, width)
+            with pytest.raises(RequestError, match="200 times"):
+                size.pixels(height, width)
             continue
-        assert found.picture_size(height, width) == expected, (height, width)
+        assert size.pixels(height, width) == expected, (height, width)
+        rows, columns = size.grid(height, width)
+        assert rows * columns <= size.max_tokens or size.max_tokens < rows + columns
 
 
 @needs_transformers
@@ -203,20 +192,85 @@ def test_too_many_picture_tokens() -> None:
     assert mrope_shifts([]).shape == (0, 3)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("glm4_1v")
+    glm4_1v.write(folder)
+    return folder
+
+
+@needs_transformers
+def test_checkpoint(checkpoint: Path) -> None:
+    """What transformers saves is read: every tensor, in the shape that config.json says."""
+    with CheckpointTensors.open(checkpoint) as tensors:
+        a = tensors.architecture
+        assert (a.rope_sections, a.qkv_bias, a.sandwich_norms, a.hidden) == (tuple(glm4_1v.SECTIONS), True, True, 96)
+        assert a.vision is not None
+        assert {name: tensors.tensor(name).shape for name in tensors.names} == dict(a.all_shapes())
+    size = read_picture_size(SafetensorsFolder.open(checkpoint).image_processor(), a.vision)
+    assert size == PictureSize(28, 2, 112 * 112, 28 * 28 * 15000)
+
+
+@needs_transformers
+def test_flat_config(checkpoint: Path) -> None:
+    """GLM-4.1V-9B-Thinking was published with the decoder's settings beside the tower's, and older names for RoPE's."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    text = {key: value for key, value in config["text_config"].items() if key != "rope_parameters"}
+    rope = {"type": "default", "mrope_section": glm4_1v.SECTIONS}
+    top = {key: value for key, value in config.items() if key != "text_config"}
+    flat = text | top | {"rope_scaling": rope, "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+    assert read_architecture(flat) == read_architecture(config)
+
+
+@needs_transformers
 @pytest.mark.parametrize(
-    ("config", "pixels", "message"),
+    ("text", "top", "message"),
     [
-        ({"hidden_act": "gelu"}, {}, "hidden_act"),
-        ({"out_hidden_size": 64}, {}, "out_hidden_size is 64"),
-        ({"num_heads": 7}, {}, "7 heads"),
-        ({"image_size": 10}, {}, "image_size"),
-        ({"rope_parameters": {"rope_type": "yarn"}}, {}, "rope_type"),
-        ({}, {"image_mean": [0.5, 0.5, 0.5]}, "image_mean"),
-        ({}, {"size": {"shortest_edge": 10}}, "size"),
-        ({}, {"patch_size": 16}, "patch_size"),
-        ({}, {"do_resize": False}, "do_resize"),
+        ({"head_dim": 32}, {}, "head_dim is 32; it must be 24"),
+        ({"attention_bias": False}, {}, "attention_bias"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, {}, "mrope_section"),
+        ({"rope_parameters": {"mrope_section": [2, 2, 1]}}, {}, "has 5 pairs of dimensions, but RoPE rotates 6"),
+        ({"rope_parameters": {"mrope_section": [2, 2, 2], "type": "linear", "factor": 2.0}}, {}, "extended context"),
+        ({}, {"model_type": "glm4v_moe", "architectures": ["Glm4vMoeForConditionalGeneration"]}, "mixtures of experts"),
+        (
+            {},
+            {"model_type": "glm46v", "architectures": ["Glm46VForConditionalGeneration"]},
+            "architecture 'Glm46VForCon",
+        ),
     ],
 )
-def test_rejected_towers(config: dict[str, Any], pixels: dict[str, Any], message: str) -> None:
+def test_rejected_configs(checkpoint: Path, text: dict[str, Any], top: dict[str, Any], message: str) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
     with pytest.raises(CheckpointError, match=message):
-        read_glm41_vision(config, pixels, 4096)
+        read_architecture(config | {"text_config": config["text_config"] | text} | top)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ({"out_hidden_size": 64}, "out_hidden_size is 64"),
+        ({"num_heads": 7}, "7 heads"),
+        ({"image_size": 10}, "image_size"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type"),
+    ],
+)
+def test_rejected_towers(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_glm41_vision(ConfigObject(config), 4096)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_mean": [0.5, 0.5, 0.5]}, "the image processor: image_mean is"),
+        ({"size": {"shortest_edge": 10}}, "impossible limits"),
+        ({"size": {"longest_edge": "many"}}, "the image processor: longest_edge is 'many'"),
+        ({"patch_size": 16}, "patch_size is 16; it must be 14"),
+        ({"do_resize": False}, "do_resize"),
+        ({"resample": 2}, "resample"),
+    ],
+)
+def test_rejected_image_processors(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_picture_size(settings, read_glm41_vision(ConfigObject({}), 4096))
