@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
+from ..grammar.grammar import Grammar
 from ..messages import Event, Reasoning, Text, ToolCall, ToolCallDelta
-from ..prompt.families import ReasoningMarks
+from ..prompt.families import SPECIAL_TOKEN, ReasoningMarks
 from .call_syntax import CallBody, CallOpening, CallSyntax, Verdict
 from .code_fence import CodeFence
 from .name_line import BLANKS
@@ -51,6 +52,14 @@ class Parser(Protocol):
         """Whether a call whose arguments are plain text is open."""
         ...
 
+    def call_opening(self, name: str) -> str:
+        """Return the text that opens a call to that tool."""
+        ...
+
+    def arguments_grammar(self, arguments: Grammar) -> Grammar:
+        """Return the grammar of arguments as the model writes them, given that of the same arguments as JSON."""
+        ...
+
     def feed(self, chunk: str) -> list[tuple[Event, int]]:
         """Return the events that are certain after this chunk, each with the number of characters fed beyond it."""
         ...
@@ -79,6 +88,12 @@ class PlainText:
     reasoning_is_open = False
     call = ""
     call_is_text = False
+
+    def call_opening(self, name: str) -> str:
+        return f"{name}\n"
+
+    def arguments_grammar(self, arguments: Grammar) -> Grammar:
+        return arguments
 
     def feed(self, chunk: str) -> list[tuple[Event, int]]:
         return [(Text(chunk), 0)]
@@ -112,7 +127,8 @@ def new_call_id() -> str:
 class ReplyParser:
     """The parser of chat replies: fed any chunks, in any split, it returns the same reasoning, text and calls.
 
-    `syntaxes` are those of the tools offered, `call_start` the token that may stand before a call. `nearby` creates a
+    `syntaxes` are those of the tools offered, `call_start` the token that may stand before a call; if it is no special
+    token, it stands before every call, unless it is quoted. `nearby` creates a
     recognizer of calls in nearby shapes; without it, such a reply is text. Each call gets an id from `new_id`.
     """
 
@@ -128,6 +144,7 @@ class ReplyParser:
     ) -> None:
         self._syntaxes = syntaxes
         self._call_start = call_start
+        self._starts_message = bool(SPECIAL_TOKEN.fullmatch(call_start))  # else it is text, and stands before each call
         self._reasoning = reasoning
         self._pending = ""
         self._unread = 0  # characters of a chunk that are not pending yet
@@ -162,7 +179,13 @@ class ReplyParser:
 
     @property
     def call_is_text(self) -> bool:
-        return self._body is not None and not self._body.is_json
+        return self._body is not None and not self._body.is_constrainable
+
+    def call_opening(self, name: str) -> str:
+        return self._syntaxes[-1].opening(name)
+
+    def arguments_grammar(self, arguments: Grammar) -> Grammar:
+        return self._syntaxes[-1].grammar(arguments) if self._syntaxes else arguments
 
     def rewind(self) -> int:
         beyond, self._pending, self.paused = len(self._pending), "", False
@@ -174,7 +197,7 @@ class ReplyParser:
             return False
         for syntax in self._syntaxes:
             found = syntax.open(f"{calls[0][0]}\n{{", at_start=self._at_start, at_end=False)
-            if isinstance(found, CallOpening) and found.body.is_json:
+            if isinstance(found, CallOpening) and found.body.is_constrainable:
                 self._open_call(found, self._newline + self._pending)
                 self.reopened = tuple(name for name, _ in calls)
                 return True
@@ -266,7 +289,8 @@ class ReplyParser:
         marked = line != self._pending
         at_start = not line.startswith("\n") if marked else self._at_start
         start = line.lstrip() if marked else line
-        if len(line) - len(start) <= BLANKS and (marked or not self._fence.open):
+        may_open = (marked or not self._fence.open) if self._starts_message else (marked and not self._fence.open)
+        if len(line) - len(start) <= BLANKS and may_open:
             for found in [syntax.open(start, at_start=at_start, at_end=at_end) for syntax in self._syntaxes]:
                 if isinstance(found, CallOpening):
                     return self._open_call(found, start[found.length :])
@@ -278,7 +302,11 @@ class ReplyParser:
         self._at_start = self._only_calls = False
         if marked:
             self._pending = self._pending.removeprefix(self._call_start)
-            self._fence = CodeFence()  # the token begins another message
+            if self._starts_message:
+                self._fence = CodeFence()  # the token begins another message
+            else:
+                self._fence.feed(self._call_start)
+                self._state = _State.TEXT
             return Text(self._call_start)
         self._state = _State.TEXT
         return Text("")
@@ -314,7 +342,7 @@ class ReplyParser:
         self._arguments, self._pending = [], rest
         self._state, self._nearby, self.reopened = _State.CALL, None, ()
         self._fence, self._newline = CodeFence(), ""
-        if opening.body.is_json:
+        if opening.body.is_constrainable:
             self._at_start, self.paused = False, self.pause_at == "call"
         return self._delta(opening.body.opening) if opening.body.opening else Text("")
 
@@ -329,7 +357,7 @@ class ReplyParser:
 
     def _read_after_call(self, at_end: bool) -> Text | None:
         self._pending = self._pending.lstrip()
-        if self._pending.startswith(self._call_start):
+        if self._starts_message and self._pending.startswith(self._call_start):
             self._pending, self._at_start = self._pending.removeprefix(self._call_start), True
         elif at_end or not self._call_start.startswith(self._pending):
             self._state = _State.CANDIDATE
