@@ -10,6 +10,9 @@ pytest.importorskip("prometheus_client")
 pytest.importorskip("PIL.Image")
 
 from edge.server.page.kiosk import Kiosk
+from runtime.backends.backend import Delta
+from runtime.backends.echo import Echo
+from runtime.messages import PictureProgress
 from runtime.pictures import Picture
 
 from .serving import scripted
@@ -104,3 +107,25 @@ def test_a_kiosk_takes_pictures_if_it_may(browser, vision_folder, allowed):  # n
             browser.until(READY, 1)
         assert browser.ask(QUESTION) == "Red."
         assert len(received(engine)) == allowed
+
+
+@pytest.mark.slow
+def test_reading_a_picture_is_shown(browser, vision_folder):  # noqa: F811
+    class Looking(Echo):
+        def generate(self, request):
+            yield Delta("", 0, progress=PictureProgress(1, 1, 12.4, 40.0))
+            until(lambda: shown)
+            yield from super().generate(request)
+
+    shown = []
+    with scripted(vision_folder, ["\nA ferry."], engine=Looking) as (url, *_):
+        browser.open(url)
+        hand_over(browser, "drop", picture_file("red"))
+        browser.until(READY, 1)
+        browser.type(f"{QUESTION}\n")
+        browser.until(
+            "return document.querySelector('.looking')?.textContent === 'Reading the picture: 12 of about 40 s'"
+        )
+        shown.append(True)
+        assert browser.replied() == "A ferry."
+        assert not browser.all(".looking")
