@@ -88,7 +88,9 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
             await super().startup(sockets)
 
     server = Server(configured)
-    with listen(replace(served, host="127.0.0.1", port=0)) as listener:
+    if not served.uds:
+        served = replace(served, host="127.0.0.1", port=0)
+    with listen(served) as listener:
         thread = Thread(target=server.run, args=([listener.socket],))
         thread.start()
         try:
