@@ -88,9 +88,8 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
             await super().startup(sockets)
 
     server = Server(configured)
-    if not served.uds:
-        served = replace(served, host="127.0.0.1", port=0)
-    with listen(served) as listener:
+    address = {} if served.uds else {"host": "127.0.0.1", "port": 0}
+    with listen(replace(served, **address)) as listener:
         thread = Thread(target=server.run, args=([listener.socket],))
         thread.start()
         try:
