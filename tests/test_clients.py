@@ -9,7 +9,7 @@ import pytest
 
 import edge
 
-from .client_matrix import CLIENTS, FEATURES, SCRIPTS, Environments
+from .client_matrix import CLIENTS, FEATURES, SCRIPTS, Environments, serving_slowly
 from .encoders import write_embedding_model, write_rerank_model
 from .serving import serving_ours
 
@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def url(demo_folder):
-    with serving_ours(demo_folder.path) as (url, _):
+    with serving_slowly(demo_folder.path) as url:
         yield url
 
 
