@@ -34,7 +34,7 @@ from runtime.folder.model_folder import (
     file_sha256,
 )
 from runtime.progress import Progress
-from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.prompt.template import ChatTemplate, TextPrompt
 from runtime.system.files import expand_user
 from runtime.system.installation import install_hint
 from runtime.system.out_of_memory import map_out_of_memory
@@ -138,7 +138,7 @@ def _run(folder: Path, scratch: ScratchFolder | None) -> Steps:
 
 
 def _prepare_tokenizer(
-    folder: Path, scratch: ScratchFolder | None, checkpoint: Checkpoint, prompts: Sequence[Prompt]
+    folder: Path, scratch: ScratchFolder | None, checkpoint: Checkpoint, prompts: Sequence[TextPrompt]
 ) -> list[str]:
     """Compare the tokenizer IR with the tokenizer's files, and return notes on how they differ.
 

@@ -19,7 +19,7 @@ from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, read_file
 from runtime.errors import CheckpointError
 from runtime.folder.model_folder import FileRecord, Manifest, ModelSizes
 from runtime.progress import Progress
-from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.prompt.template import ChatTemplate, TextPrompt
 from runtime.text import quoted
 from runtime.version import VERSION
 
@@ -40,7 +40,7 @@ class ConversionPlan:
     which the result is verified; `calibration` are the token ids of the calibration texts."""
 
     recipe: Recipe
-    prompts: list[Prompt]
+    prompts: list[TextPrompt]
     token_ids: verify.TokenIds
     estimate: ConversionEstimate
     calibration: Sequence[npt.NDArray[np.int64]] = ()

@@ -41,6 +41,7 @@ from runtime.messages import (
     Logprobs,
     Message,
     MessageLike,
+    PictureProgress,
     PromptLogprobs,
     Reasoning,
     Text,
@@ -51,6 +52,7 @@ from runtime.messages import (
     Usage,
 )
 from runtime.model import Model
+from runtime.pictures import Picture, PictureLike
 from runtime.progress import Progress
 from runtime.reply.generation import Constraint
 from runtime.reply.reply import Reply
@@ -96,6 +98,9 @@ __all__ = [
     "ModelFolderError",
     "Notice",
     "Options",
+    "Picture",
+    "PictureLike",
+    "PictureProgress",
     "Progress",
     "PromptLogprobs",
     "PromptTooLong",

@@ -20,8 +20,9 @@ from .checks import require
 from .errors import RequestError
 from .grammar.grammar import AnswerLike
 from .history import History
-from .messages import Event, Message, MessageLike, ToolCall
+from .messages import Event, Message, MessageLike, ToolCall, to_messages, with_pictures
 from .model import Model
+from .pictures import PictureLike
 from .reply.reply import Reply
 from .sampling import Sampling, SamplingSettings
 from .source import ModelSource
@@ -53,6 +54,7 @@ class ChatSettings(SamplingSettings, total=False):
 class ReplySettings(SamplingSettings, total=False):
     """The keywords of `Chat.stream`."""
 
+    pictures: Iterable[PictureLike]
     tools: Iterable[ToolLike | ToolSource] | None
     tool_choice: str | Mapping[str, Any]
     answer: AnswerLike | None
@@ -162,6 +164,10 @@ class AsyncChat:
         """Send a message and yield the reply's events, the last a Finish. Arguments and errors are those of
         `Chat.stream`; closing the generator stops the engine."""
         chat = await self._open()
+        if pictures := settings.pop("pictures", ()):
+            message = await asyncio.to_thread(with_pictures, message, pictures)
+        elif not isinstance(message, str):
+            message = await asyncio.to_thread(to_messages, message)  # decodes pictures
         loop = asyncio.get_running_loop()
         for _ in range(_STEPS_TO_CLOSE):
             if chat.busy and not chat.cancelled:

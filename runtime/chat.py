@@ -14,8 +14,9 @@ from .checks import require, require_integer, require_seconds
 from .errors import RequestError, ToolError
 from .grammar.grammar import AnswerLike
 from .history import History
-from .messages import Event, Message, MessageLike, ToolCall, to_messages
+from .messages import Event, Message, MessageLike, ToolCall, with_pictures
 from .model import Model
+from .pictures import PictureLike
 from .reply.generation import Constraint
 from .reply.reply import Reply
 from .reply.tool_choice import ToolChoice
@@ -143,6 +144,7 @@ class Chat:
         self,
         message: str | MessageLike | Iterable[MessageLike],
         *,
+        pictures: Iterable[PictureLike] = (),
         tools: Iterable[ToolLike | ToolSource] | None = None,
         tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
@@ -155,13 +157,22 @@ class Chat:
             chat.send("Is it raining?", answer=["yes", "no"], temperature=0)
         """
         return Reply.from_events(
-            self.stream(message, tools=tools, tool_choice=tool_choice, answer=answer, sampling=sampling, **settings)
+            self.stream(
+                message,
+                pictures=pictures,
+                tools=tools,
+                tool_choice=tool_choice,
+                answer=answer,
+                sampling=sampling,
+                **settings,
+            )
         )
 
     def stream(
         self,
         message: str | MessageLike | Iterable[MessageLike],
         *,
+        pictures: Iterable[PictureLike] = (),
         tools: Iterable[ToolLike | ToolSource] | None = None,
         tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
@@ -170,11 +181,13 @@ class Chat:
     ) -> Cancellable[Event]:
         """Send a message and yield the reply's events, the last a Finish.
 
-        `message` is the user's text, or one or more messages: dicts with role and content, or Messages. The settings
-        apply to this reply only, over the chat's own; its token limit covers all rounds together. `tool_choice` is
-        "auto", "none", "required", a tool's name, or OpenAI's dict with a tool's name. The arguments of a required call
-        follow its tool's schema if that is supported. `answer` constrains an answer in words, and excludes calls: a
-        Regex, Choice, Ebnf, JsonObject or JsonSchema, a list of texts, a pydantic model, or a JSON schema as a dict.
+        `message` is the user's text, or one or more messages: dicts with role and content, or Messages. `pictures`
+        stand before the text: paths, bytes, PIL images and what else `Picture.open` takes; a Message has its own. The
+        settings apply to this reply only, over the chat's own; its token limit covers all rounds together.
+        `tool_choice` is "auto", "none", "required", a tool's name, or OpenAI's dict with a tool's name. The arguments
+        of a required call follow its tool's schema if that is supported. `answer` constrains an answer in words, and
+        excludes calls: a Regex, Choice, Ebnf, JsonObject or JsonSchema, a list of texts, a pydantic model, or a JSON
+        schema as a dict.
 
         Closing the generator stops the model, and so does `cancel`, of the chat or of the generator, from any thread;
         the last event then is a Finish with the reason "cancelled". Text generated so far stays in the history. A reply
@@ -185,7 +198,7 @@ class Chat:
                 if isinstance(event, edge.Text):
                     print(event.text, end="", flush=True)
         """
-        messages = to_messages(message)
+        messages = with_pictures(message, pictures)
         self._history.require_results(messages)
         sampling = self.sampling.merge(merge_settings(sampling, settings))
         toolbox = self._toolbox if tools is None else Toolbox(tools)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from . import strict_json
-from .checks import require, require_all
+from .checks import require, require_all, require_integer
 from .errors import RequestError
+from .pictures import Picture, PictureLike, to_pictures
 from .text import quoted, replace_surrogates, replace_surrogates_within
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -76,6 +77,24 @@ class PromptLogprobs:
     """
 
     tokens: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureProgress:
+    """The model reads a picture, before the first token of its reply: seconds on a fast machine, minutes on a small
+    one. Comes when it begins and every second after that. It reads picture `number` of the `total` that it does not
+    know yet, since so many `seconds`; `expected` are those that the last picture took, 0 if there was none.
+
+    Example:
+        for event in chat.stream("Who are you?"):
+            if isinstance(event, edge.PictureProgress):
+                print(f"reading picture {event.number} of {event.total}: {event.seconds:.0f} s")
+    """
+
+    number: int
+    total: int
+    seconds: float
+    expected: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +232,7 @@ _ROLES: Mapping[str, Role] = {
     "tool": "tool",
 }
 
-Event = Text | Logprobs | PromptLogprobs | Reasoning | ToolCallDelta | ToolCall | ToolResult | Finish
+Event = Text | Logprobs | PromptLogprobs | PictureProgress | Reasoning | ToolCallDelta | ToolCall | ToolResult | Finish
 """Whatever a stream yields.
 
 Example:
@@ -232,6 +251,9 @@ class Message:
     tool's message, `tool_calls` and `reasoning` to the assistant's. Wherever a Message is taken, a dict in the layout
     of OpenAI's chat API will do.
 
+    `pictures` are what `Picture.open` takes. They stand before the text, or where `picture_places` says: after so many
+    characters of it, for each one. In dicts they are `image_url` parts with `data:` URLs.
+
     Raises RequestError for an unknown role or a field of the wrong type.
 
     Example:
@@ -245,6 +267,8 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     name: str = ""
+    pictures: tuple[Picture, ...] = ()
+    picture_places: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.role not in _ROLES.values():
@@ -252,10 +276,30 @@ class Message:
         _normalize(self, "a message's", "content", "reasoning", "tool_call_id", "name")
         require_all("a message's tool_calls", self.tool_calls, ToolCall, "a list of ToolCall")
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+        object.__setattr__(self, "pictures", to_pictures(self.pictures))
+        places = tuple(self.picture_places) or (0,) * len(self.pictures)
+        if len(places) != len(self.pictures) or list(places) != sorted(places):
+            raise RequestError(
+                "a message's picture_places do not fit its pictures", hint="pass a number for each, in ascending order"
+            )
+        for place in places:
+            require_integer("a picture's place", place, 0, len(self.content))
+        object.__setattr__(self, "picture_places", places)
+
+    @property
+    def parts(self) -> tuple[str | Picture, ...]:
+        """The text and the pictures in their order, without empty texts."""
+        parts: list[str | Picture] = []
+        end = 0
+        for picture, place in zip(self.pictures, self.picture_places, strict=True):
+            parts += [self.content[end:place], picture]
+            end = place
+        return tuple(part for part in (*parts, self.content[end:]) if part)
 
     def to_json(self) -> dict[str, Any]:
         """Return the message in the layout of OpenAI's chat API, without empty fields."""
-        out: dict[str, Any] = {"role": self.role, "content": self.content}
+        content = [_part_to_json(part) for part in self.parts] if self.pictures else self.content
+        out: dict[str, Any] = {"role": self.role, "content": content}
         if self.reasoning:
             out["reasoning_content"] = self.reasoning
         if self.tool_calls:
@@ -271,7 +315,7 @@ class Message:
     def from_json(cls, data: object) -> "Message":
         """Parse a message in the layout of OpenAI's chat API. Raises RequestError for one that GLM-4 cannot read.
 
-        The role `developer` is a later name of `system`; content may be text or a list of text parts.
+        The role `developer` is a later name of `system`; content may be text or a list of text and `image_url` parts.
         """
         if not isinstance(data, Mapping):
             raise RequestError(
@@ -283,13 +327,16 @@ class Message:
         calls = data.get("tool_calls") or ()
         if not isinstance(calls, list | tuple):
             raise RequestError("a message's tool_calls must be a list", hint="send a list of calls")
+        content, pictures, places = _parse_content(data.get("content"))
         return cls(
             role,
-            _parse_content(data.get("content")),
+            content,
             _parse_text(data, "reasoning_content"),
             tuple(_parse_call(item) for item in calls),
             _parse_text(data, "tool_call_id"),
             _parse_text(data, "name"),
+            pictures,
+            places,
         )
 
 
@@ -325,6 +372,21 @@ def to_messages(messages: "str | MessageLike | Iterable[MessageLike]") -> tuple[
     return tuple(to_message(message) for message in messages)
 
 
+def with_pictures(
+    message: "str | MessageLike | Iterable[MessageLike]", pictures: Iterable[PictureLike]
+) -> tuple[Message, ...]:
+    """Return the messages of a list, or the user's message of a text and pictures. Raises RequestError."""
+    found = to_pictures(pictures)
+    if not found:
+        return to_messages(message)
+    if not isinstance(message, str):
+        raise RequestError(
+            "pictures were passed beside a message that is not text",
+            hint='put them into it: Message("user", text, pictures=[…])',
+        )
+    return (Message("user", message, pictures=found),)
+
+
 def _normalize(value: object, whose: str, *fields: str) -> None:
     """Replace lone surrogates in these fields of a frozen value. Raises RequestError for a field that is not text."""
     for name in fields:
@@ -333,16 +395,38 @@ def _normalize(value: object, whose: str, *fields: str) -> None:
         object.__setattr__(value, name, replace_surrogates(text))
 
 
-def _parse_content(value: object) -> str:
+def _part_to_json(part: str | Picture) -> dict[str, Any]:
+    if isinstance(part, Picture):
+        return {"type": "image_url", "image_url": {"url": part.to_url()}}
+    return {"type": "text", "text": part}
+
+
+def _parse_content(value: object) -> tuple[str, tuple[Picture, ...], tuple[int, ...]]:
+    """Return the text, the pictures and their places in the text."""
     if value is None or isinstance(value, str):
-        return value or ""
+        return value or "", (), ()
     if not isinstance(value, Sequence):
-        raise RequestError(f"a message's content is {type(value).__name__}", hint="send text, or a list of text parts")
+        raise RequestError(f"a message's content is {type(value).__name__}", hint="send text, or a list of parts")
+    text, pictures, places = "", list[Picture](), list[int]()
     for part in value:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-        if kind != "text" or not isinstance(part.get("text"), str):
-            raise RequestError(f"a message has content of the type {quoted(kind)}", hint="this model reads text only")
-    return "".join(part["text"] for part in value)
+        if kind == "text" and isinstance(part.get("text"), str):
+            text += replace_surrogates(part["text"])
+        elif kind == "image_url":
+            pictures.append(_parse_picture(part.get("image_url")))
+            places.append(len(text))
+        else:
+            raise RequestError(
+                f"a message has content of the type {quoted(kind)}", hint="send parts of the types text and image_url"
+            )
+    return text, tuple(pictures), tuple(places)
+
+
+def _parse_picture(value: object) -> Picture:
+    url = value.get("url") if isinstance(value, Mapping) else value
+    if not isinstance(url, str):
+        raise RequestError("an image_url part has no URL", hint='it looks like {"image_url": {"url": "data:…"}}')
+    return Picture.from_url(url)
 
 
 def _parse_call(item: object) -> ToolCall:

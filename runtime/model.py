@@ -22,7 +22,7 @@ from .folder.integrity import verify_while_loading
 from .grammar.grammar import AnswerLike, to_grammar
 from .messages import Event, Message, MessageLike, PromptLogprobs, to_messages
 from .prompt.families import ReasoningMarks
-from .prompt.template import ChatTemplate, Prompt
+from .prompt.template import ChatTemplate, Prompt, require_text
 from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
 from .reply.syntaxes import create_nearby, create_syntaxes
@@ -132,7 +132,21 @@ class Model:
     ) -> Prompt:
         """Render the prompt of the next reply, in pieces whose concatenation is its text. `template_variables` are
         those of `reply`. Raises TemplateError if the template rejects the messages."""
-        return self.template.render(to_messages(messages), to_definitions(tools), variables=template_variables)
+        return self._render(to_messages(messages), to_definitions(tools), template_variables)
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]],
+        template_variables: Mapping[str, Any] | None,
+    ) -> Prompt:
+        name, pictures = self.source.manifest.source.name, self.family.pictures
+        if pictures is not None:
+            pictures.require_supported(name, messages, tools)
+        prompt = self.template.render(messages, tools, variables=template_variables)
+        if pictures is None or not self.backend.reads_pictures:
+            require_text(prompt, name if pictures is None else f"{name} on this device")
+        return prompt
 
     def count_tokens(self, messages: str | MessageLike | Iterable[MessageLike], tools: Iterable[ToolLike] = ()) -> int:
         """Return the number of tokens in the prompt of the next reply."""
@@ -174,8 +188,8 @@ class Model:
         messages, tools = to_messages(messages), to_definitions(tools)
         if constraint is None:
             constraint = Constraint.for_reply(tools, tool_choice, answer, strict=strict)
+        prompt = self._render(messages, tools, template_variables)
         self._warn(messages, tools)
-        prompt = self.template.render(messages, tools, variables=template_variables)
         free = constraint.answer is None  # an answer under a grammar may look like a call
         parser = ReplyParser(
             create_syntaxes(self.family, tools) if free or constraint.may_call else (),
@@ -189,7 +203,10 @@ class Model:
     def _reasoning(self, prompt: Prompt) -> ReasoningMarks | None:
         """Return the marks of the reasoning in a reply, and whether this prompt opens it."""
         marks = self.family.reasoning
-        return marks and replace(marks, prompted="".join(prompt[-1:]).rstrip().endswith(marks.open))
+        return marks and replace(
+            marks,
+            prompted="".join(piece for piece in prompt[-1:] if isinstance(piece, str)).rstrip().endswith(marks.open),
+        )
 
     def _request(self, prompt: Prompt, sampling: Sampling | None, cancellation: Cancellation | None) -> Request:
         return Request(

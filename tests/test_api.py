@@ -25,8 +25,9 @@ GROUPS = {
     "Chats and models": "Chat AsyncChat Model Reply",
     "Models and devices of this machine": "convert adopt inspect models devices ModelFolder CatalogueEntry Device "
     "Progress",
-    "Messages": "Message MessageLike",
-    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Logprobs PromptLogprobs "
+    "Messages": "Message MessageLike Picture PictureLike",
+    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult PictureProgress Logprobs "
+    "PromptLogprobs "
     "TokenLogprob Finish Usage",
     "Tools": "Tool ToolLike mcp McpServers McpTool ToolSource",
     "Settings": "Sampling SamplingSettings Options",

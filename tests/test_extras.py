@@ -12,7 +12,7 @@ from edge.demo import CHECKPOINT
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (  # of all the extras
     "accelerate bm25s bs4 gguf httpx2 huggingface_hub intel_extension_for_pytorch llguidance mcp nncf optimum "
-    "prometheus_client pypdf starlette tokenizers torch transformers uvicorn"
+    "PIL prometheus_client pypdf starlette tokenizers torch transformers uvicorn"
 )
 BARE = """
 import sys

@@ -19,7 +19,7 @@ from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import VerificationError
 from runtime.messages import Message, ToolCall
 from runtime.prompt.families import Family
-from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.prompt.template import ChatTemplate, TextPrompt
 from runtime.system.files import read_model_properties
 
 from ..recipe import Recipe
@@ -69,17 +69,17 @@ class VerificationFigures:
     max_logit_difference: float
 
 
-def verification_prompts(family: Family, template: ChatTemplate | None) -> list[Prompt]:
+def verification_prompts(family: Family, template: ChatTemplate | None) -> list[TextPrompt]:
     """Return prompts in English and Chinese, of code, and with a tool call where the family has tools. Raises
     TemplateError."""
     texts = (_ENGLISH, _CHINESE, _CODE)
     if template is None:
         return [(family.prefix + text,) for text in texts]
-    found = [template.render([Message("user", text)]) for text in texts]
-    return [*found, template.render(_TOOL_CALL, [_WEATHER])] if family.tools else found
+    found = [template.render_text([Message("user", text)]) for text in texts]
+    return [*found, template.render_text(_TOOL_CALL, [_WEATHER])] if family.tools else found
 
 
-def token_ids(prompts: Iterable[Prompt], tokenizer: CheckpointTokenizer) -> TokenIds:
+def token_ids(prompts: Iterable[TextPrompt], tokenizer: CheckpointTokenizer) -> TokenIds:
     """Return the token ids of the beginning of each prompt."""
     return [
         np.array([i for piece in prompt for i in tokenizer.encode(piece)][:_TOKENS_PER_PROMPT]) for prompt in prompts

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import ConversionError, RequestError
 from runtime.prompt.families import Family
-from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.prompt.template import ChatTemplate, TextPrompt
 
 from ..samples import Sample, read_samples
 
@@ -39,7 +39,7 @@ def token_ids(
     return [np.array(each, dtype=np.int64) for each in ids if each]
 
 
-def _prompt(sample: Sample, family: Family, template: ChatTemplate | None) -> Prompt:
+def _prompt(sample: Sample, family: Family, template: ChatTemplate | None) -> TextPrompt:
     if sample.rendered:
         return (sample.rendered,)
     if sample.text:
@@ -50,4 +50,4 @@ def _prompt(sample: Sample, family: Family, template: ChatTemplate | None) -> Pr
     if not family.tools:
         messages = tuple(m for m in messages if m.role != "tool" and not m.tool_calls)
     finished = messages[-1].role == "assistant"
-    return template.render(messages, sample.tools if family.tools else (), add_generation_prompt=not finished)
+    return template.render_text(messages, sample.tools if family.tools else (), add_generation_prompt=not finished)

@@ -18,7 +18,7 @@ from runtime.errors import BackendError, ModelFolderError, RequestError, Verific
 from runtime.folder.model_folder import CONVERT_AGAIN, ModelFolder
 from runtime.messages import Message
 from runtime.prompt.families import Family
-from runtime.prompt.template import ChatTemplate, Prompt
+from runtime.prompt.template import ChatTemplate, TextPrompt
 from runtime.source import read_family, stop_tokens
 from runtime.system.files import read_model_properties
 
@@ -109,7 +109,7 @@ class EvaluationTarget:
             }
         else:
             questions = [q for q in corpus.questions() if not q.tools or self.family.tools]
-            openings = {q.name: self.template.render(q.messages, q.tools) for q in questions}
+            openings = {q.name: self.template.render_text(q.messages, q.tools) for q in questions}
         return {name: np.array(self._encode(prompt, None)) for name, prompt in openings.items()}
 
     @cached_property
@@ -193,7 +193,7 @@ class EvaluationTarget:
             "versions": {name: version(name) for name in ("openvino", "openvino-genai")},
         }
 
-    def _render(self, sample: Sample) -> Prompt:
+    def _render(self, sample: Sample) -> TextPrompt:
         if sample.rendered:
             return (sample.rendered,)
         if not sample.messages:
@@ -202,29 +202,29 @@ class EvaluationTarget:
             raise RequestError(
                 f"{sample.name} is a chat, and a base model has no format for chats", hint="use texts instead"
             )
-        return self.template.render(sample.messages, sample.tools, add_generation_prompt=False)
+        return self.template.render_text(sample.messages, sample.tools, add_generation_prompt=False)
 
-    def _plain_prompt(self, text: str) -> Prompt:
+    def _plain_prompt(self, text: str) -> TextPrompt:
         """Return a text as the prompt of a completion: special tokens spelled in it stay text."""
         plain = ChatTemplate(
             self.family.prefix + "{{ messages[0].content }}", self.family, self.folder.manifest.special_tokens
         )
-        return plain.render([Message("user", text)])
+        return plain.render_text([Message("user", text)])
 
     @cached_property
-    def _own_prompts(self) -> Mapping[str, Prompt]:
+    def _own_prompts(self) -> Mapping[str, TextPrompt]:
         """The texts of the checkpoint's own test set; empty where it has none."""
         path = test_sets.find(self.folder.manifest.source.fingerprint, "texts.jsonl")
         samples = read_samples(path) if path else ()
         return {f"dialogues: {number}": self._render(sample) for number, sample in enumerate(samples)}
 
-    def _built_in_prompts(self) -> Mapping[str, Prompt]:
+    def _built_in_prompts(self) -> Mapping[str, TextPrompt]:
         if self._own_prompts:
             return self._own_prompts
         chats = self.template is not None and self.family.tools
         return {sample.name: self._render(sample) for sample in corpus.built_in_samples(bool(chats))}
 
-    def _filler(self) -> Prompt:
+    def _filler(self) -> TextPrompt:
         """Return a prompt of at least as many tokens as the context has."""
         own = self._own_prompts.values()
         pieces = ("".join(prompt) for prompt in cycle(own)) if own else corpus.filler_paragraphs()
@@ -235,7 +235,7 @@ class EvaluationTarget:
             tokens += len(self._encode((piece,), None))
         return (text,) if own else self._plain_prompt(text)
 
-    def _encode(self, prompt: Prompt, source: Checkpoint | None) -> list[int]:
+    def _encode(self, prompt: TextPrompt, source: Checkpoint | None) -> list[int]:
         ids: list[int] = []
         for piece in prompt:
             found = self._tokenizer.encode(piece, add_special_tokens=False).input_ids.data[0].tolist()

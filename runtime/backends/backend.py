@@ -14,7 +14,7 @@ from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
 from ..grammar.ebnf import EngineGrammar
 from ..grammar.grammar import Grammar, to_tree
 from ..grammar.rest import Rest
-from ..messages import Finish, TokenLogprob
+from ..messages import Finish, PictureProgress, TokenLogprob
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams
 from ..source import ModelSource
@@ -57,7 +57,7 @@ class Delta:
     special token that it wrote for its text.
 
     Where the request asks for `prompt_logprobs`, the first deltas have further tokens of the prompt in `prompt`, and
-    nothing else.
+    nothing else. While the engine reads a picture, deltas without tokens have its `progress`.
     """
 
     text: str
@@ -65,6 +65,7 @@ class Delta:
     logprob: TokenLogprob | None = None
     ids: tuple[int, ...] = ()
     prompt: tuple[TokenLogprob, ...] = ()
+    progress: PictureProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,7 @@ class Backend(Protocol):
     runs_adapters: ClassVar[bool] = False  # `load` applies the options' LoRA adapters
     reports_ids: ClassVar[bool] = False  # its deltas carry token ids, and it continues a reply from them
     reads_ids: ClassVar[bool] = False  # it reads a request's `prompt_ids` and `stop_ids`
+    reads_pictures: ClassVar[bool] = False  # it takes prompts with pictures, if the model does
     masks_wider: ClassVar[bool] = False  # its mask may allow more than a grammar does: `runtime.reply` checks the text
 
     max_prompt_tokens: int
@@ -219,7 +221,8 @@ class Backend(Protocol):
         return self.alive
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Tokenize a prompt, each piece by itself."""
+        """Tokenize a prompt, each piece by itself. The tokens of a picture have negative ids, which tell it from any
+        other picture."""
         ...
 
     def count_tokens(self, prompt: Prompt) -> int:

@@ -21,6 +21,7 @@ class Echo(Backend):
 
     max_requests = 16
     reads_ids = True
+    reads_pictures = True
 
     def __init__(self, replies: Sequence[str] = (), *, max_prompt_tokens: int = 100_000) -> None:
         self.max_prompt_tokens = max_prompt_tokens
@@ -40,8 +41,8 @@ class Echo(Backend):
         return True
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Return the code points of the prompt."""
-        return [ord(char) for piece in prompt for char in piece]
+        """Return the code points of the prompt's text; a picture counts as one."""
+        return list(map(ord, spelled(prompt)))
 
     def admit(self, grammar: Grammar, cancellation: Cancellation) -> None:
         pass
@@ -71,6 +72,11 @@ class Echo(Backend):
 
     def close(self) -> None:
         pass
+
+
+def spelled(prompt: Prompt) -> str:
+    """Return the prompt's text, with U+FFFC in the place of a picture."""
+    return "".join(piece if isinstance(piece, str) else "\ufffc" for piece in prompt)
 
 
 def _certain(token: int) -> TokenLogprob:

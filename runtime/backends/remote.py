@@ -31,7 +31,7 @@ from ..grammar.ebnf import EngineGrammar
 from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, to_tree
 from ..grammar.rest import Rest
 from ..messages import Finish, FinishReason, Usage
-from ..prompt.template import Prompt
+from ..prompt.template import Prompt, TextPrompt, require_text
 from ..sampling import SamplingParams
 from ..source import ModelSource
 from ..system import network
@@ -189,7 +189,8 @@ class Remote(Backend):
         if self._client is None:
             raise BackendError("the model was closed", hint="load it again")
         require_supported(request.sampling, self._settings, f"by {self._url}")
-        ids = [*request.prompt_ids, *self.encode(request.prompt)]
+        prompt = require_text(request.prompt, "a server")
+        ids = [*request.prompt_ids, *self.encode(prompt)]
         if len(ids) > self.max_prompt_tokens:
             raise PromptTooLong(len(ids), self.max_prompt_tokens)
         room = self._context_length - len(ids)
@@ -198,11 +199,8 @@ class Remote(Backend):
         limit = min(request.sampling.max_new_tokens or room, room)
         if self._body is transformers_body:
             self._reject_ids(request)
-            self._reject_typed_tokens(request.prompt, ids)
-        body = (
-            self._body(RemoteRequest(request.prompt, ids, request.sampling, limit, stops, self._pad))
-            | self._model_field()
-        )
+            self._reject_typed_tokens(prompt, ids)
+        body = self._body(RemoteRequest(prompt, ids, request.sampling, limit, stops, self._pad)) | self._model_field()
         if self._body is vllm_body:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         if request.grammar is not None:
@@ -312,7 +310,7 @@ class Remote(Backend):
                     f"{self._url} takes no token ids as {name}", hint="send text, or use vLLM", setting=name
                 )
 
-    def _reject_typed_tokens(self, prompt: Prompt, ids: list[int]) -> None:
+    def _reject_typed_tokens(self, prompt: TextPrompt, ids: list[int]) -> None:
         special = set(self._tokenizer.special_tokens.values())
         as_text = self._tokenizer.encode("".join(prompt))
         if sum(id in special for id in as_text) != sum(id in special for id in ids):
@@ -352,7 +350,7 @@ class Remote(Backend):
         raise AssertionError("the form of another engine")
 
     def encode(self, prompt: Prompt) -> list[int]:
-        return [id for piece in prompt for id in self._tokenizer.encode(piece)]
+        return [id for piece in require_text(prompt, "a server") for id in self._tokenizer.encode(piece)]
 
     def close(self) -> None:
         if self._client is not None:

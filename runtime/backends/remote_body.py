@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ..prompt.template import Prompt
+from ..prompt.template import TextPrompt
 from ..sampling import SamplingParams
 
 TRANSFORMERS_SETTINGS = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"})
@@ -16,7 +16,7 @@ VLLM_SETTINGS = OPENAI_SETTINGS | {"logprobs", "top_logprobs"}  # with the token
 class RemoteRequest:
     """A request before it is translated for a server. `stops` and `pad` are ids, `limit` counts new tokens."""
 
-    prompt: Prompt
+    prompt: TextPrompt
     ids: list[int]
     sampling: SamplingParams
     limit: int

@@ -19,7 +19,7 @@ from ..errors import RequestError
 from ..source import ModelSource
 from ..system.files import expand_user
 from .backend import FoundDevice, Options, Request
-from .echo import Echo
+from .echo import Echo, spelled
 
 _PREFIX = "echo:"
 
@@ -87,7 +87,7 @@ class Scripted(Echo):
 
     def reply_to(self, request: Request, prompt_tokens: int) -> str:
         """Return what is left of the rule's reply; under a grammar, only its JSON value."""
-        text = "".join(request.prompt)
+        text = spelled(request.prompt)
         found = [rest for rule in self._rules if (rest := rule.remaining_reply(text))]
         reply = max(found, key=lambda rest: rest[0])[1] if found else "\nThe script has no reply to this."
         if request.grammar is not None:

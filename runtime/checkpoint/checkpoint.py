@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..chat_templates import ChatTemplates
+from ..chat_templates import DEFAULT, ChatTemplates
 from ..errors import CheckpointError, EdgeError
 from ..folder.model_folder import CheckpointRecord, Manifest
 from ..prompt import families
@@ -88,6 +88,8 @@ class Checkpoint:
                 what = f"is {one_line(template, 60)!r}, not a template" if template.strip() else "is empty"
                 raise CheckpointError(f"the chat template of {files.name()} {what}", hint=_TEMPLATE_HINT)
         family = detect_family(config, templates)
+        if templates is None and family.template:
+            templates = ChatTemplates({DEFAULT: family.template})
         generation = files.generation()
         sampling = _read_sampling(generation)
         ends = end_token_ids(config, generation)

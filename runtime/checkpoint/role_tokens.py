@@ -91,6 +91,6 @@ def _render_all_roles(family: Family, templates: ChatTemplates | None) -> Iterat
         chats.append([chat[1], call, result])
     for messages, tools in product(chats, ((), [PROBE]) if shows_tools else ((),)):
         try:
-            yield "".join(compiled.render(messages, tools))
+            yield "".join(compiled.render_text(messages, tools))
         except TemplateError:
             continue

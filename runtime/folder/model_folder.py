@@ -93,6 +93,17 @@ class EmbeddingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class VisionRecord:
+    """The image tower of a vision model: its kind, and for one of a fixed size the side of its pictures in pixels and
+    the tokens that it makes of one. `shifts` counts those of a token's position that an embedding begins with."""
+
+    tower: str
+    image_size: int = 0
+    tokens: int = 0
+    shifts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The content of `edge.json`.
 
@@ -102,8 +113,8 @@ class Manifest:
     measured after the conversion. `template_tokens` are the variables by which a chat template names special tokens,
     such as `eos_token`. If `paged`, the graph supports PagedAttention: requests are batched and share a cache.
     `adapters` were merged into the weights. `task` is what the model does: a reranking model scores documents for a
-    query, and an embedding model has `embedding`. Folders written before stop tokens and sampling were recorded have
-    `stop_tokens` () and `sampling` None.
+    query, and an embedding model has `embedding`. A model that reads pictures has `vision`. Folders written before stop
+    tokens and sampling were recorded have `stop_tokens` () and `sampling` None.
     """
 
     family: str
@@ -125,6 +136,7 @@ class Manifest:
     template_tokens: Mapping[str, str] = field(default_factory=dict)
     task: Task = "chat"
     embedding: EmbeddingSettings | None = None
+    vision: VisionRecord | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 

@@ -20,6 +20,15 @@ def detect_family(config: Mapping[str, Any], templates: ChatTemplates | None) ->
     """
     model_type = config.get("model_type")
     families = [family for family in FAMILIES.values() if model_type in family.model_types]
+    if config.get("vision_config") is not None:
+        families = [family for family in families if family.pictures is not None]
+        if not families:
+            raise CheckpointError(
+                f"vision models of the type {quoted(model_type)} are not supported",
+                hint="use glm-4v-9b, or a text model",
+            )
+    else:
+        families = [family for family in families if family.pictures is None]
     if not families:
         known = sorted({name for family in FAMILIES.values() for name in family.model_types})
         raise CheckpointError(
@@ -27,10 +36,10 @@ def detect_family(config: Mapping[str, Any], templates: ChatTemplates | None) ->
             hint=f"supported model types: {', '.join(known)}",
         )
     if templates is None:
-        return BASE
+        return next((family for family in families if family.template), BASE)
     for family in families:
         template = ChatTemplate(templates, family, ())
-        if family.matches("".join(template.render([Message("user", "?")], [PROBE]))):
+        if family.matches("".join(template.render_text([Message("user", "?")], [PROBE]))):
             facts = template.facts(tools=True)
             if family.layout is None and facts.tools and not facts.calls:
                 raise CheckpointError(
@@ -47,11 +56,12 @@ def adapt_family(family: Family, templates: ChatTemplates | None, special_tokens
     if family.layout is not None or templates is None:
         return family
     facts = ChatTemplate(templates, family, ()).facts(tools=True)
+    pictures = family.pictures
     in_vocabulary = next((marks for marks in REASONING_MARKS if marks.open in special_tokens), None)
     return replace(
         family,
-        tools=facts.tools,
-        system=facts.system,
+        tools=facts.tools and (pictures is None or pictures.tools),
+        system=facts.system and (pictures is None or pictures.system),
         reasoning=facts.reasoning or family.reasoning or in_vocabulary,
         built_in=family.built_in if facts.layout.tools == "system_message" else (),
     )

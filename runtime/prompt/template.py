@@ -1,32 +1,42 @@
 """Rendering messages and tools into a prompt with the checkpoint's own Jinja chat template.
 
-A prompt is a tuple of pieces, whose concatenation is the text. An engine tokenizes each piece on its own. The pieces
-are split inside special tokens that a user typed: `<|assistant|>` in a message is text to the model, never a role.
+A prompt is a tuple of pieces: texts, whose concatenation is the whole text, and pictures in their places. An engine
+tokenizes each text on its own. They are split inside special tokens that a user typed: `<|assistant|>` in a message is
+text to the model, never a role.
 """
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..chat_templates import DEFAULT, ChatTemplates
 from ..checks import require
 from ..errors import RequestError, TemplateError
 from ..messages import Message
+from ..pictures import Picture
 from ..text import one_line, quoted, replace_surrogates
 from .compile import compile_template
 from .families import Family
 from .families.family import Layout
+from .picture_places import PicturePlaces
 from .probes import TemplateFacts, find_facts
+from .unused_character import find_unused_character, map_text
 
-Prompt = tuple[str, ...]
+TextPrompt = tuple[str, ...]
+Prompt = tuple[str | Picture, ...]
 
 _OWN_VARIABLES = ("messages", "tools", "add_generation_prompt")
 
-# Candidates for the split mark: a character that occurs in no text of these messages, neither as such nor as its JSON
-# escape. Unicode's noncharacters are for internal use, those of the private use area for anyone's.
-_MARKS = [*range(0xFDD0, 0xFDF0), *range(0xE000, 0xF900)]
-_ESCAPED = re.compile(r"\\u([0-9a-f]{4})")
+
+def require_text(prompt: Prompt, reader: str = "this model") -> TextPrompt:
+    """Return the pieces of a prompt that has no picture. Raises RequestError, with the name of its `reader`."""
+    texts = tuple(piece for piece in prompt if isinstance(piece, str))
+    if len(texts) < len(prompt):
+        raise RequestError(
+            f"{reader} reads no pictures", hint="leave them out, or convert a vision model, such as glm-4v-9b"
+        )
+    return texts
 
 
 class ChatTemplate:
@@ -86,10 +96,11 @@ class ChatTemplate:
         further = {"documents": None} | _require_variables(variables or {})
         source = self._templates.select(tools=bool(tools), name=further.pop("chat_template", None))
         template = compile_template(source)
-        variables = further | {**self._layout(source)(messages, tools)}
+        places = PicturePlaces(self._family.pictures, messages)
+        variables = further | {**places.lay_out(self._layout(source), messages, tools)}
         try:
-            mark = _find_unused_character(variables)
-            guarded = _map_text(
+            mark = find_unused_character(variables)
+            guarded = map_text(
                 variables,
                 lambda text: self._special.sub(lambda m: m[0][0] + mark + m[0][1:], replace_surrogates(text)),
             )
@@ -106,7 +117,17 @@ class ChatTemplate:
             ) from exc
         # A template that asks for ASCII JSON escapes the mark.
         pieces = text.replace(f"\\u{ord(mark):04x}", mark).split(mark)
-        return tuple(piece for piece in pieces if piece)
+        return places.split(pieces)
+
+    def render_text(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        add_generation_prompt: bool = True,
+    ) -> TextPrompt:
+        """Render the prompt of messages without pictures, as `render` does."""
+        return require_text(self.render(messages, tools, add_generation_prompt=add_generation_prompt))
 
 
 def _require_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,32 +146,3 @@ def _require_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
             f"the template's variables are not JSON: {one_line(exc)}", hint="pass texts, numbers, lists and dicts"
         ) from exc
     return found
-
-
-def _map_text(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {_map_text(key, change): _map_text(item, change) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_map_text(item, change) for item in value]
-    return value
-
-
-def _find_unused_character(variables: Mapping[str, Any]) -> str:
-    texts: list[str] = []
-    spelled: set[int] = set()
-
-    def note(text: str) -> str:
-        texts.append(text)
-        spelled.update(int(code, 16) for code in _ESCAPED.findall(text))
-        return text
-
-    _map_text(variables, note)
-    for mark in _MARKS[:4]:  # a look for one is quick; a set of all characters takes ten times as long
-        if mark not in spelled and not any(chr(mark) in text for text in texts):
-            return chr(mark)
-    used = spelled.union(*(map(ord, set(text)) for text in texts))
-    if free := next((chr(mark) for mark in _MARKS if mark not in used), None):
-        return free
-    raise TemplateError("the messages use every private character of Unicode", hint="send text, not binary data")

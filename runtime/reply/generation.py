@@ -169,7 +169,7 @@ def generate(
                     partial.add(delta)
                     if not delta.tokens:
                         # An empty text lets the reader close the stream while the engine is busy.
-                        yield PromptLogprobs(part.prompt) if part.prompt else Text("")
+                        yield PromptLogprobs(part.prompt) if part.prompt else part.progress or Text("")
                     for event, beyond in parser.feed(delta.text):
                         yield from output.push(event, beyond)
                         if output.ended:

@@ -23,7 +23,17 @@ from starlette.responses import JSONResponse, Response
 
 from runtime.chat import Chat
 from runtime.errors import RequestError
-from runtime.messages import Event, Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, ToolResult
+from runtime.messages import (
+    Event,
+    Finish,
+    Message,
+    PictureProgress,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+)
 from runtime.model import Model
 from runtime.toolbox import Toolbox
 from runtime.tools import Tool
@@ -41,6 +51,7 @@ from .kiosk import Kiosk, Language
 
 _EVENT_NAMES: dict[type, str] = {
     Text: "text",
+    PictureProgress: "picture_progress",
     Reasoning: "reasoning",
     ToolCallDelta: "tool_call_delta",
     ToolCall: "tool_call",

@@ -10,11 +10,13 @@ from ...errors import BackendError
 from ...messages import Finish, TokenLogprob, Usage
 from ...vocabulary import TextDecoder
 from ..backend import Delta, Request
+from .prompt_input import PromptInput
 
 
 @dataclass(slots=True, eq=False)
 class ActiveRequest:
-    """A request, with the ids of its prompt (and of the reply so far, which it continues) and of its reply.
+    """A request, with the ids of its prompt (and of the reply so far, which it continues) and of its reply; `prompt` is
+    what the pipeline reads.
 
     It is `finished` once its Finish was read; `start` and `ttft` are seconds. It has a `handle` once it is in the
     pipeline; before that, slices bring the first `cached_tokens` ids into the prefix cache. With `starts_in_block`,
@@ -23,6 +25,7 @@ class ActiveRequest:
 
     request: Request
     ids: list[int]
+    prompt: PromptInput
     config: Any
     decoder: TextDecoder
     stops: set[int]

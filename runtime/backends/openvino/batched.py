@@ -13,15 +13,17 @@ one request: each of its steps then ends with a block, and it is split into slic
 
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from itertools import count
 from threading import Lock
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ...device.machine import free_memory
 from ...device.memory import CHUNK_TOKENS
 from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
-from ...messages import Finish
+from ...messages import Finish, Usage
+from ...pictures import Picture
 from ...sampling import SamplingParams
 from ...source import ModelSource
 from ..backend import Delta, Options, Request
@@ -33,10 +35,18 @@ from .genai import (
     load_properties,
     map_error,
     require_model_folder,
+    run_to_end,
 )
 from .logits_queue import LogitsQueue
 from .logits_request import LogitsRequest, needed_settings, require_no_logits
 from .prefix_cache import BLOCK, PrefixCache
+from .prompt_input import TokenIds
+from .vision.picture_reader import PictureReading
+from .vision.prompts import VisionPrompts, require_vision_options, require_vision_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # Tokens of a prompt that one step reads beside replies that are being written, which stand still meanwhile. Alone it
 # reads CHUNK_TOKENS.
@@ -55,12 +65,15 @@ COMPILED_SHAPES = 32
 _CACHED_SHARE = {"CPU": 4, "GPU": 16}  # one part in so many of the free memory
 _CACHED_BYTES = {"CPU": 4 * 2**30, "GPU": 2**29}  # at most
 _CACHED_CONTEXTS = 16  # full ones, at most
+_RESERVED_EMBEDDINGS = 128 * 2**20  # bytes
+_PICTURE_POLL = 0.05  # seconds between two looks at a picture that is read
 
 
 class OpenVINO(GenAIBackend):
     """A model folder on a device of OpenVINO."""
 
     runs_adapters = True
+    reads_pictures = True
     max_requests = 256  # SchedulerConfig.max_num_seqs
 
     def __init__(self, pipeline: Any, folder: ModelFolder, device: str = "CPU", options: Options = Options()) -> None:
@@ -69,6 +82,7 @@ class OpenVINO(GenAIBackend):
         kind, lookup = device.partition(".")[0], options.lookup
         self._has_adapters = bool(options.adapters)
         self._logits = LogitsQueue(folder, device, options)
+        self._vision = VisionPrompts(folder, device, options) if folder.manifest.vision else None
         self._tokens_beside, self._tokens_alone = _BESIDE[kind], step_tokens(kind, lookup)
         self._lookup = lookup
         self._request_ids = count(1)
@@ -78,7 +92,7 @@ class OpenVINO(GenAIBackend):
         self._slice: PromptSlice | None = None
         self._whole_prompt: ActiveRequest | None = None  # the prompt that has the engine to itself
         self._abandoned: list[ActiveRequest] = []  # cancelled before their first token
-        self._prefixes = PrefixCache(_reserve_cache(pipeline, folder, kind, lookup))
+        self._prefixes = PrefixCache(_reserve_cache(pipeline, folder, kind, lookup, self._vision))
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -94,6 +108,10 @@ class OpenVINO(GenAIBackend):
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """Raises DeviceError if the device is missing, BackendError if OpenVINO refuses the folder."""
         folder = require_model_folder(source, device, cls.devices())
+        name = "openvino_model"
+        if folder.manifest.vision:
+            require_vision_options(folder, options)
+            name = "openvino_language_model"
         import openvino_genai as genai
 
         from .lora import adapter_properties
@@ -104,7 +122,7 @@ class OpenVINO(GenAIBackend):
         scheduler.cache_size = 0  # grows with what is asked
         scheduler.max_num_batched_tokens = step_tokens(kind, options.lookup)
         scheduler.dynamic_split_fuse = True
-        with load_properties(folder, device, options, CONVERT_AGAIN) as settings:
+        with load_properties(folder, device, options, CONVERT_AGAIN, name) as settings:
             if device == "CPU":
                 settings["CPU_RUNTIME_CACHE_CAPACITY"] = COMPILED_SHAPES
             if options.lookup:
@@ -115,7 +133,18 @@ class OpenVINO(GenAIBackend):
             return cls(pipeline, folder, device, options)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
-        running = self.begin(self.with_admitted_grammar(request))
+        request = self.with_admitted_grammar(request)
+        ids = run_to_end(self.encode_slices(request.prompt, self.max_prompt_tokens))
+        if (reading := self.read_pictures(request, ids)) is not None:
+            with closing(reading):
+                while not reading.wait(_PICTURE_POLL):
+                    if request.cancellation.cancelled:
+                        yield Finish("cancelled", Usage())
+                        return
+                    yield Delta("", 0, progress=reading.progress())
+                running = self.begin(request, ids, reading.start, reading.features())
+        else:
+            running = self.begin(request, ids)
         try:
             while not running.finished:
                 if request.cancellation.cancelled:
@@ -133,14 +162,32 @@ class OpenVINO(GenAIBackend):
             if not running.finished:
                 self.cancel(running)
 
-    def begin(self, request: Request, ids: list[int] | None = None, start: float = 0.0) -> "RunningRequest":
+    def read_pictures(self, request: Request, ids: list[int]) -> PictureReading | None:
+        """Begin to read the pictures of a request, which may take minutes; None if it has none. `ids` are those of its
+        prompt. Raises what `begin` would."""
+        pictures = [piece for piece in request.prompt if isinstance(piece, Picture)]
+        if self._vision is None or not pictures:
+            return None
+        self.prepare_request(request, ids)
+        return self._vision.reader.read(pictures)
+
+    def begin(
+        self,
+        request: Request,
+        ids: list[int] | None = None,
+        start: float = 0.0,
+        features: "Sequence[npt.NDArray[np.float32]]" = (),
+    ) -> "RunningRequest":
         """Let a request join at the next step. The caller then calls `step` and reads, or `cancel`s. `ids` are those
-        of the prompt's text, if they are known, `start` is when the request came."""
+        of the prompt, if they are known, `start` is when the request came, and `features` are those of its pictures."""
         start = start or time.perf_counter()
-        if needed_settings(request.sampling):
+        if needed_settings(request.sampling) and self._vision is None:
             return self._begin_with_logits(request, ids, start)
         ids, stops, config = self.prepare_request(request, ids)
-        running = ActiveRequest(request, ids, config, self.decoder(), stops, self.special_ids, start, self._release)
+        prompt = self._vision.embed(request, ids, features) if self._vision else TokenIds(ids)
+        running = ActiveRequest(
+            request, ids, prompt, config, self.decoder(), stops, self.special_ids, start, self._release
+        )
         running.reused_tokens = self._prefixes.count_kept(ids)
         running.cached_tokens, running.starts_in_block = self._prefixes.match(ids)
         self._prompts.append(running)
@@ -160,7 +207,12 @@ class OpenVINO(GenAIBackend):
     def require_unconstrained(self, sampling: SamplingParams) -> None:
         require_no_logits(sampling, "a grammar")
 
+    def picture_ids(self, picture: Picture) -> list[int]:
+        return super().picture_ids(picture) if self._vision is None else self._vision.ids(picture)
+
     def generation_config(self, request: Request, stops: set[int], read: int) -> Any:
+        if self._vision is not None:
+            require_vision_settings(request.sampling)
         return _with_lookup(super().generation_config(request, stops, read), self._lookup)
 
     def step(self) -> None:
@@ -187,6 +239,8 @@ class OpenVINO(GenAIBackend):
 
     def close(self) -> None:
         self._logits.close()
+        if self._vision is not None:
+            self._vision.reader.close()
         super().close()
 
     # What follows is called by whoever holds `_stepping`.
@@ -234,12 +288,12 @@ class OpenVINO(GenAIBackend):
         elif alone:
             self._whole_prompt, size = running, len(running.ids)
         if len(running.ids) - running.cached_tokens <= size:
-            running.handle = self._add(running.ids, running.config)
+            running.handle = self._add(running.prompt.tensor(), running.config)
             running.cached_tokens += self._tokens_alone if self._whole_prompt is running else 0
             self._replies.add(id(running))
             return
         end = running.cached_tokens + size
-        self._slice = PromptSlice(running, end, self._add(running.ids[:end], _prefill_config(self._lookup)))
+        self._slice = PromptSlice(running, end, self._add(running.prompt.tensor(end), _prefill_config(self._lookup)))
 
     def _finish_slice(self, done: "PromptSlice") -> None:
         self._slice, running = None, done.running
@@ -251,11 +305,7 @@ class OpenVINO(GenAIBackend):
         if not running.finished:
             self._prompts.append(running)
 
-    def _add(self, ids: list[int], config: Any) -> Any:
-        import numpy as np
-        import openvino
-
-        prompt = openvino.Tensor(np.array([ids], dtype=np.int64))
+    def _add(self, prompt: Any, config: Any) -> Any:
         return self.pipeline.add_request(next(self._request_ids), prompt, config)
 
     def _cancel(self, running: "ActiveRequest") -> None:
@@ -311,23 +361,23 @@ def _prefill_config(lookup: int) -> Any:
     return _with_lookup(config, lookup)
 
 
-def _reserve_cache(pipeline: Any, folder: ModelFolder, kind: str, lookup: int) -> int:
+def _reserve_cache(pipeline: Any, folder: ModelFolder, kind: str, lookup: int, vision: VisionPrompts | None) -> int:
     """Grow the KV cache to hold several chats; return its size in tokens.
 
     The cache grows to what a request may need, at most twice its prompt: one that is cancelled after its first step
-    makes it that large. In that step the plugin also repacks the weights.
+    makes it that large. In that step the plugin also repacks the weights. Embeddings take much more memory than ids:
+    for a vision model fewer tokens are reserved.
     """
-    import numpy as np
-    import openvino
-
     manifest = folder.manifest
     share = min(free_memory() // _CACHED_SHARE[kind], _CACHED_BYTES[kind])
     tokens = min(share // max(manifest.kv_bytes_per_token, 1), _CACHED_CONTEXTS * manifest.context_length)
+    if vision is not None:
+        tokens = min(tokens, 2 * _RESERVED_EMBEDDINGS // vision.token_bytes)
     tokens = max(tokens, 2 * BLOCK)
     config = _prefill_config(lookup)
     config.max_new_tokens = tokens
-    prompt = np.zeros((1, tokens // 2), dtype=np.int64)
-    handle = pipeline.add_request(0, openvino.Tensor(prompt), config)
+    prompt = TokenIds([0] * (tokens // 2)) if vision is None else vision.blank(tokens // 2)
+    handle = pipeline.add_request(0, prompt.tensor(), config)
     pipeline.step()
     handle.cancel()
     while pipeline.has_non_finished_requests():

@@ -232,13 +232,14 @@ class EngineReply(AbstractContextManager["EngineReply"]):
             if isinstance(part, int):
                 self._prompt_tokens = part
                 continue
-            self._ended, self._patience = not isinstance(part, Delta), _WATCH
+            reading = isinstance(part, Delta) and part.progress is not None
+            self._ended, self._patience = not isinstance(part, Delta), _PULSE if reading else _WATCH
             self._deltas += 1
             if isinstance(part, BaseException):
                 raise part
             found: Delta | Finish = part
             self._new_tokens += found.tokens if isinstance(found, Delta) else 0
-            self._ttft = self._ttft or time.perf_counter() - self._start
+            self._ttft = self._ttft or (0.0 if reading else time.perf_counter() - self._start)
             return found
 
     def __exit__(self, *_: object) -> None:

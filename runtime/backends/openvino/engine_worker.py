@@ -9,7 +9,7 @@ it waits a moment, before each step, until such replies have been read.
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,8 +20,10 @@ from ...text import one_line
 from ..backend import Delta, Request
 from .batched import COMPILED_SHAPES, OpenVINO, RunningRequest
 from .genai import map_error
+from .vision.picture_reader import PictureReading
 
 _ENCODING = 0.03  # seconds before each step
+_PICTURES = 0.05  # seconds between two looks at pictures that are read, if there is nothing else to do
 _READING = 0.002  # seconds before each step that it waits for the readers of replies that may be cut
 
 
@@ -44,6 +46,7 @@ class _EngineLoop:
         self._pipe = pipe
         self._running: dict[int, RunningRequest] = {}
         self._encoding: dict[int, tuple[Request | None, Generator[None, None, list[int]], float]] = {}
+        self._reading: dict[int, tuple[Request, list[int], PictureReading, float]] = {}
         self._out: list[tuple[int, Any]] = []
         self._sent: Counter[int] = Counter()  # deltas of each request
         self._read: dict[int, int] = {}  # deltas that have been read, of requests whose readers are awaited
@@ -53,6 +56,7 @@ class _EngineLoop:
             if not self._receive():
                 return
             self._encode_pending()
+            self._begin_read()
             if not self._running:
                 self._flush()
                 continue
@@ -83,7 +87,7 @@ class _EngineLoop:
 
     def _patience(self, end: float) -> float | None:
         if not (self._running or self._encoding):
-            return None
+            return _PICTURES if self._reading else None
         return max(end - time.perf_counter(), 0.0) if self._unread() else 0.0
 
     def _unread(self) -> list[int]:
@@ -96,11 +100,13 @@ class _EngineLoop:
                     slices = self._engine.encode_slices(value.prompt, self._engine.max_prompt_tokens)
                     self._encoding[number] = value, slices, time.perf_counter()
                 case "read":
-                    if number in self._running or number in self._encoding:
+                    if number in self._running or number in self._encoding or number in self._reading:
                         self._read[number] = value
                 case "cancel":
                     self._forget(number)
                     self._encoding.pop(number, None)
+                    if number in self._reading:
+                        self._reading.pop(number)[2].close()
                     if number in self._running:
                         self._engine.cancel(self._running.pop(number))
                 case "encode":
@@ -131,8 +137,25 @@ class _EngineLoop:
                 self._out.append((number, ids))
                 continue
             try:
-                self._running[number] = self._engine.begin(request, ids, start)
+                if (reading := self._engine.read_pictures(request, ids)) is not None:
+                    self._reading[number] = request, ids, reading, start
+                else:
+                    self._running[number] = self._engine.begin(request, ids, start)
                 self._out.append((number, len(ids)))
+            except Exception as exc:  # noqa: BLE001
+                self._out.append((number, _to_edge_error(exc)))
+
+    def _begin_read(self) -> None:
+        """Let those requests join the batch whose pictures are read, and send the progress of the others."""
+        for number, (request, ids, reading, start) in list(self._reading.items()):
+            if not reading.done:
+                if (progress := reading.progress()) is not None:
+                    self._out.append((number, Delta("", 0, progress=progress)))
+                continue
+            del self._reading[number]
+            try:
+                with closing(reading):
+                    self._running[number] = self._engine.begin(request, ids, start, reading.features())
             except Exception as exc:  # noqa: BLE001
                 self._out.append((number, _to_edge_error(exc)))
 
@@ -154,7 +177,7 @@ class _EngineLoop:
             for number, part in self._out:
                 if isinstance(part, Delta):
                     self._sent[number] += 1
-                elif number not in self._running:
+                elif number not in self._running and number not in self._reading:
                     self._forget(number)
             self._out = []
 

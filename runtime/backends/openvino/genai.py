@@ -15,7 +15,8 @@ from ...folder.compile_cache import caching
 from ...folder.model_folder import ModelFolder
 from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
-from ...prompt.template import Prompt
+from ...pictures import Picture
+from ...prompt.template import Prompt, require_text
 from ...source import ModelSource
 from ...system.files import read_model_properties
 from ...system.native_effects import disable_alternate_signal_stack, set_mmap_threshold
@@ -69,17 +70,30 @@ class GenAIBackend(Backend):
         Raises PromptTooLong as soon as it is certain that there are more than `limit` tokens: at once if the text has
         more bytes than that many tokens can have, else when a multiple of them was counted.
         """
-        if limit is not None and (size := sum(map(_nbytes, prompt))) > limit * self._longest_token:
+        if (
+            limit is not None
+            and (size := sum(_nbytes(piece) for piece in prompt if isinstance(piece, str)))
+            > limit * self._longest_token
+        ):
             raise PromptTooLong((size - 1) // self._longest_token, limit, cut=True)
         ids: list[int] = []
-        for batch in split_batches(prompt):
-            ids += self._encode(batch)
-            if limit is not None and len(ids) > _COUNTED * limit:
-                raise PromptTooLong(len(ids) - 1, limit, cut=True)
-            yield
+        for pieces in _split_at_pictures(prompt):
+            if isinstance(pieces, Picture):
+                ids += self.picture_ids(pieces)
+                continue
+            for batch in split_batches(pieces):
+                ids += self._encode(batch)
+                if limit is not None and len(ids) > _COUNTED * limit:
+                    raise PromptTooLong(len(ids) - 1, limit, cut=True)
+                yield
         if limit is not None and len(ids) > limit:
             raise PromptTooLong(len(ids), limit)
         return ids
+
+    def picture_ids(self, picture: Picture) -> list[int]:
+        """Return the ids of a picture's tokens. Raises RequestError for a model that reads no pictures."""
+        require_text((picture,))
+        raise AssertionError("unreachable")
 
     def _encode(self, texts: list[str]) -> list[int]:
         """Return the token ids of the texts, concatenated. GenAI's tokenizer is not thread-safe."""
@@ -139,6 +153,19 @@ class GenAIBackend(Backend):
         self.pipeline = self._tokenizer = None
 
 
+def _split_at_pictures(prompt: Prompt) -> Iterator[Picture | list[str]]:
+    """Yield the pictures of a prompt, and the texts between two of them."""
+    texts: list[str] = []
+    for piece in prompt:
+        if isinstance(piece, str):
+            texts.append(piece)
+            continue
+        yield texts
+        yield piece
+        texts = []
+    yield texts
+
+
 def run_to_end(steps: Generator[None, None, T]) -> T:
     """Run the generator to its end and return its value."""
     while True:
@@ -168,13 +195,16 @@ def find_devices(*kinds: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def load_properties(folder: ModelFolder, device: str, options: Options, cure: str) -> Iterator[dict[str, Any]]:
-    """Yield the properties of a pipeline to load. Raises BackendError, with `cure` as its hint, if loading fails."""
+def load_properties(
+    folder: ModelFolder, device: str, options: Options, cure: str, name: str = "openvino_model"
+) -> Iterator[dict[str, Any]]:
+    """Yield the properties with which to load a pipeline, or the IR of this `name`. Raises BackendError, with `cure` as
+    its hint, if loading fails."""
     require_docstrings(BackendError)
     set_mmap_threshold()
     try:
         with map_out_of_memory(BackendError), compiled_cache(folder, device, options) as place:
-            yield properties(options, device) | place | read_model_properties(folder.path / "openvino_model.bin")
+            yield properties(options, device) | place | read_model_properties(folder.path / f"{name}.bin")
     except RuntimeError as exc:
         raise BackendError(f"OpenVINO cannot load {folder.path}: {error_line(exc)}", hint=cure) from exc
 

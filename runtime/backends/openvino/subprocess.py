@@ -45,6 +45,7 @@ class SubprocessBackend(Backend):
     reports_ids = True
     masks_wider = True
     reads_ids = True
+    reads_pictures = OpenVINO.reads_pictures
     max_requests = OpenVINO.max_requests
 
     def __init__(self, source: ModelSource, device: str, options: Options) -> None:
@@ -100,7 +101,9 @@ class SubprocessBackend(Backend):
         return sum(self._grammars.values())
 
     def encode(self, prompt: Prompt) -> list[int]:
-        ids: list[int] = self._query("encode", prompt)
+        # The ids of a picture's tokens are made of its hash.
+        pieces = tuple(piece if isinstance(piece, str) else replace(piece, data=b"") for piece in prompt)
+        ids: list[int] = self._query("encode", pieces)
         return ids
 
     def kv_cache_bytes(self) -> int:

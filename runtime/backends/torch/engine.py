@@ -24,7 +24,7 @@ from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
 from ...grammar.rest import Rest
 from ...messages import Finish, FinishReason, TokenLogprob, Usage
-from ...prompt.template import Prompt
+from ...prompt.template import Prompt, require_text
 from ...sampling import SamplingParams
 from ...source import ModelSource
 from ...system.installation import install_hint
@@ -238,7 +238,7 @@ class Torch(Backend):
         return self._masks.mask(grammar)
 
     def encode(self, prompt: Prompt) -> list[int]:
-        return [id for piece in prompt for id in self._tokenizer.encode(piece)]
+        return [id for piece in require_text(prompt, "PyTorch's engine") for id in self._tokenizer.encode(piece)]
 
     def close(self) -> None:
         self.runner.close()

@@ -12,13 +12,14 @@ from .base import BASE
 from .family import PROBE, SPECIAL_TOKEN, Family
 from .glm4_0414 import GLM4_0414
 from .glm4_2024 import GLM4_2024
+from .glm4v import GLM4V
 from .glm_edge import GLM_EDGE
 from .reasoning import REASONING_MARKS, ReasoningMarks
 from .rumination import RUMINATION
 from .z1 import Z1
 
 # In the order in which they are tried: a family whose `matches` is stricter comes first.
-_FAMILIES = (Z1, RUMINATION, GLM4_0414, GLM4_2024, GLM_EDGE, BASE)
+_FAMILIES = (GLM4V, Z1, RUMINATION, GLM4_0414, GLM4_2024, GLM_EDGE, BASE)
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...messages import Message
+from .picture_format import PictureFormat
 from .reasoning import ReasoningMarks
 
 Layout = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], Mapping[str, Any]]
@@ -25,6 +26,8 @@ class Family:
     Prompt: `layout` turns messages and tools (JSON objects with a name) into the template's variables; without one, the
     layout is found by rendering the template. `prefix` opens the prompt of a plain completion; `system` is whether the
     template shows system messages.
+    Pictures: a family of vision models has `pictures`, the others None. `template` is the chat template of a checkpoint
+    that comes without one.
     Tools: `tools` is whether the template shows the tools that a chat offers; `own_tools` are those that it always
     brings itself; `built_in` are those that it describes in its own words if a chat offers them (`Tool.built_in`).
     Reply: `stop_tokens` end it, `call_start` may stand before each of its tool calls but the first, and `call_syntaxes`
@@ -45,6 +48,8 @@ class Family:
     own_tools: tuple[str, ...] = ()
     built_in: tuple[str, ...] = ()
     system: bool = True
+    pictures: PictureFormat | None = None
+    template: str = ""
 
 
 def renders_probe(prompt: str) -> bool:

@@ -1,0 +1,1 @@
+"""Vision models on OpenVINO GenAI: prompts as embeddings, and the image tower."""

@@ -1,0 +1,71 @@
+"""The prompts of a vision model: ids and embeddings of texts and pictures, and what the engine cannot do with them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ....errors import BackendError, ModelFolderError, UnsupportedSetting
+from ....folder.model_folder import CONVERT_AGAIN, ModelFolder
+from ....pictures import Picture
+from ....prompt.picture_tokens import picture_tokens
+from ....sampling import SamplingParams
+from ...backend import Options, Request
+from ..logits_request import needed_settings
+from ..prompt_input import Embeddings, PromptInput
+from .embedding import embed, picture_ids
+from .picture_reader import PictureReader
+from .word_embeddings import WordEmbeddings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class VisionPrompts:
+    """The table of word embeddings and the reader of pictures of a model folder."""
+
+    def __init__(self, folder: ModelFolder, device: str, options: Options) -> None:
+        if folder.manifest.vision is None:
+            raise ModelFolderError(f"{folder.path} is no vision model", hint=CONVERT_AGAIN)
+        self._tokens = picture_tokens(folder.manifest.vision)
+        self._table = WordEmbeddings(folder.path)
+        self.reader = PictureReader(folder, device, options, self._tokens)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a token's embedding."""
+        return 4 * (self._tokens.numbers + self._table.width)
+
+    def ids(self, picture: Picture) -> list[int]:
+        """Return the ids of a picture's tokens. Raises RequestError."""
+        return picture_ids(picture, self._tokens.count(picture))
+
+    def embed(self, request: Request, ids: Sequence[int], features: "Sequence[npt.NDArray[np.float32]]") -> PromptInput:
+        """Return the embeddings of a request's ids, with the features of its pictures."""
+        pictures = [piece for piece in request.prompt if isinstance(piece, Picture)]
+        return embed(ids, pictures, features, self._table, self._tokens)
+
+    def blank(self, tokens: int) -> PromptInput:
+        """Return embeddings of zeros."""
+        import numpy as np
+
+        return Embeddings(np.zeros((tokens, self._tokens.numbers + self._table.width), np.float32))
+
+
+def require_vision_options(folder: ModelFolder, options: Options) -> None:
+    """Raise BackendError for options that do not act on a vision model."""
+    for name, given in (("prompt lookup", options.lookup), ("LoRA adapters", options.adapters)):
+        if given:
+            raise BackendError(
+                f"{name} cannot be used with {folder.name}, a vision model, on OpenVINO", hint="leave it out"
+            )
+
+
+def require_vision_settings(sampling: SamplingParams) -> None:
+    """Raise UnsupportedSetting for a setting that needs the prompt's ids, or logits: the engine is given embeddings."""
+    names = needed_settings(sampling)
+    if sampling.repetition_penalty != 1.0:
+        names.append("repetition_penalty")
+    for name in names:
+        raise UnsupportedSetting(
+            f"{name} is not supported with a vision model on OpenVINO", hint=f"leave out {name}", setting=name
+        )
