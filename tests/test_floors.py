@@ -39,6 +39,7 @@ LAYERS = {
     "convert": """
         recipe graph output samples
         vision
+        parts
         check
         weights
         estimate
