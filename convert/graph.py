@@ -35,10 +35,10 @@ def build_decoder(architecture: Architecture, weight: Weight) -> ov.Model:
     Inputs: input_ids (B,T), attention_mask (B,S; 0 for padding on the left, else 1) and position_ids (B,T), all i64;
     beam_idx (B, i32), by which the cache's batch is reordered. Output: logits (B,T,vocab) in f32.
     """
-    ids = _dynamic_input("input_ids", Type.i64, rank=2)
-    attention_mask = _dynamic_input("attention_mask", Type.i64, rank=2)
-    positions = _dynamic_input("position_ids", Type.i64, rank=2)
-    beam = _dynamic_input("beam_idx", Type.i32, rank=1)
+    ids = dynamic_input("input_ids", Type.i64, rank=2)
+    attention_mask = dynamic_input("attention_mask", Type.i64, rank=2)
+    positions = dynamic_input("position_ids", Type.i64, rank=2)
+    beam = dynamic_input("beam_idx", Type.i32, rank=1)
     blocks = DecoderBlocks(architecture, weight)
     cache = StatefulCache(architecture, batch=axis_length(ids, 0), beam=beam)
     rope = rotary_table(architecture, positions)
@@ -253,9 +253,14 @@ def causal_mask(attention_mask: Node, new_tokens: Node) -> Node:
 
 
 def rotary_table(architecture: Architecture, positions: Node) -> RotaryTable:
-    """Return the cosines and sines of the rotation angles at positions (B,T)."""
-    frequencies = ops.constant(inverse_frequencies(architecture).reshape(1, -1, 1))
-    angles = ops.matmul(frequencies, ops.convert(ops.unsqueeze(positions, _i64(1)), "f32"), False, False)
+    """Return the cosines and sines of the rotation angles at positions: (B,T), or (B,3,T) for M-RoPE's time, height and
+    width."""
+    if architecture.rope_sections:
+        frequencies = ops.constant(axis_frequencies(architecture)[np.newaxis])
+    else:
+        frequencies = ops.constant(inverse_frequencies(architecture).reshape(1, -1, 1))
+        positions = ops.unsqueeze(positions, _i64(1))
+    angles = ops.matmul(frequencies, ops.convert(positions, "f32"), False, False)
     angles = ops.transpose(angles, _i64(0, 2, 1))  # (B,T,rotary_dim/2)
     table = ops.concat([ops.sin(angles), ops.cos(angles)], -1)
     if architecture.yarn is not None:
@@ -295,7 +300,18 @@ def inverse_frequencies(architecture: Architecture) -> npt.NDArray[np.float32]:
     return np.asarray(blended + np.float32(1.0) / wavelengths * kept, dtype=np.float32)
 
 
-def _dynamic_input(name: str, element: Type, rank: int) -> Node:
+def axis_frequencies(architecture: Architecture) -> npt.NDArray[np.float32]:
+    """Return M-RoPE's frequencies by axis, (rotary_dim / 2, 3): each pair of dimensions turns with one axis alone, as
+    `rope_sections` assigns them in turn. An angle is then a product of matrices, in which zeros change no digit."""
+    frequencies = inverse_frequencies(architecture)
+    axes = np.repeat(np.arange(len(architecture.rope_sections)) % 3, architecture.rope_sections)
+    table = np.zeros((len(frequencies), 3), np.float32)
+    table[np.arange(len(frequencies)), axes] = frequencies
+    return table
+
+
+def dynamic_input(name: str, element: Type, rank: int) -> Node:
+    """Return an input of any size along each of its axes."""
     node = ops.parameter(PartialShape([-1] * rank), element, name=name)
     node.output(0).set_names({name})
     return node

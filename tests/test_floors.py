@@ -20,7 +20,7 @@ HEAVY = (
 LAYERS = {
     "runtime": """
         errors text version
-        strict_json checks docstrings
+        strict_json checks docstrings picture_size
         system
         pictures
         messages sampling grammar vocabulary cancellation chat_templates
@@ -38,6 +38,7 @@ LAYERS = {
     """,
     "convert": """
         recipe graph output samples
+        vision
         check
         weights
         estimate

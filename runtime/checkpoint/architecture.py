@@ -1,15 +1,16 @@
 """The architecture of a GLM-4 checkpoint: config.json as one validated record.
 
-Three implementations have the same decoder and differ in config.json's keys and in the parts of a layer:
+Four implementations have the same decoder and differ in config.json's keys and in the parts of a layer:
 
     Glm4ForCausalLM   GLM-4-0414, Z1, Rumination: sandwich norms, four a layer
     GlmForCausalLM    glm-4-9b-…-hf and GLM-Edge: two norms a layer
     ChatGLMModel      glm-4-9b, -chat, -1m as first published
+    Glm4vForConditionalGeneration    GLM-4.1V and GLM-4.6V-Flash: Glm4ForCausalLM's decoder, and a tower for pictures
 """
 
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from ..errors import CheckpointError
 from ..text import quoted
 from .adapters.config import reject_adapter_alone
 from .config_object import CONFIG_HINT, ConfigObject
+from .glm4_1v import Glm41Vision, read_glm41_vision
 from .quantized.config import read_quantization
-from .rope import Yarn, read_rope
+from .rope import Yarn, read_rope, rope_key
 from .small_files import read_json, resolve_file
 
 __all__ = ["Architecture", "Yarn", "read_architecture", "read_config"]
@@ -47,6 +49,8 @@ class Architecture:
     context: int
     yarn: Yarn | None
     rope_factor: float = 1.0  # by which positions are divided
+    vision: Glm41Vision | None = None  # the tower of a model that reads pictures
+    rope_sections: tuple[int, ...] = ()  # M-RoPE: the pairs of dimensions that turn with time, height, width, in turn
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -80,6 +84,12 @@ class Architecture:
         yield "model.norm.weight", (self.hidden,)
         if not self.tied_embeddings:
             yield "lm_head.weight", (self.vocab, self.hidden)
+
+    def all_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield the canonical name and shape of every tensor, those of the tower after the decoder's."""
+        yield from self.shapes()
+        if self.vision is not None:
+            yield from self.vision.shapes()
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -115,7 +125,8 @@ def _architecture_name(config: Mapping[str, Any]) -> str:
     if isinstance(name, str) and name in _PARSERS:
         return name
     raise CheckpointError(
-        f"config.json: the architecture {reprlib.repr(name)} is not supported", hint=f"supported: {', '.join(_PARSERS)}"
+        f"config.json: the architecture {reprlib.repr(name)} is not supported",
+        hint=f"supported: {', '.join(_SUPPORTED)}",
     )
 
 
@@ -181,6 +192,42 @@ def _parse_chatglm(config: ConfigObject) -> Architecture:
     )
 
 
+def _parse_glm4v(config: ConfigObject) -> Architecture:
+    """Parse the keys of Glm4vConfig. Its decoder's are in `text_config`, or beside `vision_config` as in the first
+    published GLM-4.1V-9B-Thinking."""
+    text = config.section("text_config") if config.get("text_config") else config
+    text.require("head_dim", text.integer("hidden_size") // text.integer("num_attention_heads"))
+    text.require("attention_bias", True)  # Glm4vTextAttention has it, whatever the config
+    parsed = _parse_glm(text, sandwich_norms=True)
+    sections = text.section(rope_key(text)).get("mrope_section")
+    if not isinstance(sections, list) or not all(type(pairs) is int and pairs > 0 for pairs in sections):
+        raise CheckpointError("config.json: mrope_section is not a list of numbers", hint=CONFIG_HINT)
+    if sum(sections) != (pairs := parsed.rotary_dim // 2):
+        raise CheckpointError(
+            f"config.json: mrope_section has {sum(sections)} pairs of dimensions, but RoPE rotates {pairs}",
+            hint=CONFIG_HINT,
+        )
+    if parsed.yarn is not None or parsed.rope_factor != 1:
+        raise CheckpointError(
+            "config.json: an extended context is not supported for vision models",
+            hint="remove the rope type from config.json",
+        )
+    return replace(
+        parsed,
+        name="Glm4vForConditionalGeneration",
+        tied_embeddings=parsed.tied_embeddings or config.boolean("tie_word_embeddings", False),
+        rope_sections=tuple(sections),
+        vision=read_glm41_vision(config.section("vision_config"), parsed.hidden),
+    )
+
+
+def _parse_glm4v_moe(config: ConfigObject) -> Architecture:
+    raise CheckpointError(
+        "GLM-4.5V and GLM-4.6V are mixtures of experts, which are not supported",
+        hint="use GLM-4.6V-Flash or GLM-4.1V-9B-Thinking",
+    )
+
+
 def _validate(a: Architecture) -> None:
     if a.heads % a.kv_heads:
         raise CheckpointError(
@@ -194,10 +241,19 @@ def _validate(a: Architecture) -> None:
         )
 
 
-_MODEL_TYPES = {"glm4": "Glm4ForCausalLM", "glm": "GlmForCausalLM", "chatglm": "ChatGLMModel"}
+_MODEL_TYPES = {
+    "glm4": "Glm4ForCausalLM",
+    "glm": "GlmForCausalLM",
+    "chatglm": "ChatGLMModel",
+    "glm4v": "Glm4vForConditionalGeneration",
+    "glm4v_moe": "Glm4vMoeForConditionalGeneration",
+}
 _PARSERS: dict[str, Callable[[ConfigObject], Architecture]] = {  # by config.json's `architectures`
     "Glm4ForCausalLM": lambda config: _parse_glm(config, sandwich_norms=True),
     "GlmForCausalLM": lambda config: _parse_glm(config, sandwich_norms=False),
     "ChatGLMModel": _parse_chatglm,
     "ChatGLMForConditionalGeneration": _parse_chatglm,
+    "Glm4vForConditionalGeneration": _parse_glm4v,
+    "Glm4vMoeForConditionalGeneration": _parse_glm4v_moe,
 }
+_SUPPORTED = [name for name, parse in _PARSERS.items() if parse is not _parse_glm4v_moe]

@@ -10,10 +10,11 @@ CONFIG_HINT = "the checkpoint's config.json is damaged or was edited: download i
 
 
 class ConfigObject:
-    """Typed access to one JSON object of config.json. Errors name the key."""
+    """Typed access to one JSON object of config.json, or of another `file`. Errors name the key."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], file: str = "config.json") -> None:
         self._values = values
+        self._file = file
 
     def get(self, key: str) -> Any:
         """Return the value as it is; None if there is none."""
@@ -45,7 +46,7 @@ class ConfigObject:
         value = {} if self.get(key) is None else self.get(key)
         if not isinstance(value, dict):
             raise self._invalid(key, "an object")
-        return ConfigObject(value)
+        return ConfigObject(value, self._file)
 
     def require(self, key: str, wanted: Any) -> None:
         """Raise CheckpointError for a variant of the decoder that no released GLM-4 has."""
@@ -56,4 +57,4 @@ class ConfigObject:
 
     def _invalid(self, key: str, wanted: str, hint: str = CONFIG_HINT) -> CheckpointError:
         found = f"is {reprlib.repr(self.get(key))}" if key in self._values else "is missing"
-        return CheckpointError(f"config.json: {key} {found}; it must be {wanted}", hint=hint)
+        return CheckpointError(f"{self._file}: {key} {found}; it must be {wanted}", hint=hint)

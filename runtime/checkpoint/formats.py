@@ -49,6 +49,10 @@ class CheckpointFiles(Protocol):
         """Return generation_config.json, {} if there is none."""
         ...
 
+    def image_processor(self) -> Mapping[str, Any]:
+        """Return the settings of a vision model's image processor, {} if there are none."""
+        ...
+
     def licence(self) -> str:
         """Return the licence's name, "" if it is unknown."""
         ...

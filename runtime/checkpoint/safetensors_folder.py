@@ -69,6 +69,12 @@ class SafetensorsFolder:
         """Read generation_config.json; {} if there is none."""
         return read_json(self.path / "generation_config.json")
 
+    def image_processor(self) -> dict[str, Any]:
+        """Read the settings of a vision model's image processor, which transformers 5 saves in processor_config.json;
+        {} if there are none."""
+        whole = read_json(self.path / "processor_config.json").get("image_processor")
+        return whole if isinstance(whole, dict) else read_json(self.path / "preprocessor_config.json")
+
     def licence(self) -> str:
         """Read the licence's name from the header of the model card; a LICENSE file is only mentioned."""
         card, licensed = read_licence(self.path)

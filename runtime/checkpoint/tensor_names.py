@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .architecture import Architecture
+from .glm4_1v import PREFIX as TOWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,12 @@ TensorNaming = Callable[[Architecture, str, tuple[int, ...]], TensorLocation]  #
 def canonical_names(architecture: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
     """Return the location under the canonical name, that of transformers' Glm4ForCausalLM and GlmForCausalLM."""
     return TensorLocation(name, shape)
+
+
+def glm4v_names(architecture: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
+    """Return the location in Glm4vForConditionalGeneration, whose decoder is `model.language_model`."""
+    of_decoder = name.startswith("model.") and not name.startswith(TOWER)
+    return TensorLocation(f"model.language_model.{name.removeprefix('model.')}" if of_decoder else name, shape)
 
 
 _CHATGLM_NAMES = {  # whole names, and stems within a layer
@@ -111,4 +118,5 @@ SAFETENSORS_NAMES: dict[str, TensorNaming] = {  # in safetensors files, by archi
     "Glm4ForCausalLM": canonical_names,
     "GlmForCausalLM": canonical_names,
     "ChatGLMModel": chatglm_names,
+    "Glm4vForConditionalGeneration": glm4v_names,
 }

@@ -93,7 +93,7 @@ class CheckpointTensors:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Canonical names, in the decoder's order."""
+        """Canonical names, in the decoder's order, those of a tower behind them."""
         return tuple(self._locations)
 
     @property
@@ -190,7 +190,7 @@ def _map_errors(path: Path) -> Iterator[None]:
 def safetensors_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of the tensors in the safetensors files of this architecture."""
     naming = SAFETENSORS_NAMES[architecture.name]
-    stored = (naming(architecture, name, shape) for name, shape in architecture.shapes())
+    stored = (naming(architecture, name, shape) for name, shape in architecture.all_shapes())
     return {place.name: place.shape for place in stored}
 
 
@@ -222,7 +222,7 @@ def _locate_tensors(
     if "model.embed_tokens.weight" not in found and "embed_tokens.weight" in found:
         where = naming_without_head(where)
     places: dict[str, _Location] = {}
-    for name, shape in architecture.shapes():
+    for name, shape in architecture.all_shapes():
         stored = where(architecture, name, shape)
         if stored.name not in found:
             raise CheckpointError(

@@ -158,6 +158,10 @@ class GgufCheckpoint:
         found = {ours: self.metadata[key] for key, ours in _SAMPLING_KEYS.items() if key in self.metadata}
         return {"do_sample": True} | found if "temperature" in found else found
 
+    def image_processor(self) -> dict[str, Any]:
+        """Return {}: vision models are not read from a GGUF."""
+        return {}
+
     def licence(self) -> str:
         """Return the licence's name, "" if the file has none."""
         return str(self.metadata.get("general.license") or "")[:200]

@@ -1,0 +1,1 @@
+"""Vision models: graphs of the image towers, and of a decoder that reads embeddings."""
