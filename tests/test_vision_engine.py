@@ -176,7 +176,7 @@ def test_the_tower_is_released_where_memory_is_short(folder, monkeypatch):
     with closing(OpenVINO.load(folder, "CPU", EXACT)) as loaded:
         monkeypatch.setattr(picture_reader, "free_memory", lambda: 0)
         wanted, _ = reply(loaded, PROMPTS["a picture"])
-        reader = loaded._vision.reader
+        reader = loaded._vision._reader
         while reader._running:
             time.sleep(0.01)
         assert reader._tower is None
@@ -268,7 +268,7 @@ def test_a_cancelled_picture_is_read_again_for_another_request(engine, monkeypat
         return None
 
     monkeypatch.setattr(ImageTower, "run", stopped)
-    reader = engine._vision.reader
+    reader = engine._vision._reader
     first = reader.read([picture])
     assert began.wait(30)
     first.close()
@@ -278,6 +278,39 @@ def test_a_cancelled_picture_is_read_again_for_another_request(engine, monkeypat
         while not second.wait(0.05):
             continue
         assert [len(features) for features in second.features()] == [TOKENS + 2]
+
+
+@pytest.fixture
+def published(reference, tmp_path):
+    """A random checkpoint of GLM-4V in its published format, converted, and what the published code makes of it."""
+    from convert.pipeline import convert
+
+    checkpoint = reference / "glm-4v-tiny-random"
+    try:
+        *_, last = convert(checkpoint, tmp_path / "model", "bf16")
+    except edge.CheckpointError as exc:
+        pytest.skip(f"it is not converted yet: {exc}")
+    return last.result, np.load(checkpoint / "expected.npz"), Picture.open(checkpoint / "picture.png")
+
+
+@pytest.mark.slow
+def test_the_numbers_of_the_published_code(published):
+    assert_published(*published)
+
+
+def assert_published(folder, wanted, picture):
+    with edge.Model(folder, device="CPU", options=EXACT, in_process=True) as model:
+        message = Message("user", "What is in this picture?", pictures=(picture,))
+        assert model.count_tokens(message) == len(wanted["logits"])
+        prompt = model.prompt(message)
+        with closing(model.backend._vision._reader.read([picture])) as reading:
+            while not reading.wait(1):
+                continue
+            assert np.abs(reading.features()[0] - wanted["features"][0]).max() < 1e-4
+        ids, first = reply(model.backend, prompt, len(wanted["greedy_ids"]))
+        assert ids == wanted["greedy_ids"].tolist()
+        logits = wanted["logits"][-1].astype(np.float64)
+        assert abs(first - (logits.max() - np.log(np.exp(logits).sum()))) < 1e-3
 
 
 def test_the_folder_s_own_facts(folder):

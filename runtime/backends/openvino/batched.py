@@ -165,11 +165,10 @@ class OpenVINO(GenAIBackend):
     def read_pictures(self, request: Request, ids: list[int]) -> PictureReading | None:
         """Begin to read the pictures of a request, which may take minutes; None if it has none. `ids` are those of its
         prompt. Raises what `begin` would."""
-        pictures = [piece for piece in request.prompt if isinstance(piece, Picture)]
-        if self._vision is None or not pictures:
+        if self._vision is None or all(isinstance(piece, str) for piece in request.prompt):
             return None
         self.prepare_request(request, ids)
-        return self._vision.reader.read(pictures)
+        return self._vision.read(request, ids)
 
     def begin(
         self,
@@ -240,7 +239,7 @@ class OpenVINO(GenAIBackend):
     def close(self) -> None:
         self._logits.close()
         if self._vision is not None:
-            self._vision.reader.close()
+            self._vision.close()
         super().close()
 
     # What follows is called by whoever holds `_stepping`.
