@@ -46,9 +46,16 @@ class VisionPrompts:
         prompt_shifts(ids, pictures, self._tokens)  # before anything that takes long
         return self._reader.read(pictures)
 
-    def embed(self, request: Request, ids: Sequence[int], features: "Sequence[npt.NDArray[np.float32]]") -> PromptInput:
-        """Return the embeddings of a request's ids, with the features of its pictures."""
-        return embed(ids, prompt_shifts(ids, _pictures(request), self._tokens), features, self._table)
+    def embed(
+        self, request: Request, ids: Sequence[int], features: "Sequence[npt.NDArray[np.float32]]"
+    ) -> tuple[list[int], PromptInput]:
+        """Return the keys of a request's tokens in the prefix cache, and their embeddings with the `features` of its
+        pictures. A token at another distance from the next ones has another key: its keys and values differ."""
+        shifts = prompt_shifts(ids, _pictures(request), self._tokens)
+        keys = [
+            hash((id, *shift)) if any(shift) else id for id, shift in zip(ids, map(tuple, shifts.tolist()), strict=True)
+        ]
+        return keys, embed(ids, shifts, features, self._table)
 
     def close(self) -> None:
         """Release the tower."""
