@@ -17,7 +17,7 @@ from runtime.pictures import Picture  # noqa: E402
 from runtime.prompt.picture_tokens import picture_tokens  # noqa: E402
 
 GLM4V = picture_tokens(VisionRecord("glm4v", 1120, 1602))
-GLM41V = picture_tokens(VisionRecord("glm4_1v", shifts=3, size=PictureSize(28, 2, 112 * 112, 28 * 28 * 15000)))
+GLM41V = picture_tokens(VisionRecord("glm4_1v", shifts=3, picture_size=PictureSize(28, 2, 112 * 112, 28 * 28 * 15000)))
 A, B = (Picture.open(np.full(shape, 7, np.uint8)) for shape in ((40, 60, 3), (300, 200, 3)))
 
 

@@ -105,9 +105,9 @@ _KINDS: Mapping[str, Callable[[VisionRecord], PictureTokens]] = {
 
 
 def _rule(vision: VisionRecord) -> PictureSize:
-    if vision.size is None:
+    if vision.picture_size is None:
         raise ModelFolderError("the manifest has no rule for the sizes of pictures", hint=CONVERT_AGAIN)
-    return vision.size
+    return vision.picture_size
 
 
 def picture_tokens(vision: VisionRecord) -> PictureTokens:
