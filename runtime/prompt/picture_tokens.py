@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import ModelFolderError
-from ..folder.model_folder import VisionRecord
+from ..folder.model_folder import CONVERT_AGAIN, VisionRecord
+from ..picture_size import PictureSize
 from ..pictures import Picture
 from ..text import quoted
+from .shifts import encode_shifts, mrope_shifts
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-_BASE = 128  # a shift is _BASE * a + b: bf16 holds both numbers exactly, while it rounds the shift itself
 
 
 class PictureTokens(Protocol):
@@ -71,13 +71,43 @@ class SquarePictureTokens:
             steps.append(step)
         positions = np.cumsum(np.concatenate(steps)) - 1
         index = np.arange(len(positions))
-        shifts = positions - index - (positions[-1:] - index[-1:])
-        return np.stack(np.divmod(shifts, _BASE), axis=1).astype(np.float32)
+        return encode_shifts(positions - index - (positions[-1:] - index[-1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledPictureTokens:
+    """Pictures that keep their proportions: their size decides the tokens, whose positions are those of M-RoPE in time,
+    height and width: GLM-4.1V and GLM-4.6V-Flash."""
+
+    rule: PictureSize
+    numbers: int = 7
+
+    def size(self, picture: Picture) -> tuple[int, int]:
+        """Return the size that the rule gives. Raises RequestError for a picture that is too elongated."""
+        return self.rule.pixels(picture.height, picture.width)
+
+    def count(self, picture: Picture) -> int:
+        """Return the tokens of that size. Raises RequestError."""
+        rows, columns = self.rule.grid(picture.height, picture.width)
+        return rows * columns
+
+    def shifts(self, pieces: Sequence[int | Picture]) -> "npt.NDArray[np.float32]":
+        """Return seven numbers for each token: `encode_shifts` of three axes. Raises RequestError for too many tokens
+        of pictures."""
+        spans = [piece if isinstance(piece, int) else self.rule.grid(piece.height, piece.width) for piece in pieces]
+        return encode_shifts(mrope_shifts(spans))
 
 
 _KINDS: Mapping[str, Callable[[VisionRecord], PictureTokens]] = {
     "glm4v": lambda vision: SquarePictureTokens(vision.image_size, vision.tokens),
+    "glm4_1v": lambda vision: ScaledPictureTokens(_rule(vision)),
 }
+
+
+def _rule(vision: VisionRecord) -> PictureSize:
+    if vision.picture_size is None:
+        raise ModelFolderError("the manifest has no rule for the sizes of pictures", hint=CONVERT_AGAIN)
+    return vision.picture_size
 
 
 def picture_tokens(vision: VisionRecord) -> PictureTokens:

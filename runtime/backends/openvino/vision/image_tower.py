@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ....device.machine import free_memory
-from ....device.memory import format_bytes
+from ....device.memory import format_bytes, tower_memory
 from ....errors import BackendError
 from ....folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...backend import Options
@@ -28,6 +28,8 @@ class ImageTower:
         _require_memory(folder, device)
         with load_properties(folder, device, options, CONVERT_AGAIN, NAME) as settings:
             settings.pop("KV_CACHE_PRECISION", None)
+            if not device.startswith("CPU"):  # a GPU's own choice is f16, which a tower's activations may overflow
+                settings.setdefault("INFERENCE_PRECISION_HINT", "f32")
             model = str(folder.path / f"{NAME}.xml")
             self._request = openvino.Core().compile_model(model, device, settings).create_infer_request()
 
@@ -62,7 +64,7 @@ def tower_bytes(folder: ModelFolder) -> int:
 def _require_memory(folder: ModelFolder, device: str) -> None:
     if device != "CPU":
         return
-    wanted, free = tower_bytes(folder) * 5 // 4, free_memory()  # the plugin repacks the weights
+    wanted, free = tower_memory(tower_bytes(folder)), free_memory()
     if wanted > free:
         raise BackendError(
             f"reading a picture needs {format_bytes(wanted)} of memory, and {format_bytes(free)} are free",

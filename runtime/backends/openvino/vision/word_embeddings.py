@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ....errors import ModelFolderError
 from ....folder.model_folder import CONVERT_AGAIN
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 FILE = "openvino_text_embeddings_model.xml"
@@ -28,7 +27,7 @@ class WordEmbeddings:
 
         self._model = openvino.Core().read_model(str(folder / FILE))
         gathers = [op for op in self._model.get_ordered_ops() if op.get_type_name() == "Gather"]
-        tables = [op for op in gathers if not _constant(op.input_value(0).get_node()) or _is_table(op)]
+        tables = [op for op in gathers if len(op.input_value(0).get_partial_shape()) == 2]
         if len(tables) != 1:
             raise ModelFolderError(f"{folder / FILE} has no table of embeddings", hint=CONVERT_AGAIN)
         self._table = tables[0].input_value(0).get_node()
@@ -37,6 +36,8 @@ class WordEmbeddings:
 
     def rows(self, ids: "Sequence[int] | npt.NDArray[np.int64]") -> "npt.NDArray[np.float32]":
         """Return the embeddings of ids, of shape [ids, width]."""
+        import numpy as np
+
         found: npt.NDArray[np.float32] = self._evaluate(self._table, np.asarray(ids, np.int64))
         return found
 
@@ -54,16 +55,10 @@ class WordEmbeddings:
         raise ModelFolderError(f"{self._path} has a table of an unknown kind: {kind}", hint=CONVERT_AGAIN)
 
 
-def _constant(node: Any) -> bool:
-    return bool(node.get_type_name() == "Constant")
-
-
-def _is_table(gather: Any) -> bool:
-    return len(gather.input_value(0).get_shape()) == 2
-
-
 def _read_rows(constant: Any, ids: "npt.NDArray[np.int64]") -> "npt.NDArray[np.float32]":
     """Return rows of a constant in f32; all of one that has a single row."""
+    import numpy as np
+
     data = constant.data
     rows = data[ids] if data.ndim == 2 and data.shape[0] > 1 else data
     if constant.get_element_type().get_type_name() == "bf16":  # numpy has no such type, and sees f16
