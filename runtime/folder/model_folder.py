@@ -15,6 +15,7 @@ from typing import Any, Literal
 from .. import strict_json
 from ..chat_templates import DEFAULT, FILE, ChatTemplates, template_name
 from ..errors import EdgeError, ModelFolderError
+from ..picture_size import PictureSize
 from ..sampling import Sampling
 from ..system.files import expand_user, name_in_errors, read_bounded, write_atomically
 from ..system.out_of_memory import map_out_of_memory
@@ -95,12 +96,14 @@ class EmbeddingSettings:
 @dataclass(frozen=True, slots=True)
 class VisionRecord:
     """The image tower of a vision model: its kind, and for one of a fixed size the side of its pictures in pixels and
-    the tokens that it makes of one. `shifts` counts those of a token's position that an embedding begins with."""
+    the tokens that it makes of one; for others the rule of their `size`. `shifts` counts those of a token's position
+    that an embedding begins with."""
 
     tower: str
     image_size: int = 0
     tokens: int = 0
     shifts: int = 1
+    size: PictureSize | None = None
 
 
 @dataclass(frozen=True, slots=True)

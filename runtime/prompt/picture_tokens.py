@@ -6,18 +6,19 @@ index, with which its embedding begins; the tokens after the last picture, and t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import ModelFolderError
-from ..folder.model_folder import VisionRecord
+from ..folder.model_folder import CONVERT_AGAIN, VisionRecord
+from ..picture_size import PictureSize
 from ..pictures import Picture
 from ..text import quoted
+from .shifts import encode_shifts, mrope_shifts
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-_BASE = 128  # a shift is _BASE * a + b: bf16 holds both numbers exactly, while it rounds the shift itself
 
 
 class PictureTokens(Protocol):
@@ -71,12 +72,40 @@ class SquarePictureTokens:
             steps.append(step)
         positions = np.cumsum(np.concatenate(steps)) - 1
         index = np.arange(len(positions))
-        shifts = positions - index - (positions[-1:] - index[-1:])
-        return np.stack(np.divmod(shifts, _BASE), axis=1).astype(np.float32)
+        return encode_shifts(positions - index - (positions[-1:] - index[-1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class SizedPictureTokens:
+    """Pictures that keep their proportions, in positions of three axes: GLM-4.1V and GLM-4.6V."""
+
+    rule: PictureSize
+    numbers: int = 7
+
+    def size(self, picture: Picture) -> tuple[int, int]:
+        """Return the size in multiples of a token's. Raises RequestError for a picture that is too elongated."""
+        return self.rule.pixels(picture.height, picture.width)
+
+    def count(self, picture: Picture) -> int:
+        """Return how many tokens a picture of that size has. Raises RequestError."""
+        return prod(self.rule.grid(picture.height, picture.width))
+
+    def shifts(self, pieces: Sequence[int | Picture]) -> "npt.NDArray[np.float32]":
+        """Return seven numbers for each token: `shift_numbers` says which. Raises RequestError for too many."""
+        grids = [p if isinstance(p, int) else self.rule.grid(p.height, p.width) for p in pieces]
+        return encode_shifts(mrope_shifts(grids))
+
+
+def _sized(vision: VisionRecord) -> PictureTokens:
+    size = vision.size
+    if size is None or size.factor < 1 or size.frames < 1 or not 0 < size.min_pixels <= size.max_pixels:
+        raise ModelFolderError("the manifest is damaged: it does not say the size of pictures", hint=CONVERT_AGAIN)
+    return SizedPictureTokens(size)
 
 
 _KINDS: Mapping[str, Callable[[VisionRecord], PictureTokens]] = {
     "glm4v": lambda vision: SquarePictureTokens(vision.image_size, vision.tokens),
+    "glm4_1v": _sized,
 }
 
 
