@@ -25,7 +25,8 @@ LAYERS = {
         pictures
         messages sampling grammar vocabulary cancellation chat_templates
         tool_run
-        tools prompt folder history
+        folder
+        tools prompt history
         tool_call toolbox
         checkpoint
         progress source device

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 
@@ -24,6 +23,7 @@ class TokenIds:
         self._ids = ids
 
     def tensor(self, end: int | None = None) -> Any:
+        import numpy as np
         import openvino
 
         return openvino.Tensor(np.array([self._ids[:end]], dtype=np.int64))

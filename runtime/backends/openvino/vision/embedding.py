@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ....pictures import Picture
 from ....prompt.picture_tokens import PictureTokens
 from ..prompt_input import Embeddings
 from .word_embeddings import WordEmbeddings
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 _ID_BITS = 62
@@ -32,6 +31,8 @@ def embed(
     tokens: PictureTokens,
 ) -> Embeddings:
     """Return the embeddings of a prompt, with the features of its pictures in their places."""
+    import numpy as np
+
     known = np.array(ids, np.int64)
     rows = np.empty((len(ids), tokens.numbers + table.width), np.float32)
     left = list(pictures)

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ....errors import ModelFolderError
 from ....folder.model_folder import CONVERT_AGAIN
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 FILE = "openvino_text_embeddings_model.xml"
@@ -37,6 +36,8 @@ class WordEmbeddings:
 
     def rows(self, ids: "Sequence[int] | npt.NDArray[np.int64]") -> "npt.NDArray[np.float32]":
         """Return the embeddings of ids, of shape [ids, width]."""
+        import numpy as np
+
         found: npt.NDArray[np.float32] = self._evaluate(self._table, np.asarray(ids, np.int64))
         return found
 
@@ -64,6 +65,8 @@ def _is_table(gather: Any) -> bool:
 
 def _read_rows(constant: Any, ids: "npt.NDArray[np.int64]") -> "npt.NDArray[np.float32]":
     """Return rows of a constant in f32; all of one that has a single row."""
+    import numpy as np
+
     data = constant.data
     rows = data[ids] if data.ndim == 2 and data.shape[0] > 1 else data
     if constant.get_element_type().get_type_name() == "bf16":  # numpy has no such type, and sees f16
