@@ -18,8 +18,8 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
     """Write the template into tokenizer_config.json atomically, and return the file's path.
 
     The rest of the file stays as it was; the original is kept beside it, once, as tokenizer_config.json.orig.
-    Raises CheckpointError for a model folder, for a model whose calls are not JSON, for a file that has another template
-    (unless `force`), and where the file cannot be written.
+    Raises CheckpointError for a model folder, for calls that are not JSON, for a file that has another template (unless
+    `force`), and where the file cannot be written.
     """
     if (expand_user(checkpoint) / MANIFEST).is_file():
         raise CheckpointError(
