@@ -298,7 +298,7 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
 }
 CHATGLM_DAMAGED: dict[str, tuple[Damage, str]] = {
     "bias in linear layers": (config(add_bias_linear=True), "add_bias_linear is True; it must be False"),
-    "images": (config(vision_config={"width": 1}), "glm-4v"),
+    "images": (config(vision_config={"hidden_size": "wide"}), "num_hidden_layers"),
     "groups": (config(multi_query_group_num=3), "4 attention heads cannot be split into 3"),
     "layer norm": (config(rmsnorm=False), "rmsnorm is False"),
     "no vocabulary": (config(padded_vocab_size="REMOVED"), "padded_vocab_size is missing"),

@@ -205,7 +205,7 @@ def test_checkpoint(checkpoint: Path) -> None:
     with CheckpointTensors.open(checkpoint) as tensors:
         a = tensors.architecture
         assert (a.rope_sections, a.qkv_bias, a.sandwich_norms, a.hidden) == (tuple(glm4_1v.SECTIONS), True, True, 96)
-        assert a.vision is not None
+        assert isinstance(a.vision, Glm41Vision)
         assert {name: tensors.tensor(name).shape for name in tensors.names} == dict(a.all_shapes())
     size = read_picture_size(SafetensorsFolder.open(checkpoint).image_processor(), a.vision)
     assert size == PictureSize(28, 2, 112 * 112, 28 * 28 * 15000)

@@ -124,7 +124,9 @@ def test_calls_of_the_family():
 
 
 def test_picture_tokens():
-    tokens = picture_tokens(VisionRecord("glm4_1v", shifts=3, size=PictureSize(28, 2, 112 * 112, 28 * 28 * 15000)))
+    tokens = picture_tokens(
+        VisionRecord("glm4_1v", shifts=3, picture_size=PictureSize(28, 2, 112 * 112, 28 * 28 * 15000))
+    )
     assert tokens.size(A) == (84, 112)  # grown to the least size
     assert tokens.count(A) == 12
     numbers = tokens.shifts([3, A, 2])
@@ -133,4 +135,4 @@ def test_picture_tokens():
     assert not numbers[-2:].any()
     for size in (None, PictureSize(0, 2, 1, 2), PictureSize(28, 2, 5, 2)):
         with pytest.raises(ModelFolderError, match="size of pictures"):
-            picture_tokens(VisionRecord("glm4_1v", shifts=3, size=size))
+            picture_tokens(VisionRecord("glm4_1v", shifts=3, picture_size=size))

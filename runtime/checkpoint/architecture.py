@@ -4,7 +4,7 @@ Four implementations have the same decoder and differ in config.json's keys and 
 
     Glm4ForCausalLM   GLM-4-0414, Z1, Rumination: sandwich norms, four a layer
     GlmForCausalLM    glm-4-9b-…-hf and GLM-Edge: two norms a layer
-    ChatGLMModel      glm-4-9b, -chat, -1m as first published
+    ChatGLMModel      glm-4-9b, -chat, -1m as first published; glm-4v-9b, with a tower for pictures
     Glm4vForConditionalGeneration    GLM-4.1V and GLM-4.6V-Flash: Glm4ForCausalLM's decoder, and a tower for pictures
 """
 
@@ -18,6 +18,7 @@ from ..errors import CheckpointError
 from ..text import quoted
 from .adapters.config import reject_adapter_alone
 from .config_object import CONFIG_HINT, ConfigObject
+from .eva_clip import EvaClipVision, read_eva_clip
 from .glm4_1v import Glm41Vision, read_glm41_vision
 from .quantized.config import read_quantization
 from .rope import Yarn, read_rope, rope_key
@@ -25,6 +26,7 @@ from .small_files import read_json, resolve_file
 
 __all__ = ["Architecture", "Yarn", "read_architecture", "read_config"]
 
+CHECKPOINT_CONFIG = "checkpoint_config.json"  # in the folder of a vision model, whose config.json is for GenAI
 _CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
@@ -49,7 +51,7 @@ class Architecture:
     context: int
     yarn: Yarn | None
     rope_factor: float = 1.0  # by which positions are divided
-    vision: Glm41Vision | None = None  # the tower of a model that reads pictures
+    vision: EvaClipVision | Glm41Vision | None = None  # the tower of a model that reads pictures
     rope_sections: tuple[int, ...] = ()  # M-RoPE: the pairs of dimensions that turn with time, height, width, in turn
 
     @property
@@ -93,9 +95,12 @@ class Architecture:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the config.json of a checkpoint folder. Raises CheckpointError."""
+    """Return the config.json of a checkpoint folder, or of a model folder: that of a vision model has the checkpoint's
+    under another name. Raises CheckpointError."""
     if not path.is_dir():
         raise CheckpointError(f"there is no folder {str(path)!r}", hint="pass the folder that contains config.json")
+    if resolve_file(path, CHECKPOINT_CONFIG) is not None:
+        return read_json(path / CHECKPOINT_CONFIG, required=True)
     if resolve_file(path, "config.json") is None:
         reject_adapter_alone(path)
         raise CheckpointError(f"{str(path)!r} has no config.json", hint="pass the folder of a downloaded checkpoint")
@@ -166,20 +171,18 @@ def _parse_chatglm(config: ConfigObject) -> Architecture:
         ("apply_residual_connection_post_layernorm", False),
     ):
         config.require(key, wanted)
-    if config.get("vision_config") is not None:
-        raise CheckpointError(
-            "glm-4v is a vision model, which is not supported", hint="use a text model, such as glm-4-9b-chat"
-        )
+    hidden, ffn = config.integer("hidden_size"), config.integer("ffn_hidden_size")
+    sees = config.get("vision_config") is not None
     heads, head_dim = config.integer("num_attention_heads"), config.integer("kv_channels")
     grouped = config.boolean("multi_query_attention", False)
     return Architecture(
         name="ChatGLMModel",
         layers=config.integer("num_layers" if config.get("num_layers") is not None else "num_hidden_layers"),
-        hidden=config.integer("hidden_size"),
+        hidden=hidden,
         heads=heads,
         kv_heads=config.integer("multi_query_group_num") if grouped else heads,
         head_dim=head_dim,
-        ffn=config.integer("ffn_hidden_size"),
+        ffn=ffn,
         vocab=config.integer("padded_vocab_size"),
         norm_eps=config.number("layernorm_epsilon", 0.0, 1.0),
         rope_theta=1e4 * config.number("rope_ratio", 1e-3, 1e12, default=1.0),
@@ -189,6 +192,7 @@ def _parse_chatglm(config: ConfigObject) -> Architecture:
         tied_embeddings=config.boolean("tie_word_embeddings", False),
         context=config.integer("seq_length"),
         yarn=None,
+        vision=read_eva_clip(config.section("vision_config"), hidden, ffn) if sees else None,
     )
 
 

@@ -28,6 +28,7 @@ from .role_tokens import (
     spelled_special_tokens,
 )
 from .tokenizer import CheckpointTokenizer
+from .vision import describe_vision
 
 if TYPE_CHECKING:
     from .adapters.adapter import ModelAdapters
@@ -112,6 +113,7 @@ class Checkpoint:
             licence=files.licence(),
             notes=notes,
             template_tokens=templates.tokens if templates else {},
+            vision=describe_vision(architecture.vision, files.image_processor()) if architecture.vision else None,
         )
         found = cls(path, config, architecture, tokenizer, templates, generation, manifest, files)
         return found.with_adapters(adapters) if adapters else found

@@ -43,6 +43,11 @@ class Glm41Vision:
         """The width of a head."""
         return self.width // self.heads
 
+    @property
+    def exact_matrices(self) -> frozenset[str]:
+        """The tensors of two axes that are no matrix of a product."""
+        return frozenset({f"{PREFIX}embeddings.position_embedding.weight"})
+
     def layer_shapes(self, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yield the name and shape of each tensor of one layer."""
         prefix, width = f"{PREFIX}blocks.{layer}.", self.width

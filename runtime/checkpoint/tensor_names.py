@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .architecture import Architecture
+from .eva_clip import PREFIX as EVA_TOWER
 from .glm4_1v import PREFIX as TOWER
 
 
@@ -41,7 +42,9 @@ _CHATGLM_NAMES = {  # whole names, and stems within a layer
 
 
 def chatglm_names(a: Architecture, name: str, shape: tuple[int, ...]) -> TensorLocation:
-    """Return the location in ChatGLMModel, where q, k and v are one matrix."""
+    """Return the location in ChatGLMModel, where q, k and v are one matrix, except in the tower."""
+    if name.startswith(EVA_TOWER):
+        return TensorLocation(name, shape)
     if name in _CHATGLM_NAMES:
         return TensorLocation(_CHATGLM_NAMES[name], shape)
     layer, stem, kind = _split_layer_name(name)

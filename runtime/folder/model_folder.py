@@ -95,15 +95,18 @@ class EmbeddingSettings:
 
 @dataclass(frozen=True, slots=True)
 class VisionRecord:
-    """The image tower of a vision model: its kind, and for one of a fixed size the side of its pictures in pixels and
-    the tokens that it makes of one; for others the rule of their `size`. `shifts` counts those of a token's position
-    that an embedding begins with."""
+    """The image tower of a vision model: its kind, and the `nbytes` of its weights.
+
+    A tower for pictures of one size has the side of these in pixels and the `tokens` that it makes of one; another has
+    `picture_size`, the rule. `shifts` counts those of a token's position that an embedding begins with.
+    """
 
     tower: str
     image_size: int = 0
     tokens: int = 0
     shifts: int = 1
-    size: PictureSize | None = None
+    picture_size: PictureSize | None = None
+    nbytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

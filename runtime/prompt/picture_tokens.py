@@ -97,7 +97,7 @@ class SizedPictureTokens:
 
 
 def _sized(vision: VisionRecord) -> PictureTokens:
-    size = vision.size
+    size = vision.picture_size
     if size is None or size.factor < 1 or size.frames < 1 or not 0 < size.min_pixels <= size.max_pixels:
         raise ModelFolderError("the manifest is damaged: it does not say the size of pictures", hint=CONVERT_AGAIN)
     return SizedPictureTokens(size)
