@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino import batched as openvino
+from runtime.backends.openvino import cache_reserve
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.sampling import SamplingParams
 
@@ -83,7 +83,7 @@ def test_the_prefix_cache_has_bounds(demo_folder, monkeypatch, bounds, tokens):
         def has_non_finished_requests(self):
             return False
 
-    monkeypatch.setattr(openvino, "free_memory", lambda: free)
+    monkeypatch.setattr(cache_reserve, "free_memory", lambda: free)
     manifest = replace(demo_folder.manifest, kv_bytes_per_token=kv_bytes, context_length=context)
-    assert openvino._reserve_cache(Pipeline(), replace(demo_folder, manifest=manifest), "CPU", 0) == tokens
+    assert cache_reserve.reserve_cache(Pipeline(), replace(demo_folder, manifest=manifest), "CPU", 0) == tokens
     assert asked == [tokens]

@@ -1,5 +1,6 @@
 """Pictures and texts on the paged engine of a vision model."""
 
+import random
 import threading
 import time
 from collections import Counter
@@ -12,14 +13,18 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("PIL")
 
 import edge  # noqa: E402
+from edge.demo import CHECKPOINT  # noqa: E402
+from edge.testing import Echo  # noqa: E402
 from runtime.backends.backend import Delta, Options, Request  # noqa: E402
 from runtime.backends.openvino import batched  # noqa: E402
 from runtime.backends.openvino.batched import OpenVINO  # noqa: E402
+from runtime.backends.openvino.npu import EMULATED, NPU  # noqa: E402
 from runtime.backends.openvino.subprocess import SubprocessBackend  # noqa: E402
 from runtime.backends.openvino.vision import picture_reader  # noqa: E402
 from runtime.backends.openvino.vision.image_tower import ImageTower  # noqa: E402
 from runtime.cancellation import Cancellation  # noqa: E402
-from runtime.errors import BackendError, PromptTooLong, UnsupportedSetting  # noqa: E402
+from runtime.checkpoint.checkpoint import Checkpoint  # noqa: E402
+from runtime.errors import BackendError, DeviceError, PromptTooLong, RequestError, UnsupportedSetting  # noqa: E402
 from runtime.messages import Finish, Message, PictureProgress  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402
 from runtime.sampling import SamplingParams  # noqa: E402
@@ -176,7 +181,7 @@ def test_the_tower_is_released_where_memory_is_short(folder, monkeypatch):
     with closing(OpenVINO.load(folder, "CPU", EXACT)) as loaded:
         monkeypatch.setattr(picture_reader, "free_memory", lambda: 0)
         wanted, _ = reply(loaded, PROMPTS["a picture"])
-        reader = loaded._vision.reader
+        reader = loaded._vision._reader
         while reader._running:
             time.sleep(0.01)
         assert reader._tower is None
@@ -187,6 +192,43 @@ def test_the_tower_is_released_where_memory_is_short(folder, monkeypatch):
         with pytest.raises(BackendError, match="reading a picture needs") as caught:
             reply(loaded, (START, other, "What?", END))
         assert caught.value.hint
+
+
+@pytest.mark.slow
+def test_random_cancels_leave_the_prefix_cache_as_it_was(folder):
+    prompts = [*PROMPTS.values(), (START, B, LONG * 3, END)]
+    wanted = []
+    for prompt in prompts:
+        with closing(OpenVINO.load(folder, "CPU", EXACT)) as fresh:
+            wanted.append(reply(fresh, prompt))
+    draw = random.Random(1)
+    with closing(OpenVINO.load(folder, "CPU", EXACT)) as loaded:
+        for _ in range(100):
+            others = [begun(loaded, draw.choice(prompts), 200) for _ in range(draw.choice((0, 0, 1, 3)))]
+            for _ in range(draw.randrange(6)):
+                loaded.step()
+            number = draw.randrange(len(prompts))
+            cancelled = begun(loaded, prompts[number], 50)
+            for _ in range(draw.randrange(5)):
+                loaded.step()
+            loaded.cancel(cancelled)
+            ids, first = reply(loaded, prompts[number])
+            assert ids == wanted[number][0]
+            assert abs(first - wanted[number][1]) < 1e-4
+            loaded.cancel(*others)
+
+
+def begun(engine, prompt, tokens):
+    """A request in the engine's batch."""
+    waiting = request(prompt, tokens)
+    ids = engine.encode(prompt)
+    reading = engine.read_pictures(waiting, ids)
+    if reading is None:
+        return engine.begin(waiting, ids)
+    with closing(reading):
+        while not reading.wait(1):
+            continue
+        return engine.begin(waiting, ids, 0.0, reading.features())
 
 
 REFUSED = {
@@ -268,7 +310,7 @@ def test_a_cancelled_picture_is_read_again_for_another_request(engine, monkeypat
         return None
 
     monkeypatch.setattr(ImageTower, "run", stopped)
-    reader = engine._vision.reader
+    reader = engine._vision._reader
     first = reader.read([picture])
     assert began.wait(30)
     first.close()
@@ -278,6 +320,62 @@ def test_a_cancelled_picture_is_read_again_for_another_request(engine, monkeypat
         while not second.wait(0.05):
             continue
         assert [len(features) for features in second.features()] == [TOKENS + 2]
+
+
+def test_other_engines_name_the_cure(folder):
+    with pytest.raises(DeviceError, match="vision models are not supported on an NPU") as caught:
+        NPU.load(folder, EMULATED, Options())
+    assert caught.value.hint
+    text = edge.Model(folder, backend=TextEcho())
+    with pytest.raises(RequestError, match="on this device reads no pictures") as refused:
+        edge.Chat(text).send("What is this?", pictures=[A])
+    assert refused.value.hint
+
+
+class TextEcho(Echo):
+    reads_pictures = False
+
+
+def test_pytorch_names_the_cure():
+    engine = pytest.importorskip("runtime.backends.torch.engine")
+    checkpoint = Checkpoint.open(CHECKPOINT)
+    vision = replace(checkpoint, config={**checkpoint.config, "vision_config": {}})
+    with pytest.raises(BackendError, match="not supported on PyTorch") as caught:
+        engine.Torch.load(vision, "torch:cpu", Options())
+    assert "edge convert" in caught.value.hint
+
+
+@pytest.fixture
+def published(reference, tmp_path):
+    """A random checkpoint of GLM-4V in its published format, converted, and what the published code makes of it."""
+    from convert.pipeline import convert
+
+    checkpoint = reference / "glm-4v-tiny-random"
+    try:
+        *_, last = convert(checkpoint, tmp_path / "model", "bf16")
+    except edge.CheckpointError as exc:
+        pytest.skip(f"it is not converted yet: {exc}")
+    return last.result, np.load(checkpoint / "expected.npz"), Picture.open(checkpoint / "picture.png")
+
+
+@pytest.mark.slow
+def test_the_numbers_of_the_published_code(published):
+    assert_published(*published)
+
+
+def assert_published(folder, wanted, picture):
+    with edge.Model(folder, device="CPU", options=EXACT, in_process=True) as model:
+        message = Message("user", "What is in this picture?", pictures=(picture,))
+        assert model.count_tokens(message) == len(wanted["logits"])
+        prompt = model.prompt(message)
+        with closing(model.backend._vision._reader.read([picture])) as reading:
+            while not reading.wait(1):
+                continue
+            assert np.abs(reading.features()[0] - wanted["features"][0]).max() < 1e-4
+        ids, first = reply(model.backend, prompt, len(wanted["greedy_ids"]))
+        assert ids == wanted["greedy_ids"].tolist()
+        logits = wanted["logits"][-1].astype(np.float64)
+        assert abs(first - (logits.max() - np.log(np.exp(logits).sum()))) < 1e-3
 
 
 def test_the_folder_s_own_facts(folder):

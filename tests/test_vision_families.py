@@ -134,5 +134,5 @@ def test_picture_tokens():
     assert numbers[:3, 0].tolist() == [8.0] * 3  # twelve tokens take four positions
     assert not numbers[-2:].any()
     for size in (None, PictureSize(0, 2, 1, 2), PictureSize(28, 2, 5, 2)):
-        with pytest.raises(ModelFolderError, match="size of pictures"):
+        with pytest.raises(ModelFolderError, match="sizes of pictures"):
             picture_tokens(VisionRecord("glm4_1v", shifts=3, picture_size=size))

@@ -143,6 +143,8 @@ def assess_devices(machine: Machine, manifest: Manifest, options: Options = Opti
             obstacle = "it runs no LoRA adapters"
         if not is_for_npu(manifest):
             obstacle = f"it wants the recipe {NPU_RECIPE}, this is {manifest.recipe}"
+        if manifest.vision is not None:
+            obstacle = "it runs no vision models"
         found.append(Fit(npu.device, "NPU", context, wanted, machine.free, obstacle))
     context = min(options.context or CONTEXT, manifest.context_length)
     for gpu in sorted(machine.gpus, key=lambda gpu: (gpu.integrated, -gpu.memory)):

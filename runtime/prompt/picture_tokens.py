@@ -6,7 +6,6 @@ index, with which its embedding begins; the tokens after the last picture, and t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import ModelFolderError
@@ -76,37 +75,40 @@ class SquarePictureTokens:
 
 
 @dataclass(frozen=True, slots=True)
-class SizedPictureTokens:
-    """Pictures that keep their proportions, in positions of three axes: GLM-4.1V and GLM-4.6V."""
+class ScaledPictureTokens:
+    """Pictures that keep their proportions: their size decides the tokens, whose positions are those of M-RoPE in time,
+    height and width: GLM-4.1V and GLM-4.6V-Flash."""
 
     rule: PictureSize
     numbers: int = 7
 
     def size(self, picture: Picture) -> tuple[int, int]:
-        """Return the size in multiples of a token's. Raises RequestError for a picture that is too elongated."""
+        """Return the size that the rule gives. Raises RequestError for a picture that is too elongated."""
         return self.rule.pixels(picture.height, picture.width)
 
     def count(self, picture: Picture) -> int:
-        """Return how many tokens a picture of that size has. Raises RequestError."""
-        return prod(self.rule.grid(picture.height, picture.width))
+        """Return the tokens of that size. Raises RequestError."""
+        rows, columns = self.rule.grid(picture.height, picture.width)
+        return rows * columns
 
     def shifts(self, pieces: Sequence[int | Picture]) -> "npt.NDArray[np.float32]":
-        """Return seven numbers for each token: `shift_numbers` says which. Raises RequestError for too many."""
-        grids = [p if isinstance(p, int) else self.rule.grid(p.height, p.width) for p in pieces]
-        return encode_shifts(mrope_shifts(grids))
-
-
-def _sized(vision: VisionRecord) -> PictureTokens:
-    size = vision.picture_size
-    if size is None or size.factor < 1 or size.frames < 1 or not 0 < size.min_pixels <= size.max_pixels:
-        raise ModelFolderError("the manifest is damaged: it does not say the size of pictures", hint=CONVERT_AGAIN)
-    return SizedPictureTokens(size)
+        """Return seven numbers for each token: `encode_shifts` of three axes. Raises RequestError for too many tokens
+        of pictures."""
+        spans = [piece if isinstance(piece, int) else self.rule.grid(piece.height, piece.width) for piece in pieces]
+        return encode_shifts(mrope_shifts(spans))
 
 
 _KINDS: Mapping[str, Callable[[VisionRecord], PictureTokens]] = {
     "glm4v": lambda vision: SquarePictureTokens(vision.image_size, vision.tokens),
-    "glm4_1v": _sized,
+    "glm4_1v": lambda vision: ScaledPictureTokens(_rule(vision)),
 }
+
+
+def _rule(vision: VisionRecord) -> PictureSize:
+    size = vision.picture_size
+    if size is None or size.factor < 1 or size.frames < 1 or not 0 < size.min_pixels <= size.max_pixels:
+        raise ModelFolderError("the manifest has no rule for the sizes of pictures", hint=CONVERT_AGAIN)
+    return size
 
 
 def picture_tokens(vision: VisionRecord) -> PictureTokens:

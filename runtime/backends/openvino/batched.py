@@ -19,7 +19,6 @@ from itertools import count
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
-from ...device.machine import free_memory
 from ...device.memory import CHUNK_TOKENS
 from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...messages import Finish, Usage
@@ -28,6 +27,7 @@ from ...sampling import SamplingParams
 from ...source import ModelSource
 from ..backend import Delta, Options, Request
 from .active_request import ActiveRequest, PromptSlice, cache_full
+from .cache_reserve import prefill_config, reserve_cache, with_lookup
 from .genai import (
     GenAIBackend,
     closed_error,
@@ -40,7 +40,7 @@ from .genai import (
 from .logits_queue import LogitsQueue
 from .logits_request import LogitsRequest, needed_settings, require_no_logits
 from .prefix_cache import BLOCK, PrefixCache
-from .prompt_input import TokenIds
+from .prompt_input import PromptInput, TokenIds
 from .vision.picture_reader import PictureReading
 from .vision.prompts import VisionPrompts, require_vision_options, require_vision_settings
 
@@ -53,19 +53,10 @@ if TYPE_CHECKING:
 _BESIDE = {"CPU": BLOCK, "GPU": 8 * BLOCK}
 _REPLIES = 16  # replies at once for which a step has room beside a slice
 
-# Tokens that a guess goes by: the last so many, or fewer where those do not stand anywhere before.
-_NGRAM = 3
-
 # The CPU plugin keeps what it has compiled for every number of tokens that a step has had, 5,000 of each kind: in a
 # server, some 100 MB more with every new mix of requests. So few are enough: nothing was slower with them at 9B width.
 COMPILED_SHAPES = 32
 
-# The KV cache grows with what requests need at once, not with what could stay cached for the next turns: without a
-# floor a second chat throws out the first one's prefix. Pages that were never written take no memory on a CPU.
-_CACHED_SHARE = {"CPU": 4, "GPU": 16}  # one part in so many of the free memory
-_CACHED_BYTES = {"CPU": 4 * 2**30, "GPU": 2**29}  # at most
-_CACHED_CONTEXTS = 16  # full ones, at most
-_RESERVED_EMBEDDINGS = 128 * 2**20  # bytes
 _PICTURE_POLL = 0.05  # seconds between two looks at a picture that is read
 
 
@@ -92,7 +83,7 @@ class OpenVINO(GenAIBackend):
         self._slice: PromptSlice | None = None
         self._whole_prompt: ActiveRequest | None = None  # the prompt that has the engine to itself
         self._abandoned: list[ActiveRequest] = []  # cancelled before their first token
-        self._prefixes = PrefixCache(_reserve_cache(pipeline, folder, kind, lookup, self._vision))
+        self._prefixes = PrefixCache(reserve_cache(pipeline, folder, kind, lookup, self._vision))
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -165,11 +156,10 @@ class OpenVINO(GenAIBackend):
     def read_pictures(self, request: Request, ids: list[int]) -> PictureReading | None:
         """Begin to read the pictures of a request, which may take minutes; None if it has none. `ids` are those of its
         prompt. Raises what `begin` would."""
-        pictures = [piece for piece in request.prompt if isinstance(piece, Picture)]
-        if self._vision is None or not pictures:
+        if self._vision is None or all(isinstance(piece, str) for piece in request.prompt):
             return None
         self.prepare_request(request, ids)
-        return self._vision.reader.read(pictures)
+        return self._vision.read(request, ids)
 
     def begin(
         self,
@@ -184,7 +174,9 @@ class OpenVINO(GenAIBackend):
         if needed_settings(request.sampling) and self._vision is None:
             return self._begin_with_logits(request, ids, start)
         ids, stops, config = self.prepare_request(request, ids)
-        prompt = self._vision.embed(request, ids, features) if self._vision else TokenIds(ids)
+        prompt: PromptInput = TokenIds(ids)
+        if self._vision is not None:
+            ids, prompt = self._vision.embed(request, ids, features)
         running = ActiveRequest(
             request, ids, prompt, config, self.decoder(), stops, self.special_ids, start, self._release
         )
@@ -213,7 +205,7 @@ class OpenVINO(GenAIBackend):
     def generation_config(self, request: Request, stops: set[int], read: int) -> Any:
         if self._vision is not None:
             require_vision_settings(request.sampling)
-        return _with_lookup(super().generation_config(request, stops, read), self._lookup)
+        return with_lookup(super().generation_config(request, stops, read), self._lookup)
 
     def step(self) -> None:
         """Prefill a slice of one prompt and decode a token of every reply. Raises GenAI's RuntimeError."""
@@ -240,7 +232,7 @@ class OpenVINO(GenAIBackend):
     def close(self) -> None:
         self._logits.close()
         if self._vision is not None:
-            self._vision.reader.close()
+            self._vision.close()
         super().close()
 
     # What follows is called by whoever holds `_stepping`.
@@ -293,7 +285,7 @@ class OpenVINO(GenAIBackend):
             self._replies.add(id(running))
             return
         end = running.cached_tokens + size
-        self._slice = PromptSlice(running, end, self._add(running.prompt.tensor(end), _prefill_config(self._lookup)))
+        self._slice = PromptSlice(running, end, self._add(running.prompt.tensor(end), prefill_config(self._lookup)))
 
     def _finish_slice(self, done: "PromptSlice") -> None:
         self._slice, running = None, done.running
@@ -341,45 +333,3 @@ def step_tokens(kind: str, lookup: int = 0) -> int:
     `_REPLIES` replies with their drafts."""
     beside = _BESIDE[kind] + _REPLIES * (1 + lookup)
     return max(CHUNK_TOKENS[kind], -(-beside // BLOCK) * BLOCK)
-
-
-def _with_lookup(config: Any, lookup: int) -> Any:
-    if lookup:
-        config.num_assistant_tokens, config.max_ngram_size = lookup, _NGRAM
-    return config
-
-
-def _prefill_config(lookup: int) -> Any:
-    """Return GenAI's settings for a slice. It accepts no request that generates nothing: one token, which nobody
-    reads."""
-    import openvino_genai as genai
-
-    config = genai.GenerationConfig()
-    config.max_new_tokens = 1
-    config.ignore_eos = True
-    config.apply_chat_template = False
-    return _with_lookup(config, lookup)
-
-
-def _reserve_cache(pipeline: Any, folder: ModelFolder, kind: str, lookup: int, vision: VisionPrompts | None) -> int:
-    """Grow the KV cache to hold several chats; return its size in tokens.
-
-    The cache grows to what a request may need, at most twice its prompt: one that is cancelled after its first step
-    makes it that large. In that step the plugin also repacks the weights. Embeddings take much more memory than ids:
-    for a vision model fewer tokens are reserved.
-    """
-    manifest = folder.manifest
-    share = min(free_memory() // _CACHED_SHARE[kind], _CACHED_BYTES[kind])
-    tokens = min(share // max(manifest.kv_bytes_per_token, 1), _CACHED_CONTEXTS * manifest.context_length)
-    if vision is not None:
-        tokens = min(tokens, 2 * _RESERVED_EMBEDDINGS // vision.token_bytes)
-    tokens = max(tokens, 2 * BLOCK)
-    config = _prefill_config(lookup)
-    config.max_new_tokens = tokens
-    prompt = TokenIds([0] * (tokens // 2)) if vision is None else vision.blank(tokens // 2)
-    handle = pipeline.add_request(0, prompt.tensor(), config)
-    pipeline.step()
-    handle.cancel()
-    while pipeline.has_non_finished_requests():
-        pipeline.step()
-    return tokens

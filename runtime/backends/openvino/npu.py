@@ -50,6 +50,8 @@ class NPU(SingleRequestBackend):
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """Raises DeviceError if there is no NPU or the folder is unsuitable, BackendError if loading fails."""
         folder = require_model_folder(source, device, cls.devices())
+        if folder.manifest.vision is not None:
+            raise DeviceError("vision models are not supported on an NPU", hint="use the CPU or a GPU")
         if unfit := IR.read(folder).npu_obstacles():
             raise DeviceError(
                 f"{folder.path} is not suitable for an NPU: {'; '.join(unfit)}",

@@ -102,6 +102,11 @@ class Torch(Backend):
                 f"{source.path} is a converted model, which PyTorch cannot read",
                 hint="pass the checkpoint that it was made from, or run it on OpenVINO",
             )
+        if folder.config.get("vision_config") is not None:
+            raise BackendError(
+                f"{source.path} is a vision model, which is not supported on PyTorch",
+                hint=f"`edge convert {source.path} FOLDER` converts it for OpenVINO",
+            )
         if options.adapters:
             folder = folder.with_adapters(options.adapters)
         import torch

@@ -23,18 +23,9 @@ def picture_ids(picture: Picture, count: int) -> list[int]:
     return list(range(start, start + count))
 
 
-def embed(
-    ids: Sequence[int],
-    pictures: Sequence[Picture],
-    features: "Sequence[npt.NDArray[np.float32]]",
-    table: WordEmbeddings,
-    tokens: PictureTokens,
-) -> Embeddings:
-    """Return the embeddings of a prompt, with the features of its pictures in their places."""
-    import numpy as np
-
-    known = np.array(ids, np.int64)
-    rows = np.empty((len(ids), tokens.numbers + table.width), np.float32)
+def prompt_shifts(ids: Sequence[int], pictures: Sequence[Picture], tokens: PictureTokens) -> "npt.NDArray[np.float32]":
+    """Return the numbers in front of a prompt's embeddings. Raises RequestError for pictures that take too many
+    positions."""
     left = list(pictures)
     pieces: list[int | Picture] = []
     for is_picture, group in groupby(ids, lambda id: id < 0):
@@ -45,9 +36,22 @@ def embed(
             picture = left.pop(0)
             pieces.append(picture)
             length -= tokens.count(picture)
+    return tokens.shifts(pieces)
+
+
+def embed(
+    ids: Sequence[int],
+    shifts: "npt.NDArray[np.float32]",
+    features: "Sequence[npt.NDArray[np.float32]]",
+    table: WordEmbeddings,
+) -> Embeddings:
+    """Return the embeddings of a prompt, with the features of its pictures in their places."""
+    import numpy as np
+
+    known = np.array(ids, np.int64)
     words = known >= 0
-    rows[words, tokens.numbers :] = table.rows(known[words])
+    rows = np.empty((len(ids), table.width), np.float32)
+    rows[words] = table.rows(known[words])
     if features:
-        rows[~words, tokens.numbers :] = np.concatenate(list(features))
-    rows[:, : tokens.numbers] = tokens.shifts(pieces)
-    return Embeddings(rows)
+        rows[~words] = np.concatenate(list(features))
+    return Embeddings(np.concatenate([shifts, rows], axis=1))

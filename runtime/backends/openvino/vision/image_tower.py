@@ -28,6 +28,8 @@ class ImageTower:
         _require_memory(folder, device)
         with load_properties(folder, device, options, CONVERT_AGAIN, NAME) as settings:
             settings.pop("KV_CACHE_PRECISION", None)
+            if not device.startswith("CPU"):  # a GPU's own choice is f16, which a tower's activations may overflow
+                settings.setdefault("INFERENCE_PRECISION_HINT", "f32")
             model = str(folder.path / f"{NAME}.xml")
             self._request = openvino.Core().compile_model(model, device, settings).create_infer_request()
 

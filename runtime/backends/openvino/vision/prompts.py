@@ -11,8 +11,8 @@ from ....sampling import SamplingParams
 from ...backend import Options, Request
 from ..logits_request import needed_settings
 from ..prompt_input import Embeddings, PromptInput
-from .embedding import embed, picture_ids
-from .picture_reader import PictureReader
+from .embedding import embed, picture_ids, prompt_shifts
+from .picture_reader import PictureReader, PictureReading
 from .word_embeddings import WordEmbeddings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class VisionPrompts:
             raise ModelFolderError(f"{folder.path} is no vision model", hint=CONVERT_AGAIN)
         self._tokens = picture_tokens(folder.manifest.vision)
         self._table = WordEmbeddings(folder.path)
-        self.reader = PictureReader(folder, device, options, self._tokens)
+        self._reader = PictureReader(folder, device, options, self._tokens)
 
     @property
     def token_bytes(self) -> int:
@@ -39,16 +39,37 @@ class VisionPrompts:
         """Return the ids of a picture's tokens. Raises RequestError."""
         return picture_ids(picture, self._tokens.count(picture))
 
-    def embed(self, request: Request, ids: Sequence[int], features: "Sequence[npt.NDArray[np.float32]]") -> PromptInput:
-        """Return the embeddings of a request's ids, with the features of its pictures."""
-        pictures = [piece for piece in request.prompt if isinstance(piece, Picture)]
-        return embed(ids, pictures, features, self._table, self._tokens)
+    def read(self, request: Request, ids: Sequence[int]) -> PictureReading | None:
+        """Begin to read the pictures of a request with these ids; None if it has none. Raises RequestError."""
+        if not (pictures := _pictures(request)):
+            return None
+        prompt_shifts(ids, pictures, self._tokens)  # before anything that takes long
+        return self._reader.read(pictures)
+
+    def embed(
+        self, request: Request, ids: Sequence[int], features: "Sequence[npt.NDArray[np.float32]]"
+    ) -> tuple[list[int], PromptInput]:
+        """Return the keys of a request's tokens in the prefix cache, and their embeddings with the `features` of its
+        pictures. A token at another distance from the next ones has another key: its keys and values differ."""
+        shifts = prompt_shifts(ids, _pictures(request), self._tokens)
+        keys = [
+            hash((id, *shift)) if any(shift) else id for id, shift in zip(ids, map(tuple, shifts.tolist()), strict=True)
+        ]
+        return keys, embed(ids, shifts, features, self._table)
+
+    def close(self) -> None:
+        """Release the tower."""
+        self._reader.close()
 
     def blank(self, tokens: int) -> PromptInput:
         """Return embeddings of zeros."""
         import numpy as np
 
         return Embeddings(np.zeros((tokens, self._tokens.numbers + self._table.width), np.float32))
+
+
+def _pictures(request: Request) -> list[Picture]:
+    return [piece for piece in request.prompt if isinstance(piece, Picture)]
 
 
 def require_vision_options(folder: ModelFolder, options: Options) -> None:

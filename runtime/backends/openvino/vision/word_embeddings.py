@@ -27,7 +27,7 @@ class WordEmbeddings:
 
         self._model = openvino.Core().read_model(str(folder / FILE))
         gathers = [op for op in self._model.get_ordered_ops() if op.get_type_name() == "Gather"]
-        tables = [op for op in gathers if not _constant(op.input_value(0).get_node()) or _is_table(op)]
+        tables = [op for op in gathers if len(op.input_value(0).get_partial_shape()) == 2]
         if len(tables) != 1:
             raise ModelFolderError(f"{folder / FILE} has no table of embeddings", hint=CONVERT_AGAIN)
         self._table = tables[0].input_value(0).get_node()
@@ -53,14 +53,6 @@ class WordEmbeddings:
         if kind == "Multiply":
             return self._evaluate(inputs[0], ids) * self._evaluate(inputs[1], ids)
         raise ModelFolderError(f"{self._path} has a table of an unknown kind: {kind}", hint=CONVERT_AGAIN)
-
-
-def _constant(node: Any) -> bool:
-    return bool(node.get_type_name() == "Constant")
-
-
-def _is_table(gather: Any) -> bool:
-    return len(gather.input_value(0).get_shape()) == 2
 
 
 def _read_rows(constant: Any, ids: "npt.NDArray[np.int64]") -> "npt.NDArray[np.float32]":
