@@ -38,7 +38,7 @@ from runtime.retrieval.encoder_graph import read_config
 from runtime.retrieval.rerank_model import RerankModel
 from runtime.version import VERSION
 
-from .check.layerwise import is_constant, read_ir
+from .check.ir_weights import is_constant, read_ir
 from .job import Steps
 from .output.linked_copy import link_files
 from .output.scratch import ScratchFolder

@@ -1,19 +1,21 @@
 """Estimates of the disk and memory that a conversion needs, and the checks before it starts."""
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensors import CheckpointTensors
-from runtime.device.memory import CONTEXT, estimate_from_sizes, format_bytes
+from runtime.checkpoint.vision import Vision
+from runtime.device.memory import CONTEXT, estimate_from_sizes, format_bytes, tower_memory
 from runtime.errors import ConversionError, DiskFull
 from runtime.folder.model_folder import ModelSizes
 
 from .check.layerwise import fits_whole
 from .graph import EMBEDDING, HEAD
+from .parts import ModelPart, tower_recipe, uncompressed_matrices
 from .recipe import Recipe
 from .weights import nncf
 from .weights.compress import CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR
@@ -35,11 +37,13 @@ CALIBRATION_TOKENS = 10_000  # of the calibration texts, where they are not know
 
 @dataclass(frozen=True, slots=True)
 class ConversionEstimate:
-    """The IR's sizes, and the peak of `disk` and `memory` during the conversion, in bytes."""
+    """The IR's sizes, and the peak of `disk` and `memory` during the conversion, in bytes; `tower` is the size of the
+    image tower's IR."""
 
     sizes: ModelSizes
     disk: int
     memory: int
+    tower: int = 0
 
     @property
     def summary(self) -> str:
@@ -55,11 +59,37 @@ def estimate_conversion(
 ) -> ConversionEstimate:
     """Estimate a conversion. `sensitive` are the matrices that a mixed recipe keeps in 8 bits; None is an upper bound.
     `tokens` are those of the calibration texts."""
-    a = checkpoint.architecture
-    source_bits = {name: checkpoint.tensor(name).bits for name in checkpoint.names}
-    sizes = model_sizes(a, recipe, source_bits, sensitive, _stored_sizes(checkpoint, recipe))
+    a, bits = checkpoint.architecture, _source_bits(checkpoint)
+    sizes = model_sizes(a, recipe, bits, sensitive, _stored_sizes(checkpoint, recipe))
     memory = conversion_memory(a, recipe, sizes, tokens, quantised=bool(checkpoint.quantized_types))
-    return ConversionEstimate(sizes, sizes.weights + OTHER_FILE_BYTES, memory)
+    tower = tower_bytes(a.vision, recipe, bits) if a.vision else 0
+    copied = _embedding_bytes(a, recipe, bits) if a.vision and a.tied_embeddings else 0
+    return ConversionEstimate(sizes, sizes.weights + tower + copied + OTHER_FILE_BYTES, memory, tower)
+
+
+def part_bytes(checkpoint: CheckpointTensors, part: ModelPart, sensitive: Collection[str]) -> int:
+    """Return the most bytes of the IR of a part."""
+    shapes = dict(checkpoint.architecture.all_shapes())
+    stored = _stored_sizes(checkpoint, part.recipe)
+    of_part = [(name, shapes[name]) for name in part.tensors]
+    found = _weight_sizes(of_part, part.recipe, _source_bits(checkpoint), sensitive, stored=stored, exact=part.exact)
+    return sum(nbytes for nbytes, _ in found.values()) + OTHER_FILE_BYTES
+
+
+def tower_bytes(vision: Vision, recipe: Recipe, source_bits: Mapping[str, int] | None = None) -> int:
+    """Return the bytes of an image tower's weights in the IR."""
+    exact = uncompressed_matrices(vision)
+    found = _weight_sizes(vision.shapes(), tower_recipe(recipe), source_bits or {}, (), exact=exact)
+    return sum(nbytes for nbytes, _ in found.values())
+
+
+def _embedding_bytes(a: Architecture, recipe: Recipe, bits: Mapping[str, int]) -> int:
+    shape = (a.vocab, a.hidden)
+    return _weight_sizes([(EMBEDDING, shape)], recipe, bits, ())[EMBEDDING][0]
+
+
+def _source_bits(checkpoint: CheckpointTensors) -> dict[str, int]:
+    return {name: checkpoint.tensor(name).bits for name in checkpoint.names}
 
 
 def conversion_memory(
@@ -96,6 +126,10 @@ def _step_bytes(
     if recipe.linear:
         yield (NNCF_BYTES + temporary) * min(nncf.BLOCK, max(prod(shape) for _, shape in architecture.shapes()))
     yield (LAYER_BYTES + layer) * sum(prod(shape) for _, shape in architecture.layer_shapes(0))
+    if (vision := architecture.vision) is not None:  # a stage of the tower: a layer, or all that is none
+        layer_weights = sum(prod(shape) for _, shape in vision.layer_shapes(0))
+        others = sum(prod(shape) for _, shape in vision.shapes()) - vision.layers * layer_weights
+        yield LAYER_BYTES * max(layer_weights, others)
     if fits_whole(sizes.weights):
         yield loaded_bytes(architecture, sizes, _VERIFIED_TOKENS)
     else:
@@ -118,26 +152,13 @@ def model_sizes(
 ) -> ModelSizes:
     """Return the sizes of the IR. `source_bits` are the bits of a weight in the checkpoint, by tensor (16 where none is
     given); `stored` the bytes and group sizes of tensors that are taken over as they are stored."""
-    bits = source_bits or {}
     eight = presumed_sensitive(architecture, recipe) if sensitive is None else sensitive
-    nbytes, groups = {}, 0
-    for name, shape in architecture.shapes():
-        if len(shape) == 1:  # norms and biases are kept in f32
-            nbytes[name] = 4 * shape[0]
-            continue
-        rows, columns = shape
-        kind = {"embedding_or_head": name in (EMBEDDING, HEAD), "sensitive": name in eight}
-        nbytes[name] = recipe.nbytes(rows, columns, **kind, source_bits=bits.get(name, 16))
-        _, group = recipe.mode_and_group(columns, **kind)
-        if name in stored:
-            nbytes[name], group = stored[name]
-        if group not in (-1, columns):
-            groups += rows * columns // group
+    found = _weight_sizes(architecture.shapes(), recipe, source_bits or {}, eight, stored=stored)
     return ModelSizes(
-        weights=sum(nbytes.values()),
-        embedding_bytes=0 if architecture.tied_embeddings else nbytes[EMBEDDING],
-        largest=max(nbytes.values()),
-        groups=groups,
+        weights=sum(nbytes for nbytes, _ in found.values()),
+        embedding_bytes=0 if architecture.tied_embeddings else found[EMBEDDING][0],
+        largest=max(nbytes for nbytes, _ in found.values()),
+        groups=sum(groups for _, groups in found.values()),
         layers=architecture.layers,
         hidden=architecture.hidden,
         ffn=architecture.ffn,
@@ -146,8 +167,38 @@ def model_sizes(
     )
 
 
+def _weight_sizes(
+    shapes: Iterable[tuple[str, tuple[int, ...]]],
+    recipe: Recipe,
+    bits: Mapping[str, int],
+    sensitive: Collection[str],
+    *,
+    stored: Mapping[str, tuple[int, int]] = {},
+    exact: Collection[str] = (),
+) -> dict[str, tuple[int, int]]:
+    """Return the bytes of each tensor in the IR, and the groups of its int4 weights; `exact` tensors keep their
+    type."""
+    found = {}
+    for name, shape in shapes:
+        if len(shape) == 1:  # norms and biases are kept in f32
+            found[name] = (4 * shape[0], 0)
+            continue
+        if name in exact:
+            found[name] = (prod(shape) * bits.get(name, 16) // 8, 0)
+            continue
+        rows, columns = shape
+        kind = {"embedding_or_head": name in (EMBEDDING, HEAD), "sensitive": name in sensitive}
+        nbytes = recipe.nbytes(rows, columns, **kind, source_bits=bits.get(name, 16))
+        _, group = recipe.mode_and_group(columns, **kind)
+        if name in stored:
+            nbytes, group = stored[name]
+        found[name] = (nbytes, 0 if group in (-1, columns) else rows * columns // group)
+    return found
+
+
 def loaded_bytes(architecture: Architecture, sizes: ModelSizes, context: int = CONTEXT) -> int:
-    """Return the memory of the model on a CPU with `context` tokens in its KV cache, at most its own context length."""
+    """Return the memory of the decoder on a CPU with `context` tokens in its KV cache, at most its own context
+    length."""
     return estimate_from_sizes(
         sizes, "CPU", min(context, architecture.context), architecture.kv_bytes_per_token
     ).running
@@ -171,12 +222,20 @@ def require_resources(estimate: ConversionEstimate, parent: Path, what: str = "t
         )
 
 
-def describe_devices(recipe: Recipe, architecture: Architecture, sizes: ModelSizes) -> dict[str, str]:
-    """Describe what each device needs to run the model, for the manifest."""
+def describe_devices(recipe: Recipe, architecture: Architecture, sizes: ModelSizes, tower: int = 0) -> dict[str, str]:
+    """Describe what each device needs to run the model, for the manifest. An image tower of `tower` bytes is loaded
+    while it reads a picture."""
     context = min(CONTEXT, architecture.context)
     cpu, gpu, npu = (
         estimate_from_sizes(sizes, kind, context, architecture.kv_bytes_per_token) for kind in ("CPU", "GPU", "NPU")
     )
+    if tower:
+        more = f"and {format_bytes(tower_memory(tower))} for a picture"
+        return {
+            "CPU": f"about {format_bytes(cpu.running)} of memory at {context:,} tokens, {more}",
+            "GPU": f"its driver, about {format_bytes(gpu.peak)} of memory while it loads, {more}",
+            "NPU": "not supported: a vision model runs on CPU and GPU",
+        }
     return {
         "CPU": f"about {format_bytes(cpu.running)} of memory at {context:,} tokens",
         "GPU": f"its driver, and about {format_bytes(gpu.peak)} of memory while it loads",

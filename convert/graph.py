@@ -274,6 +274,13 @@ def rotary_table(architecture: Architecture, positions: Node) -> RotaryTable:
     return RotaryTable(cos, sin)
 
 
+def text_positions(architecture: Architecture, positions: Node) -> Node:
+    """Return the positions of text for `rotary_table`: (B,T), the same for each axis of M-RoPE."""
+    if not architecture.rope_sections:
+        return positions
+    return ops.tile(ops.unsqueeze(positions, _i64(1)), _i64(1, 3, 1))
+
+
 def inverse_frequencies(architecture: Architecture) -> npt.NDArray[np.float32]:
     """Return RoPE's frequencies, in radians a position, one for each pair of dimensions: (rotary_dim / 2).
 

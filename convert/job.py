@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from runtime.chat_templates import file_name
 from runtime.checkpoint.adapters.reference import AdapterLike
+from runtime.checkpoint.architecture import CHECKPOINT_CONFIG
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.quantized.config import QUANTIZATION_KEYS
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
@@ -19,6 +20,7 @@ from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, read_file
 from runtime.errors import CheckpointError
 from runtime.folder.model_folder import FileRecord, Manifest, ModelSizes
 from runtime.progress import Progress
+from runtime.prompt.shifts import shift_numbers
 from runtime.prompt.template import ChatTemplate, TextPrompt
 from runtime.text import quoted
 from runtime.version import VERSION
@@ -52,7 +54,8 @@ class WrittenIr:
 
     `notes` list its differences from the recipe. `excerpt` is the XML of the model's first layer between embedding and
     head, over the same .bin, if our exporter wrote it; `files` are the records of files whose hashes are known already.
-    `paged` is False for a graph without PagedAttention.
+    `paged` is False for a graph without PagedAttention. `tower` counts the bytes of an image tower's weights, and
+    `tower_error` is its largest difference from the checkpoint's.
     """
 
     sizes: ModelSizes
@@ -60,6 +63,8 @@ class WrittenIr:
     excerpt: str | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     paged: bool = True
+    tower: int = 0
+    tower_error: float | None = None
 
 
 class Source(Protocol):
@@ -111,7 +116,7 @@ class Source(Protocol):
         ...
 
     def write_ir(self, plan: ConversionPlan, folder: Path) -> Generator[Progress, None, WrittenIr]:
-        """Write openvino_model.xml and .bin into `folder`."""
+        """Write the IR into `folder`."""
         ...
 
     def reference_logits(self, plan: ConversionPlan) -> verify.Logits:
@@ -148,6 +153,13 @@ def copy_text_files(source: Checkpoint, folder: Path) -> None:
     """Write the checkpoint's configuration, chat template and licences into `folder`."""
     # The IR's weights are not in the checkpoint's quantisation: other tools would look for its tensors.
     config = {key: value for key, value in source.config.items() if key not in QUANTIZATION_KEYS}
+    architecture = source.architecture
+    if architecture.vision is not None:
+        (folder / CHECKPOINT_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (folder / "preprocessor_config.json").write_text("{}\n", encoding="utf-8")
+        # GenAI's simplest kind of vision model; its embeddings begin with the shifts of their positions.
+        width = architecture.hidden + shift_numbers(architecture.rope_sections)
+        config = {"model_type": "llava", "hidden_size": width}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps(source.generation, indent=2) + "\n", encoding="utf-8")
     for name, template in source.templates.named.items() if source.templates else ():
@@ -168,7 +180,7 @@ def build_manifest(
 ) -> Manifest:
     """Return the manifest of the model folder. Reads all weight files for their hash."""
     checkpoint = source.checkpoint
-    notes = (*checkpoint.manifest.notes, *written.notes)
+    notes, vision = (*checkpoint.manifest.notes, *written.notes), checkpoint.manifest.vision
     if checkpoint.templates is None:
         notes = (*notes, "no chat template: a base model, for completion only")
     if source.quantised:
@@ -179,11 +191,12 @@ def build_manifest(
         recipe=plan.recipe.name,
         source=replace(checkpoint.manifest.source, fingerprint=source.fingerprint()),
         versions=tool_versions(*source.packages),
-        devices=describe_devices(plan.recipe, checkpoint.architecture, written.sizes),
+        devices=describe_devices(plan.recipe, checkpoint.architecture, written.sizes, written.tower),
         sizes=written.sizes,
-        verification=asdict(figures),
+        verification=asdict(figures) | ({} if written.tower_error is None else {"tower_error": written.tower_error}),
         notes=notes,
         paged=written.paged,
+        vision=vision and replace(vision, nbytes=written.tower),
     )
 
 

@@ -18,6 +18,7 @@ from runtime.checkpoint.small_files import UNREADABLE_HINT
 from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, DiskFull
 from runtime.folder.integrity import record_verified
+from runtime.folder.ir_files import DECODER, LANGUAGE, TABLE, TOWER
 from runtime.folder.model_folder import ModelFolder, write_manifest
 from runtime.progress import Progress
 from runtime.system.files import TEMPORARY_FOLDER_HINT, expand_user, is_temporary_folder_missing
@@ -37,7 +38,7 @@ from .job import (
     copy_text_files,
     make_plan,
 )
-from .output.journal import JOURNAL
+from .output.journal import journal_path
 from .output.scratch import ScratchFolder, scratch_folder
 from .output.tokenizer import write_tokenizer
 from .recipe import DEFAULT, Recipe, get_recipe
@@ -46,6 +47,9 @@ from .source.onnx import OnnxSource
 from .source.optimum import OptimumSource
 from .source.safetensors import SafetensorsSource
 from .weights import calibration as texts
+
+# Files of an interrupted conversion that the next one adopts
+_RESUMED = frozenset(f"{name}{end}" for name in (DECODER, LANGUAGE, TABLE, TOWER) for end in (".bin", ".jsonl"))
 
 SOURCES: Mapping[Exporter, Sequence[type[Source]]] = {  # the first that accepts a checkpoint converts it
     "edge": (OnnxSource, SafetensorsSource),
@@ -92,7 +96,7 @@ def convert(
         with (
             map_out_of_memory(ConversionError),
             keep_freed_memory(),
-            scratch_folder(target, (JOURNAL, "openvino_model.bin")) as place,
+            scratch_folder(target, _RESUMED) as place,
         ):
             kind = _source_kind(source, exporter)
             opening = partial(kind.open, source, context=context, adapters=adapters)
@@ -138,7 +142,8 @@ def _run(
         yield Progress("seal", "hashes")
         manifest = build_manifest(source, plan, written, figures)
         source.refuse_changed()
-    (folder / JOURNAL).unlink(missing_ok=True)
+    for file in written.files:
+        journal_path(folder / file).unlink(missing_ok=True)
     sealed = write_manifest(folder, manifest, written.files)
     yield Progress("seal", "to disk")
     place.publish()

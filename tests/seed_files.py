@@ -197,5 +197,5 @@ def _write_texts(folder: Path) -> None:
     (folder / "calls.jsonl").write_text(json.dumps(task) + "\n" + json.dumps(task | {"expected": None}) + "\n")
     (folder / "kiosk.toml").write_text(_KIOSK)
     part = {"weight": "a", "parts": {"a": {"offset": 0, "nbytes": 4}}, "end": 4, "sha256": "0" * 64}
-    (folder / "finished.jsonl").write_text('{"recipe": "int4"}\n' + json.dumps(part) + "\n")
+    (folder / "openvino_model.jsonl").write_text('{"recipe": "int4"}\n' + json.dumps(part) + "\n")
     (folder / "openvino_model.bin").write_bytes(bytes(64))

@@ -40,6 +40,7 @@ LAYERS = {
     "convert": """
         recipe graph output samples
         vision
+        parts
         check
         weights
         estimate

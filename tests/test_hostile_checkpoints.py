@@ -209,8 +209,8 @@ TORN = {
 @pytest.mark.parametrize(("line", "weights"), [(LINE, 1), *((line, 0) for line in TORN.values())], ids=["whole", *TORN])
 def test_what_a_conversion_has_left_is_believed_within_its_file(tmp_path, line, weights):
     (tmp_path / "openvino_model.bin").write_bytes(b"abcdefgh")
-    (tmp_path / "finished.jsonl").write_text('{"recipe": "int4"}\n' + json.dumps(line) + "\n")
-    assert len(Journal.open(tmp_path, {"recipe": "int4"}).finished) == weights
+    (tmp_path / "openvino_model.jsonl").write_text('{"recipe": "int4"}\n' + json.dumps(line) + "\n")
+    assert len(Journal.open(tmp_path / "openvino_model.bin", {"recipe": "int4"}).finished) == weights
 
 
 def test_a_saved_chat_that_is_none_is_not_quoted_whole(tmp_path):

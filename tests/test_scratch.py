@@ -151,13 +151,13 @@ def pipe(name):
     [
         link_for_the_folder,
         link_among_files("openvino_model.bin"),
-        link_among_files("finished.jsonl"),
+        link_among_files("openvino_model.jsonl"),
         link_among_files("tokenizer.json"),
         link_among_files("edge.json", "none"),
         link_among_files("folder", ""),
         hard_link,
         pipe("openvino_model.bin"),
-        pipe("finished.jsonl"),
+        pipe("openvino_model.jsonl"),
     ],
 )
 @pytest.mark.parametrize("begun", [False, True])

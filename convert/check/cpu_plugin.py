@@ -21,7 +21,7 @@ from runtime.backends.backend import Options
 from runtime.backends.openvino.genai import properties
 
 from ..graph import decoder_inputs
-from .layerwise import read_ir
+from .ir_weights import read_ir
 from .reference import EXACT, BoundBlock, Floats, Head, compile_on_cpu, named_input
 
 # Tokens a pass: fewer than in a chat, so that most of a text reads the cache, as all of a reply does.

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
-from openvino import Node, PartialShape, Type
+from openvino import PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensor import Tensor
-from runtime.system.files import read_model_properties
+from runtime.folder.ir_files import DECODER, LANGUAGE, TABLE
 
 from ..graph import DecoderBlocks, decoder_inputs
-from .decompress import DECOMPRESSION_OPS, decompress
+from .decompress import decompress
+from .ir_weights import IrWeights, read_ir
 from .reference import (
     EXACT,
     BoundBlock,
@@ -52,19 +53,13 @@ def logits(
 ) -> list[Floats]:
     """Return the logits for texts of T token ids each, in f32: (T,vocab). A large model whose weights do not have our
     names only runs `whole`. Raises RuntimeError where the IR does not run."""
-    if whole or fits_whole((folder / "openvino_model.bin").stat().st_size):
-        return whole_model_logits(read_ir(folder / "openvino_model.xml"), token_ids)
+    files = _decoder_files(folder, a)
+    if whole or fits_whole(sum(file.with_suffix(".bin").stat().st_size for file in files)):
+        decoder, *table = map(read_ir, files)
+        return whole_model_logits(decoder, token_ids, *table)
     layers = LayerwiseModel(folder, a)
     found = layers.hidden_states(token_ids)
     return run_head(layers.head(), found)
-
-
-def read_ir(model: Path) -> ov.Model:
-    """Read an IR, its weights mapped where possible. Raises RuntimeError."""
-    core = ov.Core()
-    for name, value in read_model_properties(model.with_suffix(".bin")).items():
-        core.set_property({name: value})
-    return core.read_model(model)
 
 
 class LayerwiseModel:
@@ -72,9 +67,7 @@ class LayerwiseModel:
 
     def __init__(self, folder: Path, architecture: Architecture) -> None:
         self.architecture = architecture
-        # The model owns the mapping that contains its constants.
-        self._model = read_ir(folder / "openvino_model.xml")
-        self._constants = {op.get_friendly_name(): op for op in self._model.get_ops() if is_constant(op)}
+        self._weights = IrWeights(*_decoder_files(folder, architecture))
 
     def hidden_states(self, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
         """Return the head's inputs for texts of T token ids each: (T,hidden), normed."""
@@ -98,7 +91,7 @@ class LayerwiseModel:
         weights = {name: np.empty(shape, np.float32) for name, shape in self.architecture.layer_shapes(0)}
         for number in range(self.architecture.layers):
             for name, values in weights.items():
-                decompress(self._node(layer_tensor_name(name, number)), values)
+                decompress(self._weights(layer_tensor_name(name, number)), values)
             yield run.bind({name: Tensor(name, x.shape, "f32", x) for name, x in weights.items()})
 
     def head(self) -> Head:
@@ -107,39 +100,27 @@ class LayerwiseModel:
         return lambda x: part.run({"x": x[np.newaxis]})[0][0]
 
     def _blocks(self) -> DecoderBlocks:
-        return DecoderBlocks(self.architecture, self._node)
-
-    def _node(self, name: str) -> Node:
-        return _decompressed_node(self._constants[name])
+        return DecoderBlocks(self.architecture, self._weights)
 
 
-def whole_model_logits(model: ov.Model, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
-    """Return the logits for texts of T token ids each, by a stateful decoder that is loaded whole: (T,vocab)."""
+def whole_model_logits(
+    model: ov.Model, token_ids: Sequence[npt.NDArray[Any]], table: ov.Model | None = None
+) -> list[Floats]:
+    """Return the logits for texts of T token ids each, by a stateful decoder that is loaded whole: (T,vocab). A decoder
+    over embeddings has a `table` of them."""
     request = ov.Core().compile_model(model, "CPU", EXACT).create_infer_request()
+    embed = None if table is None else ov.Core().compile_model(table, "CPU", EXACT)
     found = []
     for ids in token_ids:
         request.reset_state()
-        found.append(np.array(request.infer(decoder_inputs(model, ids))["logits"][0]))
+        inputs = decoder_inputs(model, ids)
+        if embed is not None:
+            inputs["inputs_embeds"] = embed([ids[np.newaxis].astype(np.int64)])[0]
+        found.append(np.array(request.infer(inputs)["logits"][0]))
     return found
 
 
-def _decompressed_node(node: Node) -> Node:
-    """Return the weight that the decoder reads: the last node that depends on constants alone."""
-    while len(readers := node.output(0).get_target_inputs()) == 1:
-        reader = next(iter(readers)).get_node()
-        others = [source.get_node() for source in reader.input_values() if source.get_node() != node]
-        if reader.get_type_name() not in DECOMPRESSION_OPS or not all(map(_is_constant_or_converted, others)):
-            break
-        node = reader
-    return node
-
-
-def _is_constant_or_converted(node: Node) -> bool:
-    while node.get_type_name() == "Convert":
-        node = node.input_value(0).get_node()
-    return is_constant(node)
-
-
-def is_constant(node: Node) -> bool:
-    """Return whether the node is a Constant."""
-    return bool(node.get_type_name() == "Constant")
+def _decoder_files(folder: Path, architecture: Architecture) -> list[Path]:
+    """Return the IR of the decoder, and the table of embeddings if that is another one."""
+    names = (DECODER,) if architecture.vision is None else (LANGUAGE, TABLE)
+    return [folder / f"{name}.xml" for name in names]

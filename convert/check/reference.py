@@ -20,7 +20,17 @@ from openvino import opset13 as ops
 
 from runtime.checkpoint.tensors import Architecture, CheckpointTensors, Dtype, Tensor
 
-from ..graph import ELEMENT_TYPES, EMBEDDING, MASKED, DecoderBlocks, as_openvino, axis_length, causal_mask, rotary_table
+from ..graph import (
+    ELEMENT_TYPES,
+    EMBEDDING,
+    MASKED,
+    DecoderBlocks,
+    as_openvino,
+    axis_length,
+    causal_mask,
+    rotary_table,
+    text_positions,
+)
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Tensor]
@@ -214,7 +224,7 @@ def layer_model(blocks: DecoderBlocks, weights: Sequence[Node] = ()) -> ov.Model
     new = ops.slice(text, before, ops.add(before, length), one, one)
     other = ops.not_equal(ops.unsqueeze(new, np.int64(2)), ops.unsqueeze(text, one))  # (1,T,P+T)
     mask = ops.select(ops.unsqueeze(other, one), np.float32(MASKED), mask)
-    y = blocks.layer(x, 0, rotary_table(a, position), mask, past)
+    y = blocks.layer(x, 0, rotary_table(a, text_positions(a, position)), mask, past)
     inputs = [x, *past.inputs.values(), position, text, *weights]
     return ov.Model([ops.result(y), *past.results], inputs, "layer")
 

@@ -17,6 +17,7 @@ from runtime.backends.openvino.genai import error_line
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import VerificationError
+from runtime.folder.ir_files import DECODER, LANGUAGE, TABLE, TOWER
 from runtime.messages import Message, ToolCall
 from runtime.prompt.families import Family
 from runtime.prompt.template import ChatTemplate, TextPrompt
@@ -176,11 +177,35 @@ def generate(model: Path, tokenizer: Path, ids: npt.NDArray[np.int64], *, paged:
     import openvino as ov
     import openvino_genai as genai
 
+    if is_vision_folder(model):
+        return _generate_from_embeddings(model, ids)
     config = genai.GenerationConfig(max_new_tokens=_GENERATED_TOKENS, ignore_eos=True, apply_chat_template=False)
     opened = genai.Tokenizer(str(tokenizer), **_load_properties(tokenizer))
     settings = _load_properties(tokenizer) | {"ATTENTION_BACKEND": "PA" if paged else "SDPA"}
     pipeline = genai.LLMPipeline(str(model), opened, "CPU", **settings)
     found: list[int] = list(pipeline.generate(ov.Tensor(ids[np.newaxis]), config).tokens[0])
+    return found
+
+
+def is_vision_folder(folder: Path) -> bool:
+    """Return whether a converted model reads embeddings."""
+    return (folder / f"{LANGUAGE}.xml").is_file()
+
+
+def _generate_from_embeddings(model: Path, ids: npt.NDArray[np.int64]) -> list[int]:
+    """Return what `generate` does of a vision model, whose prompts are embeddings. Raises RuntimeError."""
+    import openvino as ov
+    import openvino_genai as genai
+
+    config = genai.GenerationConfig(max_new_tokens=_GENERATED_TOKENS, ignore_eos=True, apply_chat_template=False)
+    pipeline = genai.ContinuousBatchingPipeline(str(model), genai.SchedulerConfig(), "CPU", _load_properties(model))
+    table = ov.Core().compile_model(str(model / f"{TABLE}.xml"), "CPU")
+    handle = pipeline.add_request(0, ov.Tensor(np.array(table([ids[np.newaxis]])[0])), config)
+    found: list[int] = []
+    while pipeline.has_non_finished_requests():
+        pipeline.step()
+        for output in handle.read().values() if handle.can_read() else ():
+            found += output.generated_ids
     return found
 
 
@@ -193,20 +218,24 @@ def _loadable_folder(folder: Path, excerpt: str | None) -> Iterator[Path]:
     """Yield the folder; of a large model, a folder within it that has the excerpt as its graph and the same weights."""
     from .layerwise import fits_whole
 
-    weights = folder / "openvino_model.bin"
-    if excerpt is None or fits_whole(weights.stat().st_size):
+    decoder = LANGUAGE if is_vision_folder(folder) else DECODER
+    if excerpt is None or fits_whole((folder / f"{decoder}.bin").stat().st_size):
         yield folder
         return
     with TemporaryDirectory(dir=folder) as name:
         part = Path(name)
-        (part / "openvino_model.xml").write_text(excerpt, encoding="utf-8")
-        try:  # not as a tensor, which GenAI would copy
-            os.link(weights, part / weights.name)
-        except OSError:  # a file system without links
-            shutil.copyfile(weights, part / weights.name)
-        for text in ("config.json", "generation_config.json"):
-            shutil.copyfile(folder / text, part / text)
+        (part / f"{decoder}.xml").write_text(excerpt, encoding="utf-8")
+        for file in folder.iterdir():
+            if file.is_file() and not (part / file.name).exists() and not file.name.startswith(TOWER):
+                _link(file, part / file.name)
         yield part
+
+
+def _link(file: Path, to: Path) -> None:
+    try:  # weights not as a tensor, which GenAI would copy
+        os.link(file, to)
+    except OSError:  # a file system without links
+        shutil.copyfile(file, to)
 
 
 def _is_trained(token_ids: TokenIds, reference: Logits) -> bool:

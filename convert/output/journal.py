@@ -1,4 +1,4 @@
-"""The journal of a conversion, by which an interrupted one resumes: `finished.jsonl` beside the .bin.
+"""The journal of a conversion, by which an interrupted one resumes: `NAME.jsonl` beside each NAME.bin.
 
 Its first line describes the job: what is converted, and how. Each further line is a finished weight: the offsets of its
 bytes in the .bin, and the hash of the .bin up to their end, which is computed while writing. A line is written after
@@ -16,8 +16,12 @@ from typing import Any, BinaryIO, Protocol
 from runtime import strict_json
 from runtime.system.files import write_atomically
 
-JOURNAL = "finished.jsonl"
 _HASH_BLOCK = 2**24
+
+
+def journal_path(weights: Path) -> Path:
+    """Return the path of the journal of a .bin."""
+    return weights.with_suffix(".jsonl")
 
 
 class Digest(Protocol):
@@ -61,16 +65,17 @@ class Journal:
         self._path = path
 
     @classmethod
-    def open(cls, folder: Path, job: Mapping[str, Any]) -> "Journal":
-        """Open the journal of this job; discard the entries of another job, and those whose bytes are damaged.
+    def open(cls, weights: Path, job: Mapping[str, Any]) -> "Journal":
+        """Open the journal of this job for the .bin `weights`; discard the entries of another job, and those whose
+        bytes are damaged.
 
         Reads the finished part of the .bin: about a second a gigabyte. Raises OSError.
         """
-        path = folder / JOURNAL
+        path = journal_path(weights)
         header = json.dumps(job, sort_keys=True)
         finished: dict[str, FinishedWeight] = {}
         digest: Digest = sha256()
-        if path.is_file() and (weights := folder / "openvino_model.bin").is_file():
+        if path.is_file() and weights.is_file():
             first, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
             if first == header:
                 with weights.open("rb") as file:

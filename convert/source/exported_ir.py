@@ -18,7 +18,7 @@ from runtime.text import one_line, quoted
 from runtime.version import VERSION
 
 from ..check.decompress import DECOMPRESSION_OPS
-from ..check.layerwise import is_constant, read_ir
+from ..check.ir_weights import is_constant, read_ir
 
 _REQUIRED, _OPTIONAL = {"input_ids", "attention_mask"}, {"position_ids", "beam_idx"}
 _EXPORT_AGAIN = "export it again: optimum-cli export openvino --task text-generation-with-past"

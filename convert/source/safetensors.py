@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,16 +14,19 @@ from runtime.checkpoint.adapters.reference import AdapterLike
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 from runtime.errors import ConversionError
+from runtime.folder.ir_files import STUB
+from runtime.folder.model_folder import FileRecord
 from runtime.progress import Progress
 
 from ..check import verify
-from ..estimate import ConversionEstimate, estimate_conversion
-from ..graph import build_decoder
+from ..check.tower import check_tower
+from ..estimate import ConversionEstimate, estimate_conversion, part_bytes
 from ..job import ConversionPlan, Steps, WrittenIr, tool_versions
 from ..output.ir_writer import IrWriter
-from ..output.journal import JOURNAL, Journal
-from ..output.scratch import ScratchFolder
-from ..recipe import DEFAULT, STORED, Recipe
+from ..output.journal import Journal, journal_path
+from ..output.scratch import ScratchFolder, save_ir
+from ..parts import ModelPart, build_stub, model_parts
+from ..recipe import DEFAULT, STORED, Recipe, get_recipe
 from ..weights.activations import Activations
 from ..weights.compress import compress
 from ..weights.nncf import record_compression
@@ -39,7 +43,8 @@ class SafetensorsSource:
     def __init__(self, checkpoint: Checkpoint, tensors: CheckpointTensors) -> None:
         self.checkpoint, self.tensors = checkpoint, tensors
         self._damage = _UnmergedCheck(DamageCheck(tensors, checkpoint.tokenizer), tensors)
-        self._journal: Journal | None = None
+        self._bytes: int | None = None
+        self._journals: dict[str, Journal] = {}  # by part
 
     @classmethod
     def accepts(cls, path: Path) -> bool:
@@ -64,10 +69,22 @@ class SafetensorsSource:
         return STORED if any(form is not None and form.element.bitwidth == 4 for form in forms) else DEFAULT
 
     def reject_unsupported(self, recipe: Recipe) -> None:
-        """Raise ConversionError for a recipe that keeps quantised weights where there are none."""
+        """Raise ConversionError for a recipe that cannot be applied to this checkpoint."""
         if recipe.keep_blocks and not self.quantised:
             raise ConversionError(
                 f"the recipe {recipe.name} keeps weights that are quantised already, and this checkpoint has none",
+                hint="choose another recipe: int4, int8 or bf16",
+            )
+        if self.checkpoint.architecture.vision is None:
+            return
+        if self.quantised:
+            raise ConversionError(
+                "a vision model that is quantised already is not supported", hint="convert the original checkpoint"
+            )
+        if "NPU" in recipe.devices or (recipe.embedding_and_head or "").startswith("int4"):
+            what = "is for NPUs" if "NPU" in recipe.devices else "has an embedding in int4"
+            raise ConversionError(
+                f"the recipe {recipe.name} {what}, which is not supported for vision models",
                 hint="choose another recipe: int4, int8 or bf16",
             )
 
@@ -76,9 +93,11 @@ class SafetensorsSource:
         return estimate_conversion(self.tensors, recipe, tokens=tokens)
 
     def prepare(self, plan: ConversionPlan, place: ScratchFolder) -> None:
-        """Open the journal of this conversion; remove all other files."""
-        self._journal = Journal.open(place.path, self._job(plan))
-        place.clear(but=(JOURNAL, "openvino_model.bin"))
+        """Open the journals of this conversion; remove all other files."""
+        job = self._job(plan)
+        files = [place.path / f"{part.name}.bin" for part in self._parts(plan.recipe)]
+        self._journals = {file.stem: Journal.open(file, job) for file in files}
+        place.clear(but={path.name for file in files for path in (file, journal_path(file))})
 
     def write_ir(self, plan: ConversionPlan, folder: Path) -> Generator[Progress, None, WrittenIr]:
         """Compress the weights, write the IR, and check each weight for damage."""
@@ -89,28 +108,59 @@ class SafetensorsSource:
         if plan.recipe.ratio < 1:
             sensitive = yield from self._measure(plan.recipe)
             estimate = estimate_conversion(self.tensors, plan.recipe, sensitive)
-        total, done = self.weight_bytes(), 0
-        yield Progress("compress", total=total)
-        weights: dict[str, Node] = {}
-        notes: list[str] = [*self.tensors.notes]
-        with IrWriter(folder / "openvino_model.xml", estimate.disk, self._journal) as ir:
-            activations = Activations(self.tensors, plan.recipe, plan.calibration) if plan.calibration else None
-            for weight in compress(self.tensors, plan.recipe, ir, sensitive, activations, damage=self._damage):
-                weights[weight.name], done = weight.node, done + weight.nbytes
-                note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
-                if weight.note and note not in notes:
-                    notes.append(note)
-                detail = f"{weight.name} ({weight.note})" if weight.note else weight.name
-                yield Progress("compress", detail, done, total)
-            yield Progress("save", "openvino_model.xml")
-            architecture = self.checkpoint.architecture
-            model = build_decoder(architecture, weights.__getitem__)
-            record_compression(model, plan.recipe)
-            ir.save(model)
-            excerpt = ir.xml(build_decoder(replace(architecture, layers=1), weights.__getitem__))
-            files = {"openvino_model.bin": ir.record}
+        activations = Activations(self.tensors, plan.recipe, plan.calibration) if plan.calibration else None
+        yield Progress("compress", total=self.weight_bytes())
+        written = _Written([*self.tensors.notes])
+        for part in self._parts(plan.recipe):
+            yield from self._write_part(part, folder, written, sensitive, activations)
+        error: float | None = None
+        if self.checkpoint.architecture.vision is not None:
+            save_ir(build_stub(), folder / f"{STUB}.xml")
         yield Progress("save", done=1, total=1)
-        return WrittenIr(estimate.sizes, tuple(notes), excerpt, files)
+        if self.checkpoint.architecture.vision is not None:
+            error = yield from check_tower(folder, self.tensors, plan.recipe)
+        return WrittenIr(
+            estimate.sizes, tuple(written.notes), written.excerpt, written.files, True, estimate.tower, error
+        )
+
+    def _parts(self, recipe: Recipe) -> tuple[ModelPart, ...]:
+        return model_parts(self.checkpoint.architecture, recipe)
+
+    def _write_part(
+        self,
+        part: ModelPart,
+        folder: Path,
+        written: "_Written",
+        sensitive: frozenset[str],
+        activations: Activations | None,
+    ) -> Steps:
+        """Compress the weights of one IR, and write it."""
+        weights: dict[str, Node] = {}
+        size, total = part_bytes(self.tensors, part, sensitive), self.weight_bytes()
+        with IrWriter(folder / f"{part.name}.xml", size, self._journals.get(part.name)) as ir:
+            for weight in compress(
+                _PartTensors(self.tensors, part.tensors),
+                part.recipe,
+                ir,
+                sensitive,
+                activations,
+                damage=self._damage,
+                uncompressed=part.exact,
+            ):
+                weights[weight.name] = weight.node
+                written.done += weight.nbytes
+                note = re.sub(r"[0-9]+", "N", weight.name, count=1) + f": {weight.note}"  # the same in every layer
+                if weight.note and note not in written.notes:
+                    written.notes.append(note)
+                detail = f"{weight.name} ({weight.note})" if weight.note else weight.name
+                yield Progress("compress", detail, written.done, total)
+            yield Progress("save", f"{part.name}.xml")
+            model = part.build(weights.__getitem__)
+            record_compression(model, part.recipe)
+            ir.save(model)
+            if part.build_excerpt is not None:
+                written.excerpt = ir.xml(part.build_excerpt(weights.__getitem__))
+            written.files[f"{part.name}.bin"] = ir.record
 
     def check_weights(self) -> Steps:
         """Check all weights for damage."""
@@ -123,8 +173,11 @@ class SafetensorsSource:
             self.tensors.release()
 
     def weight_bytes(self) -> int:
-        """Return the bytes of the checkpoint's weights."""
-        return sum(self.tensors.tensor(name).nbytes for name in self.tensors.names)
+        """Return the bytes of the checkpoint's weights, as often as they are compressed."""
+        if self._bytes is None:
+            names = chain.from_iterable(part.tensors for part in self._parts(get_recipe(DEFAULT)))
+            self._bytes = sum(self.tensors.tensor(name).nbytes for name in names)
+        return self._bytes
 
     def reference_logits(self, plan: ConversionPlan) -> verify.Logits:
         """Return the checkpoint's own logits, computed a layer at a time."""
@@ -166,6 +219,31 @@ class SafetensorsSource:
             "calibration": texts,
             "versions": tool_versions(),
         }
+
+
+@dataclass(slots=True)
+class _Written:
+    """What has been written so far: notes on the weights, their bytes in the checkpoint, the excerpt, and the files."""
+
+    notes: list[str]
+    done: int = 0
+    excerpt: str | None = None
+    files: dict[str, FileRecord] = field(default_factory=dict)
+
+
+class _PartTensors:
+    """The tensors of one part."""
+
+    def __init__(self, tensors: CheckpointTensors, names: tuple[str, ...]) -> None:
+        self._tensors, self.names = tensors, names
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the tensor of that name."""
+        return self._tensors.tensor(name)
+
+    def release(self) -> None:
+        """Return the memory of tensors that were read."""
+        self._tensors.release()
 
 
 class _UnmergedCheck:

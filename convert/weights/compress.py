@@ -84,10 +84,12 @@ def compress(
     activations: CalibrationInputs | None = None,
     *,
     damage: TensorCheck | None = None,
+    uncompressed: Collection[str] = (),
 ) -> Iterator[CompressedWeight]:
     """Compress every weight of the checkpoint into the IR's file, in the order of its names.
 
-    Norms and biases stay exact, in f32; matrices named in `sensitive` become int8. A data-aware recipe needs
+    Norms and biases stay exact, in f32, and the tensors named in `uncompressed` in the checkpoint's dtype; matrices
+    named in `sensitive` become int8. A data-aware recipe needs
     `activations`. Weights that an interrupted conversion has finished are not compressed again. Raises what `damage`
     raises.
     """
@@ -98,6 +100,8 @@ def compress(
             damage.check(tensor)
         if len(tensor.shape) == 1:
             node, note = ir.store_constants(exact(name)), ""
+        elif name in uncompressed:
+            node, note = _write_uncompressed(tensor, ir), ""
         else:
             node, note = _compress_tensor(
                 tensor, recipe, ir, graphs, sensitive=name in sensitive, activations=activations

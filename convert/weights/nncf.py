@@ -17,6 +17,7 @@ Used beyond NNCF's documented functions, and each checked by tests/test_nncf.py:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,8 +85,8 @@ def compress_rows(matrix: MatrixRows, mode: Mode, group_size: int) -> Iterator[C
 def row_blocks(matrix: MatrixRows, weights: int) -> Iterator[Tensor]:
     """Yield the rows of a matrix, about `weights` weights at a time; an even number of rows, so that a block of 4-bit
     weights ends with a whole byte."""
-    rows, columns = matrix.shape
-    step = max(2, weights // columns // 2 * 2)
+    rows = matrix.shape[0]
+    step = max(2, weights // prod(matrix.shape[1:]) // 2 * 2)
     for first in range(0, rows, step):
         yield matrix.rows(first, first + step)
 

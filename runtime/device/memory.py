@@ -3,7 +3,7 @@
 Measured on CPUs with `benchmarks/memory.py`. For GPUs and NPUs the rules are Intel's and ours, and were not measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import DeviceError
 from ..folder.model_folder import Manifest, ModelSizes
@@ -26,12 +26,14 @@ _SCORE_BYTES_PER_THREAD = (
     800  # per context token, for each further thread (measured with 32 heads and at most two threads)
 )
 _DEFAULT_THREADS = 8  # if their number is unknown
+_TOWER_PARTS = 5  # quarters of an image tower's weights: its activations are the fifth
 _KV_BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4}
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes of memory. `loading` is the peak while the model loads, `largest` the largest allocation."""
+    """Bytes of memory. `loading` is the peak while the model loads, `largest` the largest allocation; `tower` is for
+    the image tower of a vision model, while it reads a picture."""
 
     program: int
     weights: int
@@ -39,11 +41,12 @@ class MemoryEstimate:
     activations: int
     loading: int
     largest: int
+    tower: int = 0
 
     @property
     def running(self) -> int:
-        """Bytes while the model is used."""
-        return self.program + self.weights + self.kv_cache + self.activations
+        """Bytes while the model is used, and reads a picture."""
+        return self.program + self.weights + self.kv_cache + self.activations + self.tower
 
     @property
     def peak(self) -> int:
@@ -56,9 +59,15 @@ def estimate(
 ) -> MemoryEstimate:
     """Estimate the memory of a model on a device of this `kind` (CPU, GPU or NPU), with `context` tokens in its KV
     cache and, on a CPU, this number of threads."""
-    return estimate_from_sizes(
+    found = estimate_from_sizes(
         recorded_sizes(manifest), kind, context, manifest.kv_bytes_per_token, kv_precision, threads=threads
     )
+    return replace(found, tower=tower_memory(manifest.vision.nbytes)) if manifest.vision else found
+
+
+def tower_memory(nbytes: int) -> int:
+    """Return the memory of an image tower whose weights have so many bytes, while it reads a picture."""
+    return nbytes * _TOWER_PARTS // 4
 
 
 def recorded_sizes(manifest: Manifest) -> ModelSizes:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ....device.machine import free_memory
-from ....device.memory import format_bytes
+from ....device.memory import format_bytes, tower_memory
 from ....errors import BackendError
 from ....folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...backend import Options
@@ -64,7 +64,7 @@ def tower_bytes(folder: ModelFolder) -> int:
 def _require_memory(folder: ModelFolder, device: str) -> None:
     if device != "CPU":
         return
-    wanted, free = tower_bytes(folder) * 5 // 4, free_memory()  # the plugin repacks the weights
+    wanted, free = tower_memory(tower_bytes(folder)), free_memory()
     if wanted > free:
         raise BackendError(
             f"reading a picture needs {format_bytes(wanted)} of memory, and {format_bytes(free)} are free",
