@@ -1,17 +1,31 @@
 """Tiny random checkpoints of transformers' Glm4vForConditionalGeneration, for tests."""
 
-from dataclasses import dataclass
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from convert.vision.embeddings_decoder import build_embeddings_decoder, build_embeddings_table
+from convert.vision.glm4_1v_tower import build_glm41_tower
+from runtime.checkpoint.architecture import read_architecture
+from runtime.checkpoint.vision import describe_vision
+from runtime.folder.model_folder import ModelFolder, write_manifest
+
+from .references import VISION
+from .vision_folders import stub
 
 Array = np.ndarray[Any, Any]
 IMAGE, BEGIN, END = 150, 152, 153  # token ids
 SECTIONS = [2, 1, 3]
 
 
-def config(**changes: Any) -> Any:
+def config(*, vocab: int = 200, image: int = IMAGE, **changes: Any) -> Any:
     """A Glm4vConfig in a tiny size; `changes` are for the tower."""
     from transformers import Glm4vConfig
 
@@ -24,7 +38,7 @@ def config(**changes: Any) -> Any:
         "image_size": 84,
     }
     text = {
-        "vocab_size": 200,
+        "vocab_size": vocab,
         "hidden_size": 96,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
@@ -42,7 +56,7 @@ def config(**changes: Any) -> Any:
     return Glm4vConfig(
         vision_config=vision | changes,
         text_config=text,
-        image_token_id=IMAGE,
+        image_token_id=image,
         video_token_id=151,
         image_start_token_id=BEGIN,
         image_end_token_id=END,
@@ -126,3 +140,39 @@ def write(folder: Path, **changes: Any) -> Any:
     made.save_pretrained(folder)
     image_processor().save_pretrained(folder)
     return made
+
+
+def weights(model: Any) -> Callable[[str], Any]:
+    """The model's tensors as constants, by canonical name."""
+    tensors = model.state_dict()
+
+    def weight(name: str) -> Any:
+        if name.startswith("model.") and name not in tensors:
+            name = name.replace("model.", "model.language_model.", 1)
+        return ops.constant(tensors[name].numpy())
+
+    return weight
+
+
+def write_folder(model: Any, text: ModelFolder, out: Path, family: str) -> ModelFolder:
+    """Write a model folder, uncompressed, with the tokenizer of another and our own template of the family."""
+    out.mkdir(parents=True)
+    a, weight = read_architecture(model.config.to_dict()), weights(model)
+    assert a.vision is not None
+    graphs = {
+        "language_model": build_embeddings_decoder(a, weight),
+        "text_embeddings_model": build_embeddings_table(a, weight),
+        "image_model": build_glm41_tower(a.vision, weight),
+        "vision_embeddings_model": stub(),
+    }
+    for name, graph in graphs.items():
+        ov.save_model(graph, out / f"openvino_{name}.xml", compress_to_fp16=False)
+    for name in text.manifest.files:
+        if "tokenizer" in name or name == "generation_config.json":
+            shutil.copyfile(text.path / name, out / name)
+    (out / "config.json").write_text(json.dumps({"model_type": "llava", "hidden_size": a.hidden + 7}))
+    (out / "preprocessor_config.json").write_text("{}")
+    template = next(template for template in VISION.values() if template.family == family)
+    (out / "chat_template.jinja").write_text(template.source)
+    record = describe_vision(a.vision, {})
+    return write_manifest(out, replace(text.manifest, family=family, recipe="f32", vision=record, files={}))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import RequestError
+from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.grammar import JsonObject, JsonSchema, Regex, TaggedArguments, to_tree
 from runtime.grammar.matcher import Matcher
 from runtime.messages import Event, Reasoning, Text, ToolCall, ToolCallDelta
@@ -158,7 +159,8 @@ def accepts(schema: dict[str, Any], reply: str) -> bool:
     ("arguments", "valid"),
     [
         ({"city": "Paris"}, True),
-        ({"city": '5 </arg_valu> "'}, True),
+        ({"city": '5 </a> </ar "'}, True),
+        ({"city": "5 </arg_valu>"}, False),
         ({"city": "a", "days": "14"}, True),
         ({"city": "a", "days": "15"}, False),
         ({"city": "a", "days": " 1"}, False),
@@ -181,6 +183,17 @@ def test_grammar(arguments: dict[str, str], valid: bool) -> None:
     reply = call("f", **arguments).removeprefix("<tool_call>f\n")
     assert accepts(WEATHER, reply) == valid
     assert not accepts(WEATHER, reply + "\n")
+
+
+def test_rests_of_wide_texts() -> None:
+    """What follows a cut is written for the engine, wherever in a text of counted characters it is."""
+    counted = grammar({"type": "object", "properties": {"a": STRING | {"maxLength": 30}}, "required": ["a"]})
+    matcher = Matcher(to_tree(counted))
+    assert to_ebnf(to_tree(counted)).wide
+    for character in "<arg_key>a</arg_key>\n<arg_value>a < </a> </arg_value>\n</tool_call>":
+        assert to_ebnf(matcher.rest(), cut=True).text
+        assert matcher.feed(character) == 1
+    assert matcher.complete
 
 
 def test_grammars_of_other_schemas() -> None:

@@ -20,13 +20,11 @@ from .json_schema.strings import Strings
 from .json_schema.values import constant
 from .nodes import Node
 from .regular import charset
-from .regular.language import ANY, Language, chars, complement, concat, intersection, minus, repeat, union, word, words
-from .regular.pattern import searched
-from .tags import CALL_END, KEY, KEY_END, VALUE, VALUE_END
-from .tree import NOTHING, Tree, choice, literal, raw, reference, repeated, sequence, to_json
+from .regular.language import ANY, Language, chars, concat, intersection, minus, repeat, union, word, words
+from .tags import CALL_END, KEY, KEY_END, VALUE, VALUE_END, WITHOUT_TAG
+from .tree import NOTHING, Tree, choice, delimited, literal, raw, reference, repeated, sequence, to_json
 
 ALL_TYPES = frozenset({"null", "boolean", "number", "string", "array", "object"})
-_WITHOUT_TAG = complement(searched(VALUE_END))
 _KEYS = repeat(
     chars(charset.normalise(charset.subtract(charset.EVERY, ((10, 10), (60, 60))))), 1, 64
 )  # no newline, no <
@@ -135,4 +133,4 @@ def _text(language: Language, types: frozenset[str]) -> Node:
         language = minus(language, concat(union(*map(word, first)), ANY))
     if listed := [text for kind in types & _CONSTANTS.keys() for text in _CONSTANTS[kind]]:
         language = minus(language, words(listed))
-    return raw(concat(intersection(language, _WITHOUT_TAG), word(VALUE_END)))
+    return delimited(concat(intersection(language, WITHOUT_TAG), word(VALUE_END)))

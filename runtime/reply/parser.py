@@ -146,6 +146,8 @@ class ReplyParser:
         self._call_start = call_start
         self._starts_message = bool(SPECIAL_TOKEN.fullmatch(call_start))  # else it is text, and stands before each call
         self._reasoning = reasoning
+        # The marks around an answer, which are no part of it; the first one is "" once it was read.
+        self._opening, self._closing = (reasoning and reasoning.answer) or ("", "")
         self._pending = ""
         self._unread = 0  # characters of a chunk that are not pending yet
         self._create_nearby = nearby
@@ -282,7 +284,12 @@ class ReplyParser:
             self._newline = "" if after_reasoning or answer == self._pending else "\n"
             self._at_start = self._at_start and (after_reasoning or answer == self._pending)
             self._pending, self._begun = answer, bool(answer) or not after_reasoning
+            return self._read_answer_opening(at_end) if self._opening else Text("")
+        if self._closing and self._pending.startswith(self._closing):
+            self._pending = self._pending.removeprefix(self._closing)
             return Text("")
+        if not at_end and self._closing.startswith(self._pending):
+            return None
         if self._syntaxes and not at_end and self._call_start.startswith(self._pending):
             return None
         line = self._pending.removeprefix(self._call_start)
@@ -311,6 +318,16 @@ class ReplyParser:
         self._state = _State.TEXT
         return Text("")
 
+    def _read_answer_opening(self, at_end: bool) -> Text | None:
+        answer = self._pending
+        if not answer or (answer != self._opening and self._opening.startswith(answer) and not at_end):
+            self._begun = False
+            return None
+        if answer.startswith(self._opening):
+            self._pending, self._begun = answer.removeprefix(self._opening), False
+        self._opening = ""
+        return Text("")
+
     def _read_nearby(self, at_end: bool) -> Text | None:
         assert self._nearby is not None
         if self._nearby.feed(self._pending[self._nearby.length :]) and not at_end:
@@ -323,14 +340,15 @@ class ReplyParser:
         return () if self._nearby is None else self._nearby.finish()
 
     def _read_text(self, at_end: bool) -> Text | None:
-        pending, mark = self._pending, self._call_start
-        newline_at, mark_at = pending.find("\n"), pending.find(mark) if self._syntaxes else -1
-        if mark_at >= 0 and (newline_at < 0 or mark_at < newline_at):
-            end, self._state = mark_at, _State.CANDIDATE
-        elif newline_at >= 0:
-            end, self._state = newline_at + 1, _State.CANDIDATE
+        pending = self._pending
+        held = [text for text in (self._call_start if self._syntaxes else "", self._closing) if text]
+        ends = [place for text in ("\n", *held) if (place := pending.find(text)) >= 0]
+        if ends:
+            end = min(ends)
+            self._state = _State.CANDIDATE
+            end += pending.startswith("\n", end)
         else:
-            end = len(pending) if at_end or not self._syntaxes else len(pending) - overlap(pending, mark)
+            end = len(pending) if at_end else len(pending) - max((overlap(pending, text) for text in held), default=0)
             if end == 0:
                 return None
         self._pending = pending[end:]
