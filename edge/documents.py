@@ -12,6 +12,7 @@ from runtime.documents.reader import DocumentReader
 from runtime.documents.search import Embed, PassageIndex
 from runtime.documents.split import split
 from runtime.errors import Notice, RequestError
+from runtime.system.files import expand_user
 from runtime.text import one_line, replace_surrogates
 from runtime.tools import Tool
 
@@ -89,6 +90,14 @@ class DocumentIndex:
             return f"{page.name}\n\n{page.text}"
 
         return Tool.from_function(search_documents), Tool.from_function(open_document)
+
+
+def open_folder(folder: str, embedding_model: str | None = None) -> DocumentIndex:
+    """Return the index of a folder, with the vectors of an embedding model if its folder is given."""
+    from runtime.documents.embedding import PassageEmbedding
+
+    embed = PassageEmbedding(embedding_model) if embedding_model else None
+    return DocumentIndex(expand_user(folder), embed=embed)
 
 
 def _find_files(folder: Path) -> Iterator[Path]:

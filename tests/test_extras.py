@@ -11,8 +11,8 @@ from edge.demo import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (  # of all the extras
-    "accelerate bm25s bs4 charset_normalizer docx gguf httpx2 huggingface_hub intel_extension_for_pytorch llguidance mcp nncf openpyxl "
-    "optimum pptx prometheus_client pypdf starlette tokenizers torch transformers uvicorn"
+    "accelerate bm25s bs4 charset_normalizer docx gguf httpx2 huggingface_hub intel_extension_for_pytorch llguidance "
+    "mcp nncf openpyxl optimum pptx prometheus_client pypdf starlette tokenizers torch transformers uvicorn"
 )
 BARE = """
 import sys

@@ -8,20 +8,27 @@ from typing import TYPE_CHECKING
 from runtime.errors import EdgeError, RequestError
 
 from .config_flags import EPILOG, add_settings, load_config
+from .documents import DocumentQueue, describe_documents
 from .message_input import MessageInput
 from .output import print_text
 from .streams import is_terminal, read_stdin, supports_ansi
 from .tool_calls import CallApproval, describe_call, describe_result
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runtime.backends.backend import Options
     from runtime.chat import Chat
+    from runtime.documents.reader import DocumentLike
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 SECTIONS = ("options", "sampling", "chat", "mcp")
 SHOWN = ("--device", "--system", "--temperature", "--max-new-tokens", "--tool", "--mcp")
-_COMMANDS = ("/exit", "/load", "/reset", "/save")
-HELP = "/reset starts a new chat; /save FILE and /load FILE store and restore it; Ctrl-C stops a reply; /exit ends."
+_COMMANDS = ("/exit", "/file", "/load", "/reset", "/save")
+HELP = (
+    "/file FILE adds a document to the next message; /reset starts a new chat; /save FILE and /load FILE store and "
+    "restore it; Ctrl-C stops a reply; /exit ends."
+)
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,6 +54,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         dest="options.adapters",
         metavar="DIR[@WEIGHT]",
         help="a LoRA adapter to load with the model; may be repeated, the updates add up (default: none)",
+    )
+    verb.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a document for the first message: PDF, DOCX, PPTX, XLSX, HTML, Markdown or text; may be repeated",
     )
     verb.set_defaults(run=run)
 
@@ -74,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     sampling = folder.sampling().merge(config.sampling.sampling())
     servers = load_servers(config.mcp.servers, unattended="nobody approves calls without a terminal" if piped else "")
     approval = CallApproval()
+    documents = DocumentQueue(args.file)
     with Chat(
         folder,
         device=device,
@@ -83,16 +98,17 @@ def run(args: argparse.Namespace) -> int:
         approve=approval,
         sampling=sampling,
         options=options,
+        embedding_model=config.chat.embedding_model,
     ) as chat:
         approval.chat = chat
         if piped:
-            print_reply(chat, piped, approval)
+            print_reply(chat, piped, approval, documents.take())
         else:
-            _chat_loop(chat, options, approval)
+            _chat_loop(chat, options, approval, documents)
     return 0
 
 
-def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval) -> None:
+def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, documents: DocumentQueue) -> None:
     manifest = chat.model.source.manifest
     choice = chat.model.choice
     adapters = "".join(f", with {adapter}" for adapter in options.adapters)
@@ -107,17 +123,19 @@ def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval) -> None
             return
         try:
             if text.startswith("/") and "\n" not in text:
-                _run_command(chat, name, *value)
+                _run_command(chat, documents, name, *value)
             else:
-                print_reply(chat, text, approval)
+                print_reply(chat, text, approval, documents.take())
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
             print_text(f"{exc}\n{exc.hint}")
 
 
-def _run_command(chat: "Chat", name: str, value: str = "") -> None:
+def _run_command(chat: "Chat", documents: DocumentQueue, name: str, value: str = "") -> None:
     match name:
+        case "/file" if value:
+            documents.add(value)
         case "/reset":
             chat.reset()
         case "/save" if value:
@@ -128,19 +146,23 @@ def _run_command(chat: "Chat", name: str, value: str = "") -> None:
             print(HELP)
 
 
-def print_reply(chat: "Chat", text: str, approval: CallApproval | None = None) -> None:
-    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do tool calls and
-    their results; a call that needs approval appears in the question."""
-    from runtime.messages import Finish, Reasoning, Text, ToolCall, ToolResult
+def print_reply(
+    chat: "Chat", text: str, approval: CallApproval | None = None, documents: "Sequence[DocumentLike]" = ()
+) -> None:
+    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do documents, tool
+    calls and their results; a call that needs approval appears in the question."""
+    from runtime.messages import Documents, Finish, Reasoning, Text, ToolCall, ToolResult
 
     interactive = is_terminal(sys.stdout)
     output = _ReplyOutput()
     try:
-        with closing(chat.stream(text)) as events:
+        with closing(chat.stream(text, documents=documents)) as events:
             for event in events:
                 match event:
                     case Text(text):
                         output.write(text)
+                    case Documents() if interactive:
+                        output.write_line(describe_documents(event))
                     case Reasoning(text) if interactive:
                         output.write(text, dim=True)
                     case ToolCall() if interactive and not (approval and approval.needed(event)):

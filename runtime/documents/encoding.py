@@ -13,23 +13,11 @@ _MARKS = (  # those of UTF-32 begin with those of UTF-16
 )
 _SAMPLE = 2**15  # bytes by which an encoding is detected
 _LIKELY = "gb18030 big5 shift_jis euc_jp euc_kr cp1252 cp1251 cp1250 koi8_r cp1253 cp1254".split()
-    "gb18030",
-    "big5",
-    "shift_jis",
-    "euc_jp",
-    "euc_kr",
-    "cp1252",
-    "cp1251",
-    "cp1250",
-    "koi8_r",
-    "cp1253",
-    "cp1254",
-]
 
 
 def decode(data: bytes) -> str:
-    """Decode a text by its byte order mark, as UTF-16 if it contains zeros, as UTF-8 if that is valid, and otherwise in
-    the encoding that its bytes suggest. Line ends become "\\n". Raises UnreadableDocument for bytes that are no text."""
+    """Decode a text by its byte order mark, as UTF-16 if it contains zeros, as UTF-8 if that is valid, and otherwise
+    in the encoding that its bytes suggest. Line ends become "\\n". Raises UnreadableDocument for what is no text."""
     return _decode(data).replace("\r\n", "\n").replace("\r", "\n")
 
 

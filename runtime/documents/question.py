@@ -37,9 +37,11 @@ def add_documents(
     reply = min(context // _REPLY_SHARE, reply_tokens or _REPLY_TOKENS)
     room = context - reply - count_tokens(messages)
     found = attach(messages[last].content, read, room=room, count_tokens=_bounded(count_tokens, context), embed=embed)
-    notes = tuple(f"{one.name}: {note}" for one in read for note in one.notes)
+    notes = [f"{one.name}: {note}" for one in read for note in one.notes]
+    cited = {citation.document for citation in found.citations}
+    notes += [f"{one.name}: no part of it is in the message" for one in read if one.name not in cited]
     changed = (*messages[:last], replace(messages[last], content=found.content), *messages[last + 1 :])
-    return changed, Documents(found.content, found.citations, notes)
+    return changed, Documents(found.content, found.citations, tuple(notes))
 
 
 def _bounded(count_tokens: Callable[[str], int], context: int) -> Callable[[str], int]:
