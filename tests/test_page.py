@@ -81,8 +81,8 @@ def endless(monkeypatch):
     """Replies on the real model are at least 1,800 characters long, so that they can be caught in the middle."""
 
     class Endless(page.Chat):
-        def stream(self, text):
-            return super().stream(text, answer=JsonSchema.from_schema(ENDLESS["schema"]))
+        def stream(self, text, **settings):
+            return super().stream(text, **settings, answer=JsonSchema.from_schema(ENDLESS["schema"]))
 
     monkeypatch.setattr(page, "Chat", Endless)
 

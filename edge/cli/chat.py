@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 SECTIONS = ("options", "sampling", "chat", "mcp")
-SHOWN = ("--device", "--system", "--temperature", "--max-new-tokens", "--tool", "--mcp")
+SHOWN = ("--device", "--system", "--temperature", "--tool", "--mcp")
 _COMMANDS = ("/exit", "/file", "/load", "/reset", "/save")
 HELP = (
     "/file FILE adds a document to the next message; /reset starts a new chat; /save FILE and /load FILE store and "
@@ -60,7 +60,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a document for the first message: PDF, DOCX, PPTX, XLSX, HTML, Markdown or text; may be repeated",
+        help="a document for the first message: PDF, DOCX, PPTX, XLSX, HTML, Markdown or text; may be repeated "
+        "(default: none)",
     )
     verb.set_defaults(run=run)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..server.settings import ServerSettings
 
 SECTIONS = ("server", "models", "options", "limits", "sampling", "responses", "mcp")
-SHOWN = ("--host", "--port", "--device", "--api-key-file", "--allow-host", "--allow-origin", "--docs", "--kiosk")
+SHOWN = ("--host", "--port", "--device", "--api-key-file", "--allow-host", "--docs", "--kiosk")
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,5 +1,7 @@
-"""Read documents in a process of its own, whose time and memory are bounded: a library that hangs, or takes too much
-memory on a document that was made for it, is ended with that process."""
+"""Read documents in a process of its own, whose time and memory are bounded.
+
+A library that hangs, or takes too much memory on a document that was made for it, is ended with that process.
+"""
 
 import json
 import os
@@ -184,15 +186,12 @@ def serve(pipe: "Connection[Any, Any]") -> None:
 
 def _read(name: str, reader: str, data: bytes, limits: DocumentLimits) -> dict[str, Any]:
     import importlib
-    import warnings
 
     module, _, function = reader.partition(":")
     budget = Budget(limits)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            read = getattr(importlib.import_module(f".{module}", __package__), function)
-            found: Document = read(name, data, budget)
+        read = getattr(importlib.import_module(f".{module}", __package__), function)
+        found: Document = read(name, data, budget)
     except UnreadableDocument as exc:
         return {"reason": one_line(exc.reason), "cure": exc.cure}
     except MemoryError:

@@ -1,5 +1,7 @@
-"""XLSX by openpyxl: sections are sheets, places are rows. Formulas give the values that the program stored; macros and
-links to other files are not read."""
+"""XLSX by openpyxl: sections are sheets, places are rows.
+
+Formulas give the values that the program stored; macros and links to other files are not read.
+"""
 
 import datetime
 import re

@@ -1,4 +1,7 @@
-"""DOCX by python-docx: sections are headings. Macros and links are not read; nor are headers, footers and footnotes."""
+"""DOCX by python-docx: sections are headings.
+
+Macros and links are not read; nor are headers, footers, footnotes and text boxes.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,19 +1,23 @@
 // The field for a message, and the button that sends it or stops the reply.
 
+import { Attachments } from "./documents.js";
 import { h, icon, iconButton } from "./element.js";
 import { label } from "./words.js";
 
 const SIZED = CSS.supports("field-sizing", "content"); // then the style makes the field as tall as its text
 
 export class Composer {
-  constructor(root, { send, stop, typed = () => {} }) {
+  /** `suffixes` are those of documents that the server reads; without any, none can be added. */
+  constructor(root, { send, stop, typed = () => {}, failed = () => {} }, suffixes = []) {
     this.actions = { send, stop, typed };
     this.field = h("textarea", { id: "prompt", rows: "1", "t-label": "prompt", "t-placeholder": "promptHint", "aria-describedby": "keys", autocomplete: "off" });
+    this.documents = new Attachments(suffixes, { changed: () => this.changed(), failed });
     this.button = iconButton("send", "send", () => (this.busy ? stop() : this.submit()), { class: "icon-button send" });
     this.form = h(
       "form",
       { "t-label": "prompt", on: { submit: (event) => (event.preventDefault(), this.submit()) } },
-      h("div", { class: "composer" }, this.field, this.button),
+      this.documents.list,
+      h("div", { class: "composer" }, this.documents.button, this.documents.picker, this.field, this.button),
       h("p", { id: "keys", class: "hint keys", t: "keys" }),
     );
     this.notice = h("div", { class: "notices" });
@@ -53,9 +57,9 @@ export class Composer {
 
   submit() {
     const { text } = this;
-    if (!text.trim()) return;
+    if (!text.trim() || this.documents.reading) return;
     this.text = "";
-    this.actions.send(text);
+    this.actions.send(text, this.documents.take());
   }
 
   changed() {
@@ -63,7 +67,7 @@ export class Composer {
       this.field.style.height = "auto";
       this.field.style.height = `${this.field.scrollHeight}px`;
     }
-    this.button.disabled = !this.busy && !this.text.trim();
+    this.button.disabled = !this.busy && (!this.text.trim() || this.documents.reading);
   }
 
   focus() {

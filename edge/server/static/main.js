@@ -22,11 +22,16 @@ class Page {
     this.writing = new Map(); // by conversation: {reply, turn, abort, kept}
     this.conversations = [];
     this.current = begin();
-    this.composer = new Composer($("dock"), {
-      send: (text) => this.send(text),
-      stop: () => this.stop(),
-      typed: (text) => this.typed?.(text),
-    });
+    this.composer = new Composer(
+      $("dock"),
+      {
+        send: (text, documents) => this.send(text, documents),
+        stop: () => this.stop(),
+        typed: (text) => this.typed?.(text),
+        failed: (name, { word, values }) => this.toast("documentFailed", { name, reason: words(word, values) }, { stays: true }),
+      },
+      facts.documents,
+    );
     this.thread = new Thread(
       $("thread"),
       $("scroller"),
@@ -81,14 +86,15 @@ class Page {
 
   // Messages and replies.
 
-  send(text) {
+  send(text, documents = []) {
     if (this.writing.has(this.current.id)) return this.composer.text || (this.composer.text = text);
-    this.current.messages.push({ role: "user", content: text });
+    this.current.messages.push({ role: "user", content: text, ...(documents.length ? { documents } : {}) });
     this.write(this.current);
   }
 
   change(index, text) {
-    this.current.messages.splice(index, Infinity, { role: "user", content: text });
+    const { documents } = this.current.messages[index];
+    this.current.messages.splice(index, Infinity, { role: "user", content: text, ...(documents ? { documents } : {}) });
     this.write(this.current);
   }
 
@@ -116,6 +122,7 @@ class Page {
     let failure = null;
     try {
       for await (const event of ask(body, abort.signal)) {
+        if (event.name === "documents") asked.sent = event.data.content;
         reply.take(event);
         turn.take(event);
         if (Date.now() - written.kept > KEEP) this.keepPart(conversation, written);
