@@ -32,9 +32,16 @@ class DocumentPage:
     place: str = ""
 
     @property
+    def heading(self) -> str:
+        """The title and the place."""
+        if self.place.startswith(self.title):
+            return self.place
+        return f"{self.title}, {self.place}" if self.place else self.title
+
+    @property
     def name(self) -> str:
-        """The title, the address and the place, for a person or a model."""
-        return f"{self.title} ({self.address}{', ' if self.place else ''}{self.place})"
+        """The title, the place and the address, for a person or a model."""
+        return f"{self.heading} ({self.address})"
 
 
 class DocumentIndex:

@@ -1,6 +1,7 @@
 """Documents of a chat: whole where they fit, searched where they do not, each fact with its place."""
 
 import asyncio
+import io
 import os
 import sys
 
@@ -14,6 +15,10 @@ pytest.importorskip("openpyxl")
 pytest.importorskip("bs4")
 
 import edge
+from edge.cli import main, parser
+from edge.cli.config_flags import load_config
+from edge.cli.serve import server_settings
+from edge.documents import DocumentIndex, open_folder
 from runtime.backends.echo import Echo
 from runtime.documents.attachment import MAX_PASSAGES, attach
 from runtime.documents.document import Document, Section
@@ -21,7 +26,7 @@ from runtime.documents.reader import DocumentReader
 from runtime.documents.split import split
 
 from .encoders import write_embedding_model
-from .sample_documents import samples
+from .sample_documents import pdf, samples, saved
 
 ROOM = {"room": 10_000, "count_tokens": len}
 
@@ -196,13 +201,7 @@ def scanned(pages_of_text=0):
         objects = DictionaryObject({NameObject("/P"): writer._add_object(picture)})
         page[NameObject("/Resources")] = DictionaryObject({NameObject("/XObject"): objects})
     if pages_of_text:
-        import io
-
-        from .sample_documents import pdf
-
         writer.append(io.BytesIO(pdf(pages_of_text, 1)))
-    from .sample_documents import saved
-
     return saved(writer.write)
 
 
@@ -216,11 +215,7 @@ def test_scanned_pages_are_named():
 
 
 def test_an_encrypted_pdf_is_named():
-    import io
-
     from pypdf import PdfReader, PdfWriter
-
-    from .sample_documents import pdf, saved
 
     writer = PdfWriter(PdfReader(io.BytesIO(pdf(1, 1))))
     writer.encrypt("secret", algorithm="RC4-128")
@@ -250,3 +245,61 @@ def test_the_real_model_reads_a_long_document(demo_folder):
         reply = chat.send(sample.question, documents=[(sample.name, sample.data)])
     assert any(sample.fact in one.text for one in reply.citations)
     assert 500 < reply.usage.prompt_tokens < 2048
+
+
+def test_a_piped_question_has_its_files(demo_folder, tmp_path, capsys, monkeypatch):
+    (tmp_path / "fares.md").write_text("# Fares\n\nA crossing costs 12 crowns.")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who are you?\n"))
+    sent = []
+    stream = edge.Chat.stream
+
+    def record(self, message, *, documents=(), **settings):
+        sent.append([one.name for one in documents])
+        return stream(self, message, documents=documents, **settings)
+
+    monkeypatch.setattr(edge.Chat, "stream", record)
+    command = ["chat", str(demo_folder.path), "--file", str(tmp_path / "fares.md"), "--max-new-tokens", "8"]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert shown.out.strip()
+    assert (sent, shown.err) == ([["fares.md"]], "")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who are you?\n"))
+    assert main(["chat", str(demo_folder.path), "--file", "nowhere.md"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is no file 'nowhere.md'\nhint: ")
+
+
+@pytest.fixture
+def library(tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for sample in samples():
+        (folder / sample.name).write_bytes(sample.data)
+    return folder
+
+
+def test_a_folder_is_searched_with_places(library, tmp_path):
+    index = DocumentIndex(library)
+    for sample in samples():
+        best = index.search(sample.question, 3)
+        (found,) = [page for page in best if sample.fact in page.text]
+        assert found.address.partition("#")[0] == sample.name
+        assert found.place.startswith(sample.place)
+    folder = edge.adopt(write_embedding_model(tmp_path / "embed"))
+    both = open_folder(str(library), str(folder.path))
+    assert any("Brandholm" in page.text for page in both.search("When does the last ferry to Brandholm depart?", 4))
+
+
+def test_the_tools_of_a_folder_search_and_open(library):
+    search, read = DocumentIndex(library).tools()
+    found = search.run('{"query": "last ferry to Brandholm"}')
+    assert "ferries, page 8 (ferries.pdf#8)" in found
+    assert "at 23:47" in read.run('{"address": "ferries.pdf#8"}')
+    with pytest.raises(ValueError, match=r"there is no page 'x\.pdf'"):
+        read.run('{"address": "x.pdf"}')
+    assert search.run('{"query": "xylophone"}') == "No page has any of these words."
+
+
+def test_serve_offers_the_folder_to_its_page(library, demo_folder):
+    args = parser().parse_args(["serve", str(demo_folder.path), "--docs", str(library)])
+    found = server_settings(load_config(args), None)
+    assert [tool.name for tool in found.tools] == ["search_documents", "open_document"]

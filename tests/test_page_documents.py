@@ -9,6 +9,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 pytest.importorskip("docx")
 
+from edge.documents import DocumentIndex
 from runtime.backends.echo import Echo
 
 from .hostile_documents import paragraph, word
@@ -156,3 +157,17 @@ def test_the_stream_has_what_the_message_contains(bare_folder):
     assert found["content"].endswith("At noon.\n\n\n1 files uploaded.\nWhen?")
     finish = json.loads(events[-2].partition("data: ")[2])
     assert finish["messages"][0]["content"] == found["content"]
+
+
+def test_the_page_s_model_searches_a_folder(bare_folder, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / PDF.name).write_bytes(PDF.data)
+    tools = DocumentIndex(tmp_path / "docs").tools()
+    calls = ['search_documents\n{"query": "last ferry"}', 'open_document\n{"address": "ferries.pdf#8"}', "\nAt 23:47."]
+    body = {"messages": [{"role": "user", "content": PDF.question}]}
+    with scripted(bare_folder, calls, tools=tools) as (url, _, _engine):
+        assert [tool["name"] for tool in httpx.get(f"{url}/chat").json()["tools"]] == [tool.name for tool in tools]
+        events = httpx.post(f"{url}/chat", json=body).text.split("\n\n")
+    results = [json.loads(one.partition("data: ")[2])["content"] for one in events if "tool_result" in one]
+    assert "ferries, page 8 (ferries.pdf#8)" in results[0]
+    assert PDF.fact in results[1]

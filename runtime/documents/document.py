@@ -6,7 +6,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Section:
     """A part of a document. `place` is where it is, such as "page 3" or a heading; "" if the document has no parts.
-    Where its lines have numbers, `unit` is what they are called and `first` the number of the first one."""
+    Where its lines have numbers, `unit` is what they are called and `first` the number of the first one.
+
+    Example:
+        document = edge.Document("minutes.txt", (edge.Section("page 1", "The meeting began at noon."),))
+        print(chat.send("When did it begin?", documents=[document]))
+    """
 
     place: str
     text: str
