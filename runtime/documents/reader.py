@@ -32,6 +32,7 @@ Example:
 _ENTRY = f"{__name__}:serve"
 _STEP = 0.05  # seconds between two looks at the process
 _STARTING = 60.0  # seconds
+_OUT_OF_MEMORY = ("unknown error", "Memory allocation failed")  # what libxml2 says
 _SPLIT = "split it, or pass the part that matters"
 
 
@@ -195,10 +196,12 @@ def _read(name: str, reader: str, data: bytes, limits: DocumentLimits) -> dict[s
     except UnreadableDocument as exc:
         return {"reason": one_line(exc.reason), "cure": exc.cure}
     except MemoryError:
-        return {"reason": f"needs more than {limits.memory // 2**20} MiB of memory to be read", "cure": _SPLIT}
+        return _too_large(limits)
     except RecursionError:
         return {"reason": "is nested too deeply", "cure": "save it anew, with less inside of one another"}
     except Exception as exc:  # parsers of damaged files raise anything  # noqa: BLE001
+        if any(words in str(exc) for words in _OUT_OF_MEMORY):
+            return _too_large(limits)
         return {"reason": f"is damaged: {one_line(exc) or type(exc).__name__}", "cure": UnreadableDocument("").cure}
     if not found.sections:
         return {"reason": "has no text", "cure": "pass a document with text"}
@@ -212,6 +215,10 @@ def _read(name: str, reader: str, data: bytes, limits: DocumentLimits) -> dict[s
     }
     cleaned: dict[str, Any] = replace_surrogates_within(answer)
     return cleaned
+
+
+def _too_large(limits: DocumentLimits) -> dict[str, Any]:
+    return {"reason": f"needs more than {limits.memory // 2**20} MiB of memory to be read", "cure": _SPLIT}
 
 
 def _limit_memory(nbytes: int) -> None:
