@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config_flags import EPILOG, add_settings, load_config
+from .config_flags import add_settings, load_config
 from .output import print_text
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="serve models to OpenAI's clients, with a chat page",
         description="Serve models on this machine: OpenAI's API at /v1, and a chat page at /. For other programs, for "
         "several people, or for a public screen (--kiosk).",
-        epilog=f"{EPILOG}\n\nExamples:\n\n    edge serve ./glm4-int4 --port 8000\n"
+        epilog="Examples:\n\n    edge serve ./glm4-int4 --port 8000\n"
         "    edge serve ./glm4-int4 --kiosk kiosk.toml\n    edge serve --config edge.toml",
     )
     verb.add_argument(
