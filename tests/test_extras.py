@@ -11,8 +11,8 @@ from edge.demo import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (  # of all the extras
-    "accelerate bm25s bs4 gguf httpx2 huggingface_hub intel_extension_for_pytorch llguidance mcp nncf optimum "
-    "PIL prometheus_client pypdf starlette tokenizers torch transformers uvicorn"
+    "accelerate bm25s bs4 charset_normalizer docx gguf httpx2 huggingface_hub intel_extension_for_pytorch llguidance "
+    "mcp nncf openpyxl optimum PIL pptx prometheus_client pypdf starlette tokenizers torch transformers uvicorn"
 )
 BARE = """
 import sys
@@ -34,7 +34,7 @@ NEEDS = {  # MODEL is a model folder, DOCS a folder with a text, GGUF an empty f
     "complete on a server": (["complete", "MODEL", "--prompt", "a", "--device", "http://127.0.0.1:9"], "remote"),
     "bench on PyTorch": (["bench", CHECK, "--device", "torch"], "torch"),
     "eval": (["eval", "MODEL", "--against", CHECK], "convert"),
-    "research": (["research", "When?", "--model", "MODEL", "--docs", "DOCS"], "research"),
+    "research": (["research", "When?", "--model", "MODEL", "--docs", "DOCS"], "documents"),
     "serve": (["serve", "MODEL"], "serve"),
     "mcp": (["mcp", "MODEL"], "mcp"),
     "tools of MCP servers": (["chat", "MODEL", "--mcp", "mcp.json"], "mcp"),

@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, RequestError
 
+from .attachments import Attachments, describe_documents
 from .config_flags import add_settings, load_config
 from .message_input import MessageInput
 from .output import print_text
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from runtime.backends.backend import Options
     from runtime.chat import Chat
     from runtime.messages import PictureProgress
-    from runtime.pictures import Picture
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 SECTIONS = ("options", "sampling", "chat", "mcp")
-SHOWN = ("--device", "--system", "--temperature", "--tool", "--mcp")
-_COMMANDS = ("/exit", "/load", "/picture", "/reset", "/save")
+SHOWN = ("--device", "--system", "--temperature", "--tool")
+_COMMANDS = ("/exit", "/file", "/load", "/picture", "/reset", "/save")
 HELP = (
-    "/reset starts a new chat; /save FILE and /load FILE store and restore it; /picture FILE goes with the next "
-    "message; Ctrl-C stops a reply; /exit ends."
+    "/file FILE and /picture FILE go with the next message; /reset starts a new chat; /save FILE and /load FILE store "
+    "and restore it; Ctrl-C stops a reply; /exit ends."
 )
 
 
@@ -61,13 +60,20 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar="FILE",
         help="a picture for the first message, if the model reads pictures; may be repeated (default: none)",
     )
+    verb.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a document for the first message: PDF, DOCX, PPTX, XLSX, HTML, Markdown or text; may be repeated "
+        "(default: none)",
+    )
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge chat`; return the exit code."""
     from runtime.chat import Chat
-    from runtime.pictures import to_pictures
 
     from ..config.named_tools import load_functions, load_servers
     from ..hub.resolve import resolve_model
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     sampling = folder.sampling().merge(config.sampling.sampling())
     servers = load_servers(config.mcp.servers, unattended="nobody approves calls without a terminal" if piped else "")
     approval = CallApproval()
-    pictures = list(to_pictures(args.picture))
+    attachments = Attachments(args.file, args.picture)
     with Chat(
         folder,
         device=device,
@@ -98,17 +104,18 @@ def run(args: argparse.Namespace) -> int:
         approve=approval,
         sampling=sampling,
         options=options,
+        embedding_model=config.chat.embedding_model,
     ) as chat:
         approval.chat = chat
         if piped:
-            print_reply(chat, piped, approval, pictures)
+            print_reply(chat, piped, approval, attachments)
         else:
-            _chat_loop(chat, options, approval, pictures)
+            _chat_loop(chat, options, approval, attachments)
     return 0
 
 
-def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, pictures: "list[Picture]") -> None:
-    """Read messages and print the replies. `pictures` go with the next message."""
+def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, attachments: Attachments) -> None:
+    """Read messages and print the replies. The `attachments` go with the next message."""
     manifest = chat.model.source.manifest
     choice = chat.model.choice
     adapters = "".join(f", with {adapter}" for adapter in options.adapters)
@@ -123,27 +130,25 @@ def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, picture
             return
         try:
             if text.startswith("/") and "\n" not in text:
-                _run_command(chat, pictures, name, *value)
+                _run_command(chat, attachments, name, *value)
             else:
-                print_reply(chat, text, approval, pictures)
-                pictures.clear()
+                print_reply(chat, text, approval, attachments)
+                attachments.clear()
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
             print_text(f"{exc}\n{exc.hint}")
 
 
-def _run_command(chat: "Chat", pictures: "list[Picture]", name: str, value: str = "") -> None:
-    from runtime.pictures import Picture
-
+def _run_command(chat: "Chat", attachments: Attachments, name: str, value: str = "") -> None:
     match name:
+        case "/file" if value:
+            attachments.add_document(value)
         case "/reset":
             chat.reset()
-            pictures.clear()
+            attachments.clear()
         case "/picture" if value:
-            picture = Picture.open(value)
-            pictures.append(picture)
-            print_text(f"{value} ({picture.width} x {picture.height}) goes with the next message.")
+            attachments.add_picture(value)
         case "/save" if value:
             chat.save(value)
         case "/load" if value:
@@ -153,22 +158,25 @@ def _run_command(chat: "Chat", pictures: "list[Picture]", name: str, value: str 
 
 
 def print_reply(
-    chat: "Chat", text: str, approval: CallApproval | None = None, pictures: "Sequence[Picture]" = ()
+    chat: "Chat", text: str, approval: CallApproval | None = None, attachments: Attachments | None = None
 ) -> None:
-    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do tool calls and
-    their results; a call that needs approval appears in the question."""
-    from runtime.messages import Finish, PictureProgress, Reasoning, Text, ToolCall, ToolResult
+    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do documents, tool
+    calls and their results; a call that needs approval appears in the question."""
+    from runtime.messages import Documents, Finish, PictureProgress, Reasoning, Text, ToolCall, ToolResult
 
     interactive = is_terminal(sys.stdout)
     output = _ReplyOutput()
     try:
-        with closing(chat.stream(text, pictures=pictures)) as events:
+        pictures, documents = (attachments.pictures, attachments.documents) if attachments else ((), ())
+        with closing(chat.stream(text, pictures=pictures, documents=documents)) as events:
             for event in events:
                 match event:
                     case PictureProgress() if interactive:
                         output.write_status(_describe_progress(event))
                     case Text(text):
                         output.write(text)
+                    case Documents() if interactive:
+                        output.write_line(describe_documents(event))
                     case Reasoning(text) if interactive:
                         output.write(text, dim=True)
                     case ToolCall() if interactive and not (approval and approval.needed(event)):

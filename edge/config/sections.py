@@ -44,6 +44,19 @@ class ServerSection:
     tools: Annotated[
         tuple[str, ...], Setting("a Python function that the chat page's model may call", "MODULE:FUNCTION")
     ] = ()
+    docs: Annotated[
+        str | None,
+        Setting("a folder of documents that the chat page's model may search and cite", "FOLDER", path=True),
+    ] = None
+    docs_embedding_model: Annotated[
+        str | None,
+        Setting(
+            "the folder of an embedding model, to search them by meaning as well",
+            "FOLDER",
+            "a search by words alone",
+            path=True,
+        ),
+    ] = None
     kiosk: Annotated[
         str | None,
         Setting(
@@ -291,6 +304,15 @@ class ChatSection:
 
     system: Annotated[str, Setting("the system message", "TEXT")] = ""
     tool: Annotated[tuple[str, ...], Setting("a Python function that the model may call", "MODULE:FUNCTION")] = ()
+    embedding_model: Annotated[
+        str | None,
+        Setting(
+            "the folder of an embedding model, for documents that are too long for the context",
+            "FOLDER",
+            "a search by words alone",
+            path=True,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,18 +5,21 @@
     tool_call_delta {id, name, arguments}
     tool_call {id, name, arguments, complete}
     tool_result {call_id, name, content, error}
+    documents {content, citations, whole, notes}
     finish {reason, usage, messages}
     error {message, type, param, code}
 
 The finish event's `messages` are those that the reply added to the chat; the page sends them with its next request, as
-the server stores nothing. GET /chat returns the models, the tools, and the kiosk's settings.
+the server stores nothing. A request with documents has a documents event first: `content` is the message as the model
+reads it, which the page repeats in later requests, `citations` are the passages in it, and `whole` names the documents
+that are in it as a whole. GET /chat returns the models, the tools, and the kiosk's settings.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -25,6 +28,7 @@ from starlette.responses import JSONResponse, Response
 from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.messages import (
+    Documents,
     Event,
     Finish,
     Message,
@@ -49,8 +53,10 @@ from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import SSE, SSE_COMMENT, EventStream, sse
 from ..pool.model_pool import reads_pictures
 from ..pool.workers import EARLY_FINISH, ReplyEvents
+from .documents import SUFFIXES, PageDocument, Uploads
 from .kiosk import Kiosk, Language
 
+_MAX_DOCUMENTS = 20
 _EVENT_NAMES: dict[type, str] = {
     Text: "text",
     PictureProgress: "picture_progress",
@@ -62,9 +68,10 @@ _EVENT_NAMES: dict[type, str] = {
 
 
 class PageRequest(SamplingFields):
-    """A chat whose last message is the user's. The reply is always streamed."""
+    """A chat whose last message is the user's, with its documents. The reply is always streamed."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), LIST_LIMIT]
+    documents: Annotated[list[PageDocument], Field(max_length=_MAX_DOCUMENTS)] | None = None
     max_tokens: TokenCount | None = None
     seed: Seed | None = None
 
@@ -97,11 +104,13 @@ class KioskFacts(BaseModel):
 
 
 class PageFacts(BaseModel):
-    """The server's version, models, tools and kiosk settings. `kiosk` is None unless the server is a kiosk."""
+    """The server's version, models, tools, kiosk settings, and the suffixes of documents that it reads. `kiosk` is None
+    unless the server is a kiosk."""
 
     version: str
     models: list[PageModel]
     tools: list[ToolEntry]
+    documents: list[str]
     kiosk: KioskFacts | None
 
 
@@ -133,7 +142,8 @@ class PageJob(ReplyJob):
         self._chat = Chat(
             model, tools=self._tools, tool_timeout=self._tool_timeout, sampling=sampling, history=self._history
         )
-        return self._chat.stream(self._message)
+        documents = [one.to_document() for one in self._body.documents or ()]
+        return self._chat.stream(self._message, documents=documents)
 
     def new_messages(self) -> Sequence[Message]:
         """Return the messages that a finished reply added to the history."""
@@ -160,6 +170,8 @@ class PageStream:
             # The page has the pictures that it sent.
             messages = [replace(message, pictures=(), picture_places=()).to_json() for message in new]
             return sse({"reason": event.reason, "usage": asdict(event.usage), "messages": messages}, "finish")
+        if isinstance(event, Documents):
+            return sse(_encode_documents(event), "documents")
         return sse(asdict(event), _EVENT_NAMES[type(event)])
 
     def ending(self) -> str:
@@ -169,6 +181,12 @@ class PageStream:
     def failure(self, error: ApiError) -> str:
         """Encode an error."""
         return sse(error.body()["error"], "error")
+
+
+def _encode_documents(event: Documents) -> dict[str, Any]:
+    whole = dict.fromkeys(one.document for one in event.citations if not one.number)
+    passages = [asdict(one) for one in event.citations if one.number]
+    return {"content": event.content, "citations": passages, "whole": list(whole), "notes": event.notes}
 
 
 async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
@@ -189,7 +207,10 @@ async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatch
     tools = toolbox.offered().by_name.values()
     entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]
     shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None
-    return JSONResponse(PageFacts(version=VERSION, models=models, tools=entries, kiosk=shown).model_dump())
+    suffixes = [] if kiosk else list(SUFFIXES)
+    return JSONResponse(
+        PageFacts(version=VERSION, models=models, tools=entries, documents=suffixes, kiosk=shown).model_dump()
+    )
 
 
 async def chat(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
@@ -216,4 +237,5 @@ def endpoints(toolbox: Toolbox, kiosk: Kiosk | None) -> tuple[Endpoint, ...]:
         Endpoint(
             "POST", "/chat", partial(chat, toolbox, kiosk), PageRequest, stream=True, pictures=True, on_kiosk=True
         ),
+        *Uploads().endpoints,
     )

@@ -22,12 +22,17 @@ class Page {
     this.writing = new Map(); // by conversation: {reply, turn, abort, kept}
     this.conversations = [];
     this.current = begin();
-    this.composer = new Composer($("dock"), {
-      send: (text, pictures) => this.send(text, pictures),
-      stop: () => this.stop(),
-      trouble: (word, values) => this.toast(word, values),
-      typed: (text) => this.typed?.(text),
-    });
+    this.composer = new Composer(
+      $("dock"),
+      {
+        send: (text, attached) => this.send(text, attached),
+        stop: () => this.stop(),
+        trouble: (word, values) => this.toast(word, values),
+        typed: (text) => this.typed?.(text),
+        failed: (name, { word, values }) => this.toast("documentFailed", { name, reason: words(word, values) }, { stays: true }),
+      },
+      facts.documents,
+    );
     this.thread = new Thread(
       $("thread"),
       $("scroller"),
@@ -89,14 +94,14 @@ class Page {
 
   // Messages and replies.
 
-  send(text, pictures = []) {
+  send(text, attached = {}) {
     if (this.writing.has(this.current.id)) return this.composer.text || (this.composer.text = text);
-    this.current.messages.push(question(text, pictures));
+    this.current.messages.push(question(text, attached));
     this.write(this.current);
   }
 
   change(index, text) {
-    this.current.messages.splice(index, Infinity, question(text, this.current.messages[index].pictures));
+    this.current.messages.splice(index, Infinity, question(text, this.current.messages[index]));
     this.write(this.current);
   }
 
@@ -124,6 +129,7 @@ class Page {
     let failure = null;
     try {
       for await (const event of ask(body, abort.signal)) {
+        if (event.name === "documents") asked.sent = event.data.content;
         reply.take(event);
         turn.take(event);
         if (Date.now() - written.kept > KEEP) this.keepPart(conversation, written);
@@ -364,9 +370,9 @@ function publicly(page) {
   }
 }
 
-/** A user's message. */
-function question(text, pictures = []) {
-  return { role: "user", content: text, ...(pictures.length ? { pictures } : {}) };
+/** A user's message with what is attached to it. */
+function question(text, { pictures = [], documents = [] }) {
+  return { role: "user", content: text, ...(pictures.length ? { pictures } : {}), ...(documents.length ? { documents } : {}) };
 }
 
 /** Downloads a text as a file. */

@@ -31,18 +31,6 @@ export class Pictures {
     this.input = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, class: "attach-file" });
     this.input.addEventListener("change", () => (this.add(this.input.files), (this.input.value = "")));
     this.button = iconButton("picture", "addPicture", () => this.input.click(), { class: "icon-button attach", hidden: true });
-    addEventListener("dragover", (event) => this.allowed && holdsFiles(event) && event.preventDefault());
-    addEventListener("drop", (event) => {
-      if (!this.allowed || !holdsFiles(event)) return;
-      event.preventDefault();
-      this.add(event.dataTransfer.files);
-    });
-    addEventListener("paste", (event) => {
-      const files = [...(event.clipboardData?.files ?? [])];
-      if (!this.allowed || !files.length) return;
-      event.preventDefault();
-      this.add(files);
-    });
   }
 
   /** Shows the button, or removes all of it where the model reads text alone. */
@@ -87,10 +75,6 @@ export class Pictures {
     );
     this.changed();
   }
-}
-
-function holdsFiles(event) {
-  return [...(event.dataTransfer?.types ?? [])].includes("Files");
 }
 
 /** Returns a file as a `data:` URL: as it is, or drawn anew where it is large, or of a type that the server does not

@@ -1,5 +1,6 @@
 // One turn on the page: a user's message, or a reply with its reasoning and its tool calls.
 
+import { documentNames, sourceList } from "./documents.js";
 import { h, icon, iconButton, say } from "./element.js";
 import { Growing } from "./markdown.js";
 import { views } from "./pictures.js";
@@ -16,6 +17,7 @@ export function userTurn(message, { change }) {
     iconButton("edit", "edit", () => edit()),
   );
   const turn = h("article", { class: "turn user" }, h("h2", { class: "unseen", t: "you" }), text, actions);
+  if (message.documents?.length) text.before(documentNames(message.documents));
   turn.source = message.content;
 
   function edit() {
@@ -69,14 +71,15 @@ export class ReplyTurn {
   }
 
   take({ name, data }) {
-    if (name === "text") this.text(data.text);
+    if (name === "documents") this.body.append(sourceList(data));
+    else if (name === "text") this.text(data.text);
     else if (name === "reasoning") this.reasoning(data.text);
     else if (name === "picture_progress") return this.progress(data);
     else if (name === "tool_call_delta") this.call(data).write(data.arguments);
     else if (name === "tool_call") this.call(data).called(data);
     else if (name === "tool_result") this.call({ id: data.call_id, name: data.name }).returned(data);
     this.looking.hidden = true;
-    if (name !== "finish") this.wait.hidden = name === "text" || name === "reasoning";
+    if (name !== "finish" && name !== "documents") this.wait.hidden = name === "text" || name === "reasoning";
   }
 
   /** Shows how long the model has been reading a picture, before the first word of the reply. */
