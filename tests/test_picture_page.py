@@ -91,6 +91,7 @@ def test_where_no_picture_is_read_none_is_taken(browser, bare_folder):
         browser.open(url)
         assert browser.js("return document.querySelector('.attach').hidden")
         hand_over(browser, "drop", picture_file("red"))
+        browser.until("return document.querySelector('.notice')?.textContent.includes('ferry.png cannot be added')")
         assert browser.ask("Hello") == "Yes."
         assert received(engine) == []
 
