@@ -1,10 +1,11 @@
 """Create a checkpoint of any GLM-4 shape with random weights, for benchmarks and trial conversions.
 
     python -m benchmarks.make_checkpoint OUT --shape glm-4-9b-0414 --layers 4
+    python -m benchmarks.make_checkpoint OUT --shape glm-4v-9b --layers 1 --tower-layers 1
 
-Shapes are those of `edge models`. The chat template is the demo's, and so is the tokenizer, unless `--tokenizer` names
-another checkpoint. Weights are written as they are drawn, block by block, in shards of at most 5 GB; memory stays below
-1 GB at any size.
+Shapes are those of `edge models`. The chat template is the demo's (glm-4v-9b comes without one), and so is the
+tokenizer, unless `--tokenizer` names another checkpoint. Weights are written as they are drawn, block by block, in
+shards of at most 5 GB; memory stays below 1 GB at any size.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import numpy as np
 
 from edge.catalogue import get_entry
 from runtime.checkpoint.architecture import Architecture, read_architecture
+from runtime.checkpoint.eva_clip import EvaClipVision
 from runtime.checkpoint.tensors import safetensors_shapes
 from runtime.checkpoint.tokenizer import read_tokenizer
 
@@ -55,20 +57,24 @@ def config(a: Architecture, dtype: str, tokenizer: Path) -> dict[str, Any]:
         **{key: ids[key] for key in ("eos_token_id", "pad_token_id")},
     }
     if a.name == "ChatGLMModel":
-        return common | {
-            "model_type": "chatglm",
-            "add_bias_linear": False,
-            "add_qkv_bias": a.qkv_bias,
-            "ffn_hidden_size": a.ffn,
-            "kv_channels": a.head_dim,
-            "layernorm_epsilon": a.norm_eps,
-            "multi_query_attention": True,
-            "multi_query_group_num": a.kv_heads,
-            "num_layers": a.layers,
-            "padded_vocab_size": a.vocab,
-            "rope_ratio": a.rope_theta / 10000.0,
-            "seq_length": a.context,
-        }
+        return (
+            common
+            | vision_config(a)
+            | {
+                "model_type": "chatglm",
+                "add_bias_linear": False,
+                "add_qkv_bias": a.qkv_bias,
+                "ffn_hidden_size": a.ffn,
+                "kv_channels": a.head_dim,
+                "layernorm_epsilon": a.norm_eps,
+                "multi_query_attention": True,
+                "multi_query_group_num": a.kv_heads,
+                "num_layers": a.layers,
+                "padded_vocab_size": a.vocab,
+                "rope_ratio": a.rope_theta / 10000.0,
+                "seq_length": a.context,
+            }
+        )
     return common | {
         "model_type": "glm4" if a.sandwich_norms else "glm",
         "attention_bias": a.qkv_bias,
@@ -85,12 +91,34 @@ def config(a: Architecture, dtype: str, tokenizer: Path) -> dict[str, Any]:
     }
 
 
+def vision_config(a: Architecture) -> dict[str, Any]:
+    """The keys of the image tower; {} for a text model."""
+    if not isinstance(vision := a.vision, EvaClipVision):
+        return {}
+    tower = {
+        "dropout_prob": 0.0,
+        "hidden_act": "gelu",
+        "hidden_size": vision.width,
+        "image_size": vision.image_size,
+        "in_channels": 3,
+        "intermediate_size": vision.ffn,
+        "layer_norm_eps": vision.norm_eps,
+        "num_heads": vision.heads,
+        "num_hidden_layers": vision.layers,
+        "num_positions": vision.grid**2 + 1,
+        "patch_size": vision.patch,
+        "scaling_factor": vision.scaling,
+    }
+    return {"vision_config": tower}
+
+
 def write(folder: Path, architecture: Architecture, dtype: str, seed: int, tokenizer: Path = DEMO) -> int:
     """Write the checkpoint; return the bytes of its weights."""
     folder.mkdir(parents=True)
     values = config(architecture, dtype, tokenizer)
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-    shutil.copyfile(DEMO / "chat_template.jinja", folder / "chat_template.jinja")
+    if architecture.vision is None:
+        shutil.copyfile(DEMO / "chat_template.jinja", folder / "chat_template.jinja")
     for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "generation_config.json"):
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, folder / name)
@@ -149,9 +177,11 @@ def write_shard(path: Path, shard: dict[str, tuple[int, ...]], dtype: str, rando
 def draw(file: BinaryIO, name: str, shape: tuple[int, ...], dtype: str, random: np.random.Generator) -> None:
     """Write random values, scaled so that activations keep their size and logits are of the order of 1 to 10."""
     count = math.prod(shape)
-    if len(shape) == 2:
-        ends = any(part in name for part in ("embed", "lm_head", "output_layer"))
-        mean, spread = 0.0, (3.0 if ends else 1.0) / math.sqrt(shape[1])
+    if len(shape) == 3 or "position_embedding" in name:  # added to states, which are of the order of 1
+        mean, spread = 0.0, 1.0
+    elif len(shape) > 1:
+        ends = any(part in name for part in ("embed_tokens", "word_embeddings", "lm_head", "output_layer"))
+        mean, spread = 0.0, (3.0 if ends else 1.0) / math.sqrt(math.prod(shape[1:]))
     else:
         mean, spread = (0.0, 0.5) if name.endswith("bias") else (1.0, 0.1)
     for first in range(0, count, BLOCK):
@@ -175,6 +205,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="a folder that does not exist yet")
     parser.add_argument("--shape", default="GLM-4-9B-0414", help='a model of `edge models`, or "tiny" (GLM-4-9B-0414)')
     parser.add_argument("--layers", type=int, help="fewer or more than the shape has")
+    parser.add_argument("--tower-layers", type=int, help="fewer or more than the shape's image tower has")
     parser.add_argument("--hidden", type=int, help="another width; heads and FFN stay")
     parser.add_argument("--vocab", type=int, help="another vocabulary size")
     parser.add_argument("--format", choices=FORMATS, help="another format than the shape's own")
@@ -190,6 +221,12 @@ def main() -> None:
     changes = {key: value for key in ("layers", "hidden", "vocab") if (value := getattr(options, key)) is not None}
     if options.format:
         changes |= {"name": FORMATS[options.format], "sandwich_norms": options.format == "glm4"}
+    if (layers := options.tower_layers) is not None:
+        if shape.vision is None:
+            parser.error(f"{options.shape} has no image tower")
+        changes["vision"] = replace(shape.vision, layers=layers)
+    if shape.vision is not None and (options.hidden or options.format):
+        parser.error("--hidden and --format are for text models")
     shape = replace(shape, **changes)
     known = json.loads((options.tokenizer / "config.json").read_text())
     if shape.vocab < (least := known.get("vocab_size") or known["padded_vocab_size"]):

@@ -1,4 +1,4 @@
-"""The catalogue of GLM-4's and GLM-Edge's published text models: names, licences, shapes, and sizes by recipe.
+"""The catalogue of GLM-4's and GLM-Edge's published models: names, licences, shapes, and sizes by recipe.
 
 It is data: a new model is one entry. Sources: the checkpoints' model cards and configurations, and for the aliases
 GLM-4's README.
@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from runtime.checkpoint.architecture import Architecture
+from runtime.checkpoint.eva_clip import EvaClipVision
 from runtime.errors import CheckpointError
 from runtime.folder.model_folder import ModelSizes
 
@@ -24,7 +25,7 @@ class CatalogueEntry:
 
     - `name`: as `edge.convert` accepts it; `aliases`: other names in use; `repository`: its name on the hub.
     - `family`: the format of its prompts; `licence` and `obliges`: what the licence requires; `note`.
-    - `architecture`: the shape of its decoder.
+    - `architecture`: the shape of its decoder, and of its image tower.
 
     Example:
         entry = next(model for model in edge.models() if model.name == "GLM-4-9B-0414")
@@ -47,14 +48,23 @@ class CatalogueEntry:
 
     def disk_bytes(self, recipe: str) -> int:
         """Return the bytes of the weights after conversion."""
-        return self._sizes(recipe).weights
+        return self._sizes(recipe).weights + self._tower_bytes(recipe)
 
     def memory_bytes(self, recipe: str) -> int:
-        """Return the bytes that a chat on a CPU uses, with 8,192 tokens in an 8-bit KV cache."""
+        """Return the bytes that a chat on a CPU uses, with 8,192 tokens in an 8-bit KV cache, while it reads a picture
+        if the model does."""
         sizes = self._sizes(recipe)
         from convert.estimate import loaded_bytes
+        from runtime.device.memory import tower_memory
 
-        return loaded_bytes(self.architecture, sizes)
+        return loaded_bytes(self.architecture, sizes) + tower_memory(self._tower_bytes(recipe))
+
+    def _tower_bytes(self, recipe: str) -> int:
+        require_own_package("convert")
+        from convert.estimate import tower_bytes
+        from convert.recipe import RECIPES
+
+        return tower_bytes(self.architecture.vision, RECIPES[recipe]) if self.architecture.vision else 0
 
     def _sizes(self, recipe: str) -> ModelSizes:
         require_own_package("convert")
@@ -86,6 +96,23 @@ _32B_0414 = replace(_9B_0414, layers=61, hidden=6144, heads=48, ffn=23040, qkv_b
 _RUMINATION = replace(_32B_0414, kv_heads=8, context=131072)
 _CHAT = replace(_9B_0414, name="ChatGLMModel", sandwich_norms=False, norm_eps=1.5625e-7, rope_theta=5e6, context=131072)
 _CHAT_1M = replace(_CHAT, kv_heads=4, rope_theta=1e8, context=1048576)
+_GLM_4V = replace(
+    _CHAT,
+    rope_theta=1e4,
+    context=8192,
+    vision=EvaClipVision(
+        layers=63,
+        width=1792,
+        heads=16,
+        ffn=15360,
+        hidden=4096,
+        adapter_ffn=13696,
+        image_size=1120,
+        patch=14,
+        norm_eps=1e-6,
+        scaling=8.0,
+    ),
+)
 _EDGE_1_5B = replace(
     _9B_0414,
     name="GlmForCausalLM",
@@ -145,6 +172,15 @@ _ENTRIES = (
         "glm-4-9b",
         replace(_CHAT_1M, name="GlmForCausalLM"),
         obliges=_GLM_4_9B,
+    ),
+    CatalogueEntry(
+        "glm-4v-9b",
+        "zai-org/glm-4v-9b",
+        "glm4v",
+        "glm-4-9b",
+        _GLM_4V,
+        obliges=_GLM_4_9B,
+        note="one picture a chat; its context is read from the checkpoint",
     ),
     CatalogueEntry("glm-edge-1.5b-chat", "zai-org/glm-edge-1.5b-chat", "glm_edge", "glm-edge", _EDGE_1_5B),
     CatalogueEntry(

@@ -75,4 +75,5 @@ def _relative_error(found: Floats, expected: Floats, x: Floats | None) -> float:
             "the checkpoint's own image tower makes NaN: its weights are damaged", hint="download the checkpoint again"
         )
     added = expected if x is None else expected - x
-    return float(np.linalg.norm(found - expected) / max(float(np.linalg.norm(added)), 1e-30))
+    difference, size = (float(np.linalg.norm(values.astype(np.float64))) for values in (found - expected, added))
+    return difference / max(size, 1e-30)

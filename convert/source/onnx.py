@@ -76,7 +76,11 @@ class OnnxSource:
         return DEFAULT
 
     def reject_unsupported(self, recipe: Recipe) -> None:
-        """Raise ConversionError for recipes that need the checkpoint itself."""
+        """Raise ConversionError for a vision model, and for recipes that need the checkpoint itself."""
+        if self.checkpoint.architecture.vision is not None:
+            raise ConversionError(
+                "an ONNX file of a vision model is not supported", hint="convert the checkpoint, in safetensors"
+            )
         if recipe.keep_blocks or recipe.needs_calibration or recipe.ratio < 1:
             raise ConversionError(
                 f"the recipe {recipe.name} is not for an ONNX file", hint="choose another recipe: int4, int8 or bf16"

@@ -92,6 +92,8 @@ def reject_unsupported(architecture: Architecture, recipe: Recipe) -> None:
         version("optimum-intel")
     except PackageNotFoundError:
         raise ConversionError("optimum-intel is not installed", hint=_install_hint()) from None
+    if architecture.vision is not None:
+        raise ConversionError("vision models are not supported with optimum-intel", hint=_OWN_EXPORTER_HINT)
     if architecture.name == "ChatGLMModel":
         raise ConversionError(
             "optimum-intel exports ChatGLMModel only with code from the checkpoint, which is never run",

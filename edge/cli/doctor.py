@@ -75,12 +75,17 @@ def _show(found: "tuple[Fit, ...]") -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("device", no_wrap=True)
-    for column in ("tokens", "weights", "KV", "other", "in all", "at load", "free"):
+    columns = ["tokens", "weights", "KV", "other", "in all", "at load", "free"]
+    pictures = any(fit.need.tower for fit in found)
+    if pictures:
+        columns.insert(3, "pictures")
+    for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("fits", overflow="fold")
     for fit in found:
         need = fit.need
         other = need.program + need.activations
-        sizes = (need.weights, need.kv_cache, other, need.running, need.peak, fit.free)
+        tower = [need.tower] if pictures else []
+        sizes = (need.weights, need.kv_cache, *tower, other, need.running, need.peak, fit.free)
         table.add_row(fit.device, f"{fit.context:,}", *map(format_bytes, sizes), fit.obstacle or "yes")
     print_table(table)

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from runtime.device.memory import format_bytes
 from runtime.text import one_line
 
 from .output import print_json, print_table
@@ -65,6 +66,14 @@ def _describe_sampling(settings: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in settings.items()) or "greedy"
 
 
+def _describe_vision(vision: Mapping[str, Any] | None) -> str:
+    if vision is None:
+        return "not supported: a text model"
+    size, tower = vision["image_size"], f"an image tower of {format_bytes(vision['nbytes'])}"
+    rule = f"{vision['tokens']:,} tokens each, resized to {size:,} x {size:,}" if size else "tokens as their size asks"
+    return f"{rule}; {tower}"
+
+
 def _show(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -85,6 +94,7 @@ def _show(facts: dict[str, Any]) -> None:
         "stops at": one_line(", ".join(facts["stop_tokens"]), 500) or "the family's stop tokens",
         "sampling": _describe_sampling(facts["sampling"]),
         "KV cache": f"{facts['kv_bytes_per_token']:,} bytes a token in f16",
+        "pictures": _describe_vision(facts["vision"]),
         "licence": facts["licence"] or "not stated",
         "verified": verdict(facts["recipe"], facts["verification"]),
         "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),

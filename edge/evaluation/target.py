@@ -45,8 +45,13 @@ class EvaluationTarget:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], context: int | None = None) -> "EvaluationTarget":
-        """Open a model folder. Raises ModelFolderError, and RequestError for a context that the model lacks."""
+        """Open a model folder. Raises ModelFolderError, and RequestError for a vision model and for a context that the
+        model lacks."""
         folder = ModelFolder.open(path)
+        if folder.manifest.vision is not None:
+            raise RequestError(
+                "vision models are not evaluated", hint="`edge inspect` shows what the conversion measured"
+            )
         longest = folder.manifest.context_length
         if context is not None and not 2 <= context <= longest:
             raise RequestError(

@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 
 from ..errors import ModelFolderError
 from ..text import one_line
+from .ir_files import DECODER, LANGUAGE
 from .model_folder import CONVERT_AGAIN, ModelFolder
 
-IR_FILE = "openvino_model.xml"
+IR_FILE = f"{DECODER}.xml"
 NPU_GROUPS = (-1, 128)
 NPU_HINT = "convert the checkpoint with --recipe int4-npu"
 _NPU_INPUTS = {"input_ids", "attention_mask", "position_ids"}
@@ -56,8 +57,9 @@ class IR:
 
     @classmethod
     def read(cls, folder: ModelFolder) -> "IR":
-        """Read a model folder's IR. Raises ModelFolderError if the XML is not one."""
-        return cls.read_file(folder.path / IR_FILE)
+        """Read the IR of a model folder's decoder. Raises ModelFolderError if the XML is not one."""
+        name = f"{LANGUAGE}.xml" if folder.manifest.vision else IR_FILE
+        return cls.read_file(folder.path / name)
 
     @classmethod
     def read_file(cls, path: Path) -> "IR":
