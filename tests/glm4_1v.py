@@ -1,24 +1,17 @@
 """Tiny random checkpoints of transformers' Glm4vForConditionalGeneration, for tests."""
 
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from openvino import opset13 as ops
 
-from convert.vision.embeddings_decoder import build_embeddings_decoder, build_embeddings_table
-from convert.vision.glm4_1v_tower import build_glm41_tower
-from runtime.checkpoint.architecture import read_architecture
-from runtime.checkpoint.vision import describe_vision
-from runtime.folder.model_folder import ModelFolder, write_manifest
+from edge.demo import CHECKPOINT
 
 from .references import VISION
-from .vision_folders import stub
 
 Array = np.ndarray[Any, Any]
 IMAGE, BEGIN, END = 150, 152, 153  # token ids
@@ -134,11 +127,21 @@ class PictureChat:
         return logits, generated[0, ids.shape[1] :].tolist()
 
 
-def write(folder: Path, **changes: Any) -> Any:
-    """Save a random checkpoint with transformers, with its image processor's settings; return the model."""
+def write(folder: Path, family: str = "glm4_1v", **changes: Any) -> Any:
+    """Save a random checkpoint with transformers, with its image processor's settings, the embedded checkpoint's
+    tokenizer and our own template of the family; return the model. Its weights are numbers of bf16."""
+    import torch
+
     made = model(**changes)
+    with torch.no_grad():
+        for weight in made.parameters():  # not the whole model: its table of RoPE stays in f32
+            weight.copy_(weight.to(torch.bfloat16))
     made.save_pretrained(folder)
     image_processor().save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copyfile(CHECKPOINT / name, folder / name)
+    template = next(template for template in VISION.values() if template.family == family)
+    (folder / "chat_template.jinja").write_text(template.source)
     return made
 
 
@@ -152,27 +155,3 @@ def weights(model: Any) -> Callable[[str], Any]:
         return ops.constant(tensors[name].numpy())
 
     return weight
-
-
-def write_folder(model: Any, text: ModelFolder, out: Path, family: str) -> ModelFolder:
-    """Write a model folder, uncompressed, with the tokenizer of another and our own template of the family."""
-    out.mkdir(parents=True)
-    a, weight = read_architecture(model.config.to_dict()), weights(model)
-    assert a.vision is not None
-    graphs = {
-        "language_model": build_embeddings_decoder(a, weight),
-        "text_embeddings_model": build_embeddings_table(a, weight),
-        "image_model": build_glm41_tower(a.vision, weight),
-        "vision_embeddings_model": stub(),
-    }
-    for name, graph in graphs.items():
-        ov.save_model(graph, out / f"openvino_{name}.xml", compress_to_fp16=False)
-    for name in text.manifest.files:
-        if "tokenizer" in name or name == "generation_config.json":
-            shutil.copyfile(text.path / name, out / name)
-    (out / "config.json").write_text(json.dumps({"model_type": "llava", "hidden_size": a.hidden + 7}))
-    (out / "preprocessor_config.json").write_text("{}")
-    template = next(template for template in VISION.values() if template.family == family)
-    (out / "chat_template.jinja").write_text(template.source)
-    record = describe_vision(a.vision, {})
-    return write_manifest(out, replace(text.manifest, family=family, recipe="f32", vision=record, files={}))

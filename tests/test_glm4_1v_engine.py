@@ -1,5 +1,6 @@
 """A chat with pictures on the paged engine, in GLM-4.1V's shape: tokens are transformers', alone and in a batch."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -10,17 +11,19 @@ pytest.importorskip("PIL")
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import edge  # noqa: E402
+from convert.pipeline import convert  # noqa: E402
 from runtime.backends.backend import Options, Request  # noqa: E402
 from runtime.backends.openvino.batched import OpenVINO  # noqa: E402
 from runtime.chat_templates import DEFAULT, ChatTemplates  # noqa: E402
 from runtime.messages import Message  # noqa: E402
+from runtime.picture_size import PictureSize  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402
 from runtime.prompt.detection import adapt_family, detect_family  # noqa: E402
 from runtime.prompt.template import ChatTemplate  # noqa: E402
 from runtime.sampling import SamplingParams  # noqa: E402
 
 from . import glm4_1v  # noqa: E402
-from .conftest import converted  # noqa: E402
 from .references import VISION  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -33,16 +36,35 @@ TEXT = [Message("user", "Who are you?")]
 
 
 @pytest.fixture(scope="module")
-def reference():
-    return glm4_1v.model(vocab=VOCAB, image=IMAGE)
+def checkpoint(tmp_path_factory):
+    """A checkpoint's folder, and transformers' model of it."""
+    folder = tmp_path_factory.mktemp("glm4_1v")
+    return folder, glm4_1v.write(folder, vocab=VOCAB, image=IMAGE)
 
 
 @pytest.fixture(scope="module")
-def engine(reference, tmp_path_factory):
-    text = converted(tmp_path_factory, "bf16")
-    folder = glm4_1v.write_folder(reference, text, tmp_path_factory.mktemp("glm4_1v") / "folder", "glm4_1v")
-    with closing(OpenVINO.load(folder, "CPU", EXACT)) as loaded:
+def reference(checkpoint):
+    return checkpoint[1]
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint, tmp_path_factory):
+    *_, last = convert(checkpoint[0], tmp_path_factory.mktemp("converted") / "folder", "bf16")
+    with closing(OpenVINO.load(last.result, "CPU", EXACT)) as loaded:
         yield loaded
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+def test_conversion(checkpoint, recipe, tmp_path):
+    """The tower is int8 in both, and verified; the manifest has what the engine needs."""
+    *_, last = convert(checkpoint[0], tmp_path / "folder", recipe)
+    folder = last.result
+    vision = folder.manifest.vision
+    assert (folder.manifest.family, vision.tower, vision.shifts) == ("glm4_1v", "glm4_1v", 3)
+    assert vision.picture_size == PictureSize(28, 2, 112 * 112, 28 * 28 * 15000)
+    assert 0 < vision.nbytes <= (folder.path / "openvino_image_model.bin").stat().st_size
+    with edge.Chat(folder) as chat:
+        assert chat.send("What is this?", pictures=[A], max_new_tokens=5).usage.completion_tokens in range(1, 6)
 
 
 def render(messages):
@@ -96,3 +118,23 @@ def test_histories_at_other_positions(reference, engine):
 
 def glm4_1v_picture(size):
     return Picture.open(glm4_1v.random_picture(*size))
+
+
+def test_a_call_of_a_model_that_calls_in_tags(tmp_path):
+    """GLM-4.6V's family, converted: a required call beside a picture has valid arguments, however weak the model is."""
+    glm4_1v.write(tmp_path / "checkpoint", "glm4_6v", vocab=VOCAB, image=IMAGE, depth=1)
+    *_, last = convert(tmp_path / "checkpoint", tmp_path / "folder", "int8")
+    assert last.result.manifest.family == "glm4_6v"
+    schema = {"type": "object", "properties": {"zoom": {"enum": [1, 2]}, "name": {"enum": ["a", "b"]}}}
+    tool = {"name": "snap", "description": "", "parameters": schema | {"required": ["zoom", "name"]}}
+    constraint = edge.Constraint.for_tools([tool], "required", strict=True)
+    messages = [Message("user", "Look: ", pictures=(A,))]
+    with edge.Model(last.result) as model:
+        family = model.family
+        assert (family.name, family.tools, family.system) == ("glm4_6v", True, True)
+        events = model.reply(messages, [tool], edge.Sampling(max_new_tokens=400), constraint)
+        found = edge.Reply.from_events(events)
+    arguments = json.loads(found.tool_calls[0].arguments)
+    assert found.tool_calls[0].complete
+    assert arguments["zoom"] in (1, 2)
+    assert arguments["name"] in ("a", "b")
