@@ -86,7 +86,7 @@ class PictureProgress:
     know yet, since so many `seconds`; `expected` are those that the last picture took, 0 if there was none.
 
     Example:
-        for event in chat.stream("Who are you?"):
+        def show_progress(event: edge.Event) -> None:
             if isinstance(event, edge.PictureProgress):
                 print(f"reading picture {event.number} of {event.total}: {event.seconds:.0f} s")
     """

@@ -154,7 +154,7 @@ Example:
     from pathlib import Path
 
     ferry: edge.PictureLike = Path("ferry.jpg")
-    chat.send("What is this?", pictures=[ferry])
+    question = edge.Message("user", "What is this?", pictures=(edge.Picture.open(ferry),))
 """
 
 

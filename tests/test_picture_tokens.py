@@ -9,8 +9,9 @@ ov = pytest.importorskip("openvino")
 from openvino import opset13 as ops  # noqa: E402
 
 from runtime.backends.openvino.vision.embedding import embed, picture_ids, prompt_shifts  # noqa: E402
-from runtime.backends.openvino.vision.word_embeddings import FILE, WordEmbeddings  # noqa: E402
+from runtime.backends.openvino.vision.word_embeddings import WordEmbeddings  # noqa: E402
 from runtime.errors import ModelFolderError, RequestError  # noqa: E402
+from runtime.folder.ir_files import TABLE  # noqa: E402
 from runtime.folder.model_folder import VisionRecord  # noqa: E402
 from runtime.picture_size import PictureSize  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402
@@ -74,8 +75,8 @@ def test_rows_have_the_bits_that_the_plugin_computes(tmp_path, kind, precision):
     """GenAI's prefix cache knows a token by them."""
     ids = ops.parameter(ov.PartialShape([-1, -1]), ov.Type.i64)
     rows = ops.gather(table(kind), ids, ops.constant(np.int32(0)))
-    ov.save_model(ov.Model([ops.result(rows)], [ids]), tmp_path / FILE, compress_to_fp16=False)
-    wanted = ov.Core().compile_model(tmp_path / FILE, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    ov.save_model(ov.Model([ops.result(rows)], [ids]), tmp_path / f"{TABLE}.xml", compress_to_fp16=False)
+    wanted = ov.Core().compile_model(tmp_path / f"{TABLE}.xml", "CPU", {"INFERENCE_PRECISION_HINT": precision})
     asked = np.array([3, 0, 49, 3])
     found = WordEmbeddings(tmp_path)
     assert found.width == 32
@@ -84,7 +85,7 @@ def test_rows_have_the_bits_that_the_plugin_computes(tmp_path, kind, precision):
 
 def test_other_tables_are_named(tmp_path):
     ids = ops.parameter(ov.PartialShape([-1, -1]), ov.Type.i64)
-    ov.save_model(ov.Model([ops.result(ops.convert(ids, "f32"))], [ids]), tmp_path / FILE)
+    ov.save_model(ov.Model([ops.result(ops.convert(ids, "f32"))], [ids]), tmp_path / f"{TABLE}.xml")
     with pytest.raises(ModelFolderError, match="no table of embeddings"):
         WordEmbeddings(tmp_path)
 

@@ -10,8 +10,11 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from convert import graph
+from convert.parts import build_stub
+from convert.vision.embeddings_decoder import build_embeddings_decoder, build_embeddings_table
 from edge.demo import CHECKPOINT
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.folder.ir_files import LANGUAGE, STUB, TABLE, TOWER
 from runtime.folder.model_folder import Manifest, ModelFolder, VisionRecord, write_manifest
 from runtime.prompt.families.glm4v import GLM4V
 
@@ -30,31 +33,6 @@ def named(node, name: str):
 
 def parameter(name: str, shape: list[int], kind=ov.Type.i64):
     return named(ops.parameter(ov.PartialShape(shape), kind, name=name), name)
-
-
-def decoder(architecture, weight) -> ov.Model:
-    """The decoder over embeddings that begin with their shift: 128 times the first number, and the second."""
-    embeds = parameter("inputs_embeds", [-1, -1, architecture.hidden + 2], ov.Type.f32)
-    mask, positions = parameter("attention_mask", [-1, -1]), parameter("position_ids", [-1, -1])
-    beam = parameter("beam_idx", [-1], ov.Type.i32)
-    high, low, x = ops.variadic_split(embeds, np.int64(2), i64(1, 1, architecture.hidden)).outputs()
-    whole = [ops.squeeze(ops.convert(part, "i64"), i64(2)) for part in (high, low)]
-    shift = ops.add(ops.multiply(whole[0], i64(128)), whole[1])
-    blocks = graph.DecoderBlocks(architecture, weight)
-    cache = graph.StatefulCache(architecture, batch=graph.axis_length(embeds, 0), beam=beam)
-    rope = graph.rotary_table(architecture, ops.add(positions, shift))
-    causal = graph.causal_mask(mask, new_tokens=graph.axis_length(embeds, 1))
-    for layer in range(architecture.layers):
-        x = blocks.layer(x, layer, rope, causal, cache)
-    logits = named(blocks.head(x), "logits")
-    return ov.Model([ops.result(logits)], cache.sinks, [embeds, mask, positions, beam], "decoder")
-
-
-def table(architecture, weight) -> ov.Model:
-    ids = parameter("input", [-1, -1])
-    x = graph.DecoderBlocks(architecture, weight).embedding(ids)
-    zeros = ops.broadcast(ops.constant(np.float32(0)), ops.concat([ops.shape_of(ids), i64(2)], 0))
-    return ov.Model([ops.result(named(ops.concat([zeros, x], 2), "inputs_embeds"))], [ids], "table")
 
 
 def tower(hidden: int, layers: int) -> ov.Model:
@@ -77,12 +55,6 @@ def tower(hidden: int, layers: int) -> ov.Model:
     return ov.Model([ops.result(named(x, "features"))], [pixels], "tower")
 
 
-def stub() -> ov.Model:
-    """What GenAI takes for its own tower, and never runs."""
-    x = parameter("pixel_values", [1, 3, 1, 1], ov.Type.f32)
-    return ov.Model([ops.result(named(ops.reshape(x, i64(1, 1, 3), False), "last_hidden_state"))], [x], "stub")
-
-
 def vision_folder(text: ModelFolder, out: Path, *, layers: int = 0) -> ModelFolder:
     """Write the folder. `text` is the embedded checkpoint, converted: its tokenizer is taken from there."""
     out.mkdir(parents=True)
@@ -91,13 +63,13 @@ def vision_folder(text: ModelFolder, out: Path, *, layers: int = 0) -> ModelFold
     with checkpoint.weights() as weights:
         weight = graph.uncompressed_weights(weights)
         models = {
-            "language_model": decoder(checkpoint.architecture, weight),
-            "text_embeddings_model": table(checkpoint.architecture, weight),
-            "image_model": tower(hidden, layers),
-            "vision_embeddings_model": stub(),
+            LANGUAGE: build_embeddings_decoder(checkpoint.architecture, weight),
+            TABLE: build_embeddings_table(checkpoint.architecture, weight),
+            TOWER: tower(hidden, layers),
+            STUB: build_stub(),
         }
         for name, model in models.items():
-            ov.save_model(model, out / f"openvino_{name}.xml", compress_to_fp16=False)
+            ov.save_model(model, out / f"{name}.xml", compress_to_fp16=False)
     for name in text.manifest.files:
         if "tokenizer" in name or name == "generation_config.json":
             shutil.copyfile(text.path / name, out / name)

@@ -20,6 +20,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from ...device.memory import CHUNK_TOKENS
+from ...folder.ir_files import DECODER, LANGUAGE
 from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...messages import Finish, Usage
 from ...pictures import Picture
@@ -99,10 +100,10 @@ class OpenVINO(GenAIBackend):
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """Raises DeviceError if the device is missing, BackendError if OpenVINO refuses the folder."""
         folder = require_model_folder(source, device, cls.devices())
-        name = "openvino_model"
+        name = DECODER
         if folder.manifest.vision:
             require_vision_options(folder, options)
-            name = "openvino_language_model"
+            name = LANGUAGE
         import openvino_genai as genai
 
         from .lora import adapter_properties

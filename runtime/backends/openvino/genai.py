@@ -12,6 +12,7 @@ from ...cancellation import Cancellation
 from ...docstrings import require_docstrings
 from ...errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedGrammar
 from ...folder.compile_cache import caching
+from ...folder.ir_files import DECODER
 from ...folder.model_folder import ModelFolder
 from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
@@ -196,7 +197,7 @@ def find_devices(*kinds: str) -> tuple[str, ...]:
 
 @contextmanager
 def load_properties(
-    folder: ModelFolder, device: str, options: Options, cure: str, name: str = "openvino_model"
+    folder: ModelFolder, device: str, options: Options, cure: str, name: str = DECODER
 ) -> Iterator[dict[str, Any]]:
     """Yield the properties with which to load a pipeline, or the IR of this `name`. Raises BackendError, with `cure` as
     its hint, if loading fails."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ....device.machine import free_memory
 from ....device.memory import format_bytes, tower_memory
 from ....errors import BackendError
+from ....folder.ir_files import TOWER
 from ....folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...backend import Options
 from ..genai import load_properties
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-NAME = "openvino_image_model"
 _POLL = 20  # ms between two looks at whether a run was cancelled
 
 
@@ -26,11 +26,11 @@ class ImageTower:
         import openvino
 
         _require_memory(folder, device)
-        with load_properties(folder, device, options, CONVERT_AGAIN, NAME) as settings:
+        with load_properties(folder, device, options, CONVERT_AGAIN, TOWER) as settings:
             settings.pop("KV_CACHE_PRECISION", None)
             if not device.startswith("CPU"):  # a GPU's own choice is f16, which a tower's activations may overflow
                 settings.setdefault("INFERENCE_PRECISION_HINT", "f32")
-            model = str(folder.path / f"{NAME}.xml")
+            model = str(folder.path / f"{TOWER}.xml")
             self._request = openvino.Core().compile_model(model, device, settings).create_infer_request()
 
     def run(self, pixels: "npt.NDArray[np.uint8]", cancelled: Callable[[], bool]) -> "npt.NDArray[np.float32] | None":
@@ -58,7 +58,7 @@ class ImageTower:
 
 def tower_bytes(folder: ModelFolder) -> int:
     """Return the size of the tower's weights."""
-    return (folder.path / f"{NAME}.bin").stat().st_size
+    return (folder.path / f"{TOWER}.bin").stat().st_size
 
 
 def _require_memory(folder: ModelFolder, device: str) -> None:

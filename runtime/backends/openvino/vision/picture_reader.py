@@ -7,6 +7,7 @@ for the first picture, and released when it has nothing to do for a while, or at
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Event, Lock, Thread, Timer
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,11 @@ class PictureTask:
         self.done = Event()
         self.features: npt.NDArray[np.float32] | None = None
         self.error: Exception | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a request waits for it, or uses it."""
+        return self.users > 0
 
 
 class PictureReading:
@@ -145,7 +151,7 @@ class PictureReader:
     def _drop_old(self) -> None:
         nbytes = sum(task.features.nbytes for task in self._kept.values() if task.features is not None)
         for key, task in list(self._kept.items()):
-            if task.users or not task.done.is_set():
+            if task.wanted or not task.done.is_set():
                 continue
             if task.features is None or nbytes > _KEPT:
                 nbytes -= 0 if task.features is None else task.features.nbytes
@@ -160,12 +166,13 @@ class PictureReader:
                     self._release_tower()
                     return
                 task = self._queue.popleft()
-            if task.users:
+            if task.wanted:
                 self._read(task)
             with self._lock:
-                if task.users and task.features is None and task.error is None:
+                if task.wanted and task.features is None and task.error is None:
                     self._queue.appendleft(task)  # it was stopped, and another request wants it
                 else:
+                    task.picture = replace(task.picture, data=b"")  # it is not read again
                     task.done.set()
                     self._drop_old()
 
@@ -174,7 +181,7 @@ class PictureReader:
         try:
             tower = self._tower = self._tower or ImageTower(*self._loading)
             pixels = _resized(task.picture, *self._tokens.size(task.picture))
-            found = tower.run(pixels, lambda: not task.users)
+            found = tower.run(pixels, lambda: not task.wanted)
             if found is not None and len(found) != (wanted := self._tokens.count(task.picture)):
                 raise ModelFolderError(
                     f"the image tower makes {len(found):,} tokens of a picture, not {wanted:,}", hint=CONVERT_AGAIN

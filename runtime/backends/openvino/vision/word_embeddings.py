@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ModelFolderError
+from ....folder.ir_files import TABLE
 from ....folder.model_folder import CONVERT_AGAIN
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-FILE = "openvino_text_embeddings_model.xml"
 
 
 class WordEmbeddings:
@@ -25,13 +24,13 @@ class WordEmbeddings:
         """Raises ModelFolderError for a graph of another kind."""
         import openvino
 
-        self._model = openvino.Core().read_model(str(folder / FILE))
+        self._path = folder / f"{TABLE}.xml"
+        self._model = openvino.Core().read_model(str(self._path))
         gathers = [op for op in self._model.get_ordered_ops() if op.get_type_name() == "Gather"]
         tables = [op for op in gathers if len(op.input_value(0).get_partial_shape()) == 2]
         if len(tables) != 1:
-            raise ModelFolderError(f"{folder / FILE} has no table of embeddings", hint=CONVERT_AGAIN)
+            raise ModelFolderError(f"{self._path} has no table of embeddings", hint=CONVERT_AGAIN)
         self._table = tables[0].input_value(0).get_node()
-        self._path = folder / FILE
         self.width = int(self.rows([0]).shape[1])
 
     def rows(self, ids: "Sequence[int] | npt.NDArray[np.int64]") -> "npt.NDArray[np.float32]":
