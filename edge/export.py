@@ -18,8 +18,8 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
     """Write the template into tokenizer_config.json atomically, and return the file's path.
 
     The rest of the file stays as it was; the original is kept beside it, once, as tokenizer_config.json.orig.
-    Raises CheckpointError for a model folder, for a file that has another template (unless `force`), and where the file
-    cannot be written.
+    Raises CheckpointError for a model folder, for calls that are not JSON, for a file that has another template (unless
+    `force`), and where the file cannot be written.
     """
     if (expand_user(checkpoint) / MANIFEST).is_file():
         raise CheckpointError(
@@ -27,6 +27,11 @@ def export_template(checkpoint: str | os.PathLike[str], *, force: bool = False) 
             hint="pass the folder of the checkpoint that vLLM or transformers serves",
         )
     folder = Checkpoint.open(checkpoint)
+    if "json" not in folder.family.call_syntaxes:
+        raise CheckpointError(
+            f"{folder.files.name()} writes its calls in tags, which a {_KEY} cannot describe",
+            hint="vLLM parses them with --tool-call-parser glm45",
+        )
     path = folder.path / _FILE
     config = read_json(path)
     wanted = response_template(folder.family, folder.manifest.stop_tokens)

@@ -12,7 +12,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 SCRIPTS = Path(__file__).parent / "client_scripts"
 FEATURES = {"chat": "chat", "stream": "stream", "tools": "tools loop", "schema": "schema", "second_turn": "second turn"}
@@ -80,10 +84,31 @@ class Environments:
         return dict.fromkeys(FEATURES, done.stderr[-2000:]) | {one["feature"]: one["error"] for one in found}
 
 
-def main() -> int:
-    from edge.demo import CHECKPOINT
+@contextmanager
+def serving_slowly(folder: Path) -> Iterator[str]:
+    """The URL of our server, whose engine pauses after each token: the server joins the pieces of a text that wait for
+    its event loop, so that a busy machine would stream few of them."""
+    from runtime.model import Model
 
     from .serving import serving_ours
+
+    with Model(folder, device="CPU") as model, serving_ours(folder) as (url, dispatcher):
+        generate = model.backend.generate
+
+        def paused(request: Any) -> Any:
+            with closing(generate(request)) as deltas:
+                for delta in deltas:
+                    time.sleep(0.01)
+                    yield delta
+
+        model.backend.generate = paused  # type: ignore[method-assign]
+        (entry,) = dispatcher.pool.entries.values()
+        entry.model = model
+        yield url
+
+
+def main() -> int:
+    from edge.demo import CHECKPOINT
 
     environments = Environments(Path(sys.argv[1]))
     failed = 0
@@ -92,7 +117,7 @@ def main() -> int:
         from convert.pipeline import convert
 
         *_, last = convert(CHECKPOINT, Path(place) / "model", "int4")
-        with serving_ours(last.result.path) as (url, _):
+        with serving_slowly(last.result.path) as url:
             for client in CLIENTS:
                 errors = environments.run(client, url, "model")
                 cells = ["pass" if errors[feature] is None else "**fail**" for feature in FEATURES]

@@ -1,17 +1,24 @@
 """Tiny random checkpoints of transformers' Glm4vForConditionalGeneration, for tests."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from openvino import opset13 as ops
+
+from edge.demo import CHECKPOINT
+
+from .references import VISION
 
 Array = np.ndarray[Any, Any]
 IMAGE, BEGIN, END = 150, 152, 153  # token ids
 SECTIONS = [2, 1, 3]
 
 
-def config(**changes: Any) -> Any:
+def config(*, vocab: int = 200, image: int = IMAGE, **changes: Any) -> Any:
     """A Glm4vConfig in a tiny size; `changes` are for the tower."""
     from transformers import Glm4vConfig
 
@@ -24,7 +31,7 @@ def config(**changes: Any) -> Any:
         "image_size": 84,
     }
     text = {
-        "vocab_size": 200,
+        "vocab_size": vocab,
         "hidden_size": 96,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
@@ -42,7 +49,7 @@ def config(**changes: Any) -> Any:
     return Glm4vConfig(
         vision_config=vision | changes,
         text_config=text,
-        image_token_id=IMAGE,
+        image_token_id=image,
         video_token_id=151,
         image_start_token_id=BEGIN,
         image_end_token_id=END,
@@ -120,9 +127,31 @@ class PictureChat:
         return logits, generated[0, ids.shape[1] :].tolist()
 
 
-def write(folder: Path, **changes: Any) -> Any:
-    """Save a random checkpoint with transformers, with its image processor's settings; return the model."""
+def write(folder: Path, family: str = "glm4_1v", **changes: Any) -> Any:
+    """Save a random checkpoint with transformers, with its image processor's settings, the embedded checkpoint's
+    tokenizer and our own template of the family; return the model. Its weights are numbers of bf16."""
+    import torch
+
     made = model(**changes)
+    with torch.no_grad():
+        for weight in made.parameters():  # not the whole model: its table of RoPE stays in f32
+            weight.copy_(weight.to(torch.bfloat16))
     made.save_pretrained(folder)
     image_processor().save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        shutil.copyfile(CHECKPOINT / name, folder / name)
+    template = next(template for template in VISION.values() if template.family == family)
+    (folder / "chat_template.jinja").write_text(template.source)
     return made
+
+
+def weights(model: Any) -> Callable[[str], Any]:
+    """The model's tensors as constants, by canonical name."""
+    tensors = model.state_dict()
+
+    def weight(name: str) -> Any:
+        if name.startswith("model.") and name not in tensors:
+            name = name.replace("model.", "model.language_model.", 1)
+        return ops.constant(tensors[name].numpy())
+
+    return weight

@@ -44,6 +44,10 @@ OWN = {
     "own 2024": TemplateFile(OWN_TEMPLATES / "glm4_2024.jinja", "glm4_2024", "chatglm"),
     "own edge": TemplateFile(OWN_TEMPLATES / "glm_edge.jinja", "glm_edge", "glm"),
 }
+VISION = {
+    "own 4.1v": TemplateFile(OWN_TEMPLATES / "glm4_1v.jinja", "glm4_1v", "glm4v"),
+    "own 4.6v": TemplateFile(OWN_TEMPLATES / "glm4_6v.jinja", "glm4_6v", "glm4v"),
+}
 _PUBLISHED = {
     "real 0414": TemplateFile(REAL_TEMPLATES / "glm4-0414.jinja", "glm4_0414", "glm4"),
     "real z1": TemplateFile(REAL_TEMPLATES / "z1-0414.community.jinja", "z1", "glm4"),

@@ -62,13 +62,13 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
 
     import uvicorn
 
-    from edge.server.api_keys import ApiKey
     from edge.server.app import create_app
+    from edge.server.guard.api_keys import ApiKey
     from edge.server.limits import Limits
-    from edge.server.listener import listen
     from edge.server.pool.model_pool import ModelPool
     from edge.server.run import uvicorn_config
     from edge.server.settings import ServerSettings
+    from edge.server.transport.listener import listen
 
     limits = settings.pop("limits", Limits())
     if limits.grace_seconds == Limits().grace_seconds:  # on a busy machine a stream's errors keep their status
@@ -88,7 +88,8 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
             await super().startup(sockets)
 
     server = Server(configured)
-    with listen(replace(served, host="127.0.0.1", port=0)) as listener:
+    address = {} if served.uds else {"host": "127.0.0.1", "port": 0}
+    with listen(replace(served, **address)) as listener:
         thread = Thread(target=server.run, args=([listener.socket],))
         thread.start()
         try:

@@ -15,7 +15,7 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.server.limits import Limits  # noqa: E402
-from edge.server.log import JsonFormatter  # noqa: E402
+from edge.server.logs.log import JsonFormatter  # noqa: E402
 from runtime.backends.echo import Echo  # noqa: E402
 
 from .serving import scripted  # noqa: E402

@@ -94,13 +94,18 @@ def test_a_reply_at_once_is_that_of_the_stream(client):
     whole = create(client, **ASK)
     assert [block["type"] for block in whole["content"]] == ["text"]
     assert (whole["type"], whole["role"], whole["stop_reason"]) == ("message", "assistant", "end_turn")
-    assert (
-        whole["usage"]["input_tokens"]
-        == create(client, f"{PATH}/count_tokens", messages=ASK["messages"])["input_tokens"]
-    )
     events = stream(client, **ASK)
     assert (events[0]["type"], events[-1]["type"]) == ("message_start", "message_stop")
     assert accumulate(events) | {"id": ""} == whole | {"id": ""}
+
+
+def test_input_tokens_are_those_that_no_cache_had(client):
+    asked = ASK | {"messages": [{"role": "user", "content": "Who are you? " * 50}]}
+    counted = create(client, f"{PATH}/count_tokens", messages=asked["messages"])["input_tokens"]
+    first, second = (create(client, **asked)["usage"] for _ in range(2))
+    assert first["input_tokens"] + first["cache_read_input_tokens"] == counted
+    assert second["cache_read_input_tokens"] > first["cache_read_input_tokens"]
+    assert second["input_tokens"] + second["cache_read_input_tokens"] == counted
 
 
 @pytest.mark.parametrize(

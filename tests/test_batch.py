@@ -12,7 +12,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
 from edge.cli import main
-from edge.server.batch.journal import Journal
+from edge.server.batch.journal import ResultJournal
 from edge.server.batch.request_file import RequestFile
 from runtime.errors import RequestError
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_run_is_rejected_at_once(batch, tmp_path):
 
 
 def test_one_process_at_a_time_writes_an_output(batch, tmp_path):
-    journal = Journal(tmp_path / "out.jsonl")
+    journal = ResultJournal(tmp_path / "out.jsonl")
     code, output, said = batch(line("a"))
     assert (code, output.exists(), "another `edge batch` writes" in said) == (1, False, True)
     journal.close()

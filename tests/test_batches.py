@@ -10,10 +10,10 @@ openai = pytest.importorskip("openai")
 httpx2 = pytest.importorskip("httpx2")
 pytest.importorskip("prometheus_client")
 
-from edge.server.api_keys import ApiKey  # noqa: E402
 from edge.server.batch import file_store  # noqa: E402
 from edge.server.batch.file_store import FileStore  # noqa: E402
 from edge.server.errors import ApiError  # noqa: E402
+from edge.server.guard.api_keys import ApiKey  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
 
 from .serving import scripted  # noqa: E402

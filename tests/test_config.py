@@ -9,9 +9,9 @@ pytest.importorskip("starlette")
 
 from edge.cli import chat, main, parser, serve
 from edge.cli.config_flags import flag_words, load_config, read_flags
-from edge.config import MAX_BYTES, Config
-from edge.config_sections import SECTIONS, OptionsSection, SamplingSection, section_keys
-from edge.server.api_keys import ApiKey
+from edge.config.sections import SECTIONS, OptionsSection, SamplingSection, section_keys
+from edge.config.settings_file import MAX_BYTES, Config
+from edge.server.guard.api_keys import ApiKey
 from edge.server.limits import Limits
 from edge.server.page.kiosk import Kiosk
 from edge.server.settings import ServerSettings
@@ -195,7 +195,6 @@ def test_every_setting_reaches_the_server(file, monkeypatch, tmp_path):
         root_path = "glm/"
         ssl_cert = "cert.pem"
         ssl_key = "{tmp_path}/key.pem"
-        uds = "edge.sock"
         keep_alive = 9
         log_format = "json"
         [responses]
@@ -211,7 +210,9 @@ def test_every_setting_reaches_the_server(file, monkeypatch, tmp_path):
     assert found.root_path == "/glm"
     assert (found.ssl_cert, found.ssl_key) == (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
     default = ServerSettings()
-    assert [one.name for one in fields(default) if getattr(found, one.name) == getattr(default, one.name)] == []
+    assert [one.name for one in fields(default) if getattr(found, one.name) == getattr(default, one.name)] == ["uds"]
+    file.write_text('[server]\nuds = "edge.sock"')
+    assert serve.server_settings(Config.load(str(file)), None).uds == str(tmp_path / "edge.sock")
 
 
 def clock() -> str:

@@ -7,8 +7,8 @@ the text around them is written by hand.
 import re
 from pathlib import Path
 
-from edge.config import Config
-from edge.config_sections import SECTIONS, section_keys
+from edge.config.sections import SECTIONS, section_keys
+from edge.config.settings_file import Config
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 _BLOCK = re.compile(r"(<!-- section (\S+) -->\n).*?(<!-- end -->\n)", re.DOTALL)

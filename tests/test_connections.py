@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from edge.server.connections import http_protocol
 from edge.server.limits import Limits
-from edge.server.log import RepeatFilter
+from edge.server.logs.log import RepeatFilter
+from edge.server.transport.connections import http_protocol
 
 from .serving import free_port, scripted, serving_ours
 

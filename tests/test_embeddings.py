@@ -23,6 +23,7 @@ from runtime.retrieval.text_tokens import batches  # noqa: E402
 
 from .encoders import HIDDEN, table, token, write_embedding_model, write_rerank_model  # noqa: E402
 from .serving import serving_ours  # noqa: E402
+from .test_server import until  # noqa: E402
 
 SHIPS = ["[CLS]", "the", "ships", "[SEP]"]
 
@@ -301,3 +302,17 @@ def test_a_damaged_task_is_named(models, tmp_path):
     with pytest.raises(edge.ModelFolderError, match="task"):
         edge.ModelFolder.open(folder.path)
     assert json.loads((folder.path / "edge.json").read_text())["task"] == "paint"
+
+
+def test_one_that_nothing_uses_is_unloaded(models):
+    with (
+        serving_ours(models[0].path, idle_seconds=0.5) as (url, dispatcher),
+        httpx2.Client(base_url=url, timeout=60) as client,
+    ):
+        (entry,) = dispatcher.pool.encoders.entries.values()
+        first = client.post("/v1/embeddings", json={"input": "Hello"}).json()["data"]
+        until(lambda: entry.model is None)
+        assert client.post("/v1/embeddings", json={"input": "Hello"}).json()["data"] == first
+        assert client.post("/api/embed", json={"input": "Hello", "keep_alive": -1}).status_code == 200
+        time.sleep(1.0)
+        assert entry.model is not None

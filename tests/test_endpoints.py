@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse  # noqa: E402
 from starlette.routing import compile_path  # noqa: E402
 
 from edge.server.app import ENDPOINTS  # noqa: E402
-from edge.server.body import read_body  # noqa: E402
 from edge.server.endpoint import Endpoint  # noqa: E402
 from edge.server.error_formats import ErrorFormats  # noqa: E402
 from edge.server.generation.fields import SAMPLING_FIELDS, SamplingFields, merge_sampling  # noqa: E402
+from edge.server.guard.body import read_body  # noqa: E402
 from edge.server.openai.chat_request import ChatRequest  # noqa: E402
 from edge.server.openai.completions import CompletionRequest  # noqa: E402
 from edge.server.page.chat import PageRequest  # noqa: E402

@@ -50,10 +50,10 @@ LAYERS = {
         adopt
     """,
     "edge": """
-        import_path __pyinstaller setting
+        import_path __pyinstaller
         catalogue documents demo bench export service
         hub mcp_client mcp_server research evaluation server testing
-        conversion inspection config_sections named_tools
+        conversion inspection
         config
         cli demo.training
         __main__

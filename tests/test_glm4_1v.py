@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from runtime.picture_size import PictureSize
 from runtime.prompt.shifts import MAX_SHIFT, encode_shifts, mrope_shifts, shift_numbers
 
 from . import glm4_1v
-from .glm4_1v import PictureChat
+from .glm4_1v import PictureChat, weights
 
 NEW_TOKENS = 20
 Array = np.ndarray[Any, Any]
@@ -34,19 +33,6 @@ needs_transformers = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def reference() -> Any:
     return glm4_1v.model()
-
-
-def weights(model: Any) -> Callable[[str], Any]:
-    from openvino import opset13 as ops
-
-    tensors = model.state_dict()
-
-    def weight(name: str) -> Any:
-        if name.startswith("model.") and name not in tensors:
-            name = name.replace("model.", "model.language_model.", 1)
-        return ops.constant(tensors[name].numpy())
-
-    return weight
 
 
 def vision(model: Any) -> Glm41Vision:

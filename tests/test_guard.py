@@ -8,12 +8,12 @@ httpx2 = pytest.importorskip("httpx2")
 
 from starlette.responses import PlainTextResponse  # noqa: E402
 
-from edge.server.api_keys import ApiKey  # noqa: E402
 from edge.server.endpoint import Endpoint  # noqa: E402
-from edge.server.host_names import HostNames  # noqa: E402
+from edge.server.guard.api_keys import ApiKey  # noqa: E402
+from edge.server.guard.host_names import HostNames  # noqa: E402
+from edge.server.guard.origins import Origins, is_own  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
-from edge.server.origins import Origins, is_own  # noqa: E402
-from edge.server.request_record import CLIENT  # noqa: E402
+from edge.server.logs.request_record import CLIENT  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 
 from .serving import scripted  # noqa: E402

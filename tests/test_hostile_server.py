@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from edge.server.body_budget import BodyBudget
 from edge.server.errors import ApiError
-from edge.server.json_values import MAX_VALUES, count_values
+from edge.server.guard.body_budget import BodyBudget
+from edge.server.guard.json_values import MAX_VALUES, count_values
 from edge.server.limits import Limits
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO

@@ -13,7 +13,7 @@ from rich.table import Table
 from edge import service
 from edge.cli import convert, main, output
 from edge.demo import CHECKPOINT
-from edge.server.log import LogFormatter
+from edge.server.logs.log import LogFormatter
 from runtime.errors import RequestError
 from runtime.text import replace_controls
 

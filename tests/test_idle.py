@@ -1,6 +1,7 @@
 """A model that nothing uses gives its memory back, and is loaded again: with the real engine, in its own process."""
 
 import time
+from datetime import UTC, datetime
 from threading import Thread
 
 import pytest
@@ -115,4 +116,41 @@ def test_by_default_it_stays(bare_folder):
         (entry,) = dispatcher.pool.entries.values()
         httpx2.post(f"{url}{CHAT}", json=ASK, timeout=60)
         time.sleep(0.5)
+        assert entry.model is not None
+
+
+def test_a_client_of_ollamas_api_chooses_how_long_a_model_stays(bare_folder):
+    ask = {**ASK, "stream": False}
+    with (
+        serving_ours(bare_folder.path, device="ECHO", idle_seconds=600) as (url, dispatcher),
+        httpx2.Client(base_url=url, timeout=60) as client,
+    ):
+        (entry,) = dispatcher.pool.entries.values()
+
+        def chat(**body):
+            answer = client.post("/api/chat", json=ask | body)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        def seconds_left():
+            (loaded,) = client.get("/api/ps").json()["models"]
+            return (datetime.fromisoformat(loaded["expires_at"]) - datetime.now(UTC)).total_seconds()
+
+        chat()
+        assert 590 < seconds_left() <= 600  # the server's own
+        chat(keep_alive="1h30m")
+        assert 5390 < seconds_left() <= 5400
+        chat(keep_alive=0)
+        until(lambda: entry.model is None)
+        assert client.get("/api/ps").json() == {"models": []}
+        chat(keep_alive="300ms")
+        chat(keep_alive=-1)
+        time.sleep(0.6)
+        assert entry.model is not None
+        assert seconds_left() > 1e9
+        unloaded = client.post("/api/generate", json={"keep_alive": 0, "stream": False}).json()
+        assert (unloaded["done_reason"], unloaded["response"]) == ("unload", "")
+        until(lambda: entry.model is None)
+        loaded = client.post("/api/generate", json={}).json()
+        assert loaded["done_reason"] == "load"
         assert entry.model is not None

@@ -16,10 +16,10 @@ httpx2 = pytest.importorskip("httpx2")
 
 from edge.cli import main  # noqa: E402
 from edge.server.app import ENDPOINTS  # noqa: E402
-from edge.server.listener import listen, require_certificate  # noqa: E402
-from edge.server.path_normalizer import PathNormalizer  # noqa: E402
+from edge.server.guard.path_normalizer import PathNormalizer  # noqa: E402
 from edge.server.run import uvicorn_config  # noqa: E402
 from edge.server.settings import ServerSettings  # noqa: E402
+from edge.server.transport.listener import listen, require_certificate  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 
 from .serving import scripted  # noqa: E402
@@ -240,3 +240,9 @@ def test_flags_without_meaning_are_rejected(capsys, monkeypatch, demo_folder, tm
     ):
         assert main(["serve", str(demo_folder.path), *arguments]) == 1
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [{"port": 8001}, {"host": "0.0.0.0"}])
+def test_a_socket_beside_a_host_or_a_port_is_rejected(more):
+    with pytest.raises(RequestError, match="the server has no host and no port"):
+        ServerSettings(uds="edge.sock", **more)

@@ -9,7 +9,7 @@ import pytest
 
 import edge
 from edge.cli.tool_calls import CallApproval
-from edge.named_tools import load_servers
+from edge.config.named_tools import load_servers
 from edge.testing import Echo, echo_model
 
 from .serving import scripted

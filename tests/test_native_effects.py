@@ -355,7 +355,7 @@ def test_warnings_are_ignored_for_a_block():
 # No other file changes the process, but for these, which run in processes of ours or handle signals for a while.
 ELSEWHERE = {
     "edge/cli/__init__.py": {"warnings.showwarning ="},
-    "edge/server/log.py": {"logging.basicConfig"},
+    "edge/server/logs/log.py": {"logging.basicConfig"},
     "edge/server/run.py": {"logging.shutdown", "signal.signal"},
     "convert/output/scratch.py": {"signal.signal"},
     "runtime/backends/child.py": {"os.environ.pop", "signal.signal"},

@@ -11,7 +11,7 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.server.limits import Limits  # noqa: E402
-from edge.server.ollama.options import IGNORED, Options  # noqa: E402
+from edge.server.ollama.options import IGNORED, OllamaOptions  # noqa: E402
 from runtime.backends.echo import Echo  # noqa: E402
 from runtime.errors import BackendError  # noqa: E402
 from runtime.folder.model_folder import write_manifest  # noqa: E402
@@ -222,7 +222,7 @@ SETTINGS = {
 @pytest.mark.parametrize("case", SETTINGS)
 def test_options_are_sampling_settings(case):
     options, wanted = SETTINGS[case]
-    assert Options.model_validate(options).sampling(OWN) == OWN.override(logprobs=False).override(**wanted)
+    assert OllamaOptions.model_validate(options).sampling(OWN) == OWN.override(logprobs=False).override(**wanted)
 
 
 REJECTED = {

@@ -2,6 +2,7 @@
 tests/environments/ollama.sh."""
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -34,6 +35,13 @@ def get_weather(city: str) -> str:
         city: The city's name
     """
     return f"Sunny in {city}"
+
+
+@pytest.fixture(autouse=True)
+def _collecting():
+    """Collect the clients' sockets while their warnings are ignored, which they are not after the last test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

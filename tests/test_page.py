@@ -14,7 +14,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 
 import edge
-from edge.named_tools import load_functions
+from edge.config.named_tools import load_functions
 from edge.server.limits import Limits
 from edge.server.page import chat as page
 from runtime.folder.model_folder import write_manifest

@@ -320,6 +320,12 @@ class TaggedCallSyntax:
 
     OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
+    def opening(self, name):
+        return self.OPEN + name
+
+    def grammar(self, arguments):
+        return arguments
+
     def open(self, text, *, at_start, at_end):
         head, brace, _ = text.partition("{")
         if head.startswith(self.OPEN) and brace:
@@ -329,7 +335,7 @@ class TaggedCallSyntax:
 
 
 class TaggedBody:
-    opening, is_json = "", True
+    opening, is_constrainable = "", True
 
     def __init__(self, close):
         self.over = self.complete = False

@@ -10,8 +10,8 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
-from edge.server.api_keys import ApiKey  # noqa: E402
 from edge.server.errors import ApiError  # noqa: E402
+from edge.server.guard.api_keys import ApiKey  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
 from edge.server.pool.request_queue import RequestQueue  # noqa: E402
 

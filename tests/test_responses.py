@@ -12,9 +12,9 @@ httpx2 = pytest.importorskip("httpx2")
 openai = pytest.importorskip("openai")
 
 from edge.server.limits import Limits  # noqa: E402
-from edge.server.responses.memory_store import MemoryStore  # noqa: E402
-from edge.server.responses.record import Record  # noqa: E402
-from edge.server.responses.sqlite_store import SqliteStore  # noqa: E402
+from edge.server.responses.store.memory_store import MemoryStore  # noqa: E402
+from edge.server.responses.store.record import Record  # noqa: E402
+from edge.server.responses.store.sqlite_store import SqliteStore  # noqa: E402
 from edge.server.responses.tools import LEFT_OUT  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 
@@ -415,7 +415,7 @@ def test_a_file_of_another_program_or_version_is_rejected(tmp_path):
 
 
 def test_clients_with_keys_of_their_own_see_their_own_responses(bare_folder, tmp_path):
-    from edge.server.api_keys import ApiKey
+    from edge.server.guard.api_keys import ApiKey
 
     file = str(tmp_path / "responses.sqlite")
     settings = {"keys": (ApiKey("k1", "ann"), ApiKey("k2", "bob")), "store": file}

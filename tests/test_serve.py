@@ -19,7 +19,7 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.cli import main  # noqa: E402
-from edge.server.api_keys import ApiKey, read_api_keys  # noqa: E402
+from edge.server.guard.api_keys import ApiKey, read_api_keys  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 from runtime.version import VERSION  # noqa: E402
 

@@ -126,7 +126,12 @@ def test_a_demanded_call_comes_with_its_arguments(client, streamed):
 
 
 def test_answers_are_held_to_a_format(client):
-    schema = {"type": "object", "properties": {"open": {"type": "boolean"}}, "required": ["open"]}
+    schema = {
+        "type": "object",
+        "properties": {"open": {"type": "boolean"}},
+        "required": ["open"],
+        "additionalProperties": False,
+    }
     form = {"type": "json_schema", "json_schema": {"name": "shop", "schema": schema, "strict": True}}
     said = ask(client, response_format=form)["choices"][0]["message"]["content"]
     assert type(json.loads(said)["open"]) is bool
@@ -414,7 +419,7 @@ def clock(city: str) -> str:
 
 
 def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
-    from edge.named_tools import load_functions
+    from edge.config.named_tools import load_functions
     from runtime.backends.echo import Echo
 
     (tool,) = load_functions([f"{__name__}:clock"])

@@ -11,7 +11,7 @@ import pytest
 import edge
 from edge.cli import main
 from edge.cli.tool_calls import describe_call, describe_result
-from edge.config import Config
+from edge.config.settings_file import Config
 
 HERE = Path(__file__).resolve().parent
 HOSTILE = str(HERE / "hostile_mcp_server.py")

@@ -31,7 +31,7 @@ class EvaClipArithmetic:
         """Apply one layer: (1,1+P,D) -> (1,1+P,D)."""
         prefix, eps = f"transformer.layers.{layer}.", self.vision.norm_eps
         x = x + _norm(self._attention(x, values, f"{prefix}attention."), values, f"{prefix}input_layernorm", eps)
-        y = _linear(_gelu(_linear(x, values, f"{prefix}mlp.fc1", bias=True)), values, f"{prefix}mlp.fc2", bias=True)
+        y = _linear(gelu(_linear(x, values, f"{prefix}mlp.fc1", bias=True)), values, f"{prefix}mlp.fc2", bias=True)
         return x + _norm(y, values, f"{prefix}post_attention_layernorm", eps)
 
     def _attention(self, x: Floats, values: Values, prefix: str) -> Floats:
@@ -52,7 +52,7 @@ class EvaClipArithmetic:
 
     def project(self, x: Floats, values: Values) -> Floats:
         """Apply the adapter's first matrix, norm and GELU."""
-        return _gelu(_norm(_linear(x, values, "linear_proj.linear_proj"), values, "linear_proj.norm1", ADAPTER_EPS))
+        return gelu(_norm(_linear(x, values, "linear_proj.linear_proj"), values, "linear_proj.norm1", ADAPTER_EPS))
 
     def feed_forward(self, x: Floats, values: Values) -> Floats:
         """Apply the adapter's SwiGLU."""
@@ -79,7 +79,7 @@ def _norm(x: Floats, values: Values, name: str, eps: float) -> Floats:
     return np.asarray(y * values(f"{PREFIX}{name}.weight") + values(f"{PREFIX}{name}.bias"), np.float32)
 
 
-def _gelu(x: Floats) -> Floats:
+def gelu(x: Floats) -> Floats:
     """Apply the exact GELU, x·Φ(x). numpy has no erf, so Python's is used, a block at a time."""
     flat, found = x.reshape(-1), np.empty(x.size, np.float32)
     for first in range(0, x.size, _BLOCK):

@@ -6,6 +6,8 @@ squares of two by two: attention does not see the difference, and the merged tok
 Shapes in comments: h, w the patches in a picture's height and width, P = h·w, D the tower's width, N the tokens.
 """
 
+from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,30 +18,37 @@ from openvino import opset13 as ops
 from runtime.checkpoint.glm4_1v import PIXEL_MEAN, PIXEL_STD, PREFIX, Glm41Vision
 
 from ..graph import Weight, named_matmul
-
-_MERGER_EPS = 1e-5  # torch's default for LayerNorm, which transformers uses here whatever the config
-_CUBIC = -0.75  # the parameter of torch's bicubic interpolation
+from .glm4_1v_arithmetic import CUBIC, MERGER_EPS, Glm41Arithmetic, inverse_frequencies
+from .stage import TowerStage
 
 
 def build_glm41_tower(vision: Glm41Vision, weight: Weight) -> ov.Model:
-    """Build the tower. Input: `pixels` (1,H,W,3), u8, RGB, of a size that `picture_size` returned. Output: `features`
+    """Build the tower. Input: `pixels` (1,H,W,3), u8, RGB, of a size that `PictureSize` gives. Output: `features`
     (1,N,hidden), f32, in rows. `weight` yields the checkpoint's tensors by name."""
     pixels = ops.parameter(PartialShape([1, -1, -1, 3]), Type.u8, name="pixels")
     pixels.output(0).set_names({"pixels"})
-    blocks = _TowerBlocks(vision, weight)
-    patches = blocks.patches(pixels)
-    size = ops.shape_of(patches)
-    height, width = (ops.gather(size, _i64(axis), _i64_scalar(0)) for axis in (2, 3))
-    x = blocks.flatten(patches, vision.width)
-    x = blocks.norm(x, "post_conv_layernorm")
-    x = ops.add(x, blocks.learned_positions(height, width))
-    rope = blocks.rotary_table(height, width)
-    for layer in range(vision.layers):
-        x = blocks.layer(x, layer, rope)
-    x = blocks.norm(x, "post_layernorm")
-    x = blocks.merge(x, height, width)
+    size = ops.shape_of(pixels)
+    height, width = (ops.divide(ops.gather(size, _i64(axis), _i64_scalar(0)), _i64(vision.patch)) for axis in (1, 2))
+    x: Node = pixels
+    for stage in _stages(vision, _TowerGraph(vision, height, width), Glm41Arithmetic(vision, 0, 0)):
+        x = stage.build(x, weight)
     x.output(0).set_names({"features"})
     return ov.Model([ops.result(x)], [pixels], "glm4_1v_image")
+
+
+def glm41_stages(vision: Glm41Vision, rows: int, columns: int) -> Iterator[TowerStage]:
+    """Yield the tower's stages in turn, for a picture of so many patches in height and width."""
+    graph = _TowerGraph(vision, _i64(rows), _i64(columns))
+    return _stages(vision, graph, Glm41Arithmetic(vision, rows, columns))
+
+
+def _stages(vision: Glm41Vision, graph: "_TowerGraph", arithmetic: "Glm41Arithmetic") -> Iterator[TowerStage]:
+    yield TowerStage("patches", graph.patches, arithmetic.patches)
+    for layer in range(vision.layers):
+        yield TowerStage(f"layer {layer}", partial(graph.layer, layer), partial(arithmetic.layer, layer), True)
+    yield TowerStage("convolution", graph.merge, arithmetic.merge)
+    yield TowerStage("projection", graph.project, arithmetic.project)
+    yield TowerStage("SwiGLU", graph.feed_forward, arithmetic.feed_forward)
 
 
 class _RotaryTable(NamedTuple):
@@ -49,109 +58,115 @@ class _RotaryTable(NamedTuple):
     sin: Node
 
 
-class _TowerBlocks:
-    """The building blocks of a tower with its weights."""
+class _TowerGraph:
+    """The graph of each stage, for a picture of `height` and `width` patches, vectors of one element."""
 
-    def __init__(self, vision: Glm41Vision, weight: Weight) -> None:
+    def __init__(self, vision: Glm41Vision, height: Node, width: Node) -> None:
         self.vision = vision
-        self._weight = weight
+        self._height, self._width = height, width
+        self._rope = self._rotary_table()
 
-    def patches(self, pixels: Node) -> Node:
-        """Normalise pixels and embed patches: (1,H,W,3) -> (1,D,h,w)."""
+    def patches(self, pixels: Node, weight: Weight) -> Node:
+        """Normalise pixels, embed patches and add their learned positions: (1,H,W,3) -> (1,P,D)."""
         v = self.vision
         x = ops.divide(ops.convert(pixels, "f32"), _f32(255.0))
         x = ops.divide(ops.subtract(x, _f32(PIXEL_MEAN)), _f32(PIXEL_STD))
         # The kernel spans equal frames: a channel more for each.
         channels = np.repeat(np.arange(3, dtype=np.int64), v.frames)
         x = ops.gather(ops.transpose(x, _i64(0, 3, 1, 2)), ops.constant(channels), _i64_scalar(1))
-        kernel = self.weight("patch_embed.proj.weight")
+        kernel = weight(f"{PREFIX}patch_embed.proj.weight")
         kernel = ops.reshape(kernel, _i64(v.width, 3 * v.frames, v.patch, v.patch), False)
-        return self._convolution(x, kernel, "patch_embed.proj", v.patch)
+        x = _rows(_convolution(x, kernel, weight, "patch_embed.proj", v.patch), v.width)
+        return ops.add(self._norm(x, weight, "post_conv_layernorm"), self._learned_positions(weight))
 
-    def flatten(self, x: Node, width: int) -> Node:
-        """(1,width,h,w) -> (1,h·w,width)"""
-        return ops.transpose(ops.reshape(x, _i64(1, width, -1), False), _i64(0, 2, 1))
-
-    def learned_positions(self, height: Node, width: Node) -> Node:
+    def _learned_positions(self, weight: Weight) -> Node:
         """Interpolate the square of learned positions to the picture's patches: (1,P,D).
 
         Bicubic interpolation is separable, so it is a matrix for the rows and one for the columns.
         """
         grid, dim = self.vision.grid, self.vision.width
-        table = ops.reshape(self.weight("embeddings.position_embedding.weight"), _i64(grid, grid * dim), False)
-        rows = ops.matmul(_interpolation(height, grid), table, False, False)  # (h, grid·D)
+        table = ops.reshape(weight(f"{PREFIX}embeddings.position_embedding.weight"), _i64(grid, grid * dim), False)
+        rows = ops.matmul(_interpolation(self._height, grid), table, False, False)  # (h, grid·D)
         rows = ops.reshape(rows, _i64(-1, grid, dim), False)
-        patches = ops.matmul(_interpolation(width, grid), rows, False, False)  # (h,w,D)
+        patches = ops.matmul(_interpolation(self._width, grid), rows, False, False)  # (h,w,D)
         return ops.reshape(patches, _i64(1, -1, dim), False)
 
-    def rotary_table(self, height: Node, width: Node) -> _RotaryTable:
+    def _rotary_table(self) -> _RotaryTable:
         """Return the rotation of each patch: the first half of a head's pairs turns by its row, the other by its
         column."""
         half = self.vision.head_dim // 2
-        exponents = np.arange(0, half, 2, dtype=np.float32) / np.float32(half)
-        frequencies = ops.constant(1.0 / np.float32(self.vision.rope_theta) ** exponents)
-        size = ops.concat([height, width, _i64(half // 2)], 0)
+        frequencies = ops.constant(inverse_frequencies(self.vision))
+        size = ops.concat([self._height, self._width, _i64(half // 2)], 0)
         rows, columns = (
             ops.broadcast(ops.multiply(ops.convert(ops.unsqueeze(_count(end), axes), "f32"), frequencies), size)
-            for end, axes in ((height, _i64(1, 2)), (width, _i64(0, 2)))
+            for end, axes in ((self._height, _i64(1, 2)), (self._width, _i64(0, 2)))
         )
         angles = ops.concat([rows, columns, rows, columns], 2)
         angles = ops.reshape(angles, _i64(1, -1, 1, 2 * half), False)
         return _RotaryTable(ops.cos(angles), ops.sin(angles))
 
-    def layer(self, x: Node, layer: int, rope: _RotaryTable) -> Node:
+    def layer(self, layer: int, x: Node, weight: Weight) -> Node:
         """Apply one layer: (1,P,D) -> (1,P,D)."""
         prefix = f"blocks.{layer}."
-        x = ops.add(x, self._attention(self.norm(x, prefix + "norm1"), prefix + "attn.", rope))
-        return ops.add(x, self._feed_forward(self.norm(x, prefix + "norm2"), prefix + "mlp."))
+        x = ops.add(x, self._attention(self._norm(x, weight, prefix + "norm1"), weight, prefix + "attn."))
+        return ops.add(x, _feed_forward(self._norm(x, weight, prefix + "norm2"), weight, prefix + "mlp."))
 
-    def merge(self, x: Node, height: Node, width: Node) -> Node:
+    def merge(self, x: Node, weight: Weight) -> Node:
         """Merge patches into tokens of the decoder's width: (1,P,D) -> (1,N,hidden)."""
         v = self.vision
-        x = ops.reshape(ops.transpose(x, _i64(0, 2, 1)), ops.concat([_i64(1, v.width), height, width], 0), False)
-        x = self._convolution(x, self.weight("downsample.weight"), "downsample", v.merge)
-        x = self._linear(self.flatten(x, v.hidden), "merger.proj")
-        x = ops.gelu(self._layer_norm(x, "merger.post_projection_norm"), "erf")
-        return self._feed_forward(x, "merger.")
+        x = ops.transpose(self._norm(x, weight, "post_layernorm"), _i64(0, 2, 1))
+        x = ops.reshape(x, ops.concat([_i64(1, v.width), self._height, self._width], 0), False)
+        kernel = weight(f"{PREFIX}downsample.weight")
+        return _rows(_convolution(x, kernel, weight, "downsample", v.merge), v.hidden)
 
-    def weight(self, name: str) -> Node:
-        return self._weight(PREFIX + name)
+    def project(self, x: Node, weight: Weight) -> Node:
+        """Apply the merger's first matrix, LayerNorm and GELU: (1,N,hidden) -> (1,N,hidden)."""
+        norm = f"{PREFIX}merger.post_projection_norm"
+        y = ops.mvn(_linear(x, weight, "merger.proj"), _i64(-1), True, MERGER_EPS, "inside_sqrt")
+        return ops.gelu(ops.add(ops.multiply(y, weight(f"{norm}.weight")), weight(f"{norm}.bias")), "erf")
 
-    def norm(self, x: Node, name: str) -> Node:
+    def feed_forward(self, x: Node, weight: Weight) -> Node:
+        """Apply the merger's SwiGLU: (1,N,hidden) -> (1,N,hidden)."""
+        return _feed_forward(x, weight, "merger.")
+
+    def _norm(self, x: Node, weight: Weight, name: str) -> Node:
         """Apply RMSNorm over the last axis."""
         variance = ops.reduce_mean(ops.power(x, _f32(2.0)), _i64(-1), keep_dims=True)
         root = ops.sqrt(ops.add(variance, _f32(self.vision.norm_eps)))
-        return ops.multiply(self.weight(name + ".weight"), ops.multiply(x, ops.divide(_f32(1.0), root)))
+        return ops.multiply(weight(f"{PREFIX}{name}.weight"), ops.multiply(x, ops.divide(_f32(1.0), root)))
 
-    def _layer_norm(self, x: Node, name: str) -> Node:
-        y = ops.mvn(x, _i64(-1), True, _MERGER_EPS, "inside_sqrt")
-        return ops.add(ops.multiply(y, self.weight(name + ".weight")), self.weight(name + ".bias"))
-
-    def _linear(self, x: Node, name: str, bias: bool = False) -> Node:
-        y = named_matmul(x, self.weight(name + ".weight"), PREFIX + name)
-        return ops.add(y, self.weight(name + ".bias")) if bias else y
-
-    def _feed_forward(self, x: Node, prefix: str) -> Node:
-        """Apply SwiGLU."""
-        gate = ops.swish(self._linear(x, prefix + "gate_proj"))
-        return self._linear(ops.multiply(gate, self._linear(x, prefix + "up_proj")), prefix + "down_proj")
-
-    def _attention(self, x: Node, prefix: str, rope: _RotaryTable) -> Node:
+    def _attention(self, x: Node, weight: Weight, prefix: str) -> Node:
         """Apply attention of every patch to every patch: (1,P,D) -> (1,P,D)."""
         v = self.vision
-        fused = self._linear(x, prefix + "qkv", v.qkv_bias)
+        fused = _linear(x, weight, prefix + "qkv", v.qkv_bias)
         fused = ops.reshape(fused, _i64(1, -1, 3 * v.heads, v.head_dim), False)
         query, key, value = ops.split(fused, _i64_scalar(2), 3).outputs()
-        query, key, value = (
-            ops.transpose(part, _i64(0, 2, 1, 3)) for part in (_rotate(query, rope), _rotate(key, rope), value)
-        )
+        turned = _rotate(query, self._rope), _rotate(key, self._rope), value
+        query, key, value = (ops.transpose(part, _i64(0, 2, 1, 3)) for part in turned)
         mixed = ops.scaled_dot_product_attention(query, key, value, causal=False)
         rows = ops.reshape(ops.transpose(mixed, _i64(0, 2, 1, 3)), _i64(1, -1, v.width), False)
-        return self._linear(rows, prefix + "proj")
+        return _linear(rows, weight, prefix + "proj")
 
-    def _convolution(self, x: Node, kernel: Node, name: str, stride: int) -> Node:
-        y = ops.convolution(x, kernel, [stride] * 2, [0, 0], [0, 0], [1, 1])
-        return ops.add(y, ops.reshape(self.weight(name + ".bias"), _i64(1, -1, 1, 1), False))
+
+def _linear(x: Node, weight: Weight, name: str, bias: bool = False) -> Node:
+    y = named_matmul(x, weight(f"{PREFIX}{name}.weight"), PREFIX + name)
+    return ops.add(y, weight(f"{PREFIX}{name}.bias")) if bias else y
+
+
+def _feed_forward(x: Node, weight: Weight, prefix: str) -> Node:
+    """Apply SwiGLU."""
+    gate = ops.swish(_linear(x, weight, prefix + "gate_proj"))
+    return _linear(ops.multiply(gate, _linear(x, weight, prefix + "up_proj")), weight, prefix + "down_proj")
+
+
+def _convolution(x: Node, kernel: Node, weight: Weight, name: str, stride: int) -> Node:
+    y = ops.convolution(x, kernel, [stride] * 2, [0, 0], [0, 0], [1, 1])
+    return ops.add(y, ops.reshape(weight(f"{PREFIX}{name}.bias"), _i64(1, -1, 1, 1), False))
+
+
+def _rows(x: Node, width: int) -> Node:
+    """(1,width,h,w) -> (1,h·w,width)"""
+    return ops.transpose(ops.reshape(x, _i64(1, width, -1), False), _i64(0, 2, 1))
 
 
 def _rotate(x: Node, rope: _RotaryTable) -> Node:
@@ -194,7 +209,7 @@ def _cubic_weights(t: Node) -> list[Node]:
             y = ops.add(ops.multiply(y, x), _f32(coefficient))
         return y
 
-    a, one = _CUBIC, _f32(1.0)
+    a, one = CUBIC, _f32(1.0)
     near, far = (a + 2, -(a + 3), 0.0, 1.0), (a, -5 * a, 8 * a, -4 * a)
     rest = ops.subtract(one, t)
     return [

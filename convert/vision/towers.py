@@ -9,7 +9,7 @@ from runtime.checkpoint.vision import Vision
 
 from ..graph import Weight
 from .eva_clip_tower import build_eva_clip_tower, eva_clip_stages
-from .glm4_1v_tower import build_glm41_tower
+from .glm4_1v_tower import build_glm41_tower, glm41_stages
 from .stage import TowerStage
 
 _TOKENS = 4  # in the height and width of a small picture
@@ -27,4 +27,5 @@ def small_picture_stages(vision: Vision) -> tuple[tuple[int, int], list[TowerSta
     if isinstance(vision, EvaClipVision):
         small = replace(vision, image_size=min(_TOKENS * MERGE * vision.patch, vision.image_size))
         return (small.image_size, small.image_size), list(eva_clip_stages(small))
-    return (vision.patch, vision.patch), []
+    rows, columns = 2 * vision.merge, 3 * vision.merge
+    return (rows * vision.patch, columns * vision.patch), list(glm41_stages(vision, rows, columns))

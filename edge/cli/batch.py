@@ -5,7 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from .config_flags import EPILOG, add_settings, load_config, read_flags
+from .config_flags import add_settings, load_config, read_flags
 from .output import print_text
 from .serve import open_pool
 
@@ -21,7 +21,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="run a file of requests in OpenAI's batch format",
         description="Run a file of requests, many at once, and write their results: JSONL as of OpenAI's batch API. "
         "For machines at night. An interrupted run goes on where it was when it is started again.",
-        epilog=f"{EPILOG}\n\nExample:\n\n    edge batch requests.jsonl results.jsonl --model ./glm4-int4",
+        epilog="Example:\n\n    edge batch requests.jsonl results.jsonl --model ./glm4-int4",
     )
     verb.add_argument("input", type=Path, help="the requests, a line of JSON each: custom_id, method, url, body")
     verb.add_argument(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, RequestError
 
-from .config_flags import EPILOG, add_settings, load_config
+from .config_flags import add_settings, load_config
 from .message_input import MessageInput
 from .output import print_text
 from .streams import is_terminal, read_stdin, supports_ansi
@@ -31,7 +31,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="chat with a model in the terminal",
         description="Chat with a model in the terminal. With a question on standard input, print the answer alone, for "
         "scripts and pipes.",
-        epilog=f"{HELP}\n\n{EPILOG}\n\nExamples:\n\n    edge chat ./glm4-int4\n"
+        epilog=f"{HELP}\n\nExamples:\n\n    edge chat ./glm4-int4\n"
         '    echo "What is 6 times 7?" | edge chat ./glm4-int4 --temperature 0',
     )
     verb.add_argument(
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     """Run `edge chat`; return the exit code."""
     from runtime.chat import Chat
 
+    from ..config.named_tools import load_functions, load_servers
     from ..hub.resolve import resolve_model
-    from ..named_tools import load_functions, load_servers
 
     config = load_config(args)
     models = config.models.folders

@@ -8,24 +8,25 @@ from typing import Any, Literal, get_args, get_origin
 from runtime.errors import RequestError
 from runtime.text import quoted
 
-from ..config import Config
-from ..config_sections import section_keys
-from ..setting import SettingKey, resolve_paths
+from ..config.sections import section_keys
+from ..config.setting import SettingKey, resolve_paths
+from ..config.settings_file import Config
 from .numbers import integer, number
 
-EPILOG = "Every key of edge.toml is a flag of the same name, too, and wins over the file."
 Flags = dict[str, dict[str, Any]]  # values by section and key
 
 
 def add_settings(verb: argparse.ArgumentParser, sections: Sequence[str], shown: Collection[str]) -> None:
-    """Add a flag for each key of these sections, and `--config`. Those in `shown` come first, in that order; the help
-    leaves out the others."""
+    """Add a flag for each key of these sections, and `--config`. Those in `shown` come first, in that order; of the
+    others, the help has the names alone."""
     keys = {key.flag: key for section in sections for key in section_keys(section)}
     for flag in shown:
         _add(verb, keys.pop(flag), shown=True)
     verb.add_argument("--config", metavar="FILE", help="a TOML file with the settings (default: none)")
     for key in keys.values():
         _add(verb, key, shown=False)
+    further = f"Every key of edge.toml is a flag, too, and wins over the file. The others are {', '.join(keys)}."
+    verb.epilog = f"{further}\n\n{verb.epilog}"
 
 
 def read_flags(args: argparse.Namespace) -> Flags:

@@ -1,6 +1,7 @@
 """The format of `--help`: each flag's default in one style, and examples on lines of their own."""
 
 import argparse
+from textwrap import fill
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -21,6 +22,12 @@ class HelpFormatter(argparse.HelpFormatter):
         return "\n\n".join(
             paragraph
             if paragraph.startswith("    ")
-            else super(HelpFormatter, self)._fill_text(paragraph, width, indent)
+            else fill(
+                " ".join(paragraph.split()),
+                width,
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+            )
             for paragraph in paragraphs
         )

@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config_flags import EPILOG, add_settings, load_config
+from .config_flags import add_settings, load_config
 from .output import print_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..config import Config
+    from ..config.settings_file import Config
     from ..server.pool.model_pool import ModelPool
     from ..server.settings import ServerSettings
 
@@ -29,7 +29,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="serve models to OpenAI's clients, with a chat page",
         description="Serve models on this machine: OpenAI's API at /v1, and a chat page at /. For other programs, for "
         "several people, or for a public screen (--kiosk).",
-        epilog=f"{EPILOG}\n\nExamples:\n\n    edge serve ./glm4-int4 --port 8000\n"
+        epilog="Examples:\n\n    edge serve ./glm4-int4 --port 8000\n"
         "    edge serve ./glm4-int4 --kiosk kiosk.toml\n    edge serve --config edge.toml",
     )
     verb.add_argument(
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.errors import RequestError
     from runtime.system.installation import install_hint
 
-    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client")):
+    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client", "python_multipart")):
         raise RequestError("the server's packages are not installed", hint=install_hint("serve"))
     config = load_config(args)
     kiosk = config.server.kiosk
@@ -60,13 +60,13 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError(
             "there is no model to serve", hint="run edge serve FOLDER; `edge convert` makes a model folder"
         )
-    from ..server import log
     from ..server import run as server
-    from ..server.ready import ReadyOutput
+    from ..server.logs import log
+    from ..server.transport.ready import ReadyOutput
 
     output = ReadyOutput() if args.ready_json else None
     if args.exit_with_parent or args.ready_json:
-        from ..server.parent import exit_with_parent
+        from ..server.transport.parent import exit_with_parent
 
         exit_with_parent()
     log.configure(quiet=bool(os.environ.get("EDGE_QUIET")), json_lines=config.server.log_format == "json")
@@ -102,8 +102,8 @@ def open_pool(config: "Config", folders: "Sequence[str] | Mapping[str, str]") ->
 def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
     """Return the server's settings. `kiosk` is its file, "" for its defaults; None is the table [kiosk], if there is
     one. Raises EdgeError for a file, a key or a tool that cannot be used."""
-    from ..named_tools import load_functions, load_servers
-    from ..server.api_keys import read_api_keys
+    from ..config.named_tools import load_functions, load_servers
+    from ..server.guard.api_keys import read_api_keys
     from ..server.page.kiosk import Kiosk
     from ..server.settings import ServerSettings
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .config_flags import EPILOG, add_settings, flag_words, load_config
+from .config_flags import add_settings, flag_words, load_config
 from .output import print_text
 from .serve import SECTIONS
 
@@ -16,7 +16,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="start the server at every login",
         description="Start `edge serve` at every login, as a user service: systemd on Linux, launchd on macOS, a "
         "scheduled task on Windows. For kiosks and machines that serve others.",
-        epilog=f"{EPILOG}\n\nExamples:\n\n    edge service install ./glm4-int4 --port 8000\n"
+        epilog="Examples:\n\n    edge service install ./glm4-int4 --port 8000\n"
         "    edge service status\n    edge service remove",
     )
     verb.add_argument("what", choices=("install", "status", "remove"), help="what to do with the service")

@@ -14,27 +14,26 @@ from starlette.routing import Route
 from runtime.toolbox import Toolbox
 
 from . import status
-from .access_log import REQUEST_ID, AccessLog, RequestLog
 from .anthropic import messages
 from .batch.batches import file_and_batch_endpoints
 from .endpoint import Endpoint
 from .error_formats import ErrorFormats
 from .errors import ApiError
-from .guard import Guard
-from .host_names import HostNames
+from .guard.guard import Guard
+from .guard.host_names import HostNames
+from .guard.origins import Origins
+from .guard.path_normalizer import PathNormalizer
 from .ollama import endpoints as ollama
 from .openai import chat_completions, completions, embeddings, rerank, tokenization
 from .openapi import openapi_document
-from .origins import Origins
 from .page import chat as page
 from .page import static_files
-from .path_normalizer import PathNormalizer
-from .paths import route_path
 from .pool.dispatcher import Dispatcher
 from .pool.model_pool import ModelPool
 from .responses import compaction, conversations, create, stored
-from .responses.store import open_store
+from .responses.store.opening import open_store
 from .settings import ServerSettings
+from .transport.access_log import REQUEST_ID, AccessLog, RequestLog
 
 # The routes, the OpenAPI document and the kiosk's paths are made from this table: a new endpoint is a line of it.
 ENDPOINTS = (
@@ -72,7 +71,7 @@ def create_app(
 
     async def reject(request: Request, exc: Exception) -> Response:
         error = exc if isinstance(exc, HTTPException) else HTTPException(500)
-        path = route_path(request.scope)
+        path = request.scope["path"]
         found = ApiError(error.status_code, f"{request.method} {path}: {error.detail}")
         return found.response(formats.get(path))
 
@@ -85,7 +84,23 @@ def create_app(
     formats = ErrorFormats(offered)
     paths = [*(endpoint.path for endpoint in offered), OPENAPI_PATH]
     log = RequestLog(dispatcher.metrics, paths)
-    access_log = Middleware(AccessLog, log=log, error_formats=formats)
+    app = Starlette(
+        routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route(OPENAPI_PATH, openapi)],
+        middleware=_middleware(settings, paths, formats, log, pool.limits.body_bytes),
+        exception_handlers={HTTPException: reject},
+        lifespan=lifespan,
+    )
+    app.state.dispatcher = dispatcher
+    app.state.request_log = log
+    app.state.response_store = open_store(settings.store, settings.store_count, settings.store_bytes)
+    app.state.toolbox = toolbox
+    return app
+
+
+def _middleware(
+    settings: ServerSettings, paths: Sequence[str], formats: ErrorFormats, log: RequestLog, body_bytes: int
+) -> list[Middleware]:
+    """Return what a request passes before its endpoint, the outermost first."""
     origins = Origins(settings.origins)
     cors = Middleware(
         CORSMiddleware,
@@ -95,27 +110,16 @@ def create_app(
         allow_private_network=True,
         expose_headers=[REQUEST_ID, "Retry-After"],
     )
-    guard = Middleware(
-        Guard,
-        hosts=HostNames(settings.host, settings.hosts),
-        origins=origins,
-        keys=settings.keys,
-        body=pool.limits.body_bytes,
-        error_formats=formats,
-    )
-    app = Starlette(
-        routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route(OPENAPI_PATH, openapi)],
-        middleware=[
-            Middleware(PathNormalizer, paths=paths, root_path=settings.root_path),
-            access_log,
-            *([cors] if origins else []),
-            guard,
-        ],
-        exception_handlers={HTTPException: reject},
-        lifespan=lifespan,
-    )
-    app.state.dispatcher = dispatcher
-    app.state.request_log = log
-    app.state.response_store = open_store(settings.store, settings.store_count, settings.store_bytes)
-    app.state.toolbox = toolbox
-    return app
+    return [
+        Middleware(PathNormalizer, paths=paths, root_path=settings.root_path),
+        Middleware(AccessLog, log=log, error_formats=formats),
+        *([cors] if origins else []),
+        Middleware(
+            Guard,
+            hosts=HostNames(settings.host, settings.hosts),
+            origins=origins,
+            keys=settings.keys,
+            body=body_bytes,
+            error_formats=formats,
+        ),
+    ]

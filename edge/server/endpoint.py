@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .errors import ErrorFormat, ErrorReply, report_error
+from .logs.request_record import record_error
 from .pool.dispatcher import Dispatcher
 from .pool.event_stream import SSE
-from .request_record import record_error
 
 Handler = Callable[[Dispatcher, Request], Awaitable[Response]]
 

@@ -17,7 +17,7 @@ from runtime.errors import (
     UnsupportedSetting,
 )
 
-from .log import LOG
+from .logs.log import LOG
 
 _TYPES = {
     400: "invalid_request_error",

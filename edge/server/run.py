@@ -24,14 +24,14 @@ from runtime.system.native_effects import set_mmap_threshold
 from runtime.version import VERSION
 
 from .app import create_app
-from .connections import BACKLOG, http_protocol
-from .host_names import is_local
+from .guard.host_names import is_local
 from .limits import Limits
-from .listener import listen, require_certificate
 from .pool.encoders import KINDS
 from .pool.model_pool import ModelPool
-from .ready import ReadyRecord
 from .settings import ServerSettings
+from .transport.connections import BACKLOG, http_protocol
+from .transport.listener import listen, require_certificate
+from .transport.ready import ReadyRecord
 
 GRACE_SECONDS = 10  # in which replies may end after a signal
 _EXIT_SECONDS = 3  # after those, in which engines may end; then the process exits
@@ -70,7 +70,7 @@ def run(
         try:
             server = _Server(uvicorn_config(app, pool.limits, settings), app.state.dispatcher.stop, exit_timer)
             if on_ready is not None:
-                url, models = listener.url, pool.model_names
+                url, models = listener.url, (*pool.model_names, *pool.names.aliases)
                 api = None if kiosk else f"{url}/v1"
                 server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), models, VERSION, listener.uds))
             asyncio.run(_serve(listener.socket, pool, server, f"{listener.address} {what}; Ctrl-C stops", report))

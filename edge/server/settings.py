@@ -9,11 +9,12 @@ from runtime.text import quoted
 from runtime.toolbox import ToolSource
 from runtime.tools import Tool
 
-from .api_keys import ApiKey
+from .guard.api_keys import ApiKey
 from .page.kiosk import Kiosk
 
 KEEP_ALIVE_SECONDS = 125.0  # above what proxies keep an idle connection for: nginx 60 to 75, Go's 90, Caddy's 120
 
+_HOST, _PORT = "127.0.0.1", 8000
 _ROOT_PATH = re.compile(r"(?:[\w.~!$&'()*+,;=@-]+(?:/[\w.~!$&'()*+,;=@-]+)*)?", re.ASCII)
 
 
@@ -31,8 +32,8 @@ class ServerSettings:
     file `store` or in memory.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8000
+    host: str = _HOST
+    port: int = _PORT
     uds: str | None = None
     root_path: str = ""
     ssl_cert: str | None = None
@@ -49,7 +50,13 @@ class ServerSettings:
     store_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:
-        """Normalize the root path: "/glm", or "" for none. Raises RequestError if it is not a path."""
+        """Normalize the root path: "/glm", or "" for none. Raises RequestError if it is not a path, and for a socket
+        beside a host or a port."""
+        if self.uds and (self.host, self.port) != (_HOST, _PORT):
+            raise RequestError(
+                "with a Unix domain socket, the server has no host and no port",
+                hint="leave out `host` and `port`, or `uds`; a proxy can offer both",
+            )
         root = self.root_path.strip("/")
         if not _ROOT_PATH.fullmatch(root):
             raise RequestError(f"the root path {quoted(self.root_path)} is not a path", hint="write it as /glm")

@@ -28,7 +28,7 @@ from ..errors import (
     UnsupportedSetting,
 )
 from ..grammar.ebnf import EngineGrammar
-from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, to_tree
+from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, TaggedArguments, to_tree
 from ..grammar.rest import Rest
 from ..messages import Finish, FinishReason, Usage
 from ..prompt.template import Prompt, TextPrompt, require_text
@@ -347,6 +347,10 @@ class Remote(Backend):
                 return {"regex": pattern}
             case Choice(options):
                 return {"choice": list(options)}
+            case TaggedArguments():
+                raise RequestError(
+                    "this model's arguments cannot be constrained on a server", hint="leave out strict and tool_choice"
+                )
         raise AssertionError("the form of another engine")
 
     def encode(self, prompt: Prompt) -> list[int]:

@@ -21,6 +21,7 @@ from .matcher import SHORT_ESCAPES, member
 from .nodes import (
     Blank,
     Count,
+    Delimited,
     Either,
     Escape,
     ItemEnd,
@@ -126,6 +127,8 @@ class _Printer:
                 return self._rule("m", node, lambda: f"{self._write(member(node))} {_AFTER_VALUE}")
             case Numeral():
                 return self._numeral(node.language)
+            case Delimited():
+                return self._delimited(node.language, self._front if front else 0)
             case Raw():
                 return self._text(node.language, self._front if front else 0)
             case Quoted():
@@ -151,6 +154,15 @@ class _Printer:
             return self._text_state(form)
         return self._rule(
             "f", (language, exact), lambda: self._moves(language, lambda rest: self._text(rest, exact - 1))
+        )
+
+    def _delimited(self, language: Language, exact: int) -> str:
+        """Return a text that ends with a tag, exact for some characters."""
+        form = self._forms.of_delimited(language)
+        if form is language or exact == 0:
+            return self._text_state(form)
+        return self._rule(
+            "f", (language, exact), lambda: self._moves(language, lambda rest: self._delimited(rest, exact - 1))
         )
 
     def _text_state(self, language: Language) -> str:

@@ -125,13 +125,34 @@ class JsonSchema:
         return cls.from_schema(parameters, strict=strict)
 
 
+@dataclass(frozen=True, slots=True)
+class TaggedArguments:
+    """A call's arguments in tags, as GLM-4.6V writes them, with the tag that closes the call. Their schema is JSON
+    text; if it is not `strict`, any arguments take the place of a schema that is not supported."""
+
+    schema: str = '{"type": "object"}'
+    strict: bool = False
+
+    @classmethod
+    def of(cls, arguments: "Grammar") -> "TaggedArguments":
+        """Return the same arguments in tags. Raises TypeError for a grammar that is not one of JSON."""
+        match arguments:
+            case TaggedArguments():
+                return arguments
+            case JsonSchema(schema, strict):
+                return cls(schema, strict)
+            case JsonObject():
+                return cls()
+        raise TypeError(f"{type(arguments).__name__} is not a grammar of JSON")
+
+
 # Keywords by which a schema allows properties that stand elsewhere.
 _SAYS_MORE = frozenset(
     "additionalProperties unevaluatedProperties patternProperties $ref $dynamicRef allOf anyOf oneOf if "
     "dependentSchemas dependencies".split()
 )
 
-Grammar = Regex | Choice | Ebnf | JsonObject | JsonSchema
+Grammar = Regex | Choice | Ebnf | JsonObject | JsonSchema | TaggedArguments
 
 
 def to_tree(grammar: Grammar) -> Tree:
@@ -197,6 +218,7 @@ def _tree(grammar: Grammar) -> Tree:
     # Imported where they are needed: most programs never compile a grammar.
     from .gbnf.compiler import compile_ebnf
     from .json_schema.compiler import compile_schema
+    from .tagged_arguments import compile_tagged
 
     match grammar:
         case Regex(pattern):
@@ -212,3 +234,5 @@ def _tree(grammar: Grammar) -> Tree:
             return compile_schema({"type": "object"})
         case JsonSchema(text):
             return compile_schema(_parse(text))
+        case TaggedArguments(text):
+            return compile_tagged(_parse(text))

@@ -38,6 +38,12 @@ class Raw(Node):
         self.language = language
 
 
+class Delimited(Raw):
+    """A text of a language, each of whose texts ends with the tag that closes an argument."""
+
+    __slots__ = ()
+
+
 class Numeral(Raw):
     """A number of JSON, whose text is of a language."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .interning import intern
-from .nodes import Blank, Either, Literal, Node, Numeral, Raw, Reference, Repeat, Sequence, String
+from .nodes import Blank, Delimited, Either, Literal, Node, Numeral, Raw, Reference, Repeat, Sequence, String
 from .regular.automaton import automaton
 from .regular.charset import single
 from .regular.language import Language, chars
@@ -69,6 +69,12 @@ def reference(rule: str) -> Node:
 def raw(language: Language) -> Node:
     """A text of the language. Raises RequestError for one with too many states."""
     return intern(Raw, language) if automaton(language) else NOTHING
+
+
+def delimited(language: Language) -> Node:
+    """A text of the language, whose texts end with the tag that closes an argument. Raises RequestError for one with
+    too many states."""
+    return intern(Delimited, language) if automaton(language) else NOTHING
 
 
 def numeral(language: Language) -> Node:

@@ -105,9 +105,10 @@ _KINDS: Mapping[str, Callable[[VisionRecord], PictureTokens]] = {
 
 
 def _rule(vision: VisionRecord) -> PictureSize:
-    if vision.picture_size is None:
+    size = vision.picture_size
+    if size is None or size.factor < 1 or size.frames < 1 or not 0 < size.min_pixels <= size.max_pixels:
         raise ModelFolderError("the manifest has no rule for the sizes of pictures", hint=CONVERT_AGAIN)
-    return vision.picture_size
+    return size
 
 
 def picture_tokens(vision: VisionRecord) -> PictureTokens:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
+from ..grammar.grammar import Grammar
+
 
 class Verdict(Enum):
     """The state of a text that opens no call: it never will, or more text may open one."""
@@ -20,7 +22,7 @@ class CallBody(Protocol):
     """The arguments of one call, read as they stream in."""
 
     opening: str  # the JSON that stands before the first character read; "" where the model writes all of it
-    is_json: bool  # the model writes the arguments as JSON, so a grammar can constrain them
+    is_constrainable: bool  # a grammar can constrain the arguments
     over: bool  # no further text belongs to the call
     complete: bool  # the call was closed as its syntax wants it
 
@@ -53,4 +55,12 @@ class CallSyntax(Protocol):
 
         `at_start`: nothing but that token stands before it in the assistant's turn. `at_end`: no text will follow.
         """
+        ...
+
+    def opening(self, name: str) -> str:
+        """Return the text that opens a call to the tool `name`, up to its arguments."""
+        ...
+
+    def grammar(self, arguments: Grammar) -> Grammar:
+        """Return the grammar of arguments as the model writes them, given that of the same arguments as JSON."""
         ...

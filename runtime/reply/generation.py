@@ -7,7 +7,7 @@ With a prefix cache, continuing costs about a token. A reply that turns out to b
 is dropped, and each of its calls is written again as GLM-4 spells it, under the grammar of that tool's arguments.
 """
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -101,24 +101,33 @@ def _arguments_grammar(tool: Mapping[str, Any], *, strict: bool, lenient: bool) 
         return JsonObject()
 
 
-def admit(constraint: Constraint, backend: Backend, cancellation: Cancellation, sampling: SamplingParams) -> Constraint:
+def admit(
+    constraint: Constraint,
+    backend: Backend,
+    cancellation: Cancellation,
+    sampling: SamplingParams,
+    spelled: Callable[[Grammar], Grammar],
+) -> Constraint:
     """Return the constraint as the engine enforces it: any JSON object takes the place of a schema that is not strict,
-    and that the engine rejects. Raises UnsupportedGrammar if it rejects another grammar, UnsupportedSetting for a
-    setting that it does not support beside one."""
+    and that the engine rejects. `spelled` returns the grammar of arguments as the model writes them. Raises
+    UnsupportedGrammar if the engine rejects another grammar, UnsupportedSetting for a setting that it does not support
+    beside one."""
     if constraint != Constraint(one_call=constraint.one_call):
         backend.require_unconstrained(sampling)
 
-    def admitted(grammar: Grammar) -> Grammar:
+    def admitted(grammar: Grammar, written: Grammar) -> Grammar:
         try:
-            backend.admit(grammar, cancellation)
-        except UnsupportedGrammar:
+            backend.admit(written, cancellation)
+        except UnsupportedGrammar as exc:
             if not isinstance(grammar, JsonSchema) or grammar.strict:
-                raise
+                if written is grammar:
+                    raise
+                raise UnsupportedGrammar(str(exc), hint=exc.hint, grammar=grammar) from exc
             return JsonObject()
         return grammar
 
-    arguments = {tool: admitted(grammar) for tool, grammar in constraint.arguments.items()}
-    answer = None if constraint.answer is None else admitted(constraint.answer)
+    arguments = {tool: admitted(grammar, spelled(grammar)) for tool, grammar in constraint.arguments.items()}
+    answer = None if constraint.answer is None else admitted(constraint.answer, constraint.answer)
     return replace(constraint, arguments=arguments, answer=answer)
 
 
@@ -142,7 +151,7 @@ def generate(
     Before anything is generated, raises UnsupportedGrammar if the engine rejects one of the constraint's grammars, and
     UnsupportedSetting for a setting that it does not support beside a grammar.
     """
-    constraint = admit(constraint, backend, request.cancellation, request.sampling)
+    constraint = admit(constraint, backend, request.cancellation, request.sampling, parser.arguments_grammar)
     partial = PartialReply(backend, request)
     output = _Output(request.sampling.stop, partial.tokens, one_call=constraint.one_call)
     segments = _plan(constraint, parser)
@@ -216,29 +225,33 @@ def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, No
     segment that the engine ends although no grammar did."""
     answer, prefilled, name = constraint.answer, "", ""
     callable_tools = constraint.must_call if answer is None else constraint.may_call
+
+    def arguments(tool: str, prefilled: str = "") -> _Segment:
+        grammar = parser.arguments_grammar(constraint.arguments.get(tool, JsonObject()))
+        return _Segment(grammar, prefilled=prefilled)
+
     if answer is not None or callable_tools:
         if reasons := parser.reasoning_is_open:
             yield _Segment(pause_at="answer")
         if reasons or not callable_tools:
             prefilled = parser.answer_opening  # directly after the assistant's token stands a call
     if callable_tools:  # GLM-4 opens an answer with a newline, a call with the tool's name
-        calls = tuple(f"{name}\n" for name in callable_tools)
-        opening = Choice(calls if answer is None else ("\n", *calls))
-        name = (yield _Segment(opening, prefilled=prefilled)).strip()
+        calls = {parser.call_opening(tool): tool for tool in callable_tools}
+        opening = Choice(tuple(calls) if answer is None else ("\n", *calls))
+        name = calls.get((yield _Segment(opening, prefilled=prefilled)).removeprefix(prefilled), "")
         prefilled = ""
         if name and not parser.call_is_text:
-            yield _Segment(constraint.arguments.get(name, JsonObject()))
+            yield arguments(name)
     if answer is not None and not name:
         yield _Segment(answer, prefilled=prefilled)
         return
     while True:
         yield _Segment(pause_at="call" if constraint.arguments else "", calls_only=bool(name))
         reopened = parser.reopened
-        prefilled = f"{reopened[0]}\n" if reopened else ""
-        yield _Segment(constraint.arguments.get(parser.call, JsonObject()), prefilled=prefilled)
+        yield arguments(parser.call, prefilled=parser.call_opening(reopened[0]) if reopened else "")
         for further in reopened[1:]:
-            yield _Segment(Choice((f"{further}\n",)), prefilled="\n")
-            yield _Segment(constraint.arguments.get(further, JsonObject()))
+            yield _Segment(Choice((parser.call_opening(further),)), prefilled="\n")
+            yield arguments(further)
 
 
 class _Output:

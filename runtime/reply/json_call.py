@@ -10,6 +10,7 @@ call ends the one before it, even if its object is still open.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
+from ..grammar.grammar import Grammar
 from ..prompt.families import Family
 from ..prompt.families.layout import find_text_tools
 from .call_syntax import CallOpening, Verdict
@@ -28,6 +29,12 @@ class JsonCallSyntax:
     @classmethod
     def create(cls, family: Family, tools: Sequence[Mapping[str, Any]]) -> Self:
         return cls(find_json_tools(family, tools), family.call_start)
+
+    def opening(self, name: str) -> str:
+        return f"{name}\n"
+
+    def grammar(self, arguments: Grammar) -> Grammar:
+        return arguments
 
     def open(self, text: str, *, at_start: bool, at_end: bool) -> CallOpening | Verdict:
         found = read_name(text, self._names, at_end=at_end)
@@ -56,7 +63,7 @@ class _JsonObject:
     """
 
     opening = ""
-    is_json = True
+    is_constrainable = True
 
     def __init__(self, mark: str) -> None:
         self.over = False

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
+from ..grammar.grammar import Grammar
 from ..messages import Event, Reasoning, Text, ToolCall, ToolCallDelta
-from ..prompt.families import ReasoningMarks
+from ..prompt.families import SPECIAL_TOKEN, ReasoningMarks
 from .call_syntax import CallBody, CallOpening, CallSyntax, Verdict
 from .code_fence import CodeFence
 from .name_line import BLANKS
@@ -51,6 +52,14 @@ class Parser(Protocol):
         """Whether a call whose arguments are plain text is open."""
         ...
 
+    def call_opening(self, name: str) -> str:
+        """Return the text that opens a call to that tool."""
+        ...
+
+    def arguments_grammar(self, arguments: Grammar) -> Grammar:
+        """Return the grammar of arguments as the model writes them, given that of the same arguments as JSON."""
+        ...
+
     def feed(self, chunk: str) -> list[tuple[Event, int]]:
         """Return the events that are certain after this chunk, each with the number of characters fed beyond it."""
         ...
@@ -79,6 +88,12 @@ class PlainText:
     reasoning_is_open = False
     call = ""
     call_is_text = False
+
+    def call_opening(self, name: str) -> str:
+        return f"{name}\n"
+
+    def arguments_grammar(self, arguments: Grammar) -> Grammar:
+        return arguments
 
     def feed(self, chunk: str) -> list[tuple[Event, int]]:
         return [(Text(chunk), 0)]
@@ -112,7 +127,8 @@ def new_call_id() -> str:
 class ReplyParser:
     """The parser of chat replies: fed any chunks, in any split, it returns the same reasoning, text and calls.
 
-    `syntaxes` are those of the tools offered, `call_start` the token that may stand before a call. `nearby` creates a
+    `syntaxes` are those of the tools offered, `call_start` the token that may stand before a call; if it is no special
+    token, it stands before every call, unless it is quoted. `nearby` creates a
     recognizer of calls in nearby shapes; without it, such a reply is text. Each call gets an id from `new_id`.
     """
 
@@ -128,7 +144,10 @@ class ReplyParser:
     ) -> None:
         self._syntaxes = syntaxes
         self._call_start = call_start
+        self._starts_message = bool(SPECIAL_TOKEN.fullmatch(call_start))  # else it is text, and stands before each call
         self._reasoning = reasoning
+        # The marks around an answer, which are no part of it; the first one is "" once it was read.
+        self._opening, self._closing = (reasoning and reasoning.answer) or ("", "")
         self._pending = ""
         self._unread = 0  # characters of a chunk that are not pending yet
         self._create_nearby = nearby
@@ -162,7 +181,13 @@ class ReplyParser:
 
     @property
     def call_is_text(self) -> bool:
-        return self._body is not None and not self._body.is_json
+        return self._body is not None and not self._body.is_constrainable
+
+    def call_opening(self, name: str) -> str:
+        return self._syntaxes[-1].opening(name)
+
+    def arguments_grammar(self, arguments: Grammar) -> Grammar:
+        return self._syntaxes[-1].grammar(arguments) if self._syntaxes else arguments
 
     def rewind(self) -> int:
         beyond, self._pending, self.paused = len(self._pending), "", False
@@ -174,7 +199,7 @@ class ReplyParser:
             return False
         for syntax in self._syntaxes:
             found = syntax.open(f"{calls[0][0]}\n{{", at_start=self._at_start, at_end=False)
-            if isinstance(found, CallOpening) and found.body.is_json:
+            if isinstance(found, CallOpening) and found.body.is_constrainable:
                 self._open_call(found, self._newline + self._pending)
                 self.reopened = tuple(name for name, _ in calls)
                 return True
@@ -259,14 +284,20 @@ class ReplyParser:
             self._newline = "" if after_reasoning or answer == self._pending else "\n"
             self._at_start = self._at_start and (after_reasoning or answer == self._pending)
             self._pending, self._begun = answer, bool(answer) or not after_reasoning
+            return self._read_answer_opening(at_end) if self._opening else Text("")
+        if self._closing and self._pending.startswith(self._closing):
+            self._pending = self._pending.removeprefix(self._closing)
             return Text("")
+        if not at_end and self._closing.startswith(self._pending):
+            return None
         if self._syntaxes and not at_end and self._call_start.startswith(self._pending):
             return None
         line = self._pending.removeprefix(self._call_start)
         marked = line != self._pending
         at_start = not line.startswith("\n") if marked else self._at_start
         start = line.lstrip() if marked else line
-        if len(line) - len(start) <= BLANKS and (marked or not self._fence.open):
+        may_open = (marked or not self._fence.open) if self._starts_message else (marked and not self._fence.open)
+        if len(line) - len(start) <= BLANKS and may_open:
             for found in [syntax.open(start, at_start=at_start, at_end=at_end) for syntax in self._syntaxes]:
                 if isinstance(found, CallOpening):
                     return self._open_call(found, start[found.length :])
@@ -278,9 +309,23 @@ class ReplyParser:
         self._at_start = self._only_calls = False
         if marked:
             self._pending = self._pending.removeprefix(self._call_start)
-            self._fence = CodeFence()  # the token begins another message
+            if self._starts_message:
+                self._fence = CodeFence()  # the token begins another message
+            else:
+                self._fence.feed(self._call_start)
+                self._state = _State.TEXT
             return Text(self._call_start)
         self._state = _State.TEXT
+        return Text("")
+
+    def _read_answer_opening(self, at_end: bool) -> Text | None:
+        answer = self._pending
+        if not answer or (answer != self._opening and self._opening.startswith(answer) and not at_end):
+            self._begun = False
+            return None
+        if answer.startswith(self._opening):
+            self._pending, self._begun = answer.removeprefix(self._opening), False
+        self._opening = ""
         return Text("")
 
     def _read_nearby(self, at_end: bool) -> Text | None:
@@ -295,14 +340,15 @@ class ReplyParser:
         return () if self._nearby is None else self._nearby.finish()
 
     def _read_text(self, at_end: bool) -> Text | None:
-        pending, mark = self._pending, self._call_start
-        newline_at, mark_at = pending.find("\n"), pending.find(mark) if self._syntaxes else -1
-        if mark_at >= 0 and (newline_at < 0 or mark_at < newline_at):
-            end, self._state = mark_at, _State.CANDIDATE
-        elif newline_at >= 0:
-            end, self._state = newline_at + 1, _State.CANDIDATE
+        pending = self._pending
+        held = [text for text in (self._call_start if self._syntaxes else "", self._closing) if text]
+        ends = [place for text in ("\n", *held) if (place := pending.find(text)) >= 0]
+        if ends:
+            end = min(ends)
+            self._state = _State.CANDIDATE
+            end += pending.startswith("\n", end)
         else:
-            end = len(pending) if at_end or not self._syntaxes else len(pending) - overlap(pending, mark)
+            end = len(pending) if at_end else len(pending) - max((overlap(pending, text) for text in held), default=0)
             if end == 0:
                 return None
         self._pending = pending[end:]
@@ -314,7 +360,7 @@ class ReplyParser:
         self._arguments, self._pending = [], rest
         self._state, self._nearby, self.reopened = _State.CALL, None, ()
         self._fence, self._newline = CodeFence(), ""
-        if opening.body.is_json:
+        if opening.body.is_constrainable:
             self._at_start, self.paused = False, self.pause_at == "call"
         return self._delta(opening.body.opening) if opening.body.opening else Text("")
 
@@ -329,7 +375,7 @@ class ReplyParser:
 
     def _read_after_call(self, at_end: bool) -> Text | None:
         self._pending = self._pending.lstrip()
-        if self._pending.startswith(self._call_start):
+        if self._starts_message and self._pending.startswith(self._call_start):
             self._pending, self._at_start = self._pending.removeprefix(self._call_start), True
         elif at_end or not self._call_start.startswith(self._pending):
             self._state = _State.CANDIDATE

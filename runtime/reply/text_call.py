@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from ..grammar.grammar import Grammar
 from ..prompt.families import Family
 from ..prompt.families.layout import find_text_tools
 from .call_syntax import CallOpening, Verdict
@@ -30,6 +31,12 @@ class TextCallSyntax:
     def create(cls, family: Family, tools: Sequence[Mapping[str, Any]]) -> Self:
         return cls(find_text_tools(tools, family.built_in), family.call_start)
 
+    def opening(self, name: str) -> str:
+        return f"{name}\n"
+
+    def grammar(self, arguments: Grammar) -> Grammar:
+        return arguments
+
     def open(self, text: str, *, at_start: bool, at_end: bool) -> CallOpening | Verdict:
         found = read_name(text, self._parameters, at_end=at_end)
         if isinstance(found, Verdict):
@@ -43,7 +50,7 @@ class TextCallSyntax:
 class _Text:
     """Plain text that becomes the value of one parameter."""
 
-    is_json = False
+    is_constrainable = False
 
     def __init__(self, parameter: str, call_start: str) -> None:
         self.opening = f'{{{json.dumps(parameter, ensure_ascii=False)}: "'

@@ -13,6 +13,10 @@ const weather = {
 };
 const schema = { type: "object", properties: { open: { type: "boolean" } }, required: ["open"] };
 
+function inputTokens({ usage }) {
+  return usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens;
+}
+
 async function main() {
   const whole = await client.messages.create(asked);
   assert.equal(whole.stop_reason, "end_turn");
@@ -20,7 +24,7 @@ async function main() {
 
   const final = await client.messages.stream(asked).finalMessage();
   assert.deepEqual(final.content, whole.content);
-  assert.equal(final.usage.input_tokens, whole.usage.input_tokens);
+  assert.equal(inputTokens(final), inputTokens(whole));
   console.log("stream");
 
   const oslo = [{ role: "user", content: "What is the weather in Oslo?" }];
@@ -41,7 +45,7 @@ async function main() {
   console.log("schema");
 
   const count = await client.messages.countTokens({ model, messages });
-  assert.equal(count.input_tokens, whole.usage.input_tokens);
+  assert.equal(count.input_tokens, inputTokens(whole));
   console.log("count");
 
   const turn = [...messages, { role: "assistant", content: whole.content }, { role: "user", content: "And?" }];

@@ -24,4 +24,4 @@ if [ ! -d "$folder/node/node_modules" ]; then
     npm install --silent --no-fund --no-audit --prefix "$folder/node" \
         openai ai @ai-sdk/openai @ai-sdk/openai-compatible @langchain/openai @langchain/core @anthropic-ai/sdk ollama zod
 fi
-EDGE_TEST_CLIENTS=$folder python -m pytest -m clients tests/test_clients.py
+EDGE_TEST_CLIENTS=$folder python -m pytest -m clients -s tests/test_clients.py

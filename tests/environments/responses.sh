@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=${1:-$(mktemp -d)}
+mkdir -p "$folder"
+folder=$(realpath "$folder")
 port=${2:-18770}
 export EDGE_URL="http://127.0.0.1:$port"
 cat > "$folder/script.jsonl" <<'EOF'

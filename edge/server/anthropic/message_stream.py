@@ -129,10 +129,11 @@ class MessageStream:
 
 
 def _usage(usage: Usage) -> dict[str, int]:
+    """Return the usage as Anthropic counts it: its input tokens are those that no cache had."""
     return {
-        "input_tokens": usage.prompt_tokens,
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
     }
 

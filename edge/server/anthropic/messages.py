@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse, Response
 
 from runtime.model import Model
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..generation.job import GenerationJob
+from ..guard.body import read_body
 from ..pool.dispatcher import Dispatcher
 from ..pool.event_stream import EventStream
 from .error_format import MessagesError, error_body

@@ -11,7 +11,7 @@ from runtime.errors import RequestError
 
 from ..endpoint import Endpoint
 from ..errors import ApiError, report_error, server_stopping
-from ..log import LOG
+from ..logs.log import LOG
 from ..pool.dispatcher import Dispatcher
 from .background import BackgroundTurns
 from .batch_record import WINDOW_SECONDS, BatchError, BatchRecord, errors_of

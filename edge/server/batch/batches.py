@@ -7,19 +7,19 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
 from ..pool.dispatcher import Dispatcher
-from ..responses.access import owner_of
+from ..responses.store.access import owner_of
 from .background import BackgroundTurns
 from .batch_record import BatchObject, BatchRecord
 from .batch_run import BatchRun
 from .endpoint_call import batch_endpoints
 from .file_store import FILE_SECONDS, FileStore
 from .files import Files
-from .pages import PageQuery, page_json
+from .pages import ListQuery, page_json
 
 _MAX_RUNNING = 8  # batches of a client at once
 _MAX_KEPT = 1000  # batches of all clients
@@ -97,7 +97,7 @@ class Batches:
 
     async def list(self, dispatcher: Dispatcher, request: Request) -> Response:
         """Return a page of the client's batches."""
-        query, client = PageQuery.model_validate(dict(request.query_params)), owner_of(request)
+        query, client = ListQuery.model_validate(dict(request.query_params)), owner_of(request)
         batches, has_more = query.page([batch for batch in self._batches.values() if batch.client == client], 20)
         return JSONResponse(page_json([batch.to_json() for batch in batches], has_more))
 

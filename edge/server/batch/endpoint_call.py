@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Message
 
-from ..body_budget import BodyBudget
 from ..endpoint import Endpoint
 from ..errors import ApiError, report_error
-from ..guard import BUDGET_SHARE
-from ..json_values import MAX_VALUES
+from ..guard.body_budget import BodyBudget
+from ..guard.guard import BUDGET_SHARE
+from ..guard.json_values import MAX_VALUES
+from ..logs.request_record import CLIENT
 from ..pool.dispatcher import Dispatcher
-from ..request_record import CLIENT
 from .request_file import BatchRequest, RequestFile
 from .results import BatchResult
 

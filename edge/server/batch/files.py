@@ -12,9 +12,9 @@ from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
 from ..pool.dispatcher import Dispatcher
-from ..responses.access import owner_of
+from ..responses.store.access import owner_of
 from .file_store import FILE_SECONDS, FileStore, StoredFile
-from .pages import PageQuery, page_json
+from .pages import ListQuery, page_json
 
 _MAX_NAME = 255  # characters of a file's name
 
@@ -87,7 +87,7 @@ class Files:
 
     async def list(self, dispatcher: Dispatcher, request: Request) -> Response:
         """Return a page of the client's files."""
-        query = PageQuery.model_validate(dict(request.query_params))
+        query = ListQuery.model_validate(dict(request.query_params))
         files, has_more = query.page(self.store.list(owner_of(request), query.purpose), 10_000)
         return JSONResponse(page_json([_to_json(file) for file in files], has_more))
 

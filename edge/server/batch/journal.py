@@ -34,7 +34,7 @@ class _Place:
     succeeded: bool
 
 
-class Journal:
+class ResultJournal:
     """The results of earlier runs, and those of this one as they are appended.
 
     One process at a time may use the journal of an output file. Raises RequestError if another one does, or if a file

@@ -15,7 +15,7 @@ from ..errors import ApiError
 from ..pool.dispatcher import Dispatcher
 from ..pool.model_pool import ModelPool
 from .endpoint_call import EndpointCalls, batch_endpoints, run_parallel
-from .journal import Journal
+from .journal import ResultJournal
 from .request_file import BatchRequest, RequestFile
 from .results import BatchResult
 
@@ -57,7 +57,7 @@ def run_file(
         )
         if twice := next((line for line in file.invalid if line.code == "duplicate_custom_id"), None):
             raise RequestError(f"{requests}: {twice.message}", hint="choose a custom_id of its own for each request")
-        with closing(Journal(output)) as journal:
+        with closing(ResultJournal(output)) as journal:
             waiting = journal.unanswered(file.requests)
             _require_known_model(pool, waiting)
             total = len(file.requests) + len(file.invalid)
@@ -75,7 +75,9 @@ def run_file(
 class _Run:
     """The run of a file's requests, and its sums."""
 
-    def __init__(self, pool: ModelPool, file: RequestFile, journal: Journal, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, pool: ModelPool, file: RequestFile, journal: ResultJournal, report: Callable[[str], None]
+    ) -> None:
         self._pool = pool
         self._file = file
         self._journal = journal

@@ -17,7 +17,7 @@ class _HasId(Protocol):
 T = TypeVar("T", bound=_HasId)
 
 
-class PageQuery(RequestModel):
+class ListQuery(RequestModel):
     """The parameters of a list's query."""
 
     after: str | None = None

@@ -7,6 +7,7 @@ from runtime.cancellation import Cancellation
 from runtime.errors import PromptTooLong, UnsupportedGrammar
 from runtime.model import Model
 from runtime.reply.generation import admit
+from runtime.reply.syntaxes import arguments_spelling
 
 from ..errors import context_overflow
 from ..pool.dispatcher import ReplyJob
@@ -36,7 +37,9 @@ class GenerationJob(ReplyJob):
         """Reject a grammar that the engine rejects or cannot compile in time."""
         params = self._build_params(model)
         sampling = params.sampling.resolve()
-        self._params = replace(params, constraint=admit(params.constraint, model.backend, cancellation, sampling))
+        spelled = arguments_spelling(model.family)
+        constraint = admit(params.constraint, model.backend, cancellation, sampling, spelled)
+        self._params = replace(params, constraint=constraint)
 
     def start(self, model: Model, index: int) -> ReplyEvents:
         """Begin the reply of that index."""

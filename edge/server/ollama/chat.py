@@ -10,36 +10,37 @@ from runtime.prompt.families import BASE
 from runtime.reply.tool_choice import ToolChoice
 from runtime.tools import Tool
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import LIST_LIMIT
 from ..generation.job import GenerationJob
 from ..generation.params import GenerationParams, ToolSpec, check_tool_count
+from ..guard.body import read_body
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher
 from .api_error import OllamaError, error_body
-from .messages import ChatMessage, to_messages
+from .messages import OllamaChatMessage, to_messages
 from .models import find_model
 from .reply import NDJSON, ChatReply, ReplyLines, chat_fields
 from .request import ReplyRequest
 from .respond import load, respond
 
 
-class ChatRequest(ReplyRequest):
+class OllamaChatRequest(ReplyRequest):
     """A request for a reply to a chat. Without messages, the model is loaded."""
 
-    messages: Annotated[list[ChatMessage], LIST_LIMIT] | None = None
+    messages: Annotated[list[OllamaChatMessage], LIST_LIMIT] | None = None
     tools: Annotated[list[dict[str, Any]], LIST_LIMIT] | None = None
 
 
 async def create_chat(dispatcher: Dispatcher, request: Request) -> Response:
     """Return or stream the reply to a chat."""
-    body = await read_body(request, ChatRequest)
+    body = await read_body(request, OllamaChatRequest)
     entry = find_model(dispatcher.pool, body.model_name)
+    dispatcher.pool.keep(entry, body.keep_alive_seconds())
     lines = ReplyLines(body.model_name or entry.name, chat_fields, thinking=body.think is not False)
     if not body.messages:
-        return await load(dispatcher, entry, lines)
+        return await load(dispatcher, entry, body, lines)
     job = GenerationJob(
         entry.name,
         1,
@@ -49,7 +50,7 @@ async def create_chat(dispatcher: Dispatcher, request: Request) -> Response:
     return await respond(dispatcher, request, job, body, lines)
 
 
-def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationParams:
+def to_params(body: OllamaChatRequest, model: Model, limits: Limits) -> GenerationParams:
     """Convert a request. Raises ApiError or RequestError for what is not supported or cannot be enforced."""
     if model.family is BASE:
         message = f'"{body.model_name}" does not support chat: it is a base model; use /api/generate'
@@ -82,7 +83,7 @@ ENDPOINT = Endpoint(
     "POST",
     "/api/chat",
     create_chat,
-    ChatRequest,
+    OllamaChatRequest,
     ChatReply,
     stream=True,
     stream_type=NDJSON,

@@ -10,29 +10,28 @@ from starlette.responses import JSONResponse, Response
 
 from runtime.retrieval.embedding_model import normalize
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
+from ..logs.request_record import CLIENT
 from ..openai.embeddings import MAX_TEXTS, require_dimensions, shorten
 from ..pool.dispatcher import Dispatcher, cancel_on_disconnect
-from ..request_record import CLIENT
 from .api_error import OllamaError, error_body
 from .models import find_encoder
-from .request import KeepAlive, ModelRequest
+from .request import LoadingRequest
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 
-class EmbedRequest(ModelRequest):
+class EmbedRequest(LoadingRequest):
     """A request for the vectors of texts, of length 1. A text that is longer than the model reads is cut, unless
     `truncate` is false. Without an input, the model is loaded."""
 
     input: str | Annotated[list[str], Field(max_length=MAX_TEXTS)] | None = None
     truncate: bool | None = None
     dimensions: Annotated[int, Field(ge=0)] | None = None
-    keep_alive: KeepAlive | None = None
     options: dict[str, Any] | None = None
 
 
@@ -46,11 +45,10 @@ class EmbedReply(RequestModel):
     prompt_eval_count: int
 
 
-class EmbeddingsRequest(ModelRequest):
+class EmbeddingsRequest(LoadingRequest):
     """A request for the vector of one text: Ollama's older API."""
 
     prompt: str | None = None
-    keep_alive: KeepAlive | None = None
     options: dict[str, Any] | None = None
 
 
@@ -66,6 +64,7 @@ async def embed(dispatcher: Dispatcher, request: Request) -> Response:
     body = await read_body(request, EmbedRequest)
     entry = find_encoder(dispatcher.pool, body.model_name, "embedding")
     require_dimensions(entry, body.dimensions or None)
+    dispatcher.pool.keep(entry, body.keep_alive_seconds())
     await dispatcher.pool.encoders.load(entry)
     loaded = time.perf_counter_ns()
     inputs = body.input if isinstance(body.input, list) else [body.input] if body.input else []
@@ -91,6 +90,7 @@ async def embeddings(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the vector of one text."""
     body = await read_body(request, EmbeddingsRequest)
     entry = find_encoder(dispatcher.pool, body.model_name, "embedding")
+    dispatcher.pool.keep(entry, body.keep_alive_seconds())
     inputs = [body.prompt] if body.prompt else []
     client = request.scope.get(CLIENT, "")
     work = dispatcher.pool.encoders.embed(entry, inputs, lambda vector: vector.tolist(), truncate=True, client=client)

@@ -13,11 +13,11 @@ from runtime.model import Model
 from runtime.prompt.families import BASE
 from runtime.reply.tool_choice import ToolChoice
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.job import GenerationJob
 from ..generation.params import GenerationParams
+from ..guard.body import read_body
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.workers import ReplyEvents
@@ -90,9 +90,10 @@ async def generate(dispatcher: Dispatcher, request: Request) -> Response:
     entry = find_model(dispatcher.pool, body.model_name)
     continues = bool(body.raw) or entry.source.manifest.family == BASE.name
     _reject_unsupported(body, continues)
+    dispatcher.pool.keep(entry, body.keep_alive_seconds())
     lines = ReplyLines(body.model_name or entry.name, generate_fields, thinking=body.think is not False)
     if not body.prompt:
-        return await load(dispatcher, entry, lines)
+        return await load(dispatcher, entry, body, lines)
     job: ReplyJob
     if continues:
         job = ContinuationJob(entry.name, body, dispatcher.limits)

@@ -6,10 +6,10 @@ import json
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
 from ..pool.dispatcher import Dispatcher
 from .api_error import OllamaError, error_body
 from .models import find_model

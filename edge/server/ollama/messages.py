@@ -13,7 +13,7 @@ from ..generation.fields import LIST_LIMIT, RequestModel
 from ..limits import Limits
 
 
-class CalledFunction(RequestModel):
+class OllamaCalledFunction(RequestModel):
     """The function of a tool call. Some clients send the arguments as JSON text."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -24,10 +24,10 @@ class ChatCall(RequestModel):
     """A tool call of an earlier reply."""
 
     id: str | None = None
-    function: CalledFunction
+    function: OllamaCalledFunction
 
 
-class ChatMessage(RequestModel):
+class OllamaChatMessage(RequestModel):
     """A message of any role. A tool's result names its call by `tool_call_id`, by `tool_name`, or by its place."""
 
     role: str
@@ -44,7 +44,7 @@ class ChatMessage(RequestModel):
         return role.lower()
 
 
-def to_messages(body: Sequence[ChatMessage], limits: Limits) -> list[Message]:
+def to_messages(body: Sequence[OllamaChatMessage], limits: Limits) -> list[Message]:
     """Convert a request's messages. A call without an id gets one, and its result the same. Raises ApiError for too
     many messages, or for one that the model cannot read."""
     if len(body) > limits.messages:
@@ -78,7 +78,7 @@ def to_messages(body: Sequence[ChatMessage], limits: Limits) -> list[Message]:
     return messages
 
 
-def _find_call(result: ChatMessage, unanswered: Sequence[ChatCall]) -> ChatCall | None:
+def _find_call(result: OllamaChatMessage, unanswered: Sequence[ChatCall]) -> ChatCall | None:
     """Return the call that a tool's message answers: the one it names, or else the first that is unanswered."""
     if result.tool_call_id:
         return next((call for call in unanswered if call.id == result.tool_call_id), None)

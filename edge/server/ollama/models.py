@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
@@ -14,10 +14,10 @@ from runtime.prompt import families
 from runtime.prompt.families import BASE
 from runtime.sampling import Sampling
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
 from ..pool.dispatcher import Dispatcher
 from ..pool.encoders import EncoderEntry
 from ..pool.model_pool import ModelPool, PoolEntry
@@ -128,19 +128,24 @@ def _every_entry(pool: ModelPool) -> list[Entry]:
     return [*pool.entries.values(), *pool.encoders.entries.values()]
 
 
+def _every_name(pool: ModelPool) -> dict[str, Entry]:
+    own = {entry.name: entry for entry in _every_entry(pool)}
+    return own | {alias: own[name] for alias, name in pool.names.aliases.items()}
+
+
 async def list_tags(dispatcher: Dispatcher, request: Request) -> Response:
-    """Return every model, loaded or not."""
+    """Return every model, loaded or not, by its own name and by its aliases."""
     models = [
         ListedModel(
-            name=tagged(entry),
-            model=tagged(entry),
+            name=tagged(name),
+            model=tagged(name),
             modified_at=_modified_at(entry),
             size=_size(entry),
             digest=_digest(entry.source.manifest),
             details=_details(entry),
             capabilities=_capabilities(entry.source.manifest),
         )
-        for entry in _every_entry(dispatcher.pool)
+        for name, entry in _every_name(dispatcher.pool).items()
     ]
     return JSONResponse(ModelTags(models=models).model_dump())
 
@@ -149,12 +154,12 @@ async def list_loaded(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the models that are loaded."""
     models = [
         LoadedModel(
-            name=tagged(entry),
-            model=tagged(entry),
+            name=tagged(entry.name),
+            model=tagged(entry.name),
             size=_size(entry),
             digest=_digest(entry.source.manifest),
             details=_details(entry),
-            expires_at=_FOREVER,
+            expires_at=_expires_at(entry),
             size_vram=_size(entry) if _device(dispatcher.pool, entry).startswith("GPU") else 0,
             context_length=entry.source.manifest.context_length,
         )
@@ -173,7 +178,7 @@ async def show_model(dispatcher: Dispatcher, request: Request) -> Response:
     manifest = entry.source.manifest
     shown = ShownModel(
         license=manifest.licence,
-        modelfile=f"# {tagged(entry)} is served by glm4-edge: it has no Modelfile\nFROM {tagged(entry)}\n",
+        modelfile=f"# {tagged(entry.name)} is served by glm4-edge: it has no Modelfile\nFROM {tagged(entry.name)}\n",
         parameters=_parameters(entry.source.sampling(), manifest),
         template="" if manifest.family == BASE.name else entry.source.chat_template(),
         details=_details(entry),
@@ -189,9 +194,9 @@ async def get_version(dispatcher: Dispatcher, request: Request) -> Response:
     return JSONResponse(ApiVersion(version=API_VERSION).model_dump())
 
 
-def tagged(entry: Entry) -> str:
+def tagged(name: str) -> str:
     """Return the name of a model with a tag, as Ollama lists it."""
-    return entry.name if ":" in entry.name else f"{entry.name}{TAG}"
+    return name if ":" in name else f"{name}{TAG}"
 
 
 def _device(pool: ModelPool, entry: Entry) -> str:
@@ -199,6 +204,11 @@ def _device(pool: ModelPool, entry: Entry) -> str:
     if isinstance(entry, EncoderEntry):
         return pool.encoders.device
     return entry.model.choice.device if entry.model is not None and entry.model.choice else ""
+
+
+def _expires_at(entry: Entry) -> str:
+    left = entry.idle_time.left
+    return _FOREVER if left is None else timestamp(datetime.now(UTC) + timedelta(seconds=left))
 
 
 def _modified_at(entry: Entry) -> str:

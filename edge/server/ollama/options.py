@@ -25,7 +25,7 @@ _SAMPLERS: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-class Options(RequestModel):
+class OllamaOptions(RequestModel):
     """The sampling settings of a request, under Ollama's names: one that is left out keeps the checkpoint's value.
 
     `num_predict` is the limit of new tokens; 0 and less is none. `top_k` 0 and less is all tokens. A `seed` of -1 is a

@@ -27,23 +27,23 @@ class CalledFunctionReply(RequestModel):
     arguments: dict[str, Any]
 
 
-class CallReply(RequestModel):
+class OllamaCallReply(RequestModel):
     """A tool call."""
 
     id: str
     function: CalledFunctionReply
 
 
-class MessageReply(RequestModel):
+class OllamaMessageReply(RequestModel):
     """The assistant's message, or a piece of it."""
 
     role: str = "assistant"
     content: str
     thinking: str | None = None
-    tool_calls: list[CallReply] | None = None
+    tool_calls: list[OllamaCallReply] | None = None
 
 
-class TokenReply(RequestModel):
+class OllamaTokenReply(RequestModel):
     """A token, and its log-probability."""
 
     token: str
@@ -51,10 +51,10 @@ class TokenReply(RequestModel):
     bytes: list[int]
 
 
-class ChosenTokenReply(TokenReply):
+class ChosenTokenReply(OllamaTokenReply):
     """A token of the content, and the most probable ones in its place, if they were asked for."""
 
-    top_logprobs: list[TokenReply] | None = None
+    top_logprobs: list[OllamaTokenReply] | None = None
 
 
 class ReplyFields(RequestModel):
@@ -79,7 +79,7 @@ class ReplyFields(RequestModel):
 class ChatReply(ReplyFields):
     """The reply of POST /api/chat, or a line of it."""
 
-    message: MessageReply
+    message: OllamaMessageReply
 
 
 class GenerateReply(ReplyFields):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from runtime.sampling import Sampling
 from ..errors import ApiError
 from ..generation.fields import RequestModel
 from ..generation.reply_format import ReplyFormat
-from .options import Options
+from .options import OllamaOptions
 
 KeepAlive = float | str
 _DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+|0)")  # Go's time.ParseDuration
@@ -46,7 +46,24 @@ class ModelRequest(RequestModel):
         return self.model or self.name or None
 
 
-class ReplyRequest(ModelRequest):
+class LoadingRequest(ModelRequest):
+    """A request that loads a model. `keep_alive` is for how long it stays in memory after its last use: seconds, or a
+    duration of Go's such as 5m; 0 unloads it after the request, a negative one keeps it for ever."""
+
+    keep_alive: KeepAlive | None = None
+
+    @model_validator(mode="after")
+    def _check_keep_alive(self) -> Self:
+        self.keep_alive_seconds()
+        return self
+
+    def keep_alive_seconds(self) -> float | None:
+        """Return `keep_alive` in seconds: None for the server's own time, infinity for a negative one. Raises ApiError
+        for text that is not a duration of Go, such as 5m or 1h30m."""
+        return None if self.keep_alive is None else _parse_duration(self.keep_alive)
+
+
+class ReplyRequest(LoadingRequest):
     """A request for a reply. It is streamed unless `stream` is false.
 
     `format` is "json" or a JSON schema. `think` turns the reasoning of a model that reasons on or off; where its chat
@@ -56,8 +73,7 @@ class ReplyRequest(ModelRequest):
 
     stream: bool | None = None
     format: Literal["", "json"] | dict[str, Any] | None = None
-    options: Options | None = None
-    keep_alive: KeepAlive | None = None
+    options: OllamaOptions | None = None
     think: bool | Literal["low", "medium", "high", "max"] | None = None
     truncate: bool | None = None
     shift: bool | None = None
@@ -73,14 +89,13 @@ class ReplyRequest(ModelRequest):
         return body
 
     @model_validator(mode="after")
-    def _reject_unsupported(self) -> "ReplyRequest":
+    def _reject_unsupported(self) -> Self:
         for name, cure in (
             ("truncate", "a prompt that is longer than the context is rejected; send false, or leave it out"),
             ("shift", "a reply ends where the context is full; send false, or leave it out"),
         ):
             if getattr(self, name):
                 raise ApiError(400, f"{name} is not supported: {cure}", param=name, code="unsupported_parameter")
-        self.keep_alive_seconds()
         return self
 
     @property
@@ -90,13 +105,8 @@ class ReplyRequest(ModelRequest):
 
     def sampling(self, model: Model) -> Sampling:
         """Return the model's own sampling with the request's options. Raises RequestError."""
-        options = self.options or Options()
+        options = self.options or OllamaOptions()
         return options.sampling(model.sampling, logprobs=bool(self.logprobs), top_logprobs=self.top_logprobs or 0)
-
-    def keep_alive_seconds(self) -> float | None:
-        """Return for how long the model stays in memory after the reply: None for the server's own time, infinity for
-        a negative one. Raises ApiError for text that is not a duration of Go, such as 5m or 1h30m."""
-        return None if self.keep_alive is None else _parse_duration(self.keep_alive)
 
     def template_variables(self, model: Model) -> dict[str, Any]:
         """Return the variables by which chat templates turn reasoning on and off. Raises ApiError for a model that

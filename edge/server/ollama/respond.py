@@ -22,7 +22,9 @@ async def respond(
     return JSONResponse(lines.whole(events))
 
 
-async def load(dispatcher: Dispatcher, entry: PoolEntry, lines: ReplyLines) -> Response:
-    """Load a model for a request that has no prompt."""
+async def load(dispatcher: Dispatcher, entry: PoolEntry, body: ReplyRequest, lines: ReplyLines) -> Response:
+    """Load a model for a request that has no prompt; unload it if `keep_alive` is 0."""
+    if body.keep_alive_seconds() == 0:
+        return JSONResponse(lines.empty("unload"))
     await dispatcher.pool.load(entry)
     return JSONResponse(lines.empty("load"))

@@ -7,10 +7,10 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..generation.fields import reply_count
 from ..generation.job import GenerationJob
+from ..guard.body import read_body
 from ..pool.dispatcher import Dispatcher
 from ..pool.event_stream import EventStream
 from .chat_reply import ChatCompletion, to_completion

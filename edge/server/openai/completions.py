@@ -19,9 +19,9 @@ from runtime.messages import Event, Finish, Usage
 from runtime.model import Model
 from runtime.reply.reply import Reply
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError, context_overflow
+from ..guard.body import read_body
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import EventStream

@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from runtime.retrieval.embedding_model import normalize
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
+from ..logs.request_record import CLIENT
 from ..pool.dispatcher import Dispatcher, cancel_on_disconnect
 from ..pool.encoders import EncoderEntry
-from ..request_record import CLIENT
 from .tokens import UsageReply
 
 if TYPE_CHECKING:

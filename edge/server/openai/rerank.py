@@ -8,17 +8,17 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
+from ..logs.request_record import CLIENT
 from ..pool.dispatcher import Dispatcher, cancel_on_disconnect
-from ..request_record import CLIENT
 from .tokens import UsageReply
 
 MAX_DOCUMENTS = 1000  # of a request: Cohere's limit
 
 
-class Document(RequestModel):
+class RerankDocument(RequestModel):
     """A document."""
 
     text: str
@@ -30,7 +30,7 @@ class RerankRequest(RequestModel):
 
     model: str | None = None
     query: Annotated[str, Field(min_length=1)]
-    documents: Annotated[list[str | Document], Field(min_length=1, max_length=MAX_DOCUMENTS)]
+    documents: Annotated[list[str | RerankDocument], Field(min_length=1, max_length=MAX_DOCUMENTS)]
     top_n: Annotated[int, Field(ge=1)] | None = None
     return_documents: bool | None = None
 
@@ -40,7 +40,7 @@ class RerankResult(BaseModel):
 
     index: int
     relevance_score: float
-    document: Document | None = None
+    document: RerankDocument | None = None
 
 
 class RerankReply(BaseModel):
@@ -65,7 +65,7 @@ async def rerank(dispatcher: Dispatcher, request: Request) -> Response:
         RerankResult(
             index=index,
             relevance_score=scores[index],
-            document=Document(text=texts[index]) if body.return_documents else None,
+            document=RerankDocument(text=texts[index]) if body.return_documents else None,
         )
         for index in order
     ]

@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, Response
 
 from runtime.vocabulary import Vocabulary
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
 from ..pool.dispatcher import Dispatcher
 
 

@@ -39,10 +39,10 @@ from runtime.toolbox import Toolbox
 from runtime.tools import Tool
 from runtime.version import VERSION
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import LIST_LIMIT, SamplingFields, Seed, TokenCount, merge_sampling
+from ..guard.body import read_body
 from ..openai.chat_messages import ChatMessage, to_messages
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import SSE, SSE_COMMENT, EventStream, sse

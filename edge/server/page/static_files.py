@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from ..endpoint import Endpoint
 from ..errors import ApiError
-from ..paths import STATIC_PATH
+from ..guard.paths import STATIC_PATH
 from ..pool.dispatcher import Dispatcher
 
 _CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}

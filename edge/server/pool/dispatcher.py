@@ -16,7 +16,7 @@ from runtime.messages import Event, Finish
 from runtime.model import Model
 
 from ..errors import ApiError, server_stopping
-from ..request_record import CLIENT, record_first_token
+from ..logs.request_record import CLIENT, record_first_token
 from .metrics import Metrics
 from .model_pool import ModelPool, PoolEntry
 from .workers import Batch, ReplyEvents, ReplyWorkers

@@ -1,4 +1,4 @@
-"""The embedding and reranking models of a server: each is loaded at its first request, and stays loaded."""
+"""The embedding and reranking models of a server: each is loaded at its first request."""
 
 import asyncio
 import time
@@ -16,6 +16,7 @@ from runtime.retrieval.text_tokens import batches
 
 from ..errors import ApiError
 from ..limits import Limits
+from .idle_watch import IdleTime, IdleWatch
 from .request_queue import RequestQueue
 
 T = TypeVar("T")
@@ -33,12 +34,27 @@ class EncoderEntry:
     queue: RequestQueue
     model: EmbeddingModel | RerankModel | None = None
     parent: None = None
+    idle_time: IdleTime = field(default_factory=IdleTime)
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return self.model is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request uses the model or waits for it."""
+        return not self.queue.running and not self.queue.waiting
 
     @property
     def state(self) -> Literal["loaded", "unloaded"]:
         """Whether the model is loaded."""
-        return "unloaded" if self.model is None else "loaded"
+        return "loaded" if self.loaded else "unloaded"
+
+    async def unload(self) -> None:
+        """Free the model's memory: nothing else refers to the model."""
+        self.model = None
 
     @property
     def task(self) -> Task:
@@ -48,27 +64,34 @@ class EncoderEntry:
 
 class EncoderPool:
     """The embedding and reranking models that a server offers, by name. Use it in the event loop only. They run in
-    threads, on the CPU, or on the GPU where `device` is one."""
+    threads, on the CPU, or on the GPU where `device` is one. Each stays in memory for `idle_seconds` after its
+    last use, or for ever."""
 
-    def __init__(self, device: str, limits: Limits) -> None:
+    def __init__(self, device: str, limits: Limits, watch: IdleWatch, idle_seconds: float | None) -> None:
         self.entries: dict[str, EncoderEntry] = {}
         self.device = encoder_device(device)
         self._limits = limits
+        self._idle_watch = watch
+        self._idle_seconds = idle_seconds
         self._load_lock = asyncio.Lock()
 
     def add(self, name: str, folder: ModelFolder) -> None:
         """Add the model of a folder."""
-        self.entries[name] = EncoderEntry(name, folder, RequestQueue(1, self._limits.waiting))
+        queue = RequestQueue(1, self._limits.waiting)
+        self.entries[name] = EncoderEntry(name, folder, queue, idle_time=IdleTime(self._idle_seconds))
 
     async def load(self, entry: EncoderEntry) -> EmbeddingModel | RerankModel:
         """Return the loaded model. Raises what loading raises."""
         async with self._load_lock:
+            entry.idle_time.touch()
             if entry.model is not None:
                 return entry.model
             load: Callable[..., EmbeddingModel | RerankModel] = (
                 EmbeddingModel if entry.task == "embedding" else RerankModel
             )
             entry.model = model = await asyncio.to_thread(load, entry.source, device=self.device)
+            entry.idle_time.touch()
+            self._idle_watch.watch(entry)
             return model
 
     async def embed(
@@ -128,6 +151,7 @@ class EncoderPool:
         except TimeoutError:
             raise ApiError(503, "the request timed out", code="timeout") from None
         finally:
+            entry.idle_time.touch()
             entry.queue.release(1)
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from runtime.messages import Event
 
 from ..errors import ApiError, report_error
-from ..request_record import record_error
+from ..logs.request_record import record_error
 from .dispatcher import ReplyStream
 
 

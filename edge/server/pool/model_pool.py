@@ -18,9 +18,10 @@ from runtime.source import ModelSource, open_source, validate_adapters
 
 from ..errors import ApiError, server_stopping
 from ..limits import Limits
-from ..log import LOG
+from ..logs.log import LOG
 from . import memory
 from .encoders import KINDS, PATHS, EncoderEntry, EncoderPool
+from .idle_watch import IdleTime, IdleWatch, Unloadable
 from .model_names import ModelNames, parse_folder
 from .request_queue import RequestQueue
 
@@ -29,7 +30,7 @@ State = Literal["loaded", "loading", "unloaded"]
 
 @dataclass(slots=True)
 class PoolEntry:
-    """A model folder, its model while it is loaded, and when it was last used (seconds of the monotonic clock).
+    """A model folder, its model while it is loaded, and for how long that stays in memory.
 
     `options` are those of loading it, `sampling` that of requests that set none; `parent` is the name of the model
     without this one's adapters, if it has any. `check_queue` bounds the checks of requests that have not entered
@@ -46,7 +47,7 @@ class PoolEntry:
     model: Model | None = None
     loading: bool = False
     users: int = 0
-    last_used: float = 0.0
+    idle_time: IdleTime = field(default_factory=IdleTime)
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -56,9 +57,20 @@ class PoolEntry:
         return not self.users and not any(queue.running or queue.waiting for queue in queues)
 
     @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return self.model is not None
+
+    @property
     def state(self) -> State:
         """Whether the model is loaded, or is being loaded."""
         return "loading" if self.loading else "unloaded" if self.model is None else "loaded"
+
+    async def unload(self) -> None:
+        """Close the model, in a thread."""
+        model, self.model = self.model, None
+        if model is not None:
+            await asyncio.to_thread(model.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,7 @@ class Lease:
 
     def release(self) -> None:
         """Return the slots."""
-        self.entry.last_used = time.monotonic()
+        self.entry.idle_time.touch()
         self.entry.queue.release(self.count)
 
 
@@ -107,9 +119,9 @@ class ModelPool:
         self._sampling = sampling
         self._idle_seconds = idle_seconds
         self._load_lock = asyncio.Lock()  # models are loaded one at a time
-        self._closing: set[asyncio.Task[None]] = set()
+        self._idle_watch = IdleWatch(self._load_lock)
         self.entries: dict[str, PoolEntry] = {}
-        self.encoders = EncoderPool(device, limits)
+        self.encoders = EncoderPool(device, limits, self._idle_watch, idle_seconds)
         named = folders.items() if isinstance(folders, Mapping) else [parse_folder(str(path)) for path in folders]
         for name, path in named:
             source = open_source(path)
@@ -146,7 +158,8 @@ class ModelPool:
         queue = RequestQueue(self.limits.running, self.limits.waiting)
         check_queue = RequestQueue(self.limits.waiting, self.limits.waiting)
         sampling = source.sampling().merge(self._sampling)
-        self.entries[name] = PoolEntry(name, source, queue, check_queue, options, sampling, parent)
+        idle_time = IdleTime(self._idle_seconds)
+        self.entries[name] = PoolEntry(name, source, queue, check_queue, options, sampling, parent, idle_time=idle_time)
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -208,11 +221,17 @@ class ModelPool:
         if self.stopped:
             raise server_stopping()
         if entry.model is not None and entry.model.backend.alive:  # the caller's slot keeps it from being closed
-            entry.last_used = time.monotonic()
+            entry.idle_time.touch()
             return entry.model
         loading = asyncio.ensure_future(self._load(entry))
         loading.add_done_callback(_retrieve_exception)
         return await asyncio.shield(loading)  # goes on if the client disconnects: a half-loaded model would be lost
+
+    def keep(self, entry: PoolEntry | EncoderEntry, seconds: float | None) -> None:
+        """Keep a model in memory for `seconds` after its last use; None is the pool's own time, infinity for ever."""
+        wanted = self._idle_seconds if seconds is None else seconds
+        entry.idle_time.seconds = None if wanted == float("inf") else wanted
+        self._idle_watch.watch(entry)
 
     @asynccontextmanager
     async def use(self, entry: PoolEntry) -> AsyncIterator[Model]:
@@ -223,7 +242,7 @@ class ModelPool:
             yield await self.load(entry)
         finally:
             entry.users -= 1
-            entry.last_used = time.monotonic()
+            entry.idle_time.touch()
 
     async def _load(self, entry: PoolEntry) -> Model:
         async with self._load_lock:
@@ -241,8 +260,8 @@ class ModelPool:
                     entry.loading = False
                 self.has_loaded = True
                 entry.queue.limit = min(entry.queue.limit, entry.model.backend.max_requests)
-                self._watch_idle(entry)
-            entry.last_used = time.monotonic()
+            entry.idle_time.touch()
+            self._idle_watch.watch(entry)
             return entry.model
 
     async def _open(self, entry: PoolEntry) -> Model:
@@ -255,45 +274,18 @@ class ModelPool:
         LOG.info("%s is loaded, after %.1f s", entry.name, time.monotonic() - start)
         return model
 
-    def _watch_idle(self, entry: PoolEntry) -> None:
-        """Close the entry's model once it has been idle for long enough."""
-        model, seconds = entry.model, self._idle_seconds
-        if seconds is None:
-            return
-        loop = asyncio.get_running_loop()
-
-        async def close() -> None:
-            async with self._load_lock:
-                if entry.model is not model or model is None:
-                    return
-                wait = seconds if not entry.idle else entry.last_used + seconds - time.monotonic()
-                if wait > 0:
-                    loop.call_later(wait, start)
-                    return
-                entry.model = None
-                await asyncio.to_thread(model.close)
-            LOG.info("%s is unloaded: nothing has used it for %.0f s", entry.name, seconds)
-
-        def start() -> None:
-            task = asyncio.ensure_future(close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-
-        loop.call_later(seconds, start)
-
     async def _make_room(self, wanted: PoolEntry) -> None:
         """Close idle models, the least recently used first, until `wanted` fits the memory."""
         while await asyncio.to_thread(memory.memory_is_short, wanted.source, self._device, wanted.options):
-            loaded = [entry for entry in self.entries.values() if entry.model is not None]
-            idle = sorted((entry for entry in loaded if entry.idle), key=lambda entry: entry.last_used)
+            every: list[Unloadable] = [*self.entries.values(), *self.encoders.entries.values()]
+            loaded = [entry for entry in every if entry.loaded]
+            idle = sorted((entry for entry in loaded if entry.idle), key=lambda entry: entry.idle_time.last_used)
             if not idle:
                 if loaded:
                     raise ApiError(503, "the models in use leave no memory for this one", code="no_memory")
                 return  # the loader reports what is missing
-            oldest, idle[0].model = idle[0].model, None
-            if oldest is not None:
-                await asyncio.to_thread(oldest.close)
-                LOG.info("%s is unloaded: %s needs the memory", idle[0].name, wanted.name)
+            await idle[0].unload()
+            LOG.info("%s is unloaded: %s needs the memory", idle[0].name, wanted.name)
 
     def stop(self) -> None:
         """Reject every request that waits, and every later one."""

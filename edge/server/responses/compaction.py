@@ -14,18 +14,18 @@ from runtime.model import Model
 from runtime.reply.reply import Reply
 from runtime.reply.tool_choice import ToolChoice
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..generation.job import GenerationJob
 from ..generation.params import GenerationParams
+from ..guard.body import read_body
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher
-from .access import owner_of, store_of
 from .context import Context, resolve_context
 from .fitting import fit
 from .items import new_id, to_items, to_messages
-from .record import Item
 from .request import ContextFields, ResponsesRequest, to_params
+from .store.access import owner_of, store_of
+from .store.record import Item
 from .stream import usage_object
 
 _SUMMARY_TOKENS = 1024

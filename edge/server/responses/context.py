@@ -6,8 +6,8 @@ from typing import Any
 
 from ..errors import ApiError
 from .items import REFERENCE, to_items
-from .record import Item, Record, Store
 from .request import ContextFields
+from .store.record import Item, Record, Store
 
 
 @dataclass(frozen=True, slots=True)

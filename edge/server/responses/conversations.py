@@ -10,18 +10,18 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
+from ..guard.body import read_body
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher
-from .access import owner_of, store_of
 from .context import get_conversation
 from .items import REFERENCE, to_items, to_messages
 from .listing import ItemPage, PageQuery, page_of, to_page
-from .record import Item, Record, find_by_id
 from .request import Metadata
+from .store.access import owner_of, store_of
+from .store.record import Item, Record, find_by_id
 
 Items = Annotated[list[dict[str, Any]], Field(max_length=20)]
 

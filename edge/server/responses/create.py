@@ -9,18 +9,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ..body import read_body
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.job import GenerationJob
-from ..log import LOG
+from ..guard.body import read_body
+from ..logs.log import LOG
+from ..logs.request_record import record_error
 from ..pool.dispatcher import Dispatcher, ReplyStream
 from ..pool.event_stream import EventStream
-from ..request_record import record_error
-from .access import has_store, owner_of, store_of
 from .context import Context, resolve_context
-from .record import Record, Store
 from .request import ResponsesRequest, to_params
+from .store.access import has_store, owner_of, store_of
+from .store.record import Record, Store
 from .stream import ResponseStream
 
 

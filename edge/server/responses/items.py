@@ -11,7 +11,7 @@ from runtime.text import quoted
 from ..errors import ApiError
 from ..generation.message_dialects import translate_content
 from ..limits import Limits
-from .record import Item
+from .store.record import Item
 
 REFERENCE = "item_reference"
 SUMMARY = "Summary of the conversation so far:\n"

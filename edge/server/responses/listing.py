@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from ..errors import ApiError
 from ..generation.fields import RequestModel
-from .record import Item
+from .store.record import Item
 
 
 class PageQuery(RequestModel):

@@ -17,7 +17,7 @@ from ..openai.chat_request import to_tool_spec
 from ..openai.params import reject_unsupported
 from .fitting import fit
 from .items import to_messages
-from .record import Item
+from .store.record import Item
 from .tools import ResponseChoice, ResponseTool, ToolSelection, select_tools
 
 LOGPROBS = "message.output_text.logprobs"

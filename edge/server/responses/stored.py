@@ -10,10 +10,10 @@ from starlette.responses import JSONResponse, Response
 from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..pool.dispatcher import Dispatcher
-from .access import owner_of, store_of
 from .create import ResponsesReply
 from .listing import ItemPage, PageQuery, page_of
-from .record import Record
+from .store.access import owner_of, store_of
+from .store.record import Record
 
 
 class DeletedResponse(BaseModel):

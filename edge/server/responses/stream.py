@@ -13,8 +13,8 @@ from ..openai.tokens import TokenReply
 from ..pool.event_stream import SSE, SSE_COMMENT, sse
 from .context import Context
 from .items import new_id
-from .record import Item
 from .request import ResponsesRequest
+from .store.record import Item
 from .tools import ToolSelection
 
 

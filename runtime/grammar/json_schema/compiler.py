@@ -28,12 +28,15 @@ from .values import canonical_value, constant
 _DEEPEST = 6  # where a conjunction is looked at to see whether anything is valid for it
 
 
-def compile_schema(schema: Any) -> Tree:
-    """Return the grammar of a JSON schema, drafts 4 to 2020-12. Raises RequestError, with the JSON pointer of the
-    place, for what is invalid, not supported or too large, and for a schema for which nothing is valid."""
+def compile_schema(schema: Any, compiler: "type[Compiler] | None" = None) -> Tree:
+    """Return the grammar of a JSON schema, drafts 4 to 2020-12: of JSON, or of what a `compiler` makes of it.
+
+    Raises RequestError, with the JSON pointer of the place, for what is invalid, not supported or too large, and for a
+    schema for which nothing is valid.
+    """
     try:
         with budget(STEPS):
-            tree = Compiler(schema).compile()
+            tree = (compiler or Compiler)(schema).compile()
     except (InvalidSchema, UnsupportedSchema):
         raise
     except RequestError as exc:
@@ -59,13 +62,17 @@ class Compiler:
 
     def compile(self) -> Tree | None:
         """Return the tree; None if nothing is valid for the schema."""
-        root = self.node(conjunction(self.document.root))
+        root = self.root()
         while self._waiting:
             schemas = self._waiting.pop()
             alternatives = self._alternatives.of(schemas)
             node = choice(*(self._build(alternative) for alternative in alternatives))
             self.rules[self._names[schemas]] = node
         return pruned(Tree(root, self.rules))
+
+    def root(self) -> Node:
+        """Return what the root of the schema becomes."""
+        return self.node(conjunction(self.document.root))
 
     def node(self, schemas: Conjunction) -> Node:
         """Return a reference to the rule of a conjunction, which is made later."""
@@ -120,7 +127,7 @@ class Compiler:
         return any(self._accepts(value, alternative) for alternative in self._alternatives.of(schemas))
 
     def _accepts(self, value: Any, schemas: Conjunction) -> bool:
-        if _type(value) not in common_types(schemas):
+        if json_type(value) not in common_types(schemas):
             return False
         for schema in schemas:
             listed, excluded = schema.listed, schema.excluded
@@ -214,13 +221,14 @@ class Compiler:
                 if arrays.most is not None and arrays.least > arrays.most:
                     return True
                 return any(self._is_empty(arrays.item(index), None, depth + 1) for index in range(min(arrays.least, 4)))
-        return not any(self._accepts(value, schemas) for value in (None, True, False) if _type(value) == kind)
+        return not any(self._accepts(value, schemas) for value in (None, True, False) if json_type(value) == kind)
 
 
 _ORDER = ("null", "boolean", "number", "string", "array", "object")
 
 
-def _type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """Return the name of a value's type; "number" stands for integers, too."""
     match value:
         case None:
             return "null"

@@ -11,6 +11,8 @@ from ...text import quoted
 from .base import BASE
 from .family import PROBE, SPECIAL_TOKEN, Family
 from .glm4_0414 import GLM4_0414
+from .glm4_1v import GLM4_1V
+from .glm4_6v import GLM4_6V
 from .glm4_2024 import GLM4_2024
 from .glm4v import GLM4V
 from .glm_edge import GLM_EDGE
@@ -19,7 +21,7 @@ from .rumination import RUMINATION
 from .z1 import Z1
 
 # In the order in which they are tried: a family whose `matches` is stricter comes first.
-_FAMILIES = (GLM4V, Z1, RUMINATION, GLM4_0414, GLM4_2024, GLM_EDGE, BASE)
+_FAMILIES = (GLM4V, GLM4_6V, GLM4_1V, Z1, RUMINATION, GLM4_0414, GLM4_2024, GLM_EDGE, BASE)
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _FAMILIES})
 

@@ -17,10 +17,10 @@ import h11
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..errors import ApiError
+from ..limits import Limits
+from ..logs.request_record import RECORD, RequestRecord
 from .access_log import REQUEST_ID, RequestLog
-from .errors import ApiError
-from .limits import Limits
-from .request_record import RECORD, RequestRecord
 
 BACKLOG = 128
 _DESCRIPTORS_PER_CONNECTION = 2  # the rest is for engines, weights, and clients that are being rejected

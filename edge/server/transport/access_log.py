@@ -10,12 +10,11 @@ from uuid import uuid4
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .error_formats import ErrorFormats
-from .errors import report_error
-from .log import LOG
-from .paths import route_path
-from .pool.metrics import Metrics
-from .request_record import RECORD, RequestRecord
+from ..error_formats import ErrorFormats
+from ..errors import report_error
+from ..logs.log import LOG
+from ..logs.request_record import RECORD, RequestRecord
+from ..pool.metrics import Metrics
 
 REQUEST_ID = "x-request-id"
 ANTHROPIC_REQUEST_ID = "request-id"  # for Anthropic's clients, in responses alone
@@ -66,7 +65,7 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        client, path = scope.get("client"), route_path(scope)
+        client, path = scope.get("client"), str(scope["path"])
         record = RequestRecord(_request_id(scope), client[0] if client else "-", scope["method"], path[:_PATH_CHARS])
         scope[RECORD] = record
         headers = [(name.encode(), record.id.encode()) for name in (REQUEST_ID, ANTHROPIC_REQUEST_ID)]

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from .errors import ApiError
+from ..errors import ApiError
 
 _SMALL_BYTES = 2**16  # a body up to this size is always accepted: the number of connections is bounded
 _SMALL_VALUES = 2_000

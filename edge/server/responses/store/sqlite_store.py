@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from runtime.errors import RequestError
 
-from ..errors import ApiError
+from ...errors import ApiError
 from .record import Item, Record, find_by_id, with_items
 
 _APPLICATION = 0x45444745  # "EDGE", in the file's header

@@ -2,7 +2,7 @@
 
 from starlette.requests import Request
 
-from ..request_record import CLIENT
+from ...logs.request_record import CLIENT
 from .memory_store import MemoryStore
 from .record import Store
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from runtime.errors import RequestError
 from runtime.system.files import expand_user
 
+from ..settings import ServerSettings
 from .connections import BACKLOG
-from .settings import ServerSettings
 
 _PROBE_SECONDS = 2.0  # for another server to accept a connection
 

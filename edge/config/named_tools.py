@@ -6,7 +6,7 @@ from importlib import import_module
 from runtime.errors import RequestError, ToolError
 from runtime.tools import Tool, to_tools
 
-from .mcp_client.servers import McpServers, mcp
+from ..mcp_client.servers import McpServers, mcp
 
 
 def load_functions(names: Sequence[str]) -> tuple[Tool, ...]:

@@ -9,15 +9,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.system.native_effects import trim_heap
 
+from ..error_formats import ErrorFormats
+from ..errors import ApiError
+from ..logs.request_record import CLIENT, RECORD, record_error
 from .api_keys import ApiKey
 from .body_budget import BodyBudget
-from .error_formats import ErrorFormats
-from .errors import ApiError
 from .host_names import HostNames
 from .json_values import MAX_VALUES
 from .origins import Origins, is_own
-from .paths import PUBLIC_PATHS, SAME_ORIGIN_PATHS, STATIC_PATH, route_path
-from .request_record import CLIENT, RECORD, record_error
+from .paths import PUBLIC_PATHS, SAME_ORIGIN_PATHS, STATIC_PATH
 
 BUDGET_SHARE = "edge.share"  # the key of a request's BudgetShare in its ASGI scope
 _LARGE = 2**20  # bytes of a body
@@ -57,7 +57,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, headers = route_path(scope), Headers(scope=scope)
+        path, headers = scope["path"], Headers(scope=scope)
         try:
             self._check_names(path, headers)
             self._identify(path, headers, scope)

@@ -12,7 +12,7 @@ from runtime.backends.backend import Options
 from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.sampling import Sampling
 
-from .server.limits import Limits
+from ..server.limits import Limits
 from .setting import Setting, SettingKey, list_keys
 
 _LARGE = 2**31 - 1

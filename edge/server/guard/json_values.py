@@ -3,7 +3,7 @@
 import json
 import time
 
-from .errors import ApiError
+from ..errors import ApiError
 
 MAX_VALUES = 150_000  # enough for the ids of a long context; the Python object of each has up to 300 bytes
 MAX_DEPTH = 200  # as in strict_json

@@ -12,7 +12,7 @@ from runtime.errors import RequestError
 from runtime.system.files import expand_user, read_bounded
 from runtime.text import one_line, replace_surrogates
 
-from .config_sections import (
+from .sections import (
     SECTIONS,
     ChatSection,
     LimitsSection,

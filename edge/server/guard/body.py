@@ -8,8 +8,8 @@ from starlette.requests import Request
 
 from runtime import strict_json
 
+from ..errors import ApiError
 from .body_budget import BudgetShare
-from .errors import ApiError
 from .guard import BUDGET_SHARE
 from .json_values import count_values
 

@@ -1,0 +1,1 @@
+"""The logs: the server's own, and a line for every request."""
