@@ -74,6 +74,7 @@ def positions(before: int, tokens: int, after: int) -> Array:
     return np.concatenate([np.arange(before + 1), np.full(tokens, before + 1), before + 2 + np.arange(1 + after)])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs the reference")
 def test_published_numbers(tmp_path: Path) -> None:
     """The converted folder makes the published code's features, logits and greedy tokens."""
@@ -107,7 +108,11 @@ def test_published_numbers(tmp_path: Path) -> None:
         {},
         {"dtype": "f16", "scaling": 1.0, "tower_heads": 1},
         {"dtype": "mixed", "image_size": 140, "tower_width": 64, "tower_heads": 4, "seed": 2},
-        pytest.param({"image_size": 1120, "tower_layers": 1, "tower_width": 32, "tower_heads": 2}, id="1,600 tokens"),
+        pytest.param(
+            {"image_size": 1120, "tower_layers": 1, "tower_width": 32, "tower_heads": 2},
+            id="1,600 tokens",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_tower(tiny: dict[str, Any], tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def test_rejected_evaluation(int4: ModelFolder) -> None:
         EvaluationTarget.open(int4.path)
 
 
+@pytest.mark.slow
 def test_a_large_model_is_checked_layer_by_layer(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int4: ModelFolder
 ) -> None:

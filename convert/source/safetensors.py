@@ -154,7 +154,8 @@ class SafetensorsSource:
                     written.notes.append(note)
                 detail = f"{weight.name} ({weight.note})" if weight.note else weight.name
                 yield Progress("compress", detail, written.done, total)
-            yield Progress("save", f"{part.name}.xml")
+            if written.done == total:
+                yield Progress("save", f"{part.name}.xml")
             model = part.build(weights.__getitem__)
             record_compression(model, part.recipe)
             ir.save(model)
