@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.documents.formats import FORMATS, PACKAGES, TEXT_SUFFIXES, require_packages
+from runtime.documents.formats import FORMATS, TEXT_SUFFIXES, packages_for, require_packages
 from runtime.documents.limits import DocumentLimits
 from runtime.documents.reader import DocumentReader
 from runtime.documents.search import Embed, PassageIndex
@@ -52,11 +52,14 @@ class DocumentIndex:
     """
 
     def __init__(self, folder: Path, *, embed: Embed | None = None, limits: DocumentLimits = DocumentLimits()) -> None:
-        require_packages(PACKAGES, "searching documents")
+        require_packages(("bm25s",), "searching documents")
         if not folder.is_dir():
             raise RequestError(f"there is no folder {str(folder)!r}", hint="pass the path of a folder with documents")
+        files = list(_find_files(folder))
+        needed = {name for path in files for name in packages_for(path.name)}
+        require_packages(tuple(sorted(needed)), "reading these documents")
         with DocumentReader(limits) as reader:
-            self.pages = [page for path in _find_files(folder) for page in _read_pages(path, folder, reader)]
+            self.pages = [page for path in files for page in _read_pages(path, folder, reader)]
         if not self.pages:
             raise RequestError(
                 f"{str(folder)!r} contains no documents",

@@ -15,7 +15,7 @@ from .documents.reader import DocumentLike, to_documents
 from .errors import RequestError, ToolError
 from .grammar.grammar import AnswerLike
 from .history import History
-from .messages import Event, Message, MessageLike, ToolCall, with_pictures
+from .messages import Event, Finish, Message, MessageLike, ToolCall, with_pictures
 from .model import Model
 from .pictures import PictureLike
 from .reply.generation import Constraint
@@ -259,15 +259,21 @@ class Chat:
             rendered = self.model.template.render(messages, tools, variables=self.template_variables)
             return self.model.backend.count_tokens(rendered)
 
-        turn.sent, contained = add_documents(
-            turn.sent,
-            documents,
-            context=self.model.backend.max_prompt_tokens,
-            reply_tokens=turn.sampling.max_new_tokens,
-            count_tokens=count_tokens,
-            embed=self._embed,
-            cancellation=self._cancellation,
-        )
+        try:
+            turn.sent, contained = add_documents(
+                turn.sent,
+                documents,
+                context=self.model.backend.max_prompt_tokens,
+                reply_tokens=turn.sampling.max_new_tokens,
+                count_tokens=count_tokens,
+                embed=self._embed,
+                cancellation=turn.cancellation,
+            )
+        except RequestError:
+            if not turn.cancellation.cancelled:
+                raise
+            yield Finish("cancelled")
+            return
         yield contained
         yield from turn.generate(self.max_rounds)
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import sys
+from threading import Timer
 
 import pytest
 
@@ -130,6 +131,15 @@ def test_asyncio_goes_on_while_documents_are_read(bare_folder):
     reply, ticks = asyncio.run(main())
     assert reply.citations[0].place == "line 1"
     assert ticks > 3
+
+
+def test_reading_is_cancelled_like_a_reply(bare_folder):
+    with edge.Chat(edge.Model(bare_folder, backend=Echo(["\nHello."]))) as chat:
+        Timer(1, chat.cancel).start()
+        events = list(chat.stream("When?", documents=[("a.html", b"<!--" * 300_000)]))
+        assert events == [edge.Finish("cancelled")]
+        assert chat.history == ()
+        assert chat.send("Hi").text == "Hello."
 
 
 ENCODINGS = {

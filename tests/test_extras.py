@@ -34,6 +34,8 @@ NEEDS = {  # MODEL is a model folder, DOCS a folder with a text, GGUF an empty f
     "complete on a server": (["complete", "MODEL", "--prompt", "a", "--device", "http://127.0.0.1:9"], "remote"),
     "bench on PyTorch": (["bench", CHECK, "--device", "torch"], "torch"),
     "eval": (["eval", "MODEL", "--against", CHECK], "convert"),
+    "chat with a document": (["chat", "MODEL", "--file", "a.pdf"], "documents"),
+    "serve with documents": (["serve", "MODEL", "--docs", "DOCS"], "serve"),
     "research": (["research", "When?", "--model", "MODEL", "--docs", "DOCS"], "documents"),
     "serve": (["serve", "MODEL"], "serve"),
     "mcp": (["mcp", "MODEL"], "mcp"),
@@ -55,6 +57,7 @@ def run(folder, tmp_path, arguments, packages=PACKAGES):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "tides.md").write_text("# Tides")
     (tmp_path / "a.gguf").write_text("")
+    (tmp_path / "a.pdf").write_text("%PDF-1.4")
     (tmp_path / "mcp.json").write_text('{"url": "http://127.0.0.1:9/mcp", "allow": ["*"]}')
     places = {"MODEL": str(folder.path), "DOCS": "docs", "GGUF": "a.gguf"}
     return subprocess.run(

@@ -56,7 +56,6 @@ _UNREADABLE = {  # formats that people try, and what to do
     ".epub": "save it as HTML",
     ".zip": "unpack it, and pass its files",
 }
-PACKAGES = ("bm25s", "pypdf", "docx", "pptx", "openpyxl", "bs4", "charset_normalizer")
 
 
 def find_format(name: str, data: bytes) -> Format:
@@ -73,6 +72,11 @@ def find_format(name: str, data: bytes) -> Format:
         )
     require_packages(found.packages, f"reading {found.name}")
     return found
+
+
+def packages_for(name: str) -> tuple[str, ...]:
+    """Return the packages that reading a file of this name needs."""
+    return FORMATS.get(PurePath(name).suffix.lower(), _TEXT).packages
 
 
 def require_packages(packages: tuple[str, ...], purpose: str) -> None:

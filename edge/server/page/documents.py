@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from runtime.documents.document import Document, Section
 from runtime.documents.formats import FORMATS, TEXT_SUFFIXES
@@ -69,13 +69,13 @@ class Uploads:
         data = await request.body()
         characters = dispatcher.limits.body_bytes // _BYTES_PER_CHARACTER
         async with self._one_at_a_time:
-            found = await asyncio.to_thread(_read, name, data, DocumentLimits(characters=characters))
-        sections = [
-            PageSection(place=one.place, text=one.text, unit=one.unit, first=one.first) for one in found.sections
-        ]
-        return JSONResponse(UploadedDocument(name=found.name, sections=sections, notes=list(found.notes)).model_dump())
+            content = await asyncio.to_thread(_read, name, data, DocumentLimits(characters=characters))
+        return Response(content, media_type="application/json")
 
 
-def _read(name: str, data: bytes, limits: DocumentLimits) -> Document:
+def _read(name: str, data: bytes, limits: DocumentLimits) -> bytes:
+    """Read a document, and return it as JSON. A large one would make others wait if the event loop did that."""
     with DocumentReader(limits) as reader:
-        return reader.read((name, data))
+        found = reader.read((name, data))
+    sections = [PageSection(place=one.place, text=one.text, unit=one.unit, first=one.first) for one in found.sections]
+    return UploadedDocument(name=found.name, sections=sections, notes=list(found.notes)).model_dump_json().encode()
