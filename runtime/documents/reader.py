@@ -191,7 +191,7 @@ def _read(name: str, reader: str, data: bytes, limits: DocumentLimits) -> dict[s
     module, _, function = reader.partition(":")
     budget = Budget(limits)
     try:
-        read = getattr(importlib.import_module(f".{module}", __package__), function)
+        read = getattr(importlib.import_module(f".readers.{module}", __package__), function)
         found: Document = read(name, data, budget)
     except UnreadableDocument as exc:
         return {"reason": one_line(exc.reason), "cure": exc.cure}

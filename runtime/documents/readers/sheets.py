@@ -7,9 +7,9 @@ import datetime
 import re
 from typing import Any
 
-from .archive import check_archive
-from .document import Document, Section
-from .limits import Budget
+from ..archive import check_archive
+from ..document import Document, Section
+from ..limits import Budget
 
 _CHECK = 200  # rows between two looks at the limits
 _TITLE = 200  # characters

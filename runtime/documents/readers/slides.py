@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .archive import check_archive
-from .document import Document, Section
-from .limits import Budget
+from ..archive import check_archive
+from ..document import Document, Section
+from ..limits import Budget
 
 _TITLE = 200  # characters
 _DEPTH = 20  # of groups in groups

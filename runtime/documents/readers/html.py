@@ -1,8 +1,8 @@
 """HTML: the visible text; sections are headings. Nothing that a page links to is loaded."""
 
-from .document import Document, Section
-from .encoding import decode
-from .limits import Budget
+from ..document import Document, Section
+from ..encoding import decode
+from ..limits import Budget
 
 _INVISIBLE = ("script", "style", "noscript", "template", "iframe", "object", "svg", "select")
 _BLOCKS = (

@@ -5,9 +5,9 @@ Macros and links are not read; nor are headers, footers, footnotes and text boxe
 
 from typing import TYPE_CHECKING, Any
 
-from .archive import check_archive
-from .document import Document, Section
-from .limits import Budget
+from ..archive import check_archive
+from ..document import Document, Section
+from ..limits import Budget
 
 if TYPE_CHECKING:
     from docx.document import Document as WordDocument

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from .document import Document, Section
-from .encoding import decode
-from .limits import Budget
+from ..document import Document, Section
+from ..encoding import decode
+from ..limits import Budget
 
 _HEADING = re.compile(r"[ ]{0,3}(#{1,6})[ \t]+(.{1,200})")
 _FENCE = re.compile(r"[ ]{0,3}(```|~~~)")

@@ -3,8 +3,8 @@
 import io
 from typing import TYPE_CHECKING
 
-from .document import Document, Section
-from .limits import Budget, UnreadableDocument
+from ..document import Document, Section
+from ..limits import Budget, UnreadableDocument
 
 if TYPE_CHECKING:
     from pypdf import PageObject, PdfReader
