@@ -13,13 +13,14 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 image_module = pytest.importorskip("PIL.Image")
 
+import edge  # noqa: E402
 from edge.cli import main  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
 from runtime.folder.model_folder import write_manifest  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402
 from runtime.prompt.families import get  # noqa: E402
 
-from .serving import scripted  # noqa: E402
+from .serving import scripted, serving_ours  # noqa: E402
 
 QUESTION = "What is this?"
 NOT_BASE64 = "a picture is not valid base64"
@@ -236,3 +237,38 @@ def test_the_terminal_takes_pictures(vision_folder, tmp_path, capsys, monkeypatc
         output = capsys.readouterr()
         assert words in output.out + output.err
         assert found == status
+
+
+@pytest.mark.slow
+def test_the_real_engine_answers_as_a_chat_does(tmp_path):
+    """A converted glm-4v-9b in small: every API gives the words of `edge.Chat`, also in a later turn."""
+    from .glm4v import write_vision_checkpoint
+
+    folder = edge.convert(write_vision_checkpoint(tmp_path / "glm-4v-9b"), tmp_path / "glm4v", recipe="bf16")
+    exact = edge.Options(precision="f32")
+    with edge.Chat(folder, device="CPU", options=exact, temperature=0, max_tokens=8) as chat:
+        first = chat.send(QUESTION, pictures=[RED])
+        second = chat.send("Why?")
+    with (
+        serving_ours(folder.path, options=exact) as (url, _),
+        httpx2.Client(base_url=url, timeout=120) as client,
+    ):
+        path, body = LAYOUTS["openai"]
+        settings = {"temperature": 0, "max_tokens": 8}
+        replied = client.post(path, json=body | settings).json()
+        assert replied["choices"][0]["message"]["content"] == first.text
+        assert replied["usage"]["prompt_tokens"] == first.usage.prompt_tokens
+        turns = [*body["messages"], {"role": "assistant", "content": first.text}, {"role": "user", "content": "Why?"}]
+        assert (
+            client.post(path, json={"messages": turns} | settings).json()["choices"][0]["message"]["content"]
+            == second.text
+        )
+        path, body = LAYOUTS["anthropic"]
+        assert client.post(path, json=body | settings | {"model": "glm4v"}).json()["content"][0]["text"] == first.text
+        path, body = LAYOUTS["ollama, chat"]
+        options = {"temperature": 0, "num_predict": 8}
+        whole = client.post(path, json=body | {"stream": False, "options": options}).json()
+        assert whole["message"]["content"] == first.text
+        rejected = client.post(*LAYOUTS["openai"][:1], json=LAYOUTS["openai"][1] | {"repetition_penalty": 1.2})
+        assert rejected.status_code == 400
+        assert "repetition_penalty" in rejected.json()["error"]["message"]
