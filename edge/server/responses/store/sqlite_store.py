@@ -64,10 +64,17 @@ class SqliteStore:
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self.connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
+        try:
+            self._prepare(path)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _prepare(self, path: Path) -> None:
+        """Check that the file is a store, or make one of an empty file."""
         application, version = (self._value(f"PRAGMA {name}") for name in ("application_id", "user_version"))
         tables = self._value("SELECT count(*) FROM sqlite_master")
         if tables and (application != _APPLICATION or version != _VERSION):
-            self.connection.close()
             cause = "was written by another version" if application == _APPLICATION else "belongs to another program"
             raise RequestError(f"{path} {cause}", hint="name another file for the store of responses")
         self.connection.execute("PRAGMA secure_delete = ON")
