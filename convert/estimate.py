@@ -76,6 +76,12 @@ def part_bytes(checkpoint: CheckpointTensors, part: ModelPart, sensitive: Collec
     return sum(nbytes for nbytes, _ in found.values()) + OTHER_FILE_BYTES
 
 
+def disk_bytes(architecture: Architecture, recipe: Recipe) -> int:
+    """Return the bytes of a model's weights on the disk, an image tower's included."""
+    tower = tower_bytes(architecture.vision, recipe) if architecture.vision else 0
+    return model_sizes(architecture, recipe).weights + tower
+
+
 def tower_bytes(vision: Vision, recipe: Recipe, source_bits: Mapping[str, int] | None = None) -> int:
     """Return the bytes of an image tower's weights in the IR."""
     exact = uncompressed_matrices(vision)
