@@ -1,5 +1,6 @@
 """A chat with pictures on the paged engine, in GLM-4.1V's shape: tokens are transformers', alone and in a batch."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -117,3 +118,23 @@ def test_histories_at_other_positions(reference, engine):
 
 def glm4_1v_picture(size):
     return Picture.open(glm4_1v.random_picture(*size))
+
+
+def test_a_call_of_a_model_that_calls_in_tags(tmp_path):
+    """GLM-4.6V's family, converted: a required call beside a picture has valid arguments, however weak the model is."""
+    glm4_1v.write(tmp_path / "checkpoint", "glm4_6v", vocab=VOCAB, image=IMAGE, depth=1)
+    *_, last = convert(tmp_path / "checkpoint", tmp_path / "folder", "int8")
+    assert last.result.manifest.family == "glm4_6v"
+    schema = {"type": "object", "properties": {"zoom": {"enum": [1, 2]}, "name": {"enum": ["a", "b"]}}}
+    tool = {"name": "snap", "description": "", "parameters": schema | {"required": ["zoom", "name"]}}
+    constraint = edge.Constraint.for_tools([tool], "required", strict=True)
+    messages = [Message("user", "Look: ", pictures=(A,))]
+    with edge.Model(last.result) as model:
+        family = model.family
+        assert (family.name, family.tools, family.system) == ("glm4_6v", True, True)
+        events = model.reply(messages, [tool], edge.Sampling(max_new_tokens=400), constraint)
+        found = edge.Reply.from_events(events)
+    arguments = json.loads(found.tool_calls[0].arguments)
+    assert found.tool_calls[0].complete
+    assert arguments["zoom"] in (1, 2)
+    assert arguments["name"] in ("a", "b")
