@@ -15,6 +15,8 @@ from runtime.cancellation import Cancellable, Cancellation
 from runtime.chat import Chat
 from runtime.device.listing import Device
 from runtime.device.listing import list_devices as devices
+from runtime.documents.document import Document, Section
+from runtime.documents.reader import DocumentLike, read_document
 from runtime.errors import (
     BackendError,
     CheckpointError,
@@ -36,6 +38,8 @@ from runtime.errors import (
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar.grammar import AnswerLike, Choice, Ebnf, JsonObject, JsonSchema, Regex
 from runtime.messages import (
+    Citation,
+    Documents,
     Event,
     Finish,
     Logprobs,
@@ -76,12 +80,16 @@ __all__ = [
     "Chat",
     "CheckpointError",
     "Choice",
+    "Citation",
     "Constraint",
     "ConversionCancelled",
     "ConversionError",
     "Device",
     "DeviceError",
     "DiskFull",
+    "Document",
+    "DocumentLike",
+    "Documents",
     "Ebnf",
     "EdgeError",
     "Event",
@@ -110,6 +118,7 @@ __all__ = [
     "RequestError",
     "Sampling",
     "SamplingSettings",
+    "Section",
     "TemplateError",
     "Text",
     "TokenLogprob",
@@ -131,4 +140,5 @@ __all__ = [
     "inspect",
     "mcp",
     "models",
+    "read_document",
 ]

@@ -93,7 +93,7 @@ def _document_tools(documents: DocumentIndex) -> tuple[Any, Any]:
     def search_documents(query: Annotated[str, Field(description="Words that the documents contain")]) -> str:
         """Search the local documents. Returns the address, the title and the beginning of the best pages."""
         pages = documents.search(query)
-        found = (f"{page.address}: {page.title}\n{' '.join(page.text.split())[:_SNIPPET]}" for page in pages)
+        found = (f"{page.address}: {page.heading}\n{' '.join(page.text.split())[:_SNIPPET]}" for page in pages)
         return "\n\n".join(found) or "No page has any of these words."
 
     def open_document(address: Annotated[str, Field(description="An address that search_documents returned")]) -> str:
@@ -101,6 +101,6 @@ def _document_tools(documents: DocumentIndex) -> tuple[Any, Any]:
         page = documents.open(address)
         if page is None:
             raise ToolError(f"there is no page {address!r}; search_documents returns the addresses")
-        return f"{page.title}\n\n{page.text}"
+        return f"{page.heading}\n\n{page.text}"
 
     return search_documents, open_document

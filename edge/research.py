@@ -55,9 +55,7 @@ class ResearchSession:
         self.results = self.documents.search(query)
         if not self.results:
             return "No results."
-        return "\n\n".join(
-            f"[{i}] {page.title} ({page.address})\n{_snippet(page)}" for i, page in enumerate(self.results)
-        )
+        return "\n\n".join(f"[{i}] {page.name}\n{_snippet(page)}" for i, page in enumerate(self.results))
 
     def click(self, link_id: int) -> str:
         """Open one of the search results by its number."""
@@ -78,7 +76,7 @@ class ResearchSession:
 
     def _show(self, page: DocumentPage) -> str:
         self.read_pages[page.address] = page
-        return f"{page.title} ({page.address})\n\n{page.text}"
+        return f"{page.name}\n\n{page.text}"
 
 
 def research(

@@ -17,6 +17,7 @@ from .cancellation import Cancellable
 from .chat import Chat
 from .checkpoint.adapters.reference import AdapterLike
 from .checks import require
+from .documents.reader import DocumentLike
 from .errors import RequestError
 from .grammar.grammar import AnswerLike
 from .history import History
@@ -49,6 +50,7 @@ class ChatSettings(SamplingSettings, total=False):
     in_process: bool
     history: Iterable[MessageLike]
     template_variables: Mapping[str, Any] | None
+    embedding_model: str | os.PathLike[str] | None
 
 
 class ReplySettings(SamplingSettings, total=False):
@@ -58,6 +60,7 @@ class ReplySettings(SamplingSettings, total=False):
     tools: Iterable[ToolLike | ToolSource] | None
     tool_choice: str | Mapping[str, Any]
     answer: AnswerLike | None
+    documents: Iterable[DocumentLike]
     sampling: Sampling | None
 
 

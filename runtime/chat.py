@@ -1,7 +1,7 @@
 """A chat with tools: prompt the model, run the tools it calls, return their results to it, keep the history."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -11,10 +11,11 @@ from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
 from .checkpoint.adapters.reference import AdapterLike, parse_adapters
 from .checks import require, require_integer, require_seconds
+from .documents.reader import DocumentLike, to_documents
 from .errors import RequestError, ToolError
 from .grammar.grammar import AnswerLike
 from .history import History
-from .messages import Event, Message, MessageLike, ToolCall, with_pictures
+from .messages import Event, Finish, Message, MessageLike, ToolCall, with_pictures
 from .model import Model
 from .pictures import PictureLike
 from .reply.generation import Constraint
@@ -28,6 +29,8 @@ from .turn import ToolPolicy, Turn
 
 if TYPE_CHECKING:
     import asyncio
+
+    from .documents.search import Embed
 
 
 class Chat:
@@ -52,7 +55,8 @@ class Chat:
 
     `sampling`, and keywords such as `temperature=0.2`, override the checkpoint's own settings one by one. `history` is
     where the chat continues from: Messages, or dicts in the layout of OpenAI's messages. `template_variables` are
-    further variables of the checkpoint's chat template, such as {"enable_thinking": False}. The engine runs in a
+    further variables of the checkpoint's chat template, such as {"enable_thinking": False}. `embedding_model` is the
+    folder of a model whose vectors help to search documents that are too long for the context. The engine runs in a
     process of its own, so that a window or an event loop stays responsive; `in_process` keeps it in this one.
 
     Raises RequestError for an argument of the wrong type or out of range, ToolError for a function that cannot become a
@@ -84,6 +88,7 @@ class Chat:
         in_process: bool = False,
         history: Iterable[MessageLike] = (),
         template_variables: Mapping[str, Any] | None = None,
+        embedding_model: str | os.PathLike[str] | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> None:
         require("system", system, str, "text")
@@ -91,6 +96,7 @@ class Chat:
         require_integer("max_rounds", max_rounds, 1)
         require("strict", strict, bool, "True or False")
         require("template_variables", template_variables, Mapping | None, "a dict")
+        require("embedding_model", embedding_model, str | os.PathLike | None, "the path of a folder")
         require_seconds("tool_timeout", tool_timeout)
         require_integer("max_tool_characters", max_tool_characters, 100)
         sampling = merge_settings(sampling, settings)
@@ -121,6 +127,8 @@ class Chat:
         self.tool_timeout = tool_timeout
         self.max_tool_characters = max_tool_characters
         self.template_variables = template_variables
+        self.embedding_model = embedding_model
+        self._embed: Embed | None = None
         self._worker = tool_run.ToolWorker()
         self._cancellation = Cancellation()  # of the last reply
 
@@ -148,6 +156,7 @@ class Chat:
         tools: Iterable[ToolLike | ToolSource] | None = None,
         tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
+        documents: Iterable[DocumentLike] = (),
         sampling: Sampling | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> Reply:
@@ -163,6 +172,7 @@ class Chat:
                 tools=tools,
                 tool_choice=tool_choice,
                 answer=answer,
+                documents=documents,
                 sampling=sampling,
                 **settings,
             )
@@ -176,6 +186,7 @@ class Chat:
         tools: Iterable[ToolLike | ToolSource] | None = None,
         tool_choice: str | Mapping[str, Any] = "auto",
         answer: AnswerLike | None = None,
+        documents: Iterable[DocumentLike] = (),
         sampling: Sampling | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> Cancellable[Event]:
@@ -188,6 +199,10 @@ class Chat:
         of a required call follow its tool's schema if that is supported. `answer` constrains an answer in words, and
         excludes calls: a Regex, Choice, Ebnf, JsonObject or JsonSchema, a list of texts, a pydantic model, or a JSON
         schema as a dict.
+
+        `documents` are paths of files, or pairs of a name and bytes. Those that fit the context become part of the
+        message as a whole; in longer ones the passages that match the question are searched. The first event is then a
+        Documents with the passages and their places. A document that cannot be read is a RequestError.
 
         Closing the generator stops the model, and so does `cancel`, of the chat or of the generator, from any thread;
         the last event then is a Finish with the reason "cancelled". Text generated so far stays in the history. A reply
@@ -221,7 +236,46 @@ class Chat:
             self._cancellation,
             self.template_variables,
         )
-        return Cancellable(turn.generate(self.max_rounds), self._cancellation)
+        events = turn.generate(self.max_rounds)
+        if documents := to_documents(documents):
+            events = self._generate_with(documents, turn, definitions)
+        return Cancellable(events, self._cancellation)
+
+    def _generate_with(
+        self, documents: Sequence[DocumentLike], turn: Turn, tools: Sequence[Mapping[str, Any]]
+    ) -> Generator[Event, None, None]:
+        """Read the documents, add them to the turn's message, and yield what it contains of them, then its events."""
+        from .documents.question import add_documents
+
+        if self.embedding_model is not None and self._embed is None:
+            from .documents.embedding import PassageEmbedding
+
+            self._embed = PassageEmbedding(self.embedding_model)
+
+        def count_tokens(prompt: str | Sequence[Message]) -> int:
+            if isinstance(prompt, str):
+                return self.model.backend.count_tokens(self.model.plain(prompt))
+            messages = (*self._history.messages, *prompt)
+            rendered = self.model.template.render(messages, tools, variables=self.template_variables)
+            return self.model.backend.count_tokens(rendered)
+
+        try:
+            turn.sent, contained = add_documents(
+                turn.sent,
+                documents,
+                context=self.model.backend.max_prompt_tokens,
+                reply_tokens=turn.sampling.max_new_tokens,
+                count_tokens=count_tokens,
+                embed=self._embed,
+                cancellation=turn.cancellation,
+            )
+        except RequestError:
+            if not turn.cancellation.cancelled:
+                raise
+            yield Finish("cancelled")
+            return
+        yield contained
+        yield from turn.generate(self.max_rounds)
 
     @property
     def tools(self) -> Mapping[str, Tool]:

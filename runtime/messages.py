@@ -232,7 +232,53 @@ _ROLES: Mapping[str, Role] = {
     "tool": "tool",
 }
 
-Event = Text | Logprobs | PromptLogprobs | PictureProgress | Reasoning | ToolCallDelta | ToolCall | ToolResult | Finish
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A part of a document that a message contains: the document's name, the place in it, such as "page 3" or "Fares,
+    lines 12-20", and its text. `number` is that of a passage which was found by search, as the model may cite it; 0 in
+    a document that is there as a whole.
+
+    Example:
+        reply = chat.send("What does a crossing cost?", documents=[("fares.md", b"A crossing costs 12 crowns.")])
+        for citation in reply.citations:
+            print(citation.document, citation.place)
+    """
+
+    document: str
+    place: str
+    text: str
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What a message contains of its documents; the first event of its reply. `content` is the whole message as the
+    model reads it, `notes` say what of the documents could not be read.
+
+    Example:
+        for event in chat.stream("What does it cost?", documents=[("fares.md", b"A crossing costs 12 crowns.")]):
+            if isinstance(event, edge.Documents):
+                print({citation.document for citation in event.citations})
+    """
+
+    content: str
+    citations: tuple[Citation, ...]
+    notes: tuple[str, ...] = ()
+
+
+Event = (
+    Text
+    | Logprobs
+    | PromptLogprobs
+    | PictureProgress
+    | Reasoning
+    | ToolCallDelta
+    | ToolCall
+    | ToolResult
+    | Documents
+    | Finish
+)
 """Whatever a stream yields.
 
 Example:

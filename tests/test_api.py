@@ -26,9 +26,9 @@ GROUPS = {
     "Models and devices of this machine": "convert adopt inspect models devices ModelFolder CatalogueEntry Device "
     "Progress",
     "Messages": "Message MessageLike Picture PictureLike",
-    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult PictureProgress Logprobs "
-    "PromptLogprobs "
-    "TokenLogprob Finish Usage",
+    "Documents": "read_document Document Section DocumentLike Citation",
+    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Documents PictureProgress Logprobs "
+    "PromptLogprobs TokenLogprob Finish Usage",
     "Tools": "Tool ToolLike mcp McpServers McpTool ToolSource",
     "Settings": "Sampling SamplingSettings Options",
     "Constrained answers": "AnswerLike Choice Regex Ebnf JsonSchema JsonObject Constraint",

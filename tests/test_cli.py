@@ -143,7 +143,7 @@ def test_complete_goes_on_from_a_text(demo_folder, piped):
 class Thinker:
     """A chat that thinks before it speaks, and is cut off."""
 
-    def stream(self, text):
+    def stream(self, text, pictures=(), documents=()):
         yield Reasoning("Hm, ")
         yield Reasoning(text)
         yield Text("So")

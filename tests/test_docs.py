@@ -51,6 +51,7 @@ NOT_RUN = {
     r"--revision|:\S+\.gguf": "downloads: tests/test_hub_names.py",
     r"^eval|gptq|scale": "minutes: tests/test_evaluation.py, tests/test_nncf.py",
     r"^convert \./GLM-4-32B": "named for its size",
+    r"glm-?4v": "a vision model: tests/test_picture_apis.py",
     r"--uds": "no port: tests/test_listener.py",
     r"^mcp ": "it talks over the standard streams until they end: tests/test_mcp_server.py",
 }

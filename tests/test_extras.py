@@ -11,8 +11,8 @@ from edge.demo import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (  # of all the extras
-    "accelerate bm25s bs4 gguf httpx2 huggingface_hub intel_extension_for_pytorch llguidance mcp nncf optimum "
-    "PIL prometheus_client pypdf starlette tokenizers torch transformers uvicorn"
+    "accelerate bm25s bs4 charset_normalizer docx gguf httpx2 huggingface_hub intel_extension_for_pytorch llguidance "
+    "mcp nncf openpyxl optimum PIL pptx prometheus_client pypdf starlette tokenizers torch transformers uvicorn"
 )
 BARE = """
 import sys
@@ -34,7 +34,9 @@ NEEDS = {  # MODEL is a model folder, DOCS a folder with a text, GGUF an empty f
     "complete on a server": (["complete", "MODEL", "--prompt", "a", "--device", "http://127.0.0.1:9"], "remote"),
     "bench on PyTorch": (["bench", CHECK, "--device", "torch"], "torch"),
     "eval": (["eval", "MODEL", "--against", CHECK], "convert"),
-    "research": (["research", "When?", "--model", "MODEL", "--docs", "DOCS"], "research"),
+    "chat with a document": (["chat", "MODEL", "--file", "a.pdf"], "documents"),
+    "serve with documents": (["serve", "MODEL", "--docs", "DOCS"], "serve"),
+    "research": (["research", "When?", "--model", "MODEL", "--docs", "DOCS"], "documents"),
     "serve": (["serve", "MODEL"], "serve"),
     "mcp": (["mcp", "MODEL"], "mcp"),
     "tools of MCP servers": (["chat", "MODEL", "--mcp", "mcp.json"], "mcp"),
@@ -55,6 +57,7 @@ def run(folder, tmp_path, arguments, packages=PACKAGES):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "tides.md").write_text("# Tides")
     (tmp_path / "a.gguf").write_text("")
+    (tmp_path / "a.pdf").write_text("%PDF-1.4")
     (tmp_path / "mcp.json").write_text('{"url": "http://127.0.0.1:9/mcp", "allow": ["*"]}')
     places = {"MODEL": str(folder.path), "DOCS": "docs", "GGUF": "a.gguf"}
     return subprocess.run(

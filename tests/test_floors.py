@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"runtime": {"runtime"}, "convert": {"runtime", "convert"}, "edge": {"runtime", "convert", "edge"}}
 HEAVY = (
     "torch transformers nncf openvino openvino_genai openvino_tokenizers tokenizers pydantic jinja2 rich numpy "
-    "httpx2 mcp mcp_types anyio llguidance starlette uvicorn prometheus_client PIL"
+    "httpx2 mcp mcp_types anyio bm25s bs4 docx openpyxl pptx pypdf llguidance starlette uvicorn prometheus_client PIL"
 ).split()
 # Files and folders of each package, from the bottom to the top: each may import those of the lines above its own.
 LAYERS = {
@@ -32,6 +32,7 @@ LAYERS = {
         progress source device
         backends
         reply retrieval
+        documents
         model
         turn
         chat

@@ -27,7 +27,7 @@ def test_an_imported_conversation_opens_and_spoils_nothing(browser, bare_folder,
     with scripted(bare_folder, []) as (url, *_):
         browser.open(url)
         browser.click(".top [data-t-label=settings]")
-        browser.type(str(file), "input[type=file]")
+        browser.type(str(file), ".settings input[type=file]")
         browser.until("return document.querySelectorAll('.list .open').length === 1")
         browser.click(".list .open")
         browser.until("return document.querySelector('#thread').textContent.includes('broke off')")

@@ -48,7 +48,7 @@ def test_a_model_and_documents(bare_folder, documents, script):
         assert call(servers, "ask", question="Hi").content == "Hello."
         assert call(servers, "ask", question="Who are you?", system="Briefly").content == "A model."
         found = call(servers, "search_documents", query="when do ferries leave")
-        assert found.content == "ferries.md: Ferries\n# Ferries Ferries leave at nine."
+        assert found.content == "ferries.md: Ferries, lines 1-3\n# Ferries Ferries leave at nine."
         assert call(servers, "search_documents", query="zebra").content == "No page has any of these words."
         assert call(servers, "open_document", address="ferries.md").content.endswith("Ferries leave at nine.")
         missing = call(servers, "open_document", address="../secret")

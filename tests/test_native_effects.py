@@ -358,6 +358,7 @@ ELSEWHERE = {
     "edge/server/logs/log.py": {"logging.basicConfig"},
     "edge/server/run.py": {"logging.shutdown", "signal.signal"},
     "convert/output/scratch.py": {"signal.signal"},
+    "runtime/documents/reader.py": {"resource.setrlimit"},
     "runtime/backends/child.py": {"os.environ.pop", "signal.signal"},
 }
 CHANGES = re.compile(

@@ -81,8 +81,8 @@ def endless(monkeypatch):
     """Replies on the real model are at least 1,800 characters long, so that they can be caught in the middle."""
 
     class Endless(page.Chat):
-        def stream(self, text):
-            return super().stream(text, answer=JsonSchema.from_schema(ENDLESS["schema"]))
+        def stream(self, text, **settings):
+            return super().stream(text, **settings, answer=JsonSchema.from_schema(ENDLESS["schema"]))
 
     monkeypatch.setattr(page, "Chat", Endless)
 
@@ -353,7 +353,7 @@ def test_conversations_are_found_named_deleted_saved_and_loaded(browser, bare_fo
         for name, words in (("page.html", "is not a conversation"), (saved.name, "1 conversations were loaded")):
             (browser.downloads / "page.html").write_text("<html>")
             browser.click(".top [data-t-label=settings]")
-            browser.type(str(browser.downloads / name), "input[type=file]")
+            browser.type(str(browser.downloads / name), ".settings input[type=file]")
             browser.until("return document.querySelector('.notice')?.textContent.includes(arguments[0])", words)
         browser.reload()
         browser.click(".list .open")
@@ -472,7 +472,7 @@ def test_the_keyboard_reaches_everything_in_a_sensible_order(browser, bare_folde
         assert order == [
             "Skip to the message", "New chat", "Search", "Hi", "Rename", "Delete", "Settings", "Save this conversation",
             "Settings", "Conversation", "Copy", "Edit", "https://a.example/", "Copy the code", "code", "Copy",
-            "Write it again", "Message",
+            "Write it again", "Add a document", "Message",
         ]  # fmt: skip
         browser.js("document.querySelector('.skip').focus()")
         browser.driver.switch_to.active_element.send_keys("\n")

@@ -77,7 +77,7 @@ def test_long_documents_are_cut_between_paragraphs(library):
 
 def test_a_damaged_document_is_left_out_and_named(library):
     (library / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
-    with pytest.warns(Notice, match=r"broken\.pdf cannot be read"):
+    with pytest.warns(Notice, match=r"broken\.pdf is skipped: 'broken\.pdf' is damaged"):
         DocumentIndex(library)
 
 

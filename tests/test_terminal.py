@@ -54,6 +54,21 @@ def test_a_text_in_brackets_is_one_message(talk, tmp_path):
     assert asked(talk, tmp_path) == ["a\nb"]
 
 
+def test_a_document_goes_with_the_next_message(talk, tmp_path):
+    (tmp_path / "fares.md").write_text("# Fares\n\nA crossing costs 12 crowns.")
+    talk.type(f"/file {tmp_path}/nowhere.md\n")
+    assert "there is no file" in talk.wait_for(PROMPT)
+    talk.type(f"/file {tmp_path}/fares.md\n")
+    assert "fares.md, 36 characters, goes with the next message." in talk.wait_for(PROMPT)
+    talk.type("Who are you?\n")
+    assert "fares.md: read as a whole" in talk.wait_for(PROMPT)
+    talk.type("And now?\n")
+    talk.wait_for(PROMPT)
+    first, second = asked(talk, tmp_path)
+    assert first.endswith("A crossing costs 12 crowns.\n\n\n1 files uploaded.\nWho are you?")
+    assert second == "And now?"
+
+
 def test_a_command_that_is_typed_ahead_is_one(talk):
     talk.type("Who are you?\n/exit\n")
     assert talk.end() == 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import EdgeError, RequestError
 
+from .attachments import Attachments, describe_documents
 from .config_flags import add_settings, load_config
 from .message_input import MessageInput
 from .output import print_text
@@ -16,12 +17,16 @@ from .tool_calls import CallApproval, describe_call, describe_result
 if TYPE_CHECKING:
     from runtime.backends.backend import Options
     from runtime.chat import Chat
+    from runtime.messages import PictureProgress
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 SECTIONS = ("options", "sampling", "chat", "mcp")
-SHOWN = ("--device", "--system", "--temperature", "--max-new-tokens", "--tool", "--mcp")
-_COMMANDS = ("/exit", "/load", "/reset", "/save")
-HELP = "/reset starts a new chat; /save FILE and /load FILE store and restore it; Ctrl-C stops a reply; /exit ends."
+SHOWN = ("--device", "--system", "--temperature", "--tool")
+_COMMANDS = ("/exit", "/file", "/load", "/picture", "/reset", "/save")
+HELP = (
+    "/file FILE and /picture FILE go with the next message; /reset starts a new chat; /save FILE and /load FILE store "
+    "and restore it; Ctrl-C stops a reply; /exit ends."
+)
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,6 +52,21 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         dest="options.adapters",
         metavar="DIR[@WEIGHT]",
         help="a LoRA adapter to load with the model; may be repeated, the updates add up (default: none)",
+    )
+    verb.add_argument(
+        "--picture",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a picture for the first message, if the model reads pictures; may be repeated (default: none)",
+    )
+    verb.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a document for the first message: PDF, DOCX, PPTX, XLSX, HTML, Markdown or text; may be repeated "
+        "(default: none)",
     )
     verb.set_defaults(run=run)
 
@@ -74,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     sampling = folder.sampling().merge(config.sampling.sampling())
     servers = load_servers(config.mcp.servers, unattended="nobody approves calls without a terminal" if piped else "")
     approval = CallApproval()
+    attachments = Attachments(args.file, args.picture)
     with Chat(
         folder,
         device=device,
@@ -83,16 +104,18 @@ def run(args: argparse.Namespace) -> int:
         approve=approval,
         sampling=sampling,
         options=options,
+        embedding_model=config.chat.embedding_model,
     ) as chat:
         approval.chat = chat
         if piped:
-            print_reply(chat, piped, approval)
+            print_reply(chat, piped, approval, attachments)
         else:
-            _chat_loop(chat, options, approval)
+            _chat_loop(chat, options, approval, attachments)
     return 0
 
 
-def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval) -> None:
+def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, attachments: Attachments) -> None:
+    """Read messages and print the replies. The `attachments` go with the next message."""
     manifest = chat.model.source.manifest
     choice = chat.model.choice
     adapters = "".join(f", with {adapter}" for adapter in options.adapters)
@@ -107,19 +130,25 @@ def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval) -> None
             return
         try:
             if text.startswith("/") and "\n" not in text:
-                _run_command(chat, name, *value)
+                _run_command(chat, attachments, name, *value)
             else:
-                print_reply(chat, text, approval)
+                print_reply(chat, text, approval, attachments)
+                attachments.clear()
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
             print_text(f"{exc}\n{exc.hint}")
 
 
-def _run_command(chat: "Chat", name: str, value: str = "") -> None:
+def _run_command(chat: "Chat", attachments: Attachments, name: str, value: str = "") -> None:
     match name:
+        case "/file" if value:
+            attachments.add_document(value)
         case "/reset":
             chat.reset()
+            attachments.clear()
+        case "/picture" if value:
+            attachments.add_picture(value)
         case "/save" if value:
             chat.save(value)
         case "/load" if value:
@@ -128,19 +157,26 @@ def _run_command(chat: "Chat", name: str, value: str = "") -> None:
             print(HELP)
 
 
-def print_reply(chat: "Chat", text: str, approval: CallApproval | None = None) -> None:
-    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do tool calls and
-    their results; a call that needs approval appears in the question."""
-    from runtime.messages import Finish, Reasoning, Text, ToolCall, ToolResult
+def print_reply(
+    chat: "Chat", text: str, approval: CallApproval | None = None, attachments: Attachments | None = None
+) -> None:
+    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do documents, tool
+    calls and their results; a call that needs approval appears in the question."""
+    from runtime.messages import Documents, Finish, PictureProgress, Reasoning, Text, ToolCall, ToolResult
 
     interactive = is_terminal(sys.stdout)
     output = _ReplyOutput()
     try:
-        with closing(chat.stream(text)) as events:
+        pictures, documents = (attachments.pictures, attachments.documents) if attachments else ((), ())
+        with closing(chat.stream(text, pictures=pictures, documents=documents)) as events:
             for event in events:
                 match event:
+                    case PictureProgress() if interactive:
+                        output.write_status(_describe_progress(event))
                     case Text(text):
                         output.write(text)
+                    case Documents() if interactive:
+                        output.write_line(describe_documents(event))
                     case Reasoning(text) if interactive:
                         output.write(text, dim=True)
                     case ToolCall() if interactive and not (approval and approval.needed(event)):
@@ -155,6 +191,12 @@ def print_reply(chat: "Chat", text: str, approval: CallApproval | None = None) -
         output.end()
 
 
+def _describe_progress(progress: "PictureProgress") -> str:
+    which = "the picture" if progress.total == 1 else f"picture {progress.number} of {progress.total}"
+    expected = f" of about {progress.expected:.0f} s" if progress.expected else " s"
+    return f"reading {which}: {progress.seconds:.0f}{expected}"
+
+
 class _ReplyOutput:
     """The lines of a reply on standard output, where reasoning and tool calls are dimmed."""
 
@@ -162,9 +204,24 @@ class _ReplyOutput:
         self._dim, self._plain = (_DIM, _PLAIN) if supports_ansi(sys.stdout) else ("", "")
         self._dimmed = False
         self._at_line_start = True
+        self._status = ""
+
+    def write_status(self, text: str) -> None:
+        """Write a dimmed line that the next output replaces; on a terminal without ANSI codes, only the first one."""
+        if self._dim:
+            print(f"\r{self._dim}{text}{self._plain}\x1b[K", end="", flush=True)
+        elif not self._status:
+            print(text, flush=True)
+        self._status = text
+
+    def _clear_status(self) -> None:
+        if self._status and self._dim:
+            print("\r\x1b[K", end="", flush=True)
+        self._status = ""
 
     def write(self, text: str, *, dim: bool = False) -> None:
         """Write text. A change between dimmed and plain begins a new line."""
+        self._clear_status()
         if dim != self._dimmed:
             self._dimmed = dim
             print(self._dim if dim else f"{self._plain}\n", end="")
@@ -174,6 +231,7 @@ class _ReplyOutput:
 
     def begin_line(self) -> None:
         """End the current line, if it has text."""
+        self._clear_status()
         if not self._at_line_start:
             print(flush=True)
         self._at_line_start = True
@@ -189,4 +247,5 @@ class _ReplyOutput:
 
     def end(self) -> None:
         """End the reply, also one that was interrupted."""
+        self._clear_status()
         print(self._plain if self._dimmed else "")

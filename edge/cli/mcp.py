@@ -22,7 +22,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "--documents",
         type=Path,
         metavar="FOLDER",
-        help="text, Markdown, HTML and PDF files to search and read (default: none)",
+        help="documents to search and read: PDF, DOCX, PPTX, XLSX, HTML, Markdown and text (default: none)",
     )
     add_device(verb)
     verb.add_argument(

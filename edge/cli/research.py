@@ -20,7 +20,13 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     verb.add_argument("question", help="the question to answer")
     verb.add_argument("--model", required=True, metavar="FOLDER", help="a model folder")
-    verb.add_argument("--docs", required=True, type=Path, metavar="FOLDER", help="text, Markdown, HTML and PDF files")
+    verb.add_argument(
+        "--docs",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="documents: PDF, DOCX, PPTX, XLSX, HTML, Markdown and text",
+    )
     add_device(verb)
     verb.add_argument(
         "--rounds",
@@ -75,5 +81,5 @@ def run(args: argparse.Namespace) -> int:
                         print_text(f"[{len(content):,} characters]", flush=True)
     print("\n\nSources:" if session.read_pages else "\n\nNothing was read.")
     for page in session.read_pages.values():
-        print_text(f"- {page.title} ({page.address})")
+        print_text(f"- {page.name}")
     return 0

@@ -14,12 +14,14 @@ from .output import print_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from runtime.tools import Tool
+
     from ..config.settings_file import Config
     from ..server.pool.model_pool import ModelPool
     from ..server.settings import ServerSettings
 
 SECTIONS = ("server", "models", "options", "limits", "sampling", "responses", "mcp")
-SHOWN = ("--host", "--port", "--device", "--api-key-file", "--allow-host", "--allow-origin", "--kiosk")
+SHOWN = ("--host", "--port", "--device", "--api-key-file", "--allow-host", "--docs", "--kiosk")
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -111,6 +113,11 @@ def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
     found = Kiosk.load(kiosk) if kiosk else None if kiosk is None else Kiosk()
     if kiosk is None and config.kiosk is not None:
         found = Kiosk.parse(config.kiosk, f"{config.path}: [kiosk] ")
+    documents: tuple[Tool, ...] = ()
+    if section.docs:
+        from ..documents import open_folder
+
+        documents = open_folder(section.docs, section.docs_embedding_model).tools()
     servers = load_servers(
         config.mcp.servers, unattended="nobody approves the calls of the chat page", every=found is None
     )
@@ -124,7 +131,7 @@ def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
         keys=read_api_keys(section.api_key_file),
         hosts=section.allow_host,
         origins=section.allow_origin,
-        tools=(*load_functions(section.tools), *servers),
+        tools=(*load_functions(section.tools), *documents, *servers),
         kiosk=found,
         keep_alive=section.keep_alive,
         log_format=section.log_format,

@@ -44,6 +44,19 @@ class ServerSection:
     tools: Annotated[
         tuple[str, ...], Setting("a Python function that the chat page's model may call", "MODULE:FUNCTION")
     ] = ()
+    docs: Annotated[
+        str | None,
+        Setting("a folder of documents that the chat page's model may search and cite", "FOLDER", path=True),
+    ] = None
+    docs_embedding_model: Annotated[
+        str | None,
+        Setting(
+            "the folder of an embedding model, to search them by meaning as well",
+            "FOLDER",
+            "a search by words alone",
+            path=True,
+        ),
+    ] = None
     kiosk: Annotated[
         str | None,
         Setting(
@@ -177,6 +190,9 @@ class LimitsSection:
         Limits().tool_seconds
     )
     body_bytes: Annotated[int, Setting("bytes of a request's body", least=1024, most=2**30)] = Limits().body_bytes
+    picture_body_bytes: Annotated[
+        int, Setting("bytes of a chat's body where a model reads pictures", least=1024, most=2**30)
+    ] = Limits().picture_body_bytes
     messages_per_request: Annotated[int, Setting("messages of a request", least=1)] = Limits().messages
     tools_per_request: Annotated[int, Setting("tools of a request", least=0)] = Limits().tools
     replies_per_request: Annotated[int, Setting("replies of a request, its `n`", least=1)] = (
@@ -212,6 +228,7 @@ class LimitsSection:
             request_seconds=self.timeout,
             tool_seconds=self.tool_timeout,
             body_bytes=self.body_bytes,
+            picture_body_bytes=self.picture_body_bytes,
             messages=self.messages_per_request,
             tools=self.tools_per_request,
             replies_per_request=self.replies_per_request,
@@ -287,6 +304,15 @@ class ChatSection:
 
     system: Annotated[str, Setting("the system message", "TEXT")] = ""
     tool: Annotated[tuple[str, ...], Setting("a Python function that the model may call", "MODULE:FUNCTION")] = ()
+    embedding_model: Annotated[
+        str | None,
+        Setting(
+            "the folder of an embedding model, for documents that are too long for the context",
+            "FOLDER",
+            "a search by words alone",
+            path=True,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

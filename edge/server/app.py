@@ -19,6 +19,7 @@ from .batch.batches import file_and_batch_endpoints
 from .endpoint import Endpoint
 from .error_formats import ErrorFormats
 from .errors import ApiError
+from .guard.body_limits import BodyLimits
 from .guard.guard import Guard
 from .guard.host_names import HostNames
 from .guard.origins import Origins
@@ -86,7 +87,7 @@ def create_app(
     log = RequestLog(dispatcher.metrics, paths)
     app = Starlette(
         routes=[*(endpoint.route(dispatcher) for endpoint in offered), Route(OPENAPI_PATH, openapi)],
-        middleware=_middleware(settings, paths, formats, log, pool.limits.body_bytes),
+        middleware=_middleware(settings, paths, formats, log, _body_limits(pool, offered)),
         exception_handlers={HTTPException: reject},
         lifespan=lifespan,
     )
@@ -97,8 +98,14 @@ def create_app(
     return app
 
 
+def _body_limits(pool: ModelPool, endpoints: Sequence[Endpoint]) -> BodyLimits:
+    return BodyLimits(
+        pool.limits.body_bytes, {endpoint.path: pool.chat_bytes for endpoint in endpoints if endpoint.pictures}
+    )
+
+
 def _middleware(
-    settings: ServerSettings, paths: Sequence[str], formats: ErrorFormats, log: RequestLog, body_bytes: int
+    settings: ServerSettings, paths: Sequence[str], formats: ErrorFormats, log: RequestLog, bodies: BodyLimits
 ) -> list[Middleware]:
     """Return what a request passes before its endpoint, the outermost first."""
     origins = Origins(settings.origins)
@@ -119,7 +126,7 @@ def _middleware(
             hosts=HostNames(settings.host, settings.hosts),
             origins=origins,
             keys=settings.keys,
-            body=body_bytes,
+            bodies=bodies,
             error_formats=formats,
         ),
     ]

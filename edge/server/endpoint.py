@@ -20,10 +20,10 @@ Handler = Callable[[Dispatcher, Request], Awaitable[Response]]
 class Endpoint:
     """A method and a path, their handler, and the models of the request and of the response, where these are JSON.
 
-    `upload`: the request is a form with a file. `stream`: the response may be a stream, of the media type
-    `stream_type`. `on_kiosk`: a kiosk has the endpoint, too. `documented`: the OpenAPI document lists it.
-    `error_format`: the JSON of its errors, whose model is `error_model`; OpenAI's for None. `query_model`: the
-    parameters of its query.
+    `upload`: the request is a form with a file. `pictures`: the request has messages, which may have pictures where a
+    model reads these. `stream`: the response may be a stream, of the media type `stream_type`. `on_kiosk`: a kiosk has
+    the endpoint, too. `documented`: the OpenAPI document lists it. `error_format`: the JSON of its errors, whose model
+    is `error_model`; OpenAI's for None. `query_model`: the parameters of its query.
     """
 
     method: str
@@ -32,6 +32,7 @@ class Endpoint:
     request_model: type[BaseModel] | None = None
     response_model: type[BaseModel] | None = None
     upload: bool = False
+    pictures: bool = False
     stream: bool = False
     stream_type: str = SSE
     on_kiosk: bool = False

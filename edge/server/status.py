@@ -14,7 +14,7 @@ from .errors import ApiError, server_stopping
 from .pool.dispatcher import Dispatcher
 from .pool.encoders import EncoderEntry
 from .pool.metrics import CONTENT_TYPE
-from .pool.model_pool import PoolEntry, State
+from .pool.model_pool import PoolEntry, State, reads_pictures
 
 
 class ModelEntry(BaseModel):
@@ -35,6 +35,7 @@ class ModelEntry(BaseModel):
     loaded: bool
     state: State
     parent: str | None = None
+    input_modalities: list[str] = ["text"]
 
 
 class ModelList(BaseModel):
@@ -84,6 +85,7 @@ def _model_entry(entry: PoolEntry | EncoderEntry) -> ModelEntry:
         loaded=entry.model is not None,
         state=entry.state,
         parent=entry.parent,
+        input_modalities=["text", "image"] if reads_pictures(entry.source) else ["text"],
     )
 
 

@@ -26,8 +26,8 @@ _SCORE_BYTES_PER_THREAD = (
     800  # per context token, for each further thread (measured with 32 heads and at most two threads)
 )
 _DEFAULT_THREADS = 8  # if their number is unknown
-# Quarters of an image tower's weights that it takes: the fifth is for activations, 0.6 GB in f32 and 0.4 GB in bf16 for
-# GLM-4V's 6,401 patches, and for convolutions, which the CPU plugin keeps in f32.
+# Quarters of an image tower's weights that it takes: the fifth is for activations, which are 0.6 GB in f32 and 0.4 GB
+# in bf16 for GLM-4V's 6,401 patches, and for convolutions, which the CPU plugin keeps in f32.
 _TOWER_PARTS = 5
 _KV_BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4}
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from ..messages import (
+    Citation,
+    Documents,
     Event,
     Finish,
     FinishReason,
@@ -30,6 +32,7 @@ class Reply:
     - `usage`: tokens and seconds.
     - `logprobs`: the answer's tokens, and `prompt_logprobs`, the prompt's, if they were asked for.
     - `stop_text`: the stop string before which the reply ended, "" if there was none.
+    - `citations`: what the message contained of its documents.
 
     Example:
         reply = chat.send("Who are you?")
@@ -46,6 +49,7 @@ class Reply:
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     stop_text: str = ""
+    citations: tuple[Citation, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -60,6 +64,7 @@ class Reply:
         results: list[ToolResult] = []
         logprobs: list[TokenLogprob] = []
         prompt_logprobs: list[TokenLogprob] = []
+        citations: tuple[Citation, ...] = ()
         for event in events:
             match event:
                 case Logprobs(tokens):
@@ -74,6 +79,8 @@ class Reply:
                     calls.append(event)
                 case ToolResult():
                     results.append(event)
+                case Documents(citations=found):
+                    citations = found
                 case Finish():
                     finish = event
         return cls(
@@ -86,6 +93,7 @@ class Reply:
             tuple(logprobs),
             tuple(prompt_logprobs),
             finish.stop_text,
+            citations,
         )
 
     def to_message(self) -> Message:

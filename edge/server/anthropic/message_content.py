@@ -9,8 +9,11 @@ from pydantic import Field
 
 from runtime.errors import RequestError
 from runtime.messages import Message, ToolCall
+from runtime.pictures import Picture
+from runtime.text import quoted
 
 from ..errors import ApiError
+from ..generation.content import Content, read_base64, read_url
 from ..generation.fields import LIST_LIMIT, RequestModel
 from ..limits import Limits
 
@@ -22,10 +25,19 @@ class TextBlock(RequestModel):
     text: str
 
 
+class ImageSource(RequestModel):
+    """A picture's file in base64, or its URL, which may only be a `data:` URL."""
+
+    type: str
+    data: str | None = None
+    url: str | None = None
+
+
 class ImageBlock(RequestModel):
-    """An image, which is rejected: the models read text."""
+    """A picture."""
 
     type: Literal["image"]
+    source: ImageSource
 
 
 class CitationSettings(RequestModel):
@@ -133,11 +145,10 @@ def _require_count(messages: Sequence[object], limits: Limits) -> None:
 
 
 def _merge(messages: Sequence[Message]) -> Message:
-    return Message(
+    return Content(part for message in messages for part in message.parts).message(
         messages[0].role,
-        _join(message.content for message in messages),
-        _join(message.reasoning for message in messages),
-        tuple(call for message in messages for call in message.tool_calls),
+        reasoning=_join(message.reasoning for message in messages),
+        tool_calls=tuple(call for message in messages for call in message.tool_calls),
     )
 
 
@@ -145,7 +156,7 @@ def _convert(param: MessageParam, names: dict[str, str], path: str) -> list[Mess
     """Convert one message. `names` maps the ids of tool calls to their tools' names, and gains those of this one."""
     if isinstance(param.content, str):
         return [Message(param.role, param.content)]
-    texts: list[str] = []
+    content = Content()
     reasoning: list[str] = []
     calls: list[ToolCall] = []
     results: list[Message] = []
@@ -160,15 +171,15 @@ def _convert(param: MessageParam, names: dict[str, str], path: str) -> list[Mess
             case RedactedThinkingBlock() if param.role == "assistant":
                 pass
             case ToolResultBlock(tool_use_id=id) if param.role == "user":
-                results.append(Message("tool", _result_text(block, at), tool_call_id=id, name=names.get(id, "")))
+                results.append(_result(block, at).message("tool", tool_call_id=id, name=names.get(id, "")))
             case TextBlock() | ImageBlock() | DocumentBlock() | SearchResultBlock():
-                texts.append(_to_text(block, at))
+                content.add(_to_part(block, at))
             case _:
                 message = f"a message of the role {param.role} has no {block.type} blocks"
                 raise ApiError(400, message, param=at, code="invalid_value")
-    if results and not texts:
+    if results and not content:
         return results
-    return [*results, Message(param.role, _join(texts), _join(reasoning), tuple(calls))]
+    return [*results, content.message(param.role, reasoning=_join(reasoning), tool_calls=tuple(calls))]
 
 
 def _to_call(block: ToolUseBlock, path: str) -> ToolCall:
@@ -178,22 +189,24 @@ def _to_call(block: ToolUseBlock, path: str) -> ToolCall:
         raise ApiError(400, f"the input cannot be read: {exc}", param=f"{path}.input", code="invalid_value") from exc
 
 
-def _result_text(result: ToolResultBlock, path: str) -> str:
+def _result(result: ToolResultBlock, path: str) -> Content:
     """Return a tool's result as the model reads it. That of a failed call begins with "Error", as ours do."""
     if isinstance(result.content, str):
-        text = result.content
+        parts: list[str | Picture] = [result.content]
     else:
-        blocks = enumerate(result.content or ())
-        text = _join(_to_text(block, f"{path}.content[{index}]") for index, block in blocks)
-    return f"Error: {text}" if result.is_error and not text.startswith("Error") else text
+        parts = [_to_part(block, f"{path}.content[{index}]") for index, block in enumerate(result.content or ())]
+    text = next((part for part in parts if isinstance(part, str)), "")
+    if result.is_error and not text.startswith("Error"):
+        parts = [f"Error: {text}", *(part for part in parts if part is not text)]
+    return Content(parts)
 
 
-def _to_text(block: TextBlock | ImageBlock | DocumentBlock | SearchResultBlock, path: str) -> str:
-    """Return a block as text. Raises ApiError for one that has none."""
+def _to_part(block: TextBlock | ImageBlock | DocumentBlock | SearchResultBlock, path: str) -> str | Picture:
+    """Return a block as a picture or a text. Raises ApiError for one that is neither."""
     if isinstance(block, TextBlock):
         return block.text
     if isinstance(block, ImageBlock):
-        raise ApiError(400, "images are not supported: the model reads text", param=path, code="unsupported_parameter")
+        return _to_picture(block.source, f"{path}.source")
     if block.citations and block.citations.enabled:
         message = "citations are not supported; leave them out"
         raise ApiError(400, message, param=f"{path}.citations", code="unsupported_parameter")
@@ -208,6 +221,16 @@ def _to_text(block: TextBlock | ImageBlock | DocumentBlock | SearchResultBlock, 
             message = "documents are read as text only; send a source of the type text"
             raise ApiError(400, message, param=f"{path}.source", code="unsupported_parameter")
     return _join((block.title or "", block.context or "", text))
+
+
+def _to_picture(source: ImageSource, path: str) -> Picture:
+    match source.type:
+        case "base64":
+            return read_base64(source.data, f"{path}.data")
+        case "url":
+            return read_url(source.url, f"{path}.url")
+    message = f"{path}: images of the type {quoted(source.type)} are not supported; send base64"
+    raise ApiError(400, message, param=path, code="unsupported_parameter")
 
 
 def _is_text(item: object) -> bool:

@@ -79,7 +79,7 @@ class BatchRun:
 
     def _read(self) -> RequestFile:
         """Read the input. Runs in a thread."""
-        content, nbytes = io.BytesIO(self._batch.content), self._dispatcher.limits.body_bytes
+        content, nbytes = io.BytesIO(self._batch.content), self._dispatcher.pool.chat_bytes
         file = RequestFile(content, (self._batch.endpoint,), str, max_bytes=nbytes, max_requests=MAX_REQUESTS)
         if not file.requests and not file.invalid:
             raise RequestError("the file has no requests")

@@ -36,7 +36,7 @@ class EndpointCalls:
         self._dispatcher = dispatcher
         self._endpoints = endpoints
         self._client = client
-        self._budget = BodyBudget(dispatcher.limits.body_bytes, MAX_VALUES)
+        self._budget = BodyBudget(dispatcher.pool.chat_bytes, MAX_VALUES)
 
     async def answer(self, file: RequestFile, request: BatchRequest) -> BatchResult:
         """Run a request of a file. An error is a result, too."""

@@ -52,7 +52,7 @@ def run_file(
             opened,
             tuple(_ENDPOINTS),
             lambda name: _answered_by(pool, name),
-            max_bytes=pool.limits.body_bytes,
+            max_bytes=pool.chat_bytes,
             max_requests=2**31,
         )
         if twice := next((line for line in file.invalid if line.code == "duplicate_custom_id"), None):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _TEXT_PARTS = {"input_text": "text", "output_text": "text", "refusal": "refusal", "text": "text"}
+_IMAGE_PARTS = ("image_url", "input_image", "image")
 _REASONING_PARTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_text", "summary_text")
 
 
@@ -49,8 +50,31 @@ def translate_content(content: Any, role: Any = None) -> Any:
 def _translate_part(part: Any) -> Any:
     if isinstance(part, str):
         return {"type": "text", "text": part}
+    if part["type"] in _IMAGE_PARTS:
+        return _translate_image(part)
     key = _TEXT_PARTS.get(part["type"])
     return part if key is None else {"type": "text", "text": "" if part.get(key) is None else part[key]}
+
+
+def _translate_image(part: dict[str, Any]) -> Any:
+    """Return a picture as a part `image_url`: those of the Responses API, of Anthropic, and of LangChain have other
+    layouts."""
+    url = part.get("image_url") or part.get("url") or part.get("image")
+    match part:
+        case {"source": {"type": "base64", "data": str(data), **source}} | {"base64": str(data), **source}:
+            url = _data_url(data, source)
+        case {"data": str(data), **source} if not data.startswith("data:"):
+            url = _data_url(data, source)
+        case {"source": {"url": str(source_url)}} | {"data": str(source_url)}:
+            url = source_url
+    if not isinstance(url, str):
+        return part if part["type"] == "image_url" else {"type": "image_url", "image_url": url}
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _data_url(data: str, source: Mapping[Any, Any]) -> str:
+    kind = source.get("media_type") or source.get("mime_type") or source.get("mimeType") or "image/png"
+    return f"data:{kind};base64,{data}"
 
 
 def _translate_call(call: Any) -> Any:

@@ -14,6 +14,7 @@ from ..errors import ApiError
 from ..logs.request_record import CLIENT, RECORD, record_error
 from .api_keys import ApiKey
 from .body_budget import BodyBudget
+from .body_limits import BodyLimits
 from .host_names import HostNames
 from .json_values import MAX_VALUES
 from .origins import Origins, is_own
@@ -40,7 +41,7 @@ class Guard:
         hosts: HostNames,
         origins: Origins,
         keys: Sequence[ApiKey],
-        body: int,
+        bodies: BodyLimits,
         error_formats: ErrorFormats,
     ) -> None:
         self._app = app
@@ -48,9 +49,9 @@ class Guard:
         self._hosts = hosts
         self._origins = origins
         self._keys = keys
-        self._body = body
+        self._bodies = bodies
         self._trim: asyncio.TimerHandle | None = None
-        self._budget = BodyBudget(body, MAX_VALUES)
+        self._budget = BodyBudget(bodies.largest, MAX_VALUES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check an HTTP request and pass it on, counting the bytes of its body."""
@@ -58,10 +59,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
         path, headers = scope["path"], Headers(scope=scope)
+        limit = self._bodies.get(path)
         try:
             self._check_names(path, headers)
             self._identify(path, headers, scope)
-            self._check_body(headers)
+            self._check_body(headers, limit)
         except ApiError as exc:
             record_error(scope, exc.code)
             await exc.response(self._error_formats.get(path))(scope, receive, send)
@@ -71,8 +73,8 @@ class Guard:
         async def limited() -> Message:
             message = await receive()
             size = len(message.get("body", b""))
-            if share.nbytes + size > self._body:
-                raise _too_large(self._body)
+            if share.nbytes + size > limit:
+                raise _too_large(limit)
             share.add_bytes(size)
             return message
 
@@ -125,15 +127,15 @@ class Guard:
             if RECORD in scope:
                 scope[RECORD].key = found[0].name
 
-    def _check_body(self, headers: Headers) -> None:
+    def _check_body(self, headers: Headers, limit: int) -> None:
         """Raise ApiError for a body that is compressed (415), too large (413), or too large for now (503)."""
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             message = f"the body is compressed ({encoding[:40]}); send it as it is, without Content-Encoding"
             raise ApiError(415, message, code="unsupported_encoding")
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._body:
-            raise _too_large(self._body)
+        if length.isdecimal() and int(length) > limit:
+            raise _too_large(limit)
         if length.isdecimal():
             self._budget.require(int(length))  # before any of the body is read
 

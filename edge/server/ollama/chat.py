@@ -86,6 +86,7 @@ ENDPOINT = Endpoint(
     OllamaChatRequest,
     ChatReply,
     stream=True,
+    pictures=True,
     stream_type=NDJSON,
     error_format=error_body,
     error_model=OllamaError,

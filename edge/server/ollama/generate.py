@@ -22,7 +22,7 @@ from ..limits import Limits
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.workers import ReplyEvents
 from .api_error import OllamaError, error_body
-from .messages import reject_images
+from .messages import to_pictures
 from .models import find_model
 from .reply import NDJSON, GenerateReply, ReplyLines, generate_fields
 from .request import ReplyRequest
@@ -36,6 +36,7 @@ _UNSUPPORTED = {
 _OF_CHATS = {  # of prompts that are continued as they are
     "system": "the prompt is continued as it is, without a chat template",
     "think": "the prompt is continued as it is, without a chat template",
+    "images": "pictures belong to chats; leave out raw",
 }
 
 
@@ -108,7 +109,6 @@ async def generate(dispatcher: Dispatcher, request: Request) -> Response:
 def _reject_unsupported(body: GenerateRequest, continues: bool) -> None:
     """Raise ApiError for a field that would change the reply and is not supported. `continues`: the prompt is a text
     to continue."""
-    reject_images(body.images, "images")
     unsupported = _UNSUPPORTED | (_OF_CHATS if continues else {})
     for name, cure in unsupported.items():
         if getattr(body, name):
@@ -120,7 +120,7 @@ def to_params(body: GenerateRequest, model: Model, limits: Limits) -> Generation
     be enforced."""
     system = [Message("system", body.system)] if body.system else []
     return GenerationParams.create(
-        [*system, Message("user", body.prompt or "")],
+        [*system, Message("user", body.prompt or "", pictures=to_pictures(body.images, "images"))],
         (),
         ToolChoice("auto"),
         body.reply_format,
@@ -138,6 +138,7 @@ ENDPOINT = Endpoint(
     GenerateRequest,
     GenerateReply,
     stream=True,
+    pictures=True,
     stream_type=NDJSON,
     error_format=error_body,
     error_model=OllamaError,

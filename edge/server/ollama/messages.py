@@ -1,14 +1,17 @@
 """The messages of Ollama's chat API."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from runtime.errors import RequestError
 from runtime.messages import Message
+from runtime.pictures import Picture
 
 from ..errors import ApiError
+from ..generation.content import read_base64
 from ..generation.fields import LIST_LIMIT, RequestModel
 from ..limits import Limits
 
@@ -53,7 +56,6 @@ def to_messages(body: Sequence[OllamaChatMessage], limits: Limits) -> list[Messa
     unanswered: list[ChatCall] = []
     for index, message in enumerate(body):
         param = f"messages[{index}]"
-        reject_images(message.images, f"{param}.images")
         data: dict[str, Any] = {
             "role": message.role,
             "content": message.content,
@@ -72,7 +74,8 @@ def to_messages(body: Sequence[OllamaChatMessage], limits: Limits) -> list[Messa
             data["tool_call_id"] = message.tool_call_id or (call.id if call else None)
             data["name"] = message.tool_name or (call.function.name if call else None)
         try:
-            messages.append(Message.from_json(data))
+            pictures = to_pictures(message.images, f"{param}.images")
+            messages.append(replace(Message.from_json(data), pictures=pictures))
         except RequestError as exc:
             raise ApiError(400, f"{param}: {exc}; {exc.hint}", param=param, code="invalid_value") from exc
     return messages
@@ -86,8 +89,6 @@ def _find_call(result: OllamaChatMessage, unanswered: Sequence[ChatCall]) -> Cha
     return next(iter([*named, *unanswered]), None)
 
 
-def reject_images(images: Sequence[Any] | None, param: str) -> None:
-    """Raise ApiError for images; an empty list has none."""
-    if images:
-        message = f"{param}: images are not supported: this model reads text only"
-        raise ApiError(400, message, param=param, code="unsupported_parameter")
+def to_pictures(images: Sequence[Any] | None, param: str) -> tuple[Picture, ...]:
+    """Return pictures, each a file in base64. Raises ApiError."""
+    return tuple(read_base64(image, f"{param}[{index}]") for index, image in enumerate(images or ()))

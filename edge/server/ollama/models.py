@@ -298,6 +298,8 @@ def _capabilities(manifest: Manifest) -> list[str]:
     found = ["completion"]
     if family.tools:
         found.append("tools")
+    if family.pictures is not None:
+        found.append("vision")
     if family.reasoning is not None:
         found.append("thinking")
     return found

@@ -37,4 +37,12 @@ async def create_chat_completion(dispatcher: Dispatcher, request: Request) -> Re
     return JSONResponse(to_completion(base, await replies.collect(request), bool(body.logprobs)))
 
 
-ENDPOINT = Endpoint("POST", "/v1/chat/completions", create_chat_completion, ChatRequest, ChatCompletion, stream=True)
+ENDPOINT = Endpoint(
+    "POST",
+    "/v1/chat/completions",
+    create_chat_completion,
+    ChatRequest,
+    ChatCompletion,
+    stream=True,
+    pictures=True,
+)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from runtime.errors import RequestError
 from runtime.messages import Message
 
@@ -16,6 +18,20 @@ class TextPart(RequestModel):
 
     type: Literal["text"]
     text: str
+
+
+class ImageUrl(RequestModel):
+    """A picture as a `data:` URL. Its `detail` is ignored: the model reads each picture in one resolution."""
+
+    url: str
+    detail: str | None = None
+
+
+class ImagePart(RequestModel):
+    """A picture in a message."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
 
 
 class CalledFunction(RequestModel):
@@ -33,11 +49,14 @@ class AssistantCall(RequestModel):
     function: CalledFunction
 
 
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
 class ChatMessage(RequestModel):
     """A message of any role. `developer` is `system` under a later name."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[TextPart], LIST_LIMIT] | None = None
+    content: str | Annotated[list[Part], LIST_LIMIT] | None = None
     reasoning_content: str | None = None
     tool_calls: Annotated[list[AssistantCall], LIST_LIMIT] | None = None
     tool_call_id: str | None = None

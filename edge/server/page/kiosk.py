@@ -21,14 +21,15 @@ MAX_BYTES = 32_000  # of a file: tomllib's time grows with the square of a key's
 
 class Kiosk(BaseModel):
     """Settings of a kiosk. `idle` is the number of seconds without a touch after which the page forgets the
-    conversation; `max_tokens` bounds each reply. Without `language`, the browser's own is used. `title` and
-    `suggestions` may be given per language."""
+    conversation; `max_tokens` bounds each reply; `pictures` is whether visitors may send pictures. Without `language`,
+    the browser's own is used. `title` and `suggestions` may be given per language."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     system: str = ""
     idle: Annotated[int, Field(ge=10, le=3600)] = 60
     max_tokens: TokenCount = 1024
+    pictures: bool = False
     language: Language | None = None
     title: ShortText | dict[Language, ShortText] = ""
     suggestions: (
@@ -65,5 +66,7 @@ class Kiosk(BaseModel):
         for field in sorted(body.model_fields_set - {"messages", "stream"}):
             if getattr(body, field) is not None:
                 raise ApiError(403, f"this is a kiosk: the server sets {field}", param=field, code="kiosk")
+        if any(message.pictures for message in messages) and not self.pictures:
+            raise ApiError(403, "this is a kiosk without pictures", param="messages", code="kiosk")
         if any(message.role == "system" for message in messages):
             raise ApiError(403, "this is a kiosk: the server sets the system prompt", param="messages", code="kiosk")

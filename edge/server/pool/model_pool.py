@@ -13,6 +13,7 @@ from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.errors import RequestError
 from runtime.folder.model_folder import ModelFolder, Task
 from runtime.model import Model
+from runtime.prompt import families
 from runtime.sampling import Sampling
 from runtime.source import ModelSource, open_source, validate_adapters
 
@@ -162,6 +163,16 @@ class ModelPool:
         self.entries[name] = PoolEntry(name, source, queue, check_queue, options, sampling, parent, idle_time=idle_time)
 
     @property
+    def reads_pictures(self) -> bool:
+        """Whether a model of the pool reads pictures."""
+        return any(reads_pictures(entry.source) for entry in self.entries.values())
+
+    @property
+    def chat_bytes(self) -> int:
+        """The limit of the body of a chat request."""
+        return max(self.limits.body_bytes, self.limits.picture_body_bytes if self.reads_pictures else 0)
+
+    @property
     def model_names(self) -> tuple[str, ...]:
         """The names of all models: those that chat come first."""
         return (*self.entries, *self.encoders.entries)
@@ -301,6 +312,11 @@ class ModelPool:
             if entry.model is not None:
                 entry.model.close()
                 entry.model = None
+
+
+def reads_pictures(source: ModelSource) -> bool:
+    """Return whether a model reads pictures beside text."""
+    return families.get(source.manifest.family).pictures is not None
 
 
 def _wrong_task(name: str, task: Task, wanted: Task) -> ApiError:

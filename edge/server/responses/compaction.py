@@ -100,7 +100,7 @@ async def compact_response(dispatcher: Dispatcher, request: Request) -> Response
 
 
 async def _resolve(dispatcher: Dispatcher, request: Request, body: ContextFields) -> Context:
-    store, owner, nbytes = store_of(request), owner_of(request), dispatcher.limits.body_bytes
+    store, owner, nbytes = store_of(request), owner_of(request), dispatcher.pool.chat_bytes
     return await asyncio.to_thread(resolve_context, body, store, owner, nbytes)
 
 
@@ -114,6 +114,6 @@ def _to_params(body: CompactRequest, context: Context, model: Model, limits: Lim
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/responses/input_tokens", count_input_tokens, ResponsesRequest, InputTokens),
-    Endpoint("POST", "/v1/responses/compact", compact_response, CompactRequest, CompactedResponse),
+    Endpoint("POST", "/v1/responses/input_tokens", count_input_tokens, ResponsesRequest, InputTokens, pictures=True),
+    Endpoint("POST", "/v1/responses/compact", compact_response, CompactRequest, CompactedResponse, pictures=True),
 )

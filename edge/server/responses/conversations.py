@@ -163,12 +163,12 @@ def _too_large() -> ApiError:
 _PATH = "/v1/conversations"
 _ONE = f"{_PATH}/{{conversation_id}}"
 ENDPOINTS = (
-    Endpoint("POST", _PATH, create_conversation, ConversationRequest, Conversation),
+    Endpoint("POST", _PATH, create_conversation, ConversationRequest, Conversation, pictures=True),
     Endpoint("GET", _ONE, retrieve_conversation, response_model=Conversation),
     Endpoint("POST", _ONE, update_conversation, MetadataRequest, Conversation),
     Endpoint("DELETE", _ONE, delete_conversation, response_model=DeletedConversation),
     Endpoint("GET", f"{_ONE}/items", list_items, response_model=ItemPage, query_model=PageQuery),
-    Endpoint("POST", f"{_ONE}/items", create_items, ItemsRequest, ItemPage),
+    Endpoint("POST", f"{_ONE}/items", create_items, ItemsRequest, ItemPage, pictures=True),
     Endpoint("GET", f"{_ONE}/items/{{item_id}}", retrieve_item, response_model=ConversationItem),
     Endpoint("DELETE", f"{_ONE}/items/{{item_id}}", delete_item, response_model=Conversation),
 )

@@ -64,7 +64,7 @@ async def create_response(dispatcher: Dispatcher, request: Request) -> Response:
         kinds = sorted({name.partition(" ")[0] for name in selection.left_out})
         LOG.info("POST /v1/responses: tools of these types are not offered to the model: %s", ", ".join(kinds))
     store, owner, keep = store_of(request), owner_of(request), body.store is not False and has_store(request)
-    context = await asyncio.to_thread(resolve_context, body, store, owner, dispatcher.limits.body_bytes)
+    context = await asyncio.to_thread(resolve_context, body, store, owner, dispatcher.pool.chat_bytes)
     job = GenerationJob(
         body.model,
         1,
@@ -154,4 +154,6 @@ class _StoredStream(EventStream):
             await self._storing.save()
 
 
-ENDPOINT = Endpoint("POST", "/v1/responses", create_response, ResponsesRequest, ResponsesReply, stream=True)
+ENDPOINT = Endpoint(
+    "POST", "/v1/responses", create_response, ResponsesRequest, ResponsesReply, stream=True, pictures=True
+)

@@ -1,19 +1,26 @@
 // The field for a message, and the button that sends it or stops the reply.
 
+import { Attachments } from "./documents.js";
 import { h, icon, iconButton } from "./element.js";
+import { Pictures } from "./pictures.js";
 import { label } from "./words.js";
 
 const SIZED = CSS.supports("field-sizing", "content"); // then the style makes the field as tall as its text
 
 export class Composer {
-  constructor(root, { send, stop, typed = () => {} }) {
+  /** `suffixes` are those of documents that the server reads; without any, none can be added. */
+  constructor(root, { send, stop, trouble, typed = () => {}, failed = () => {} }, suffixes = []) {
     this.actions = { send, stop, typed };
+    this.pictures = new Pictures({ trouble, changed: () => this.button && this.changed() });
     this.field = h("textarea", { id: "prompt", rows: "1", "t-label": "prompt", "t-placeholder": "promptHint", "aria-describedby": "keys", autocomplete: "off" });
+    this.documents = new Attachments(suffixes, { changed: () => this.changed(), failed });
     this.button = iconButton("send", "send", () => (this.busy ? stop() : this.submit()), { class: "icon-button send" });
     this.form = h(
       "form",
       { "t-label": "prompt", on: { submit: (event) => (event.preventDefault(), this.submit()) } },
-      h("div", { class: "composer" }, this.field, this.button),
+      this.pictures.row,
+      this.documents.list,
+      h("div", { class: "composer" }, this.pictures.button, this.documents.button, this.documents.picker, this.field, this.button),
       h("p", { id: "keys", class: "hint keys", t: "keys" }),
     );
     this.notice = h("div", { class: "notices" });
@@ -25,7 +32,25 @@ export class Composer {
       event.preventDefault();
       if (!this.busy) this.submit();
     });
+    addEventListener("dragover", (event) => this.takes(event.dataTransfer) && event.preventDefault());
+    addEventListener("drop", (event) => this.receive(event, event.dataTransfer));
+    addEventListener("paste", (event) => this.receive(event, event.clipboardData));
     this.busy = false;
+  }
+
+  /** Whether files can be added. */
+  takes(data) {
+    return [...(data?.types ?? [])].includes("Files") && (this.pictures.allowed || Boolean(this.documents.picker));
+  }
+
+  /** Adds the files that are dropped or pasted: pictures where the model reads these, documents otherwise. */
+  receive(event, data) {
+    if (!this.takes(data) || !data.files.length) return;
+    event.preventDefault(); // the browser would open a file that is dropped
+    const files = [...data.files];
+    const isPicture = (file) => this.pictures.allowed && file.type.startsWith("image/");
+    this.pictures.add(files.filter(isPicture));
+    if (this.documents.picker) this.documents.add(files.filter((file) => !isPicture(file)));
   }
 
   get text() {
@@ -51,11 +76,15 @@ export class Composer {
     this.changed();
   }
 
+  get empty() {
+    return !this.text.trim() && !this.pictures.urls.length;
+  }
+
   submit() {
     const { text } = this;
-    if (!text.trim()) return;
+    if (this.empty || this.documents.reading) return;
     this.text = "";
-    this.actions.send(text);
+    this.actions.send(text, { pictures: this.pictures.take(), documents: this.documents.take() });
   }
 
   changed() {
@@ -63,7 +92,7 @@ export class Composer {
       this.field.style.height = "auto";
       this.field.style.height = `${this.field.scrollHeight}px`;
     }
-    this.button.disabled = !this.busy && !this.text.trim();
+    this.button.disabled = !this.busy && (this.empty || this.documents.reading);
   }
 
   focus() {

@@ -1,9 +1,14 @@
 // A conversation as a value: OpenAI's messages and its settings. Functions to send, save and load it.
 //
-// {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages}. A message may have fields
-// that are not sent: `error` of a tool's result, `usage` of a reply, and `note`, {word, values}: why it ended early.
+// {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages}. A user's message may have
+// `pictures`, data: URLs, which are sent as parts of its content, and `documents`, {name, sections}; `sent` is then the
+// text that the server made of both, which later requests repeat, and a reply to it has its `sources`. A message may
+// have fields that are not sent: `error` of a tool's result, `usage` of a reply, and `note`, {word, values}: why it
+// ended early.
 
-import { has } from "./words.js";
+import { checkDocuments, checkSources } from "./documents.js";
+import { isPicture } from "./pictures.js";
+import { has, words } from "./words.js";
 
 const FORMAT = "glm4-edge conversations";
 const SETTINGS = ["system", "model", "temperature", "top_p", "max_tokens"];
@@ -21,22 +26,25 @@ export function begin(settings = {}) {
 /** The body of POST /chat. */
 export function request(conversation, models) {
   const { system, model, temperature, top_p, max_tokens } = conversation;
-  const body = { messages: conversation.messages.map(plain) };
+  const last = conversation.messages.at(-1);
+  const body = { messages: conversation.messages.map((message) => plain(message === last ? message : { ...message, content: message.sent ?? message.content })) };
+  if (last?.documents?.length) body.documents = last.documents;
   if (system.trim()) body.messages.unshift({ role: "system", content: system });
   if (models.some(({ name }) => name === model)) body.model = model; // without it, the server's first model
   for (const [name, value] of Object.entries({ temperature, top_p, max_tokens })) if (value !== null) body[name] = value;
   return body;
 }
 
-function plain({ role, content, reasoning_content, tool_calls, tool_call_id, name }) {
+function plain({ role, content, pictures, reasoning_content, tool_calls, tool_call_id, name }) {
+  if (pictures) content = [...pictures.map((url) => ({ type: "image_url", image_url: { url } })), { type: "text", text: content }];
   return JSON.parse(JSON.stringify({ role, content, reasoning_content, tool_calls, tool_call_id, name }));
 }
 
 /** The first line of the first question. */
 export function title(conversation) {
   if (conversation.title) return conversation.title;
-  const first = conversation.messages.find(({ role }) => role === "user")?.content.trim() ?? "";
-  const line = first.split("\n")[0];
+  const first = conversation.messages.find(({ role }) => role === "user");
+  const line = first?.content.trim().split("\n")[0] || (first?.pictures ? words("picture") : "");
   return line.length > 60 ? `${line.slice(0, 60)}…` : line;
 }
 
@@ -62,6 +70,7 @@ export function check(value) {
   const messages = value.messages.map((message) => {
     if (!ROLES.includes(message.role)) throw new TypeError("no role");
     const out = { role: message.role, content: text(message.content ?? "") };
+    if (message.pictures) out.pictures = message.pictures.filter(isPicture);
     if (message.reasoning_content) out.reasoning_content = text(message.reasoning_content);
     if (message.tool_calls) out.tool_calls = message.tool_calls.map((call) => ({
       id: text(call.id),
@@ -69,6 +78,9 @@ export function check(value) {
       function: { name: text(call.function.name), arguments: text(call.function.arguments) },
     }));
     if (message.role === "tool") Object.assign(out, { tool_call_id: text(message.tool_call_id), name: text(message.name) });
+    if (message.documents?.length) out.documents = checkDocuments(message.documents);
+    if (message.sent) out.sent = text(message.sent);
+    if (message.sources) out.sources = checkSources(message.sources);
     if (message.error === true) out.error = true;
     if (message.usage) out.usage = { completion_tokens: number(message.usage.completion_tokens), seconds: number(message.usage.seconds), ttft: number(message.usage.ttft) };
     if (message.note) out.note = noteOf(message.note);
@@ -106,19 +118,27 @@ export function fromJson(text) {
   return data.conversations.map((conversation) => ({ ...check(conversation), id: identity() }));
 }
 
-export function toMarkdown(conversation, words) {
+export function toMarkdown(conversation) {
   const parts = [`# ${title(conversation)}`];
   if (conversation.system.trim()) parts.push(`*${words("system")}*`, quoted(conversation.system));
+  let before = null;
   for (const message of conversation.messages) {
-    if (message.role === "user") parts.push(`## ${words("you")}`, message.content);
+    if (message.role === "user")
+      parts.push(
+        `## ${words("you")}`,
+        ...(message.pictures ?? []).map((url) => `![${words("picture")}](${url})`),
+        message.content,
+        ...(message.documents ?? []).map(({ name }) => `*${name}*`),
+      );
     if (message.role === "tool") parts.push(`**${words("result")}** \`${message.name}\``, fenced(message.content));
     if (message.role === "assistant") {
-      if (parts.at(-2) === `## ${words("you")}`) parts.push(`## ${words("reply")}`);
+      if (before?.role === "user") parts.push(`## ${words("reply")}`);
       if (message.reasoning_content) parts.push(`*${words("thought")}*`, quoted(message.reasoning_content));
       if (message.content.trim()) parts.push(message.content.trim());
       for (const { function: call } of message.tool_calls ?? [])
         parts.push(`**${words("calling")}** \`${call.name}\``, fenced(call.arguments));
     }
+    before = message;
   }
   return `${parts.join("\n\n")}\n`;
 }

@@ -3,7 +3,7 @@
 import { label } from "./words.js";
 
 /**
- * An element. `props`: `class`, `on` (listeners), `t` and `t-label`, `t-placeholder` (keys of words.js, kept in the
+ * An element. `props`: `class`, `on` (listeners), `t`, `t-alt`, `t-label` and `t-placeholder` (keys of words.js, kept in the
  * element so that another language finds them), `values` (for the words); anything else is an attribute, or omitted
  * if it is false, null or undefined.
  */
@@ -36,6 +36,7 @@ export function iconButton(name, words, listener, props = {}) {
 const SHAPES = {
   menu: "M4 7h16M4 12h16M4 17h10",
   plus: "M12 5v14M5 12h14",
+  picture: "M5 5h14v14H5zM5 16l4.500-4.500 3.500 3.500 2-2 4 4M15.500 8a1.250 1.250 0 1 0 .001 0z",
   send: "M12 19V5M6 11l6-6 6 6",
   stop: "M7 7h10v10H7z",
   copy: "M9 9h10v10H9zM5 15V5h10",
@@ -48,6 +49,8 @@ const SHAPES = {
   close: "M6 6l12 12M18 6L6 18",
   down: "M12 5v14M6 13l6 6 6-6",
   tool: "M14.500 6.500a4 4 0 0 0-5.200 5.200L4.500 16.500l3 3 4.800-4.800a4 4 0 0 0 5.200-5.200L15 12l-3-3z",
+  clip: "M19 11.500l-7 7a4.500 4.500 0 0 1-6.400-6.400l7.500-7.500a3 3 0 0 1 4.300 4.300l-7.400 7.400a1.500 1.500 0 0 1-2.200-2.200l6.700-6.600",
+  page: "M7 4h7l4 4v12H7zM14 4v4h4",
   search: "M11 5a6 6 0 1 0 .001 0zM15.500 15.500L20 20",
 };
 

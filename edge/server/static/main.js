@@ -22,11 +22,17 @@ class Page {
     this.writing = new Map(); // by conversation: {reply, turn, abort, kept}
     this.conversations = [];
     this.current = begin();
-    this.composer = new Composer($("dock"), {
-      send: (text) => this.send(text),
-      stop: () => this.stop(),
-      typed: (text) => this.typed?.(text),
-    });
+    this.composer = new Composer(
+      $("dock"),
+      {
+        send: (text, attached) => this.send(text, attached),
+        stop: () => this.stop(),
+        trouble: (word, values) => this.toast(word, values),
+        typed: (text) => this.typed?.(text),
+        failed: (name, { word, values }) => this.toast("documentFailed", { name, reason: words(word, values) }, { stays: true }),
+      },
+      facts.documents,
+    );
     this.thread = new Thread(
       $("thread"),
       $("scroller"),
@@ -53,7 +59,14 @@ class Page {
     const busy = this.writing.has(this.current.id);
     this.composer.busy = busy;
     this.thread.busy = busy;
+    this.composer.pictures.allow(this.readsPictures);
     this.around?.();
+  }
+
+  /** Whether the conversation's model reads pictures. */
+  get readsPictures() {
+    const { models } = this.facts;
+    return (models.find(({ name }) => name === this.current.model) ?? models[0])?.pictures ?? false;
   }
 
   greeting() {
@@ -81,14 +94,14 @@ class Page {
 
   // Messages and replies.
 
-  send(text) {
+  send(text, attached = {}) {
     if (this.writing.has(this.current.id)) return this.composer.text || (this.composer.text = text);
-    this.current.messages.push({ role: "user", content: text });
+    this.current.messages.push(question(text, attached));
     this.write(this.current);
   }
 
   change(index, text) {
-    this.current.messages.splice(index, Infinity, { role: "user", content: text });
+    this.current.messages.splice(index, Infinity, question(text, this.current.messages[index]));
     this.write(this.current);
   }
 
@@ -116,6 +129,7 @@ class Page {
     let failure = null;
     try {
       for await (const event of ask(body, abort.signal)) {
+        if (event.name === "documents") asked.sent = event.data.content;
         reply.take(event);
         turn.take(event);
         if (Date.now() - written.kept > KEEP) this.keepPart(conversation, written);
@@ -227,6 +241,7 @@ async function desk(page) {
     else say(heading, "untitled");
     document.title = name ? `${name} · glm4-edge` : "glm4-edge";
     models.value = page.current.model || page.facts.models[0]?.name;
+    page.composer.pictures.allow(page.readsPictures);
     document.querySelector(".share").disabled = !page.current.messages.length;
     settings.set("current", page.conversations.includes(page.current) ? page.current.id : "");
   };
@@ -313,7 +328,7 @@ async function desk(page) {
   function save(kind) {
     saving.hidePopover();
     const name = (title(page.current) || "chat").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || "chat";
-    if (kind === "md") download(`${name}.md`, "text/markdown", toMarkdown(page.current, words));
+    if (kind === "md") download(`${name}.md`, "text/markdown", toMarkdown(page.current));
     else download(`${name}.json`, "application/json", toJson([page.current]));
   }
 }
@@ -343,6 +358,7 @@ function publicly(page) {
     for (const written of page.writing.values()) (written.gone = true, written.abort.abort());
     page.writing.clear();
     page.composer.text = "";
+    page.composer.pictures.take();
     page.composer.notice.replaceChildren();
     $("spoken").textContent = "";
     speak(facts.kiosk.language);
@@ -352,6 +368,11 @@ function publicly(page) {
     const now = await reached();
     if (now.version !== facts.version) location.reload();
   }
+}
+
+/** A user's message with what is attached to it. */
+function question(text, { pictures = [], documents = [] }) {
+  return { role: "user", content: text, ...(pictures.length ? { pictures } : {}), ...(documents.length ? { documents } : {}) };
 }
 
 /** Downloads a text as a file. */

@@ -12,6 +12,7 @@ export class Reply {
   }
 
   take({ name, data }) {
+    if (name === "documents") this.sources = { citations: data.citations, whole: data.whole, notes: data.notes };
     if (name === "text") this.open.content += data.text;
     if (name === "reasoning") this.open.reasoning_content = (this.open.reasoning_content ?? "") + data.text;
     if (name === "tool_call" && data.complete)
@@ -28,6 +29,7 @@ export class Reply {
       const failed = new Set(this.messages.filter(({ error }) => error).map(({ tool_call_id }) => tool_call_id));
       this.messages = data.messages.slice(1); // the first is the user's
       for (const message of this.messages) if (failed.has(message.tool_call_id)) message.error = true;
+      this.cite();
       const notes = { length: "noteLength", rounds: "noteRounds" };
       if (this.messages.length) this.messages.at(-1).usage = data.usage;
       if (data.reason in notes) this.note(notes[data.reason]);
@@ -45,7 +47,13 @@ export class Reply {
     this.messages = this.messages.filter(
       (message) => message.role === "tool" || message.content || message.reasoning_content || message.tool_calls,
     );
+    this.cite();
     this.note(word, values);
+  }
+
+  /** Keeps what the reply was given of its documents with its first message. */
+  cite() {
+    if (this.sources && this.messages.length) this.messages[0].sources = this.sources;
   }
 
   note(word, values = {}) {
@@ -61,6 +69,7 @@ export function* events(messages) {
       yield { name: "tool_result", data: { call_id: tool_call_id, name, content, error: error ?? false } };
       continue;
     }
+    if (message.sources) yield { name: "documents", data: message.sources };
     if (message.reasoning_content) yield { name: "reasoning", data: { text: message.reasoning_content } };
     if (message.content) yield { name: "text", data: { text: message.content } };
     for (const { id, function: call } of message.tool_calls ?? [])

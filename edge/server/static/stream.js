@@ -42,6 +42,12 @@ export async function facts() {
   return (await answer("chat", {})).json();
 }
 
+/** The text of a document, as the server reads it: {name, sections, notes}. */
+export async function readDocument(file, signal) {
+  const options = { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file, signal };
+  return (await answer(`chat/document?name=${encodeURIComponent(file.name)}`, options)).json();
+}
+
 /** The events of a reply, {name, data} each, to its finish. Aborting the signal stops the model. */
 export async function* ask(body, signal) {
   const response = await answer("chat", {

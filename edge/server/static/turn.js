@@ -1,12 +1,15 @@
 // One turn on the page: a user's message, or a reply with its reasoning and its tool calls.
 
+import { documentNames, sourceList } from "./documents.js";
 import { h, icon, iconButton, say } from "./element.js";
 import { Growing } from "./markdown.js";
+import { views } from "./pictures.js";
 import { events } from "./reply.js";
 
 /** A user's message. `change(text)` sends it again. */
 export function userTurn(message, { change }) {
-  const text = h("div", { class: "bubble" }, message.content);
+  const pictures = message.pictures ? views(message.pictures) : null;
+  const text = h("div", { class: "bubble" }, pictures, message.content);
   const actions = h(
     "div",
     { class: "actions" },
@@ -14,6 +17,7 @@ export function userTurn(message, { change }) {
     iconButton("edit", "edit", () => edit()),
   );
   const turn = h("article", { class: "turn user" }, h("h2", { class: "unseen", t: "you" }), text, actions);
+  if (message.documents?.length) text.before(documentNames(message.documents));
   turn.source = message.content;
 
   function edit() {
@@ -58,20 +62,31 @@ export class ReplyTurn {
     this.options = { grown, still };
     this.body = h("div", { class: "body" });
     this.foot = h("div", { class: "foot" });
+    this.looking = h("p", { class: "hint looking", hidden: true });
     this.wait = h("div", { class: "wait", "t-label": "writing", role: "img" }, h("i"), h("i"), h("i"));
-    this.element = h("article", { class: "turn reply" }, h("h2", { class: "unseen", t: "reply" }), this.body, this.wait, this.foot);
+    this.element = h("article", { class: "turn reply" }, h("h2", { class: "unseen", t: "reply" }), this.body, this.looking, this.wait, this.foot);
     this.element.source = "";
     this.calls = new Map();
     this.part = null; // the part that is being generated: {kind, growing, details, since}
   }
 
   take({ name, data }) {
-    if (name === "text") this.text(data.text);
+    if (name === "documents") this.body.append(sourceList(data));
+    else if (name === "text") this.text(data.text);
     else if (name === "reasoning") this.reasoning(data.text);
+    else if (name === "picture_progress") return this.progress(data);
     else if (name === "tool_call_delta") this.call(data).write(data.arguments);
     else if (name === "tool_call") this.call(data).called(data);
     else if (name === "tool_result") this.call({ id: data.call_id, name: data.name }).returned(data);
-    if (name !== "finish") this.wait.hidden = name === "text" || name === "reasoning";
+    this.looking.hidden = true;
+    if (name !== "finish" && name !== "documents") this.wait.hidden = name === "text" || name === "reasoning";
+  }
+
+  /** Shows how long the model has been reading a picture, before the first word of the reply. */
+  progress({ number, total, seconds, expected }) {
+    const word = total > 1 ? "readingPictures" : expected ? "readingPictureOf" : "readingPicture";
+    this.looking.hidden = false;
+    say(this.looking, word, { number, total, seconds: Math.round(seconds), expected: Math.round(expected) });
   }
 
   text(piece) {
@@ -129,6 +144,7 @@ export class ReplyTurn {
   finish(last) {
     this.leave();
     this.wait.remove();
+    this.looking.remove();
     for (const call of this.calls.values()) call.ended();
     const { note, usage } = last ?? {};
     if (note) this.foot.append(noteLine(note, this.again));

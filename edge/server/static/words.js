@@ -1,5 +1,5 @@
 // All words of the page, in each of its languages. An element that carries words carries their keys, too:
-// data-t its text, data-t-label its name for screen readers and its tooltip, data-t-placeholder, data-values.
+// data-t its text, data-t-alt a picture's, data-t-label its name for screen readers and its tooltip, data-t-placeholder, data-values.
 
 const WORDS = {
   en: {
@@ -29,8 +29,22 @@ const WORDS = {
     prompt: "Message",
     promptHint: "Write a message",
     send: "Send",
+    picture: "Picture",
+    addPicture: "Add a picture",
+    removePicture: "Remove the picture",
+    pictureWrong: "{name} is not a picture that this browser can show.",
+    readingPicture: "Reading the picture: {seconds} s",
+    readingPictureOf: "Reading the picture: {seconds} of about {expected} s",
+    readingPictures: "Reading picture {number} of {total}: {seconds} s",
     stop: "Stop",
     keys: "Enter sends, Shift+Enter begins a new line",
+    documents: "Documents",
+    addDocument: "Add a document",
+    removeDocument: "Remove {name}",
+    documentFailed: "{name} cannot be added. {reason}",
+    passages: "{count} passages of the documents",
+    readWhole: "Documents",
+    wholeDocument: "{name} was read as a whole.",
     you: "You",
     reply: "Reply",
     copy: "Copy",
@@ -134,8 +148,22 @@ const WORDS = {
     prompt: "消息",
     promptHint: "请输入消息",
     send: "发送",
+    picture: "图片",
+    addPicture: "添加图片",
+    removePicture: "移除图片",
+    pictureWrong: "{name} 不是此浏览器能显示的图片。",
+    readingPicture: "正在识别图片：{seconds} 秒",
+    readingPictureOf: "正在识别图片：{seconds} 秒，约需 {expected} 秒",
+    readingPictures: "正在识别第 {number} 张图片，共 {total} 张：{seconds} 秒",
     stop: "停止",
     keys: "Enter 发送，Shift+Enter 换行",
+    documents: "文档",
+    addDocument: "添加文档",
+    removeDocument: "移除 {name}",
+    documentFailed: "无法添加 {name}。{reason}",
+    passages: "文档中的 {count} 个段落",
+    readWhole: "文档",
+    wholeDocument: "已通读 {name}。",
     you: "您",
     reply: "回复",
     copy: "复制",
@@ -229,9 +257,10 @@ export function words(key, values = {}) {
 
 /** Updates the words of an element. */
 export function label(element) {
-  const { t, tLabel, tPlaceholder, values } = element.dataset;
+  const { t, tAlt, tLabel, tPlaceholder, values } = element.dataset;
   const filled = values ? JSON.parse(values) : {};
   if (t) element.textContent = words(t, filled);
+  if (tAlt) element.alt = words(tAlt, filled);
   if (tPlaceholder) element.placeholder = words(tPlaceholder, filled);
   if (tLabel) {
     element.setAttribute("aria-label", words(tLabel, filled));
@@ -243,7 +272,7 @@ export function label(element) {
 export function speak(choice) {
   language = choice in WORDS ? choice : navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
   document.documentElement.lang = TAGS[language];
-  document.querySelectorAll("[data-t], [data-t-label], [data-t-placeholder]").forEach(label);
+  document.querySelectorAll("[data-t], [data-t-alt], [data-t-label], [data-t-placeholder]").forEach(label);
 }
 
 export function spoken() {

@@ -10,7 +10,7 @@ from itertools import combinations
 
 from ...errors import RequestError
 from ..budget import spend
-from .document import FALSE, TRUE, Conjunction, Document, Schema, conjunction
+from .document import FALSE, TRUE, Conjunction, Schema, SchemaDocument, conjunction
 from .negation import Negation
 from .numbers import types
 
@@ -22,7 +22,7 @@ _MOST_TOGETHER = 4  # branches of anyOf that are combined
 class Alternatives:
     """The alternatives of conjunctions, each found once."""
 
-    def __init__(self, document: Document, is_empty: Callable[[Conjunction, Schema], bool]) -> None:
+    def __init__(self, document: SchemaDocument, is_empty: Callable[[Conjunction, Schema], bool]) -> None:
         self._document = document
         self._negation = Negation(document)
         self._is_empty = is_empty

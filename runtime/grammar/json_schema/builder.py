@@ -5,13 +5,13 @@ from typing import Any, Protocol
 from ..nodes import Node
 from ..regular.automaton import State
 from ..regular.language import Language
-from .document import Conjunction, Document, Schema
+from .document import Conjunction, Schema, SchemaDocument
 
 
 class Builder(Protocol):
     """Makes the rules of a schema. `rules` holds them by name."""
 
-    document: Document
+    document: SchemaDocument
     rules: dict[str, Node]
 
     def node(self, schemas: Conjunction) -> Node:

@@ -18,7 +18,7 @@ from ..regular.language import Language, union, words
 from ..tree import Tree, choice, numeral, reference
 from .alternatives import Alternatives, common_types
 from .arrays import Arrays
-from .document import TRUE, Conjunction, Document, Schema, UnsupportedSchema, conjunction
+from .document import TRUE, Conjunction, Schema, SchemaDocument, UnsupportedSchema, conjunction
 from .numbers import Numbers, is_number
 from .objects import Objects
 from .strings import Strings
@@ -52,7 +52,7 @@ class Compiler:
     """Makes the rules of a schema. `rules` holds them by name."""
 
     def __init__(self, schema: Any) -> None:
-        self.document = Document(schema)
+        self.document = SchemaDocument(schema)
         self.rules: dict[str, Node] = {}
         self._alternatives = Alternatives(self.document, self._excludes)
         self._names: dict[Conjunction, str] = {}

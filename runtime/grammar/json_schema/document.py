@@ -97,7 +97,7 @@ def conjunction(*schemas: Schema) -> Conjunction:
     return tuple(dict.fromkeys(schema for schema in schemas if schema is not TRUE))
 
 
-class Document:
+class SchemaDocument:
     """A JSON schema and everything inside it."""
 
     def __init__(self, root: Any) -> None:

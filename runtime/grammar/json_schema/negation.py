@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from ..regular.formats import UNSUPPORTED, format_language
-from .document import FALSE, TRUE, Conjunction, Document, Schema, conjunction
+from .document import FALSE, TRUE, Conjunction, Schema, SchemaDocument, conjunction
 from .numbers import types
 from .values import canonical_value
 
@@ -16,7 +16,7 @@ _MOST = 200
 class Negation:
     """Negates the schemas of a document."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: SchemaDocument) -> None:
         self._document = document
         self._found: dict[Schema, list[Conjunction]] = {}
         self._opened: set[Schema] = set()

@@ -1,0 +1,1 @@
+"""The readers of documents, one file a format: each returns the sections of a document."""
