@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensors import CheckpointTensors
-from runtime.checkpoint.vision import Vision
+from runtime.checkpoint.vision.tower import Vision
 from runtime.device.memory import CONTEXT, estimate_from_sizes, format_bytes, tower_memory
 from runtime.errors import ConversionError, DiskFull
 from runtime.folder.model_folder import ModelSizes

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from runtime.checkpoint.architecture import Architecture
-from runtime.checkpoint.eva_clip import EvaClipVision
+from runtime.checkpoint.vision.eva_clip import EvaClipVision
 from runtime.errors import CheckpointError
 
 from .import_path import require_own_package
