@@ -23,9 +23,9 @@ import numpy as np
 
 from edge.catalogue import get_entry
 from runtime.checkpoint.architecture import Architecture, read_architecture
-from runtime.checkpoint.eva_clip import EvaClipVision
 from runtime.checkpoint.tensors import safetensors_shapes
 from runtime.checkpoint.tokenizer import read_tokenizer
+from runtime.checkpoint.vision.eva_clip import EvaClipVision
 
 DEMO = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 SHARD_BYTES = 5_000_000_000

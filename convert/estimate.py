@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensors import CheckpointTensors
-from runtime.checkpoint.vision import Vision
+from runtime.checkpoint.vision.tower import Vision
 from runtime.device.memory import CONTEXT, estimate_from_sizes, format_bytes, tower_memory
 from runtime.errors import ConversionError, DiskFull
 from runtime.folder.model_folder import ModelSizes
@@ -74,6 +74,12 @@ def part_bytes(checkpoint: CheckpointTensors, part: ModelPart, sensitive: Collec
     of_part = [(name, shapes[name]) for name in part.tensors]
     found = _weight_sizes(of_part, part.recipe, _source_bits(checkpoint), sensitive, stored=stored, exact=part.exact)
     return sum(nbytes for nbytes, _ in found.values()) + OTHER_FILE_BYTES
+
+
+def disk_bytes(architecture: Architecture, recipe: Recipe) -> int:
+    """Return the bytes of a model's weights on the disk, an image tower's included."""
+    tower = tower_bytes(architecture.vision, recipe) if architecture.vision else 0
+    return model_sizes(architecture, recipe).weights + tower
 
 
 def tower_bytes(vision: Vision, recipe: Recipe, source_bits: Mapping[str, int] | None = None) -> int:

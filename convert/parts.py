@@ -10,7 +10,7 @@ from openvino import PartialShape, Type
 from openvino import opset13 as ops
 
 from runtime.checkpoint.architecture import Architecture
-from runtime.checkpoint.vision import Vision
+from runtime.checkpoint.vision.tower import Vision
 from runtime.folder.ir_files import DECODER, LANGUAGE, TABLE, TOWER
 
 from .graph import EMBEDDING, Weight, build_decoder

@@ -71,6 +71,16 @@ class Recipe:
         """NNCF's backup mode: that of matrices that cannot or should not be int4."""
         return "int8_sym" if self.embedding_and_head == "int8_sym" else "int8_asym"
 
+    @property
+    def vision_obstacle(self) -> str:
+        """Why the recipe is not for vision models; "" where it is."""
+        if self.keep_blocks:
+            return "keeps weights that are quantised already"
+        if "NPU" in self.devices:
+            return "is for NPUs"
+        int4 = (self.embedding_and_head or "").startswith("int4")
+        return "has an embedding in int4" if int4 else ""
+
     def mode_and_group(
         self, columns: int, *, embedding_or_head: bool = False, sensitive: bool = False
     ) -> tuple[Mode | None, int]:

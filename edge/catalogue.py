@@ -10,9 +10,8 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from runtime.checkpoint.architecture import Architecture
-from runtime.checkpoint.eva_clip import EvaClipVision
+from runtime.checkpoint.vision.eva_clip import EvaClipVision
 from runtime.errors import CheckpointError
-from runtime.folder.model_folder import ModelSizes
 
 from .import_path import require_own_package
 
@@ -48,30 +47,23 @@ class CatalogueEntry:
 
     def disk_bytes(self, recipe: str) -> int:
         """Return the bytes of the weights after conversion."""
-        return self._sizes(recipe).weights + self._tower_bytes(recipe)
+        require_own_package("convert")
+        from convert.estimate import disk_bytes
+        from convert.recipe import RECIPES
+
+        return disk_bytes(self.architecture, RECIPES[recipe])
 
     def memory_bytes(self, recipe: str) -> int:
         """Return the bytes that a chat on a CPU uses, with 8,192 tokens in an 8-bit KV cache, while it reads a picture
         if the model does."""
-        sizes = self._sizes(recipe)
-        from convert.estimate import loaded_bytes
+        require_own_package("convert")
+        from convert.estimate import loaded_bytes, model_sizes, tower_bytes
+        from convert.recipe import RECIPES
         from runtime.device.memory import tower_memory
 
-        return loaded_bytes(self.architecture, sizes) + tower_memory(self._tower_bytes(recipe))
-
-    def _tower_bytes(self, recipe: str) -> int:
-        require_own_package("convert")
-        from convert.estimate import tower_bytes
-        from convert.recipe import RECIPES
-
-        return tower_bytes(self.architecture.vision, RECIPES[recipe]) if self.architecture.vision else 0
-
-    def _sizes(self, recipe: str) -> ModelSizes:
-        require_own_package("convert")
-        from convert.estimate import model_sizes
-        from convert.recipe import RECIPES
-
-        return model_sizes(self.architecture, RECIPES[recipe])
+        vision = self.architecture.vision
+        loaded = loaded_bytes(self.architecture, model_sizes(self.architecture, RECIPES[recipe]))
+        return loaded + (tower_memory(tower_bytes(vision, RECIPES[recipe])) if vision else 0)
 
 
 _9B_0414 = Architecture(

@@ -35,7 +35,7 @@ class EdgeError(Exception):
 
 
 class CheckpointError(EdgeError):
-    """A checkpoint that is missing, damaged or unsupported: a vision model, a missing shard, a name that no hub has.
+    """A checkpoint that is missing, damaged or unsupported: no GLM-4, a missing shard, a name that no hub has.
 
     Example:
         try:

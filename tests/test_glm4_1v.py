@@ -12,9 +12,9 @@ from convert.vision.embeddings_decoder import build_embeddings_decoder, build_em
 from convert.vision.glm4_1v_tower import build_glm41_tower
 from runtime.checkpoint.architecture import Architecture, read_architecture
 from runtime.checkpoint.config_object import ConfigObject
-from runtime.checkpoint.glm4_1v import Glm41Vision, read_glm41_vision, read_picture_size
 from runtime.checkpoint.safetensors_folder import SafetensorsFolder
 from runtime.checkpoint.tensors import CheckpointTensors
+from runtime.checkpoint.vision.glm4_1v import Glm41Vision, read_glm41_vision, read_picture_size
 from runtime.errors import CheckpointError, RequestError
 from runtime.picture_size import PictureSize
 from runtime.prompt.shifts import MAX_SHIFT, encode_shifts, mrope_shifts, shift_numbers

@@ -19,8 +19,8 @@ from convert.vision.embeddings_decoder import build_embeddings_decoder, build_em
 from convert.vision.eva_clip_tower import build_eva_clip_tower, eva_clip_stages
 from runtime.checkpoint.architecture import Architecture, read_architecture
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.eva_clip import EvaClipVision
 from runtime.checkpoint.tensors import CheckpointTensors
+from runtime.checkpoint.vision.eva_clip import EvaClipVision
 from runtime.errors import CheckpointError
 from runtime.folder.ir_files import DECODER, LANGUAGE, STUB, TABLE, TOWER
 from runtime.prompt.shifts import encode_shifts

@@ -293,6 +293,18 @@ def test_commands(int4: ModelFolder, capsys: pytest.CaptureFixture[str]) -> None
     assert "pictures" in capsys.readouterr().out
 
 
+def test_recipes_of_a_vision_model(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that would be rejected are not listed, and the disk counts the tower."""
+    assert main(["recipes", "glm-4v-9b", "--json"]) == 0
+    found = {recipe["name"]: recipe["disk"]["glm-4v-9b"] for recipe in json.loads(capsys.readouterr().out)}
+    assert found.keys() == RECIPES.keys() - {"int4-npu", "nf4-npu", "int4-small", "stored"}
+    assert found["bf16"] == pytest.approx(2 * 13.9e9, rel=0.01)
+    assert main(["models", "glm-4v-9b", "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert {name: sizes["disk"] for name, sizes in facts["recipes"].items()} == found
+    assert main(["recipes", str(checkpoint)]) == 0
+
+
 def test_catalogue() -> None:
     """glm-4v-9b has the published number of values, of which a third are the tower's."""
     entry = get_entry("glm-4v-9b")

@@ -81,10 +81,9 @@ class SafetensorsSource:
             raise ConversionError(
                 "a vision model that is quantised already is not supported", hint="convert the original checkpoint"
             )
-        if "NPU" in recipe.devices or (recipe.embedding_and_head or "").startswith("int4"):
-            what = "is for NPUs" if "NPU" in recipe.devices else "has an embedding in int4"
+        if obstacle := recipe.vision_obstacle:
             raise ConversionError(
-                f"the recipe {recipe.name} {what}, which is not supported for vision models",
+                f"the recipe {recipe.name} {obstacle}, which is not supported for vision models",
                 hint="choose another recipe: int4, int8 or bf16",
             )
 

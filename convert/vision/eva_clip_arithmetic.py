@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from runtime.checkpoint.eva_clip import MERGE, PIXEL_MEAN, PIXEL_STD, PREFIX, EvaClipVision
+from runtime.checkpoint.vision.eva_clip import MERGE, PIXEL_MEAN, PIXEL_STD, PREFIX, EvaClipVision
 
 from .stage import Floats, Values
 

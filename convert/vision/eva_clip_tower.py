@@ -11,7 +11,7 @@ import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
-from runtime.checkpoint.eva_clip import MERGE, PIXEL_MEAN, PIXEL_STD, PREFIX, EvaClipVision
+from runtime.checkpoint.vision.eva_clip import MERGE, PIXEL_MEAN, PIXEL_STD, PREFIX, EvaClipVision
 
 from ..graph import Weight, named_matmul
 from .eva_clip_arithmetic import ADAPTER_EPS, EvaClipArithmetic

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runtime.checkpoint.glm4_1v import PIXEL_MEAN, PIXEL_STD, PREFIX, Glm41Vision
+from runtime.checkpoint.vision.glm4_1v import PIXEL_MEAN, PIXEL_STD, PREFIX, Glm41Vision
 
 from .eva_clip_arithmetic import gelu
 from .stage import Floats, Values

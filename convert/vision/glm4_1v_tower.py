@@ -15,7 +15,7 @@ import openvino as ov
 from openvino import Node, PartialShape, Type
 from openvino import opset13 as ops
 
-from runtime.checkpoint.glm4_1v import PIXEL_MEAN, PIXEL_STD, PREFIX, Glm41Vision
+from runtime.checkpoint.vision.glm4_1v import PIXEL_MEAN, PIXEL_STD, PREFIX, Glm41Vision
 
 from ..graph import Weight, named_matmul
 from .glm4_1v_arithmetic import CUBIC, MERGER_EPS, Glm41Arithmetic, inverse_frequencies

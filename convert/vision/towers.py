@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import openvino as ov
 
-from runtime.checkpoint.eva_clip import MERGE, EvaClipVision
-from runtime.checkpoint.vision import Vision
+from runtime.checkpoint.vision.eva_clip import MERGE, EvaClipVision
+from runtime.checkpoint.vision.tower import Vision
 
 from ..graph import Weight
 from .eva_clip_tower import build_eva_clip_tower, eva_clip_stages

@@ -40,7 +40,9 @@ def run(args: argparse.Namespace) -> int:
 def _facts(entry: "CatalogueEntry") -> dict[str, Any]:
     from convert.recipe import RECIPES
 
-    names = [recipe.name for recipe in RECIPES.values() if not recipe.keep_blocks]  # for GGUF files only
+    vision = entry.architecture.vision is not None
+    # What keeps blocks is for weights that are quantised already.
+    names = [name for name, recipe in RECIPES.items() if not (recipe.vision_obstacle if vision else recipe.keep_blocks)]
     recipes = {name: {"disk": entry.disk_bytes(name), "memory": entry.memory_bytes(name)} for name in names}
     return asdict(entry) | {"recipes": recipes}
 

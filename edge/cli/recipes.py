@@ -59,19 +59,22 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
     """Return each recipe's record, its bits per weight for the first model, and bytes for every model."""
     from math import prod
 
-    from convert.estimate import conversion_memory, model_sizes
+    from convert.estimate import conversion_memory, disk_bytes, model_sizes
     from convert.recipe import DEFAULT, RECIPES
 
     found = []
     first = next(iter(models.values()))
     weights = sum(prod(shape) for _, shape in first.shapes())
+    vision = any(architecture.vision for architecture in models.values())
     for recipe in RECIPES.values():
+        if vision and recipe.vision_obstacle:
+            continue
         sizes = {name: model_sizes(architecture, recipe) for name, architecture in models.items()}
         found.append(
             recipe.to_json()
             | {
                 "bits": round(8 * sizes[next(iter(models))].weights / weights, 2),
-                "disk": {name: size.weights for name, size in sizes.items()},
+                "disk": {name: disk_bytes(architecture, recipe) for name, architecture in models.items()},
                 "memory": {name: conversion_memory(models[name], recipe, size) for name, size in sizes.items()},
                 "default": recipe.name == DEFAULT,
                 "devices": recipe.devices,

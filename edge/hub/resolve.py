@@ -26,7 +26,8 @@ from .hubs import HUGGING_FACE, MODELSCOPE, Hub, get_hub
 # The files that a conversion reads: no code, no pickles.
 _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
           "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja", "special_tokens_map.json",
-          "added_tokens.json", "README.md", "LICENSE*")  # fmt: skip
+          "added_tokens.json", "preprocessor_config.json", "processor_config.json", "README.md",
+          "LICENSE*")  # fmt: skip
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _GGUF_NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*):([\w.+-][\w./+-]*\.gguf)", re.IGNORECASE)  # REPO:FILE.gguf
 _GGUF_PART = re.compile(r"-\d{5}-of-(\d{5})(?=\.gguf$)")

@@ -28,7 +28,7 @@ from .role_tokens import (
     spelled_special_tokens,
 )
 from .tokenizer import CheckpointTokenizer
-from .vision import describe_vision
+from .vision.tower import describe_vision
 
 if TYPE_CHECKING:
     from .adapters.adapter import ModelAdapters

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .architecture import Architecture
-from .eva_clip import PREFIX as EVA_TOWER
-from .glm4_1v import PREFIX as TOWER
+from .vision.eva_clip import PREFIX as EVA_TOWER
+from .vision.glm4_1v import PREFIX as TOWER
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ Every picture is resized to one square, whatever its proportions. Sources: visua
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..errors import CheckpointError
-from .config_object import CONFIG_HINT, ConfigObject
+from ...errors import CheckpointError
+from ..config_object import CONFIG_HINT, ConfigObject
 
 PREFIX = "transformer.vision."
 # OpenAI's CLIP, by which tokenization_chatglm.py normalises pixels

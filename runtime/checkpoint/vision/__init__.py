@@ -1,0 +1,1 @@
+"""Image towers, as a checkpoint's config.json describes them."""
