@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.vision.eva_clip import EvaClipVision
+from runtime.checkpoint.vision.glm4_1v import Glm41Vision
 from runtime.errors import CheckpointError
 
 from .import_path import require_own_package
@@ -105,6 +106,26 @@ _GLM_4V = replace(
         scaling=8.0,
     ),
 )
+_GLM_4_1V = replace(
+    _9B_0414,
+    name="Glm4vForConditionalGeneration",
+    context=65536,
+    rope_sections=(8, 12, 12),
+    vision=Glm41Vision(
+        layers=24,
+        width=1536,
+        heads=12,
+        hidden=4096,
+        merger_ffn=13696,
+        grid=24,
+        patch=14,
+        merge=2,
+        frames=2,
+        norm_eps=1e-5,
+        qkv_bias=False,
+        rope_theta=1e4,
+    ),
+)
 _EDGE_1_5B = replace(
     _9B_0414,
     name="GlmForCausalLM",
@@ -173,6 +194,15 @@ _ENTRIES = (
         _GLM_4V,
         obliges=_GLM_4_9B,
         note="one picture a chat; its context is read from the checkpoint",
+    ),
+    CatalogueEntry("GLM-4.1V-9B-Thinking", "zai-org/GLM-4.1V-9B-Thinking", "glm4_1v", "MIT", _GLM_4_1V),
+    CatalogueEntry(
+        "GLM-4.6V-Flash",
+        "zai-org/GLM-4.6V-Flash",
+        "glm4_6v",
+        "MIT",
+        replace(_GLM_4_1V, context=131072),
+        note="shape not confirmed by a published configuration",
     ),
     CatalogueEntry("glm-edge-1.5b-chat", "zai-org/glm-edge-1.5b-chat", "glm_edge", "glm-edge", _EDGE_1_5B),
     CatalogueEntry(
