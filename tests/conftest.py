@@ -24,7 +24,7 @@ collect_ignore = (
 )
 # Each has a script in tests/environments that makes its environment and runs its tests.
 ENVIRONMENTS = tuple(
-    "agents anthropic clients cuda embeddings ipex lm_eval mcp_servers ollama optimum peft proxies quantized "
+    "agents anthropic axe clients cuda embeddings ipex lm_eval mcp_servers ollama optimum peft proxies quantized "
     "schema_suite vllm".split()
 )
 
