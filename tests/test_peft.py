@@ -164,7 +164,7 @@ def test_the_logits_are_those_of_peft_s_merge(tmp_path, format, case):
     difference = np.abs(logits(last.result.path, ids) - reference).max()
     opened = Checkpoint.open(base).weights()
     base = write_checkpoint(tmp_path / "again", format=format, dtype="bf16", layers=2)
-    ours = Checkpoint.open(base, adapters).weights()
+    ours = Checkpoint.open(base, adapters=adapters).weights()
     steps = sum(int((ours.tensor(name).f32() != opened.tensor(name).f32()).sum()) for name in ours.names)
     print(
         f"{format}, {case}: {difference:.1e} of logits up to {np.abs(reference).max():.1f}; "
