@@ -258,7 +258,7 @@ KINDS = {
     "tokenizer.json": Kind("one", "tokenizer.json", "json", _tokenizer),
     "tokenizer_config.json": Kind("ranks", "tokenizer_config.json", "json", _tokenizer),
     "model.safetensors.index.json": Kind("demo", "model.safetensors.index.json", "json", _checkpoint),
-    "openvino_model.jsonl": Kind("texts", "finished.jsonl", "lines", _journal),
+    "openvino_model.jsonl": Kind("texts", "openvino_model.jsonl", "lines", _journal),
     "records": Kind("model", "record.json", "json", _record),
     "tokenizer.model": Kind("ranks", "tokenizer.model", "text", _tokenizer, mutants.RANKS),
     "chat_template.jinja": Kind("one", "chat_template.jinja", "text", _described, mutants.JINJA),

@@ -162,7 +162,10 @@ def test_a_strict_tool_is_called_by_its_schema(client):
         ({"model": "claude"}, "no model 'claude'"),
         ({"temperature": 1.5}, "temperature: "),
         ({"messages": [user("word " * 9000)]}, " tokens > 2047 maximum"),
-        ({"messages": [user([{"type": "image", "source": {}}])]}, "messages[0].content[0]: images"),
+        (
+            {"messages": [user([{"type": "image", "source": {}}])]},
+            "messages[0].content[0].image.source.type: Field required",
+        ),
         ({"messages": [user([{"type": "tool_use"}])]}, "messages[0].content[0]"),
         ({"messages": [user([CALL])]}, "messages[0].content[0]: a message of the role user"),
         ({"messages": [user("?"), {"role": "assistant", "content": "The"}]}, "messages: the last message is"),
@@ -240,12 +243,15 @@ def test_history_becomes_a_chat():
     ]
 
 
+FILE_IMAGE = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+
+
 @pytest.mark.parametrize(
     ("block", "named"),
     [
         ({"type": "document", "source": {"type": "base64", "data": ""}}, "content[0].source"),
         ({"type": "document", "source": {"type": "text", "data": ""}, "citations": {"enabled": True}}, "citations"),
-        ({"type": "tool_result", "tool_use_id": "1", "content": [{"type": "image"}]}, "content[0].content[0]"),
+        ({"type": "tool_result", "tool_use_id": "1", "content": [FILE_IMAGE]}, "content[0].content[0]"),
     ],
 )
 def test_content_that_has_no_text_is_rejected(block, named):

@@ -119,7 +119,7 @@ REFUSED = {
     "more presence_penalty": (CHAT, {"presence_penalty": 2.5}, "presence_penalty"),
     "more logit_bias": (CHAT, {"logit_bias": {"1": 101}}, "logit_bias"),
     "functions": (CHAT, {"functions": [{"name": "f"}]}, "functions"),
-    "an image": (CHAT, {"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].type"),
+    "an image": (CHAT, {"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0]"),
     "top_logprobs of responses": ("/v1/responses", {"input": "?", "top_logprobs": 1}, "top_logprobs"),
     "an image of responses": (
         "/v1/responses",

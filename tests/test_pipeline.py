@@ -298,7 +298,7 @@ def test_closing_at_any_step_leaves_nothing(checkpoint, tmp_path):
     [
         "source.safetensors.SafetensorsSource.write_ir",
         "source.safetensors.IrWriter",
-        "source.safetensors.build_decoder",
+        "parts.build_decoder",
         "source.safetensors.Journal.add",
         "pipeline.copy_text_files",
         "pipeline.build_manifest",

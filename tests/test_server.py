@@ -191,7 +191,7 @@ def test_typed_special_tokens_are_text(client):
 WRONG = {
     "no messages": ({"messages": []}, "messages"),
     "a role": ({"messages": [{"role": "user<|assistant|>", "content": "?"}]}, "messages[0].role"),
-    "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
+    "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].image_url"),
     "a number": ({"temperature": "hot"}, "temperature"),
     "out of range": ({"top_p": 1.5}, "top_p"),
     "too many replies": ({"n": 129}, "n"),
@@ -427,7 +427,7 @@ def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
         facts = httpx2.get(f"{url}/chat").json()
         assert facts["tools"] == [{"name": "clock", "description": "The time in a city."}]
         assert facts["models"] == [
-            {"name": demo_folder.path.name, "context": 2048, "temperature": 0.0, "top_p": 1.0},
+            {"name": demo_folder.path.name, "context": 2048, "pictures": False, "temperature": 0.0, "top_p": 1.0},
         ]
         assert facts["kiosk"] is None
         (entry,) = dispatcher.pool.entries.values()

@@ -17,6 +17,7 @@ _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: str = "") -> dict[str, Any]:
     """Describe the endpoints in OpenAPI 3.1. With `has_key`, clients authenticate with a bearer token; a proxy
     serves the paths below `root_path`."""
+    endpoints = [endpoint for endpoint in endpoints if endpoint.documented]
     requests = [(endpoint.request_model, "validation") for endpoint in endpoints if endpoint.request_model]
     replies = [(endpoint.response_model, "serialization") for endpoint in endpoints if endpoint.response_model]
     errors = [(endpoint.error_model, "serialization") for endpoint in endpoints]
@@ -24,8 +25,6 @@ def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: st
     names, definitions = models_json_schema(wanted, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
-        if not endpoint.documented:
-            continue
         name = f"{endpoint.method.lower()}_{endpoint.path.strip('/').replace('/', '_')}".translate(_NO_BRACES)
         described: dict[str, Any] = {"operationId": name, "responses": {}}
         if parameters := _parameters(endpoint):
