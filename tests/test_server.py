@@ -191,7 +191,10 @@ def test_typed_special_tokens_are_text(client):
 WRONG = {
     "no messages": ({"messages": []}, "messages"),
     "a role": ({"messages": [{"role": "user<|assistant|>", "content": "?"}]}, "messages[0].role"),
-    "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].image_url"),
+    "an image": (
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        "messages[0].content[0].image_url",
+    ),
     "a number": ({"temperature": "hot"}, "temperature"),
     "out of range": ({"top_p": 1.5}, "top_p"),
     "too many replies": ({"n": 129}, "n"),
