@@ -309,6 +309,9 @@ class Endless:
         yield
         return [1]
 
+    def read_pictures(self, request, ids):
+        return None
+
     def begin(self, request, ids, start):
         return self
 
