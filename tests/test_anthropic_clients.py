@@ -138,7 +138,7 @@ def test_errors_and_models(place, client, name):
     assert missing.value.type == "not_found_error"
     assert missing.value.request_id
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
-    with pytest.raises(anthropic.BadRequestError, match="images are not supported"):
+    with pytest.raises(anthropic.BadRequestError, match="picture"):
         client.messages.create(model=name, max_tokens=1, messages=[{"role": "user", "content": [image]}])
     with pytest.raises(anthropic.BadRequestError, match="prompt is too long: "):
         client.messages.create(model=name, max_tokens=1, messages=[{"role": "user", "content": "word " * 9000}])
