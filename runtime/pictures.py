@@ -170,7 +170,9 @@ def _pillow() -> Any:
     except ImportError as exc:
         if is_out_of_memory(exc):
             raise
-        raise RequestError("pictures need Pillow, which is not installed", hint=install_hint("vision")) from exc
+        raise RequestError(
+            "Pillow is not installed, which decodes pictures for vision models", hint=install_hint("vision")
+        ) from exc
     return Image
 
 

@@ -140,7 +140,9 @@ def test_a_client_of_ollamas_api_chooses_how_long_a_model_stays(bare_folder):
         assert 590 < seconds_left() <= 600  # the server's own
         chat(keep_alive="1h30m")
         assert 5390 < seconds_left() <= 5400
+        loaded = entry.model
         chat(keep_alive=0)
+        assert entry.model in (loaded, None)  # not loaded again for the request that lets it go
         until(lambda: entry.model is None)
         assert client.get("/api/ps").json() == {"models": []}
         chat(keep_alive="300ms")
@@ -154,3 +156,16 @@ def test_a_client_of_ollamas_api_chooses_how_long_a_model_stays(bare_folder):
         loaded = client.post("/api/generate", json={}).json()
         assert loaded["done_reason"] == "load"
         assert entry.model is not None
+
+
+def test_a_request_that_lets_the_model_go_uses_the_loaded_one(bare_folder, caplog):
+    caplog.set_level("INFO", "edge.server")
+    with (
+        serving_ours(bare_folder.path, device="ECHO") as (url, dispatcher),
+        httpx2.Client(base_url=url, timeout=60) as client,
+    ):
+        (entry,) = dispatcher.pool.entries.values()
+        client.post("/api/chat", json=ASK | {"stream": False})
+        client.post("/api/chat", json=ASK | {"stream": False, "keep_alive": 0})
+        until(lambda: entry.model is None)
+    assert [record.getMessage() for record in caplog.records].count(f"{entry.name} is being loaded") == 1

@@ -132,8 +132,10 @@ def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, attachm
             if text.startswith("/") and "\n" not in text:
                 _run_command(chat, attachments, name, *value)
             else:
-                print_reply(chat, text, approval, attachments)
-                attachments.clear()
+                try:
+                    print_reply(chat, text, approval, attachments)
+                finally:
+                    attachments.clear()  # what was rejected would be rejected again
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:

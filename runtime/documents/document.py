@@ -19,7 +19,7 @@ class Section:
     first: int = 1
 
     def place_of(self, line: int, lines: int) -> str:
-        """Return the place of so many lines from the given one, counted from 0, such as "Fares, lines 12-20"."""
+        """Return the place of `lines` lines of the text, such as "Fares, lines 12-20". `line` is the first, from 0."""
         if not self.unit:
             return self.place
         first = self.first + line

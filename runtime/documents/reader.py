@@ -160,7 +160,7 @@ def load(
 
 
 def to_documents(documents: Iterable[DocumentLike]) -> tuple[DocumentLike, ...]:
-    """Return the documents of a list. Raises RequestError for a single one, and for what is no document."""
+    """Return the documents as a tuple. Raises RequestError for a single document in place of a list."""
     single = isinstance(documents, str | bytes | os.PathLike | Document) or not isinstance(documents, Iterable)
     if single or (isinstance(documents, tuple) and len(documents) == 2 and isinstance(documents[1], bytes)):
         raise RequestError(f"documents is {type(documents).__name__}", hint="pass a list: documents=[…]")

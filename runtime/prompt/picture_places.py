@@ -28,7 +28,7 @@ class PicturePlaces:
     def lay_out(
         self, layout: Layout, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
     ) -> Mapping[str, Any]:
-        """Return the template's variables."""
+        """Return the template's variables, with a stand-in for each picture."""
         if not self._pictures:
             return layout(messages, tools)
         stand_ins = iter(self._stand_ins)

@@ -1,6 +1,6 @@
 """The content of a message, put together from passages of text and pictures."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from runtime.errors import RequestError
@@ -38,7 +38,8 @@ class Content:
 
 def read_base64(data: object, param: str) -> Picture:
     """Return the picture of a file in base64, or of a `data:` URL. Raises ApiError."""
-    return _read(data, param, Picture.from_url if str(data)[:5].lower() == "data:" else Picture.from_base64)
+    is_url = isinstance(data, str) and data[:5].lower() == "data:"
+    return _read(data, param, Picture.from_url if is_url else Picture.from_base64)
 
 
 def read_url(url: object, param: str) -> Picture:
@@ -46,9 +47,8 @@ def read_url(url: object, param: str) -> Picture:
     return _read(url, param, Picture.from_url)
 
 
-def _read(data: Any, param: str, read: Any) -> Picture:
+def _read(data: Any, param: str, read: Callable[[Any], Picture]) -> Picture:
     try:
-        found: Picture = read(data)
+        return read(data)
     except RequestError as exc:
         raise ApiError(400, f"{param}: {exc}; {exc.hint}", param=param, code="invalid_value") from exc
-    return found

@@ -7,7 +7,9 @@ from typing import Protocol
 
 from ..logs.log import LOG
 
-_POLL_SECONDS = 0.25  # between two looks at a model that is in use past its time
+# From the end of a model's time to the first look at it, and between two looks: a request that sets its time to 0 is in
+# the queue by then.
+_POLL_SECONDS = 0.25
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ class IdleWatch:
         if entry.idle_time.timer is not None:
             entry.idle_time.timer.cancel()
         left = entry.idle_time.left
-        entry.idle_time.timer = None if left is None else self._call_later(max(left, 0.0), entry)
+        entry.idle_time.timer = None if left is None else self._call_later(max(left, _POLL_SECONDS), entry)
 
     def _call_later(self, seconds: float, entry: Unloadable) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, self._start, entry)

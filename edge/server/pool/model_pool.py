@@ -242,6 +242,7 @@ class ModelPool:
         """Keep a model in memory for `seconds` after its last use; None is the pool's own time, infinity for ever."""
         wanted = self._idle_seconds if seconds is None else seconds
         entry.idle_time.seconds = None if wanted == float("inf") else wanted
+        entry.idle_time.touch()
         self._idle_watch.watch(entry)
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 // The pictures of a message: chosen, dropped, pasted or taken with a camera, and made no larger than a model reads.
 
-import { h, icon, iconButton } from "./element.js";
-import { label, words } from "./words.js";
+import { h, iconButton } from "./element.js";
+import { words } from "./words.js";
 
 const TYPES = ["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"]; // those that the server decodes
 const SIDE = 2240; // pixels: twice the side at which GLM-4V reads a picture
@@ -14,7 +14,7 @@ export function isPicture(text) {
   return typeof text === "string" && text.length < (MOST * 4) / 3 + 100 && SHAPE.test(text);
 }
 
-/** Small views of a message's pictures; each opens the picture in its full size. */
+/** Small views of a message's pictures. */
 export function views(pictures) {
   return h("div", { class: "pictures" }, ...pictures.map((url) => h("img", { src: url, alt: words("picture"), "t-alt": "picture" })));
 }

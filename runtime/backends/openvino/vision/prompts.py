@@ -1,4 +1,4 @@
-"""The prompts of a vision model: ids and embeddings of texts and pictures, and what the engine cannot do with them."""
+"""Encode the prompts of a vision model as token ids and embeddings, and reject settings that need token ids alone."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
