@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from runtime.backends.backend import Options
-from runtime.messages import Finish
+from runtime.events import Finish
 from runtime.model import Model
 
 from .peers_report import format_spread, markdown_table

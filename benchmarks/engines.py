@@ -33,8 +33,8 @@ from runtime.backends.openvino.npu import EMULATED, NPU
 from runtime.backends.openvino.stateful import Stateful
 from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.events import Reasoning, Text, ToolCall
 from runtime.folder.model_folder import ModelFolder
-from runtime.messages import Reasoning, Text, ToolCall
 from runtime.model import Model
 from runtime.source import ModelSource
 

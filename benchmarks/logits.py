@@ -16,8 +16,8 @@ from typing import Any
 
 from runtime.backends.backend import Options
 from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.events import Usage
 from runtime.folder.model_folder import ModelFolder
-from runtime.messages import Usage
 from runtime.model import Model
 from runtime.reply.reply import Reply
 

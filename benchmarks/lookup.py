@@ -25,8 +25,8 @@ from edge.demo.training.dialogues import held_out
 from edge.evaluation.tool_calls import ToolCallTask, score
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
+from runtime.events import Finish
 from runtime.folder.model_folder import ModelFolder
-from runtime.messages import Finish
 from runtime.model import Model
 
 from .peers_report import format_spread, markdown_table

@@ -31,10 +31,10 @@ from benchmarks.schemas import SchemaCase, read_cases
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.errors import EdgeError
+from runtime.events import Finish, Text
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar.grammar import JsonSchema
 from runtime.grammar.json_schema.compiler import compile_schema
-from runtime.messages import Finish, Text
 from runtime.model import Model
 
 _SEED = 8

@@ -35,16 +35,12 @@ from runtime.errors import (
     UnsupportedSetting,
     VerificationError,
 )
-from runtime.folder.model_folder import ModelFolder
-from runtime.grammar.grammar import AnswerLike, Choice, Ebnf, JsonObject, JsonSchema, Regex
-from runtime.messages import (
+from runtime.events import (
     Citation,
     Documents,
     Event,
     Finish,
     Logprobs,
-    Message,
-    MessageLike,
     PictureProgress,
     PromptLogprobs,
     Reasoning,
@@ -55,6 +51,9 @@ from runtime.messages import (
     ToolResult,
     Usage,
 )
+from runtime.folder.model_folder import ModelFolder
+from runtime.grammar.grammar import AnswerLike, Choice, Ebnf, JsonObject, JsonSchema, Regex
+from runtime.messages import Message, MessageLike
 from runtime.model import Model
 from runtime.pictures import Picture, PictureLike
 from runtime.progress import Progress

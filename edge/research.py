@@ -14,7 +14,7 @@ from typing import Any
 
 from runtime.chat import Chat
 from runtime.errors import RequestError
-from runtime.messages import Event, Finish
+from runtime.events import Event, Finish
 from runtime.model import Model
 from runtime.sampling import Sampling
 from runtime.tools import Tool

@@ -19,9 +19,10 @@ from .checkpoint.adapters.reference import AdapterLike
 from .checks import require
 from .documents.reader import DocumentLike
 from .errors import RequestError
+from .events import Event, ToolCall
 from .grammar.grammar import AnswerLike
 from .history import History
-from .messages import Event, Message, MessageLike, ToolCall, to_messages, with_pictures
+from .messages import Message, MessageLike, to_messages, with_pictures
 from .model import Model
 from .pictures import PictureLike
 from .reply.reply import Reply

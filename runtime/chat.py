@@ -13,9 +13,10 @@ from .checkpoint.adapters.reference import AdapterLike, parse_adapters
 from .checks import require, require_integer, require_seconds
 from .documents.reader import DocumentLike, to_documents
 from .errors import RequestError, ToolError
+from .events import Event, Finish, ToolCall
 from .grammar.grammar import AnswerLike
 from .history import History
-from .messages import Event, Finish, Message, MessageLike, ToolCall, with_pictures
+from .messages import Message, MessageLike, with_pictures
 from .model import Model
 from .pictures import PictureLike
 from .reply.generation import Constraint

@@ -7,6 +7,7 @@ from types import UnionType
 from typing import Any
 
 from .errors import EdgeError, RequestError
+from .text import replace_surrogates
 
 
 def require(
@@ -57,3 +58,11 @@ def _describe(value: object) -> str:
     """Describe an argument in Python's words; briefly, since it may be anything."""
     shown = repr(value)
     return f"{type(value).__name__} {shown}" if len(shown) <= 40 else type(value).__name__
+
+
+def normalize_fields(value: object, whose: str, *fields: str) -> None:
+    """Replace lone surrogates in these fields of a frozen value. Raises RequestError for a field that is not text."""
+    for name in fields:
+        text = getattr(value, name)
+        require(f"{whose} {name}", text, str, "text")
+        object.__setattr__(value, name, replace_surrogates(text))

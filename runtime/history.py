@@ -8,7 +8,8 @@ from pathlib import Path
 from . import strict_json
 from .checks import require
 from .errors import RequestError
-from .messages import Message, MessageLike, ToolCall, to_messages
+from .events import ToolCall
+from .messages import Message, MessageLike, to_messages
 from .system.files import write_atomically
 from .text import one_line
 

@@ -18,9 +18,10 @@ from .chat_templates import DEFAULT
 from .checkpoint.adapters.reference import AdapterLike, parse_adapters
 from .checks import require, require_all
 from .errors import BackendError, DeviceError, Notice, RequestError, UnsupportedSetting
+from .events import Event, PromptLogprobs
 from .folder.integrity import verify_while_loading
 from .grammar.grammar import AnswerLike, to_grammar
-from .messages import Event, Message, MessageLike, PromptLogprobs, to_messages
+from .messages import Message, MessageLike, to_messages
 from .prompt.families import ReasoningMarks
 from .prompt.template import ChatTemplate, Prompt, require_text
 from .reply.generation import Constraint, generate

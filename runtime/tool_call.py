@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import tool_run
 from .cancellation import Cancellation
-from .messages import ToolCall, ToolResult
+from .events import ToolCall, ToolResult
 from .text import replace_json_surrogates
 from .tools import Tool
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from . import tool_run
 from .cancellation import Cancellation
 from .errors import RequestError
+from .events import Event, Finish, FinishReason, ToolCall, ToolResult, Usage
 from .history import History
-from .messages import Event, Finish, FinishReason, Message, ToolCall, ToolResult, Usage
+from .messages import Message
 from .model import Model
 from .reply.generation import Constraint
 from .reply.reply import Reply

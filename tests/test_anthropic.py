@@ -13,7 +13,8 @@ from edge.server.anthropic.message_request import CountTokensRequest  # noqa: E4
 from edge.server.anthropic.message_stream import MessageStream  # noqa: E402
 from edge.server.errors import ApiError  # noqa: E402
 from edge.server.limits import Limits  # noqa: E402
-from runtime.messages import Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, Usage  # noqa: E402
+from runtime.events import Finish, Reasoning, Text, ToolCall, ToolCallDelta, Usage  # noqa: E402
+from runtime.messages import Message  # noqa: E402
 
 from .serving import scripted, serving_ours  # noqa: E402
 

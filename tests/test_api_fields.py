@@ -20,9 +20,9 @@ from edge.server.openai.tokens import TokenReply  # noqa: E402
 from edge.server.page.chat import PageRequest  # noqa: E402
 from edge.server.pool import memory as pool_memory  # noqa: E402
 from runtime.errors import BackendError  # noqa: E402
+from runtime.events import TokenLogprob  # noqa: E402
 from runtime.folder.model_folder import write_manifest  # noqa: E402
 from runtime.grammar.grammar import Choice, JsonObject, JsonSchema  # noqa: E402
-from runtime.messages import TokenLogprob  # noqa: E402
 from runtime.tools import to_tools  # noqa: E402
 
 from .serving import scripted, serving_ours  # noqa: E402

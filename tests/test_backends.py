@@ -23,9 +23,9 @@ from runtime.backends.remote import Remote
 from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedSetting
+from runtime.events import Finish
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar.grammar import JsonSchema, Regex
-from runtime.messages import Finish
 from runtime.model import Model
 from runtime.sampling import SamplingParams
 

@@ -9,7 +9,7 @@ import pytest
 from runtime.backends.echo import Echo
 from runtime.cancellation import Cancellable, Cancellation
 from runtime.chat import Chat
-from runtime.messages import Finish, Text, ToolCall, ToolResult
+from runtime.events import Finish, Text, ToolCall, ToolResult
 from runtime.model import Model
 
 CALL = 'wait\n{"text": "a"}'

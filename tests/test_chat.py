@@ -8,7 +8,8 @@ import pytest
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
 from runtime.errors import EdgeError, PromptTooLong, RequestError
-from runtime.messages import Finish, Message, ToolCall, ToolResult
+from runtime.events import Finish, ToolCall, ToolResult
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling

@@ -13,9 +13,9 @@ import pytest
 from edge.cli import main, parser
 from edge.cli.chat import print_reply as say
 from edge.demo import CHECKPOINT
+from runtime.events import Finish, Reasoning, Text, Usage
 from runtime.folder import compile_cache as compiled
 from runtime.folder.model_folder import write_manifest
-from runtime.messages import Finish, Reasoning, Text, Usage
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -22,9 +22,9 @@ from runtime.backends.torch.engine import Torch
 from runtime.cancellation import Cancellation
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError
+from runtime.events import Finish, Logprobs, TokenLogprob, Usage
 from runtime.grammar.grammar import Choice, JsonSchema, Regex
 from runtime.grammar.matcher import Matcher
-from runtime.messages import Finish, Logprobs, TokenLogprob, Usage
 from runtime.reply.generation import Constraint, generate
 from runtime.reply.parser import PlainText
 from runtime.reply.reply import Reply

@@ -13,7 +13,8 @@ import pytest
 from convert.pipeline import convert
 from edge.catalogue import CATALOGUE
 from runtime.errors import ModelFolderError
-from runtime.messages import Finish, Message
+from runtime.events import Finish
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling

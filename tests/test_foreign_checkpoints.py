@@ -17,7 +17,8 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.checkpoint.tokenizer import read_tokenizer
 from runtime.errors import CheckpointError, Notice
-from runtime.messages import Message, Text, ToolCall
+from runtime.events import Text, ToolCall
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.prompt.template import ChatTemplate
 from runtime.sampling import Sampling, SamplingParams

@@ -30,7 +30,8 @@ def generators(frame):
     found = []
     while frame is not None:
         code = frame.f_code
-        if code.co_flags & GENERATOR and code.co_filename.startswith(OURS):
+        ours = code.co_filename.startswith(OURS) and code.co_name != "<genexpr>"  # such as a list's, run at once
+        if code.co_flags & GENERATOR and ours:
             found.append(code.co_qualname)
         frame = frame.f_back
     return found

@@ -9,8 +9,9 @@ import pytest
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
 from runtime.errors import RequestError
+from runtime.events import ToolCallDelta
 from runtime.grammar.grammar import Choice, JsonObject, JsonSchema, Regex
-from runtime.messages import Message, ToolCallDelta
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.reply.generation import Constraint
 from runtime.reply.reply import Reply

@@ -13,6 +13,7 @@ FOREIGN = {  # flags of other programs
     "--force-reinstall",
     "--python",
     "--task",
+    "--tool-call-parser",
 }
 COMMAND = re.compile(r"(?:`|^|: |hint: )edge ([a-z-]+)")
 FLAG = re.compile(r"(?<![\w`-])--[a-z][a-z-]+")

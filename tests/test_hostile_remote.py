@@ -11,7 +11,7 @@ from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, EdgeError
-from runtime.messages import Finish
+from runtime.events import Finish
 
 pytest.importorskip("httpx2")
 from runtime.backends import remote, remote_client

@@ -17,7 +17,7 @@ from runtime import tool_run
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
 from runtime.errors import RequestError
-from runtime.messages import Finish, ToolCall, ToolResult
+from runtime.events import Finish, ToolCall, ToolResult
 from runtime.model import Model
 from runtime.system.native_effects import disable_alternate_signal_stack
 from runtime.tool_call import run_call

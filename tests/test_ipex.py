@@ -11,7 +11,7 @@ from runtime.backends.torch.engine import Torch
 from runtime.backends.torch.ipex import Ipex
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, Notice, RequestError
-from runtime.messages import Finish
+from runtime.events import Finish
 from runtime.sampling import SamplingParams
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")

@@ -17,8 +17,8 @@ from runtime.backends.openvino.npu import NPU
 from runtime.backends.openvino.stateful import Stateful
 from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.errors import BackendError, RequestError, UnsupportedSetting
+from runtime.events import Finish, Logprobs, PromptLogprobs
 from runtime.grammar.grammar import Regex
-from runtime.messages import Finish, Logprobs, PromptLogprobs
 from runtime.model import Model
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling, SamplingParams

@@ -7,8 +7,8 @@ import pytest
 
 from runtime.backends.backend import Backend, Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
+from runtime.events import Finish, Logprobs, Text, TokenLogprob, ToolCall
 from runtime.grammar.grammar import JsonObject, Regex
-from runtime.messages import Finish, Logprobs, Text, TokenLogprob, ToolCall
 from runtime.prompt.families import ReasoningMarks
 from runtime.reply.generation import Constraint, generate
 from runtime.reply.json_call import JsonCallSyntax

@@ -1,7 +1,8 @@
 import pytest
 
 from runtime.errors import RequestError
-from runtime.messages import Message, ToolCall, Usage
+from runtime.events import ToolCall, Usage
+from runtime.messages import Message
 from runtime.prompt.families.layout import to_native_messages
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from runtime.backends.backend import Delta
 from runtime.backends.echo import Echo
+from runtime.events import Finish, Reasoning, Text, ToolCall, ToolCallDelta, Usage
 from runtime.grammar.grammar import Choice, JsonObject, JsonSchema
-from runtime.messages import Finish, Message, Reasoning, Text, ToolCall, ToolCallDelta, Usage
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.prompt.families import FAMILIES, ReasoningMarks
 from runtime.reply.generation import Constraint

@@ -16,8 +16,8 @@ from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.npu import EMULATED, NPU, lengths
 from runtime.chat import Chat
 from runtime.errors import DeviceError, PromptTooLong
+from runtime.events import Finish, Text
 from runtime.folder.model_folder import ModelFolder
-from runtime.messages import Finish, Text
 from runtime.model import Model
 from runtime.sampling import Sampling, SamplingParams
 

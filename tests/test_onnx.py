@@ -26,9 +26,9 @@ from runtime.backends.openvino.stateful import Stateful
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import BackendError, CheckpointError, ConversionError
+from runtime.events import Finish
 from runtime.folder.ir import IR
 from runtime.folder.model_folder import ModelFolder
-from runtime.messages import Finish
 from runtime.sampling import SamplingParams
 
 from .onnx_exports import export

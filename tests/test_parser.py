@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.messages import Reasoning, Text, ToolCall, ToolCallDelta
+from runtime.events import Reasoning, Text, ToolCall, ToolCallDelta
 from runtime.prompt.families import FAMILIES, ReasoningMarks
 from runtime.reply.call_syntax import CallOpening, Verdict
 from runtime.reply.json_call import JsonCallSyntax

@@ -12,7 +12,7 @@ pytest.importorskip("PIL.Image")
 from edge.server.page.kiosk import Kiosk
 from runtime.backends.backend import Delta
 from runtime.backends.echo import Echo
-from runtime.messages import PictureProgress
+from runtime.events import PictureProgress
 from runtime.pictures import Picture
 
 from .serving import scripted

@@ -258,6 +258,6 @@ def test_hostile_pictures_take_less_than_a_gigabyte(tmp_path):
 
 def test_without_pillow_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(RequestError, match="need Pillow") as caught:
+    with pytest.raises(RequestError, match="Pillow is not installed") as caught:
         Picture.open(JPEG)
     assert "[vision]" in caught.value.hint

@@ -17,8 +17,8 @@ from edge.export import export_template
 from runtime.backends.backend import Delta, Options, Request
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, RequestError
+from runtime.events import Finish
 from runtime.grammar.grammar import Choice
-from runtime.messages import Finish
 from runtime.sampling import SamplingParams
 from runtime.system.network import CERTIFICATE_VARIABLES
 

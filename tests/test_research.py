@@ -10,8 +10,8 @@ from edge.documents import PAGE_CHARACTERS, DocumentIndex
 from edge.research import ANSWER_NOW, LANGUAGES, ResearchSession, research, set_language
 from runtime.backends.echo import Echo
 from runtime.errors import Notice, RequestError
+from runtime.events import Reasoning
 from runtime.folder.model_folder import CheckpointRecord, Manifest, write_manifest
-from runtime.messages import Reasoning
 from runtime.model import Model
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling

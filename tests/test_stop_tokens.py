@@ -12,9 +12,9 @@ from edge.demo import CHECKPOINT
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.role_tokens import end_token_ids, require_special_stop_tokens
 from runtime.errors import CheckpointError
+from runtime.events import Finish, Text
 from runtime.folder.model_folder import ModelFolder, write_manifest
 from runtime.grammar.grammar import Regex
-from runtime.messages import Finish, Text
 from runtime.model import Model
 from runtime.source import stop_tokens
 

@@ -12,9 +12,10 @@ from runtime.backends.echo import Echo
 from runtime.chat import Chat
 from runtime.checkpoint.tokenizer import read_json
 from runtime.errors import CheckpointError, EdgeError, ModelFolderError, RequestError
+from runtime.events import ToolCall
 from runtime.folder.model_folder import MANIFEST, ModelFolder
 from runtime.grammar.grammar import JsonSchema
-from runtime.messages import Message, ToolCall
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.tool_call import run_call
 from runtime.tools import to_tools

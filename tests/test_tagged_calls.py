@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from runtime.errors import RequestError
+from runtime.events import Event, Reasoning, Text, ToolCall, ToolCallDelta
 from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.grammar import JsonObject, JsonSchema, Regex, TaggedArguments, to_tree
 from runtime.grammar.matcher import Matcher
-from runtime.messages import Event, Reasoning, Text, ToolCall, ToolCallDelta
 from runtime.prompt.families import ReasoningMarks
 from runtime.reply.parser import ReplyParser
 from runtime.reply.tagged_call import TaggedCallSyntax

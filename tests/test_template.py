@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from edge.demo import CHECKPOINT
 from runtime.errors import TemplateError
-from runtime.messages import Message, ToolCall
+from runtime.events import ToolCall
+from runtime.messages import Message
 from runtime.prompt.families import FAMILIES
 from runtime.prompt.template import ChatTemplate
 

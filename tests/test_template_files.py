@@ -10,7 +10,8 @@ from runtime.backends.echo import Echo
 from runtime.chat import Chat
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import CheckpointError, RequestError
-from runtime.messages import Message, Reasoning, Text
+from runtime.events import Reasoning, Text
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.prompt.template import ChatTemplate
 

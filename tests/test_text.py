@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from edge.demo import CHECKPOINT
 from runtime.backends.echo import Echo
 from runtime.chat import Chat
+from runtime.events import ToolCall, ToolResult
 from runtime.grammar.grammar import Choice, JsonSchema, Regex
-from runtime.messages import Message, ToolCall, ToolResult
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.prompt.families import FAMILIES
 from runtime.prompt.template import ChatTemplate

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from runtime.errors import ToolError
-from runtime.messages import ToolCall
+from runtime.events import ToolCall
 from runtime.tool_call import run_call
 from runtime.tools import Tool, to_definitions, to_tools
 

@@ -16,9 +16,10 @@ from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, ModelFolderError, Notice, RequestError
+from runtime.events import Finish, ToolCall
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar.grammar import Choice, JsonObject, JsonSchema, Regex
-from runtime.messages import Finish, Message, ToolCall
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.sampling import Sampling, SamplingParams
 from runtime.vocabulary import Vocabulary

@@ -25,7 +25,8 @@ from runtime.backends.openvino.vision.image_tower import ImageTower  # noqa: E40
 from runtime.cancellation import Cancellation  # noqa: E402
 from runtime.checkpoint.checkpoint import Checkpoint  # noqa: E402
 from runtime.errors import BackendError, DeviceError, PromptTooLong, RequestError, UnsupportedSetting  # noqa: E402
-from runtime.messages import Finish, Message, PictureProgress  # noqa: E402
+from runtime.events import Finish, PictureProgress  # noqa: E402
+from runtime.messages import Message  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402
 from runtime.sampling import SamplingParams  # noqa: E402
 

@@ -13,8 +13,8 @@ from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.remote import Remote
 from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.events import Finish
 from runtime.grammar.grammar import Choice, JsonObject, Regex
-from runtime.messages import Finish
 from runtime.sampling import SamplingParams
 
 from .serving import serving

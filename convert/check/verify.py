@@ -17,8 +17,9 @@ from runtime.backends.openvino.genai import error_line
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.errors import VerificationError
+from runtime.events import ToolCall
 from runtime.folder.ir_files import DECODER, LANGUAGE, TABLE, TOWER
-from runtime.messages import Message, ToolCall
+from runtime.messages import Message
 from runtime.prompt.families import Family
 from runtime.prompt.template import ChatTemplate, TextPrompt
 from runtime.system.files import read_model_properties

@@ -7,7 +7,7 @@ from .output import print_text
 
 if TYPE_CHECKING:
     from runtime.documents.document import Document
-    from runtime.messages import Documents
+    from runtime.events import Documents
     from runtime.pictures import Picture
 
 _SHOWN = 12  # places

@@ -17,7 +17,7 @@ from .tool_calls import CallApproval, describe_call, describe_result
 if TYPE_CHECKING:
     from runtime.backends.backend import Options
     from runtime.chat import Chat
-    from runtime.messages import PictureProgress
+    from runtime.events import PictureProgress
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 SECTIONS = ("options", "sampling", "chat", "mcp")
@@ -164,7 +164,7 @@ def print_reply(
 ) -> None:
     """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do documents, tool
     calls and their results; a call that needs approval appears in the question."""
-    from runtime.messages import Documents, Finish, PictureProgress, Reasoning, Text, ToolCall, ToolResult
+    from runtime.events import Documents, Finish, PictureProgress, Reasoning, Text, ToolCall, ToolResult
 
     interactive = is_terminal(sys.stdout)
     output = _ReplyOutput()

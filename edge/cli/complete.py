@@ -35,7 +35,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge complete`; return the exit code."""
-    from runtime.messages import Text
+    from runtime.events import Text
     from runtime.model import Model
 
     from ..hub.resolve import resolve_model

@@ -72,7 +72,7 @@ def _demo(folder: Path, recipe: str) -> None:
 
 
 def _print_exchange(chat: "Chat", question: str) -> None:
-    from runtime.messages import Finish, Text, ToolCall, ToolResult
+    from runtime.events import Finish, Text, ToolCall, ToolResult
 
     print(f"\n> {question}")
     for event in chat.stream(question):

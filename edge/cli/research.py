@@ -52,7 +52,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     """Run `edge research`; return the exit code."""
     from runtime.errors import RequestError
-    from runtime.messages import Reasoning, Text, ToolCall, ToolResult
+    from runtime.events import Reasoning, Text, ToolCall, ToolResult
     from runtime.model import Model
 
     from ..documents import DocumentIndex

@@ -14,7 +14,7 @@ from .streams import is_terminal
 
 if TYPE_CHECKING:
     from runtime.chat import Chat
-    from runtime.messages import ToolCall, ToolResult
+    from runtime.events import ToolCall, ToolResult
 
 _RESULT_CHARACTERS = 200  # of a result, which the model reads whole
 _ANSWERS = {"y": True, "yes": True, "a": True, "always": True, "n": False, "no": False, "": False}

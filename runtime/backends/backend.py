@@ -11,10 +11,10 @@ from ..cancellation import Cancellation
 from ..checkpoint.adapters.reference import AdapterReference, parse_adapters
 from ..checks import require, require_integer, require_number
 from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
+from ..events import Finish, PictureProgress, TokenLogprob
 from ..grammar.ebnf import EngineGrammar
 from ..grammar.grammar import Grammar, to_tree
 from ..grammar.rest import Rest
-from ..messages import Finish, PictureProgress, TokenLogprob
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams
 from ..source import ModelSource

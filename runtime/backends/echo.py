@@ -6,8 +6,8 @@ from typing import Self
 
 from ..cancellation import Cancellation
 from ..errors import PromptTooLong
+from ..events import Finish, TokenLogprob, Usage
 from ..grammar.grammar import Grammar
-from ..messages import Finish, TokenLogprob, Usage
 from ..prompt.template import Prompt
 from ..source import ModelSource
 from .backend import Backend, Delta, Options, Request

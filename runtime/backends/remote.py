@@ -27,10 +27,10 @@ from ..errors import (
     UnsupportedGrammar,
     UnsupportedSetting,
 )
+from ..events import Finish, FinishReason, Usage
 from ..grammar.ebnf import EngineGrammar
 from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, TaggedArguments, to_tree
 from ..grammar.rest import Rest
-from ..messages import Finish, FinishReason, Usage
 from ..prompt.template import Prompt, TextPrompt, require_text
 from ..sampling import SamplingParams
 from ..source import ModelSource

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .. import strict_json
 from ..errors import BackendError
-from ..messages import FinishReason
+from ..events import FinishReason
 from ..text import replace_controls
 
 _QUOTED = 300  # characters of what a server says

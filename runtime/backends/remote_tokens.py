@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from ..errors import BackendError
-from ..messages import TokenLogprob
+from ..events import TokenLogprob
 from ..vocabulary import Vocabulary
 from .backend import Delta
 from .remote_answer import Chunk

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..chat_templates import ChatTemplates
 from ..errors import CheckpointError, TemplateError
-from ..messages import Message, ToolCall
+from ..events import ToolCall
+from ..messages import Message
 from ..prompt.families import BASE, PROBE, SPECIAL_TOKEN, Family
 from ..prompt.template import ChatTemplate
 from ..text import quoted

@@ -9,7 +9,7 @@ after its number and its place.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..messages import Citation
+from ..events import Citation
 from .document import Document
 from .search import Embed, PassageIndex
 from .split import Passage, split

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from ..cancellation import Cancellation
 from ..errors import PromptTooLong, RequestError
-from ..messages import Documents, Message
+from ..events import Documents
+from ..messages import Message
 from .attachment import attach
 from .reader import DocumentLike, DocumentReader
 from .search import Embed

@@ -11,7 +11,8 @@ from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..messages import Message, ToolCall
+from ..events import ToolCall
+from ..messages import Message
 from .compile import compile_template
 from .families import REASONING_MARKS, ReasoningMarks
 from .families.layout import NATIVE_RESULT, RESULT_TOKEN, CallsPlace, MessageLayout, ToolsPlace

@@ -15,8 +15,8 @@ from typing import Any
 from ..backends.backend import Backend, Delta, Request
 from ..cancellation import Cancellation
 from ..errors import PromptTooLong, RequestError, UnsupportedGrammar
+from ..events import Event, Finish, FinishReason, Logprobs, PromptLogprobs, Text, ToolCall
 from ..grammar.grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
-from ..messages import Event, Finish, FinishReason, Logprobs, PromptLogprobs, Text, ToolCall
 from ..sampling import SamplingParams
 from .grammar_check import GrammarCheck
 from .logprob_aligner import LogprobAligner

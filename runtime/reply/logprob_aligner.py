@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from ..messages import TokenLogprob
+from ..events import TokenLogprob
 
 
 class LogprobAligner:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
+from ..events import Event, Reasoning, Text, ToolCall, ToolCallDelta
 from ..grammar.grammar import Grammar
-from ..messages import Event, Reasoning, Text, ToolCall, ToolCallDelta
 from ..prompt.families import SPECIAL_TOKEN, ReasoningMarks
 from .call_syntax import CallBody, CallOpening, CallSyntax, Verdict
 from .code_fence import CodeFence

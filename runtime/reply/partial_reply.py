@@ -8,9 +8,9 @@ import time
 from dataclasses import replace
 
 from ..backends.backend import Backend, Delta, Request
+from ..events import Finish, FinishReason, TokenLogprob, Usage
 from ..grammar.grammar import Grammar
 from ..grammar.rest import Rest
-from ..messages import Finish, FinishReason, TokenLogprob, Usage
 from .logprob_aligner import LogprobAligner
 
 

@@ -4,14 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from ..messages import (
+from ..events import (
     Citation,
     Documents,
     Event,
     Finish,
     FinishReason,
     Logprobs,
-    Message,
     PromptLogprobs,
     Reasoning,
     Text,
@@ -20,6 +19,7 @@ from ..messages import (
     ToolResult,
     Usage,
 )
+from ..messages import Message
 
 
 @dataclass(frozen=True, slots=True)

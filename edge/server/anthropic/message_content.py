@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from runtime.errors import RequestError
-from runtime.messages import Message, ToolCall
+from runtime.events import ToolCall
+from runtime.messages import Message
 from runtime.pictures import Picture
 from runtime.text import quoted
 

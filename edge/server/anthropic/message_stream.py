@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from pydantic_core import from_json
 
-from runtime.messages import Event, Finish, Reasoning, Text, ToolCall, ToolCallDelta, Usage
+from runtime.events import Event, Finish, Reasoning, Text, ToolCall, ToolCallDelta, Usage
 
 from ..errors import ApiError
 from ..pool.event_stream import SSE, sse

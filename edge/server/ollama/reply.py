@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runtime import strict_json
-from runtime.messages import Event, Finish, Logprobs, Reasoning, Text, TokenLogprob, ToolCall, Usage
+from runtime.events import Event, Finish, Logprobs, Reasoning, Text, TokenLogprob, ToolCall, Usage
 from runtime.reply.reply import Reply
 
 from ..errors import ApiError

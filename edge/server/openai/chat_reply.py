@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from runtime.messages import Event, Finish
+from runtime.events import Event, Finish
 from runtime.reply.reply import Reply
 
 from ..generation.fields import RequestModel

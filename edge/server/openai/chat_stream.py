@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.messages import Event, Finish, Logprobs, Reasoning, Text, TokenLogprob, ToolCall, ToolCallDelta, Usage
+from runtime.events import Event, Finish, Logprobs, Reasoning, Text, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
 from ..errors import ApiError
 from ..pool.event_stream import SSE, SSE_COMMENT, sse

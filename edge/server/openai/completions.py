@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, Response
 
 from runtime.cancellation import Cancellable, Cancellation
 from runtime.errors import PromptTooLong, UnsupportedGrammar, UnsupportedSetting
+from runtime.events import Event, Finish, Usage
 from runtime.grammar.grammar import Grammar
-from runtime.messages import Event, Finish, Usage
 from runtime.model import Model
 from runtime.reply.reply import Reply
 

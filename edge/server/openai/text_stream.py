@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from runtime.messages import Event, Finish, Logprobs, PromptLogprobs, Text, TokenLogprob, Usage
+from runtime.events import Event, Finish, Logprobs, PromptLogprobs, Text, TokenLogprob, Usage
 
 from ..errors import ApiError
 from ..pool.event_stream import SSE, SSE_COMMENT, sse

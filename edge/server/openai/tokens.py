@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.messages import TokenLogprob, Usage
+from runtime.events import TokenLogprob, Usage
 
 from ..generation.fields import RequestModel
 from ..pool.event_stream import sse

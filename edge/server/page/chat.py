@@ -27,11 +27,10 @@ from starlette.responses import JSONResponse, Response
 
 from runtime.chat import Chat
 from runtime.errors import RequestError
-from runtime.messages import (
+from runtime.events import (
     Documents,
     Event,
     Finish,
-    Message,
     PictureProgress,
     Reasoning,
     Text,
@@ -39,6 +38,7 @@ from runtime.messages import (
     ToolCallDelta,
     ToolResult,
 )
+from runtime.messages import Message
 from runtime.model import Model
 from runtime.toolbox import Toolbox
 from runtime.tools import Tool

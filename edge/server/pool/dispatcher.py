@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from runtime.cancellation import Cancellation
-from runtime.messages import Event, Finish
+from runtime.events import Event, Finish
 from runtime.model import Model
 
 from ..errors import ApiError, server_stopping

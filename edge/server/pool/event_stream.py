@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from runtime.messages import Event
+from runtime.events import Event
 
 from ..errors import ApiError, report_error
 from ..logs.request_record import record_error

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from runtime.errors import BackendError
-from runtime.messages import Usage
+from runtime.events import Usage
 
 from .model_pool import ModelPool
 

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import Any, Protocol
 
 from runtime.cancellation import Cancellation
-from runtime.messages import Event, Finish, Reasoning, Text
+from runtime.events import Event, Finish, Reasoning, Text
 
 Batch = list[tuple[int, Event]]  # each event with the index of its reply
 EARLY_FINISH = Finish("length")  # the last event of a reply that the server ended: its usage is unknown

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from runtime.messages import Finish
+from runtime.events import Finish
 from runtime.model import Model
 from runtime.reply.reply import Reply
 from runtime.reply.tool_choice import ToolChoice

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 from runtime import strict_json
-from runtime.messages import Event, Finish, Logprobs, Reasoning, Text, ToolCall, ToolCallDelta, Usage
+from runtime.events import Event, Finish, Logprobs, Reasoning, Text, ToolCall, ToolCallDelta, Usage
 from runtime.sampling import Sampling
 
 from ..errors import ApiError

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...messages import TokenLogprob
+from ...events import TokenLogprob
 from ...vocabulary import Vocabulary
 
 Logits = npt.NDArray[np.float32]

@@ -7,7 +7,7 @@ from itertools import repeat
 from typing import Any
 
 from ...errors import BackendError
-from ...messages import Finish, TokenLogprob, Usage
+from ...events import Finish, TokenLogprob, Usage
 from ...vocabulary import TextDecoder
 from ..backend import Delta, Request
 from .prompt_input import PromptInput

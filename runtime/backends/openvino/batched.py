@@ -20,9 +20,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from ...device.memory import CHUNK_TOKENS
+from ...events import Finish, Usage
 from ...folder.ir_files import DECODER, LANGUAGE
 from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
-from ...messages import Finish, Usage
 from ...pictures import Picture
 from ...sampling import SamplingParams
 from ...source import ModelSource

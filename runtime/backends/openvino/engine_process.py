@@ -11,7 +11,7 @@ from typing import Any
 
 from ...cancellation import Cancellation
 from ...errors import BackendError
-from ...messages import Finish, Usage
+from ...events import Finish, Usage
 from ...source import ModelSource
 from ...system.out_of_memory import HINT, reports_out_of_memory
 from ...text import one_line

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from ...errors import UnsupportedSetting
-from ...messages import Finish, FinishReason, Usage
+from ...events import Finish, FinishReason, Usage
 from ...sampling import SamplingParams
 from ...vocabulary import Vocabulary
 from ..backend import Delta, Request

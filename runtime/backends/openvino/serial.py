@@ -9,8 +9,8 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any
 
+from ...events import Finish, Usage
 from ...folder.model_folder import ModelFolder
-from ...messages import Finish, Usage
 from ..backend import Delta, Request, require_supported
 from .genai import SUPPORTED, GenAIBackend, map_error
 

@@ -17,9 +17,9 @@ from typing import Any, Self, TypeGuard
 
 from ...cancellation import Cancellation
 from ...errors import BackendError
+from ...events import Finish, Usage
 from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
-from ...messages import Finish, Usage
 from ...prompt.template import Prompt
 from ...sampling import SamplingParams
 from ...source import ModelSource

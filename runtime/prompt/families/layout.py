@@ -13,7 +13,8 @@ from itertools import groupby
 from typing import Any, Literal
 
 from ... import strict_json
-from ...messages import Message, ToolCall
+from ...events import ToolCall
+from ...messages import Message
 
 # Tools that the templates of 2024 describe in their own words. Their argument is text, not JSON.
 BUILT_IN = ("python", "simple_browser", "cogview")

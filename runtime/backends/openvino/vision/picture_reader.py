@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ....device.machine import free_memory
 from ....errors import BackendError, EdgeError, ModelFolderError
+from ....events import PictureProgress
 from ....folder.model_folder import CONVERT_AGAIN, ModelFolder
-from ....messages import PictureProgress
 from ....pictures import Picture
 from ....prompt.picture_tokens import PictureTokens
 from ....system.out_of_memory import HINT, MESSAGE, is_out_of_memory
