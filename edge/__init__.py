@@ -38,6 +38,7 @@ from runtime.errors import (
 from runtime.events import (
     Citation,
     Documents,
+    DroppedMessages,
     Event,
     Finish,
     Logprobs,
@@ -89,6 +90,7 @@ __all__ = [
     "Document",
     "DocumentLike",
     "Documents",
+    "DroppedMessages",
     "Ebnf",
     "EdgeError",
     "Event",

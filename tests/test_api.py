@@ -27,8 +27,8 @@ GROUPS = {
     "Progress",
     "Messages": "Message MessageLike Picture PictureLike",
     "Documents": "read_document Document Section DocumentLike Citation",
-    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Documents PictureProgress Logprobs "
-    "PromptLogprobs TokenLogprob Finish Usage",
+    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Documents DroppedMessages "
+    "PictureProgress Logprobs PromptLogprobs TokenLogprob Finish Usage",
     "Tools": "Tool ToolLike mcp McpServers McpTool ToolSource",
     "Settings": "Sampling SamplingSettings Options",
     "Constrained answers": "AnswerLike Choice Regex Ebnf JsonSchema JsonObject Constraint",

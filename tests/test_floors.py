@@ -34,6 +34,7 @@ LAYERS = {
         reply retrieval
         documents
         model
+        context_window
         turn
         chat
         async_chat

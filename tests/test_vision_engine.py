@@ -339,6 +339,7 @@ class TextEcho(Echo):
 
 
 def test_pytorch_names_the_cure():
+    pytest.importorskip("torch")
     engine = pytest.importorskip("runtime.backends.torch.engine")
     checkpoint = Checkpoint.open(CHECKPOINT)
     vision = replace(checkpoint, config={**checkpoint.config, "vision_config": {}})

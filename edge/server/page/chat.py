@@ -6,13 +6,15 @@
     tool_call {id, name, arguments, complete}
     tool_result {call_id, name, content, error}
     documents {content, citations, whole, notes}
+    dropped {dropped}
     finish {reason, usage, messages}
     error {message, type, param, code}
 
 The finish event's `messages` are those that the reply added to the chat; the page sends them with its next request, as
-the server stores nothing. A request with documents has a documents event first: `content` is the message as the model
-reads it, which the page repeats in later requests, `citations` are the passages in it, and `whole` names the documents
-that are in it as a whole. GET /chat returns the models, the tools, and the kiosk's settings.
+the server stores nothing. A dropped event says how many of the oldest messages no longer fit, and are not read. A
+request with documents has a documents event first: `content` is the message as the model reads it, which the page
+repeats in later requests, `citations` are the passages in it, and `whole` names the documents that are in it as a
+whole. GET /chat returns the models, the tools, and the kiosk's settings.
 """
 
 import asyncio
@@ -29,6 +31,7 @@ from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.events import (
     Documents,
+    DroppedMessages,
     Event,
     Finish,
     PictureProgress,
@@ -140,7 +143,12 @@ class PageJob(ReplyJob):
         """Begin the reply to the last message."""
         sampling = merge_sampling(self._body, model.sampling, max_new_tokens=self._max_tokens, seed=self._body.seed)
         self._chat = Chat(
-            model, tools=self._tools, tool_timeout=self._tool_timeout, sampling=sampling, history=self._history
+            model,
+            tools=self._tools,
+            tool_timeout=self._tool_timeout,
+            sampling=sampling,
+            history=self._history,
+            overflow="drop",
         )
         documents = [one.to_document() for one in self._body.documents or ()]
         return self._chat.stream(self._message, documents=documents)
@@ -172,6 +180,8 @@ class PageStream:
             return sse({"reason": event.reason, "usage": asdict(event.usage), "messages": messages}, "finish")
         if isinstance(event, Documents):
             return sse(_encode_documents(event), "documents")
+        if isinstance(event, DroppedMessages):
+            return sse({"dropped": event.count}, "dropped")
         return sse(asdict(event), _EVENT_NAMES[type(event)])
 
     def ending(self) -> str:
