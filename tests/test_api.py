@@ -45,7 +45,7 @@ Everything that an application needs comes from `import edge`; it imports nothin
 ```python
 import edge
 
-chat = edge.Chat("./glm4-int4")
+chat = edge.Chat("./glm4-int4", overflow="drop")
 model = chat.model
 ```
 """
