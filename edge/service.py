@@ -150,7 +150,8 @@ def install(service: Service) -> None:
     """Write the service's file and start it. Raises RequestError where a command fails."""
     try:
         service.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(service.path, service.text.encode(service.encoding, "surrogateescape"))  # a path's own bytes
+        text = service.text.encode(service.encoding, "surrogateescape")  # a path's own bytes
+        write_atomically(service.path, text, private=True)
     except OSError as exc:
         raise RequestError(
             f"{service.path} cannot be written: {exc.strerror}", hint="start `edge serve` by hand"

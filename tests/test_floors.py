@@ -55,7 +55,7 @@ LAYERS = {
         catalogue documents demo bench export user_services
         service
         hub mcp_client mcp_server research evaluation server testing
-        conversion inspection
+        conversion inspection diagnostics
         config
         cli demo.training
         __main__
