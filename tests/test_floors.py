@@ -55,8 +55,9 @@ LAYERS = {
         catalogue documents demo bench export user_services
         service
         hub mcp_client mcp_server research evaluation server testing
-        conversion inspection diagnostics
+        conversion inspection
         config
+        diagnostics
         cli demo.training
         __main__
     """,

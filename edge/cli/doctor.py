@@ -25,10 +25,14 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("folder", nargs="?", help="a model folder")
     add_context(verb)
     verb.add_argument(
-        "--report", metavar="FILE", help="write a report for a bug, without paths, names, keys or messages"
+        "--report",
+        metavar="FILE",
+        help="write a report for a bug, without paths, names, keys or messages (default: none)",
     )
     verb.add_argument(
-        "--config", metavar="FILE", help="the settings file, whose numbers and choices go into the report"
+        "--config",
+        metavar="FILE",
+        help="the settings file, whose numbers and choices go into the report (default: none)",
     )
     add_json(verb)
     verb.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""The report of `edge doctor --report`: one file that says what a maintainer needs to know, and nothing personal.
+"""The report of `edge doctor --report FILE`: one file that says what a maintainer needs to know, and nothing personal.
 
 Every fact in it is named here: versions, processors, devices and drivers, memory and disks, settings as numbers and
 choices, model folders by their manifests, the log without its words. There are no paths, names, addresses, keys,
