@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from runtime.backends.choose import require_context
 from runtime.backends.remote_client import KEY
 from runtime.errors import RequestError
+from runtime.system.awake_time import awake_time
 from runtime.system.files import expand_user
 from runtime.system.native_effects import set_mmap_threshold
 from runtime.version import VERSION
@@ -73,9 +74,18 @@ def run(
                 url, models = listener.url, (*pool.model_names, *pool.names.aliases)
                 api = None if kiosk else f"{url}/v1"
                 server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), models, VERSION, listener.uds))
-            asyncio.run(_serve(listener.socket, pool, server, f"{listener.address} {what}; Ctrl-C stops", report))
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(_serve(listener.socket, pool, server, f"{listener.address} {what}; Ctrl-C stops", report))
         finally:
             exit_timer.cancel()
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop whose time limits, such as those of replies and of waiting requests, do not run while the
+    machine sleeps."""
+    loop = asyncio.new_event_loop()
+    loop.time = awake_time  # type: ignore[method-assign]
+    return loop
 
 
 async def _serve(
