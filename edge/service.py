@@ -5,19 +5,21 @@ Each is a configuration file, and the commands that install, query and remove it
 
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from runtime.errors import RequestError
 from runtime.system.files import write_atomically
+from runtime.system.program_output import ProgramResult, run_program
 from runtime.text import replace_controls
 
+from .user_services import launch_agent, windows_task
+from .user_services.state import ServiceState
+
 NAME = "glm4-edge"
-LABEL = "io.glm4-edge.serve"
+LOG_FLAG = "--log-file"  # of `edge serve`, where no journal takes the standard error of a service
 Command = tuple[str, ...]
 # In a systemd unit a line break would start another directive; XML allows no control characters.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -25,7 +27,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A user service: its configuration file, and the commands that install, query and remove it."""
+    """A user service: its configuration file, and the commands that install, query and remove it.
+
+    `stop` ends it where it runs, and fails where it does not.
+    """
 
     path: Path
     text: str
@@ -33,6 +38,8 @@ class Service:
     install: tuple[Command, ...]
     status: Command
     remove: tuple[Command, ...]
+    read_state: Callable[[ProgramResult], ServiceState]
+    stop: tuple[Command, ...] = ()
 
 
 def describe_service(serve: Sequence[str], platform: str = sys.platform, home: Path | None = None) -> Service:
@@ -50,39 +57,59 @@ def describe_service(serve: Sequence[str], platform: str = sys.platform, home: P
     # -P: a service starts in the home folder, whose files must not hide our modules.
     command = (sys.executable, "-P", "-m", "edge", "serve", *serve)
     if platform.startswith("linux"):
-        unit = f"{NAME}.service"
-        control = ("systemctl", "--user")
-        return Service(
-            home / ".config/systemd/user" / unit,
-            systemd_unit(command),
-            "utf-8",
-            ((*control, "daemon-reload"), (*control, "enable", "--now", unit)),
-            (*control, "status", "--no-pager", unit),
-            ((*control, "disable", "--now", unit),),
-        )
+        return _systemd_service(command, home)
+    if LOG_FLAG not in serve:
+        command = (*command, LOG_FLAG)
     if platform == "darwin":
-        path = home / "Library/LaunchAgents" / f"{LABEL}.plist"
-        return Service(
-            path,
-            launchd_plist(command, home),
-            "utf-8",
-            (("launchctl", "load", "-w", str(path)),),
-            ("launchctl", "list", LABEL),
-            (("launchctl", "unload", "-w", str(path)),),
-        )
+        return _launch_agent(command, home)
     if platform == "win32":
-        path = home / "AppData/Local" / NAME / "task.xml"
-        return Service(
-            path,
-            windows_task(command),
-            "utf-16",
-            (("schtasks", "/Create", "/F", "/TN", NAME, "/XML", str(path)), ("schtasks", "/Run", "/TN", NAME)),
-            ("schtasks", "/Query", "/V", "/FO", "LIST", "/TN", NAME),
-            (("schtasks", "/End", "/TN", NAME), ("schtasks", "/Delete", "/F", "/TN", NAME)),
-        )
+        return _windows_task(command, home)
     raise RequestError(
         f"user services are not supported on {platform}",
         hint="start `edge serve` with that system's own service manager",
+    )
+
+
+def _systemd_service(command: Command, home: Path) -> Service:
+    unit = f"{NAME}.service"
+    control = ("systemctl", "--user")
+    return Service(
+        home / ".config/systemd/user" / unit,
+        systemd_unit(command),
+        "utf-8",
+        ((*control, "daemon-reload"), (*control, "enable", "--now", unit)),
+        (*control, "status", "--no-pager", unit),
+        ((*control, "disable", "--now", unit),),
+        lambda result: ServiceState(result.code == 0, result.output.strip() or result.errors.strip()),
+    )
+
+
+def _launch_agent(command: Command, home: Path) -> Service:
+    path = home / "Library/LaunchAgents" / f"{launch_agent.LABEL}.plist"
+    unload = ("launchctl", "unload", "-w", str(path))
+    return Service(
+        path,
+        launch_agent.agent_plist(command),
+        "utf-8",
+        (("launchctl", "load", "-w", str(path)),),
+        ("launchctl", "list", launch_agent.LABEL),
+        (unload,),
+        launch_agent.read_state,
+        stop=(unload,),
+    )
+
+
+def _windows_task(command: Command, home: Path) -> Service:
+    path = home / "AppData/Local" / NAME / "task.xml"
+    return Service(
+        path,
+        windows_task.task_xml((windows_task.windowless(command[0]), *command[1:]), windows_task.current_user()),
+        "utf-16",
+        (("schtasks", "/Create", "/F", "/TN", NAME, "/XML", str(path)), ("schtasks", "/Run", "/TN", NAME)),
+        ("schtasks", "/Query", "/V", "/FO", "CSV", "/NH", "/TN", NAME),
+        (("schtasks", "/Delete", "/F", "/TN", NAME),),
+        windows_task.read_state,
+        stop=(("schtasks", "/End", "/TN", NAME),),
     )
 
 
@@ -119,68 +146,17 @@ def _quote_for_systemd(word: str) -> str:
     return f'"{word}"'
 
 
-def launchd_plist(command: Sequence[str], home: Path) -> str:
-    """Return a launch agent's property list; see launchd.plist(5)."""
-    words = "\n".join(f"        <string>{escape(word)}</string>" for word in command)
-    log = escape(str(home / "Library/Logs" / f"{NAME}.log"))
-    return f"""<?xml version="1.0" encoding="UTF-8"?>
-<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
-<plist version="1.0">
-<dict>
-    <key>Label</key>
-    <string>{LABEL}</string>
-    <key>ProgramArguments</key>
-    <array>
-{words}
-    </array>
-    <key>RunAtLoad</key>
-    <true/>
-    <key>KeepAlive</key>
-    <dict>
-        <key>SuccessfulExit</key>
-        <false/>
-    </dict>
-    <key>StandardErrorPath</key>
-    <string>{log}</string>
-</dict>
-</plist>
-"""
-
-
-def windows_task(command: Sequence[str]) -> str:
-    """Return a task that runs at logon, in the Task Scheduler's schema. PT0S: no time limit."""
-    program, *rest = command
-    return f"""<?xml version="1.0" encoding="UTF-16"?>
-<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
-  <Triggers>
-    <LogonTrigger><Enabled>true</Enabled></LogonTrigger>
-  </Triggers>
-  <Settings>
-    <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
-    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
-    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
-    <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
-    <RestartOnFailure><Interval>PT1M</Interval><Count>3</Count></RestartOnFailure>
-  </Settings>
-  <Actions>
-    <Exec>
-      <Command>{escape(program)}</Command>
-      <Arguments>{escape(subprocess.list2cmdline(rest))}</Arguments>
-    </Exec>
-  </Actions>
-</Task>
-"""
-
-
 def install(service: Service) -> None:
     """Write the service's file and start it. Raises RequestError where a command fails."""
     try:
         service.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(service.path, service.text.encode(service.encoding, "surrogateescape"))  # a path's own bytes
+        text = service.text.encode(service.encoding, "surrogateescape")  # a path's own bytes
+        write_atomically(service.path, text, private=True)
     except OSError as exc:
         raise RequestError(
             f"{service.path} cannot be written: {exc.strerror}", hint="start `edge serve` by hand"
         ) from exc
+    _stop(service)
     for command in service.install:
         _run(command)
 
@@ -189,24 +165,30 @@ def remove(service: Service) -> None:
     """Stop the service and remove its file. Raises RequestError where it is not installed or a command fails."""
     if not os.path.lexists(service.path):
         raise RequestError("the service is not installed", hint="install it: edge service install FOLDER")
+    _stop(service)
     for command in service.remove:
         _run(command)
     service.path.unlink()
 
 
-def status(service: Service) -> str:
-    """Return the service manager's report on the service."""
+def status(service: Service) -> ServiceState | None:
+    """Return whether the service runs, and the system's report on it; None where it is not installed."""
     if not service.path.exists():
-        return "not installed"
-    return _run(service.status, may_fail=True)
+        return None
+    return service.read_state(_run(service.status, may_fail=True))
 
 
-def _run(command: Command, *, may_fail: bool = False) -> str:
+def _stop(service: Service) -> None:
+    """Stop a service that runs, perhaps with other settings than those it is installed with now."""
+    for command in service.stop:
+        _run(command, may_fail=True)
+
+
+def _run(command: Command, *, may_fail: bool = False) -> ProgramResult:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run_program(command)
     except OSError as exc:
         raise RequestError(f"{command[0]} cannot be run: {exc.strerror}", hint="start `edge serve` by hand") from exc
-    if done.returncode and not may_fail:
-        words = (done.stderr or done.stdout).strip().splitlines() or [f"status {done.returncode}"]
-        raise RequestError(f"{' '.join(command)}: {words[0]}", hint="start `edge serve` by hand")
-    return done.stdout.strip() or done.stderr.strip()
+    if done.code and not may_fail:
+        raise RequestError(f"{' '.join(command)}: {done.first_line}", hint="start `edge serve` by hand")
+    return done

@@ -88,7 +88,7 @@ class History:
         target = Path(path)
         text = json.dumps({"messages": [message.to_json() for message in self.messages]}, indent=2, ensure_ascii=False)
         try:
-            write_atomically(target, f"{text}\n".encode())
+            write_atomically(target, f"{text}\n".encode(), private=True)
         except OSError as exc:
             raise RequestError(f"{target} cannot be written: {exc.strerror}", hint="choose another place") from exc
 

@@ -6,7 +6,7 @@ its result is dropped. The tools of a chat share a thread as long as each of the
 """
 
 import contextvars
-import time
+import math
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 
 from .cancellation import Cancellation
+from .system.awake_time import PolledClock
 
 TIMEOUT = 300.0  # seconds
 MAX_CHARACTERS = 65_536  # characters of a result
@@ -111,10 +112,10 @@ def abandoned() -> int:
 
 def _wait(done: "SimpleQueue[Outcome]", seconds: float | None) -> Outcome | None:
     """Wait for the outcome; return None after so many seconds."""
-    end = None if seconds is None else time.monotonic() + seconds
-    while end is None or time.monotonic() < end:
+    clock = PolledClock()
+    while (left := math.inf if seconds is None else seconds - clock.seconds) > 0:
         with suppress(Empty):
-            return done.get(timeout=_SLICE if end is None else max(0, min(_SLICE, end - time.monotonic())))
+            return done.get(timeout=min(_SLICE, left))
     return None
 
 

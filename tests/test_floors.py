@@ -53,10 +53,12 @@ LAYERS = {
     """,
     "edge": """
         import_path __pyinstaller
-        catalogue documents demo bench export service
+        catalogue documents demo bench export user_services
+        service
         hub mcp_client mcp_server research evaluation server testing
         conversion inspection
         config
+        diagnostics
         cli demo.training
         __main__
     """,

@@ -52,6 +52,7 @@ VERBS = {
     "devices": [["devices"]],
     "doctor": [["doctor", "MODEL"]],
     "cache": [["cache"], ["cache", "--clear"]],
+    "data": [["data"], ["data", "--json"]],
     "export-template": [["export-template", "CHECKPOINT"]],
 }
 EXTRAS = {

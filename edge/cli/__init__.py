@@ -21,6 +21,7 @@ from . import (
     chat,
     complete,
     convert,
+    data,
     demo,
     devices,
     doctor,
@@ -134,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
         demo, models, recipes, convert, adopt, chat, complete, batch, inspect, bench, evaluate, research, serve,
-        service, mcp, devices, doctor, cache, export_template,
+        service, mcp, devices, doctor, cache, data, export_template,
     ):  # fmt: skip
         verb.add(verbs)
     return top

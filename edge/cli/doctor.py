@@ -19,10 +19,21 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="report missing drivers, and whether a model fits each device",
         description="Report the devices of this machine, the drivers that are missing, and whether a model folder fits "
         "the memory of each device: when a model does not load, or before a longer context.",
-        epilog="Example:\n\n    edge doctor ./glm4-int4 --context 8192",
+        epilog="Examples:\n\n    edge doctor ./glm4-int4 --context 8192\n"
+        "    edge doctor ./glm4-int4 --report report.json",
     )
     verb.add_argument("folder", nargs="?", help="a model folder")
     add_context(verb)
+    verb.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write a report for a bug, without paths, names, keys or messages (default: none)",
+    )
+    verb.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the settings file, whose numbers and choices go into the report (default: none)",
+    )
     add_json(verb)
     verb.set_defaults(run=run)
 
@@ -37,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
     from . import devices
 
-    manifest = ModelFolder.open(args.folder).manifest if args.folder else None
+    folder = ModelFolder.open(args.folder) if args.folder else None
+    manifest = folder.manifest if folder else None
     options = Options(context=args.context)
     if manifest and args.context and args.context > manifest.context_length:
         limit = f"{manifest.source.name} has a context of {manifest.context_length:,} tokens"
@@ -53,6 +65,12 @@ def run(args: argparse.Namespace) -> int:
         except DeviceError as exc:
             facts["auto"] = {"device": None, "reason": str(exc), "hint": exc.hint}
         facts["fits"] = [asdict(fit) | {"running": fit.need.running, "peak": fit.need.peak} for fit in found]
+    if args.report:
+        from ..diagnostics.bug_report import write_report
+
+        written = write_report(args.report, machine, facts, folder, args.config)
+        print_text(f"{written} is written. It has no paths, names, keys or messages; read it before you send it.")
+        return 0
     if args.json:
         print_json(facts)
         return 0

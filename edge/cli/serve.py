@@ -12,6 +12,7 @@ from .config_flags import add_settings, load_config
 from .output import print_text
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Mapping, Sequence
 
     from runtime.tools import Tool
@@ -52,7 +53,9 @@ def run(args: argparse.Namespace) -> int:
 
     if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client", "python_multipart")):
         raise RequestError("the server's packages are not installed", hint=install_hint("serve"))
+    handler = _open_log(getattr(args, "server.log_file", None))  # first: the file gets all errors that follow
     config = load_config(args)
+    handler = handler or _open_log(config.server.log_file)
     kiosk = config.server.kiosk
     if kiosk and Path(kiosk).is_dir():  # edge serve --kiosk FOLDER
         args.folder.append(kiosk)
@@ -71,14 +74,26 @@ def run(args: argparse.Namespace) -> int:
         from ..server.transport.parent import exit_with_parent
 
         exit_with_parent()
-    log.configure(quiet=bool(os.environ.get("EDGE_QUIET")), json_lines=config.server.log_format == "json")
+    quiet = bool(os.environ.get("EDGE_QUIET"))
+    log.configure(quiet=quiet, json_lines=config.server.log_format == "json", handler=handler)
     server.run(
         open_pool(config, folders),
         server_settings(config, kiosk),
-        report=partial(print_text, file=sys.stderr if output else None),
+        report=log.LOG.info if handler else partial(print_text, file=sys.stderr if output else None),
         on_ready=output.write if output else None,
     )
     return 0
+
+
+def _open_log(name: str | None) -> "logging.Handler | None":
+    """Open the log file of this name, "" for the user's own, and send standard error there."""
+    if name is None:
+        return None
+    from ..server.logs.log_file import LogFile, redirect_stderr
+
+    handler = LogFile(name)
+    redirect_stderr(handler)
+    return handler
 
 
 def open_pool(config: "Config", folders: "Sequence[str] | Mapping[str, str]") -> "ModelPool":

@@ -6,6 +6,7 @@ from .config_flags import add_settings, flag_words, load_config
 from .output import print_text
 from .serve import SECTIONS
 
+NOT_RUNNING, NOT_INSTALLED = 3, 4  # exit codes of `edge service status`, as systemctl's
 SHOWN = ("--host", "--port", "--device", "--api-key-file", "--allow-host", "--kiosk")
 
 
@@ -15,7 +16,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "service",
         help="start the server at every login",
         description="Start `edge serve` at every login, as a user service: systemd on Linux, launchd on macOS, a "
-        "scheduled task on Windows. For kiosks and machines that serve others.",
+        "scheduled task on Windows. For kiosks and machines that serve others. `status` exits with 0 if the server "
+        "runs, 3 if it does not, and 4 if the service is not installed.",
         epilog="Examples:\n\n    edge service install ./glm4-int4 --port 8000\n"
         "    edge service status\n    edge service remove",
     )
@@ -59,5 +61,7 @@ def run(args: argparse.Namespace) -> int:
         service.remove(described)
         print_text(f"{described.path} is removed")
     else:
-        print_text(service.status(described))
+        state = service.status(described)
+        print_text(state.text if state else "not installed")
+        return NOT_INSTALLED if state is None else 0 if state.running else NOT_RUNNING
     return 0

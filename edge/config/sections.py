@@ -83,6 +83,12 @@ class ServerSection:
         float, Setting("seconds for which a connection without a request is kept open", "SECONDS", least=1, most=3600)
     ] = 125.0
     log_format: Annotated[Literal["text", "json"], Setting("the format of the log's lines", "FORMAT")] = "text"
+    log_file: Annotated[
+        str | None,
+        Setting(
+            "a file for the log, or server.log in the folder of logs", "FILE", "standard error", path=True, bare=True
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from runtime.cancellation import Cancellation
 from runtime.errors import RequestError
 from runtime.messages import Message
 from runtime.model import Model
+from runtime.system.awake_time import awake_time
 from runtime.system.files import expand_user
 from runtime.system.native_effects import set_mmap_threshold
 from runtime.version import VERSION
@@ -78,11 +79,19 @@ def run(
                 api = None if kiosk else f"{url}/v1"
                 server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), models, VERSION, listener.uds))
             banner = f"{listener.address} {what}; Ctrl-C stops"
-            asyncio.run(
-                _serve(listener.socket, pool, server, partial(_prefill, app, kiosk), banner=banner, report=report)
-            )
+            prefill = partial(_prefill, app, kiosk)
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(_serve(listener.socket, pool, server, prefill, banner=banner, report=report))
         finally:
             exit_timer.cancel()
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop whose time limits, such as those of replies and of waiting requests, do not run while the
+    machine sleeps."""
+    loop = asyncio.new_event_loop()
+    loop.time = awake_time  # type: ignore[method-assign]
+    return loop
 
 
 async def _serve(

@@ -14,7 +14,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +27,7 @@ from typing import Any
 
 from ..docstrings import are_stripped
 from ..errors import BackendError
+from ..system.awake_time import PolledClock
 
 if sys.platform == "win32":
     from multiprocessing.connection import PipeConnection as Connection
@@ -50,6 +50,7 @@ from runtime.backends.child import run
 run(entry, handle, parent)
 """
 STOPPED = 5.0  # seconds after which a process that is stopped counts as lost
+_LONGEST_LOOK = 3.0  # seconds that count between two looks: if more have passed, this process was stopped, too
 IDLE = 15.0  # seconds without any CPU time after which one that has work counts as lost, too
 LOADING = 60.0  # the same while it loads a model: a slow disk takes no CPU time
 _KILLED = 3.0  # seconds that a killed process has to be gone
@@ -149,7 +150,8 @@ class _Watch:
         self._errors = psutil.Error
         self._stopped = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
         self._since: float | None = None
-        self._used, self._progress = 0.0, time.monotonic()
+        self._clock = PolledClock(_LONGEST_LOOK)
+        self._used, self._progress = 0.0, 0.0
         try:
             self._process = psutil.Process(pid)
         except psutil.Error:
@@ -170,13 +172,13 @@ class _Watch:
             return False
 
     def problem(self, *, working: bool, idle: float) -> str:
-        now = time.monotonic()
+        now = self._clock.seconds
         if not self.stopped:
             self._since = None
-        elif now - (self._since or now) >= STOPPED:
+        elif self._since is None:
+            self._since = now
+        elif now - self._since >= STOPPED:
             return "is stopped"
-        else:
-            self._since = self._since or now
         used, _ = self.usage()
         if used != self._used or not working:
             self._used, self._progress = used, now

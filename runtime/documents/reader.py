@@ -6,7 +6,6 @@ A library that hangs, or takes too much memory on a document that was made for i
 import json
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from ..backends.child import Child
 from ..cancellation import Cancellation
 from ..errors import BackendError, RequestError
+from ..system.awake_time import PolledClock
 from ..system.files import expand_user
 from ..text import one_line, quoted, replace_surrogates, replace_surrogates_within
 from .document import Document, Section
@@ -81,9 +81,9 @@ class DocumentReader:
         try:
             child.pipe.send_bytes(json.dumps(request).encode())
             child.pipe.send_bytes(data)
-            end = time.monotonic() + self._limits.kill_seconds
+            clock = PolledClock()
             while not child.pipe.poll(_STEP):
-                if time.monotonic() > end:
+                if clock.seconds > self._limits.kill_seconds:
                     self._reject(f"{name} was not read within {self._limits.kill_seconds:g} seconds")
                 if child.usage()[1] > self._limits.memory:
                     self._reject(f"{name} needs more than {self._limits.memory // 2**20} MiB of memory to be read")

@@ -20,6 +20,7 @@ from .. import strict_json
 from ..errors import RequestError
 from ..system.files import is_plain_file, is_plain_folder, read_bounded, remove, write_atomically
 from ..system.process_name import is_alive, process_name
+from ..system.user_folders import cache_folder, make_private
 from .model_folder import ModelFolder, file_sha256
 
 CACHE_VARIABLE = "EDGE_CACHE"  # replaces the user's cache folder
@@ -45,16 +46,13 @@ class CachedModel:
 def cache_root() -> Path:
     """Return the folder of all our caches. Raises RequestError if the user has no home folder and CACHE_VARIABLE is
     unset."""
-    from platformdirs import user_cache_path
-
-    no_home = RequestError("this user has no home folder for compiled models", hint=f"name another in {CACHE_VARIABLE}")
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given)
     try:
-        found = Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("glm4-edge", appauthor=False))
-    except RuntimeError:
-        raise no_home from None
-    if found.parts[:1] == ("~",):  # older versions of platformdirs
-        raise no_home
-    return found
+        return cache_folder()
+    except RequestError as exc:
+        hint = f"name another in {CACHE_VARIABLE}"
+        raise RequestError("this user has no home folder for compiled models", hint=hint) from exc
 
 
 def compiled_root() -> Path:
@@ -75,8 +73,9 @@ def caching(folder: ModelFolder, device: str, driver: str) -> Iterator[dict[str,
                 yield {}
                 return
             remove(path)
-            path.mkdir(parents=True)
-            write_atomically(_lock_path(path), process_name(os.getpid()).encode())
+            make_private(compiled_root())
+            make_private(path)
+            write_atomically(_lock_path(path), process_name(os.getpid()).encode(), private=True)
         before = _file_stats(path)
     except (OSError, RequestError):
         yield {}
@@ -152,6 +151,8 @@ def _write_hashes(path: Path, folder: ModelFolder, device: str) -> None:
     manifest = folder.manifest
     record = {"model": f"{manifest.source.name}, {manifest.recipe}", "device": device, "files": _file_hashes(path)}
     write_atomically(path / HASHES_FILE, json.dumps(record).encode())
+    for file in path.iterdir():  # OpenVINO writes them for everybody
+        file.chmod(0o600)
 
 
 def _file_stats(path: Path) -> dict[str, tuple[int, int]]:

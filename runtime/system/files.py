@@ -24,8 +24,9 @@ def expand_user(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it appears complete or not at all. A link is replaced, not followed.
+def write_atomically(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Write a file so that it appears complete or not at all, for its owner alone if it is `private`. A link is
+    replaced, not followed.
 
     Raises OSError, also if `path` is a folder or a device.
     """
@@ -33,12 +34,17 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with scratch.open("xb") as file:  # "x" follows no link
+        opener = _open_private if private else None
+        with open(scratch, "xb", opener=opener) as file:  # "x" follows no link
             file.write(data)
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextmanager

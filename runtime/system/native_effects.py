@@ -20,7 +20,7 @@
 A context manager undoes its effect at the end of the block; blocks of several threads may overlap.
 
 Elsewhere, in processes that are ours alone: `edge.cli` (output streams, how a warning is printed), `edge.server`
-(logging, signals, standard output), `runtime.backends.child` (signals, ending with the parent) and
+(logging, signals, standard output and error), `runtime.backends.child` (signals, ending with the parent) and
 `runtime.documents.reader` (its limit on memory).
 `convert.output.scratch` handles signals while a conversion runs. tests/test_native_effects.py fails on any other.
 """

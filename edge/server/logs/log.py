@@ -12,10 +12,10 @@ LOG = logging.getLogger("edge.server")
 _MAX_MESSAGES = 1000
 
 
-def configure(*, quiet: bool, json_lines: bool = False) -> None:
-    """Log to stderr: warnings and errors, and, unless `quiet`, a line for each request and for each line of an MCP
-    server's standard error. With `json_lines`, each line is a JSON object."""
-    handler = logging.StreamHandler()
+def configure(*, quiet: bool, json_lines: bool = False, handler: logging.Handler | None = None) -> None:
+    """Log to a handler, or else to stderr: warnings and errors, and, unless `quiet`, a line for each request and for
+    each line of an MCP server's standard error. With `json_lines`, each line is a JSON object."""
+    handler = handler or logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if json_lines else LogFormatter("%(asctime)s %(message)s"))
     handler.addFilter(RepeatFilter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)

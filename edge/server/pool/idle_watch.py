@@ -1,9 +1,10 @@
 """The unloading of models that no request has used for a while."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import Protocol
+
+from runtime.system.awake_time import awake_time
 
 from ..logs.log import LOG
 
@@ -14,8 +15,8 @@ _POLL_SECONDS = 0.25
 
 @dataclass(slots=True)
 class IdleTime:
-    """For how long a model stays in memory after its last use: `seconds`, or for ever. `last_used` is in seconds of
-    the monotonic clock."""
+    """For how long a model stays in memory after its last use: `seconds`, or for ever. `last_used` is in seconds in
+    which the machine was awake: after a night's sleep it is as it was."""
 
     seconds: float | None = None
     last_used: float = 0.0
@@ -23,12 +24,12 @@ class IdleTime:
 
     def touch(self) -> None:
         """Note a use of the model."""
-        self.last_used = time.monotonic()
+        self.last_used = awake_time()
 
     @property
     def left(self) -> float | None:
         """The seconds that are left now; None for ever."""
-        return None if self.seconds is None else self.last_used + self.seconds - time.monotonic()
+        return None if self.seconds is None else self.last_used + self.seconds - awake_time()
 
 
 class Unloadable(Protocol):

@@ -19,6 +19,7 @@ from ...folder.model_folder import ModelFolder
 from ...grammar.ebnf import EngineGrammar, to_ebnf
 from ...grammar.grammar import Choice, Grammar, JsonObject, to_tree
 from ...grammar.rest import Rest
+from ...system.awake_time import PolledClock
 from ..child import Child
 
 LIMIT = 1.0  # CPU seconds
@@ -227,14 +228,14 @@ class TrialLane:
 
     def _compile(self, child: Child, grammar: Grammar) -> AdmittedGrammar | EdgeError | None:
         used, memory = child.usage()
-        end = time.monotonic() + _WALL
+        clock = PolledClock()
         child.pipe.send(grammar)
         while not child.pipe.poll(_POLL):
             now, taken = child.usage()
             if not child.running:
                 raise EOFError
             limit = self._limit if self._waiting else LIMIT
-            if now - used > limit or time.monotonic() > end or self._closed:
+            if now - used > limit or clock.seconds > _WALL or self._closed:
                 self._wants_spare = True
                 self._replace()
                 return None

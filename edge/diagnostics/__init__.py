@@ -1,0 +1,1 @@
+"""What this machine and this installation have: the data we keep, and the report for a bug."""

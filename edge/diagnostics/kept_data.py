@@ -1,0 +1,102 @@
+"""The data that we keep on this machine in places that nobody named: what, why, where, how much, and its removal.
+
+Whoever keeps something new adds a row to KINDS: `edge data` and docs/data.md follow, and tests/test_kept_data.py fails
+for a file outside of it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.errors import RequestError
+from runtime.folder.compile_cache import compiled_root
+from runtime.system.files import remove
+from runtime.system.user_folders import log_folder
+
+from .. import service
+
+
+@dataclass(frozen=True, slots=True)
+class DataKind:
+    """A kind of data. `locate` returns its file or folder, which need not exist; it raises RequestError if the user has
+    no home folder. `delete` removes what is there, where that takes more than to delete it."""
+
+    name: str
+    what: str
+    why: str
+    locate: Callable[[], Path]
+    delete: Callable[[Path], None] = remove
+
+
+@dataclass(frozen=True, slots=True)
+class KeptData:
+    """Data of a kind that is there: its file or folder, and the bytes and files in it."""
+
+    kind: DataKind
+    path: Path
+    size: int
+    files: int
+
+
+def _installed_service() -> Path:
+    return service.describe_service(()).path
+
+
+def _remove_service(_: Path) -> None:
+    service.remove(service.describe_service(()))
+
+
+KINDS = (
+    DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
+    DataKind("logs", "the log of `edge serve --log-file`", "it says why a service does not run", log_folder),
+    DataKind(
+        "service",
+        "the file of `edge service install`",
+        "the system starts the server at every login",
+        _installed_service,
+        _remove_service,
+    ),
+)
+NAMES = tuple(kind.name for kind in KINDS)
+
+
+def find_data(names: Iterable[str] = NAMES) -> list[KeptData]:
+    """Return the data of these kinds that is there. A kind without a place, as of a user without a home, is left out.
+    Raises RequestError for an unknown kind."""
+    kinds = {kind.name: kind for kind in KINDS}
+    found = []
+    for name in names:
+        if name not in kinds:
+            raise RequestError(f"there is no data of the kind {name!r}", hint=f"choose of {', '.join(kinds)}")
+        with suppress(RequestError):
+            path = kinds[name].locate()
+            sizes = list(_sizes(path))
+            if sizes:
+                found.append(KeptData(kinds[name], path, sum(sizes), len(sizes)))
+    return found
+
+
+def delete_data(data: KeptData) -> str:
+    """Delete the data. Return why some of it is still there; "" if it is gone."""
+    try:
+        data.kind.delete(data.path)
+    except RequestError as exc:
+        return str(exc)
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return "another program uses it" if any(True for _ in _sizes(data.path)) else ""
+
+
+def _sizes(path: Path) -> Iterator[int]:
+    """Yield the sizes of a file, or of a folder's files. Links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        for folder, folders, names in os.walk(path):
+            links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+            for name in (*names, *links):
+                with suppress(OSError):
+                    yield Path(folder, name).lstat().st_size
+    else:
+        with suppress(OSError):
+            yield path.lstat().st_size

@@ -1,0 +1,59 @@
+"""The output of the system's programs as text, in whatever encoding they write into a pipe.
+
+Programs of Windows, such as schtasks, write the OEM code page: cp850 in western Europe, cp936 in China. Python's own
+choice there is the ANSI code page, in which German "ü" of cp850 is no character at all.
+"""
+
+import codecs
+import locale
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramResult:
+    """The exit code of a program, and what it wrote to its standard streams."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def first_line(self) -> str:
+        """The first line of its errors, or else of its output."""
+        lines = (self.errors.strip() or self.output.strip()).splitlines()
+        return lines[0].strip() if lines else f"status {self.code}"
+
+
+def run_program(command: Sequence[str], seconds: float = 60) -> ProgramResult:
+    """Run a program of the system to its end, without a console window. Raises OSError if it cannot be run, and
+    TimeoutError, an OSError, if it does not end within so many seconds."""
+    flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows; elsewhere there are no such flags
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=seconds, creationflags=flags
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise TimeoutError(None, f"it did not end within {seconds:g} seconds") from exc
+    return ProgramResult(done.returncode, decode_output(done.stdout), decode_output(done.stderr))
+
+
+def decode_output(data: bytes, code_page: str | None = None) -> str:
+    """Decode a program's output: by its byte order mark, as UTF-8 if it is valid, and else in the system's code page
+    for programs. Bytes that it lacks become U+FFFD."""
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return _unify(data[len(mark) :].decode(encoding, "replace"))
+    try:
+        return _unify(data.decode())
+    except UnicodeDecodeError:
+        own = code_page or ("oem" if os.name == "nt" else locale.getencoding())
+        return _unify(data.decode(own, "replace"))
+
+
+def _unify(text: str) -> str:
+    return text.replace("\r\n", "\n")
