@@ -22,7 +22,7 @@ LAYERS = {
         errors text version
         strict_json checks docstrings picture_size
         system
-        pictures
+        pictures isolation
         events
         messages sampling grammar vocabulary cancellation chat_templates tool_output
         tool_run
