@@ -69,6 +69,7 @@ from .catalogue import CatalogueEntry, models
 from .conversion import adopt, convert
 from .inspection import inspect
 from .mcp_client.servers import McpServers, McpTool, mcp
+from .toolkit.builtin import builtin_tools
 
 __all__ = [
     "AnswerLike",
@@ -136,6 +137,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "adopt",
+    "builtin_tools",
     "convert",
     "devices",
     "inspect",

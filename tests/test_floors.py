@@ -54,7 +54,7 @@ LAYERS = {
     "edge": """
         import_path __pyinstaller
         catalogue documents demo bench export service
-        hub mcp_client mcp_server research evaluation server testing
+        hub mcp_client mcp_server research evaluation server testing toolkit
         conversion inspection
         config
         cli demo.training
