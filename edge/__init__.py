@@ -61,6 +61,7 @@ from runtime.progress import Progress
 from runtime.reply.generation import Constraint
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling, SamplingSettings
+from runtime.tool_output import ToolOutput
 from runtime.toolbox import ToolSource
 from runtime.tools import Tool, ToolLike
 from runtime.version import VERSION as __version__
@@ -69,6 +70,7 @@ from .catalogue import CatalogueEntry, models
 from .conversion import adopt, convert
 from .inspection import inspect
 from .mcp_client.servers import McpServers, McpTool, mcp
+from .toolkit.builtin import builtin_tools
 
 __all__ = [
     "AnswerLike",
@@ -128,6 +130,7 @@ __all__ = [
     "ToolCallDelta",
     "ToolError",
     "ToolLike",
+    "ToolOutput",
     "ToolResult",
     "ToolSource",
     "UnsupportedGrammar",
@@ -136,6 +139,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "adopt",
+    "builtin_tools",
     "convert",
     "devices",
     "inspect",

@@ -22,8 +22,9 @@ LAYERS = {
         errors text version
         strict_json checks docstrings picture_size
         system
-        pictures events
-        messages sampling grammar vocabulary cancellation chat_templates
+        pictures isolation
+        events
+        messages sampling grammar vocabulary cancellation chat_templates tool_output
         tool_run
         folder
         tools prompt history
@@ -55,7 +56,7 @@ LAYERS = {
         import_path __pyinstaller
         catalogue documents demo bench export user_services
         service
-        hub mcp_client mcp_server research evaluation server testing
+        hub mcp_client mcp_server research evaluation server testing toolkit
         conversion inspection
         config
         diagnostics

@@ -360,6 +360,10 @@ ELSEWHERE = {
     "convert/output/scratch.py": {"signal.signal"},
     "runtime/documents/reader.py": {"resource.setrlimit"},
     "runtime/backends/child.py": {"os.environ.pop", "signal.signal"},
+    "runtime/isolation/child.py": {"signal.signal"},
+    "runtime/isolation/confine.py": {"os.chdir", "resource.setrlimit"},
+    "runtime/isolation/namespaces.py": {"os.chdir"},
+    "runtime/isolation/notebook.py": {"sys.modules['__main__'] =", "warnings.filterwarnings"},
 }
 CHANGES = re.compile(
     r"os\.(environ\.(pop|setdefault|update|clear)|putenv|unsetenv|nice|umask|setpriority|chdir)|signal\.(signal|set_wakeup_fd)"

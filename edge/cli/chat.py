@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from runtime.events import PictureProgress
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-SECTIONS = ("options", "sampling", "chat", "mcp")
+SECTIONS = ("options", "sampling", "chat", "tools", "mcp")
 SHOWN = ("--device", "--system", "--temperature", "--tool")
 _COMMANDS = ("/exit", "/file", "/load", "/picture", "/reset", "/save")
 HELP = (
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `edge chat`; return the exit code."""
     from runtime.chat import Chat
 
-    from ..config.named_tools import load_functions, load_servers
+    from ..config.named_tools import load_servers, load_tools
     from ..hub.resolve import resolve_model
 
     config = load_config(args)
@@ -92,7 +92,9 @@ def run(args: argparse.Namespace) -> int:
     name = next(iter(models)) if args.folder is None else args.folder
     folder = resolve_model((device, *fallback), models.get(name, name))
     sampling = folder.sampling().merge(config.sampling.sampling())
-    servers = load_servers(config.mcp.servers, unattended="nobody approves calls without a terminal" if piped else "")
+    unattended = "nobody approves calls without a terminal" if piped else ""
+    tools = load_tools(config.chat.tool, config.tools, unattended=unattended)
+    servers = load_servers(config.mcp.servers, unattended=unattended)
     approval = CallApproval()
     attachments = Attachments(args.file, args.picture)
     with Chat(
@@ -100,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         device=device,
         fallback=fallback,
         system=config.chat.system,
-        tools=(*load_functions(config.chat.tool), *servers),
+        tools=(*tools, *servers),
         approve=approval,
         sampling=sampling,
         options=options,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..server.pool.model_pool import ModelPool
     from ..server.settings import ServerSettings
 
-SECTIONS = ("server", "models", "options", "limits", "sampling", "responses", "mcp")
+SECTIONS = ("server", "models", "options", "limits", "sampling", "responses", "tools", "mcp")
 SHOWN = ("--host", "--port", "--device", "--api-key-file", "--allow-host", "--docs", "--kiosk")
 
 
@@ -119,7 +119,7 @@ def open_pool(config: "Config", folders: "Sequence[str] | Mapping[str, str]") ->
 def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
     """Return the server's settings. `kiosk` is its file, "" for its defaults; None is the table [kiosk], if there is
     one. Raises EdgeError for a file, a key or a tool that cannot be used."""
-    from ..config.named_tools import load_functions, load_servers
+    from ..config.named_tools import load_servers, load_tools
     from ..server.guard.api_keys import read_api_keys
     from ..server.page.kiosk import Kiosk
     from ..server.settings import ServerSettings
@@ -133,6 +133,8 @@ def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
         from ..documents import open_folder
 
         documents = open_folder(section.docs, section.docs_embedding_model).tools()
+    visitors = "no visitor of a kiosk does" if found else ""
+    tools = load_tools(section.tools, config.tools, unattended=visitors)
     servers = load_servers(
         config.mcp.servers, unattended="nobody approves the calls of the chat page", every=found is None
     )
@@ -146,7 +148,7 @@ def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
         keys=read_api_keys(section.api_key_file),
         hosts=section.allow_host,
         origins=section.allow_origin,
-        tools=(*load_functions(section.tools), *documents, *servers),
+        tools=(*tools, *documents, *servers),
         kiosk=found,
         keep_alive=section.keep_alive,
         log_format=section.log_format,

@@ -15,6 +15,7 @@ from .streams import is_terminal
 if TYPE_CHECKING:
     from runtime.chat import Chat
     from runtime.events import ToolCall, ToolResult
+    from runtime.tools import Tool
 
 _RESULT_CHARACTERS = 200  # of a result, which the model reads whole
 _ANSWERS = {"y": True, "yes": True, "a": True, "always": True, "n": False, "no": False, "": False}
@@ -22,7 +23,8 @@ _ANSWERS = {"y": True, "yes": True, "a": True, "always": True, "n": False, "no":
 
 class CallApproval:
     """The `approve` of a chat whose user sits at the terminal. Python functions run, as do the tools that an allow list
-    names; before any other, the user is asked. "always" allows a tool until the program ends.
+    names; before any other, and before the tool python, the user is asked. "always" allows a tool until the program
+    ends.
 
     What a server says of its tools, such as that they only read, changes nothing: nobody has verified it.
     """
@@ -31,25 +33,44 @@ class CallApproval:
         self.chat: Chat | None = None
         self._always: set[tuple[str, str]] = set()
 
-    def needed(self, call: "ToolCall") -> McpTool | None:
+    def needed(self, call: "ToolCall") -> "Tool | None":
         """Return the tool that a call needs approval for; None if it runs without."""
         tool = self.chat.tools.get(call.name) if self.chat is not None else None
-        if not isinstance(tool, McpTool) or tool.allowed or (tool.server, tool.listed_as) in self._always:
-            return None
-        return tool
+        asks = tool is not None and (not tool.allowed if isinstance(tool, McpTool) else tool.approval)
+        return tool if tool is not None and asks and _key(tool) not in self._always else None
 
     def __call__(self, call: "ToolCall") -> bool:
         """Return whether a call may run."""
         tool = self.needed(call)
         if tool is None:
             return True
-        note = ", which says that it only reads" if tool.read_only else ""
-        question = f"{describe_call(call)}\nRun it on the MCP server {tool.server}{note}? [y]es, [n]o, [a]lways: "
+        question = f"{_describe_question(call, tool)} [y]es, [n]o, [a]lways: "
         while (answer := _ask(question).strip().lower()) not in _ANSWERS:
             question = "Please type y, n or a: "
         if answer in ("a", "always"):
-            self._always.add((tool.server, tool.listed_as))
+            self._always.add(_key(tool))
         return _ANSWERS[answer]
+
+
+def _key(tool: "Tool") -> tuple[str, str]:
+    return (tool.server, tool.listed_as) if isinstance(tool, McpTool) else ("", tool.name)
+
+
+def _describe_question(call: "ToolCall", tool: "Tool") -> str:
+    if isinstance(tool, McpTool):
+        note = ", which says that it only reads" if tool.read_only else ""
+        return f"{describe_call(call)}\nRun it on the MCP server {tool.server}{note}?"
+    return f"{_describe_code(call)}\nRun it?"
+
+
+def _describe_code(call: "ToolCall") -> str:
+    """Return a call with the lines of its code, if its one argument is a text of several lines."""
+    try:
+        (value,) = strict_json.parse(call.arguments).values()
+        lines = value.rstrip().split("\n")
+    except (ValueError, AttributeError):
+        return describe_call(call)
+    return "\n".join([f"{_escape(call.name)}:", *(f"    {_escape(line.expandtabs(4))}" for line in lines)])
 
 
 def describe_call(call: "ToolCall") -> str:

@@ -42,7 +42,8 @@ class ServerSection:
         Setting("the origin of a web page that may send requests", "URL", "the server's own"),
     ] = ()
     tools: Annotated[
-        tuple[str, ...], Setting("a Python function that the chat page's model may call", "MODULE:FUNCTION")
+        tuple[str, ...],
+        Setting("a tool that the chat page's model may call: python, clock … or a function", "NAME|MODULE:FUNCTION"),
     ] = ()
     docs: Annotated[
         str | None,
@@ -309,7 +310,10 @@ class ChatSection:
     """The chat in the terminal."""
 
     system: Annotated[str, Setting("the system message", "TEXT")] = ""
-    tool: Annotated[tuple[str, ...], Setting("a Python function that the model may call", "MODULE:FUNCTION")] = ()
+    tool: Annotated[
+        tuple[str, ...],
+        Setting("a tool that the model may call: python, clock … or a function", "NAME|MODULE:FUNCTION"),
+    ] = ()
     embedding_model: Annotated[
         str | None,
         Setting(
@@ -326,6 +330,30 @@ class ChatSection:
         ),
     ] = "drop"
     keep_attachments: Annotated[bool, Setting("drop turns with pictures or documents last")] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolsSection:
+    """The tools that ship, in the terminal and on the chat page: docs/tools.md lists them."""
+
+    folder: Annotated[
+        str | None,
+        Setting("the folder whose files read_file and list_files show", "FOLDER", path=True, flag="--tool-folder"),
+    ] = None
+    documents: Annotated[
+        str | None,
+        Setting(
+            "the folder of the documents that search_documents searches",
+            "FOLDER",
+            "the one of read_file",
+            path=True,
+            flag="--tool-documents",
+        ),
+    ] = None
+    yes: Annotated[bool, Setting("run calls of the tool python without asking")] = False
+    allow_unsandboxed: Annotated[
+        bool, Setting("let the tool python run without a sandbox where this machine offers none")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,6 +379,7 @@ SECTIONS: Mapping[str, type] = {
     "sampling": SamplingSection,
     "responses": ResponsesSection,
     "chat": ChatSection,
+    "tools": ToolsSection,
     "mcp": McpSection,
 }
 

@@ -22,6 +22,7 @@ from .sections import (
     ResponsesSection,
     SamplingSection,
     ServerSection,
+    ToolsSection,
     section_keys,
 )
 from .setting import check_bounds, has_nul, resolve_paths
@@ -42,6 +43,7 @@ class Config:
     sampling: SamplingSection = field(default_factory=SamplingSection)
     responses: ResponsesSection = field(default_factory=ResponsesSection)
     chat: ChatSection = field(default_factory=ChatSection)
+    tools: ToolsSection = field(default_factory=ToolsSection)
     mcp: McpSection = field(default_factory=McpSection)
     kiosk: Mapping[str, Any] | None = None
 

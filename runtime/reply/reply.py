@@ -33,7 +33,7 @@ class Reply:
     - `usage`: tokens and seconds.
     - `logprobs`: the answer's tokens, and `prompt_logprobs`, the prompt's, if they were asked for.
     - `stop_text`: the stop string before which the reply ended, "" if there was none.
-    - `citations`: what the message contained of its documents.
+    - `citations`: what the message contained of its documents, and the tools' results of theirs.
     - `dropped_messages`: the number of the chat's oldest messages that the model did not read.
 
     Example:
@@ -83,8 +83,9 @@ class Reply:
                     calls.append(event)
                 case ToolResult():
                     results.append(event)
+                    citations += event.citations
                 case Documents(citations=found):
-                    citations = found
+                    citations += found
                 case DroppedMessages(count):
                     dropped = count
                 case Finish():

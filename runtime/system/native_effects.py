@@ -20,8 +20,8 @@
 A context manager undoes its effect at the end of the block; blocks of several threads may overlap.
 
 Elsewhere, in processes that are ours alone: `edge.cli` (output streams, how a warning is printed), `edge.server`
-(logging, signals, standard output and error), `runtime.backends.child` (signals, ending with the parent) and
-`runtime.documents.reader` (its limit on memory).
+(logging, signals, standard output and error), `runtime.backends.child` (signals, ending with the parent),
+`runtime.documents.reader` (its limit on memory) and `runtime.isolation` (all that confines its process).
 `convert.output.scratch` handles signals while a conversion runs. tests/test_native_effects.py fails on any other.
 """
 

@@ -1,0 +1,1 @@
+"""Tools that ship, by name: Python in a sandbox, a calculator, the clock, files of one folder, documents."""
