@@ -1,11 +1,14 @@
 // A conversation as a value: OpenAI's messages and its settings. Functions to send, save and load it.
 //
-// {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages}. A user's message may have
+// {id, title, created, updated, system, model, temperature, top_p, max_tokens, messages, others, stamps}. `messages` is
+// the branch that is shown, `others` are those beside it (branches.js); `stamps` has when a setting was last changed, by
+// which two copies of a conversation are merged. A user's message may have
 // `pictures`, data: URLs, which are sent as parts of its content, and `documents`, {name, sections}; `sent` is then the
 // text that the server made of both, which later requests repeat, and a reply to it has its `sources`. A message may
 // have fields that are not sent: `error` of a tool's result, `usage` of a reply, and `note`, {word, values}: why it
 // ended early.
 
+import { checkTurns, leaf, mergeTurns } from "./branches.js";
 import { checkDocuments, checkSources } from "./documents.js";
 import { isPicture } from "./pictures.js";
 import { has, words } from "./words.js";
@@ -20,7 +23,26 @@ export function begin(settings = {}) {
   const now = Date.now();
   const own = { system: "", model: "", temperature: null, top_p: null, max_tokens: null };
   for (const name of SETTINGS) own[name] = settings[name] ?? own[name];
-  return { id: identity(), title: "", created: now, updated: now, ...own, messages: [] };
+  return { id: identity(), title: "", created: now, updated: now, ...own, messages: [], others: [], stamps: {} };
+}
+
+/** Changes the title or a setting. */
+export function change(conversation, name, value) {
+  conversation[name] = value;
+  conversation.stamps[name] = Date.now();
+}
+
+/** Adds what another copy of the conversation has; `end` is the last turn to show. Returns whether anything changed. */
+export function merge(conversation, other, end = leaf(conversation)) {
+  let changed = mergeTurns(conversation, other, end);
+  for (const name of ["title", ...SETTINGS]) {
+    if (!((other.stamps[name] ?? 0) > (conversation.stamps[name] ?? 0))) continue;
+    conversation[name] = other[name];
+    conversation.stamps[name] = other.stamps[name];
+    changed = true;
+  }
+  conversation.updated = Math.max(conversation.updated, other.updated);
+  return changed;
 }
 
 /** The body of POST /chat. */
@@ -67,7 +89,7 @@ export function check(value) {
     const part = number(value[name]);
     return part === null || part < least || part > most || (name === "max_tokens" && !Number.isInteger(part)) ? null : part;
   };
-  const messages = value.messages.map((message) => {
+  const checked = (message) => {
     if (!ROLES.includes(message.role)) throw new TypeError("no role");
     const out = { role: message.role, content: text(message.content ?? "") };
     if (message.pictures) out.pictures = message.pictures.filter(isPicture);
@@ -85,8 +107,9 @@ export function check(value) {
     if (message.usage) out.usage = { completion_tokens: number(message.usage.completion_tokens), seconds: number(message.usage.seconds), ttft: number(message.usage.ttft) };
     if (message.note) out.note = noteOf(message.note);
     return out;
-  });
-  return {
+  };
+  const others = Array.isArray(value.others) ? value.others : [];
+  const conversation = {
     ...begin(value),
     id: text(value.id),
     title: text(value.title ?? ""),
@@ -97,8 +120,12 @@ export function check(value) {
     temperature: setting("temperature"),
     top_p: setting("top_p"),
     max_tokens: setting("max_tokens"),
-    messages,
+    messages: value.messages.map(checked),
+    others: others.map(checked),
   };
+  for (const name of ["title", ...SETTINGS]) if (number(value.stamps?.[name])) conversation.stamps[name] = value.stamps[name];
+  checkTurns(conversation, { messages: value.messages, others });
+  return conversation;
 }
 
 /** Returns a note with a key of words.js. Any other note, such as that of a later version, becomes noteBroken. */
@@ -107,7 +134,9 @@ function noteOf({ word, values }) {
   return { word, values: typeof values === "object" && values ? values : {} };
 }
 
-export function toJson(conversations) {
+/** Returns conversations as a file: all branches, or those that are shown. */
+export function toJson(conversations, { shown = false } = {}) {
+  if (shown) conversations = conversations.map((one) => ({ ...one, others: [] }));
   return JSON.stringify({ format: FORMAT, version: 1, conversations }, null, 2);
 }
 

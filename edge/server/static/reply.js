@@ -1,8 +1,10 @@
 // A reply in progress: the messages made from its events.
 
 export class Reply {
-  constructor() {
-    this.messages = [];
+  /** `before` are the messages of a reply that goes on. */
+  constructor(before = []) {
+    this.before = before;
+    this.messages = structuredClone(before);
   }
 
   /** Returns the assistant's current message; a tool's result is followed by a new one. */
@@ -27,7 +29,8 @@ export class Reply {
     }
     if (name === "finish") {
       const failed = new Set(this.messages.filter(({ error }) => error).map(({ tool_call_id }) => tool_call_id));
-      this.messages = data.messages.slice(1); // the first is the user's
+      const added = data.messages[0]?.role === "user" ? data.messages.slice(1) : data.messages;
+      this.messages = [...structuredClone(this.before), ...added];
       for (const message of this.messages) if (failed.has(message.tool_call_id)) message.error = true;
       this.cite();
       const notes = { length: "noteLength", rounds: "noteRounds" };
@@ -49,6 +52,14 @@ export class Reply {
     );
     this.cite();
     this.note(word, values);
+  }
+
+  /** Returns the messages so far, as they are kept in case that the page is closed before the end. */
+  part() {
+    const part = new Reply(this.messages);
+    part.sources = this.sources;
+    part.cut("noteBroken");
+    return part.messages;
   }
 
   /** Keeps what the reply was given of its documents with its first message. */

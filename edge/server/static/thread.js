@@ -1,20 +1,23 @@
 // The conversation on the page: its turns, the greeting of an empty one, and a view that follows the reply.
 
+import { turns, versions } from "./branches.js";
 import { h, icon, iconButton } from "./element.js";
-import { ReplyTurn, noteLine, userTurn } from "./turn.js";
+import { ReplyTurn, noteLine, userTurn, versionSwitch } from "./turn.js";
 import { words } from "./words.js";
 
 const NEAR = 60; // pixels from the end at which the view still follows
 
 export class Thread {
-  /** `change(index, text)` sends the message at that index again, `again()` regenerates the last reply. `still`: no
-   *  links and no copy buttons, as in a kiosk. */
+  /** `change(turn, text)` sends a question anew, `again()` regenerates the last reply, `pick(turn)` shows another version
+   *  of a turn. `still`: no links and no copy buttons, as in a kiosk. */
   constructor(root, scroller, actions, { still = false } = {}) {
     this.root = root;
     this.scroller = scroller;
     this.actions = actions;
     this.still = still;
     this.follow = true;
+    this.id = null; // the conversation's
+    this.kept = new Map(); // by turn: {rev, elements, versions}
     this.latest = iconButton("down", "latest", () => this.end(), { class: "icon-button latest", hidden: true });
     scroller.after(this.latest);
     let before = 0;
@@ -35,26 +38,72 @@ export class Thread {
     return { still: this.still, again: this.actions.again, grown: () => this.grown() };
   }
 
-  show(conversation, greeting) {
-    const turns = [];
-    let said = [];
-    const flush = () => said.length && turns.push(ReplyTurn.of(said, this.options()).element);
-    conversation.messages.forEach((message, index) => {
-      if (message.role !== "user") return said.push(message);
-      flush();
-      said = [];
-      turns.push(userTurn(message, { change: (text) => this.actions.change(index, text) }));
-      if (message.note) turns.push(noteLine(message.note, this.actions.again));
-    });
-    flush();
-    this.root.replaceChildren(...(turns.length ? turns : [greeting()]));
-    this.end();
+  /** Shows a conversation; turns that are on the screen already stay as they are. `live` is a reply in progress. */
+  show(conversation, greeting, live = null) {
+    const all = turns(conversation);
+    const other = conversation.id !== this.id;
+    if (other) this.kept.clear();
+    this.id = conversation.id;
+    const shown = [];
+    for (const id of new Set(conversation.messages.map(({ turn }) => turn))) {
+      if (id === live?.id) continue;
+      const kept = this.turn(all.get(id));
+      this.versions(kept, versions(all, id), id);
+      shown.push(...kept.elements);
+    }
+    for (const id of this.kept.keys()) if (!all.has(id)) this.kept.delete(id);
+    if (live) shown.push(live.turn.element);
+    this.arrange(shown.length ? shown : [greeting()]);
+    if (other) this.end();
+    else this.grown();
   }
 
-  add(element) {
-    this.root.querySelector(".greeting")?.remove();
-    this.root.append(element);
-    this.end();
+  /** Returns {rev, elements} of a turn. */
+  turn(turn) {
+    const kept = this.kept.get(turn.id);
+    if (kept?.rev === turn.rev) return kept;
+    const [message] = turn.messages;
+    const elements = [];
+    if (turn.role === "user") {
+      elements.push(userTurn(message, { change: (text) => this.actions.change(turn.id, text) }));
+      if (message.note) elements.push(noteLine(message.note, this.actions.again));
+    } else elements.push(ReplyTurn.of(turn.messages, this.options()).element);
+    return this.keep(turn.id, turn.rev, ...elements);
+  }
+
+  /** Keeps the elements of a turn as they are until the turn changes. */
+  keep(id, rev, ...elements) {
+    const kept = { rev, elements, versions: "" };
+    this.kept.set(id, kept);
+    return kept;
+  }
+
+  versions(kept, ids, id) {
+    const now = ids.length > 1 ? `${ids.indexOf(id)}/${ids.length}` : "";
+    if (kept.versions === now) return;
+    kept.versions = now;
+    const [element] = kept.elements;
+    element.querySelector(".versions")?.remove();
+    if (now) element.querySelector(".foot")?.prepend(versionSwitch(ids, id, (to) => this.pick(to)));
+  }
+
+  /** Shows another version of a turn, with the focus where it was. */
+  pick(id) {
+    const { activeElement } = document;
+    const side = activeElement?.closest(".versions") && (activeElement.classList.contains("left") ? "left" : "right");
+    this.actions.pick(id);
+    if (!side) return;
+    const buttons = this.kept.get(id)?.elements[0].querySelectorAll(".versions button:enabled") ?? [];
+    ([...buttons].find((button) => button.classList.contains(side)) ?? buttons[0])?.focus({ preventScroll: true });
+  }
+
+  /** Makes these the children, and touches none that is in its place. */
+  arrange(elements) {
+    const wanted = new Set(elements);
+    for (const child of [...this.root.children]) if (!wanted.has(child)) child.remove();
+    elements.forEach((element, index) => {
+      if (this.root.children[index] !== element) this.root.insertBefore(element, this.root.children[index] ?? null);
+    });
   }
 
   reply() {

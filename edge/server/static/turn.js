@@ -16,7 +16,8 @@ export function userTurn(message, { change }) {
     iconButton("copy", "copy", () => {}, { "data-copy": "turn" }),
     iconButton("edit", "edit", () => edit()),
   );
-  const turn = h("article", { class: "turn user" }, h("h2", { class: "unseen", t: "you" }), text, actions);
+  const foot = h("div", { class: "foot" }, actions);
+  const turn = h("article", { class: "turn user" }, h("h2", { class: "unseen", t: "you" }), text, foot);
   if (message.documents?.length) text.before(documentNames(message.documents));
   turn.source = message.content;
 
@@ -24,7 +25,7 @@ export function userTurn(message, { change }) {
     const field = h("textarea", { class: "field", "t-label": "edit", rows: "3" });
     field.value = message.content;
     const back = () => {
-      form.replaceWith(text, actions);
+      form.replaceWith(text, foot);
       actions.lastChild.focus();
     };
     const send = () => field.value.trim() && change(field.value);
@@ -46,7 +47,7 @@ export function userTurn(message, { change }) {
       if (event.key === "Enter" && !event.shiftKey) (event.preventDefault(), send());
     });
     text.replaceWith(form);
-    actions.remove();
+    foot.remove();
     field.focus({ preventScroll: true });
     form.scrollIntoView({ block: "nearest" });
   }
@@ -234,6 +235,20 @@ function folding(kind, summary, ...content) {
 
 function fold(details) {
   if (!details.dataset.touched) details.open = false;
+}
+
+/** Returns ‹ 2/3 ›, to show the other versions of a turn. `pick(id)` shows one. */
+export function versionSwitch(ids, id, pick) {
+  const index = ids.indexOf(id);
+  const values = { number: index + 1, count: ids.length };
+  const step = (name, word, to) => iconButton(name, word, () => pick(ids[to]), { class: `icon-button ${name}`, disabled: !(to in ids) });
+  return h(
+    "div",
+    { class: "versions", role: "group", "t-label": "version", values },
+    step("left", "versionBefore", index - 1),
+    h("span", { "aria-hidden": "true" }, `${index + 1}/${ids.length}`),
+    step("right", "versionAfter", index + 1),
+  );
 }
 
 function pretty(text) {
