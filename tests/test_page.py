@@ -543,7 +543,8 @@ def test_words_have_contrast(browser, bare_folder):
 PAIRS = [
     *[(word, ground) for word in ("text", "muted", "accent") for ground in ("paper", "side", "raised", "sunken")],
     ("text", "bubble"), ("danger", "alarm"), ("danger", "raised"), ("danger", "sunken"), ("on-accent", "accent"),
-    ("muted", "line"), ("edge", "paper"), ("edge", "raised"),
+    ("muted", "line"), ("edge", "paper"), ("edge", "raised"), ("accent", "bubble"),
+    *[(f"code-{kind}", "sunken") for kind in ("keyword", "string", "number", "title")],
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import { turns, versions } from "./branches.js";
 import { h, icon, iconButton } from "./element.js";
+import { followFootnote } from "./footnotes.js";
 import { ReplyTurn, noteLine, userTurn, versionSwitch } from "./turn.js";
 import { words } from "./words.js";
 
@@ -31,7 +32,10 @@ export class Thread {
     }, { passive: true });
     // Without a reply in progress, details that a reader opens stay in place.
     new ResizeObserver(() => this.working && this.grown()).observe(root);
-    root.addEventListener("click", (event) => copy(event.target.closest("[data-copy]")));
+    root.addEventListener("click", (event) => {
+      copy(event.target.closest("[data-copy]"));
+      followFootnote(event.target.closest(".footnote-mark"));
+    });
   }
 
   options() {
