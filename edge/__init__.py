@@ -60,6 +60,7 @@ from runtime.progress import Progress
 from runtime.reply.generation import Constraint
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling, SamplingSettings
+from runtime.tool_output import ToolOutput
 from runtime.toolbox import ToolSource
 from runtime.tools import Tool, ToolLike
 from runtime.version import VERSION as __version__
@@ -126,6 +127,7 @@ __all__ = [
     "ToolCallDelta",
     "ToolError",
     "ToolLike",
+    "ToolOutput",
     "ToolResult",
     "ToolSource",
     "UnsupportedGrammar",

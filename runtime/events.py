@@ -5,6 +5,7 @@ from typing import Literal
 
 from . import strict_json
 from .checks import normalize_fields
+from .pictures import Picture
 
 FinishReason = Literal["stop", "length", "rounds", "cancelled"]
 
@@ -153,25 +154,6 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolResult:
-    """The result of a tool call, as the model reads it. `error` is True if the call was rejected or the function
-    raised. `call_id` is the id of its ToolCall.
-
-    Example:
-        for result in chat.send("What time is it?").tool_results:
-            print(result.name, "failed" if result.error else result.content)
-    """
-
-    call_id: str
-    name: str
-    content: str
-    error: bool = False
-
-    def __post_init__(self) -> None:
-        normalize_fields(self, "a tool result's", "call_id", "name", "content")
-
-
-@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens and seconds of a reply, all rounds together. `ttft` is the time to the first token of the first round, in
     seconds. `cached_tokens` are those of the prompt that the engine did not compute, since an earlier prompt began with
@@ -220,9 +202,9 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A part of a document that a message contains: the document's name, the place in it, such as "page 3" or "Fares,
-    lines 12-20", and its text. `number` is that of a passage which was found by search, as the model may cite it; 0 in
-    a document that is there as a whole.
+    """A part of a document that a message or a tool's result contains: the document's name, the place in it, such as
+    "page 3" or "Fares, lines 12-20", and its text. `number` is that of a passage which was found by search, as the
+    model may cite it; 0 in a document that is there as a whole.
 
     Example:
         reply = chat.send("What does a crossing cost?", documents=[("fares.md", b"A crossing costs 12 crowns.")])
@@ -234,6 +216,28 @@ class Citation:
     place: str
     text: str
     number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The result of a tool call, as the model reads it. `error` is True if the call was rejected or the function
+    raised. `call_id` is the id of its ToolCall. `pictures` are for the user as well; a model that reads no pictures in
+    results has a line about them in `content`. `citations` are the passages that the model may cite by their numbers.
+
+    Example:
+        for result in chat.send("What time is it?").tool_results:
+            print(result.name, "failed" if result.error else result.content)
+    """
+
+    call_id: str
+    name: str
+    content: str
+    error: bool = False
+    pictures: tuple[Picture, ...] = ()
+    citations: tuple[Citation, ...] = ()
+
+    def __post_init__(self) -> None:
+        normalize_fields(self, "a tool result's", "call_id", "name", "content")
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,12 @@ class Model:
         those of `reply`. Raises TemplateError if the template rejects the messages."""
         return self._render(to_messages(messages), to_definitions(tools), template_variables)
 
+    @property
+    def reads_result_pictures(self) -> bool:
+        """Whether the model reads pictures in the results of tools, on this device."""
+        pictures = self.family.pictures
+        return pictures is not None and "tool" in pictures.roles and self.backend.reads_pictures
+
     def _render(
         self,
         messages: Sequence[Message],

@@ -7,6 +7,7 @@ from . import tool_run
 from .cancellation import Cancellation
 from .events import ToolCall, ToolResult
 from .text import replace_json_surrogates
+from .tool_output import ToolOutput
 from .tools import Tool
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ def run_call(
         raise TypeError(f"the tool {tool.name} cannot be run here")
     arguments = replace_json_surrogates(requested.arguments)
     call = _AsyncCall(loop, lambda: cast(Any, tool.run)(arguments)) if tool.is_async and loop is not None else None
-    text, error = tool_run.run(
+    output, error = tool_run.run(
         tool.name,
-        call or (lambda: cast(Callable[[str], str], tool.run)(arguments)),
+        call or (lambda: cast(Callable[[str], str | ToolOutput], tool.run)(arguments)),
         _with_hint,
         timeout=timeout if tool.timeout is None else tool.timeout,
         longest=max_characters if tool.max_characters is None else tool.max_characters,
@@ -54,7 +55,9 @@ def run_call(
     )
     if call is not None:
         call.cancel()
-    return failed(requested, text) if error else ToolResult(requested.id, requested.name, text)
+    if error:
+        return failed(requested, output.text)
+    return ToolResult(requested.id, requested.name, output.text, pictures=output.pictures, citations=output.citations)
 
 
 def failed(call: ToolCall, text: str) -> ToolResult:
@@ -70,7 +73,7 @@ class _AsyncCall:
         self._start = start
         self._cancelled = Cancellation()
 
-    def __call__(self) -> str:
+    def __call__(self) -> str | ToolOutput:
         import asyncio
 
         future = asyncio.run_coroutine_threadsafe(self._start(), self._loop)
@@ -79,7 +82,8 @@ class _AsyncCall:
             future.cancel()
 
         with self._cancelled.on_cancel(cancel):
-            return str(future.result())
+            result = future.result()
+            return result if isinstance(result, ToolOutput) else str(result)
 
     def cancel(self) -> None:
         """Cancel the tool's task if it still runs."""

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 
 from .cancellation import Cancellation
+from .tool_output import ToolOutput, truncate
 
 TIMEOUT = 300.0  # seconds
 MAX_CHARACTERS = 65_536  # characters of a result
@@ -22,9 +23,9 @@ _SLICE = 0.2  # seconds: Windows does not interrupt a wait by Ctrl-C, only what 
 
 _GRACE = 0.1  # seconds that a tool has to end once its reply is cancelled, which it may have done itself
 
-Outcome = tuple[str, bool]  # a result's text, and whether it is an error
+Outcome = tuple[ToolOutput, bool]  # a result, and whether it is an error
 
-_CANCELLED: Outcome = "cancelled", True
+_CANCELLED: Outcome = ToolOutput("cancelled"), True
 _lock = Lock()
 _running: set[Thread] = set()  # those that nobody waits for
 
@@ -63,7 +64,7 @@ def _work(jobs: "SimpleQueue[Callable[[], None] | None]") -> None:
 
 def run(
     name: str,
-    work: Callable[[], str],
+    work: Callable[[], str | ToolOutput],
     explain: Callable[[BaseException], str],
     *,
     timeout: float | None,
@@ -71,13 +72,13 @@ def run(
     cancellation: Cancellation,
     worker: ToolWorker,
 ) -> Outcome:
-    """Return the text of `work`, or of its exception by `explain`, truncated to `longest` characters.
+    """Return the output of `work`, or the text of its exception by `explain`, truncated to `longest` characters.
 
     After `timeout` seconds the outcome is an error, and immediately when the reply is cancelled. Neither waits for the
     tool.
     """
     if abandoned() >= _ABANDONED:
-        return f"{_ABANDONED} tools still run past their time limits, so {name} was not started", True
+        return ToolOutput(f"{_ABANDONED} tools still run past their time limits, so {name} was not started"), True
     done: SimpleQueue[Outcome] = SimpleQueue()
     context = contextvars.copy_context()
     with cancellation.on_cancel(lambda: done.put(_CANCELLED)):
@@ -86,7 +87,7 @@ def run(
         try:
             thread = worker.start(lambda: done.put(context.run(_outcome, work, explain, longest)))
         except RuntimeError as exc:
-            return str(exc), True
+            return ToolOutput(str(exc)), True
         outcome = None
         try:
             outcome = _wait(done, timeout)
@@ -99,7 +100,7 @@ def run(
                     _running.add(thread)
         if outcome is None and cancellation.cancelled:
             return _CANCELLED
-    return outcome or (f"{name} did not finish within {timeout:g} seconds", True)
+    return outcome or (ToolOutput(f"{name} did not finish within {timeout:g} seconds"), True)
 
 
 def abandoned() -> int:
@@ -118,19 +119,13 @@ def _wait(done: "SimpleQueue[Outcome]", seconds: float | None) -> Outcome | None
     return None
 
 
-def _outcome(work: Callable[[], str], explain: Callable[[BaseException], str], longest: int) -> Outcome:
+def _outcome(work: Callable[[], str | ToolOutput], explain: Callable[[BaseException], str], longest: int) -> Outcome:
     try:
-        return truncate(work(), longest), False
+        made = work()
+        output = made if isinstance(made, ToolOutput) else ToolOutput(made)
+        return output.truncated(longest), False
     except BaseException as exc:  # whatever a tool raises is for the model to read  # noqa: BLE001
         try:
-            return truncate(explain(exc), longest), True
+            return ToolOutput(truncate(explain(exc), longest)), True
         except BaseException:  # it fails to describe itself  # noqa: BLE001
-            return type(exc).__name__[:longest], True
-
-
-def truncate(text: str, longest: int) -> str:
-    """Return at most `longest` characters of a text. The last line of a truncated one says so."""
-    if len(text) <= longest:
-        return text
-    note = f"\n[cut off: {longest:,} of {len(text):,} characters]"
-    return text[: max(longest - len(note), 0)] + note
+            return ToolOutput(type(exc).__name__[:longest]), True

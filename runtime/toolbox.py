@@ -41,6 +41,15 @@ class ToolSource(ABC):
     def tools(self, taken: Collection[str] = ()) -> Sequence[Tool]:
         """Return the tools as they are now, under names that are not `taken`. Raises ToolError if it is not open."""
 
+    def session_tools(self, session: str, taken: Collection[str] = ()) -> Sequence[Tool]:
+        """Return the tools for one of several conversations that share this source, such as those of a server's page.
+        A source whose tools keep nothing between two calls has the same tools for all."""
+        return self.tools(taken)
+
+    def end_session(self, session: str) -> None:
+        """Drop what is kept for a conversation. Most sources keep nothing."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Undo one call of `open`."""
@@ -79,16 +88,22 @@ class Toolbox:
                 opened.callback(source.close)
             self._opened = opened.pop_all()
 
-    def offered(self) -> OfferedTools:
-        """Return the tools as they are now."""
+    def offered(self, session: str = "") -> OfferedTools:
+        """Return the tools as they are now; with a session, those of that conversation."""
         found, lenient = dict(self._fixed), set[str]()
         for source in self._sources:
-            for tool in source.tools(found.keys()):
+            taken = found.keys()
+            for tool in source.session_tools(session, taken) if session else source.tools(taken):
                 if tool.name in found:
                     raise ToolError(f"two tools are named {tool.name}", hint="rename one")
                 found[tool.name] = tool
                 lenient.add(tool.name)
         return OfferedTools(found, frozenset(lenient))
+
+    def end_session(self, session: str) -> None:
+        """Drop what the sources keep for a conversation."""
+        for source in self._sources:
+            source.end_session(session)
 
     def __enter__(self) -> Self:
         self.open()

@@ -13,11 +13,13 @@ from . import docstrings
 from .checks import require, require_integer, require_seconds
 from .errors import Notice, ToolError
 from .text import replace_surrogates_within
+from .tool_output import ToolOutput, to_output
 
 if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
+ToolResultLike = str | ToolOutput
 _NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}}
 _OTHER_SCHEMAS = frozenset({"input_schema", "inputSchema"})  # Anthropic's and MCP's, whose other fields are no model's
 
@@ -25,13 +27,14 @@ _OTHER_SCHEMAS = frozenset({"input_schema", "inputSchema"})  # Anthropic's and M
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model can call. `parameters` is the JSON schema of an object; `run` maps the arguments' JSON
-    text to the text of the result.
+    text to the result: its text, or a ToolOutput with pictures and citations beside it.
 
     `run` may raise anything: the exception becomes the tool's result, for the model to read. It may be async, for an
     AsyncChat, or for any chat if `loop` is a running event loop of another thread. None is a tool that the application
     runs itself: a call of it ends the reply, and its result is sent as a message of the role "tool". `type` is
     "function", or the tool's name if `built_in` made it. A run that takes longer than `timeout` seconds is an error,
-    and a result longer than `max_characters` is truncated; None leaves both limits to the chat. `definition` is the
+    and a result longer than `max_characters` is truncated; None leaves both limits to the chat. With `approval`, the
+    terminal and the chat page ask a person before each call; in Python, a chat's `approve` decides. `definition` is the
     JSON object that `from_json` read: a chat template shows its fields in their order, those that are not known here
     too.
 
@@ -49,12 +52,13 @@ class Tool:
     name: str
     description: str
     parameters: Mapping[str, Any]
-    run: Callable[[str], str | Awaitable[str]] | None = None
+    run: Callable[[str], ToolResultLike | Awaitable[ToolResultLike]] | None = None
     type: str = "function"
     timeout: float | None = None
     max_characters: int | None = None
     definition: Mapping[str, Any] = field(default_factory=dict)
     loop: "asyncio.AbstractEventLoop | None" = None
+    approval: bool = False
 
     def __post_init__(self) -> None:
         for name, kind, wanted in (
@@ -112,6 +116,7 @@ class Tool:
     ) -> "Tool":
         """Make a tool of a function. Describe parameters with `Annotated[str, pydantic.Field(description="…")]`.
 
+        It may return a text, a Picture, a list of texts and pictures, a ToolOutput, or what has a JSON form.
         `timeout` and `max_characters` are the tool's own limits. The function runs in the chat's tool thread, not in
         the caller's; it is always the same thread, unless a call exceeds its time limit. An `async def` runs in the
         event loop of an AsyncChat; a Chat rejects it. Raises ToolError if the function has no usable name, or has a
@@ -132,11 +137,11 @@ class Tool:
             given = arguments.model_validate_json(text)
             return {name: getattr(given, name) for name in arguments.model_fields if name in given.model_fields_set}
 
-        def run(text: str) -> str:
-            return _to_text(function(**parse(text)))
+        def run(text: str) -> ToolOutput:
+            return to_output(function(**parse(text)))
 
-        async def run_async(text: str) -> str:
-            return _to_text(await function(**parse(text)))
+        async def run_async(text: str) -> ToolOutput:
+            return to_output(await function(**parse(text)))
 
         if docstrings.are_stripped():
             what = f"the tool {name} has no description: PYTHONOPTIMIZE=2 leaves docstrings out"
@@ -274,15 +279,3 @@ def _without_titles(schema: Any) -> Any:
         elif not (key == "title" and isinstance(value, str)):
             out[key] = _without_titles(value)
     return out
-
-
-def _to_text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
-
-    try:
-        return to_json(value, fallback=str, inf_nan_mode="strings").decode()
-    except PydanticSerializationError:  # a text in it is no Unicode, such as the name of a file from elsewhere
-        plain = to_jsonable_python(replace_surrogates_within(value), fallback=str)
-        return to_json(replace_surrogates_within(plain), inf_nan_mode="strings").decode()

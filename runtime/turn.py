@@ -125,7 +125,7 @@ class Turn:
             if self.cancellation.cancelled and result.error:
                 return
             self._unanswered.remove(call)
-            self._new.append(Message("tool", result.content, tool_call_id=result.call_id, name=result.name))
+            self._new.append(result_message(self.model, result))
             yield result
 
     def _run(self, call: ToolCall) -> ToolResult:
@@ -138,7 +138,7 @@ class Turn:
                 )
             if not approved:
                 return failed(call, DECLINED)
-        return run_call(
+        result = run_call(
             self.tools,
             call,
             timeout=policy.timeout,
@@ -147,3 +147,28 @@ class Turn:
             worker=policy.worker,
             loop=policy.loop,
         )
+        return describe_pictures(self.model, result)
+
+
+def describe_pictures(model: Model, result: ToolResult) -> ToolResult:
+    """Return the result as the model reads it: with words for its pictures, unless the model reads them."""
+    if not result.pictures or model.reads_result_pictures:
+        return result
+    count = len(result.pictures)
+    shown = "1 picture, shown to the user" if count == 1 else f"{count} pictures, shown to the user"
+    words = "\n".join([model.family.result_picture] * count) if model.family.result_picture else f"[{shown}]"
+    return replace(result, content=f"{result.content.rstrip()}\n{words}".lstrip())
+
+
+def result_message(model: Model, result: ToolResult) -> Message:
+    """Return a result as a message, with its pictures if the model reads them: after the text."""
+    pictures = result.pictures if model.reads_result_pictures else ()
+    places = (len(result.content),) * len(pictures)
+    return Message(
+        "tool",
+        result.content,
+        tool_call_id=result.call_id,
+        name=result.name,
+        pictures=pictures,
+        picture_places=places,
+    )

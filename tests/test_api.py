@@ -29,7 +29,7 @@ GROUPS = {
     "Documents": "read_document Document Section DocumentLike Citation",
     "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Documents PictureProgress Logprobs "
     "PromptLogprobs TokenLogprob Finish Usage",
-    "Tools": "Tool ToolLike mcp McpServers McpTool ToolSource",
+    "Tools": "Tool ToolLike ToolOutput mcp McpServers McpTool ToolSource",
     "Settings": "Sampling SamplingSettings Options",
     "Constrained answers": "AnswerLike Choice Regex Ebnf JsonSchema JsonObject Constraint",
     "Cancellation": "Cancellation Cancellable",

@@ -306,7 +306,7 @@ FIELDS = {
     "reasoning": {"text"},
     "tool_call_delta": {"id", "name", "arguments"},
     "tool_call": {"id", "name", "arguments", "complete"},
-    "tool_result": {"call_id", "name", "content", "error"},
+    "tool_result": {"call_id", "name", "content", "error", "pictures", "citations"},
     "finish": {"reason", "usage", "messages"},
 }
 

@@ -22,8 +22,9 @@ LAYERS = {
         errors text version
         strict_json checks docstrings picture_size
         system
-        pictures events
-        messages sampling grammar vocabulary cancellation chat_templates
+        pictures
+        events
+        messages sampling grammar vocabulary cancellation chat_templates tool_output
         tool_run
         folder
         tools prompt history

@@ -429,7 +429,7 @@ def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
     (tool,) = load_functions([f"{__name__}:clock"])
     with serving_ours(demo_folder.path, device="ECHO", tools=[tool], origins=["*"]) as (url, dispatcher):
         facts = httpx2.get(f"{url}/chat").json()
-        assert facts["tools"] == [{"name": "clock", "description": "The time in a city."}]
+        assert facts["tools"] == [{"name": "clock", "description": "The time in a city.", "approval": False}]
         assert facts["models"] == [
             {"name": demo_folder.path.name, "context": 2048, "pictures": False, "temperature": 0.0, "top_p": 1.0},
         ]

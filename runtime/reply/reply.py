@@ -32,7 +32,7 @@ class Reply:
     - `usage`: tokens and seconds.
     - `logprobs`: the answer's tokens, and `prompt_logprobs`, the prompt's, if they were asked for.
     - `stop_text`: the stop string before which the reply ended, "" if there was none.
-    - `citations`: what the message contained of its documents.
+    - `citations`: what the message contained of its documents, and the tools' results of theirs.
 
     Example:
         reply = chat.send("Who are you?")
@@ -79,8 +79,9 @@ class Reply:
                     calls.append(event)
                 case ToolResult():
                     results.append(event)
+                    citations += event.citations
                 case Documents(citations=found):
-                    citations = found
+                    citations += found
                 case Finish():
                     finish = event
         return cls(

@@ -4,8 +4,9 @@
     reasoning {text}
     tool_call_delta {id, name, arguments}
     tool_call {id, name, arguments, complete}
-    tool_result {call_id, name, content, error}
+    tool_result {call_id, name, content, error, pictures, citations}
     documents {content, citations, whole, notes}
+    approval {calls}
     finish {reason, usage, messages}
     error {message, type, param, code}
 
@@ -13,18 +14,32 @@ The finish event's `messages` are those that the reply added to the chat; the pa
 the server stores nothing. A request with documents has a documents event first: `content` is the message as the model
 reads it, which the page repeats in later requests, `citations` are the passages in it, and `whole` names the documents
 that are in it as a whole. GET /chat returns the models, the tools, and the kiosk's settings.
+
+A tool's `pictures` are data: URLs, and its `citations` are {number, document, place, text}: 【7†source】 in an answer
+cites the passage with the number 7.
+
+Approval: a call of a tool whose `approval` is true ends the reply, and frees the model. An approval event, with the
+`calls` as {id, name, arguments}, precedes the finish, whose reason is "approval". The page asks the person, and sends
+another request with all messages so far and `decisions`, which maps each call's id to true or false. Its events are
+first the tool_result of each call; the messages of its finish begin with them. A tool's time limit starts with that
+request. Of `approved_tools` calls run at once: the person said "always". Only the server's tools can run, and of these
+only those that `tools` names, if the request has it. `session` is the conversation's own id: the variables of the
+python tool live on between requests of one session; without it they last for the reply.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any
+from uuid import uuid4
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from runtime.cancellation import Cancellable, Cancellation
 from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.events import (
@@ -41,18 +56,18 @@ from runtime.events import (
 from runtime.messages import Message
 from runtime.model import Model
 from runtime.toolbox import Toolbox
-from runtime.tools import Tool
 from runtime.version import VERSION
 
 from ..endpoint import Endpoint
 from ..errors import ApiError
-from ..generation.fields import LIST_LIMIT, SamplingFields, Seed, TokenCount, merge_sampling
+from ..generation.fields import LIST_LIMIT, FunctionName, SamplingFields, Seed, TokenCount, merge_sampling
 from ..guard.body import read_body
 from ..openai.chat_messages import ChatMessage, to_messages
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import SSE, SSE_COMMENT, EventStream, sse
 from ..pool.model_pool import reads_pictures
 from ..pool.workers import EARLY_FINISH, ReplyEvents
+from .approval import hold, require_decisions, resume, select, waiting_calls
 from .documents import SUFFIXES, PageDocument, Uploads
 from .kiosk import Kiosk, Language
 
@@ -63,24 +78,29 @@ _EVENT_NAMES: dict[type, str] = {
     Reasoning: "reasoning",
     ToolCallDelta: "tool_call_delta",
     ToolCall: "tool_call",
-    ToolResult: "tool_result",
 }
 
 
 class PageRequest(SamplingFields):
-    """A chat whose last message is the user's, with its documents. The reply is always streamed."""
+    """A chat whose last message is the user's, with its documents; or one whose last calls a person has decided on,
+    with `decisions` by their ids. The reply is always streamed."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), LIST_LIMIT]
     documents: Annotated[list[PageDocument], Field(max_length=_MAX_DOCUMENTS)] | None = None
     max_tokens: TokenCount | None = None
     seed: Seed | None = None
+    tools: Annotated[list[FunctionName], LIST_LIMIT] | None = None
+    session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")] | None = None
+    approved_tools: Annotated[list[FunctionName], LIST_LIMIT] | None = None
+    decisions: Annotated[dict[str, bool], Field(max_length=1000)] | None = None
 
 
 class ToolEntry(BaseModel):
-    """A tool that runs on the server."""
+    """A tool that runs on the server; with `approval`, a person approves each call."""
 
     name: str
     description: str
+    approval: bool
 
 
 class PageModel(BaseModel):
@@ -115,35 +135,51 @@ class PageFacts(BaseModel):
 
 
 class PageJob(ReplyJob):
-    """One reply of a chat with the server's tools."""
+    """One reply of a chat with the server's tools: to the last message, or to the calls that were decided on."""
 
     def __init__(
-        self,
-        body: PageRequest,
-        history: Sequence[Message],
-        message: Message,
-        tools: Sequence[Tool],
-        *,
-        max_tokens: int | None,
-        tool_timeout: float,
+        self, body: PageRequest, history: Sequence[Message], toolbox: Toolbox, *, max_tokens: int | None, timeout: float
     ) -> None:
         super().__init__(body.model)
         self._body = body
-        self._history = history
-        self._message = message
-        self._tools = tools
+        self._calls = waiting_calls(history) if body.decisions is not None else ()
+        self._history = history if body.decisions is not None else history[:-1]
+        self._message = history[-1]
+        self._toolbox = toolbox
+        self._session = body.session or uuid4().hex
+        self._tools = select(toolbox.offered(self._session).by_name, body.tools)
         self._max_tokens = max_tokens
-        self._tool_timeout = tool_timeout
+        self._timeout = timeout
         self._chat: Chat | None = None
 
     def start(self, model: Model, index: int) -> ReplyEvents:
-        """Begin the reply to the last message."""
-        sampling = merge_sampling(self._body, model.sampling, max_new_tokens=self._max_tokens, seed=self._body.seed)
+        """Begin the reply."""
+        body, cancellation = self._body, Cancellation()
         self._chat = Chat(
-            model, tools=self._tools, tool_timeout=self._tool_timeout, sampling=sampling, history=self._history
+            model,
+            tools=hold(self._tools, body.approved_tools or ()),
+            tool_timeout=self._timeout,
+            sampling=merge_sampling(body, model.sampling, max_new_tokens=self._max_tokens, seed=body.seed),
+            history=self._history,
         )
-        documents = [one.to_document() for one in self._body.documents or ()]
-        return self._chat.stream(self._message, documents=documents)
+        if body.decisions is not None:
+            events: Generator[Event, None, None] = resume(
+                self._chat, self._tools, self._calls, body.decisions, cancellation
+            )
+        else:
+            documents = [one.to_document() for one in body.documents or ()]
+            events = self._chat.stream(self._message, documents=documents)
+        return Cancellable(self._end_session_after(events, self._chat.cancel, cancellation), cancellation)
+
+    def _end_session_after(
+        self, events: Generator[Event, None, None], cancel: Callable[[], None], cancellation: Cancellation
+    ) -> Generator[Event, None, None]:
+        try:
+            with closing(events), cancellation.on_cancel(cancel):
+                yield from events
+        finally:
+            if self._body.session is None:
+                self._toolbox.end_session(self._session)
 
     def new_messages(self) -> Sequence[Message]:
         """Return the messages that a finished reply added to the history."""
@@ -166,13 +202,22 @@ class PageStream:
     def encode(self, index: int, event: Event) -> str:
         """Encode an event under its name."""
         if isinstance(event, Finish):
-            new = () if event is EARLY_FINISH else self._job.new_messages()
-            # The page has the pictures that it sent.
-            messages = [replace(message, pictures=(), picture_places=()).to_json() for message in new]
-            return sse({"reason": event.reason, "usage": asdict(event.usage), "messages": messages}, "finish")
+            return self._encode_finish(event)
         if isinstance(event, Documents):
             return sse(_encode_documents(event), "documents")
+        if isinstance(event, ToolResult):
+            return sse(_encode_result(event), "tool_result")
         return sse(asdict(event), _EVENT_NAMES[type(event)])
+
+    def _encode_finish(self, event: Finish) -> str:
+        new = () if event is EARLY_FINISH else self._job.new_messages()
+        # The page has the pictures that it sent.
+        messages = [_without_pictures(message).to_json() for message in new]
+        calls = waiting_calls(new) if event.reason == "stop" else ()
+        waiting = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
+        approval = sse({"calls": waiting}, "approval") if waiting else ""
+        reason = "approval" if waiting else event.reason
+        return approval + sse({"reason": reason, "usage": asdict(event.usage), "messages": messages}, "finish")
 
     def ending(self) -> str:
         """Encode nothing."""
@@ -187,6 +232,21 @@ def _encode_documents(event: Documents) -> dict[str, Any]:
     whole = dict.fromkeys(one.document for one in event.citations if not one.number)
     passages = [asdict(one) for one in event.citations if one.number]
     return {"content": event.content, "citations": passages, "whole": list(whole), "notes": event.notes}
+
+
+def _encode_result(event: ToolResult) -> dict[str, Any]:
+    return {
+        "call_id": event.call_id,
+        "name": event.name,
+        "content": event.content,
+        "error": event.error,
+        "pictures": [picture.to_url() for picture in event.pictures],
+        "citations": [asdict(citation) for citation in event.citations],
+    }
+
+
+def _without_pictures(message: Message) -> Message:
+    return message if message.role == "tool" else replace(message, pictures=(), picture_places=())
 
 
 async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
@@ -205,7 +265,7 @@ async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatch
             )
         )
     tools = toolbox.offered().by_name.values()
-    entries = [ToolEntry(name=tool.name, description=tool.description) for tool in tools]
+    entries = [ToolEntry(name=tool.name, description=tool.description, approval=tool.approval) for tool in tools]
     shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None
     suffixes = [] if kiosk else list(SUFFIXES)
     return JSONResponse(
@@ -214,19 +274,21 @@ async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatch
 
 
 async def chat(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
-    """Stream the reply to the last message, running the tools that the model calls."""
+    """Stream the reply to the last message or to decided calls, running the tools that the model calls."""
     body = await read_body(request, PageRequest)
-    *history, last = await asyncio.to_thread(to_messages, body.messages, dispatcher.limits)  # decodes pictures
-    if last.role != "user":
+    messages = await asyncio.to_thread(to_messages, body.messages, dispatcher.limits)  # decodes pictures
+    if body.decisions is not None:
+        require_decisions(waiting_calls(messages), body.decisions)
+        if body.documents:
+            raise RequestError("decisions come without documents", hint="send them with the next question")
+    elif messages[-1].role != "user":
         raise RequestError("the last message is not the user's", hint="end the messages with one whose role is user")
     max_tokens = body.max_tokens
     if kiosk:
-        kiosk.reject_overrides(body, [*history, last])
+        kiosk.reject_overrides(body, messages)
         max_tokens = kiosk.max_tokens
-        history = [Message("system", kiosk.system), *history] if kiosk.system else history
-    timeout = dispatcher.limits.tool_seconds
-    tools = tuple(toolbox.offered().by_name.values())
-    job = PageJob(body, history, last, tools, max_tokens=max_tokens, tool_timeout=timeout)
+        messages = [Message("system", kiosk.system), *messages] if kiosk.system else messages
+    job = PageJob(body, messages, toolbox, max_tokens=max_tokens, timeout=dispatcher.limits.tool_seconds)
     return EventStream(await dispatcher.start(request, job, stream=True), PageStream(job))
 
 

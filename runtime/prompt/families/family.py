@@ -30,6 +30,7 @@ class Family:
     that comes without one.
     Tools: `tools` is whether the template shows the tools that a chat offers; `own_tools` are those that it always
     brings itself; `built_in` are those that it describes in its own words if a chat offers them (`Tool.built_in`).
+    `result_picture` stands for a picture in the result of a tool, where the model was trained with such a text.
     Reply: `stop_tokens` end it, `call_start` may stand before each of its tool calls but the first, and `call_syntaxes`
     name the ways in which calls are written (`runtime/reply/syntaxes.py`).
     """
@@ -47,6 +48,7 @@ class Family:
     tools: bool = True
     own_tools: tuple[str, ...] = ()
     built_in: tuple[str, ...] = ()
+    result_picture: str = ""
     system: bool = True
     pictures: PictureFormat | None = None
     template: str = ""

@@ -9,5 +9,6 @@ GLM4_2024 = Family(
     model_types=("glm", "chatglm"),
     matches=renders_probe,
     built_in=BUILT_IN,
+    result_picture="[Image]",  # composite_demo/src/tools/python.py of zai-org/GLM-4
     call_syntaxes=("text", "json"),
 )
