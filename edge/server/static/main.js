@@ -5,7 +5,8 @@ import { Composer } from "./composer.js";
 import { begin, change, fromJson, identity, merge, request, title, toJson, toMarkdown } from "./conversation.js";
 import { h, iconButton, say } from "./element.js";
 import { Idle, inLanguage, kioskTop, stay, waiting } from "./kiosk.js";
-import { Reply } from "./reply.js";
+import { Models } from "./models.js";
+import { Reply, events } from "./reply.js";
 import { Settings, paint } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { Store, place, settings } from "./store.js";
@@ -22,6 +23,7 @@ class Page {
     this.facts = facts;
     this.kiosk = facts.kiosk;
     this.writing = new Map(); // by conversation: {id, asked, reply, turn, abort, kept}, a reply that this tab writes
+    this.always = new Map(); // by conversation: the tools whose calls run without a question, until the page is closed
     this.written = new Set(); // the turns that this tab wrote
     this.conversations = [];
     this.current = begin();
@@ -39,7 +41,7 @@ class Page {
     this.thread = new Thread(
       $("thread"),
       $("scroller"),
-      { change: (turn, text) => this.change(turn, text), again: () => this.again(), pick: (turn) => this.pick(turn) },
+      { change: (turn, text) => this.change(turn, text), again: () => this.again(), pick: (turn) => this.pick(turn), decide: (decided) => this.decide(decided) },
       { still: Boolean(this.kiosk) },
     );
     addEventListener("keydown", (event) => {
@@ -67,14 +69,15 @@ class Page {
   /** The reply in progress that the conversation on the screen ends with, of this tab or another: {id, turn}. */
   get live() {
     const own = this.writing.get(this.current.id);
-    if (own) return own;
+    if (own) return Object.assign(own, { dropped: own.reply.dropped });
     const remote = this.tabs?.writes(this.current.id);
     if (!remote || ![remote.asked, remote.reply].includes(leaf(this.current))) return null;
     if (!remote.turn) {
       remote.turn = this.thread.reply();
       for (const event of remote.events) remote.turn.take(event);
     }
-    return { id: remote.reply, turn: remote.turn, remote };
+    const dropped = remote.events.findLast(({ name }) => name === "dropped")?.data.dropped;
+    return { id: remote.reply, turn: remote.turn, dropped, remote };
   }
 
   /** Whether the conversation's model reads pictures. */
@@ -152,26 +155,42 @@ class Page {
     else live?.abort.abort();
   }
 
-  /** Requests the reply to the last message. If none comes, the reply `before` is shown again. */
-  async write(conversation, { before = "" } = {}) {
-    const asked = conversation.messages.at(-1);
+  /** Goes on with the last reply after decisions on its calls. */
+  decide({ decisions, always }) {
+    const { id, messages } = this.current;
+    const reply = turns(this.current).get(leaf(this.current));
+    const asked = messages.findLast(({ role }) => role === "user");
+    if (this.live || reply.role !== "reply" || !asked) return;
+    this.always.set(id, new Set([...(this.always.get(id) ?? []), ...always]));
+    this.write(this.current, { decisions, reply });
+  }
+
+  /** Requests the reply to the last message; or, with `decisions`, what follows in a `reply`. If none comes, the reply
+   * `before` is shown again. */
+  async write(conversation, { before = "", decisions = null, reply: begun = null } = {}) {
+    const asked = conversation.messages.findLast(({ role }) => role === "user");
     delete asked.note;
     mark([asked], asked);
-    const written = { id: identity(), asked, reply: new Reply(), turn: this.thread.reply(), abort: new AbortController(), at: Date.now(), kept: Date.now() };
-    const body = request(conversation, this.facts.models);
+    const written = { id: begun?.id ?? identity(), asked, reply: new Reply(begun?.messages), turn: this.thread.reply(), abort: new AbortController(), at: begun?.at ?? Date.now(), kept: Date.now() };
+    const body = request(conversation, this.facts, { decisions, always: [...(this.always.get(conversation.id) ?? [])] });
+    const earlier = [...events(begun?.messages ?? [])];
+    for (const event of earlier) written.turn.take(event);
     this.writing.set(conversation.id, written);
     this.written.add(asked.turn).add(written.id);
     const stored = this.kept(conversation);
-    this.tabs?.begin(written.id, conversation.id, asked.turn, stored);
+    this.tabs?.begin(written.id, conversation.id, asked.turn, stored, earlier);
     this.show(conversation);
     const { reply, turn, abort } = written;
     let failure = null;
+    this.models?.watch(conversation.model, () => written.heard, (found) => turn.loading(found));
     try {
       for await (const event of ask(body, abort.signal)) {
+        written.heard = true;
         if (event.name === "documents") asked.sent = event.data.content;
         reply.take(event);
         turn.take(event);
         this.tabs?.write(written.id, event);
+        if (event.name === "dropped" && conversation === this.current) this.show(conversation);
         if (Date.now() - written.kept > KEEP) this.keepPart(conversation, written);
       }
     } catch (error) {
@@ -180,6 +199,7 @@ class Page {
       if (abort.signal.aborted) failure = new Refusal("noteStopped");
       reply.cut(this.kiosk && failure.word !== "noteStopped" ? "kioskTrouble" : failure.word, failure.values);
     }
+    written.heard = true;
     await this.finish(conversation, written, failure, before);
   }
 
@@ -199,7 +219,7 @@ class Page {
     mark([asked], asked);
     await this.kept(conversation);
     this.tabs?.end(id);
-    turn.finish(last);
+    turn.finish(reply.messages);
     if (this.current.id === conversation.id) {
       this.show(conversation);
       if (document.activeElement === document.body) this.composer.focus();
@@ -240,6 +260,7 @@ class Page {
 
   /** A reply of another tab goes on. */
   shown(remote, event) {
+    if (event?.name === "dropped" && remote.turn?.element.isConnected) this.show(this.current);
     if (event) return remote.turn?.take(event);
     if (remote.conversation === this.current.id) this.refresh();
   }
@@ -296,8 +317,8 @@ class Page {
 /** The page for personal use: stored conversations, and all settings. */
 async function desk(page) {
   const heading = h("h1", { class: "title" });
-  const models = h("select", { class: "field model", "t-label": "model", on: { change: () => set("model", models.value) } });
-  models.append(...page.facts.models.map(({ name }) => h("option", { value: name }, name)));
+  const models = new Models(page.facts, (name) => set("model", name));
+  page.models = models;
   const saving = h(
     "div",
     { id: "saving", class: "menu", popover: "auto" },
@@ -321,7 +342,7 @@ async function desk(page) {
   $("top").replaceChildren(
     iconButton("menu", "menu", () => sidebar.toggle(), { class: "icon-button only-narrow" }),
     heading,
-    page.facts.models.length > 1 ? models : h("span", { class: "hint model" }, page.facts.models[0]?.name ?? ""),
+    models.element,
     iconButton("share", "export", () => {}, { popovertarget: "saving", class: "icon-button share" }),
     saving,
     iconButton("gear", "settings", () => dialog.open(page.current)),
@@ -335,7 +356,7 @@ async function desk(page) {
     if (name) (delete heading.dataset.t, (heading.textContent = name));
     else say(heading, "untitled");
     document.title = name ? `${name} · glm4-edge` : "glm4-edge";
-    models.value = page.current.model || page.facts.models[0]?.name;
+    models.show(page.current.model);
     page.composer.pictures.allow(page.readsPictures);
     document.querySelector(".share").disabled = !page.current.messages.length;
     place.set("current", page.conversations.includes(page.current) ? page.current.id : "");
@@ -343,8 +364,10 @@ async function desk(page) {
 
   page.store = new Store((word, values) => page.toast(word, values, { stays: true }), () => page.refresh());
   await page.store.open();
-  page.conversations = await page.store.all().catch(() => []);
-  page.composer.text = place.get("draft");
+  const found = await page.store.all().catch(() => []);
+  const early = new Set(page.conversations.map(({ id }) => id)); // a question that was sent while the page loaded
+  page.conversations = [...page.conversations, ...found.filter(({ id }) => !early.has(id))];
+  page.composer.text ||= place.get("draft");
   const draft = () => place.set("draft", page.composer.text);
   let soon = null;
   page.typed = () => {
@@ -359,7 +382,8 @@ async function desk(page) {
     gone: (remote) => page.gone(remote),
     stop: (reply) => [...page.writing.values()].find(({ id }) => id === reply)?.abort.abort(),
   });
-  if (last) page.show(last);
+  if (page.current.messages.length) page.show(page.current);
+  else if (last) page.show(last);
   else fresh();
   if (matchMedia("(hover: hover)").matches) page.composer.focus(); // on a phone the keyboard would jump up
   addEventListener("pagehide", () => {

@@ -1,6 +1,7 @@
 // Markdown as DOM nodes, built from a parser's tokens. No markup is ever parsed: HTML in a text is shown as text,
 // links go to web and mail addresses only, and images of other machines are named, not loaded.
 
+import { citing } from "./citations.js";
 import { colour } from "./code.js";
 import { h, icon } from "./element.js";
 import { footnote, footnoteMark, footnoteRules } from "./footnotes.js";
@@ -20,7 +21,8 @@ parser.validateLink = (address) => LINK.test(address) || PICTURE.test(address);
 mathsRules(parser);
 footnoteRules(parser);
 
-/** Returns the nodes of a whole text. `still`: links are text, for a kiosk. */
+/** Returns the nodes of a whole text. `still`: links are text, for a kiosk; `citations`: the
+ * passages that it may cite. */
 export function nodes(text, options = {}) {
   const made = build(parser.parse(text.replaceAll("\r", ""), {}), options);
   complete(made);
@@ -120,7 +122,7 @@ function complete(node) {
 
 /** Returns the tokens' nodes, in a fragment. An opening token is the parent of the nodes up to its closing token. */
 function build(tokens, options) {
-  const { still = false, grown } = options;
+  const { still = false, grown, citations } = options;
   const root = document.createDocumentFragment();
   const parents = [root];
   const open = (element, inner = element) => {
@@ -168,7 +170,7 @@ function build(tokens, options) {
     } else if (token.type === "image") {
       here.append(image(token, still));
     } else {
-      here.append(token.content);
+      here.append(...citing(token.content, citations));
     }
   });
   return root;

@@ -22,9 +22,9 @@ export class Tabs {
 
   // The tab that writes.
 
-  /** Begins a reply to the turn `asked`. Others hear of it once the question is `stored`. */
-  async begin(reply, conversation, asked, stored) {
-    const own = { reply, conversation, asked, events: [], count: 0, told: false, release: () => {} };
+  /** Begins a reply to the turn `asked`, or goes on with one that has these events. Others hear of it once the question is `stored`. */
+  async begin(reply, conversation, asked, stored, events = []) {
+    const own = { reply, conversation, asked, events, count: events.length, told: false, release: () => {} };
     this.own.set(reply, own);
     await stored;
     const begun = () => {

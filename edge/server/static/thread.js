@@ -1,8 +1,10 @@
 // The conversation on the page: its turns, the greeting of an empty one, and a view that follows the reply.
 
 import { turns, versions } from "./branches.js";
-import { h, icon, iconButton } from "./element.js";
+import { h, icon, iconButton, say } from "./element.js";
 import { followFootnote } from "./footnotes.js";
+import { Citations } from "./citations.js";
+import { events } from "./reply.js";
 import { ReplyTurn, noteLine, userTurn, versionSwitch } from "./turn.js";
 import { words } from "./words.js";
 
@@ -10,7 +12,7 @@ const NEAR = 60; // pixels from the end at which the view still follows
 
 export class Thread {
   /** `change(turn, text)` sends a question anew, `again()` regenerates the last reply, `pick(turn)` shows another version
-   *  of a turn. `still`: no links and no copy buttons, as in a kiosk. */
+   *  of a turn, `decide({decisions, always})` goes on with calls that waited. `still`: no links and no copy buttons, as in a kiosk. */
   constructor(root, scroller, actions, { still = false } = {}) {
     this.root = root;
     this.scroller = scroller;
@@ -39,7 +41,8 @@ export class Thread {
   }
 
   options() {
-    return { still: this.still, again: this.actions.again, grown: () => this.grown() };
+    const { again, decide } = this.actions;
+    return { still: this.still, again, decide, citations: this.citations, grown: () => this.grown() };
   }
 
   /** Shows a conversation; turns that are on the screen already stay as they are. `live` is a reply in progress. */
@@ -48,10 +51,17 @@ export class Thread {
     const other = conversation.id !== this.id;
     if (other) this.kept.clear();
     this.id = conversation.id;
+    this.citations = new Citations();
     const shown = [];
+    const unread = unreadOf(conversation, live);
+    let count = 0;
     for (const id of new Set(conversation.messages.map(({ turn }) => turn))) {
+      const { messages } = all.get(id);
+      if (count <= unread && unread < count + messages.length) shown.push(this.unread(unread));
+      count += messages.length;
       if (id === live?.id) continue;
       const kept = this.turn(all.get(id));
+      for (const event of events(messages)) this.citations.take(event);
       this.versions(kept, versions(all, id), id);
       shown.push(...kept.elements);
     }
@@ -60,6 +70,13 @@ export class Thread {
     this.arrange(shown.length ? shown : [greeting()]);
     if (other) this.end();
     else this.grown();
+  }
+
+  /** The line above the first message that the model still reads. */
+  unread(count) {
+    this.line ??= h("p", { class: "unread hint" });
+    say(this.line, "dropped", { count });
+    return this.line;
   }
 
   /** Returns {rev, elements} of a turn. */
@@ -130,6 +147,12 @@ export class Thread {
     this.follow = true;
     this.grown();
   }
+}
+
+/** How many of the oldest messages did not fit the last reply, or the one in progress; -1 if all did. */
+function unreadOf({ messages }, live) {
+  const last = messages.findLast(({ role }) => role !== "user")?.turn;
+  return live?.dropped || messages.find(({ turn }) => turn === last)?.dropped || -1;
 }
 
 export function greeting({ facts, suggestions = [], suggest = () => {} }) {

@@ -1,5 +1,8 @@
 // One turn on the page: a user's message, or a reply with its reasoning and its tool calls.
 
+import { Approval, waitingCalls } from "./approval.js";
+import { Citations } from "./citations.js";
+import { colour } from "./code.js";
 import { documentNames, sourceList } from "./documents.js";
 import { h, icon, iconButton, say } from "./element.js";
 import { Growing } from "./markdown.js";
@@ -57,10 +60,13 @@ export function userTurn(message, { change }) {
 
 /** A reply: `take` its events as they arrive, then `finish` it. */
 export class ReplyTurn {
-  /** `again` regenerates it; `grown` is called whenever it is drawn. `still`: no links, no copy buttons (a kiosk). */
-  constructor({ again, grown = () => {}, still = false }) {
+  /** `again` regenerates it; `decide({decisions, always})` runs calls that wait for it; `grown` is called whenever it is
+   * drawn. `citations` are the passages that the conversation has before it. `still`: no links, no copy buttons (a kiosk). */
+  constructor({ again, decide, grown = () => {}, citations = null, still = false }) {
     this.again = again;
-    this.options = { grown, still };
+    this.decide = decide;
+    this.citations = new Citations(citations);
+    this.options = { grown, still, citations: this.citations };
     this.body = h("div", { class: "body" });
     this.foot = h("div", { class: "foot" });
     this.looking = h("p", { class: "hint looking", hidden: true });
@@ -72,6 +78,7 @@ export class ReplyTurn {
   }
 
   take({ name, data }) {
+    this.citations.take({ name, data });
     if (name === "documents") this.body.append(sourceList(data));
     else if (name === "text") this.text(data.text);
     else if (name === "reasoning") this.reasoning(data.text);
@@ -88,6 +95,12 @@ export class ReplyTurn {
     const word = total > 1 ? "readingPictures" : expected ? "readingPictureOf" : "readingPicture";
     this.looking.hidden = false;
     say(this.looking, word, { number, total, seconds: Math.round(seconds), expected: Math.round(expected) });
+  }
+
+  /** Shows how long the model has been loading. */
+  loading({ model, seconds }) {
+    this.looking.hidden = false;
+    say(this.looking, "loadingModel", { model, seconds });
   }
 
   text(piece) {
@@ -141,13 +154,14 @@ export class ReplyTurn {
     this.part = null;
   }
 
-  /** Ends the reply. `last` is its last message, whose `note` has the reason of an early end. */
-  finish(last) {
+  /** Ends the reply. The `note` of its last message has the reason of an early end. */
+  finish(messages) {
     this.leave();
     this.wait.remove();
     this.looking.remove();
+    this.ask(waitingCalls(messages));
     for (const call of this.calls.values()) call.ended();
-    const { note, usage } = last ?? {};
+    const { note, usage } = messages.at(-1) ?? {};
     if (note) this.foot.append(noteLine(note, this.again));
     if (this.options.still) return;
     this.foot.append(
@@ -166,8 +180,15 @@ export class ReplyTurn {
     const turn = new ReplyTurn(options);
     turn.stored = true;
     for (const event of events(messages)) turn.take(event);
-    turn.finish(messages.at(-1));
+    turn.finish(messages);
     return turn;
+  }
+
+  /** Shows the buttons for calls that wait for a decision. */
+  ask(calls) {
+    if (!this.decide || this.options.still) return;
+    const approval = new Approval(calls.map(({ id }) => id), this.decide);
+    for (const { id, function: { name } } of calls) this.calls.get(id)?.wait(approval.buttons(id, name));
   }
 }
 
@@ -186,6 +207,7 @@ class Call {
       this.output,
     );
     this.element.classList.add("running");
+    this.name = name;
   }
 
   write(piece) {
@@ -194,16 +216,26 @@ class Call {
 
   called({ arguments: text }) {
     this.arguments.textContent = pretty(text);
+    if (this.name === "python") colour(this.arguments, "python");
     this.preview.textContent = text.replace(/\s+/g, " ");
   }
 
-  returned({ content, error }) {
+  returned({ content, error, pictures = [] }) {
     this.output.hidden = false;
+    this.approval?.remove();
+    if (pictures.length) this.element.after(views(pictures)); // a plot stays in sight
     this.result.textContent = pretty(content);
     this.element.classList.remove("running");
     this.element.classList.toggle("failed", error);
     say(this.state, error ? "failed" : "finished");
     fold(this.element);
+  }
+
+  /** Shows buttons to decide on the call. */
+  wait(buttons) {
+    this.approval = buttons;
+    this.arguments.closest("div").after(buttons);
+    this.element.dataset.touched = "yes"; // it stays open
   }
 
   /** Marks a call without a result as not run, once the reply has ended. */
@@ -254,6 +286,8 @@ export function versionSwitch(ids, id, pick) {
 function pretty(text) {
   try {
     const value = JSON.parse(text);
+    const [only, ...others] = Object.values(value ?? {});
+    if (!others.length && typeof only === "string" && only.includes("\n")) return only; // code
     return typeof value === "object" ? JSON.stringify(value, null, 2) : text;
   } catch {
     return text;
