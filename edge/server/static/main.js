@@ -2,7 +2,7 @@
 
 import { addTurn, choose, cutBefore, leaf, mark, turns } from "./branches.js";
 import { Composer } from "./composer.js";
-import { begin, change, fromJson, identity, merge, request, title, toJson, toMarkdown } from "./conversation.js";
+import { begin, change, fromJson, identity, isOn, merge, request, title, toJson, toMarkdown } from "./conversation.js";
 import { h, iconButton, say } from "./element.js";
 import { Idle, inLanguage, kioskTop, stay, waiting } from "./kiosk.js";
 import { Models } from "./models.js";
@@ -88,7 +88,8 @@ class Page {
 
   greeting() {
     const suggestions = this.kiosk ? inLanguage(this.kiosk.suggestions) || [] : [];
-    return greeting({ facts: this.facts, suggestions, suggest: (text) => this.send(text) });
+    const tools = this.facts.tools.filter((tool) => isOn(this.current, tool));
+    return greeting({ facts: { ...this.facts, tools }, suggestions, suggest: (text) => this.send(text) });
   }
 
   notice(element) {
@@ -399,6 +400,7 @@ async function desk(page) {
   function set(name, value) {
     change(page.current, name, value);
     if (page.conversations.includes(page.current)) page.store.put(page.current);
+    if (name === "tools") page.show(page.current);
     page.around();
   }
 
