@@ -77,6 +77,7 @@ def test_a_call_is_shown_and_runs_after_a_yes(browser, bare_folder):
         browser.until(WAITS)
         assert browser.text(".call code") == "a = 1\nprint(a + 2)"
         assert browser.text(".approval p") == "May python run?"
+        assert browser.text(".call .state") == "waits for you"
         assert ran == []
         browser.reload()  # the question stays
         browser.until(WAITS)
@@ -111,7 +112,8 @@ def test_a_call_does_not_run_after_a_no_or_another_question(browser, bare_folder
         browser.until("return document.querySelector('.turn:last-child .prose')?.textContent === 'Well.'")
         browser.replied()
         assert spelled(engine.requests[2].prompt).count("declined") == 2
-        assert not any(one.is_displayed() for one in browser.all(".approval"))
+        assert browser.all(".approval") == []
+        assert browser.texts(".call .state") == ["failed", "not run"]
         assert ran == []
 
 

@@ -1,5 +1,6 @@
 // The page: the conversation on the screen, and the replies in progress.
 
+import { waitingCalls } from "./approval.js";
 import { addTurn, choose, cutBefore, leaf, mark, turns } from "./branches.js";
 import { Composer } from "./composer.js";
 import { begin, change, fromJson, identity, isOn, merge, request, title, toJson, toMarkdown } from "./conversation.js";
@@ -212,7 +213,7 @@ class Page {
     const last = reply.messages.at(-1);
     if (last) {
       addTurn(conversation, mark(reply.messages, { turn: id, parent: asked.turn, at }));
-      this.thread.keep(id, last.rev, turn.element);
+      if (!waitingCalls(reply.messages).length) this.thread.keep(id, last.rev, turn.element);
     } else {
       if (failure) asked.note = { word, values: failure.values };
       if (before) choose(conversation, before);

@@ -4,6 +4,7 @@
 import { h } from "./element.js";
 
 const MOST = 2000; // characters of a formula within a line
+const LONG = 40; // characters of a formula that may not fit a narrow page
 const KEPT = 300; // formulas whose drawing is kept, for the last block of a reply is built anew with every piece
 const INLINE = /^(\\\([\s\S]+?\\\)|\\\[[\s\S]+?\\\]|\$\$[\s\S]+?\$\$)/;
 const OPEN = /^(\\\(|\\\[|\$\$)[^$]*$/;
@@ -91,7 +92,8 @@ function draw(element, source, inner, displayMode) {
   if (!made) return;
   element.replaceChildren(made.cloneNode(true));
   element.classList.add("drawn");
-  if (displayMode) element.setAttribute("tabindex", "0"); // a wide one is scrolled
+  if (source.length > LONG) element.classList.add("long");
+  if (displayMode || source.length > LONG) element.setAttribute("tabindex", "0"); // a wide one is scrolled
 }
 
 function drawing(inner, displayMode) {

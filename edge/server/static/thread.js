@@ -1,6 +1,7 @@
 // The conversation on the page: its turns, the greeting of an empty one, and a view that follows the reply.
 
-import { turns, versions } from "./branches.js";
+import { waitingCalls } from "./approval.js";
+import { leaf, turns, versions } from "./branches.js";
 import { h, icon, iconButton, say } from "./element.js";
 import { followFootnote } from "./footnotes.js";
 import { Citations } from "./citations.js";
@@ -60,7 +61,7 @@ export class Thread {
       if (count <= unread && unread < count + messages.length) shown.push(this.unread(unread));
       count += messages.length;
       if (id === live?.id) continue;
-      const kept = this.turn(all.get(id));
+      const kept = this.turn(all.get(id), !live && id === leaf(conversation));
       for (const event of events(messages)) this.citations.take(event);
       this.versions(kept, versions(all, id), id);
       shown.push(...kept.elements);
@@ -79,17 +80,19 @@ export class Thread {
     return this.line;
   }
 
-  /** Returns {rev, elements} of a turn. */
-  turn(turn) {
+  /** Returns {rev, elements} of a turn. A call of the `last` one may wait for a decision. */
+  turn(turn, last) {
+    const open = last && waitingCalls(turn.messages).length > 0;
+    const rev = open ? `${turn.rev} open` : turn.rev;
     const kept = this.kept.get(turn.id);
-    if (kept?.rev === turn.rev) return kept;
+    if (kept?.rev === rev) return kept;
     const [message] = turn.messages;
     const elements = [];
     if (turn.role === "user") {
       elements.push(userTurn(message, { change: (text) => this.actions.change(turn.id, text) }));
       if (message.note) elements.push(noteLine(message.note, this.actions.again));
-    } else elements.push(ReplyTurn.of(turn.messages, this.options()).element);
-    return this.keep(turn.id, turn.rev, ...elements);
+    } else elements.push(ReplyTurn.of(turn.messages, { ...this.options(), open }).element);
+    return this.keep(turn.id, rev, ...elements);
   }
 
   /** Keeps the elements of a turn as they are until the turn changes. */

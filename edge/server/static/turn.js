@@ -60,9 +60,10 @@ export function userTurn(message, { change }) {
 
 /** A reply: `take` its events as they arrive, then `finish` it. */
 export class ReplyTurn {
-  /** `again` regenerates it; `decide({decisions, always})` runs calls that wait for it; `grown` is called whenever it is
-   * drawn. `citations` are the passages that the conversation has before it. `still`: no links, no copy buttons (a kiosk). */
-  constructor({ again, decide, grown = () => {}, citations = null, still = false }) {
+  /** `again` regenerates it; `decide({decisions, always})` runs calls that wait for it, if it is `open`; `grown` is called
+   * whenever it is drawn. `citations` are the passages that the conversation has before it. `still`: no links, no copy buttons (a kiosk). */
+  constructor({ again, decide, grown = () => {}, citations = null, still = false, open = false }) {
+    this.open = open;
     this.again = again;
     this.decide = decide;
     this.citations = new Citations(citations);
@@ -186,7 +187,7 @@ export class ReplyTurn {
 
   /** Shows the buttons for calls that wait for a decision. */
   ask(calls) {
-    if (!this.decide || this.options.still) return;
+    if (!this.open) return;
     const approval = new Approval(calls.map(({ id }) => id), this.decide);
     for (const { id, function: { name } } of calls) this.calls.get(id)?.wait(approval.buttons(id, name));
   }
@@ -235,7 +236,8 @@ class Call {
   wait(buttons) {
     this.approval = buttons;
     this.arguments.closest("div").after(buttons);
-    this.element.dataset.touched = "yes"; // it stays open
+    this.element.classList.remove("running");
+    say(this.state, "undecided");
   }
 
   /** Marks a call without a result as not run, once the reply has ended. */
