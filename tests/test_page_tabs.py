@@ -1,6 +1,6 @@
 """Two tabs of the chat page in one real Chromium: nothing that is written in one is lost by the other."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -97,10 +97,34 @@ def test_a_reply_is_shown_in_both_tabs_as_it_comes_and_stopped_from_either(brows
             assert browser.complaints() == []
 
 
+LOCKLESS = "Object.defineProperty(Navigator.prototype, 'locks', { value: undefined })"
+
+
+@contextmanager
+def without_locks(*tabs):
+    """Pages that are opened here have no locks, as those of another machine by plain HTTP."""
+    added = []
+    for tab in tabs:
+        with tab as browser:
+            script = browser.cdp("Page.addScriptToEvaluateOnNewDocument", {"source": LOCKLESS})
+            added.append((tab, script))
+    yield
+    for tab, script in added[:1]:  # the other is closed
+        with tab as browser:
+            browser.cdp("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stored", [True, False], ids=["a while", "at once"])
-def test_a_reply_whose_tab_is_closed_breaks_off_in_the_other(browser, bare_folder, stored):
-    with scripted(bare_folder, [SLOW], pause=0.1) as (url, _, _engine), two_tabs(browser, url) as (first, second):
+@pytest.mark.parametrize("how", ["closed", "closed later", "crashed", "without locks"])
+def test_a_reply_whose_tab_is_closed_breaks_off_in_the_other(browser, bare_folder, how):
+    from selenium.common.exceptions import WebDriverException
+
+    with ExitStack() as stack:
+        url, *_ = stack.enter_context(scripted(bare_folder, [SLOW], pause=0.1))
+        first, second = stack.enter_context(two_tabs(browser, url))
+        if how == "without locks":
+            stack.enter_context(without_locks(first, second))
+            visit(first, url)
         visit(second, url)
         with second:
             browser.type("Slowly\n")
@@ -109,10 +133,14 @@ def test_a_reply_whose_tab_is_closed_breaks_off_in_the_other(browser, bare_folde
             browser.click(".list .open")
             browser.until("return document.querySelector('.busy')")
             browser.until(BEGUN)
-        if stored:
-            with second:
+        with second:
+            if how == "closed later":
                 browser.until("return document.querySelector('.prose').textContent.length > 25")
-        second.close()
+            if how == "crashed":
+                with suppress(WebDriverException):
+                    browser.driver.get("chrome://crash")
+            else:
+                browser.driver.close()
         with first:
             browser.until("return document.querySelector('.turn:last-child .note')")
             assert "The reply broke off." in browser.text(".turn:last-child .note")
