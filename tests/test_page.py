@@ -543,7 +543,8 @@ def test_words_have_contrast(browser, bare_folder):
 PAIRS = [
     *[(word, ground) for word in ("text", "muted", "accent") for ground in ("paper", "side", "raised", "sunken")],
     ("text", "bubble"), ("danger", "alarm"), ("danger", "raised"), ("danger", "sunken"), ("on-accent", "accent"),
-    ("muted", "line"), ("edge", "paper"), ("edge", "raised"),
+    ("muted", "line"), ("edge", "paper"), ("edge", "raised"), ("accent", "bubble"),
+    *[(f"code-{kind}", "sunken") for kind in ("keyword", "string", "number", "title")],
 ]  # fmt: skip
 
 
@@ -652,13 +653,18 @@ def test_the_key_is_asked_for_and_kept_with_the_tab(browser, bare_folder):
         browser.until("return document.querySelector('.locked')?.textContent.includes('rejects this key')")
         browser.type("secret\n", ".locked input")
         browser.until("return document.querySelector('#prompt')")
+        browser.ready()
         assert browser.ask("Hello").startswith("I was sent")
         assert browser.js("return JSON.stringify(localStorage).includes('secret')") is False
         browser.js("sessionStorage.clear()")
         browser.driver.get(f"{url}/#key=secret")
         browser.driver.refresh()
         browser.until("return document.querySelector('#prompt')")
+        browser.ready()
         assert browser.driver.current_url == f"{url}/"
+
+
+STILL = "return document.querySelector('.listed') && document.getAnimations().length === 0"
 
 
 def test_it_fits_a_phone(browser, bare_folder):
@@ -674,6 +680,7 @@ def test_it_fits_a_phone(browser, bare_folder):
             assert browser.js("return document.documentElement.scrollWidth") == 360
             assert browser.js("return scroller.scrollWidth <= scroller.clientWidth")
             browser.click(".top [data-t-label=menu]")
+            browser.until(STILL)  # the list slides in
             browser.click(".list .open")
             browser.until("return !document.querySelector('.listed')")
         finally:
@@ -697,6 +704,58 @@ def test_a_model_is_set_for_each_conversation(browser, bare_folder, tmp_path):
         browser.ask("And a third time")
         browser.click(".list .open", 1)
         assert browser.js("return document.querySelector('.model').value") == "second"
+
+
+def test_models_are_listed_with_their_state(browser, bare_folder, tmp_path):
+    second = shutil.copytree(bare_folder.path, tmp_path / "second")
+    with serving_ours(bare_folder.path, second, device="ECHO") as (url, dispatcher):
+        first, _ = dispatcher.pool.entries.values()
+        browser.open(url)
+        assert [text.split(" · ")[::2] for text in browser.texts(".top .model option")] == [
+            ["bare", "not loaded"], ["second", "not loaded"],
+        ]  # fmt: skip
+        kilobytes = sum(file.size for file in bare_folder.manifest.files.values()) / 1000
+        assert f" · {kilobytes:.1f} kB · " in browser.text(".top .model option")
+        first.loading = True
+        browser.js("document.querySelector('.top .model').focus()")
+        browser.until("return document.querySelector('.top .model option').textContent.endsWith('loading …')")
+        first.loading = False
+        browser.ask("Hello")
+        browser.until("return document.querySelector('.top .model option').textContent.endsWith(' loaded')")
+
+
+def test_loading_a_model_is_shown(browser, bare_folder):
+    with scripted(bare_folder, ["\nSlow."], pause=0.0) as (url, dispatcher, engine):
+        (entry,) = dispatcher.pool.entries.values()
+        browser.open(url)
+        engine.pause = 3
+        entry.loading = True
+        browser.type("Hello\n")
+        browser.until("return /^bare is being loaded: [1-9] s$/.test(document.querySelector('.looking')?.textContent)")
+        entry.loading = False
+        engine.pause = 0
+        browser.replied()
+        assert browser.all(".looking") == []
+
+
+def test_messages_that_no_longer_fit_are_told_of(browser, bare_folder, monkeypatch):
+    dropped = {"count": 0}
+    told = property(lambda self: lambda: page.sse({"dropped": dropped["count"]}, "dropped") if dropped["count"] else "")
+    monkeypatch.setattr(page.PageStream, "opening", told)
+    with scripted(bare_folder, ["\nOne.", "\nTwo.", "\nThree."]) as (url, *_):
+        browser.open(url)
+        browser.ask("First")
+        browser.ask("Second")
+        assert browser.all(".unread") == []
+        dropped["count"] = 2
+        browser.ask("Third")
+        for _ in range(2):
+            assert browser.texts(".unread") == ["The first 2 messages no longer fit and are not read."]
+            assert (
+                browser.js("return document.querySelector('.unread').nextSibling.querySelector('.bubble').textContent")
+                == "Second"
+            )
+            browser.reload()
 
 
 def test_a_reply_that_a_reload_cuts_off_is_kept(browser, bare_folder):

@@ -38,12 +38,18 @@ def choose(browser, *paths):
     browser.all("input[type=file]")[0].send_keys("\n".join(map(str, paths)))
 
 
+def found_by_number(browser, number):
+    """The passage with that number in the list of a reply's passages."""
+    passages = zip(browser.texts(".sources .passage summary"), browser.texts(".sources .passage pre"), strict=True)
+    return next(text for summary, text in passages if summary.startswith(f"[{number}] "))
+
+
 @pytest.mark.slow
 def test_documents_are_chosen_dropped_shown_and_cited(browser, bare_folder, tmp_path):
     path, fares = tmp_path / PDF.name, tmp_path / "fares.docx"
     path.write_bytes(PDF.data)
     fares.write_bytes(word(paragraph("A crossing costs 12 crowns.")))
-    with scripted(bare_folder, ["\nAt 23:47 [4].", "\nYes.", "\nNo."], engine=Small) as (url, _, engine):
+    with scripted(bare_folder, ["\nAt 23:47 [3].", "\nYes.", "\nNo."], engine=Small) as (url, _, engine):
         browser.open(url)
         choose(browser, path, fares)
         browser.until(READY, 2)
@@ -64,6 +70,10 @@ def test_documents_are_chosen_dropped_shown_and_cited(browser, bare_folder, tmp_
         found = [text for text in browser.texts(".sources .passage pre") if PDF.fact in text]
         assert len(found) == 1
         assert "notes.md was read as a whole." in browser.text(".sources")
+        assert browser.js("return document.querySelector('.cite').ariaLabel").startswith("Passage 3: ")
+        browser.click(".cite")
+        assert browser.text(".cited pre") == found_by_number(browser, 3)
+        browser.type("\ue00c", ".cited")
         browser.ask("Really?")
         second = "".join(engine.requests[1].prompt)
         assert second.startswith(first[: first.rindex(PDF.question)])

@@ -1,6 +1,7 @@
 """The page's files over HTTP: what they are, with which rules they come, and that no old one is shown."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_page_comes_without_a_key_and_is_held_to_its_server(bare_folder):
 
 
 def test_every_file_is_there_and_asked_for_again(bare_folder):
-    kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+    kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
     with scripted(bare_folder, []) as (url, *_), httpx2.Client(base_url=url) as client:
         for path in STATIC.rglob("*.*"):
             if path.suffix not in kinds:
@@ -44,7 +45,8 @@ def test_every_file_is_there_and_asked_for_again(bare_folder):
             address = f"/static/{path.relative_to(STATIC).as_posix()}"
             file = client.get(address)
             assert (file.status_code, file.content) == (200, path.read_bytes()), address
-            assert file.headers["content-type"] == f"{kinds[path.suffix]}; charset=utf-8"
+            charset = "" if path.suffix == ".woff2" else "; charset=utf-8"
+            assert file.headers["content-type"] == kinds[path.suffix] + charset
             again = client.get(address, headers={"If-None-Match": f'"other", W/{file.headers["etag"]}'})
             assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", file.headers["etag"])
             assert client.get(address, headers={"If-None-Match": '"older"'}).status_code == 200
@@ -58,6 +60,24 @@ def test_every_file_is_there_and_asked_for_again(bare_folder):
             "README.md",
         ):
             assert client.get(f"/static/{address}").status_code == 404
+
+
+def test_what_others_wrote_is_as_it_was_copied_and_its_licences_are_there():
+    vendor = STATIC / "vendor"
+    sums = dict(line.split("  ./")[::-1] for line in (vendor / "SHA256SUMS").read_text().splitlines())
+    there = {
+        path.relative_to(vendor).as_posix(): path
+        for path in vendor.rglob("*")
+        if path.suffix in (".js", ".css", ".woff2")
+    }
+    assert sums == {name: sha256(path.read_bytes()).hexdigest() for name, path in there.items()}
+    licences = (vendor / "LICENSES.txt").read_text(encoding="utf-8")
+    for package, version in re.findall(
+        r"^\| `[^`]+` \| ([^ ,:|]+).*?\| ([\d.]+) \|", (vendor / "README.md").read_text(), re.M
+    ):
+        name = {"katex": "KaTeX", "@highlightjs/cdn-assets": "highlight.js"}.get(package, package)
+        assert f"\n{name} {version} (" in licences
+    assert not re.search(r"https?:|\.woff\)|\.ttf\)", (vendor / "katex" / "katex.css").read_text())
 
 
 def test_modules_load_what_is_there_and_nothing_else(bare_folder):

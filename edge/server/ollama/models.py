@@ -20,6 +20,7 @@ from ..generation.fields import RequestModel
 from ..guard.body import read_body
 from ..pool.dispatcher import Dispatcher
 from ..pool.encoders import EncoderEntry
+from ..pool.memory import size_of
 from ..pool.model_pool import ModelPool, PoolEntry
 from .api_error import OllamaError, error_body
 from .reply import timestamp
@@ -140,7 +141,7 @@ async def list_tags(dispatcher: Dispatcher, request: Request) -> Response:
             name=tagged(name),
             model=tagged(name),
             modified_at=_modified_at(entry),
-            size=_size(entry),
+            size=size_of(entry.source),
             digest=_digest(entry.source.manifest),
             details=_details(entry),
             capabilities=_capabilities(entry.source.manifest),
@@ -156,11 +157,11 @@ async def list_loaded(dispatcher: Dispatcher, request: Request) -> Response:
         LoadedModel(
             name=tagged(entry.name),
             model=tagged(entry.name),
-            size=_size(entry),
+            size=size_of(entry.source),
             digest=_digest(entry.source.manifest),
             details=_details(entry),
             expires_at=_expires_at(entry),
-            size_vram=_size(entry) if _device(dispatcher.pool, entry).startswith("GPU") else 0,
+            size_vram=size_of(entry.source) if _device(dispatcher.pool, entry).startswith("GPU") else 0,
             context_length=entry.source.manifest.context_length,
         )
         for entry in _every_entry(dispatcher.pool)
@@ -216,13 +217,6 @@ def _modified_at(entry: Entry) -> str:
     manifest = path / MANIFEST
     status = (manifest if manifest.is_file() else path).stat()
     return timestamp(datetime.fromtimestamp(status.st_mtime, UTC))
-
-
-def _size(entry: Entry) -> int:
-    """Return the bytes of a model's files, or of a checkpoint's weights."""
-    manifest = entry.source.manifest
-    files = sum(file.size for file in manifest.files.values())
-    return files or (manifest.sizes.weights if manifest.sizes else 0)
 
 
 def _digest(manifest: Manifest) -> str:

@@ -68,7 +68,8 @@ from ..guard.body import read_body
 from ..openai.chat_messages import ChatMessage, to_messages
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import SSE, SSE_COMMENT, EventStream, sse
-from ..pool.model_pool import reads_pictures
+from ..pool.memory import size_of
+from ..pool.model_pool import State, reads_pictures
 from ..pool.workers import EARLY_FINISH, ReplyEvents
 from .approval import hold, require_decisions, resume, select, waiting_calls
 from .documents import SUFFIXES, PageDocument, Uploads
@@ -107,10 +108,12 @@ class ToolEntry(BaseModel):
 
 
 class PageModel(BaseModel):
-    """A model, its context length in tokens, whether it reads pictures, and the sampling settings that apply if a
-    request sets none."""
+    """A model, whether it is loaded, its size in bytes, its context length in tokens, whether it reads pictures, and
+    the sampling settings that apply if a request sets none."""
 
     name: str
+    state: State
+    size: int
     context: int
     pictures: bool
     temperature: float
@@ -265,6 +268,8 @@ async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatch
         models.append(
             PageModel(
                 name=entry.name,
+                state=entry.state,
+                size=size_of(entry.source),
                 context=context,
                 pictures=reads_pictures(entry.source) and (kiosk is None or kiosk.pictures),
                 temperature=own.temperature,

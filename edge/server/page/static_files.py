@@ -19,9 +19,16 @@ from ..errors import ApiError
 from ..guard.paths import STATIC_PATH
 from ..pool.dispatcher import Dispatcher
 
-_CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_CONTENT_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml; charset=utf-8",
+    "woff2": "font/woff2",
+}
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
@@ -49,7 +56,7 @@ class StaticFile:
     def read(cls, path: Traversable, content_type: str) -> "StaticFile":
         """Read the file and hash its content."""
         content = path.read_bytes()
-        return cls(content, f"{content_type}; charset=utf-8", f'"{sha256(content).hexdigest()[:32]}"')
+        return cls(content, content_type, f'"{sha256(content).hexdigest()[:32]}"')
 
 
 async def get_index(dispatcher: Dispatcher, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""A check whether the machine has memory for one more model."""
+"""The memory that a model needs, and a check whether the machine has it for one more."""
 
 from contextlib import suppress
 
@@ -19,3 +19,10 @@ def memory_is_short(source: ModelSource, device: str, options: Options) -> bool:
         wanted = [fit for fit in found if device.upper() in ("AUTO", fit.device)]
         return bool(wanted) and all(fit.obstacle for fit in wanted)
     return False
+
+
+def size_of(source: ModelSource) -> int:
+    """Return the bytes of a model's files, or of a checkpoint's weights: what it takes in memory, without its cache."""
+    manifest = source.manifest
+    files = sum(file.size for file in manifest.files.values())
+    return files or (manifest.sizes.weights if manifest.sizes else 0)

@@ -1,5 +1,6 @@
 // Documents beside a question: chosen, dropped or pasted, read by the server, and kept with the message in the browser.
 
+import { placeOf } from "./citations.js";
 import { h, icon, iconButton } from "./element.js";
 import { Refusal, readDocument } from "./stream.js";
 
@@ -91,7 +92,7 @@ export function sourceList({ citations, whole, notes }) {
       ...whole.map((name) => h("p", {}, h("span", { t: "wholeDocument", values: { name } }))),
       ...notes.map((note) => h("p", { class: "hint" }, note)),
       ...citations.map(({ document, place, text, number }) =>
-        h("details", { class: "passage" }, h("summary", {}, `[${number}] ${place ? `${document}, ${place}` : document}`), h("pre", { tabindex: "0" }, text)),
+        h("details", { class: "passage" }, h("summary", {}, `[${number}] ${placeOf({ document, place })}`), h("pre", { tabindex: "0" }, text)),
       ),
     ),
   );
@@ -114,10 +115,15 @@ export function checkDocuments(documents) {
   }));
 }
 
+/** Returns a stored citation: its texts and its number. */
+export function checkCitation({ document, place, text, number }) {
+  return { document: String(document), place: String(place), text: String(text), number: Number(number) };
+}
+
 /** Returns the stored sources of a reply if they are valid; throws otherwise. */
 export function checkSources({ citations, whole, notes }) {
   return {
-    citations: citations.map(({ document, place, text, number }) => ({ document: String(document), place: String(place), text: String(text), number: Number(number) })),
+    citations: citations.map(checkCitation),
     whole: whole.map(String),
     notes: notes.map(String),
   };

@@ -1,14 +1,18 @@
 // The page: the conversation on the screen, and the replies in progress.
 
+import { waitingCalls } from "./approval.js";
+import { addTurn, choose, cutBefore, leaf, mark, turns } from "./branches.js";
 import { Composer } from "./composer.js";
-import { begin, fromJson, request, title, toJson, toMarkdown } from "./conversation.js";
+import { begin, change, fromJson, identity, isOn, merge, request, title, toJson, toMarkdown } from "./conversation.js";
 import { h, iconButton, say } from "./element.js";
 import { Idle, inLanguage, kioskTop, stay, waiting } from "./kiosk.js";
-import { Reply } from "./reply.js";
+import { Models } from "./models.js";
+import { Reply, events } from "./reply.js";
 import { Settings, paint } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
-import { Store, settings } from "./store.js";
+import { Store, place, settings } from "./store.js";
 import { Refusal, ask, facts as readFacts, findKey, useKey } from "./stream.js";
+import { Tabs } from "./tabs.js";
 import { Thread, greeting } from "./thread.js";
 import { speak, words } from "./words.js";
 
@@ -19,7 +23,9 @@ class Page {
   constructor(facts) {
     this.facts = facts;
     this.kiosk = facts.kiosk;
-    this.writing = new Map(); // by conversation: {reply, turn, abort, kept}
+    this.writing = new Map(); // by conversation: {id, asked, reply, turn, abort, kept}, a reply that this tab writes
+    this.always = new Map(); // by conversation: the tools whose calls run without a question, until the page is closed
+    this.written = new Set(); // the turns that this tab wrote
     this.conversations = [];
     this.current = begin();
     this.composer = new Composer(
@@ -36,7 +42,7 @@ class Page {
     this.thread = new Thread(
       $("thread"),
       $("scroller"),
-      { change: (index, text) => this.change(index, text), again: () => this.again() },
+      { change: (turn, text) => this.change(turn, text), again: () => this.again(), pick: (turn) => this.pick(turn), decide: (decided) => this.decide(decided) },
       { still: Boolean(this.kiosk) },
     );
     addEventListener("keydown", (event) => {
@@ -48,19 +54,31 @@ class Page {
 
   show(conversation) {
     this.current = conversation;
-    this.thread.show(conversation, () => this.greeting());
-    const written = this.writing.get(conversation.id);
-    if (written) this.thread.add(written.turn.element);
+    this.thread.show(conversation, () => this.greeting(), this.live);
     this.drawn();
   }
 
   /** Builds the elements around the conversation. */
   drawn() {
-    const busy = this.writing.has(this.current.id);
+    const busy = Boolean(this.live);
     this.composer.busy = busy;
     this.thread.busy = busy;
     this.composer.pictures.allow(this.readsPictures);
     this.around?.();
+  }
+
+  /** The reply in progress that the conversation on the screen ends with, of this tab or another: {id, turn}. */
+  get live() {
+    const own = this.writing.get(this.current.id);
+    if (own) return Object.assign(own, { dropped: own.reply.dropped });
+    const remote = this.tabs?.writes(this.current.id);
+    if (!remote || ![remote.asked, remote.reply].includes(leaf(this.current))) return null;
+    if (!remote.turn) {
+      remote.turn = this.thread.reply();
+      for (const event of remote.events) remote.turn.take(event);
+    }
+    const dropped = remote.events.findLast(({ name }) => name === "dropped")?.data.dropped;
+    return { id: remote.reply, turn: remote.turn, dropped, remote };
   }
 
   /** Whether the conversation's model reads pictures. */
@@ -71,7 +89,8 @@ class Page {
 
   greeting() {
     const suggestions = this.kiosk ? inLanguage(this.kiosk.suggestions) || [] : [];
-    return greeting({ facts: this.facts, suggestions, suggest: (text) => this.send(text) });
+    const tools = this.facts.tools.filter((tool) => isOn(this.current, tool));
+    return greeting({ facts: { ...this.facts, tools }, suggestions, suggest: (text) => this.send(text) });
   }
 
   notice(element) {
@@ -95,43 +114,85 @@ class Page {
   // Messages and replies.
 
   send(text, attached = {}) {
-    if (this.writing.has(this.current.id)) return this.composer.text || (this.composer.text = text);
-    this.current.messages.push(question(text, attached));
+    if (this.live) return this.composer.text || (this.composer.text = text);
+    this.ask(question(text, attached));
+  }
+
+  /** Sends another version of a question. */
+  change(turn, text) {
+    if (this.live) return;
+    const [before] = turns(this.current).get(turn).messages;
+    cutBefore(this.current, turn);
+    this.ask(question(text, before));
+  }
+
+  /** Adds a question to the conversation, and requests the reply. */
+  ask(message) {
+    addTurn(this.current, mark([message], { turn: identity(), parent: leaf(this.current) }));
+    this.thread.end();
     this.write(this.current);
   }
 
-  change(index, text) {
-    this.current.messages.splice(index, Infinity, question(text, this.current.messages[index]));
-    this.write(this.current);
-  }
-
+  /** Requests another version of the last reply. */
   again() {
-    const last = this.current.messages.findLastIndex(({ role }) => role === "user");
-    if (last < 0 || this.writing.has(this.current.id)) return;
-    this.current.messages.splice(last + 1);
-    this.write(this.current);
+    const { messages } = this.current;
+    if (this.live || !messages.length) return;
+    const before = leaf(this.current);
+    if (messages.at(-1).role !== "user") cutBefore(this.current, before);
+    if (messages.length) this.write(this.current, { before });
+  }
+
+  /** Shows another version of a turn. */
+  pick(turn) {
+    if (this.live) return;
+    choose(this.current, turn);
+    this.written.add(leaf(this.current)); // other tabs do not change what was chosen here
+    this.show(this.current);
+    this.store?.put(this.current);
   }
 
   stop() {
-    this.writing.get(this.current.id)?.abort.abort();
+    const { live } = this;
+    if (live?.remote) this.tabs.stop(live.id);
+    else live?.abort.abort();
   }
 
-  /** Requests the reply to the last message. */
-  async write(conversation) {
-    const asked = conversation.messages.at(-1);
+  /** Goes on with the last reply after decisions on its calls. */
+  decide({ decisions, always }) {
+    const { id, messages } = this.current;
+    const reply = turns(this.current).get(leaf(this.current));
+    const asked = messages.findLast(({ role }) => role === "user");
+    if (this.live || reply.role !== "reply" || !asked) return;
+    this.always.set(id, new Set([...(this.always.get(id) ?? []), ...always]));
+    this.write(this.current, { decisions, reply });
+  }
+
+  /** Requests the reply to the last message; or, with `decisions`, what follows in a `reply`. If none comes, the reply
+   * `before` is shown again. */
+  async write(conversation, { before = "", decisions = null, reply: begun = null } = {}) {
+    const asked = conversation.messages.findLast(({ role }) => role === "user");
     delete asked.note;
-    const written = { reply: new Reply(), turn: this.thread.reply(), abort: new AbortController(), kept: Date.now() };
-    const body = request(conversation, this.facts.models);
+    mark([asked], asked);
+    const written = { id: begun?.id ?? identity(), asked, reply: new Reply(begun?.messages), turn: this.thread.reply(), abort: new AbortController(), at: begun?.at ?? Date.now(), kept: Date.now() };
+    const body = request(conversation, this.facts, { decisions, always: [...(this.always.get(conversation.id) ?? [])] });
+    const earlier = [...events(begun?.messages ?? [])];
+    for (const event of earlier) written.turn.take(event);
     this.writing.set(conversation.id, written);
-    this.kept(conversation);
+    this.written.add(asked.turn).add(written.id);
+    const stored = this.kept(conversation);
+    this.tabs?.begin(written.id, conversation.id, asked.turn, stored, earlier);
     this.show(conversation);
     const { reply, turn, abort } = written;
     let failure = null;
+    this.models?.watch(conversation.model, () => written.heard, (found) => turn.loading(found));
     try {
       for await (const event of ask(body, abort.signal)) {
+        written.heard = true;
         if (event.name === "documents") asked.sent = event.data.content;
         reply.take(event);
         turn.take(event);
+        this.tabs?.write(written.id, event);
+        if (event.name === "dropped" && conversation === this.current) this.show(conversation);
         if (Date.now() - written.kept > KEEP) this.keepPart(conversation, written);
       }
     } catch (error) {
@@ -140,24 +201,83 @@ class Page {
       if (abort.signal.aborted) failure = new Refusal("noteStopped");
       reply.cut(this.kiosk && failure.word !== "noteStopped" ? "kioskTrouble" : failure.word, failure.values);
     }
+    written.heard = true;
+    await this.finish(conversation, written, failure, before);
+  }
+
+  /** Adds a reply to its conversation, or the reason why there is none to its question. */
+  async finish(conversation, { id, asked, at, reply, turn, gone }, failure, before) {
     this.writing.delete(conversation.id);
-    if (written.gone) return;
-    conversation.messages.push(...reply.messages);
-    if (failure && !reply.messages.length) {
-      const word = this.kiosk && failure.word !== "noteStopped" ? "kioskTrouble" : failure.word;
-      asked.note = { word, values: failure.values };
+    if (gone) return this.tabs?.end(id);
+    const word = this.kiosk && failure && failure.word !== "noteStopped" ? "kioskTrouble" : failure?.word;
+    const last = reply.messages.at(-1);
+    if (last) {
+      addTurn(conversation, mark(reply.messages, { turn: id, parent: asked.turn, at }));
+      if (!waitingCalls(reply.messages).length) this.thread.keep(id, last.rev, turn.element);
+    } else {
+      if (failure) asked.note = { word, values: failure.values };
+      if (before) choose(conversation, before);
     }
+    mark([asked], asked);
     await this.kept(conversation);
-    turn.finish(reply.messages.at(-1));
+    this.tabs?.end(id);
+    turn.finish(reply.messages);
     if (this.current.id === conversation.id) {
-      if (!reply.messages.length) this.show(conversation);
-      this.drawn();
+      this.show(conversation);
       if (document.activeElement === document.body) this.composer.focus();
-      const text = reply.messages.at(-1)?.content.slice(0, 2000) ?? "";
+      const text = last?.content.slice(0, 2000) ?? "";
       const heard = failure ? (failure.word === "noteStopped" ? "stoppedAloud" : failure.word) : "repliedAloud";
       $("spoken").textContent = words(heard, { text, ...failure?.values });
     }
     if (failure && failure.word.startsWith("key")) this.askKey(failure.word, () => this.again());
+  }
+
+  // Other tabs.
+
+  /** Shows what other tabs changed. */
+  async refresh() {
+    const { conversations, deleted } = await this.store.read();
+    const known = new Map(this.conversations.map((one) => [one.id, one]));
+    for (const one of conversations) {
+      const mine = known.get(one.id);
+      if (!mine) known.set(one.id, one);
+      else merge(mine, one, this.keeps(mine, one) ? leaf(mine) : leaf(one));
+    }
+    for (const id of deleted.keys()) {
+      const written = this.writing.get(id);
+      if (written) (written.gone = true), written.abort.abort();
+      known.delete(id);
+    }
+    this.conversations = [...known.values()].sort((one, other) => other.updated - one.updated);
+    if (deleted.has(this.current.id)) return this.left(this.current);
+    this.show(this.current);
+  }
+
+  /** Whether this tab goes on to show its own branch: it wrote that, and the other copy does not continue it. */
+  keeps(mine, other) {
+    if (this.writing.has(mine.id)) return true;
+    const end = leaf(mine);
+    return this.written.has(end) && !other.messages.some(({ turn }) => turn === end);
+  }
+
+  /** A reply of another tab goes on. */
+  shown(remote, event) {
+    if (event?.name === "dropped" && remote.turn?.element.isConnected) this.show(this.current);
+    if (event) return remote.turn?.take(event);
+    if (remote.conversation === this.current.id) this.refresh();
+  }
+
+  /** The tab that wrote a reply is closed: what came of it is kept here. */
+  async gone({ reply: id, conversation: of, asked, events }) {
+    await this.refresh();
+    const conversation = this.conversations.find((one) => one.id === of);
+    const question = conversation && turns(conversation).get(asked);
+    const reply = new Reply();
+    for (const event of events) reply.take(event);
+    const part = mark(reply.part(), { turn: id, parent: asked, partial: true });
+    if (!question || !part.length) return;
+    await this.store.putPart(conversation, [...question.messages, ...part]);
+    await this.refresh();
   }
 
   // Storage.
@@ -172,10 +292,8 @@ class Page {
   /** Stores an incomplete reply, in case the page is closed before its end. */
   keepPart(conversation, written) {
     written.kept = Date.now();
-    const part = new Reply();
-    part.messages = structuredClone(written.reply.messages);
-    part.cut("noteBroken");
-    this.store?.put({ ...conversation, messages: [...conversation.messages, ...part.messages] });
+    const { id, asked, at, reply } = written;
+    this.store?.putPart(conversation, [asked, ...mark(reply.part(), { turn: id, parent: asked.turn, at, partial: true })]);
   }
 
   /** Prompts for the API key, and continues with it. */
@@ -201,8 +319,8 @@ class Page {
 /** The page for personal use: stored conversations, and all settings. */
 async function desk(page) {
   const heading = h("h1", { class: "title" });
-  const models = h("select", { class: "field model", "t-label": "model", on: { change: () => set("model", models.value) } });
-  models.append(...page.facts.models.map(({ name }) => h("option", { value: name }, name)));
+  const models = new Models(page.facts, (name) => set("model", name));
+  page.models = models;
   const saving = h(
     "div",
     { id: "saving", class: "menu", popover: "auto" },
@@ -226,7 +344,7 @@ async function desk(page) {
   $("top").replaceChildren(
     iconButton("menu", "menu", () => sidebar.toggle(), { class: "icon-button only-narrow" }),
     heading,
-    page.facts.models.length > 1 ? models : h("span", { class: "hint model" }, page.facts.models[0]?.name ?? ""),
+    models.element,
     iconButton("share", "export", () => {}, { popovertarget: "saving", class: "icon-button share" }),
     saving,
     iconButton("gear", "settings", () => dialog.open(page.current)),
@@ -240,38 +358,40 @@ async function desk(page) {
     if (name) (delete heading.dataset.t, (heading.textContent = name));
     else say(heading, "untitled");
     document.title = name ? `${name} · glm4-edge` : "glm4-edge";
-    models.value = page.current.model || page.facts.models[0]?.name;
+    models.show(page.current.model);
     page.composer.pictures.allow(page.readsPictures);
     document.querySelector(".share").disabled = !page.current.messages.length;
-    settings.set("current", page.conversations.includes(page.current) ? page.current.id : "");
+    place.set("current", page.conversations.includes(page.current) ? page.current.id : "");
   };
 
-  page.store = new Store(
-    (word, values) => page.toast(word, values, { stays: true }),
-    async () => {
-      const found = await page.store.all();
-      page.conversations = found.map((one) => (page.writing.has(one.id) ? page.conversations.find(({ id }) => id === one.id) : one));
-      const shown = page.conversations.find(({ id }) => id === page.current.id);
-      if (shown && shown !== page.current && !page.writing.has(shown.id) && shown.updated !== page.current.updated) page.show(shown);
-      else page.around();
-    },
-  );
+  page.store = new Store((word, values) => page.toast(word, values, { stays: true }), () => page.refresh());
   await page.store.open();
-  page.conversations = await page.store.all().catch(() => []);
-  page.composer.text = settings.get("draft");
-  const draft = () => settings.set("draft", page.composer.text);
+  const found = await page.store.all().catch(() => []);
+  const early = new Set(page.conversations.map(({ id }) => id)); // a question that was sent while the page loaded
+  page.conversations = [...page.conversations, ...found.filter(({ id }) => !early.has(id))];
+  page.composer.text ||= place.get("draft");
+  const draft = () => place.set("draft", page.composer.text);
   let soon = null;
   page.typed = () => {
     clearTimeout(soon);
     soon = setTimeout(draft, 300);
   };
-  const last = page.conversations.find(({ id }) => id === settings.get("current"));
-  if (last) page.show(last);
+  const last = page.conversations.find(({ id }) => id === place.get("current"));
+  page.left = (one) => (fresh(), deleted(one));
+  page.tabs = new Tabs({
+    shown: (remote, event) => page.shown(remote, event),
+    over: () => page.refresh(),
+    gone: (remote) => page.gone(remote),
+    stop: (reply) => [...page.writing.values()].find(({ id }) => id === reply)?.abort.abort(),
+  });
+  if (page.current.messages.length) page.show(page.current);
+  else if (last) page.show(last);
   else fresh();
   if (matchMedia("(hover: hover)").matches) page.composer.focus(); // on a phone the keyboard would jump up
   addEventListener("pagehide", () => {
     draft();
     for (const [id, written] of page.writing) page.keepPart(page.conversations.find((one) => one.id === id), written);
+    page.tabs.leave();
   });
 
   function fresh() {
@@ -279,14 +399,15 @@ async function desk(page) {
   }
 
   function set(name, value) {
-    page.current[name] = value;
+    change(page.current, name, value);
     if (page.conversations.includes(page.current)) page.store.put(page.current);
+    if (name === "tools") page.show(page.current);
     page.around();
   }
 
   function rename(id, name) {
     const one = page.conversations.find((other) => other.id === id);
-    one.title = name;
+    change(one, "title", name);
     page.store.put(one);
     page.around();
   }
@@ -299,9 +420,14 @@ async function desk(page) {
     await page.store.remove(id);
     if (page.current === one) fresh();
     else page.around();
+    deleted(one);
+  }
+
+  /** Tells that a conversation is deleted, here or in another tab, and offers to undo it. */
+  function deleted(one) {
     page.toast("removed", { title: title(one) || words("untitled") }, { act: ["undo", async () => {
       page.conversations = [...page.conversations, one].sort((a, b) => b.updated - a.updated);
-      await page.store.put(one);
+      await page.store.put(one, { restore: true });
       page.show(one);
     }] });
   }
@@ -329,7 +455,7 @@ async function desk(page) {
     saving.hidePopover();
     const name = (title(page.current) || "chat").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || "chat";
     if (kind === "md") download(`${name}.md`, "text/markdown", toMarkdown(page.current));
-    else download(`${name}.json`, "application/json", toJson([page.current]));
+    else download(`${name}.json`, "application/json", toJson([page.current], { shown: true }));
   }
 }
 

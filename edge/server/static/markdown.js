@@ -1,11 +1,16 @@
 // Markdown as DOM nodes, built from a parser's tokens. No markup is ever parsed: HTML in a text is shown as text,
 // links go to web and mail addresses only, and images of other machines are named, not loaded.
 
+import { citing } from "./citations.js";
+import { colour } from "./code.js";
 import { h, icon } from "./element.js";
+import { footnote, footnoteMark, footnoteRules } from "./footnotes.js";
+import { formula, mathsRules } from "./maths.js";
 import cjkFriendly from "./vendor/cjk-friendly.js";
 import MarkdownIt from "./vendor/markdown-it.js";
 
 const ITEM = /^(\d{1,9}[.)]?|[-+*])$/;
+const TASK = /^\[[ xX]\] (?=\S)/;
 const LINK = /^(https?:\/\/|mailto:)/i;
 const PICTURE = /^data:image\/(png|jpeg|gif|webp);base64,/i;
 
@@ -13,21 +18,15 @@ const PICTURE = /^data:image\/(png|jpeg|gif|webp);base64,/i;
 const parser = new MarkdownIt({ html: false, linkify: true, breaks: true }).use(cjkFriendly).disable("lheading");
 parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 parser.validateLink = (address) => LINK.test(address) || PICTURE.test(address);
-parser.inline.ruler.before("escape", "maths", maths);
+mathsRules(parser);
+footnoteRules(parser);
 
-/** A rule that keeps \(…\), \[…\] and $$…$$ unchanged by other rules. */
-function maths(state, silent) {
-  if (state.src[state.pos] !== "\\" && state.src[state.pos] !== "$") return false;
-  const found = /^(\\\([\s\S]+?\\\)|\\\[[\s\S]+?\\\]|\$\$[\s\S]+?\$\$)/.exec(state.src.slice(state.pos, state.pos + 2000));
-  if (!found) return false;
-  if (!silent) state.push("maths", "", 0).content = found[0];
-  state.pos += found[0].length;
-  return true;
-}
-
-/** Returns the nodes of a whole text. With `still`, links are text, for a kiosk. */
-export function nodes(text, { still = false } = {}) {
-  return build(parser.parse(text.replaceAll("\r", ""), {}), still).childNodes;
+/** Returns the nodes of a whole text. `still`: links are text, for a kiosk; `citations`: the
+ * passages that it may cite. */
+export function nodes(text, options = {}) {
+  const made = build(parser.parse(text.replaceAll("\r", ""), {}), options);
+  complete(made);
+  return made.childNodes;
 }
 
 /**
@@ -37,8 +36,7 @@ export function nodes(text, { still = false } = {}) {
 export class Growing {
   constructor(target, options = {}) {
     this.target = target;
-    this.still = options.still ?? false;
-    this.grown = options.grown ?? (() => {});
+    this.options = { still: false, grown: () => {}, ...options };
     this.tail = ""; // the source of the last block
     this.env = {}; // the link references
     this.last = []; // its nodes
@@ -56,24 +54,29 @@ export class Growing {
 
   end() {
     if (this.timer !== null) (this.framed ? cancelAnimationFrame : clearTimeout)(this.timer);
-    this.draw();
+    this.draw(false);
+    this.last.forEach(complete);
   }
 
-  draw() {
+  draw(growing = true) {
     this.timer = null;
     const start = performance.now();
+    this.env.growing = growing;
     const tokens = parser.parse(this.tail, this.env);
     const begins = tokens.flatMap((token, index) => (token.level === 0 && token.nesting >= 0 ? [index] : []));
     // Text that may become a list's next item, such as a number alone, belongs to the block before it.
     if (begins.length > 1 && ITEM.test(tokens[begins.at(-1) + 1]?.content ?? "")) begins.pop();
     begins.forEach((begin, index) => {
       const block = tokens.slice(begin, begins[index + 1]);
-      if (index > 0) this.last = [];
-      if (!this.extend(block)) this.replace([...build(block, this.still).childNodes]);
+      if (index > 0) {
+        this.last.forEach(complete);
+        this.last = [];
+      }
+      if (!this.extend(block)) this.replace([...build(block, this.options).childNodes]);
     });
     if (begins.length > 1) this.tail = this.tail.split("\n").slice(tokens[begins.at(-1)].map[0]).join("\n");
     this.cost = performance.now() - start;
-    this.grown();
+    this.options.grown();
   }
 
   /** Appends to the last code block, so that a long one is not rebuilt. */
@@ -83,6 +86,7 @@ export class Growing {
     const [now, before] = [lines(block[0]), code.textContent];
     if (this.last[0].dataset.info !== block[0].info || !now.startsWith(before)) return false;
     if (now.length > before.length) {
+      if (code.firstElementChild) code.textContent = before; // it has colours
       if (code.firstChild) code.firstChild.appendData(now.slice(before.length));
       else code.append(now);
     }
@@ -109,22 +113,32 @@ const BLOCKS = {
   tr: "tr",
 };
 
+/** Colours the code of blocks that grow no more. */
+function complete(node) {
+  if (!node.querySelectorAll) return;
+  const figures = node.matches?.(".code") ? [node] : node.querySelectorAll(".code");
+  for (const figure of figures) colour(figure.querySelector("code"), figure.dataset.info.split(/\s+/)[0].toLowerCase());
+}
+
 /** Returns the tokens' nodes, in a fragment. An opening token is the parent of the nodes up to its closing token. */
-function build(tokens, still) {
+function build(tokens, options) {
+  const { still = false, grown, citations } = options;
   const root = document.createDocumentFragment();
   const parents = [root];
   const open = (element, inner = element) => {
     parents.at(-1).append(element);
     parents.push(inner);
   };
-  for (const token of tokens) {
+  tokens.forEach((token, index) => {
     const here = parents.at(-1);
     const kind = token.type.replace(/_(open|close)$/, "");
-    if (token.hidden) continue; // the paragraphs of a tight list
+    if (token.hidden) return; // the paragraphs of a tight list
     if (token.nesting < 0) {
       parents.pop();
     } else if (token.type === "inline") {
-      here.append(build(token.children, still));
+      here.append(build(token.children, options));
+    } else if (kind === "list_item" && TASK.test(tokens[index + 2]?.content ?? "")) {
+      open(task(tokens[index + 2]));
     } else if (kind in MARKS || kind in BLOCKS) {
       open(h(MARKS[kind] ?? BLOCKS[kind]));
     } else if (kind === "heading") {
@@ -144,7 +158,11 @@ function build(tokens, still) {
     } else if (token.type === "code_inline") {
       here.append(h("code", {}, token.content));
     } else if (token.type === "maths") {
-      here.append(h("span", { class: "maths" }, token.content));
+      here.append(formula(token.content, grown));
+    } else if (kind === "footnote") {
+      open(footnote(token.meta.label));
+    } else if (token.type === "footnote_mark") {
+      here.append(footnoteMark(token.meta.label));
     } else if (token.type === "hr") {
       here.append(h("hr"));
     } else if (token.type === "hardbreak" || token.type === "softbreak") {
@@ -152,10 +170,19 @@ function build(tokens, still) {
     } else if (token.type === "image") {
       here.append(image(token, still));
     } else {
-      here.append(token.content);
+      here.append(...citing(token.content, citations));
     }
-  }
+  });
   return root;
+}
+
+/** The item of a task list; the text of its first line loses its box. */
+function task(line) {
+  const [box] = TASK.exec(line.content);
+  const [first] = line.children;
+  const done = box[1] !== " ";
+  first.content = first.content.slice(box.length);
+  return h("li", { class: "task" }, h("input", { type: "checkbox", disabled: true, checked: done, "t-label": done ? "taskDone" : "taskOpen" }));
 }
 
 function link(address, still) {

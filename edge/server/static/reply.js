@@ -1,8 +1,10 @@
 // A reply in progress: the messages made from its events.
 
 export class Reply {
-  constructor() {
-    this.messages = [];
+  /** `before` are the messages of a reply that goes on. */
+  constructor(before = []) {
+    this.before = before;
+    this.messages = structuredClone(before);
   }
 
   /** Returns the assistant's current message; a tool's result is followed by a new one. */
@@ -12,6 +14,7 @@ export class Reply {
   }
 
   take({ name, data }) {
+    if (name === "dropped" && Number.isInteger(data.dropped)) this.dropped = data.dropped;
     if (name === "documents") this.sources = { citations: data.citations, whole: data.whole, notes: data.notes };
     if (name === "text") this.open.content += data.text;
     if (name === "reasoning") this.open.reasoning_content = (this.open.reasoning_content ?? "") + data.text;
@@ -22,13 +25,25 @@ export class Reply {
         function: { name: data.name, arguments: data.arguments },
       });
     if (name === "tool_result") {
-      const { call_id, name: tool, content, error } = data;
-      this.messages.push({ role: "tool", tool_call_id: call_id, name: tool, content, ...(error ? { error } : {}) });
+      const { call_id, name: tool, content, error, pictures = [], citations = [] } = data;
+      this.messages.push({
+        role: "tool",
+        tool_call_id: call_id,
+        name: tool,
+        content,
+        ...(error ? { error } : {}),
+        ...(pictures.length ? { shown: pictures } : {}),
+        ...(citations.length ? { citations } : {}),
+      });
     }
     if (name === "finish") {
-      const failed = new Set(this.messages.filter(({ error }) => error).map(({ tool_call_id }) => tool_call_id));
-      this.messages = data.messages.slice(1); // the first is the user's
-      for (const message of this.messages) if (failed.has(message.tool_call_id)) message.error = true;
+      const results = new Map(this.messages.filter(({ role }) => role === "tool").map((one) => [one.tool_call_id, one]));
+      const added = data.messages[0]?.role === "user" ? data.messages.slice(1) : data.messages;
+      this.messages = [...structuredClone(this.before), ...added.map((message) => ({ ...message, ...textOf(message) }))];
+      for (const message of this.messages) {
+        const { error, shown, citations } = results.get(message.tool_call_id) ?? {};
+        for (const [field, value] of Object.entries({ error, shown, citations })) if (value) message[field] = value;
+      }
       this.cite();
       const notes = { length: "noteLength", rounds: "noteRounds" };
       if (this.messages.length) this.messages.at(-1).usage = data.usage;
@@ -38,6 +53,7 @@ export class Reply {
 
   /** Ends an interrupted reply: removes calls without a result, and adds a note. */
   cut(word, values) {
+    if (this.messages.length === this.before.length) return this.note(word, values); // its calls still wait
     const answered = new Set(this.messages.map(({ tool_call_id }) => tool_call_id));
     for (const message of this.messages) {
       const kept = message.tool_calls?.filter(({ id }) => answered.has(id));
@@ -51,9 +67,19 @@ export class Reply {
     this.note(word, values);
   }
 
-  /** Keeps what the reply was given of its documents with its first message. */
+  /** Returns the messages so far, as they are kept in case that the page is closed before the end. */
+  part() {
+    const part = new Reply();
+    Object.assign(part, { messages: structuredClone(this.messages), sources: this.sources, dropped: this.dropped });
+    part.cut("noteBroken");
+    return part.messages;
+  }
+
+  /** Keeps with the first message what the reply was given of its documents, and how many messages no longer fit. */
   cite() {
-    if (this.sources && this.messages.length) this.messages[0].sources = this.sources;
+    const [first] = this.messages;
+    if (first && this.sources) first.sources = this.sources;
+    if (first && this.dropped) first.dropped = this.dropped;
   }
 
   note(word, values = {}) {
@@ -61,12 +87,18 @@ export class Reply {
   }
 }
 
+/** Returns the text of a message whose content has parts, as a result with pictures; the parts go back as they are. */
+function textOf({ content }) {
+  if (!Array.isArray(content)) return {};
+  return { content: content.filter(({ type }) => type === "text").map(({ text }) => text).join("\n"), parts: content };
+}
+
 /** Returns the events that correspond to the messages of a reply, to show it again. */
 export function* events(messages) {
   for (const message of messages) {
     if (message.role === "tool") {
-      const { tool_call_id, name, content, error } = message;
-      yield { name: "tool_result", data: { call_id: tool_call_id, name, content, error: error ?? false } };
+      const { tool_call_id, name, content, error, shown, citations } = message;
+      yield { name: "tool_result", data: { call_id: tool_call_id, name, content, error: error ?? false, pictures: shown, citations } };
       continue;
     }
     if (message.sources) yield { name: "documents", data: message.sources };

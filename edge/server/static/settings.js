@@ -1,5 +1,6 @@
 // The settings: the conversation's model, system prompt and sampling; the page's theme, language, key and data.
 
+import { isOn } from "./conversation.js";
 import { h, iconButton, say } from "./element.js";
 import { settings } from "./store.js";
 import { useKey } from "./stream.js";
@@ -21,6 +22,7 @@ export class Settings {
       { id: "set-model", class: "field", on: { change: () => this.changed("model", this.model.value) } },
       ...facts.models.map(({ name }) => h("option", { value: name }, name)),
     );
+    this.tools = h("div", { class: "stack" });
     this.key = h("input", { class: "field", type: "password", autocomplete: "off", "t-label": "key", on: { change: () => useKey(this.key.value) } });
     this.count = h("button", { type: "button", class: "button danger", t: "removeAll", on: { click: () => this.removeAll() } });
     const file = h("input", { type: "file", accept: "application/json,.json", hidden: true, "t-label": "import", on: { change: () => this.load(file) } });
@@ -40,6 +42,7 @@ export class Settings {
           row("set-top_p", "topP", this.numbers.top_p),
           row("set-max_tokens", "maxTokens", this.numbers.max_tokens),
         ),
+        facts.tools.length ? section("tools", "toolsHint", this.tools) : null,
         section(
           "appearance",
           null,
@@ -85,9 +88,21 @@ export class Settings {
       field.dataset.values = JSON.stringify({ value: model?.[name] ?? "" });
       label(field);
     }
+    this.tools.replaceChildren(...this.facts.tools.map((tool) => this.tool(conversation, tool)));
     say(this.count, "removeAll");
     this.sure = false;
     this.dialog.showModal();
+  }
+
+  /** The switch of a tool. */
+  tool(conversation, tool) {
+    const box = h("input", { type: "checkbox", role: "switch", checked: isOn(conversation, tool), on: { change: () => this.changed("tools", { ...conversation.tools, [tool.name]: box.checked }) } });
+    return h(
+      "label",
+      { class: "tool" },
+      box,
+      h("span", {}, h("span", { class: "name" }, tool.name), tool.approval ? h("span", { class: "hint", t: "toolAsks" }) : null, h("span", { class: "hint" }, tool.description)),
+    );
   }
 
   changed(name, value) {

@@ -34,6 +34,7 @@ export class Sidebar {
   }
 
   draw() {
+    if (this.renaming) return; // another tab's change must not end it
     const wanted = this.find.value.trim();
     const found = this.conversations.filter((one) => !wanted || holds(one, wanted));
     const midnight = new Date().setHours(0, 0, 0, 0);
@@ -67,6 +68,7 @@ export class Sidebar {
     const end = (keep) => {
       if (over) return;
       over = true;
+      this.renaming = false;
       if (keep) this.actions.rename(conversation.id, field.value.trim());
       this.draw();
       [...this.list.querySelectorAll(".open")].find(({ title: name }) => name === title(conversation))?.focus();
@@ -77,6 +79,7 @@ export class Sidebar {
       if (event.key === "Enter") end(true);
       if (event.key === "Escape") (event.stopPropagation(), end(false));
     });
+    this.renaming = true;
     item.replaceChildren(field);
     field.select();
   }

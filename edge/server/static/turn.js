@@ -1,5 +1,8 @@
 // One turn on the page: a user's message, or a reply with its reasoning and its tool calls.
 
+import { Approval, waitingCalls } from "./approval.js";
+import { Citations } from "./citations.js";
+import { colour } from "./code.js";
 import { documentNames, sourceList } from "./documents.js";
 import { h, icon, iconButton, say } from "./element.js";
 import { Growing } from "./markdown.js";
@@ -16,7 +19,8 @@ export function userTurn(message, { change }) {
     iconButton("copy", "copy", () => {}, { "data-copy": "turn" }),
     iconButton("edit", "edit", () => edit()),
   );
-  const turn = h("article", { class: "turn user" }, h("h2", { class: "unseen", t: "you" }), text, actions);
+  const foot = h("div", { class: "foot" }, actions);
+  const turn = h("article", { class: "turn user" }, h("h2", { class: "unseen", t: "you" }), text, foot);
   if (message.documents?.length) text.before(documentNames(message.documents));
   turn.source = message.content;
 
@@ -24,7 +28,7 @@ export function userTurn(message, { change }) {
     const field = h("textarea", { class: "field", "t-label": "edit", rows: "3" });
     field.value = message.content;
     const back = () => {
-      form.replaceWith(text, actions);
+      form.replaceWith(text, foot);
       actions.lastChild.focus();
     };
     const send = () => field.value.trim() && change(field.value);
@@ -46,7 +50,7 @@ export function userTurn(message, { change }) {
       if (event.key === "Enter" && !event.shiftKey) (event.preventDefault(), send());
     });
     text.replaceWith(form);
-    actions.remove();
+    foot.remove();
     field.focus({ preventScroll: true });
     form.scrollIntoView({ block: "nearest" });
   }
@@ -56,10 +60,14 @@ export function userTurn(message, { change }) {
 
 /** A reply: `take` its events as they arrive, then `finish` it. */
 export class ReplyTurn {
-  /** `again` regenerates it; `grown` is called whenever it is drawn. `still`: no links, no copy buttons (a kiosk). */
-  constructor({ again, grown = () => {}, still = false }) {
+  /** `again` regenerates it; `decide({decisions, always})` runs calls that wait for it, if it is `open`; `grown` is called
+   * whenever it is drawn. `citations` are the passages that the conversation has before it. `still`: no links, no copy buttons (a kiosk). */
+  constructor({ again, decide, grown = () => {}, citations = null, still = false, open = false }) {
+    this.open = open;
     this.again = again;
-    this.options = { grown, still };
+    this.decide = decide;
+    this.citations = new Citations(citations);
+    this.options = { grown, still, citations: this.citations };
     this.body = h("div", { class: "body" });
     this.foot = h("div", { class: "foot" });
     this.looking = h("p", { class: "hint looking", hidden: true });
@@ -71,6 +79,7 @@ export class ReplyTurn {
   }
 
   take({ name, data }) {
+    this.citations.take({ name, data });
     if (name === "documents") this.body.append(sourceList(data));
     else if (name === "text") this.text(data.text);
     else if (name === "reasoning") this.reasoning(data.text);
@@ -87,6 +96,12 @@ export class ReplyTurn {
     const word = total > 1 ? "readingPictures" : expected ? "readingPictureOf" : "readingPicture";
     this.looking.hidden = false;
     say(this.looking, word, { number, total, seconds: Math.round(seconds), expected: Math.round(expected) });
+  }
+
+  /** Shows how long the model has been loading. */
+  loading({ model, seconds }) {
+    this.looking.hidden = false;
+    say(this.looking, "loadingModel", { model, seconds });
   }
 
   text(piece) {
@@ -140,13 +155,14 @@ export class ReplyTurn {
     this.part = null;
   }
 
-  /** Ends the reply. `last` is its last message, whose `note` has the reason of an early end. */
-  finish(last) {
+  /** Ends the reply. The `note` of its last message has the reason of an early end. */
+  finish(messages) {
     this.leave();
     this.wait.remove();
     this.looking.remove();
+    this.ask(waitingCalls(messages));
     for (const call of this.calls.values()) call.ended();
-    const { note, usage } = last ?? {};
+    const { note, usage } = messages.at(-1) ?? {};
     if (note) this.foot.append(noteLine(note, this.again));
     if (this.options.still) return;
     this.foot.append(
@@ -165,8 +181,15 @@ export class ReplyTurn {
     const turn = new ReplyTurn(options);
     turn.stored = true;
     for (const event of events(messages)) turn.take(event);
-    turn.finish(messages.at(-1));
+    turn.finish(messages);
     return turn;
+  }
+
+  /** Shows the buttons for calls that wait for a decision. */
+  ask(calls) {
+    if (!this.open) return;
+    const approval = new Approval(calls.map(({ id }) => id), this.decide);
+    for (const { id, function: { name } } of calls) this.calls.get(id)?.wait(approval.buttons(id, name));
   }
 }
 
@@ -185,6 +208,7 @@ class Call {
       this.output,
     );
     this.element.classList.add("running");
+    this.name = name;
   }
 
   write(piece) {
@@ -193,16 +217,27 @@ class Call {
 
   called({ arguments: text }) {
     this.arguments.textContent = pretty(text);
+    if (this.name === "python") colour(this.arguments, "python");
     this.preview.textContent = text.replace(/\s+/g, " ");
   }
 
-  returned({ content, error }) {
+  returned({ content, error, pictures = [] }) {
     this.output.hidden = false;
+    this.approval?.remove();
+    if (pictures.length) this.element.after(views(pictures)); // a plot stays in sight
     this.result.textContent = pretty(content);
     this.element.classList.remove("running");
     this.element.classList.toggle("failed", error);
     say(this.state, error ? "failed" : "finished");
     fold(this.element);
+  }
+
+  /** Shows buttons to decide on the call. */
+  wait(buttons) {
+    this.approval = buttons;
+    this.arguments.closest("div").after(buttons);
+    this.element.classList.remove("running");
+    say(this.state, "undecided");
   }
 
   /** Marks a call without a result as not run, once the reply has ended. */
@@ -236,9 +271,25 @@ function fold(details) {
   if (!details.dataset.touched) details.open = false;
 }
 
+/** Returns ‹ 2/3 ›, to show the other versions of a turn. `pick(id)` shows one. */
+export function versionSwitch(ids, id, pick) {
+  const index = ids.indexOf(id);
+  const values = { number: index + 1, count: ids.length };
+  const step = (name, word, to) => iconButton(name, word, () => pick(ids[to]), { class: `icon-button ${name}`, disabled: !(to in ids) });
+  return h(
+    "div",
+    { class: "versions", role: "group", "t-label": "version", values },
+    step("left", "versionBefore", index - 1),
+    h("span", { "aria-hidden": "true" }, `${index + 1}/${ids.length}`),
+    step("right", "versionAfter", index + 1),
+  );
+}
+
 function pretty(text) {
   try {
     const value = JSON.parse(text);
+    const [only, ...others] = Object.values(value ?? {});
+    if (!others.length && typeof only === "string" && only.includes("\n")) return only; // code
     return typeof value === "object" ? JSON.stringify(value, null, 2) : text;
   } catch {
     return text;
