@@ -217,7 +217,7 @@ def test_what_cannot_begin_is_one_line(capsys, monkeypatch, demo_folder, tmp_pat
             ([folder, "--api-key-file", "nowhere"], "nowhere cannot be read"),
             ([folder, folder], "two models are named"),
             ([folder, "--tools", "nowhere:tool"], "nowhere:tool"),
-            ([folder, "--tools", "json"], "there is no tool .json."),
+            ([folder, "--tools", "json"], "there is no tool 'json'"),
             ([folder, "--kiosk", "nowhere.toml"], "nowhere.toml cannot be read"),
             (["--kiosk", folder, "--port", str(taken.getsockname()[1])], "cannot be used"),
             (["--kiosk"], "there is no model to serve"),
