@@ -254,6 +254,7 @@ KINDS = {
     "GGUF, quantised": Kind("gguf", "Q8_0.gguf", "bytes", _gguf),
     "ONNX": Kind("onnx", "model.onnx", "bytes", _onnx),
     "config.json": Kind("demo", "config.json", "json", _checkpoint),
+    "config.json of a vision model": Kind("vision", "config.json", "json", _checkpoint),
     "generation_config.json": Kind("one", "generation_config.json", "json", _sampling),
     "tokenizer.json": Kind("one", "tokenizer.json", "json", _tokenizer),
     "tokenizer_config.json": Kind("ranks", "tokenizer_config.json", "json", _tokenizer),

@@ -31,6 +31,7 @@ zh = ["咖啡厅在哪里？"]
 def write_seeds(folder: Path) -> None:
     """The folders whose files are damaged."""
     from .ggufs import write_gguf
+    from .glm4v import write_vision_checkpoint
 
     demo = folder / "demo"
     tiny = Tiny(layers=1, hidden=64, ffn=64, heads=2, kv_heads=1, vocab=VOCABULARY, dtype="bf16", shards=2)
@@ -50,6 +51,7 @@ def write_seeds(folder: Path) -> None:
     (folder / "gguf").mkdir()
     for kind in ("F16", "Q8_0"):
         write_gguf(demo, folder / "gguf" / f"{kind}.gguf", kind)
+    write_vision_checkpoint(folder / "vision")
     _write_ranks(shutil.copytree(one, folder / "ranks"))
     _write_onnx(shutil.copytree(one, folder / "onnx"))
     _write_templates(shutil.copytree(one, folder / "templates"))
