@@ -188,7 +188,7 @@ def detect() -> Machine:
         cuda=cuda,
         servers=tuple(os.environ.get(SERVERS_VARIABLE, "").split()),
         packages=_installed_packages(),
-        missing=find_missing(_probe_drivers(bool(gpus), bool(npus), bool(cuda))),
+        missing=_find_missing(bool(gpus), bool(npus), bool(cuda)),
     )
 
 
@@ -282,6 +282,17 @@ def _installed_packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _find_missing(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> tuple[MissingComponent, ...]:
+    if sys.platform != "win32":
+        return find_missing(_probe_drivers(gpu_works, npu_works, nvidia_works))
+    from . import windows_drivers
+
+    found = windows_drivers.find_missing(
+        windows_drivers.read_devices(), gpu_works=gpu_works, npu_works=npu_works, nvidia_works=nvidia_works
+    )
+    return tuple(MissingComponent(*one) for one in found)
 
 
 def _probe_drivers(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> DriverProbe:
