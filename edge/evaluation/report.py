@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.errors import RequestError
+from runtime.system.files import rename_over
 from runtime.text import replace_controls, replace_surrogates
 
 from .plot import bar_chart, line_chart
@@ -39,7 +40,7 @@ def write_report(report: "Report", target: Path) -> None:
             whole.mkdir()
             for name, text in files.items():
                 (whole / name).write_text(replace_surrogates(text), encoding="utf-8")
-            whole.rename(target)
+            rename_over(whole, target)
     except OSError as exc:
         raise RequestError(f"{str(target)!r} cannot be written: {exc.strerror}", hint="choose another folder") from exc
 

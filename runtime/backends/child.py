@@ -190,7 +190,7 @@ class _Watch:
         with suppress(self._errors, AttributeError, OSError):
             self._process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else nice)
         with suppress(OSError):  # Linux may share the CPU out among sessions first (sched(7), autogroup)
-            Path(f"/proc/{self._process.pid}/autogroup").write_text(str(nice))
+            Path(f"/proc/{self._process.pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
 def _above_standard(end: "Connection[Any, Any]") -> "Connection[Any, Any]":

@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.out_of_memory import is_out_of_memory, require_addresses
+from ..system.program_output import run_program
 
 SERVERS_VARIABLE = "EDGE_SERVERS"  # URLs, separated by blanks
 # Instruction sets by which OpenVINO's CPU plugin and IPEX choose kernels, the slowest first, under Linux's names.
@@ -249,9 +249,11 @@ def _detect_cuda_cards() -> tuple[CUDACard, ...]:
         return ()
     command = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        rows = [(name, int(total) << 20, int(free) << 20) for name, total, free in csv.reader(done.stdout.splitlines())]
-    except (OSError, ValueError, subprocess.SubprocessError):
+        done = run_program(command, 20)
+        rows = [(name, int(total) << 20, int(free) << 20) for name, total, free in csv.reader(done.output.splitlines())]
+    except (OSError, ValueError):
+        return ()
+    if done.code:
         return ()
     return tuple(CUDACard(*row) for row in rows)
 
@@ -259,7 +261,9 @@ def _detect_cuda_cards() -> tuple[CUDACard, ...]:
 def _detect_isa() -> tuple[str, ...]:
     """Return the instruction sets that matter. Only Linux reports AVX-VNNI and AMX; elsewhere numpy's list is used."""
     try:
-        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        flags = re.search(
+            r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
     except OSError:
         return _isa_of_numpy()
     return tuple(name for flag, name in _ISA.items() if flags and flag in flags[1].split())
@@ -319,7 +323,7 @@ def _probe_drivers(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> Driv
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
