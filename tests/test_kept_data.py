@@ -176,7 +176,6 @@ def test_only_one_module_knows_the_users_folders(sources):
                     using.add(name)
     assert importing == {"runtime/system/user_folders.py"}
     assert using == {
-        "edge/diagnostics/bug_report.py",  # which reads the log
         "edge/diagnostics/kept_data.py",
         "edge/server/logs/log_file.py",
         "runtime/folder/compile_cache.py",
