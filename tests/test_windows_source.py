@@ -7,6 +7,8 @@ import ast
 import os
 import re
 import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -17,6 +19,7 @@ from convert.output.scratch import ScratchFolder, refuse_impossible
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
 from edge.user_services.windows_task import task_xml
+from runtime.backends.child import interpreter
 from runtime.errors import ConversionError, RequestError
 from runtime.folder.model_folder import ModelFolder
 from runtime.system import files
@@ -196,6 +199,45 @@ def test_a_rename_does_not_wait_for_ever(tmp_path, monkeypatch, scanner):
     (tmp_path / "a").mkdir()
     with pytest.raises(PermissionError):
         rename_over(tmp_path / "a", tmp_path / "b")
+
+
+# The python.exe of a virtual environment on Windows starts another process, and waits for it.
+
+
+def test_the_engine_is_no_child_of_a_launcher(monkeypatch):
+    """Its CPU time and memory are looked at: the launcher's would be those of nothing."""
+    monkeypatch.setattr(sys, "executable", "C:\\venv\\Scripts\\python.exe")
+    monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: sys.executable)
+    monkeypatch.setattr(sys, "_base_executable", "C:\\Python311\\python.exe", raising=False)
+    real = ("C:\\Python311\\python.exe", {"__PYVENV_LAUNCHER__": "C:\\venv\\Scripts\\python.exe"})
+    assert interpreter(windows=True) == real
+    assert interpreter(windows=False) == (sys.executable, {})
+    monkeypatch.setattr(sys, "_base_executable", sys.executable)
+    assert interpreter(windows=True) == (sys.executable, {})
+    monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: "C:\\app\\python.exe")
+    assert interpreter(windows=True) == ("C:\\app\\python.exe", {})
+
+
+@dataclass
+class Process:
+    path: str
+    above: "Process | None" = None
+
+    def exe(self):
+        return self.path
+
+    def parent(self):
+        return self.above
+
+
+def test_the_server_ends_with_the_program_that_started_it_not_with_its_launcher():
+    parent = pytest.importorskip("edge.server.transport.parent")
+    application = Process("/apps/kiosk")
+    chain = Process("/venv/bin/python", Process("/venv/bin/edge", application))
+    assert parent._starter(chain, Path("/venv/bin")) is application
+    assert parent._starter(chain, None) is chain
+    orphan = Process("/venv/bin/python")
+    assert parent._starter(orphan, Path("/venv/bin")) is orphan
 
 
 @pytest.mark.slow
