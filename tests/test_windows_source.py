@@ -69,6 +69,16 @@ def problems(source):
     yield from _imports(tree)
 
 
+def test_no_library_takes_a_standard_stream_for_granted():
+    """In a process of pythonw.exe, or a windowed application of PyInstaller's, sys.stdout and sys.stderr are None."""
+    ours = ("edge/cli/", "edge/server/", "edge/demo/", "runtime/isolation/child.py")  # processes of our own
+    for path in SOURCES:
+        if not path.relative_to(ROOT).as_posix().startswith(ours):
+            text = path.read_text(encoding="utf-8")
+            for name in set(re.findall(r"sys\.(stdout|stderr|stdin)\.", text)):
+                assert f"sys.{name} is not None" in text, path
+
+
 def _imports(tree):
     """POSIX's own modules, imported for every system."""
     for node in tree.body:
