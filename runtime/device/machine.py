@@ -3,7 +3,6 @@
 import csv
 import os
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -245,8 +244,6 @@ def _detect_npus(core: Any) -> tuple[NPUDevice, ...]:
 
 def _detect_cuda_cards() -> tuple[CUDACard, ...]:
     """Return NVIDIA's GPUs according to nvidia-smi: torch is slow to import and may not be installed."""
-    if shutil.which("nvidia-smi") is None:
-        return ()
     command = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
         done = run_program(command, 20)
