@@ -151,7 +151,7 @@ def test_links_are_counted_not_followed(tmp_path, monkeypatch):
 
 def test_an_unknown_kind_is_refused(capsys):
     assert main(["data", "chats"]) == 1
-    assert "choose of compiled" in capsys.readouterr().err
+    assert "choose of service" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
