@@ -62,6 +62,8 @@ def problems(source):
                 yield f"{node.lineno}: the output of a program without encoding"
         if ast.unparse(node.func) == "os.rename" and "src_dir_fd" not in keywords:
             yield f"{node.lineno}: os.rename, which fails on Windows where the target exists: os.replace"
+        if name == "TemporaryDirectory" and "ignore_cleanup_errors" not in keywords:
+            yield f"{node.lineno}: TemporaryDirectory fails at its end where a file is still open"
         if name in ("guess_type", "guess_extension"):
             yield f"{node.lineno}: {name} asks Windows' registry"
         if name == "strftime" and any("%-" in ast.unparse(argument) for argument in node.args):
@@ -108,6 +110,8 @@ def test_no_source_depends_on_posix_or_a_code_page(path):
         ("path.write_text('a', encoding='utf-8')", 0),
         ("subprocess.run(['a'], text=True)", 1),
         ("os.rename('a', 'b')", 1),
+        ("TemporaryDirectory(dir=folder)", 1),
+        ("TemporaryDirectory(ignore_cleanup_errors=True)", 0),
         ("import fcntl", 1),
         ("def f():\n    import fcntl", 0),
         ("time.strftime('%-d')", 1),

@@ -116,7 +116,7 @@ def reject_unsupported(architecture: Architecture, recipe: Recipe) -> None:
 
 def export(checkpoint: Path, folder: Path, recipe: Recipe) -> Iterator[None]:
     """Export the IR into `folder`, in a process that ends when the iterator is closed. Raise ConversionError."""
-    with TemporaryDirectory(dir=folder) as name:
+    with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as name:
         result, log = Path(name) / "model", Path(name) / "log"
         tool = (sys.executable, "-P", "-c", _COMMAND, "export", "openvino", "--model", str(checkpoint))
         environment = os.environ | {"TMPDIR": name, "HF_HUB_OFFLINE": "1"}

@@ -35,7 +35,9 @@ def write_report(report: "Report", target: Path) -> None:
     require_new_folder(target)
     files = {"report.json": to_json(report), "report.md": markdown(report), **plots(report)}
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as scratch:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", dir=target.absolute().parent, ignore_cleanup_errors=True
+        ) as scratch:
             whole = Path(scratch) / "report"
             whole.mkdir()
             for name, text in files.items():
