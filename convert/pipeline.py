@@ -38,6 +38,7 @@ from .job import (
     copy_text_files,
     make_plan,
 )
+from .output.ir_writer import cut
 from .output.journal import journal_path
 from .output.scratch import ScratchFolder, scratch_folder
 from .output.tokenizer import write_tokenizer
@@ -137,6 +138,8 @@ def _run(
         verify.check_tokenizer(folder, tokenizer, {piece for prompt in plan.prompts for piece in prompt})
         yield Progress("tokenizer", done=1, total=1)
         written = yield from source.write_ir(plan, folder)
+        for file, record in written.files.items():
+            cut(folder / file, record)
         copy_text_files(source.checkpoint, folder)
         figures = yield from _verify(source, plan, folder, written)
         yield Progress("seal", "hashes")

@@ -109,7 +109,10 @@ def work():
     return "done"
 
 worker = tool_run.ToolWorker()
-print(json.dumps(tool_run.run("tool", work, str, timeout=2.5, longest=100, cancellation=Cancellation(), worker=worker)))
+output, error = tool_run.run(
+    "tool", work, str, timeout=2.5, longest=100, cancellation=Cancellation(), worker=worker
+)
+print(json.dumps([output.text, error]))
 """
 
 
@@ -130,10 +133,10 @@ def test_a_tool_of_a_stopped_process_has_its_time():
 def test_a_tool_that_takes_too_long_is_still_told_so():
     worker = tool_run.ToolWorker()
     begun = time.monotonic()
-    outcome = tool_run.run(
+    output, error = tool_run.run(
         "tool", lambda: time.sleep(5), str, timeout=0.5, longest=100, cancellation=Cancellation(), worker=worker
     )
-    assert outcome == ("tool did not finish within 0.5 seconds", True)
+    assert (output.text, error) == ("tool did not finish within 0.5 seconds", True)
     assert time.monotonic() - begun < 2
 
 

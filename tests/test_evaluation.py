@@ -361,7 +361,7 @@ def test_a_failed_report_leaves_nothing(monkeypatch, bare_report, tmp_path):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.rename", fail)
+    monkeypatch.setattr("pathlib.Path.replace", fail)
     with pytest.raises(RequestError, match="No space left"):
         report.write_report(bare_report, tmp_path / "report")
     assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == []

@@ -11,7 +11,7 @@ import pytest
 from edge import service
 from edge.cli import main
 from edge.user_services import launch_agent, windows_task
-from runtime.system.program_output import ProgramResult, decode_output, run_program
+from runtime.system.program_output import ProgramResult, decode_output, find_program, run_program
 
 FOLDER = '/home/a b/100% & "$more" 模型'
 SERVE = ("-P", "-m", "edge", "serve", FOLDER, "--port", "80", "--log-file")
@@ -202,6 +202,17 @@ def test_a_task_is_installed_over_a_running_one_and_removed(tmp_path, monkeypatc
     assert main(["service", "remove"]) == 0
     asked = [line for line in (tmp_path / "asked").read_text().splitlines() if line.startswith("schtasks")]
     assert asked == [f"schtasks {word}" for word in ("/End", "/Create", "/Run", "/Query", "/End", "/Delete")]
+
+
+def test_programs_of_windows_are_those_of_system32(tmp_path, monkeypatch):
+    """Not those of the current folder, where Windows' own search begins."""
+    (tmp_path / "System32").mkdir()
+    (tmp_path / "System32/schtasks.exe").touch()
+    (tmp_path / "whoami.exe").touch()
+    monkeypatch.setenv("SYSTEMROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert find_program("schtasks", windows=True) == str(tmp_path / "System32" / "schtasks.exe")
+    assert find_program("whoami", windows=True) is None
 
 
 def test_a_program_that_hangs_is_not_waited_for():

@@ -151,7 +151,7 @@ def test_links_are_counted_not_followed(tmp_path, monkeypatch):
 
 def test_an_unknown_kind_is_refused(capsys):
     assert main(["data", "chats"]) == 1
-    assert "choose of compiled" in capsys.readouterr().err
+    assert "choose of service" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
@@ -176,7 +176,6 @@ def test_only_one_module_knows_the_users_folders(sources):
                     using.add(name)
     assert importing == {"runtime/system/user_folders.py"}
     assert using == {
-        "edge/diagnostics/bug_report.py",  # which reads the log
         "edge/diagnostics/kept_data.py",
         "edge/server/logs/log_file.py",
         "runtime/folder/compile_cache.py",

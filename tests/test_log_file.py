@@ -120,6 +120,26 @@ def test_no_verb_needs_streams(verb, tmp_path):
     assert start_without_streams(*verb, cwd=tmp_path).returncode == (verb[0] == "recipes")
 
 
+LIBRARY = """
+import edge
+from edge.demo import CHECKPOINT
+edge.convert(CHECKPOINT, sys.argv[1])
+with edge.Chat(sys.argv[1]) as chat:
+    reply = chat.send("Hello")
+with open(sys.argv[1] + ".reply", "w", encoding="utf-8") as file:
+    file.write(str(reply))
+"""
+
+
+@pytest.mark.slow
+def test_a_windowed_application_converts_and_chats(tmp_path):
+    """PyInstaller's windowed applications have no streams, either."""
+    code = WITHOUT_STREAMS.partition("from edge.cli")[0] + LIBRARY
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "model")], check=False, timeout=100)
+    assert done.returncode == 0
+    assert (tmp_path / "model.reply").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_a_server_without_streams_answers_and_logs(tmp_path, demo_folder):
     import httpx2

@@ -223,7 +223,7 @@ def _loadable_folder(folder: Path, excerpt: str | None) -> Iterator[Path]:
     if excerpt is None or fits_whole((folder / f"{decoder}.bin").stat().st_size):
         yield folder
         return
-    with TemporaryDirectory(dir=folder) as name:
+    with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as name:
         part = Path(name)
         (part / f"{decoder}.xml").write_text(excerpt, encoding="utf-8")
         for file in folder.iterdir():

@@ -7,7 +7,9 @@ it removes both of its files, even /dev/null.
 Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
 
+import gc
 import mmap
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -184,8 +186,15 @@ class IrWriter:
         with (
             self._weights,
             suppress(PermissionError),
-        ):  # Windows cuts no file that is mapped; zeros at its end do no harm
+        ):  # Windows cuts no file that is mapped: `cut` does so later
             self._weights.truncate(self._weights.tell())
+
+
+def cut(path: Path, record: FileRecord) -> None:
+    """Cut a .bin to the bytes that were written, once nothing made from its writer is in use. Raises OSError."""
+    if path.stat().st_size != record.size:
+        gc.collect()  # ends the mapping
+        os.truncate(path, record.size)
 
 
 def _map_file(path: Path, size: int) -> "mmap.mmap | None":

@@ -21,15 +21,17 @@ from typing import TYPE_CHECKING
 
 from runtime.device.memory import format_bytes
 from runtime.errors import ConversionError
-from runtime.system.files import is_plain_folder, remove
+from runtime.system.files import is_plain_folder, remove, rename_over
 from runtime.system.native_effects import disable_alternate_signal_stack
 from runtime.system.process_name import is_alive, is_process_name, process_name
+from runtime.system.windows_paths import path_problem
 
 if TYPE_CHECKING:
     import openvino as ov
 
 _XML_BYTES = 16 * 2**20  # more than a graph without its weights
 _PROBE_BLOCK = 2**20
+_LONGEST_NAME = 80  # characters that a scratch folder's name and a file in it add to the target's path
 _MIN_RESUMABLE_BYTES = 2**28  # less is soon done again after Ctrl-C
 
 
@@ -56,7 +58,7 @@ class ScratchFolder:
         _sync_folder(self.path)
         refuse_existing(self.target)
         try:
-            self.path.rename(self.target)
+            rename_over(self.path, self.target)
         except OSError as exc:
             refuse_existing(self.target)
             raise exc
@@ -95,6 +97,8 @@ def scratch_folder(target: Path, resumed: Container[str] = ()) -> Iterator[Scrat
     refuse_existing(target)
     if not target.parent.is_dir():
         raise ConversionError(f"there is no folder {str(target.parent)!r}", hint="create it first")
+    if sys.platform == "win32":
+        refuse_impossible(target)
     own = target.parent / (_scratch_prefix(target) + process_name(os.getpid()))
     busy = ConversionError(f"{str(target)!r} is being converted already", hint="wait for it, or choose another folder")
     try:
@@ -153,6 +157,12 @@ def refuse_existing(target: Path) -> None:
     """Raise ConversionError if there is something at `target`, a dangling link included."""
     if os.path.lexists(target):
         raise ConversionError(f"{str(target)!r} exists already", hint="choose another folder, or remove that one")
+
+
+def refuse_impossible(target: Path) -> None:
+    """Raise ConversionError if Windows could not have the folder, or would not find its files."""
+    if problem := path_problem(target.absolute(), _LONGEST_NAME):
+        raise ConversionError(f"{str(target)!r}: {problem}", hint="choose another name, such as C:\\models\\glm4-int4")
 
 
 def _scratch_prefix(target: Path) -> str:
@@ -230,7 +240,9 @@ def _signals_raise(place: ScratchFolder) -> Iterator[None]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        numbers = [
+            getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+        ]
         defaults = (signal.SIG_DFL, signal.default_int_handler)
         before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) in defaults}
     for number in before:

@@ -18,6 +18,7 @@ from runtime.checkpoint.adapters.reference import AdapterLike
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
 from runtime.progress import Progress
+from runtime.system.files import rename_over
 from runtime.system.installation import install_hint
 from runtime.system.native_effects import TELEMETRY_PREAMBLE
 
@@ -115,7 +116,7 @@ def reject_unsupported(architecture: Architecture, recipe: Recipe) -> None:
 
 def export(checkpoint: Path, folder: Path, recipe: Recipe) -> Iterator[None]:
     """Export the IR into `folder`, in a process that ends when the iterator is closed. Raise ConversionError."""
-    with TemporaryDirectory(dir=folder) as name:
+    with TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as name:
         result, log = Path(name) / "model", Path(name) / "log"
         tool = (sys.executable, "-P", "-c", _COMMAND, "export", "openvino", "--model", str(checkpoint))
         environment = os.environ | {"TMPDIR": name, "HF_HUB_OFFLINE": "1"}
@@ -133,7 +134,7 @@ def export(checkpoint: Path, folder: Path, recipe: Recipe) -> Iterator[None]:
         if process.returncode:
             raise _export_error(log.read_text(encoding="utf-8", errors="replace"))
         for file in _FILES:
-            (result / file).rename(folder / file)
+            rename_over(result / file, folder / file)
 
 
 def _options(recipe: Recipe) -> list[str]:

@@ -51,7 +51,7 @@ def processors() -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge demo`; return the exit code."""
-    with tempfile.TemporaryDirectory(prefix="edge-demo-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="edge-demo-", ignore_cleanup_errors=True) as scratch:
         _demo(args.keep or Path(scratch) / "model", args.recipe)
     print(_NEXT_STEPS)
     return 0

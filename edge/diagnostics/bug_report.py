@@ -25,13 +25,13 @@ from runtime.errors import RequestError
 from runtime.folder.compile_cache import compiled_root
 from runtime.folder.model_folder import Manifest, ModelFolder
 from runtime.system.files import expand_user, write_atomically
-from runtime.system.user_folders import log_folder
 from runtime.version import VERSION
 
 from ..catalogue import CATALOGUE
 from ..config.sections import SECTIONS, section_keys
 from ..config.setting import SettingKey
 from ..config.settings_file import Config
+from ..server.logs.log_file import default_path
 from .kept_data import find_data
 from .log_lines import last_lines
 from .redaction import Redactor
@@ -81,7 +81,7 @@ def collect(
         report["model"] = _model(folder.manifest)
         report["fits"] = facts.get("fits")
     with suppress(RequestError):
-        report["log"] = last_lines(log_folder() / "server.log")
+        report["log"] = last_lines(default_path())
     return report
 
 

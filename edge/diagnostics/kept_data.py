@@ -48,9 +48,8 @@ def _remove_service(_: Path) -> None:
     service.remove(service.describe_service(()))
 
 
+# The service comes first: it has its log open.
 KINDS = (
-    DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
-    DataKind("logs", "the log of `edge serve --log-file`", "it says why a service does not run", log_folder),
     DataKind(
         "service",
         "the file of `edge service install`",
@@ -58,6 +57,8 @@ KINDS = (
         _installed_service,
         _remove_service,
     ),
+    DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
+    DataKind("logs", "the log of `edge serve --log-file`", "it says why a service does not run", log_folder),
 )
 NAMES = tuple(kind.name for kind in KINDS)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.errors import RequestError
+from runtime.system.files import rename_over
 from runtime.text import replace_controls, replace_surrogates
 
 from .plot import bar_chart, line_chart
@@ -34,12 +35,14 @@ def write_report(report: "Report", target: Path) -> None:
     require_new_folder(target)
     files = {"report.json": to_json(report), "report.md": markdown(report), **plots(report)}
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.absolute().parent) as scratch:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", dir=target.absolute().parent, ignore_cleanup_errors=True
+        ) as scratch:
             whole = Path(scratch) / "report"
             whole.mkdir()
             for name, text in files.items():
                 (whole / name).write_text(replace_surrogates(text), encoding="utf-8")
-            whole.rename(target)
+            rename_over(whole, target)
     except OSError as exc:
         raise RequestError(f"{str(target)!r} cannot be written: {exc.strerror}", hint="choose another folder") from exc
 

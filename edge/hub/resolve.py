@@ -153,7 +153,7 @@ def _download(
         with _proxy_environment(endpoint):
             from huggingface_hub import constants
 
-            with quiet_hub(bars=not quiet and sys.stderr.isatty()):
+            with quiet_hub(bars=not quiet and sys.stderr is not None and sys.stderr.isatty()):
                 if hub is MODELSCOPE:
                     cache = str(modelscope.cache_folder())
                     return modelscope.download_snapshot(wanted, endpoint, report=reporter)

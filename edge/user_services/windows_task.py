@@ -7,17 +7,20 @@ may register is narrow: a logon trigger for this user alone, the user's own toke
 
 import csv
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from runtime.errors import RequestError
 from runtime.system.program_output import ProgramResult, run_program
 
 from .state import ServiceState
 
 _SID = "S-1-"
+_VARIABLE = re.compile(r"%[^%]+%|\$\(")
 _LAST_RESULT = 6  # column of `schtasks /Query /V /FO CSV /NH`; the words of the others are translated
 _NEVER_RUN = 0x41303  # SCHED_S_TASK_HAS_NOT_RUN
 _RUNNING = 0x41301  # SCHED_S_TASK_RUNNING
@@ -32,7 +35,13 @@ def task_xml(command: Sequence[str], user: str) -> str:
     - Priority 5 is a program's usual one. A task's default, 7, is for work in the background: less of the CPU, and
       lower priority for memory and disk.
     - PT0S: no time limit.
+
+    Raises RequestError for a word that Task Scheduler would change: it replaces %NAME% and $(…), and has no way to
+    write them.
     """
+    for word in command:
+        if found := _VARIABLE.search(word):
+            raise RequestError(f"{word} has {found[0]}, which Windows would replace", hint="rename the folder")
     program, *rest = command
     return f"""<?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">

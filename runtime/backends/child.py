@@ -190,7 +190,7 @@ class _Watch:
         with suppress(self._errors, AttributeError, OSError):
             self._process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else nice)
         with suppress(OSError):  # Linux may share the CPU out among sessions first (sched(7), autogroup)
-            Path(f"/proc/{self._process.pid}/autogroup").write_text(str(nice))
+            Path(f"/proc/{self._process.pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
 def _above_standard(end: "Connection[Any, Any]") -> "Connection[Any, Any]":
@@ -215,7 +215,8 @@ def _start(entry: str, theirs: "Connection[Any, Any]") -> "subprocess.Popen[byte
     else:
         ours = str(_ROOT / "runtime" / "__init__.py")
         paths = [path for path in sys.path if path and os.path.isabs(path)]
-        python = os.fsdecode(spawn.get_executable() or sys.executable)
+        python, launcher = interpreter()
+        environment |= launcher
         command = [python, "-P", "-c", _BOOT, json.dumps([entry, handle, os.getpid(), ours, paths])]
     settings: dict[str, Any] = {
         "stdin": subprocess.DEVNULL,
@@ -231,6 +232,19 @@ def _start(entry: str, theirs: "Connection[Any, Any]") -> "subprocess.Popen[byte
         settings |= {"pass_fds": (handle,), "start_new_session": True}  # Ctrl-C is for this process alone
     process: subprocess.Popen[bytes] = _launcher.call(lambda: subprocess.Popen(command, **settings))
     return process
+
+
+def interpreter(windows: bool = sys.platform == "win32") -> tuple[str, dict[str, str]]:
+    """Return the Python to start, and variables for it.
+
+    On Windows, the python.exe of a virtual environment starts another process, the real one. Its CPU time and memory
+    would be looked for in vain in the first; so the real one is started, as `multiprocessing` does.
+    """
+    python = os.fsdecode(spawn.get_executable() or sys.executable)
+    base = getattr(sys, "_base_executable", "") or python
+    if windows and python == sys.executable and base != python:
+        return base, {"__PYVENV_LAUNCHER__": python}
+    return python, {}
 
 
 class _Launcher:

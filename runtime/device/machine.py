@@ -3,8 +3,6 @@
 import csv
 import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.out_of_memory import is_out_of_memory, require_addresses
+from ..system.program_output import run_program
 
 SERVERS_VARIABLE = "EDGE_SERVERS"  # URLs, separated by blanks
 # Instruction sets by which OpenVINO's CPU plugin and IPEX choose kernels, the slowest first, under Linux's names.
@@ -188,7 +187,7 @@ def detect() -> Machine:
         cuda=cuda,
         servers=tuple(os.environ.get(SERVERS_VARIABLE, "").split()),
         packages=_installed_packages(),
-        missing=find_missing(_probe_drivers(bool(gpus), bool(npus), bool(cuda))),
+        missing=_find_missing(bool(gpus), bool(npus), bool(cuda)),
     )
 
 
@@ -245,13 +244,13 @@ def _detect_npus(core: Any) -> tuple[NPUDevice, ...]:
 
 def _detect_cuda_cards() -> tuple[CUDACard, ...]:
     """Return NVIDIA's GPUs according to nvidia-smi: torch is slow to import and may not be installed."""
-    if shutil.which("nvidia-smi") is None:
-        return ()
     command = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        rows = [(name, int(total) << 20, int(free) << 20) for name, total, free in csv.reader(done.stdout.splitlines())]
-    except (OSError, ValueError, subprocess.SubprocessError):
+        done = run_program(command, 20)
+        rows = [(name, int(total) << 20, int(free) << 20) for name, total, free in csv.reader(done.output.splitlines())]
+    except (OSError, ValueError):
+        return ()
+    if done.code:
         return ()
     return tuple(CUDACard(*row) for row in rows)
 
@@ -259,7 +258,9 @@ def _detect_cuda_cards() -> tuple[CUDACard, ...]:
 def _detect_isa() -> tuple[str, ...]:
     """Return the instruction sets that matter. Only Linux reports AVX-VNNI and AMX; elsewhere numpy's list is used."""
     try:
-        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        flags = re.search(
+            r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
     except OSError:
         return _isa_of_numpy()
     return tuple(name for flag, name in _ISA.items() if flags and flag in flags[1].split())
@@ -282,6 +283,17 @@ def _installed_packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _find_missing(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> tuple[MissingComponent, ...]:
+    if sys.platform != "win32":
+        return find_missing(_probe_drivers(gpu_works, npu_works, nvidia_works))
+    from . import windows_drivers
+
+    found = windows_drivers.find_missing(
+        windows_drivers.read_devices(), gpu_works=gpu_works, npu_works=npu_works, nvidia_works=nvidia_works
+    )
+    return tuple(MissingComponent(*one) for one in found)
 
 
 def _probe_drivers(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> DriverProbe:
@@ -308,7 +320,7 @@ def _probe_drivers(gpu_works: bool, npu_works: bool, nvidia_works: bool) -> Driv
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="ascii").strip()
     except OSError:
         return ""
 

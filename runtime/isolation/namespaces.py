@@ -43,9 +43,9 @@ def enter(folder: str, readable: Iterable[str], *, work_bytes: int, user: int | 
     spaces = _NEW_MOUNTS | _NEW_NAMES | _NEW_IPC | _NEW_PROCESSES | _NEW_NETWORK
     call("unshare", spaces if user is not None else spaces | _NEW_USERS)
     if user is None:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{own} {own} 1")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"{own} {own} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
     _mount("none", "/", "", _RECURSIVE | _PRIVATE)
     _mount("tmpfs", folder, "tmpfs", _NO_SUID | _NO_DEVICES, "size=1m,mode=755")
     for path in _outermost(readable):

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from ..errors import ToolError
+from ..system.awake_time import PolledClock
 from ..text import one_line
 from .child import receive, send
 from .confine import readable_paths, work_folder
@@ -26,7 +26,7 @@ from .confine import readable_paths, work_folder
 _ROOT = Path(__file__).resolve().parents[2]
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from runtime.isolation.child import main; main()"
 _START_SECONDS = 30.0
-_STEP = 0.1  # seconds between two looks at the folder of a process that Landlock confines
+_STEP = 0.1  # seconds between two looks at the clock, and at the folder of a process that Landlock confines
 _ANSWER_BYTES = 64 * 2**20
 CONFINED = ("namespaces", "landlock")
 UNCONFINED = "none"
@@ -141,7 +141,7 @@ class _Process:
     def _start(self) -> None:
         for name in ("root", "work"):
             (self.folder / name).mkdir()
-        (self.folder / "outside").write_text("not to be read")
+        (self.folder / "outside").write_text("not to be read", encoding="utf-8")
         modules = _module_paths()
         settings = {
             "how": self.how,
@@ -182,10 +182,10 @@ class _Process:
 
     def _wait(self, seconds: float) -> Any:
         """Return the next answer, None if the process ended, or the text of the limit that it exceeded."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        clock = PolledClock()
+        while (left := seconds - clock.seconds) > 0:
             with suppress(Empty):
-                return self._answers.get(timeout=min(left, _STEP if self.how != "namespaces" else left))
+                return self._answers.get(timeout=min(left, _STEP))
             if self.how != "namespaces" and self._written() > 2 * self.limits.file_bytes:
                 return f"the files are larger than {2 * self.limits.file_bytes / 2**20:g} MB"
         return f"the code ran longer than {seconds:g} seconds"

@@ -6,6 +6,8 @@ import os
 import secrets
 import shutil
 import stat
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,10 @@ from pathlib import Path
 _is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda _: False)  # Windows, from Python 3.12 on
 
 TEMPORARY_FOLDER_HINT = "make room in the folder for temporary files, or set TMPDIR to a folder on another disk"
+
+# Windows renames nothing that another program has open, and virus scanners open what has just been written.
+_RENAME_SECONDS = 10.0 if sys.platform == "win32" else 0.0
+_RENAME_STEP = 0.1  # seconds
 
 # Errors of mmap(2) on file systems that do not support mappings; NFS, 9p and FUSE differ.
 UNMAPPABLE_ERRNOS = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -37,10 +43,24 @@ def write_atomically(path: Path, data: bytes, *, private: bool = False) -> None:
         opener = _open_private if private else None
         with open(scratch, "xb", opener=opener) as file:  # "x" follows no link
             file.write(data)
-        scratch.replace(path)
+        rename_over(scratch, path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def rename_over(source: Path, target: Path) -> None:
+    """Rename a file over another, or a folder to a new name. On Windows, wait for programs that have it open. Raises
+    OSError."""
+    end = time.monotonic() + _RENAME_SECONDS
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_RENAME_STEP)
 
 
 def _open_private(path: str, flags: int) -> int:

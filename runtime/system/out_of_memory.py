@@ -76,5 +76,5 @@ def _address_limit() -> int | None:
 
 def _addresses_in_use() -> int:
     """Return the bytes of address space in use. Raises OSError if the system does not report them."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     return pages * mmap.PAGESIZE

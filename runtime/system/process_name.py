@@ -58,7 +58,7 @@ def _boot_id() -> str:
     if sys.platform != "linux":
         return ""
     try:
-        return _BOOT_ID.read_text().replace("-", "")[:8]
+        return _BOOT_ID.read_text(encoding="ascii").replace("-", "")[:8]
     except OSError:
         return ""
 

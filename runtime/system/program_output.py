@@ -5,8 +5,10 @@ choice there is the ANSI code page, in which German "ü" of cp850 is no characte
 """
 
 import codecs
+import errno
 import locale
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,9 +31,22 @@ class ProgramResult:
         return lines[0].strip() if lines else f"status {self.code}"
 
 
+def find_program(name: str, *, windows: bool = os.name == "nt") -> str | None:
+    """Return the path of a program of the system, or one with a path; None if it is not there.
+
+    On Windows it is looked for in System32 alone: a search begins with the current folder, where anybody may have put a
+    program of that name.
+    """
+    if not windows or os.path.dirname(name):
+        return shutil.which(name)
+    path = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", f"{name}.exe")
+    return path if os.path.isfile(path) else None
+
+
 def run_program(command: Sequence[str], seconds: float = 60) -> ProgramResult:
     """Run a program of the system to its end, without a console window. Raises OSError if it cannot be run, and
     TimeoutError, an OSError, if it does not end within so many seconds."""
+    command = _located(command)
     flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows; elsewhere there are no such flags
     try:
         done = subprocess.run(
@@ -40,6 +55,12 @@ def run_program(command: Sequence[str], seconds: float = 60) -> ProgramResult:
     except subprocess.TimeoutExpired as exc:
         raise TimeoutError(None, f"it did not end within {seconds:g} seconds") from exc
     return ProgramResult(done.returncode, decode_output(done.stdout), decode_output(done.stderr))
+
+
+def _located(command: Sequence[str]) -> Sequence[str]:
+    if (program := find_program(command[0])) is None:
+        raise FileNotFoundError(errno.ENOENT, "it is not installed", command[0])
+    return program, *command[1:]
 
 
 def decode_output(data: bytes, code_page: str | None = None) -> str:

@@ -61,6 +61,6 @@ def save(model: Glm4ForCausalLM, out: Path) -> None:
         "eos_token_id": model.config.eos_token_id,
         "pad_token_id": model.config.pad_token_id,
     }
-    (out / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    (out / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
     if out != TEMPLATE.parent:
         copyfile(TEMPLATE, out / TEMPLATE.name)

@@ -90,7 +90,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
         "pad_token": "<|endoftext|>",
         "additional_special_tokens": list(SPECIAL_TOKENS),
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _bytes(text: str) -> list[str]:

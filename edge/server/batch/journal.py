@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from runtime.errors import RequestError
-from runtime.system.files import is_plain_file
+from runtime.system.files import is_plain_file, rename_over
 from runtime.text import quoted
 
 from .request_file import BatchRequest, InvalidLine
@@ -105,7 +105,7 @@ class ResultJournal:
                 file.flush()
                 os.fsync(file.fileno())
             self._opened.close()  # Windows replaces no file that is open
-            scratch.replace(self._output)
+            rename_over(scratch, self._output)
         except BaseException:
             scratch.unlink(missing_ok=True)
             raise

@@ -134,7 +134,9 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
     except OSError as exc:
         raise RequestError(f"{host} is not an address of this machine: {exc}", hint="use 127.0.0.1") from exc
     try:
-        if sys.platform != "win32":  # there it would let two servers share a port
+        if sys.platform == "win32":  # where SO_REUSEADDR lets any program take the port over
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen(BACKLOG)

@@ -60,7 +60,9 @@ class _GrammarCompiler:
         scheduler = genai.SchedulerConfig()
         scheduler.num_kv_blocks = 1
         self._requests = 0
-        with tempfile.TemporaryDirectory(prefix="glm4-edge-") as place:  # gone at once: this process may be killed
+        with tempfile.TemporaryDirectory(
+            prefix="glm4-edge-", ignore_cleanup_errors=True
+        ) as place:  # gone at once: this process may be killed
             ov.save_model(self._graph, str(Path(place, "openvino_model.xml")))
             Path(place, "config.json").write_bytes(self._config)
             settings = {"INFERENCE_NUM_THREADS": 1, "ENABLE_MMAP": False}
