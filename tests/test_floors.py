@@ -54,8 +54,10 @@ LAYERS = {
     "edge": """
         import_path __pyinstaller
         catalogue documents demo bench export service
+        store
         hub mcp_client mcp_server research evaluation server testing
         conversion inspection
+        pull
         config
         cli demo.training
         __main__

@@ -21,7 +21,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "the memory of each device: when a model does not load, or before a longer context.",
         epilog="Example:\n\n    edge doctor ./glm4-int4 --context 8192",
     )
-    verb.add_argument("folder", nargs="?", help="a model folder")
+    verb.add_argument("folder", nargs="?", help="a model folder, or a name in `edge list`")
     add_context(verb)
     add_json(verb)
     verb.set_defaults(run=run)
@@ -35,9 +35,10 @@ def run(args: argparse.Namespace) -> int:
     from runtime.errors import DeviceError, Notice
     from runtime.folder.model_folder import ModelFolder
 
+    from ..store.model_store import resolve_folder
     from . import devices
 
-    manifest = ModelFolder.open(args.folder).manifest if args.folder else None
+    manifest = ModelFolder.open(resolve_folder(args.folder)).manifest if args.folder else None
     options = Options(context=args.context)
     if manifest and args.context and args.context > manifest.context_length:
         limit = f"{manifest.source.name} has a context of {manifest.context_length:,} tokens"
