@@ -16,6 +16,7 @@ import pytest
 from edge.cli import main
 from edge.diagnostics import kept_data
 from edge.diagnostics.kept_data import KINDS, NAMES, find_data
+from edge.store.model_store import STORE_VARIABLE
 from runtime.chat import Chat
 from runtime.folder.compile_cache import CACHE_VARIABLE
 from runtime.system import user_folders
@@ -25,13 +26,21 @@ from .audit import Place
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 _BLOCK = re.compile(r"(<!-- kinds -->\n).*?(<!-- end -->\n)", re.DOTALL)
 KEEP = """
+import os
 import sys
+from edge.cli.prompt_input import PromptInput
 from edge.server.logs.log_file import LogFile
 from runtime.folder import compile_cache
 from runtime.folder.model_folder import ModelFolder
 from edge.cli import main
+from edge.store.model_store import store_root
+from runtime.system.user_folders import make_private
 
 LogFile("").close()
+PromptInput(())
+model = make_private(store_root() / "GLM-4-9B-0414@int4")
+make_private(store_root())
+os.close(os.open(model / "edge.json", os.O_CREAT, 0o600))
 with compile_cache.caching(ModelFolder.open(sys.argv[1]), "GPU", "1") as found:
     with open(found["CACHE_DIR"] + "/1.blob", "wb") as file:
         file.write(bytes(1000))
@@ -74,8 +83,8 @@ def home(tmp_path, demo_folder, monkeypatch):
     (tools / "systemctl").write_text("#!/bin/sh\n")
     (tools / "systemctl").chmod(0o755)
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
-    found.python("-c", KEEP, str(demo_folder.path), more={"PATH": path})
-    for name in [name for name in os.environ if name.startswith("XDG_")] + [CACHE_VARIABLE]:
+    found.python("-c", KEEP, str(demo_folder.path), more={"PATH": path, STORE_VARIABLE: ""})
+    for name in [name for name in os.environ if name.startswith("XDG_")] + [CACHE_VARIABLE, STORE_VARIABLE]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", path)
@@ -163,7 +172,7 @@ def test_a_saved_chat_is_its_owners_alone(tmp_path, demo_folder):
 
 def test_only_one_module_knows_the_users_folders(sources):
     """Whoever keeps something asks it for a folder, and is in KINDS."""
-    functions = {"cache_folder", "data_folder", "state_folder", "log_folder"}
+    functions = {"cache_folder", "data_folder", "state_folder", "history_file", "log_folder"}
     assert functions <= set(vars(user_folders))
     importing, using = set(), set()
     for package in ("edge", "convert", "runtime"):
@@ -177,7 +186,9 @@ def test_only_one_module_knows_the_users_folders(sources):
     assert importing == {"runtime/system/user_folders.py"}
     assert using == {
         "edge/diagnostics/kept_data.py",
+        "edge/cli/prompt_input.py",
         "edge/server/logs/log_file.py",
+        "edge/store/model_store.py",
         "runtime/folder/compile_cache.py",
     }, "add a row to KINDS of edge/diagnostics/kept_data.py, and the file here"
 

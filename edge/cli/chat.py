@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING
 from runtime.errors import EdgeError, RequestError
 
 from .attachments import Attachments, describe_documents
+from .chat_commands import EXITS, ChatCommands, is_command
+from .chat_commands import NAMES as COMMAND_NAMES
 from .config_flags import add_settings, load_config
-from .message_input import MessageInput
 from .output import print_text
-from .streams import is_terminal, read_stdin, supports_ansi
+from .prompt_input import open_input
+from .reply_output import ReplyOutput
+from .streams import is_terminal, read_stdin
 from .tool_calls import CallApproval, describe_call, describe_result
 
 if TYPE_CHECKING:
     from runtime.backends.backend import Options
     from runtime.chat import Chat
     from runtime.events import PictureProgress
+    from runtime.messages import Message
 
-_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+    from ..config.sections import ChatSection
+    from ..config.settings_file import Config
+
 SECTIONS = ("options", "sampling", "chat", "tools", "mcp")
 SHOWN = ("--device", "--system", "--temperature", "--tool")
-_COMMANDS = ("/exit", "/file", "/load", "/picture", "/reset", "/save")
-HELP = (
-    "/file FILE and /picture FILE go with the next message; /reset starts a new chat; /save FILE and /load FILE store "
-    "and restore it; Ctrl-C stops a reply; /exit ends."
-)
+HELP = "/help lists the commands, /file FILE sends a document along, Ctrl-C stops a reply, /exit ends."
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,8 +44,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "folder",
         nargs="?",
-        help="a model folder, or a name of the file's [models]; for PyTorch or a server, a checkpoint or the name of a "
-        "model in `edge models` (default: the first of the file's models)",
+        help="a model folder, a name in `edge list`, or one of the file's [models]; for PyTorch or a server, a "
+        "checkpoint or the name of a model in `edge models` (default: the first of the file's models)",
     )
     add_settings(verb, SECTIONS, SHOWN)
     verb.add_argument(
@@ -73,30 +75,40 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge chat`; return the exit code."""
+    config = load_config(args)
+    models = config.models.folders
+    if args.folder is None and not models:
+        raise RequestError("there is no model to chat with", hint="run edge chat FOLDER")
+    question = read_question("edge chat FOLDER")
+    name = next(iter(models)) if args.folder is None else args.folder
+    return start_chat(config, models.get(name, name), question, Attachments(args.file, args.picture))
+
+
+def read_question(command: str) -> str:
+    """Return the question on standard input, "" if that is a terminal. Raises RequestError if there is none."""
+    question = "" if is_terminal(sys.stdin) else read_stdin().strip()
+    if not question and not is_terminal(sys.stdin):
+        raise RequestError(
+            "there is no question: standard input is empty",
+            hint=f'run it in a terminal, or pipe a question: echo "Who are you?" | {command}',
+        )
+    return question
+
+
+def start_chat(config: "Config", model: str, question: str, attachments: Attachments) -> int:
+    """Answer the question, or chat in the terminal if it is empty; return the exit code."""
     from runtime.chat import Chat
 
     from ..config.named_tools import load_servers, load_tools
     from ..hub.resolve import resolve_model
 
-    config = load_config(args)
-    models = config.models.folders
-    if args.folder is None and not models:
-        raise RequestError("there is no model to chat with", hint="run edge chat FOLDER")
-    piped = "" if is_terminal(sys.stdin) else read_stdin().strip()
-    if not piped and not is_terminal(sys.stdin):
-        raise RequestError(
-            "there is no question: standard input is empty",
-            hint='run it in a terminal, or pipe a question: echo "Who are you?" | edge chat FOLDER',
-        )
     device, fallback, options = config.options.device, config.options.fallback, config.options.options()
-    name = next(iter(models)) if args.folder is None else args.folder
-    folder = resolve_model((device, *fallback), models.get(name, name))
+    folder = resolve_model((device, *fallback), model)
     sampling = folder.sampling().merge(config.sampling.sampling())
-    unattended = "nobody approves calls without a terminal" if piped else ""
+    unattended = "nobody approves calls without a terminal" if question else ""
     tools = load_tools(config.chat.tool, config.tools, unattended=unattended)
     servers = load_servers(config.mcp.servers, unattended=unattended)
     approval = CallApproval()
-    attachments = Attachments(args.file, args.picture)
     with Chat(
         folder,
         device=device,
@@ -111,14 +123,16 @@ def run(args: argparse.Namespace) -> int:
         keep_attachments=config.chat.keep_attachments,
     ) as chat:
         approval.chat = chat
-        if piped:
-            print_reply(chat, piped, approval, attachments)
+        if question:
+            print_reply(chat, question, approval, attachments, markdown=not config.chat.plain)
         else:
-            _chat_loop(chat, options, approval, attachments)
+            _chat_loop(chat, config.chat, options, approval, attachments)
     return 0
 
 
-def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, attachments: Attachments) -> None:
+def _chat_loop(
+    chat: "Chat", settings: "ChatSection", options: "Options", approval: CallApproval, attachments: Attachments
+) -> None:
     """Read messages and print the replies. The `attachments` go with the next message."""
     manifest = chat.model.source.manifest
     choice = chat.model.choice
@@ -127,54 +141,46 @@ def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, attachm
         print_text(f"{manifest.source.name}, {manifest.recipe}{adapters}, on {choice.device}: {choice.reason}.")
     if tools := chat.tools:
         print_text(f"The model may call {', '.join(tools)}.")
-    print(HELP)
+    typed = open_input(COMMAND_NAMES, keep_history=settings.keep_history)
+    print(" ".join(filter(None, (HELP, typed.hint))))
     dropped = 0
-    for text in MessageInput(_COMMANDS):
-        name, *value = text.split(maxsplit=1)
-        if name == "/exit":
+    commands = ChatCommands(chat, attachments)
+    for text in typed:
+        if text in EXITS:
             return
+        before = chat.history
         try:
-            if text.startswith("/") and "\n" not in text:
-                _run_command(chat, attachments, name, *value)
-            else:
-                try:
-                    dropped = print_reply(chat, text, approval, attachments, dropped=dropped)
-                finally:
-                    attachments.clear()  # what was rejected would be rejected again
+            message = commands.run(text) if is_command(text) else text
+            if message is None:
+                continue
+            shortened = chat.history
+            try:
+                dropped = print_reply(
+                    chat, message, approval, attachments, dropped=dropped, markdown=not settings.plain
+                )
+            finally:
+                attachments.clear()  # what was rejected would be rejected again
+                if chat.history == shortened:  # there is no other reply: /regenerate took nothing back
+                    chat.history = before
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
             print_text(f"{exc}\n{exc.hint}")
 
 
-def _run_command(chat: "Chat", attachments: Attachments, name: str, value: str = "") -> None:
-    match name:
-        case "/file" if value:
-            attachments.add_document(value)
-        case "/reset":
-            chat.reset()
-            attachments.clear()
-        case "/picture" if value:
-            attachments.add_picture(value)
-        case "/save" if value:
-            chat.save(value)
-        case "/load" if value:
-            chat.load(value)
-        case _:
-            print(HELP)
-
-
 def print_reply(
     chat: "Chat",
-    text: str,
+    message: "str | Message",
     approval: CallApproval | None = None,
     attachments: Attachments | None = None,
     *,
     dropped: int = 0,
+    markdown: bool = False,
 ) -> int:
-    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do documents, tool
-    calls and their results; a call that needs approval appears in the question. Returns the number of the chat's oldest
-    messages that no longer fit, told where there are more than `dropped`."""
+    """Print a reply as it streams, its `markdown` formatted if the terminal can show that. On a terminal, reasoning
+    appears dimmed before the answer, and so do documents, tool calls and their results; a call that needs approval
+    appears in the question. Returns the number of the chat's oldest messages that no longer fit, told where there are
+    more than `dropped`."""
     from runtime.events import (
         Documents,
         DroppedMessages,
@@ -187,10 +193,10 @@ def print_reply(
     )
 
     interactive = is_terminal(sys.stdout)
-    output = _ReplyOutput()
+    output = ReplyOutput(markdown=markdown)
     try:
         pictures, documents = (attachments.pictures, attachments.documents) if attachments else ((), ())
-        with closing(chat.stream(text, pictures=pictures, documents=documents)) as events:
+        with closing(chat.stream(message, pictures=pictures, documents=documents)) as events:
             for event in events:
                 match event:
                     case PictureProgress() if interactive:
@@ -222,57 +228,3 @@ def _describe_progress(progress: "PictureProgress") -> str:
     which = "the picture" if progress.total == 1 else f"picture {progress.number} of {progress.total}"
     expected = f" of about {progress.expected:.0f} s" if progress.expected else " s"
     return f"reading {which}: {progress.seconds:.0f}{expected}"
-
-
-class _ReplyOutput:
-    """The lines of a reply on standard output, where reasoning and tool calls are dimmed."""
-
-    def __init__(self) -> None:
-        self._dim, self._plain = (_DIM, _PLAIN) if supports_ansi(sys.stdout) else ("", "")
-        self._dimmed = False
-        self._at_line_start = True
-        self._status = ""
-
-    def write_status(self, text: str) -> None:
-        """Write a dimmed line that the next output replaces; on a terminal without ANSI codes, only the first one."""
-        if self._dim:
-            print(f"\r{self._dim}{text}{self._plain}\x1b[K", end="", flush=True)
-        elif not self._status:
-            print(text, flush=True)
-        self._status = text
-
-    def _clear_status(self) -> None:
-        if self._status and self._dim:
-            print("\r\x1b[K", end="", flush=True)
-        self._status = ""
-
-    def write(self, text: str, *, dim: bool = False) -> None:
-        """Write text. A change between dimmed and plain begins a new line."""
-        self._clear_status()
-        if dim != self._dimmed:
-            self._dimmed = dim
-            print(self._dim if dim else f"{self._plain}\n", end="")
-        if text:
-            print_text(text, end="", flush=True)
-            self._at_line_start = text.endswith("\n")
-
-    def begin_line(self) -> None:
-        """End the current line, if it has text."""
-        self._clear_status()
-        if not self._at_line_start:
-            print(flush=True)
-        self._at_line_start = True
-
-    def write_line(self, text: str) -> None:
-        """Write a dimmed line of its own."""
-        self.begin_line()
-        print(self._plain if self._dimmed else "", end="")
-        self._dimmed = False
-        print(self._dim, end="")
-        print_text(text, end="")
-        print(self._plain, flush=True)
-
-    def end(self) -> None:
-        """End the reply, also one that was interrupted."""
-        self._clear_status()
-        print(self._plain if self._dimmed else "")
