@@ -76,7 +76,7 @@ def interrupted(process, number):
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
 def test_from_a_name_to_a_reply_with_two_interruptions(place, number):
-    """All in all, fewer bytes are downloaded than 1.2 times the checkpoint."""
+    """All in all, fewer bytes are downloaded than 1.5 times the checkpoint."""
     words = ("run", "glm4:9b", "Who are you?")
     store = Path(place["EDGE_MODELS"])
     fault = Half()
