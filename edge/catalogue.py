@@ -1,7 +1,7 @@
 """The catalogue of GLM-4's and GLM-Edge's published models: names, licences, shapes, and sizes by recipe.
 
-It is data: a new model is one entry. Sources: the checkpoints' model cards and configurations, and for the aliases
-GLM-4's README.
+It is data: a new model is one entry. Sources: the checkpoints' model cards and configurations. Aliases are the names in
+GLM-4's README, and shorter ones as people type them, of the latest model of that size.
 """
 
 from collections.abc import Mapping
@@ -144,18 +144,46 @@ _EDGE_1_5B = replace(
 _EDGE_4B = replace(_EDGE_1_5B, layers=40, hidden=3072, heads=24, kv_heads=6, ffn=8192)
 
 _ENTRIES = (
-    CatalogueEntry("GLM-4-9B-0414", "zai-org/GLM-4-9B-0414", "glm4_0414", "MIT", _9B_0414, ("GLM-4-9B-Chat-0414",)),
-    CatalogueEntry("GLM-Z1-9B-0414", "zai-org/GLM-Z1-9B-0414", "z1", "MIT", _9B_0414, ("GLM-4-Z1-9B-0414",)),
+    CatalogueEntry(
+        "GLM-4-9B-0414",
+        "zai-org/GLM-4-9B-0414",
+        "glm4_0414",
+        "MIT",
+        _9B_0414,
+        ("GLM-4-9B-Chat-0414", "glm4:9b", "glm4-9b"),
+    ),
+    CatalogueEntry(
+        "GLM-Z1-9B-0414",
+        "zai-org/GLM-Z1-9B-0414",
+        "z1",
+        "MIT",
+        _9B_0414,
+        ("GLM-4-Z1-9B-0414", "z1:9b", "z1-9b", "glm-z1-9b"),
+    ),
     CatalogueEntry("GLM-4-32B-Base-0414", "zai-org/GLM-4-32B-Base-0414", "base", "MIT", _32B_0414),
-    CatalogueEntry("GLM-4-32B-0414", "zai-org/GLM-4-32B-0414", "glm4_0414", "MIT", _32B_0414, ("GLM-4-32B-Chat-0414",)),
-    CatalogueEntry("GLM-Z1-32B-0414", "zai-org/GLM-Z1-32B-0414", "z1", "MIT", _32B_0414, ("GLM-4-Z1-32B-0414",)),
+    CatalogueEntry(
+        "GLM-4-32B-0414",
+        "zai-org/GLM-4-32B-0414",
+        "glm4_0414",
+        "MIT",
+        _32B_0414,
+        ("GLM-4-32B-Chat-0414", "glm4:32b", "glm4-32b"),
+    ),
+    CatalogueEntry(
+        "GLM-Z1-32B-0414",
+        "zai-org/GLM-Z1-32B-0414",
+        "z1",
+        "MIT",
+        _32B_0414,
+        ("GLM-4-Z1-32B-0414", "z1:32b", "z1-32b", "glm-z1-32b"),
+    ),
     CatalogueEntry(
         "GLM-Z1-Rumination-32B-0414",
         "zai-org/GLM-Z1-Rumination-32B-0414",
         "rumination",
         "MIT",
         _RUMINATION,
-        ("GLM-4-Z1-Rumination-32B-0414", "GLM-4-DR-32B-0414"),
+        ("GLM-4-Z1-Rumination-32B-0414", "GLM-4-DR-32B-0414", "rumination-32b", "z1-rumination-32b"),
     ),
     CatalogueEntry(
         "glm-4-9b",
@@ -192,25 +220,37 @@ _ENTRIES = (
         "glm4v",
         "glm-4-9b",
         _GLM_4V,
+        ("glm4v:9b", "glm4v-9b"),
         obliges=_GLM_4_9B,
         note="one picture a chat; its context is read from the checkpoint",
     ),
-    CatalogueEntry("GLM-4.1V-9B-Thinking", "zai-org/GLM-4.1V-9B-Thinking", "glm4_1v", "MIT", _GLM_4_1V),
+    CatalogueEntry(
+        "GLM-4.1V-9B-Thinking", "zai-org/GLM-4.1V-9B-Thinking", "glm4_1v", "MIT", _GLM_4_1V, ("glm-4.1v", "glm-4.1v-9b")
+    ),
     CatalogueEntry(
         "GLM-4.6V-Flash",
         "zai-org/GLM-4.6V-Flash",
         "glm4_6v",
         "MIT",
         replace(_GLM_4_1V, context=131072),
+        ("glm-4.6v",),
         note="shape not confirmed by a published configuration",
     ),
-    CatalogueEntry("glm-edge-1.5b-chat", "zai-org/glm-edge-1.5b-chat", "glm_edge", "glm-edge", _EDGE_1_5B),
+    CatalogueEntry(
+        "glm-edge-1.5b-chat",
+        "zai-org/glm-edge-1.5b-chat",
+        "glm_edge",
+        "glm-edge",
+        _EDGE_1_5B,
+        ("glm-edge:1.5b", "glm-edge-1.5b"),
+    ),
     CatalogueEntry(
         "glm-edge-4b-chat",
         "zai-org/glm-edge-4b-chat",
         "glm_edge",
         "glm-edge",
         _EDGE_4B,
+        ("glm-edge:4b", "glm-edge-4b"),
         note="shape not confirmed by a published configuration",
     ),
 )
@@ -238,6 +278,11 @@ def find_entry(name: str) -> CatalogueEntry | None:
     for organization in _ORGANIZATIONS:
         plain = plain.removeprefix(organization)
     return _NAMES.get(plain)
+
+
+def names() -> tuple[str, ...]:
+    """Return all names of the models, in lower case."""
+    return tuple(_NAMES)
 
 
 def get_entry(name: str) -> CatalogueEntry:

@@ -99,8 +99,9 @@ def demo_folder(tmp_path_factory) -> ModelFolder:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_models(tmp_path_factory):
-    """Compiled models are kept with the tests, not with the user's."""
+    """Compiled models are kept with the tests, not with the user's, whose own models are not seen."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_MODELS", str(tmp_path_factory.mktemp("models")))
         patch.setenv("EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

@@ -85,6 +85,7 @@ class Request(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            self.server.sent += len(data[:cut])
             self.wfile.write(data[:cut])
             self.wfile.flush()
         if cut is not None:
@@ -103,6 +104,7 @@ class Hub(ThreadingHTTPServer):
         self.revisions = {"main": COMMIT}  # names, and the commits that they stand for
         self.others: dict[str, Mapping[str, bytes]] = {}  # the files of other commits
         self.asked: list[tuple[str, str, int]] = []
+        self.sent = 0  # bytes of bodies
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def add(self, revision: str, files: Mapping[str, bytes]) -> None:

@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
+STORED = ("GLM-4-9B-0414@int4", "GLM-4-9B-0414@int8", "GLM-Z1-9B-0414@int8")  # in the user's store
 CHECKPOINTS = ("GLM-4-9B-0414", "zai-org/GLM-4-9B-0414", "GLM-4-32B-0414")
 MODEL_FOLDERS = ("glm4-int4", "glm4-base", "glm4-npu", "glm-edge-int4")
 OPENVINO_FOLDER = "glm4-openvino"  # as another program exports it
@@ -53,6 +54,7 @@ NOT_RUN = {
     r"^convert \./GLM-4-32B": "named for its size",
     r"glm-?4v": "a vision model: tests/test_picture_apis.py",
     r"--uds": "no port: tests/test_listener.py",
+    r"^rm ": "it asks in a terminal: tests/test_store.py",
     r"^mcp ": "it talks over the standard streams until they end: tests/test_mcp_server.py",
 }
 # Of the embedded checkpoint: four times its own, as 131072 is GLM-4-0414's, and all of its own.
@@ -233,6 +235,7 @@ class Reader:
 @pytest.fixture
 def reader(tmp_path, monkeypatch, demo_folder):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGE_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     found = Reader(tmp_path, monkeypatch)
     yield found
@@ -247,6 +250,8 @@ def furnish(folder: Path, model: Path, page: str) -> None:
     for name in MODEL_FOLDERS:
         if name in page:
             shutil.copytree(model, folder / name)
+    for name in STORED if re.search("edge (run|pull|show|list)", page) else ():
+        shutil.copytree(model, folder / "models" / name)
     if OPENVINO_FOLDER in page:
         shutil.copytree(model, folder / OPENVINO_FOLDER, ignore=shutil.ignore_patterns(MANIFEST))
     if "ferry.jpg" in page:

@@ -55,9 +55,10 @@ LAYERS = {
     "edge": """
         import_path __pyinstaller
         catalogue documents demo bench export user_services
-        service
+        service store
         hub mcp_client mcp_server research evaluation server testing toolkit
         conversion inspection
+        pull
         config
         diagnostics
         cli demo.training

@@ -26,6 +26,11 @@ EDGE = ("-m", "edge")
 VERBS = {
     "demo": [["demo", "--keep", "kept"]],
     "models": [["models"], ["models", "--json"]],
+    "run": [["run", "MODEL", "Who are you?"]],
+    "pull": [["pull", "GLM-4-9B-0414"]],  # of a model that is there
+    "list": [["list"], ["list", "--json"]],
+    "show": [["show", "GLM-4-9B-0414"]],
+    "rm": [["rm", "GLM-4-9B-0414", "--yes"]],
     "recipes": [["recipes"], ["recipes", "CHECKPOINT"]],
     "convert": [
         ["convert", "CHECKPOINT", "int8", "--recipe", "int8", "--quiet"],
@@ -107,8 +112,11 @@ def test_a_verb_asks_nobody_and_leaves_nothing(place, demo_folder, arguments):
             pytest.importorskip(package)
     names = {"MODEL": str(demo_folder.path), "CHECKPOINT": "checkpoint", "DOCS": "docs", "FOREIGN": "foreign"}
     words = [re.sub("|".join(names), lambda found: names[found[0]], word) for word in arguments]
+    stored = place.work / "models" / "GLM-4-9B-0414@int4"
+    if not stored.exists():
+        shutil.copytree(demo_folder.path, stored)
     before = place.processes
-    place.python(*EDGE, *words, text="Who are you?")
+    place.python(*EDGE, *words, text="Who are you?", more={"EDGE_MODELS": "models"})
     assert place.processes > before
     silent(place)
 

@@ -28,14 +28,19 @@ from . import (
     evaluate,
     export_template,
     inspect,
+    list_models,
     mcp,
     models,
+    pull,
     recipes,
+    remove,
     research,
     serve,
     service,
+    show,
     streams,
 )
+from . import run as run_verb
 from .help_format import HelpFormatter
 from .output import print_text
 
@@ -129,13 +134,13 @@ def parser() -> argparse.ArgumentParser:
         description="GLM-4 on laptops, edge boxes and kiosks: conversion to OpenVINO, and a local chat with tools.",
         epilog="Exit codes: 0; 1 after an error, which is printed with a hint; 2 for a wrong command line; 130 after "
         "Ctrl-C; 143 after SIGTERM. `edge COMMAND --help` describes a command.\n\nExamples:\n\n    edge demo\n"
-        "    edge convert ./GLM-4-9B-0414 ./glm4-int4\n    edge chat ./glm4-int4",
+        "    edge run glm-4-9b-0414\n    edge convert ./GLM-4-9B-0414 ./glm4-int4\n    edge chat ./glm4-int4",
     )
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
-        demo, models, recipes, convert, adopt, chat, complete, batch, inspect, bench, evaluate, research, serve,
-        service, mcp, devices, doctor, cache, data, export_template,
+        demo, models, run_verb, pull, list_models, show, remove, recipes, convert, adopt, chat, complete, batch,
+        inspect, bench, evaluate, research, serve, service, mcp, devices, doctor, cache, data, export_template,
     ):  # fmt: skip
         verb.add(verbs)
     return top

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .config_flags import add_settings, load_config, read_flags
 from .output import print_text
-from .serve import open_pool
+from .serve import open_pool, resolve_folders
 
 SECTIONS = ("models", "options", "limits", "sampling")
 SHOWN = ("--device", "--parallel", "--context")
@@ -35,7 +35,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         metavar="FOLDER",
         action="append",
         default=[],
-        help="a model folder, FOLDER or NAME=FOLDER; may be repeated (default: those of [models] in edge.toml)",
+        help="a model folder or a name in `edge list`, FOLDER or NAME=FOLDER; may be repeated (default: those of "
+        "[models] in edge.toml)",
     )
     add_settings(verb, SECTIONS, SHOWN)
     verb.set_defaults(run=run)
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if any(find_spec(name) is None for name in ("starlette", "prometheus_client")):
         raise RequestError("the server's packages are not installed", hint=install_hint("serve"))
     config = load_config(args)
-    folders = args.model or config.models.folders
+    folders = resolve_folders(args.model or ()) or config.models.folders
     if not folders:
         raise RequestError("there is no model to run the requests", hint="add --model FOLDER")
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from runtime.chat import Chat
     from runtime.events import PictureProgress
 
+    from ..config.settings_file import Config
+
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 SECTIONS = ("options", "sampling", "chat", "tools", "mcp")
 SHOWN = ("--device", "--system", "--temperature", "--tool")
@@ -42,8 +44,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "folder",
         nargs="?",
-        help="a model folder, or a name of the file's [models]; for PyTorch or a server, a checkpoint or the name of a "
-        "model in `edge models` (default: the first of the file's models)",
+        help="a model folder, a name in `edge list`, or one of the file's [models]; for PyTorch or a server, a "
+        "checkpoint or the name of a model in `edge models` (default: the first of the file's models)",
     )
     add_settings(verb, SECTIONS, SHOWN)
     verb.add_argument(
@@ -73,30 +75,40 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge chat`; return the exit code."""
+    config = load_config(args)
+    models = config.models.folders
+    if args.folder is None and not models:
+        raise RequestError("there is no model to chat with", hint="run edge chat FOLDER")
+    question = read_question("edge chat FOLDER")
+    name = next(iter(models)) if args.folder is None else args.folder
+    return start_chat(config, models.get(name, name), question, Attachments(args.file, args.picture))
+
+
+def read_question(command: str) -> str:
+    """Return the question on standard input, "" if that is a terminal. Raises RequestError if there is none."""
+    question = "" if is_terminal(sys.stdin) else read_stdin().strip()
+    if not question and not is_terminal(sys.stdin):
+        raise RequestError(
+            "there is no question: standard input is empty",
+            hint=f'run it in a terminal, or pipe a question: echo "Who are you?" | {command}',
+        )
+    return question
+
+
+def start_chat(config: "Config", model: str, question: str, attachments: Attachments) -> int:
+    """Answer the question, or chat in the terminal if it is empty; return the exit code."""
     from runtime.chat import Chat
 
     from ..config.named_tools import load_servers, load_tools
     from ..hub.resolve import resolve_model
 
-    config = load_config(args)
-    models = config.models.folders
-    if args.folder is None and not models:
-        raise RequestError("there is no model to chat with", hint="run edge chat FOLDER")
-    piped = "" if is_terminal(sys.stdin) else read_stdin().strip()
-    if not piped and not is_terminal(sys.stdin):
-        raise RequestError(
-            "there is no question: standard input is empty",
-            hint='run it in a terminal, or pipe a question: echo "Who are you?" | edge chat FOLDER',
-        )
     device, fallback, options = config.options.device, config.options.fallback, config.options.options()
-    name = next(iter(models)) if args.folder is None else args.folder
-    folder = resolve_model((device, *fallback), models.get(name, name))
+    folder = resolve_model((device, *fallback), model)
     sampling = folder.sampling().merge(config.sampling.sampling())
-    unattended = "nobody approves calls without a terminal" if piped else ""
+    unattended = "nobody approves calls without a terminal" if question else ""
     tools = load_tools(config.chat.tool, config.tools, unattended=unattended)
     servers = load_servers(config.mcp.servers, unattended=unattended)
     approval = CallApproval()
-    attachments = Attachments(args.file, args.picture)
     with Chat(
         folder,
         device=device,
@@ -111,8 +123,8 @@ def run(args: argparse.Namespace) -> int:
         keep_attachments=config.chat.keep_attachments,
     ) as chat:
         approval.chat = chat
-        if piped:
-            print_reply(chat, piped, approval, attachments)
+        if question:
+            print_reply(chat, question, approval, attachments)
         else:
             _chat_loop(chat, options, approval, attachments)
     return 0

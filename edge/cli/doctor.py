@@ -22,7 +22,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         epilog="Examples:\n\n    edge doctor ./glm4-int4 --context 8192\n"
         "    edge doctor ./glm4-int4 --report report.json",
     )
-    verb.add_argument("folder", nargs="?", help="a model folder")
+    verb.add_argument("folder", nargs="?", help="a model folder, or a name in `edge list`")
     add_context(verb)
     verb.add_argument(
         "--report",
@@ -46,9 +46,10 @@ def run(args: argparse.Namespace) -> int:
     from runtime.errors import DeviceError, Notice
     from runtime.folder.model_folder import ModelFolder
 
+    from ..store.model_store import resolve_folder
     from . import devices
 
-    folder = ModelFolder.open(args.folder) if args.folder else None
+    folder = ModelFolder.open(resolve_folder(args.folder)) if args.folder else None
     manifest = folder.manifest if folder else None
     options = Options(context=args.context)
     if manifest and args.context and args.context > manifest.context_length:

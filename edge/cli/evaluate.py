@@ -26,7 +26,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "tool-call accuracy, as figures and a report. To compare recipes, or as a check in CI.",
         epilog="Example:\n\n    edge eval ./glm4-int4 --against ./GLM-4-9B-0414 --out ./report",
     )
-    verb.add_argument("folder", help="a model folder")
+    verb.add_argument("folder", help="a model folder, or a name in `edge list`")
     verb.add_argument(
         "--against",
         type=Path,
@@ -80,13 +80,14 @@ def run(args: argparse.Namespace) -> int:
 
     from ..evaluation import report
     from ..evaluation.evaluate import evaluate
+    from ..store.model_store import resolve_folder
 
     if args.max_kl is not None and args.against is None:
         raise RequestError("--max-kl needs a checkpoint to compare with", hint="add --against CHECKPOINT")
     if args.out is not None:
         report.require_new_folder(args.out)
     steps = evaluate(
-        args.folder,
+        resolve_folder(args.folder),
         args.against,
         texts=args.texts,
         calls=args.calls,

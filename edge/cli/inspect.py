@@ -20,7 +20,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "ship a folder, or when one behaves oddly.",
         epilog="Example:\n\n    edge inspect ./glm4-int4 --json",
     )
-    verb.add_argument("folder", help="a model folder")
+    verb.add_argument("folder", help="a model folder, or a name in `edge list`")
     verb.add_argument(
         "--for",
         dest="device",
@@ -40,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
     from runtime.folder.ir import IR, NPU_HINT
 
     from ..inspection import inspect
+    from ..store.model_store import resolve_folder
 
-    folder = inspect(args.folder)
+    folder = inspect(resolve_folder(args.folder))
     facts: dict[str, Any] = folder.manifest.to_json() | {"path": str(folder.path), "size": folder.size, "checked": True}
     unfit: tuple[str, ...] = ()
     if args.device:

@@ -17,7 +17,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "model is loaded by its first question.",
         epilog="Examples:\n\n    edge mcp ./glm4-int4 --documents ./documents\n    edge mcp --documents ./documents",
     )
-    verb.add_argument("folder", nargs="?", help="the model folder that answers questions")
+    verb.add_argument("folder", nargs="?", help="the model folder, or the name in `edge list`, that answers questions")
     verb.add_argument(
         "--documents",
         type=Path,
@@ -40,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
 
     from ..documents import DocumentIndex
     from ..mcp_server import SharedModel, create_server
+    from ..store.model_store import resolve_folder
 
-    model = None if args.folder is None else SharedModel(open_source(args.folder), args.device)
+    model = None if args.folder is None else SharedModel(open_source(resolve_folder(args.folder)), args.device)
     server = create_server(model, None if args.documents is None else DocumentIndex(args.documents))
     try:
         if args.http is None:

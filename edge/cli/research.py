@@ -19,7 +19,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         epilog='Example:\n\n    edge research "When do ferries leave?" --model ./glm4-int4 --docs ./documents',
     )
     verb.add_argument("question", help="the question to answer")
-    verb.add_argument("--model", required=True, metavar="FOLDER", help="a model folder")
+    verb.add_argument("--model", required=True, metavar="FOLDER", help="a model folder, or a name in `edge list`")
     verb.add_argument(
         "--docs",
         required=True,
@@ -57,11 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
     from ..documents import DocumentIndex
     from ..research import ResearchSession, research
+    from ..store.model_store import resolve_folder
 
     if not args.question.strip():
         raise RequestError("the question is empty", hint='write one, such as "When do ferries leave?"')
     session = ResearchSession(DocumentIndex(args.docs))
-    with Model(args.model, device=args.device) as model:
+    with Model(resolve_folder(args.model), device=args.device) as model:
         events = research(
             model,
             args.question,

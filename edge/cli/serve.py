@@ -38,7 +38,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "folder",
         nargs="*",
-        help="model folders, each FOLDER or NAME=FOLDER; the first is loaded now, the others when requested",
+        help="model folders or names in `edge list`, each FOLDER or NAME=FOLDER; the first is loaded now, the others "
+        "when requested",
     )
     add_settings(verb, SECTIONS, SHOWN)
     verb.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if kiosk and Path(kiosk).is_dir():  # edge serve --kiosk FOLDER
         args.folder.append(kiosk)
         kiosk = ""
-    folders = args.folder or config.models.folders
+    folders = resolve_folders(args.folder) or config.models.folders
     if not folders:
         raise RequestError(
             "there is no model to serve", hint="run edge serve FOLDER; `edge convert` makes a model folder"
@@ -94,6 +95,16 @@ def _open_log(name: str | None) -> "logging.Handler | None":
     handler = LogFile(name)
     redirect_stderr(handler)
     return handler
+
+
+def resolve_folders(words: "Sequence[str]") -> list[str]:
+    """Return the words, each FOLDER or NAME=FOLDER, with the paths of the models that are named in the store; their
+    names are as they were typed."""
+    from ..server.pool.model_names import parse_folder
+    from ..store.model_store import resolve_folder
+
+    parsed = [(word, *parse_folder(word)) for word in words]
+    return [word if (found := resolve_folder(folder)) == folder else f"{name}={found}" for word, name, folder in parsed]
 
 
 def open_pool(config: "Config", folders: "Sequence[str] | Mapping[str, str]") -> "ModelPool":

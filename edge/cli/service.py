@@ -4,7 +4,7 @@ import argparse
 
 from .config_flags import add_settings, flag_words, load_config
 from .output import print_text
-from .serve import SECTIONS
+from .serve import SECTIONS, resolve_folders
 
 NOT_RUNNING, NOT_INSTALLED = 3, 4  # exit codes of `edge service status`, as systemctl's
 SHOWN = ("--host", "--port", "--device", "--api-key-file", "--allow-host", "--kiosk")
@@ -22,7 +22,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "    edge service status\n    edge service remove",
     )
     verb.add_argument("what", choices=("install", "status", "remove"), help="what to do with the service")
-    verb.add_argument("folder", nargs="*", help="the model folders to serve, for install")
+    verb.add_argument("folder", nargs="*", help="the model folders or names in `edge list` to serve, for install")
     add_settings(verb, SECTIONS, SHOWN)
     verb.add_argument("--print", action="store_true", help="print the service's definition and change nothing")
     verb.set_defaults(run=run)
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args)
     if config.server.port == 0:
         raise RequestError("--port is 0", hint="choose one from 1 to 65535, which clients can know")
-    folders = [parse_folder(folder) for folder in args.folder]
+    folders = [parse_folder(folder) for folder in resolve_folders(args.folder)]
     for _, folder in folders or config.models.folders.items():
         require_context(open_source(folder).manifest, config.options.options())
     paths = [(name, expand_user(folder).absolute()) for name, folder in folders]

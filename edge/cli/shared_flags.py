@@ -9,7 +9,9 @@ def add_model(verb: argparse.ArgumentParser, *, servers: bool = False) -> None:
     """Add the positional argument `folder`: a model folder, or the checkpoint that an engine runs as it is."""
     engines = "PyTorch or a server" if servers else "PyTorch"
     verb.add_argument(
-        "folder", help=f"a model folder; for {engines}, a checkpoint or the name of a model in `edge models`"
+        "folder",
+        help=f"a model folder or a name in `edge list`; for {engines}, a checkpoint or the name of a model in "
+        "`edge models`",
     )
 
 

@@ -66,7 +66,7 @@ def download_snapshot(wanted: Snapshot, endpoint: str, cache: str, *, report: Re
     if import_module("huggingface_hub.file_download").are_symlinks_supported(cache):  # without links it would copy them
         for name in sorted(sibling.rfilename for sibling in info.siblings or ()):
             if wanted.has_weights(name) and (file := _describe_file(wanted, name, info.sha, endpoint)):
-                folder = Path(cache) / _cache_entry(wanted.repository)
+                folder = Path(cache) / cache_entry(wanted.repository)
                 lock = Path(cache) / ".locks" / folder.name / f"{file.digest}.part.lock"
                 FileDownload(file, folder / "blobs" / file.digest, lock).fetch(report)
     return Path(hub.snapshot_download(wanted.repository, **options))
@@ -95,7 +95,8 @@ def has_all_weights(folder: Path, wanted: Snapshot) -> bool:
     return folder.is_dir()
 
 
-def _cache_entry(repository: str) -> str:
+def cache_entry(repository: str) -> str:
+    """Return the name of a repository's folder in the hub's cache."""
     files: Any = import_module("huggingface_hub.file_download")
     return str(files.repo_folder_name(repo_id=repository, repo_type="model"))
 

@@ -22,7 +22,7 @@ from runtime.version import VERSION
 from .download import TIMEOUT, FileDownload, RemoteFile, Report, Snapshot, has_all_weights
 from .hubs import MODELSCOPE
 
-_MAIN = "master"
+MAIN = "master"
 _SMALL_BYTES = 1 << 26  # of a file whose hash is compared before it is used again
 
 
@@ -42,11 +42,11 @@ def download_snapshot(wanted: Snapshot, endpoint: str, *, report: Report) -> Pat
     Raises the errors of the HTTP library, and ListingError where the server is not ModelScope, unless all weights are
     in the cache already.
     """
-    revision = wanted.revision or _MAIN
+    revision = wanted.revision or MAIN
     entry = cache_folder() / "models" / wanted.repository.replace("/", "--")
     folder = entry / "snapshots" / revision
     try:
-        files = list(_list_files(wanted, revision, endpoint))
+        files = list(list_files(wanted, endpoint))
     except Exception:  # raised again, unless the cache has all files
         if has_all_weights(folder, wanted):
             return folder
@@ -60,8 +60,9 @@ def download_snapshot(wanted: Snapshot, endpoint: str, *, report: Report) -> Pat
     return folder
 
 
-def _list_files(wanted: Snapshot, revision: str, endpoint: str) -> Iterator[RemoteFile]:
-    """Yield the wanted files of a revision."""
+def list_files(wanted: Snapshot, endpoint: str) -> Iterator[RemoteFile]:
+    """Yield the wanted files. Raises the errors of the HTTP library, and ListingError."""
+    revision = wanted.revision or MAIN
     utils: Any = import_module("huggingface_hub.utils")
     repository = f"{endpoint}/api/v1/models/{quote(wanted.repository)}/repo"
     query = urlencode({"Revision": revision, "Recursive": "true"})

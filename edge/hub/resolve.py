@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 from runtime.backends.choose import checkpoint_backend
 from runtime.errors import CheckpointError
@@ -18,10 +19,12 @@ from runtime.system.installation import install_hint
 from runtime.system.native_effects import environment_variables, quiet_hub
 
 from ..catalogue import find_entry
+from ..store.model_store import find_folder
 from . import modelscope
 from .download import Snapshot, download_snapshot
 from .errors import map_hub_error
 from .hubs import HUGGING_FACE, MODELSCOPE, Hub, get_hub
+from .size import DownloadSize, measure_download
 
 # The files that a conversion reads: no code, no pickles.
 _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",
@@ -31,6 +34,7 @@ _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer.json", "token
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _GGUF_NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*):([\w.+-][\w./+-]*\.gguf)", re.IGNORECASE)  # REPO:FILE.gguf
 _GGUF_PART = re.compile(r"-\d{5}-of-(\d{5})(?=\.gguf$)")
+_Answer = TypeVar("_Answer")
 _REVISION = re.compile(r"(?!.*\.\.)\w[\w./+-]*")
 
 
@@ -67,8 +71,32 @@ def resolve_checkpoint(
     return _download(wanted, source, quiet=quiet, report=report)
 
 
+def download_size(name: str, *, revision: str | None = None, hub: str = "huggingface") -> DownloadSize:
+    """Return the bytes of the checkpoint of the model called `name`, and those that a download would transfer. Connects
+    to the hub. Raises CheckpointError."""
+    source = get_hub(hub)
+    wanted = Snapshot(_repository(name, source), (*_TEXT_FILES, *_WEIGHTS), _WEIGHTS, revision)
+    return _with_hub(wanted, source, lambda endpoint, cache: measure_download(wanted, source, endpoint, cache))
+
+
+def download_checkpoint(
+    name: str, *, revision: str | None = None, hub: str = "huggingface", quiet: bool = False
+) -> Path:
+    """Download the checkpoint of the model called `name`, whatever folders are here, and return its folder. Raises
+    CheckpointError."""
+    source = get_hub(hub)
+    wanted = Snapshot(_repository(name, source), (*_TEXT_FILES, *_WEIGHTS), _WEIGHTS, revision)
+    return _download(wanted, source, quiet=quiet)
+
+
+def download_texts(name: str, *, revision: str | None = None, hub: str = "huggingface") -> Path:
+    """Download all but the weights of the model called `name`, and return their folder. Raises CheckpointError."""
+    source = get_hub(hub)
+    return _download(Snapshot(_repository(name, source), _TEXT_FILES, (), revision), source, quiet=True)
+
+
 def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
-    """Open the model folder or checkpoint called `name`.
+    """Open the model folder or checkpoint called `name`: a path, or a model of the store.
 
     If there is none and a device runs checkpoints directly, download the checkpoint (without weights when the server
     holds them).
@@ -86,10 +114,13 @@ def resolve_model(devices: Sequence[str], name: str) -> ModelSource:
                 engine.require_installed(device)
         weights = _WEIGHTS if any(engine.reads_weights for engine in able) else ()
         return open_source(_download(Snapshot(repository, (*_TEXT_FILES, *weights), weights), HUGGING_FACE))
+    if not engines and (stored := find_folder(name)):
+        return open_source(stored)
     if repository and find_entry(name):
         raise CheckpointError(
             f"there is no folder {name!r} here, and OpenVINO cannot run the hub's {repository} as it is",
-            hint=f"`edge convert {repository} FOLDER` downloads and converts it; or run it with --device torch",
+            hint=f"`edge run {name}` downloads, converts and runs it, `edge convert {repository} FOLDER` puts it into "
+            "a folder of yours; or run it with --device torch",
         )
     return open_source(name)
 
@@ -141,6 +172,26 @@ def _download(
     wanted: Snapshot, hub: Hub, *, quiet: bool = False, report: Callable[[Progress], None] | None = None
 ) -> Path:
     """Download these files of a repository, and return their folder in the hub's cache. Raises CheckpointError."""
+    reporter = _Reporter(report)
+
+    def download(endpoint: str, cache: str) -> Path:
+        if hub is MODELSCOPE:
+            return modelscope.download_snapshot(wanted, endpoint, report=reporter)
+        return download_snapshot(wanted, endpoint, cache, report=reporter)
+
+    return _with_hub(wanted, hub, download, quiet=quiet, reporter=reporter)
+
+
+def _with_hub(
+    wanted: Snapshot,
+    hub: Hub,
+    ask: "Callable[[str, str], _Answer]",
+    *,
+    quiet: bool = True,
+    reporter: _Reporter | None = None,
+) -> _Answer:
+    """Call `ask` with the hub's endpoint and its cache. Raises CheckpointError for the errors of the hub's library, and
+    what the reporter raised."""
     endpoint = hub.endpoint()
     if find_spec("huggingface_hub") is None:
         raise CheckpointError(
@@ -148,19 +199,15 @@ def _download(
             hint=f"{install_hint('convert')}, or pass the path of a local folder",
         )
     cache = "the cache"
-    reporter = _Reporter(report)
     try:
         with _proxy_environment(endpoint):
             from huggingface_hub import constants
 
             with quiet_hub(bars=not quiet and sys.stderr is not None and sys.stderr.isatty()):
-                if hub is MODELSCOPE:
-                    cache = str(modelscope.cache_folder())
-                    return modelscope.download_snapshot(wanted, endpoint, report=reporter)
-                cache = constants.HF_HUB_CACHE
-                return download_snapshot(wanted, endpoint, cache, report=reporter)
+                cache = str(modelscope.cache_folder()) if hub is MODELSCOPE else constants.HF_HUB_CACHE
+                return ask(endpoint, cache)
     except Exception as exc:  # the errors of the hub's library, and of the HTTP library under it
-        if exc is reporter.error:
+        if reporter and exc is reporter.error:
             raise
         raise map_hub_error(exc, wanted.repository, endpoint, cache, hub=hub, revision=wanted.revision) from exc
 

@@ -126,6 +126,20 @@ def remove(path: Path) -> None:
         return
 
 
+def folder_bytes(path: Path) -> int:
+    """Return the bytes of the regular files below a folder. Links are not followed; what cannot be read counts
+    nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(folder, name))
+            except OSError:
+                continue
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
+
+
 def read_model_properties(path: Path) -> dict[str, bool]:
     """Return OpenVINO's property for reading the IR at `path`. It maps weights by default, and fails if it cannot."""
     try:
