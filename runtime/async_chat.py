@@ -143,6 +143,23 @@ class AsyncChat:
         return self._chat
 
     @property
+    def system(self) -> str:
+        """The system message, as `Chat.system`."""
+        if self._chat is not None:
+            return self._chat.system
+        return History(self._settings.get("system", ""), self._settings.get("history", ())).system
+
+    @system.setter
+    def system(self, text: str) -> None:
+        require("system", text, str, "text")
+        if self._chat is not None:
+            self._chat.system = text
+            return
+        history = History(self._settings.get("system", ""), self._settings.get("history", ()))
+        history.system = text
+        self._settings |= {"system": "", "history": history.messages}
+
+    @property
     def history(self) -> tuple[Message, ...]:
         """All messages so far, including the system message. It can be replaced as that of a Chat."""
         if self._chat is not None:

@@ -162,6 +162,20 @@ class Chat:
     def history(self, messages: Iterable[MessageLike]) -> None:
         self._history.replace(messages)
 
+    @property
+    def system(self) -> str:
+        """The system message, "" if there is none. It can be replaced between two replies; the other messages stay.
+
+        Example:
+            chat.system = "Answer in Chinese."
+        """
+        return self._history.system
+
+    @system.setter
+    def system(self, text: str) -> None:
+        require("system", text, str, "text")
+        self._history.system = text
+
     def send(
         self,
         message: str | MessageLike | Iterable[MessageLike],

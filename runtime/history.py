@@ -40,6 +40,19 @@ class History:
         new = _to_list(messages)
         self.messages = new if new and new[0].role == "system" else (*self._system, *new)
 
+    @property
+    def system(self) -> str:
+        """The system message, "" if there is none. It can be replaced; the other messages stay."""
+        first = self.messages[:1]
+        return first[0].content if first and first[0].role == "system" else ""
+
+    @system.setter
+    def system(self, text: str) -> None:
+        self._require_idle()
+        others = self.messages[1:] if self.messages and self.messages[0].role == "system" else self.messages
+        self._system = (Message("system", text),) if text else ()
+        self.messages = (*self._system, *others)
+
     def reset(self) -> None:
         """Drop all messages but the chat's system message."""
         self.replace(())

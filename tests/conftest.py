@@ -103,6 +103,7 @@ def compiled_models(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGE_MODELS", str(tmp_path_factory.mktemp("models")))
         patch.setenv("EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 

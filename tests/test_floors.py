@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"runtime": {"runtime"}, "convert": {"runtime", "convert"}, "edge": {"runtime", "convert", "edge"}}
 HEAVY = (
+    "prompt_toolkit markdown_it "
     "torch transformers nncf openvino openvino_genai openvino_tokenizers tokenizers pydantic jinja2 rich numpy "
     "httpx2 mcp mcp_types anyio bm25s bs4 docx openpyxl pptx pypdf llguidance starlette uvicorn prometheus_client PIL"
 ).split()

@@ -18,7 +18,7 @@ from .terminal import terminal  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 EDGE = (sys.executable, "-m", "edge")
-PROMPT = "\n> "
+PROMPT = "\n>"
 
 
 @pytest.fixture

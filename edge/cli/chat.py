@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING
 from runtime.errors import EdgeError, RequestError
 
 from .attachments import Attachments, describe_documents
+from .chat_commands import EXITS, ChatCommands, is_command
+from .chat_commands import NAMES as COMMAND_NAMES
 from .config_flags import add_settings, load_config
-from .message_input import MessageInput
 from .output import print_text
-from .streams import is_terminal, read_stdin, supports_ansi
+from .prompt_input import open_input
+from .reply_output import ReplyOutput
+from .streams import is_terminal, read_stdin
 from .tool_calls import CallApproval, describe_call, describe_result
 
 if TYPE_CHECKING:
     from runtime.backends.backend import Options
     from runtime.chat import Chat
     from runtime.events import PictureProgress
+    from runtime.messages import Message
 
+    from ..config.sections import ChatSection
     from ..config.settings_file import Config
 
-_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 SECTIONS = ("options", "sampling", "chat", "tools", "mcp")
 SHOWN = ("--device", "--system", "--temperature", "--tool")
-_COMMANDS = ("/exit", "/file", "/load", "/picture", "/reset", "/save")
-HELP = (
-    "/file FILE and /picture FILE go with the next message; /reset starts a new chat; /save FILE and /load FILE store "
-    "and restore it; Ctrl-C stops a reply; /exit ends."
-)
+HELP = "/help lists the commands, /file FILE sends a document along, Ctrl-C stops a reply, /exit ends."
 
 
 def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -105,7 +105,7 @@ def start_chat(config: "Config", model: str, question: str, attachments: Attachm
     device, fallback, options = config.options.device, config.options.fallback, config.options.options()
     folder = resolve_model((device, *fallback), model)
     sampling = folder.sampling().merge(config.sampling.sampling())
-    unattended = "nobody approves calls without a terminal" if question else ""
+    unattended = "" if is_terminal(sys.stdin) else "nobody approves calls without a terminal"
     tools = load_tools(config.chat.tool, config.tools, unattended=unattended)
     servers = load_servers(config.mcp.servers, unattended=unattended)
     approval = CallApproval()
@@ -124,13 +124,15 @@ def start_chat(config: "Config", model: str, question: str, attachments: Attachm
     ) as chat:
         approval.chat = chat
         if question:
-            print_reply(chat, question, approval, attachments)
+            print_reply(chat, question, approval, attachments, markdown=not config.chat.plain)
         else:
-            _chat_loop(chat, options, approval, attachments)
+            _chat_loop(chat, config.chat, options, approval, attachments)
     return 0
 
 
-def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, attachments: Attachments) -> None:
+def _chat_loop(
+    chat: "Chat", settings: "ChatSection", options: "Options", approval: CallApproval, attachments: Attachments
+) -> None:
     """Read messages and print the replies. The `attachments` go with the next message."""
     manifest = chat.model.source.manifest
     choice = chat.model.choice
@@ -139,54 +141,46 @@ def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, attachm
         print_text(f"{manifest.source.name}, {manifest.recipe}{adapters}, on {choice.device}: {choice.reason}.")
     if tools := chat.tools:
         print_text(f"The model may call {', '.join(tools)}.")
-    print(HELP)
+    typed = open_input(COMMAND_NAMES, keep_history=settings.keep_history)
+    print(" ".join(filter(None, (HELP, typed.hint))))
     dropped = 0
-    for text in MessageInput(_COMMANDS):
-        name, *value = text.split(maxsplit=1)
-        if name == "/exit":
+    commands = ChatCommands(chat, attachments)
+    for text in typed:
+        if text in EXITS:
             return
+        before = chat.history
         try:
-            if text.startswith("/") and "\n" not in text:
-                _run_command(chat, attachments, name, *value)
-            else:
-                try:
-                    dropped = print_reply(chat, text, approval, attachments, dropped=dropped)
-                finally:
-                    attachments.clear()  # what was rejected would be rejected again
+            message = commands.run(text) if is_command(text) else text
+            if message is None:
+                continue
+            shortened = chat.history
+            try:
+                dropped = print_reply(
+                    chat, message, approval, attachments, dropped=dropped, markdown=not settings.plain
+                )
+            finally:
+                attachments.clear()  # what was rejected would be rejected again
+                if chat.history == shortened:  # there is no other reply: /regenerate took nothing back
+                    chat.history = before
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
             print_text(f"{exc}\n{exc.hint}")
 
 
-def _run_command(chat: "Chat", attachments: Attachments, name: str, value: str = "") -> None:
-    match name:
-        case "/file" if value:
-            attachments.add_document(value)
-        case "/reset":
-            chat.reset()
-            attachments.clear()
-        case "/picture" if value:
-            attachments.add_picture(value)
-        case "/save" if value:
-            chat.save(value)
-        case "/load" if value:
-            chat.load(value)
-        case _:
-            print(HELP)
-
-
 def print_reply(
     chat: "Chat",
-    text: str,
+    message: "str | Message",
     approval: CallApproval | None = None,
     attachments: Attachments | None = None,
     *,
     dropped: int = 0,
+    markdown: bool = False,
 ) -> int:
-    """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do documents, tool
-    calls and their results; a call that needs approval appears in the question. Returns the number of the chat's oldest
-    messages that no longer fit, told where there are more than `dropped`."""
+    """Print a reply as it streams, its `markdown` formatted if the terminal can show that. On a terminal, reasoning
+    appears dimmed before the answer, and so do documents, tool calls and their results; a call that needs approval
+    appears in the question. Returns the number of the chat's oldest messages that no longer fit, told where there are
+    more than `dropped`."""
     from runtime.events import (
         Documents,
         DroppedMessages,
@@ -199,10 +193,10 @@ def print_reply(
     )
 
     interactive = is_terminal(sys.stdout)
-    output = _ReplyOutput()
+    output = ReplyOutput(markdown=markdown)
     try:
         pictures, documents = (attachments.pictures, attachments.documents) if attachments else ((), ())
-        with closing(chat.stream(text, pictures=pictures, documents=documents)) as events:
+        with closing(chat.stream(message, pictures=pictures, documents=documents)) as events:
             for event in events:
                 match event:
                     case PictureProgress() if interactive:
@@ -234,57 +228,3 @@ def _describe_progress(progress: "PictureProgress") -> str:
     which = "the picture" if progress.total == 1 else f"picture {progress.number} of {progress.total}"
     expected = f" of about {progress.expected:.0f} s" if progress.expected else " s"
     return f"reading {which}: {progress.seconds:.0f}{expected}"
-
-
-class _ReplyOutput:
-    """The lines of a reply on standard output, where reasoning and tool calls are dimmed."""
-
-    def __init__(self) -> None:
-        self._dim, self._plain = (_DIM, _PLAIN) if supports_ansi(sys.stdout) else ("", "")
-        self._dimmed = False
-        self._at_line_start = True
-        self._status = ""
-
-    def write_status(self, text: str) -> None:
-        """Write a dimmed line that the next output replaces; on a terminal without ANSI codes, only the first one."""
-        if self._dim:
-            print(f"\r{self._dim}{text}{self._plain}\x1b[K", end="", flush=True)
-        elif not self._status:
-            print(text, flush=True)
-        self._status = text
-
-    def _clear_status(self) -> None:
-        if self._status and self._dim:
-            print("\r\x1b[K", end="", flush=True)
-        self._status = ""
-
-    def write(self, text: str, *, dim: bool = False) -> None:
-        """Write text. A change between dimmed and plain begins a new line."""
-        self._clear_status()
-        if dim != self._dimmed:
-            self._dimmed = dim
-            print(self._dim if dim else f"{self._plain}\n", end="")
-        if text:
-            print_text(text, end="", flush=True)
-            self._at_line_start = text.endswith("\n")
-
-    def begin_line(self) -> None:
-        """End the current line, if it has text."""
-        self._clear_status()
-        if not self._at_line_start:
-            print(flush=True)
-        self._at_line_start = True
-
-    def write_line(self, text: str) -> None:
-        """Write a dimmed line of its own."""
-        self.begin_line()
-        print(self._plain if self._dimmed else "", end="")
-        self._dimmed = False
-        print(self._dim, end="")
-        print_text(text, end="")
-        print(self._plain, flush=True)
-
-    def end(self) -> None:
-        """End the reply, also one that was interrupted."""
-        self._clear_status()
-        print(self._plain if self._dimmed else "")

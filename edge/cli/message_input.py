@@ -14,6 +14,8 @@ class MessageInput:
     begins with one of the `commands` is a message of its own.
     """
 
+    hint = ""  # how to begin a new line
+
     def __init__(self, commands: Sequence[str]) -> None:
         self._commands = commands
         self._pending = ""  # a command read together with the previous message
@@ -30,7 +32,7 @@ class MessageInput:
                 return
             except KeyboardInterrupt:
                 print()
-                if interrupted and not _current_line():
+                if interrupted and not self._current_line():
                     return
                 interrupted = True
                 print("Press Ctrl-C again or Ctrl-D to leave, or type /exit.")
@@ -53,14 +55,13 @@ class MessageInput:
                 lines.append(line)
         return "\n".join(lines)
 
+    def _current_line(self) -> str:
+        """Return the line that Ctrl-C interrupted; "" without readline."""
+        readline = sys.modules.get("readline")
+        return str(readline.get_line_buffer()) if readline else ""
+
     def _is_command(self, line: str) -> bool:
         return line.split(maxsplit=1)[:1] in [[command] for command in self._commands]
-
-
-def _current_line() -> str:
-    """Return the line that Ctrl-C interrupted; "" without readline."""
-    readline = sys.modules.get("readline")
-    return str(readline.get_line_buffer()) if readline else ""
 
 
 if sys.platform == "win32":

@@ -330,6 +330,10 @@ class ChatSection:
         ),
     ] = "drop"
     keep_attachments: Annotated[bool, Setting("drop turns with pictures or documents last")] = False
+    plain: Annotated[bool, Setting("print replies as they are, without formatting their Markdown")] = False
+    keep_history: Annotated[bool, Setting("keep the messages that were typed, for the arrow keys of later chats")] = (
+        True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
