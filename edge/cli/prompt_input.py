@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import Notice
+from runtime.errors import Notice, RequestError
+from runtime.system.user_folders import history_file, make_private
 
 from .message_input import MessageInput
 from .streams import is_terminal
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-_HISTORY_FILE = "chat_history"
 _MAX_HISTORY_BYTES = 2**20  # above which the older half is dropped
 _ENTRY = b"\n# "  # the beginning of an entry of prompt_toolkit's file
 
@@ -100,13 +99,6 @@ def _has_prompt_toolkit() -> bool:
         return False
 
 
-def history_file() -> Path:
-    """Return the file of the messages that were typed. Raises RuntimeError for a user without a home folder."""
-    from platformdirs import user_state_path
-
-    return user_state_path("glm4-edge", appauthor=False) / _HISTORY_FILE
-
-
 def _open_history() -> "History | None":
     """Open the file, readable by its user alone; None, with a Notice, if that is not possible."""
     from prompt_toolkit.history import FileHistory
@@ -120,13 +112,13 @@ def _open_history() -> "History | None":
 
     try:
         path = history_file()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         with open(descriptor, "r+b") as file:
             if sys.platform != "win32":
                 os.fchmod(descriptor, 0o600)
             _drop_older_half(file)
-    except (OSError, RuntimeError) as exc:
+    except (OSError, RequestError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc)
         warnings.warn(f"the messages that you type are not kept: {reason}", Notice, stacklevel=1)
         return None

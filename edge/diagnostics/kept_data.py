@@ -13,9 +13,10 @@ from pathlib import Path
 from runtime.errors import RequestError
 from runtime.folder.compile_cache import compiled_root
 from runtime.system.files import remove
-from runtime.system.user_folders import log_folder
+from runtime.system.user_folders import history_file, log_folder
 
 from .. import service
+from ..store.model_store import store_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ KINDS = (
         _remove_service,
     ),
     DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
+    DataKind(
+        "models", "models of `edge run` and `edge pull`", "they are not downloaded and converted again", store_root
+    ),
+    DataKind("history", "the messages typed in `edge chat`", "the arrow keys bring them back", history_file),
     DataKind("logs", "the log of `edge serve --log-file`", "it says why a service does not run", log_folder),
 )
 NAMES = tuple(kind.name for kind in KINDS)

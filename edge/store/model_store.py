@@ -13,6 +13,7 @@ from pathlib import Path
 from runtime.errors import EdgeError, ModelFolderError, RequestError
 from runtime.folder.model_folder import MANIFEST, ModelFolder
 from runtime.system.files import expand_user, is_plain_folder
+from runtime.system.user_folders import data_folder
 from runtime.text import quoted
 
 from .model_name import ModelName
@@ -36,18 +37,14 @@ class StoredModel:
 def store_root() -> Path:
     """Return the folder of the store, which need not exist. Raises RequestError if the user has no home folder and
     STORE_VARIABLE is unset."""
-    from platformdirs import user_data_path
-
-    no_home = RequestError("this user has no home folder for models", hint=f"name another in {STORE_VARIABLE}")
+    if given := os.environ.get(STORE_VARIABLE):
+        return expand_user(given).absolute()
     try:
-        if given := os.environ.get(STORE_VARIABLE):
-            return expand_user(given).absolute()
-        found = user_data_path("glm4-edge", appauthor=False) / "models"
-    except RuntimeError:
-        raise no_home from None
-    if found.parts[:1] == ("~",):  # older versions of platformdirs
-        raise no_home
-    return found
+        return data_folder() / "models"
+    except RequestError:
+        raise RequestError(
+            "this user has no home folder for models", hint=f"name another in {STORE_VARIABLE}"
+        ) from None
 
 
 def list_models() -> list[StoredModel]:

@@ -31,6 +31,11 @@ def state_folder() -> Path:
     return _existing_home(user_state_path)
 
 
+def history_file() -> Path:
+    """Return the file of the messages that were typed in a terminal."""
+    return state_folder() / "chat_history"
+
+
 def log_folder() -> Path:
     """Return the folder of log files."""
     from platformdirs import user_log_path
