@@ -123,9 +123,9 @@ def test_a_person_is_asked_before_a_large_download_and_before_it_is_deleted(plac
             opened.type("y\n")
             opened.wait_for("Delete the download of 8.1 MB? The model no longer needs it. [y/N] ")
             opened.type("y\n")
-            opened.wait_for("\n> ")
+            opened.wait_for("\n>")
             opened.type("Who are you?\n")
-            assert "glm4-edge" in opened.wait_for("\n> ")
+            assert "glm4-edge" in opened.wait_for("\n>")
             opened.type("/exit\n")
             assert opened.end() == 0
     assert not (Path(place["HF_HOME"]) / "hub" / f"models--{REPOSITORY.replace('/', '--')}").exists()
