@@ -31,7 +31,7 @@ os.write(_LOG, b"process\\n")
 # Libraries that report on their use do not in these, nor where the user has switched it off.
 _QUIETING = (
     "CI", "TF_BUILD", "JENKINS_URL", "NNCF_CI", "NNCF_DEV", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE",
-    "HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK", "EDGE_CACHE",
+    "HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK", "EDGE_CACHE", "EDGE_MODELS",
 )  # fmt: skip
 
 

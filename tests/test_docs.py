@@ -250,7 +250,7 @@ def furnish(folder: Path, model: Path, page: str) -> None:
     for name in MODEL_FOLDERS:
         if name in page:
             shutil.copytree(model, folder / name)
-    for name in STORED if re.search("edge (run|pull|show|list)", page) else ():
+    for name in STORED if re.search(r"^ *edge (run|pull|show|list)\b", page, re.MULTILINE) else ():
         shutil.copytree(model, folder / "models" / name)
     if OPENVINO_FOLDER in page:
         shutil.copytree(model, folder / OPENVINO_FOLDER, ignore=shutil.ignore_patterns(MANIFEST))

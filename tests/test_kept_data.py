@@ -26,21 +26,21 @@ from .audit import Place
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 _BLOCK = re.compile(r"(<!-- kinds -->\n).*?(<!-- end -->\n)", re.DOTALL)
 KEEP = """
-import os
 import sys
-from edge.cli.prompt_input import PromptInput
+from edge.cli.prompt_input import _open_history
 from edge.server.logs.log_file import LogFile
+from edge.store.model_name import ModelName
+from edge.store.model_store import store_root
+from edge.store.pull_lock import pull_lock
 from runtime.folder import compile_cache
 from runtime.folder.model_folder import ModelFolder
 from edge.cli import main
-from edge.store.model_store import store_root
-from runtime.system.user_folders import make_private
 
 LogFile("").close()
-PromptInput(())
-model = make_private(store_root() / "GLM-4-9B-0414@int4")
-make_private(store_root())
-os.close(os.open(model / "edge.json", os.O_CREAT, 0o600))
+_open_history().append_string("Who are you?")
+with pull_lock(ModelName.parse("z1-9b"), print):
+    store_root().joinpath("GLM-Z1-9B-0414@int4").mkdir()
+    store_root().joinpath("GLM-Z1-9B-0414@int4", "edge.json").write_text("{}")
 with compile_cache.caching(ModelFolder.open(sys.argv[1]), "GPU", "1") as found:
     with open(found["CACHE_DIR"] + "/1.blob", "wb") as file:
         file.write(bytes(1000))
@@ -83,7 +83,7 @@ def home(tmp_path, demo_folder, monkeypatch):
     (tools / "systemctl").write_text("#!/bin/sh\n")
     (tools / "systemctl").chmod(0o755)
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
-    found.python("-c", KEEP, str(demo_folder.path), more={"PATH": path, STORE_VARIABLE: ""})
+    found.python("-c", KEEP, str(demo_folder.path), more={"PATH": path})
     for name in [name for name in os.environ if name.startswith("XDG_")] + [CACHE_VARIABLE, STORE_VARIABLE]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -105,7 +105,7 @@ def test_everything_is_listed_private_and_deleted(home, capsys):
     kept = files(home)
     assert sum(row["files"] for row in listed) == len(kept)
     for path in kept:
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+        assert "models" in path.parts or stat.S_IMODE(path.stat().st_mode) == 0o600, path  # the models' folder is 0700
         assert any(path.is_relative_to(one) for one in places), path
     for one in (path for path in places if path.is_dir()):
         assert stat.S_IMODE(one.stat().st_mode) == 0o700, one
@@ -185,10 +185,10 @@ def test_only_one_module_knows_the_users_folders(sources):
                     using.add(name)
     assert importing == {"runtime/system/user_folders.py"}
     assert using == {
-        "edge/diagnostics/kept_data.py",
         "edge/cli/prompt_input.py",
-        "edge/server/logs/log_file.py",
         "edge/store/model_store.py",
+        "edge/diagnostics/kept_data.py",
+        "edge/server/logs/log_file.py",
         "runtime/folder/compile_cache.py",
     }, "add a row to KINDS of edge/diagnostics/kept_data.py, and the file here"
 

@@ -301,7 +301,7 @@ def test_a_pipe_runs_python_only_with_yes(bare_folder, tmp_path, capsys, monkeyp
     code, _, err = answer(capsys, monkeypatch, *model)
     assert code == 1
     assert "a person approves each call of the tool python, and nobody approves calls without a terminal" in err
-    assert answer(capsys, monkeypatch, *model, "--yes-to-python") == (0, "It is 1764.\n", "")
+    assert answer(capsys, monkeypatch, *model, "--yes") == (0, "It is 1764.\n", "")
 
 
 def test_elsewhere_python_is_off_unless_it_is_allowed(monkeypatch):

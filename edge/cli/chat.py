@@ -105,7 +105,7 @@ def start_chat(config: "Config", model: str, question: str, attachments: Attachm
     device, fallback, options = config.options.device, config.options.fallback, config.options.options()
     folder = resolve_model((device, *fallback), model)
     sampling = folder.sampling().merge(config.sampling.sampling())
-    unattended = "nobody approves calls without a terminal" if question else ""
+    unattended = "" if is_terminal(sys.stdin) else "nobody approves calls without a terminal"
     tools = load_tools(config.chat.tool, config.tools, unattended=unattended)
     servers = load_servers(config.mcp.servers, unattended=unattended)
     approval = CallApproval()

@@ -16,10 +16,12 @@ from .numbers import integer, number
 Flags = dict[str, dict[str, Any]]  # values by section and key
 
 
-def add_settings(verb: argparse.ArgumentParser, sections: Sequence[str], shown: Collection[str]) -> None:
-    """Add a flag for each key of these sections, and `--config`. Those in `shown` come first, in that order; of the
-    others, the help has the names alone."""
-    keys = {key.flag: key for section in sections for key in section_keys(section)}
+def add_settings(
+    verb: argparse.ArgumentParser, sections: Sequence[str], shown: Collection[str], without: Collection[str] = ()
+) -> None:
+    """Add a flag for each key of these sections but those in `without`, and `--config`. Those in `shown` come first, in
+    that order; of the others, the help has the names alone."""
+    keys = {key.flag: key for section in sections for key in section_keys(section) if key.flag not in without}
     for flag in shown:
         _add(verb, keys.pop(flag), shown=True)
     verb.add_argument("--config", metavar="FILE", help="a TOML file with the settings (default: none)")

@@ -22,7 +22,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument("name", help="a name in `edge list` or `edge models`, OWNER/NAME of the hub, or a model folder")
     verb.add_argument("question", nargs="?", help="a question to answer, instead of a chat")
     add_pull_flags(verb)
-    add_settings(verb, chat.SECTIONS, ("--device", "--system"))
+    # Its own --yes is for the download; that of the tools is a key of edge.toml.
+    add_settings(verb, chat.SECTIONS, ("--device", "--system"), without=("--yes",))
     verb.set_defaults(run=run)
 
 

@@ -23,7 +23,7 @@ def load_tools(names: Sequence[str], section: ToolsSection, *, unattended: str =
     if unattended and settings.approval and any(isinstance(tool, PythonTool) for tool in shipped):
         raise ToolError(
             f"a person approves each call of the tool python, and {unattended}",
-            hint="pass --yes-to-python, or set yes = true in [tools] of edge.toml, to run its calls without a question",
+            hint="pass --yes, or set yes = true in [tools] of edge.toml, to run its calls without a question",
         )
     return (*shipped, *load_functions([name for name in names if ":" in name]))
 

@@ -354,7 +354,7 @@ class ToolsSection:
             flag="--tool-documents",
         ),
     ] = None
-    yes: Annotated[bool, Setting("run calls of the tool python without asking", flag="--yes-to-python")] = False
+    yes: Annotated[bool, Setting("run calls of the tool python without asking")] = False
     allow_unsandboxed: Annotated[
         bool, Setting("let the tool python run without a sandbox where this machine offers none")
     ] = False

@@ -59,10 +59,10 @@ KINDS = (
         _remove_service,
     ),
     DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
-    DataKind("history", "the messages typed in `edge chat`", "the arrow keys bring them back", history_file),
     DataKind(
-        "models", "the models of `edge pull` and `edge run`", "they take an hour to fetch and convert", store_root
+        "models", "models of `edge run` and `edge pull`", "they are not downloaded and converted again", store_root
     ),
+    DataKind("history", "the messages typed in `edge chat`", "the arrow keys bring them back", history_file),
     DataKind("logs", "the log of `edge serve --log-file`", "it says why a service does not run", log_folder),
 )
 NAMES = tuple(kind.name for kind in KINDS)

@@ -41,8 +41,10 @@ def store_root() -> Path:
         return expand_user(given).absolute()
     try:
         return data_folder() / "models"
-    except RequestError as exc:
-        raise RequestError("this user has no home folder for models", hint=f"name another in {STORE_VARIABLE}") from exc
+    except RequestError:
+        raise RequestError(
+            "this user has no home folder for models", hint=f"name another in {STORE_VARIABLE}"
+        ) from None
 
 
 def list_models() -> list[StoredModel]:

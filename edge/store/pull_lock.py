@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runtime.errors import RequestError
 from runtime.system.process_name import is_alive, process_name
+from runtime.system.user_folders import make_private
 
 from .model_name import ModelName
 from .model_store import STORE_VARIABLE, store_root
@@ -26,7 +27,7 @@ def pull_lock(name: ModelName, on_wait: Callable[[int], object]) -> Iterator[Non
     path = root / f".{name.name.replace('/', '--')}.pull"
     own, told = process_name(os.getpid()), False
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_private(root)
         while not _acquire(path, own):
             holder = _holder(path)
             if not is_alive(holder):

@@ -32,7 +32,7 @@ def state_folder() -> Path:
 
 
 def history_file() -> Path:
-    """Return the file of the messages that were typed in the terminal."""
+    """Return the file of the messages that were typed in a terminal."""
     return state_folder() / "chat_history"
 
 
