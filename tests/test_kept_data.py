@@ -139,7 +139,7 @@ def test_what_is_in_use_is_named(tmp_path, monkeypatch, capsys):
     """As on Windows, where an open file cannot be deleted: `remove` leaves it."""
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/server.log").write_text("x", encoding="utf-8")
-    kind = kept_data.DataKind("logs", "a log", "to read", lambda: tmp_path / "logs", lambda _: None)
+    kind = kept_data.DataKind("logs", "a log", "to read", lambda: tmp_path / "logs", delete=lambda _: None)
     monkeypatch.setattr(kept_data, "KINDS", (kind,))
     assert main(["data", "logs", "--delete", "--yes"]) == 1
     assert "another program uses it" in capsys.readouterr().out
