@@ -70,8 +70,9 @@ NAMES = tuple(kind.name for kind in KINDS)
 
 
 def find_data(names: Iterable[str] = NAMES) -> list[KeptData]:
-    """Return the data of these kinds that is there. A kind without a place, as of a user without a home, is left out.
-    Raises RequestError for an unknown kind."""
+    """Return the data of these kinds that is there. A kind without a place, as of a user without a home, is left out,
+    and so is one in a folder that the user has named in a variable: it may have other things in it. Raises RequestError
+    for an unknown kind."""
     kinds = {kind.name: kind for kind in KINDS}
     found = []
     for name in names:
@@ -80,9 +81,14 @@ def find_data(names: Iterable[str] = NAMES) -> list[KeptData]:
         with suppress(RequestError):
             path = kinds[name].locate()
             sizes = list(_sizes(path, *kinds[name].beside(path)))
-            if sizes:
+            if sizes and _is_ours(path):
                 found.append(KeptData(kinds[name], path, sum(sizes), len(sizes)))
     return found
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file or a folder above it has our name: those of platformdirs and of a service have."""
+    return any(service.NAME in part for part in path.parts)
 
 
 def delete_data(data: KeptData) -> str:
