@@ -101,7 +101,7 @@ def test_everything_is_listed_private_and_deleted(home, capsys):
     assert main(["data", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert tuple(row["kind"] for row in listed) == NAMES
-    places = [Path(row["path"]) for row in listed]
+    places = [Path(path) for row in listed for path in (row["path"], *row["beside"])]
     kept = files(home)
     assert sum(row["files"] for row in listed) == len(kept)
     for path in kept:
@@ -133,6 +133,18 @@ def test_a_question_comes_first(home, capsys, monkeypatch, answer, deleted):
     assert main(["data", "--delete"]) == (not deleted)
     assert "files? [y/N] " in capsys.readouterr().out
     assert (not files(home)) == deleted
+
+
+def test_the_models_of_a_service_go_with_it(tmp_path, monkeypatch):
+    unit = tmp_path / "glm4-edge.service"
+    kind = kept_data.DataKind("service", "a unit", "to start", lambda: unit, kept_data._models_of_service)
+    monkeypatch.setattr(kept_data, "KINDS", (kind,))
+    for name in ("glm4-edge.service", "glm4-edge.models.json", "glm4-edge.models.json.served", "other.service"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    (found,) = find_data(["service"])
+    assert (found.files, len(found.beside)) == (3, 2)
+    assert kept_data.delete_data(found) == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["other.service"]
 
 
 def test_what_is_in_use_is_named(tmp_path, monkeypatch, capsys):

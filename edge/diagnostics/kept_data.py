@@ -41,9 +41,20 @@ class KeptData:
     size: int
     files: int
 
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """The further files that belong to it and are there."""
+        return tuple(path for path in self.kind.beside(self.path) if path.exists())
+
 
 def _installed_service() -> Path:
     return service.describe_service(()).path
+
+
+def _models_of_service(path: Path) -> tuple[Path, ...]:
+    """Return the file of a service's models, where it has one, and the server's report on it."""
+    models = path.with_name(f"{service.NAME}.models.json")
+    return models, models.with_name(f"{models.name}.served")
 
 
 def _remove_service(_: Path) -> None:
@@ -57,6 +68,7 @@ KINDS = (
         "the file of `edge service install`",
         "the system starts the server at every login",
         _installed_service,
+        _models_of_service,
         delete=_remove_service,
     ),
     DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
