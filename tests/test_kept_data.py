@@ -101,7 +101,7 @@ def test_everything_is_listed_private_and_deleted(home, capsys):
     assert main(["data", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert tuple(row["kind"] for row in listed) == NAMES
-    places = [Path(row["path"]) for row in listed]
+    places = [Path(path) for row in listed for path in (row["path"], *row["beside"])]
     kept = files(home)
     assert sum(row["files"] for row in listed) == len(kept)
     for path in kept:
@@ -135,11 +135,23 @@ def test_a_question_comes_first(home, capsys, monkeypatch, answer, deleted):
     assert (not files(home)) == deleted
 
 
+def test_the_models_of_a_service_go_with_it(tmp_path, monkeypatch):
+    unit = tmp_path / "glm4-edge.service"
+    kind = kept_data.DataKind("service", "a unit", "to start", lambda: unit, kept_data._models_of_service)
+    monkeypatch.setattr(kept_data, "KINDS", (kind,))
+    for name in ("glm4-edge.service", "glm4-edge.models.json", "glm4-edge.models.json.served", "other.service"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    (found,) = find_data(["service"])
+    assert (found.files, len(found.beside)) == (3, 2)
+    assert kept_data.delete_data(found) == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["other.service"]
+
+
 def test_what_is_in_use_is_named(tmp_path, monkeypatch, capsys):
     """As on Windows, where an open file cannot be deleted: `remove` leaves it."""
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs/server.log").write_text("x", encoding="utf-8")
-    kind = kept_data.DataKind("logs", "a log", "to read", lambda: tmp_path / "logs", lambda _: None)
+    (tmp_path / "glm4-edge/logs").mkdir(parents=True)
+    (tmp_path / "glm4-edge/logs/server.log").write_text("x", encoding="utf-8")
+    kind = kept_data.DataKind("logs", "a log", "to read", lambda: tmp_path / "glm4-edge/logs", delete=lambda _: None)
     monkeypatch.setattr(kept_data, "KINDS", (kind,))
     assert main(["data", "logs", "--delete", "--yes"]) == 1
     assert "another program uses it" in capsys.readouterr().out
@@ -148,14 +160,23 @@ def test_what_is_in_use_is_named(tmp_path, monkeypatch, capsys):
 def test_links_are_counted_not_followed(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/large").write_bytes(bytes(10_000))
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs/link").symlink_to(tmp_path / "mine")
-    kind = kept_data.DataKind("logs", "a log", "to read", lambda: tmp_path / "logs")
+    (tmp_path / "glm4-edge/logs").mkdir(parents=True)
+    (tmp_path / "glm4-edge/logs/link").symlink_to(tmp_path / "mine")
+    kind = kept_data.DataKind("logs", "a log", "to read", lambda: tmp_path / "glm4-edge/logs")
     monkeypatch.setattr(kept_data, "KINDS", (kind,))
     (found,) = find_data(["logs"])
     assert found.size < 1000
     assert kept_data.delete_data(found) == ""
     assert (tmp_path / "mine/large").is_file()
+
+
+def test_a_folder_that_the_user_named_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "mine"))
+    (tmp_path / "mine/compiled").mkdir(parents=True)
+    (tmp_path / "mine/compiled/letter.txt").write_text("Dear", encoding="utf-8")
+    assert find_data(["compiled"]) == []
+    assert main(["data", "compiled", "--delete", "--yes"]) == 0
+    assert (tmp_path / "mine/compiled/letter.txt").is_file()
 
 
 def test_an_unknown_kind_is_refused(capsys):

@@ -34,8 +34,11 @@ def run(args: argparse.Namespace) -> int:
 
     found = find_data(args.kind or NAMES)
     if args.json and not args.delete:
-        keys = ("kind", "what", "why", "path", "bytes", "files")
-        rows = [(d.kind.name, d.kind.what, d.kind.why, str(d.path), d.size, d.files) for d in found]
+        keys = ("kind", "what", "why", "path", "beside", "bytes", "files")
+        rows = [
+            (d.kind.name, d.kind.what, d.kind.why, str(d.path), list(map(str, d.beside)), d.size, d.files)
+            for d in found
+        ]
         print_json([dict(zip(keys, row, strict=True)) for row in rows])
         return 0
     if not found:

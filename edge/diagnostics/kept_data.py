@@ -21,13 +21,14 @@ from ..store.model_store import store_root
 
 @dataclass(frozen=True, slots=True)
 class DataKind:
-    """A kind of data. `locate` returns its file or folder, which need not exist; it raises RequestError if the user has
-    no home folder. `delete` removes what is there, where that takes more than to delete it."""
+    """A kind of data. `locate` returns its file or folder, which need not exist, and `beside` further files that belong
+    to it; both raise RequestError if the user has no home folder. `delete` ends what uses it."""
 
     name: str
     what: str
     why: str
     locate: Callable[[], Path]
+    beside: Callable[[Path], tuple[Path, ...]] = lambda _: ()
     delete: Callable[[Path], None] = remove
 
 
@@ -40,9 +41,20 @@ class KeptData:
     size: int
     files: int
 
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """The further files that belong to it and are there."""
+        return tuple(path for path in self.kind.beside(self.path) if path.exists())
+
 
 def _installed_service() -> Path:
     return service.describe_service(()).path
+
+
+def _models_of_service(path: Path) -> tuple[Path, ...]:
+    """Return the file of a service's models, where it has one, and the server's report on it."""
+    models = path.with_name(f"{service.NAME}.models.json")
+    return models, models.with_name(f"{models.name}.served")
 
 
 def _remove_service(_: Path) -> None:
@@ -56,7 +68,8 @@ KINDS = (
         "the file of `edge service install`",
         "the system starts the server at every login",
         _installed_service,
-        _remove_service,
+        _models_of_service,
+        delete=_remove_service,
     ),
     DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
     DataKind(
@@ -69,8 +82,9 @@ NAMES = tuple(kind.name for kind in KINDS)
 
 
 def find_data(names: Iterable[str] = NAMES) -> list[KeptData]:
-    """Return the data of these kinds that is there. A kind without a place, as of a user without a home, is left out.
-    Raises RequestError for an unknown kind."""
+    """Return the data of these kinds that is there. A kind without a place, as of a user without a home, is left out,
+    and so is one in a folder that the user has named in a variable: it may have other things in it. Raises RequestError
+    for an unknown kind."""
     kinds = {kind.name: kind for kind in KINDS}
     found = []
     for name in names:
@@ -78,31 +92,40 @@ def find_data(names: Iterable[str] = NAMES) -> list[KeptData]:
             raise RequestError(f"there is no data of the kind {name!r}", hint=f"choose of {', '.join(kinds)}")
         with suppress(RequestError):
             path = kinds[name].locate()
-            sizes = list(_sizes(path))
-            if sizes:
+            sizes = list(_sizes(path, *kinds[name].beside(path)))
+            if sizes and _is_ours(path):
                 found.append(KeptData(kinds[name], path, sum(sizes), len(sizes)))
     return found
 
 
+def _is_ours(path: Path) -> bool:
+    """Return whether a file or a folder above it has our name: those of platformdirs and of a service have."""
+    return any(service.NAME in part for part in path.parts)
+
+
 def delete_data(data: KeptData) -> str:
     """Delete the data. Return why some of it is still there; "" if it is gone."""
+    beside = data.kind.beside(data.path)
     try:
         data.kind.delete(data.path)
+        for path in beside:
+            remove(path)
     except RequestError as exc:
         return str(exc)
     except OSError as exc:
         return exc.strerror or str(exc)
-    return "another program uses it" if any(True for _ in _sizes(data.path)) else ""
+    return "another program uses it" if any(True for _ in _sizes(data.path, *beside)) else ""
 
 
-def _sizes(path: Path) -> Iterator[int]:
-    """Yield the sizes of a file, or of a folder's files. Links are not followed."""
-    if path.is_dir() and not path.is_symlink():
+def _sizes(*paths: Path) -> Iterator[int]:
+    """Yield the sizes of files, and of folders' files. Links are not followed."""
+    for path in paths:
+        if not path.is_dir() or path.is_symlink():
+            with suppress(OSError):
+                yield path.lstat().st_size
+            continue
         for folder, folders, names in os.walk(path):
             links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
             for name in (*names, *links):
                 with suppress(OSError):
                     yield Path(folder, name).lstat().st_size
-    else:
-        with suppress(OSError):
-            yield path.lstat().st_size
