@@ -58,7 +58,7 @@ LAYERS = {
         service
         hub mcp_client mcp_server research evaluation server testing toolkit
         conversion inspection
-        config
+        folder_upgrade bundle config
         diagnostics
         cli demo.training
         __main__

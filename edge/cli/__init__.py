@@ -17,6 +17,7 @@ from . import (
     adopt,
     batch,
     bench,
+    bundle,
     cache,
     chat,
     complete,
@@ -35,6 +36,7 @@ from . import (
     serve,
     service,
     streams,
+    upgrade,
 )
 from .help_format import HelpFormatter
 from .output import print_text
@@ -134,8 +136,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"glm4-edge {VERSION}")
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
-        demo, models, recipes, convert, adopt, chat, complete, batch, inspect, bench, evaluate, research, serve,
-        service, mcp, devices, doctor, cache, data, export_template,
+        demo, models, recipes, convert, adopt, chat, complete, batch, inspect, upgrade, bundle, bench, evaluate,
+        research, serve, service, mcp, devices, doctor, cache, data, export_template,
     ):  # fmt: skip
         verb.add(verbs)
     return top
