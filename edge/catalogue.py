@@ -13,9 +13,11 @@ from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.vision.eva_clip import EvaClipVision
 from runtime.checkpoint.vision.glm4_1v import Glm41Vision
 from runtime.errors import CheckpointError
+from runtime.folder.model_folder import Manifest
 
 from .import_path import require_own_package
 
+_GLM_4_9B_NAMES = ("glm-4", "glm-4-9b")  # of its licence, as model cards have it
 _GLM_4_9B = 'The glm-4-9b licence: register for commercial use, show "Built with glm-4", name derivatives "glm-4-…"'
 
 
@@ -294,3 +296,11 @@ def get_entry(name: str) -> CatalogueEntry:
         f"the catalogue has no model {name!r}",
         hint=f"did you mean {_NAMES[near[0]].name}?" if near else "`edge models` lists them",
     )
+
+
+def licence_duties(manifest: Manifest) -> str:
+    """Return what the licence of a model folder's model obliges to, by the name of its checkpoint or else of its
+    licence; "" where that is no more than to keep its text."""
+    if entry := find_entry(manifest.source.name):
+        return entry.obliges
+    return _GLM_4_9B if manifest.licence.lower() in _GLM_4_9B_NAMES else ""

@@ -6,7 +6,8 @@ Each is a configuration file, and the commands that install, query and remove it
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from runtime.system.files import write_atomically
 from runtime.system.program_output import ProgramResult, run_program
 from runtime.text import replace_controls
 
-from .user_services import launch_agent, windows_task
+from .user_services import launch_agent, systemd_unit, windows_task
 from .user_services.state import ServiceState
 
 NAME = "glm4-edge"
 LOG_FLAG = "--log-file"  # of `edge serve`, where no journal takes the standard error of a service
 Command = tuple[str, ...]
+_CHECK_SECONDS = 300.0  # for a large folder of documents
+_VARIABLES = ("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "USER")  # of a user's services on Linux and macOS
 # In a systemd unit a line break would start another directive; XML allows no control characters.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -29,9 +32,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 class Service:
     """A user service: its configuration file, and the commands that install, query and remove it.
 
-    `stop` ends it where it runs, and fails where it does not.
+    `command` is what it runs. `stop` ends it where it runs, and fails where it does not; `reload` tells the system that
+    the file is gone.
     """
 
+    command: Command
     path: Path
     text: str
     encoding: str
@@ -40,6 +45,17 @@ class Service:
     remove: tuple[Command, ...]
     read_state: Callable[[ProgramResult], ServiceState]
     stop: tuple[Command, ...] = ()
+    reload: tuple[Command, ...] = ()
+
+    @property
+    def models_path(self) -> Path:
+        """The path of the file with the folders of the models, for `--models-file`."""
+        return models_path(self.path)
+
+
+def models_path(path: Path) -> Path:
+    """Return the path of the models file that belongs to a service's own file."""
+    return path.with_name(f"{NAME}.models.json")
 
 
 def describe_service(serve: Sequence[str], platform: str = sys.platform, home: Path | None = None) -> Service:
@@ -73,14 +89,18 @@ def describe_service(serve: Sequence[str], platform: str = sys.platform, home: P
 def _systemd_service(command: Command, home: Path) -> Service:
     unit = f"{NAME}.service"
     control = ("systemctl", "--user")
+    reload = (*control, "daemon-reload")
     return Service(
+        command,
         home / ".config/systemd/user" / unit,
-        systemd_unit(command),
+        systemd_unit.unit_text(command),
         "utf-8",
-        ((*control, "daemon-reload"), (*control, "enable", "--now", unit)),
+        # restart: a service that runs already is started with its new settings
+        (reload, (*control, "enable", unit), (*control, "restart", unit)),
         (*control, "status", "--no-pager", unit),
         ((*control, "disable", "--now", unit),),
         lambda result: ServiceState(result.code == 0, result.output.strip() or result.errors.strip()),
+        reload=(reload,),
     )
 
 
@@ -88,6 +108,7 @@ def _launch_agent(command: Command, home: Path) -> Service:
     path = home / "Library/LaunchAgents" / f"{launch_agent.LABEL}.plist"
     unload = ("launchctl", "unload", "-w", str(path))
     return Service(
+        command,
         path,
         launch_agent.agent_plist(command),
         "utf-8",
@@ -102,6 +123,7 @@ def _launch_agent(command: Command, home: Path) -> Service:
 def _windows_task(command: Command, home: Path) -> Service:
     path = home / "AppData/Local" / NAME / "task.xml"
     return Service(
+        command,
         path,
         windows_task.task_xml((windows_task.windowless(command[0]), *command[1:]), windows_task.current_user()),
         "utf-16",
@@ -122,43 +144,68 @@ def _home_folder() -> Path:
         ) from None
 
 
-def systemd_unit(command: Sequence[str]) -> str:
-    """Return a systemd user unit. SIGTERM goes to the server alone, which then ends its engine process."""
-    return f"""[Unit]
-Description=GLM-4 for OpenAI's clients (glm4-edge)
-
-[Service]
-ExecStart={" ".join(map(_quote_for_systemd, command))}
-KillMode=mixed
-TimeoutStopSec=30
-Restart=on-failure
-NoNewPrivileges=yes
-
-[Install]
-WantedBy=default.target
-"""
-
-
-def _quote_for_systemd(word: str) -> str:
-    """Quote a word as systemd.service(5) and systemd.unit(5) require: in quotes, with % and $ doubled."""
-    for char, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
-        word = word.replace(char, escaped)
-    return f'"{word}"'
-
-
 def install(service: Service) -> None:
-    """Write the service's file and start it. Raises RequestError where a command fails."""
+    """Write the service's file and start it. Where that fails, the service that was installed before is there again, or
+    none. Raises RequestError."""
+    previous = service.path.with_name(f".{service.path.name}.previous")
     try:
         service.path.parent.mkdir(parents=True, exist_ok=True)
+        if replaces := os.path.lexists(service.path):
+            service.path.replace(previous)
         text = service.text.encode(service.encoding, "surrogateescape")  # a path's own bytes
         write_atomically(service.path, text, private=True)
     except OSError as exc:
+        with suppress(OSError):
+            previous.replace(service.path)
         raise RequestError(
             f"{service.path} cannot be written: {exc.strerror}", hint="start `edge serve` by hand"
         ) from exc
-    _stop(service)
-    for command in service.install:
-        _run(command)
+    try:
+        _stop(service)
+        for command in service.install:
+            _run(command)
+    except BaseException:
+        _undo(service, previous if replaces else None)
+        raise
+    previous.unlink(missing_ok=True)
+
+
+def require_startable(service: Service) -> None:
+    """Start all of the server but its models, in the home folder and without this shell's own variables, as the system
+    will. Raises RequestError with the server's error: what cannot start now would never do."""
+    check = "replaced" if status(service) is not None else "new"
+    command = (*(word for word in service.command if word != LOG_FLAG), "--check", check)
+    try:
+        done = run_program(command, _CHECK_SECONDS, folder=_home_folder(), variables=_service_variables(os.environ))
+    except OSError as exc:
+        raise RequestError(f"the server cannot be checked: {exc.strerror}", hint="start `edge serve` by hand") from exc
+    if done.code:
+        lines = done.errors.strip().splitlines()
+        found = {line.partition(": ")[0]: line.partition(": ")[2] for line in lines}
+        raise RequestError(
+            f"the server cannot start: {found.get('error') or done.first_line}",
+            hint=found.get("hint", "start `edge serve` by hand"),
+        )
+
+
+def _service_variables(shell: Mapping[str, str], platform: str = sys.platform) -> dict[str, str]:
+    """Return the variables that a service has of those of a shell. Windows gives tasks the user's own, which we cannot
+    tell from those of a shell."""
+    if platform == "win32":
+        return {name: value for name, value in shell.items() if not name.startswith(("PYTHON", "EDGE_", "VIRTUAL_"))}
+    return {name: value for name, value in shell.items() if name in _VARIABLES or name.startswith(("LC_", "XDG_"))}
+
+
+def _undo(service: Service, previous: Path | None) -> None:
+    """Remove a service whose installation failed, and start the previous one again."""
+    for command in (*service.stop, *service.remove):
+        _try(command)
+    with suppress(OSError):
+        service.path.unlink()
+        if previous is not None:
+            previous.replace(service.path)
+    for command in service.reload if previous is None else service.install:
+        _try(command)
 
 
 def remove(service: Service) -> None:
@@ -169,6 +216,8 @@ def remove(service: Service) -> None:
     for command in service.remove:
         _run(command)
     service.path.unlink()
+    for command in service.reload:
+        _run(command, may_fail=True)
 
 
 def status(service: Service) -> ServiceState | None:
@@ -181,6 +230,11 @@ def status(service: Service) -> ServiceState | None:
 def _stop(service: Service) -> None:
     """Stop a service that runs, perhaps with other settings than those it is installed with now."""
     for command in service.stop:
+        _run(command, may_fail=True)
+
+
+def _try(command: Command) -> None:
+    with suppress(RequestError):
         _run(command, may_fail=True)
 
 

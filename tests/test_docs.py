@@ -55,6 +55,8 @@ NOT_RUN = {
     r"glm-?4v": "a vision model: tests/test_picture_apis.py",
     r"--uds": "no port: tests/test_listener.py",
     r"^rm ": "it asks in a terminal: tests/test_store.py",
+    r"^service update": "a service that runs: tests/test_service_update.py",
+    r"^bundle ": "downloads: tests/test_bundle.py, tests/environments/bundle.sh",
     r"^mcp ": "it talks over the standard streams until they end: tests/test_mcp_server.py",
 }
 # Of the embedded checkpoint: four times its own, as 131072 is GLM-4-0414's, and all of its own.

@@ -60,7 +60,7 @@ LAYERS = {
         hub mcp_client mcp_server research evaluation server testing toolkit
         conversion inspection
         pull
-        config
+        folder_upgrade bundle config
         diagnostics
         cli demo.training
         __main__

@@ -17,6 +17,7 @@ from . import (
     adopt,
     batch,
     bench,
+    bundle,
     cache,
     chat,
     complete,
@@ -39,6 +40,7 @@ from . import (
     service,
     show,
     streams,
+    upgrade,
 )
 from . import run as run_verb
 from .help_format import HelpFormatter
@@ -140,7 +142,8 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
         demo, models, run_verb, pull, list_models, show, remove, recipes, convert, adopt, chat, complete, batch,
-        inspect, bench, evaluate, research, serve, service, mcp, devices, doctor, cache, data, export_template,
+        inspect, upgrade, bundle, bench, evaluate, research, serve, service, mcp, devices, doctor, cache, data,
+        export_template,
     ):  # fmt: skip
         verb.add(verbs)
     return top

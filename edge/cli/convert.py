@@ -107,6 +107,8 @@ def show_progress(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
 
     from convert.recipe import verdict
 
+    from ..catalogue import licence_duties
+
     console = Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
     columns = (
         TextColumn("{task.description:<10}"),
@@ -129,5 +131,8 @@ def show_progress(steps: Iterable["Progress"], *, quiet: bool = False) -> str:
             bar.update(tasks[step.name], completed=step.done, total=step.total, detail=detail)
     if result is None:
         raise RuntimeError("the conversion ended without a result")
+    duties = licence_duties(result.manifest)
     words = verdict(result.manifest.recipe, result.manifest.verification)
-    return f"{result.path}: {result.size / 1e6:,.1f} MB, verified: {words}"
+    return f"{result.path}: {result.size / 1e6:,.1f} MB, verified: {words}" + (
+        f"\nlicence duties: {duties}" if duties else ""
+    )

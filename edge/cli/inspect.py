@@ -39,11 +39,13 @@ def run(args: argparse.Namespace) -> int:
     from runtime.errors import DeviceError
     from runtime.folder.ir import IR, NPU_HINT
 
+    from ..catalogue import licence_duties
     from ..inspection import inspect
     from ..store.model_store import resolve_folder
 
     folder = inspect(resolve_folder(args.folder))
     facts: dict[str, Any] = folder.manifest.to_json() | {"path": str(folder.path), "size": folder.size, "checked": True}
+    facts["licence_duties"] = licence_duties(folder.manifest)
     unfit: tuple[str, ...] = ()
     if args.device:
         unfit = IR.read(folder).npu_obstacles()
@@ -97,6 +99,7 @@ def _show(facts: dict[str, Any]) -> None:
         "KV cache": f"{facts['kv_bytes_per_token']:,} bytes a token in f16",
         "pictures": _describe_vision(facts["vision"]),
         "licence": facts["licence"] or "not stated",
+        "duties": facts["licence_duties"] or "none but to keep the licence's text",
         "verified": verdict(facts["recipe"], facts["verification"]),
         "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
         **{f"on {device}": need for device, need in facts["devices"].items()},

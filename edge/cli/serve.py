@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.errors import RequestError
+
 from .config_flags import add_settings, load_config
 from .output import print_text
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..config.settings_file import Config
     from ..server.pool.model_pool import ModelPool
+    from ..server.pool.models_file import ModelsFile
     from ..server.settings import ServerSettings
 
 SECTIONS = ("server", "models", "options", "limits", "sampling", "responses", "tools", "mcp")
@@ -44,28 +47,29 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     add_settings(verb, SECTIONS, SHOWN)
     verb.add_argument("--exit-with-parent", action="store_true", help=argparse.SUPPRESS)
     verb.add_argument("--ready-json", action="store_true", help=argparse.SUPPRESS)
+    # Start all but the models, and exit; a service that is "replaced" has the address still.
+    verb.add_argument("--check", choices=("new", "replaced"), help=argparse.SUPPRESS)
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge serve`; return the exit code."""
-    from runtime.errors import RequestError
     from runtime.system.installation import install_hint
 
     if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client", "python_multipart")):
         raise RequestError("the server's packages are not installed", hint=install_hint("serve"))
-    handler = _open_log(getattr(args, "server.log_file", None))  # first: the file gets all errors that follow
+    handler = None
+    if not args.check:
+        handler = _open_log(getattr(args, "server.log_file", None))  # first: the file gets all errors that follow
     config = load_config(args)
-    handler = handler or _open_log(config.server.log_file)
-    kiosk = config.server.kiosk
-    if kiosk and Path(kiosk).is_dir():  # edge serve --kiosk FOLDER
-        args.folder.append(kiosk)
-        kiosk = ""
-    folders = resolve_folders(args.folder) or config.models.folders
-    if not folders:
-        raise RequestError(
-            "there is no model to serve", hint="run edge serve FOLDER; `edge convert` makes a model folder"
-        )
+    if not args.check:
+        handler = handler or _open_log(config.server.log_file)
+    folders, kiosk = served_folders(args.folder, config)
+    if args.check:
+        from ..server.start_check import check_start
+
+        check_start(open_pool(config, folders), server_settings(config, kiosk), replaces=args.check == "replaced")
+        return 0
     from ..server import run as server
     from ..server.logs import log
     from ..server.transport.ready import ReadyOutput
@@ -97,6 +101,28 @@ def _open_log(name: str | None) -> "logging.Handler | None":
     return handler
 
 
+def served_folders(
+    folders: "Sequence[str]", config: "Config"
+) -> tuple["Sequence[str] | Mapping[str, str]", str | None]:
+    """Return the models to serve, of the command line, the settings or the models file, and the kiosk's file, "" for
+    its defaults. Raises RequestError if there is no model."""
+    kiosk, file = config.server.kiosk, config.server.models_file
+    if kiosk and Path(kiosk).is_dir():  # edge serve --kiosk FOLDER
+        folders, kiosk = [*folders, kiosk], ""
+    found = resolve_folders(folders) or config.models.folders
+    if file:
+        if found:
+            raise RequestError(
+                f"models are named here and in {file}", hint="write all of them into the file, or leave out the file"
+            )
+        return _models_file(file).read(), kiosk
+    if not found:
+        raise RequestError(
+            "there is no model to serve", hint="run edge serve FOLDER; `edge convert` makes a model folder"
+        )
+    return found, kiosk
+
+
 def resolve_folders(words: "Sequence[str]") -> list[str]:
     """Return the words, each FOLDER or NAME=FOLDER, with the paths of the models that are named in the store; their
     names are as they were typed."""
@@ -105,6 +131,14 @@ def resolve_folders(words: "Sequence[str]") -> list[str]:
 
     parsed = [(word, *parse_folder(word)) for word in words]
     return [word if (found := resolve_folder(folder)) == folder else f"{name}={found}" for word, name, folder in parsed]
+
+
+def _models_file(path: str) -> "ModelsFile":
+    from runtime.system.files import expand_user
+
+    from ..server.pool.models_file import ModelsFile
+
+    return ModelsFile(expand_user(path).absolute())
 
 
 def open_pool(config: "Config", folders: "Sequence[str] | Mapping[str, str]") -> "ModelPool":
@@ -161,6 +195,7 @@ def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
         origins=section.allow_origin,
         tools=(*tools, *documents, *servers),
         kiosk=found,
+        models_file=_models_file(section.models_file) if section.models_file else None,
         keep_alive=section.keep_alive,
         log_format=section.log_format,
         store=config.responses.store,

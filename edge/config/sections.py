@@ -68,6 +68,14 @@ class ServerSection:
             bare=True,
         ),
     ] = None
+    models_file: Annotated[
+        str | None,
+        Setting(
+            "a JSON file of the models' folders by name; a model whose folder changes in it is replaced without a gap",
+            "FILE",
+            path=True,
+        ),
+    ] = None
     root_path: Annotated[str, Setting("the path below which a proxy serves this server", "PATH")] = ""
     ssl_cert: Annotated[
         str | None, Setting("a PEM file with the certificate and its chain, for HTTPS", "FILE", path=True)

@@ -16,10 +16,7 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from runtime.backends.choose import require_context
-from runtime.backends.remote_client import KEY
 from runtime.cancellation import Cancellation
-from runtime.errors import RequestError
 from runtime.messages import Message
 from runtime.model import Model
 from runtime.system.awake_time import awake_time
@@ -28,14 +25,16 @@ from runtime.system.native_effects import set_mmap_threshold
 from runtime.version import VERSION
 
 from .app import create_app
-from .guard.host_names import is_local
 from .limits import Limits
 from .page.kiosk import Kiosk
 from .pool.encoders import KINDS
 from .pool.model_pool import ModelPool
+from .pool.models_file import ModelsFile
+from .pool.replacement import follow_models_file
 from .settings import ServerSettings
+from .start_check import require_startable
 from .transport.connections import BACKLOG, http_protocol
-from .transport.listener import listen, require_certificate
+from .transport.listener import listen
 from .transport.ready import ReadyRecord
 
 GRACE_SECONDS = 10  # in which replies may end after a signal
@@ -52,36 +51,26 @@ def run(
 ) -> None:
     """Serve the models until SIGTERM or Ctrl-C. `report` receives the lines for the terminal; `on_ready` is called once
     requests are accepted. Raises EdgeError if the server cannot start."""
-    kiosk = settings.kiosk
-    if not settings.keys and not settings.uds and not is_local(settings.host):
-        raise RequestError(
-            f"anyone who reaches {settings.host} could use the model",
-            hint=f"set an API key: --api-key-file FILE, or {KEY}",
-        )
-    if kiosk is not None and any(entry.parent for entry in pool.entries.values()):
-        raise RequestError(
-            "a kiosk serves the model itself, without adapters",
-            hint="merge the adapter: `edge convert CHECKPOINT FOLDER --adapter DIR`",
-        )
-    for entry in pool.entries.values():
-        require_context(entry.source.manifest, entry.options)
-    require_certificate(settings)
+    require_startable(pool, settings)
     set_mmap_threshold()
     app = create_app(pool, settings)
     with listen(settings) as listener, app.state.toolbox:
-        what = "is the kiosk" if kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
+        what = "is the kiosk" if settings.kiosk else "is the chat page, and its /v1 answers OpenAI's clients"
         exit_timer = Timer(GRACE_SECONDS + _EXIT_SECONDS, _exit)
         exit_timer.daemon = True
         try:
             server = _Server(uvicorn_config(app, pool.limits, settings), app.state.dispatcher.stop, exit_timer)
             if on_ready is not None:
                 url, models = listener.url, (*pool.model_names, *pool.names.aliases)
-                api = None if kiosk else f"{url}/v1"
+                api = None if settings.kiosk else f"{url}/v1"
                 server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), models, VERSION, listener.uds))
             banner = f"{listener.address} {what}; Ctrl-C stops"
-            prefill = partial(_prefill, app, kiosk)
+            prefill = partial(_prefill, app, settings.kiosk)
+            serving = _serve(
+                listener.socket, pool, server, prefill, banner=banner, report=report, models_file=settings.models_file
+            )
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(_serve(listener.socket, pool, server, prefill, banner=banner, report=report))
+                runner.run(serving)
         finally:
             exit_timer.cancel()
 
@@ -102,7 +91,9 @@ async def _serve(
     *,
     banner: str,
     report: Callable[[str], None],
+    models_file: ModelsFile | None,
 ) -> None:
+    following = None
     try:
         for encoder in pool.encoders.entries.values():
             await pool.encoders.load(encoder)
@@ -118,8 +109,12 @@ async def _serve(
             if choice and "://" not in choice.device:  # a server's own business
                 await prefill(model)
         report(banner)
+        if models_file:
+            following = asyncio.create_task(follow_models_file(pool, models_file))
         await server.serve(sockets=[listener])
     finally:
+        if following is not None:
+            following.cancel()
         pool.close()
 
 

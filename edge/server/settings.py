@@ -11,6 +11,7 @@ from runtime.tools import Tool
 
 from .guard.api_keys import ApiKey
 from .page.kiosk import Kiosk
+from .pool.models_file import ModelsFile
 
 KEEP_ALIVE_SECONDS = 125.0  # above what proxies keep an idle connection for: nginx 60 to 75, Go's 90, Caddy's 120
 
@@ -29,7 +30,7 @@ class ServerSettings:
     kept open for `keep_alive` seconds without a request. The log has lines of text or JSON.
 
     The Responses API stores up to `store_count` responses and conversations of `store_bytes` together, in the SQLite
-    file `store` or in memory.
+    file `store` or in memory. The models of a `models_file` are replaced when it changes.
     """
 
     host: str = _HOST
@@ -45,6 +46,7 @@ class ServerSettings:
     kiosk: Kiosk | None = None
     keep_alive: float = KEEP_ALIVE_SECONDS
     log_format: Literal["text", "json"] = "text"
+    models_file: ModelsFile | None = None
     store: str | None = None
     store_count: int = 1_000
     store_bytes: int = 64 * 2**20

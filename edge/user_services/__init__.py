@@ -1,1 +1,1 @@
-"""User services of systems other than Linux: their configuration, and how their state is read."""
+"""User services of each system: their configuration, and how their state is read."""

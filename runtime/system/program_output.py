@@ -10,8 +10,9 @@ import locale
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -43,14 +44,28 @@ def find_program(name: str, *, windows: bool = os.name == "nt") -> str | None:
     return path if os.path.isfile(path) else None
 
 
-def run_program(command: Sequence[str], seconds: float = 60) -> ProgramResult:
-    """Run a program of the system to its end, without a console window. Raises OSError if it cannot be run, and
+def run_program(
+    command: Sequence[str],
+    seconds: float = 60,
+    *,
+    folder: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> ProgramResult:
+    """Run a program to its end, without a console window, in this process's folder and with its environment unless
+    others are passed. Raises OSError if it cannot be run, and
     TimeoutError, an OSError, if it does not end within so many seconds."""
     command = _located(command)
     flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows; elsewhere there are no such flags
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=seconds, creationflags=flags
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=seconds,
+            creationflags=flags,
+            cwd=folder,
+            env=variables,
         )
     except subprocess.TimeoutExpired as exc:
         raise TimeoutError(None, f"it did not end within {seconds:g} seconds") from exc

@@ -32,6 +32,11 @@ class ModelNames:
         self._models[_normalize(name)] = name
         self._checkpoints.setdefault(_normalize(checkpoint), name)
 
+    def replace(self, name: str, checkpoint: str) -> None:
+        """Let a model that has another checkpoint now be found by the name of that one, and no more by the old one."""
+        self._checkpoints = {key: model for key, model in self._checkpoints.items() if model != name}
+        self._checkpoints.setdefault(_normalize(checkpoint), name)
+
     def add_alias(self, alias: str, name: str) -> None:
         """Add another name of a model; of the first one if `name` is "". Raises RequestError if there is no such model,
         or if the alias is a model's name."""

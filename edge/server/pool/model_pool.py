@@ -115,12 +115,13 @@ class ModelPool:
         self.stopped = False
         self.has_loaded = False  # whether any model has been loaded, even if it is not any more
         self.names = ModelNames()
-        self._device = device
-        self._fallback = fallback
+        self.device = device
+        self.fallback = fallback
         self._sampling = sampling
         self._idle_seconds = idle_seconds
-        self._load_lock = asyncio.Lock()  # models are loaded one at a time
-        self._idle_watch = IdleWatch(self._load_lock)
+        self.load_lock = asyncio.Lock()  # models are loaded one at a time
+        self._idle_watch = IdleWatch(self.load_lock)
+        self.retired: list[PoolEntry] = []  # replaced models, until they have answered their last request
         self.entries: dict[str, PoolEntry] = {}
         self.encoders = EncoderPool(device, limits, self._idle_watch, idle_seconds)
         named = folders.items() if isinstance(folders, Mapping) else [parse_folder(str(path)) for path in folders]
@@ -156,11 +157,15 @@ class ModelPool:
 
     def _add(self, name: str, source: ModelSource, options: Options, parent: str | None = None) -> None:
         self.names.add(name, source.manifest.source.name)
+        self.entries[name] = self.new_entry(name, source, options, parent)
+
+    def new_entry(self, name: str, source: ModelSource, options: Options, parent: str | None = None) -> PoolEntry:
+        """Return an entry for a model, which is not loaded."""
         queue = RequestQueue(self.limits.running, self.limits.waiting)
         check_queue = RequestQueue(self.limits.waiting, self.limits.waiting)
         sampling = source.sampling().merge(self._sampling)
         idle_time = IdleTime(self._idle_seconds)
-        self.entries[name] = PoolEntry(name, source, queue, check_queue, options, sampling, parent, idle_time=idle_time)
+        return PoolEntry(name, source, queue, check_queue, options, sampling, parent, idle_time=idle_time)
 
     @property
     def reads_pictures(self) -> bool:
@@ -257,7 +262,7 @@ class ModelPool:
             entry.idle_time.touch()
 
     async def _load(self, entry: PoolEntry) -> Model:
-        async with self._load_lock:
+        async with self.load_lock:
             if self.stopped:
                 raise server_stopping()
             if entry.model is not None and not entry.model.backend.alive:
@@ -267,20 +272,28 @@ class ModelPool:
                 entry.loading = True
                 try:
                     await self._make_room(entry)
-                    entry.model = await self._open(entry)
+                    await self.fill(entry)
                 finally:
                     entry.loading = False
-                self.has_loaded = True
-                entry.queue.limit = min(entry.queue.limit, entry.model.backend.max_requests)
-            entry.idle_time.touch()
-            self._idle_watch.watch(entry)
+            else:
+                entry.idle_time.touch()
+                self._idle_watch.watch(entry)
+            assert entry.model is not None
             return entry.model
+
+    async def fill(self, entry: PoolEntry) -> None:
+        """Load the model of an entry, under the lock. Raises what loading raises."""
+        entry.model = await self._open(entry)
+        self.has_loaded = True
+        entry.queue.limit = min(entry.queue.limit, entry.model.backend.max_requests)
+        entry.idle_time.touch()
+        self._idle_watch.watch(entry)
 
     async def _open(self, entry: PoolEntry) -> Model:
         LOG.info("%s is being loaded", entry.name)
         start = time.monotonic()
         model = await asyncio.to_thread(
-            Model, entry.source, device=self._device, fallback=self._fallback, options=entry.options
+            Model, entry.source, device=self.device, fallback=self.fallback, options=entry.options
         )
         model.sampling = entry.sampling
         LOG.info("%s is loaded, after %.1f s", entry.name, time.monotonic() - start)
@@ -288,7 +301,7 @@ class ModelPool:
 
     async def _make_room(self, wanted: PoolEntry) -> None:
         """Close idle models, the least recently used first, until `wanted` fits the memory."""
-        while await asyncio.to_thread(memory.memory_is_short, wanted.source, self._device, wanted.options):
+        while await asyncio.to_thread(memory.memory_is_short, wanted.source, self.device, wanted.options):
             every: list[Unloadable] = [*self.entries.values(), *self.encoders.entries.values()]
             loaded = [entry for entry in every if entry.loaded]
             idle = sorted((entry for entry in loaded if entry.idle), key=lambda entry: entry.idle_time.last_used)
@@ -303,13 +316,13 @@ class ModelPool:
         """Reject every request that waits, and every later one."""
         self.stopped = True
         self.encoders.stop()
-        for entry in self.entries.values():
+        for entry in (*self.entries.values(), *self.retired):
             entry.queue.stop()
             entry.check_queue.stop()
 
     def close(self) -> None:
         """Close all models."""
-        for entry in self.entries.values():
+        for entry in (*self.entries.values(), *self.retired):
             if entry.model is not None:
                 entry.model.close()
                 entry.model = None

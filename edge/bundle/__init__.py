@@ -1,0 +1,1 @@
+"""Offline bundles: all that a machine without a network needs to serve a model."""
