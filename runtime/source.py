@@ -18,12 +18,12 @@ from .prompt.families import Family
 from .sampling import Sampling
 from .system.files import expand_user
 
-# What models do that do not chat, and the path of the server on which they do it.
+# What models are that do not chat, and what runs them.
 OTHER_TASKS: Mapping[Task, tuple[str, str]] = {
-    "embedding": ("an embedding model", "/v1/embeddings"),
-    "rerank": ("a reranking model", "/v1/rerank"),
-    "transcription": ("a speech recognition model", "/v1/audio/transcriptions"),
-    "speech": ("a text-to-speech model", "/v1/audio/speech"),
+    "embedding": ("an embedding model", "`edge serve` with this folder answers /v1/embeddings"),
+    "rerank": ("a reranking model", "`edge serve` with this folder answers /v1/rerank"),
+    "transcription": ("a speech recognition model", "`edge.Transcriber` runs it in Python"),
+    "speech": ("a text-to-speech model", "`edge.Synthesizer` runs it in Python"),
 }
 
 
@@ -103,10 +103,15 @@ def read_family(source: ModelSource) -> Family:
 def require_chat_model(source: ModelSource) -> None:
     """Raise ModelFolderError for a model that does something else."""
     if (task := source.manifest.task) != "chat":
-        kind, path = OTHER_TASKS[task]
-        raise ModelFolderError(
-            f"{source.path} is {kind}: it does not chat", hint=f"`edge serve` with this folder answers {path}"
-        )
+        kind, runs = OTHER_TASKS[task]
+        raise ModelFolderError(f"{source.path} is {kind}: it does not chat", hint=runs)
+
+
+def require_served(source: ModelSource) -> None:
+    """Raise ModelFolderError for a speech model, which the server does not run."""
+    if (task := source.manifest.task) in ("transcription", "speech"):
+        kind, runs = OTHER_TASKS[task]
+        raise ModelFolderError(f"{source.path} is {kind}: `edge serve` does not run it", hint=runs)
 
 
 def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:

@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 soundfile = pytest.importorskip("soundfile")
 
 import edge  # noqa: E402
+from edge.cli import main  # noqa: E402
 from runtime.cancellation import Cancellation  # noqa: E402
 from runtime.folder.model_folder import ModelFolder  # noqa: E402
 from runtime.speech.audio import MAX_BYTES, MAX_SECONDS, decode  # noqa: E402
@@ -66,7 +67,29 @@ def test_the_manifest_says_what_a_model_does(folders):
         edge.Synthesizer(folders[0])
     with pytest.raises(edge.ModelFolderError, match="is a speech recognition model: it does not chat") as caught:
         edge.Chat(folders[0].path)
-    assert "/v1/audio/transcriptions" in caught.value.hint
+    assert "edge.Transcriber" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("verb", "what"), [("complete", "it does not chat"), ("serve", "`edge serve` does not run it")]
+)
+def test_commands_name_what_runs_a_speech_model(folders, verb, what, capsys):
+    more = ["--prompt", "Hi"] if verb == "complete" else []
+    for folder, runs in zip(folders, ("edge.Transcriber", "edge.Synthesizer"), strict=True):
+        assert main([verb, str(folder.path), *more]) == 1
+        printed = capsys.readouterr().err
+        assert what in printed
+        assert runs in printed
+
+
+def test_doctor_names_the_kind(folders, capsys):
+    assert main(["doctor", str(folders[1].path)]) == 0
+    assert "speecht5 is a text-to-speech model: `edge.Synthesizer` runs it in Python." in capsys.readouterr().out
+
+
+def test_inspect_names_the_task(folders, capsys):
+    assert main(["inspect", str(folders[0].path)]) == 0
+    assert "transcription" in capsys.readouterr().out
 
 
 def test_an_export_is_told_from_a_model_folder(tmp_path):
