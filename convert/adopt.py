@@ -41,6 +41,7 @@ from runtime.system.out_of_memory import map_out_of_memory
 from runtime.text import one_line
 
 from .adopt_encoder import ADOPTED, adopt_encoder, encoder_task, seal
+from .adopt_speech import adopt_speech, speech_task
 from .check import verify
 from .check.divergence import log_softmax
 from .check.layerwise import whole_model_logits
@@ -87,13 +88,19 @@ def adopt(source: str | os.PathLike[str], target: str | os.PathLike[str] | None 
     where = folder if place is None else place
     try:
         with map_out_of_memory(ConversionError), nullcontext() if place is None else scratch_folder(place) as scratch:
-            task = encoder_task(folder)
-            yield from _run(folder, scratch) if task == "chat" else adopt_encoder(folder, scratch, task)
+            yield from _steps(folder, scratch)
     except OSError as exc:
         raise ConversionError(
             f"{exc.filename or str(where)!r}: {(exc.strerror or str(exc)).lower()}",
             hint=f"check its permissions, or make a copy elsewhere: `edge adopt {folder} OUT`",
         ) from exc
+
+
+def _steps(folder: Path, scratch: ScratchFolder | None) -> Steps:
+    if (spoken := speech_task(folder)) is not None:
+        return adopt_speech(folder, scratch, spoken)
+    task = encoder_task(folder)
+    return _run(folder, scratch) if task == "chat" else adopt_encoder(folder, scratch, task)
 
 
 def _run(folder: Path, scratch: ScratchFolder | None) -> Steps:

@@ -61,6 +61,9 @@ from runtime.progress import Progress
 from runtime.reply.generation import Constraint
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling, SamplingSettings
+from runtime.speech.requests import Segment, Transcript
+from runtime.speech.synthesizer import Synthesizer
+from runtime.speech.transcriber import Transcriber
 from runtime.tool_output import ToolOutput
 from runtime.toolbox import ToolSource
 from runtime.tools import Tool, ToolLike
@@ -122,6 +125,8 @@ __all__ = [
     "Sampling",
     "SamplingSettings",
     "Section",
+    "Segment",
+    "Synthesizer",
     "TemplateError",
     "Text",
     "TokenLogprob",
@@ -133,6 +138,8 @@ __all__ = [
     "ToolOutput",
     "ToolResult",
     "ToolSource",
+    "Transcriber",
+    "Transcript",
     "UnsupportedGrammar",
     "UnsupportedSetting",
     "Usage",

@@ -24,7 +24,7 @@ from .reply.generation import Constraint
 from .reply.reply import Reply
 from .reply.tool_choice import ToolChoice
 from .sampling import Sampling, SamplingSettings, merge_settings
-from .source import ModelSource, open_source
+from .source import ModelSource, open_source, require_chat_model
 from .toolbox import OfferedTools, Toolbox, ToolSource
 from .tools import Tool, ToolLike
 from .turn import ToolPolicy, Turn
@@ -123,6 +123,7 @@ class Chat:
         with ExitStack() as undo:
             if not isinstance(model, Model):
                 folder = open_source(model)
+                require_chat_model(folder)
                 folder.chat_template()  # a base model is refused before it is loaded
                 self._open_tools(undo)
                 model = Model(

@@ -1,7 +1,7 @@
 """The sources of a model, a model folder or a checkpoint, behind one protocol."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,12 +11,20 @@ from .checkpoint.adapters.reference import AdapterReference
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
 from .errors import ModelFolderError, TemplateError
-from .folder.model_folder import CONVERT_AGAIN, MANIFEST, Manifest, ModelFolder, foreign_error, is_foreign
+from .folder.model_folder import CONVERT_AGAIN, MANIFEST, Manifest, ModelFolder, Task, foreign_error, is_foreign
 from .prompt import families
 from .prompt.detection import adapt_family
 from .prompt.families import Family
 from .sampling import Sampling
 from .system.files import expand_user
+
+# What models are that do not chat, and what runs them.
+OTHER_TASKS: Mapping[Task, tuple[str, str]] = {
+    "embedding": ("an embedding model", "`edge serve` with this folder answers /v1/embeddings"),
+    "rerank": ("a reranking model", "`edge serve` with this folder answers /v1/rerank"),
+    "transcription": ("a speech recognition model", "`edge.Transcriber` runs it in Python"),
+    "speech": ("a text-to-speech model", "`edge.Synthesizer` runs it in Python"),
+}
 
 
 @runtime_checkable
@@ -93,13 +101,17 @@ def read_family(source: ModelSource) -> Family:
 
 
 def require_chat_model(source: ModelSource) -> None:
-    """Raise ModelFolderError for an embedding or reranking model."""
+    """Raise ModelFolderError for a model that does something else."""
     if (task := source.manifest.task) != "chat":
-        path = "/v1/embeddings" if task == "embedding" else "/v1/rerank"
-        kind = "an embedding model" if task == "embedding" else "a reranking model"
-        raise ModelFolderError(
-            f"{source.path} is {kind}: it writes no text", hint=f"`edge serve` with this folder answers {path}"
-        )
+        kind, runs = OTHER_TASKS[task]
+        raise ModelFolderError(f"{source.path} is {kind}: it does not chat", hint=runs)
+
+
+def require_served(source: ModelSource) -> None:
+    """Raise ModelFolderError for a speech model, which the server does not run."""
+    if (task := source.manifest.task) in ("transcription", "speech"):
+        kind, runs = OTHER_TASKS[task]
+        raise ModelFolderError(f"{source.path} is {kind}: `edge serve` does not run it", hint=runs)
 
 
 def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:

@@ -26,6 +26,7 @@ GROUPS = {
     "Models and devices of this machine": "convert adopt inspect models devices ModelFolder CatalogueEntry Device "
     "Progress",
     "Messages": "Message MessageLike Picture PictureLike",
+    "Speech": "Transcriber Transcript Segment Synthesizer",
     "Documents": "read_document Document Section DocumentLike Citation",
     "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Documents DroppedMessages "
     "PictureProgress Logprobs PromptLogprobs TokenLogprob Finish Usage",

@@ -15,7 +15,8 @@ FLOORS = {"runtime": {"runtime"}, "convert": {"runtime", "convert"}, "edge": {"r
 HEAVY = (
     "prompt_toolkit markdown_it "
     "torch transformers nncf openvino openvino_genai openvino_tokenizers tokenizers pydantic jinja2 rich numpy "
-    "httpx2 mcp mcp_types anyio bm25s bs4 docx openpyxl pptx pypdf llguidance starlette uvicorn prometheus_client PIL"
+    "httpx2 mcp mcp_types anyio bm25s bs4 docx openpyxl pptx pypdf llguidance starlette uvicorn prometheus_client PIL "
+    "soundfile soxr"
 ).split()
 # Files and folders of each package, from the bottom to the top: each may import those of the lines above its own.
 LAYERS = {
@@ -34,6 +35,7 @@ LAYERS = {
         progress source device
         backends
         reply retrieval
+        speech
         documents
         model
         context_window
@@ -51,6 +53,7 @@ LAYERS = {
         job
         source
         pipeline adopt_encoder
+        adopt_speech
         adopt
     """,
     "edge": """

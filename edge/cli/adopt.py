@@ -18,7 +18,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "in it changes.",
         epilog="Examples:\n\n    edge adopt ./glm4-openvino ./glm4-adopted\n    edge adopt ./glm4-openvino",
     )
-    verb.add_argument("folder", help="the folder of openvino_model.xml, config.json and a tokenizer")
+    verb.add_argument("folder", help="the exported folder: graphs (openvino_*.xml), config.json and a tokenizer")
     verb.add_argument(
         "out",
         nargs="?",

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.device.machine import detect
     from runtime.errors import DeviceError, Notice
     from runtime.folder.model_folder import ModelFolder
+    from runtime.source import OTHER_TASKS
 
     from ..store.model_store import resolve_folder
     from . import devices
@@ -80,6 +81,9 @@ def run(args: argparse.Namespace) -> int:
         print("Nothing is missing for the hardware that was found.")
     if manifest:
         print()
+        if manifest.task in OTHER_TASKS:
+            kind, runs = OTHER_TASKS[manifest.task]
+            print_text(f"{manifest.source.name} is {kind}: {runs}.")
         _show(found)
         print_text(f"auto: {facts['auto']['device'] or 'nothing fits'}: {facts['auto']['reason']}")
         if hint := facts["auto"].get("hint"):

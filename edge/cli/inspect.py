@@ -92,6 +92,7 @@ def _show(facts: dict[str, Any]) -> None:
         "adapters": ", ".join(f"{a['name']} @ {a['weight']:g} ({a['sha256'][:12]}…)" for a in facts["adapters"])
         or "none",
         "family": facts["family"],
+        "task": facts["task"],
         "recipe": facts["recipe"],
         "context": f"{facts['context_length']:,} tokens",
         "stops at": one_line(", ".join(facts["stop_tokens"]), 500) or "the family's stop tokens",

@@ -21,7 +21,7 @@ from ..system.files import expand_user, name_in_errors, read_bounded, write_atom
 from ..system.out_of_memory import map_out_of_memory
 from ..text import one_line, quoted, replace_surrogates
 
-Task = Literal["chat", "embedding", "rerank"]
+Task = Literal["chat", "embedding", "rerank", "transcription", "speech"]
 # Of the vectors of a text's tokens: the first one, their average, the last one; or the graph returns one vector.
 Pooling = Literal["cls", "mean", "last", "graph"]
 
@@ -119,8 +119,9 @@ class Manifest:
     measured after the conversion. `template_tokens` are the variables by which a chat template names special tokens,
     such as `eos_token`. If `paged`, the graph supports PagedAttention: requests are batched and share a cache.
     `adapters` were merged into the weights. `task` is what the model does: a reranking model scores documents for a
-    query, and an embedding model has `embedding`. A model that reads pictures has `vision`. Folders written before stop
-    tokens and sampling were recorded have `stop_tokens` () and `sampling` None.
+    query, one of "transcription" writes down recordings, one of "speech" speaks texts, and an embedding model has
+    `embedding`. A model that reads pictures has `vision`. Folders written before stop tokens and sampling were recorded
+    have `stop_tokens` () and `sampling` None.
     """
 
     family: str
@@ -333,8 +334,9 @@ def _read_manifest_json(folder: Path) -> Any:
 def is_foreign(folder: Path) -> bool:
     """Return whether a folder has an OpenVINO graph, but no manifest: another program made it. A checkpoint that has
     one beside its weights is a checkpoint."""
-    graph, manifest = folder / "openvino_model.xml", folder / MANIFEST
-    return graph.is_file() and not manifest.is_file() and not any(folder.glob("*.safetensors"))
+    graphs = (folder / "openvino_model.xml", folder / "openvino_encoder_model.xml")  # the latter of a speech model
+    manifest = folder / MANIFEST
+    return any(graph.is_file() for graph in graphs) and not manifest.is_file() and not any(folder.glob("*.safetensors"))
 
 
 def foreign_error(folder: Path) -> ModelFolderError:

@@ -15,7 +15,7 @@ from runtime.folder.model_folder import ModelFolder, Task
 from runtime.model import Model
 from runtime.prompt import families
 from runtime.sampling import Sampling
-from runtime.source import ModelSource, open_source, validate_adapters
+from runtime.source import ModelSource, open_source, require_served, validate_adapters
 
 from ..errors import ApiError, server_stopping
 from ..limits import Limits
@@ -127,6 +127,7 @@ class ModelPool:
         named = folders.items() if isinstance(folders, Mapping) else [parse_folder(str(path)) for path in folders]
         for name, path in named:
             source = open_source(path)
+            require_served(source)
             if source.manifest.task == "chat":
                 self._add(name, source, options)
             else:

@@ -1,0 +1,1 @@
+"""Speech recognition and text-to-speech: Whisper and SpeechT5, each in a process of its own."""
