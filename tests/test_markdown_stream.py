@@ -121,7 +121,7 @@ def test_what_is_shown():
         assert wanted in text
     assert "def f(x):\n    # comment\n    return x + 1" in text
     assert "[alt](http://pic/x.png)" in text
-    assert re.search(r"a +b\n.*─.*\n 1 +2\n 3 +4", text)
+    assert re.search(r"a +b\n.*[─━].*\n +1 +2\n +3 +4", text)
 
 
 @pytest.mark.parametrize("pieces", [characters, at_random])

@@ -22,6 +22,7 @@ pytest.importorskip("huggingface_hub")
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = {file.name: file.read_bytes() for file in CHECKPOINT.iterdir() if file.is_file()}
 SIZE = sum(len(data) for name, data in DEMO.items() if not name.endswith(".py"))
+HALF = len(DEMO["model.safetensors"]) // 2
 EDGE = (sys.executable, "-m", "edge")
 
 
@@ -76,13 +77,15 @@ def interrupted(process, number):
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
 def test_from_a_name_to_a_reply_with_two_interruptions(place, number):
-    """All in all, fewer bytes are downloaded than 1.5 times the checkpoint."""
+    """All in all, fewer bytes are downloaded than 1.2 times the checkpoint."""
     words = ("run", "glm4:9b", "Who are you?")
     store = Path(place["EDGE_MODELS"])
     fault = Half()
     with hub_of(DEMO, fault) as server:
         process = start(server, place, *words)
-        wait_until(lambda: fault.stopped.is_set() and partial_bytes(place) > 1_000_000, process)
+        wait_until(
+            lambda: fault.stopped.is_set() and partial_bytes(place) > HALF - 100_000, process
+        )  # all that was sent
         status, err = interrupted(process, number)
         fault.go_on.set()
         assert status in (130, -number)
@@ -97,7 +100,7 @@ def test_from_a_name_to_a_reply_with_two_interruptions(place, number):
         assert process.returncode == 0, err
         assert "glm4-edge" in out
         assert [path.name for path in store.iterdir()] == ["GLM-4-9B-0414@int4"]
-        assert server.sent < 1.5 * SIZE  # what sockets buffered when it was killed is sent again
+        assert server.sent < 1.2 * SIZE
         print(f"\n{number.name}: {server.sent:,} bytes sent, {server.sent / SIZE:.2f} times the checkpoint")
         if number == signal.SIGINT:
             return
