@@ -38,6 +38,7 @@ from runtime.errors import (
 from runtime.events import (
     Citation,
     Documents,
+    DroppedMessages,
     Event,
     Finish,
     Logprobs,
@@ -91,6 +92,7 @@ __all__ = [
     "Document",
     "DocumentLike",
     "Documents",
+    "DroppedMessages",
     "Ebnf",
     "EdgeError",
     "Event",

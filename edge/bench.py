@@ -6,12 +6,18 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from runtime.backends.backend import Backend, Delta, Options, Request
 from runtime.backends.choose import choose
 from runtime.errors import RequestError
+from runtime.pictures import Picture, PictureLike
+from runtime.prompt.template import Prompt
 from runtime.sampling import SamplingParams
 from runtime.source import ModelSource
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,8 @@ class Summary:
 class BenchResult:
     """The result of a benchmark.
 
-    `load` and `ttft` are in seconds, `prefill` and `decode` in tokens per second, `peak_memory` in bytes.
+    `load`, `ttft` and `picture` are in seconds, `prefill` and `decode` in tokens per second, `peak_memory` in bytes.
+    `picture` is the part of `ttft` that a new picture takes, and one that the engine knows does not; None without any.
     """
 
     device: str
@@ -45,6 +52,7 @@ class BenchResult:
     prefill: Summary
     decode: Summary
     peak_memory: int
+    picture: Summary | None = None
 
 
 def benchmark(
@@ -55,10 +63,13 @@ def benchmark(
     new_tokens: int = 128,
     runs: int = 5,
     options: Options = Options(),
+    picture: PictureLike | None = None,
 ) -> BenchResult:
-    """Load the model, and generate `new_tokens` tokens greedily `runs` times, each time from a new prompt.
+    """Load the model, and generate `new_tokens` tokens greedily `runs` times, each time from a new prompt; with a
+    picture, from a new one, which differs from it in a pixel, and a prompt after it.
 
-    Raises RequestError where prompt and reply do not fit the context, or a count is too small.
+    Raises RequestError where prompt and reply do not fit the context, a count is too small, or the model reads no
+    pictures.
     """
     context = folder.manifest.context_length
     if min(prompt_tokens, new_tokens - 1, runs) < 1:
@@ -70,16 +81,28 @@ def benchmark(
             f"{prompt_tokens:,} prompt tokens and {new_tokens:,} new ones do not fit the context of {context:,}",
             hint="use fewer --prompt-tokens or --new-tokens",
         )
-    options = replace(options, context=prompt_tokens + new_tokens, reply_tokens=new_tokens)
+    pixels = None if picture is None else Picture.open(picture).pixels()
+    if pixels is not None and folder.manifest.vision is None:
+        raise RequestError("the model reads no pictures", hint="leave out --picture")
+    if pixels is None:
+        options = replace(options, context=prompt_tokens + new_tokens, reply_tokens=new_tokens)
     choice = choose(device, folder, options)
     start = time.perf_counter()
     backend = choice.backend.load(folder, choice.device, options)
     load = time.perf_counter() - start
-    measured = [_measure_once(backend, prompt_tokens, new_tokens, seed) for seed in range(-1, runs)][
-        1:
-    ]  # the first is a warm-up
+    if pixels is not None and not backend.reads_pictures:
+        backend.close()
+        raise RequestError(f"{choice.device} reads no pictures", hint="leave out --picture")
+    measured, known = [], []
+    for seed in range(-1, runs):  # the first is a warm-up
+        pictures = _pictures(pixels, seed)
+        measured.append(_measure_once(backend, pictures, prompt_tokens, new_tokens, seed))
+        if pictures:
+            known.append(_measure_once(backend, pictures, prompt_tokens, 2, runs + seed + 1))
     backend.close()
-    ttfts, counts, rates = zip(*measured, strict=True)
+    del measured[0], known[:1]
+    ttfts = [run.ttft for run in measured]
+    counts = [run.prompt_tokens for run in measured]
     return BenchResult(
         device=choice.device,
         reason=choice.reason,
@@ -89,22 +112,42 @@ def benchmark(
         load=load,
         ttft=Summary.of(ttfts),
         prefill=Summary.of([count / ttft for count, ttft in zip(counts, ttfts, strict=True)]),
-        decode=Summary.of(rates),
+        decode=Summary.of([run.decode for run in measured]),
         peak_memory=peak_memory(),
+        picture=Summary.of([new.ttft - run.ttft for new, run in zip(measured, known, strict=True)]) if known else None,
     )
 
 
-def _measure_once(backend: Backend, prompt_tokens: int, new_tokens: int, seed: int) -> tuple[float, int, float]:
-    """Return TTFT in seconds, the prompt's length, and the decode rate in tokens per second after the first token."""
-    prompt = random_prompt(backend, prompt_tokens, seed)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run: TTFT in seconds, the prompt's length, and the decode rate in tokens per second after the first token."""
+
+    ttft: float
+    prompt_tokens: int
+    decode: float
+
+
+def _measure_once(
+    backend: Backend, pictures: tuple[Picture, ...], prompt_tokens: int, new_tokens: int, seed: int
+) -> _Run:
+    prompt: Prompt = (*pictures, random_prompt(backend, prompt_tokens, seed))
     start = time.perf_counter()
     first, generated = 0.0, 0
-    for part in backend.generate(Request((prompt,), (), SamplingParams(max_new_tokens=new_tokens))):
+    for part in backend.generate(Request(prompt, (), SamplingParams(max_new_tokens=new_tokens))):
         if isinstance(part, Delta) and part.tokens:
             first = first or time.perf_counter()
             generated += part.tokens
     end = time.perf_counter()
-    return first - start, backend.count_tokens((prompt,)), (generated - 1) / (end - first)
+    return _Run(first - start, backend.count_tokens(prompt), (generated - 1) / (end - first))
+
+
+def _pictures(pixels: "np.ndarray | None", seed: int) -> tuple[Picture, ...]:
+    """Return a picture that differs from those of other seeds, so that the engine does not know it."""
+    if pixels is None:
+        return ()
+    changed = pixels.copy()
+    changed[0, 0] = [seed & 255, seed >> 8 & 255, changed[0, 0, 2] ^ 1]
+    return (Picture.open(changed),)
 
 
 def random_prompt(backend: Backend, tokens: int, seed: int) -> str:

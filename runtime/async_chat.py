@@ -17,6 +17,7 @@ from .cancellation import Cancellable
 from .chat import Chat
 from .checkpoint.adapters.reference import AdapterLike
 from .checks import require
+from .context_window import Overflow
 from .documents.reader import DocumentLike
 from .errors import RequestError
 from .events import Event, ToolCall
@@ -52,6 +53,8 @@ class ChatSettings(SamplingSettings, total=False):
     history: Iterable[MessageLike]
     template_variables: Mapping[str, Any] | None
     embedding_model: str | os.PathLike[str] | None
+    overflow: Overflow
+    keep_attachments: bool
 
 
 class ReplySettings(SamplingSettings, total=False):

@@ -11,6 +11,7 @@ from .backends.backend import Options
 from .cancellation import Cancellable, Cancellation
 from .checkpoint.adapters.reference import AdapterLike, parse_adapters
 from .checks import require, require_integer, require_seconds
+from .context_window import OVERFLOWS, ContextWindow, Overflow
 from .documents.reader import DocumentLike, to_documents
 from .errors import RequestError, ToolError
 from .events import Event, Finish, ToolCall
@@ -60,6 +61,11 @@ class Chat:
     folder of a model whose vectors help to search documents that are too long for the context. The engine runs in a
     process of its own, so that a window or an event loop stays responsive; `in_process` keeps it in this one.
 
+    A chat that outgrows the context is refused with PromptTooLong, or with `overflow` "drop" its oldest turns are left
+    out of the prompt, and told in a DroppedMessages event: as a whole, never the system message or the last message,
+    and those with pictures or documents last if `keep_attachments`. The history keeps them. A cut leaves half of the
+    context free for the turns to come.
+
     Raises RequestError for an argument of the wrong type or out of range, ToolError for a function that cannot become a
     tool, and whatever loading the model raises.
 
@@ -90,6 +96,8 @@ class Chat:
         history: Iterable[MessageLike] = (),
         template_variables: Mapping[str, Any] | None = None,
         embedding_model: str | os.PathLike[str] | None = None,
+        overflow: Overflow = "refuse",
+        keep_attachments: bool = False,
         **settings: Unpack[SamplingSettings],
     ) -> None:
         require("system", system, str, "text")
@@ -97,6 +105,9 @@ class Chat:
         require_integer("max_rounds", max_rounds, 1)
         require("strict", strict, bool, "True or False")
         require("template_variables", template_variables, Mapping | None, "a dict")
+        require("keep_attachments", keep_attachments, bool, "True or False")
+        if overflow not in OVERFLOWS:
+            raise RequestError(f"unknown overflow {overflow!r}", hint=f"choose one of {', '.join(OVERFLOWS)}")
         require("embedding_model", embedding_model, str | os.PathLike | None, "the path of a folder")
         require_seconds("tool_timeout", tool_timeout)
         require_integer("max_tool_characters", max_tool_characters, 100)
@@ -129,6 +140,8 @@ class Chat:
         self.max_tool_characters = max_tool_characters
         self.template_variables = template_variables
         self.embedding_model = embedding_model
+        self.overflow = overflow
+        self.keep_attachments = keep_attachments
         self._embed: Embed | None = None
         self._worker = tool_run.ToolWorker()
         self._cancellation = Cancellation()  # of the last reply
@@ -226,6 +239,13 @@ class Chat:
         if not self._history.busy:
             self._cancellation = Cancellation()
         policy = ToolPolicy(self._worker, self.tool_timeout, self.max_tool_characters, self.approve, self._loop)
+        window = ContextWindow.create(
+            self.model,
+            definitions,
+            sampling.max_new_tokens,
+            self.template_variables,
+            keep_attachments=self.keep_attachments,
+        )
         turn = Turn(
             self.model,
             self._history,
@@ -236,14 +256,15 @@ class Chat:
             policy,
             self._cancellation,
             self.template_variables,
+            window if self.overflow == "drop" else None,
         )
         events = turn.generate(self.max_rounds)
         if documents := to_documents(documents):
-            events = self._generate_with(documents, turn, definitions)
+            events = self._generate_with(documents, turn, window)
         return Cancellable(events, self._cancellation)
 
     def _generate_with(
-        self, documents: Sequence[DocumentLike], turn: Turn, tools: Sequence[Mapping[str, Any]]
+        self, documents: Sequence[DocumentLike], turn: Turn, window: ContextWindow
     ) -> Generator[Event, None, None]:
         """Read the documents, add them to the turn's message, and yield what it contains of them, then its events."""
         from .documents.question import add_documents
@@ -253,12 +274,12 @@ class Chat:
 
             self._embed = PassageEmbedding(self.embedding_model)
 
+        earlier = self._history.messages
+        if self.overflow == "drop":  # documents take the place of earlier turns
+            earlier = tuple(message for message in earlier if message.role == "system")
+
         def count_tokens(prompt: str | Sequence[Message]) -> int:
-            if isinstance(prompt, str):
-                return self.model.backend.count_tokens(self.model.plain(prompt))
-            messages = (*self._history.messages, *prompt)
-            rendered = self.model.template.render(messages, tools, variables=self.template_variables)
-            return self.model.backend.count_tokens(rendered)
+            return window.count_text(prompt) if isinstance(prompt, str) else window.count_tokens((*earlier, *prompt))
 
         try:
             turn.sent, contained = add_documents(

@@ -256,6 +256,20 @@ class Documents:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class DroppedMessages:
+    """The `count` oldest messages of the chat no longer fit the context: the model does not read them. They are still
+    in the history. The event precedes each reply of a Chat with overflow="drop" for which this is so.
+
+    Example:
+        for event in chat.stream("And then?"):
+            if isinstance(event, edge.DroppedMessages):
+                print(f"The first {event.count} messages no longer fit.")
+    """
+
+    count: int
+
+
 Event = (
     Text
     | Logprobs
@@ -266,6 +280,7 @@ Event = (
     | ToolCall
     | ToolResult
     | Documents
+    | DroppedMessages
     | Finish
 )
 """Whatever a stream yields.

@@ -22,7 +22,7 @@ from .events import Event, PromptLogprobs
 from .folder.integrity import verify_while_loading
 from .grammar.grammar import AnswerLike, to_grammar
 from .messages import Message, MessageLike, to_messages
-from .prompt.families import ReasoningMarks
+from .prompt.families import BASE, ReasoningMarks
 from .prompt.template import ChatTemplate, Prompt, require_text
 from .reply.generation import Constraint, generate
 from .reply.parser import PlainText, ReplyParser
@@ -206,6 +206,28 @@ class Model:
         )
         request = self._request(prompt, sampling, cancellation)
         return Cancellable(generate(self.backend, request, parser, constraint), request.cancellation)
+
+    def prefill(
+        self,
+        messages: Iterable[MessageLike] = (),
+        tools: Iterable[ToolLike] = (),
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        """Read the beginning that later prompts have in common, such as a system message and tools, so that the first
+        reply need not wait for it. The first prompt of all takes longest: it prepares the weights.
+
+        Raises what `reply` does.
+
+        Example:
+            model.prefill([{"role": "system", "content": "You are the guide of a museum."}])
+        """
+        sampling = Sampling(max_new_tokens=1)
+        if self.family is BASE:
+            events = self.complete("?", sampling, cancellation)
+        else:
+            events = self.reply([*messages, Message("user", "?")], tools, sampling, cancellation=cancellation)
+        for _ in events:
+            pass
 
     def _reasoning(self, prompt: Prompt) -> ReasoningMarks | None:
         """Return the marks of the reasoning in a reply, and whether this prompt opens it."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import tool_run
 from .cancellation import Cancellation
+from .context_window import ContextWindow
 from .errors import RequestError
-from .events import Event, Finish, FinishReason, ToolCall, ToolResult, Usage
+from .events import DroppedMessages, Event, Finish, FinishReason, ToolCall, ToolResult, Usage
 from .history import History
 from .messages import Message
 from .model import Model
@@ -40,7 +41,8 @@ class ToolPolicy:
 @dataclass(slots=True)
 class Turn:
     """One turn, which adds its messages to the history: those `sent`, then replies and tool results. It adds them when
-    it ends, unless it failed before the first reply. `template_variables` are further ones of the template."""
+    it ends, unless it failed before the first reply. `template_variables` are further ones of the template. With a
+    `window`, the prompt leaves out what does not fit."""
 
     model: Model
     history: History
@@ -51,6 +53,8 @@ class Turn:
     policy: ToolPolicy
     cancellation: Cancellation
     template_variables: Mapping[str, Any] | None = None
+    window: ContextWindow | None = None
+    _dropped: int = 0
     _new: list[Message] = field(default_factory=list)
     _unanswered: list[ToolCall] = field(default_factory=list)
 
@@ -68,7 +72,7 @@ class Turn:
                     reason = "length"
                     break
                 sampling = replace(self.sampling, max_new_tokens=left)
-                prompt = (*self.history.messages, *self.sent, *self._new)
+                prompt = yield from self._fit_prompt()
                 begun = self.model.reply(
                     prompt,
                     offered,
@@ -111,6 +115,18 @@ class Turn:
             ]
             self.history.end_turn((*self.sent, *self._new) if self._new else ())
         yield Finish(reason, usage, stop_text)
+
+    def _fit_prompt(self) -> Generator[Event, None, tuple[Message, ...]]:
+        """Return the messages of the next prompt. Yields how many the window leaves out, if they are more than
+        before."""
+        messages = (*self.history.messages, *self.sent, *self._new)
+        if self.window is None:
+            return messages
+        excerpt = self.window.fit(messages)
+        if excerpt.dropped > self._dropped:
+            self._dropped = excerpt.dropped
+            yield DroppedMessages(self._dropped)
+        return excerpt.messages
 
     def _run_tools(self) -> Generator[Event, None, None]:
         """Run the calls in order, and append their results. Calls that the application answers remain unanswered, as do

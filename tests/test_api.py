@@ -27,8 +27,8 @@ GROUPS = {
     "Progress",
     "Messages": "Message MessageLike Picture PictureLike",
     "Documents": "read_document Document Section DocumentLike Citation",
-    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Documents PictureProgress Logprobs "
-    "PromptLogprobs TokenLogprob Finish Usage",
+    "Events of a reply": "Event Text Reasoning ToolCall ToolCallDelta ToolResult Documents DroppedMessages "
+    "PictureProgress Logprobs PromptLogprobs TokenLogprob Finish Usage",
     "Tools": "Tool ToolLike ToolOutput builtin_tools mcp McpServers McpTool ToolSource",
     "Settings": "Sampling SamplingSettings Options",
     "Constrained answers": "AnswerLike Choice Regex Ebnf JsonSchema JsonObject Constraint",
@@ -45,7 +45,7 @@ Everything that an application needs comes from `import edge`; it imports nothin
 ```python
 import edge
 
-chat = edge.Chat("./glm4-int4")
+chat = edge.Chat("./glm4-int4", overflow="drop")
 model = chat.model
 ```
 """

@@ -35,6 +35,7 @@ LAYERS = {
         reply retrieval
         documents
         model
+        context_window
         turn
         chat
         async_chat

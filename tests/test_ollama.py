@@ -233,7 +233,6 @@ REJECTED = {
     "options.flux": {"options": {"flux": 1}},
     "options.temperature": {"options": {"temperature": "warm"}},
     "think": {"think": True},
-    "truncate": {"truncate": True},
     "shift": {"shift": True},
     "top_logprobs": {"logprobs": True, "top_logprobs": 21},
     "keep_alive": {"keep_alive": "soon"},
@@ -250,6 +249,7 @@ OF_A_CHAT = {
 OF_A_PROMPT = {
     "images": {"images": ["iVBORw0KGgo="]},
     "suffix": {"suffix": "}"},
+    "truncate": {"truncate": True},
     "template": {"template": "{{ .Prompt }}"},
     "context": {"context": [1, 2]},
     "system": {"raw": True, "system": "Be brief."},

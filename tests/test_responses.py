@@ -266,7 +266,7 @@ def test_a_long_conversation_is_cut_or_rejected(bare_folder):
         *_, failed = served.create(input=said, stream=True)  # the event that Codex knows
         assert (failed.type, failed.response.error.code) == ("response.failed", "context_length_exceeded")
         assert served.create(input=said, truncation="auto").truncation == "auto"
-        assert served.prompt.startswith("<|system|>\nBe brief.<|user|>\nQuestion 5?")
+        assert served.prompt.startswith("<|system|>\nBe brief.<|user|>\nQuestion 6?")
         assert served.prompt.endswith("<|user|>\nLast?<|assistant|>f \n{}<|observation|>\no")
         plain = [*said[:-3], {"role": "user", "content": "Last?"}]
         served.create(input=plain, truncation="auto")
@@ -276,7 +276,7 @@ def test_a_long_conversation_is_cut_or_rejected(bare_folder):
             again = {"call_id": f"c{number}"}
             many += [call | again, said[-1] | again | {"output": f"{number}" * 100}]
         served.create(input=many, truncation="auto")
-        assert served.prompt.startswith("<|system|>\nBe brief.<|user|>\nLast?<|assistant|>f \n{}<|observation|>\n555")
+        assert served.prompt.startswith("<|system|>\nBe brief.<|user|>\nLast?<|assistant|>f \n{}<|observation|>\n666")
 
 
 def test_a_stored_conversation_is_no_larger_than_a_body(bare_folder):

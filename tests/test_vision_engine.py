@@ -13,6 +13,7 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("PIL")
 
 import edge  # noqa: E402
+from edge.bench import benchmark  # noqa: E402
 from edge.demo import CHECKPOINT  # noqa: E402
 from edge.testing import Echo  # noqa: E402
 from runtime.backends.backend import Delta, Options, Request  # noqa: E402
@@ -339,6 +340,7 @@ class TextEcho(Echo):
 
 
 def test_pytorch_names_the_cure():
+    pytest.importorskip("torch")
     engine = pytest.importorskip("runtime.backends.torch.engine")
     checkpoint = Checkpoint.open(CHECKPOINT)
     vision = replace(checkpoint, config={**checkpoint.config, "vision_config": {}})
@@ -384,3 +386,13 @@ def test_the_folder_s_own_facts(folder):
     assert folder.manifest.vision.image_size == SIDE
     assert edge.ModelFolder.open(folder.path).manifest == folder.manifest
     assert Message("user", "", pictures=(A,)).pictures == (A,)
+
+
+def test_a_benchmark_of_pictures(folder, text_folder):
+    """Each run reads a picture that the engine does not know."""
+    read = benchmark(folder, prompt_tokens=16, new_tokens=4, runs=2, picture=A)
+    assert read.picture is not None
+    assert read.picture.low <= read.picture.median <= read.picture.high < read.ttft.high
+    assert read.prompt_tokens > TOKENS
+    with pytest.raises(RequestError, match="reads no pictures"):
+        benchmark(text_folder, prompt_tokens=16, new_tokens=4, picture=A)

@@ -32,6 +32,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--runs", type=integer("--runs"), default=5, metavar="N", help="measured runs, after one to warm up"
     )
+    verb.add_argument(
+        "--picture", metavar="FILE", help="a picture before each prompt, if the model reads pictures (default: none)"
+    )
     add_json(verb)
     verb.set_defaults(run=run)
 
@@ -47,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
         prompt_tokens=args.prompt_tokens,
         new_tokens=args.new_tokens,
         runs=args.runs,
+        picture=args.picture,
     )
     if args.json:
         print_json(asdict(result))
@@ -54,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     print_text(f"device       {result.device}: {result.reason}")
     print(f"load         {result.load:.2f} s")
     print(f"TTFT         {_spread(result.ttft, 1000)} ms at {result.prompt_tokens} tokens")
+    if result.picture:
+        print(f"picture      {_spread(result.picture, 1000)} ms, part of the TTFT")
     print(f"prefill      {_spread(result.prefill)} tokens/s")
     print(f"decode       {_spread(result.decode)} tokens/s over {result.new_tokens} tokens")
     print(f"peak memory  {result.peak_memory / 1e6:,.0f} MB")

@@ -107,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
         sampling=sampling,
         options=options,
         embedding_model=config.chat.embedding_model,
+        overflow=config.chat.overflow,
+        keep_attachments=config.chat.keep_attachments,
     ) as chat:
         approval.chat = chat
         if piped:
@@ -126,6 +128,7 @@ def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, attachm
     if tools := chat.tools:
         print_text(f"The model may call {', '.join(tools)}.")
     print(HELP)
+    dropped = 0
     for text in MessageInput(_COMMANDS):
         name, *value = text.split(maxsplit=1)
         if name == "/exit":
@@ -135,7 +138,7 @@ def _chat_loop(chat: "Chat", options: "Options", approval: CallApproval, attachm
                 _run_command(chat, attachments, name, *value)
             else:
                 try:
-                    print_reply(chat, text, approval, attachments)
+                    dropped = print_reply(chat, text, approval, attachments, dropped=dropped)
                 finally:
                     attachments.clear()  # what was rejected would be rejected again
         except KeyboardInterrupt:
@@ -162,11 +165,26 @@ def _run_command(chat: "Chat", attachments: Attachments, name: str, value: str =
 
 
 def print_reply(
-    chat: "Chat", text: str, approval: CallApproval | None = None, attachments: Attachments | None = None
-) -> None:
+    chat: "Chat",
+    text: str,
+    approval: CallApproval | None = None,
+    attachments: Attachments | None = None,
+    *,
+    dropped: int = 0,
+) -> int:
     """Print a reply as it streams. On a terminal, reasoning appears dimmed before the answer, and so do documents, tool
-    calls and their results; a call that needs approval appears in the question."""
-    from runtime.events import Documents, Finish, PictureProgress, Reasoning, Text, ToolCall, ToolResult
+    calls and their results; a call that needs approval appears in the question. Returns the number of the chat's oldest
+    messages that no longer fit, told where there are more than `dropped`."""
+    from runtime.events import (
+        Documents,
+        DroppedMessages,
+        Finish,
+        PictureProgress,
+        Reasoning,
+        Text,
+        ToolCall,
+        ToolResult,
+    )
 
     interactive = is_terminal(sys.stdout)
     output = _ReplyOutput()
@@ -181,6 +199,10 @@ def print_reply(
                         output.write(text)
                     case Documents() if interactive:
                         output.write_line(describe_documents(event))
+                    case DroppedMessages(count):
+                        if interactive and count > dropped:
+                            output.write_line(f"[the first {count:,} messages no longer fit, and are not read]")
+                        dropped = count
                     case Reasoning(text) if interactive:
                         output.write(text, dim=True)
                     case ToolCall() if interactive and not (approval and approval.needed(event)):
@@ -193,6 +215,7 @@ def print_reply(
                         output.write(f" [cut off after {usage.completion_tokens:,} tokens]")
     finally:
         output.end()
+    return dropped
 
 
 def _describe_progress(progress: "PictureProgress") -> str:

@@ -317,6 +317,13 @@ class ChatSection:
             path=True,
         ),
     ] = None
+    overflow: Annotated[
+        Literal["drop", "refuse"],
+        Setting(
+            "what to do with a chat that outgrows the context: drop its oldest turns from the prompt, or refuse", "WHAT"
+        ),
+    ] = "drop"
+    keep_attachments: Annotated[bool, Setting("drop turns with pictures or documents last")] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Timer
@@ -18,7 +18,10 @@ from starlette.applications import Starlette
 
 from runtime.backends.choose import require_context
 from runtime.backends.remote_client import KEY
+from runtime.cancellation import Cancellation
 from runtime.errors import RequestError
+from runtime.messages import Message
+from runtime.model import Model
 from runtime.system.files import expand_user
 from runtime.system.native_effects import set_mmap_threshold
 from runtime.version import VERSION
@@ -26,6 +29,7 @@ from runtime.version import VERSION
 from .app import create_app
 from .guard.host_names import is_local
 from .limits import Limits
+from .page.kiosk import Kiosk
 from .pool.encoders import KINDS
 from .pool.model_pool import ModelPool
 from .settings import ServerSettings
@@ -73,7 +77,10 @@ def run(
                 url, models = listener.url, (*pool.model_names, *pool.names.aliases)
                 api = None if kiosk else f"{url}/v1"
                 server.on_ready = partial(on_ready, ReadyRecord(url, api, os.getpid(), models, VERSION, listener.uds))
-            asyncio.run(_serve(listener.socket, pool, server, f"{listener.address} {what}; Ctrl-C stops", report))
+            banner = f"{listener.address} {what}; Ctrl-C stops"
+            asyncio.run(
+                _serve(listener.socket, pool, server, partial(_prefill, app, kiosk), banner=banner, report=report)
+            )
         finally:
             exit_timer.cancel()
 
@@ -82,6 +89,8 @@ async def _serve(
     listener: socket.socket,
     pool: ModelPool,
     server: "_Server",
+    prefill: Callable[[Model], Awaitable[None]],
+    *,
     banner: str,
     report: Callable[[str], None],
 ) -> None:
@@ -91,15 +100,30 @@ async def _serve(
             report(f"{encoder.name}, {KINDS[encoder.task]}, on {pool.encoders.device}")
         if pool.entries:
             first = pool.find(None)
-            choice = (await pool.load(first)).choice
+            model = await pool.load(first)
+            choice = model.choice
             report(
                 f"{first.name}, {first.source.manifest.recipe}"
                 + (f", on {choice.device}: {choice.reason}" if choice else "")
             )
+            if choice and "://" not in choice.device:  # a server's own business
+                await prefill(model)
         report(banner)
         await server.serve(sockets=[listener])
     finally:
         pool.close()
+
+
+async def _prefill(app: Starlette, kiosk: Kiosk | None, model: Model) -> None:
+    """Read the beginning of the page's prompts, so that the first visitor does not wait for it. Raises RequestError if
+    it does not fit the context."""
+    system = [Message("system", kiosk.system)] if kiosk and kiosk.system else []
+    tools = app.state.toolbox.offered().by_name.values() if kiosk else ()
+    cancellation = Cancellation()
+    try:
+        await asyncio.to_thread(model.prefill, system, tools, cancellation)
+    finally:
+        cancellation.cancel()
 
 
 def uvicorn_config(app: Starlette, limits: Limits, settings: ServerSettings = ServerSettings()) -> uvicorn.Config:

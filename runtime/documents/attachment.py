@@ -78,6 +78,11 @@ def attach(
     return Attachment(content, tuple(citations))
 
 
+def has_documents(content: str) -> bool:
+    """Return whether a message's content has documents, in the layout of `attach`."""
+    return content.startswith(_FILE.partition("{")[0])
+
+
 def _content(cited: Sequence[Citation], matching: bool) -> str:
     if not cited:
         return "(nothing of it matches the question)" if matching else "(it does not fit)"

@@ -7,6 +7,7 @@ from typing import Self
 from ..events import (
     Citation,
     Documents,
+    DroppedMessages,
     Event,
     Finish,
     FinishReason,
@@ -33,6 +34,7 @@ class Reply:
     - `logprobs`: the answer's tokens, and `prompt_logprobs`, the prompt's, if they were asked for.
     - `stop_text`: the stop string before which the reply ended, "" if there was none.
     - `citations`: what the message contained of its documents, and the tools' results of theirs.
+    - `dropped_messages`: the number of the chat's oldest messages that the model did not read.
 
     Example:
         reply = chat.send("Who are you?")
@@ -50,6 +52,7 @@ class Reply:
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     stop_text: str = ""
     citations: tuple[Citation, ...] = ()
+    dropped_messages: int = 0
 
     def __str__(self) -> str:
         return self.text
@@ -65,6 +68,7 @@ class Reply:
         logprobs: list[TokenLogprob] = []
         prompt_logprobs: list[TokenLogprob] = []
         citations: tuple[Citation, ...] = ()
+        dropped = 0
         for event in events:
             match event:
                 case Logprobs(tokens):
@@ -82,6 +86,8 @@ class Reply:
                     citations += event.citations
                 case Documents(citations=found):
                     citations += found
+                case DroppedMessages(count):
+                    dropped = count
                 case Finish():
                     finish = event
         return cls(
@@ -95,6 +101,7 @@ class Reply:
             tuple(prompt_logprobs),
             finish.stop_text,
             citations,
+            dropped,
         )
 
     def to_message(self) -> Message:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runtime.context_window import ContextWindow
 from runtime.errors import RequestError, UnsupportedGrammar
 from runtime.grammar.grammar import Grammar, JsonSchema
 from runtime.messages import Message
@@ -15,6 +16,7 @@ from runtime.tools import Tool
 
 from ..errors import ApiError
 from ..limits import Limits
+from ..logs.log import LOG
 from .reply_format import ReplyFormat
 from .schema_limits import check_size
 
@@ -100,6 +102,16 @@ class GenerationParams:
         tools = [spec.tool.to_json() for spec in self.tools]
         prompt = model.prompt(self.messages, tools, template_variables=self.template_variables or None)
         return model.backend.count_tokens(prompt)
+
+    def fit(self, model: Model) -> "GenerationParams":
+        """Return the parameters with the messages that fit the context beside the reply: the oldest turns are left
+        out. The log says how many messages."""
+        tools = [spec.tool.to_json() for spec in self.tools]
+        variables = self.template_variables or None
+        excerpt = ContextWindow.create(model, tools, self.sampling.max_new_tokens, variables).fit(self.messages)
+        if excerpt.dropped:
+            LOG.info("%d messages of a request do not fit the context: the model does not read them", excerpt.dropped)
+        return replace(self, messages=excerpt.messages)
 
     def with_seed_offset(self, index: int) -> "GenerationParams":
         """Return the parameters of another of several replies, with a seed of its own."""

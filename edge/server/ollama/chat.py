@@ -27,7 +27,8 @@ from .respond import load, respond
 
 
 class OllamaChatRequest(ReplyRequest):
-    """A request for a reply to a chat. Without messages, the model is loaded."""
+    """A request for a reply to a chat. Without messages, the model is loaded. With `truncate`, the oldest turns of a
+    chat that is longer than the context are left out."""
 
     messages: Annotated[list[OllamaChatMessage], LIST_LIMIT] | None = None
     tools: Annotated[list[dict[str, Any]], LIST_LIMIT] | None = None
@@ -67,7 +68,7 @@ def to_params(body: OllamaChatRequest, model: Model, limits: Limits) -> Generati
         )
         for index, tool in enumerate(body.tools or ())
     ]
-    return GenerationParams.create(
+    params = GenerationParams.create(
         to_messages(body.messages or (), limits),
         tools,
         choice,
@@ -77,6 +78,7 @@ def to_params(body: OllamaChatRequest, model: Model, limits: Limits) -> Generati
         parallel=True,
         template_variables=body.template_variables(model),
     )
+    return params.fit(model) if body.truncate else params
 
 
 ENDPOINT = Endpoint(

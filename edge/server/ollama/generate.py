@@ -32,6 +32,7 @@ _UNSUPPORTED = {
     "suffix": "a completion goes at the end of the prompt",
     "template": "the checkpoint's chat template is used; send the whole prompt with raw",
     "context": "send the earlier messages to /api/chat",
+    "truncate": "there are no earlier turns to leave out, and a prompt is not cut; send false, or leave it out",
 }
 _OF_CHATS = {  # of prompts that are continued as they are
     "system": "the prompt is continued as it is, without a chat template",

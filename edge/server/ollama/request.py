@@ -68,7 +68,7 @@ class ReplyRequest(LoadingRequest):
 
     `format` is "json" or a JSON schema. `think` turns the reasoning of a model that reasons on or off; where its chat
     template cannot turn it off, the reasoning is left out of the reply. A prompt that is longer than the context is
-    rejected, so that `truncate` and `shift` may only be false. `top_logprobs` counts only with `logprobs`.
+    rejected, unless a chat is to `truncate`; `shift` may only be false. `top_logprobs` counts only with `logprobs`.
     """
 
     stream: bool | None = None
@@ -90,12 +90,9 @@ class ReplyRequest(LoadingRequest):
 
     @model_validator(mode="after")
     def _reject_unsupported(self) -> Self:
-        for name, cure in (
-            ("truncate", "a prompt that is longer than the context is rejected; send false, or leave it out"),
-            ("shift", "a reply ends where the context is full; send false, or leave it out"),
-        ):
-            if getattr(self, name):
-                raise ApiError(400, f"{name} is not supported: {cure}", param=name, code="unsupported_parameter")
+        if self.shift:
+            message = "shift is not supported: a reply ends where the context is full; send false, or leave it out"
+            raise ApiError(400, message, param="shift", code="unsupported_parameter")
         return self
 
     @property

@@ -73,7 +73,8 @@ class NamedTool(RequestModel):
 
 class ChatRequest(FormatFields):
     """A request for replies to a chat. `max_tokens` is the older name of `max_completion_tokens`. As in vLLM, the chat
-    template reads `documents` and `chat_template_kwargs` as variables."""
+    template reads `documents` and `chat_template_kwargs` as variables. `truncation` is that of OpenAI's Responses API:
+    with "auto", the oldest turns of a chat that is longer than the context are left out."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), LIST_LIMIT]
     tools: Annotated[list[FunctionTool], LIST_LIMIT] | None = None
@@ -92,6 +93,7 @@ class ChatRequest(FormatFields):
     functions: Annotated[list[Json], LIST_LIMIT] | None = None
     documents: Annotated[list[dict[str, Any]], LIST_LIMIT] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
 
     @property
     def format(self) -> ReplyFormat | None:
@@ -120,7 +122,7 @@ def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationPara
     )
     parallel = body.parallel_tool_calls is not False
     variables = {"documents": body.documents} if body.documents else {}
-    return GenerationParams.create(
+    params = GenerationParams.create(
         messages,
         tools,
         choice,
@@ -130,6 +132,7 @@ def to_params(body: ChatRequest, model: Model, limits: Limits) -> GenerationPara
         parallel=parallel,
         template_variables=variables | (body.chat_template_kwargs or {}),
     )
+    return params.fit(model) if body.truncation == "auto" else params
 
 
 def to_tool_spec(tool: ToolFunction, choice: ToolChoice, limits: Limits, param: str) -> ToolSpec:

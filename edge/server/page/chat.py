@@ -6,14 +6,16 @@
     tool_call {id, name, arguments, complete}
     tool_result {call_id, name, content, error, pictures, citations}
     documents {content, citations, whole, notes}
+    dropped {dropped}
     approval {calls}
     finish {reason, usage, messages}
     error {message, type, param, code}
 
 The finish event's `messages` are those that the reply added to the chat; the page sends them with its next request, as
-the server stores nothing. A request with documents has a documents event first: `content` is the message as the model
-reads it, which the page repeats in later requests, `citations` are the passages in it, and `whole` names the documents
-that are in it as a whole. GET /chat returns the models, the tools, and the kiosk's settings.
+the server stores nothing. A dropped event says how many of the oldest messages no longer fit, and are not read. A
+request with documents has a documents event first: `content` is the message as the model reads it, which the page
+repeats in later requests, `citations` are the passages in it, and `whole` names the documents that are in it as a
+whole. GET /chat returns the models, the tools, and the kiosk's settings.
 
 A tool's `pictures` are data: URLs, and its `citations` are {number, document, place, text}: 【7†source】 in an answer
 cites the passage with the number 7.
@@ -44,6 +46,7 @@ from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.events import (
     Documents,
+    DroppedMessages,
     Event,
     Finish,
     PictureProgress,
@@ -161,6 +164,7 @@ class PageJob(ReplyJob):
             tool_timeout=self._timeout,
             sampling=merge_sampling(body, model.sampling, max_new_tokens=self._max_tokens, seed=body.seed),
             history=self._history,
+            overflow="drop",
         )
         if body.decisions is not None:
             events: Generator[Event, None, None] = resume(
@@ -207,6 +211,8 @@ class PageStream:
             return sse(_encode_documents(event), "documents")
         if isinstance(event, ToolResult):
             return sse(_encode_result(event), "tool_result")
+        if isinstance(event, DroppedMessages):
+            return sse({"dropped": event.count}, "dropped")
         return sse(asdict(event), _EVENT_NAMES[type(event)])
 
     def _encode_finish(self, event: Finish) -> str:

@@ -21,7 +21,6 @@ from ..guard.body import read_body
 from ..limits import Limits
 from ..pool.dispatcher import Dispatcher
 from .context import Context, resolve_context
-from .fitting import fit
 from .items import new_id, to_items, to_messages
 from .request import ContextFields, ResponsesRequest, to_params
 from .store.access import owner_of, store_of
@@ -110,7 +109,7 @@ def _to_params(body: CompactRequest, context: Context, model: Model, limits: Lim
     messages = to_messages(body.instructions, [*context.items, *to_items(_PROMPT)], limits)
     sampling = model.sampling.override(max_new_tokens=_SUMMARY_TOKENS)
     params = GenerationParams.create(messages, (), ToolChoice("none"), None, sampling, limits=limits, parallel=True)
-    return fit(params, model)
+    return params.fit(model)
 
 
 ENDPOINTS = (

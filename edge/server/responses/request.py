@@ -15,7 +15,6 @@ from ..generation.reply_format import FlatFormat, FormatFields, ReplyFormat, own
 from ..limits import Limits
 from ..openai.chat_request import to_tool_spec
 from ..openai.params import reject_unsupported
-from .fitting import fit
 from .items import to_messages
 from .store.record import Item
 from .tools import ResponseChoice, ResponseTool, ToolSelection, select_tools
@@ -125,4 +124,4 @@ def to_params(
         parallel=body.parallel_tool_calls is not False,
         template_variables=variables,
     )
-    return fit(params, model) if body.truncation == "auto" else params
+    return params.fit(model) if body.truncation == "auto" else params

@@ -147,8 +147,9 @@ class EngineProcess:
             try:
                 self._child.pipe.send((what, number, value))
             except OSError as exc:  # it is gone, or reads nothing: half a message cannot be taken back
+                died = isinstance(exc, ConnectionError) or not self._child.running  # its pipe may be closed by now
                 self._child.kill()
-                raise self._process_lost("has died" if isinstance(exc, ConnectionError) else "is stopped") from exc
+                raise self._process_lost("has died" if died else "is stopped") from exc
 
     def check_process(self, number: int) -> None:
         """Raise BackendError, in every waiting thread, if the process died or stopped."""
