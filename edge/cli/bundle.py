@@ -17,7 +17,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         epilog="Example:\n\n    edge bundle ./for-the-museum --model ./glm4-int4 --platform windows-x86_64",
     )
     verb.add_argument("out", help="the folder to create; it must not exist yet")
-    verb.add_argument("--model", required=True, metavar="FOLDER", help="the model folder to include")
+    verb.add_argument("--model", required=True, metavar="FOLDER", help="the model folder, or a name in `edge list`")
     verb.add_argument("--platform", choices=PLATFORMS, help="the machine's system (default: this one's)")
     verb.add_argument("--python", metavar="VERSION", help="its version of Python, such as 3.12 (default: this one)")
     verb.add_argument("--kiosk", metavar="FILE", help="a kiosk's settings to include (default: a short example)")
@@ -27,7 +27,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 def run(args: argparse.Namespace) -> int:
     """Run `edge bundle`; return the exit code."""
     from ..bundle.bundle import bundle
+    from ..store.model_store import resolve_folder
 
-    out = bundle(args.out, args.model, platform=args.platform, python=args.python, kiosk=args.kiosk)
+    out = bundle(args.out, resolve_folder(args.model), platform=args.platform, python=args.python, kiosk=args.kiosk)
     print_text(f"{out}: copy it to the machine, and run install.sh or install.ps1 there")
     return 0

@@ -14,14 +14,15 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "settings, its own hash. The hashes of all files are checked first; the weights stay as they are.",
         epilog="Example:\n\n    edge upgrade ./glm4-int4",
     )
-    verb.add_argument("folder", help="a model folder")
+    verb.add_argument("folder", help="a model folder, or a name in `edge list`")
     verb.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `edge upgrade`; return the exit code."""
     from ..folder_upgrade import upgrade
+    from ..store.model_store import resolve_folder
 
-    added = upgrade(args.folder)
+    added = upgrade(resolve_folder(args.folder))
     print_text(f"{args.folder}: added {', '.join(added)}" if added else f"{args.folder} is up to date")
     return 0
