@@ -122,11 +122,11 @@ def test_an_unknown_overflow(bare_folder):
 @pytest.mark.slow
 def test_two_hundred_turns_on_the_engine(demo_folder):
     """No reply is refused; the system message and the last one are always read; the prefix cache stays of use."""
-    with edge.Chat(demo_folder, system="You are a guide.", overflow="drop", max_new_tokens=40, temperature=0) as chat:
+    with edge.Chat(demo_folder, system="You are a guide.", overflow="drop", max_new_tokens=12, temperature=0) as chat:
         cuts, dropped, before = [], 0, 0
         prefilled, new = 0, 0
         for turn in range(200):
-            reply = chat.send(f"Question {turn}: what is {turn} times 7?")
+            reply = chat.send(f"Question {turn}: what is {turn} times 7? " + "The museum opens at nine. " * 6)
             usage = reply.usage
             if reply.dropped_messages > dropped:
                 cuts.append(turn)

@@ -25,6 +25,7 @@ from runtime.documents.attachment import MAX_PASSAGES, attach
 from runtime.documents.document import Document, Section
 from runtime.documents.reader import DocumentReader
 from runtime.documents.split import split
+from runtime.tool_output import to_output
 
 from .encoders import write_embedding_model
 from .sample_documents import pdf, samples, saved
@@ -299,14 +300,19 @@ def test_a_folder_is_searched_with_places(library, tmp_path):
     assert any("Brandholm" in page.text for page in both.search("When does the last ferry to Brandholm depart?", 4))
 
 
+def text_of(found):
+    return to_output(found).text
+
+
 def test_the_tools_of_a_folder_search_and_open(library):
     search, read = DocumentIndex(library).tools()
     found = search.run('{"query": "last ferry to Brandholm"}')
-    assert "ferries, page 8 (ferries.pdf#8)" in found
-    assert "at 23:47" in read.run('{"address": "ferries.pdf#8"}')
+    assert "ferries, page 8 (ferries.pdf#8)" in found.text
+    assert found.citations[0].place == "page 8"
+    assert "at 23:47" in text_of(read.run('{"address": "ferries.pdf#8"}'))
     with pytest.raises(ValueError, match=r"there is no page 'x\.pdf'"):
         read.run('{"address": "x.pdf"}')
-    assert search.run('{"query": "xylophone"}') == "No page has any of these words."
+    assert text_of(search.run('{"query": "xylophone"}')) == "No page has any of these words."
 
 
 def test_serve_offers_the_folder_to_its_page(library, demo_folder):

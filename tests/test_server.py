@@ -430,9 +430,16 @@ def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
     with serving_ours(demo_folder.path, device="ECHO", tools=[tool], origins=["*"]) as (url, dispatcher):
         facts = httpx2.get(f"{url}/chat").json()
         assert facts["tools"] == [{"name": "clock", "description": "The time in a city.", "approval": False}]
-        assert facts["models"] == [
-            {"name": demo_folder.path.name, "context": 2048, "pictures": False, "temperature": 0.0, "top_p": 1.0},
-        ]
+        (model,) = facts["models"]
+        assert model.pop("size") > 1_000_000
+        assert model == {
+            "name": demo_folder.path.name,
+            "state": "unloaded",
+            "context": 2048,
+            "pictures": False,
+            "temperature": 0.0,
+            "top_p": 1.0,
+        }
         assert facts["kiosk"] is None
         (entry,) = dispatcher.pool.entries.values()
         entry.model = Model(bare_folder, backend=Echo(['clock\n{"city": "Oslo"}', "\nIt is noon."]))

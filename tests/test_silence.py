@@ -32,10 +32,7 @@ VERBS = {
     "show": [["show", "GLM-4-9B-0414"]],
     "rm": [["rm", "GLM-4-9B-0414", "--yes"]],
     "recipes": [["recipes"], ["recipes", "CHECKPOINT"]],
-    "convert": [
-        ["convert", "CHECKPOINT", "int8", "--recipe", "int8", "--quiet"],
-        ["convert", "CHECKPOINT", "awq", "--recipe", "int4-awq"],
-    ],
+    "convert": [["convert", "CHECKPOINT", "int8", "--recipe", "int8", "--quiet"]],
     "adopt": [["adopt", "FOREIGN", "adopted"], ["adopt", "FOREIGN"]],
     "chat": [
         ["chat", "MODEL"],
