@@ -71,16 +71,7 @@ def benchmark(
     Raises RequestError where prompt and reply do not fit the context, a count is too small, or the model reads no
     pictures.
     """
-    context = folder.manifest.context_length
-    if min(prompt_tokens, new_tokens - 1, runs) < 1:
-        raise RequestError(
-            "a benchmark needs at least 1 prompt token, 2 new tokens and 1 run", hint="use larger numbers"
-        )
-    if prompt_tokens + new_tokens > context:
-        raise RequestError(
-            f"{prompt_tokens:,} prompt tokens and {new_tokens:,} new ones do not fit the context of {context:,}",
-            hint="use fewer --prompt-tokens or --new-tokens",
-        )
+    _check_counts(folder.manifest.context_length, prompt_tokens, new_tokens, runs)
     pixels = None if picture is None else Picture.open(picture).pixels()
     if pixels is not None and folder.manifest.vision is None:
         raise RequestError("the model reads no pictures", hint="leave out --picture")
@@ -116,6 +107,18 @@ def benchmark(
         peak_memory=peak_memory(),
         picture=Summary.of([new.ttft - run.ttft for new, run in zip(measured, known, strict=True)]) if known else None,
     )
+
+
+def _check_counts(context: int, prompt_tokens: int, new_tokens: int, runs: int) -> None:
+    if min(prompt_tokens, new_tokens - 1, runs) < 1:
+        raise RequestError(
+            "a benchmark needs at least 1 prompt token, 2 new tokens and 1 run", hint="use larger numbers"
+        )
+    if prompt_tokens + new_tokens > context:
+        raise RequestError(
+            f"{prompt_tokens:,} prompt tokens and {new_tokens:,} new ones do not fit the context of {context:,}",
+            hint="use fewer --prompt-tokens or --new-tokens",
+        )
 
 
 @dataclass(frozen=True, slots=True)

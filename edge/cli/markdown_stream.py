@@ -183,7 +183,7 @@ def _to_markdown(tokens: "list[Token]") -> "Markdown":
             code = str(self.text).rstrip("\n")
             yield Syntax(code, self.lexer_name, theme="ansi_dark", word_wrap=True, background_color="default")
 
-    class Picture(ImageItem):
+    class PlainImage(ImageItem):
         """A picture as its text and address: nothing is loaded."""
 
         def __rich_console__(self, console: Any, options: Any) -> Any:
@@ -195,7 +195,7 @@ def _to_markdown(tokens: "list[Token]") -> "Markdown":
         "heading_open": LeftHeading,
         "fence": PlainCode,
         "code_block": PlainCode,
-        "image": Picture,
+        "image": PlainImage,
     }
     found.elements = elements  # type: ignore[misc]
     found.parsed = tokens

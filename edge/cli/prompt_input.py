@@ -23,7 +23,7 @@ _MAX_HISTORY_BYTES = 2**20  # above which the older half is dropped
 _ENTRY = b"\n# "  # the beginning of an entry of prompt_toolkit's file
 
 
-class PromptInput(MessageInput):
+class TerminalInput(MessageInput):
     """The messages typed at a prompt. Enter sends; Alt-Enter, or Enter after a backslash, begins a new line.
 
     Lines that arrive at once were pasted, and belong to one message, also where the terminal does not mark a paste.
@@ -89,7 +89,7 @@ def open_input(commands: Sequence[str], *, keep_history: bool = True) -> Message
     screen = is_terminal(sys.stdin) and is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb"
     if not screen or not _has_prompt_toolkit():
         return MessageInput(commands)
-    return PromptInput(commands, keep_history=keep_history)
+    return TerminalInput(commands, keep_history=keep_history)
 
 
 def _has_prompt_toolkit() -> bool:
