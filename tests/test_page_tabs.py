@@ -181,6 +181,15 @@ def test_turns_of_both_tabs_are_kept(browser, bare_folder):
             assert replies(browser) == ["One.", "Of the first."]
 
 
+KEPT = """
+const done = arguments[arguments.length - 1], request = indexedDB.open("glm4-edge", 1);
+request.onsuccess = () => {
+  const all = request.result.transaction("conversations").objectStore("conversations").getAll();
+  all.onsuccess = () => { request.result.close(); done(all.result); };
+};
+"""
+
+
 @pytest.mark.slow
 def test_what_is_deleted_or_renamed_in_one_tab_is_so_in_the_other(browser, bare_folder):
     with (
@@ -213,6 +222,8 @@ def test_what_is_deleted_or_renamed_in_one_tab_is_so_in_the_other(browser, bare_
             browser.until("return !document.querySelector('.busy')")
             browser.reload()
             assert browser.texts(".list .open") == []
+            kept = browser.driver.execute_async_script(KEPT)
+            assert [sorted(one) for one in kept] == [["deleted", "id"]]  # no word of it is left
         engine.pause = 0
         with second:
             browser.click(".notice .button")  # undo

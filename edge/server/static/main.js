@@ -250,7 +250,8 @@ class Page {
     }
     this.conversations = [...known.values()].sort((one, other) => other.updated - one.updated);
     if (deleted.has(this.current.id)) return this.left(this.current);
-    this.show(this.current);
+    if (this.current.messages.length) this.show(this.current);
+    else this.around();
   }
 
   /** Whether this tab goes on to show its own branch: it wrote that, and the other copy does not continue it. */

@@ -28,9 +28,9 @@ export class Store {
       request.addEventListener("upgradeneeded", () => request.result.createObjectStore(TABLE, { keyPath: "id" }));
       this.database = await done(request);
       this.database.addEventListener("versionchange", () => this.database.close());
-      const { deleted } = await this.read(); // a database that opens may still be unreadable
-      const old = [...deleted].filter(([, time]) => time < Date.now() - REMEMBERED);
-      if (old.length) await this.write((table) => old.forEach(([id]) => table.delete(id)));
+      const { deleted, over } = await this.read(); // a database that opens may still be unreadable
+      const old = [...deleted].filter(([, time]) => time < Date.now() - REMEMBERED).map(([id]) => id);
+      if (old.length + over.length) await this.write((table) => [...old, ...over].forEach((id) => table.delete(id)));
     } catch {
       this.database = null;
       this.trouble("storeClosed");
@@ -42,9 +42,10 @@ export class Store {
     return (await this.read()).conversations;
   }
 
-  /** Returns {conversations, deleted}: all readable conversations, the latest first, and when others were deleted, by id. */
+  /** Returns {conversations, deleted, over}: all readable conversations, the latest first; when others were deleted, by
+   * id; and the ids of parts that nobody needs. */
   async read() {
-    if (!this.database) return { conversations: latest([...this.memory.values()]), deleted: new Map() };
+    if (!this.database) return { conversations: latest([...this.memory.values()]), deleted: new Map(), over: [] };
     const found = new Map();
     const deleted = new Map();
     const parts = [];
@@ -52,15 +53,15 @@ export class Store {
     for (const value of await done(this.table("readonly").getAll())) {
       try {
         if (value.deleted) deleted.set(value.id, value.deleted);
-        else if (value.head) parts.push({ head: check(value.head), part: check({ ...value.head, others: value.messages }) });
+        else if (value.head) parts.push({ id: value.id, head: check(value.head), part: check({ ...value.head, others: value.messages }) });
         else found.set(value.id, check(value));
       } catch {
         damaged++;
       }
     }
     if (damaged) this.trouble("storeDamaged", { count: damaged });
-    for (const { head, part } of parts) if (!deleted.has(head.id)) unite(found, head, part);
-    return { conversations: latest([...found.values()]), deleted };
+    const over = parts.filter(({ head, part }) => deleted.has(head.id) || !unite(found, head, part)).map(({ id }) => id);
+    return { conversations: latest([...found.values()]), deleted, over };
   }
 
   /** Writes a conversation, together with what other tabs added to it. One that another tab deleted is not written,
@@ -174,16 +175,17 @@ function partsOf(id) {
   return IDBKeyRange.bound(`${id}/`, `${id}/\uffff`);
 }
 
-/** Adds a reply in progress, with its question, to its conversation. */
+/** Adds a reply in progress, with its question, to its conversation; returns false if it came to its end. */
 function unite(found, head, part) {
   const whole = found.get(head.id) ?? head;
   const known = turns(whole);
   const end = leaf(whole);
   const [asked, reply] = [...turns(part).values()];
-  if (known.get(reply?.id)?.partial === false) return; // it came to its end
+  if (known.get(reply?.id)?.partial === false) return false;
   found.set(head.id, whole);
   const next = known.has(asked.id) ? asked.id : asked.parent; // the turn after which it is shown
   merge(whole, part, reply && [next, asked.id].includes(end) ? reply.id : end === next ? asked.id : end);
+  return true;
 }
 
 function latest(conversations) {
