@@ -88,6 +88,23 @@ def test_tools_and_tokens(run):
     assert share.startswith("(")
 
 
+@pytest.mark.parametrize(("overflow", "words"), [("drop", "will be left out"), ("refuse", "/reset begins anew")])
+def test_a_chat_that_nearly_fills_the_context_says_so_once(bare_folder, overflow, words):
+    engine = Echo(["one"] * 3, max_prompt_tokens=400)
+    with Chat(Model(bare_folder, backend=engine), overflow=overflow) as chat:
+        commands = ChatCommands(chat, Attachments())
+        assert commands.describe_context() == ""
+        chat.history = [Message("user", "a" * 320)]
+        warning = commands.describe_context()
+        assert "% of the context: " in warning
+        assert words in warning
+        assert commands.describe_context() == ""
+        chat.reset()
+        assert commands.describe_context() == ""
+        chat.history = [Message("user", "a" * 320)]
+        assert commands.describe_context() == warning
+
+
 def test_undo_takes_a_turn_back(run, chat):
     assert run("/undo") == "Taken back: second\n"
     assert [message.content for message in chat.history] == ["Be brief.", "first", "one"]

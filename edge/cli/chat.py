@@ -158,6 +158,8 @@ def _chat_loop(
                 dropped = print_reply(
                     chat, message, approval, attachments, dropped=dropped, markdown=not settings.plain
                 )
+                if warning := "" if dropped else commands.describe_context():
+                    print_text(warning)
             finally:
                 attachments.clear()  # what was rejected would be rejected again
                 if chat.history == shortened:  # there is no other reply: /regenerate took nothing back

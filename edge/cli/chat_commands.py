@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXITS = ("/exit", "/quit")
 _COMMAND = re.compile(r"/[^\s/]*(\s|$)")
 _SHOWN = 60  # characters of a message
+_NEARLY_FULL = 0.85  # of the context
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class ChatCommands:
     def __init__(self, chat: "Chat", attachments: Attachments) -> None:
         self._chat = chat
         self._attachments = attachments
+        self._warned = False  # that the context is nearly full
 
     def run(self, text: str) -> "Message | None":
         """Run a command, and print its result. Return a message to send again, if it is /regenerate. Raises
@@ -112,14 +114,24 @@ class ChatCommands:
             print("The model may call no tools: --tool and --mcp name some.")
 
     def _tokens(self, _: str) -> None:
+        used, limit = self._count_tokens(), self._chat.model.backend.max_prompt_tokens
+        print(f"{used:,} of {limit:,} tokens ({used / limit:.0%})")
+
+    def _count_tokens(self) -> int:
         from runtime.context_window import ContextWindow
 
-        model = self._chat.model
         tools = [tool.to_json() for tool in self._chat.tools.values()]
-        window = ContextWindow.create(model, tools, None, self._chat.template_variables)
-        used = window.count_tokens(self._chat.history) if self._chat.history else 0
-        limit = model.backend.max_prompt_tokens
-        print(f"{used:,} of {limit:,} tokens ({used / limit:.0%})")
+        window = ContextWindow.create(self._chat.model, tools, None, self._chat.template_variables)
+        return window.count_tokens(self._chat.history) if self._chat.history else 0
+
+    def describe_context(self) -> str:
+        """Return a warning if the chat nearly fills the context, once each time that it comes to that; else ""."""
+        part = self._count_tokens() / self._chat.model.backend.max_prompt_tokens
+        warned, self._warned = self._warned, part >= _NEARLY_FULL
+        if warned or not self._warned:
+            return ""
+        next_step = "the oldest messages will be left out" if self._chat.overflow == "drop" else "/reset begins anew"
+        return f"[the chat fills {min(part, 1.0):.0%} of the context: {next_step}]"
 
     def _undo(self, _: str) -> None:
         if message := self._take_back():
