@@ -273,3 +273,19 @@ def test_a_cell_that_runs_is_ended_by_closing(session):
     thread.join(5)
     assert not thread.is_alive()
     assert not folder.exists()
+
+
+def test_a_program_that_ends_without_closing_leaves_no_folder(session, tmp_path):
+    program = (
+        f"from runtime.isolation.session import PythonSession\nprint(PythonSession({session._how!r}).run('1').text)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert done.stdout == "1\n\n"
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -108,7 +109,7 @@ def find_confinement() -> str:
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class _Process:
     """The process of a session, and its folder."""
 
@@ -125,6 +126,8 @@ class _Process:
                 hint="leave the tool out",
             )
         self.folder = Path(tempfile.mkdtemp(prefix="edge-python-"))
+        # A program may end without closing its session.
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         try:
             self._start()
         except OSError as exc:
