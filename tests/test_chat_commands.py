@@ -216,10 +216,10 @@ def test_no_history_where_none_is_wanted_or_possible(bare_folder, state, words):
 def test_without_prompt_toolkit_a_line_is_read_as_before(bare_folder, state):
     code = ECHO.replace("import os, sys\n", "import os, sys\nsys.modules['prompt_toolkit'] = None\n")
     with terminal([sys.executable, "-c", code, "chat", str(bare_folder.path)], environment=state, cwd=ROOT) as opened:
-        opened.wait_for("\n> ")
+        opened.wait_for("\n>")
         opened.type("a\nb\n")
         opened.wait_for("bold and")
-        opened.wait_for("\n> ")
+        opened.wait_for("\n>")
         opened.type("/exit\n")
         assert opened.end() == 0
         assert "Alt-Enter" not in opened.shown

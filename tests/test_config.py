@@ -210,7 +210,10 @@ def test_every_setting_reaches_the_server(file, monkeypatch, tmp_path):
     assert found.root_path == "/glm"
     assert (found.ssl_cert, found.ssl_key) == (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
     default = ServerSettings()
-    assert [one.name for one in fields(default) if getattr(found, one.name) == getattr(default, one.name)] == ["uds"]
+    assert [one.name for one in fields(default) if getattr(found, one.name) == getattr(default, one.name)] == [
+        "uds",
+        "models_file",
+    ]
     file.write_text('[server]\nuds = "edge.sock"')
     assert serve.server_settings(Config.load(str(file)), None).uds == str(tmp_path / "edge.sock")
 

@@ -23,6 +23,7 @@ import time
 import tomllib
 import urllib.request
 import warnings
+import wave
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -264,6 +265,16 @@ def furnish(folder: Path, model: Path, page: str) -> None:
         body = {"messages": [{"role": "user", "content": "Who are you?"}]}
         request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
         (folder / "requests.jsonl").write_text(json.dumps(request), encoding="utf-8")
+    if 'edge.Transcriber("./whisper")' in page and "no-run: needs models" not in page:
+        from edge import adopt
+
+        from .speech_models import write_recognition_model, write_speech_model
+
+        adopt(write_recognition_model(folder / "whisper-openvino"), folder / "whisper")
+        adopt(write_speech_model(folder / "speecht5"))
+        with wave.open(str(folder / "question.wav"), "wb") as file:
+            file.setparams((1, 2, 16_000, 0, "NONE", ""))
+            file.writeframes(np.random.default_rng(0).integers(-9000, 9000, 16_000, dtype=np.int16).tobytes())
     if "./lora" in page:
         from .adapters import write_adapter
 

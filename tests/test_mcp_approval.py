@@ -95,13 +95,13 @@ def test_a_person_in_a_terminal(bare_folder, tmp_path):
     )
     with terminal(command, cwd=ROOT) as talk:
         talk.wait_for("The model may call speak.")
-        talk.wait_for("\n> ")
+        talk.wait_for("\n>")
         talk.type("Hello\n")
         talk.wait_for('speak {"text": "a\\u202eb"}\nRun it on the MCP server talk? [y]es, [n]o, [a]lways: ')
         talk.type("n\n")
         talk.wait_for("→ Error: the user declined this call\n")
         talk.wait_for("A pity.")
-        talk.wait_for("\n> ")
+        talk.wait_for("\n>")
         talk.type("/exit\n")
         assert talk.end() == 0
         assert b"\x1b[2m" in talk.raw

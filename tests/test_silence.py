@@ -54,6 +54,8 @@ VERBS = {
     "devices": [["devices"]],
     "doctor": [["doctor", "MODEL"]],
     "cache": [["cache"], ["cache", "--clear"]],
+    "bundle": [],  # it downloads: tests/environments/bundle.sh
+    "upgrade": [["upgrade", "MODEL"]],
     "data": [["data"], ["data", "--json"]],
     "export-template": [["export-template", "CHECKPOINT"]],
 }

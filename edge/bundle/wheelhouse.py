@@ -42,7 +42,7 @@ def build_wheel(folder: Path) -> Path:
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / "pyproject.toml").is_file():
         return pack_installed(distribution(NAME), folder)
-    with tempfile.TemporaryDirectory() as name:  # a build leaves files in its folder
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:  # a build leaves files in its folder
         source = Path(name)
         for file in _BUILD:
             shutil.copy(checkout / file, source)
@@ -81,7 +81,9 @@ def pack_installed(installed: Distribution, folder: Path) -> Path:
 
 
 def _run_pip(*words: str) -> None:
-    done = subprocess.run((*_PIP, *words, "--quiet"), capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        (*_PIP, *words, "--quiet"), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode == 0:
         return
     lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or done.stderr.splitlines()
