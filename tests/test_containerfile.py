@@ -47,7 +47,7 @@ def test_what_linters_ask_for():
     assert all(value.split()[-1].startswith("/") for value in values("COPY"))
 
 
-def test_what_is_copied_is_there_and_not_ignored():
+def test_what_is_copied_is_there_and_not_ignored(sources):
     ignored = (ROOT / ".containerignore").read_text(encoding="utf-8").splitlines()
     for value in values("COPY"):
         for source in value.split()[:-1]:
@@ -65,5 +65,5 @@ def test_it_starts_a_server_that_others_reach():
 
 
 @pytest.mark.parametrize("line", ["edge/server/static/vendor/LICENSES.txt", "LICENSE"])
-def test_licences_are_within(line):
+def test_licences_are_within(sources, line):
     assert (ROOT / line).is_file()
