@@ -133,4 +133,5 @@ def _copy_licences(folder: Path, model: Path, duties: str) -> None:
 
 def _installed_licences() -> list[Path]:
     files = [file for one in distributions(name=service.NAME) for file in one.files or ()]
-    return [Path(str(file.locate())) for file in files if file.name.startswith("LICENSE")]
+    found = [Path(str(file.locate())) for file in files if file.name.startswith("LICENSE")]
+    return [path for path in found if path.is_file()]  # a source distribution in the current folder lists more
