@@ -89,7 +89,7 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
 
     server = Server(configured)
     address = {} if served.uds else {"host": "127.0.0.1", "port": 0}
-    with listen(replace(served, **address)) as listener:
+    with listen(replace(served, **address)) as listener, app.state.toolbox:
         thread = Thread(target=server.run, args=([listener.socket],))
         thread.start()
         try:

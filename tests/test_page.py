@@ -17,6 +17,7 @@ import edge
 from edge.config.named_tools import load_functions
 from edge.server.limits import Limits
 from edge.server.page import chat as page
+from runtime.backends.echo import Echo, spelled
 from runtime.folder.model_folder import write_manifest
 from runtime.grammar.grammar import JsonSchema
 
@@ -738,24 +739,29 @@ def test_loading_a_model_is_shown(browser, bare_folder):
         assert browser.all(".looking") == []
 
 
-def test_messages_that_no_longer_fit_are_told_of(browser, bare_folder, monkeypatch):
-    dropped = {"count": 0}
-    told = property(lambda self: lambda: page.sse({"dropped": dropped["count"]}, "dropped") if dropped["count"] else "")
-    monkeypatch.setattr(page.PageStream, "opening", told)
-    with scripted(bare_folder, ["\nOne.", "\nTwo.", "\nThree."]) as (url, *_):
+class Tiny(Echo):
+    """An engine whose context holds a question or two."""
+
+    def __init__(self, replies):
+        super().__init__(replies, max_prompt_tokens=400)
+
+
+@pytest.mark.slow
+def test_messages_that_no_longer_fit_are_told_of(browser, bare_folder):
+    """The line is above the first question that is in the prompt; a system prompt does not move it."""
+    with scripted(bare_folder, ["\n" + "one " * 60] * 4, engine=Tiny) as (url, _, engine):
         browser.open(url)
-        browser.ask("First")
-        browser.ask("Second")
-        assert browser.all(".unread") == []
-        dropped["count"] = 2
-        browser.ask("Third")
-        for _ in range(2):
-            assert browser.texts(".unread") == ["The first 2 messages no longer fit and are not read."]
-            assert (
-                browser.js("return document.querySelector('.unread').nextSibling.querySelector('.bubble').textContent")
-                == "Second"
-            )
-            browser.reload()
+        settings(browser, system="Be brief.")
+        for number in range(4):
+            browser.ask(f"Question {number}?")
+            prompt = spelled(engine.requests[-1].prompt)
+            first = next(one for one in range(4) if f"Question {one}?" in prompt)
+            below = browser.texts(".unread + .turn .bubble")
+            assert below == ([f"Question {first}?"] if first else [])
+        count = browser.text(".unread")
+        assert count == f"The first {2 * first} messages no longer fit and are not read."
+        browser.reload()
+        assert browser.text(".unread") == count
 
 
 def test_a_reply_that_a_reload_cuts_off_is_kept(browser, bare_folder):

@@ -1,5 +1,6 @@
 """Tools on the chat page, in a real Chromium: switches, approval, pictures and citations of results."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,20 @@ PYTHON = replace(edge.Tool.from_function(python), approval=True)
 CHART = edge.Tool.from_function(chart)
 CALL = '\npython\n{"code": "a = 1\\nprint(a + 2)"}'
 WAITS = "return document.querySelectorAll('.approval button').length && !document.querySelector('.busy')"
+
+
+def call_of(code):
+    return f"\npython\n{json.dumps({'code': code})}"
+
+
+def needs_sandbox():
+    from edge.toolkit.python_tool import find_confinement
+    from runtime.errors import ToolError
+
+    try:
+        find_confinement()
+    except ToolError as exc:
+        pytest.skip(str(exc))
 
 
 @pytest.fixture(autouse=True)
@@ -192,3 +207,26 @@ def test_a_result_is_cited(browser, bare_folder):
             browser.until("return !document.querySelector('.cited:popover-open')")
             assert browser.js("return document.activeElement.className") == "cite"
             browser.reload()
+
+
+@pytest.mark.slow
+def test_the_python_tool_keeps_its_variables_and_shows_its_plots(browser, bare_folder):
+    pytest.importorskip("matplotlib")
+    needs_sandbox()
+    plot = "import matplotlib.pyplot as plt\nplt.plot([1, a])\nplt.show()\nprint(a + 1)"
+    calls = [call_of("a = 6 * 7\nprint(a)"), call_of(plot), "\nDone."]
+    with scripted(bare_folder, calls, tools=edge.builtin_tools("python")) as (url, *_):
+        browser.open(url)
+        switch_on(browser)
+        browser.type("Go\n")
+        for calls in (1, 2):
+            browser.until("return document.querySelectorAll('.call').length === arguments[0]", calls)
+            browser.until(WAITS)
+            browser.click(".approval button")
+        browser.until("return document.querySelector('.turn:last-child .prose')?.textContent === 'Done.'")
+        browser.replied()
+        assert browser.texts(".call .state") == ["done", "done"]
+        assert browser.text(".call code", 1) == "42"
+        assert "43" in browser.text(".call code", 3)
+        browser.until("return document.querySelector('.reply .pictures img')?.naturalWidth > 100")
+        assert browser.complaints() == []
