@@ -22,7 +22,6 @@ from runtime.chat_templates import file_name
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
-from runtime.checkpoint.small_files import resolve_file
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, VerificationError
@@ -47,7 +46,7 @@ from .check.divergence import log_softmax
 from .check.layerwise import whole_model_logits
 from .estimate import OTHER_FILE_BYTES, ConversionEstimate, describe_devices, loaded_bytes, require_resources
 from .job import Steps
-from .output.linked_copy import link_files
+from .output.linked_copy import link_export
 from .output.scratch import ScratchFolder, refuse_existing, scratch_folder
 from .output.tokenizer import write_tokenizer
 from .recipe import RECIPES
@@ -167,7 +166,7 @@ def _prepare_tokenizer(
                 hint=f"`edge adopt {folder} OUT` makes a linked copy, with files of our own for what is missing",
             )
         return [f"{rare}: `edge adopt FOLDER OUT` makes a copy with a tokenizer that does not"] if rare else []
-    link_files(_copied_files(folder), scratch.path)
+    link_export(folder, _COPIED, scratch.path)
     notes = []
     if missing or _difference(folder, tokenizer, texts, edge_cases=False) or rare:
         for name in _TOKENIZER_FILES:
@@ -187,14 +186,6 @@ def _difference(folder: Path, tokenizer: CheckpointTokenizer, texts: Iterable[st
     except VerificationError as exc:
         return one_line(exc, 200)
     return ""
-
-
-def _copied_files(folder: Path) -> list[Path]:
-    """Return the files of a linked copy. Raises CheckpointError if a text is a link out of the folder."""
-    found = sorted({path for pattern in _COPIED for path in folder.glob(pattern) if path.is_file()})
-    for path in found:
-        resolve_file(folder, path.name, within=not path.name.startswith("openvino_"))
-    return found
 
 
 def _verify(

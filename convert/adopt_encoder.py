@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from runtime.checkpoint.small_files import resolve_file
 from runtime.errors import CheckpointError, ConversionError, VerificationError
 from runtime.folder.integrity import record_verified
 from runtime.folder.ir import IR_FILE
@@ -40,7 +39,7 @@ from runtime.version import VERSION
 
 from .check.ir_weights import is_constant, read_ir
 from .job import Steps
-from .output.linked_copy import link_files
+from .output.linked_copy import link_export
 from .output.scratch import ScratchFolder
 
 ADOPTED = "adopted"  # in the manifest, instead of a recipe
@@ -108,10 +107,7 @@ def adopt_encoder(folder: Path, scratch: ScratchFolder | None, task: Task) -> St
     )
     yield Progress("check", done=1, total=1)
     if scratch is not None:
-        copied = sorted({path for pattern in _COPIED for path in folder.glob(pattern) if path.is_file()})
-        for path in copied:
-            resolve_file(folder, path.name, within=not path.name.startswith("openvino_"))
-        link_files(copied, scratch.path)
+        link_export(folder, _COPIED, scratch.path)
     opened = ModelFolder(folder if scratch is None else scratch.path, manifest)
     yield Progress("verify", "two texts", 0, 1)
     if task == "embedding":

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.checkpoint.small_files import resolve_file
 from runtime.errors import BackendError, ConversionError, VerificationError
 from runtime.folder.model_folder import (
     CheckpointRecord,
@@ -29,7 +28,7 @@ from runtime.version import VERSION
 
 from .adopt_encoder import ADOPTED, seal
 from .job import Steps
-from .output.linked_copy import link_files
+from .output.linked_copy import link_export
 from .output.scratch import ScratchFolder
 
 _ENCODER = "openvino_encoder_model.xml"
@@ -90,10 +89,7 @@ def adopt_speech(folder: Path, scratch: ScratchFolder | None, task: Task) -> Ste
     )
     yield Progress("check", done=1, total=1)
     if scratch is not None:
-        copied = sorted({path for pattern in _COPIED for path in folder.glob(pattern) if path.is_file()})
-        for path in copied:
-            resolve_file(folder, path.name, within=not path.name.startswith("openvino_"))
-        link_files(copied, scratch.path)
+        link_export(folder, _COPIED, scratch.path)
     opened = ModelFolder(folder if scratch is None else scratch.path, manifest)
     yield Progress("verify", "a second of noise" if task == "transcription" else "a sentence", 0, 1)
     try:

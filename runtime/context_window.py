@@ -62,10 +62,7 @@ class ContextWindow:
             prompt = model.template.render(messages, tools, variables=template_variables)
             return model.backend.count_tokens(prompt)
 
-        def count_text(text: str) -> int:
-            return model.backend.count_tokens(model.plain(text))
-
-        return cls(model.backend.max_prompt_tokens, reply_tokens, count_tokens, count_text, keep_attachments)
+        return cls(model.backend.max_prompt_tokens, reply_tokens, count_tokens, model.count_text, keep_attachments)
 
     def fit(self, messages: Sequence[Message]) -> Excerpt:
         """Return what the model reads of the messages. It is too long only if the last turn alone is."""
@@ -92,8 +89,8 @@ class ContextWindow:
         for index in range(len(messages) + 1):
             if index == len(messages) or messages[index].role == "assistant":  # the model has read up to here
                 past += sum(turn.stop <= index for turn in turns[past:])
-                kept = [turn for turn in self._order(messages, turns[:past]) if turn not in dropped]
                 if used > room:
+                    kept = [turn for turn in self._order(messages, turns[:past]) if turn not in dropped]
                     while kept and used > target:
                         dropped.append(kept.pop(0))
                         used -= sum(sizes[dropped[-1].start : dropped[-1].stop])

@@ -62,7 +62,7 @@ class Logprobs:
 
 @dataclass(frozen=True, slots=True)
 class PromptLogprobs:
-    """Further tokens of the prompt, before the reply, if `Sampling.prompt_logprobs` asks for them. Special tokens are
+    """Log-probabilities of prompt tokens, in pieces before the reply, if `Sampling.prompt_logprobs` asks for them. Special tokens are
     among them. The first token of a prompt follows nothing, and has the log-probability 0.
 
     Example:

@@ -33,6 +33,8 @@ from .system.out_of_memory import map_out_of_memory
 from .text import replace_surrogates
 from .tools import ToolLike, to_definitions
 
+_REMEMBERED_COUNTS = 100_000
+
 
 class Model:
     """A loaded model, which several threads and chats may share.
@@ -76,6 +78,7 @@ class Model:
         self._special_tokens = self.source.manifest.special_tokens
         self.choice: DeviceChoice | None = None
         self._in_process = in_process
+        self._text_tokens: dict[tuple[int, int], int] = {}  # by the text's hash and length
         if backend is not None and options.adapters:
             raise RequestError("a loaded engine cannot take an adapter", hint="leave out the adapter or the backend")
         self.backend = backend or self._load_onto_first((device, *fallback), options)
@@ -158,6 +161,16 @@ class Model:
     def count_tokens(self, messages: str | MessageLike | Iterable[MessageLike], tools: Iterable[ToolLike] = ()) -> int:
         """Return the number of tokens in the prompt of the next reply."""
         return self.backend.count_tokens(self.prompt(messages, tools))
+
+    def count_text(self, text: str) -> int:
+        """Return the number of tokens of a plain text. The counts of the last texts are remembered: those of a chat
+        are needed again in each of its turns."""
+        key = hash(text), len(text)
+        if key not in self._text_tokens:
+            if len(self._text_tokens) >= _REMEMBERED_COUNTS:
+                self._text_tokens.clear()
+            self._text_tokens[key] = self.backend.count_tokens(self.plain(text))
+        return self._text_tokens[key]
 
     def reply(
         self,

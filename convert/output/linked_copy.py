@@ -5,6 +5,17 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from runtime.checkpoint.small_files import resolve_file
+
+
+def link_export(folder: Path, patterns: Iterable[str], copy: Path) -> None:
+    """Link the files of an exported model that match the patterns into the folder `copy`. A graph may be a link to
+    elsewhere. Raises CheckpointError if a text is a link out of the folder, and OSError."""
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    for path in found:
+        resolve_file(folder, path.name, within=not path.name.startswith("openvino_"))
+    link_files(found, copy)
+
 
 def link_files(files: Iterable[Path], folder: Path) -> None:
     """Link each file into `folder`, under its own name: to the file itself where it is a link. Raises OSError."""

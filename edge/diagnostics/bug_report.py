@@ -111,7 +111,7 @@ def _system() -> dict[str, Any]:
 
 
 def _disks(folder: ModelFolder | None) -> dict[str, dict[str, int]]:
-    """Return the total and free bytes of the disks that matter."""
+    """Return the total and free bytes of the disks of the folders that are used: current, temporary, cache, model."""
     places: dict[str, Path] = {"current": Path.cwd()}
     with suppress(OSError):
         places["temporary"] = Path(tempfile.gettempdir())

@@ -27,7 +27,7 @@ class ProgramResult:
 
     @property
     def first_line(self) -> str:
-        """The first line of its errors, or else of its output."""
+        """The first line of standard error, or of standard output if that is empty."""
         lines = (self.errors.strip() or self.output.strip()).splitlines()
         return lines[0].strip() if lines else f"status {self.code}"
 
