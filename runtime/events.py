@@ -62,8 +62,8 @@ class Logprobs:
 
 @dataclass(frozen=True, slots=True)
 class PromptLogprobs:
-    """Log-probabilities of prompt tokens, in pieces before the reply, if `Sampling.prompt_logprobs` asks for them. Special tokens are
-    among them. The first token of a prompt follows nothing, and has the log-probability 0.
+    """Log-probabilities of prompt tokens, in pieces before the reply, if `Sampling.prompt_logprobs` asks for them.
+    Special tokens are among them. The first token of a prompt follows nothing, and has the log-probability 0.
 
     Example:
         for event in chat.model.complete("To be or not to be", prompt_logprobs=True, max_tokens=1):
