@@ -10,7 +10,11 @@ from edge.cli import parser
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = {  # flags of other programs
     "--collect-all",
+    "--disable-pip-version-check",
+    "--find-links",
     "--force-reinstall",
+    "--isolated",
+    "--no-index",
     "--python",
     "--task",
     "--tool-call-parser",

@@ -58,7 +58,7 @@ SHA256SUMS，用 `wheels` 建立虚拟环境，复制模型，并给出聊天和
 """
 
 KIOSK = """\
-# The kiosk's settings: docs/kiosk.md of glm4-edge has the rest.
+# The kiosk's settings.
 system = "You answer visitors. Answer in two sentences."
 idle = 60
 """
