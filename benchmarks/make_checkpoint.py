@@ -26,6 +26,7 @@ from runtime.checkpoint.architecture import Architecture, read_architecture
 from runtime.checkpoint.tensors import safetensors_shapes
 from runtime.checkpoint.tokenizer import read_tokenizer
 from runtime.checkpoint.vision.eva_clip import EvaClipVision
+from runtime.checkpoint.vision.glm4_1v import Glm41Vision
 
 DEMO = Path(__file__).resolve().parents[1] / "edge" / "demo" / "checkpoint"
 SHARD_BYTES = 5_000_000_000
@@ -50,8 +51,6 @@ def config(a: Architecture, dtype: str, tokenizer: Path) -> dict[str, Any]:
     ids = json.loads((tokenizer / "config.json").read_text())
     common = {
         "architectures": [a.name],
-        "hidden_size": a.hidden,
-        "num_attention_heads": a.heads,
         "tie_word_embeddings": a.tied_embeddings,
         "torch_dtype": {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}[dtype],
         **{key: ids[key] for key in ("eos_token_id", "pad_token_id")},
@@ -62,6 +61,8 @@ def config(a: Architecture, dtype: str, tokenizer: Path) -> dict[str, Any]:
             | vision_config(a)
             | {
                 "model_type": "chatglm",
+                "hidden_size": a.hidden,
+                "num_attention_heads": a.heads,
                 "add_bias_linear": False,
                 "add_qkv_bias": a.qkv_bias,
                 "ffn_hidden_size": a.ffn,
@@ -75,13 +76,26 @@ def config(a: Architecture, dtype: str, tokenizer: Path) -> dict[str, Any]:
                 "seq_length": a.context,
             }
         )
-    return common | {
+    if a.name == "Glm4vForConditionalGeneration":
+        ends = {key: common.pop(key) for key in ("eos_token_id", "pad_token_id")}
+        rope = {"rope_type": "default", "rope_theta": a.rope_theta, "mrope_section": list(a.rope_sections)}
+        rope["partial_rotary_factor"] = a.rotary_dim / a.head_dim
+        text = glm_config(a) | {"model_type": "glm4v_text", "rope_parameters": rope} | ends
+        return common | {"model_type": "glm4v", "text_config": text} | vision_config(a)
+    return common | glm_config(a)
+
+
+def glm_config(a: Architecture) -> dict[str, Any]:
+    """The keys of a decoder in transformers' format."""
+    return {
         "model_type": "glm4" if a.sandwich_norms else "glm",
         "attention_bias": a.qkv_bias,
         "head_dim": a.head_dim,
         "hidden_act": "silu",
+        "hidden_size": a.hidden,
         "intermediate_size": a.ffn,
         "max_position_embeddings": a.context,
+        "num_attention_heads": a.heads,
         "num_hidden_layers": a.layers,
         "num_key_value_heads": a.kv_heads,
         "partial_rotary_factor": a.rotary_dim / a.head_dim,
@@ -93,7 +107,24 @@ def config(a: Architecture, dtype: str, tokenizer: Path) -> dict[str, Any]:
 
 def vision_config(a: Architecture) -> dict[str, Any]:
     """The keys of the image tower; {} for a text model."""
-    if not isinstance(vision := a.vision, EvaClipVision):
+    if isinstance(vision := a.vision, Glm41Vision):
+        tower = {
+            "attention_bias": vision.qkv_bias,
+            "depth": vision.layers,
+            "hidden_act": "silu",
+            "hidden_size": vision.width,
+            "image_size": vision.grid * vision.patch,
+            "in_channels": 3,
+            "intermediate_size": vision.merger_ffn,
+            "num_heads": vision.heads,
+            "out_hidden_size": vision.hidden,
+            "patch_size": vision.patch,
+            "rms_norm_eps": vision.norm_eps,
+            "spatial_merge_size": vision.merge,
+            "temporal_patch_size": vision.frames,
+        }
+        return {"vision_config": tower}
+    if not isinstance(vision, EvaClipVision):
         return {}
     tower = {
         "dropout_prob": 0.0,
