@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from benchmarks.make_checkpoint import DEMO, TINY, config
 
+from benchmarks.make_checkpoint import DEMO, TINY, config
 from edge.catalogue import CATALOGUE
 from runtime.checkpoint.architecture import Architecture, read_architecture
 
