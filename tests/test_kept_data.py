@@ -32,8 +32,10 @@ from edge.server.logs.log_file import LogFile
 from edge.store.model_name import ModelName
 from edge.store.model_store import store_root
 from edge.store.pull_lock import pull_lock
+from runtime.backends.openvino.int4.library import library_name, library_root
 from runtime.folder import compile_cache
 from runtime.folder.model_folder import ModelFolder
+from runtime.system.files import write_atomically
 from edge.cli import main
 
 LogFile("").close()
@@ -41,6 +43,8 @@ _open_history().append_string("Who are you?")
 with pull_lock(ModelName.parse("z1-9b"), print):
     store_root().joinpath("GLM-Z1-9B-0414@int4").mkdir()
     store_root().joinpath("GLM-Z1-9B-0414@int4", "edge.json").write_text("{}")
+library_root().mkdir(mode=0o700, parents=True)
+write_atomically(library_root() / library_name(), bytes(1000), private=True)
 with compile_cache.caching(ModelFolder.open(sys.argv[1]), "GPU", "1") as found:
     with open(found["CACHE_DIR"] + "/1.blob", "wb") as file:
         file.write(bytes(1000))

@@ -42,6 +42,7 @@ VERBS = {
     ],
     "complete": [["complete", "MODEL", "--prompt", "Once", "--max-new-tokens", "4"]],
     "inspect": [["inspect", "MODEL"]],
+    "kernel": [],  # it needs a compiler: tests/test_int4_kernel.py
     "bench": [["bench", "MODEL", "--prompt-tokens", "32", "--new-tokens", "4", "--runs", "1"]],
     "eval": [
         ["eval", "MODEL", "--texts", "DOCS/texts.jsonl", "--context", "64", "--new-tokens", "4", "--out", "report"]

@@ -29,6 +29,7 @@ from . import (
     evaluate,
     export_template,
     inspect,
+    kernel,
     list_models,
     mcp,
     models,
@@ -142,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(metavar="COMMAND", required=True)
     for verb in (
         demo, models, run_verb, pull, list_models, show, remove, recipes, convert, adopt, chat, complete, batch,
-        inspect, upgrade, bundle, bench, evaluate, research, serve, service, mcp, devices, doctor, cache, data,
+        inspect, upgrade, bundle, bench, evaluate, research, serve, service, mcp, devices, doctor, kernel, cache, data,
         export_template,
     ):  # fmt: skip
         verb.add(verbs)

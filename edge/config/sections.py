@@ -173,6 +173,13 @@ class OptionsSection:
         int,
         Setting("most tokens that prompt lookup drafts in a step; 0 disables it", least=0, most=_LARGE),
     ] = 0
+    int4_kernel: Annotated[
+        bool | None,
+        Setting(
+            "multiply int4 matrices by the kernel of `edge kernel`; false leaves it to OpenVINO",
+            default="where it is built",
+        ),
+    ] = None
     grammar_memory: Annotated[
         int | None,
         Setting("MB of compiled grammars above which the engine's process is restarted", default="512", least=1),

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.backends.openvino.int4.library import library_root
 from runtime.errors import RequestError
 from runtime.folder.compile_cache import compiled_root
 from runtime.system.files import remove
@@ -72,6 +73,7 @@ KINDS = (
         delete=_remove_service,
     ),
     DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
+    DataKind("kernel", "the kernel of `edge kernel`", "int4 models load and answer faster", library_root),
     DataKind(
         "models", "models of `edge run` and `edge pull`", "they are not downloaded and converted again", store_root
     ),

@@ -87,6 +87,9 @@ class Options:
     the prompt or the reply. The model verifies them in one step, so replies stay the same. It pays if a reply quotes
     its prompt. Only OpenVINO supports it, and not on an NPU.
 
+    `int4_kernel` chooses who multiplies int4 matrices on a CPU: True for the kernel that `edge kernel` builds, False
+    for OpenVINO. None takes the kernel where it is built and the model and the other options allow it.
+
     Raises RequestError for a value out of range or of the wrong type.
 
     Example:
@@ -102,6 +105,7 @@ class Options:
     context: int | None = None
     reply_tokens: int | None = None
     lookup: int = 0
+    int4_kernel: bool | None = None
     cache: bool = True
     grammar_memory: int | None = None
     verify: bool = True
@@ -123,6 +127,7 @@ class Options:
                 raise RequestError(f"activation_scale is {self.activation_scale}", hint="it may be more than 0")
         for name in ("cache", "verify"):
             require(name, getattr(self, name), bool, "True or False")
+        require("int4_kernel", self.int4_kernel, bool | None, "True, False or None")
 
 
 def require_supported(

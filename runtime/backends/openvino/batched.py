@@ -38,6 +38,7 @@ from .genai import (
     require_model_folder,
     run_to_end,
 )
+from .int4.loading import kernel_folder
 from .logits_queue import LogitsQueue
 from .logits_request import LogitsRequest, needed_settings, require_no_logits
 from .prefix_cache import BLOCK, PrefixCache
@@ -114,14 +115,18 @@ class OpenVINO(GenAIBackend):
         scheduler.cache_size = 0  # grows with what is asked
         scheduler.max_num_batched_tokens = step_tokens(kind, options.lookup)
         scheduler.dynamic_split_fuse = True
-        with load_properties(folder, device, options, CONVERT_AGAIN, name) as settings:
+        with (
+            load_properties(folder, device, options, CONVERT_AGAIN, name) as settings,
+            kernel_folder(folder, device, options, name) as place,
+        ):
+            settings.update(place.properties)
             if device == "CPU":
                 settings["CPU_RUNTIME_CACHE_CAPACITY"] = COMPILED_SHAPES
             if options.lookup:
                 settings["prompt_lookup"] = True
             settings.update(adapter_properties(folder, options.adapters))
             tokenizer = {name: value for name, value in settings.items() if name == "ENABLE_MMAP"}
-            pipeline = genai.ContinuousBatchingPipeline(str(folder.path), scheduler, device, settings, tokenizer)
+            pipeline = genai.ContinuousBatchingPipeline(str(place.path), scheduler, device, settings, tokenizer)
             return cls(pipeline, folder, device, options)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:

@@ -1,0 +1,170 @@
+"""The graph of a model folder with Int4MatMul in place of its int4 matrix products, over the same file of weights."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, SubElement, parse
+
+from ....errors import BackendError
+from .library import GROUP
+
+_OPSET = "glm4_edge"  # the operation's, as int4_matmul.cpp has it
+
+
+@contextmanager
+def rewritten_folder(folder: Path, name: str) -> Iterator[Path | None]:
+    """Yield a folder for the block that links every file of `folder` but the graph of this `name`, which is rewritten;
+    None if none of its products is for Int4MatMul. Raises BackendError if there is no place for it."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="glm4-edge-", ignore_cleanup_errors=True) as scratch:
+            graph = Path(scratch) / f"{name}.xml"
+            if not rewrite_graph(folder / graph.name, graph):
+                yield None
+                return
+            for file in folder.iterdir():
+                if file.name != graph.name and file.is_file():
+                    os.symlink(file.absolute(), graph.with_name(file.name))
+            yield Path(scratch)
+    except OSError as exc:
+        raise BackendError(f"no temporary folder for the graph: {exc}", hint="free some disk space") from exc
+
+
+def rewrite_graph(source: Path, target: Path) -> int:
+    """Write the graph in `source`, an IR's XML, with its int4 products replaced; return how many they were. If there
+    are none, nothing is written. Raises OSError."""
+    tree = parse(source)
+    graph = _Graph(tree.getroot())
+    products = [product for layer in graph.layers.values() if (product := graph.find_product(layer))]
+    for product in products:
+        graph.replace(product)
+    if products:
+        graph.remove_unused()
+        tree.write(target)
+    return len(products)
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A MatMul, the constants of its weights and scales, and the layers that decompress them."""
+
+    matmul: Element
+    weights: Element
+    scales: Element
+    between: tuple[Element, ...]
+    rows: int
+    groups: int
+
+
+class _Graph:
+    def __init__(self, root: Element) -> None:
+        self._layers, self._edges = _child(root, "layers"), _child(root, "edges")
+        self.layers = {_id(layer): layer for layer in self._layers}
+        self._into = {(edge.get("to-layer"), edge.get("to-port")): edge for edge in self._edges}
+        self._readers: dict[str | None, list[Element]] = {}
+        for edge in self._edges:
+            self._readers.setdefault(edge.get("from-layer"), []).append(edge)
+
+    def find_product(self, matmul: Element) -> _Product | None:
+        """Return a product by int4 weights, symmetric and in groups of 128 columns: MatMul(x, Convert(Reshape(
+        Multiply(Convert(weights), scales)))), transposed."""
+        if matmul.get("type") != "MatMul" or _child(matmul, "data").attrib != {
+            "transpose_a": "false",
+            "transpose_b": "true",
+        }:
+            return None
+        found: list[Element] = []
+        layer = matmul
+        for port, wanted in (("1", "Convert"), ("0", "Reshape"), ("0", "Multiply"), ("0", "Convert"), ("0", "Const")):
+            below = self._input(layer, port)
+            if below is None or below.get("type") != wanted or len(self._readers[below.get("id")]) != 1:
+                return None
+            layer = below
+            found.append(layer)
+        weights = found.pop()
+        scales = self._input(found[2], "1")
+        if scales is None or scales.get("type") != "Const" or len(self._readers[scales.get("id")]) != 1:
+            return None
+        shape = _shape(weights)
+        if _child(weights, "data").get("element_type") != "i4" or len(shape) != 3 or shape[2] != GROUP:
+            return None
+        if _child(scales, "data").get("element_type") != "f16" or _shape(scales) != [*shape[:2], 1]:
+            return None
+        return _Product(matmul, weights, scales, tuple(found), shape[0], shape[1])
+
+    def replace(self, product: _Product) -> None:
+        """Connect the constants, as bytes, with the product, which becomes an Int4MatMul."""
+        matmul, constants = product.matmul, (product.weights, product.scales)
+        shapes = ((product.rows, product.groups * GROUP // 2), (product.rows, product.groups * 2))
+        matmul.set("type", "Int4MatMul")
+        matmul.set("version", _OPSET)
+        matmul.remove(_child(matmul, "data"))
+        inputs = _child(matmul, "input")
+        for port in inputs.findall("port")[1:]:
+            inputs.remove(port)
+        self._edges.remove(self._into[_id(matmul), "1"])
+        for number, (constant, shape) in enumerate(zip(constants, shapes, strict=True), 1):
+            _as_bytes(constant, shape)
+            _add_port(inputs, str(number), shape)
+            ends = {"from-layer": _id(constant), "from-port": _port(constant), "to-layer": _id(matmul)}
+            SubElement(self._edges, "edge", {**ends, "to-port": str(number)})
+        _child(_child(matmul, "output"), "port").set("id", "3")
+        for edge in self._readers[matmul.get("id")]:
+            edge.set("from-port", "3")
+        for layer in product.between:
+            self._layers.remove(layer)
+            for edge in (*self._readers[layer.get("id")], *self._inputs(layer)):
+                if edge in self._edges:
+                    self._edges.remove(edge)
+
+    def remove_unused(self) -> None:
+        """Remove the constants that nothing reads any more: the shapes to which weights were reshaped."""
+        read = {edge.get("from-layer") for edge in self._edges}
+        for layer in list(self._layers):
+            if layer.get("type") == "Const" and layer.get("id") not in read:
+                self._layers.remove(layer)
+
+    def _input(self, layer: Element, port: str) -> Element | None:
+        edge = self._into.get((layer.get("id"), port))
+        return None if edge is None else self.layers.get(edge.get("from-layer") or "")
+
+    def _inputs(self, layer: Element) -> list[Element]:
+        return [edge for port in ("0", "1") if (edge := self._into.get((layer.get("id"), port))) is not None]
+
+
+def _child(element: Element, name: str) -> Element:
+    found = element.find(name)
+    if found is None:
+        raise BackendError(f"the graph has a {element.tag} without {name}", hint="convert the checkpoint again")
+    return found
+
+
+def _id(layer: Element) -> str:
+    return layer.get("id") or ""
+
+
+def _port(layer: Element) -> str:
+    return _child(_child(layer, "output"), "port").get("id") or ""
+
+
+def _shape(constant: Element) -> list[int]:
+    return [int(size) for size in (_child(constant, "data").get("shape") or "").split(",") if size.strip()]
+
+
+def _as_bytes(constant: Element, shape: tuple[int, ...]) -> None:
+    data, port = _child(constant, "data"), _child(_child(constant, "output"), "port")
+    data.set("element_type", "u8")
+    data.set("shape", ", ".join(map(str, shape)))
+    port.set("precision", "U8")
+    for size in list(port):
+        port.remove(size)
+    for length in shape:
+        SubElement(port, "dim").text = str(length)
+
+
+def _add_port(inputs: Element, number: str, shape: tuple[int, ...]) -> None:
+    port = SubElement(inputs, "port", {"id": number, "precision": "U8"})
+    for length in shape:
+        SubElement(port, "dim").text = str(length)

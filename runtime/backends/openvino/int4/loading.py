@@ -1,0 +1,60 @@
+"""Loading a model folder with the int4 kernel, where it was built and can be used."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ....errors import BackendError
+from ....folder.model_folder import ModelFolder
+from ...backend import Options
+from .graph import rewritten_folder
+from .library import GROUP, find_library
+
+# The kernel computes in f32. With bf16 around it, OpenVINO converts before and after each product.
+_PRECISION = "f32"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFolder:
+    """A folder to load, and the properties that its graph needs beside the others. `used` is whether the kernel is."""
+
+    path: Path
+    properties: dict[str, Any] = field(default_factory=dict)
+    used: bool = False
+
+
+@contextmanager
+def kernel_folder(folder: ModelFolder, device: str, options: Options, name: str) -> Iterator[KernelFolder]:
+    """Yield the folder from which to load the IR of this `name` within the block: with the kernel, or as it is.
+
+    Raises BackendError if the options ask for the kernel and it cannot be used.
+    """
+    obstacle, library = find_obstacle(device, options), None
+    if options.int4_kernel is not False and not obstacle:
+        library = find_library()
+        obstacle = "" if library else "it is not built"
+    if library is not None:
+        with rewritten_folder(folder.path, name) as rewritten:
+            if rewritten is not None:
+                added = {"extensions": [str(library)], "INFERENCE_PRECISION_HINT": options.precision or _PRECISION}
+                yield KernelFolder(rewritten, added, used=True)
+                return
+        obstacle = f"{folder.path} has no int4 matrices in groups of {GROUP}"
+    if options.int4_kernel:
+        raise BackendError(
+            f"the int4 kernel cannot be used: {obstacle}", hint="`edge kernel` builds it; or leave it out"
+        )
+    yield KernelFolder(folder.path)
+
+
+def find_obstacle(device: str, options: Options) -> str:
+    """Return what keeps the kernel from being used with these options; "" for nothing."""
+    if device != "CPU":
+        return f"it is for CPUs, not for {device}"
+    if options.adapters:
+        return "it does not apply LoRA adapters"
+    if options.activation_group not in (None, GROUP):
+        return f"it rounds activations in groups of {GROUP}, not of {options.activation_group}"
+    return ""

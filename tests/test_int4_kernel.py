@@ -1,0 +1,145 @@
+"""The int4 kernel: its products on every set of instructions, the graph with it, and models that use it."""
+
+import shutil
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import edge
+from edge.cli import main
+from runtime.backends.openvino.int4 import library
+from runtime.backends.openvino.int4.graph import rewrite_graph
+from runtime.errors import BackendError, RequestError
+
+GROUP = library.GROUP
+QUESTIONS = ("Who are you?", "What is two plus two?", "Write a haiku about the sea.", "你好", "List three fruits.")
+
+pytestmark = pytest.mark.skipif(
+    not library.is_supported_platform() or not any(map(shutil.which, ("c++", "g++", "clang++"))),
+    reason="the kernel is built by a C++ compiler, on Linux for x86-64",
+)
+
+
+@pytest.fixture(scope="module")
+def built():
+    """The library in the cache of the tests, for the tests of this file alone."""
+    path = library.build_library()
+    yield path
+    shutil.rmtree(library.library_root())
+
+
+def rounded(activations):
+    """Activations as the kernel rounds them: to int8, with a scale for each group."""
+    groups = activations.reshape(len(activations), -1, GROUP)
+    scales = np.abs(groups).max(-1, keepdims=True) / 127
+    return (np.rint(groups / np.where(scales, scales, 1)) * scales).reshape(activations.shape)
+
+
+@pytest.mark.parametrize("columns", [GROUP, 17 * GROUP, 32 * GROUP], ids=lambda count: f"{count} columns")
+@pytest.mark.parametrize("rows", [1, 64, 131], ids=lambda count: f"{count} rows")
+def test_products_are_numpys(built, rows, columns):
+    random = np.random.default_rng(rows + columns)
+    weights = random.integers(0, 256, (rows, columns // 2), dtype=np.uint8)
+    scales = random.uniform(0.001, 0.02, (rows, columns // GROUP)).astype(np.float16)
+    exact = library.decompress(weights, scales).astype(np.float64)
+    best = next(one for one, name in library.INSTRUCTIONS.items() if name == library.find_instructions(built))
+    runnable = {1: (1,), 2: (1, 2), 3: (1, 3, 4)}[best]
+    for count in (1, 2, 5, 6, 7, 13, 64, 259):
+        activations = random.standard_normal((count, columns)).astype(np.float32)
+        activations[0] *= 1e-3
+        if columns > GROUP:
+            activations[-1, :GROUP] = 0
+        wanted = rounded(activations) @ exact.T
+        for instructions in runnable:
+            found = library.multiply(built, instructions, activations, weights, scales)
+            # an activation half-way between two integers may go either way
+            limit = 1e-5 + np.abs(activations).max(1, keepdims=True) / 127 * np.abs(exact).max() * 3
+            assert (np.abs(found - wanted) <= limit).all(), (count, library.INSTRUCTIONS[instructions])
+
+
+def test_weights_are_those_of_openvinos_i4():
+    import openvino
+
+    values = np.arange(-8, 8, dtype=np.int8).repeat(GROUP // 8).reshape(2, GROUP)
+    packed = ((values[:, 1::2] & 15) << 4 | values[:, ::2] & 15).astype(np.uint8)
+    constant = openvino.op.Constant(openvino.Tensor(packed, [2, GROUP], openvino.Type.i4))
+    convert = openvino.opset13.convert(constant, "f32")
+    model = openvino.Model([convert], [])
+    theirs = openvino.Core().compile_model(model, "CPU")({})[0]
+    assert (library.decompress(packed, np.ones((2, 1), np.float16)) == theirs).all()
+    assert (theirs == values).all()
+
+
+def test_a_graph_keeps_all_but_its_int4_products(demo_folder, tmp_path):
+    source, target = demo_folder.path / "openvino_model.xml", tmp_path / "openvino_model.xml"
+    layers = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"}
+    count = rewrite_graph(source, target)
+    before, after = (ElementTree.parse(path).getroot().find("layers") for path in (source, target))
+    replaced = [layer for layer in after if layer.get("type") == "Int4MatMul"]
+    assert count == len(replaced) > 0
+    assert {layer.get("name").rpartition(".")[2] for layer in replaced} == layers
+    assert count == len([1 for layer in before if layer.get("name", "").rpartition(".")[2] in layers])
+    offsets = {layer.find("data").get("offset") for layer in before if layer.get("type") == "Const"}
+    assert {layer.find("data").get("offset") for layer in after if layer.get("type") == "Const"} <= offsets
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4-asym"])
+def test_other_recipes_are_left_to_openvino(tmp_path, recipe):
+    folder = tmp_path / recipe
+    edge.convert(edge.demo.CHECKPOINT, folder, recipe=recipe)
+    assert rewrite_graph(folder / "openvino_model.xml", tmp_path / "none.xml") == 0
+    assert not (tmp_path / "none.xml").exists()
+
+
+def test_replies_are_those_of_openvinos_products(built, demo_folder):
+    found = []
+    for kernel in (False, True):
+        options = edge.Options(int4_kernel=kernel)
+        with edge.Chat(demo_folder.path, device="CPU", options=options) as chat:
+            found.append([str(chat.send(question)) for question in QUESTIONS])
+    assert found[0] == found[1]
+    assert all(found[0])
+
+
+def test_what_it_cannot_do_is_said(built, demo_folder):
+    for options, reason in (
+        (edge.Options(int4_kernel=True, activation_group=32), "in groups of 128, not of 32"),
+        (edge.Options(int4_kernel=True, activation_group=0), "in groups of 128, not of 0"),
+    ):
+        with pytest.raises(BackendError, match=reason):
+            edge.Model(demo_folder.path, device="CPU", options=options)
+    with pytest.raises(RequestError, match="int4_kernel"):
+        edge.Options(int4_kernel="yes")
+
+
+def test_it_is_used_where_it_is_built_alone(demo_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGE_CACHE", str(tmp_path))
+    assert library.find_library() is None
+    with pytest.raises(BackendError, match="it is not built") as caught:
+        edge.Model(demo_folder.path, device="CPU", options=edge.Options(int4_kernel=True))
+    assert "edge kernel" in caught.value.hint
+
+
+def test_edge_kernel_builds_it_and_removes_older_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EDGE_CACHE", str(tmp_path))
+    old = tmp_path / "int4" / "int4_matmul-0123456789abcdef.so"
+    old.parent.mkdir()
+    old.write_bytes(b"older")
+    assert main(["kernel"]) == 0
+    assert "built and checked, with AVX" in capsys.readouterr().out
+    assert [path.name for path in old.parent.iterdir()] == [library.library_name()]
+    assert library.find_library() == old.with_name(library.library_name())
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"), [("no-such-compiler", "no C++ compiler no-such"), ("false", "cannot build")]
+)
+def test_a_compiler_that_does_not_work_is_one_line(tmp_path, monkeypatch, capsys, compiler, said):
+    monkeypatch.setenv("EDGE_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", compiler)
+    assert main(["kernel"]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert "hint: " in error
+    assert list(tmp_path.rglob("*.so")) == []
