@@ -25,7 +25,8 @@ from .messages import Message, MessageLike, to_messages
 from .prompt.families import BASE, ReasoningMarks
 from .prompt.template import ChatTemplate, Prompt, require_text
 from .reply.generation import Constraint, generate
-from .reply.parser import PlainText, ReplyParser
+from .reply.parser import PlainText
+from .reply.reply_parser import ReplyParser
 from .reply.syntaxes import create_nearby, create_syntaxes
 from .sampling import Sampling, SamplingSettings, merge_settings
 from .source import ModelSource, open_source, read_family, require_chat_model, stop_tokens

@@ -12,7 +12,7 @@ from runtime.grammar.grammar import JsonObject, Regex
 from runtime.prompt.families import ReasoningMarks
 from runtime.reply.generation import Constraint, generate
 from runtime.reply.json_call import JsonCallSyntax
-from runtime.reply.parser import ReplyParser
+from runtime.reply.reply_parser import ReplyParser
 from runtime.sampling import Sampling, SamplingParams
 
 from .test_backends import QUESTION, STOPS

@@ -22,8 +22,8 @@ from runtime.prompt.families import FAMILIES, ReasoningMarks
 from runtime.reply.generation import Constraint
 from runtime.reply.json_call import JsonCallSyntax
 from runtime.reply.nearby_calls import NearbyCalls
-from runtime.reply.parser import ReplyParser
 from runtime.reply.reply import Reply
+from runtime.reply.reply_parser import ReplyParser
 from runtime.reply.syntaxes import create_nearby, create_syntaxes
 from runtime.reply.text_call import TextCallSyntax
 from runtime.sampling import Sampling

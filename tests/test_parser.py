@@ -15,7 +15,7 @@ from runtime.prompt.families import FAMILIES, ReasoningMarks
 from runtime.reply.call_syntax import CallOpening, Verdict
 from runtime.reply.json_call import JsonCallSyntax
 from runtime.reply.nearby_calls import NearbyCalls
-from runtime.reply.parser import ReplyParser
+from runtime.reply.reply_parser import ReplyParser
 from runtime.reply.stop_texts import overlap
 from runtime.reply.syntaxes import create_syntaxes
 from runtime.reply.text_call import TextCallSyntax

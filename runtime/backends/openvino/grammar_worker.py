@@ -17,7 +17,7 @@ from ...grammar.ebnf import EngineGrammar, to_ebnf
 from ...grammar.grammar import Grammar, JsonObject, to_tree
 from ...sampling import SamplingParams
 from ...system.files import read_model_properties
-from ...system.native_effects import allocated_bytes
+from ...system.heap import allocated_bytes
 from ..backend import Request
 from .genai import generation_config, map_error
 
