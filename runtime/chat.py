@@ -19,7 +19,7 @@ from .history import History
 from .messages import Message, MessageLike, with_pictures
 from .model import Model
 from .pictures import PictureLike
-from .reply.generation import Constraint
+from .reply.constraint import Constraint
 from .reply.reply import Reply
 from .reply.tool_choice import ToolChoice
 from .sampling import Sampling, SamplingSettings, merge_settings

@@ -14,7 +14,7 @@ from .events import DroppedMessages, Event, Finish, FinishReason, ToolCall, Tool
 from .history import History
 from .messages import Message
 from .model import Model
-from .reply.generation import Constraint
+from .reply.constraint import Constraint
 from .reply.reply import Reply
 from .sampling import Sampling
 from .tool_call import failed, run_call

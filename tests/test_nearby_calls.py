@@ -19,7 +19,7 @@ from runtime.grammar.grammar import Choice, JsonObject, JsonSchema
 from runtime.messages import Message
 from runtime.model import Model
 from runtime.prompt.families import FAMILIES, ReasoningMarks
-from runtime.reply.generation import Constraint
+from runtime.reply.constraint import Constraint
 from runtime.reply.json_call import JsonCallSyntax
 from runtime.reply.nearby_calls import NearbyCalls
 from runtime.reply.reply import Reply

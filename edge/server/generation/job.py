@@ -6,7 +6,7 @@ from dataclasses import replace
 from runtime.cancellation import Cancellation
 from runtime.errors import PromptTooLong, UnsupportedGrammar
 from runtime.model import Model
-from runtime.reply.generation import admit
+from runtime.reply.constraint import admit
 from runtime.reply.syntaxes import arguments_spelling
 
 from ..errors import context_overflow
