@@ -18,7 +18,7 @@ from runtime.checkpoint.quantized.config import QUANTIZATION_KEYS
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
 from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, read_file
 from runtime.errors import CheckpointError
-from runtime.folder.model_folder import FileRecord, Manifest, ModelSizes
+from runtime.folder.manifest import FileRecord, Manifest, ModelSizes
 from runtime.progress import Progress
 from runtime.prompt.shifts import shift_numbers
 from runtime.prompt.template import ChatTemplate, TextPrompt

@@ -8,7 +8,7 @@ pytest.importorskip("PIL")
 from runtime.chat_templates import DEFAULT, ChatTemplates  # noqa: E402
 from runtime.errors import ModelFolderError, RequestError  # noqa: E402
 from runtime.events import Reasoning, Text, ToolCall  # noqa: E402
-from runtime.folder.model_folder import VisionRecord  # noqa: E402
+from runtime.folder.manifest import VisionRecord  # noqa: E402
 from runtime.messages import Message  # noqa: E402
 from runtime.picture_size import PictureSize  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402

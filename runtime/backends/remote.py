@@ -36,7 +36,7 @@ from ..system import network
 from ..system.installation import install_hint
 from ..vocabulary import Vocabulary
 from .backend import Backend, Delta, FoundDevice, Options, Request, require_supported
-from .remote_answer import Chunk, error_of, integer, limit_answer, read_chunk, rejection, shortened
+from .remote_answer import Chunk, error_of, integer, is_same_model, limit_answer, read_chunk, rejection, shortened
 from .remote_body import (
     OPENAI_SETTINGS,
     TRANSFORMERS_SETTINGS,
@@ -124,7 +124,7 @@ class Remote(Backend):
         """Find the model's name and context length, and which of the two request formats the server accepts."""
         listed = self._models()
         wanted = self._model or (listed[0]["id"] if len(listed) == 1 else source)
-        chosen = [entry for entry in listed if _is_same_model(entry["id"], wanted)]
+        chosen = [entry for entry in listed if is_same_model(entry["id"], wanted)]
         if self._model is None and listed and len(chosen) != 1:
             names = shortened(", ".join(entry["id"] for entry in listed))
             raise DeviceError(f"{self._url} has several models: {names}", hint=f"name one: {self._url}#NAME")
@@ -344,8 +344,3 @@ class Remote(Backend):
         if self._client is not None:
             self._client.close()
         self._client = None
-
-
-def _is_same_model(name: str, other: str) -> bool:
-    """Whether two names are of one model, apart from an organization or folder before them and upper case."""
-    return name.rsplit("/", maxsplit=1)[-1].lower() == other.rsplit("/", maxsplit=1)[-1].lower()

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ...errors import CheckpointError
-from ...folder.model_folder import AdapterRecord
+from ...folder.manifest import AdapterRecord
 from ...text import quoted, replace_surrogates
 from ..architecture import Architecture
 from ..small_files import os_error_cure, os_error_reason
