@@ -24,11 +24,11 @@ from .grammar.grammar import AnswerLike, to_grammar
 from .messages import Message, MessageLike, to_messages
 from .prompt.families import BASE, ReasoningMarks
 from .prompt.template import ChatTemplate, Prompt, require_text
+from .reply.calls.syntaxes import create_nearby, create_syntaxes
 from .reply.constraint import Constraint
 from .reply.generation import generate, skip_prompt_tokens
 from .reply.parser import PlainText
 from .reply.reply_parser import ReplyParser
-from .reply.syntaxes import create_nearby, create_syntaxes
 from .sampling import Sampling, SamplingSettings, merge_settings
 from .source import ModelSource, open_source, read_family, require_chat_model, stop_tokens
 from .system.out_of_memory import map_out_of_memory

@@ -12,8 +12,8 @@ from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.grammar import JsonObject, JsonSchema, Regex, TaggedArguments, to_tree
 from runtime.grammar.matcher import Matcher
 from runtime.prompt.families import ReasoningMarks
+from runtime.reply.calls.tagged_call import TaggedCallSyntax
 from runtime.reply.reply_parser import ReplyParser
-from runtime.reply.tagged_call import TaggedCallSyntax
 
 MARK = "<tool_call>"
 STRING = {"type": "string"}

@@ -15,8 +15,8 @@ from runtime.pictures import Picture  # noqa: E402
 from runtime.prompt.detection import adapt_family, detect_family  # noqa: E402
 from runtime.prompt.picture_tokens import picture_tokens  # noqa: E402
 from runtime.prompt.template import ChatTemplate  # noqa: E402
+from runtime.reply.calls.syntaxes import create_syntaxes  # noqa: E402
 from runtime.reply.reply_parser import ReplyParser  # noqa: E402
-from runtime.reply.syntaxes import create_syntaxes  # noqa: E402
 
 from .references import VISION  # noqa: E402
 

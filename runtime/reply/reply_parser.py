@@ -12,10 +12,10 @@ from enum import Enum, auto
 from ..events import Event, Reasoning, Text, ToolCall, ToolCallDelta
 from ..grammar.grammar import Grammar
 from ..prompt.families import SPECIAL_TOKEN, ReasoningMarks
-from .call_syntax import CallBody, CallOpening, CallSyntax, Verdict
+from .calls.call_syntax import CallBody, CallOpening, CallSyntax, Verdict
+from .calls.name_line import BLANKS
+from .calls.nearby_calls import NearbyCalls
 from .code_fence import CodeFence
-from .name_line import BLANKS
-from .nearby_calls import NearbyCalls
 from .stop_texts import overlap
 
 _SLICE = 4096  # characters parsed at once: what is pending is searched and cut again for every line
