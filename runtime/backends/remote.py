@@ -26,8 +26,8 @@ from ..errors import (
     UnsupportedSetting,
 )
 from ..events import Finish, FinishReason, Usage
-from ..grammar.ebnf import EngineGrammar
 from ..grammar.grammar import Grammar, JsonSchema, to_tree
+from ..grammar.printers.ebnf import EngineGrammar
 from ..grammar.rest import Rest
 from ..prompt.template import Prompt, TextPrompt, require_text
 from ..sampling import SamplingParams

@@ -6,8 +6,8 @@ from typing import Any
 
 from .. import strict_json
 from ..errors import RequestError
-from ..grammar.ebnf import EngineGrammar
 from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, TaggedArguments
+from ..grammar.printers.ebnf import EngineGrammar
 from ..grammar.rest import Rest
 from ..prompt.template import TextPrompt
 from ..sampling import SamplingParams
