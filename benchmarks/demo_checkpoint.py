@@ -23,7 +23,7 @@ from edge.demo.training.dialogues import Dialogue, held_out
 from edge.demo.training.test_set import ROWS, task
 from edge.evaluation.tool_calls import RIGHT_TOOL, Scores, ToolCallTask, parse_arguments, parse_task, reply_to, score
 from runtime.model import Model
-from runtime.reply.generation import Constraint
+from runtime.reply.constraint import Constraint
 
 _EXACT_CALLS, *_OTHERS = ROWS.values()
 _MAX_NEW_TOKENS = 200  # of a reply with a required call

@@ -19,9 +19,9 @@ import psutil
 
 from benchmarks.peers_report import markdown_table
 from runtime.errors import RequestError
-from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.json_schema.compiler import compile_schema
 from runtime.grammar.matcher import Matcher
+from runtime.grammar.printers.ebnf import to_ebnf
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 

@@ -23,8 +23,8 @@ from benchmarks.schema_texts import SchemaOrder
 from benchmarks.schemas import SchemaCase, read_cases
 from runtime.errors import RequestError
 from runtime.grammar.json_schema.compiler import compile_schema
-from runtime.grammar.lark import to_lark
 from runtime.grammar.matcher import Matcher
+from runtime.grammar.printers.lark import to_lark
 
 _SEED = 5
 _ALPHABET = '"\\{}[],: 019-.aeZé_nu\n'  # beside the text's own characters

@@ -25,8 +25,8 @@ from typing import Any
 from benchmarks.peers_report import markdown_table
 from benchmarks.schemas import read_cases
 from runtime.errors import RequestError
-from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.json_schema.compiler import compile_schema
+from runtime.grammar.printers.ebnf import to_ebnf
 
 _SEED = 3
 _SHOWN = 6  # of the dearest

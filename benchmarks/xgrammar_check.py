@@ -20,9 +20,9 @@ from typing import Any
 from benchmarks.schema_texts import SchemaOrder
 from benchmarks.schemas import SchemaCase, read_cases
 from runtime.errors import RequestError
-from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.json_schema.compiler import compile_schema
 from runtime.grammar.matcher import Matcher
+from runtime.grammar.printers.ebnf import to_ebnf
 from runtime.grammar.tree import Tree
 
 _SEED = 5

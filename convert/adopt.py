@@ -26,12 +26,8 @@ from runtime.checkpoint.tokenizer import CheckpointTokenizer
 from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, VerificationError
 from runtime.folder.ir import IR_FILE
-from runtime.folder.model_folder import (
-    MANIFEST,
-    FileRecord,
-    ModelSizes,
-    file_sha256,
-)
+from runtime.folder.manifest import FileRecord, ModelSizes
+from runtime.folder.model_folder import MANIFEST, file_sha256
 from runtime.progress import Progress
 from runtime.prompt.template import ChatTemplate, TextPrompt
 from runtime.system.files import expand_user

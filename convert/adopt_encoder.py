@@ -19,18 +19,8 @@ import numpy as np
 from runtime.errors import CheckpointError, ConversionError, VerificationError
 from runtime.folder.integrity import record_verified
 from runtime.folder.ir import IR_FILE
-from runtime.folder.model_folder import (
-    CheckpointRecord,
-    EmbeddingSettings,
-    FileRecord,
-    Manifest,
-    ModelFolder,
-    ModelSizes,
-    Pooling,
-    Task,
-    file_sha256,
-    write_manifest,
-)
+from runtime.folder.manifest import CheckpointRecord, EmbeddingSettings, FileRecord, Manifest, ModelSizes, Pooling, Task
+from runtime.folder.model_folder import ModelFolder, file_sha256, write_manifest
 from runtime.progress import Progress
 from runtime.retrieval.embedding_model import SENTENCE, TOKENS, EmbeddingModel
 from runtime.retrieval.encoder_graph import read_config

@@ -9,15 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import BackendError, ConversionError, VerificationError
-from runtime.folder.model_folder import (
-    CheckpointRecord,
-    FileRecord,
-    Manifest,
-    ModelFolder,
-    ModelSizes,
-    Task,
-    file_sha256,
-)
+from runtime.folder.manifest import CheckpointRecord, FileRecord, Manifest, ModelSizes, Task
+from runtime.folder.model_folder import ModelFolder, file_sha256
 from runtime.progress import Progress
 from runtime.retrieval.encoder_graph import read_config
 from runtime.speech.audio import require_libraries

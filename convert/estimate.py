@@ -11,7 +11,7 @@ from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.checkpoint.vision.tower import Vision
 from runtime.device.memory import CONTEXT, estimate_from_sizes, format_bytes, tower_memory
 from runtime.errors import ConversionError, DiskFull
-from runtime.folder.model_folder import ModelSizes
+from runtime.folder.manifest import ModelSizes
 
 from .check.layerwise import fits_whole
 from .graph import EMBEDDING, HEAD

@@ -14,11 +14,11 @@ from runtime.chat_templates import file_name
 from runtime.checkpoint.adapters.reference import AdapterLike
 from runtime.checkpoint.architecture import CHECKPOINT_CONFIG
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.files.small_files import MAX_LICENCE_BYTES, read_file
 from runtime.checkpoint.quantized.config import QUANTIZATION_KEYS
 from runtime.checkpoint.role_tokens import require_special_stop_tokens
-from runtime.checkpoint.small_files import MAX_LICENCE_BYTES, read_file
 from runtime.errors import CheckpointError
-from runtime.folder.model_folder import FileRecord, Manifest, ModelSizes
+from runtime.folder.manifest import FileRecord, Manifest, ModelSizes
 from runtime.progress import Progress
 from runtime.prompt.shifts import shift_numbers
 from runtime.prompt.template import ChatTemplate, TextPrompt

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runtime.backends.openvino.genai import error_line
 from runtime.checkpoint.adapters.reference import AdapterLike
-from runtime.checkpoint.small_files import UNREADABLE_HINT
+from runtime.checkpoint.files.small_files import UNREADABLE_HINT
 from runtime.docstrings import require_docstrings
 from runtime.errors import ConversionError, DiskFull
 from runtime.folder.integrity import record_verified

@@ -58,7 +58,7 @@ from runtime.messages import Message, MessageLike
 from runtime.model import Model
 from runtime.pictures import Picture, PictureLike
 from runtime.progress import Progress
-from runtime.reply.generation import Constraint
+from runtime.reply.constraint import Constraint
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling, SamplingSettings
 from runtime.speech.requests import Segment, Transcript

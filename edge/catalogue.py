@@ -13,7 +13,7 @@ from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.vision.eva_clip import EvaClipVision
 from runtime.checkpoint.vision.glm4_1v import Glm41Vision
 from runtime.errors import CheckpointError
-from runtime.folder.model_folder import Manifest
+from runtime.folder.manifest import Manifest
 
 from .import_path import require_own_package
 

@@ -66,17 +66,7 @@ def convert(
         require_integer("context", context, 1, 2**31 - 1)
     require("revision", revision, str | None, "a branch, a tag or a commit")
     require("hub", hub, str, "huggingface or modelscope")
-    require("progress", progress, Callable | None, "a function that takes a Progress")  # type: ignore[arg-type]
-    if exporter not in ("edge", "optimum"):
-        raise ConversionError(f"there is no exporter {exporter!r}", hint="choose edge or optimum")
-    cancelled = cancellation or Cancellation()
-
-    def report(step: Progress) -> None:
-        if cancelled.cancelled and step.result is None:
-            raise ConversionCancelled("the conversion was cancelled", hint="convert again")
-        if progress is not None:
-            progress(step)
-
+    report = _cancellable(progress, cancellation)
     steps = open_conversion(
         checkpoint,
         expand_user(folder),
@@ -119,6 +109,22 @@ def adopt(
     require("out", out, str | os.PathLike | None, "a path")
     require("progress", progress, Callable | None, "a function that takes a Progress")  # type: ignore[arg-type]
     return _run_to_end(open_adoption(folder, out), progress or (lambda _: None))
+
+
+def _cancellable(
+    progress: Callable[[Progress], object] | None, cancellation: Cancellation | None
+) -> Callable[[Progress], None]:
+    """Return what reports each step: it raises ConversionCancelled once the conversion is cancelled, unless it is
+    complete."""
+    require("progress", progress, Callable | None, "a function that takes a Progress")  # type: ignore[arg-type]
+
+    def report(step: Progress) -> None:
+        if cancellation is not None and cancellation.cancelled and step.result is None:
+            raise ConversionCancelled("the conversion was cancelled", hint="convert again")
+        if progress is not None:
+            progress(step)
+
+    return report
 
 
 def _run_to_end(steps: "Steps", report: Callable[[Progress], object]) -> ModelFolder:
@@ -164,6 +170,8 @@ def open_conversion(
 
     from .hub.resolve import resolve_checkpoint
 
+    if exporter not in ("edge", "optimum"):
+        raise ConversionError(f"there is no exporter {exporter!r}", hint="choose edge or optimum")
     refuse_existing(folder)  # before any download
     if recipe is not None:
         get_recipe(recipe)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.small_files import read_json
+from runtime.checkpoint.files.small_files import read_json
 from runtime.errors import CheckpointError
 from runtime.folder.model_folder import MANIFEST
 from runtime.prompt.families.response_template import response_template

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -14,13 +13,13 @@ from .checks import require, require_integer, require_seconds
 from .context_window import OVERFLOWS, ContextWindow, Overflow
 from .documents.reader import DocumentLike, to_documents
 from .errors import RequestError, ToolError
-from .events import Event, Finish, ToolCall
+from .events import Event, ToolCall
 from .grammar.grammar import AnswerLike
 from .history import History
 from .messages import Message, MessageLike, with_pictures
 from .model import Model
 from .pictures import PictureLike
-from .reply.generation import Constraint
+from .reply.constraint import Constraint
 from .reply.reply import Reply
 from .reply.tool_choice import ToolChoice
 from .sampling import Sampling, SamplingSettings, merge_settings
@@ -115,24 +114,8 @@ class Chat:
         self._history = History(system, history)
         self._toolbox = Toolbox(tools)
         self._require_runnable(self._toolbox.fixed)
-        if isinstance(model, Model) and parse_adapters(adapter):
-            raise RequestError(
-                "a loaded Model cannot take an adapter", hint="pass it to Model, or pass the folder here"
-            )
         self._owns_model = not isinstance(model, Model)
-        with ExitStack() as undo:
-            if not isinstance(model, Model):
-                folder = open_source(model)
-                require_chat_model(folder)
-                folder.chat_template()  # a base model is refused before it is loaded
-                self._open_tools(undo)
-                model = Model(
-                    folder, device=device, fallback=fallback, options=options, adapter=adapter, in_process=in_process
-                )
-            else:
-                self._open_tools(undo)
-            undo.pop_all()
-        self.model = model
+        self.model = self._open_model(model, device, fallback, options, adapter, in_process=in_process)
         self.sampling = self.model.sampling.merge(sampling)
         self.approve = approve
         self.max_rounds = max_rounds
@@ -146,6 +129,36 @@ class Chat:
         self._embed: Embed | None = None
         self._worker = tool_run.ToolWorker()
         self._cancellation = Cancellation()  # of the last reply
+
+    def _open_model(
+        self,
+        model: str | os.PathLike[str] | ModelSource | Model,
+        device: str,
+        fallback: Sequence[str],
+        options: Options,
+        adapter: AdapterLike | Sequence[AdapterLike],
+        *,
+        in_process: bool,
+    ) -> Model:
+        """Open the tools, and load the model unless it is loaded already."""
+        if isinstance(model, Model):
+            if parse_adapters(adapter):
+                raise RequestError(
+                    "a loaded Model cannot take an adapter", hint="pass it to Model, or pass the folder here"
+                )
+            self._toolbox.open()
+            return model
+        source = open_source(model)
+        require_chat_model(source)
+        source.chat_template()  # a base model is refused before it is loaded
+        self._toolbox.open()
+        try:
+            return Model(
+                source, device=device, fallback=fallback, options=options, adapter=adapter, in_process=in_process
+            )
+        except BaseException:
+            self._toolbox.close()
+            raise
 
     @property
     def history(self) -> tuple[Message, ...]:
@@ -245,83 +258,56 @@ class Chat:
         messages = with_pictures(message, pictures)
         self._history.require_results(messages)
         sampling = self.sampling.merge(merge_settings(sampling, settings))
-        toolbox = self._toolbox if tools is None else Toolbox(tools)
-        offered = OfferedTools({}) if ToolChoice.parse(tool_choice).mode == "none" else toolbox.offered()
-        box = offered.by_name
-        self._require_runnable(box.values())
-        definitions = [tool.to_json() for tool in box.values()]
+        offered = self._offer(tools, tool_choice)
+        definitions = [tool.to_json() for tool in offered.by_name.values()]
         constraint = Constraint.for_reply(definitions, tool_choice, answer, strict=self.strict, lenient=offered.lenient)
         if not self._history.busy:
             self._cancellation = Cancellation()
-        policy = ToolPolicy(self._worker, self.tool_timeout, self.max_tool_characters, self.approve, self._loop)
-        window = ContextWindow.create(
-            self.model,
-            definitions,
-            sampling.max_new_tokens,
-            self.template_variables,
-            keep_attachments=self.keep_attachments,
-        )
         turn = Turn(
             self.model,
             self._history,
             messages,
-            box,
+            offered.by_name,
             sampling,
             constraint,
-            policy,
+            ToolPolicy(self._worker, self.tool_timeout, self.max_tool_characters, self.approve, self._loop),
             self._cancellation,
+            self._window(definitions, sampling),
+            self.overflow,
             self.template_variables,
-            window if self.overflow == "drop" else None,
         )
-        events = turn.generate(self.max_rounds)
-        if documents := to_documents(documents):
-            events = self._generate_with(documents, turn, window)
+        documents = to_documents(documents)
+        events = self._generate_with(documents, turn) if documents else turn.generate(self.max_rounds)
         return Cancellable(events, self._cancellation)
 
-    def _generate_with(
-        self, documents: Sequence[DocumentLike], turn: Turn, window: ContextWindow
-    ) -> Generator[Event, None, None]:
-        """Read the documents, add them to the turn's message, and yield what it contains of them, then its events."""
-        from .documents.question import add_documents
+    def _offer(
+        self, tools: Iterable[ToolLike | ToolSource] | None, tool_choice: str | Mapping[str, Any]
+    ) -> OfferedTools:
+        toolbox = self._toolbox if tools is None else Toolbox(tools)
+        offered = OfferedTools({}) if ToolChoice.parse(tool_choice).mode == "none" else toolbox.offered()
+        self._require_runnable(offered.by_name.values())
+        return offered
 
+    def _window(self, tools: Sequence[Mapping[str, Any]], sampling: Sampling) -> ContextWindow:
+        return ContextWindow.create(
+            self.model,
+            tools,
+            sampling.max_new_tokens,
+            self.template_variables,
+            keep_attachments=self.keep_attachments,
+        )
+
+    def _generate_with(self, documents: Sequence[DocumentLike], turn: Turn) -> Generator[Event, None, None]:
         if self.embedding_model is not None and self._embed is None:
             from .documents.embedding import PassageEmbedding
 
             self._embed = PassageEmbedding(self.embedding_model)
-
-        earlier = self._history.messages
-        if self.overflow == "drop":  # documents take the place of earlier turns
-            earlier = tuple(message for message in earlier if message.role == "system")
-
-        def count_tokens(prompt: str | Sequence[Message]) -> int:
-            return window.count_text(prompt) if isinstance(prompt, str) else window.count_tokens((*earlier, *prompt))
-
-        try:
-            turn.sent, contained = add_documents(
-                turn.sent,
-                documents,
-                context=self.model.backend.max_prompt_tokens,
-                reply_tokens=turn.sampling.max_new_tokens,
-                count_tokens=count_tokens,
-                embed=self._embed,
-                cancellation=turn.cancellation,
-            )
-        except RequestError:
-            if not turn.cancellation.cancelled:
-                raise
-            yield Finish("cancelled")
-            return
-        yield contained
-        yield from turn.generate(self.max_rounds)
+        yield from turn.generate_with(documents, self._embed, self.max_rounds)
 
     @property
     def tools(self) -> Mapping[str, Tool]:
         """The tools that the model may call now, by name: those of MCP servers may change between two replies."""
         return self._toolbox.offered().by_name
-
-    def _open_tools(self, undo: ExitStack) -> None:
-        self._toolbox.open()
-        undo.callback(self._toolbox.close)
 
     def _require_runnable(self, tools: Iterable[Tool]) -> None:
         for tool in tools:

@@ -2,8 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -18,15 +18,17 @@ from .chat_templates import DEFAULT
 from .checkpoint.adapters.reference import AdapterLike, parse_adapters
 from .checks import require, require_all
 from .errors import BackendError, DeviceError, Notice, RequestError, UnsupportedSetting
-from .events import Event, PromptLogprobs
+from .events import Event
 from .folder.integrity import verify_while_loading
 from .grammar.grammar import AnswerLike, to_grammar
 from .messages import Message, MessageLike, to_messages
 from .prompt.families import BASE, ReasoningMarks
 from .prompt.template import ChatTemplate, Prompt, require_text
-from .reply.generation import Constraint, generate
-from .reply.parser import PlainText, ReplyParser
-from .reply.syntaxes import create_nearby, create_syntaxes
+from .reply.calls.syntaxes import create_nearby, create_syntaxes
+from .reply.constraint import Constraint
+from .reply.generation import generate, skip_prompt_tokens
+from .reply.parser import PlainText
+from .reply.reply_parser import ReplyParser
 from .sampling import Sampling, SamplingSettings, merge_settings
 from .source import ModelSource, open_source, read_family, require_chat_model, stop_tokens
 from .system.out_of_memory import map_out_of_memory
@@ -316,7 +318,7 @@ class Model:
             request = replace(request, stop_tokens=())
         events = generate(self.backend, request, PlainText(), constraint)
         if prefix and request.sampling.prompt_logprobs:
-            events = _skip_prompt_tokens(events, self.backend.count_tokens((prefix,)))
+            events = skip_prompt_tokens(events, self.backend.count_tokens((prefix,)))
         return Cancellable(events, request.cancellation)
 
     def _warn(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
@@ -343,14 +345,3 @@ class Model:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _skip_prompt_tokens(events: Generator[Event, None, None], count: int) -> Generator[Event, None, None]:
-    """Drop the first `count` tokens of the prompt from the events with its log-probabilities."""
-    with closing(events):
-        for event in events:
-            if isinstance(event, PromptLogprobs):
-                yield PromptLogprobs(event.tokens[count:])
-                count = max(count - len(event.tokens), 0)
-            else:
-                yield event

@@ -11,7 +11,8 @@ from .checkpoint.adapters.reference import AdapterReference
 from .checkpoint.checkpoint import Checkpoint
 from .checks import require
 from .errors import ModelFolderError, TemplateError
-from .folder.model_folder import CONVERT_AGAIN, MANIFEST, Manifest, ModelFolder, Task, foreign_error, is_foreign
+from .folder.manifest import Manifest, Task
+from .folder.model_folder import CONVERT_AGAIN, MANIFEST, ModelFolder, foreign_error, is_foreign
 from .prompt import families
 from .prompt.detection import adapt_family
 from .prompt.families import Family

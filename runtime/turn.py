@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import tool_run
 from .cancellation import Cancellation
-from .context_window import ContextWindow
+from .context_window import ContextWindow, Overflow
+from .documents.reader import DocumentLike
 from .errors import RequestError
 from .events import DroppedMessages, Event, Finish, FinishReason, ToolCall, ToolResult, Usage
 from .history import History
 from .messages import Message
 from .model import Model
-from .reply.generation import Constraint
+from .reply.constraint import Constraint
 from .reply.reply import Reply
 from .sampling import Sampling
 from .tool_call import failed, run_call
@@ -21,6 +22,8 @@ from .tools import Tool
 
 if TYPE_CHECKING:
     import asyncio
+
+    from .documents.search import Embed
 
 Approve = Callable[[ToolCall], bool]
 DECLINED = "the user declined this call"
@@ -41,8 +44,8 @@ class ToolPolicy:
 @dataclass(slots=True)
 class Turn:
     """One turn, which adds its messages to the history: those `sent`, then replies and tool results. It adds them when
-    it ends, unless it failed before the first reply. `template_variables` are further ones of the template. With a
-    `window`, the prompt leaves out what does not fit."""
+    it ends, unless it failed before the first reply. `template_variables` are further ones of the template. With the
+    `overflow` "drop", the prompt leaves out what the `window` has no room for."""
 
     model: Model
     history: History
@@ -52,8 +55,9 @@ class Turn:
     constraint: Constraint
     policy: ToolPolicy
     cancellation: Cancellation
+    window: ContextWindow
+    overflow: Overflow = "refuse"
     template_variables: Mapping[str, Any] | None = None
-    window: ContextWindow | None = None
     _dropped: int = 0
     _new: list[Message] = field(default_factory=list)
     _unanswered: list[ToolCall] = field(default_factory=list)
@@ -116,11 +120,45 @@ class Turn:
             self.history.end_turn((*self.sent, *self._new) if self._new else ())
         yield Finish(reason, usage, stop_text)
 
+    def generate_with(
+        self, documents: Sequence[DocumentLike], embed: "Embed | None", max_rounds: int
+    ) -> Generator[Event, None, None]:
+        """Read the documents, add them to the messages, and yield what these contain of them, then the turn's
+        events."""
+        from .documents.question import add_documents
+
+        try:
+            self.sent, contained = add_documents(
+                self.sent,
+                documents,
+                context=self.model.backend.max_prompt_tokens,
+                reply_tokens=self.sampling.max_new_tokens,
+                count_tokens=self._count_tokens,
+                embed=embed,
+                cancellation=self.cancellation,
+            )
+        except RequestError:
+            if not self.cancellation.cancelled:
+                raise
+            yield Finish("cancelled")
+            return
+        yield contained
+        yield from self.generate(max_rounds)
+
+    def _count_tokens(self, prompt: str | Sequence[Message]) -> int:
+        """Return the number of tokens of a text, or of messages that are sent after the history."""
+        if isinstance(prompt, str):
+            return self.window.count_text(prompt)
+        earlier = self.history.messages
+        if self.overflow == "drop":  # documents take the place of earlier turns
+            earlier = tuple(message for message in earlier if message.role == "system")
+        return self.window.count_tokens((*earlier, *prompt))
+
     def _fit_prompt(self) -> Generator[Event, None, tuple[Message, ...]]:
         """Return the messages of the next prompt. Yields how many the window leaves out, if they are more than
         before."""
         messages = (*self.history.messages, *self.sent, *self._new)
-        if self.window is None:
+        if self.overflow == "refuse":
             return messages
         excerpt = self.window.fit(messages)
         if excerpt.dropped > self._dropped:

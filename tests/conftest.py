@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge.demo import CHECKPOINT
-from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelFolder, write_manifest
+from runtime.folder.manifest import CheckpointRecord, Manifest
+from runtime.folder.model_folder import ModelFolder, write_manifest
 
 from .references import REFERENCE, SPECIAL_TOKENS, VOCABULARIES, ReferenceVocabulary, load_vocabulary
 

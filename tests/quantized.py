@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from runtime.checkpoint.files.safetensors_file import SafetensorsFile
 from runtime.checkpoint.quantized.scaled import fp8_values
-from runtime.checkpoint.safetensors_file import SafetensorsFile
 
 from .checkpoints import write_safetensors
 

@@ -126,7 +126,8 @@ def _write_model(folder: Path, ends: list[int]) -> None:
     import openvino as ov
     from openvino import opset13 as ops
 
-    from runtime.folder.model_folder import CheckpointRecord, FileRecord, Manifest, ModelSizes, write_manifest
+    from runtime.folder.manifest import CheckpointRecord, FileRecord, Manifest, ModelSizes
+    from runtime.folder.model_folder import write_manifest
 
     folder.mkdir()
     for name in ("chat_template.jinja", "generation_config.json", "tokenizer.json"):

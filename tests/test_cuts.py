@@ -25,7 +25,8 @@ from runtime.errors import BackendError
 from runtime.events import Finish, Logprobs, TokenLogprob, Usage
 from runtime.grammar.grammar import Choice, JsonSchema, Regex
 from runtime.grammar.matcher import Matcher
-from runtime.reply.generation import Constraint, generate
+from runtime.reply.constraint import Constraint
+from runtime.reply.generation import generate
 from runtime.reply.parser import PlainText
 from runtime.reply.reply import Reply
 from runtime.sampling import SamplingParams

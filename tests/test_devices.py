@@ -14,7 +14,7 @@ from runtime.backends.openvino.npu import EMULATED, NPU
 from runtime.device.machine import CPU, GPU, CUDACard, Machine, MissingComponent, NPUDevice
 from runtime.device.memory import LARGEST_ALLOCATION
 from runtime.errors import DeviceError, Notice
-from runtime.folder.model_folder import CheckpointRecord, Manifest
+from runtime.folder.manifest import CheckpointRecord, Manifest
 
 GB = 10**9
 

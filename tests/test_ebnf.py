@@ -6,10 +6,10 @@ import re
 import pytest
 
 from runtime.errors import RequestError
-from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.gbnf.compiler import compile_ebnf
 from runtime.grammar.grammar import Choice, Ebnf, JsonObject, JsonSchema, Regex, to_tree
 from runtime.grammar.matcher import Matcher
+from runtime.grammar.printers.ebnf import to_ebnf
 
 
 def tree_of(schema):

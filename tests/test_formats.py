@@ -3,8 +3,9 @@
 import pytest
 
 from edge.demo import CHECKPOINT
-from runtime.checkpoint import formats, small_files
+from runtime.checkpoint import formats
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.files import small_files
 from runtime.checkpoint.gguf.header import GgufHeader
 from runtime.checkpoint.safetensors_folder import SafetensorsFolder
 from runtime.checkpoint.tensors import CheckpointTensors

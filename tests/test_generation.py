@@ -13,7 +13,7 @@ from runtime.events import ToolCallDelta
 from runtime.grammar.grammar import Choice, JsonObject, JsonSchema, Regex
 from runtime.messages import Message
 from runtime.model import Model
-from runtime.reply.generation import Constraint
+from runtime.reply.constraint import Constraint
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling
 

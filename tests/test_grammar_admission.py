@@ -15,9 +15,9 @@ from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar
 from runtime.events import Finish
-from runtime.grammar.ebnf import EngineGrammar
 from runtime.grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, to_tree
 from runtime.grammar.matcher import Matcher
+from runtime.grammar.printers.ebnf import EngineGrammar
 from runtime.sampling import SamplingParams
 
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"

@@ -6,10 +6,10 @@ import pytest
 
 from benchmarks.hostile_schemas import SCHEMAS, TEXTS, feed, to_json
 from runtime.errors import RequestError
-from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.grammar import JsonSchema
 from runtime.grammar.json_schema.compiler import compile_schema
 from runtime.grammar.matcher import Matcher
+from runtime.grammar.printers.ebnf import to_ebnf
 
 pytestmark = pytest.mark.timeout(60)  # they take a second at most; what never ends must not stop the suite
 

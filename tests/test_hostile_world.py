@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from convert.pipeline import convert
-from runtime.checkpoint.unmapped_file import UnmappedFile
+from runtime.checkpoint.files.unmapped_file import UnmappedFile
 from runtime.errors import CheckpointError, ConversionError
 from runtime.folder import compile_cache as compiled
 from runtime.system import process_name

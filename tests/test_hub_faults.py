@@ -115,15 +115,6 @@ def test_what_cannot_be_a_name(monkeypatch, name):
         assert "is not a valid model name" in failure(monkeypatch, server.url, name)
 
 
-def test_offline_is_what_was_asked_for(monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with hub(FILES) as server:
-        assert "HF_HUB_OFFLINE is set" in failure(monkeypatch, server.url)
-        assert server.asked == []
-
-
 PLACES = {"a file": "a part of this path is a file|a file in the place of a folder", "under a file": "is a file"}
 
 
@@ -237,6 +228,13 @@ def run(endpoint, home, *arguments, code="", **environment):
     return subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=home, env=ours | names | environment
     )
+
+
+def test_offline_is_what_was_asked_for(tmp_path):
+    with hub(FILES) as server:
+        done = run(server.url, tmp_path, "convert", REPOSITORY, "out", HF_HUB_OFFLINE="1")
+        assert "HF_HUB_OFFLINE is set" in done.stderr
+        assert server.asked == []
 
 
 NOWHERE = f"http://127.0.0.1:{free_port()}"

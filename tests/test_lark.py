@@ -5,8 +5,8 @@ import json
 import pytest
 
 from runtime.grammar.grammar import Choice, Ebnf, JsonObject, JsonSchema, Regex, to_tree
-from runtime.grammar.lark import to_lark
 from runtime.grammar.matcher import Matcher
+from runtime.grammar.printers.lark import to_lark
 
 llguidance = pytest.importorskip("llguidance")
 

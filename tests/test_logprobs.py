@@ -10,9 +10,10 @@ from runtime.backends.openvino.batched import OpenVINO
 from runtime.events import Finish, Logprobs, Text, TokenLogprob, ToolCall
 from runtime.grammar.grammar import JsonObject, Regex
 from runtime.prompt.families import ReasoningMarks
-from runtime.reply.generation import Constraint, generate
-from runtime.reply.json_call import JsonCallSyntax
-from runtime.reply.parser import ReplyParser
+from runtime.reply.calls.json_call import JsonCallSyntax
+from runtime.reply.constraint import Constraint
+from runtime.reply.generation import generate
+from runtime.reply.reply_parser import ReplyParser
 from runtime.sampling import Sampling, SamplingParams
 
 from .test_backends import QUESTION, STOPS

@@ -38,7 +38,7 @@ def test_the_page_calls_the_tools_of_a_server(bare_folder, tmp_path):
     body = {"messages": [{"role": "user", "content": "Speak"}]}
     with servers, scripted(bare_folder, ["speak\n{}", "\nGood."], tools=(double, servers)) as (url, *_):
         assert [tool["name"] for tool in httpx2.get(f"{url}/chat").json()["tools"]] == ["double", "speak"]
-        events = httpx2.post(f"{url}/chat", json=body).text
+        events = httpx2.post(f"{url}/chat", json=body, timeout=60).text
         assert re.search(r'event: tool_result\ndata: .*"content": ?"\d+"', events), events
         assert "Good." in events
 

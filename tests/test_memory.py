@@ -7,7 +7,7 @@ import pytest
 from edge.catalogue import CATALOGUE
 from runtime.device.memory import estimate, estimate_from_sizes, longest_context
 from runtime.errors import DeviceError
-from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelSizes
+from runtime.folder.manifest import CheckpointRecord, Manifest, ModelSizes
 
 SIZES = ModelSizes(weights=5_000, embedding_bytes=1_000, largest=900, layers=2, hidden=8, ffn=16, vocab=10, kv_heads=1)
 MANIFEST = Manifest("glm4_0414", "int4", CheckpointRecord("tiny", "Glm4ForCausalLM", ""), 8192, 1024, {}, sizes=SIZES)

@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from runtime.errors import ModelFolderError
-from runtime.folder.model_folder import ModelFolder, ModelSizes, write_manifest
+from runtime.folder.manifest import ModelSizes
+from runtime.folder.model_folder import ModelFolder, write_manifest
 
 
 def test_a_folder_comes_back_as_it_was_sealed(bare_folder):

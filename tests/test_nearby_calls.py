@@ -19,13 +19,13 @@ from runtime.grammar.grammar import Choice, JsonObject, JsonSchema
 from runtime.messages import Message
 from runtime.model import Model
 from runtime.prompt.families import FAMILIES, ReasoningMarks
-from runtime.reply.generation import Constraint
-from runtime.reply.json_call import JsonCallSyntax
-from runtime.reply.nearby_calls import NearbyCalls
-from runtime.reply.parser import ReplyParser
+from runtime.reply.calls.json_call import JsonCallSyntax
+from runtime.reply.calls.nearby_calls import NearbyCalls
+from runtime.reply.calls.syntaxes import create_nearby, create_syntaxes
+from runtime.reply.calls.text_call import TextCallSyntax
+from runtime.reply.constraint import Constraint
 from runtime.reply.reply import Reply
-from runtime.reply.syntaxes import create_nearby, create_syntaxes
-from runtime.reply.text_call import TextCallSyntax
+from runtime.reply.reply_parser import ReplyParser
 from runtime.sampling import Sampling
 from runtime.vocabulary import Vocabulary
 

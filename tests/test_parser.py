@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from runtime.events import Reasoning, Text, ToolCall, ToolCallDelta
 from runtime.prompt.families import FAMILIES, ReasoningMarks
-from runtime.reply.call_syntax import CallOpening, Verdict
-from runtime.reply.json_call import JsonCallSyntax
-from runtime.reply.nearby_calls import NearbyCalls
-from runtime.reply.parser import ReplyParser
+from runtime.reply.calls.call_syntax import CallOpening, Verdict
+from runtime.reply.calls.json_call import JsonCallSyntax
+from runtime.reply.calls.nearby_calls import NearbyCalls
+from runtime.reply.calls.syntaxes import create_syntaxes
+from runtime.reply.calls.text_call import TextCallSyntax
+from runtime.reply.reply_parser import ReplyParser
 from runtime.reply.stop_texts import overlap
-from runtime.reply.syntaxes import create_syntaxes
-from runtime.reply.text_call import TextCallSyntax
 
 NAMES = ("get_weather", "get_time", "f")
 MARK = "<|assistant|>"

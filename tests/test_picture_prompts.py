@@ -14,7 +14,8 @@ from edge.testing import Echo  # noqa: E402
 from runtime.chat_templates import DEFAULT, ChatTemplates  # noqa: E402
 from runtime.errors import CheckpointError, RequestError, TemplateError  # noqa: E402
 from runtime.events import ToolCall  # noqa: E402
-from runtime.folder.model_folder import CheckpointRecord, Manifest, ModelFolder, write_manifest  # noqa: E402
+from runtime.folder.manifest import CheckpointRecord, Manifest  # noqa: E402
+from runtime.folder.model_folder import ModelFolder, write_manifest  # noqa: E402
 from runtime.messages import Message, with_pictures  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402
 from runtime.prompt.detection import adapt_family, detect_family  # noqa: E402

@@ -12,7 +12,7 @@ from runtime.backends.openvino.vision.embedding import embed, picture_ids, promp
 from runtime.backends.openvino.vision.word_embeddings import WordEmbeddings  # noqa: E402
 from runtime.errors import ModelFolderError, RequestError  # noqa: E402
 from runtime.folder.ir_files import TABLE  # noqa: E402
-from runtime.folder.model_folder import VisionRecord  # noqa: E402
+from runtime.folder.manifest import VisionRecord  # noqa: E402
 from runtime.picture_size import PictureSize  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402
 from runtime.prompt.picture_tokens import picture_tokens  # noqa: E402

@@ -11,7 +11,8 @@ from edge.research import ANSWER_NOW, LANGUAGES, ResearchSession, research, set_
 from runtime.backends.echo import Echo
 from runtime.errors import Notice, RequestError
 from runtime.events import Reasoning
-from runtime.folder.model_folder import CheckpointRecord, Manifest, write_manifest
+from runtime.folder.manifest import CheckpointRecord, Manifest
+from runtime.folder.model_folder import write_manifest
 from runtime.model import Model
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling

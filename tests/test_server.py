@@ -23,7 +23,8 @@ from edge.server.limits import Limits  # noqa: E402
 from edge.server.openai.text_stream import TextLogprobs  # noqa: E402
 from edge.server.openai.tokens import TokenReply  # noqa: E402
 from runtime.events import TokenLogprob  # noqa: E402
-from runtime.folder.model_folder import CheckpointRecord, write_manifest  # noqa: E402
+from runtime.folder.manifest import CheckpointRecord  # noqa: E402
+from runtime.folder.model_folder import write_manifest  # noqa: E402
 from runtime.messages import Message  # noqa: E402
 from runtime.model import Model  # noqa: E402
 

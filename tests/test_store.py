@@ -18,7 +18,8 @@ from edge.store.model_store import find_folder, list_models, require_model, reso
 from edge.store.pull_lock import pull_lock
 from edge.store.removal import remove_model
 from runtime.errors import CheckpointError, EdgeError, RequestError
-from runtime.folder.model_folder import Manifest, write_manifest
+from runtime.folder.manifest import Manifest
+from runtime.folder.model_folder import write_manifest
 from runtime.system.process_name import process_name
 
 NAMES = {

@@ -8,12 +8,12 @@ import pytest
 
 from runtime.errors import RequestError
 from runtime.events import Event, Reasoning, Text, ToolCall, ToolCallDelta
-from runtime.grammar.ebnf import to_ebnf
 from runtime.grammar.grammar import JsonObject, JsonSchema, Regex, TaggedArguments, to_tree
 from runtime.grammar.matcher import Matcher
+from runtime.grammar.printers.ebnf import to_ebnf
 from runtime.prompt.families import ReasoningMarks
-from runtime.reply.parser import ReplyParser
-from runtime.reply.tagged_call import TaggedCallSyntax
+from runtime.reply.calls.tagged_call import TaggedCallSyntax
+from runtime.reply.reply_parser import ReplyParser
 
 MARK = "<tool_call>"
 STRING = {"type": "string"}

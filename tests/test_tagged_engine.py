@@ -11,9 +11,9 @@ from runtime.grammar.grammar import JsonSchema, TaggedArguments
 from runtime.messages import Message
 from runtime.model import Model
 from runtime.prompt.families.glm4_6v import GLM4_6V
-from runtime.reply.generation import Constraint, admit
+from runtime.reply.calls.syntaxes import arguments_spelling
+from runtime.reply.constraint import Constraint, admit
 from runtime.reply.reply import Reply
-from runtime.reply.syntaxes import arguments_spelling
 from runtime.sampling import Sampling
 
 WEATHER = {

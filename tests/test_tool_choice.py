@@ -7,7 +7,7 @@ from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.grammar.grammar import Choice
 from runtime.model import Model
-from runtime.reply.generation import Constraint
+from runtime.reply.constraint import Constraint
 from runtime.reply.tool_choice import ToolChoice
 
 PARSED = {

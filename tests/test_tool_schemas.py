@@ -10,7 +10,7 @@ from runtime.chat import Chat
 from runtime.errors import RequestError, UnsupportedGrammar
 from runtime.grammar.grammar import JsonObject, JsonSchema
 from runtime.model import Model
-from runtime.reply.generation import Constraint
+from runtime.reply.constraint import Constraint
 from runtime.reply.reply import Reply
 
 pytest.importorskip("starlette")

@@ -12,8 +12,8 @@ from convert.source.damage import DamageCheck
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
 from runtime.checkpoint.checkpoint import Checkpoint
+from runtime.checkpoint.files.unmapped_file import UnmappedFile
 from runtime.checkpoint.tensors import CheckpointTensors
-from runtime.checkpoint.unmapped_file import UnmappedFile
 from runtime.errors import CheckpointError
 from runtime.sampling import SamplingParams
 from runtime.system.files import read_model_properties

@@ -8,15 +8,15 @@ pytest.importorskip("PIL")
 from runtime.chat_templates import DEFAULT, ChatTemplates  # noqa: E402
 from runtime.errors import ModelFolderError, RequestError  # noqa: E402
 from runtime.events import Reasoning, Text, ToolCall  # noqa: E402
-from runtime.folder.model_folder import VisionRecord  # noqa: E402
+from runtime.folder.manifest import VisionRecord  # noqa: E402
 from runtime.messages import Message  # noqa: E402
 from runtime.picture_size import PictureSize  # noqa: E402
 from runtime.pictures import Picture  # noqa: E402
 from runtime.prompt.detection import adapt_family, detect_family  # noqa: E402
 from runtime.prompt.picture_tokens import picture_tokens  # noqa: E402
 from runtime.prompt.template import ChatTemplate  # noqa: E402
-from runtime.reply.parser import ReplyParser  # noqa: E402
-from runtime.reply.syntaxes import create_syntaxes  # noqa: E402
+from runtime.reply.calls.syntaxes import create_syntaxes  # noqa: E402
+from runtime.reply.reply_parser import ReplyParser  # noqa: E402
 
 from .references import VISION  # noqa: E402
 

@@ -15,7 +15,8 @@ from convert.vision.embeddings_decoder import build_embeddings_decoder, build_em
 from edge.demo import CHECKPOINT
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.folder.ir_files import LANGUAGE, STUB, TABLE, TOWER
-from runtime.folder.model_folder import Manifest, ModelFolder, VisionRecord, write_manifest
+from runtime.folder.manifest import Manifest, VisionRecord
+from runtime.folder.model_folder import ModelFolder, write_manifest
 from runtime.prompt.families.glm4v import GLM4V
 
 SIDE, PATCH, TOKENS = 28, 7, 16

@@ -25,7 +25,7 @@ from openvino import Node, Shape
 from openvino import opset13 as ops
 from openvino.op import Constant
 
-from runtime.folder.model_folder import FileRecord
+from runtime.folder.manifest import FileRecord
 from runtime.system.files import UNMAPPABLE_ERRNOS
 
 from .journal import ByteRange, FinishedWeight, Journal

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from runtime.checkpoint.small_files import resolve_file
+from runtime.checkpoint.files.small_files import resolve_file
 
 
 def link_export(folder: Path, patterns: Iterable[str], copy: Path) -> None:

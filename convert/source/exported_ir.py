@@ -13,7 +13,7 @@ from runtime.backends.openvino.genai import error_line
 from runtime.checkpoint.architecture import Architecture
 from runtime.errors import ConversionError
 from runtime.folder.ir import IR, IR_FILE, WeightMatrix
-from runtime.folder.model_folder import ModelSizes
+from runtime.folder.manifest import ModelSizes
 from runtime.text import one_line, quoted
 from runtime.version import VERSION
 

@@ -24,9 +24,9 @@ from openvino.op.util import Variable, VariableInfo
 
 from runtime.backends.openvino.genai import error_line
 from runtime.checkpoint.architecture import Architecture
-from runtime.checkpoint.small_files import DOWNLOAD_AGAIN
+from runtime.checkpoint.files.small_files import DOWNLOAD_AGAIN
+from runtime.checkpoint.files.unmapped_file import require_unchanged
 from runtime.checkpoint.tensors import Dtype, Tensor
-from runtime.checkpoint.unmapped_file import require_unchanged
 from runtime.errors import CheckpointError
 from runtime.folder.model_folder import file_sha256
 from runtime.text import quoted

@@ -15,7 +15,7 @@ from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 from runtime.errors import ConversionError
 from runtime.folder.ir_files import STUB
-from runtime.folder.model_folder import FileRecord
+from runtime.folder.manifest import FileRecord
 from runtime.progress import Progress
 
 from ..check import verify

@@ -12,10 +12,10 @@ from runtime.errors import RequestError
 from runtime.system.files import expand_user, read_bounded
 from runtime.text import one_line, replace_surrogates
 
+from .limits_section import LimitsSection
 from .sections import (
     SECTIONS,
     ChatSection,
-    LimitsSection,
     McpSection,
     ModelsSection,
     OptionsSection,

@@ -23,7 +23,8 @@ from typing import Any, Literal, get_origin
 from runtime.device.machine import Machine
 from runtime.errors import RequestError
 from runtime.folder.compile_cache import compiled_root
-from runtime.folder.model_folder import Manifest, ModelFolder
+from runtime.folder.manifest import Manifest
+from runtime.folder.model_folder import ModelFolder
 from runtime.system.files import expand_user, write_atomically
 from runtime.version import VERSION
 

@@ -183,19 +183,9 @@ def _measure(
             drift = tuple(map(_measure_drift, replies, states[len(texts) :], [wanted.head] * len(replies)))
         yield "comparing them"
         readings = quality.compare_logits(texts, answers, wanted)
-        parts = []
-        numbers = _longest_texts(texts, 2 * target.context)
-        longest = [texts[number] for number in numbers]
-        for setting in () if obstacle else engine.settings():
-            yield f"evaluating the engine: {setting.name}"
-            try:
-                parts.append(
-                    _measure_setting(path, setting, longest, answers.select(numbers), wanted and wanted.select(numbers))
-                )
-            except RuntimeError as exc:
-                notes.append(
-                    f"the CPU plugin does not support the setting {setting.name!r} on this machine: {one_line(exc)}"
-                )
+        effects: list[EngineResult] = []
+        if not obstacle:
+            effects = yield from _measure_settings(target, texts, answers, wanted, notes)
     figures = readings.figures()
     known = figures.reference_perplexity or figures.perplexity
     if known is not None and known > target.architecture.vocab:
@@ -208,7 +198,7 @@ def _measure(
         figures=figures,
         by_context=readings.by_context(),
         by_text=_by_text(readings, list(ids)),
-        engine=tuple(parts),
+        engine=tuple(effects),
         drift=drift,
         notes=tuple(notes),
     )
@@ -259,6 +249,32 @@ def _longest_texts(texts: "Sequence[Ids]", tokens: int) -> list[int]:
             found.append(number)
             left -= len(texts[number])
     return found
+
+
+def _measure_settings(
+    target: EvaluationTarget,
+    texts: "Sequence[Ids]",
+    exact: "LogitSource",
+    wanted: "LogitSource | None",
+    notes: list[str],
+) -> Generator[str, None, list[EngineResult]]:
+    """Measure the effect of each setting of the engine on the longest texts. Those that the CPU plugin does not support
+    on this machine are noted."""
+    from convert.check import cpu_plugin as engine
+
+    results = []
+    numbers = _longest_texts(texts, 2 * target.context)
+    longest, exact = [texts[number] for number in numbers], exact.select(numbers)
+    wanted = wanted and wanted.select(numbers)
+    for setting in engine.settings():
+        yield f"evaluating the engine: {setting.name}"
+        try:
+            results.append(_measure_setting(target.folder.path, setting, longest, exact, wanted))
+        except RuntimeError as exc:
+            notes.append(
+                f"the CPU plugin does not support the setting {setting.name!r} on this machine: {one_line(exc)}"
+            )
+    return results
 
 
 def _measure_setting(

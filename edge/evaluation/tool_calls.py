@@ -19,7 +19,7 @@ from runtime import strict_json
 from runtime.errors import RequestError
 from runtime.messages import Message
 from runtime.model import Model
-from runtime.reply.generation import Constraint
+from runtime.reply.constraint import Constraint
 from runtime.reply.reply import Reply
 from runtime.sampling import Sampling
 

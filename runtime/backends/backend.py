@@ -12,8 +12,8 @@ from ..checkpoint.adapters.reference import AdapterReference, parse_adapters
 from ..checks import require, require_integer, require_number
 from ..errors import RequestError, UnsupportedGrammar, UnsupportedSetting
 from ..events import Finish, PictureProgress, TokenLogprob
-from ..grammar.ebnf import EngineGrammar
 from ..grammar.grammar import Grammar, to_tree
+from ..grammar.printers.ebnf import EngineGrammar
 from ..grammar.rest import Rest
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams

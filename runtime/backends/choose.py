@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..device.machine import Machine, detect
 from ..device.memory import CONTEXT, LARGEST_ALLOCATION, MemoryEstimate, estimate, format_bytes, longest_context
 from ..errors import DeviceError, Notice, RequestError
-from ..folder.model_folder import Manifest
+from ..folder.manifest import Manifest
 from ..source import ModelSource
 from .backend import Backend, FoundDevice, Options
 from .openvino.availability import unavailable_error

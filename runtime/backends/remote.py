@@ -8,11 +8,9 @@ special tokens in a reply, as between two tool calls, are lost.
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from importlib.util import find_spec
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any, Self
 
 from .. import strict_json
@@ -28,8 +26,8 @@ from ..errors import (
     UnsupportedSetting,
 )
 from ..events import Finish, FinishReason, Usage
-from ..grammar.ebnf import EngineGrammar
-from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, TaggedArguments, to_tree
+from ..grammar.grammar import Grammar, JsonSchema, to_tree
+from ..grammar.printers.ebnf import EngineGrammar
 from ..grammar.rest import Rest
 from ..prompt.template import Prompt, TextPrompt, require_text
 from ..sampling import SamplingParams
@@ -38,16 +36,18 @@ from ..system import network
 from ..system.installation import install_hint
 from ..vocabulary import Vocabulary
 from .backend import Backend, Delta, FoundDevice, Options, Request, require_supported
-from .remote_answer import Chunk, error_of, integer, limit_answer, read_chunk, rejection, shortened
+from .remote_answer import Chunk, error_of, integer, is_same_model, limit_answer, read_chunk, rejection, shortened
 from .remote_body import (
     OPENAI_SETTINGS,
     TRANSFORMERS_SETTINGS,
     VLLM_SETTINGS,
     RemoteRequest,
+    structured_outputs,
     transformers_body,
     vllm_body,
 )
 from .remote_client import KEY, SILENCE, create_client, unreachable
+from .remote_reader import RemoteReplyReader
 from .remote_tokens import LoggedTokenReader
 
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
@@ -124,7 +124,7 @@ class Remote(Backend):
         """Find the model's name and context length, and which of the two request formats the server accepts."""
         listed = self._models()
         wanted = self._model or (listed[0]["id"] if len(listed) == 1 else source)
-        chosen = [entry for entry in listed if _is_same_model(entry["id"], wanted)]
+        chosen = [entry for entry in listed if is_same_model(entry["id"], wanted)]
         if self._model is None and listed and len(chosen) != 1:
             names = shortened(", ".join(entry["id"] for entry in listed))
             raise DeviceError(f"{self._url} has several models: {names}", hint=f"name one: {self._url}#NAME")
@@ -208,7 +208,7 @@ class Remote(Backend):
         generated, pieces, ttft = 0, 0, 0.0
         reason: FinishReason | None = None
         logged = self._token_reader(request.sampling, stops) if request.sampling.logprobs else None
-        with closing(_ReplyReader(self._stream(body, limit, request), request.cancellation)) as reading:
+        with closing(RemoteReplyReader(self._stream(body, limit, request), request.cancellation)) as reading:
             for chunk in reading.chunks():
                 ttft = ttft or time.perf_counter() - start
                 counted = len(chunk.tokens) or int(bool(chunk.text))
@@ -330,28 +330,12 @@ class Remote(Backend):
             raise UnsupportedGrammar(str(exc), hint=exc.hint, grammar=grammar) from exc
 
     def _structured_outputs(self, grammar: Grammar | Rest | EngineGrammar) -> dict[str, Any]:
-        """Translate a grammar to vLLM's `structured_outputs`. Other servers would ignore it silently, so it is
-        rejected there."""
+        """Translate a grammar. Other servers than vLLM would ignore it silently, so it is rejected there."""
         if not self._vllm:
             raise RequestError(
                 f"{self._url} is not vLLM, and cannot enforce a grammar", hint="leave it out, or use vLLM"
             )
-        match grammar:
-            case JsonSchema():
-                return {"json": strict_json.parse(grammar.schema)}
-            case JsonObject():
-                return {"json": {"type": "object"}}
-            case Ebnf(text):
-                return {"grammar": text}
-            case Regex(pattern):
-                return {"regex": pattern}
-            case Choice(options):
-                return {"choice": list(options)}
-            case TaggedArguments():
-                raise RequestError(
-                    "this model's arguments cannot be constrained on a server", hint="leave out strict and tool_choice"
-                )
-        raise AssertionError("the form of another engine")
+        return structured_outputs(grammar)
 
     def encode(self, prompt: Prompt) -> list[int]:
         return [id for piece in require_text(prompt, "a server") for id in self._tokenizer.encode(piece)]
@@ -360,47 +344,3 @@ class Remote(Backend):
         if self._client is not None:
             self._client.close()
         self._client = None
-
-
-class _ReplyReader:
-    """Reads a server's reply in a thread of its own, since a blocked read cannot be cancelled."""
-
-    def __init__(self, stream: Generator[Chunk, None, None], cancellation: Cancellation) -> None:
-        self._stream = stream
-        self._cancellation = cancellation
-        self._read: SimpleQueue[Chunk | BaseException | None] = SimpleQueue()
-        self._closed = False
-
-    def chunks(self) -> Iterator[Chunk]:
-        """Yield chunks up to the server's end, or up to one of ours with the reason "cancelled"."""
-        cancelled = Chunk("", None, "cancelled")
-        with self._cancellation.on_cancel(lambda: self._read.put(cancelled)):
-            if not self._cancellation.cancelled:
-                Thread(target=self._write, name="remote", daemon=True).start()
-            while (chunk := self._read.get()) is not None:
-                if isinstance(chunk, BaseException):
-                    raise chunk
-                yield chunk
-                if chunk is cancelled:
-                    return
-
-    def close(self) -> None:
-        """Close the connection, at the server's next chunk at the latest."""
-        self._closed = True
-
-    def _write(self) -> None:
-        try:
-            with closing(self._stream) as stream:
-                for chunk in stream:
-                    self._read.put(chunk)
-                    if self._closed or self._cancellation.cancelled:
-                        return
-        except BaseException as exc:  # noqa: BLE001
-            self._read.put(exc)
-        else:
-            self._read.put(None)
-
-
-def _is_same_model(name: str, other: str) -> bool:
-    """Whether two names are of one model, apart from an organization or folder before them and upper case."""
-    return name.rsplit("/", maxsplit=1)[-1].lower() == other.rsplit("/", maxsplit=1)[-1].lower()

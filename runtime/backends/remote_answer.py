@@ -147,3 +147,8 @@ def quoted_text(answer: Any) -> str:
 def shortened(text: str) -> str:
     """Return a text from the server for an error message: on one line, without control characters, truncated."""
     return replace_controls(" ".join(text[: 4 * _QUOTED].split()))[:_QUOTED]
+
+
+def is_same_model(name: str, other: str) -> bool:
+    """Whether two names are of one model, apart from an organization or folder before them and upper case."""
+    return name.rsplit("/", maxsplit=1)[-1].lower() == other.rsplit("/", maxsplit=1)[-1].lower()

@@ -4,6 +4,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from .. import strict_json
+from ..errors import RequestError
+from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, TaggedArguments
+from ..grammar.printers.ebnf import EngineGrammar
+from ..grammar.rest import Rest
 from ..prompt.template import TextPrompt
 from ..sampling import SamplingParams
 
@@ -63,3 +68,23 @@ def transformers_body(request: RemoteRequest) -> dict[str, Any]:
         config |= {name: getattr(sampling, name) for name in ("temperature", "top_p", "top_k", "min_p")}
     body = {"prompt": "".join(request.prompt), "generation_config": json.dumps(config)}
     return body if sampling.seed is None else body | {"seed": sampling.seed}
+
+
+def structured_outputs(grammar: Grammar | Rest | EngineGrammar) -> dict[str, Any]:
+    """Translate a grammar to vLLM's `structured_outputs`. Raises RequestError for one that it has no form for."""
+    match grammar:
+        case JsonSchema():
+            return {"json": strict_json.parse(grammar.schema)}
+        case JsonObject():
+            return {"json": {"type": "object"}}
+        case Ebnf(text):
+            return {"grammar": text}
+        case Regex(pattern):
+            return {"regex": pattern}
+        case Choice(options):
+            return {"choice": list(options)}
+        case TaggedArguments():
+            raise RequestError(
+                "this model's arguments cannot be constrained on a server", hint="leave out strict and tool_choice"
+            )
+    raise AssertionError("the form of another engine")

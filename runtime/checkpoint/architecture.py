@@ -18,9 +18,9 @@ from ..errors import CheckpointError
 from ..text import quoted
 from .adapters.config import reject_adapter_alone
 from .config_object import CONFIG_HINT, ConfigObject
+from .files.small_files import read_json, resolve_file
 from .quantized.config import read_quantization
 from .rope import Yarn, read_rope, rope_key
-from .small_files import read_json, resolve_file
 from .vision.eva_clip import EvaClipVision, read_eva_clip
 from .vision.glm4_1v import Glm41Vision, read_glm41_vision
 

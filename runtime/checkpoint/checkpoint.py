@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..chat_templates import DEFAULT, ChatTemplates
 from ..errors import CheckpointError, EdgeError
-from ..folder.model_folder import CheckpointRecord, Manifest
+from ..folder.manifest import CheckpointRecord, Manifest
 from ..prompt import families
 from ..prompt.detection import adapt_family, detect_family
 from ..prompt.families import Family

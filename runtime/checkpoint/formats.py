@@ -9,11 +9,11 @@ from typing import Any, Protocol, Self
 
 from ..chat_templates import ChatTemplates
 from .architecture import Architecture
+from .files.weight_file import WeightFile
 from .gguf.checkpoint import GgufCheckpoint
 from .safetensors_folder import SafetensorsFolder
 from .tensor_names import TensorNaming
 from .tokenizer import CheckpointTokenizer
-from .weight_file import WeightFile
 
 
 class CheckpointFiles(Protocol):

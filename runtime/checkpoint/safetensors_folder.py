@@ -13,14 +13,14 @@ from ..folder.model_folder import MANIFEST, is_foreign
 from ..text import one_line
 from .adapters.config import ADAPTER_WEIGHTS, reject_adapter_alone
 from .architecture import Architecture, read_config
+from .files.small_files import DOWNLOAD_AGAIN, read_json, read_licence
+from .files.template_files import read_templates
 from .quantized.config import read_quantization
-from .small_files import DOWNLOAD_AGAIN, read_json, read_licence
-from .template_files import read_templates
 from .tensor_names import SAFETENSORS_NAMES, TensorNaming
 from .tokenizer import CheckpointTokenizer, read_tokenizer
 
 if TYPE_CHECKING:
-    from .weight_file import WeightFile
+    from .files.weight_file import WeightFile
 
 _INDEX = "model.safetensors.index.json"
 
@@ -87,7 +87,7 @@ class SafetensorsFolder:
     def weight_files(self, config: Mapping[str, Any], *, mapped: bool) -> "Sequence[WeightFile]":
         """Open the safetensors files and check their headers; find the matrices of a checkpoint whose `config` says
         that it is quantised."""
-        from .safetensors_file import SafetensorsFile
+        from .files.safetensors_file import SafetensorsFile
 
         files = [SafetensorsFile.open(file, mapped=mapped) for file in _safetensors_paths(self.path)]
         if (quantization := read_quantization(config)) is None:

@@ -20,11 +20,11 @@ from ..system.out_of_memory import map_out_of_memory
 from ..text import quoted
 from .adapters.adapter import ModelAdapters
 from .architecture import Architecture, Yarn, read_architecture
+from .files.small_files import os_error_cure, os_error_reason
+from .files.weight_file import TensorEntry, WeightFile
 from .formats import CheckpointFiles, open_files
-from .small_files import os_error_cure, os_error_reason
 from .tensor import Dtype, Tensor
 from .tensor_names import SAFETENSORS_NAMES, TensorNaming, naming_without_head
-from .weight_file import TensorEntry, WeightFile
 
 __all__ = ["Architecture", "CheckpointTensors", "Dtype", "Tensor", "Yarn"]
 

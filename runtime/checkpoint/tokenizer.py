@@ -17,7 +17,7 @@ from ..errors import CheckpointError
 from ..system.installation import install_hint
 from ..text import one_line, quoted
 from ..vocabulary import byte_alphabet
-from .small_files import read_file, read_json
+from .files.small_files import read_file, read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

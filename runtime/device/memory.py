@@ -6,7 +6,7 @@ Measured on CPUs with `benchmarks/memory.py`. For GPUs and NPUs the rules are In
 from dataclasses import dataclass, replace
 
 from ..errors import DeviceError
-from ..folder.model_folder import Manifest, ModelSizes
+from ..folder.manifest import Manifest, ModelSizes
 from ..text import quoted
 
 CONTEXT = 8192  # tokens for which memory is planned by default

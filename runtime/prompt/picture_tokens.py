@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import ModelFolderError
-from ..folder.model_folder import CONVERT_AGAIN, VisionRecord
+from ..folder.manifest import VisionRecord
+from ..folder.model_folder import CONVERT_AGAIN
 from ..picture_size import PictureSize
 from ..pictures import Picture
 from ..text import quoted

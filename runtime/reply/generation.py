@@ -7,128 +7,20 @@ With a prefix cache, continuing costs about a token. A reply that turns out to b
 is dropped, and each of its calls is written again as GLM-4 spells it, under the grammar of that tool's arguments.
 """
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
 
 from ..backends.backend import Backend, Delta, Request
-from ..cancellation import Cancellation
-from ..errors import PromptTooLong, RequestError, UnsupportedGrammar
+from ..errors import PromptTooLong
 from ..events import Event, Finish, FinishReason, Logprobs, PromptLogprobs, Text, ToolCall
-from ..grammar.grammar import AnswerLike, Choice, Grammar, JsonObject, JsonSchema, to_grammar
-from ..sampling import SamplingParams
+from ..grammar.grammar import Choice, Grammar, JsonObject
+from .constraint import Constraint, admit
 from .grammar_check import GrammarCheck
 from .logprob_aligner import LogprobAligner
 from .parser import Parser
 from .partial_reply import PartialReply
 from .stop_texts import StopTexts
-from .tool_choice import ToolChoice
-
-
-@dataclass(frozen=True, slots=True)
-class Constraint:
-    """Constraints that are enforced while a reply is generated; by default none.
-
-    `answer` is the grammar of an answer in words. `arguments` maps tools to the grammars of their arguments. The reply
-    calls at least one of the tools in `must_call`; it may call one of those in `may_call` instead of an `answer`. After
-    such a call further calls may follow, and no other text. With `one_call` it ends after the first call. `Chat.send`
-    and `Model.reply` make one of `answer`, `tool_choice` and `strict`; `Model.reply` also takes one as it is.
-
-    Example:
-        constraint = edge.Constraint(answer=edge.Choice(("yes", "no")))
-        reply = edge.Reply.from_events(chat.model.reply("Is it raining?", constraint=constraint))
-    """
-
-    answer: Grammar | None = None
-    arguments: Mapping[str, Grammar] = field(default_factory=dict)
-    must_call: tuple[str, ...] = ()
-    may_call: tuple[str, ...] = ()
-    one_call: bool = False
-
-    @classmethod
-    def for_tools(
-        cls,
-        tools: Sequence[Mapping[str, Any]],
-        choice: str | Mapping[str, Any] = "auto",
-        *,
-        strict: bool = False,
-        lenient: Collection[str] = (),
-    ) -> "Constraint":
-        """Translate OpenAI's `tool_choice`: "auto", "none", "required", a tool's name, or OpenAI's object with the name
-        of a function. With `strict` the schema of every call's arguments is enforced; without, that of a required call
-        is, if it is supported, else its arguments are any JSON object. The same holds for the `lenient` tools even if
-        `strict`: somebody else has written their schemas.
-
-        Raises RequestError if no such tool is offered, or for a schema to enforce that is not valid.
-        """
-        names = tuple(tool["name"] for tool in tools)
-        required = ToolChoice.parse(choice).required_tools(names)
-        enforced = names if strict else required
-        return cls(
-            arguments={
-                tool["name"]: _arguments_grammar(tool, strict=strict, lenient=tool["name"] in lenient)
-                for tool in tools
-                if tool["name"] in enforced
-            },
-            must_call=required,
-        )
-
-    @classmethod
-    def for_reply(
-        cls,
-        tools: Sequence[Mapping[str, Any]],
-        choice: str | Mapping[str, Any],
-        answer: AnswerLike | None,
-        *,
-        strict: bool,
-        lenient: Collection[str] = (),
-    ) -> "Constraint":
-        """Translate the settings of a reply. An `answer` excludes calls; without one, as `for_tools`. Raises
-        RequestError."""
-        constraint = cls.for_tools(tools, choice, strict=strict, lenient=lenient)
-        grammar = to_grammar(answer)
-        return constraint if grammar is None else cls(answer=grammar)
-
-
-def _arguments_grammar(tool: Mapping[str, Any], *, strict: bool, lenient: bool) -> Grammar:
-    parameters = tool.get("parameters", {"type": "object"})
-    try:
-        return JsonSchema.of_arguments(parameters, strict=strict and not lenient)
-    except RequestError:
-        if not lenient:
-            raise
-        return JsonObject()
-
-
-def admit(
-    constraint: Constraint,
-    backend: Backend,
-    cancellation: Cancellation,
-    sampling: SamplingParams,
-    spelled: Callable[[Grammar], Grammar],
-) -> Constraint:
-    """Return the constraint as the engine enforces it: any JSON object takes the place of a schema that is not strict,
-    and that the engine rejects. `spelled` returns the grammar of arguments as the model writes them. Raises
-    UnsupportedGrammar if the engine rejects another grammar, UnsupportedSetting for a setting that it does not support
-    beside one."""
-    if constraint != Constraint(one_call=constraint.one_call):
-        backend.require_unconstrained(sampling)
-
-    def admitted(grammar: Grammar, written: Grammar) -> Grammar:
-        try:
-            backend.admit(written, cancellation)
-        except UnsupportedGrammar as exc:
-            if not isinstance(grammar, JsonSchema) or grammar.strict:
-                if written is grammar:
-                    raise
-                raise UnsupportedGrammar(str(exc), hint=exc.hint, grammar=grammar) from exc
-            return JsonObject()
-        return grammar
-
-    arguments = {tool: admitted(grammar, spelled(grammar)) for tool, grammar in constraint.arguments.items()}
-    answer = None if constraint.answer is None else admitted(constraint.answer, constraint.answer)
-    return replace(constraint, arguments=arguments, answer=answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,30 +59,10 @@ def generate(
         if partial.is_full(check.forced_tokens):
             reason = "length"
             break
-        finish: Finish | None = None
-        try:
-            with closing(_deltas(backend, partial, check)) as deltas:
-                for part in deltas:
-                    if isinstance(part, Finish):
-                        finish = part
-                        break
-                    delta = check.read(part)
-                    partial.add(delta)
-                    if not delta.tokens:
-                        # An empty text lets the reader close the stream while the engine is busy.
-                        yield PromptLogprobs(part.prompt) if part.prompt else part.progress or Text("")
-                    for event, beyond in parser.feed(delta.text):
-                        yield from output.push(event, beyond)
-                        if output.ended:
-                            yield Finish("stop", partial.usage(), output.stop_text)
-                            return
-                    if parser.paused or check.cut:
-                        partial.rewind(parser.rewind() if parser.paused else 0)
-                        break
-        except PromptTooLong:
-            if partial.requests == 1:
-                raise
-            finish = Finish("length")  # the reply has filled the context
+        finish = yield from _run_request(backend, partial, check, parser, output)
+        if output.ended:
+            yield Finish("stop", partial.usage(), output.stop_text)
+            return
         reason = "stop" if finish is None else partial.end(finish)
         if reason == "stop" and check.resume():
             continue
@@ -209,6 +81,35 @@ def generate(
         output.stop_text,
         None if output.ended else partial.stop_token,
     )
+
+
+def _run_request(
+    backend: Backend, partial: PartialReply, check: GrammarCheck, parser: Parser, output: "_Output"
+) -> Generator[Event, None, Finish | None]:
+    """Run the next request of a segment. Return the engine's Finish, or None where the parser paused, the text was cut,
+    or the output has ended."""
+    try:
+        with closing(_deltas(backend, partial, check)) as deltas:
+            for part in deltas:
+                if isinstance(part, Finish):
+                    return part
+                delta = check.read(part)
+                partial.add(delta)
+                if not delta.tokens:
+                    # An empty text lets the reader close the stream while the engine is busy.
+                    yield PromptLogprobs(part.prompt) if part.prompt else part.progress or Text("")
+                for event, beyond in parser.feed(delta.text):
+                    yield from output.push(event, beyond)
+                    if output.ended:
+                        return None
+                if parser.paused or check.cut:
+                    partial.rewind(parser.rewind() if parser.paused else 0)
+                    return None
+    except PromptTooLong:
+        if partial.requests == 1:
+            raise
+        return Finish("length")  # the reply has filled the context
+    return None
 
 
 def _deltas(backend: Backend, partial: PartialReply, check: GrammarCheck) -> Generator[Delta | Finish, None, None]:
@@ -252,6 +153,17 @@ def _plan(constraint: Constraint, parser: Parser) -> Generator[_Segment, str, No
         for further in reopened[1:]:
             yield _Segment(Choice((parser.call_opening(further),)), prefilled="\n")
             yield arguments(further)
+
+
+def skip_prompt_tokens(events: Generator[Event, None, None], count: int) -> Generator[Event, None, None]:
+    """Drop the first `count` tokens of the prompt from the events with its log-probabilities."""
+    with closing(events):
+        for event in events:
+            if isinstance(event, PromptLogprobs):
+                yield PromptLogprobs(event.tokens[count:])
+                count = max(count - len(event.tokens), 0)
+            else:
+                yield event
 
 
 class _Output:

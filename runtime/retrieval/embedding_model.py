@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ModelFolderError, RequestError
-from ..folder.model_folder import EmbeddingSettings, ModelFolder
+from ..folder.manifest import EmbeddingSettings
+from ..folder.model_folder import ModelFolder
 from .encoder_graph import EncoderGraph, load_error
 from .text_tokens import TextTokens
 

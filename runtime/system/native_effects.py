@@ -37,8 +37,9 @@ from threading import Lock
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from .heap import glibc
+
 if TYPE_CHECKING:
-    import ctypes
     import logging
 
 
@@ -113,14 +114,14 @@ def set_mmap_threshold() -> None:
     the environment sets the threshold, or without glibc."""
     global _threshold_set  # noqa: PLW0603
     is_users = "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", "")
-    if not is_users and (libc := _glibc()):
+    if not is_users and (libc := glibc()):
         libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
         _threshold_set = True
 
 
 def raise_mmap_threshold() -> None:
     """Raise glibc's own threshold to its maximum by freeing such a block. It has no effect after set_mmap_threshold."""
-    if _glibc():
+    if glibc():
         bytearray(_MAX_MMAP_THRESHOLD - (1 << 20))
 
 
@@ -131,7 +132,7 @@ def keep_freed_memory() -> Iterator[None]:
     A conversion allocates and frees the same blocks of some MB thousands of times. Mapped each time, they would be
     zeroed each time, and the conversion would take twice as long in a process that has loaded a model.
     """
-    libc = _glibc() if _threshold_set else None
+    libc = glibc() if _threshold_set else None
     if libc is None:  # glibc adapts by itself
         yield
         return
@@ -147,35 +148,8 @@ def keep_freed_memory() -> Iterator[None]:
 
 def trim_heap() -> None:
     """Return the heap's free pages to the system (malloc_trim(3)). Does nothing without glibc."""
-    if libc := _glibc():
+    if libc := glibc():
         libc.malloc_trim(0)
-
-
-def allocated_bytes() -> int:
-    """Return the bytes that the heap has given out (mallinfo(3)), or the process's resident memory before glibc 2.33
-    and on other systems."""
-    import ctypes
-
-    libc = _glibc()
-    if libc is None or not hasattr(libc, "mallinfo2"):
-        import psutil  # type: ignore[import-untyped]
-
-        return int(psutil.Process().memory_info().rss)
-
-    class MallocInfo(ctypes.Structure):
-        names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-        _fields_ = tuple((name, ctypes.c_size_t) for name in names.split())
-
-    libc.mallinfo2.restype = MallocInfo
-    found = libc.mallinfo2()
-    return int(found.uordblks + found.hblkhd)
-
-
-def _glibc() -> "ctypes.CDLL | None":
-    import ctypes
-
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    return libc if hasattr(libc, "malloc_trim") else None
 
 
 def disable_alternate_signal_stack() -> None:

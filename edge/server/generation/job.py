@@ -6,8 +6,8 @@ from dataclasses import replace
 from runtime.cancellation import Cancellation
 from runtime.errors import PromptTooLong, UnsupportedGrammar
 from runtime.model import Model
-from runtime.reply.generation import admit
-from runtime.reply.syntaxes import arguments_spelling
+from runtime.reply.calls.syntaxes import arguments_spelling
+from runtime.reply.constraint import admit
 
 from ..errors import context_overflow
 from ..pool.dispatcher import ReplyJob

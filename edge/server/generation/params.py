@@ -9,7 +9,7 @@ from runtime.errors import RequestError, UnsupportedGrammar
 from runtime.grammar.grammar import Grammar, JsonSchema
 from runtime.messages import Message
 from runtime.model import Model
-from runtime.reply.generation import Constraint
+from runtime.reply.constraint import Constraint
 from runtime.reply.tool_choice import ToolChoice
 from runtime.sampling import Sampling
 from runtime.tools import Tool

@@ -9,7 +9,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from runtime.folder.model_folder import MANIFEST, Manifest, Task
+from runtime.folder.manifest import Manifest, Task
+from runtime.folder.model_folder import MANIFEST
 from runtime.prompt import families
 from runtime.prompt.families import BASE
 from runtime.sampling import Sampling

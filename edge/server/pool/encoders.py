@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from runtime.errors import RequestError
-from runtime.folder.model_folder import ModelFolder, Task
+from runtime.folder.manifest import Task
+from runtime.folder.model_folder import ModelFolder
 from runtime.retrieval.embedding_model import EmbeddingModel
 from runtime.retrieval.encoder_graph import encoder_device
 from runtime.retrieval.rerank_model import RerankModel

@@ -11,7 +11,8 @@ from typing import Literal
 from runtime.backends.backend import Options
 from runtime.checkpoint.adapters.reference import AdapterReference
 from runtime.errors import RequestError
-from runtime.folder.model_folder import ModelFolder, Task
+from runtime.folder.manifest import Task
+from runtime.folder.model_folder import ModelFolder
 from runtime.model import Model
 from runtime.prompt import families
 from runtime.sampling import Sampling

@@ -14,8 +14,8 @@ from ...errors import BackendError, DeviceError, EdgeError, PromptTooLong, Reque
 from ...folder.compile_cache import caching
 from ...folder.ir_files import DECODER
 from ...folder.model_folder import ModelFolder
-from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
+from ...grammar.printers.ebnf import EngineGrammar
 from ...pictures import Picture
 from ...prompt.template import Prompt, require_text
 from ...source import ModelSource

@@ -16,8 +16,8 @@ from threading import Condition, Event, Lock, Thread
 from ...cancellation import Cancellation
 from ...errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
 from ...folder.model_folder import ModelFolder
-from ...grammar.ebnf import EngineGrammar, to_ebnf
 from ...grammar.grammar import Choice, Grammar, JsonObject, to_tree
+from ...grammar.printers.ebnf import EngineGrammar, to_ebnf
 from ...grammar.rest import Rest
 from ...system.awake_time import PolledClock
 from ..child import Child

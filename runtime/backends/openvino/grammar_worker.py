@@ -13,11 +13,11 @@ from typing import Any
 
 from ...errors import EdgeError, RequestError
 from ...folder.model_folder import ModelFolder
-from ...grammar.ebnf import EngineGrammar, to_ebnf
 from ...grammar.grammar import Grammar, JsonObject, to_tree
+from ...grammar.printers.ebnf import EngineGrammar, to_ebnf
 from ...sampling import SamplingParams
 from ...system.files import read_model_properties
-from ...system.native_effects import allocated_bytes
+from ...system.heap import allocated_bytes
 from ..backend import Request
 from .genai import generation_config, map_error
 

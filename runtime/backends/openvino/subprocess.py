@@ -18,8 +18,8 @@ from typing import Any, Self, TypeGuard
 from ...cancellation import Cancellation
 from ...errors import BackendError
 from ...events import Finish, Usage
-from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
+from ...grammar.printers.ebnf import EngineGrammar
 from ...prompt.template import Prompt
 from ...sampling import SamplingParams
 from ...source import ModelSource

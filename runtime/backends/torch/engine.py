@@ -21,8 +21,8 @@ from ...checkpoint.checkpoint import Checkpoint
 from ...checkpoint.tokenizer import first_error_line
 from ...errors import BackendError, DeviceError, PromptTooLong, RequestError
 from ...events import Finish, FinishReason, TokenLogprob, Usage
-from ...grammar.ebnf import EngineGrammar
 from ...grammar.grammar import Grammar
+from ...grammar.printers.ebnf import EngineGrammar
 from ...grammar.rest import Rest
 from ...prompt.template import Prompt, require_text
 from ...sampling import SamplingParams

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import RequestError
 from ...grammar.grammar import Grammar, to_tree
-from ...grammar.lark import to_lark
+from ...grammar.printers.lark import to_lark
 from ...grammar.rest import Rest
 from ...system.installation import install_hint
 

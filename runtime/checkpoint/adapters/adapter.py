@@ -12,10 +12,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ...errors import CheckpointError
-from ...folder.model_folder import AdapterRecord
+from ...folder.manifest import AdapterRecord
 from ...text import quoted, replace_surrogates
 from ..architecture import Architecture
-from ..small_files import os_error_cure, os_error_reason
+from ..files.small_files import os_error_cure, os_error_reason
 from ..tensor import Dtype, Tensor
 from ..tensor_names import TensorLocation, canonical_names, chatglm_names
 from .config import (
@@ -30,7 +30,7 @@ from .merged_rows import LowRank, merge
 from .reference import AdapterLike, AdapterReference, parse_adapters
 
 if TYPE_CHECKING:
-    from ..safetensors_file import SafetensorsFile
+    from ..files.safetensors_file import SafetensorsFile
 
 # base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight; trainers differ in the parts in parentheses.
 _FACTOR = re.compile(
@@ -101,7 +101,7 @@ class _Adapter:
 
     @classmethod
     def open(cls, reference: AdapterReference, architecture: Architecture) -> "_Adapter":
-        from ..safetensors_file import SafetensorsFile
+        from ..files.safetensors_file import SafetensorsFile
 
         path = reference.path
         if not path.is_dir():

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import CheckpointError
 from ...text import one_line, quoted
-from ..small_files import DOWNLOAD_AGAIN, read_json
+from ..files.small_files import DOWNLOAD_AGAIN, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...chat_templates import DEFAULT, ChatTemplates, is_template_name
 from ...errors import CheckpointError, Notice
 from ..architecture import Architecture
-from ..small_files import DOWNLOAD_AGAIN
+from ..files.small_files import DOWNLOAD_AGAIN
 from ..tensor_names import TensorNaming, gguf_fused_names, gguf_names
 from ..tokenizer import CheckpointTokenizer, build_tokenizer, byte_level_bpe, require_tokenizers
 from .header import GgufHeader

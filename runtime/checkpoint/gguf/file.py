@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from ...errors import CheckpointError
 from ...text import quoted
-from ..binary_file import BinaryFile, open_binary
-from ..small_files import DOWNLOAD_AGAIN
+from ..files.binary_file import BinaryFile, open_binary
+from ..files.small_files import DOWNLOAD_AGAIN
+from ..files.unmapped_file import require_unchanged
+from ..files.weight_file import TensorEntry
 from ..tensor import Array, Dtype, Tensor
-from ..unmapped_file import require_unchanged
-from ..weight_file import TensorEntry
 from .header import GgufHeader, block_size
 
 _UNQUANTIZED: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # types that need no decoding

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from ...errors import CheckpointError
 from ...system.installation import install_hint
 from ...text import quoted
-from ..small_files import DOWNLOAD_AGAIN
-from ..weight_file import TensorEntry
+from ..files.small_files import DOWNLOAD_AGAIN
+from ..files.weight_file import TensorEntry
 
 if TYPE_CHECKING:
-    from ..binary_file import BinaryFile
+    from ..files.binary_file import BinaryFile
 
 _SCALAR_TYPES = dict(enumerate("BbHhIif?", 0)) | {10: "Q", 11: "q", 12: "d"}  # types of metadata, in struct's notation
 _STRING, _ARRAY = 8, 9
@@ -57,7 +57,7 @@ class GgufHeader:
     @classmethod
     def read(cls, path: Path) -> "GgufHeader":
         """Read a file's header. Raises CheckpointError if the file is not what it claims to be, OSError."""
-        from ..binary_file import open_binary
+        from ..files.binary_file import open_binary
 
         if find_spec("gguf") is None:
             raise CheckpointError("reading a GGUF needs gguf, which is not installed", hint=install_hint("gguf"))

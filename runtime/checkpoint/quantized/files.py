@@ -13,9 +13,9 @@ import numpy as np
 
 from ...errors import CheckpointError
 from ...text import quoted
-from ..safetensors_file import SafetensorsFile
+from ..files.safetensors_file import SafetensorsFile
+from ..files.weight_file import TensorEntry
 from ..tensor import Tensor
-from ..weight_file import TensorEntry
 from .awq import read_awq
 from .bitsandbytes import KINDS, read_bitsandbytes
 from .config import Quantization

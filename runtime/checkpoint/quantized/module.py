@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from ...errors import CheckpointError
 from ...text import quoted
-from ..safetensors_file import SafetensorsFile
-from ..weight_file import TensorEntry
+from ..files.safetensors_file import SafetensorsFile
+from ..files.weight_file import TensorEntry
 from .layout import Array, StoredPart
 
 _VIEWS: dict[str, npt.DTypeLike] = {

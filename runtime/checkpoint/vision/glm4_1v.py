@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import CheckpointError
 from ...picture_size import PictureSize
 from ..config_object import CONFIG_HINT, ConfigObject
-from ..small_files import DOWNLOAD_AGAIN
+from ..files.small_files import DOWNLOAD_AGAIN
 
 PREFIX = "model.visual."
 # OpenAI's CLIP, which transformers' image processor normalises pixels by

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ...folder.model_folder import VisionRecord
+from ...folder.manifest import VisionRecord
 from .eva_clip import EvaClipVision
 from .glm4_1v import Glm41Vision, read_picture_size
 

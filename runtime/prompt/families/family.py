@@ -32,7 +32,7 @@ class Family:
     brings itself; `built_in` are those that it describes in its own words if a chat offers them (`Tool.built_in`).
     `result_picture` stands for a picture in the result of a tool, where the model was trained with such a text.
     Reply: `stop_tokens` end it, `call_start` may stand before each of its tool calls but the first, and `call_syntaxes`
-    name the ways in which calls are written (`runtime/reply/syntaxes.py`).
+    name the ways in which calls are written (`runtime/reply/calls/syntaxes.py`).
     """
 
     name: str

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from ..errors import RequestError
+from ...errors import RequestError
+from ..nodes import Delimited, Members, Node, Numeral, Quoted, Raw, Reference, children
+from ..regular.automaton import automaton, matches
+from ..regular.language import ANY, Language, minus, union, words
+from ..tags import ANY_TEXT, VALUE_END
+from ..tree import Tree
 from .cost import seconds
-from .nodes import Delimited, Members, Node, Numeral, Quoted, Raw, Reference, children
-from .regular.automaton import automaton, matches
-from .regular.language import ANY, Language, minus, union, words
-from .tags import ANY_TEXT, VALUE_END
-from .tree import Tree
 
 _MOST_SECONDS = 0.3  # CPU, for all languages of a grammar
 _MOST_FOR_ONE = 0.1  # for one of them

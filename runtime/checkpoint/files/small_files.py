@@ -10,10 +10,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from .. import strict_json
-from ..errors import CheckpointError
-from ..system.files import read_bounded
-from ..text import one_line
+from ... import strict_json
+from ...errors import CheckpointError
+from ...system.files import read_bounded
+from ...text import one_line
 
 DOWNLOAD_AGAIN = "the file is damaged or its download was cut short: download it again"
 UNREADABLE_HINT = "check the disk that it is on, and copy or download the checkpoint again"

@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 
 FINISH_DOWNLOAD_HINT = "finish its download, then do the same again"
 _BLOCK = 1 << 16  # bytes read at once for small slices next to each other, as in a header

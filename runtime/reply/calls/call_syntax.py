@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from ..grammar.grammar import Grammar
+from ...grammar.grammar import Grammar
 
 
 class Verdict(Enum):

@@ -10,9 +10,9 @@ call ends the one before it, even if its object is still open.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
-from ..grammar.grammar import Grammar
-from ..prompt.families import Family
-from ..prompt.families.layout import find_text_tools
+from ...grammar.grammar import Grammar
+from ...prompt.families import Family
+from ...prompt.families.layout import find_text_tools
 from .call_syntax import CallOpening, Verdict
 from .name_line import BLANKS, read_name
 

@@ -16,13 +16,13 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, Self
 
-from .. import strict_json
-from ..grammar.grammar import Grammar, TaggedArguments
-from ..grammar.tags import CALL_END, KEY, KEY_END, VALUE, VALUE_END
-from ..prompt.families import Family
+from ... import strict_json
+from ...grammar.grammar import Grammar, TaggedArguments
+from ...grammar.tags import CALL_END, KEY, KEY_END, VALUE, VALUE_END
+from ...prompt.families import Family
+from ..stop_texts import overlap
 from .call_syntax import CallOpening, Verdict
 from .name_line import BLANKS
-from .stop_texts import overlap
 
 _LONGEST_KEY = 2**12
 _PYTHON = {"True": "true", "False": "false", "None": "null"}
@@ -116,7 +116,7 @@ class _Arguments:
         return self._tag(text, KEY, _State.KEY, (KEY, CALL_END))
 
     def _key(self, text: str) -> tuple[int, str] | None:
-        from ..grammar.tagged_arguments import argument_types  # which loads the compiler of schemas
+        from ...grammar.tagged_arguments import argument_types  # which loads the compiler of schemas
 
         key, end, _ = text.partition(KEY_END)
         if not end:
@@ -162,7 +162,7 @@ class _Arguments:
 def _to_json(text: str, types: frozenset[str]) -> str:
     """Return an argument as JSON: the text itself if it is JSON of one of the types, else a string. Where it may be a
     string, too, blanks around it make it one."""
-    from ..grammar.json_schema.compiler import json_type
+    from ...grammar.json_schema.compiler import json_type
 
     written = text
     if "string" not in types:

@@ -17,7 +17,7 @@ as {"name", "arguments"}; xinference reads such an object in a fence.
 from collections.abc import Collection, Generator, Sequence
 from typing import Any, TypeVar
 
-from .. import strict_json
+from ... import strict_json
 from .name_line import BLANKS
 
 _LONGEST = 2**15  # characters after which a reply is text

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..grammar.grammar import Grammar
-from ..prompt.families import Family
+from ...grammar.grammar import Grammar
+from ...prompt.families import Family
 from .call_syntax import CallSyntax
 from .json_call import JsonCallSyntax, find_json_tools
 from .nearby_calls import NearbyCalls

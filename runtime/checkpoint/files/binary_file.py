@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CheckpointError
-from ..system.files import UNMAPPABLE_ERRNOS
+from ...errors import CheckpointError
+from ...system.files import UNMAPPABLE_ERRNOS
 from .small_files import DOWNLOAD_AGAIN, LFS_POINTER, reject_lfs_pointer
 from .unmapped_file import LazyArray, UnmappedFile
 

@@ -15,10 +15,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .forms import Forms
-from .interning import intern
-from .matcher import SHORT_ESCAPES, member
-from .nodes import (
+from ..interning import intern
+from ..matcher import SHORT_ESCAPES, member
+from ..nodes import (
     Blank,
     Count,
     Delimited,
@@ -40,12 +39,13 @@ from .nodes import (
     UniqueItem,
     UniqueItems,
 )
-from .regular import charset
-from .regular.automaton import automaton
-from .regular.charset import Ranges
-from .regular.language import Language
-from .tree import COLON, COMMA, Tree, literal, sequence
-from .unique import exclude
+from ..regular import charset
+from ..regular.automaton import automaton
+from ..regular.charset import Ranges
+from ..regular.language import Language
+from ..tree import COLON, COMMA, Tree, literal, sequence
+from ..unique import exclude
+from .forms import Forms
 
 Q = TypeVar("Q", bound=Quoted)
 

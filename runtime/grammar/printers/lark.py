@@ -8,9 +8,9 @@ https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md
 
 from collections.abc import Callable, Hashable
 
-from .interning import intern
-from .matcher import SHORT_ESCAPES, member
-from .nodes import (
+from ..interning import intern
+from ..matcher import SHORT_ESCAPES, member
+from ..nodes import (
     Either,
     Escape,
     ItemEnd,
@@ -28,12 +28,12 @@ from .nodes import (
     UniqueItem,
     UniqueItems,
 )
-from .regular import charset
-from .regular.charset import Ranges
-from .regular.expressions import character_class, to_expression
-from .regular.language import Language
-from .tree import COLON, COMMA, EMPTY, Tree, sequence
-from .unique import exclude
+from ..regular import charset
+from ..regular.charset import Ranges
+from ..regular.expressions import character_class, to_expression
+from ..regular.language import Language
+from ..tree import COLON, COMMA, EMPTY, Tree, sequence
+from ..unique import exclude
 
 # Where only one text can follow, llguidance would demand its usual tokens. A model may spell it with others.
 _NO_FORCING = '%llguidance {"no_forcing": true}\n'

@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from ..grammar.grammar import Grammar
-from ..prompt.families import Family
-from ..prompt.families.layout import find_text_tools
+from ...grammar.grammar import Grammar
+from ...prompt.families import Family
+from ...prompt.families.layout import find_text_tools
+from ..stop_texts import overlap
 from .call_syntax import CallOpening, Verdict
 from .name_line import read_name
-from .stop_texts import overlap
 
 
 class TextCallSyntax:

@@ -7,8 +7,8 @@ estimated by the kinds of characters that tokens consist of.
 
 from functools import lru_cache
 
-from .regular.automaton import State, states
-from .regular.charset import Ranges, contains, normalise
+from ..regular.automaton import State, states
+from ..regular.charset import Ranges, contains, normalise
 
 _WIDE_STATE = 0.027  # CPU seconds of a state that allows every token
 _STATE = 2e-4  # of any state

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..chat_templates import DEFAULT, FILE, ChatTemplates, is_template_name
-from ..errors import CheckpointError
-from ..text import one_line, quoted, replace_surrogates
+from ...chat_templates import DEFAULT, FILE, ChatTemplates, is_template_name
+from ...errors import CheckpointError
+from ...text import one_line, quoted, replace_surrogates
 from .small_files import DOWNLOAD_AGAIN, read_file, read_json
 
 _MAX_BYTES = 1 << 22

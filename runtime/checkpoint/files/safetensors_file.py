@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import strict_json
-from ..errors import CheckpointError
-from ..text import quoted
+from ... import strict_json
+from ...errors import CheckpointError
+from ...text import quoted
+from ..tensor import Dtype, Tensor
 from .binary_file import BinaryFile, open_binary
 from .small_files import DOWNLOAD_AGAIN
-from .tensor import Dtype, Tensor
 from .weight_file import TensorEntry
 
 _DTYPES: dict[str, tuple[Dtype, npt.DTypeLike]] = {  # numpy has no bf16: its bits are returned as uint16

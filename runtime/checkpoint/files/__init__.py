@@ -1,0 +1,1 @@
+"""The files of a checkpoint, which may come from anyone: read within bounds, validated, never executed."""
