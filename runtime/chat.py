@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -126,6 +127,8 @@ class Chat:
                 require_chat_model(folder)
                 folder.chat_template()  # a base model is refused before it is loaded
                 self._open_tools(undo)
+                if options.running is None:
+                    options = replace(options, running=1)
                 model = Model(
                     folder, device=device, fallback=fallback, options=options, adapter=adapter, in_process=in_process
                 )
