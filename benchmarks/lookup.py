@@ -1,10 +1,11 @@
 """The benefit of prompt lookup: the tokens that a step yields, and the cost of a step of several tokens.
 
-    python -m benchmarks.lookup FOLDER [--lookup 2 4 8] [--count 200] [--threads 1]
+    python -m benchmarks.lookup FOLDER [--count 100] [--clients 16] [--rounds 3] [--threads 1]
 
-Tokens are counted in greedy replies of the embedded checkpoint to its held-out dialogues, by kind, since random weights
-quote nothing. The cost is measured on FOLDER, of full width: CPU milliseconds of a step after 256 tokens, including the
-head, with alternating lengths. The quotient is the speed-up of such replies.
+The cost is measured on FOLDER, of full width: CPU milliseconds of a step after 256 tokens, including the head, with
+alternating lengths. Tokens are counted in greedy replies of the embedded checkpoint to its held-out dialogues, by kind,
+since random weights quote nothing; the tokens a second are its own, without and with lookup in turn. Edited code,
+documents and texts that quote nothing are replayed with FOLDER's tokenizer.
 """
 
 import argparse
@@ -12,8 +13,10 @@ import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,46 +31,106 @@ from runtime.backends.openvino.batched import OpenVINO
 from runtime.events import Finish
 from runtime.folder.model_folder import ModelFolder
 from runtime.model import Model
+from runtime.sampling import SamplingParams
 
+from .lookup_replay import replay
 from .peers_report import format_spread, markdown_table
 
 _PAST, _ROUNDS = 256, 12
+_DRAFTED = (1, 2, 4, 6, 8)  # tokens
+_SAMPLING = SamplingParams(max_new_tokens=60)
 
 
 class CountingBackend:
-    """A backend that counts the decoding steps after each reply's first token, and their tokens."""
+    """A backend that counts the decoding steps after each reply's first token, their tokens and seconds."""
 
     def __init__(self, backend: OpenVINO) -> None:
         self._backend = backend
-        self.max_prompt_tokens = backend.max_prompt_tokens
-        self.count_tokens, self.close = backend.count_tokens, backend.close
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin to count anew."""
         self.tokens = self.steps = 0
+        self.seconds = 0.0
+        self.lengths: Counter[int] = Counter()  # steps by the tokens that they drafted
+        self.texts: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         """Generate with the backend, and count."""
-        first = True
-        for part in self._backend.generate(request):
-            if isinstance(part, Delta) and not first:
-                self.steps += 1
-                self.tokens += part.tokens
-            first = False
-            yield part
+        start, text = 0.0, ""
+        length = self._backend.drafts.choose(constrained=request.grammar is not None, alone=True)
+        try:
+            for part in self._backend.generate(request):
+                if isinstance(part, Delta):
+                    text += part.text
+                    if start:
+                        self.steps += 1
+                        self.tokens += part.tokens
+                        self.lengths[length] += 1
+                    start = start or time.perf_counter()
+                yield part
+        finally:
+            self.seconds += time.perf_counter() - start if start else 0.0
+            self.texts.append(text)
 
 
-def tokens_per_step(folder: ModelFolder, tasks: Sequence[ToolCallTask], lookup: int) -> dict[str, float]:
-    """Return the mean tokens of a decoding step by kind of task, and over all of them."""
+def compare_replies(
+    folder: ModelFolder, tasks: Sequence[ToolCallTask], rounds: int, threads: int, costs: Mapping[int, float]
+) -> None:
+    """Print the tokens of a step and a second of greedy replies, with and without prompt lookup in turn, and how many
+    replies differ."""
     by_kind = defaultdict(list)
     for task in tasks:
         by_kind[task.kind].append(task)
-    backend = CountingBackend(OpenVINO.load(folder, "CPU", Options(lookup=lookup)))
-    found, total = {}, Counter[str]()
-    with Model(folder, backend=backend) as model:
-        for kind, some in by_kind.items():
-            backend.tokens = backend.steps = 0
-            score(model, some)
-            found[kind] = backend.tokens / backend.steps
-            total.update(tokens=backend.tokens, steps=backend.steps)
-    return found | {"all": total["tokens"] / total["steps"]}
+    options = {0: Options(lookup=0, threads=threads), "auto": Options(running=1, threads=threads)}
+    backends = {name: CountingBackend(OpenVINO.load(folder, "CPU", one)) for name, one in options.items()}
+    rows = []
+    for kind, some in by_kind.items():
+        rates: dict[object, list[float]] = {name: [] for name in backends}
+        for _ in range(rounds):
+            for name, backend in backends.items():
+                backend.clear()
+                score(Model(folder, backend=backend), some)  # type: ignore[arg-type]
+                rates[name].append(backend.tokens / backend.seconds)
+        off, auto = backends.values()
+        differ = sum(a != b for a, b in zip(off.texts, auto.texts, strict=True))
+        times = statistics.median(rates["auto"]) / statistics.median(rates[0])
+        wide = auto.tokens / sum(costs[length] * steps for length, steps in auto.lengths.items())
+        per_step = auto.tokens / auto.steps
+        rows.append([kind, f"{per_step:.2f}", f"{wide:.2f}", f"{times:.2f}", f"{differ} of {len(off.texts)}"])
+    for backend in backends.values():
+        backend.close()
+    print(markdown_table(("replies", "tokens a step", "times faster at full width", "measured here", "differ"), rows))
+
+
+def compare_clients(folder: ModelFolder, clients: int, rounds: int) -> None:
+    """Print the tokens a second of several clients at once: without lookup, as a server would, and as a chat would."""
+    options = {
+        "off": Options(lookup=0),
+        "auto, several replies at once": Options(running=clients),
+        "auto, one reply at a time": Options(running=1),
+    }
+    backends = {name: OpenVINO.load(folder, "CPU", one) for name, one in options.items()}
+    rates: dict[str, list[float]] = {name: [] for name in backends}
+    for _ in range(rounds):
+        for name, backend in backends.items():
+            rates[name].append(_rate(backend, clients))
+    rows = [[name, format_spread(some)] for name, some in rates.items()]
+    print(markdown_table((f"{clients} clients", "tokens a second"), rows))
+
+
+def _rate(backend: OpenVINO, clients: int) -> float:
+    requests = [
+        Request((f"[gMASK]<sop><|user|>\nSay {number} and tell me about ferries.<|assistant|>",), (), _SAMPLING)
+        for number in range(clients)
+    ]
+    start = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        found = list(pool.map(lambda request: list(backend.generate(request))[-1], requests))
+    return sum(one.usage.completion_tokens for one in found) / (time.perf_counter() - start)
 
 
 def step_costs(folder: Path, lengths: Sequence[int], threads: int) -> dict[int, list[float]]:
@@ -89,24 +152,23 @@ def main() -> None:
     """Run the benchmark that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--lookup", type=int, nargs="+", default=[2, 4, 8])
-    parser.add_argument("--count", type=int, default=200, help="held-out dialogues")
+    parser.add_argument("--count", type=int, default=100, help="held-out dialogues")
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    tasks = list(map(to_task, held_out(count=args.count)))
-    costs = step_costs(args.folder, [1, *(1 + lookup for lookup in args.lookup)], args.threads)
-    one = statistics.median(costs[1])
-    rows = []
+    seconds = step_costs(args.folder, [1, *(1 + length for length in _DRAFTED)], args.threads)
+    costs = {length: statistics.median(seconds[1 + length]) / statistics.median(seconds[1]) for length in _DRAFTED}
+    print(f"A step of one token takes {format_spread(seconds[1], 1e3)} CPU ms; with drafts, times that:\n")
+    print(markdown_table(list(map(str, costs)), [[f"{cost:.3f}" for cost in costs.values()]]))
+    print(markdown_table(("replayed texts", "tokens a step", "times faster"), replay(args.folder, costs)))
     with tempfile.TemporaryDirectory() as scratch:
         for _ in convert(CHECKPOINT, demo := Path(scratch) / "demo", "int4"):
             pass
-        for lookup in args.lookup:
-            tokens = tokens_per_step(ModelFolder.open(demo), tasks, lookup)
-            cost = statistics.median(costs[1 + lookup]) / one
-            for kind, rate in tokens.items():
-                rows.append([str(lookup), kind, f"{rate:.2f}", f"{cost:.2f}", f"{rate / cost:.2f}"])
-    print(f"A step of one token takes {format_spread(costs[1], 1e3)} CPU ms.\n")
-    print(markdown_table(("lookup", "replies", "tokens a step", "cost of a step", "times faster"), rows))
+        folder = ModelFolder.open(demo)
+        tasks = list(map(to_task, held_out(count=args.count)))
+        compare_replies(folder, tasks, args.rounds, args.threads, costs)
+        compare_clients(folder, args.clients, args.rounds)
 
 
 if __name__ == "__main__":

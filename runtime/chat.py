@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -152,6 +153,8 @@ class Chat:
         require_chat_model(source)
         source.chat_template()  # a base model is refused before it is loaded
         self._toolbox.open()
+        if isinstance(options, Options) and options.running is None:  # Model rejects another type
+            options = replace(options, running=1)
         try:
             return Model(
                 source, device=device, fallback=fallback, options=options, adapter=adapter, in_process=in_process

@@ -47,6 +47,8 @@ OPTIONS = [
     {"reply_tokens": 0},
     {"lookup": -1},
     {"lookup": None},
+    {"lookup": "on"},
+    {"running": 0},
     {"activation_group": -1},
     {"activation_scale": NAN},
     {"activation_scale": 0},

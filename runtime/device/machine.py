@@ -178,7 +178,7 @@ def detect() -> Machine:
         cpu=CPU(
             _get_property(core, "CPU", "FULL_DEVICE_NAME", "unknown"),
             psutil.cpu_count(logical=False) or 1,
-            _detect_isa(),
+            detect_isa(),
         ),
         memory=memory.total,
         free=free_memory(),
@@ -255,7 +255,7 @@ def _detect_cuda_cards() -> tuple[CUDACard, ...]:
     return tuple(CUDACard(*row) for row in rows)
 
 
-def _detect_isa() -> tuple[str, ...]:
+def detect_isa() -> tuple[str, ...]:
     """Return the instruction sets that matter. Only Linux reports AVX-VNNI and AMX; elsewhere numpy's list is used."""
     try:
         flags = re.search(

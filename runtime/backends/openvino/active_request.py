@@ -11,6 +11,7 @@ from ...events import Finish, TokenLogprob, Usage
 from ...vocabulary import TextDecoder
 from ..backend import Delta, Request
 from .prompt_input import PromptInput
+from .prompt_lookup import DraftLength
 
 
 @dataclass(slots=True, eq=False)
@@ -20,7 +21,8 @@ class ActiveRequest:
 
     It is `finished` once its Finish was read; `start` and `ttft` are seconds. It has a `handle` once it is in the
     pipeline; before that, slices bring the first `cached_tokens` ids into the prefix cache. With `starts_in_block`,
-    part of the next block may be cached, too. `reused_tokens` were in the cache when the request came.
+    part of the next block may be cached, too. `reused_tokens` were in the cache when the request came. What its steps
+    bring is recorded in `drafts`.
     """
 
     request: Request
@@ -32,6 +34,7 @@ class ActiveRequest:
     special: frozenset[int]
     start: float
     on_end: Callable[["ActiveRequest"], None]
+    drafts: DraftLength
     handle: Any = None
     cached_tokens: int = 0
     reused_tokens: int = 0
@@ -67,6 +70,12 @@ class ActiveRequest:
         (output,) = self.handle.read().values()
         self.ttft = self.ttft or time.perf_counter() - self.start
         ended = output.finish_reason != GenerationFinishReason.NONE
+        if self.generated_ids and not ended:  # the first step drafts nothing, the last one may be cut
+            self.drafts.record(
+                self.config.num_assistant_tokens,
+                len(output.generated_ids),
+                constrained=self.request.grammar is not None,
+            )
         self.generated_ids += output.generated_ids
         self.finished = ended
         if ended:

@@ -28,7 +28,7 @@ from ...sampling import SamplingParams
 from ...source import ModelSource
 from ..backend import Delta, Options, Request
 from .active_request import ActiveRequest, PromptSlice, cache_full
-from .cache_reserve import prefill_config, reserve_cache, with_lookup
+from .cache_reserve import prefill_config, reserve_cache
 from .genai import (
     GenAIBackend,
     closed_error,
@@ -43,6 +43,7 @@ from .logits_queue import LogitsQueue
 from .logits_request import LogitsRequest, needed_settings, require_no_logits
 from .prefix_cache import BLOCK, PrefixCache
 from .prompt_input import PromptInput, TokenIds
+from .prompt_lookup import DraftLength, with_lookup
 from .vision.picture_reader import PictureReading
 from .vision.prompts import VisionPrompts, require_vision_options, require_vision_settings
 
@@ -72,12 +73,11 @@ class OpenVINO(GenAIBackend):
     def __init__(self, pipeline: Any, folder: ModelFolder, device: str = "CPU", options: Options = Options()) -> None:
         context = folder.manifest.context_length
         super().__init__(pipeline, folder, context - 1, context)
-        kind, lookup = device.partition(".")[0], options.lookup
+        kind, self.drafts = device.partition(".")[0], DraftLength.of(folder, device, options)
         self._has_adapters = bool(options.adapters)
         self._logits = LogitsQueue(folder, device, options)
         self._vision = VisionPrompts(folder, device, options) if folder.manifest.vision else None
-        self._tokens_beside, self._tokens_alone = _BESIDE[kind], step_tokens(kind, lookup)
-        self._lookup = lookup
+        self._tokens_beside, self._tokens_alone = _BESIDE[kind], step_tokens(kind, self.drafts.longest)
         self._request_ids = count(1)
         self._stepping = Lock()
         self._prompts: deque[ActiveRequest] = deque()  # those of which more has to be read
@@ -85,7 +85,7 @@ class OpenVINO(GenAIBackend):
         self._slice: PromptSlice | None = None
         self._whole_prompt: ActiveRequest | None = None  # the prompt that has the engine to itself
         self._abandoned: list[ActiveRequest] = []  # cancelled before their first token
-        self._prefixes = PrefixCache(reserve_cache(pipeline, folder, kind, lookup, self._vision))
+        self._prefixes = PrefixCache(reserve_cache(pipeline, folder, kind, self.drafts.longest, self._vision))
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -113,7 +113,8 @@ class OpenVINO(GenAIBackend):
         scheduler = genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
         scheduler.cache_size = 0  # grows with what is asked
-        scheduler.max_num_batched_tokens = step_tokens(kind, options.lookup)
+        drafts = DraftLength.of(folder, device, options)
+        scheduler.max_num_batched_tokens = step_tokens(kind, drafts.longest)
         scheduler.dynamic_split_fuse = True
         with (
             load_properties(folder, device, options, CONVERT_AGAIN, name) as settings,
@@ -122,7 +123,7 @@ class OpenVINO(GenAIBackend):
             settings.update(place.properties)
             if device == "CPU":
                 settings["CPU_RUNTIME_CACHE_CAPACITY"] = COMPILED_SHAPES
-            if options.lookup:
+            if drafts.longest:
                 settings["prompt_lookup"] = True
             settings.update(adapter_properties(folder, options.adapters))
             tokenizer = {name: value for name, value in settings.items() if name == "ENABLE_MMAP"}
@@ -184,7 +185,7 @@ class OpenVINO(GenAIBackend):
         if self._vision is not None:
             ids, prompt = self._vision.embed(request, ids, features)
         running = ActiveRequest(
-            request, ids, prompt, config, self.decoder(), stops, self.special_ids, start, self._release
+            request, ids, prompt, config, self.decoder(), stops, self.special_ids, start, self._release, self.drafts
         )
         running.reused_tokens = self._prefixes.count_kept(ids)
         running.cached_tokens, running.starts_in_block = self._prefixes.match(ids)
@@ -211,7 +212,10 @@ class OpenVINO(GenAIBackend):
     def generation_config(self, request: Request, stops: set[int], read: int) -> Any:
         if self._vision is not None:
             require_vision_settings(request.sampling)
-        return with_lookup(super().generation_config(request, stops, read), self._lookup)
+        length = self.drafts.choose(
+            constrained=request.grammar is not None, alone=not (self._prompts or self._replies or self._slice)
+        )
+        return with_lookup(super().generation_config(request, stops, read), length)
 
     def step(self) -> None:
         """Prefill a slice of one prompt and decode a token of every reply. Raises GenAI's RuntimeError."""
@@ -291,7 +295,9 @@ class OpenVINO(GenAIBackend):
             self._replies.add(id(running))
             return
         end = running.cached_tokens + size
-        self._slice = PromptSlice(running, end, self._add(running.prompt.tensor(end), prefill_config(self._lookup)))
+        self._slice = PromptSlice(
+            running, end, self._add(running.prompt.tensor(end), prefill_config(self.drafts.longest))
+        )
 
     def _finish_slice(self, done: "PromptSlice") -> None:
         self._slice, running = None, done.running

@@ -7,10 +7,8 @@ from ...errors import BackendError
 from ...folder.model_folder import ModelFolder
 from .prefix_cache import BLOCK
 from .prompt_input import TokenIds
+from .prompt_lookup import with_lookup
 from .vision.prompts import VisionPrompts
-
-# Tokens that a guess goes by: the last so many, or fewer where those do not stand anywhere before.
-_NGRAM = 3
 
 # The KV cache grows with what requests need at once, not with what could stay cached for the next turns: without a
 # floor a second chat throws out the first one's prefix. Pages that were never written take no memory on a CPU.
@@ -18,13 +16,6 @@ _CACHED_SHARE = {"CPU": 4, "GPU": 16}  # one part in so many of the free memory
 _CACHED_BYTES = {"CPU": 4 * 2**30, "GPU": 2**29}  # at most
 _CACHED_CONTEXTS = 16  # full ones, at most
 _RESERVED_EMBEDDINGS = 128 * 2**20  # bytes
-
-
-def with_lookup(config: Any, lookup: int) -> Any:
-    """Return GenAI's settings with prompt lookup of so many tokens, if any."""
-    if lookup:
-        config.num_assistant_tokens, config.max_ngram_size = lookup, _NGRAM
-    return config
 
 
 def prefill_config(lookup: int) -> Any:

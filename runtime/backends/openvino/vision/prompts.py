@@ -74,7 +74,7 @@ def _pictures(request: Request) -> list[Picture]:
 
 def require_vision_options(folder: ModelFolder, options: Options) -> None:
     """Raise BackendError for options that do not act on a vision model."""
-    for name, given in (("prompt lookup", options.lookup), ("LoRA adapters", options.adapters)):
+    for name, given in (("prompt lookup", options.lookup not in (0, "auto")), ("LoRA adapters", options.adapters)):
         if given:
             raise BackendError(
                 f"{name} cannot be used with {folder.name}, a vision model, on OpenVINO", hint="leave it out"
