@@ -57,7 +57,9 @@ def run_call(
         call.cancel()
     if error:
         return failed(requested, output.text)
-    return ToolResult(requested.id, requested.name, output.text, pictures=output.pictures, citations=output.citations)
+    return ToolResult(
+        requested.id, requested.name, output.text, output.error, pictures=output.pictures, citations=output.citations
+    )
 
 
 def failed(call: ToolCall, text: str) -> ToolResult:

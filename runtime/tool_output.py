@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .checks import require_all
+from .checks import require, require_all
 from .events import Citation
 from .pictures import Picture
 from .text import replace_surrogates_within
@@ -14,6 +14,7 @@ from .text import replace_surrogates_within
 class ToolOutput:
     """What a tool returns that has more than text: `pictures`, which the model reads if it can read pictures in
     results, and which the application shows; and `citations`, the passages that the model may cite by their numbers.
+    With `error` the text is that of a failure.
 
     Example:
         def plan() -> edge.ToolOutput:
@@ -24,10 +25,12 @@ class ToolOutput:
     text: str
     pictures: tuple[Picture, ...] = ()
     citations: tuple[Citation, ...] = ()
+    error: bool = False
 
     def __post_init__(self) -> None:
         require_all("a tool's pictures", self.pictures, Picture, "a list of Picture")
         require_all("a tool's citations", self.citations, Citation, "a list of Citation")
+        require("a tool's error", self.error, bool, "True or False")
         object.__setattr__(self, "pictures", tuple(self.pictures))
         object.__setattr__(self, "citations", tuple(self.citations))
 

@@ -26,7 +26,7 @@ LAYERS = {
         system
         pictures isolation
         events
-        messages sampling grammar vocabulary cancellation chat_templates tool_output
+        messages sampling grammar vocabulary cancellation chat_templates tool_output citations
         tool_run
         folder
         tools prompt history

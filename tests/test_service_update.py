@@ -1,5 +1,6 @@
 """A service's model is replaced while requests are answered, and back again; what cannot take its place is not."""
 
+import asyncio
 import json
 import shutil
 import sys
@@ -15,7 +16,9 @@ pytest.importorskip("starlette")
 httpx2 = pytest.importorskip("httpx2")
 
 from edge.cli import main  # noqa: E402
+from edge.server.pool.model_pool import ModelPool  # noqa: E402
 from edge.server.pool.models_file import ModelsFile  # noqa: E402
+from edge.server.pool.replacement import replace_models  # noqa: E402
 from runtime.errors import RequestError  # noqa: E402
 from runtime.folder.model_folder import ModelFolder  # noqa: E402
 
@@ -144,3 +147,34 @@ def test_a_models_file_names_folders_beside_it(tmp_path, demo_folder):
     file.path.write_text(json.dumps({"a": "here"}))
     assert ModelFolder.open(file.read()["a"]).path == Path(tmp_path / "here")
     assert main(["serve", "x", "--models-file", str(file.path)]) == 1
+
+
+def test_the_model_of_the_page_is_prepared_before_it_answers(tmp_path, demo_folder):
+    """As at the start: a kiosk's system message and tools are read, and must fit its context."""
+    (tmp_path / "next").symlink_to(demo_folder.path)
+
+    async def replace(prepare):
+        pool = ModelPool({"guide": demo_folder.path, "other": demo_folder.path}, device="CPU")
+        try:
+            old = pool.find("guide")
+            await pool.load(old)
+            seen = []
+
+            async def note(model):
+                seen.append((model is not old.model, pool.entries["guide"] is old))
+                prepare()
+
+            wanted = {"guide": str(tmp_path / "next"), "other": str(demo_folder.path)}
+            try:
+                await replace_models(pool, wanted, note)
+            except RequestError as exc:
+                return seen, str(exc), pool.entries["guide"] is old and old.loaded
+            return seen, "", pool.entries["guide"].loaded
+        finally:
+            pool.close()
+
+    def refuse():
+        raise RequestError("the prompt has too many tokens", hint="shorten it")
+
+    assert asyncio.run(replace(lambda: None)) == ([(True, True)], "", True)
+    assert asyncio.run(replace(refuse)) == ([(True, True)], "the prompt has too many tokens", True)

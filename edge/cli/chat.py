@@ -10,6 +10,7 @@ from runtime.errors import EdgeError, RequestError
 from .attachments import Attachments, describe_documents
 from .chat_commands import EXITS, ChatCommands, is_command
 from .chat_commands import NAMES as COMMAND_NAMES
+from .cited_sources import CitedSources
 from .config_flags import add_settings, load_config
 from .output import print_text
 from .prompt_input import open_input
@@ -144,7 +145,7 @@ def _chat_loop(
     typed = open_input(COMMAND_NAMES, keep_history=settings.keep_history)
     print(" ".join(filter(None, (HELP, typed.hint))))
     dropped = 0
-    commands = ChatCommands(chat, attachments)
+    commands, sources = ChatCommands(chat, attachments), CitedSources()
     for text in typed:
         if text in EXITS:
             return
@@ -155,8 +156,9 @@ def _chat_loop(
                 continue
             shortened = chat.history
             try:
+                markdown = not settings.plain
                 dropped = print_reply(
-                    chat, message, approval, attachments, dropped=dropped, markdown=not settings.plain
+                    chat, message, approval, attachments, dropped=dropped, markdown=markdown, sources=sources
                 )
                 if warning := "" if dropped else commands.describe_context():
                     print_text(warning)
@@ -178,11 +180,12 @@ def print_reply(
     *,
     dropped: int = 0,
     markdown: bool = False,
+    sources: CitedSources | None = None,
 ) -> int:
     """Print a reply as it streams, its `markdown` formatted if the terminal can show that. On a terminal, reasoning
     appears dimmed before the answer, and so do documents, tool calls and their results; a call that needs approval
-    appears in the question. Returns the number of the chat's oldest messages that no longer fit, told where there are
-    more than `dropped`."""
+    appears in the question, and what the reply cites of the chat's `sources` below it. Returns the number of the chat's
+    oldest messages that no longer fit, told where there are more than `dropped`."""
     from runtime.events import (
         Documents,
         DroppedMessages,
@@ -195,11 +198,14 @@ def print_reply(
     )
 
     interactive = is_terminal(sys.stdout)
-    output = ReplyOutput(markdown=markdown)
+    sources = (sources or CitedSources()) if interactive else None
+    output = ReplyOutput(markdown=markdown, sources=sources)
     try:
         pictures, documents = (attachments.pictures, attachments.documents) if attachments else ((), ())
         with closing(chat.stream(message, pictures=pictures, documents=documents)) as events:
             for event in events:
+                if sources:
+                    sources.take(event)
                 match event:
                     case PictureProgress() if interactive:
                         output.write_status(_describe_progress(event))

@@ -2,6 +2,7 @@
 
 import sys
 
+from .cited_sources import CitedSources
 from .markdown_stream import MarkdownStream, supports_markdown
 from .output import print_text
 from .streams import supports_ansi
@@ -11,9 +12,10 @@ _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 class ReplyOutput:
     """The lines of a reply on standard output, where reasoning and tool calls are dimmed. Its text is formatted if that
-    is `markdown` and the terminal can show it."""
+    is `markdown` and the terminal can show it. With `sources`, those that it cites are listed below it."""
 
-    def __init__(self, *, markdown: bool = False) -> None:
+    def __init__(self, *, markdown: bool = False, sources: CitedSources | None = None) -> None:
+        self._sources = sources
         self._markdown = MarkdownStream() if markdown and supports_markdown(sys.stdout) else None
         self._dim, self._plain = (_DIM, _PLAIN) if supports_ansi(sys.stdout) else ("", "")
         self._dimmed = False
@@ -41,6 +43,9 @@ class ReplyOutput:
             self._finish_text()
             self._dimmed = dim
             print(self._dim if dim else f"{self._plain}\n", end="")
+        self._write(self._sources.read(text) if self._sources and not dim else text, dim=dim)
+
+    def _write(self, text: str, *, dim: bool) -> None:
         if text and self._markdown and not dim:
             self._markdown.write(text)
             self._at_line_start = False
@@ -49,6 +54,8 @@ class ReplyOutput:
             self._at_line_start = text.endswith("\n")
 
     def _finish_text(self) -> None:
+        if self._sources:
+            self._write(self._sources.flush(), dim=False)
         if self._markdown:
             self._markdown.finish()
 
@@ -73,4 +80,7 @@ class ReplyOutput:
         """End the reply, also one that was interrupted."""
         self._finish_text()
         self._clear_status()
-        print(self._plain if self._dimmed else "")
+        if self._sources and (listed := self._sources.describe()):
+            self.write_line(listed)
+        else:
+            print(self._plain if self._dimmed else "")

@@ -177,6 +177,11 @@ def server_settings(config: "Config", kiosk: str | None) -> "ServerSettings":
     if section.docs:
         from ..documents import open_folder
 
+        if "simple_browser" in section.tools:
+            raise RequestError(
+                "--docs and the tool simple_browser search documents in different ways",
+                hint="leave out --docs, and name the folder of simple_browser: --tool-documents FOLDER",
+            )
         documents = open_folder(section.docs, section.docs_embedding_model).tools()
     visitors = "no visitor of a kiosk does" if found else ""
     tools = load_tools(section.tools, config.tools, unattended=visitors)

@@ -301,7 +301,7 @@ class ToolsSection:
     documents: Annotated[
         str | None,
         Setting(
-            "the folder of the documents that search_documents searches",
+            "the folder of the documents that search_documents and simple_browser search",
             "FOLDER",
             "the one of read_file",
             path=True,

@@ -106,11 +106,10 @@ async def _serve(
                 f"{first.name}, {first.source.manifest.recipe}"
                 + (f", on {choice.device}: {choice.reason}" if choice else "")
             )
-            if choice and "://" not in choice.device:  # a server's own business
-                await prefill(model)
+            await prefill(model)
         report(banner)
         if models_file:
-            following = asyncio.create_task(follow_models_file(pool, models_file))
+            following = asyncio.create_task(follow_models_file(pool, models_file, prefill))
         await server.serve(sockets=[listener])
     finally:
         if following is not None:
@@ -121,6 +120,8 @@ async def _serve(
 async def _prefill(app: Starlette, kiosk: Kiosk | None, model: Model) -> None:
     """Read the beginning of the page's prompts, so that the first visitor does not wait for it. Raises RequestError if
     it does not fit the context."""
+    if model.choice is None or "://" in model.choice.device:  # a server's own business
+        return
     system = [Message("system", kiosk.system)] if kiosk and kiosk.system else []
     tools = app.state.toolbox.offered().by_name.values() if kiosk else ()
     cancellation = Cancellation()

@@ -1,1 +1,1 @@
-"""Tools that ship, by name: Python in a sandbox, a calculator, the clock, files of one folder, documents."""
+"""Tools that ship: Python in a sandbox, a calculator, the clock, files of a folder, documents, their browser."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runtime.errors import RequestError
 from runtime.text import quoted
@@ -13,6 +14,9 @@ from .calculator import calculator
 from .clock import clock
 from .folder_files import FolderFiles
 from .python_tool import PythonTool
+
+if TYPE_CHECKING:
+    from ..documents import DocumentIndex
 
 Found = Sequence[Tool | ToolSource]
 
@@ -44,6 +48,7 @@ def builtin_tools(
     - `calculator` and `clock` need nothing.
     - `read_file` and `list_files` show the files of `folder`, and none outside of it.
     - `search_documents` (with `open_document`) searches those of `documents`, by default of `folder`.
+    - `simple_browser` does so in the commands for which glm-4-9b-chat was trained; it takes their place.
 
     Raises RequestError for an unknown name, or a folder that is missing.
 
@@ -57,12 +62,15 @@ def builtin_tools(
 
 def load_builtin(names: Sequence[str], settings: ToolSettings) -> tuple[Tool | ToolSource, ...]:
     """Return the tools of these names, each once. Raises RequestError."""
-    found: list[Tool | ToolSource] = []
-    for name in dict.fromkeys(names):
-        if name not in BUILTIN:
-            raise RequestError(f"there is no tool {quoted(name)}", hint=f"there are {', '.join(BUILTIN)}")
-        found += BUILTIN[name](settings)
-    return tuple(found)
+    unknown = next((name for name in names if name not in BUILTIN), None)
+    if unknown is not None:
+        raise RequestError(f"there is no tool {quoted(unknown)}", hint=f"there are {', '.join(BUILTIN)}")
+    if {"search_documents", "simple_browser"} <= {*names}:
+        raise RequestError(
+            "search_documents and simple_browser search the same documents, and number them differently",
+            hint="name one of them: simple_browser for glm-4-9b-chat, search_documents for other models",
+        )
+    return tuple(tool for name in dict.fromkeys(names) for tool in BUILTIN[name](settings))
 
 
 def _files(settings: ToolSettings, name: str) -> FolderFiles:
@@ -71,13 +79,19 @@ def _files(settings: ToolSettings, name: str) -> FolderFiles:
     return FolderFiles(settings.folder)
 
 
-def _search(settings: ToolSettings) -> Found:
+def _index(settings: ToolSettings, name: str) -> "DocumentIndex":
     from ..documents import open_folder
 
     folder = settings.documents if settings.documents is not None else settings.folder
     if folder is None:
-        raise RequestError("the tool search_documents has no folder", hint="name the folder of the documents")
-    return open_folder(os.fspath(folder), settings.embedding_model).tools()
+        raise RequestError(f"the tool {name} has no folder", hint="name the folder of the documents")
+    return open_folder(os.fspath(folder), settings.embedding_model)
+
+
+def _browser(settings: ToolSettings) -> ToolSource:
+    from .simple_browser import SimpleBrowser
+
+    return SimpleBrowser(_index(settings, "simple_browser"))
 
 
 BUILTIN: Mapping[str, Callable[[ToolSettings], Found]] = {
@@ -86,5 +100,6 @@ BUILTIN: Mapping[str, Callable[[ToolSettings], Found]] = {
     "clock": lambda settings: (Tool.from_function(clock),),
     "read_file": lambda settings: (_files(settings, "read_file").read_tool(),),
     "list_files": lambda settings: (_files(settings, "list_files").list_tool(),),
-    "search_documents": _search,
+    "search_documents": lambda settings: _index(settings, "search_documents").tools(),
+    "simple_browser": lambda settings: (_browser(settings),),
 }

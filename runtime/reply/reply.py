@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from ..citations import CitedPassages
 from ..events import (
     Citation,
     Documents,
@@ -34,6 +35,7 @@ class Reply:
     - `logprobs`: the answer's tokens, and `prompt_logprobs`, the prompt's, if they were asked for.
     - `stop_text`: the stop string before which the reply ended, "" if there was none.
     - `citations`: what the message contained of its documents, and the tools' results of theirs.
+    - `cited`: those of them that the answer names by their numbers, as [1] or 【7†source】, in its order.
     - `dropped_messages`: the number of the chat's oldest messages that the model did not read.
 
     Example:
@@ -52,6 +54,7 @@ class Reply:
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     stop_text: str = ""
     citations: tuple[Citation, ...] = ()
+    cited: tuple[Citation, ...] = ()
     dropped_messages: int = 0
 
     def __str__(self) -> str:
@@ -68,8 +71,10 @@ class Reply:
         logprobs: list[TokenLogprob] = []
         prompt_logprobs: list[TokenLogprob] = []
         citations: tuple[Citation, ...] = ()
+        passages = CitedPassages()
         dropped = 0
         for event in events:
+            passages.take(event)
             match event:
                 case Logprobs(tokens):
                     logprobs += tokens
@@ -101,6 +106,7 @@ class Reply:
             tuple(prompt_logprobs),
             finish.stop_text,
             citations,
+            tuple(passages.cited("".join(text))),
             dropped,
         )
 

@@ -1,12 +1,13 @@
 """The replacement of models while requests are answered: what a change of the models file does."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from runtime.backends.choose import require_context
 from runtime.errors import EdgeError, RequestError
+from runtime.model import Model
 from runtime.source import ModelSource, open_source
 
 from ..errors import ApiError, server_stopping
@@ -16,14 +17,17 @@ from .encoders import KINDS
 from .model_pool import ModelPool, PoolEntry, reads_pictures
 from .models_file import ModelsFile
 
+Prepare = Callable[[Model], Awaitable[None]]
+"""Makes a model that was loaded ready for its first request. Raises EdgeError if it cannot answer any."""
 _POLL_SECONDS = 0.5
 _RETIRE_SECONDS = 2.0  # without a request, after which a replaced model is closed
 _INSTALL = "start the server again with these models, or run `edge service install`"
 
 
-async def follow_models_file(pool: ModelPool, file: ModelsFile) -> None:
-    """Replace the pool's models as the file says, until cancelled. A version of the file that cannot be served changes
-    nothing; the log and the report beside the file have the reason."""
+async def follow_models_file(pool: ModelPool, file: ModelsFile, prepare: Prepare | None = None) -> None:
+    """Replace the pool's models as the file says, until cancelled; the first of them is prepared before it answers. A
+    version of the file that cannot be served changes nothing; the log and the report beside the file have the
+    reason."""
     version = ""
     tasks: set[asyncio.Task[None]] = set()
     while True:
@@ -31,7 +35,7 @@ async def follow_models_file(pool: ModelPool, file: ModelsFile) -> None:
             version = found
             error: EdgeError | None = None
             try:
-                for retired in await replace_models(pool, await asyncio.to_thread(file.read)):
+                for retired in await replace_models(pool, await asyncio.to_thread(file.read), prepare):
                     tasks.add(task := asyncio.create_task(retire(pool, retired)))
                     task.add_done_callback(tasks.discard)
             except EdgeError as exc:
@@ -54,7 +58,7 @@ def served_folders(pool: ModelPool) -> dict[str, Path]:
     return chat | {name: entry.source.path for name, entry in pool.encoders.entries.items()}
 
 
-async def replace_models(pool: ModelPool, wanted: Mapping[str, str]) -> list[PoolEntry]:
+async def replace_models(pool: ModelPool, wanted: Mapping[str, str], prepare: Prepare | None = None) -> list[PoolEntry]:
     """Replace each model whose folder differs from the one that is served. Return the entries that were replaced.
     Raises EdgeError for a model that cannot be loaded beside the others, and for one that is new."""
     served = served_folders(pool)
@@ -64,13 +68,16 @@ async def replace_models(pool: ModelPool, wanted: Mapping[str, str]) -> list[Poo
         )
     changed = {name: folder for name, folder in wanted.items() if Path(folder) != served[name]}
     sources = {name: await asyncio.to_thread(open_source, folder) for name, folder in changed.items()}
-    return [await replace_model(pool, name, source) for name, source in sources.items()]
+    first = next(iter(pool.entries), "")
+    return [
+        await replace_model(pool, name, source, prepare if name == first else None) for name, source in sources.items()
+    ]
 
 
-async def replace_model(pool: ModelPool, name: str, source: ModelSource) -> PoolEntry:
-    """Let the model of another folder answer all later requests for `name`, and return the old model's entry: it
-    answers what was accepted before. Raises RequestError for a model that cannot take its place, and what loading
-    raises: then nothing has changed."""
+async def replace_model(pool: ModelPool, name: str, source: ModelSource, prepare: Prepare | None = None) -> PoolEntry:
+    """Let the model of another folder, once it is loaded and prepared, answer all later requests for `name`, and return
+    the old model's entry: it answers what was accepted before. Raises RequestError for a model that cannot take its
+    place, and what loading and `prepare` raise: then nothing has changed."""
     old = _require_replaceable(pool, name, source)
     require_context(source.manifest, old.options)
     new = pool.new_entry(name, source, old.options)
@@ -85,6 +92,12 @@ async def replace_model(pool: ModelPool, name: str, source: ModelSource) -> Pool
                     hint="install the service again: the server then starts anew, with a gap",
                 )
             await pool.fill(new)
+            try:
+                if prepare and new.model:
+                    await prepare(new.model)
+            except BaseException:
+                await new.unload()
+                raise
         pool.entries[name] = new
         pool.names.replace(name, source.manifest.source.name)
         pool.retired.append(old)

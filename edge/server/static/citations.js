@@ -3,7 +3,7 @@
 
 import { h } from "./element.js";
 
-const CITED = /【(\d{1,4})†[^】\n]{0,100}】|\[(\d{1,4})\]/g;
+const CITED = /【(\d{1,6})†[^】\n]{0,100}】|\[(\d{1,6})\]/g;
 
 /** The passages that a conversation has, by number; the latest of a number counts. */
 export class Citations {

@@ -15,9 +15,10 @@ from typing import Any, Literal
 from ... import strict_json
 from ...events import ToolCall
 from ...messages import Message
+from .observations import BROWSER, split_observations
 
 # Tools that the templates of 2024 describe in their own words. Their argument is text, not JSON.
-BUILT_IN = ("python", "simple_browser", "cogview")
+BUILT_IN = ("python", BROWSER, "cogview")
 
 NATIVE_RESULT = "observation"  # the role of a result in GLM-4's own messages
 RESULT_TOKEN = f"<|{NATIVE_RESULT}|>"
@@ -93,10 +94,15 @@ def to_native_messages(
     """Yield the messages as role, metadata and content: an assistant's text before its calls, results in the calls'
     order. `text_tools` maps each tool that is called with text to the parameter that takes it.
     """
+    names: dict[str, str] = {}
     for message in _order_results(messages):
         if message.role == "tool":
-            yield {"role": result_role, "metadata": "", "content": message.content}
+            name = names.get(message.tool_call_id, message.name)
+            browsed = name == BROWSER and BROWSER in text_tools
+            for metadata, content in split_observations(message.content) if browsed else [("", message.content)]:
+                yield {"role": result_role, "metadata": metadata, "content": content}
             continue
+        names |= {call.id: call.name for call in message.tool_calls}
         if message.content or not message.tool_calls:
             native = {"role": message.role, "metadata": "", "content": message.content}
             yield native | _reasoning_fields(message)
