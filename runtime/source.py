@@ -23,8 +23,14 @@ from .system.files import expand_user
 OTHER_TASKS: Mapping[Task, tuple[str, str]] = {
     "embedding": ("an embedding model", "`edge serve` with this folder answers /v1/embeddings"),
     "rerank": ("a reranking model", "`edge serve` with this folder answers /v1/rerank"),
-    "transcription": ("a speech recognition model", "`edge.Transcriber` runs it in Python"),
-    "speech": ("a text-to-speech model", "`edge.Synthesizer` runs it in Python"),
+    "transcription": (
+        "a speech recognition model",
+        "`edge serve` with this folder answers /v1/audio/transcriptions, and `edge.Transcriber` runs it in Python",
+    ),
+    "speech": (
+        "a text-to-speech model",
+        "`edge serve` with this folder answers /v1/audio/speech, and `edge.Synthesizer` runs it in Python",
+    ),
 }
 
 
@@ -106,13 +112,6 @@ def require_chat_model(source: ModelSource) -> None:
     if (task := source.manifest.task) != "chat":
         kind, runs = OTHER_TASKS[task]
         raise ModelFolderError(f"{source.path} is {kind}: it does not chat", hint=runs)
-
-
-def require_served(source: ModelSource) -> None:
-    """Raise ModelFolderError for a speech model, which the server does not run."""
-    if (task := source.manifest.task) in ("transcription", "speech"):
-        kind, runs = OTHER_TASKS[task]
-        raise ModelFolderError(f"{source.path} is {kind}: `edge serve` does not run it", hint=runs)
 
 
 def open_source(source: str | os.PathLike[str] | ModelSource) -> ModelSource:

@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 httpx2 = pytest.importorskip("httpx2")
 
 import edge  # noqa: E402
-from edge.server.pool import encoders as pool_encoders  # noqa: E402
+from edge.server.pool.auxiliary import encoders as pool_encoders  # noqa: E402
 from runtime.folder.model_folder import write_manifest  # noqa: E402
 from runtime.retrieval.embedding_model import EmbeddingModel  # noqa: E402
 from runtime.retrieval.rerank_model import RerankModel  # noqa: E402

@@ -15,6 +15,7 @@ from runtime.toolbox import Toolbox
 
 from . import status
 from .anthropic import messages
+from .audio import speech, transcriptions
 from .batch.batches import file_and_batch_endpoints
 from .endpoint import Endpoint
 from .error_formats import ErrorFormats
@@ -46,6 +47,8 @@ ENDPOINTS = (
     *conversations.ENDPOINTS,
     embeddings.ENDPOINT,
     *rerank.ENDPOINTS,
+    *transcriptions.ENDPOINTS,
+    speech.ENDPOINT,
     *tokenization.ENDPOINTS,
     *messages.ENDPOINTS,
     *ollama.ENDPOINTS,
@@ -99,9 +102,10 @@ def create_app(
 
 
 def _body_limits(pool: ModelPool, endpoints: Sequence[Endpoint]) -> BodyLimits:
-    return BodyLimits(
-        pool.limits.body_bytes, {endpoint.path: pool.chat_bytes for endpoint in endpoints if endpoint.pictures}
-    )
+    limits = {endpoint.path: pool.chat_bytes for endpoint in endpoints if endpoint.pictures}
+    if pool.speech.entries:
+        limits |= {endpoint.path: pool.limits.audio_body_bytes for endpoint in endpoints if endpoint.audio}
+    return BodyLimits(pool.limits.body_bytes, limits)
 
 
 def _middleware(

@@ -20,10 +20,11 @@ Handler = Callable[[Dispatcher, Request], Awaitable[Response]]
 class Endpoint:
     """A method and a path, their handler, and the models of the request and of the response, where these are JSON.
 
-    `upload`: the request is a form with a file. `pictures`: the request has messages, which may have pictures where a
-    model reads these. `stream`: the response may be a stream, of the media type `stream_type`. `on_kiosk`: a kiosk has
-    the endpoint, too. `documented`: the OpenAPI document lists it. `error_format`: the JSON of its errors, whose model
-    is `error_model`; OpenAI's for None. `query_model`: the parameters of its query.
+    `upload`: the request is a form with a file, and the fields of its model. `audio`: the file is a recording.
+    `pictures`: the request has messages, which may have pictures where a model reads these. `stream`: the response may
+    be a stream, of the media type `stream_type`; it may also have one of the `other_types`. `on_kiosk`: a kiosk has the
+    endpoint, too. `documented`: the OpenAPI document lists it. `error_format`: the JSON of its errors, whose model is
+    `error_model`; OpenAI's for None. `query_model`: the parameters of its query.
     """
 
     method: str
@@ -32,9 +33,11 @@ class Endpoint:
     request_model: type[BaseModel] | None = None
     response_model: type[BaseModel] | None = None
     upload: bool = False
+    audio: bool = False
     pictures: bool = False
     stream: bool = False
     stream_type: str = SSE
+    other_types: tuple[str, ...] = ()
     on_kiosk: bool = False
     documented: bool = True
     error_format: ErrorFormat | None = None

@@ -18,7 +18,7 @@ def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: st
     """Describe the endpoints in OpenAPI 3.1. With `has_key`, clients authenticate with a bearer token; a proxy
     serves the paths below `root_path`."""
     endpoints = [endpoint for endpoint in endpoints if endpoint.documented]
-    requests = [(endpoint.request_model, "validation") for endpoint in endpoints if endpoint.request_model]
+    requests = [(one.request_model, "validation") for one in endpoints if one.request_model and not one.upload]
     replies = [(endpoint.response_model, "serialization") for endpoint in endpoints if endpoint.response_model]
     errors = [(endpoint.error_model, "serialization") for endpoint in endpoints]
     wanted = list(dict.fromkeys([*requests, *replies, *errors]))
@@ -32,20 +32,22 @@ def openapi_document(endpoints: Sequence[Endpoint], has_key: bool, root_path: st
         content: dict[str, Any] = (
             {"application/json": {"schema": names[endpoint.response_model, "serialization"]}}
             if endpoint.response_model
-            else {"text/plain": {}}
+            else {}
         )
+        content |= {name: {} for name in endpoint.other_types or (() if content else ("text/plain",))}
         if endpoint.stream:
             content[endpoint.stream_type] = {}
         described["responses"]["200"] = {"description": "The answer", "content": content}
         error = {"application/json": {"schema": names[endpoint.error_model, "serialization"]}}
         described["responses"]["default"] = {"description": "An error", "content": error}
-        if endpoint.request_model:
+        if endpoint.upload:
+            described["requestBody"] = {
+                "required": True,
+                "content": {"multipart/form-data": {"schema": _form(endpoint)}},
+            }
+        elif endpoint.request_model:
             body = {"application/json": {"schema": names[endpoint.request_model, "validation"]}}
             described["requestBody"] = {"required": True, "content": body}
-        if endpoint.upload:
-            form = {"type": "object", "properties": {"file": _FILE, "purpose": {"type": "string"}}}
-            content = {"multipart/form-data": {"schema": form | {"required": ["file", "purpose"]}}}
-            described["requestBody"] = {"required": True, "content": content}
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = described
     out: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -76,6 +78,13 @@ def _with_short_names(document: dict[str, Any]) -> dict[str, Any]:
                 text = text.replace(f'{name}"', f'{short}"')
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def _form(endpoint: Endpoint) -> dict[str, Any]:
+    """Describe the form of an endpoint: its file, and the fields of its model."""
+    described = endpoint.request_model.model_json_schema() if endpoint.request_model else {}
+    fields = {"file": _FILE, **described.get("properties", {})}
+    return {"type": "object", "properties": fields, "required": ["file", *described.get("required", ())]}
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:

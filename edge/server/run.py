@@ -27,7 +27,7 @@ from runtime.version import VERSION
 from .app import create_app
 from .limits import Limits
 from .page.kiosk import Kiosk
-from .pool.encoders import KINDS
+from .pool.auxiliary.auxiliary_pool import KINDS
 from .pool.model_pool import ModelPool
 from .pool.models_file import ModelsFile
 from .pool.replacement import follow_models_file
@@ -98,6 +98,9 @@ async def _serve(
         for encoder in pool.encoders.entries.values():
             await pool.encoders.load(encoder)
             report(f"{encoder.name}, {KINDS[encoder.task]}, on {pool.encoders.device}")
+        for speaker in pool.speech.entries.values():
+            await pool.speech.load(speaker)
+            report(f"{speaker.name}, {KINDS[speaker.task]}, on {pool.speech.device}")
         if pool.entries:
             first = pool.find(None)
             model = await pool.load(first)

@@ -12,9 +12,8 @@ from runtime.version import VERSION
 from .endpoint import Endpoint
 from .errors import ApiError, server_stopping
 from .pool.dispatcher import Dispatcher
-from .pool.encoders import EncoderEntry
 from .pool.metrics import CONTENT_TYPE
-from .pool.model_pool import PoolEntry, State, reads_pictures
+from .pool.model_pool import AnyAuxiliary, PoolEntry, State, reads_pictures
 
 
 class ModelEntry(BaseModel):
@@ -59,7 +58,7 @@ class Health(BaseModel):
 async def list_models(dispatcher: Dispatcher, request: Request) -> Response:
     """Return every model, loaded or not, and every alias."""
     pool = dispatcher.pool
-    every: dict[str, PoolEntry | EncoderEntry] = {**pool.entries, **pool.encoders.entries}
+    every: dict[str, PoolEntry | AnyAuxiliary] = {**pool.entries, **pool.auxiliary}
     entries = [_model_entry(entry) for entry in every.values()]
     entries += [_alias_entry(alias, every[name]) for alias, name in pool.names.aliases.items()]
     models = ModelList(data=entries, first_id=entries[0].id, last_id=entries[-1].id)
@@ -72,7 +71,7 @@ async def get_model(dispatcher: Dispatcher, request: Request) -> Response:
     return JSONResponse(_model_entry(entry).model_dump(mode="json"))
 
 
-def _model_entry(entry: PoolEntry | EncoderEntry) -> ModelEntry:
+def _model_entry(entry: PoolEntry | AnyAuxiliary) -> ModelEntry:
     context = entry.source.manifest.context_length
     return ModelEntry(
         id=entry.name,
@@ -82,14 +81,14 @@ def _model_entry(entry: PoolEntry | EncoderEntry) -> ModelEntry:
         owned_by="local",
         max_model_len=context,
         max_input_tokens=context,
-        loaded=entry.model is not None,
+        loaded=entry.loaded,
         state=entry.state,
         parent=entry.parent,
         input_modalities=["text", "image"] if reads_pictures(entry.source) else ["text"],
     )
 
 
-def _alias_entry(alias: str, entry: PoolEntry | EncoderEntry) -> ModelEntry:
+def _alias_entry(alias: str, entry: PoolEntry | AnyAuxiliary) -> ModelEntry:
     return _model_entry(entry).model_copy(update={"id": alias, "display_name": alias, "parent": entry.name})
 
 
@@ -116,7 +115,7 @@ async def get_ready(dispatcher: Dispatcher, request: Request) -> Response:
     pool = dispatcher.pool
     if pool.stopped:
         raise server_stopping()
-    if not pool.entries:  # embedding and reranking models, which run in this process
+    if not pool.entries:  # models that do not chat, which are loaded before the port is open
         return JSONResponse(Health(models="loaded").model_dump())
     models = [entry.model for entry in pool.entries.values() if entry.model]
     if not models and not pool.has_loaded:

@@ -32,7 +32,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A passage of a transcript, from `start` to `end` in seconds.
+    """A passage of a transcript, from `start` to `end` in seconds. `tokens` are those of its text.
 
     Example:
         with edge.Transcriber("./whisper") as transcriber:
@@ -43,11 +43,13 @@ class Segment:
     start: float
     end: float
     text: str
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The text of a recording, its segments, and the recording's duration in seconds.
+    """The text of a recording, its segments, the recording's duration in seconds, and the code of its language: the
+    one that was set, or that the model detected.
 
     Example:
         with edge.Transcriber("./whisper") as transcriber:
@@ -58,6 +60,7 @@ class Transcript:
     text: str
     segments: tuple[Segment, ...]
     duration: float
+    language: str = "en"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,18 @@ class WhisperEngine:
         if cancelled():
             return
         duration = len(samples) / SAMPLE_RATE
-        segments = tuple(_segment(chunk, duration) for chunk in found.chunks or ())
-        send(Transcript(found.texts[0].strip(), segments, duration))
+        segments = tuple(self._segment(chunk, duration) for chunk in found.chunks or () if chunk.text)
+        send(Transcript(found.texts[0].strip(), segments, duration, found.language or "en"))
+
+    def _segment(self, chunk: Any, duration: float) -> Segment:
+        """Return a segment within the recording: the model hears silence after its end, and has -1 for an end that it
+        does not know."""
+        start = min(max(chunk.start_ts, 0.0), duration)
+        end = duration if chunk.end_ts < 0 else min(max(chunk.end_ts, start), duration)
+        return Segment(round(start, 2), round(end, 2), chunk.text, tuple(self._tokens(chunk.text).flatten().tolist()))
+
+    def _tokens(self, text: str) -> Any:
+        return self._pipeline.get_tokenizer().encode(text, add_special_tokens=False).input_ids.data
 
     def _settings(self, request: TranscriptionRequest) -> Any:
         """Return the engine's settings. Raises RequestError for what this model cannot do."""
@@ -57,8 +67,7 @@ class WhisperEngine:
         elif request.language not in (None, "en"):
             raise RequestError("this model hears English only", hint='leave language out, or set "en"')
         if request.prompt:
-            tokens = self._pipeline.get_tokenizer().encode(request.prompt, add_special_tokens=False).input_ids
-            if (count := tokens.shape[-1]) > _MAX_PROMPT:
+            if (count := self._tokens(request.prompt).shape[-1]) > _MAX_PROMPT:
                 raise RequestError(f"the prompt has {count:,} tokens, and may have {_MAX_PROMPT}", hint="shorten it")
             settings.initial_prompt = request.prompt
         if request.temperature > 0:
@@ -78,11 +87,3 @@ def _language_token(tokens: Mapping[str, int], language: str | None) -> str | No
         known = ", ".join(first) + (f" and {len(codes) - 12} more" if len(codes) > 12 else "")
         raise RequestError(f"this model does not know the language {language[:20]!r}", hint=f"use {known}")
     return found
-
-
-def _segment(chunk: Any, duration: float) -> Segment:
-    """Return a segment within the recording: the model hears silence after its end, and has -1 for an end that it does
-    not know."""
-    start = min(max(chunk.start_ts, 0.0), duration)
-    end = duration if chunk.end_ts < 0 else min(max(chunk.end_ts, start), duration)
-    return Segment(round(start, 2), round(end, 2), chunk.text)

@@ -3,20 +3,16 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..endpoint import Endpoint
-from ..errors import ApiError
 from ..generation.fields import RequestModel
+from ..guard.form import read_form
 from ..pool.dispatcher import Dispatcher
 from ..responses.store.access import owner_of
 from .file_store import FILE_SECONDS, FileStore, StoredFile
 from .pages import ListQuery, page_json
-
-_MAX_NAME = 255  # characters of a file's name
 
 
 class FileObject(BaseModel):
@@ -59,19 +55,13 @@ class UploadFields(RequestModel):
     seconds: Annotated[int | None, Field(alias="expires_after[seconds]", ge=3600, le=30 * 24 * 3600)] = None
 
 
-class _Parser(MultiPartParser):
-    """A parser that keeps the file in memory: the size of a body is bounded."""
-
-    spool_max_size = 2**31
-
-
 class Files:
     """The endpoints of a store of files."""
 
     def __init__(self, store: FileStore) -> None:
         self.store = store
         self.endpoints = (
-            Endpoint("POST", "/v1/files", self.upload, None, FileObject, upload=True),
+            Endpoint("POST", "/v1/files", self.upload, UploadFields, FileObject, upload=True),
             Endpoint("GET", "/v1/files", self.list, None, FileList),
             Endpoint("GET", "/v1/files/{id}", self.retrieve, None, FileObject),
             Endpoint("DELETE", "/v1/files/{id}", self.delete, None, FileDeleted),
@@ -80,7 +70,7 @@ class Files:
 
     async def upload(self, dispatcher: Dispatcher, request: Request) -> Response:
         """Store the file of a multipart form."""
-        name, content, fields = await _read_form(request)
+        name, content, fields = await read_form(request)
         settings = UploadFields.model_validate(fields)
         seconds = settings.seconds or FILE_SECONDS
         return JSONResponse(_to_json(self.store.add(owner_of(request), name, "batch", content, seconds=seconds)))
@@ -108,26 +98,6 @@ class Files:
 
     def _get(self, request: Request) -> StoredFile:
         return self.store.get(owner_of(request), request.path_params["id"])
-
-
-async def _read_form(request: Request) -> tuple[str, bytes, dict[str, Any]]:
-    """Return the name and the content of the field `file` of a multipart form, and the other fields. Raises
-    ApiError."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        message = "the body must be multipart/form-data with the fields file and purpose"
-        raise ApiError(400, message, code="invalid_value")
-    try:
-        form = await _Parser(request.headers, request.stream(), max_files=1, max_fields=8, max_part_size=1000).parse()
-    except MultiPartException as exc:
-        raise ApiError(400, f"the body is not a form: {exc.message}", code="invalid_value") from exc
-    try:
-        fields = dict(form.multi_items())
-        file = fields.pop("file", None)
-        if not isinstance(file, UploadFile):
-            raise ApiError(400, "the field file must be a file", param="file", code="missing_required_parameter")
-        return (file.filename or "file")[:_MAX_NAME], await file.read(), fields
-    finally:
-        await form.close()
 
 
 def _to_json(file: StoredFile) -> dict[str, Any]:

@@ -19,16 +19,16 @@ from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import RequestModel
 from ..guard.body import read_body
+from ..pool.auxiliary.encoders import EncoderEntry
 from ..pool.dispatcher import Dispatcher
-from ..pool.encoders import EncoderEntry
 from ..pool.memory import size_of
-from ..pool.model_pool import ModelPool, PoolEntry
+from ..pool.model_pool import AnyAuxiliary, ModelPool, PoolEntry
 from .api_error import OllamaError, error_body
 from .reply import timestamp
 from .request import ModelRequest
 
 API_VERSION = "0.33.0"  # the version of Ollama whose API this is: clients ask for a lowest one
-Entry = PoolEntry | EncoderEntry
+Entry = PoolEntry | AnyAuxiliary
 TAG = ":latest"  # Ollama's names end in a tag, and clients add this one to a name without
 _FOREVER = "2318-01-01T00:00:00.000000Z"  # when a model expires that stays loaded
 
@@ -127,7 +127,7 @@ def _ollamas_words(name: str | None) -> Iterator[None]:
 
 
 def _every_entry(pool: ModelPool) -> list[Entry]:
-    return [*pool.entries.values(), *pool.encoders.entries.values()]
+    return [*pool.entries.values(), *pool.auxiliary.values()]
 
 
 def _every_name(pool: ModelPool) -> dict[str, Entry]:
@@ -166,7 +166,7 @@ async def list_loaded(dispatcher: Dispatcher, request: Request) -> Response:
             context_length=entry.source.manifest.context_length,
         )
         for entry in _every_entry(dispatcher.pool)
-        if entry.model is not None
+        if entry.loaded
     ]
     return JSONResponse(LoadedModels(models=models).model_dump())
 
@@ -203,7 +203,7 @@ def tagged(name: str) -> str:
 
 def _device(pool: ModelPool, entry: Entry) -> str:
     """Return the device of a loaded model."""
-    if isinstance(entry, EncoderEntry):
+    if not isinstance(entry, PoolEntry):
         return pool.encoders.device
     return entry.model.choice.device if entry.model is not None and entry.model.choice else ""
 

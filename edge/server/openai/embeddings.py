@@ -15,8 +15,8 @@ from ..errors import ApiError
 from ..generation.fields import RequestModel
 from ..guard.body import read_body
 from ..logs.request_record import CLIENT
+from ..pool.auxiliary.encoders import EncoderEntry
 from ..pool.dispatcher import Dispatcher, cancel_on_disconnect
-from ..pool.encoders import EncoderEntry
 from .tokens import UsageReply
 
 if TYPE_CHECKING:

@@ -6,17 +6,30 @@ while: proxies and clients cut a connection on which nothing arrives.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from runtime.events import Event
-
 from ..errors import ApiError, report_error
+from ..limits import Limits
 from ..logs.request_record import record_error
-from .dispatcher import ReplyStream
+
+
+class EventSource(Protocol):
+    """The events of replies, as they come."""
+
+    limits: Limits
+
+    async def next_batch(self) -> Sequence[tuple[int, Any]]:
+        """Wait for the next events, each with the index of its reply; [] at the end. A call that is cancelled loses no
+        event."""
+        ...
+
+    def close(self) -> None:
+        """End what has not ended."""
+        ...
 
 
 class EventEncoder(Protocol):
@@ -33,7 +46,7 @@ class EventEncoder(Protocol):
         """Encode what comes before the first event."""
         ...
 
-    def encode(self, index: int, event: Event) -> str:
+    def encode(self, index: int, event: Any) -> str:
         """Encode an event of the reply of that index."""
         ...
 
@@ -50,7 +63,7 @@ class EventStream(StreamingResponse):
     """A response that encodes replies as they are generated, and then closes them, even if the client disconnects
     before the first event. nginx does not buffer it."""
 
-    def __init__(self, replies: ReplyStream, encoder: EventEncoder) -> None:
+    def __init__(self, replies: EventSource, encoder: EventEncoder) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(self._chunks(encoder), media_type=encoder.media_type, headers=headers)
         self._replies = replies

@@ -1,13 +1,14 @@
 """Prometheus metrics of the server: requests, tokens, latencies, queues. No text of a request or a reply is in them."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from runtime.errors import BackendError
 from runtime.events import Usage
+from runtime.speech.requests import Speech, Transcript
 
 from .model_pool import ModelPool
 
@@ -26,6 +27,7 @@ class Metrics:
         self._kv_cache: dict[str, int] = {}
         self.requests = self._counter("edge_requests", "Requests answered", "path", "status")
         self.tokens = self._counter("edge_tokens", "Prompt and completion tokens", "model", "kind")
+        self.audio = self._counter("edge_audio_seconds", "Seconds of audio, heard and spoken", "model", "kind")
         self.ttft = self._histogram("edge_time_to_first_token_seconds", "From the request to its first token", _TTFT)
         self.per_token = self._histogram(
             "edge_time_per_output_token_seconds", "Between two tokens of a reply, on average", _PER_TOKEN
@@ -43,9 +45,17 @@ class Metrics:
         if usage.completion_tokens > 1:
             self.per_token.labels(model).observe((usage.seconds - usage.ttft) / (usage.completion_tokens - 1))
 
+    def observe_transcript(self, model: str, transcript: Transcript) -> None:
+        """Record the seconds of a recording."""
+        self.audio.labels(model, "heard").inc(transcript.duration)
+
+    def observe_speech(self, model: str, pieces: Sequence[Speech]) -> None:
+        """Record the seconds of speech."""
+        self.audio.labels(model, "spoken").inc(sum(len(piece.samples) / piece.sample_rate for piece in pieces))
+
     def collect(self) -> Iterator[Metric]:
         """Yield the gauges with their current values, as prometheus_client's collectors do."""
-        entries = self._pool.entries.values()
+        entries = (*self._pool.entries.values(), *self._pool.auxiliary.values())
         for name, words, values in (
             (
                 "edge_requests_running",
@@ -56,12 +66,12 @@ class Metrics:
             (
                 "edge_model_loaded",
                 "Whether the model is loaded",
-                {entry.name: int(bool(entry.model)) for entry in entries},
+                {entry.name: int(entry.loaded) for entry in entries},
             ),
             (
                 "edge_model_loading",
                 "Whether the model is being loaded",
-                {entry.name: int(entry.loading) for entry in entries},
+                {entry.name: int(entry.state == "loading") for entry in entries},
             ),
             ("edge_kv_cache_bytes", "Bytes of the KV cache in use, where the engine reports them", self._kv_cache),
         ):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from runtime.backends.backend import Options
 from runtime.checkpoint.adapters.reference import AdapterReference
@@ -16,18 +16,23 @@ from runtime.folder.model_folder import ModelFolder
 from runtime.model import Model
 from runtime.prompt import families
 from runtime.sampling import Sampling
-from runtime.source import ModelSource, open_source, require_served, validate_adapters
+from runtime.source import ModelSource, open_source, validate_adapters
+from runtime.speech.speech_process import SpeechProcess
 
 from ..errors import ApiError, server_stopping
 from ..limits import Limits
 from ..logs.log import LOG
 from . import memory
-from .encoders import KINDS, PATHS, EncoderEntry, EncoderPool
+from .auxiliary.auxiliary_pool import KINDS, PATHS, AuxiliaryEntry
+from .auxiliary.encoders import EncoderEntry, EncoderPool
+from .auxiliary.speech import SpeechPool
 from .idle_watch import IdleTime, IdleWatch, Unloadable
 from .model_names import ModelNames, parse_folder
 from .request_queue import RequestQueue
 
 State = Literal["loaded", "loading", "unloaded"]
+M = TypeVar("M")
+AnyAuxiliary = EncoderEntry | AuxiliaryEntry[SpeechProcess]
 
 
 @dataclass(slots=True)
@@ -125,15 +130,16 @@ class ModelPool:
         self.retired: list[PoolEntry] = []  # replaced models, until they have answered their last request
         self.entries: dict[str, PoolEntry] = {}
         self.encoders = EncoderPool(device, limits, self._idle_watch, idle_seconds)
+        self.speech = SpeechPool(device, limits, self._idle_watch, idle_seconds)
         named = folders.items() if isinstance(folders, Mapping) else [parse_folder(str(path)) for path in folders]
         for name, path in named:
             source = open_source(path)
-            require_served(source)
             if source.manifest.task == "chat":
                 self._add(name, source, options)
-            else:
-                self.names.add(name, source.manifest.source.name)
-                self.encoders.add(name, ModelFolder.open(source.path))
+                continue
+            self.names.add(name, source.manifest.source.name)
+            others = self.speech if source.manifest.task in ("transcription", "speech") else self.encoders
+            others.add(name, ModelFolder.open(source.path))
         if adapters and len(self.entries) != 1:
             raise RequestError(
                 "adapters need exactly one model folder", hint="serve each folder by a server of its own"
@@ -170,6 +176,11 @@ class ModelPool:
         return PoolEntry(name, source, queue, check_queue, options, sampling, parent, idle_time=idle_time)
 
     @property
+    def auxiliary(self) -> dict[str, AnyAuxiliary]:
+        """The entries of the models that do not chat, by name."""
+        return {**self.encoders.entries, **self.speech.entries}
+
+    @property
     def reads_pictures(self) -> bool:
         """Whether a model of the pool reads pictures."""
         return any(reads_pictures(entry.source) for entry in self.entries.values())
@@ -182,38 +193,45 @@ class ModelPool:
     @property
     def model_names(self) -> tuple[str, ...]:
         """The names of all models: those that chat come first."""
-        return (*self.entries, *self.encoders.entries)
+        return (*self.entries, *self.auxiliary)
 
     def find_encoder(self, name: str | None, task: Task) -> EncoderEntry:
         """Return the entry of an embedding or reranking model; the first one for None. Raises ApiError: 404 for an
         unknown name, 400 for a model that does something else."""
-        of_task = [entry for entry in self.encoders.entries.values() if entry.task == task]
+        return self._find_auxiliary(self.encoders.entries, name, task)
+
+    def find_speech(self, name: str | None, task: Task) -> AuxiliaryEntry[SpeechProcess]:
+        """Return the entry of a speech model, as `find_encoder` does."""
+        return self._find_auxiliary(self.speech.entries, name, task)
+
+    def _find_auxiliary(
+        self, entries: Mapping[str, AuxiliaryEntry[M]], name: str | None, task: Task
+    ) -> AuxiliaryEntry[M]:
+        of_task = [entry for entry in entries.values() if entry.task == task]
         if name is None and of_task:
             return of_task[0]
         if name is None:
             message = f"this server does not have {KINDS[task]}: start `edge serve` with the folder of one, too"
             raise ApiError(404, message, param="model", code="model_not_found")
-        entry = self.encoders.entries.get(self.names.find(name) or "")
-        if entry is None:
-            raise _wrong_task(self.find(name).name, "chat", task)
-        if entry.task != task:
-            raise _wrong_task(entry.name, entry.task, task)
+        entry = entries.get(self.names.find(name) or "")
+        if entry is None or entry.task != task:
+            found = self.find_any(name)
+            raise _wrong_task(found.name, found.source.manifest.task, task)
         return entry
 
-    def find_any(self, name: str | None) -> PoolEntry | EncoderEntry:
+    def find_any(self, name: str | None) -> PoolEntry | AnyAuxiliary:
         """Return the entry of a model, whatever it does. Raises ApiError (404)."""
-        encoder = self.encoders.entries.get(self.names.find(name) or "") if name is not None else None
-        return encoder or self.find(name)
+        found = self.auxiliary.get(self.names.find(name) or "") if name is not None else None
+        return found or self.find(name)
 
     def find(self, name: str | None) -> PoolEntry:
         """Return the entry by its name, its checkpoint's, or an alias; the first one for None. Raises ApiError: 404 for
         an unknown name, 400 for a model that does not chat."""
         if name is None and self.entries:
             return next(iter(self.entries.values()))
-        found = next(iter(self.encoders.entries)) if name is None else self.names.find(name)
-        if found in self.encoders.entries:
-            encoder = self.encoders.entries[found]
-            raise _wrong_task(encoder.name, encoder.task, "chat")
+        found = next(iter(self.auxiliary)) if name is None else self.names.find(name)
+        if found in self.auxiliary:
+            raise _wrong_task(found, self.auxiliary[found].task, "chat")
         if found is None:
             raise ApiError(
                 404,
@@ -245,7 +263,7 @@ class ModelPool:
         loading.add_done_callback(_retrieve_exception)
         return await asyncio.shield(loading)  # goes on if the client disconnects: a half-loaded model would be lost
 
-    def keep(self, entry: PoolEntry | EncoderEntry, seconds: float | None) -> None:
+    def keep(self, entry: PoolEntry | AnyAuxiliary, seconds: float | None) -> None:
         """Keep a model in memory for `seconds` after its last use; None is the pool's own time, infinity for ever."""
         wanted = self._idle_seconds if seconds is None else seconds
         entry.idle_time.seconds = None if wanted == float("inf") else wanted
@@ -305,7 +323,7 @@ class ModelPool:
     async def _make_room(self, wanted: PoolEntry) -> None:
         """Close idle models, the least recently used first, until `wanted` fits the memory."""
         while await asyncio.to_thread(memory.memory_is_short, wanted.source, self.device, wanted.options):
-            every: list[Unloadable] = [*self.entries.values(), *self.encoders.entries.values()]
+            every: list[Unloadable] = [*self.entries.values(), *self.auxiliary.values()]
             loaded = [entry for entry in every if entry.loaded]
             idle = sorted((entry for entry in loaded if entry.idle), key=lambda entry: entry.idle_time.last_used)
             if not idle:
@@ -319,12 +337,14 @@ class ModelPool:
         """Reject every request that waits, and every later one."""
         self.stopped = True
         self.encoders.stop()
+        self.speech.stop()
         for entry in (*self.entries.values(), *self.retired):
             entry.queue.stop()
             entry.check_queue.stop()
 
     def close(self) -> None:
         """Close all models."""
+        self.speech.close()
         for entry in (*self.entries.values(), *self.retired):
             if entry.model is not None:
                 entry.model.close()

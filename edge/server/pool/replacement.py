@@ -13,7 +13,7 @@ from runtime.source import ModelSource, open_source
 from ..errors import ApiError, server_stopping
 from ..logs.log import LOG
 from . import memory
-from .encoders import KINDS
+from .auxiliary.auxiliary_pool import KINDS
 from .model_pool import ModelPool, PoolEntry, reads_pictures
 from .models_file import ModelsFile
 
@@ -55,7 +55,7 @@ async def follow_models_file(pool: ModelPool, file: ModelsFile, prepare: Prepare
 def served_folders(pool: ModelPool) -> dict[str, Path]:
     """Return the folders of a pool's models by name."""
     chat = {name: entry.source.path for name, entry in pool.entries.items()}
-    return chat | {name: entry.source.path for name, entry in pool.encoders.entries.items()}
+    return chat | {name: entry.source.path for name, entry in pool.auxiliary.items()}
 
 
 async def replace_models(pool: ModelPool, wanted: Mapping[str, str], prepare: Prepare | None = None) -> list[PoolEntry]:
