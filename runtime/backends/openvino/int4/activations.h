@@ -43,15 +43,14 @@ private:
 // `rows` rows of activations, each group of 128 columns rounded to int8 with a scale of its own.
 //
 // values [groups][rows][128]: the even columns of a group, then the odd ones, as a byte of weights holds an even column in
-// its low half and an odd one in its high half. scales [groups][rows]. offsets [groups][rows]: -8 times the sum of a
-// group's values, because the kernels read weights as w + 8, which is never negative. starts [groups][rows][16]: the
-// offset, then zeros; a row's sum starts from it (few rows only).
+// its low half and an odd one in its high half. scales: of row r and group g at r * row_step + g * group_step. offsets: in
+// the same places, -8 times the sum of a group's values, because the kernels read weights as w + 8, which is never negative.
 struct Activations {
     int rows, groups;
+    size_t row_step, group_step;
     int8_t* values;
     float* scales;
     float* offsets;
-    int32_t* starts;
 };
 
 }  // namespace edge

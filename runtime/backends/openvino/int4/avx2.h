@@ -23,12 +23,9 @@ static void quantize_row(const float* x, const Activations& a, int row) {
                 to[(k & 1) * (GROUP / 2) + (i + k) / 2] = int8_t(rounded[k]);
             }
         }
-        a.scales[place] = most / 127.f;
-        a.offsets[place] = -8.f * sum;
-        if (a.starts) {
-            std::memset(a.starts + place * 16, 0, 64);
-            a.starts[place * 16] = -8 * sum;
-        }
+        const size_t at = row * a.row_step + g * a.group_step;
+        a.scales[at] = most / 127.f;
+        a.offsets[at] = -8.f * sum;
     }
 }
 
@@ -41,16 +38,16 @@ static inline __m256i broadcast(const int8_t* p) {  // four columns of a row
 static inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
 // The sum of the products of 128 columns, in 8 parts.
-static inline __m256i dot_group(const __m256i* even, const __m256i* odd, const int8_t* values, const int32_t* start) {
+static inline __m256i dot_group(const __m256i* even, const __m256i* odd, const int8_t* values) {
 #ifdef EDGE_DOT
-    __m256i sum = EDGE_DOT(load(start), even[0], load(values));
+    __m256i sum = EDGE_DOT(_mm256_setzero_si256(), even[0], load(values));
     sum = EDGE_DOT(sum, even[1], load(values + 32));
     sum = EDGE_DOT(sum, odd[0], load(values + 64));
     return EDGE_DOT(sum, odd[1], load(values + 96));
 #else  // 8 products of at most 15 * 127 fit into 16 bits
     const __m256i e = _mm256_add_epi16(_mm256_maddubs_epi16(even[0], load(values)), _mm256_maddubs_epi16(even[1], load(values + 32)));
     const __m256i o = _mm256_add_epi16(_mm256_maddubs_epi16(odd[0], load(values + 64)), _mm256_maddubs_epi16(odd[1], load(values + 96)));
-    return _mm256_add_epi32(_mm256_madd_epi16(_mm256_add_epi16(e, o), _mm256_set1_epi16(1)), load(start));
+    return _mm256_madd_epi16(_mm256_add_epi16(e, o), _mm256_set1_epi16(1));
 #endif
 }
 
@@ -62,9 +59,8 @@ static void multiply_few(const uint8_t* w, const uint16_t* scales, const Activat
         const uint8_t* p = w + size_t(row) * a.groups * (GROUP / 2);
         const uint16_t* s = scales + size_t(row) * a.groups;
         const int8_t* values = a.values;
-        const int32_t* starts = a.starts;
-        const float* mine = a.scales;
         __m256 sums[M];
+        float offsets[M] = {};
         for (int m = 0; m < M; m++) sums[m] = _mm256_setzero_ps();
         for (int g = 0; g < a.groups; g++, p += GROUP / 2) {
             const float scale = _cvtsh_ss(s[g]);
@@ -75,15 +71,17 @@ static void multiply_few(const uint8_t* w, const uint16_t* scales, const Activat
                 even[i] = _mm256_and_si256(both, low);
                 odd[i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
             }
-            for (int m = 0; m < M; m++, values += GROUP, starts += 16, mine++) {
-                const __m256 d = _mm256_cvtepi32_ps(dot_group(even, odd, values, starts));
-                sums[m] = _mm256_fmadd_ps(d, _mm256_set1_ps(scale * *mine), sums[m]);
+            for (int m = 0; m < M; m++, values += GROUP) {
+                const float both_scales = scale * a.scales[m * a.row_step + g];
+                offsets[m] += both_scales * a.offsets[m * a.row_step + g];
+                const __m256 d = _mm256_cvtepi32_ps(dot_group(even, odd, values));
+                sums[m] = _mm256_fmadd_ps(d, _mm256_set1_ps(both_scales), sums[m]);
             }
         }
         for (int m = 0; m < M; m++) {
             __m128 half = _mm_add_ps(_mm256_castps256_ps128(sums[m]), _mm256_extractf128_ps(sums[m], 1));
             half = _mm_hadd_ps(half, half);
-            y[size_t(m) * n + row] = _mm_cvtss_f32(_mm_hadd_ps(half, half));
+            y[size_t(m) * n + row] = offsets[m] + _mm_cvtss_f32(_mm_hadd_ps(half, half));
         }
     }
 }

@@ -24,12 +24,9 @@ static void quantize_row(const float* x, const Activations& a, int row) {
             _mm256_store_si256(
                 reinterpret_cast<__m256i*>(to + 64 + 32 * half), _mm512_cvtepi16_epi8(_mm512_srli_epi16(pairs, 8)));
         }
-        const int offset = -8 * _mm512_reduce_add_epi32(sum);
-        a.scales[place] = most / 127.f;
-        a.offsets[place] = float(offset);
-        if (a.starts) {
-            _mm512_store_si512(a.starts + place * 16, _mm512_maskz_set1_epi32(1, offset));
-        }
+        const size_t at = row * a.row_step + g * a.group_step;
+        a.scales[at] = most / 127.f;
+        a.offsets[at] = float(-8 * _mm512_reduce_add_epi32(sum));
     }
 }
 
@@ -37,29 +34,34 @@ static void quantize_row(const float* x, const Activations& a, int row) {
 template <int M>
 static void multiply_few(const uint8_t* w, const uint16_t* scales, const Activations& a, float* y, int n, int from, int to) {
     const int groups = a.groups;
-    const __m512i low = _mm512_set1_epi8(0x0f), eight = _mm512_set1_epi8(8);
+    const __m512i low = _mm512_set1_epi8(0x0f), eight = _mm512_set1_epi8(8), zero = _mm512_setzero_si512();
     for (int row = from; row < to; row++) {
         const uint8_t* p = w + size_t(row) * groups * (GROUP / 2);
         const uint16_t* s = scales + size_t(row) * groups;
         const int8_t* values = a.values;
-        const int32_t* starts = a.starts;
-        const float* mine = a.scales;
         __m512 sums[M];
         for (int m = 0; m < M; m++) sums[m] = _mm512_setzero_ps();
         for (int g = 0; g < groups; g += 16) {
             const int some = groups - g < 16 ? groups - g : 16;
-            alignas(64) float weight_scales[16];
-            _mm512_store_ps(weight_scales, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(__mmask16((1u << some) - 1), s + g)));
+            const __mmask16 mask = __mmask16((1u << some) - 1);
+            const __m512 weights = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, s + g));
+            alignas(64) float both_scales[M][16];
+            for (int m = 0; m < M; m++) {
+                const size_t at = m * a.row_step + g;
+                const __m512 product = _mm512_mul_ps(weights, _mm512_maskz_loadu_ps(mask, a.scales + at));
+                _mm512_store_ps(both_scales[m], product);
+                sums[m] = _mm512_fmadd_ps(product, _mm512_maskz_loadu_ps(mask, a.offsets + at), sums[m]);
+            }
             for (int i = 0; i < some; i++, p += GROUP / 2) {
                 const __m512i both = _mm512_loadu_si512(p);
                 _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
                 // (both & low) ^ eight: w + 8
                 const __m512i even = _mm512_ternarylogic_epi32(both, low, eight, 0x6a);
                 const __m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi16(both, 4), low, eight, 0x6a);
-                for (int m = 0; m < M; m++, values += GROUP, starts += 16, mine++) {
-                    __m512i d = _mm512_dpbusd_epi32(_mm512_load_si512(starts), even, _mm512_load_si512(values));
+                for (int m = 0; m < M; m++, values += GROUP) {
+                    __m512i d = _mm512_dpbusd_epi32(zero, even, _mm512_load_si512(values));
                     d = _mm512_dpbusd_epi32(d, odd, _mm512_load_si512(values + GROUP / 2));
-                    sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), _mm512_set1_ps(weight_scales[i] * *mine), sums[m]);
+                    sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), _mm512_set1_ps(both_scales[m][i]), sums[m]);
                 }
             }
         }

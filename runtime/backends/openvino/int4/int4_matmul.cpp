@@ -92,12 +92,12 @@ static void multiply(const Kernels& kernels, const float* x, const uint8_t* w, c
                      int n, int groups) {
     static thread_local Scratch<int8_t> values;
     static thread_local Scratch<float> mine, offsets;
-    static thread_local Scratch<int32_t> starts;
     const size_t count = size_t(rows) * groups;
-    const Activations a{rows, groups, values.take(count * GROUP), mine.take(count), offsets.take(count),
-                        rows <= FEW ? starts.take(count * 16) : nullptr};
+    const bool few = rows <= FEW;
+    const Activations a{rows, groups, size_t(few ? groups : 1), size_t(few ? 1 : rows), values.take(count * GROUP),
+                        mine.take(count), offsets.take(count)};
     const size_t columns = size_t(groups) * GROUP;
-    if (rows <= FEW) {
+    if (few) {
         for (int row = 0; row < rows; row++) kernels.quantize_row(x + row * columns, a, row);
         const int threads = std::max(1, tbb::this_task_arena::max_concurrency());
         const int chunk = std::max(16, (n / threads / 8 + 15) / 16 * 16);  // slower cores take fewer
