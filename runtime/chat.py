@@ -127,6 +127,7 @@ class Chat:
                 require_chat_model(folder)
                 folder.chat_template()  # a base model is refused before it is loaded
                 self._open_tools(undo)
+                require("options", options, Options, "an Options, such as edge.Options(threads=4)")
                 if options.running is None:
                     options = replace(options, running=1)
                 model = Model(
