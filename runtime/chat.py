@@ -152,9 +152,10 @@ class Chat:
         source = open_source(model)
         require_chat_model(source)
         source.chat_template()  # a base model is refused before it is loaded
-        self._toolbox.open()
-        if isinstance(options, Options) and options.running is None:  # Model rejects another type
+        require("options", options, Options, "an Options, such as edge.Options(threads=4)")
+        if options.running is None:
             options = replace(options, running=1)
+        self._toolbox.open()
         try:
             return Model(
                 source, device=device, fallback=fallback, options=options, adapter=adapter, in_process=in_process
