@@ -3,7 +3,7 @@
 The smallest engine is in docs/contributing.md.
 """
 
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
@@ -15,6 +15,7 @@ from ..events import Finish, PictureProgress, TokenLogprob
 from ..grammar.grammar import Grammar, to_tree
 from ..grammar.printers.ebnf import EngineGrammar
 from ..grammar.rest import Rest
+from ..progress import Progress
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams
 from ..source import ModelSource
@@ -226,6 +227,14 @@ class Backend(Protocol):
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """Load the model. Raises DeviceError, BackendError, or what opening the source's files raises."""
         ...
+
+    @classmethod
+    def load_with_progress(
+        cls, source: ModelSource, device: str, options: Options, progress: Callable[[Progress], None]
+    ) -> Self:
+        """Load the model, and report the progress, if the engine can: four times a second, in the caller's thread. What
+        `progress` raises ends the load, and is raised."""
+        return cls.load(source, device, options)
 
     @property
     def alive(self) -> bool:
