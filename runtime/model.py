@@ -13,6 +13,7 @@ from typing import Any, Self, Unpack
 from .backends.backend import Backend, Options, Request
 from .backends.choose import DeviceChoice, choose
 from .backends.registry import isolate
+from .backends.tuned_settings import apply_tuned_settings
 from .cancellation import Cancellable, Cancellation
 from .chat_templates import DEFAULT
 from .checkpoint.adapters.reference import AdapterLike, parse_adapters
@@ -104,7 +105,7 @@ class Model:
 
     @map_out_of_memory(BackendError)
     def _load_onto(self, device: str, options: Options) -> Backend:
-        self.choice = choose(device, self.source, options)
+        self.choice, options = apply_tuned_settings(choose(device, self.source, options), self.source, options)
         if options.adapters and not self.choice.backend.runs_adapters:
             raise DeviceError(
                 f"LoRA adapters are not supported on {self.choice.device}",
