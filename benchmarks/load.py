@@ -3,7 +3,8 @@
     python -m benchmarks.load FOLDER --device GPU
 
 Every load is in a new process: seconds until the folder is loaded, and then until the first token of a short prompt;
-and CPU seconds, which depend little on what else the machine does. The cache is a temporary folder.
+and CPU seconds, which depend little on what else the machine does; anonymous memory at the end, and with the pages of
+mapped files (Linux). The cache is a temporary folder.
 """
 
 import argparse
@@ -14,15 +15,20 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import psutil
+
 from runtime.backends.backend import Options, Request
 from runtime.backends.choose import choose
 from runtime.folder.compile_cache import CACHE_VARIABLE
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import SamplingParams
 
+from .process import anonymous_memory
 
-def load(path: str, device: str, cache: bool) -> tuple[float, float, float]:
-    """Return the seconds to load, the seconds to the first token after that, and the CPU seconds of both."""
+
+def load(path: str, device: str, cache: bool) -> tuple[float, float, float, int, int]:
+    """Return the seconds to load, the seconds to the first token after that, the CPU seconds of both, and the bytes of
+    memory at the end: anonymous, and all."""
     folder = ModelFolder.open(path)
     options = Options(cache=cache)
     choice = choose(device, folder, options)
@@ -31,7 +37,9 @@ def load(path: str, device: str, cache: bool) -> tuple[float, float, float]:
     loaded = time.perf_counter()
     for _ in backend.generate(Request(("1 2 3",), (), SamplingParams(max_new_tokens=1))):
         pass
-    return loaded - start, time.perf_counter() - loaded, time.process_time() - cpu
+    first = time.perf_counter() - loaded
+    memory = anonymous_memory(), psutil.Process().memory_info().rss
+    return loaded - start, first, time.process_time() - cpu, *memory
 
 
 def main() -> None:
@@ -47,10 +55,11 @@ def main() -> None:
     ):
         os.environ[CACHE_VARIABLE] = scratch
         for name, cache in (("no cache", False), ("first", True), ("second", True)):
-            loaded, first, cpu = pool.submit(load, args.folder, args.device, cache).result()
+            loaded, first, cpu, anonymous, resident = pool.submit(load, args.folder, args.device, cache).result()
             size = sum(file.stat().st_size for file in Path(scratch).rglob("*") if file.is_file()) / 1e6
             print(
-                f"{name:9} load {loaded:6.2f} s, first token {first:6.2f} s, CPU {cpu:6.2f} s; cache {size:,.1f} MB",
+                f"{name:9} load {loaded:6.2f} s, first token {first:6.2f} s, CPU {cpu:6.2f} s; "
+                f"anonymous {anonymous / 1e6:,.0f} MB of {resident / 1e6:,.0f} MB, cache {size:,.1f} MB",
                 flush=True,
             )
 

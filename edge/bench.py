@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from runtime.backends.backend import Backend, Delta, Options, Request
 from runtime.backends.choose import choose
+from runtime.backends.tuned_settings import apply_tuned_settings
 from runtime.errors import RequestError
 from runtime.pictures import Picture, PictureLike
 from runtime.prompt.template import Prompt
@@ -77,7 +78,7 @@ def benchmark(
         raise RequestError("the model reads no pictures", hint="leave out --picture")
     if pixels is None:
         options = replace(options, context=prompt_tokens + new_tokens, reply_tokens=new_tokens)
-    choice = choose(device, folder, options)
+    choice, options = apply_tuned_settings(choose(device, folder, options), folder, options)
     start = time.perf_counter()
     backend = choice.backend.load(folder, choice.device, options)
     load = time.perf_counter() - start
@@ -87,9 +88,9 @@ def benchmark(
     measured, known = [], []
     for seed in range(-1, runs):  # the first is a warm-up
         pictures = _pictures(pixels, seed)
-        measured.append(_measure_once(backend, pictures, prompt_tokens, new_tokens, seed))
+        measured.append(measure_once(backend, pictures, prompt_tokens, new_tokens, seed))
         if pictures:
-            known.append(_measure_once(backend, pictures, prompt_tokens, 2, runs + seed + 1))
+            known.append(measure_once(backend, pictures, prompt_tokens, 2, runs + seed + 1))
     backend.close()
     del measured[0], known[:1]
     ttfts = [run.ttft for run in measured]
@@ -122,7 +123,7 @@ def _check_counts(context: int, prompt_tokens: int, new_tokens: int, runs: int) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """One run: TTFT in seconds, the prompt's length, and the decode rate in tokens per second after the first token."""
 
     ttft: float
@@ -130,9 +131,10 @@ class _Run:
     decode: float
 
 
-def _measure_once(
+def measure_once(
     backend: Backend, pictures: tuple[Picture, ...], prompt_tokens: int, new_tokens: int, seed: int
-) -> _Run:
+) -> Run:
+    """Read a new prompt of so many tokens, and write so many."""
     prompt: Prompt = (*pictures, random_prompt(backend, prompt_tokens, seed))
     start = time.perf_counter()
     first, generated = 0.0, 0
@@ -141,7 +143,7 @@ def _measure_once(
             first = first or time.perf_counter()
             generated += part.tokens
     end = time.perf_counter()
-    return _Run(first - start, backend.count_tokens(prompt), (generated - 1) / (end - first))
+    return Run(first - start, backend.count_tokens(prompt), (generated - 1) / (end - first))
 
 
 def _pictures(pixels: "np.ndarray | None", seed: int) -> tuple[Picture, ...]:

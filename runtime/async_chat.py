@@ -26,6 +26,7 @@ from .history import History
 from .messages import Message, MessageLike, to_messages, with_pictures
 from .model import Model
 from .pictures import PictureLike
+from .progress import Progress
 from .reply.reply import Reply
 from .sampling import Sampling, SamplingSettings
 from .source import ModelSource
@@ -55,6 +56,7 @@ class ChatSettings(SamplingSettings, total=False):
     embedding_model: str | os.PathLike[str] | None
     overflow: Overflow
     keep_attachments: bool
+    progress: Callable[[Progress], None] | None
 
 
 class ReplySettings(SamplingSettings, total=False):

@@ -20,6 +20,7 @@ from .history import History
 from .messages import Message, MessageLike, with_pictures
 from .model import Model
 from .pictures import PictureLike
+from .progress import Progress
 from .reply.constraint import Constraint
 from .reply.reply import Reply
 from .reply.tool_choice import ToolChoice
@@ -60,6 +61,7 @@ class Chat:
     further variables of the checkpoint's chat template, such as {"enable_thinking": False}. `embedding_model` is the
     folder of a model whose vectors help to search documents that are too long for the context. The engine runs in a
     process of its own, so that a window or an event loop stays responsive; `in_process` keeps it in this one.
+    `progress` is that of Model: how far the loading is.
 
     A chat that outgrows the context is refused with PromptTooLong, or with `overflow` "drop" its oldest turns are left
     out of the prompt, and told in a DroppedMessages event: as a whole, never the system message or the last message,
@@ -98,6 +100,7 @@ class Chat:
         embedding_model: str | os.PathLike[str] | None = None,
         overflow: Overflow = "refuse",
         keep_attachments: bool = False,
+        progress: Callable[[Progress], None] | None = None,
         **settings: Unpack[SamplingSettings],
     ) -> None:
         require("system", system, str, "text")
@@ -116,7 +119,9 @@ class Chat:
         self._toolbox = Toolbox(tools)
         self._require_runnable(self._toolbox.fixed)
         self._owns_model = not isinstance(model, Model)
-        self.model = self._open_model(model, device, fallback, options, adapter, in_process=in_process)
+        self.model = self._open_model(
+            model, device, fallback, options, adapter, in_process=in_process, progress=progress
+        )
         self.sampling = self.model.sampling.merge(sampling)
         self.approve = approve
         self.max_rounds = max_rounds
@@ -140,6 +145,7 @@ class Chat:
         adapter: AdapterLike | Sequence[AdapterLike],
         *,
         in_process: bool,
+        progress: Callable[[Progress], None] | None,
     ) -> Model:
         """Open the tools, and load the model unless it is loaded already."""
         if isinstance(model, Model):
@@ -158,7 +164,13 @@ class Chat:
         self._toolbox.open()
         try:
             return Model(
-                source, device=device, fallback=fallback, options=options, adapter=adapter, in_process=in_process
+                source,
+                device=device,
+                fallback=fallback,
+                options=options,
+                adapter=adapter,
+                in_process=in_process,
+                progress=progress,
             )
         except BaseException:
             self._toolbox.close()

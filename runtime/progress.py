@@ -1,4 +1,4 @@
-"""The progress of long work: a conversion, a download."""
+"""The progress of long work: a conversion, a download, a load."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from .folder.model_folder import ModelFolder
 class Progress:
     """A step of long work.
 
-    - `name`: the step, such as "download", "compress" or "verify"; `detail`: what it works on.
+    - `name`: the step, such as "download", "compress", "verify" or "load"; `detail`: what it works on.
     - `done` of `total`: in the step's own unit, such as bytes; `total` is None where it is unknown.
     - `result`: the model folder, in the last one of a conversion.
 

@@ -59,7 +59,7 @@ LAYERS = {
     "edge": """
         import_path __pyinstaller
         catalogue documents demo bench export user_services
-        service store
+        service store tuning
         hub mcp_client mcp_server research evaluation server testing toolkit
         conversion inspection
         pull

@@ -1,8 +1,10 @@
-"""`edge bench`: measure load time, TTFT, prefill and decode rates, and peak memory."""
+"""`edge bench`: measure load time, TTFT, prefill and decode rates, and peak memory; find the fastest settings."""
 
 import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from runtime.errors import RequestError
 
 from .numbers import integer
 from .output import print_json, print_text
@@ -18,8 +20,9 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "bench",
         help="measure how fast a model is on this machine",
         description="Measure load time, time to the first token, prefill and decode rates, and peak memory of a model "
-        "on this machine: before you choose a device or a recipe, or report a slow one.",
-        epilog="Example:\n\n    edge bench ./glm4-int4 --device CPU --runs 3",
+        "on this machine: before you choose a device or a recipe, or report a slow one. With --tune, try the CPU "
+        "settings that matter, and keep the fastest for the next load.",
+        epilog="Examples:\n\n    edge bench ./glm4-int4 --device CPU --runs 3\n    edge bench ./glm4-int4 --tune",
     )
     add_model(verb)
     add_device(verb)
@@ -35,6 +38,11 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--picture", metavar="FILE", help="a picture before each prompt, if the model reads pictures (default: none)"
     )
+    verb.add_argument(
+        "--tune",
+        action="store_true",
+        help="try threads, pinning and activation groups on the CPU, 12 loads or more, and keep the fastest",
+    )
     add_json(verb)
     verb.set_defaults(run=run)
 
@@ -44,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from .. import bench
     from ..hub.resolve import resolve_model
 
+    if args.tune:
+        return _tune(args)
     result = bench.benchmark(
         resolve_model((args.device,), args.folder),
         device=args.device,
@@ -63,6 +73,30 @@ def run(args: argparse.Namespace) -> int:
     print(f"prefill      {_spread(result.prefill)} tokens/s")
     print(f"decode       {_spread(result.decode)} tokens/s over {result.new_tokens} tokens")
     print(f"peak memory  {result.peak_memory / 1e6:,.0f} MB")
+    return 0
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from .. import tuning
+    from ..hub.resolve import resolve_model
+
+    if args.device.upper() not in ("AUTO", "CPU"):
+        raise RequestError(f"--tune is for the CPU, not for {args.device}", hint="leave out --device")
+    if args.picture:
+        raise RequestError("--tune reads no pictures", hint="leave out --picture")
+    source = resolve_model(("CPU",), args.folder)
+    result = tuning.tune(source, report=(lambda _: None) if args.json else print_text)
+    if args.json:
+        print_json(asdict(result) | {"path": str(result.path)})
+        return 0
+    for trial in result.trials:
+        print_text(f"{trial.seconds:8.2f} s  {trial.gain:+6.1%}  {trial.name}")
+    if result.kept.settings:
+        found = tuning.describe_settings(result.kept.settings)
+        print_text(f"{found} takes {result.kept.gain:.0%} less time, and is used from now on.")
+        print_text("`edge data tuned --delete` removes it; what you set yourself comes first.")
+    else:
+        print_text(f"Nothing takes {tuning.MARGIN:.0%} less time than the engine's own settings, which stay.")
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import EdgeError, RequestError
 
 from .attachments import Attachments, describe_documents
+from .background_load import BackgroundLoad
 from .chat_commands import EXITS, ChatCommands, is_command
 from .chat_commands import NAMES as COMMAND_NAMES
 from .cited_sources import CitedSources
@@ -19,16 +20,20 @@ from .streams import is_terminal, read_stdin
 from .tool_calls import CallApproval, describe_call, describe_result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runtime.backends.backend import Options
     from runtime.chat import Chat
     from runtime.events import PictureProgress
     from runtime.messages import Message
+    from runtime.progress import Progress
 
     from ..config.sections import ChatSection
     from ..config.settings_file import Config
 
 SECTIONS = ("options", "sampling", "chat", "tools", "mcp")
 SHOWN = ("--device", "--system", "--temperature", "--tool")
+_AT_ONCE = 1.0  # seconds that a small model takes to load; what takes longer is loaded while a person types
 HELP = "/help lists the commands, /file FILE sends a document along, Ctrl-C stops a reply, /exit ends."
 
 
@@ -110,66 +115,116 @@ def start_chat(config: "Config", model: str, question: str, attachments: Attachm
     tools = load_tools(config.chat.tool, config.tools, unattended=unattended)
     servers = load_servers(config.mcp.servers, unattended=unattended)
     approval = CallApproval()
-    with Chat(
-        folder,
-        device=device,
-        fallback=fallback,
-        system=config.chat.system,
-        tools=(*tools, *servers),
-        approve=approval,
-        sampling=sampling,
-        options=options,
-        embedding_model=config.chat.embedding_model,
-        overflow=config.chat.overflow,
-        keep_attachments=config.chat.keep_attachments,
-    ) as chat:
-        approval.chat = chat
-        if question:
+
+    def load(progress: "Callable[[Progress], None] | None" = None) -> Chat:
+        return Chat(
+            folder,
+            device=device,
+            fallback=fallback,
+            system=config.chat.system,
+            tools=(*tools, *servers),
+            approve=approval,
+            sampling=sampling,
+            options=options,
+            embedding_model=config.chat.embedding_model,
+            overflow=config.chat.overflow,
+            keep_attachments=config.chat.keep_attachments,
+            progress=progress,
+        )
+
+    if question:
+        with load() as chat:
+            approval.chat = chat
             print_reply(chat, question, approval, attachments, markdown=not config.chat.plain)
-        else:
-            _chat_loop(chat, config.chat, options, approval, attachments)
+    else:
+        with BackgroundLoad(load) as loading:
+            _chat_loop(loading, _Conversation(config.chat, options, approval, attachments))
     return 0
 
 
-def _chat_loop(
-    chat: "Chat", settings: "ChatSection", options: "Options", approval: CallApproval, attachments: Attachments
-) -> None:
-    """Read messages and print the replies. The `attachments` go with the next message."""
-    manifest = chat.model.source.manifest
-    choice = chat.model.choice
-    adapters = "".join(f", with {adapter}" for adapter in options.adapters)
-    if choice:
-        print_text(f"{manifest.source.name}, {manifest.recipe}{adapters}, on {choice.device}: {choice.reason}.")
-    if tools := chat.tools:
-        print_text(f"The model may call {', '.join(tools)}.")
-    typed = open_input(COMMAND_NAMES, keep_history=settings.keep_history)
+def _chat_loop(loading: BackgroundLoad, conversation: "_Conversation") -> None:
+    """Read messages and print the replies. What is typed before the model is loaded waits for it."""
+    if loading.wait(_AT_ONCE):
+        conversation.open(loading)
+    typed = open_input(COMMAND_NAMES, keep_history=conversation.settings.keep_history)
     print(" ".join(filter(None, (HELP, typed.hint))))
-    dropped = 0
-    commands, sources = ChatCommands(chat, attachments), CitedSources()
+    if conversation.chat is None:
+        typed.status, typed.failed = lambda: loading.status, lambda: loading.failed
+        if not typed.shows_status:
+            print("The model is being loaded; type already.")
     for text in typed:
         if text in EXITS:
             return
-        before = chat.history
         try:
-            message = commands.run(text) if is_command(text) else text
-            if message is None:
-                continue
-            shortened = chat.history
-            try:
-                markdown = not settings.plain
-                dropped = print_reply(
-                    chat, message, approval, attachments, dropped=dropped, markdown=markdown, sources=sources
-                )
-                if warning := "" if dropped else commands.describe_context():
-                    print_text(warning)
-            finally:
-                attachments.clear()  # what was rejected would be rejected again
-                if chat.history == shortened:  # there is no other reply: /regenerate took nothing back
-                    chat.history = before
+            if conversation.chat is None:
+                conversation.open(loading)
+                typed.status = str
+            conversation.answer(text)
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
+            if loading.failed:
+                raise
             print_text(f"{exc}\n{exc.hint}")
+    if loading.failed:
+        conversation.open(loading)  # raises why
+
+
+class _Conversation:
+    """The chat, once it is loaded, and what goes with its next message."""
+
+    def __init__(
+        self, settings: "ChatSection", options: "Options", approval: CallApproval, attachments: Attachments
+    ) -> None:
+        self.settings = settings
+        self.chat: Chat | None = None
+        self._options = options
+        self._approval = approval
+        self._attachments = attachments
+        self._sources = CitedSources()
+        self._dropped = 0  # messages of which was told that they no longer fit
+
+    def open(self, loading: BackgroundLoad) -> None:
+        """Wait for the chat, and print what it is. Raises what opening it raised."""
+        output = ReplyOutput()
+        try:
+            chat = loading.result(output.write_status)
+        finally:
+            output.begin_line()
+        manifest, choice = chat.model.source.manifest, chat.model.choice
+        adapters = "".join(f", with {adapter}" for adapter in self._options.adapters)
+        if choice:
+            print_text(f"{manifest.source.name}, {manifest.recipe}{adapters}, on {choice.device}: {choice.reason}.")
+        if tools := chat.tools:
+            print_text(f"The model may call {', '.join(tools)}.")
+        self.chat = self._approval.chat = chat
+        self._commands = ChatCommands(chat, self._attachments)
+
+    def answer(self, text: str) -> None:
+        """Run a command, or print the reply to a message. Raises EdgeError."""
+        chat = self.chat
+        assert chat is not None
+        before = chat.history
+        message = self._commands.run(text) if is_command(text) else text
+        if message is None:
+            return
+        shortened = chat.history
+        try:
+            self._dropped = print_reply(
+                chat,
+                message,
+                self._approval,
+                self._attachments,
+                dropped=self._dropped,
+                markdown=not self.settings.plain,
+                sources=self._sources,
+            )
+            if warning := "" if self._dropped else self._commands.describe_context():
+                print_text(warning)
+        finally:
+            self._attachments.clear()  # what was rejected would be rejected again
+            if chat.history == shortened:  # there is no other reply: /regenerate took nothing back
+                chat.history = before
 
 
 def print_reply(

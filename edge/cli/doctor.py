@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Run `edge doctor`; return the exit code."""
     from runtime.backends.backend import Options
     from runtime.backends.choose import assess_devices, choose_automatically
+    from runtime.backends.tuned_settings import find_tuned_settings
     from runtime.device.machine import detect
     from runtime.errors import DeviceError, Notice
     from runtime.folder.model_folder import ModelFolder
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
             facts["auto"] = {"device": choice.device, "reason": choice.reason}
         except DeviceError as exc:
             facts["auto"] = {"device": None, "reason": str(exc), "hint": exc.hint}
+        if folder and (tuned := find_tuned_settings(folder)) and tuned.settings:
+            facts["tuned"] = str(tuned)
         facts["fits"] = [asdict(fit) | {"running": fit.need.running, "peak": fit.need.peak} for fit in found]
     if args.report:
         from ..diagnostics.bug_report import write_report
@@ -86,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
             print_text(f"{manifest.source.name} is {kind}: {runs}.")
         _show(found)
         print_text(f"auto: {facts['auto']['device'] or 'nothing fits'}: {facts['auto']['reason']}")
+        if "tuned" in facts:
+            print_text(f"CPU, {facts['tuned']}")
         if hint := facts["auto"].get("hint"):
             print_text(f"hint: {hint}")
     return 0

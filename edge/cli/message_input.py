@@ -1,7 +1,7 @@
 """The input of `edge chat`: messages that a person types or pastes."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 _PASTE_SECONDS = 0.05  # seconds to wait for the next line of a pasted text
@@ -15,9 +15,14 @@ class MessageInput:
     """
 
     hint = ""  # how to begin a new line
+    shows_status = False
 
     def __init__(self, commands: Sequence[str]) -> None:
         self._commands = commands
+        # While a model is being loaded: a line to show, if that is possible, and whether the load has failed,
+        # which ends the input.
+        self.status: Callable[[], str] = str
+        self.failed: Callable[[], bool] = bool
         self._pending = ""  # a command read together with the previous message
         with suppress(ImportError):  # adds editing and history to input(); Windows has its own
             import readline  # noqa: F401

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 _MAX_HISTORY_BYTES = 2**20  # above which the older half is dropped
+_REFRESH = 0.5  # seconds between two looks at a load
 _ENTRY = b"\n# "  # the beginning of an entry of prompt_toolkit's file
 
 
@@ -30,6 +31,7 @@ class TerminalInput(MessageInput):
     """
 
     hint = "Alt-Enter, or a backslash at the end, begins a new line."
+    shows_status = True
 
     def __init__(self, commands: Sequence[str], *, keep_history: bool = True) -> None:
         super().__init__(commands)
@@ -77,7 +79,27 @@ class TerminalInput(MessageInput):
 
     def _read_message(self) -> str:
         print()
-        return str(self._session.prompt("> "))
+        if not self.status():
+            return str(self._session.prompt("> ", rprompt=""))
+        return str(
+            self._session.prompt("> ", rprompt=self._show_status, refresh_interval=_REFRESH, pre_run=self._watch_load)
+        )
+
+    def _show_status(self) -> str:
+        return "" if self._session.app.is_done else self.status()
+
+    def _watch_load(self) -> None:
+        """End the input, as Ctrl-D does, once the load has failed."""
+        import asyncio
+
+        app = self._session.app
+
+        async def watch() -> None:
+            while not self.failed():
+                await asyncio.sleep(_REFRESH)
+            app.exit(exception=EOFError())
+
+        app.create_background_task(watch())
 
     def _current_line(self) -> str:
         return str(self._session.default_buffer.text)

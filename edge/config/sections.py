@@ -169,6 +169,11 @@ class OptionsSection:
             most=_LARGE,
         ),
     ] = None
+    pinning: Annotated[bool | None, Setting("bind CPU threads to cores", default="the engine's choice")] = None
+    cores: Annotated[
+        str | None, Setting("CPU cores of the engine: all or performance", "KIND", "the engine's choice")
+    ] = None
+    tuned: Annotated[bool, Setting("use what `edge bench --tune` has found, for what is not set")] = True
     lookup: Annotated[
         int | None,
         Setting(

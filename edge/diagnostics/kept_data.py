@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.backends.openvino.int4.library import library_root
+from runtime.backends.tuned_settings import tuned_root
 from runtime.errors import RequestError
 from runtime.folder.compile_cache import compiled_root
 from runtime.system.files import remove
@@ -74,6 +75,7 @@ KINDS = (
     ),
     DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
     DataKind("kernel", "the kernel of `edge kernel`", "int4 models load and answer faster", library_root),
+    DataKind("tuned", "the settings that `edge bench --tune` found", "the next load uses them", tuned_root),
     DataKind(
         "models", "models of `edge run` and `edge pull`", "they are not downloaded and converted again", store_root
     ),

@@ -3,7 +3,7 @@
 The smallest engine is in docs/contributing.md.
 """
 
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
@@ -15,10 +15,13 @@ from ..events import Finish, PictureProgress, TokenLogprob
 from ..grammar.grammar import Grammar, to_tree
 from ..grammar.printers.ebnf import EngineGrammar
 from ..grammar.rest import Rest
+from ..progress import Progress
 from ..prompt.template import Prompt
 from ..sampling import SamplingParams
 from ..source import ModelSource
+from ..text import quoted
 
+CORES = ("all", "performance")
 _HANDLED_ABOVE = ("max_new_tokens", "stop")  # every engine limits tokens; stop strings are cut by `runtime.reply`
 
 
@@ -75,11 +78,12 @@ class Options:
     `threads` is a number of CPU threads, `kv_precision` the KV cache's element type ("u8", "f16", "f32", …), and
     `precision` the type that it computes in ("bf16", "f16", "f32"). `activation_scale` divides activations in f16,
     which overflow in GLM-4 without it; the IR names 8. A CPU rounds activations that meet compressed weights to int8,
-    in groups of `activation_group` values that share a scale; 0 disables that. Memory is planned for `context` tokens,
-    of which `reply_tokens` are the reply's; an NPU supports no more. `cache` keeps the compiled model for the next
-    load. `verify` checks a model folder against the hashes in its manifest first, the weights only if they changed.
-    Compiled grammars stay in an engine's memory; once they take more than `grammar_memory` MB (512), its process is
-    restarted between two requests.
+    in groups of `activation_group` values that share a scale; 0 disables that. `pinning` binds CPU threads to cores;
+    `cores` are those that they run on, "all" or "performance". For what is not set, `tuned` takes what `edge bench
+    --tune` has found on this machine. Memory is planned for `context` tokens, of which `reply_tokens` are the reply's;
+    an NPU supports no more. `cache` keeps the compiled model for the next load. `verify` checks a model folder against
+    the hashes in its manifest first, the weights only if they changed. Compiled grammars stay in an engine's memory;
+    once they take more than `grammar_memory` MB (512), its process is restarted between two requests.
 
     `adapters` are LoRA adapters, as the argument `adapter` of Chat: they act as long as the model is loaded.
 
@@ -105,6 +109,9 @@ class Options:
     precision: str | None = None
     activation_scale: float | None = None
     activation_group: int | None = None
+    pinning: bool | None = None
+    cores: str | None = None
+    tuned: bool = True
     context: int | None = None
     reply_tokens: int | None = None
     lookup: int | Literal["auto"] = "auto"
@@ -137,9 +144,12 @@ class Options:
             require_number("activation_scale", self.activation_scale)
             if self.activation_scale <= 0:
                 raise RequestError(f"activation_scale is {self.activation_scale}", hint="it may be more than 0")
-        for name in ("cache", "verify"):
+        for name in ("cache", "verify", "tuned"):
             require(name, getattr(self, name), bool, "True or False")
         require("int4_kernel", self.int4_kernel, bool | None, "True, False or None")
+        require("pinning", self.pinning, bool | None, "True or False")
+        if self.cores not in (None, *CORES):
+            raise RequestError(f"cores is {quoted(str(self.cores))}", hint=f"it may be {' or '.join(CORES)}")
 
 
 def require_supported(
@@ -226,6 +236,14 @@ class Backend(Protocol):
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         """Load the model. Raises DeviceError, BackendError, or what opening the source's files raises."""
         ...
+
+    @classmethod
+    def load_with_progress(
+        cls, source: ModelSource, device: str, options: Options, progress: Callable[[Progress], None]
+    ) -> Self:
+        """Load the model, and report the progress, if the engine can: four times a second, in the caller's thread. What
+        `progress` raises ends the load, and is raised."""
+        return cls.load(source, device, options)
 
     @property
     def alive(self) -> bool:

@@ -26,6 +26,7 @@ from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ...pictures import Picture
 from ...sampling import SamplingParams
 from ...source import ModelSource
+from ...system.mapped_pages import release_mapped_pages
 from ..backend import Delta, Options, Request
 from .active_request import ActiveRequest, PromptSlice, cache_full
 from .cache_reserve import prefill_config, reserve_cache
@@ -78,7 +79,7 @@ class OpenVINO(GenAIBackend):
         self._logits = LogitsQueue(folder, device, options)
         self._vision = VisionPrompts(folder, device, options) if folder.manifest.vision else None
         self._tokens_beside, self._tokens_alone = _BESIDE[kind], step_tokens(kind, self.drafts.longest)
-        self._request_ids = count(1)
+        self._request_ids = count(2)  # after those of `reserve_cache`
         self._stepping = Lock()
         self._prompts: deque[ActiveRequest] = deque()  # those of which more has to be read
         self._replies: set[int] = set()  # ids of requests that have the engine write
@@ -128,7 +129,10 @@ class OpenVINO(GenAIBackend):
             settings.update(adapter_properties(folder, options.adapters))
             tokenizer = {name: value for name, value in settings.items() if name == "ENABLE_MMAP"}
             pipeline = genai.ContinuousBatchingPipeline(str(place.path), scheduler, device, settings, tokenizer)
-            return cls(pipeline, folder, device, options)
+            loaded = cls(pipeline, folder, device, options)
+        if not place.used:  # all of them are repacked, but those of the embedding
+            release_mapped_pages(folder.path / f"{name}.bin")
+        return loaded
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         request = self.with_admitted_grammar(request)

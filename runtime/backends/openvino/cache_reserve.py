@@ -33,11 +33,11 @@ def prefill_config(lookup: int) -> Any:
 def reserve_cache(
     pipeline: Any, folder: ModelFolder, kind: str, lookup: int, vision: VisionPrompts | None = None
 ) -> int:
-    """Grow the KV cache to hold several chats; return its size in tokens.
+    """Grow the KV cache to hold several chats, and let the plugin repack the weights; return its size in tokens.
 
-    The cache grows to what a request may need, at most twice its prompt: one that is cancelled after its first step
-    makes it that large. In that step the plugin also repacks the weights. Embeddings take much more memory than ids:
-    for a vision model fewer tokens are reserved.
+    In its first step the cache grows to what all requests may need, at most twice their prompts, also that of one that
+    is cancelled before it. The other one has a single token: to repack all weights, those of the head as well, takes
+    no more. Embeddings take much more memory than ids: for a vision model fewer tokens are reserved.
     """
     manifest = folder.manifest
     share = min(free_memory() // _CACHED_SHARE[kind], _CACHED_BYTES[kind])
@@ -47,16 +47,18 @@ def reserve_cache(
     tokens = max(tokens, 2 * BLOCK)
     config = prefill_config(lookup)
     config.max_new_tokens = tokens
-    prompt = TokenIds([0] * (tokens // 2)) if vision is None else vision.blank(tokens // 2)
+    large = TokenIds([0] * (tokens // 2)) if vision is None else vision.blank(tokens // 2)
+    small = TokenIds([0]) if vision is None else vision.blank(1)
     try:
-        handle = pipeline.add_request(0, prompt.tensor(), config)
+        pipeline.add_request(0, large.tensor(), config).cancel()
+        handle = pipeline.add_request(1, small.tensor(), prefill_config(lookup))
     except TypeError as exc:
         raise BackendError(
             "this version of OpenVINO GenAI takes no embeddings, which vision models need",
             hint="upgrade openvino-genai with openvino and openvino-tokenizers",
         ) from exc
     pipeline.step()
-    handle.cancel()
+    handle.cancel()  # its token is one that nobody reads
     while pipeline.has_non_finished_requests():
         pipeline.step()
     return tokens

@@ -18,9 +18,11 @@ from ...text import one_line
 from ..backend import Delta, Options, Request
 from ..child import LOADING, Child
 from .genai import closed_error
+from .loading_progress import LoadingProgress
 
 _ENTRY = "runtime.backends.openvino.engine_worker:serve"
 _PULSE = 0.05  # seconds after which a request that waits for its first token can be closed; later the tokens serve
+_REPORT = 0.25  # seconds between two reports of a load
 _WATCH = 1.0  # seconds between two checks of the process, while somebody waits for it
 _SEND = 30  # seconds that the process has to read what is sent: ten of its longest steps
 _CLOSE = 2.0  # seconds that the process has to end
@@ -38,7 +40,9 @@ class EngineBroken(Exception):
 class EngineProcess:
     """An engine process: sends it requests, and routes its answers to the threads that wait for them."""
 
-    def __init__(self, source: ModelSource, device: str, options: Options) -> None:
+    def __init__(
+        self, source: ModelSource, device: str, options: Options, progress: LoadingProgress | None = None
+    ) -> None:
         self.broken = False
         self._closed = False
         self._problem = ""  # why it was ended, if it was
@@ -50,7 +54,7 @@ class EngineProcess:
         try:
             self._child.limit_sends(_SEND)
             self._child.pipe.send((source, device, options))
-            loaded = self._await_loaded()
+            loaded = self._await_loaded(progress)
         except BaseException:
             self._close()
             raise
@@ -121,10 +125,12 @@ class EngineProcess:
         self._child.kill()
         self._reader.join(_CLOSE)
 
-    def _await_loaded(self) -> Any:
-        while not self._child.pipe.poll(_WATCH):
+    def _await_loaded(self, progress: LoadingProgress | None) -> Any:
+        while not self._child.pipe.poll(_WATCH if progress is None else _REPORT):
             if problem := self._child.problem(working=True, idle=LOADING):
                 raise self._process_lost(problem)
+            if progress is not None:
+                progress.update(self._child.usage()[1])
         try:
             return self._child.pipe.recv()
         except (EOFError, OSError) as exc:

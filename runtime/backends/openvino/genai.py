@@ -230,6 +230,7 @@ def require_model_folder(source: ModelSource, device: str, found: tuple[str, ...
 # does not round at all. What that is worth stands in docs/measured.md.
 _ACTIVATION_GROUP = 128
 _PRECISIONS = ("bf16", "f16", "f32")
+_CORE_TYPES = {"all": "ANY_CORE", "performance": "PCORE_ONLY"}
 _KV_PRECISIONS = ("u4", "i4", "u8", "i8", *_PRECISIONS)
 
 
@@ -245,6 +246,8 @@ def properties(options: Options, device: str) -> dict[str, Any]:
         "KV_CACHE_PRECISION": options.kv_precision,
         "INFERENCE_PRECISION_HINT": options.precision,
         "ACTIVATIONS_SCALE_FACTOR": options.activation_scale,
+        "ENABLE_CPU_PINNING": options.pinning,
+        "SCHEDULING_CORE_TYPE": options.cores and _CORE_TYPES[options.cores],
     }
     return {name: value for name, value in named.items() if value is not None}
 

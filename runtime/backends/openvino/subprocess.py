@@ -9,7 +9,7 @@ twice the limit new requests wait until the running ones have ended, and then it
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
 from threading import Condition, Thread
@@ -20,6 +20,7 @@ from ...errors import BackendError
 from ...events import Finish, Usage
 from ...grammar.grammar import Grammar
 from ...grammar.printers.ebnf import EngineGrammar
+from ...progress import Progress
 from ...prompt.template import Prompt
 from ...sampling import SamplingParams
 from ...source import ModelSource
@@ -29,6 +30,7 @@ from .batched import OpenVINO
 from .engine_process import EngineBroken, EngineProcess
 from .genai import closed_error
 from .grammar_admission import AdmittedGrammar, GrammarAdmission
+from .loading_progress import LoadingProgress
 from .logits_request import require_no_logits
 
 _PULSE = 0.05  # seconds between two checks of whether a waiting request was cancelled
@@ -48,7 +50,13 @@ class SubprocessBackend(Backend):
     reads_pictures = OpenVINO.reads_pictures
     max_requests = OpenVINO.max_requests
 
-    def __init__(self, source: ModelSource, device: str, options: Options) -> None:
+    def __init__(
+        self,
+        source: ModelSource,
+        device: str,
+        options: Options,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
         """Raises what OpenVINO.load does."""
         self._loading = (source, device, options)
         self._bound = _GRAMMARS if options.grammar_memory is None else options.grammar_memory * 2**20
@@ -58,11 +66,19 @@ class SubprocessBackend(Backend):
         self._expensive: AdmittedGrammar | None = None  # one that takes long, and is compiled now
         self._expensive_since = self._next_expensive = 0.0  # when that began, and when the next of them may be
         self._closed = False
-        self._engine: EngineProcess | None = EngineProcess(*self._loading)
+        folder = source.model_folder
+        reports = LoadingProgress(folder, device, progress) if progress is not None and folder is not None else None
+        self._engine: EngineProcess | None = EngineProcess(*self._loading, reports)
         self.max_prompt_tokens = self._engine.max_prompt_tokens
         disable_alternate_signal_stack()  # a conversion before it, or the look for devices, may have left none
         assert source.model_folder is not None  # or the engine had not loaded it
         self.admission = GrammarAdmission(source.model_folder)
+        if reports is not None:
+            try:
+                reports.finish()
+            except BaseException:
+                self.close()
+                raise
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -79,6 +95,12 @@ class SubprocessBackend(Backend):
     @classmethod
     def load(cls, source: ModelSource, device: str, options: Options) -> Self:
         return cls(source, device, options)
+
+    @classmethod
+    def load_with_progress(
+        cls, source: ModelSource, device: str, options: Options, progress: Callable[[Progress], None]
+    ) -> Self:
+        return cls(source, device, options, progress)
 
     @property
     def alive(self) -> bool:
