@@ -51,39 +51,63 @@ static inline __m256i dot_group(const __m256i* even, const __m256i* odd, const i
 #endif
 }
 
-// Few rows: each row of weights is read once, in the order of the memory.
-template <int M>
-static void multiply_few(const uint8_t* w, const uint16_t* scales, const Activations& a, float* y, int n, int from, int to) {
+// Few rows of activations: R rows of weights are read at once, each in the order of the memory. They lie far from one
+// another: two streams in one page halve the bandwidth.
+template <int M, int R>
+static void multiply_rows(const uint8_t* w, const uint16_t* scales, const Activations& a, float* y, int n, int from, int to) {
+    const int groups = a.groups, apart = (to - from + R - 1) / R;
+    const size_t bytes = size_t(groups) * (GROUP / 2);
     const __m256i low = _mm256_set1_epi8(0x0f), shift = _mm256_set1_epi8(int8_t(0x88));
-    for (int row = from; row < to; row++) {
-        const uint8_t* p = w + size_t(row) * a.groups * (GROUP / 2);
-        const uint16_t* s = scales + size_t(row) * a.groups;
+    for (int first = from; first < from + apart; first++) {
+        const uint8_t* p[R];
+        const uint16_t* s[R];
+        int rows[R];
+        for (int r = 0; r < R; r++) {
+            rows[r] = first + r * apart < to ? first + r * apart : to - 1;  // the last one again
+            p[r] = w + rows[r] * bytes;
+            s[r] = scales + size_t(rows[r]) * groups;
+        }
         const int8_t* values = a.values;
-        __m256 sums[M];
-        float offsets[M] = {};
-        for (int m = 0; m < M; m++) sums[m] = _mm256_setzero_ps();
-        for (int g = 0; g < a.groups; g++, p += GROUP / 2) {
-            const float scale = _cvtsh_ss(s[g]);
-            _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
-            __m256i even[2], odd[2];
-            for (int i = 0; i < 2; i++) {
-                const __m256i both = _mm256_xor_si256(load(p + 32 * i), shift);  // w + 8
-                even[i] = _mm256_and_si256(both, low);
-                odd[i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+        __m256 sums[R][M];
+        float offsets[R][M] = {};
+        for (auto& row : sums) for (auto& sum : row) sum = _mm256_setzero_ps();
+        for (int g = 0; g < groups; g++) {
+            __m256i even[R][2], odd[R][2];
+            float weights[R];
+            for (int r = 0; r < R; r++) {
+                weights[r] = _cvtsh_ss(s[r][g]);
+                _mm_prefetch(reinterpret_cast<const char*>(p[r] + 1024), _MM_HINT_T0);
+                for (int i = 0; i < 2; i++) {
+                    const __m256i both = _mm256_xor_si256(load(p[r] + 32 * i), shift);  // w + 8
+                    even[r][i] = _mm256_and_si256(both, low);
+                    odd[r][i] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
+                }
+                p[r] += GROUP / 2;
             }
             for (int m = 0; m < M; m++, values += GROUP) {
-                const float both_scales = scale * a.scales[m * a.row_step + g];
-                offsets[m] += both_scales * a.offsets[m * a.row_step + g];
-                const __m256 d = _mm256_cvtepi32_ps(dot_group(even, odd, values));
-                sums[m] = _mm256_fmadd_ps(d, _mm256_set1_ps(both_scales), sums[m]);
+                const size_t at = m * a.row_step + g;
+                for (int r = 0; r < R; r++) {
+                    const float product = weights[r] * a.scales[at];
+                    offsets[r][m] += product * a.offsets[at];
+                    const __m256 d = _mm256_cvtepi32_ps(dot_group(even[r], odd[r], values));
+                    sums[r][m] = _mm256_fmadd_ps(d, _mm256_set1_ps(product), sums[r][m]);
+                }
             }
         }
-        for (int m = 0; m < M; m++) {
-            __m128 half = _mm_add_ps(_mm256_castps256_ps128(sums[m]), _mm256_extractf128_ps(sums[m], 1));
-            half = _mm_hadd_ps(half, half);
-            y[size_t(m) * n + row] = offsets[m] + _mm_cvtss_f32(_mm_hadd_ps(half, half));
+        for (int r = 0; r < R; r++) {
+            for (int m = 0; m < M; m++) {
+                const __m256 sum = sums[r][m];
+                __m128 half = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1));
+                half = _mm_hadd_ps(half, half);
+                y[size_t(m) * n + rows[r]] = offsets[r][m] + _mm_cvtss_f32(_mm_hadd_ps(half, half));
+            }
         }
     }
+}
+
+template <int M>
+static void multiply_few(const uint8_t* w, const uint16_t* scales, const Activations& a, float* y, int n, int from, int to) {
+    multiply_rows<M, 2>(w, scales, a, y, n, from, to);
 }
 
 // Unpack one group of 64 rows of weights: panel [4][32][16][4], in bytes, is a quarter of the rows, a step of four columns,

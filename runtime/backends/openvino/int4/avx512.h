@@ -30,43 +30,63 @@ static void quantize_row(const float* x, const Activations& a, int row) {
     }
 }
 
-// Few rows: each row of weights is read once, in the order of the memory.
-template <int M>
-static void multiply_few(const uint8_t* w, const uint16_t* scales, const Activations& a, float* y, int n, int from, int to) {
-    const int groups = a.groups;
+// Few rows of activations: R rows of weights are read at once, each in the order of the memory. They lie far from one
+// another: two streams in one page halve the bandwidth.
+template <int M, int R>
+static void multiply_rows(const uint8_t* w, const uint16_t* scales, const Activations& a, float* y, int n, int from, int to) {
+    const int groups = a.groups, apart = (to - from + R - 1) / R;
+    const size_t bytes = size_t(groups) * (GROUP / 2);
     const __m512i low = _mm512_set1_epi8(0x0f), eight = _mm512_set1_epi8(8), zero = _mm512_setzero_si512();
-    for (int row = from; row < to; row++) {
-        const uint8_t* p = w + size_t(row) * groups * (GROUP / 2);
-        const uint16_t* s = scales + size_t(row) * groups;
+    for (int first = from; first < from + apart; first++) {
+        const uint8_t* p[R];
+        int rows[R];
+        for (int r = 0; r < R; r++) {
+            rows[r] = first + r * apart < to ? first + r * apart : to - 1;  // the last one again
+            p[r] = w + rows[r] * bytes;
+        }
         const int8_t* values = a.values;
-        __m512 sums[M];
-        for (int m = 0; m < M; m++) sums[m] = _mm512_setzero_ps();
+        __m512 sums[R][M];
+        for (auto& row : sums) for (auto& sum : row) sum = _mm512_setzero_ps();
         for (int g = 0; g < groups; g += 16) {
             const int some = groups - g < 16 ? groups - g : 16;
             const __mmask16 mask = __mmask16((1u << some) - 1);
-            const __m512 weights = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, s + g));
-            alignas(64) float both_scales[M][16];
-            for (int m = 0; m < M; m++) {
-                const size_t at = m * a.row_step + g;
-                const __m512 product = _mm512_mul_ps(weights, _mm512_maskz_loadu_ps(mask, a.scales + at));
-                _mm512_store_ps(both_scales[m], product);
-                sums[m] = _mm512_fmadd_ps(product, _mm512_maskz_loadu_ps(mask, a.offsets + at), sums[m]);
+            alignas(64) float both_scales[R][M][16];
+            for (int r = 0; r < R; r++) {
+                const __m512 weights = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, scales + size_t(rows[r]) * groups + g));
+                for (int m = 0; m < M; m++) {
+                    const size_t at = m * a.row_step + g;
+                    const __m512 product = _mm512_mul_ps(weights, _mm512_maskz_loadu_ps(mask, a.scales + at));
+                    _mm512_store_ps(both_scales[r][m], product);
+                    sums[r][m] = _mm512_fmadd_ps(product, _mm512_maskz_loadu_ps(mask, a.offsets + at), sums[r][m]);
+                }
             }
-            for (int i = 0; i < some; i++, p += GROUP / 2) {
-                const __m512i both = _mm512_loadu_si512(p);
-                _mm_prefetch(reinterpret_cast<const char*>(p + 1024), _MM_HINT_T0);
-                // (both & low) ^ eight: w + 8
-                const __m512i even = _mm512_ternarylogic_epi32(both, low, eight, 0x6a);
-                const __m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi16(both, 4), low, eight, 0x6a);
+            for (int i = 0; i < some; i++) {
+                __m512i even[R], odd[R];
+                for (int r = 0; r < R; r++) {
+                    const __m512i both = _mm512_loadu_si512(p[r]);
+                    _mm_prefetch(reinterpret_cast<const char*>(p[r] + 1024), _MM_HINT_T0);
+                    p[r] += GROUP / 2;
+                    even[r] = _mm512_ternarylogic_epi32(both, low, eight, 0x6a);  // (both & low) ^ eight: w + 8
+                    odd[r] = _mm512_ternarylogic_epi32(_mm512_srli_epi16(both, 4), low, eight, 0x6a);
+                }
                 for (int m = 0; m < M; m++, values += GROUP) {
-                    __m512i d = _mm512_dpbusd_epi32(zero, even, _mm512_load_si512(values));
-                    d = _mm512_dpbusd_epi32(d, odd, _mm512_load_si512(values + GROUP / 2));
-                    sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), _mm512_set1_ps(both_scales[m][i]), sums[m]);
+                    const __m512i x = _mm512_load_si512(values), next = _mm512_load_si512(values + GROUP / 2);
+                    for (int r = 0; r < R; r++) {
+                        const __m512i d = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, even[r], x), odd[r], next);
+                        sums[r][m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(d), _mm512_set1_ps(both_scales[r][m][i]), sums[r][m]);
+                    }
                 }
             }
         }
-        for (int m = 0; m < M; m++) y[size_t(m) * n + row] = _mm512_reduce_add_ps(sums[m]);
+        for (int r = 0; r < R; r++) {
+            for (int m = 0; m < M; m++) y[size_t(m) * n + rows[r]] = _mm512_reduce_add_ps(sums[r][m]);
+        }
     }
+}
+
+template <int M>
+static void multiply_few(const uint8_t* w, const uint16_t* scales, const Activations& a, float* y, int n, int from, int to) {
+    multiply_rows<M, M <= 5 ? 3 : 2>(w, scales, a, y, n, from, to);
 }
 
 static inline void transpose_16x16(__m512i* r) {  // of 32-bit values

@@ -25,7 +25,7 @@
 
 namespace edge {
 
-constexpr int FEW = 6;  // rows of activations that are multiplied without unpacking panels
+constexpr int FEW = 8;  // rows of activations that are multiplied without unpacking panels
 
 struct Kernels {
     void (*quantize_row)(const float*, const Activations&, int);
@@ -100,7 +100,7 @@ static void multiply(const Kernels& kernels, const float* x, const uint8_t* w, c
     if (few) {
         for (int row = 0; row < rows; row++) kernels.quantize_row(x + row * columns, a, row);
         const int threads = std::max(1, tbb::this_task_arena::max_concurrency());
-        const int chunk = std::max(16, (n / threads / 8 + 15) / 16 * 16);  // slower cores take fewer
+        const int chunk = std::max(48, (n / threads / 8 + 47) / 48 * 48);  // slower cores take fewer
         tbb::parallel_for(0, (n + chunk - 1) / chunk, [&](int i) {
             kernels.multiply_few[rows - 1](w, scales, a, y, n, i * chunk, std::min(n, (i + 1) * chunk));
         });

@@ -43,5 +43,6 @@ static void multiply_panel(const uint8_t* w, const uint16_t* scales, const Activ
 
 static const Kernels KERNELS = {
     quantize_row,
-    {multiply_few<1>, multiply_few<2>, multiply_few<3>, multiply_few<4>, multiply_few<5>, multiply_few<6>},
+    {multiply_few<1>, multiply_few<2>, multiply_few<3>, multiply_few<4>, multiply_few<5>, multiply_few<6>,
+     multiply_few<7>, multiply_few<8>},
     multiply_panel};
