@@ -306,11 +306,7 @@ class Chat:
 
     def _window(self, tools: Sequence[Mapping[str, Any]], sampling: Sampling) -> ContextWindow:
         return ContextWindow.create(
-            self.model,
-            tools,
-            sampling.max_new_tokens,
-            self.template_variables,
-            keep_attachments=self.keep_attachments,
+            self.model, tools, sampling.max_new_tokens, self.template_variables, keep_attachments=self.keep_attachments
         )
 
     def _generate_with(self, documents: Sequence[DocumentLike], turn: Turn) -> Generator[Event, None, None]:

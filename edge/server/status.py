@@ -13,7 +13,8 @@ from .endpoint import Endpoint
 from .errors import ApiError, server_stopping
 from .pool.dispatcher import Dispatcher
 from .pool.metrics import CONTENT_TYPE
-from .pool.model_pool import AnyAuxiliary, PoolEntry, State, reads_pictures
+from .pool.model_pool import AnyAuxiliary, reads_pictures
+from .pool.pool_entry import PoolEntry, State
 
 
 class ModelEntry(BaseModel):

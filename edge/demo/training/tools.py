@@ -251,9 +251,8 @@ def _schema(rng: random.Random, name: str, description: str, slots: tuple[Slot, 
         if labelled:
             entry = {"description": _label(rng, slot, language)} | entry
         if not slot.required:
-            entry = {
-                "default": slot.options[0] if slot.options else 1 if kind and kind.type == "integer" else ""
-            } | entry
+            default = slot.options[0] if slot.options else 1 if kind and kind.type == "integer" else ""
+            entry = {"default": default} | entry
         properties[slot.name] = entry
     parameters: dict[str, object] = {"properties": properties, "type": "object"}
     required = [slot.name for slot in slots if slot.required]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from ..errors import server_stopping
 from ..pool.dispatcher import Dispatcher
-from ..pool.model_pool import PoolEntry
+from ..pool.pool_entry import PoolEntry
 
 _POLL = 0.02  # seconds between two looks at a queue
 

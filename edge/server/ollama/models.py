@@ -22,7 +22,8 @@ from ..guard.body import read_body
 from ..pool.auxiliary.encoders import EncoderEntry
 from ..pool.dispatcher import Dispatcher
 from ..pool.memory import size_of
-from ..pool.model_pool import AnyAuxiliary, ModelPool, PoolEntry
+from ..pool.model_pool import AnyAuxiliary, ModelPool
+from ..pool.pool_entry import PoolEntry
 from .api_error import OllamaError, error_body
 from .reply import timestamp
 from .request import ModelRequest

@@ -5,7 +5,7 @@ from starlette.responses import JSONResponse, Response
 
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import EventStream
-from ..pool.model_pool import PoolEntry
+from ..pool.pool_entry import PoolEntry
 from .reply import ReplyLines
 from .request import ReplyRequest
 

@@ -69,7 +69,8 @@ from ..openai.chat_messages import ChatMessage, to_messages
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import SSE, SSE_COMMENT, EventStream, sse
 from ..pool.memory import size_of
-from ..pool.model_pool import State, reads_pictures
+from ..pool.model_pool import reads_pictures
+from ..pool.pool_entry import State
 from ..pool.workers import EARLY_FINISH, ReplyEvents
 from .approval import hold, require_decisions, resume, select, waiting_calls
 from .documents import SUFFIXES, PageDocument, Uploads

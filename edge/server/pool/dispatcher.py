@@ -18,7 +18,8 @@ from runtime.model import Model
 from ..errors import ApiError, server_stopping
 from ..logs.request_record import CLIENT, record_first_token
 from .metrics import Metrics
-from .model_pool import ModelPool, PoolEntry
+from .model_pool import ModelPool
+from .pool_entry import PoolEntry
 from .workers import Batch, ReplyEvents, ReplyWorkers
 
 T = TypeVar("T")

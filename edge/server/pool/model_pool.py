@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from runtime.backends.backend import Options
 from runtime.checkpoint.adapters.reference import AdapterReference
@@ -28,71 +28,11 @@ from .auxiliary.encoders import EncoderEntry, EncoderPool
 from .auxiliary.speech import SpeechPool
 from .idle_watch import IdleTime, IdleWatch, Unloadable
 from .model_names import ModelNames, parse_folder
+from .pool_entry import Lease, PoolEntry, State
 from .request_queue import RequestQueue
 
-State = Literal["loaded", "loading", "unloaded"]
 M = TypeVar("M")
 AnyAuxiliary = EncoderEntry | AuxiliaryEntry[SpeechProcess]
-
-
-@dataclass(slots=True)
-class PoolEntry:
-    """A model folder, its model while it is loaded, and for how long that stays in memory.
-
-    `options` are those of loading it, `sampling` that of requests that set none; `parent` is the name of the model
-    without this one's adapters, if it has any. `check_queue` bounds the checks of requests that have not entered
-    `queue` yet; `users` counts what else uses the model.
-    """
-
-    name: str
-    source: ModelSource
-    queue: RequestQueue
-    check_queue: RequestQueue
-    options: Options = Options()
-    sampling: Sampling = Sampling()
-    parent: str | None = None
-    model: Model | None = None
-    loading: bool = False
-    users: int = 0
-    idle_time: IdleTime = field(default_factory=IdleTime)
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request uses the model or waits for it."""
-        queues = (self.queue, self.check_queue)
-        return not self.users and not any(queue.running or queue.waiting for queue in queues)
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the model is in memory."""
-        return self.model is not None
-
-    @property
-    def state(self) -> State:
-        """Whether the model is loaded, or is being loaded."""
-        return "loading" if self.loading else "unloaded" if self.model is None else "loaded"
-
-    async def unload(self) -> None:
-        """Close the model, in a thread."""
-        model, self.model = self.model, None
-        if model is not None:
-            await asyncio.to_thread(model.close)
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """`count` slots of a loaded model, until `release`."""
-
-    entry: PoolEntry
-    model: Model
-    count: int
-    deadline: float
-
-    def release(self) -> None:
-        """Return the slots."""
-        self.entry.idle_time.touch()
-        self.entry.queue.release(self.count)
 
 
 class ModelPool:

@@ -14,8 +14,9 @@ from ..errors import ApiError, server_stopping
 from ..logs.log import LOG
 from . import memory
 from .auxiliary.auxiliary_pool import KINDS
-from .model_pool import ModelPool, PoolEntry, reads_pictures
+from .model_pool import ModelPool, reads_pictures
 from .models_file import ModelsFile
+from .pool_entry import PoolEntry
 
 Prepare = Callable[[Model], Awaitable[None]]
 """Makes a model that was loaded ready for its first request. Raises EdgeError if it cannot answer any."""
