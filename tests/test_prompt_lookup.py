@@ -1,4 +1,4 @@
-"""How many tokens prompt lookup drafts, where it is on by itself, and that it changes no reply."""
+"""How many tokens prompt lookup drafts, where "auto" acts, and that it changes no reply."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -48,16 +48,16 @@ def vnni(monkeypatch):
     ],
     ids=str,
 )
-def test_it_is_on_by_itself_where_it_pays(demo_folder, monkeypatch, options, machine, longest):
+def test_auto_acts_where_it_pays(demo_folder, monkeypatch, options, machine, longest):
     device, isa = machine
     monkeypatch.setattr(prompt_lookup, "detect_isa", lambda: isa)
-    assert DraftLength.of(demo_folder, device, Options(**options)).longest == longest
+    assert DraftLength.of(demo_folder, device, Options(**{"lookup": "auto"} | options)).longest == longest
 
 
 def test_a_model_that_is_not_rounded_has_none(demo_folder, vnni):
     other = replace(demo_folder.manifest, recipe="fp16")
     folder = replace(demo_folder, manifest=other)
-    assert DraftLength.of(folder, "CPU", Options(running=1)).longest == 0
+    assert DraftLength.of(folder, "CPU", Options(lookup="auto", running=1)).longest == 0
 
 
 def test_a_number_is_kept():
@@ -149,7 +149,7 @@ def read(parts):
 
 @pytest.mark.slow
 def test_a_chat_that_loads_its_model_looks_up(demo_folder, vnni):
-    with Chat(demo_folder, device="CPU", options=Options(threads=1), in_process=True) as chat:
+    with Chat(demo_folder, device="CPU", options=Options(lookup="auto", threads=1), in_process=True) as chat:
         engine = chat.model.backend
         assert engine.drafts.longest == 6
         chat.send("Say 61 62 63 64 65 66.", temperature=0)
