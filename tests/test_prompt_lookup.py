@@ -154,3 +154,19 @@ def test_a_chat_that_loads_its_model_looks_up(demo_folder, vnni):
         assert engine.drafts.longest == 6
         chat.send("Say 61 62 63 64 65 66.", temperature=0)
         assert engine.drafts.choose(constrained=False, alone=False) == 1
+
+
+@pytest.mark.slow
+def test_the_next_turn_counts_only_the_prompt_as_cached(demo_folder):
+    """The reply is read again, and its blocks are not reported as reused."""
+    with closing(OpenVINO.load(demo_folder, "CPU", replace(EXACT, lookup=4))) as engine:
+        first = engine.encode((PROMPTS[0].replace("Who are you?", "Who are you? " * 20),))
+        *deltas, finish = engine.generate(
+            Request(("",), (), SamplingParams(temperature=1.0, seed=1, max_new_tokens=100), prompt_ids=tuple(first))
+        )
+        assert finish.usage.completion_tokens == 100
+        reply = [id for delta in deltas for id in delta.ids]
+        *_, finish = engine.generate(
+            Request(PROMPTS[1:2], (), SamplingParams(max_new_tokens=1), prompt_ids=(*first, *reply))
+        )
+        assert 0 < finish.usage.cached_tokens <= len(first)
