@@ -85,7 +85,7 @@ def compare_replies(
     by_kind = defaultdict(list)
     for task in tasks:
         by_kind[task.kind].append(task)
-    options = {0: Options(lookup=0, threads=threads), "auto": Options(running=1, threads=threads)}
+    options = {0: Options(lookup=0, threads=threads), "auto": Options(lookup="auto", running=1, threads=threads)}
     backends = {name: CountingBackend(OpenVINO.load(folder, "CPU", one)) for name, one in options.items()}
     rows = []
     for kind, some in by_kind.items():
@@ -110,8 +110,8 @@ def compare_clients(folder: ModelFolder, clients: int, rounds: int) -> None:
     """Print the tokens a second of several clients at once: without lookup, as a server would, and as a chat would."""
     options = {
         "off": Options(lookup=0),
-        "auto, several replies at once": Options(running=clients),
-        "auto, one reply at a time": Options(running=1),
+        "auto, several replies at once": Options(lookup="auto", running=clients),
+        "auto, one reply at a time": Options(lookup="auto", running=1),
     }
     backends = {name: OpenVINO.load(folder, "CPU", one) for name, one in options.items()}
     rates: dict[str, list[float]] = {name: [] for name in backends}

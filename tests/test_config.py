@@ -87,8 +87,8 @@ def test_without_a_file_every_setting_is_the_codes_own():
 
 def test_every_option_and_sampling_setting_is_a_key():
     keys = {field.name for field in fields(OptionsSection)}
-    options = {field.name for field in fields(Options)} - {"running"}  # the limits have it
-    assert keys == options | {"device", "fallback"}
+    known = {field.name for field in fields(Options)} - {"running"}  # which a chat sets
+    assert keys == known | {"device", "fallback"}
     keys = {field.name for field in fields(SamplingSection)}
     of_requests = {"logprobs", "top_logprobs", "prompt_logprobs", "logit_bias"}
     assert keys == {field.name for field in fields(Sampling)} - of_requests

@@ -1,4 +1,4 @@
-"""How many tokens prompt lookup drafts, where it is on by itself, and that it changes no reply."""
+"""How many tokens prompt lookup drafts, where "auto" acts, and that it changes no reply."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -48,16 +48,16 @@ def vnni(monkeypatch):
     ],
     ids=str,
 )
-def test_it_is_on_by_itself_where_it_pays(demo_folder, monkeypatch, options, machine, longest):
+def test_auto_acts_where_it_pays(demo_folder, monkeypatch, options, machine, longest):
     device, isa = machine
     monkeypatch.setattr(prompt_lookup, "detect_isa", lambda: isa)
-    assert DraftLength.of(demo_folder, device, Options(**options)).longest == longest
+    assert DraftLength.of(demo_folder, device, Options(**{"lookup": "auto"} | options)).longest == longest
 
 
 def test_a_model_that_is_not_rounded_has_none(demo_folder, vnni):
     other = replace(demo_folder.manifest, recipe="fp16")
     folder = replace(demo_folder, manifest=other)
-    assert DraftLength.of(folder, "CPU", Options(running=1)).longest == 0
+    assert DraftLength.of(folder, "CPU", Options(lookup="auto", running=1)).longest == 0
 
 
 def test_a_number_is_kept():
@@ -149,8 +149,24 @@ def read(parts):
 
 @pytest.mark.slow
 def test_a_chat_that_loads_its_model_looks_up(demo_folder, vnni):
-    with Chat(demo_folder, device="CPU", options=Options(threads=1), in_process=True) as chat:
+    with Chat(demo_folder, device="CPU", options=Options(lookup="auto", threads=1), in_process=True) as chat:
         engine = chat.model.backend
         assert engine.drafts.longest == 6
         chat.send("Say 61 62 63 64 65 66.", temperature=0)
         assert engine.drafts.choose(constrained=False, alone=False) == 1
+
+
+@pytest.mark.slow
+def test_the_next_turn_counts_only_the_prompt_as_cached(demo_folder):
+    """The reply is read again, and its blocks are not reported as reused."""
+    with closing(OpenVINO.load(demo_folder, "CPU", replace(EXACT, lookup=4))) as engine:
+        first = engine.encode((PROMPTS[0].replace("Who are you?", "Who are you? " * 20),))
+        *deltas, finish = engine.generate(
+            Request(("",), (), SamplingParams(temperature=1.0, seed=1, max_new_tokens=100), prompt_ids=tuple(first))
+        )
+        assert finish.usage.completion_tokens == 100
+        reply = [id for delta in deltas for id in delta.ids]
+        *_, finish = engine.generate(
+            Request(PROMPTS[1:2], (), SamplingParams(max_new_tokens=1), prompt_ids=(*first, *reply))
+        )
+        assert 0 < finish.usage.cached_tokens <= len(first)

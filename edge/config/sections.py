@@ -175,14 +175,9 @@ class OptionsSection:
     ] = None
     tuned: Annotated[bool, Setting("use what `edge bench --tune` has found, for what is not set")] = True
     lookup: Annotated[
-        int | None,
-        Setting(
-            "tokens that prompt lookup drafts in a step; 0 disables it",
-            default="as many as are accepted, where one reply is generated at a time",
-            least=0,
-            most=_LARGE,
-        ),
-    ] = None
+        int,
+        Setting("most tokens that prompt lookup drafts in a step; 0 disables it", least=0, most=_LARGE),
+    ] = 0
     int4_kernel: Annotated[
         bool | None,
         Setting(
@@ -204,7 +199,6 @@ class OptionsSection:
     def options(self) -> Options:
         """Return the engine's options. Raises RequestError."""
         given = {one.name: getattr(self, one.name) for one in fields(Options) if one.name != "running"}
-        given["lookup"] = "auto" if self.lookup is None else self.lookup
         return Options(**given | {"adapters": tuple(map(AdapterReference.parse, self.adapters))})
 
 

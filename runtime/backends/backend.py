@@ -89,10 +89,10 @@ class Options:
 
     Prompt lookup drafts up to `lookup` tokens: those that followed the last few words where they occurred before, in
     the prompt or the reply. The model verifies them in one step, so replies stay the same. It pays if a reply quotes
-    its prompt. Only OpenVINO supports it, and not on an NPU. "auto" drafts as many as have been accepted so far, where
-    that is known to pay: for an int4 or int8 model on a CPU with AVX512-VNNI whose replies are generated one at a
-    time. 0 disables it. `running` is how many replies are generated at once, if that is known; a chat that loads its
-    own model has one.
+    its prompt, and costs the next turn of a chat, which reads that reply again (docs/devices.md). Only OpenVINO
+    supports it, and not on an NPU. "auto" drafts as many as have been accepted so far, where a step of several tokens
+    is cheap: for an int4 or int8 model on a CPU with AVX512-VNNI whose replies are generated one at a time. `running`
+    is how many replies are generated at once, if that is known; a chat that loads its own model has one.
 
     `int4_kernel` chooses who multiplies int4 matrices on a CPU: True for the kernel that `edge kernel` builds, False
     for OpenVINO. None takes the kernel where it is built and the model and the other options allow it.
@@ -114,7 +114,7 @@ class Options:
     tuned: bool = True
     context: int | None = None
     reply_tokens: int | None = None
-    lookup: int | Literal["auto"] = "auto"
+    lookup: int | Literal["auto"] = 0
     running: int | None = None
     int4_kernel: bool | None = None
     cache: bool = True

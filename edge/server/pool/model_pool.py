@@ -252,9 +252,8 @@ class ModelPool:
     async def _open(self, entry: PoolEntry) -> Model:
         LOG.info("%s is being loaded", entry.name)
         start = time.monotonic()
-        options = replace(entry.options, running=entry.options.running or self.limits.running)
         model = await asyncio.to_thread(
-            Model, entry.source, device=self.device, fallback=self.fallback, options=options
+            Model, entry.source, device=self.device, fallback=self.fallback, options=entry.options
         )
         model.sampling = entry.sampling
         LOG.info("%s is loaded, after %.1f s", entry.name, time.monotonic() - start)

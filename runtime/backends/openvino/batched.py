@@ -338,6 +338,8 @@ class OpenVINO(GenAIBackend):
         self._replies.discard(id(running))
         ids = running.ids + running.generated_ids
         computed = len(ids) - 1 if running.generated_ids else min(running.cached_tokens, len(ids) - 1)
+        if running.config.num_assistant_tokens:  # GenAI names the reply's blocks by drafts that were rejected
+            ids, computed = running.ids, min(computed, len(running.ids))
         self._prefixes.add(ids, computed)
 
 
