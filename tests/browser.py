@@ -103,13 +103,13 @@ class Browser:
 
 
 @contextmanager
-def chromium(profile: Path, downloads: Path) -> Generator[Browser, None, None]:
+def chromium(profile: Path, downloads: Path, *flags: str) -> Generator[Browser, None, None]:
     webdriver = pytest.importorskip("selenium.webdriver")
     chrome, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if chrome is None or driver is None:
         pytest.skip("chromium or chromedriver is not installed")
     options = webdriver.ChromeOptions()
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.binary_location = chrome
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -29,6 +29,7 @@ WRONG = {
     "suggestions = [1]": "suggestions",
     "title = { fr = 'Musée' }": "title",
     "max_tokens = 0": "max_tokens",
+    "read_aloud = 1": "read_aloud",
     "colour = 'red'": "colour: Extra inputs are not permitted",
     "idle 60": "is not TOML",
 }

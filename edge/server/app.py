@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from runtime.speech.audio import MAX_BYTES
 from runtime.toolbox import Toolbox
 
 from . import status
@@ -56,6 +57,7 @@ ENDPOINTS = (
     *static_files.ENDPOINTS,
 )
 OPENAPI_PATH = "/openapi.json"
+_FORM_BYTES = 2**18  # around a recording
 
 
 def create_app(
@@ -104,7 +106,7 @@ def create_app(
 def _body_limits(pool: ModelPool, endpoints: Sequence[Endpoint]) -> BodyLimits:
     limits = {endpoint.path: pool.chat_bytes for endpoint in endpoints if endpoint.pictures}
     if pool.speech.entries:
-        limits |= {endpoint.path: pool.limits.audio_body_bytes for endpoint in endpoints if endpoint.audio}
+        limits |= {endpoint.path: MAX_BYTES + _FORM_BYTES for endpoint in endpoints if endpoint.audio}
     return BodyLimits(pool.limits.body_bytes, limits)
 
 

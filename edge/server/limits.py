@@ -10,8 +10,7 @@ class Limits:
     For each model, `running` replies are generated at once (one on an NPU), and `waiting` more requests wait in the
     queue. A request may ask for `replies_per_request`, of which `replies_at_once` are generated at once. A request
     ends `request_seconds` after its arrival; a tool of the page has `tool_seconds`. A body has
-    `body_bytes`, that of a chat with a model that reads pictures `picture_body_bytes`, and a recording
-    with its form `audio_body_bytes`. `schema_bytes` bounds a JSON
+    `body_bytes`, that of a chat with a model that reads pictures `picture_body_bytes`. `schema_bytes` bounds a JSON
     schema and any other grammar. A client has `header_seconds` to send a request's headers,
     `body_seconds` to send its body, and as long to read the response.
 
@@ -25,7 +24,6 @@ class Limits:
     tool_seconds: float = 60.0
     body_bytes: int = 8 * 2**20
     picture_body_bytes: int = 32 * 2**20
-    audio_body_bytes: int = 25 * 10**6 + 2**18
     messages: int = 1000
     tools: int = 128
     replies_per_request: int = 128

@@ -19,6 +19,8 @@ from ..guard.body import read_body
 from ..logs.request_record import CLIENT
 from ..pool.dispatcher import Dispatcher, cancel_on_disconnect
 
+SpokenText = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+
 
 class VoiceId(RequestModel):
     """A voice by its id: here, its name."""
@@ -31,7 +33,7 @@ class SpeechBody(RequestModel):
     instructions."""
 
     model: str | None = None
-    input: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+    input: SpokenText
     voice: str | VoiceId = DEFAULT_VOICE
     response_format: Literal["mp3", "opus", "flac", "wav", "pcm"] = "mp3"
     speed: Annotated[float, Field(ge=0.25, le=4)] = 1.0

@@ -1,12 +1,13 @@
 """POST /v1/audio/transcriptions and /v1/audio/translations: the text of a recording, and its translation to English."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.speech.requests import TextDelta, Transcript
+from runtime.speech.requests import TextDelta, Transcript, TranscriptionRequest
 
 from ..endpoint import Endpoint
 from ..errors import ApiError
@@ -24,7 +25,7 @@ class TranscriptStream:
     media_type = SSE
     heartbeat = SSE_COMMENT
 
-    def __init__(self, observe: "partial[None]") -> None:
+    def __init__(self, observe: Callable[[Transcript], None]) -> None:
         self._observe = observe
         self._begun = False
 
@@ -54,22 +55,30 @@ class TranscriptStream:
 async def transcribe(translate: bool, dispatcher: Dispatcher, request: Request) -> Response:
     """Return the text of a recording, or stream it."""
     fields, audio = await read_transcription(request)
-    entry = dispatcher.pool.find_speech(fields.model, "transcription")
     wanted = fields.to_request(audio, translate=translate)
-    client, pool = request.scope.get(CLIENT, ""), dispatcher.pool.speech
-    observe = partial(dispatcher.metrics.observe_transcript, entry.name)
     if not fields.stream:
-        parts = await cancel_on_disconnect(request, pool.collect(entry, wanted, client))
-        observe(parts[-1])
-        return transcript_response(parts[-1], fields, translate=translate)
-    arriving = SpeechParts(pool, entry, wanted, client)
+        found = await find_transcript(dispatcher, request, fields.model, wanted)
+        return transcript_response(found, fields, translate=translate)
+    entry = dispatcher.pool.find_speech(fields.model, "transcription")
+    arriving = SpeechParts(dispatcher.pool.speech, entry, wanted, request.scope.get(CLIENT, ""))
     try:
         await cancel_on_disconnect(request, arriving.wait(dispatcher.limits.grace_seconds))
     except BaseException:
         arriving.close()
         raise
     record_first_token(request.scope)
-    return EventStream(arriving, TranscriptStream(observe))
+    return EventStream(arriving, TranscriptStream(partial(dispatcher.metrics.observe_transcript, entry.name)))
+
+
+async def find_transcript(
+    dispatcher: Dispatcher, request: Request, model: str | None, wanted: TranscriptionRequest
+) -> Transcript:
+    """Return the transcript of a recording by a model; by the first one for None. Raises ApiError and EdgeError."""
+    entry = dispatcher.pool.find_speech(model, "transcription")
+    work = dispatcher.pool.speech.collect(entry, wanted, request.scope.get(CLIENT, ""))
+    found: Transcript = (await cancel_on_disconnect(request, work))[-1]
+    dispatcher.metrics.observe_transcript(entry.name, found)
+    return found
 
 
 _TYPES = ("text/plain",)

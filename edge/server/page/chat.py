@@ -75,6 +75,7 @@ from ..pool.workers import EARLY_FINISH, ReplyEvents
 from .approval import hold, require_decisions, resume, select, waiting_calls
 from .documents import SUFFIXES, PageDocument, Uploads
 from .kiosk import Kiosk, Language
+from .voice import PageVoice, VoiceFacts
 
 _MAX_DOCUMENTS = 20
 _EVENT_NAMES: dict[type, str] = {
@@ -131,13 +132,15 @@ class KioskFacts(BaseModel):
 
 
 class PageFacts(BaseModel):
-    """The server's version, models, tools, kiosk settings, and the suffixes of documents that it reads. `kiosk` is None
+    """The server's version, models, tools, kiosk settings, the suffixes of documents that it reads, and what it
+    does with speech. `kiosk` is None
     unless the server is a kiosk."""
 
     version: str
     models: list[PageModel]
     tools: list[ToolEntry]
     documents: list[str]
+    voice: VoiceFacts
     kiosk: KioskFacts | None
 
 
@@ -260,7 +263,9 @@ def _without_pictures(message: Message) -> Message:
     return message if message.role == "tool" else replace(message, pictures=(), picture_places=())
 
 
-async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
+async def page_facts(
+    toolbox: Toolbox, kiosk: Kiosk | None, voice: PageVoice, dispatcher: Dispatcher, request: Request
+) -> Response:
     """Return the server's version, models, tools and kiosk settings."""
     models = []
     for entry in dispatcher.pool.entries.values():
@@ -281,9 +286,15 @@ async def page_facts(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatch
     entries = [ToolEntry(name=tool.name, description=tool.description, approval=tool.approval) for tool in tools]
     shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None
     suffixes = [] if kiosk else list(SUFFIXES)
-    return JSONResponse(
-        PageFacts(version=VERSION, models=models, tools=entries, documents=suffixes, kiosk=shown).model_dump()
+    facts = PageFacts(
+        version=VERSION,
+        models=models,
+        tools=entries,
+        documents=suffixes,
+        voice=voice.facts(dispatcher.pool),
+        kiosk=shown,
     )
+    return JSONResponse(facts.model_dump())
 
 
 async def chat(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:
@@ -307,10 +318,12 @@ async def chat(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, re
 
 def endpoints(toolbox: Toolbox, kiosk: Kiosk | None) -> tuple[Endpoint, ...]:
     """Return the page's endpoints, with the tools that its chat may call."""
+    voice = PageVoice(kiosk)
     return (
-        Endpoint("GET", "/chat", partial(page_facts, toolbox, kiosk), None, PageFacts, on_kiosk=True),
+        Endpoint("GET", "/chat", partial(page_facts, toolbox, kiosk, voice), None, PageFacts, on_kiosk=True),
         Endpoint(
             "POST", "/chat", partial(chat, toolbox, kiosk), PageRequest, stream=True, pictures=True, on_kiosk=True
         ),
         *Uploads().endpoints,
+        *voice.endpoints,
     )

@@ -21,7 +21,8 @@ MAX_BYTES = 32_000  # of a file: tomllib's time grows with the square of a key's
 
 class Kiosk(BaseModel):
     """Settings of a kiosk. `idle` is the number of seconds without a touch after which the page forgets the
-    conversation; `max_tokens` bounds each reply; `pictures` is whether visitors may send pictures. Without `language`,
+    conversation; `max_tokens` bounds each reply; `pictures` is whether visitors may send pictures; `read_aloud`
+    whether replies are read aloud. Without `language`,
     the browser's own is used. `title` and `suggestions` may be given per language."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +31,7 @@ class Kiosk(BaseModel):
     idle: Annotated[int, Field(ge=10, le=3600)] = 60
     max_tokens: TokenCount = 1024
     pictures: bool = False
+    read_aloud: bool = False
     language: Language | None = None
     title: ShortText | dict[Language, ShortText] = ""
     suggestions: (

@@ -2,7 +2,8 @@
 
 A browser may cache a file but has to revalidate it by a hash of its content, so that it never shows the page of an
 older version. The content security policy lets the page load from and connect to this server only, run no script but
-its own files, and be framed by nobody; Trusted Types prevent text from becoming markup.
+its own files, and be framed by nobody; Trusted Types prevent text from becoming markup. It may use the microphone
+where the server has a model that transcribes.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,6 @@ _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -61,19 +61,21 @@ class StaticFile:
 
 async def get_index(dispatcher: Dispatcher, request: Request) -> Response:
     """Return the page."""
-    return _respond(request, "index.html")
+    return _respond(dispatcher, request, "index.html")
 
 
 async def get_file(dispatcher: Dispatcher, request: Request) -> Response:
     """Return a file of the page. Raises ApiError (404)."""
-    return _respond(request, request.path_params["name"])
+    return _respond(dispatcher, request, request.path_params["name"])
 
 
-def _respond(request: Request, name: str) -> Response:
+def _respond(dispatcher: Dispatcher, request: Request, name: str) -> Response:
     file = _page_files().get(name)
     if file is None:
         raise ApiError(404, f"the page has no file {name[:100]!r}", code="not_found")
-    headers = _HEADERS | {"ETag": file.etag}
+    microphone = "(self)" if dispatcher.pool.speech.has("transcription") else "()"
+    permissions = f"camera=(), geolocation=(), microphone={microphone}"
+    headers = _HEADERS | {"ETag": file.etag, "Permissions-Policy": permissions}
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
     if file.etag in known:
         return Response(status_code=304, headers=headers)

@@ -8,8 +8,8 @@ import { label } from "./words.js";
 const SIZED = CSS.supports("field-sizing", "content"); // then the style makes the field as tall as its text
 
 export class Composer {
-  /** `suffixes` are those of documents that the server reads; without any, none can be added. */
-  constructor(root, { send, stop, trouble, typed = () => {}, failed = () => {} }, suffixes = []) {
+  /** `suffixes` are those of documents that the server reads; without any, none can be added. `microphone` is a button, if there is one. */
+  constructor(root, { send, stop, trouble, typed = () => {}, failed = () => {} }, suffixes = [], microphone = null) {
     this.actions = { send, stop, typed };
     this.pictures = new Pictures({ trouble, changed: () => this.button && this.changed() });
     this.field = h("textarea", { id: "prompt", rows: "1", "t-label": "prompt", "t-placeholder": "promptHint", "aria-describedby": "keys", autocomplete: "off" });
@@ -20,7 +20,7 @@ export class Composer {
       { "t-label": "prompt", on: { submit: (event) => (event.preventDefault(), this.submit()) } },
       this.pictures.row,
       this.documents.list,
-      h("div", { class: "composer" }, this.pictures.button, this.documents.button, this.documents.picker, this.field, this.button),
+      h("div", { class: "composer" }, this.pictures.button, this.documents.button, this.documents.picker, this.field, microphone, this.button),
       h("p", { id: "keys", class: "hint keys", t: "keys" }),
     );
     this.notice = h("div", { class: "notices" });
@@ -93,6 +93,12 @@ export class Composer {
       this.field.style.height = `${this.field.scrollHeight}px`;
     }
     this.button.disabled = !this.busy && (this.empty || this.documents.reading);
+  }
+
+  /** Puts a text after what is written. */
+  add(text) {
+    const { text: before } = this;
+    this.text = before && !/\s$/.test(before) ? `${before} ${text}` : before + text;
   }
 
   focus() {

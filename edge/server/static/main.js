@@ -1,11 +1,13 @@
 // The page: the conversation on the screen, and the replies in progress.
 
+import { Reader } from "./aloud.js";
 import { waitingCalls } from "./approval.js";
 import { addTurn, choose, cutBefore, leaf, mark, turns } from "./branches.js";
 import { Composer } from "./composer.js";
 import { begin, change, fromJson, identity, isOn, merge, request, title, toJson, toMarkdown } from "./conversation.js";
 import { h, iconButton, say } from "./element.js";
 import { Idle, inLanguage, kioskTop, stay, waiting } from "./kiosk.js";
+import { Microphone, canRecord } from "./microphone.js";
 import { Models } from "./models.js";
 import { Reply, events } from "./reply.js";
 import { Settings, paint } from "./settings.js";
@@ -28,6 +30,10 @@ class Page {
     this.written = new Set(); // the turns that this tab wrote
     this.conversations = [];
     this.current = begin();
+    const { transcribes, speaks } = facts.voice;
+    const trouble = (word, values) => this.toast(word, values);
+    this.reader = speaks ? new Reader({ trouble }) : null;
+    this.microphone = transcribes && canRecord() ? new Microphone({ said: (text) => this.said(text), trouble, began: () => this.reader?.stop() }) : null;
     this.composer = new Composer(
       $("dock"),
       {
@@ -38,12 +44,13 @@ class Page {
         failed: (name, { word, values }) => this.toast("documentFailed", { name, reason: words(word, values) }, { stays: true }),
       },
       facts.documents,
+      this.microphone?.element,
     );
     this.thread = new Thread(
       $("thread"),
       $("scroller"),
       { change: (turn, text) => this.change(turn, text), again: () => this.again(), pick: (turn) => this.pick(turn), decide: (decided) => this.decide(decided) },
-      { still: Boolean(this.kiosk) },
+      { still: Boolean(this.kiosk), reader: this.reader },
     );
     addEventListener("keydown", (event) => {
       if (event.key === "Escape" && !document.querySelector("dialog[open], [popover]:popover-open, .editing")) this.stop();
@@ -53,6 +60,7 @@ class Page {
   // The display.
 
   show(conversation) {
+    if (conversation.id !== this.current.id) this.reader?.stop();
     this.current = conversation;
     this.thread.show(conversation, () => this.greeting(), this.live);
     this.drawn();
@@ -118,6 +126,13 @@ class Page {
     this.ask(question(text, attached));
   }
 
+  /** Takes what a person said: a kiosk sends it, else it is text to correct. */
+  said(text) {
+    if (this.kiosk && !this.live) return this.send(text);
+    this.composer.add(text);
+    this.composer.focus();
+  }
+
   /** Sends another version of a question. */
   change(turn, text) {
     if (this.live) return;
@@ -128,6 +143,7 @@ class Page {
 
   /** Adds a question to the conversation, and requests the reply. */
   ask(message) {
+    this.reader?.stop();
     addTurn(this.current, mark([message], { turn: identity(), parent: leaf(this.current) }));
     this.thread.end();
     this.write(this.current);
@@ -222,6 +238,7 @@ class Page {
     await this.kept(conversation);
     this.tabs?.end(id);
     turn.finish(reply.messages);
+    if (this.facts.voice.read_aloud && last && !failure && turn.aloud) this.reader.read(turn.aloud, turn.body);
     if (this.current.id === conversation.id) {
       this.show(conversation);
       if (document.activeElement === document.body) this.composer.focus();
@@ -473,7 +490,7 @@ function publicly(page) {
   new Idle(facts.kiosk.idle, {
     wipe: () => wipe(),
     untouched: () => !page.current.messages.length && !page.composer.text,
-    busy: () => page.writing.size > 0,
+    busy: () => page.writing.size > 0 || page.microphone?.busy || page.reader?.reading,
   });
 
   function turned() {
@@ -484,6 +501,8 @@ function publicly(page) {
   async function wipe() {
     for (const written of page.writing.values()) (written.gone = true, written.abort.abort());
     page.writing.clear();
+    page.microphone?.cancel();
+    page.reader?.stop();
     page.composer.text = "";
     page.composer.pictures.take();
     page.composer.notice.replaceChildren();

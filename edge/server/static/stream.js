@@ -48,6 +48,18 @@ export async function readDocument(file, signal) {
   return (await answer(`chat/document?name=${encodeURIComponent(file.name)}`, options)).json();
 }
 
+/** The text of a recording: {text}. */
+export async function transcribe(recording, signal) {
+  const options = { method: "POST", headers: { "Content-Type": "audio/wav" }, body: recording, signal };
+  return (await answer("chat/transcription", options)).json();
+}
+
+/** A text as speech: the content of a WAV file. */
+export async function speech(text, signal) {
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ text }), signal };
+  return (await answer("chat/speech", options)).arrayBuffer();
+}
+
 /** The events of a reply, {name, data} each, to its finish. Aborting the signal stops the model. */
 export async function* ask(body, signal) {
   const response = await answer("chat", {

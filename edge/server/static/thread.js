@@ -13,12 +13,13 @@ const NEAR = 60; // pixels from the end at which the view still follows
 
 export class Thread {
   /** `change(turn, text)` sends a question anew, `again()` regenerates the last reply, `pick(turn)` shows another version
-   *  of a turn, `decide({decisions, always})` goes on with calls that waited. `still`: no links and no copy buttons, as in a kiosk. */
-  constructor(root, scroller, actions, { still = false } = {}) {
+   *  of a turn, `decide({decisions, always})` goes on with calls that waited. `reader` reads replies aloud, if there is one. `still`: no links and no copy buttons, as in a kiosk. */
+  constructor(root, scroller, actions, { still = false, reader = null } = {}) {
     this.root = root;
     this.scroller = scroller;
     this.actions = actions;
     this.still = still;
+    this.reader = reader;
     this.follow = true;
     this.id = null; // the conversation's
     this.kept = new Map(); // by turn: {rev, elements, versions}
@@ -43,7 +44,7 @@ export class Thread {
 
   options() {
     const { again, decide } = this.actions;
-    return { still: this.still, again, decide, citations: this.citations, grown: () => this.grown() };
+    return { still: this.still, reader: this.reader, again, decide, citations: this.citations, grown: () => this.grown() };
   }
 
   /** Shows a conversation; turns that are on the screen already stay as they are. `live` is a reply in progress. */

@@ -61,11 +61,12 @@ export function userTurn(message, { change }) {
 /** A reply: `take` its events as they arrive, then `finish` it. */
 export class ReplyTurn {
   /** `again` regenerates it; `decide({decisions, always})` runs calls that wait for it, if it is `open`; `grown` is called
-   * whenever it is drawn. `citations` are the passages that the conversation has before it. `still`: no links, no copy buttons (a kiosk). */
-  constructor({ again, decide, grown = () => {}, citations = null, still = false, open = false }) {
+   * whenever it is drawn. `citations` are the passages that the conversation has before it. `reader` reads it aloud. `still`: no links, no copy buttons (a kiosk). */
+  constructor({ again, decide, grown = () => {}, citations = null, still = false, open = false, reader = null }) {
     this.open = open;
     this.again = again;
     this.decide = decide;
+    this.reader = reader;
     this.citations = new Citations(citations);
     this.options = { grown, still, citations: this.citations };
     this.body = h("div", { class: "body" });
@@ -164,13 +165,15 @@ export class ReplyTurn {
     for (const call of this.calls.values()) call.ended();
     const { note, usage } = messages.at(-1) ?? {};
     if (note) this.foot.append(noteLine(note, this.again));
-    if (this.options.still) return;
+    this.aloud = this.reader && this.element.source ? this.reader.button(this.body) : null;
+    if (this.options.still) return this.aloud && this.foot.append(this.aloud);
     this.foot.append(
       h(
         "div",
         { class: "actions" },
         iconButton("copy", "copy", () => {}, { "data-copy": "turn" }),
         iconButton("retry", "retry", () => this.again(), { class: "icon-button retry" }),
+        this.aloud,
         usage?.seconds ? h("span", { class: "hint", t: "speed", values: rate(usage) }) : null,
       ),
     );

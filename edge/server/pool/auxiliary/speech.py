@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.cancellation import Cancellation
-from runtime.folder.model_folder import ModelFolder
+from runtime.folder.model_folder import ModelFolder, Task
 from runtime.speech.requests import SpeechRequest, TranscriptionRequest
 from runtime.speech.speech_process import SpeechProcess
 
@@ -44,6 +44,10 @@ class SpeechPool(AuxiliaryPool[SpeechProcess]):
     def open(self, folder: ModelFolder) -> SpeechProcess:
         """Start the process of a folder's model."""
         return SpeechProcess(folder, self.device)
+
+    def has(self, task: Task) -> bool:
+        """Return whether a model does that."""
+        return any(entry.task == task for entry in self.entries.values())
 
     async def run(
         self, entry: AuxiliaryEntry[SpeechProcess], request: AudioRequest, client: str, take: Callable[[Any], None]
