@@ -19,6 +19,7 @@ from .checkpoint.adapters.reference import AdapterLike
 from .checks import require
 from .context_window import Overflow
 from .documents.reader import DocumentLike
+from .documents.search import Embed
 from .errors import RequestError
 from .events import Event, ToolCall
 from .grammar.grammar import AnswerLike
@@ -53,7 +54,7 @@ class ChatSettings(SamplingSettings, total=False):
     in_process: bool
     history: Iterable[MessageLike]
     template_variables: Mapping[str, Any] | None
-    embedding_model: str | os.PathLike[str] | None
+    embedding_model: "str | os.PathLike[str] | Embed | None"
     overflow: Overflow
     keep_attachments: bool
     progress: Callable[[Progress], None] | None

@@ -59,7 +59,8 @@ class Chat:
     `sampling`, and keywords such as `temperature=0.2`, override the checkpoint's own settings one by one. `history` is
     where the chat continues from: Messages, or dicts in the layout of OpenAI's messages. `template_variables` are
     further variables of the checkpoint's chat template, such as {"enable_thinking": False}. `embedding_model` is the
-    folder of a model whose vectors help to search documents that are too long for the context. The engine runs in a
+    folder of a model whose vectors help to search documents that are too long for the context, or a function that
+    returns the vector of each text, of length 1. The engine runs in a
     process of its own, so that a window or an event loop stays responsive; `in_process` keeps it in this one.
     `progress` is that of Model: how far the loading is.
 
@@ -97,7 +98,7 @@ class Chat:
         in_process: bool = False,
         history: Iterable[MessageLike] = (),
         template_variables: Mapping[str, Any] | None = None,
-        embedding_model: str | os.PathLike[str] | None = None,
+        embedding_model: "str | os.PathLike[str] | Embed | None" = None,
         overflow: Overflow = "refuse",
         keep_attachments: bool = False,
         progress: Callable[[Progress], None] | None = None,
@@ -111,7 +112,8 @@ class Chat:
         require("keep_attachments", keep_attachments, bool, "True or False")
         if overflow not in OVERFLOWS:
             raise RequestError(f"unknown overflow {overflow!r}", hint=f"choose one of {', '.join(OVERFLOWS)}")
-        require("embedding_model", embedding_model, str | os.PathLike | None, "the path of a folder")
+        if not callable(embedding_model):
+            require("embedding_model", embedding_model, str | os.PathLike | None, "the path of a folder")
         require_seconds("tool_timeout", tool_timeout)
         require_integer("max_tool_characters", max_tool_characters, 100)
         sampling = merge_settings(sampling, settings)
@@ -132,7 +134,7 @@ class Chat:
         self.embedding_model = embedding_model
         self.overflow = overflow
         self.keep_attachments = keep_attachments
-        self._embed: Embed | None = None
+        self._embed: Embed | None = embedding_model if callable(embedding_model) else None
         self._worker = tool_run.ToolWorker()
         self._cancellation = Cancellation()  # of the last reply
 
@@ -310,7 +312,7 @@ class Chat:
         )
 
     def _generate_with(self, documents: Sequence[DocumentLike], turn: Turn) -> Generator[Event, None, None]:
-        if self.embedding_model is not None and self._embed is None:
+        if self._embed is None and isinstance(self.embedding_model, str | os.PathLike):
             from .documents.embedding import PassageEmbedding
 
             self._embed = PassageEmbedding(self.embedding_model)

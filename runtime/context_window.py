@@ -12,6 +12,7 @@ from .model import Model
 
 Overflow = Literal["refuse", "drop"]
 OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
+NEARLY_FULL = 0.85  # of the context: the user is warned
 _REPLY_SHARE = 4  # a reply without a limit has a quarter of the context, and no more than
 _REPLY_TOKENS = 1024
 _LIMITED_SHARE = 2  # a reply with a limit: half of the context, and no more than its limit

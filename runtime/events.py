@@ -186,7 +186,8 @@ class Finish:
 
     `reason` is "stop", "length" (the token limit), "rounds" (the model kept calling tools) or "cancelled". `stop_text`
     is the stop string before which the reply ended, "" if there was none. `stop_token` is the stop token with which the
-    model ended a reply whose `logprobs` were asked for; it is not part of the text.
+    model ended a reply whose `logprobs` were asked for; it is not part of the text. `context_used` is the part of the
+    context that a Chat's last prompt and its reply took, from 0 to 1: close to 1, the next message may no longer fit.
 
     Example:
         *_, finish = chat.stream("Who are you?")
@@ -198,6 +199,7 @@ class Finish:
     usage: Usage = field(default_factory=Usage)
     stop_text: str = ""
     stop_token: TokenLogprob | None = None
+    context_used: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Turn:
     def generate(self, max_rounds: int) -> Generator[Event, None, None]:
         """Yield the events of the turn, the last a Finish. Closing the generator stops the model."""
         self.history.begin_turn()
-        usage, events, stop_text = Usage(), list[Event](), ""
+        usage, events, stop_text, context_used = Usage(), list[Event](), "", 0.0
         constraint, limit = self.constraint, self.sampling.max_new_tokens
         offered = [tool.to_json() for tool in self.tools.values()]
         reason: FinishReason = "rounds"
@@ -92,6 +92,7 @@ class Turn:
                             yield event
                 collected, events = Reply.from_events(events), []
                 usage += collected.usage
+                context_used = self._context_used(collected.usage)
                 reason, stop_text = collected.finish_reason, collected.stop_text
                 if reason == "cancelled" and not (collected.text or collected.reasoning):
                     break
@@ -118,7 +119,12 @@ class Turn:
                 Message("tool", "cancelled", tool_call_id=call.id, name=call.name) for call in self._unanswered
             ]
             self.history.end_turn((*self.sent, *self._new) if self._new else ())
-        yield Finish(reason, usage, stop_text)
+        yield Finish(reason, usage, stop_text, context_used=context_used)
+
+    def _context_used(self, usage: Usage) -> float:
+        """Return the part of the context that a prompt and its reply took."""
+        limit = self.model.backend.max_prompt_tokens
+        return min((usage.prompt_tokens + usage.completion_tokens) / limit, 1.0) if limit else 0.0
 
     def generate_with(
         self, documents: Sequence[DocumentLike], embed: "Embed | None", max_rounds: int

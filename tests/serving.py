@@ -104,10 +104,16 @@ def serving_ours(*folders: Path, **settings: Any) -> Generator[tuple[str, Any], 
 
 @contextmanager
 def scripted(
-    folder: Any, replies: Sequence[str], *, pause: float = 0.0, engine: Any = None, **settings: Any
+    folder: Any,
+    replies: Sequence[str],
+    *,
+    pause: float = 0.0,
+    engine: Any = None,
+    beside: Sequence[Path] = (),
+    **settings: Any,
 ) -> Generator[tuple[str, Any, Any], None, None]:
     """Our own server on the fake engine, which gives these replies in turn: its URL, the Dispatcher, the engine. It
-    waits `pause` seconds, which may be set later, before each character."""
+    waits `pause` seconds, which may be set later, before each character. `beside` are folders of further models."""
     from runtime.backends.echo import Echo
     from runtime.model import Model
 
@@ -119,7 +125,7 @@ def scripted(
                 time.sleep(self.pause)
                 yield delta
 
-    with serving_ours(folder.path, device="ECHO", **settings) as (url, dispatcher):
+    with serving_ours(folder.path, *beside, device="ECHO", **settings) as (url, dispatcher):
         (entry,) = dispatcher.pool.entries.values()
         slow = Slow(replies)
         slow.pause = pause

@@ -307,7 +307,7 @@ FIELDS = {
     "tool_call_delta": {"id", "name", "arguments"},
     "tool_call": {"id", "name", "arguments", "complete"},
     "tool_result": {"call_id", "name", "content", "error", "pictures", "citations"},
-    "finish": {"reason", "usage", "messages"},
+    "finish": {"reason", "usage", "messages", "context_used"},
 }
 
 

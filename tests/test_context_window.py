@@ -155,6 +155,16 @@ def test_the_event_precedes_the_reply(bare_folder):
         assert "0: is it open today" not in prompt.replace("10: is", "")
 
 
+def test_a_reply_says_how_full_the_context_is(bare_folder):
+    engine = Echo(["\nYes."] * 9, max_prompt_tokens=300)
+    with edge.Chat(edge.Model(bare_folder, backend=engine)) as chat:
+        parts = [chat.send("Is it open today, or tomorrow?").context_used for _ in range(4)]
+        used = chat.model.backend.count_tokens(chat.model.template.render(chat.history, ()))
+    assert parts == sorted(parts)
+    assert parts[0] < 0.5 < parts[-1] < 1
+    assert parts[-1] == pytest.approx(used / 300, abs=0.06)
+
+
 class Small(Echo):
     """An engine whose context has 600 tokens."""
 
@@ -209,6 +219,19 @@ def test_the_page_is_told(bare_folder):
         text = httpx2.post(f"{url}/chat", json={"messages": list(long_chat())}).text
     assert 'event: dropped\ndata: {"dropped":' in text.replace(", ", ",")
     assert "Yes." in text
+    assert 0 < json.loads(text.rpartition("data: ")[2])["context_used"] < 0.85
+
+
+@pytest.mark.slow
+def test_the_page_warns_before_the_context_ends(browser, bare_folder):
+    from .serving import scripted
+
+    with scripted(bare_folder, ["\nYes.", "\n" + "y" * 480], engine=Small) as (url, *_):
+        browser.open(url)
+        browser.ask("Open?")
+        assert browser.texts(".full") == []
+        browser.ask("Why?")
+        assert "of what the model can read" in browser.text(".full")
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Documents on the chat page, in a real Chromium, and the endpoint that reads them."""
 
+import asyncio
 import json
 
 import httpx2 as httpx
@@ -9,9 +10,17 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 pytest.importorskip("docx")
 
-from edge.documents import DocumentIndex
-from runtime.backends.echo import Echo
+from edge.server.pool.encoders import EncoderPool
 
+import edge
+from edge.documents import DocumentIndex
+from edge.server.limits import Limits
+from edge.server.page.meaning import embed_by
+from edge.server.pool.idle_watch import IdleWatch
+from runtime.backends.echo import Echo
+from runtime.cancellation import Cancellation
+
+from .encoders import write_embedding_model
 from .hostile_documents import paragraph, word
 from .sample_documents import samples
 from .serving import scripted
@@ -181,3 +190,40 @@ def test_the_page_s_model_searches_a_folder(bare_folder, tmp_path):
     results = [json.loads(one.partition("data: ")[2])["content"] for one in events if "tool_result" in one]
     assert "ferries, page 8 (ferries.pdf#8)" in results[0]
     assert PDF.fact in results[1]
+
+
+def test_uploads_are_searched_by_meaning_where_the_server_has_a_model_for_it(bare_folder, tmp_path):
+    folder = edge.adopt(write_embedding_model(tmp_path / "embed"))
+    words = ("ship", "sun", "rain", "harbour")
+    sections = [{"place": word, "text": f"the {word} is . " * 90} for word in words]
+    body = {
+        "messages": [{"role": "user", "content": "love"}],  # which no section has
+        "documents": [{"name": "a.md", "sections": sections}],
+    }
+    for beside in ([], [folder.path]):
+        with scripted(bare_folder, ["\nYes."], engine=Small, beside=beside) as (url, *_):
+            events = httpx.post(f"{url}/chat", json=body, timeout=60).text.split("\n\n")
+        found = json.loads(events[0].partition("data: ")[2])
+        assert ("These passages of the file match" in found["content"]) == bool(beside)
+        assert found["citations"]
+
+
+def test_a_search_by_meaning_ends_with_its_reply(bare_folder, tmp_path):
+    pool = EncoderPool("CPU", Limits(), IdleWatch(asyncio.Lock()), None)
+    pool.add("embed", edge.adopt(write_embedding_model(tmp_path / "embed")))
+
+    async def search():
+        cancellation = Cancellation()
+        embed = embed_by(pool, cancellation, "")
+        vectors = await asyncio.to_thread(embed, ["the ship"] * 130 + [" "])
+        await pool.entries["embed"].queue.acquire(1, 1e12, "other")  # somebody else's turn does not end
+        waiting = asyncio.create_task(asyncio.to_thread(embed, ["the sun"]))
+        await asyncio.sleep(0.05)
+        cancellation.cancel()
+        with pytest.raises(edge.RequestError, match="cancelled"):
+            await waiting
+        return vectors
+
+    vectors = asyncio.run(search())
+    assert vectors.shape[0] == 131
+    assert abs((vectors**2).sum(axis=1) - 1).max() < 1e-5

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 EXITS = ("/exit", "/quit")
 _COMMAND = re.compile(r"/[^\s/]*(\s|$)")
 _SHOWN = 60  # characters of a message
-_NEARLY_FULL = 0.85  # of the context
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +125,10 @@ class ChatCommands:
 
     def describe_context(self) -> str:
         """Return a warning if the chat nearly fills the context, once each time that it comes to that; else ""."""
+        from runtime.context_window import NEARLY_FULL
+
         part = self._count_tokens() / self._chat.model.backend.max_prompt_tokens
-        warned, self._warned = self._warned, part >= _NEARLY_FULL
+        warned, self._warned = self._warned, part >= NEARLY_FULL
         if warned or not self._warned:
             return ""
         next_step = "the oldest messages will be left out" if self._chat.overflow == "drop" else "/reset begins anew"

@@ -36,6 +36,7 @@ class Reply:
     - `stop_text`: the stop string before which the reply ended, "" if there was none.
     - `citations`: what the message contained of its documents, and the tools' results of theirs.
     - `cited`: those of them that the answer names by their numbers, as [1] or 【7†source】, in its order.
+    - `context_used`: the part of the context that a Chat's last prompt and its reply took, from 0 to 1.
     - `dropped_messages`: the number of the chat's oldest messages that the model did not read.
 
     Example:
@@ -56,6 +57,7 @@ class Reply:
     citations: tuple[Citation, ...] = ()
     cited: tuple[Citation, ...] = ()
     dropped_messages: int = 0
+    context_used: float = 0.0
 
     def __str__(self) -> str:
         return self.text
@@ -108,6 +110,7 @@ class Reply:
             citations,
             tuple(passages.cited("".join(text))),
             dropped,
+            finish.context_used,
         )
 
     def to_message(self) -> Message:

@@ -8,14 +8,15 @@
     documents {content, citations, whole, notes}
     dropped {dropped}
     approval {calls}
-    finish {reason, usage, messages}
+    finish {reason, usage, messages, context_used}
     error {message, type, param, code}
 
 The finish event's `messages` are those that the reply added to the chat; the page sends them with its next request, as
-the server stores nothing. A dropped event says how many of the oldest messages no longer fit, and are not read. A
-request with documents has a documents event first: `content` is the message as the model reads it, which the page
-repeats in later requests, `citations` are the passages in it, and `whole` names the documents that are in it as a
-whole. GET /chat returns the models, the tools, and the kiosk's settings.
+the server stores nothing; `context_used` is the part of the context that they take by now, from 0 to 1. A dropped event
+says how many of the oldest messages no longer fit, and are not read. A request with documents has a documents event
+first: `content` is the message as the model reads it, which the page repeats in later requests, `citations` are the
+passages in it, and `whole` names the documents that are in it as a whole. GET /chat returns the models, the tools, and
+the kiosk's settings.
 
 A tool's `pictures` are data: URLs, and its `citations` are {number, document, place, text}: 【7†source】 in an answer
 cites the passage with the number 7.
@@ -65,7 +66,9 @@ from ..endpoint import Endpoint
 from ..errors import ApiError
 from ..generation.fields import LIST_LIMIT, FunctionName, SamplingFields, Seed, TokenCount, merge_sampling
 from ..guard.body import read_body
+from ..logs.request_record import CLIENT
 from ..openai.chat_messages import ChatMessage, to_messages
+from ..pool.auxiliary.encoders import EncoderPool
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import SSE, SSE_COMMENT, EventStream, sse
 from ..pool.memory import size_of
@@ -75,6 +78,7 @@ from ..pool.workers import EARLY_FINISH, ReplyEvents
 from .approval import hold, require_decisions, resume, select, waiting_calls
 from .documents import SUFFIXES, PageDocument, Uploads
 from .kiosk import Kiosk, Language
+from .meaning import embed_by
 from .voice import PageVoice, VoiceFacts
 
 _MAX_DOCUMENTS = 20
@@ -148,7 +152,15 @@ class PageJob(ReplyJob):
     """One reply of a chat with the server's tools: to the last message, or to the calls that were decided on."""
 
     def __init__(
-        self, body: PageRequest, history: Sequence[Message], toolbox: Toolbox, *, max_tokens: int | None, timeout: float
+        self,
+        body: PageRequest,
+        history: Sequence[Message],
+        toolbox: Toolbox,
+        *,
+        max_tokens: int | None,
+        timeout: float,
+        encoders: EncoderPool,
+        client: str,
     ) -> None:
         super().__init__(body.model)
         self._body = body
@@ -160,11 +172,13 @@ class PageJob(ReplyJob):
         self._tools = select(toolbox.offered(self._session).by_name, body.tools)
         self._max_tokens = max_tokens
         self._timeout = timeout
+        self._cancellation = Cancellation()
+        self._embed = embed_by(encoders, self._cancellation, client) if body.documents else None
         self._chat: Chat | None = None
 
     def start(self, model: Model, index: int) -> ReplyEvents:
         """Begin the reply."""
-        body, cancellation = self._body, Cancellation()
+        body, cancellation = self._body, self._cancellation
         self._chat = Chat(
             model,
             tools=hold(self._tools, body.approved_tools or ()),
@@ -172,12 +186,13 @@ class PageJob(ReplyJob):
             sampling=merge_sampling(body, model.sampling, max_new_tokens=self._max_tokens, seed=body.seed),
             history=self._history,
             overflow="drop",
+            embedding_model=self._embed,
         )
         events: Cancellable[Event] | Generator[Event, None, None]
         if body.decisions is None:
             documents = [one.to_document() for one in body.documents or ()]
             events = self._chat.stream(self._message, documents=documents)
-            if not self._tools:
+            if not self._tools and not documents:
                 return events
         else:
             events = resume(self._chat, self._tools, self._calls, body.decisions, cancellation)
@@ -231,7 +246,8 @@ class PageStream:
         waiting = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
         approval = sse({"calls": waiting}, "approval") if waiting else ""
         reason = "approval" if waiting else event.reason
-        return approval + sse({"reason": reason, "usage": asdict(event.usage), "messages": messages}, "finish")
+        finish = {"reason": reason, "usage": asdict(event.usage), "messages": messages}
+        return approval + sse(finish | {"context_used": round(event.context_used, 3)}, "finish")
 
     def ending(self) -> str:
         """Encode nothing."""
@@ -312,7 +328,15 @@ async def chat(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, re
         kiosk.reject_overrides(body, messages)
         max_tokens = kiosk.max_tokens
         messages = [Message("system", kiosk.system), *messages] if kiosk.system else messages
-    job = PageJob(body, messages, toolbox, max_tokens=max_tokens, timeout=dispatcher.limits.tool_seconds)
+    job = PageJob(
+        body,
+        messages,
+        toolbox,
+        max_tokens=max_tokens,
+        timeout=dispatcher.limits.tool_seconds,
+        encoders=dispatcher.pool.encoders,
+        client=request.scope.get(CLIENT, ""),
+    )
     return EventStream(await dispatcher.start(request, job, stream=True), PageStream(job))
 
 

@@ -1,5 +1,7 @@
 // A reply in progress: the messages made from its events.
 
+const NEARLY_FULL = 0.85; // of the context
+
 export class Reply {
   /** `before` are the messages of a reply that goes on. */
   constructor(before = []) {
@@ -47,6 +49,7 @@ export class Reply {
       this.cite();
       const notes = { length: "noteLength", rounds: "noteRounds" };
       if (this.messages.length) this.messages.at(-1).usage = data.usage;
+      if (this.messages.length && data.context_used >= NEARLY_FULL && !this.dropped) this.messages.at(-1).full = data.context_used;
       if (data.reason in notes) this.note(notes[data.reason]);
     }
   }

@@ -163,10 +163,11 @@ export class ReplyTurn {
     this.looking.remove();
     this.ask(waitingCalls(messages));
     for (const call of this.calls.values()) call.ended();
-    const { note, usage } = messages.at(-1) ?? {};
+    const { note, usage, full } = messages.at(-1) ?? {};
     if (note) this.foot.append(noteLine(note, this.again));
     this.aloud = this.reader && this.element.source ? this.reader.button(this.body) : null;
     if (this.options.still) return this.aloud && this.foot.append(this.aloud);
+    if (full) this.foot.append(h("p", { class: "hint full", t: "nearlyFull", values: { part: Math.floor(full * 100) } }));
     this.foot.append(
       h(
         "div",

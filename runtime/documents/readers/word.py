@@ -1,6 +1,6 @@
 """DOCX by python-docx: sections are headings.
 
-Macros and links are not read; nor are headers, footers, footnotes and text boxes.
+Macros and links are not read.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..archive import check_archive
 from ..document import Document, Section
 from ..limits import Budget
+from .word_parts import WordParts
 
 if TYPE_CHECKING:
     from docx.document import Document as WordDocument
@@ -18,7 +19,7 @@ _DEPTH = 20  # of tables in tables
 
 
 def read(name: str, data: bytes, budget: Budget) -> Document:
-    """Read paragraphs and tables in their order."""
+    """Read paragraphs and tables in their order, with their notes, text boxes and charts, then headers and footers."""
     from docx.opc.part import PartFactory
     from docx.package import Package
     from docx.parts.document import DocumentPart
@@ -27,6 +28,7 @@ def read(name: str, data: bytes, budget: Budget) -> Document:
     PartFactory.part_type_for[_WITH_MACROS] = DocumentPart  # in this process alone
     package = Package.open(check_archive(data, budget.limits))
     document: WordDocument = package.main_document_part.document
+    parts = WordParts(document, budget.notes)
     sections, place, lines = [], "", list[str]()
     for block in document.iter_inner_content():
         if budget.exhausted(place):
@@ -42,8 +44,12 @@ def read(name: str, data: bytes, budget: Budget) -> Document:
             place, lines = " ".join(text.split())[:_TITLE], []
         if text:
             lines.append(text)
+        lines += filter(None, (budget.spend(one, place) for one in parts.beside(block._element)))
     if lines:
         sections.append(Section(place, "\n".join(lines)))
+    for place, text in parts.headers_and_footers():
+        if not budget.exhausted(place) and (text := budget.spend(text, place)):
+            sections.append(Section(place, text))
     return Document(name, tuple(sections), (document.core_properties.title or "")[:_TITLE])
 
 

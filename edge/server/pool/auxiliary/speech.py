@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.cancellation import Cancellation
-from runtime.folder.model_folder import ModelFolder, Task
+from runtime.folder.manifest import Task
+from runtime.folder.model_folder import ModelFolder
 from runtime.speech.requests import SpeechRequest, TranscriptionRequest
 from runtime.speech.speech_process import SpeechProcess
 
