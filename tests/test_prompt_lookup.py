@@ -117,7 +117,7 @@ def test_replies_and_log_probabilities_stay_the_same(demo_folder, monkeypatch):
     """With every sampling setting and under a grammar, beside another reply and alone."""
     found = {}
     for lookup in (0, None):
-        monkeypatch.setattr(DraftLength, "of", lambda *_, fixed=lookup: DraftLength(fixed))
+        monkeypatch.setattr(DraftLength, "of", lambda *_, fixed=lookup, **__: DraftLength(fixed))
         with closing(OpenVINO.load(demo_folder, "CPU", EXACT)) as engine:
             for grammar in (None, TAGS):
                 for name, sampling in SAMPLING.items():

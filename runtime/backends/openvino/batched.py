@@ -71,10 +71,17 @@ class OpenVINO(GenAIBackend):
     reads_pictures = True
     max_requests = 256  # SchedulerConfig.max_num_seqs
 
-    def __init__(self, pipeline: Any, folder: ModelFolder, device: str = "CPU", options: Options = Options()) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        folder: ModelFolder,
+        device: str = "CPU",
+        options: Options = Options(),
+        drafts: DraftLength | None = None,
+    ) -> None:
         context = folder.manifest.context_length
         super().__init__(pipeline, folder, context - 1, context)
-        kind, self.drafts = device.partition(".")[0], DraftLength.of(folder, device, options)
+        kind, self.drafts = device.partition(".")[0], drafts or DraftLength.of(folder, device, options)
         self._has_adapters = bool(options.adapters)
         self._logits = LogitsQueue(folder, device, options)
         self._vision = VisionPrompts(folder, device, options) if folder.manifest.vision else None
@@ -114,14 +121,14 @@ class OpenVINO(GenAIBackend):
         scheduler = genai.SchedulerConfig()
         scheduler.enable_prefix_caching = True
         scheduler.cache_size = 0  # grows with what is asked
-        drafts = DraftLength.of(folder, device, options)
-        scheduler.max_num_batched_tokens = step_tokens(kind, drafts.longest)
         scheduler.dynamic_split_fuse = True
         with (
             load_properties(folder, device, options, CONVERT_AGAIN, name) as settings,
             kernel_folder(folder, device, options, name) as place,
         ):
             settings.update(place.properties)
+            drafts = DraftLength.of(folder, device, options, kernel=place.used)
+            scheduler.max_num_batched_tokens = step_tokens(kind, drafts.longest)
             if device == "CPU":
                 settings["CPU_RUNTIME_CACHE_CAPACITY"] = COMPILED_SHAPES
             if drafts.longest:
@@ -129,7 +136,7 @@ class OpenVINO(GenAIBackend):
             settings.update(adapter_properties(folder, options.adapters))
             tokenizer = {name: value for name, value in settings.items() if name == "ENABLE_MMAP"}
             pipeline = genai.ContinuousBatchingPipeline(str(place.path), scheduler, device, settings, tokenizer)
-            loaded = cls(pipeline, folder, device, options)
+            loaded = cls(pipeline, folder, device, options, drafts)
         if not place.used:  # all of them are repacked, but those of the embedding
             release_mapped_pages(folder.path / f"{name}.bin")
         return loaded

@@ -21,6 +21,8 @@ NGRAM = 3
 # What a step costs by the tokens that it drafts, in steps of a single token: 9B's width, int4, one thread, AVX512-VNNI
 # (`python -m benchmarks.lookup FOLDER`). A step of nine tokens costs 1.43, of thirteen 2.1.
 _COSTS = {1: 1.035, 2: 1.05, 4: 1.13, 6: 1.19}
+# With our int4 kernel, whose step of a single token takes 0.7 of that, on two threads (`benchmarks.int4_kernel`).
+_KERNEL_COSTS = {1: 1.03, 2: 1.2, 4: 1.5, 6: 1.9}
 _LONGEST = max(_COSTS)
 _ISA = "AVX512-VNNI"
 
@@ -31,13 +33,14 @@ _WEIGHT = 1 / 32  # of a step, in the shares
 class DraftLength:
     """How many tokens a step drafts: so many, or by what was accepted if it is None."""
 
-    def __init__(self, fixed: int | None) -> None:
+    def __init__(self, fixed: int | None, *, kernel: bool = False) -> None:
         self._fixed = fixed
+        self._costs = _KERNEL_COSTS if kernel else _COSTS
         self._accepted: dict[bool, list[float]] = {}
 
     @classmethod
-    def of(cls, folder: ModelFolder, device: str, options: Options) -> "DraftLength":
-        """Return that of a model that is loaded with these options."""
+    def of(cls, folder: ModelFolder, device: str, options: Options, *, kernel: bool = False) -> "DraftLength":
+        """Return that of a model that is loaded with these options, and with our int4 kernel or without it."""
         if options.lookup != "auto":
             return cls(options.lookup)
         pays = (
@@ -48,7 +51,7 @@ class DraftLength:
             and options.activation_group != 0  # a step of four costs 1.8 then
             and _ISA in detect_isa()
         )
-        return cls(None if pays else 0)
+        return cls(None if pays else 0, kernel=kernel)
 
     @property
     def longest(self) -> int:
@@ -60,7 +63,7 @@ class DraftLength:
         which no other is generated."""
         if self._fixed is not None:
             return self._fixed
-        return max(_COSTS, key=lambda length: self._gain(length, constrained)) if alone else min(_COSTS)
+        return max(self._costs, key=lambda length: self._gain(length, constrained)) if alone else min(self._costs)
 
     def record(self, length: int, tokens: int, *, constrained: bool) -> None:
         """Learn from a step that drafted `length` tokens and brought so many."""
@@ -83,7 +86,7 @@ class DraftLength:
         return self._accepted.setdefault(constrained, first)
 
     def _gain(self, length: int, constrained: bool) -> float:
-        return (1 + sum(self._shares(constrained)[:length])) / _COSTS[length]
+        return (1 + sum(self._shares(constrained)[:length])) / self._costs[length]
 
 
 def with_lookup(config: Any, length: int) -> Any:
