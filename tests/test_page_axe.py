@@ -14,6 +14,7 @@ from edge.server.page.kiosk import Kiosk
 
 from .serving import scripted
 from .test_page_tools import CALL, PYTHON, WAITS, browse, switch_on
+from .test_page_voice import REPLY, scripted_beside, voices  # noqa: F401
 from .test_picture_apis import picture_file, vision_folder  # noqa: F401
 from .test_picture_page import QUESTION, READY, hand_over
 
@@ -43,6 +44,22 @@ def test_it_breaks_no_rule(browser, vision_folder, kiosk, theme):  # noqa: F811
             if kiosk is None:
                 browser.click(".top [data-t-label=settings]")
                 assert violations(browser) == []
+        finally:
+            browser.cdp("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("kiosk", [None, Kiosk(read_aloud=True)], ids=["page", "kiosk"])
+def test_voice_breaks_no_rule(browser, bare_folder, voices, kiosk, theme):  # noqa: F811
+    with scripted_beside(bare_folder, voices, [REPLY], kiosk=kiosk) as url:
+        browser.open(url)
+        browser.cdp("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]})
+        try:
+            browser.ask("When?")
+            assert len(browser.all(".microphone, .aloud")) == 2
+            assert violations(browser) == []
+            browser.js("document.querySelector('.microphone').dataset.state = 'recording'")
+            assert violations(browser) == []
         finally:
             browser.cdp("Emulation.setEmulatedMedia", {"features": []})
 
