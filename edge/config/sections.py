@@ -174,7 +174,7 @@ class OptionsSection:
     cores: Annotated[
         str | None, Setting("CPU cores of the engine: all or performance", "KIND", "the engine's choice")
     ] = None
-    tuned: Annotated[bool, Setting("use what `edge bench --tune` has found, for what is not set")] = True
+    tuned: Annotated[bool, Setting("use what `edge bench FOLDER --tune` has found, for what is not set")] = True
     lookup: Annotated[
         int,
         Setting("most tokens that prompt lookup drafts in a step; 0 disables it", least=0, most=_LARGE),
