@@ -100,7 +100,7 @@ class Model:
             try:
                 return self._load_onto(device, options)
             except BackendError as exc:
-                warnings.warn(f"{device} cannot be used: {exc}. {following} is tried instead", Notice, stacklevel=4)
+                warnings.warn(f"{device} cannot be used: {exc}. {following} is tried instead", Notice, stacklevel=5)
         return self._load_onto(last, options)
 
     @map_out_of_memory(BackendError)

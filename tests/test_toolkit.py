@@ -13,7 +13,7 @@ import pytest
 import edge
 from edge.cli.tool_calls import CallApproval
 from edge.config.named_tools import load_tools
-from edge.config.sections import ToolsSection
+from edge.config.tool_sections import ToolsSection
 from edge.testing import Echo, echo_model
 from edge.toolkit.builtin import BUILTIN
 from edge.toolkit.folder_files import MAX_BYTES

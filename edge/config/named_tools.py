@@ -10,7 +10,7 @@ from runtime.tools import Tool, to_tools
 from ..mcp_client.servers import McpServers, mcp
 from ..toolkit.builtin import BUILTIN, ToolSettings, load_builtin
 from ..toolkit.python_tool import PythonTool
-from .sections import ToolsSection
+from .tool_sections import ToolsSection
 
 _HINT = f"write it as MODULE:FUNCTION, or choose one of {', '.join(BUILTIN)}"
 

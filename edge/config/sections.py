@@ -14,6 +14,7 @@ from runtime.sampling import Sampling
 
 from .limits_section import LimitsSection
 from .setting import Setting, SettingKey, list_keys
+from .tool_sections import McpSection, ToolsSection
 
 _LARGE = 2**31 - 1
 
@@ -173,7 +174,7 @@ class OptionsSection:
     cores: Annotated[
         str | None, Setting("CPU cores of the engine: all or performance", "KIND", "the engine's choice")
     ] = None
-    tuned: Annotated[bool, Setting("use what `edge bench --tune` has found, for what is not set")] = True
+    tuned: Annotated[bool, Setting("use what `edge bench FOLDER --tune` has found, for what is not set")] = True
     lookup: Annotated[
         int,
         Setting("most tokens that prompt lookup drafts in a step; 0 disables it", least=0, most=_LARGE),
@@ -287,45 +288,6 @@ class ChatSection:
     keep_history: Annotated[bool, Setting("keep the messages that were typed, for the arrow keys of later chats")] = (
         True
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolsSection:
-    """The tools that ship, in the terminal and on the chat page: docs/tools.md lists them."""
-
-    folder: Annotated[
-        str | None,
-        Setting("the folder whose files read_file and list_files show", "FOLDER", path=True, flag="--tool-folder"),
-    ] = None
-    documents: Annotated[
-        str | None,
-        Setting(
-            "the folder of the documents that search_documents and simple_browser search",
-            "FOLDER",
-            "the one of read_file",
-            path=True,
-            flag="--tool-documents",
-        ),
-    ] = None
-    yes: Annotated[bool, Setting("run calls of the tool python without asking")] = False
-    allow_unsandboxed: Annotated[
-        bool, Setting("let the tool python run without a sandbox where this machine offers none")
-    ] = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class McpSection:
-    """The MCP servers whose tools the model may call, in the terminal and on the chat page."""
-
-    servers: Annotated[
-        tuple[str, ...],
-        Setting(
-            "an mcpServers JSON file, the URL of an MCP server, or the command line of one",
-            "SERVERS",
-            path=".json",
-            flag="--mcp",
-        ),
-    ] = ()
 
 
 SECTIONS: Mapping[str, type] = {

@@ -16,16 +16,15 @@ from .limits_section import LimitsSection
 from .sections import (
     SECTIONS,
     ChatSection,
-    McpSection,
     ModelsSection,
     OptionsSection,
     ResponsesSection,
     SamplingSection,
     ServerSection,
-    ToolsSection,
     section_keys,
 )
 from .setting import check_bounds, has_nul, resolve_paths
+from .tool_sections import McpSection, ToolsSection
 
 MAX_BYTES = 32_000  # of a file: tomllib's time grows with the square of a key's number of parts
 

@@ -75,7 +75,7 @@ KINDS = (
     ),
     DataKind("compiled", "compiled models of GPU and NPU", "the next load takes seconds", compiled_root),
     DataKind("kernel", "the kernel of `edge kernel`", "int4 models load and answer faster", library_root),
-    DataKind("tuned", "the settings that `edge bench --tune` found", "the next load uses them", tuned_root),
+    DataKind("tuned", "the settings that `edge bench FOLDER --tune` found", "the next load uses them", tuned_root),
     DataKind(
         "models", "models of `edge run` and `edge pull`", "they are not downloaded and converted again", store_root
     ),

@@ -80,10 +80,10 @@ class Options:
     which overflow in GLM-4 without it; the IR names 8. A CPU rounds activations that meet compressed weights to int8,
     in groups of `activation_group` values that share a scale; 0 disables that. `pinning` binds CPU threads to cores;
     `cores` are those that they run on, "all" or "performance". For what is not set, `tuned` takes what `edge bench
-    --tune` has found on this machine. Memory is planned for `context` tokens, of which `reply_tokens` are the reply's;
-    an NPU supports no more. `cache` keeps the compiled model for the next load. `verify` checks a model folder against
-    the hashes in its manifest first, the weights only if they changed. Compiled grammars stay in an engine's memory;
-    once they take more than `grammar_memory` MB (512), its process is restarted between two requests.
+    FOLDER --tune` has found on this machine. Memory is planned for `context` tokens, of which `reply_tokens` are the
+    reply's; an NPU supports no more. `cache` keeps the compiled model for the next load. `verify` checks a model folder
+    against the hashes in its manifest first, the weights only if they changed. Compiled grammars stay in an engine's
+    memory; once they take more than `grammar_memory` MB (512), its process is restarted between two requests.
 
     `adapters` are LoRA adapters, as the argument `adapter` of Chat: they act as long as the model is loaded.
 

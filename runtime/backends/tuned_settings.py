@@ -1,4 +1,4 @@
-"""The settings of the CPU's engine that `edge bench --tune` found to be the fastest, for each model on this machine.
+"""The CPU settings that `edge bench FOLDER --tune` found to be the fastest, for each model on this machine.
 
 Each is a JSON file in the user's cache. Its name depends on the model's files, the processor and OpenVINO's version:
 what another machine or version has written is never read.
