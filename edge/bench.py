@@ -157,7 +157,7 @@ def _pictures(pixels: "np.ndarray | None", seed: int) -> tuple[Picture, ...]:
 
 def random_prompt(backend: Backend, tokens: int, seed: int) -> str:
     """Return a prompt of random numbers with nearly `tokens` tokens, at most that many, different for every seed."""
-    draw = random.Random(seed)
+    draw = random.Random(str(seed))  # of a number it drops the sign
     words = [str(draw.randrange(10, 1000)) for _ in range(tokens)]
     low, high = 1, tokens
     while low < high:  # the most words that fit

@@ -95,6 +95,17 @@ def test_noise_changes_nothing(bare_folder, trials):
     assert apply_tuned_settings(before, bare_folder, Options()) == (before, Options())
 
 
+def test_what_is_faster_in_one_round_alone_is_not_kept(bare_folder, trials):
+    rounds = []
+
+    def seconds(options):
+        rounds.append(options)
+        return 5 if options.pinning and rounds.count(options) == 1 else 10
+
+    trials(seconds)
+    assert tuning.tune(bare_folder).kept.settings == {}
+
+
 @pytest.mark.parametrize(
     "change",
     [
