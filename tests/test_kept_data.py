@@ -27,24 +27,34 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 _BLOCK = re.compile(r"(<!-- kinds -->\n).*?(<!-- end -->\n)", re.DOTALL)
 KEEP = """
 import sys
+from edge.cli.kept_pictures import keep_pictures
 from edge.cli.prompt_input import _open_history
 from edge.server.logs.log_file import LogFile
 from edge.store.model_name import ModelName
 from edge.store.model_store import store_root
 from edge.store.pull_lock import pull_lock
 from runtime.backends.openvino.int4.library import library_name, library_root
+from runtime.backends.tuned_settings import tuned_root
 from runtime.folder import compile_cache
 from runtime.folder.model_folder import ModelFolder
+from runtime.pictures import Picture
 from runtime.system.files import write_atomically
 from edge.cli import main
 
+PNG = (
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c"
+    "49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
+)
 LogFile("").close()
+list(keep_pictures([Picture.open(bytes.fromhex(PNG))]))
 _open_history().append_string("Who are you?")
 with pull_lock(ModelName.parse("z1-9b"), print):
     store_root().joinpath("GLM-Z1-9B-0414@int4").mkdir()
     store_root().joinpath("GLM-Z1-9B-0414@int4", "edge.json").write_text("{}")
 library_root().mkdir(mode=0o700, parents=True)
 write_atomically(library_root() / library_name(), bytes(1000), private=True)
+tuned_root().mkdir(mode=0o700, parents=True)
+write_atomically(tuned_root() / "tuned.json", b"{}", private=True)
 with compile_cache.caching(ModelFolder.open(sys.argv[1]), "GPU", "1") as found:
     with open(found["CACHE_DIR"] + "/1.blob", "wb") as file:
         file.write(bytes(1000))
@@ -197,7 +207,7 @@ def test_a_saved_chat_is_its_owners_alone(tmp_path, demo_folder):
 
 def test_only_one_module_knows_the_users_folders(sources):
     """Whoever keeps something asks it for a folder, and is in KINDS."""
-    functions = {"cache_folder", "data_folder", "state_folder", "history_file", "log_folder"}
+    functions = {"cache_folder", "data_folder", "state_folder", "history_file", "log_folder", "pictures_folder"}
     assert functions <= set(vars(user_folders))
     importing, using = set(), set()
     for package in ("edge", "convert", "runtime"):
@@ -210,6 +220,7 @@ def test_only_one_module_knows_the_users_folders(sources):
                     using.add(name)
     assert importing == {"runtime/system/user_folders.py"}
     assert using == {
+        "edge/cli/kept_pictures.py",
         "edge/cli/prompt_input.py",
         "edge/store/model_store.py",
         "edge/diagnostics/kept_data.py",

@@ -10,12 +10,11 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 pytest.importorskip("docx")
 
-from edge.server.pool.encoders import EncoderPool
-
 import edge
 from edge.documents import DocumentIndex
 from edge.server.limits import Limits
 from edge.server.page.meaning import embed_by
+from edge.server.pool.auxiliary.encoders import EncoderPool
 from edge.server.pool.idle_watch import IdleWatch
 from runtime.backends.echo import Echo
 from runtime.cancellation import Cancellation

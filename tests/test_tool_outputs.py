@@ -1,5 +1,8 @@
 """Results of tools with pictures and citations."""
 
+import os
+import stat
+
 import numpy as np
 import pytest
 
@@ -61,3 +64,29 @@ def test_citations_of_results_are_those_of_the_reply(bare_folder):
 
     with edge.Chat(edge.Model(bare_folder, backend=Echo(["\nlook\n{}", "\n12【7†source】"])), tools=[look]) as chat:
         assert chat.send("What does it cost?").citations == (found,)
+
+
+def test_the_terminal_keeps_pictures_and_says_where(bare_folder, tmp_path, capsys, monkeypatch):
+    from edge.cli import chat as chat_module
+    from edge.cli import kept_pictures
+
+    def plot() -> edge.Picture:
+        """A plot."""
+        return _picture(9)
+
+    folder = tmp_path / "pictures"
+    monkeypatch.setattr(kept_pictures, "pictures_folder", lambda: folder)
+    model = edge.Model(bare_folder, backend=Echo(["plot\n{}", "\nSee."] * 3))
+    for terminal in (False, True):
+        monkeypatch.setattr(chat_module, "is_terminal", lambda _, terminal=terminal: terminal)
+        chat_module.print_reply(edge.Chat(model, tools=[plot]), "?")
+        assert folder.exists() == terminal
+    (path,) = folder.iterdir()
+    assert f"→ picture, 4 x 4: {path}\n" in capsys.readouterr().out
+    assert edge.Picture.open(path) == _picture(9)
+    assert path.suffix == ".png"
+    if os.name == "posix":
+        assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(folder.stat().st_mode)) == (0o600, 0o700)
+    monkeypatch.setattr(kept_pictures, "pictures_folder", lambda: path / "below a file")
+    chat_module.print_reply(edge.Chat(model, tools=[plot]), "?")
+    assert "→ a picture that cannot be kept: " in capsys.readouterr().out

@@ -13,6 +13,7 @@ from .chat_commands import EXITS, ChatCommands, is_command
 from .chat_commands import NAMES as COMMAND_NAMES
 from .cited_sources import CitedSources
 from .config_flags import add_settings, load_config
+from .kept_pictures import keep_pictures
 from .output import print_text
 from .prompt_input import open_input
 from .reply_output import ReplyOutput
@@ -279,7 +280,7 @@ def print_reply(
                     case ToolCall() if interactive:
                         output.begin_line()
                     case ToolResult() if interactive:
-                        output.write_line(describe_result(event))
+                        output.write_line("\n".join((describe_result(event), *keep_pictures(event.pictures))))
                     case Finish(reason="length", usage=usage) if interactive:
                         output.write(f" [cut off after {usage.completion_tokens:,} tokens]")
     finally:

@@ -15,7 +15,7 @@ from runtime.backends.tuned_settings import tuned_root
 from runtime.errors import RequestError
 from runtime.folder.compile_cache import compiled_root
 from runtime.system.files import remove
-from runtime.system.user_folders import history_file, log_folder
+from runtime.system.user_folders import history_file, log_folder, pictures_folder
 
 from .. import service
 from ..store.model_store import store_root
@@ -80,6 +80,7 @@ KINDS = (
         "models", "models of `edge run` and `edge pull`", "they are not downloaded and converted again", store_root
     ),
     DataKind("history", "the messages typed in `edge chat`", "the arrow keys bring them back", history_file),
+    DataKind("pictures", "pictures that tools return in `edge chat`", "they can be opened", pictures_folder),
     DataKind("logs", "the log of `edge serve --log-file`", "it says why a service does not run", log_folder),
 )
 NAMES = tuple(kind.name for kind in KINDS)

@@ -36,6 +36,11 @@ def history_file() -> Path:
     return state_folder() / "chat_history"
 
 
+def pictures_folder() -> Path:
+    """Return the folder of the pictures that tools have returned in a terminal."""
+    return data_folder() / "pictures"
+
+
 def log_folder() -> Path:
     """Return the folder of log files."""
     from platformdirs import user_log_path
