@@ -265,7 +265,7 @@ def furnish(folder: Path, model: Path, page: str) -> None:
         body = {"messages": [{"role": "user", "content": "Who are you?"}]}
         request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
         (folder / "requests.jsonl").write_text(json.dumps(request), encoding="utf-8")
-    if 'edge.Transcriber("./whisper")' in page and "no-run: needs models" not in page:
+    if "./whisper" in page and "no-run: needs models" not in page:
         from edge import adopt
 
         from .speech_models import write_recognition_model, write_speech_model

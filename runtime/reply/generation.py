@@ -59,10 +59,30 @@ def generate(
         if partial.is_full(check.forced_tokens):
             reason = "length"
             break
-        finish = yield from _run_request(backend, partial, check, parser, output)
-        if output.ended:
-            yield Finish("stop", partial.usage(), output.stop_text)
-            return
+        finish: Finish | None = None
+        try:  # here, as a generator of its own would cost each token
+            with closing(_deltas(backend, partial, check)) as deltas:
+                for part in deltas:
+                    if isinstance(part, Finish):
+                        finish = part
+                        break
+                    delta = check.read(part)
+                    partial.add(delta)
+                    if not delta.tokens:
+                        # An empty text lets the reader close the stream while the engine is busy.
+                        yield PromptLogprobs(part.prompt) if part.prompt else part.progress or Text("")
+                    for event, beyond in parser.feed(delta.text):
+                        yield from output.push(event, beyond)
+                        if output.ended:
+                            yield Finish("stop", partial.usage(), output.stop_text)
+                            return
+                    if parser.paused or check.cut:
+                        partial.rewind(parser.rewind() if parser.paused else 0)
+                        break
+        except PromptTooLong:
+            if partial.requests == 1:
+                raise
+            finish = Finish("length")  # the reply has filled the context
         reason = "stop" if finish is None else partial.end(finish)
         if reason == "stop" and check.resume():
             continue
@@ -81,35 +101,6 @@ def generate(
         output.stop_text,
         None if output.ended else partial.stop_token,
     )
-
-
-def _run_request(
-    backend: Backend, partial: PartialReply, check: GrammarCheck, parser: Parser, output: "_Output"
-) -> Generator[Event, None, Finish | None]:
-    """Run the next request of a segment. Return the engine's Finish, or None where the parser paused, the text was cut,
-    or the output has ended."""
-    try:
-        with closing(_deltas(backend, partial, check)) as deltas:
-            for part in deltas:
-                if isinstance(part, Finish):
-                    return part
-                delta = check.read(part)
-                partial.add(delta)
-                if not delta.tokens:
-                    # An empty text lets the reader close the stream while the engine is busy.
-                    yield PromptLogprobs(part.prompt) if part.prompt else part.progress or Text("")
-                for event, beyond in parser.feed(delta.text):
-                    yield from output.push(event, beyond)
-                    if output.ended:
-                        return None
-                if parser.paused or check.cut:
-                    partial.rewind(parser.rewind() if parser.paused else 0)
-                    return None
-    except PromptTooLong:
-        if partial.requests == 1:
-            raise
-        return Finish("length")  # the reply has filled the context
-    return None
 
 
 def _deltas(backend: Backend, partial: PartialReply, check: GrammarCheck) -> Generator[Delta | Finish, None, None]:

@@ -5,6 +5,7 @@ itself, and macOS has no list of a process's mappings.
 """
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,9 +27,9 @@ def release_mapped_pages(path: Path) -> None:
 
 def _read_only_mappings(path: Path) -> Iterator[tuple[int, int]]:
     """Yield the addresses at which a file is mapped. One that can be written may have changes of its own."""
-    name = str(path.resolve())
-    for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        place, rights, _, _, _, *mapped = line.split(maxsplit=5)
-        if mapped == [name] and "w" not in rights:
-            start, end = place.split("-")
+    name = os.fsencode(path.resolve()).replace(b"\n", rb"\012")  # the kernel's own escape
+    for line in Path("/proc/self/maps").read_bytes().split(b"\n"):
+        place, rights, _, _, _, mapped = (*line.split(maxsplit=5), *[b""] * 6)[:6]
+        if mapped == name and b"w" not in rights:
+            start, end = place.split(b"-")
             yield int(start, 16), int(end, 16)

@@ -87,6 +87,13 @@ static const Kernels* find_kernels(Instructions instructions) {
     }
 }
 
+// Run `body` for 0 to count - 1. While a thread waits for the others, it takes no other work of its arena, which might be
+// another product in the same scratch memory.
+template <class Body>
+static void in_parallel(int count, const Body& body) {
+    tbb::this_task_arena::isolate([&] { tbb::parallel_for(0, count, body); });
+}
+
 // y [rows, n] = x [rows, groups * 128] times w [n, groups * 64 bytes], transposed.
 static void multiply(const Kernels& kernels, const float* x, const uint8_t* w, const uint16_t* scales, float* y, int rows,
                      int n, int groups) {
@@ -101,13 +108,13 @@ static void multiply(const Kernels& kernels, const float* x, const uint8_t* w, c
         for (int row = 0; row < rows; row++) kernels.quantize_row(x + row * columns, a, row);
         const int threads = std::max(1, tbb::this_task_arena::max_concurrency());
         const int chunk = std::max(48, (n / threads / 8 + 47) / 48 * 48);  // slower cores take fewer
-        tbb::parallel_for(0, (n + chunk - 1) / chunk, [&](int i) {
+        in_parallel((n + chunk - 1) / chunk, [&](int i) {
             kernels.multiply_few[rows - 1](w, scales, a, y, n, i * chunk, std::min(n, (i + 1) * chunk));
         });
         return;
     }
-    tbb::parallel_for(0, rows, [&](int row) { kernels.quantize_row(x + row * columns, a, row); });
-    tbb::parallel_for(0, (n + NR - 1) / NR, [&](int i) {
+    in_parallel(rows, [&](int row) { kernels.quantize_row(x + row * columns, a, row); });
+    in_parallel((n + NR - 1) / NR, [&](int i) {
         static thread_local Scratch<uint8_t> panel;
         static thread_local Scratch<float> sums;
         kernels.multiply_panel(w, scales, a, y, n, i * NR, panel.take(NR * GROUP), sums.take(MB * NR));
