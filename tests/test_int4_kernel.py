@@ -1,6 +1,7 @@
 """The int4 kernel: its products on every set of instructions, the graph with it, and models that use it."""
 
 import shutil
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,7 +11,9 @@ import edge
 from edge.cli import main
 from runtime.backends.openvino.int4 import library
 from runtime.backends.openvino.int4.graph import rewrite_graph
+from runtime.backends.openvino.int4.loading import find_obstacle
 from runtime.errors import BackendError, RequestError
+from runtime.folder.manifest import VisionRecord
 
 GROUP = library.GROUP
 QUESTIONS = ("Who are you?", "What is two plus two?", "Write a haiku about the sea.", "你好", "List three fruits.")
@@ -111,6 +114,14 @@ def test_what_it_cannot_do_is_said(built, demo_folder):
             edge.Model(demo_folder.path, device="CPU", options=options)
     with pytest.raises(RequestError, match="int4_kernel"):
         edge.Options(int4_kernel="yes")
+
+
+def test_vision_models_are_left_to_openvino(demo_folder):
+    manifest = replace(demo_folder.manifest, vision=VisionRecord("glm4_1v"))
+    folder = replace(demo_folder, manifest=manifest)
+    assert "vision" in find_obstacle(folder, "CPU", edge.Options())
+    assert find_obstacle(demo_folder, "CPU", edge.Options()) == ""
+    assert "GPU" in find_obstacle(demo_folder, "GPU", edge.Options())
 
 
 def test_it_is_used_where_it_is_built_alone(demo_folder, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def kernel_folder(folder: ModelFolder, device: str, options: Options, name: str)
 
     Raises BackendError if the options ask for the kernel and it cannot be used.
     """
-    obstacle, library = find_obstacle(device, options), None
+    obstacle, library = find_obstacle(folder, device, options), None
     if options.int4_kernel is not False and not obstacle:
         library = find_library()
         obstacle = "" if library else "it is not built"
@@ -49,10 +49,12 @@ def kernel_folder(folder: ModelFolder, device: str, options: Options, name: str)
     yield KernelFolder(folder.path)
 
 
-def find_obstacle(device: str, options: Options) -> str:
-    """Return what keeps the kernel from being used with these options; "" for nothing."""
+def find_obstacle(folder: ModelFolder, device: str, options: Options) -> str:
+    """Return what keeps the kernel from being used for this model with these options; "" for nothing."""
     if device != "CPU":
         return f"it is for CPUs, not for {device}"
+    if folder.manifest.vision:
+        return "it has not been tried with vision models"
     if options.adapters:
         return "it does not apply LoRA adapters"
     if options.activation_group not in (None, GROUP):
