@@ -86,4 +86,4 @@ def test_the_prefix_cache_has_bounds(demo_folder, monkeypatch, bounds, tokens):
     monkeypatch.setattr(cache_reserve, "free_memory", lambda: free)
     manifest = replace(demo_folder.manifest, kv_bytes_per_token=kv_bytes, context_length=context)
     assert cache_reserve.reserve_cache(Pipeline(), replace(demo_folder, manifest=manifest), "CPU", 0) == tokens
-    assert asked == [tokens]
+    assert asked == [tokens, 2]  # and a single token, for the step
