@@ -10,7 +10,7 @@ import pytest
 import edge
 from edge.cli import main
 from runtime.backends.openvino.int4 import library
-from runtime.backends.openvino.int4.graph import rewrite_graph
+from runtime.backends.openvino.int4.graph import rewrite_graph, rewritten_folder
 from runtime.backends.openvino.int4.loading import find_obstacle
 from runtime.errors import BackendError, RequestError
 from runtime.folder.manifest import VisionRecord
@@ -85,6 +85,13 @@ def test_a_graph_keeps_all_but_its_int4_products(demo_folder, tmp_path):
     assert count == len([1 for layer in before if layer.get("name", "").rpartition(".")[2] in layers])
     offsets = {layer.find("data").get("offset") for layer in before if layer.get("type") == "Const"}
     assert {layer.find("data").get("offset") for layer in after if layer.get("type") == "Const"} <= offsets
+
+
+def test_an_error_while_a_rewritten_folder_is_loaded_stays_what_it_is(demo_folder):
+    with pytest.raises(OSError, match="of the engine"), rewritten_folder(demo_folder.path, "openvino_model") as place:
+        assert (place / "openvino_model.bin").samefile(demo_folder.path / "openvino_model.bin")
+        raise OSError("of the engine")
+    assert not place.exists()
 
 
 @pytest.mark.parametrize("recipe", ["int8", "int4-asym"])

@@ -74,7 +74,7 @@ def show_machine(machine: "Machine") -> None:
 
 
 def _describe_kernel() -> str:
-    """Return what there is of the int4 kernel; "" where it cannot be built."""
+    """Describe the int4 kernel: the instructions it uses, or how to build it; "" on platforms without one."""
     from runtime.backends.openvino.int4 import library
 
     if not library.is_supported_platform() or importlib.util.find_spec("openvino") is None:

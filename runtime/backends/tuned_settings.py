@@ -1,7 +1,7 @@
 """The CPU settings that `edge bench FOLDER --tune` found to be the fastest, for each model on this machine.
 
-Each is a JSON file in the user's cache. Its name depends on the model's files, the processor and OpenVINO's version:
-what another machine or version has written is never read.
+Each is a JSON file in the user's cache. Its name depends on the model's files, the processor, OpenVINO's version and
+whether the int4 kernel is built: what was measured without it would keep it from being used.
 """
 
 import hashlib
@@ -109,11 +109,14 @@ def describe(folder: ModelFolder) -> TunedSettings:
     import openvino
     import psutil  # type: ignore[import-untyped]
 
+    from .openvino.int4.library import find_library
+
     name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
     cores = f"{psutil.cpu_count(logical=False)} cores, {psutil.cpu_count()} threads"
     files = {name: file.sha256 for name, file in folder.manifest.files.items() if name.startswith("openvino_model")}
     model = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    return TunedSettings(model, f"{name}, {cores}", openvino.get_version(), {})
+    kernel = ", int4 kernel" if find_library() else ""
+    return TunedSettings(model, f"{name}, {cores}{kernel}", openvino.get_version(), {})
 
 
 def _read(path: Path) -> TunedSettings:

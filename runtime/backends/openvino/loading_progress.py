@@ -1,4 +1,4 @@
-"""The progress of a load, by the memory of the engine's process: it reads the weights' file and repacks them."""
+"""Loading progress, estimated from the memory of the engine's process: it grows as weights are read and repacked."""
 
 from collections.abc import Callable
 

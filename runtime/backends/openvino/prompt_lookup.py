@@ -21,8 +21,8 @@ NGRAM = 3
 # What a step costs by the tokens that it drafts, in steps of a single token: 9B's width, int4, one thread, AVX512-VNNI
 # (`python -m benchmarks.lookup FOLDER`). A step of nine tokens costs 1.43, of thirteen 2.1.
 _COSTS = {1: 1.035, 2: 1.05, 4: 1.13, 6: 1.19}
-# With our int4 kernel, whose step of a single token takes 0.7 of that, on two threads (`benchmarks.int4_kernel`).
-_KERNEL_COSTS = {1: 1.03, 2: 1.2, 4: 1.5, 6: 1.9}
+# With the int4 kernel, on two threads (`python -m benchmarks.int4_kernel FOLDER --drafts`).
+_KERNEL_COSTS = {1: 1.24, 2: 1.42, 4: 1.68, 6: 1.86}
 _LONGEST = max(_COSTS)
 _ISA = "AVX512-VNNI"
 

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, parse
@@ -16,20 +16,21 @@ _OPSET = "glm4_edge"  # the operation's, as int4_matmul.cpp has it
 
 @contextmanager
 def rewritten_folder(folder: Path, name: str) -> Iterator[Path | None]:
-    """Yield a folder for the block that links every file of `folder` but the graph of this `name`, which is rewritten;
-    None if none of its products is for Int4MatMul. Raises BackendError if there is no place for it."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="glm4-edge-", ignore_cleanup_errors=True) as scratch:
-            graph = Path(scratch) / f"{name}.xml"
-            if not rewrite_graph(folder / graph.name, graph):
-                yield None
-                return
-            for file in folder.iterdir():
+    """Yield a temporary folder with the graph of this `name` rewritten and links to all other files of `folder`; None
+    if Int4MatMul can replace none of its products. Raises BackendError if the folder cannot be written."""
+    with ExitStack() as undo:
+        try:
+            scratch = tempfile.TemporaryDirectory(prefix="glm4-edge-", ignore_cleanup_errors=True)
+            graph = Path(undo.enter_context(scratch)) / f"{name}.xml"
+            replaced = rewrite_graph(folder / graph.name, graph)
+            for file in folder.iterdir() if replaced else ():
                 if file.name != graph.name and file.is_file():
                     os.symlink(file.absolute(), graph.with_name(file.name))
-            yield Path(scratch)
-    except OSError as exc:
-        raise BackendError(f"no temporary folder for the graph: {exc}", hint="free some disk space") from exc
+        except OSError as exc:
+            raise BackendError(
+                f"the rewritten graph cannot be stored in a temporary folder: {exc}", hint="free some disk space"
+            ) from exc
+        yield graph.parent if replaced else None
 
 
 def rewrite_graph(source: Path, target: Path) -> int:
@@ -95,7 +96,7 @@ class _Graph:
         return _Product(matmul, weights, scales, tuple(found), shape[0], shape[1])
 
     def replace(self, product: _Product) -> None:
-        """Connect the constants, as bytes, with the product, which becomes an Int4MatMul."""
+        """Turn the MatMul into an Int4MatMul that reads the bytes of both constants, and remove the layers between."""
         matmul, constants = product.matmul, (product.weights, product.scales)
         shapes = ((product.rows, product.groups * GROUP // 2), (product.rows, product.groups * 2))
         matmul.set("type", "Int4MatMul")

@@ -18,7 +18,7 @@ _PRECISION = "f32"
 
 @dataclass(frozen=True, slots=True)
 class KernelFolder:
-    """A folder to load, and the properties that its graph needs beside the others. `used` is whether the kernel is."""
+    """The folder to load, and the properties that the kernel needs; `used` tells whether the graph uses the kernel."""
 
     path: Path
     properties: dict[str, Any] = field(default_factory=dict)
@@ -31,32 +31,35 @@ def kernel_folder(folder: ModelFolder, device: str, options: Options, name: str)
 
     Raises BackendError if the options ask for the kernel and it cannot be used.
     """
-    obstacle, library = find_obstacle(folder, device, options), None
+    obstacle, cure = (
+        find_obstacle(folder, device, options),
+        "leave out int4_kernel: OpenVINO's own products are used then",
+    )
+    library = None
     if options.int4_kernel is not False and not obstacle:
         library = find_library()
-        obstacle = "" if library else "it is not built"
+        obstacle, cure = "it is not built for this machine and OpenVINO", "build it by `edge kernel`"
     if library is not None:
         with rewritten_folder(folder.path, name) as rewritten:
             if rewritten is not None:
                 added = {"extensions": [str(library)], "INFERENCE_PRECISION_HINT": options.precision or _PRECISION}
                 yield KernelFolder(rewritten, added, used=True)
                 return
-        obstacle = f"{folder.path} has no int4 matrices in groups of {GROUP}"
+        obstacle = f"{folder.path} has no int4 matrices in groups of {GROUP} without zero points"
+        cure = "convert the checkpoint with the recipe int4"
     if options.int4_kernel:
-        raise BackendError(
-            f"the int4 kernel cannot be used: {obstacle}", hint="`edge kernel` builds it; or leave it out"
-        )
+        raise BackendError(f"the int4 kernel cannot be used: {obstacle}", hint=cure)
     yield KernelFolder(folder.path)
 
 
 def find_obstacle(folder: ModelFolder, device: str, options: Options) -> str:
-    """Return what keeps the kernel from being used for this model with these options; "" for nothing."""
+    """Return why the kernel cannot run this model with these options; "" if it can."""
     if device != "CPU":
-        return f"it is for CPUs, not for {device}"
+        return f"it runs on CPUs, not on {device}"
     if folder.manifest.vision:
-        return "it has not been tried with vision models"
+        return "vision models are not supported"
     if options.adapters:
-        return "it does not apply LoRA adapters"
+        return "LoRA adapters are not supported"
     if options.activation_group not in (None, GROUP):
         return f"it rounds activations in groups of {GROUP}, not of {options.activation_group}"
     return ""
