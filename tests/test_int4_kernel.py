@@ -88,10 +88,16 @@ def test_a_graph_keeps_all_but_its_int4_products(demo_folder, tmp_path):
 
 
 def test_an_error_while_a_rewritten_folder_is_loaded_stays_what_it_is(demo_folder):
-    with pytest.raises(OSError, match="of the engine"), rewritten_folder(demo_folder.path, "openvino_model") as place:
-        assert (place / "openvino_model.bin").samefile(demo_folder.path / "openvino_model.bin")
-        raise OSError("of the engine")
-    assert not place.exists()
+    def load():
+        with rewritten_folder(demo_folder.path, "openvino_model") as place:
+            assert (place / "openvino_model.bin").samefile(demo_folder.path / "openvino_model.bin")
+            places.append(place)
+            raise OSError("of the engine")
+
+    places = []
+    with pytest.raises(OSError, match="of the engine"):
+        load()
+    assert not places[0].exists()
 
 
 @pytest.mark.parametrize("recipe", ["int8", "int4-asym"])
