@@ -1,5 +1,6 @@
 """The int4 kernel: its products on every set of instructions, the graph with it, and models that use it."""
 
+import json
 import shutil
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -12,8 +13,11 @@ from edge.cli import main
 from runtime.backends.openvino.int4 import library
 from runtime.backends.openvino.int4.graph import rewrite_graph, rewritten_folder
 from runtime.backends.openvino.int4.loading import find_obstacle
+from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import BackendError, RequestError
 from runtime.folder.manifest import VisionRecord
+
+from .checkpoints import write_safetensors
 
 GROUP = library.GROUP
 QUESTIONS = ("Who are you?", "What is two plus two?", "Write a haiku about the sea.", "你好", "List three fruits.")
@@ -113,6 +117,42 @@ def test_replies_are_those_of_openvinos_products(built, demo_folder):
     for kernel in (False, True):
         options = edge.Options(int4_kernel=kernel)
         with edge.Chat(demo_folder.path, device="CPU", options=options) as chat:
+            found.append([str(chat.send(question)) for question in QUESTIONS])
+    assert found[0] == found[1]
+    assert all(found[0])
+
+
+@pytest.fixture(scope="module")
+def with_int4_head(tmp_path_factory):
+    """The embedded model with a head of its own, in int4."""
+    checkpoint = tmp_path_factory.mktemp("untied") / "checkpoint"
+    shutil.copytree(edge.demo.CHECKPOINT, checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    with CheckpointTensors.open(edge.demo.CHECKPOINT) as source:
+        tensors = [
+            (name, tensor.dtype.upper(), tensor.shape, tensor.data.tobytes())
+            for name in ("model.embed_tokens.weight", *source.names)
+            for tensor in [source.tensor(name)]
+        ]
+    tensors[0] = ("lm_head.weight", *tensors[0][1:])
+    write_safetensors(checkpoint / "model.safetensors", tensors)
+    return edge.convert(checkpoint, checkpoint.with_name("int4-small"), recipe="int4-small")
+
+
+def test_an_int4_head_computes_sampled_tokens_alone(built, with_int4_head, tmp_path):
+    before = rewrite_graph(with_int4_head.path / "openvino_model.xml", tmp_path / "openvino_model.xml")
+    layers = {layer.get("name"): layer for layer in ElementTree.parse(tmp_path / "openvino_model.xml").iter("layer")}
+    assert layers["sampled_tokens_indices"].get("type") == "Parameter"
+    assert before == len([layer for layer in layers.values() if layer.get("type") == "Int4MatMul"])
+    head = next(
+        layer for layer in layers.values() if "lm_head" in layer.get("name") and layer.get("type") == "Int4MatMul"
+    )
+    assert head.get("name") + "/sampled" in layers
+    found = []
+    for kernel in (False, True):
+        options = edge.Options(int4_kernel=kernel)
+        with edge.Chat(with_int4_head.path, device="CPU", options=options) as chat:
             found.append([str(chat.send(question)) for question in QUESTIONS])
     assert found[0] == found[1]
     assert all(found[0])

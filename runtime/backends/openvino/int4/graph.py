@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, parse
@@ -11,6 +12,7 @@ from xml.etree.ElementTree import Element, SubElement, parse
 from ....errors import BackendError
 from .library import GROUP
 
+_SAMPLED = "sampled_tokens_indices"  # the input's name in OpenVINO GenAI
 _OPSET = "glm4_edge"  # the operation's, as int4_matmul.cpp has it
 
 
@@ -38,8 +40,15 @@ def rewrite_graph(source: Path, target: Path) -> int:
     are none, nothing is written. Raises OSError."""
     tree = parse(source)
     graph = _Graph(tree.getroot())
-    products = [product for layer in graph.layers.values() if (product := graph.find_product(layer))]
+    zero = graph.find_zero(source.with_suffix(".bin"))
+    products = [
+        product
+        for layer in graph.layers.values()
+        if (product := graph.find_product(layer)) and (zero is not None or not graph.makes_logits(product.matmul))
+    ]
     for product in products:
+        if zero is not None and graph.makes_logits(product.matmul):
+            graph.gather_sampled_tokens(product.matmul, zero)
         graph.replace(product)
     if products:
         graph.remove_unused()
@@ -109,9 +118,8 @@ class _Graph:
         for number, (constant, shape) in enumerate(zip(constants, shapes, strict=True), 1):
             _as_bytes(constant, shape)
             _add_port(inputs, str(number), shape)
-            ends = {"from-layer": _id(constant), "from-port": _port(constant), "to-layer": _id(matmul)}
-            SubElement(self._edges, "edge", {**ends, "to-port": str(number)})
-        _child(_child(matmul, "output"), "port").set("id", "3")
+            self._connect(_id(constant), _port(constant), _id(matmul), str(number))
+        _output(matmul).set("id", "3")
         for edge in self._readers[matmul.get("id")]:
             edge.set("from-port", "3")
         for layer in product.between:
@@ -120,12 +128,61 @@ class _Graph:
                 if edge in self._edges:
                     self._edges.remove(edge)
 
+    def makes_logits(self, matmul: Element) -> bool:
+        """Whether this is the head's product: its output is the model's."""
+        readers = (self.layers[edge.get("to-layer") or ""] for edge in self._readers[_id(matmul)])
+        return any(reader.get("type") == "Result" for reader in readers)
+
+    def find_zero(self, weights: Path) -> Element | None:
+        """Return a constant of the value 0 that can be an axis; None if the graph has none. Raises OSError."""
+        with weights.open("rb") as file:
+            for layer in self.layers.values():
+                data = layer.find("data")
+                if layer.get("type") != "Const" or data is None or data.get("element_type") not in ("i32", "i64"):
+                    continue
+                size = int(data.get("size") or 0)
+                if _shape(layer) in ([], [1]) and size in (4, 8):
+                    file.seek(int(data.get("offset") or 0))
+                    if file.read(size) == bytes(size):
+                        return layer
+        return None
+
+    def gather_sampled_tokens(self, matmul: Element, zero: Element) -> None:
+        """Insert what OpenVINO GenAI inserts before a head that is a MatMul (`apply_gather_before_matmul` in its
+        utils.cpp): of a prompt, logits are computed for the tokens alone that the input sampled_tokens_indices names.
+        """
+        into = self._into[_id(matmul), "0"]
+        hidden = _child(matmul, "input")[0]
+        indices = self._add_layer(_SAMPLED, "Parameter", "opset1", {"shape": "?", "element_type": "i64"})
+        port = SubElement(SubElement(indices, "output"), "port", {"id": "0", "precision": "I64", "names": _SAMPLED})
+        SubElement(port, "dim").text = "-1"
+        gather = self._add_layer(f"{matmul.get('name')}/sampled", "Gather", "opset8", {"batch_dims": "0"})
+        inputs = SubElement(gather, "input")
+        for number, like in enumerate((hidden, port, _output(zero))):
+            _copy_port(inputs, str(number), like)
+        _copy_port(SubElement(gather, "output"), "3", hidden)
+        self._connect(into.get("from-layer"), into.get("from-port"), _id(gather), "0")
+        self._connect(_id(indices), "0", _id(gather), "1")
+        self._connect(_id(zero), _port(zero), _id(gather), "2")
+        into.set("from-layer", _id(gather))
+        into.set("from-port", "3")
+
     def remove_unused(self) -> None:
         """Remove the constants that nothing reads any more: the shapes to which weights were reshaped."""
         read = {edge.get("from-layer") for edge in self._edges}
         for layer in list(self._layers):
             if layer.get("type") == "Const" and layer.get("id") not in read:
                 self._layers.remove(layer)
+
+    def _add_layer(self, name: str, kind: str, opset: str, data: dict[str, str]) -> Element:
+        number = max(int(_id(layer)) for layer in self._layers) + 1
+        layer = SubElement(self._layers, "layer", {"id": str(number), "name": name, "type": kind, "version": opset})
+        SubElement(layer, "data", data)
+        return layer
+
+    def _connect(self, layer: str | None, port: str | None, to_layer: str, to_port: str) -> None:
+        ends = {"from-layer": layer or "", "from-port": port or "", "to-layer": to_layer, "to-port": to_port}
+        SubElement(self._edges, "edge", ends)
 
     def _input(self, layer: Element, port: str) -> Element | None:
         edge = self._into.get((layer.get("id"), port))
@@ -146,8 +203,17 @@ def _id(layer: Element) -> str:
     return layer.get("id") or ""
 
 
+def _output(layer: Element) -> Element:
+    return _child(_child(layer, "output"), "port")
+
+
 def _port(layer: Element) -> str:
-    return _child(_child(layer, "output"), "port").get("id") or ""
+    return _output(layer).get("id") or ""
+
+
+def _copy_port(ports: Element, number: str, like: Element) -> None:
+    port = SubElement(ports, "port", {"id": number, "precision": like.get("precision") or ""})
+    port.extend(deepcopy(list(like)))
 
 
 def _shape(constant: Element) -> list[int]:
@@ -155,7 +221,7 @@ def _shape(constant: Element) -> list[int]:
 
 
 def _as_bytes(constant: Element, shape: tuple[int, ...]) -> None:
-    data, port = _child(constant, "data"), _child(_child(constant, "output"), "port")
+    data, port = _child(constant, "data"), _output(constant)
     data.set("element_type", "u8")
     data.set("shape", ", ".join(map(str, shape)))
     port.set("precision", "U8")
