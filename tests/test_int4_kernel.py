@@ -16,6 +16,7 @@ from runtime.backends.openvino.int4.loading import find_obstacle
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import BackendError, RequestError
 from runtime.folder.manifest import VisionRecord
+from runtime.reply.reply import Reply
 
 from .checkpoints import write_safetensors
 
@@ -81,7 +82,7 @@ def test_weights_are_those_of_openvinos_i4():
 def test_a_graph_keeps_all_but_its_int4_products(demo_folder, tmp_path):
     source, target = demo_folder.path / "openvino_model.xml", tmp_path / "openvino_model.xml"
     layers = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"}
-    count = rewrite_graph(source, target)
+    count = rewrite_graph(source, target, sampled=True)
     before, after = (ElementTree.parse(path).getroot().find("layers") for path in (source, target))
     replaced = [layer for layer in after if layer.get("type") == "Int4MatMul"]
     assert count == len(replaced) > 0
@@ -93,7 +94,7 @@ def test_a_graph_keeps_all_but_its_int4_products(demo_folder, tmp_path):
 
 def test_an_error_while_a_rewritten_folder_is_loaded_stays_what_it_is(demo_folder):
     def load():
-        with rewritten_folder(demo_folder.path, "openvino_model") as place:
+        with rewritten_folder(demo_folder.path, "openvino_model", sampled=True) as place:
             assert (place / "openvino_model.bin").samefile(demo_folder.path / "openvino_model.bin")
             places.append(place)
             raise OSError("of the engine")
@@ -108,7 +109,7 @@ def test_an_error_while_a_rewritten_folder_is_loaded_stays_what_it_is(demo_folde
 def test_other_recipes_are_left_to_openvino(tmp_path, recipe):
     folder = tmp_path / recipe
     edge.convert(edge.demo.CHECKPOINT, folder, recipe=recipe)
-    assert rewrite_graph(folder / "openvino_model.xml", tmp_path / "none.xml") == 0
+    assert rewrite_graph(folder / "openvino_model.xml", tmp_path / "none.xml", sampled=True) == 0
     assert not (tmp_path / "none.xml").exists()
 
 
@@ -141,7 +142,7 @@ def with_int4_head(tmp_path_factory):
 
 
 def test_an_int4_head_computes_sampled_tokens_alone(built, with_int4_head, tmp_path):
-    before = rewrite_graph(with_int4_head.path / "openvino_model.xml", tmp_path / "openvino_model.xml")
+    before = rewrite_graph(with_int4_head.path / "openvino_model.xml", tmp_path / "openvino_model.xml", sampled=True)
     layers = {layer.get("name"): layer for layer in ElementTree.parse(tmp_path / "openvino_model.xml").iter("layer")}
     assert layers["sampled_tokens_indices"].get("type") == "Parameter"
     assert before == len([layer for layer in layers.values() if layer.get("type") == "Int4MatMul"])
@@ -156,6 +157,17 @@ def test_an_int4_head_computes_sampled_tokens_alone(built, with_int4_head, tmp_p
             found.append([str(chat.send(question)) for question in QUESTIONS])
     assert found[0] == found[1]
     assert all(found[0])
+
+
+def test_logits_of_all_tokens_are_as_close_as_openvinos_products(built, with_int4_head):
+    exact = edge.Options(int4_kernel=False, precision="f32", kv_precision="f32", activation_group=0)
+    found = []
+    for options in (exact, edge.Options(int4_kernel=False), edge.Options(int4_kernel=True)):
+        with edge.Model(with_int4_head.path, device="CPU", options=options) as model:
+            events = model.complete("A bakery opens at seven. " * 6, prompt_logprobs=True, max_tokens=1)
+            found.append([token.logprob for token in Reply.from_events(events).prompt_logprobs])
+    stock, kernel = (np.abs(np.subtract(one, found[0])).mean() for one in found[1:])
+    assert 0 < kernel < 1.5 * stock < 0.5
 
 
 def test_what_it_cannot_do_is_said(built, demo_folder):

@@ -1,7 +1,7 @@
 """A model folder's stateful graph, compiled beside GenAI's pipeline for the logits that GenAI does not return.
 
-Both share nothing but the mapped file of the weights: the plugin repacks the matrices for each compiled model, so this
-one takes as much memory again.
+Both share the mapped file of the weights alone: the plugin repacks the matrices for each compiled model, so this one
+takes as much memory again, unless the int4 kernel is used.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,12 @@ import numpy as np
 from ...device.machine import free_memory
 from ...device.memory import CONTEXT, estimate, format_bytes
 from ...errors import BackendError
+from ...folder.ir_files import DECODER
 from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
 from ..backend import Options
 from ..logits.token_logprobs import Logits
 from .genai import load_properties
+from .int4.loading import kernel_folder
 
 _SHAPES = 32  # compiled shapes that the CPU plugin keeps, as for the pipeline
 
@@ -28,11 +30,19 @@ class LogitsModel:
         is short, or if OpenVINO rejects the graph."""
         import openvino
 
-        _require_memory(folder, device, options)
-        with load_properties(folder, device, options, CONVERT_AGAIN) as settings:
+        core = openvino.Core()
+        with (
+            load_properties(folder, device, options, CONVERT_AGAIN) as settings,
+            kernel_folder(folder, device, options, DECODER, sampled=False) as place,
+        ):
+            if not place.used:
+                _require_memory(folder, device, options)
+            settings.update(place.properties)
+            for library in settings.pop("extensions", ()):
+                core.add_extension(library)
             if device == "CPU":
                 settings["CPU_RUNTIME_CACHE_CAPACITY"] = _SHAPES
-            self._compiled = openvino.Core().compile_model(str(folder.path / "openvino_model.xml"), device, settings)
+            self._compiled = core.compile_model(str(place.path / f"{DECODER}.xml"), device, settings)
             self.context().forward([0])
 
     def context(self) -> "LogitsContext":

@@ -17,14 +17,15 @@ _OPSET = "glm4_edge"  # the operation's, as int4_matmul.cpp has it
 
 
 @contextmanager
-def rewritten_folder(folder: Path, name: str) -> Iterator[Path | None]:
-    """Yield a temporary folder with the graph of this `name` rewritten and links to all other files of `folder`; None
-    if Int4MatMul can replace none of its products. Raises BackendError if the folder cannot be written."""
+def rewritten_folder(folder: Path, name: str, *, sampled: bool) -> Iterator[Path | None]:
+    """Yield a temporary folder with the graph of this `name` as `rewrite_graph` makes it and links to all other files
+    of `folder`; None if Int4MatMul can replace none of its products. Raises BackendError if the folder cannot be
+    written."""
     with ExitStack() as undo:
         try:
             scratch = tempfile.TemporaryDirectory(prefix="glm4-edge-", ignore_cleanup_errors=True)
             graph = Path(undo.enter_context(scratch)) / f"{name}.xml"
-            replaced = rewrite_graph(folder / graph.name, graph)
+            replaced = rewrite_graph(folder / graph.name, graph, sampled=sampled)
             for file in folder.iterdir() if replaced else ():
                 if file.name != graph.name and file.is_file():
                     os.symlink(file.absolute(), graph.with_name(file.name))
@@ -35,20 +36,22 @@ def rewritten_folder(folder: Path, name: str) -> Iterator[Path | None]:
         yield graph.parent if replaced else None
 
 
-def rewrite_graph(source: Path, target: Path) -> int:
+def rewrite_graph(source: Path, target: Path, *, sampled: bool) -> int:
     """Write the graph in `source`, an IR's XML, with its int4 products replaced; return how many they were. If there
-    are none, nothing is written. Raises OSError."""
+    are none, nothing is written.
+
+    With `sampled`, the graph computes logits for the tokens alone that its input sampled_tokens_indices names, as GenAI
+    makes it where the head is a MatMul (`apply_gather_before_matmul_transformation` in its utils.cpp). Raises OSError.
+    """
     tree = parse(source)
     graph = _Graph(tree.getroot())
-    zero = graph.find_zero(source.with_suffix(".bin"))
-    products = [
-        product
-        for layer in graph.layers.values()
-        if (product := graph.find_product(layer)) and (zero is not None or not graph.makes_logits(product.matmul))
-    ]
+    products = [product for layer in graph.layers.values() if (product := graph.find_product(layer))]
+    heads = [product for product in products if graph.makes_logits(product.matmul)] if sampled else []
+    if heads and (zero := graph.find_zero(source.with_suffix(".bin"))) is not None:
+        graph.gather_sampled_tokens(heads[0].matmul, zero)
+    elif heads:
+        products.remove(heads[0])
     for product in products:
-        if zero is not None and graph.makes_logits(product.matmul):
-            graph.gather_sampled_tokens(product.matmul, zero)
         graph.replace(product)
     if products:
         graph.remove_unused()
@@ -148,9 +151,7 @@ class _Graph:
         return None
 
     def gather_sampled_tokens(self, matmul: Element, zero: Element) -> None:
-        """Insert what OpenVINO GenAI inserts before a head that is a MatMul (`apply_gather_before_matmul` in its
-        utils.cpp): of a prompt, logits are computed for the tokens alone that the input sampled_tokens_indices names.
-        """
+        """Insert a Gather before the head, whose axis is `zero`: the activations of tokens named by a new input."""
         into = self._into[_id(matmul), "0"]
         hidden = _child(matmul, "input")[0]
         indices = self._add_layer(_SAMPLED, "Parameter", "opset1", {"shape": "?", "element_type": "i64"})

@@ -26,10 +26,13 @@ class KernelFolder:
 
 
 @contextmanager
-def kernel_folder(folder: ModelFolder, device: str, options: Options, name: str) -> Iterator[KernelFolder]:
+def kernel_folder(
+    folder: ModelFolder, device: str, options: Options, name: str, *, sampled: bool = True
+) -> Iterator[KernelFolder]:
     """Yield the folder from which to load the IR of this `name` within the block: with the kernel, or as it is.
 
-    Raises BackendError if the options ask for the kernel and it cannot be used.
+    `sampled` is that of `rewrite_graph`: GenAI's paged pipeline reads the logits of sampled tokens alone. Raises
+    BackendError if the options ask for the kernel and it cannot be used.
     """
     obstacle, cure = (
         find_obstacle(folder, device, options),
@@ -40,7 +43,7 @@ def kernel_folder(folder: ModelFolder, device: str, options: Options, name: str)
         library = find_library()
         obstacle, cure = "it is not built for this machine and OpenVINO", "build it by `edge kernel`"
     if library is not None:
-        with rewritten_folder(folder.path, name) as rewritten:
+        with rewritten_folder(folder.path, name, sampled=sampled) as rewritten:
             if rewritten is not None:
                 added = {"extensions": [str(library)], "INFERENCE_PRECISION_HINT": options.precision or _PRECISION}
                 yield KernelFolder(rewritten, added, used=True)
