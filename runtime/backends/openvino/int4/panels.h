@@ -7,15 +7,14 @@ static void multiply_panel(const uint8_t* w, const uint16_t* scales, const Activ
     const int rows = n - row < NR ? n - row : NR;
     const auto inside = [&](int i) { return size_t(row + (i < rows ? i : rows - 1)); };  // the last one again, unused
     alignas(64) float weights[NR];
+    const int following = n - row - rows < NR ? n - row - rows : NR;
+    const char* next = reinterpret_cast<const char*>(w + size_t(row + rows) * a.groups * (GROUP / 2));
     for (int begin = 0; begin < a.rows; begin += MB) {
         const int end = a.rows - begin < MB ? a.rows : begin + MB;
+        const bool last = end == a.rows;
         for (int g = 0; g < a.groups; g++) {
-            const auto next = [&](int i) {
-                const uint8_t* p = w + (inside(i) * a.groups + g) * (GROUP / 2);
-                _mm_prefetch(reinterpret_cast<const char*>(p + GROUP), _MM_HINT_T0);  // of the group after the next
-                return p;
-            };
-            unpack(next, panel);
+            unpack([&](int i) { return w + (inside(i) * a.groups + g) * (GROUP / 2); }, panel);
+            int ahead = last ? following : 0;
             for (int i = 0; i < NR; i++) weights[i] = _cvtsh_ss(scales[inside(i) * a.groups + g]);
             const size_t place = size_t(g) * a.rows;
             for (int m = begin; m < end;) {
@@ -23,6 +22,9 @@ static void multiply_panel(const uint8_t* w, const uint16_t* scales, const Activ
                 const int8_t* values = a.values + (place + m) * GROUP;
                 const float *mine = a.scales + place + m, *offsets = a.offsets + place + m;
                 float* to = sums + size_t(m - begin) * NR;
+                // The next panel, in the order of the memory and a few lines at a time: a processor has few misses at once.
+                const int lines = (ahead * TILE + left - 1) / left;
+                for (int i = 0; i < lines && ahead; i++, ahead--, next += 64) _mm_prefetch(next, _MM_HINT_T1);
                 if (left >= TILE) {
                     multiply_tile<TILE>(panel, values, mine, offsets, weights, to, !g);
                     m += TILE;
