@@ -1,6 +1,6 @@
 """The time of a step of a single token after long contexts, by the precision of the KV cache.
 
-    python -m benchmarks.long_decode FOLDER [--past 512 8192 32768 131072] [--kv u8 u4 f16] [--threads 1] [--drafts 0]
+    python -m benchmarks.long_decode FOLDER [--past 512 8192 32768 131072] [--kv u8 u4 f16] [--threads 2] [--drafts 0]
 
 The graph gets the paged attention that GenAI gives it, and runs without GenAI: so the cache needs no prompt of that
 length. Its first block is computed from random tokens, and all others are copies of it, in memory of their own. What
@@ -47,18 +47,18 @@ class FilledGraph(Protocol):
         """Read the tokens after `past` others."""
 
 
-def compiled(folder: Path, model: ov.Model, kv_precision: str, threads: int) -> ov.CompiledModel:
-    settings = properties(Options(kv_precision=kv_precision, threads=threads), "CPU")
+def compiled(folder: Path, model: ov.Model, options: Options) -> ov.CompiledModel:
+    settings = properties(options, "CPU")
     return ov.Core().compile_model(model, "CPU", settings | read_model_properties(folder / f"{DECODER}.bin"))
 
 
 class PagedGraph:
     """The graph with paged attention; its cache has room for `tokens`, and equal blocks."""
 
-    def __init__(self, folder: Path, kv_precision: str, threads: int, tokens: int) -> None:
+    def __init__(self, folder: Path, options: Options, tokens: int) -> None:
         model = ov.Core().read_model(folder / f"{DECODER}.xml")
         paged_attention_transformation(model, False, False, False)
-        model = compiled(folder, model, kv_precision, threads)
+        model = compiled(folder, model, options)
         self._request = model.create_infer_request()
         blocks = -(-tokens // BLOCK)
         caches = []
@@ -67,8 +67,9 @@ class PagedGraph:
                 shape = [blocks, *(side.get_length() for side in list(port.get_partial_shape())[1:])]
                 caches.append(ov.Tensor(port.get_element_type(), shape))
                 self._request.set_tensor(port, caches[-1])
+        self.vocab = model.output("logits").get_partial_shape()[-1].get_length()
         self.forward(np.arange(BLOCK), 0)
-        for cache in caches:
+        for cache in caches:  # as long as nothing else is read, all blocks are those of this text
             rows = cache.data.view(np.uint8).reshape(blocks, -1)
             rows[1:] = rows[0]
 
@@ -92,12 +93,20 @@ class PagedGraph:
             self._request.set_tensor(name, ov.Tensor(value))
         self._request.infer()
 
+    def logits(self, ids: Ids, step: int = BLOCK) -> np.ndarray[Any, Any]:
+        """Read a text in steps of so many tokens; return the logits after each token, [T, vocab]."""
+        found = np.empty((len(ids), self.vocab), np.float32)
+        for first in range(0, len(ids), step):
+            self.forward(part := ids[first : first + step], first)
+            found[first : first + len(part)] = self._request.get_tensor("logits").data.reshape(len(part), -1)
+        return found
+
 
 class StatefulGraph:
     """The graph as it is, whose states are set to random keys and values."""
 
-    def __init__(self, folder: Path, kv_precision: str, threads: int, _tokens: int) -> None:
-        self._model = compiled(folder, ov.Core().read_model(folder / f"{DECODER}.xml"), kv_precision, threads)
+    def __init__(self, folder: Path, options: Options, _tokens: int) -> None:
+        self._model = compiled(folder, ov.Core().read_model(folder / f"{DECODER}.xml"), options)
         self._request = self._model.create_infer_request()
         self.forward(np.arange(BLOCK), 0)
 
@@ -146,7 +155,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of an int4 recipe")
     parser.add_argument("--past", type=int, nargs="+", default=[512, 8192, 32768, 131072])
     parser.add_argument("--kv", nargs="+", default=["u8", "u4", "f16"])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--drafts", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--layers", type=int, default=40)
@@ -155,11 +164,12 @@ def main() -> None:
     folder = ModelFolder.open(args.folder)
     here = folder.manifest.sizes.layers if folder.manifest.sizes else 0
     larger = read_bytes(folder, args.layers) / read_bytes(folder, here)
-    make: Callable[[Path, str, int, int], FilledGraph] = StatefulGraph if args.stateful else PagedGraph
+    make: Callable[[Path, Options, int], FilledGraph] = StatefulGraph if args.stateful else PagedGraph
     rows = []
     for kv_precision in args.kv:
         tokens = args.drafts + 1
-        graph = make(args.folder, kv_precision, args.threads, max(args.past) + tokens * (args.rounds + 1))
+        options = Options(kv_precision=kv_precision, threads=args.threads)
+        graph = make(args.folder, options, max(args.past) + tokens * (args.rounds + 1))
         first = None
         for past in args.past:
             found = step_times(graph, past, tokens, args.rounds)
