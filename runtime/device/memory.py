@@ -21,6 +21,7 @@ _BYTES_PER_VOCAB_TOKEN = 200  # its bytes object and its entry in a table
 _BYTES_PER_LAYER = 700_000  # in the compiled graph
 _SCALE_BYTES = 6  # the CPU plugin keeps the f16 scale of an int4 group twice in f32, as well
 _BYTES_PER_KV_VECTOR = 8  # scale and zero point of each vector in a quantized cache
+_KEY_BLOCK = 32  # tokens whose keys share scales and zero points on a CPU, which are those of channels
 _BYTES_PER_CONTEXT_TOKEN = 350  # of the pipeline and of the first thread's attention scores
 _SCORE_BYTES_PER_THREAD = (
     800  # per context token, for each further thread (measured with 32 heads and at most two threads)
@@ -101,8 +102,11 @@ def estimate_from_sizes(
         raise DeviceError(
             f"unknown KV cache precision {quoted(precision)}", hint=f"choose one of {', '.join(_KV_BITS)}"
         )
-    vectors = 2 * sizes.layers * sizes.kv_heads * (_BYTES_PER_KV_VECTOR if _KV_BITS[precision] < 16 else 0)
-    kv_cache = context * (kv_bytes_per_token * _KV_BITS[precision] // 16 + vectors)
+    vectors = sizes.layers * sizes.kv_heads * _BYTES_PER_KV_VECTOR
+    # Keys are half of the cache, in f16: a quarter of its bytes are their number.
+    keys = kv_bytes_per_token // 4 * _BYTES_PER_KV_VECTOR // _KEY_BLOCK if kind == "CPU" else vectors
+    scales = vectors + keys if _KV_BITS[precision] < 16 else 0
+    kv_cache = context * (kv_bytes_per_token * _KV_BITS[precision] // 16 + scales)
     chunk = min(context, CHUNK_TOKENS[kind])
     activations = 4 * (chunk * (3 * sizes.ffn + 4 * sizes.hidden) + 2 * sizes.vocab)
     program = _PROCESS_BYTES + sizes.vocab * _BYTES_PER_VOCAB_TOKEN + sizes.layers * _BYTES_PER_LAYER
