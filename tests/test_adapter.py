@@ -349,6 +349,7 @@ def test_other_exporters_reject_adapters():
         list(convert(CHECKPOINT, "unused", "int4", exporter="optimum", adapters=["x"]))
 
 
+@pytest.mark.slow
 def test_a_converted_adapter_is_the_merged_checkpoint(tmp_path):
     """The IR's weights are those of a checkpoint that was merged before, and the manifest names the adapter."""
     tiny = Tiny("chatglm", dtype="f32", layers=1)

@@ -160,6 +160,7 @@ def test_one_process_at_a_time_writes_an_output(batch, tmp_path):
     assert batch(line("a"))[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["SIGINT", "SIGKILL"])
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
 def test_an_interrupted_run_goes_on(demo_folder, tmp_path, ending):

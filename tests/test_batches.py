@@ -145,6 +145,7 @@ def test_a_cancelled_batch_keeps_what_was_answered(served):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_batch_has_half_of_the_turns_and_waits_for_others(served):
     client, engine = served
     (entry,) = client.dispatcher.pool.entries.values()

@@ -100,6 +100,7 @@ def test_chat_has_the_flags_of_sampling_that_a_person_types(demo_folder, monkeyp
         assert asked.value.args == (wanted,), typed
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_a_sampled_reply(demo_folder, monkeypatch, capsys):
     from edge.cli import chat, main
 

@@ -186,6 +186,7 @@ def test_chinese_tool_names_work_end_to_end(bare_folder):
         assert json.loads("".join(call["function"]["arguments"] for call in calls)) == {"城市": "北京"}
 
 
+@pytest.mark.slow
 def test_a_forced_call_of_a_chinese_name_on_the_engine(demo_folder):
     schema = {"type": "object", "properties": {"城市": {"enum": ["北京"]}}, "required": ["城市"]}
     tool = {"type": "function", "function": {"name": "查询天气", "parameters": schema, "strict": True}}

@@ -57,6 +57,8 @@ NOT_RUN = {
     r"--uds": "no port: tests/test_listener.py",
     r"^rm ": "it asks in a terminal: tests/test_store.py",
     r"^service update": "a service that runs: tests/test_service_update.py",
+    r"^kernel": "it compiles: tests/test_int4_kernel.py",
+    r"--tune": "many loads: tests/test_tuning.py",
     r"^bundle ": "downloads: tests/test_bundle.py, tests/environments/bundle.sh",
     r"^mcp ": "it talks over the standard streams until they end: tests/test_mcp_server.py",
 }

@@ -250,6 +250,7 @@ def test_a_name_that_is_no_unicode_is_read(tmp_path):
     assert edge.read_document(path).name.encode()
 
 
+@pytest.mark.slow
 def test_the_real_model_reads_a_long_document(demo_folder):
     (sample,) = [one for one in samples() if one.name == "ferries.pdf"]
     with edge.Chat(demo_folder, temperature=0, max_new_tokens=20) as chat:

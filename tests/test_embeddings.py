@@ -268,6 +268,7 @@ def test_the_openai_client_reads_them(client, models):
     np.testing.assert_allclose(reply.data[0].embedding, mean(SHIPS), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_large_request_delays_nobody(served, monkeypatch):
     client, _ = served
     texts = ["the ships lie in the harbour ."] * 2048

@@ -73,6 +73,7 @@ def test_while_a_long_prompt_is_read(served):
     assert answers(url)
 
 
+@pytest.mark.slow
 @stops
 def test_while_its_grammar_is_tried(served):
     url, entry = served

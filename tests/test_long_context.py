@@ -90,6 +90,7 @@ def test_a_context_that_cannot_be_had(tiny: Tiny, context: int, error: str, cure
     assert cure in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_converted_folder_has_the_context(tmp_path: Path) -> None:
     """In its manifest and config.json; it is evaluated against the extended checkpoint."""
     import edge

@@ -159,6 +159,7 @@ def test_a_chat_starts_its_servers_and_ends_them():
         assert len(children() - before) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_ignores_the_end_of_its_input_is_killed():
     before = children()
     with edge.mcp(hostile("stays")):
@@ -184,6 +185,7 @@ def test_a_program_that_is_killed_leaves_no_server(tmp_path):
     server.wait(30)
 
 
+@pytest.mark.slow
 def test_a_program_that_closes_nothing_ends():
     code = "import edge, json, sys\nedge.mcp(json.loads(sys.argv[1])).open()"
     subprocess.run([sys.executable, "-c", code, json.dumps(hostile("stays"))], timeout=60, check=True, cwd=HERE.parent)
@@ -209,6 +211,7 @@ def test_a_server_that_announces_other_tools():
         wait_for_tool(servers, "added_1")
 
 
+@pytest.mark.slow
 def test_a_call_has_a_time_limit():
     with edge.mcp(hostile("silent"), timeout=0.3) as servers:
         begun = time.monotonic()
@@ -216,6 +219,7 @@ def test_a_call_has_a_time_limit():
         assert time.monotonic() - begun < 5
 
 
+@pytest.mark.slow
 def test_a_cancelled_reply_does_not_wait_for_a_call():
     with edge.Chat(echo_model(Echo(["speak\n{}"])), tools=[edge.mcp(hostile("silent"))]) as chat:
         events = chat.stream("Speak")

@@ -76,6 +76,7 @@ def test_an_allowed_tool_runs_without_a_question(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
 def test_a_person_in_a_terminal(bare_folder, tmp_path):
     """The call is shown with its arguments as they are; declined first, then approved."""

@@ -40,6 +40,7 @@ def test_a_script(place):
     assert DONE in run(place, "script.py")
 
 
+@pytest.mark.slow
 def test_an_event_loop(place):
     """All of it inside a coroutine, the blocking calls too."""
     body = "\n".join(f"    {line}" if line else "" for line in GUESSES.splitlines()[5:])
@@ -107,6 +108,7 @@ def test_a_qt_window(place):
     assert DONE in run(place, "window.py", QT_QPA_PLATFORM="offscreen")
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_convert_py(place):
     """`edge.convert` needs the package that the file hides: -P, as the error says, is the documented way."""
     (place / "convert.py").write_text("raise RuntimeError('not ours')\n")

@@ -197,6 +197,7 @@ def test_no_slot_is_lost(seed):
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_keys_share_a_server(bare_folder):
     """One key fills the queue; the request of another takes a place in it, and the second turn."""
     keys, done = (ApiKey("one", "anna"), ApiKey("two", "ben")), []
