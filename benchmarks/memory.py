@@ -1,11 +1,12 @@
 """The estimate of runtime/device/memory.py against the memory that a chat takes on a CPU.
 
-    python -m benchmarks.memory FOLDER … [--context 2048] [--kv-precision u8] [--precision f32]
+    python -m benchmarks.memory FOLDER … [--context 2048] [--kv-precision u8] [--precision f32] [--no-kernel]
 
 Each folder is loaded in a new process, which fills the context with a prompt and a reply of 16 tokens. Another process
 samples the peak of its anonymous memory, since the engine blocks all threads of its own while it works. Pages of mapped
-files are not included: once the weights are repacked they are not read again, and the system reclaims them; `file` is
-the part of them that the last 8 tokens touched. Linux only, as both are read from /proc.
+files are not included, neither in the estimate: once weights are repacked their pages are not read again, and the
+system reclaims them; `file` is the part of them that the last 8 tokens touched, and `mapped` the weights that the int4
+kernel reads there, where `edge kernel` has built it. Linux only, as both are read from /proc.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import psutil
 from edge.bench import random_prompt
 from runtime.backends.backend import Options, Request
 from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.int4.loading import find_mapped_weights
 from runtime.device.memory import estimate
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import SamplingParams
@@ -39,6 +41,7 @@ class MemoryRow:
     loaded: int
     peak: int
     file: int
+    mapped: int
     estimate: int
     error: float
 
@@ -64,9 +67,12 @@ def measure(path: str, context: int, options: Options) -> MemoryRow:
         loaded, file = ours.recv()
         child.join()
     kv_precision, cores = options.kv_precision or "u8", psutil.cpu_count(logical=False)
-    estimated = estimate(ModelFolder.open(path).manifest, "CPU", context, kv_precision, options.threads or cores).peak
+    folder = ModelFolder.open(path)
+    mapped = find_mapped_weights(folder, "CPU", options)
+    need = estimate(folder.manifest, "CPU", context, kv_precision, options.threads or cores, mapped=mapped)
+    estimated = need.peak - need.mapped
     error = estimated / watch.value - 1
-    return MemoryRow(path, context, kv_precision, loaded, watch.value, file, estimated, error)
+    return MemoryRow(path, context, kv_precision, loaded, watch.value, file, need.mapped, estimated, error)
 
 
 def main() -> None:
@@ -77,15 +83,21 @@ def main() -> None:
     parser.add_argument("--kv-precision", default="u8")
     parser.add_argument("--precision", help="f32 or bf16; the default is what the CPU is best at")
     parser.add_argument("--threads", type=int, help="of the engine; the default is a thread a core")
+    parser.add_argument("--no-kernel", action="store_true", help="without our int4 kernel, where it is built")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     args = parser.parse_args()
-    options = Options(kv_precision=args.kv_precision, precision=args.precision, threads=args.threads)
+    kernel = False if args.no_kernel else None
+    options = Options(
+        kv_precision=args.kv_precision, precision=args.precision, threads=args.threads, int4_kernel=kernel
+    )
     for folder in args.folders:
         row = measure(folder, args.context, options)
         if args.json:
             print(json.dumps(asdict(row)), flush=True)
             continue
-        sizes = (f"{name} {getattr(row, name) / 1e6:,.0f} MB" for name in ("loaded", "peak", "file", "estimate"))
+        sizes = (
+            f"{name} {getattr(row, name) / 1e6:,.0f} MB" for name in ("loaded", "peak", "file", "mapped", "estimate")
+        )
         print(
             f"{folder} at {row.context:,} tokens, KV {row.kv_precision}: {', '.join(sizes)}, {row.error:+.1%}",
             flush=True,

@@ -2,7 +2,7 @@
 
 import time
 from datetime import UTC, datetime
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -11,6 +11,7 @@ pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
 from runtime.model import Model  # noqa: E402
+from runtime.progress import Progress  # noqa: E402
 
 from .serving import serving_ours  # noqa: E402
 from .test_server import ASK, CHAT, LONG, until  # noqa: E402
@@ -86,9 +87,12 @@ def test_a_model_in_use_is_never_unloaded(demo_folder):
 def test_it_is_loading_while_it_loads(bare_folder, monkeypatch):
     """Requests wait for it, and everything that reports tells so."""
 
+    go_on = Event()
+
     class SlowModel(Model):
         def __init__(self, *arguments, **settings):
-            time.sleep(1.0)
+            settings["progress"](Progress("load", done=1, total=4))
+            go_on.wait(30)
             super().__init__(*arguments, **settings)
 
     monkeypatch.setattr("edge.server.pool.model_pool.Model", SlowModel)
@@ -100,15 +104,18 @@ def test_it_is_loading_while_it_loads(bare_folder, monkeypatch):
         answers = []
         asking = Thread(target=lambda: answers.append(httpx2.post(f"{url}{CHAT}", json=ASK, timeout=60)))
         asking.start()
-        until(lambda: entry.loading)
+        until(lambda: entry.progress is not None)
         assert client.get("/health").json() == {"status": "ok", "models": "loading"}
         assert client.get("/ready").status_code == 503
         (listed,) = client.get("/v1/models").json()["data"]
         assert (listed["loaded"], listed["state"]) == (False, "loading")
+        assert client.get("/chat").json()["models"][0]["progress"] == 0.25
         assert f'edge_model_loading{{model="{entry.name}"}} 1.0' in client.get("/metrics").text
+        go_on.set()
         asking.join()
         assert answers[0].status_code == 200
         assert client.get("/v1/models").json()["data"][0]["state"] == "loaded"
+        assert client.get("/chat").json()["models"][0]["progress"] is None
 
 
 def test_by_default_it_stays(bare_folder):

@@ -1,6 +1,7 @@
 """The int4 kernel: its products on every set of instructions, the graph with it, and models that use it."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -11,8 +12,10 @@ import pytest
 import edge
 from edge.cli import main
 from runtime.backends.openvino.int4 import library
-from runtime.backends.openvino.int4.graph import rewrite_graph, rewritten_folder
-from runtime.backends.openvino.int4.loading import find_obstacle
+from runtime.backends.openvino.int4.advice import describe_kernel
+from runtime.backends.openvino.int4.graph import count_weights, rewrite_graph, rewritten_folder
+from runtime.backends.openvino.int4.loading import find_mapped_weights, find_obstacle
+from runtime.backends.openvino.loading_progress import LoadingProgress
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import BackendError, RequestError
 from runtime.folder.manifest import VisionRecord
@@ -219,3 +222,42 @@ def test_a_compiler_that_does_not_work_is_one_line(tmp_path, monkeypatch, capsys
     assert said in error
     assert "hint: " in error
     assert list(tmp_path.rglob("*.so")) == []
+
+
+def test_weights_that_stay_in_the_file_are_told_and_counted(built, demo_folder, tmp_path, capsys):
+    """The recipe int4 has all its scales in products that the kernel computes."""
+    mapped = find_mapped_weights(demo_folder, "CPU", edge.Options())
+    assert mapped.groups == demo_folder.manifest.sizes.groups
+    assert mapped.nbytes == mapped.groups * (GROUP // 2 + 2)
+    for device, options in (("GPU", edge.Options()), ("CPU", edge.Options(int4_kernel=False))):
+        assert find_mapped_weights(demo_folder, device, options) is None
+    totals = []
+    for options in (edge.Options(), edge.Options(int4_kernel=False)):
+        LoadingProgress(demo_folder, "CPU", options, lambda report: totals.append(report.total)).finish()
+    assert totals[1] - totals[0] == mapped.nbytes + 6 * mapped.groups
+    assert main(["doctor", str(demo_folder.path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [fit["need"]["mapped"] for fit in facts["fits"] if fit["kind"] == "CPU"] == [mapped.nbytes]
+    assert main(["doctor", str(demo_folder.path)]) == 0
+    assert re.search(r"^device .* weights +mapped +KV", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("content", [b"", b"<net/>", b"<net><layers><layer/></layers></net>", None])
+def test_a_damaged_graph_has_no_weights_to_count(tmp_path, content):
+    path = tmp_path / "openvino_model.xml"
+    if content is not None:
+        path.write_bytes(content)
+    assert count_weights(path) is None
+
+
+def test_what_the_machine_has_of_the_kernel(built, tmp_path, monkeypatch):
+    assert describe_kernel() == library.find_instructions(built)
+    monkeypatch.setenv("EDGE_CACHE", str(tmp_path))
+    assert describe_kernel().startswith("not built; `edge kernel`")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "no C++ compiler no-such-compiler" in describe_kernel()
+    old = tmp_path / "int4" / "int4_matmul-0123456789abcdef.so"
+    old.parent.mkdir()
+    old.write_bytes(b"older")
+    assert "another version of OpenVINO" in describe_kernel()
+    assert "run `edge kernel` again" in describe_kernel()

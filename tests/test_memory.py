@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edge.catalogue import CATALOGUE
-from runtime.device.memory import estimate, estimate_from_sizes, longest_context
+from runtime.device.memory import MappedWeights, estimate, estimate_from_sizes, longest_context
 from runtime.errors import DeviceError
 from runtime.folder.manifest import CheckpointRecord, Manifest, ModelSizes
 
@@ -74,3 +74,14 @@ def test_the_real_models_take_what_was_seen():
     entry = CATALOGUE["GLM-4-9B-0414"]
     assert 5.2e9 < entry.memory_bytes("int4") < 6.4e9
     assert entry.memory_bytes("int8") > 1.6 * entry.memory_bytes("int4")
+
+
+def test_mapped_weights_are_not_repacked():
+    """Those of the int4 kernel are pages of the file: what is left to repack is the rest, without their scales."""
+    sizes = replace(SIZES, groups=40)
+    stock = estimate_from_sizes(sizes, "CPU", 1024, 1024)
+    kernel = estimate_from_sizes(sizes, "CPU", 1024, 1024, mapped=MappedWeights(2_640, 40))
+    assert (stock.weights, stock.mapped) == (4_000 + 6 * 40, 0)
+    assert (kernel.weights, kernel.mapped) == (4_000 - 2_640, 2_640)
+    assert stock.running - kernel.running == 6 * 40
+    assert estimate_from_sizes(sizes, "GPU", 1024, 1024, mapped=MappedWeights(2_640, 40)).mapped == 0

@@ -20,6 +20,7 @@ from edge.server.page import chat as page
 from runtime.backends.echo import Echo, spelled
 from runtime.folder.model_folder import write_manifest
 from runtime.grammar.grammar import JsonSchema
+from runtime.progress import Progress
 
 from .serving import scripted, serving_ours
 from .test_serve import program
@@ -720,7 +721,11 @@ def test_models_are_listed_with_their_state(browser, bare_folder, tmp_path):
         first.loading = True
         browser.js("document.querySelector('.top .model').focus()")
         browser.until("return document.querySelector('.top .model option').textContent.endsWith('loading …')")
-        first.loading = False
+        first.report(Progress("load", done=300, total=1000))
+        browser.js("document.querySelector('.top .model').blur()")
+        browser.js("document.querySelector('.top .model').focus()")
+        browser.until("return document.querySelector('.top .model option').textContent.endsWith('loading: 30 %')")
+        first.loading, first.progress = False, None
         browser.ask("Hello")
         browser.until("return document.querySelector('.top .model option').textContent.endsWith(' loaded')")
 
@@ -733,7 +738,11 @@ def test_loading_a_model_is_shown(browser, bare_folder):
         entry.loading = True
         browser.type("Hello\n")
         browser.until("return /^bare is being loaded: [1-9] s$/.test(document.querySelector('.looking')?.textContent)")
-        entry.loading = False
+        entry.report(Progress("load", done=42, total=100))
+        browser.until(
+            "return /^bare is being loaded: 42 %, [1-9] s$/.test(document.querySelector('.looking').textContent)"
+        )
+        entry.loading, entry.progress = False, None
         engine.pause = 0
         browser.replied()
         assert browser.all(".looking") == []

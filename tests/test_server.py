@@ -436,6 +436,7 @@ def test_a_page_chats_with_tools_that_run_here(demo_folder, bare_folder):
         assert model == {
             "name": demo_folder.path.name,
             "state": "unloaded",
+            "progress": None,
             "context": 2048,
             "pictures": False,
             "temperature": 0.0,

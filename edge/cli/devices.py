@@ -1,7 +1,6 @@
 """`edge devices`: list the devices and engines of this machine."""
 
 import argparse
-import importlib.util
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,7 @@ def show_machine(machine: "Machine") -> None:
     """Print a table of the devices, and what is missing."""
     from rich.table import Table
 
+    from runtime.backends.openvino.int4.advice import describe_kernel
     from runtime.device.machine import NPU_GENERATIONS, SERVERS_VARIABLE
     from runtime.device.memory import format_bytes
 
@@ -67,17 +67,7 @@ def show_machine(machine: "Machine") -> None:
         table.add_row("server", url, "", f"of {SERVERS_VARIABLE}")
     print_table(table)
     print("engines: " + ", ".join(f"{name} {version}" for name, version in machine.packages.items()))
-    if kernel := _describe_kernel():
-        print(f"int4 kernel: {kernel}")
+    if kernel := describe_kernel():
+        print_text(f"int4 kernel: {kernel}")
     for missing in machine.missing:
         print_text(f"{missing.device}: {missing.what} is missing. {missing.cure}")
-
-
-def _describe_kernel() -> str:
-    """Describe the int4 kernel: the instructions it uses, or how to build it; "" on platforms without one."""
-    from runtime.backends.openvino.int4 import library
-
-    if not library.is_supported_platform() or importlib.util.find_spec("openvino") is None:
-        return ""
-    path = library.find_library()
-    return library.find_instructions(path) if path else "not built; `edge kernel` makes int4 models faster here"

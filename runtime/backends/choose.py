@@ -5,13 +5,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..device.machine import Machine, detect
-from ..device.memory import CONTEXT, LARGEST_ALLOCATION, MemoryEstimate, estimate, format_bytes, longest_context
+from ..device.memory import (
+    CONTEXT,
+    LARGEST_ALLOCATION,
+    MappedWeights,
+    MemoryEstimate,
+    estimate,
+    format_bytes,
+    longest_context,
+)
 from ..errors import DeviceError, Notice, RequestError
 from ..folder.manifest import Manifest
 from ..source import ModelSource
 from .backend import Backend, FoundDevice, Options
 from .openvino.availability import unavailable_error
 from .openvino.batched import OpenVINO
+from .openvino.int4.loading import find_mapped_weights
 from .openvino.npu import CONTEXT as NPU_CONTEXT
 from .openvino.npu import NPU
 from .openvino.stateful import Stateful
@@ -58,7 +67,7 @@ def choose(device: str = "auto", source: ModelSource | None = None, options: Opt
             raise unavailable_error()
         if source is None or manifest is None or source.model_folder is None:
             return DeviceChoice(OpenVINO, "CPU", "the CPU is there on every machine")
-        return choose_automatically(detect(), manifest, options)
+        return choose_automatically(detect(), manifest, options, _mapped_weights(source, options))
     able: list[tuple[type[Backend], FoundDevice]] = []
     for pair in _backends_with(device):
         able.append(pair)
@@ -77,7 +86,7 @@ def choose(device: str = "auto", source: ModelSource | None = None, options: Opt
         )
     backend, found = able[0]
     if manifest is not None and found.kind and source is not None and source.model_folder is not None:
-        _warn(found.name, manifest, options)
+        _warn(found.name, source, options)
     return DeviceChoice(backend, found.name, found.reason)
 
 
@@ -111,13 +120,16 @@ def require_context(manifest: Manifest, options: Options) -> None:
         )
 
 
-def choose_automatically(machine: Machine, manifest: Manifest, options: Options = Options()) -> DeviceChoice:
+def choose_automatically(
+    machine: Machine, manifest: Manifest, options: Options = Options(), mapped: MappedWeights | None = None
+) -> DeviceChoice:
     """Choose for "auto": the first of the machine's devices, best first, on which the model fits.
 
     An NPU only gets models converted for it; then GPUs, those with memory of their own first; then the CPU. The reason
-    names what was passed over. The choice depends on the arguments alone. Raises DeviceError where nothing fits.
+    names what was passed over. `mapped` are the weights that the CPU reads from the file. The choice depends on the
+    arguments alone. Raises DeviceError where nothing fits.
     """
-    assessed = assess_devices(machine, manifest, options)
+    assessed = assess_devices(machine, manifest, options, mapped)
     rejected: list[str] = []
     for fit in assessed:
         if not fit.obstacle:
@@ -128,12 +140,15 @@ def choose_automatically(machine: Machine, manifest: Manifest, options: Options 
         rejected.append(f"not {fit.device}: {fit.obstacle}")
     raise DeviceError(
         f"{manifest.source.name} ({manifest.recipe}) fits no device here: {'; '.join(rejected)}",
-        hint=_suggestions(machine, manifest, options),
+        hint=_suggestions(machine, manifest, options, mapped),
     )
 
 
-def assess_devices(machine: Machine, manifest: Manifest, options: Options = Options()) -> tuple[Fit, ...]:
-    """Every device of OpenVINO on this machine, best first for this model, and whether it has room for it."""
+def assess_devices(
+    machine: Machine, manifest: Manifest, options: Options = Options(), mapped: MappedWeights | None = None
+) -> tuple[Fit, ...]:
+    """Every device of OpenVINO on this machine, best first for this model, and whether it has room for it. `mapped` are
+    the weights that the CPU reads from the file."""
     found = []
     for npu in machine.npus:
         context = min(options.context or NPU_CONTEXT, manifest.context_length)
@@ -158,7 +173,9 @@ def assess_devices(machine: Machine, manifest: Manifest, options: Options = Opti
                 f"a weight of {format_bytes(wanted.largest)} is over its largest allocation, {format_bytes(largest)}"
             )
         found.append(Fit(gpu.device, "GPU", context, wanted, free, obstacle))
-    wanted = estimate(manifest, "CPU", context, options.kv_precision, options.threads or machine.cpu.cores)
+    wanted = estimate(
+        manifest, "CPU", context, options.kv_precision, options.threads or machine.cpu.cores, mapped=mapped
+    )
     found.append(Fit("CPU", "CPU", context, wanted, machine.free, _shortage(wanted.peak, machine.free)))
     return tuple(found)
 
@@ -188,10 +205,10 @@ def _unused(machine: Machine) -> list[str]:
     return found + [f"not the {card.name}: OpenVINO does not run on it, the engine torch does" for card in machine.cuda]
 
 
-def _suggestions(machine: Machine, manifest: Manifest, options: Options) -> str:
+def _suggestions(machine: Machine, manifest: Manifest, options: Options, mapped: MappedWeights | None) -> str:
     suggestions = []
     threads = options.threads or machine.cpu.cores
-    if context := longest_context(manifest, "CPU", machine.free, options.kv_precision, threads):
+    if context := longest_context(manifest, "CPU", machine.free, options.kv_precision, threads, mapped=mapped):
         suggestions.append(f"use a context of at most {context:,} tokens on the CPU")
     elif manifest.recipe in ("int8", "bf16"):
         suggestions.append(f"convert with the smaller recipe {SMALLEST_RECIPE}")
@@ -202,7 +219,13 @@ def _suggestions(machine: Machine, manifest: Manifest, options: Options) -> str:
     return ", or ".join(suggestions)
 
 
-def _warn(device: str, manifest: Manifest, options: Options) -> None:
-    for fit in assess_devices(detect(), manifest, options):
+def _mapped_weights(source: ModelSource, options: Options) -> MappedWeights | None:
+    folder = source.model_folder
+    return None if folder is None else find_mapped_weights(folder, "CPU", options)
+
+
+def _warn(device: str, source: ModelSource, options: Options) -> None:
+    manifest = source.manifest
+    for fit in assess_devices(detect(), manifest, options, _mapped_weights(source, options)):
         if fit.device == device and fit.obstacle:
             warnings.warn(f"{manifest.source.name} may not fit {device}: {fit.obstacle}", Notice, stacklevel=3)

@@ -16,9 +16,9 @@ CHUNK_TOKENS = {"CPU": 128, "GPU": 512, "NPU": 512}
 LARGEST_ALLOCATION = (
     4_294_959_104  # bytes; the largest allocation of Intel's GPU drivers, if the device does not report one
 )
-_PROCESS_BYTES = 60 * 2**20  # bytes: Python, OpenVINO
-_BYTES_PER_VOCAB_TOKEN = 200  # its bytes object and its entry in a table
-_BYTES_PER_LAYER = 700_000  # in the compiled graph
+_PROCESS_BYTES = 75 * 2**20  # bytes: Python, OpenVINO
+_BYTES_PER_VOCAB_TOKEN = 360  # its bytes object and its entry in tables
+_BYTES_PER_LAYER = 2_000_000  # in the compiled graph
 _SCALE_BYTES = 6  # the CPU plugin keeps the f16 scale of an int4 group twice in f32, as well
 _BYTES_PER_KV_VECTOR = 8  # scale and zero point of each vector in a quantized cache
 _KEY_BLOCK = 32  # tokens whose keys share scales and zero points on a CPU, which are those of channels
@@ -34,9 +34,19 @@ _KV_BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4
 
 
 @dataclass(frozen=True, slots=True)
+class MappedWeights:
+    """Int4 weights that are read from the mapped file as they lie there, in place of repacked ones: the bytes of the
+    matrices with their scales, and the number of these."""
+
+    nbytes: int
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryEstimate:
     """Bytes of memory. `loading` is the peak while the model loads, `largest` the largest allocation; `tower` is for
-    the image tower of a vision model, while it reads a picture."""
+    the image tower of a vision model, while it reads a picture. `mapped` are pages of the file that every token reads:
+    the system can take them back, but then reads them again from the disk."""
 
     program: int
     weights: int
@@ -45,11 +55,12 @@ class MemoryEstimate:
     loading: int
     largest: int
     tower: int = 0
+    mapped: int = 0
 
     @property
     def running(self) -> int:
         """Bytes while the model is used, and reads a picture."""
-        return self.program + self.weights + self.kv_cache + self.activations + self.tower
+        return self.program + self.weights + self.mapped + self.kv_cache + self.activations + self.tower
 
     @property
     def peak(self) -> int:
@@ -58,12 +69,25 @@ class MemoryEstimate:
 
 
 def estimate(
-    manifest: Manifest, kind: str, context: int, kv_precision: str | None = None, threads: int | None = None
+    manifest: Manifest,
+    kind: str,
+    context: int,
+    kv_precision: str | None = None,
+    threads: int | None = None,
+    *,
+    mapped: MappedWeights | None = None,
 ) -> MemoryEstimate:
     """Estimate the memory of a model on a device of this `kind` (CPU, GPU or NPU), with `context` tokens in its KV
-    cache and, on a CPU, this number of threads."""
+    cache and, on a CPU, this number of threads. `mapped` are the weights that the int4 kernel reads, where it is
+    used."""
     found = estimate_from_sizes(
-        recorded_sizes(manifest), kind, context, manifest.kv_bytes_per_token, kv_precision, threads=threads
+        recorded_sizes(manifest),
+        kind,
+        context,
+        manifest.kv_bytes_per_token,
+        kv_precision,
+        threads=threads,
+        mapped=mapped,
     )
     return replace(found, tower=tower_memory(manifest.vision.nbytes)) if manifest.vision else found
 
@@ -87,6 +111,7 @@ def estimate_from_sizes(
     kv_precision: str | None = None,
     *,
     threads: int | None = None,
+    mapped: MappedWeights | None = None,
 ) -> MemoryEstimate:
     """Estimate as `estimate` does. `kv_bytes_per_token` is for an f16 cache.
 
@@ -111,12 +136,14 @@ def estimate_from_sizes(
     activations = 4 * (chunk * (3 * sizes.ffn + 4 * sizes.hidden) + 2 * sizes.vocab)
     program = _PROCESS_BYTES + sizes.vocab * _BYTES_PER_VOCAB_TOKEN + sizes.layers * _BYTES_PER_LAYER
     if kind == "CPU":
-        weights = sizes.weights - sizes.embedding_bytes + _SCALE_BYTES * sizes.groups
+        kept = mapped or MappedWeights(0, 0)
+        weights = sizes.weights - sizes.embedding_bytes - kept.nbytes + _SCALE_BYTES * (sizes.groups - kept.groups)
+        activations += 4 * chunk * (2 * sizes.ffn + 4 * sizes.hidden)  # in f32; in bf16 they are not there
         unpacked = 2 * kv_bytes_per_token // max(sizes.layers, 1)
         activations += context * (
             unpacked + _BYTES_PER_CONTEXT_TOKEN + _SCORE_BYTES_PER_THREAD * ((threads or _DEFAULT_THREADS) - 1)
         )
-        return MemoryEstimate(program, weights, kv_cache, activations, 0, sizes.largest)
+        return MemoryEstimate(program, weights, kv_cache, activations, 0, sizes.largest, mapped=kept.nbytes)
     copies = 2 if kind == "NPU" else 1
     running = program + sizes.weights + copies * kv_cache + activations
     loading = max(running, program + 2 * sizes.weights)
@@ -124,13 +151,19 @@ def estimate_from_sizes(
 
 
 def longest_context(
-    manifest: Manifest, kind: str, free: int, kv_precision: str | None = None, threads: int | None = None
+    manifest: Manifest,
+    kind: str,
+    free: int,
+    kv_precision: str | None = None,
+    threads: int | None = None,
+    *,
+    mapped: MappedWeights | None = None,
 ) -> int:
     """Return the longest context that fits into `free` bytes, in steps of 256 tokens; 0 if the model does not fit."""
     low, high = 0, manifest.context_length // 256
     while low < high:
         middle = (low + high + 1) // 2
-        if estimate(manifest, kind, 256 * middle, kv_precision, threads).peak <= free:
+        if estimate(manifest, kind, 256 * middle, kv_precision, threads, mapped=mapped).peak <= free:
             low = middle
         else:
             high = middle - 1

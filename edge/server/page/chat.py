@@ -15,8 +15,7 @@ The finish event's `messages` are those that the reply added to the chat; the pa
 the server stores nothing; `context_used` is the part of the context that they take by now, from 0 to 1. A dropped event
 says how many of the oldest messages no longer fit, and are not read. A request with documents has a documents event
 first: `content` is the message as the model reads it, which the page repeats in later requests, `citations` are the
-passages in it, and `whole` names the documents that are in it as a whole. GET /chat returns the models, the tools, and
-the kiosk's settings.
+passages in it, and `whole` names the documents that are in it as a whole.
 
 A tool's `pictures` are data: URLs, and its `citations` are {number, document, place, text}: 【7†source】 in an answer
 cites the passage with the number 7.
@@ -38,9 +37,9 @@ from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from runtime.cancellation import Cancellable, Cancellation
 from runtime.chat import Chat
@@ -60,7 +59,6 @@ from runtime.events import (
 from runtime.messages import Message
 from runtime.model import Model
 from runtime.toolbox import Toolbox
-from runtime.version import VERSION
 
 from ..endpoint import Endpoint
 from ..errors import ApiError
@@ -71,15 +69,13 @@ from ..openai.chat_messages import ChatMessage, to_messages
 from ..pool.auxiliary.encoders import EncoderPool
 from ..pool.dispatcher import Dispatcher, ReplyJob
 from ..pool.event_stream import SSE, SSE_COMMENT, EventStream, sse
-from ..pool.memory import size_of
-from ..pool.model_pool import reads_pictures
-from ..pool.pool_entry import State
 from ..pool.workers import EARLY_FINISH, ReplyEvents
 from .approval import hold, require_decisions, resume, select, waiting_calls
-from .documents import SUFFIXES, PageDocument, Uploads
-from .kiosk import Kiosk, Language
+from .documents import PageDocument, Uploads
+from .facts import PageFacts, page_facts
+from .kiosk import Kiosk
 from .meaning import embed_by
-from .voice import PageVoice, VoiceFacts
+from .voice import PageVoice
 
 _MAX_DOCUMENTS = 20
 _EVENT_NAMES: dict[type, str] = {
@@ -103,49 +99,6 @@ class PageRequest(SamplingFields):
     session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")] | None = None
     approved_tools: Annotated[list[FunctionName], LIST_LIMIT] | None = None
     decisions: Annotated[dict[str, bool], Field(max_length=1000)] | None = None
-
-
-class ToolEntry(BaseModel):
-    """A tool that runs on the server; with `approval`, a person approves each call."""
-
-    name: str
-    description: str
-    approval: bool
-
-
-class PageModel(BaseModel):
-    """A model, whether it is loaded, its size in bytes, its context length in tokens, whether it reads pictures, and
-    the sampling settings that apply if a request sets none."""
-
-    name: str
-    state: State
-    size: int
-    context: int
-    pictures: bool
-    temperature: float
-    top_p: float
-
-
-class KioskFacts(BaseModel):
-    """The kiosk's settings that its page needs."""
-
-    idle: int
-    language: Language | None
-    title: str | dict[Language, str]
-    suggestions: list[str] | dict[Language, list[str]]
-
-
-class PageFacts(BaseModel):
-    """The server's version, models, tools, kiosk settings, the suffixes of documents that it reads, and what it
-    does with speech. `kiosk` is None
-    unless the server is a kiosk."""
-
-    version: str
-    models: list[PageModel]
-    tools: list[ToolEntry]
-    documents: list[str]
-    voice: VoiceFacts
-    kiosk: KioskFacts | None
 
 
 class PageJob(ReplyJob):
@@ -277,40 +230,6 @@ def _encode_result(event: ToolResult) -> dict[str, Any]:
 
 def _without_pictures(message: Message) -> Message:
     return message if message.role == "tool" else replace(message, pictures=(), picture_places=())
-
-
-async def page_facts(
-    toolbox: Toolbox, kiosk: Kiosk | None, voice: PageVoice, dispatcher: Dispatcher, request: Request
-) -> Response:
-    """Return the server's version, models, tools and kiosk settings."""
-    models = []
-    for entry in dispatcher.pool.entries.values():
-        own = entry.sampling.resolve()
-        context = entry.source.manifest.context_length
-        models.append(
-            PageModel(
-                name=entry.name,
-                state=entry.state,
-                size=size_of(entry.source),
-                context=context,
-                pictures=reads_pictures(entry.source) and (kiosk is None or kiosk.pictures),
-                temperature=own.temperature,
-                top_p=own.top_p,
-            )
-        )
-    tools = toolbox.offered().by_name.values()
-    entries = [ToolEntry(name=tool.name, description=tool.description, approval=tool.approval) for tool in tools]
-    shown = KioskFacts.model_validate(kiosk, from_attributes=True) if kiosk else None
-    suffixes = [] if kiosk else list(SUFFIXES)
-    facts = PageFacts(
-        version=VERSION,
-        models=models,
-        tools=entries,
-        documents=suffixes,
-        voice=voice.facts(dispatcher.pool),
-        kiosk=shown,
-    )
-    return JSONResponse(facts.model_dump())
 
 
 async def chat(toolbox: Toolbox, kiosk: Kiosk | None, dispatcher: Dispatcher, request: Request) -> Response:

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from runtime.backends.backend import Options
 from runtime.backends.choose import assess_devices
+from runtime.backends.openvino.int4.loading import find_mapped_weights
 from runtime.device.machine import detect
 from runtime.errors import DeviceError
 from runtime.source import ModelSource
@@ -15,7 +16,8 @@ def memory_is_short(source: ModelSource, device: str, options: Options) -> bool:
     if source.model_folder is None:
         return False
     with suppress(DeviceError):
-        found = assess_devices(detect(), source.manifest, options)
+        mapped = find_mapped_weights(source.model_folder, "CPU", options)
+        found = assess_devices(detect(), source.manifest, options, mapped)
         wanted = [fit for fit in found if device.upper() in ("AUTO", fit.device)]
         return bool(wanted) and all(fit.obstacle for fit in wanted)
     return False

@@ -252,9 +252,17 @@ class ModelPool:
     async def _open(self, entry: PoolEntry) -> Model:
         LOG.info("%s is being loaded", entry.name)
         start = time.monotonic()
-        model = await asyncio.to_thread(
-            Model, entry.source, device=self.device, fallback=self.fallback, options=entry.options
-        )
+        try:
+            model = await asyncio.to_thread(
+                Model,
+                entry.source,
+                device=self.device,
+                fallback=self.fallback,
+                options=entry.options,
+                progress=entry.report,
+            )
+        finally:
+            entry.progress = None
         model.sampling = entry.sampling
         LOG.info("%s is loaded, after %.1f s", entry.name, time.monotonic() - start)
         return model

@@ -7,6 +7,7 @@ from typing import Literal
 
 from runtime.backends.backend import Options
 from runtime.model import Model
+from runtime.progress import Progress
 from runtime.sampling import Sampling
 from runtime.source import ModelSource
 
@@ -21,7 +22,8 @@ class PoolEntry:
     """A model folder, its model while it is loaded, and for how long that stays in memory.
 
     `options` are those of loading it, `sampling` that of requests that set none; `parent` is the name of the model
-    without this one's adapters, if it has any. `check_queue` bounds the checks of requests that have not entered
+    without this one's adapters, if it has any. `progress` is the part of a load that is done, from 0 to 1, where the
+    engine tells it. `check_queue` bounds the checks of requests that have not entered
     `queue` yet; `users` counts what else uses the model.
     """
 
@@ -34,6 +36,7 @@ class PoolEntry:
     parent: str | None = None
     model: Model | None = None
     loading: bool = False
+    progress: float | None = None
     users: int = 0
     idle_time: IdleTime = field(default_factory=IdleTime)
     created: int = field(default_factory=lambda: int(time.time()))
@@ -53,6 +56,10 @@ class PoolEntry:
     def state(self) -> State:
         """Whether the model is loaded, or is being loaded."""
         return "loading" if self.loading else "unloaded" if self.model is None else "loaded"
+
+    def report(self, progress: Progress) -> None:
+        """Note how far a load is; called in its thread."""
+        self.progress = min(progress.done / progress.total, 1.0) if progress.total else None
 
     async def unload(self) -> None:
         """Close the model, in a thread."""

@@ -40,13 +40,14 @@ export class Models {
   draw() {
     for (const option of this.select.options) {
       const found = this.facts.models.find(({ name }) => name === option.value);
-      const { name, size, state } = found ?? { name: option.value };
-      const text = state ? words("modelState", { name, size: bytes(size), state: words(STATES[state]) }) : name;
+      const { name, size, state, progress } = found ?? { name: option.value };
+      const word = progress ? words("loadingPart", { percent: percent(progress) }) : words(STATES[state]);
+      const text = state ? words("modelState", { name, size: bytes(size), state: word }) : name;
       if (option.textContent !== text) option.textContent = text;
     }
   }
 
-  /** Calls `loading({model, seconds})` every second while the conversation's model is being loaded, until `heard()`. */
+  /** Calls `loading({model, seconds, percent})` every second while the conversation's model is being loaded, until `heard()`. */
   async watch(chosen, heard, loading) {
     const since = Date.now();
     for (;;) {
@@ -54,13 +55,18 @@ export class Models {
       if (heard()) return this.look();
       await this.look();
       const { models } = this.facts;
-      const { name: model, state } = models.find(({ name }) => name === chosen) ?? models[0];
-      if (state === "loading" && !heard()) loading({ model, seconds: Math.round((Date.now() - since) / 1000) });
+      const { name: model, state, progress } = models.find(({ name }) => name === chosen) ?? models[0];
+      if (state === "loading" && !heard()) loading({ model, seconds: Math.round((Date.now() - since) / 1000), percent: percent(progress) });
     }
   }
 }
 
 const STATES = { loaded: "loaded", loading: "loading", unloaded: "unloaded" };
+
+/** Returns a part from 0 to 1 in percent; 0 if it is not known. */
+function percent(part) {
+  return Math.floor(100 * (part ?? 0));
+}
 
 function bytes(count) {
   const [unit, divisor] = count < 1e6 ? ["kB", 1e3] : count < 1e9 ? ["MB", 1e6] : ["GB", 1e9];

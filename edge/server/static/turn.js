@@ -99,10 +99,10 @@ export class ReplyTurn {
     say(this.looking, word, { number, total, seconds: Math.round(seconds), expected: Math.round(expected) });
   }
 
-  /** Shows how long the model has been loading. */
-  loading({ model, seconds }) {
+  /** Shows how long the model has been loading, and how far it is where that is known. */
+  loading({ model, seconds, percent }) {
     this.looking.hidden = false;
-    say(this.looking, "loadingModel", { model, seconds });
+    say(this.looking, percent ? "loadingModelPart" : "loadingModel", { model, seconds, percent });
   }
 
   text(piece) {

@@ -67,7 +67,9 @@ class SubprocessBackend(Backend):
         self._expensive_since = self._next_expensive = 0.0  # when that began, and when the next of them may be
         self._closed = False
         folder = source.model_folder
-        reports = LoadingProgress(folder, device, progress) if progress is not None and folder is not None else None
+        reports = None
+        if progress is not None and folder is not None:
+            reports = LoadingProgress(folder, device, options, progress)
         self._engine: EngineProcess | None = EngineProcess(*self._loading, reports)
         self.max_prompt_tokens = self._engine.max_prompt_tokens
         disable_alternate_signal_stack()  # a conversion before it, or the look for devices, may have left none

@@ -7,13 +7,15 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree.ElementTree import Element, SubElement, parse
+from xml.etree.ElementTree import Element, ParseError, SubElement, parse
 
+from ....device.memory import MappedWeights
 from ....errors import BackendError
 from .library import GROUP
 
 _SAMPLED = "sampled_tokens_indices"  # the input's name in OpenVINO GenAI
 _OPSET = "glm4_edge"  # the operation's, as int4_matmul.cpp has it
+_MAX_GRAPH = 64 * 2**20  # bytes of an IR's XML; one of 61 layers has 6 MB
 
 
 @contextmanager
@@ -57,6 +59,20 @@ def rewrite_graph(source: Path, target: Path, *, sampled: bool) -> int:
         graph.remove_unused()
         tree.write(target)
     return len(products)
+
+
+def count_weights(source: Path) -> MappedWeights | None:
+    """Return the weights that the products in `source`, an IR's XML, would read with Int4MatMul; None if there are none
+    or the file is damaged, which loading it will tell."""
+    try:
+        if source.stat().st_size > _MAX_GRAPH:
+            return None
+        graph = _Graph(parse(source).getroot())
+        products = [product for layer in graph.layers.values() if (product := graph.find_product(layer))]
+    except (OSError, ParseError, BackendError, ValueError):
+        return None
+    groups = sum(product.rows * product.groups for product in products)
+    return MappedWeights(groups * (GROUP // 2 + 2), groups) if products else None
 
 
 @dataclass(frozen=True, slots=True)

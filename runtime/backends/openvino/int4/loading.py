@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ....device.memory import MappedWeights
 from ....errors import BackendError
+from ....folder.ir_files import DECODER
 from ....folder.model_folder import ModelFolder
 from ...backend import Options
-from .graph import rewritten_folder
+from .graph import count_weights, rewritten_folder
 from .library import GROUP, find_library
 
 # The kernel computes in f32. With bf16 around it, OpenVINO converts before and after each product.
@@ -66,3 +68,10 @@ def find_obstacle(folder: ModelFolder, device: str, options: Options) -> str:
     if options.activation_group not in (None, GROUP):
         return f"it rounds activations in groups of {GROUP}, not of {options.activation_group}"
     return ""
+
+
+def find_mapped_weights(folder: ModelFolder, device: str, options: Options) -> MappedWeights | None:
+    """Return the weights that the kernel will read from the mapped file; None if it will not be used."""
+    if options.int4_kernel is False or find_obstacle(folder, device, options) or not find_library():
+        return None
+    return count_weights(folder.path / f"{DECODER}.xml")
