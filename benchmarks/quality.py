@@ -1,11 +1,14 @@
 """Quality, size and speed of the recipes, as Markdown tables.
 
-    python -m benchmarks.quality CHECKPOINT [--recipes int8 int4] [--context 2048] [--layer GLM-4-9B-0414]
+    python -m benchmarks.quality CHECKPOINT [--recipes int8 int4] [--context 2048] [--layer GLM-4-9B-0414] [--q4-0]
 
 The first table compares conversions of the checkpoint: Kullback-Leibler divergence from the uncompressed model in nats
 a token, on the texts of `edge eval` and with only the weights compressed; and the decode rate with default properties.
 The second compares one random layer in the shape of a full-size model by the error of its output. Random weights have
 no outliers, so it shows the effect of rounding alone, and calibration has no effect.
+
+`--q4-0` adds llama.cpp's Q4_0 to the first table, measured in the same way: matrices in Q4_0, the head, and a tied
+embedding with it, in Q6_K, as `llama-quantize` writes them. Needs the extra [gguf].
 """
 
 import argparse
@@ -13,9 +16,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.make_checkpoint import write
 from convert.check import divergence as quality
@@ -30,7 +35,7 @@ from edge.evaluation.report import format_nats, format_share
 from edge.evaluation.target import EvaluationTarget
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.checkpoint.tensors import CheckpointTensors
+from runtime.checkpoint.tensors import CheckpointTensors, Tensor
 from runtime.folder.model_folder import ModelFolder
 
 _VOCABULARY = 4096  # of the random checkpoint: more than the demo's tokenizer has, and small beside the layer
@@ -45,7 +50,7 @@ class RecipeRow:
     megabytes: float
     bits: float
     figures: quality.DivergenceFigures
-    decode: bench.Summary
+    decode: bench.Summary | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,60 @@ class LayerRow:
     cosine: float
 
 
-def measure_recipes(path: Path, recipes: list[Recipe], context: int | None) -> Iterator[RecipeRow]:
-    """Convert with each recipe and evaluate; the checkpoint is evaluated once."""
+class Q40Checkpoint:
+    """A checkpoint whose matrices are rounded as llama.cpp rounds them: to Q4_0, the head's to Q6_K."""
+
+    def __init__(self, checkpoint: CheckpointTensors) -> None:
+        self.checkpoint = checkpoint
+
+    @property
+    def architecture(self) -> Architecture:
+        """The decoder's shape."""
+        return self.checkpoint.architecture
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the tensor, rounded, in f32."""
+        tensor = self.checkpoint.tensor(name)
+        if len(tensor.shape) == 1:
+            return tensor
+        rounded = to_q6_k if name == self.architecture.head_name else to_q4_0
+        return Tensor(name, tensor.shape, "f32", rounded(tensor.f32()))
+
+    def release(self) -> None:
+        """Return the memory of tensors that were read."""
+        self.checkpoint.release()
+
+    def nbytes(self) -> int:
+        """Return the bytes of all matrices in these formats."""
+        matrices = {name: prod(shape) for name, shape in self.architecture.shapes() if len(shape) == 2}
+        head = matrices.pop(self.architecture.head_name)
+        return (18 * sum(matrices.values())) // 32 + 210 * head // 256
+
+
+def to_q4_0(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the values as they come out of Q4_0."""
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize, quantize
+
+    found = dequantize(quantize(values, GGMLQuantizationType.Q4_0), GGMLQuantizationType.Q4_0)
+    return np.asarray(found, np.float32).reshape(values.shape)
+
+
+def to_q6_k(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the values as they come out of Q6_K: 6 bits in blocks of 16, whose scales have 8 bits in blocks of 256."""
+    blocks = values.reshape(-1, 16, 16)
+    low, high = blocks.min(-1, keepdims=True), blocks.max(-1, keepdims=True)
+    scale = np.where(-low >= high, low, high) / -32
+    unit = (np.abs(scale).max(1, keepdims=True) / 127).astype(np.float16).astype(np.float32)
+    scale = np.rint(scale / np.where(unit == 0, 1, unit)) * unit
+    codes = np.clip(np.rint(blocks / np.where(scale == 0, 1, scale)), -32, 31)
+    return np.asarray(codes * scale, np.float32).reshape(values.shape)
+
+
+def measure_recipes(
+    path: Path, recipes: list[Recipe], context: int | None, *, q4_0: bool = False
+) -> Iterator[RecipeRow]:
+    """Convert with each recipe and evaluate; the checkpoint is evaluated once. `q4_0` evaluates llama.cpp's, too."""
     source, ids, wanted = Checkpoint.open(path), [], None
     with source.weights() as checkpoint:
         for recipe, folder in convert_each(path, recipes):
@@ -77,6 +134,13 @@ def measure_recipes(path: Path, recipes: list[Recipe], context: int | None) -> I
             speed = bench.benchmark(folder, device="CPU", prompt_tokens=128, new_tokens=128)
             facts = target.describe(None)
             yield RecipeRow(recipe.name, facts["weights"] / 1e6, facts["bits_per_weight"], figures, speed.decode)
+        if q4_0 and wanted is not None:
+            rounded = Q40Checkpoint(checkpoint)
+            found = quality.LogitSource(reference.hidden_states(rounded, ids), reference.checkpoint_head(rounded))
+            figures = quality.compare_logits(ids, found, wanted).figures()
+            weights = sum(prod(shape) for _, shape in checkpoint.architecture.shapes())
+            nbytes = rounded.nbytes()
+            yield RecipeRow("llama.cpp Q4_0, head Q6_K", nbytes / 1e6, 8 * nbytes / weights, figures, None)
 
 
 def measure_layer(architecture: Architecture, recipes: list[Recipe]) -> Iterator[LayerRow]:
@@ -123,18 +187,19 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, nargs="?", default=CHECKPOINT, help="the embedded one by default")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), help="by name (all)")
     parser.add_argument("--context", type=int, help="tokens of the longest text, as in `edge eval`")
+    parser.add_argument("--q4-0", action="store_true", help="also llama.cpp's Q4_0, with a head in Q6_K")
     parser.add_argument("--layer", metavar="MODEL", help="also one random layer of a model of `edge models`")
     options = parser.parse_args()
     recipes = [get_recipe(name) for name in options.recipes]
     print("| recipe | MB | bits a weight | mean KL | p99 KL | top-1 | perplexity | decode, tokens/s |")
     print("|---|---|---|---|---|---|---|---|")
     last = None
-    for row in measure_recipes(options.checkpoint, recipes, options.context):
+    for row in measure_recipes(options.checkpoint, recipes, options.context, q4_0=options.q4_0):
         f, last = row.figures, row.figures
+        speed = f"{d.median:,.1f} ({d.low:,.1f} to {d.high:,.1f})" if (d := row.decode) else "–"
         print(
             f"| {row.recipe} | {row.megabytes:,.1f} | {row.bits:.2f} | {format_nats(f.mean_kl)} "
-            f"| {format_nats(f.p99_kl)} | {format_share(f.top1)} | {f.perplexity:,.2f} | {row.decode.median:,.1f} "
-            f"({row.decode.low:,.1f} to {row.decode.high:,.1f}) |",
+            f"| {format_nats(f.p99_kl)} | {format_share(f.top1)} | {f.perplexity:,.2f} | {speed} |",
             flush=True,
         )
     if last is not None:

@@ -14,10 +14,11 @@ from runtime.errors import ConversionError, DiskFull
 from runtime.folder.manifest import ModelSizes
 
 from .check.layerwise import fits_whole
-from .graph import EMBEDDING, HEAD
+from .graph import EMBEDDING, matrix_kind
 from .parts import ModelPart, tower_recipe, uncompressed_matrices
 from .recipe import Recipe
 from .weights import nncf
+from .weights.block_gptq import BLOCK_COLUMNS, ROWS
 from .weights.compress import CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR
 from .weights.sensitivity import presumed_sensitive
 from .weights.stored import stored_form, stored_size
@@ -29,6 +30,8 @@ NNCF_BYTES = 11  # of memory, for each weight that NNCF compresses
 LAYER_BYTES = 6  # of memory, for each weight of an uncompressed layer while the checkpoint's logits are computed
 _AWQ_BYTES = 24  # of memory, for each weight of a layer's down_proj
 _GPTQ_BYTES = (34, 32)  # of memory, for each pair of columns, and for each weight that GPTQ compresses
+_HESSIAN_BYTES = 16  # of memory, for each pair of columns of a block: in f64, and its factors
+_FIT_BYTES = 6  # of memory, for each of the weights that are rounded at a time
 _GGUF_EXTRA_BYTES = (4, 2)  # more than NNCF_BYTES and LAYER_BYTES for a GGUF, which is decoded first
 _LARGEST_COPIES = 2  # of the largest tensor of the converted model, while its logits are computed
 _VERIFIED_TOKENS = 1024  # of a prompt by which the result is verified
@@ -114,13 +117,17 @@ def conversion_memory(
 
 
 def _calibration_bytes(a: Architecture, recipe: Recipe, tokens: int) -> int:
-    """Return the bytes of memory that calibration needs: hidden states, inputs, and NNCF's temporaries."""
+    """Return the bytes of memory that calibration needs: hidden states, inputs, and temporaries."""
+    tokens = min(tokens, recipe.calibration_tokens or tokens)
     states = 2 * 4 * tokens * a.hidden
     layer = LAYER_BYTES * sum(prod(shape) for _, shape in a.layer_shapes(0))
     if recipe.gptq:  # keeps the inputs of all matrices, and a Hessian as wide as the widest
         states += 2 * 4 * tokens * (3 * a.hidden + a.ffn)
         hessian, weight = _GPTQ_BYTES
         return states + max(layer, hessian * a.ffn**2 + weight * min(CALIBRATED_BLOCK, a.hidden * a.ffn))
+    if recipe.block_gptq:  # adds up Hessians, and keeps no inputs
+        hessians = _HESSIAN_BYTES * BLOCK_COLUMNS * (3 * a.hidden + a.ffn)
+        return states + hessians + max(layer, _FIT_BYTES * ROWS * max(a.ffn, a.hidden))
     awq = _AWQ_BYTES * a.hidden * a.ffn if recipe.awq else 0
     return states + max(layer, awq, NNCF_BYTES * min(CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR * a.hidden * a.ffn))
 
@@ -193,9 +200,9 @@ def _weight_sizes(
             found[name] = (prod(shape) * bits.get(name, 16) // 8, 0)
             continue
         rows, columns = shape
-        kind = {"embedding_or_head": name in (EMBEDDING, HEAD), "sensitive": name in sensitive}
-        nbytes = recipe.nbytes(rows, columns, **kind, source_bits=bits.get(name, 16))
-        _, group = recipe.mode_and_group(columns, **kind)
+        kind, eight = matrix_kind(name), name in sensitive
+        nbytes = recipe.nbytes(rows, columns, kind=kind, sensitive=eight, source_bits=bits.get(name, 16))
+        _, group = recipe.mode_and_group(columns, kind=kind, sensitive=eight)
         if name in stored:
             nbytes, group = stored[name]
         found[name] = (nbytes, 0 if group in (-1, columns) else rows * columns // group)

@@ -144,6 +144,7 @@ def make_plan(source: Source, recipe: Recipe, samples: Sequence[Sample]) -> Conv
     special = checkpoint.manifest.special_tokens.keys()
     template = None if checkpoint.templates is None else ChatTemplate(checkpoint.templates, checkpoint.family, special)
     texts = calibration.token_ids(samples, checkpoint.family, template, checkpoint.tokenizer)
+    texts = calibration.at_most(texts, recipe.calibration_tokens)
     prompts = verify.verification_prompts(checkpoint.family, template)
     token_ids = verify.token_ids(prompts, checkpoint.tokenizer)
     return ConversionPlan(recipe, prompts, token_ids, source.estimate(recipe, sum(map(len, texts))), texts)

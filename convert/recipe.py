@@ -9,10 +9,12 @@ from typing import Any, Literal
 from runtime.errors import ConversionError
 
 Mode = Literal["int4_sym", "int4_asym", "nf4", "int8_sym", "int8_asym"]  # NNCF's names
+MatrixKind = Literal["linear", "embedding", "head"]  # a tied head is its embedding
 
 DEFAULT = "int4"
 STORED = "stored"  # the default for weights that are quantised in 4 bits already
 SMALLEST_GROUP = 32
+_BLOCK_GPTQ_TOKENS = 4096  # beyond these, quality hardly gains and time does
 _NEAR_LOSSLESS_KL = 0.005  # nats a token; int8 stays below it
 _BITS: dict[Mode, tuple[int, int]] = {  # of a weight; of a group's f16 scale and zero point
     "int4_sym": (4, 16),
@@ -28,11 +30,12 @@ class Recipe:
     """A named way to compress a checkpoint's weights.
 
     `linear` is the NNCF mode of the decoder's matrices, `embedding_and_head` that of the embedding and the head; None
-    keeps the checkpoint's dtype. In int4, `group_size` neighbours in a row share a scale; -1 is one scale a row. int8
-    has one scale a row.
+    keeps the checkpoint's dtype. `head` is the mode of a head that is not tied to the embedding, if it is another. In
+    int4, `group_size` neighbours in a row share a scale; -1 is one scale a row. int8 has one scale a row.
 
     `ratio` is the share of the decoder's weights that become int4; the matrices that NNCF rates most sensitive become
-    int8 (`weights/sensitivity.py`). `awq`, `scale` (scale estimation) and `gptq` are NNCF's data-aware methods.
+    int8 (`weights/sensitivity.py`). `awq`, `scale` (scale estimation) and `gptq` are NNCF's data-aware methods;
+    `block_gptq` is our own (`weights/block_gptq.py`), which reads at most `calibration_tokens` of the texts.
     `keep_blocks` keeps weights that are quantised already (a GGUF's blocks, GPTQ, AWQ, compressed-tensors) unchanged
     where OpenVINO has their format, and compresses the rest.
 
@@ -55,16 +58,24 @@ class Recipe:
     max_kl: float = 0.5
     usual_kl: float = 0.4
     keep_blocks: bool = False
+    block_gptq: bool = False
+    head: Mode | None = None
 
     @property
     def needs_calibration(self) -> bool:
         """Return whether compression needs calibration texts."""
-        return self.awq or self.scale or self.gptq
+        return self.awq or self.scale or self.gptq or self.block_gptq
+
+    @property
+    def calibration_tokens(self) -> int | None:
+        """The most tokens of the calibration texts that are read; None for all."""
+        return _BLOCK_GPTQ_TOKENS if self.block_gptq else None
 
     @property
     def cost(self) -> str:
         """The time to convert a 9B model on a laptop, in words."""
-        return "hours" if self.gptq or self.scale else "an hour" if self.awq else "minutes"
+        slow = "hours" if self.gptq or self.scale else "an hour" if self.awq else ""
+        return slow or ("a quarter of an hour" if self.block_gptq else "minutes")
 
     @property
     def backup(self) -> Mode:
@@ -81,14 +92,20 @@ class Recipe:
         int4 = (self.embedding_and_head or "").startswith("int4")
         return "has an embedding in int4" if int4 else ""
 
+    def mode(self, kind: MatrixKind, *, sensitive: bool = False) -> Mode | None:
+        """Return the mode of a matrix, whatever its columns; None keeps the checkpoint's dtype."""
+        if kind == "linear":
+            return self.backup if sensitive else self.linear
+        return self.head if kind == "head" and self.head else self.embedding_and_head
+
     def mode_and_group(
-        self, columns: int, *, embedding_or_head: bool = False, sensitive: bool = False
+        self, columns: int, *, kind: MatrixKind = "linear", sensitive: bool = False
     ) -> tuple[Mode | None, int]:
         """Return the mode and group size of a matrix with so many columns.
 
         As in NNCF, a group size that does not divide the columns becomes the largest power of two that does, or int8.
         """
-        mode = self.embedding_and_head if embedding_or_head else self.linear
+        mode = self.mode(kind)
         if sensitive:
             return self.backup, -1
         if mode is None or mode.startswith("int8") or self.group_size == -1:
@@ -111,12 +128,12 @@ class Recipe:
         rows: int,
         columns: int,
         *,
-        embedding_or_head: bool = False,
+        kind: MatrixKind = "linear",
         sensitive: bool = False,
         source_bits: int = 16,
     ) -> int:
         """Return the bytes of a matrix in the IR. `source_bits` is the size of a weight in the checkpoint."""
-        mode, group = self.mode_and_group(columns, embedding_or_head=embedding_or_head, sensitive=sensitive)
+        mode, group = self.mode_and_group(columns, kind=kind, sensitive=sensitive)
         if mode is None:
             return rows * columns * source_bits // 8
         weight, shared = _BITS[mode]
@@ -142,6 +159,16 @@ RECIPES = {
         Recipe("int4-small", "an int4 head, too: the smallest", "int4_sym", "int4_sym", 128, max_kl=0.8, usual_kl=0.55),
         Recipe("int4-awq", "important weights protected", "int4_sym", "int8_asym", 128, awq=True),
         Recipe("int4-scale", "scales fitted to texts", "int4_sym", "int8_asym", 128, scale=True, usual_kl=0.3),
+        Recipe(
+            "int4-fit",
+            "rounding fitted to texts within 256 columns; an int4 head",
+            "int4_sym",
+            "int8_asym",
+            128,
+            block_gptq=True,
+            head="int4_sym",
+            usual_kl=0.25,
+        ),
         Recipe("int4-gptq", "rounding fitted to texts: closest", "int4_sym", "int8_asym", 128, gptq=True, usual_kl=0.2),
         Recipe(
             "int4-npu", "a scale a row: made for NPUs", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6, usual_kl=0.5
@@ -188,6 +215,11 @@ def get_recipe(name: str) -> Recipe:
     base, *methods = name.split("+")
     if base.startswith("int4") and base in RECIPES and methods and set(methods) <= set(DATA_METHODS):
         recipe = RECIPES[base]
+        if recipe.block_gptq:
+            raise ConversionError(
+                f"the recipe {base} cannot be combined with {', '.join(methods)}",
+                hint=f"leave it out, or add it to another recipe: int4+{'+'.join(methods)}",
+            )
         awq, scale, gptq = (method in methods or getattr(recipe, method) for method in DATA_METHODS)
         summary = f"{recipe.summary}; with {' and '.join(methods)}"
         usual = min(RECIPES[each].usual_kl for each in (base, *(f"int4-{method}" for method in methods)))
@@ -196,5 +228,5 @@ def get_recipe(name: str) -> Recipe:
     raise ConversionError(
         f"there is no recipe {name!r}",
         hint=(f"did you mean {near[0]!r}? " if near else "")
-        + f"recipes: {', '.join(RECIPES)}; those of int4 may end in +{', +'.join(DATA_METHODS)}",
+        + f"recipes: {', '.join(RECIPES)}; those of int4 but int4-fit may end in +{', +'.join(DATA_METHODS)}",
     )

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from convert.graph import EMBEDDING, HEAD, build_decoder, uncompressed_weights
+from convert.graph import EMBEDDING, HEAD, build_decoder, matrix_kind, uncompressed_weights
 from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES
 from convert.weights.compress import compress
@@ -160,7 +160,7 @@ def test_sizes_are_those_that_the_recipe_tells(checkpoint, recipe):
         tensor = checkpoint.tensor(name)
         if len(tensor.shape) == 2:
             size = sum(len(value[2]) for key in found if key.startswith(name) for value in found[key])
-            kind = {"embedding_or_head": name in (EMBEDDING, HEAD), "sensitive": name in left}
+            kind = {"kind": matrix_kind(name), "sensitive": name in left}
             assert size == recipe.nbytes(*tensor.shape, **kind, source_bits=8 * tensor.data.itemsize)
 
 

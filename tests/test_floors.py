@@ -44,7 +44,8 @@ LAYERS = {
         async_chat
     """,
     "convert": """
-        recipe graph output samples
+        recipe output samples
+        graph
         vision
         parts
         check

@@ -385,6 +385,18 @@ def changes(path):
                 yield f"{name} ="
 
 
+def test_blas_has_one_thread_within_the_block():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def threads():
+        return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+    before = threads()
+    with native_effects.one_blas_thread():
+        assert set(threads()) <= {1}
+    assert threads() == before
+
+
 def test_no_other_file_changes_the_process(sources):
     found = {
         str(path.relative_to(sources).as_posix()): set(changes(path))

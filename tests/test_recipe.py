@@ -57,7 +57,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, near):
     ],
 )
 def test_what_becomes_of_a_matrix(recipe, columns, end, form, note):
-    assert RECIPES[recipe].mode_and_group(columns, embedding_or_head=end) == form
+    assert RECIPES[recipe].mode_and_group(columns, kind="head" if end else "linear") == form
     assert end or RECIPES[recipe].fallback_note(columns) == note
 
 
@@ -77,7 +77,7 @@ def test_what_becomes_of_a_matrix(recipe, columns, end, form, note):
     ],
 )
 def test_how_many_bytes_a_matrix_takes(recipe, end, nbytes):
-    assert RECIPES[recipe].nbytes(100, 256, embedding_or_head=end) == nbytes
+    assert RECIPES[recipe].nbytes(100, 256, kind="head" if end else "linear") == nbytes
 
 
 def test_what_is_sensitive_is_int8():
@@ -169,7 +169,7 @@ def test_a_recipe_is_defined_in_one_place(monkeypatch, capsys, tmp_path):
 def test_keys_of_a_recipe_s_json_stay():
     assert list(RECIPES["int4"].to_json()) == [
         *("name", "summary", "linear", "ends", "group_size", "ratio", "awq", "scale", "gptq", "devices", "max_kl"),
-        *("usual_kl", "take_over"),
+        *("usual_kl", "take_over", "block_gptq", "head"),
     ]
 
 

@@ -10,7 +10,7 @@ with the length of the text, not with its square.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,23 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMI
 VOCABULARY_ROWS = 16384  # of the head at a time: 268 MB in f32 at a width of 4,096
 
 
+class UncompressedWeights(Protocol):
+    """The weights of a decoder, one tensor at a time: an open checkpoint, for example."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """The decoder's shape."""
+        ...
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the tensor of that canonical name."""
+        ...
+
+    def release(self) -> None:
+        """Return the memory of tensors that were read."""
+        ...
+
+
 def logits(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
     """Return the logits for texts of T token ids each: (T,vocab). Texts do not attend to one another.
 
@@ -53,7 +70,7 @@ def logits(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]])
     return run_head(checkpoint_head(checkpoint), hidden_states(checkpoint, token_ids))
 
 
-def hidden_states(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
+def hidden_states(checkpoint: UncompressedWeights, token_ids: Sequence[npt.NDArray[Any]]) -> list[Floats]:
     """Return the head's inputs for texts of T token ids each: (T,hidden), normed."""
     a = checkpoint.architecture
     embedding = checkpoint.tensor(EMBEDDING)
@@ -71,7 +88,7 @@ def hidden_states(checkpoint: CheckpointTensors, token_ids: Sequence[npt.NDArray
     return unpack(found, rows)
 
 
-def checkpoint_head(checkpoint: CheckpointTensors) -> Head:
+def checkpoint_head(checkpoint: UncompressedWeights) -> Head:
     """Return the checkpoint's head, from hidden states to logits; its matrix is decoded a block of rows at a time."""
     a = checkpoint.architecture
     matrix = checkpoint.tensor(a.head_name)

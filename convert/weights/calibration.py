@@ -39,6 +39,16 @@ def token_ids(
     return [np.array(each, dtype=np.int64) for each in ids if each]
 
 
+def at_most(texts: Sequence[npt.NDArray[np.int64]], tokens: int | None) -> list[npt.NDArray[np.int64]]:
+    """Return texts of about so many tokens, taken from all over the file; all of them if `tokens` is None."""
+    found, left = {}, sum(map(len, texts)) if tokens is None else tokens
+    for number in np.random.default_rng(0).permutation(len(texts)).tolist():
+        if left > 0:
+            found[number] = texts[number][:left]
+            left -= len(texts[number])
+    return [found[number] for number in sorted(found)]
+
+
 def _prompt(sample: Sample, family: Family, template: ChatTemplate | None) -> TextPrompt:
     if sample.rendered:
         return (sample.rendered,)

@@ -17,10 +17,11 @@ from openvino.op import Constant
 from runtime.checkpoint.tensors import Tensor
 from runtime.system.native_effects import trim_heap
 
-from ..graph import EMBEDDING, HEAD, as_openvino, uncompressed_weights
+from ..graph import as_openvino, matrix_kind, uncompressed_weights
 from ..output.ir_writer import IrWriter, constant_over
 from ..recipe import Recipe
 from . import nncf
+from .block_gptq import BlockHessian, fitted_rows
 from .nncf import CompressedBlock, MatrixRows, compress_matrix, compress_rows, compressed_constants, row_blocks
 from .stored import stored_form, write_stored
 
@@ -61,10 +62,14 @@ class WeightSource(Protocol):
 
 
 class CalibrationInputs(Protocol):
-    """Each matrix's inputs for the calibration texts, as NNCF's data-aware methods need them."""
+    """Each matrix's inputs for the calibration texts, as the data-aware methods need them."""
 
     def prepare(self, tensor: Tensor) -> tuple[MatrixRows, dict[str, Any]]:
         """Return the matrix to compress and NNCF's options for its inputs."""
+        ...
+
+    def hessian(self, name: str) -> BlockHessian:
+        """Return the Hessian of the inputs of the matrix of this name."""
         ...
 
 
@@ -125,21 +130,24 @@ def _compress_tensor(
     activations: CalibrationInputs | None,
 ) -> tuple[Node, str]:
     """Return the node of a matrix that is compressed into the IR's file, and the note on it."""
-    outer = tensor.name in (EMBEDDING, HEAD)
-    mode = recipe.embedding_and_head if outer else recipe.backup if sensitive else recipe.linear
+    kind = matrix_kind(tensor.name)
+    mode, outer = recipe.mode(kind, sensitive=sensitive), kind != "linear"
     if mode is None:
         return _write_uncompressed(tensor, ir), ""
     if recipe.keep_blocks and (stored := stored_form(tensor)):
         return write_stored(tensor, stored, ir), ""
     options = {} if mode.startswith("int8") else nncf.matrix_options(recipe)
+    form, group_size = recipe.mode_and_group(tensor.shape[1], kind=kind, sensitive=sensitive)
     matrix: MatrixRows = tensor
     data: Mapping[str, Any] = {}
-    if activations and options and not outer and not ir.is_finished(tensor.name):
+    reads_texts = activations is not None and not ir.is_finished(tensor.name)
+    if activations and reads_texts and options and not outer and not recipe.block_gptq:
         matrix, data = activations.prepare(tensor)
     if data:
         blocks = _calibrated_blocks(matrix, mode, {**options, **data})
+    elif activations and reads_texts and recipe.block_gptq and form == "int4_sym":
+        blocks = fitted_rows(matrix, activations.hessian(tensor.name), group_size)
     else:
-        form, group_size = recipe.mode_and_group(tensor.shape[1], embedding_or_head=outer, sensitive=sensitive)
         blocks = compress_rows(matrix, form or mode, group_size)
     node = _write_compressed(matrix, graphs.instantiate(matrix, mode, options), blocks, ir)
     if recipe.keep_blocks:

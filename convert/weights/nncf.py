@@ -195,7 +195,7 @@ def record_compression(model: Model, recipe: Recipe) -> None:
         return
     # NNCF's own notes, copied from one small matrix.
     sample = compress_matrix(ops.constant(np.zeros((1, 128), np.float32)), recipe.linear, whole_model_options(recipe))
-    methods = {"awq": recipe.awq, "scale_estimation": recipe.scale, "gptq": recipe.gptq}
+    methods = {"awq": recipe.awq, "scale_estimation": recipe.scale, "gptq": recipe.gptq or recipe.block_gptq}
     for key, value in sample.get_rt_info(["nncf", "weight_compression"]).value.items():
         model.set_rt_info(str(methods[key]) if methods.get(key) else value, ["nncf", "weight_compression", key])
     model.set_rt_info(sample.get_rt_info(["nncf", "version"]).value, ["nncf", "version"])

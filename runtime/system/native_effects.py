@@ -10,6 +10,7 @@
     set_onednn_cache_capacity       oneDNN forgets the kernels of our batch sizes           the engine process
     environment_variables           the hub's library reads its proxies from there          downloads
     temporary_home                  NNCF needs a home folder when it is imported            importing NNCF
+    one_blas_thread                 its sums depend on its threads; ours are beside it      compressing by int4-fit
     quiet_nncf                      NNCF draws bars and logs where we draw one              compressing a matrix
     quiet_transformers              transformers does, too                                  the torch engine
     quiet_hub                       huggingface_hub does, too, for each attempt             downloads
@@ -94,6 +95,16 @@ def disable_telemetry() -> None:
     hub = sys.modules.get("huggingface_hub.constants")
     if hub is not None and os.environ["HF_HUB_DISABLE_TELEMETRY"] == TELEMETRY_VARIABLES["HF_HUB_DISABLE_TELEMETRY"]:
         hub.HF_HUB_DISABLE_TELEMETRY = True  # type: ignore[attr-defined]
+
+
+@_shared
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let numpy's BLAS use one thread a call: the same sums in the same order on any number of cores."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 # The allocator. Some of OpenVINO's buffers grow with the context, a little with every chunk of a prompt. glibc maps a
