@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from dataclasses import replace
+from contextlib import closing
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,6 +11,8 @@ import pytest
 
 import edge
 from edge.cli import main
+from runtime.backends.backend import Request
+from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.int4 import library
 from runtime.backends.openvino.int4.advice import describe_kernel
 from runtime.backends.openvino.int4.graph import count_weights, rewrite_graph, rewritten_folder
@@ -18,10 +20,12 @@ from runtime.backends.openvino.int4.loading import find_mapped_weights, find_obs
 from runtime.backends.openvino.loading_progress import LoadingProgress
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import BackendError, RequestError
-from runtime.folder.manifest import VisionRecord
+from runtime.pictures import Picture
 from runtime.reply.reply import Reply
+from runtime.sampling import SamplingParams
 
 from .checkpoints import write_safetensors
+from .glm4v import write_vision_checkpoint
 
 GROUP = library.GROUP
 QUESTIONS = ("Who are you?", "What is two plus two?", "Write a haiku about the sea.", "你好", "List three fruits.")
@@ -184,10 +188,29 @@ def test_what_it_cannot_do_is_said(built, demo_folder):
         edge.Options(int4_kernel="yes")
 
 
-def test_vision_models_are_left_to_openvino(demo_folder):
-    manifest = replace(demo_folder.manifest, vision=VisionRecord("glm4_1v"))
-    folder = replace(demo_folder, manifest=manifest)
-    assert "vision" in find_obstacle(folder, "CPU", edge.Options())
+def test_vision_models_read_pictures_with_it(built, tmp_path):
+    pytest.importorskip("PIL")
+    checkpoint = write_vision_checkpoint(tmp_path / "checkpoint", hidden=128, ffn=256, layers=2)
+    folder = edge.convert(checkpoint, tmp_path / "int4", recipe="int4")
+    pictures = [
+        Picture.open(np.random.default_rng(seed).integers(0, 256, (56, 56, 3), dtype=np.uint8)) for seed in (1, 2)
+    ]
+    prompts = [("<|user|>\n", picture, "a boat") for picture in pictures]
+    prompts.append(("<|user|>\n", "a boat"))
+    found = []
+    exact = edge.Options(int4_kernel=False, precision="f32", kv_precision="f32", activation_group=0)
+    for options in (exact, edge.Options(int4_kernel=False), edge.Options(int4_kernel=True)):
+        sampling = SamplingParams(max_new_tokens=1, temperature=0.0, logprobs=True)
+        with closing(OpenVINO.load(folder, "CPU", options)) as engine:
+            replies = [list(engine.generate(Request(prompt, (), sampling))) for prompt in prompts]
+        found.append([next(one.logprob for one in reply if getattr(one, "logprob", 0)).logprob for reply in replies])
+    stock, kernel = (np.abs(np.subtract(one, found[0])).mean() for one in found[1:])
+    assert len(set(found[0])) == len(prompts)
+    assert 0 < kernel < 0.3
+    assert 0 < stock < 0.3
+
+
+def test_what_it_cannot_run_is_left_to_openvino(demo_folder):
     assert find_obstacle(demo_folder, "CPU", edge.Options()) == ""
     assert "GPU" in find_obstacle(demo_folder, "GPU", edge.Options())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ....device.memory import MappedWeights
 from ....errors import BackendError
-from ....folder.ir_files import DECODER
+from ....folder.ir_files import DECODER, LANGUAGE
 from ....folder.model_folder import ModelFolder
 from ...backend import Options
 from .graph import count_weights, rewritten_folder
@@ -61,8 +61,6 @@ def find_obstacle(folder: ModelFolder, device: str, options: Options) -> str:
     """Return why the kernel cannot run this model with these options; "" if it can."""
     if device != "CPU":
         return f"it runs on CPUs, not on {device}"
-    if folder.manifest.vision:
-        return "vision models are not supported"
     if options.adapters:
         return "LoRA adapters are not supported"
     if options.activation_group not in (None, GROUP):
@@ -74,4 +72,4 @@ def find_mapped_weights(folder: ModelFolder, device: str, options: Options) -> M
     """Return the weights that the kernel will read from the mapped file; None if it will not be used."""
     if options.int4_kernel is False or find_obstacle(folder, device, options) or not find_library():
         return None
-    return count_weights(folder.path / f"{DECODER}.xml")
+    return count_weights(folder.path / f"{LANGUAGE if folder.manifest.vision else DECODER}.xml")
