@@ -1,7 +1,8 @@
 """The Chinese pages say what the English ones do: the same headings, blocks, commands, names, figures and links.
 
 Sentences, comments and string literals are translated; everything else is equal, section by section. Commands may come
-in another order within a section, because the Chinese pages name ModelScope first. tests/test_docs.py runs both.
+in another order within a section, because the Chinese pages name ModelScope first. tests/test_docs.py runs
+the Python of both, and the commands of the English ones.
 """
 
 import ast

@@ -9,6 +9,8 @@ place of converted ones, some texts. The rules:
   input; `edge serve` in its own, until the page's next `edge serve` or its end, on a port of its own. What cannot run
   here is in NOT_RUN with the reason: it is parsed. `edge` in ```powershell and within a sentence is parsed, too.
 - Of `pip install`, `python -m` and scripts, the extras, modules and files exist.
+- A Chinese page has the commands of the English one (tests/test_chinese.py), where they run: but for `edge serve`, they
+  are parsed.
 """
 
 import io
@@ -122,6 +124,7 @@ class Reader:
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder, self.patch = folder, patch
+        self.translated = False
         self.names: dict[str, object] = {"__name__": "docs"}
         self.server: subprocess.Popen[bytes] | None = None
         self.port = ""
@@ -175,6 +178,8 @@ class Reader:
         verb = arguments[0]
         if verb == "serve":
             self.serve(arguments, environment)
+            return
+        if self.translated:
             return
         if verb == "service":  # the machine stays as it is
             arguments = [*arguments, "--print"]
@@ -312,6 +317,7 @@ def furnish(folder: Path, model: Path, page: str) -> None:
 def test_a_page_is_followed_to_the_letter(page, reader, demo_folder):
     text = page.read_text(encoding="utf-8")
     furnish(reader.folder, demo_folder.path, text)
+    reader.translated = "zh" in page.relative_to(ROOT).as_posix()
     for block in blocks(text):
         try:
             reader.follow(block)
