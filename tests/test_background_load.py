@@ -5,7 +5,9 @@ from threading import Event
 
 import pytest
 
-from edge.cli.background_load import BackgroundLoad
+import edge
+from edge.cli.background_load import BackgroundLoad, prefill
+from runtime.backends.echo import Echo
 from runtime.errors import DeviceError
 from runtime.progress import Progress
 
@@ -80,6 +82,57 @@ def test_no_error_is_lost():
     with BackgroundLoad(load) as loading, pytest.raises(DeviceError, match="no such device"):
         loading.result(print)
     assert loading.failed
+
+
+SYSTEM = " ".join(f"Rule {number}: be brief, be kind, and name rule {number}." for number in range(20))
+
+
+@pytest.fixture(scope="module")
+def greedy(demo_folder):
+    """Opens a chat in this process, which answers without chance."""
+
+    def load(system):
+        return lambda progress: edge.Chat(
+            demo_folder.path, device="CPU", system=system, in_process=True, temperature=0, max_new_tokens=8
+        )
+
+    return load
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["read to its end", "cancelled at once"])
+def test_the_beginning_of_the_first_prompt_is_read_while_a_person_types(greedy, cancelled):
+    with BackgroundLoad(greedy(SYSTEM)) as loading:
+        alone = loading.result(print).send("Who are you?")
+    with BackgroundLoad(greedy(SYSTEM), prefill) as loading:
+        chat = loading.result(print)
+        if cancelled:
+            loading.end_prefill()
+        else:
+            loading.wait_for_prefill()
+        reply = chat.send("Who are you?")
+        beginning = chat.model.count_tokens([edge.Message("system", SYSTEM)])
+    assert str(reply) == str(alone)
+    assert alone.usage.cached_tokens == 0
+    if not cancelled:
+        assert reply.usage.cached_tokens > beginning - 40 > 100  # all of its whole blocks of 32
+
+
+def test_a_short_beginning_is_not_read(greedy):
+    """It has a block of the prefix cache, but less than two."""
+    system = SYSTEM[:70]
+    with BackgroundLoad(greedy(system), prefill) as loading:
+        loading.wait_for_prefill()
+        chat = loading.result(print)
+        assert 40 < chat.model.count_tokens([edge.Message("system", system), edge.Message("user", "?")]) < 64
+        assert chat.send("Who are you?").usage.cached_tokens == 0
+
+
+def test_an_engine_that_keeps_nothing_reads_nothing_ahead(bare_folder):
+    engine = Echo(["hi"])
+    chat = edge.Chat(edge.Model(bare_folder, backend=engine), system=SYSTEM)
+    with BackgroundLoad(lambda _: chat, prefill) as loading:
+        loading.wait_for_prefill()
+        assert engine.requests == []
 
 
 def open_chat(folder, *words):

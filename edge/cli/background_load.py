@@ -1,12 +1,14 @@
-"""The loading of a chat's model in the background, while a person types."""
+"""The loading of a chat's model in the background, while a person types, and of what its prompts begin with."""
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from runtime.errors import BackendError
+from runtime.cancellation import Cancellation
+from runtime.errors import BackendError, EdgeError
 from runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -14,14 +16,22 @@ if TYPE_CHECKING:
 
 _LOOK = 0.1  # seconds between two looks while somebody waits: Ctrl-C is heard
 _EARLY = 0.1  # the part of a load before which nothing is said of its end
+_SHORT = 64  # tokens of a prompt below which nothing is read ahead: two blocks of the prefix cache
 
 
 class BackgroundLoad:
-    """A chat that `load` opens in a thread. It takes the function to which the load reports its progress. Leaving the
-    context ends a load that is not done, and closes the chat."""
+    """A chat that `load` opens in a thread. It takes the function to which the load reports its progress. Once the chat
+    is there, the thread calls `prefill` with it, until `end_prefill`. Leaving the context ends what is not done, and
+    closes the chat."""
 
-    def __init__(self, load: Callable[[Callable[[Progress], None]], "Chat"]) -> None:
+    def __init__(
+        self,
+        load: Callable[[Callable[[Progress], None]], "Chat"],
+        prefill: "Callable[[Chat, Cancellation], None] | None" = None,
+    ) -> None:
         self._load = load
+        self._prefill = prefill
+        self._cancellation = Cancellation()  # of the prefill
         self._ended = Event()
         self._left = False
         self._chat: Chat | None = None
@@ -38,6 +48,7 @@ class BackgroundLoad:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._left = True
+        self.end_prefill()
         self._thread.join()
         if self._chat is not None:
             self._chat.close()
@@ -60,6 +71,14 @@ class BackgroundLoad:
         assert self._chat is not None
         return self._chat
 
+    def end_prefill(self) -> None:
+        """End the prefill within a step of the engine, which keeps what it has read. Does not wait for that."""
+        self._cancellation.cancel()
+
+    def wait_for_prefill(self) -> None:
+        """Wait for the end of the load and the prefill."""
+        self._thread.join()
+
     @property
     def status(self) -> str:
         """How far the load is, in words; "" at its end."""
@@ -77,8 +96,25 @@ class BackgroundLoad:
             self._error = exc
         finally:
             self._ended.set()
+        if self._chat is not None and self._prefill is not None:
+            with suppress(EdgeError):  # the first message tells it
+                self._prefill(self._chat, self._cancellation)
 
     def _report(self, progress: Progress) -> None:
         if self._left:
             raise BackendError("the load was cancelled", hint="load the model again")
         self._part = progress.done / progress.total if progress.total else 0.0
+
+
+def prefill(chat: "Chat", cancellation: Cancellation) -> None:
+    """Let the engine read the system message and the tools, with which the first prompt will begin, if it keeps what it
+    has read. It need not be done, nor begun, when that prompt comes. Raises what reading a prompt raises."""
+    from runtime.messages import Message
+
+    model, family = chat.model, chat.model.family
+    if not model.backend.keeps_prefixes:
+        return
+    system = [Message("system", chat.system)] if chat.system and family.system else []
+    tools = [tool for tool in chat.tools.values() if family.tools or tool.name in family.own_tools]
+    if model.count_tokens([*system, Message("user", "?")], tools) >= _SHORT and not cancellation.cancelled:
+        model.prefill(system, tools, cancellation)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import EdgeError, RequestError
 
 from .attachments import Attachments, describe_documents
-from .background_load import BackgroundLoad
+from .background_load import BackgroundLoad, prefill
 from .chat_commands import EXITS, ChatCommands, is_command
 from .chat_commands import NAMES as COMMAND_NAMES
 from .cited_sources import CitedSources
@@ -138,7 +138,7 @@ def start_chat(config: "Config", model: str, question: str, attachments: Attachm
             approval.chat = chat
             print_reply(chat, question, approval, attachments, markdown=not config.chat.plain)
     else:
-        with BackgroundLoad(load) as loading:
+        with BackgroundLoad(load, prefill) as loading:
             _chat_loop(loading, _Conversation(config.chat, options, approval, attachments))
     return 0
 
@@ -160,7 +160,7 @@ def _chat_loop(loading: BackgroundLoad, conversation: "_Conversation") -> None:
             if conversation.chat is None:
                 conversation.open(loading)
                 typed.status = str
-            conversation.answer(text)
+            conversation.answer(text, loading.end_prefill)
         except KeyboardInterrupt:
             print(" [stopped]")
         except EdgeError as exc:
@@ -201,14 +201,15 @@ class _Conversation:
         self.chat = self._approval.chat = chat
         self._commands = ChatCommands(chat, self._attachments)
 
-    def answer(self, text: str) -> None:
-        """Run a command, or print the reply to a message. Raises EdgeError."""
+    def answer(self, text: str, begin: "Callable[[], None]") -> None:
+        """Run a command, or print the reply to a message, for which `begin` is called first. Raises EdgeError."""
         chat = self.chat
         assert chat is not None
         before = chat.history
         message = self._commands.run(text) if is_command(text) else text
         if message is None:
             return
+        begin()
         shortened = chat.history
         try:
             self._dropped = print_reply(

@@ -207,6 +207,7 @@ class Backend(Protocol):
     reports_ids: ClassVar[bool] = False  # its deltas carry token ids, and it continues a reply from them
     reads_ids: ClassVar[bool] = False  # it reads a request's `prompt_ids` and `stop_ids`
     reads_pictures: ClassVar[bool] = False  # it takes prompts with pictures, if the model does
+    keeps_prefixes: ClassVar[bool] = False  # it has what it read of several prompts, also of cancelled ones
     masks_wider: ClassVar[bool] = False  # its mask may allow more than a grammar does: `runtime.reply` checks the text
 
     max_prompt_tokens: int

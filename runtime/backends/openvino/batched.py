@@ -69,6 +69,7 @@ class OpenVINO(GenAIBackend):
 
     runs_adapters = True
     reads_pictures = True
+    keeps_prefixes = True
     max_requests = 256  # SchedulerConfig.max_num_seqs
 
     def __init__(

@@ -48,6 +48,7 @@ class SubprocessBackend(Backend):
     masks_wider = True
     reads_ids = True
     reads_pictures = OpenVINO.reads_pictures
+    keeps_prefixes = OpenVINO.keeps_prefixes
     max_requests = OpenVINO.max_requests
 
     def __init__(
