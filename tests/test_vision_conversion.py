@@ -116,6 +116,7 @@ def test_sizes(int4: ModelFolder, checkpoint: Path) -> None:
         ("bf16", {"dtype": "mixed", "tied": True}),
         ("int4-mixed", {"dtype": "f32", "layers": 2, "hidden": 128, "ffn": 256}),
         ("int4-awq", {"hidden": 128, "ffn": 256}),
+        ("int4-fit", {"hidden": 128, "ffn": 256}),
     ],
 )
 def test_recipes(recipe: str, tiny: dict[str, Any], tmp_path: Path) -> None:
