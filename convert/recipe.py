@@ -75,7 +75,7 @@ class Recipe:
     def cost(self) -> str:
         """The time to convert a 9B model on a laptop, in words."""
         slow = "hours" if self.gptq or self.scale else "an hour" if self.awq else ""
-        return slow or ("a quarter of an hour" if self.block_gptq else "minutes")
+        return slow or ("15 min" if self.block_gptq else "minutes")
 
     @property
     def backup(self) -> Mode:
@@ -161,7 +161,7 @@ RECIPES = {
         Recipe("int4-scale", "scales fitted to texts", "int4_sym", "int8_asym", 128, scale=True, usual_kl=0.3),
         Recipe(
             "int4-fit",
-            "rounding fitted to texts within 256 columns; an int4 head",
+            "rounding fitted to texts: close, small",
             "int4_sym",
             "int8_asym",
             128,

@@ -167,7 +167,7 @@ def test_a_reply_is_waited_for_and_a_tool_is_seen_to_run(browser, bare_folder):
 
 
 def test_a_kiosk_loads_the_page_of_a_new_version_at_the_next_wipe(browser, bare_folder, monkeypatch):
-    from edge.server.page import chat as page
+    from edge.server.page import facts as page
 
     with scripted(bare_folder, ["\nGood.", "\nBetter."], kiosk=Kiosk()) as (url, *_):
         browser.open(url)
