@@ -14,12 +14,12 @@ from runtime.errors import ConversionError, DiskFull
 from runtime.folder.manifest import ModelSizes
 
 from .check.layerwise import fits_whole
-from .graph import EMBEDDING, matrix_kind
+from .graph import EMBEDDING
 from .parts import ModelPart, tower_recipe, uncompressed_matrices
 from .recipe import Recipe
 from .weights import nncf
 from .weights.block_gptq import BLOCK_COLUMNS, ROWS
-from .weights.compress import CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR
+from .weights.compress import CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR, matrix_kind
 from .weights.sensitivity import presumed_sensitive
 from .weights.stored import stored_form, stored_size
 

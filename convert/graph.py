@@ -21,12 +21,9 @@ from openvino.op.util import Variable, VariableInfo
 
 from runtime.checkpoint.tensors import Architecture, Dtype, Tensor
 
-from .recipe import MatrixKind
-
 Weight = Callable[[str], Node]  # canonical name -> node that yields the tensor in f32
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 ELEMENT_TYPES: dict[Dtype, Type] = {"bf16": Type.bf16, "f16": Type.f16, "f32": Type.f32}
-_KINDS: dict[str, MatrixKind] = {EMBEDDING: "embedding", HEAD: "head"}
 _SLICE_END = 2**31 - 1  # as the end of a slice
 # The lowest f16, so that no precision turns the mask into -inf: the softmax of a row of -inf is NaN.
 MASKED = -65504.0
@@ -103,11 +100,6 @@ def as_openvino(tensor: Tensor) -> ov.Tensor:
     aligned, as after a header of odd length."""
     data = np.require(tensor.data, requirements=["C", "A"])
     return ov.Tensor(data, ov.Shape(tensor.shape), ELEMENT_TYPES[tensor.dtype])
-
-
-def matrix_kind(name: str) -> MatrixKind:
-    """Return what a recipe treats the matrix of this canonical name as."""
-    return _KINDS.get(name, "linear")
 
 
 class RotaryTable(NamedTuple):

@@ -218,7 +218,7 @@ def get_recipe(name: str) -> Recipe:
         if recipe.block_gptq:
             raise ConversionError(
                 f"the recipe {base} cannot be combined with {', '.join(methods)}",
-                hint=f"leave it out, or add it to another recipe: int4+{'+'.join(methods)}",
+                hint=f"use {base} by itself, or int4+{'+'.join(methods)}",
             )
         awq, scale, gptq = (method in methods or getattr(recipe, method) for method in DATA_METHODS)
         summary = f"{recipe.summary}; with {' and '.join(methods)}"

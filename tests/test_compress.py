@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from convert.graph import EMBEDDING, HEAD, build_decoder, matrix_kind, uncompressed_weights
+from convert.graph import EMBEDDING, HEAD, build_decoder, uncompressed_weights
 from convert.output.ir_writer import IrWriter
 from convert.recipe import RECIPES
-from convert.weights.compress import compress
+from convert.weights.compress import compress, matrix_kind
 from convert.weights.nncf import record_compression, whole_model_options
 from convert.weights.sensitivity import measure_sensitivities, most_sensitive, presumed_sensitive
 from runtime.checkpoint.tensors import CheckpointTensors

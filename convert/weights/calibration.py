@@ -40,7 +40,7 @@ def token_ids(
 
 
 def at_most(texts: Sequence[npt.NDArray[np.int64]], tokens: int | None) -> list[npt.NDArray[np.int64]]:
-    """Return texts of about so many tokens, taken from all over the file; all of them if `tokens` is None."""
+    """Return texts of at most so many tokens in all, drawn from the whole file; all texts if `tokens` is None."""
     found, left = {}, sum(map(len, texts)) if tokens is None else tokens
     for number in np.random.default_rng(0).permutation(len(texts)).tolist():
         if left > 0:

@@ -17,9 +17,9 @@ from openvino.op import Constant
 from runtime.checkpoint.tensors import Tensor
 from runtime.system.native_effects import trim_heap
 
-from ..graph import as_openvino, matrix_kind, uncompressed_weights
+from ..graph import EMBEDDING, HEAD, as_openvino, uncompressed_weights
 from ..output.ir_writer import IrWriter, constant_over
-from ..recipe import Recipe
+from ..recipe import MatrixKind, Recipe
 from . import nncf
 from .block_gptq import BlockHessian, fitted_rows
 from .nncf import CompressedBlock, MatrixRows, compress_matrix, compress_rows, compressed_constants, row_blocks
@@ -27,6 +27,7 @@ from .stored import stored_form, write_stored
 
 CALIBRATED_BLOCK = 1 << 26  # weights that NNCF's data-aware methods get at a time
 SCALE_ESTIMATION_FACTOR = 4  # the memory of scale estimation, in multiples of the other methods'
+_KINDS: dict[str, MatrixKind] = {EMBEDDING: "embedding", HEAD: "head"}
 _PLACEHOLDER = "any matrix"  # a name to be replaced
 _TRIM_BYTES = 1 << 29  # read before freed memory is returned: the heap would grow by 50 MB a layer of 9B
 
@@ -79,6 +80,11 @@ class TensorCheck(Protocol):
     def check(self, tensor: Tensor) -> None:
         """Raise CheckpointError or VerificationError for a damaged tensor."""
         ...
+
+
+def matrix_kind(name: str) -> MatrixKind:
+    """Return which of a recipe's modes is that of the matrix with this canonical name."""
+    return _KINDS.get(name, "linear")
 
 
 def compress(
@@ -140,13 +146,13 @@ def _compress_tensor(
     form, group_size = recipe.mode_and_group(tensor.shape[1], kind=kind, sensitive=sensitive)
     matrix: MatrixRows = tensor
     data: Mapping[str, Any] = {}
-    reads_texts = activations is not None and not ir.is_finished(tensor.name)
-    if activations and reads_texts and options and not outer and not recipe.block_gptq:
-        matrix, data = activations.prepare(tensor)
+    inputs = None if ir.is_finished(tensor.name) else activations
+    if inputs and options and not outer and not recipe.block_gptq:
+        matrix, data = inputs.prepare(tensor)
     if data:
         blocks = _calibrated_blocks(matrix, mode, {**options, **data})
-    elif activations and reads_texts and recipe.block_gptq and form == "int4_sym":
-        blocks = fitted_rows(matrix, activations.hessian(tensor.name), group_size)
+    elif inputs and recipe.block_gptq and form == "int4_sym":
+        blocks = fitted_rows(matrix, inputs.hessian(tensor.name), group_size)
     else:
         blocks = compress_rows(matrix, form or mode, group_size)
     node = _write_compressed(matrix, graphs.instantiate(matrix, mode, options), blocks, ir)

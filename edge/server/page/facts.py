@@ -50,9 +50,8 @@ class KioskFacts(BaseModel):
 
 
 class PageFacts(BaseModel):
-    """The server's version, models, tools, kiosk settings, the suffixes of documents that it reads, and what it
-    does with speech. `kiosk` is None
-    unless the server is a kiosk."""
+    """The server's version, models and tools, the suffixes of documents that it reads, what it does with speech, and
+    the kiosk's settings; None unless the server is a kiosk."""
 
     version: str
     models: list[PageModel]

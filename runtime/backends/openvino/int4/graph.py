@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, SubElement, parse
 
@@ -47,7 +48,7 @@ def rewrite_graph(source: Path, target: Path, *, sampled: bool) -> int:
     """
     tree = parse(source)
     graph = _Graph(tree.getroot())
-    products = [product for layer in graph.layers.values() if (product := graph.find_product(layer))]
+    products = graph.find_products()
     heads = [product for product in products if graph.makes_logits(product.matmul)] if sampled else []
     if heads and (zero := graph.find_zero(source.with_suffix(".bin"))) is not None:
         graph.gather_sampled_tokens(heads[0].matmul, zero)
@@ -65,12 +66,15 @@ def count_weights(source: Path) -> MappedWeights | None:
     """Return the weights that the products in `source`, an IR's XML, would read with Int4MatMul; None if there are none
     or the file is damaged, which loading it will tell."""
     try:
-        if source.stat().st_size > _MAX_GRAPH:
-            return None
-        graph = _Graph(parse(source).getroot())
-        products = [product for layer in graph.layers.values() if (product := graph.find_product(layer))]
+        found = source.stat()
+        return None if found.st_size > _MAX_GRAPH else _count_weights(source, found.st_mtime_ns, found.st_size)
     except (OSError, ParseError, BackendError, ValueError):
         return None
+
+
+@lru_cache(maxsize=16)  # a third of a second at 40 layers, and a load asks more than once
+def _count_weights(source: Path, _modified: int, _size: int) -> MappedWeights | None:
+    products = _Graph(parse(source).getroot()).find_products()
     groups = sum(product.rows * product.groups for product in products)
     return MappedWeights(groups * (GROUP // 2 + 2), groups) if products else None
 
@@ -95,6 +99,10 @@ class _Graph:
         self._readers: dict[str | None, list[Element]] = {}
         for edge in self._edges:
             self._readers.setdefault(edge.get("from-layer"), []).append(edge)
+
+    def find_products(self) -> "list[_Product]":
+        """Return the products that Int4MatMul can replace."""
+        return [product for layer in self.layers.values() if (product := self.find_product(layer))]
 
     def find_product(self, matmul: Element) -> _Product | None:
         """Return a product by int4 weights, symmetric and in groups of 128 columns: MatMul(x, Convert(Reshape(
