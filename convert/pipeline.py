@@ -42,7 +42,7 @@ from .output.ir_writer import cut
 from .output.journal import journal_path
 from .output.scratch import ScratchFolder, scratch_folder
 from .output.tokenizer import write_tokenizer
-from .recipe import DEFAULT, Recipe, get_recipe
+from .recipe import Recipe, get_recipe
 from .samples import Sample
 from .source.onnx import OnnxSource
 from .source.optimum import OptimumSource
@@ -70,8 +70,9 @@ def convert(
 ) -> Steps:
     """Convert the checkpoint `source` (a folder, or a GGUF or ONNX file) into the model folder `target`, step by step.
 
-    `recipe` is int4 if it is None, or stored for weights that are quantised in 4 bits already. `calibration` is a file
-    of texts for a data-aware recipe, in place of the built-in ones. `exporter` writes the IR: "edge", or optimum-intel.
+    If `recipe` is None, the source chooses it: int4-fit, int4 for vision models and ONNX files, stored for weights that
+    are quantised in 4 bits already. `calibration` is a file of texts for a data-aware recipe, in place of the built-in
+    ones. `exporter` writes the IR: "edge", or optimum-intel.
     `context` extends the model's context to so many tokens, where its makers say how. `adapters` are folders of LoRA
     adapters, "DIR" or "DIR@WEIGHT", whose updates are added to the weights before they are compressed.
 
@@ -85,13 +86,6 @@ def convert(
         )
     require_docstrings(ConversionError)
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    fitted = recipe is not None and recipe.needs_calibration
-    samples = texts.read_calibration_samples(calibration or texts.BUILT_IN) if fitted else ()
-    if calibration and not samples:
-        raise ConversionError(
-            f"the recipe {recipe.name if recipe else DEFAULT} does not use calibration texts",
-            hint="leave out --calibration",
-        )
     source, target = expand_user(source), expand_user(target).absolute()
     try:
         with (
@@ -101,7 +95,7 @@ def convert(
         ):
             kind = _source_kind(source, exporter)
             opening = partial(kind.open, source, context=context, adapters=adapters)
-            for step in _run(opening, place, recipe, samples):
+            for step in _run(opening, place, recipe, calibration):
                 place.raise_pending_signal()
                 yield step
     except OSError as exc:
@@ -121,17 +115,18 @@ def _run(
     open_source: Callable[[], Source],
     place: ScratchFolder,
     recipe: Recipe | None,
-    samples: Sequence[Sample],
+    calibration: str | os.PathLike[str] | None,
 ) -> Steps:
     folder = place.path
     yield Progress("check", "checkpoint")
     with closing(open_source()) as source:
-        plan = make_plan(source, recipe or get_recipe(source.default_recipe), samples)
+        chosen = recipe or get_recipe(source.default_recipe)
+        plan = make_plan(source, chosen, _read_samples(chosen, calibration))
         # The files of an earlier conversion are either reused or removed: their space counts as free.
         require_resources(replace(plan.estimate, disk=plan.estimate.disk - place.size()), folder.parent)
         yield Progress("check", "the files of an interrupted conversion")
         source.prepare(plan, place)
-        yield Progress("check", plan.estimate.summary, 1, 1)
+        yield Progress("check", f"{chosen.name}, {plan.estimate.summary}", 1, 1)
         yield Progress("tokenizer")
         tokenizer = source.checkpoint.tokenizer
         write_tokenizer(tokenizer, folder)
@@ -153,6 +148,16 @@ def _run(
     result = ModelFolder(place.target, sealed.manifest)
     record_verified(result)
     yield Progress("seal", done=1, total=1, result=result)
+
+
+def _read_samples(recipe: Recipe, file: str | os.PathLike[str] | None) -> Sequence[Sample]:
+    if recipe.needs_calibration:
+        return texts.read_calibration_samples(file or texts.BUILT_IN)
+    if file:
+        raise ConversionError(
+            f"the recipe {recipe.name} does not use calibration texts", hint="leave out --calibration"
+        )
+    return ()
 
 
 def _verify(

@@ -11,7 +11,8 @@ from runtime.errors import ConversionError
 Mode = Literal["int4_sym", "int4_asym", "nf4", "int8_sym", "int8_asym"]  # NNCF's names
 MatrixKind = Literal["linear", "embedding", "head"]  # a tied head is its embedding
 
-DEFAULT = "int4"
+DEFAULT = "int4-fit"
+PLAIN = "int4"  # the default for what texts cannot be fed to, or do not represent: ONNX files, vision models
 STORED = "stored"  # the default for weights that are quantised in 4 bits already
 SMALLEST_GROUP = 32
 _BLOCK_GPTQ_TOKENS = 4096  # beyond these, quality hardly gains and time does
@@ -146,11 +147,26 @@ class Recipe:
         return {renamed.get(name, name): value for name, value in asdict(self).items()}
 
 
+def default_recipe(*, vision: bool) -> str:
+    """Return the recipe for a checkpoint in floats, or in 8 bits, for which none was chosen."""
+    return PLAIN if vision else DEFAULT  # the texts of a calibration have no pictures
+
+
 _NPU = ("NPU", "CPU", "GPU")
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
+        Recipe(
+            "int4-fit",
+            "fitted to texts: close, small",
+            "int4_sym",
+            "int8_asym",
+            128,
+            block_gptq=True,
+            head="int4_sym",
+            usual_kl=0.25,
+        ),
         Recipe("int4", "groups of 128: small and fast", "int4_sym", "int8_asym", 128),
         Recipe("int4-asym", "zero points: slower on CPUs", "int4_asym", "int8_asym", 128, max_kl=0.6, usual_kl=0.42),
         Recipe("int4-g64", "groups of 64", "int4_sym", "int8_asym", 64, max_kl=0.6, usual_kl=0.3),
@@ -159,16 +175,6 @@ RECIPES = {
         Recipe("int4-small", "an int4 head, too: the smallest", "int4_sym", "int4_sym", 128, max_kl=0.8, usual_kl=0.55),
         Recipe("int4-awq", "important weights protected", "int4_sym", "int8_asym", 128, awq=True),
         Recipe("int4-scale", "scales fitted to texts", "int4_sym", "int8_asym", 128, scale=True, usual_kl=0.3),
-        Recipe(
-            "int4-fit",
-            "rounding fitted to texts: close, small",
-            "int4_sym",
-            "int8_asym",
-            128,
-            block_gptq=True,
-            head="int4_sym",
-            usual_kl=0.25,
-        ),
         Recipe("int4-gptq", "rounding fitted to texts: closest", "int4_sym", "int8_asym", 128, gptq=True, usual_kl=0.2),
         Recipe(
             "int4-npu", "a scale a row: made for NPUs", "int4_sym", "int8_sym", devices=_NPU, max_kl=0.6, usual_kl=0.5

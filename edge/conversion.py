@@ -40,16 +40,16 @@ def convert(
     `checkpoint` is a folder with config.json, safetensors (or an exported model.onnx) and a tokenizer; a .gguf file; or
     the name of a model of `edge.models()` or of the hub, or of a GGUF file there (REPOSITORY:FILE.gguf), which is
     downloaded: from the `hub` "huggingface" or "modelscope", at a `revision` (branch, tag or commit). `folder` must not
-    exist yet. `recipe` is one of `edge recipes` (default: int4, or stored if the weights are quantised in 4 bits
-    already), `calibration` a file of texts for recipes that are fitted to texts, `exporter` "edge" or "optimum".
-    `context` extends the context to so many tokens, as the makers of GLM-4-0414 and GLM-Z1 do by YaRN: up to 131,072.
-    `adapter` is the folder of a LoRA adapter (PEFT's), or several, each with an optional @WEIGHT: their updates are
-    added to the weights.
+    exist yet. `recipe` is one of `edge recipes` (default: int4-fit; int4 for vision models, ONNX files and the exporter
+    "optimum"; stored if the weights are quantised in 4 bits already), `calibration` a file of texts for recipes that
+    are fitted to texts, `exporter` "edge" or "optimum". `context` extends the context to so many tokens, as the makers
+    of GLM-4-0414 and GLM-Z1 do by YaRN: up to 131,072. `adapter` is the folder of a LoRA adapter (PEFT's), or several,
+    each with an optional @WEIGHT: their updates are added to the weights.
 
-    Blocks until the folder is complete and verified: minutes for 9B. `progress` is called with every step, in this
-    thread; an exception that it raises ends the conversion. `cancellation` may end it from any thread, before the
-    current weight is finished: it raises ConversionCancelled. Neither leaves any files. A killed conversion is resumed
-    by the next one of the same checkpoint and recipe.
+    Blocks until the folder is complete and verified: a quarter of an hour for 9B, or minutes with the recipe int4.
+    `progress` is called with every step, in this thread; an exception that it raises ends the conversion.
+    `cancellation` may end it from any thread, before the current weight is finished: it raises ConversionCancelled.
+    Neither leaves any files. A killed conversion is resumed by the next one of the same checkpoint and recipe.
 
     Raises CheckpointError, ConversionError (DiskFull, VerificationError, ConversionCancelled) or TemplateError, and
     RequestError for an argument of the wrong type.

@@ -53,12 +53,12 @@ def plan_pull(
     """
     require_own_package("convert")
     from convert.estimate import OTHER_FILE_BYTES, conversion_memory, loaded_bytes, model_sizes, tower_bytes
-    from convert.recipe import DEFAULT, get_recipe
+    from convert.recipe import default_recipe, get_recipe
     from runtime.checkpoint.architecture import read_architecture, read_config
     from runtime.checkpoint.quantized.config import read_quantization
     from runtime.checkpoint.safetensors_folder import SafetensorsFolder
 
-    chosen = get_recipe(recipe or DEFAULT)
+    named = get_recipe(recipe) if recipe else None  # refuses a name before it asks the hub
     try:
         size = download_size(name.name, revision=revision, hub=hub)
     except CheckpointError:  # raised again below, unless the files are in the cache
@@ -66,6 +66,7 @@ def plan_pull(
     folder = download_texts(name.name, revision=revision, hub=hub)
     config = read_config(folder)
     architecture, quantised = read_architecture(config), read_quantization(config) is not None
+    chosen = named or get_recipe(default_recipe(vision=architecture.vision is not None))
     _require_supported(chosen, architecture, quantised=quantised)
     sizes = model_sizes(architecture, chosen)
     tower = tower_bytes(architecture.vision, chosen) if architecture.vision else 0

@@ -95,12 +95,13 @@ def test_the_users_texts_are_read_first(checkpoint, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "hello"}\n{"text": 1}\n')
     with pytest.raises(ConversionError, match=r"texts\.jsonl:2: .text. must be"):
-        list(convert("no checkpoint", tmp_path / "model", "int4-awq", path))
+        list(convert(checkpoint, tmp_path / "model", None, path))
     path.write_text('{"text": "hello, hello, hello"}\n')
     with pytest.raises(ConversionError, match="the recipe int4 does not use calibration texts"):
-        list(convert("no checkpoint", tmp_path / "model", "int4", path))
-    list(convert(checkpoint, tmp_path / "model", "int4-awq", path))
-    assert ModelFolder.open(tmp_path / "model").manifest.recipe == "int4-awq"
+        list(convert(checkpoint, tmp_path / "model", "int4", path))
+    for recipe, name in ((None, "int4-fit"), ("int4-awq", "int4-awq")):
+        list(convert(checkpoint, tmp_path / name, recipe, path))
+        assert ModelFolder.open(tmp_path / name).manifest.recipe == name
 
 
 @pytest.mark.slow

@@ -301,9 +301,9 @@ def test_the_embedded_checkpoint_converts(scheme: Any, recipe: str, notes: str, 
     [
         (gptq(), "stored"),
         (awq(), "stored"),
-        (gptq(bits=8), "int4"),
-        (gptq(act_order=True), "int4"),
-        (bitsandbytes(), "int4"),
+        (gptq(bits=8), "int4-fit"),
+        (gptq(act_order=True), "int4-fit"),
+        (bitsandbytes(), "int4-fit"),
     ],
 )
 def test_int4_is_not_quantised_again_by_default(scheme: Any, recipe: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from runtime.errors import ConversionError
 
 def test_recipes_are_found_by_name():
     assert all(get_recipe(name).name == name for name in RECIPES)
-    assert next(iter(RECIPES)) == "int4"
+    assert next(iter(RECIPES)) == "int4-fit"
 
 
 def test_methods_are_added_by_name():
@@ -173,10 +173,11 @@ def test_keys_of_a_recipe_s_json_stay():
     ]
 
 
-def test_the_default_is_marked(capsys):
-    assert main(["recipes"]) == 0
+@pytest.mark.parametrize(("model", "default"), [([], "int4-fit"), (["glm-4v-9b"], "int4")])
+def test_the_default_is_marked(model, default, capsys):
+    assert main(["recipes", *model]) == 0
     lines = capsys.readouterr().out.splitlines()
     (marked,) = [line for line in lines if "the default" in line]
-    assert marked.split()[0] == "int4"
-    assert main(["recipes", "--json"]) == 0
-    assert [fact["name"] for fact in json.loads(capsys.readouterr().out) if fact["default"]] == ["int4"]
+    assert marked.split()[0] == default
+    assert main(["recipes", *model, "--json"]) == 0
+    assert [fact["name"] for fact in json.loads(capsys.readouterr().out) if fact["default"]] == [default]

@@ -99,7 +99,7 @@ def test_from_a_name_to_a_reply_with_two_interruptions(place, number):
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
         assert "glm4-edge" in out
-        assert [path.name for path in store.iterdir()] == ["GLM-4-9B-0414@int4"]
+        assert [path.name for path in store.iterdir()] == ["GLM-4-9B-0414@int4-fit"]
         assert server.sent < 1.2 * SIZE
         print(f"\n{number.name}: {server.sent:,} bytes sent, {server.sent / SIZE:.2f} times the checkpoint")
         if number == signal.SIGINT:
@@ -118,7 +118,7 @@ def test_a_person_is_asked_before_a_large_download_and_before_it_is_deleted(plac
     with hub_of(DEMO) as server:
         environment = place | {"HF_ENDPOINT": server.url}
         with terminal([sys.executable, "-c", code, "pull", "glm4:9b"], environment=environment, cwd=ROOT) as opened:
-            assert "GLM-4-9B-0414, int4: 8." in opened.wait_for("Download 8.1 MB? [y/N] ")
+            assert "GLM-4-9B-0414, int4-fit: 8." in opened.wait_for("Download 8.1 MB? [y/N] ")
             opened.type("n\n")
             assert opened.end() == 1
         with terminal([sys.executable, "-c", code, "run", "glm4:9b"], environment=environment, cwd=ROOT) as opened:

@@ -16,7 +16,7 @@ from ..estimate import OTHER_FILE_BYTES, ConversionEstimate, loaded_bytes, model
 from ..job import ConversionPlan, WrittenIr
 from ..output.ir_writer import IrWriter
 from ..output.scratch import ScratchFolder
-from ..recipe import DEFAULT, Recipe
+from ..recipe import PLAIN, Recipe
 from ..weights.compress import compress
 from ..weights.nncf import record_compression
 from .damage import DamageCheck
@@ -73,7 +73,7 @@ class OnnxSource:
     @property
     def default_recipe(self) -> str:
         """The recipe of a conversion for which none was chosen."""
-        return DEFAULT
+        return PLAIN
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError for a vision model, and for recipes that need the checkpoint itself."""

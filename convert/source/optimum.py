@@ -25,7 +25,7 @@ from runtime.system.native_effects import TELEMETRY_PREAMBLE
 from ..estimate import NNCF_BYTES, ConversionEstimate
 from ..job import ConversionPlan, WrittenIr
 from ..output.scratch import ScratchFolder
-from ..recipe import Recipe
+from ..recipe import PLAIN, Recipe
 from .onnx_decoder import find_onnx_file
 from .safetensors import SafetensorsSource
 
@@ -53,6 +53,11 @@ class OptimumSource(SafetensorsSource):
         if context is not None:
             raise ConversionError("--context is not supported with optimum-intel", hint="leave out --exporter")
         return super().open(path)
+
+    @property
+    def default_recipe(self) -> str:
+        """The recipe of a conversion for which none was chosen."""
+        return PLAIN
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError where optimum-intel is missing, or does not support the checkpoint or the recipe."""

@@ -26,7 +26,7 @@ from ..output.ir_writer import IrWriter
 from ..output.journal import Journal, journal_path
 from ..output.scratch import ScratchFolder, save_ir
 from ..parts import ModelPart, build_stub, model_parts
-from ..recipe import DEFAULT, STORED, Recipe, get_recipe
+from ..recipe import PLAIN, RECIPES, STORED, Recipe, default_recipe
 from ..weights.activations import Activations
 from ..weights.compress import compress
 from ..weights.nncf import record_compression
@@ -64,9 +64,12 @@ class SafetensorsSource:
 
     @property
     def default_recipe(self) -> str:
-        """`stored` for matrices that are in OpenVINO's int4 already, which another recipe would quantise again."""
+        """The recipe of a conversion for which none was chosen: `stored` for matrices in OpenVINO's int4, which another
+        recipe would quantise again."""
         forms = (stored_form(self.tensors.tensor(name)) for name in self.tensors.names)
-        return STORED if any(form is not None and form.element.bitwidth == 4 for form in forms) else DEFAULT
+        if any(form is not None and form.element.bitwidth == 4 for form in forms):
+            return STORED
+        return default_recipe(vision=self.checkpoint.architecture.vision is not None)
 
     def reject_unsupported(self, recipe: Recipe) -> None:
         """Raise ConversionError for a recipe that cannot be applied to this checkpoint."""
@@ -175,7 +178,7 @@ class SafetensorsSource:
     def weight_bytes(self) -> int:
         """Return the bytes of the checkpoint's weights, as often as they are compressed."""
         if self._bytes is None:
-            names = chain.from_iterable(part.tensors for part in self._parts(get_recipe(DEFAULT)))
+            names = chain.from_iterable(part.tensors for part in self._parts(RECIPES[PLAIN]))
             self._bytes = sum(self.tensors.tensor(name).nbytes for name in names)
         return self._bytes
 

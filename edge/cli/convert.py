@@ -36,7 +36,8 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     verb.add_argument(
         "--recipe",
         metavar="NAME",
-        help="one of `edge recipes` (default: int4, or stored if the weights are quantised in 4 bits already)",
+        help="one of `edge recipes` (default: int4-fit; int4 for vision models and ONNX files; stored if the weights "
+        "are quantised in 4 bits already)",
     )
     verb.add_argument(
         "--calibration",

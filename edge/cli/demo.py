@@ -29,7 +29,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "let it call a Python function. It needs no network.",
         epilog="Example:\n\n    edge demo --keep ./demo-int4",
     )
-    verb.add_argument("--recipe", default="int4", metavar="NAME", help="one of `edge recipes`")
+    verb.add_argument("--recipe", default="int4-fit", metavar="NAME", help="one of `edge recipes` (default: int4-fit)")
     verb.add_argument(
         "--keep",
         type=Path,

@@ -50,13 +50,16 @@ def _facts(entry: "CatalogueEntry") -> dict[str, Any]:
 def _show(entries: "list[CatalogueEntry]") -> None:
     from rich.table import Table
 
+    from convert.recipe import default_recipe
+
     table = Table(box=None, pad_edge=False)
     for column in ("model", "prompts", "context", "licence"):
         table.add_column(column)
-    for column in ("int4\ndisk", "int4\nmemory", "int8\ndisk", "int8\nmemory"):
+    for column in ("default\ndisk", "default\nmemory", "int8\ndisk", "int8\nmemory"):
         table.add_column(column, justify="right")
     for entry in entries:
-        sizes = (size(recipe) for recipe in ("int4", "int8") for size in (entry.disk_bytes, entry.memory_bytes))
+        recipes = (default_recipe(vision=entry.architecture.vision is not None), "int8")
+        sizes = (size(recipe) for recipe in recipes for size in (entry.disk_bytes, entry.memory_bytes))
         table.add_row(
             entry.name,
             entry.family,

@@ -35,7 +35,8 @@ def add_pull_flags(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--recipe",
         metavar="NAME",
-        help="one of `edge recipes` (default: int4, or stored if the weights are quantised in 4 bits already)",
+        help="one of `edge recipes` (default: int4-fit; int4 for vision models; stored if the weights are "
+        "quantised in 4 bits already)",
     )
     verb.add_argument(
         "--hub",

@@ -60,7 +60,7 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
     from math import prod
 
     from convert.estimate import conversion_memory, disk_bytes, model_sizes
-    from convert.recipe import DEFAULT, RECIPES
+    from convert.recipe import RECIPES, default_recipe
 
     found = []
     first = next(iter(models.values()))
@@ -76,7 +76,7 @@ def _facts(models: "Mapping[str, Architecture]") -> list[dict[str, Any]]:
                 "bits": round(8 * sizes[next(iter(models))].weights / weights, 2),
                 "disk": {name: disk_bytes(architecture, recipe) for name, architecture in models.items()},
                 "memory": {name: conversion_memory(models[name], recipe, size) for name, size in sizes.items()},
-                "default": recipe.name == DEFAULT,
+                "default": recipe.name == default_recipe(vision=vision),
                 "devices": recipe.devices,
                 "data": "texts" if recipe.needs_calibration else "none",
                 "cost": recipe.cost,

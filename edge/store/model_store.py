@@ -19,7 +19,7 @@ from runtime.text import quoted
 from .model_name import ModelName
 
 STORE_VARIABLE = "EDGE_MODELS"
-_PREFERRED = ("int4", "stored")  # recipes, where a name stands for several models
+_PREFERRED = ("int4-fit", "int4", "stored")  # recipes, where a name stands for several models
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def list_models() -> list[StoredModel]:
 
 
 def find_model(name: ModelName) -> StoredModel | None:
-    """Return a model of the store: of the recipe that is named, or else int4's, or else the only one. None if there is
+    """Return a model of the store: of the recipe that is named, a default recipe, or the only one. None if there is
     none; RequestError if several could be meant."""
     found = {own.recipe: path for path in _folders() if (own := _own_name(path)) and _is_same(own, name)}
     if not found:
