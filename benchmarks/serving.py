@@ -78,8 +78,8 @@ def pipeline_process(pipe: Any, folder: str) -> None:
     import openvino_genai as genai
 
     from runtime.backends.backend import Options
-    from runtime.backends.openvino.batched import step_tokens
     from runtime.backends.openvino.genai import properties
+    from runtime.backends.openvino.paged_pipeline import step_tokens
 
     scheduler = genai.SchedulerConfig()
     scheduler.enable_prefix_caching = True

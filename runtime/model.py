@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -11,16 +10,14 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from .backends.backend import Backend, Options, Request
-from .backends.choose import DeviceChoice, choose
-from .backends.registry import isolate
-from .backends.tuned_settings import apply_tuned_settings
+from .backends.choose import DeviceChoice
+from .backends.load import load_first
 from .cancellation import Cancellable, Cancellation
 from .chat_templates import DEFAULT
 from .checkpoint.adapters.reference import AdapterLike, parse_adapters
 from .checks import require, require_all
-from .errors import BackendError, DeviceError, Notice, RequestError, UnsupportedSetting
+from .errors import Notice, RequestError, UnsupportedSetting
 from .events import Event
-from .folder.integrity import verify_while_loading
 from .grammar.grammar import AnswerLike, to_grammar
 from .messages import Message, MessageLike, to_messages
 from .progress import Progress
@@ -33,7 +30,6 @@ from .reply.parser import PlainText
 from .reply.reply_parser import ReplyParser
 from .sampling import Sampling, SamplingSettings, merge_settings
 from .source import ModelSource, open_source, read_family, require_chat_model, stop_tokens
-from .system.out_of_memory import map_out_of_memory
 from .text import replace_surrogates
 from .tools import ToolLike, to_definitions
 
@@ -87,47 +83,13 @@ class Model:
         self.stop_tokens = stop_tokens(self.source)
         self._special_tokens = self.source.manifest.special_tokens
         self.choice: DeviceChoice | None = None
-        self._in_process = in_process
-        self._progress = progress
         self._text_tokens: dict[tuple[int, int], int] = {}  # by the text's hash and length
         if backend is not None and options.adapters:
             raise RequestError("a loaded engine cannot take an adapter", hint="leave out the adapter or the backend")
-        self.backend = backend or self._load_onto_first((device, *fallback), options)
-
-    def _load_onto_first(self, devices: Sequence[str], options: Options) -> Backend:
-        *first, last = devices
-        for device, following in zip(first, devices[1:], strict=True):
-            try:
-                return self._load_onto(device, options)
-            except BackendError as exc:
-                warnings.warn(f"{device} cannot be used: {exc}. {following} is tried instead", Notice, stacklevel=5)
-        return self._load_onto(last, options)
-
-    @map_out_of_memory(BackendError)
-    def _load_onto(self, device: str, options: Options) -> Backend:
-        self.choice, options = apply_tuned_settings(choose(device, self.source, options), self.source, options)
-        if options.adapters and not self.choice.backend.runs_adapters:
-            raise DeviceError(
-                f"LoRA adapters are not supported on {self.choice.device}",
-                hint="use the CPU, a GPU or PyTorch, or merge the adapter: "
-                "`edge convert CHECKPOINT FOLDER --adapter DIR`; a server loads its adapters itself",
-            )
-        backend = self.choice.backend if self._in_process else isolate(self.choice.backend)
-        folder = self.source.model_folder
-        if not options.verify or folder is None:
-            return self._load(backend, self.choice.device, options)
-        with ExitStack() as undo:
-            # In this process damaged weights must not be loaded at all.
-            with verify_while_loading(folder, weights=backend.reads_weights, concurrently=backend.isolated):
-                loaded = self._load(backend, self.choice.device, options)
-                undo.callback(loaded.close)
-            undo.pop_all()
-        return loaded
-
-    def _load(self, backend: type[Backend], device: str, options: Options) -> Backend:
-        if self._progress is None:
-            return backend.load(self.source, device, options)
-        return backend.load_with_progress(self.source, device, options, self._progress)
+        if backend is None:
+            devices = (device, *fallback)
+            backend, self.choice = load_first(self.source, devices, options, in_process=in_process, progress=progress)
+        self.backend = backend
 
     @cached_property
     def template(self) -> ChatTemplate:

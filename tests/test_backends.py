@@ -15,8 +15,9 @@ from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.choose import choose
 from runtime.backends.echo import Echo
-from runtime.backends.openvino.batched import OpenVINO, step_tokens
+from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.npu import NPU
+from runtime.backends.openvino.paged_pipeline import step_tokens
 from runtime.backends.openvino.stateful import Stateful
 from runtime.backends.openvino.subprocess import SubprocessBackend
 from runtime.backends.remote import Remote

@@ -17,14 +17,14 @@ import sys, time
 import edge.cli.chat
 from edge.cli import main
 from runtime.errors import DeviceError
-from runtime.model import Model
+import runtime.model
 edge.cli.chat._AT_ONCE = 0.0
 if "fails" in sys.argv:
     sys.argv.remove("fails")
-    def load(*_):
+    def load(*_, **__):
         time.sleep(2)
         raise DeviceError("the device is gone", hint="plug it in")
-    Model._load_onto = load
+    runtime.model.load_first = load
 sys.exit(main())
 """
 

@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino.batched import OpenVINO, step_tokens
+from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged_pipeline import step_tokens
 from runtime.backends.openvino.prefix_cache import BLOCK, PrefixCache
 from runtime.sampling import SamplingParams
 

@@ -17,7 +17,7 @@ from edge.bench import benchmark  # noqa: E402
 from edge.demo import CHECKPOINT  # noqa: E402
 from edge.testing import Echo  # noqa: E402
 from runtime.backends.backend import Delta, Options, Request  # noqa: E402
-from runtime.backends.openvino import batched  # noqa: E402
+from runtime.backends.openvino import paged_pipeline  # noqa: E402
 from runtime.backends.openvino.batched import OpenVINO  # noqa: E402
 from runtime.backends.openvino.npu import EMULATED, NPU  # noqa: E402
 from runtime.backends.openvino.subprocess import SubprocessBackend  # noqa: E402
@@ -132,8 +132,8 @@ def test_pictures_and_texts_in_one_batch_are_as_alone(engine):
 @pytest.mark.parametrize("options", [Options(threads=1), EXACT], ids=["u8", "f32"])
 def test_the_second_turn_reads_its_new_tokens_alone(folder, monkeypatch, options):
     """Each step reads so few tokens that their number tells what was computed."""
-    monkeypatch.setitem(batched.CHUNK_TOKENS, "CPU", 32)
-    size = batched.step_tokens("CPU")
+    monkeypatch.setitem(paged_pipeline.CHUNK_TOKENS, "CPU", 32)
+    size = paged_pipeline.step_tokens("CPU")
     with closing(OpenVINO.load(folder, "CPU", options)) as loaded:
         steps, pipeline = 0, loaded.pipeline
 

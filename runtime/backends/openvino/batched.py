@@ -19,14 +19,12 @@ from itertools import count
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
-from ...device.memory import CHUNK_TOKENS
 from ...events import Finish, Usage
 from ...folder.ir_files import DECODER, LANGUAGE
-from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
+from ...folder.model_folder import ModelFolder
 from ...pictures import Picture
 from ...sampling import SamplingParams
 from ...source import ModelSource
-from ...system.mapped_pages import release_mapped_pages
 from ..backend import Delta, Options, Request
 from .active_request import ActiveRequest, PromptSlice, cache_full
 from .cache_reserve import prefill_config, reserve_cache
@@ -34,14 +32,13 @@ from .genai import (
     GenAIBackend,
     closed_error,
     find_devices,
-    load_properties,
     map_error,
     require_model_folder,
     run_to_end,
 )
-from .int4.loading import kernel_folder
 from .logits_queue import LogitsQueue
 from .logits_request import LogitsRequest, needed_settings, require_no_logits
+from .paged_pipeline import TOKENS_BESIDE, open_pipeline, step_tokens
 from .prefix_cache import BLOCK, PrefixCache
 from .prompt_input import PromptInput, TokenIds
 from .prompt_lookup import DraftLength, with_lookup
@@ -51,15 +48,6 @@ from .vision.prompts import VisionPrompts, require_vision_options, require_visio
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-# Tokens of a prompt that one step reads beside replies that are being written, which stand still meanwhile. Alone it
-# reads CHUNK_TOKENS.
-_BESIDE = {"CPU": BLOCK, "GPU": 8 * BLOCK}
-_REPLIES = 16  # replies at once for which a step has room beside a slice
-
-# The CPU plugin keeps what it has compiled for every number of tokens that a step has had, 5,000 of each kind: in a
-# server, some 100 MB more with every new mix of requests. So few are enough: nothing was slower with them at 9B width.
-COMPILED_SHAPES = 32
 
 _PICTURE_POLL = 0.05  # seconds between two looks at a picture that is read
 
@@ -86,7 +74,7 @@ class OpenVINO(GenAIBackend):
         self._has_adapters = bool(options.adapters)
         self._logits = LogitsQueue(folder, device, options)
         self._vision = VisionPrompts(folder, device, options) if folder.manifest.vision else None
-        self._tokens_beside, self._tokens_alone = _BESIDE[kind], step_tokens(kind, self.drafts.longest)
+        self._tokens_beside, self._tokens_alone = TOKENS_BESIDE[kind], step_tokens(kind, self.drafts.longest)
         self._request_ids = count(2)  # after those of `reserve_cache`
         self._stepping = Lock()
         self._prompts: deque[ActiveRequest] = deque()  # those of which more has to be read
@@ -114,33 +102,8 @@ class OpenVINO(GenAIBackend):
         if folder.manifest.vision:
             require_vision_options(folder, options)
             name = LANGUAGE
-        import openvino_genai as genai
-
-        from .lora import adapter_properties
-
-        kind = device.partition(".")[0]
-        scheduler = genai.SchedulerConfig()
-        scheduler.enable_prefix_caching = True
-        scheduler.cache_size = 0  # grows with what is asked
-        scheduler.dynamic_split_fuse = True
-        with (
-            load_properties(folder, device, options, CONVERT_AGAIN, name) as settings,
-            kernel_folder(folder, device, options, name) as place,
-        ):
-            settings.update(place.properties)
-            drafts = DraftLength.of(folder, device, options, kernel=place.used)
-            scheduler.max_num_batched_tokens = step_tokens(kind, drafts.longest)
-            if device == "CPU":
-                settings["CPU_RUNTIME_CACHE_CAPACITY"] = COMPILED_SHAPES
-            if drafts.longest:
-                settings["prompt_lookup"] = True
-            settings.update(adapter_properties(folder, options.adapters))
-            tokenizer = {name: value for name, value in settings.items() if name == "ENABLE_MMAP"}
-            pipeline = genai.ContinuousBatchingPipeline(str(place.path), scheduler, device, settings, tokenizer)
-            loaded = cls(pipeline, folder, device, options, drafts)
-        if not place.used:  # all of them are repacked, but those of the embedding
-            release_mapped_pages(folder.path / f"{name}.bin")
-        return loaded
+        with open_pipeline(folder, device, options, name) as (pipeline, drafts):
+            return cls(pipeline, folder, device, options, drafts)
 
     def generate(self, request: Request) -> Generator[Delta | Finish, None, None]:
         request = self.with_admitted_grammar(request)
@@ -352,10 +315,3 @@ class OpenVINO(GenAIBackend):
 
 
 RunningRequest = ActiveRequest | LogitsRequest
-
-
-def step_tokens(kind: str, lookup: int = 0) -> int:
-    """Return how many tokens a step computes at most, on a CPU or GPU: whole blocks of a prompt, or one slice and
-    `_REPLIES` replies with their drafts."""
-    beside = _BESIDE[kind] + _REPLIES * (1 + lookup)
-    return max(CHUNK_TOKENS[kind], -(-beside // BLOCK) * BLOCK)

@@ -18,8 +18,9 @@ from ...system.native_effects import set_onednn_cache_capacity
 from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory
 from ...text import one_line
 from ..backend import Delta, Request
-from .batched import COMPILED_SHAPES, OpenVINO, RunningRequest
+from .batched import OpenVINO, RunningRequest
 from .genai import map_error
+from .paged_pipeline import COMPILED_SHAPES
 from .vision.picture_reader import PictureReading
 
 _ENCODING = 0.03  # seconds before each step
