@@ -136,14 +136,17 @@ class Source(Protocol):
         ...
 
 
-def make_plan(source: Source, recipe: Recipe, samples: Sequence[Sample]) -> ConversionPlan:
-    """Plan a conversion. Raise CheckpointError, ConversionError or TemplateError for what cannot be converted."""
+def make_plan(source: Source, recipe: Recipe, samples: Sequence[Sample], *, built_in: bool = False) -> ConversionPlan:
+    """Plan a conversion, with calibration texts that are `built_in` or the user's.
+
+    Raise CheckpointError, ConversionError or TemplateError for what cannot be converted.
+    """
     source.reject_unsupported(recipe)
     checkpoint = source.checkpoint
     require_special_stop_tokens(checkpoint.generation["eos_token_id"], checkpoint.tokenizer)
     special = checkpoint.manifest.special_tokens.keys()
     template = None if checkpoint.templates is None else ChatTemplate(checkpoint.templates, checkpoint.family, special)
-    texts = calibration.token_ids(samples, checkpoint.family, template, checkpoint.tokenizer)
+    texts = calibration.token_ids(samples, checkpoint.family, template, checkpoint.tokenizer, built_in=built_in)
     texts = calibration.at_most(texts, recipe.calibration_tokens)
     prompts = verify.verification_prompts(checkpoint.family, template)
     token_ids = verify.token_ids(prompts, checkpoint.tokenizer)

@@ -121,7 +121,7 @@ def _run(
     yield Progress("check", "checkpoint")
     with closing(open_source()) as source:
         chosen = recipe or get_recipe(source.default_recipe)
-        plan = make_plan(source, chosen, _read_samples(chosen, calibration))
+        plan = make_plan(source, chosen, _read_samples(chosen, calibration), built_in=not calibration)
         # The files of an earlier conversion are either reused or removed: their space counts as free.
         require_resources(replace(plan.estimate, disk=plan.estimate.disk - place.size()), folder.parent)
         yield Progress("check", "the files of an interrupted conversion")

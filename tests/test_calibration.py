@@ -7,7 +7,7 @@ import pytest
 from convert.weights import calibration
 from edge.demo import CHECKPOINT
 from runtime.checkpoint.checkpoint import Checkpoint
-from runtime.errors import ConversionError
+from runtime.errors import ConversionError, TemplateError
 from runtime.prompt.families import BASE, FAMILIES
 from runtime.prompt.template import ChatTemplate
 
@@ -49,6 +49,20 @@ def test_every_family_can_lay_them_out(checkpoint, name):
         calibration.read_calibration_samples(calibration.BUILT_IN), family, shown, checkpoint.tokenizer
     )
     assert min(len(each) for each in ids) > 10
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_a_template_may_reject_ours_but_not_the_users(checkpoint, role):
+    """Such as Gemma's "System role not supported", or Llama's "only supports single tool-calls at once"."""
+    samples = calibration.read_calibration_samples(calibration.BUILT_IN)
+    strict = "{% if ROLE in messages | map(attribute='role') %}{{ raise_exception('no') }}{% endif %}"
+    strict = strict.replace("ROLE", repr(role))
+    shown = ChatTemplate(strict + checkpoint.chat_template(), checkpoint.family, ())
+    ids = calibration.token_ids(samples, checkpoint.family, shown, checkpoint.tokenizer, built_in=True)
+    assert len(ids) == len(samples)
+    assert min(len(each) for each in ids) > 10
+    with pytest.raises(TemplateError, match="rejects"):
+        calibration.token_ids(samples, checkpoint.family, shown, checkpoint.tokenizer)
 
 
 def test_the_users_own(tmp_path, checkpoint):

@@ -55,7 +55,7 @@ def run(source, target, recipe="bf16"):
     ("recipe", "tiny"),
     [
         ("int4", {}),
-        ("int4", {"format": "glm", "tied": True, "dtype": "bf16"}),
+        ("int4-fit", {"format": "glm", "tied": True, "dtype": "bf16"}),
         ("int4-npu", {"format": "chatglm", "qkv_bias": True, "dtype": "f16"}),
         ("int4-asym", {"dtype": "bf16", "hidden": 128, "ffn": 200}),
         ("int4-small", {"dtype": "bf16", "hidden": 128}),

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.checkpoint.tokenizer import CheckpointTokenizer
-from runtime.errors import ConversionError, RequestError
+from runtime.errors import ConversionError, RequestError, TemplateError
 from runtime.prompt.families import Family
 from runtime.prompt.template import ChatTemplate, TextPrompt
 
@@ -31,10 +31,19 @@ def read_calibration_samples(path: str | os.PathLike[str]) -> tuple[Sample, ...]
 
 
 def token_ids(
-    samples: Sequence[Sample], family: Family, template: ChatTemplate | None, tokenizer: CheckpointTokenizer
+    samples: Sequence[Sample],
+    family: Family,
+    template: ChatTemplate | None,
+    tokenizer: CheckpointTokenizer,
+    *,
+    built_in: bool = False,
 ) -> list[npt.NDArray[np.int64]]:
-    """Return each sample's tokens, in the family's prompt format. Raises TemplateError if the template rejects one."""
-    prompts = (_prompt(sample, family, template) for sample in samples)
+    """Return each sample's tokens, in the family's prompt format.
+
+    Raises TemplateError if the template rejects one: a template without a system message, or with a single call a
+    message, does so. Of a sample that is `built_in` the words alone are used then.
+    """
+    prompts = (_prompt(sample, family, template, built_in=built_in) for sample in samples)
     ids = ([id for piece in prompt for id in tokenizer.encode(piece)][:MAX_TOKENS] for prompt in prompts)
     return [np.array(each, dtype=np.int64) for each in ids if each]
 
@@ -49,15 +58,21 @@ def at_most(texts: Sequence[npt.NDArray[np.int64]], tokens: int | None) -> list[
     return [found[number] for number in sorted(found)]
 
 
-def _prompt(sample: Sample, family: Family, template: ChatTemplate | None) -> TextPrompt:
+def _prompt(sample: Sample, family: Family, template: ChatTemplate | None, *, built_in: bool) -> TextPrompt:
     if sample.rendered:
         return (sample.rendered,)
     if sample.text:
         return (family.prefix, sample.text) if family.prefix else (sample.text,)
-    if template is None:  # a base model: the words alone
-        return (family.prefix + "\n".join(message.content for message in sample.messages if message.content),)
+    words = (family.prefix + "\n".join(message.content for message in sample.messages if message.content),)
+    if template is None:  # a base model
+        return words
     messages = sample.messages if family.system else tuple(m for m in sample.messages if m.role != "system")
     if not family.tools:
         messages = tuple(m for m in messages if m.role != "tool" and not m.tool_calls)
     finished = messages[-1].role == "assistant"
-    return template.render_text(messages, sample.tools if family.tools else (), add_generation_prompt=not finished)
+    try:
+        return template.render_text(messages, sample.tools if family.tools else (), add_generation_prompt=not finished)
+    except TemplateError:
+        if not built_in:
+            raise
+        return words
