@@ -125,7 +125,7 @@ def test_a_conversion_beside_a_convert_py_works_by_the_cure(folder):
     statement = hidden(python(folder, code=code), folder / "convert.py")
     assert not (folder / "out").exists()
     done = python(folder, code=statement + code)
-    assert (done.returncode, done.stdout) == (0, "int4\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "int4-fit\n"), done.stderr
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def test_arguments_that_are_no_unicode(demo_folder):
 def test_the_demo_on_an_old_console():
     done = run("demo", PYTHONIOENCODING="cp437")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert "with the recipe int4 ..." in done.stdout.decode("cp437")
+    assert "with the recipe int4-fit ..." in done.stdout.decode("cp437")
 
 
 CLOSED = {"input": "<&-", "output": ">&-", "errors": "2>&-", "all": "<&- >&- 2>&-"}
