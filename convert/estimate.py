@@ -31,7 +31,7 @@ LAYER_BYTES = 6  # of memory, for each weight of an uncompressed layer while the
 _AWQ_BYTES = 24  # of memory, for each weight of a layer's down_proj
 _GPTQ_BYTES = (34, 32)  # of memory, for each pair of columns, and for each weight that GPTQ compresses
 _HESSIAN_BYTES = 16  # of memory, for each pair of columns of a block: in f64, and its factors
-_FIT_BYTES = 6  # of memory, for each of the weights that are rounded at a time
+_FIT_BYTES = 7  # of memory, for each of the weights that are rounded at a time
 _GGUF_EXTRA_BYTES = (4, 2)  # more than NNCF_BYTES and LAYER_BYTES for a GGUF, which is decoded first
 _LARGEST_COPIES = 2  # of the largest tensor of the converted model, while its logits are computed
 _VERIFIED_TOKENS = 1024  # of a prompt by which the result is verified
@@ -125,9 +125,9 @@ def _calibration_bytes(a: Architecture, recipe: Recipe, tokens: int) -> int:
         states += 2 * 4 * tokens * (3 * a.hidden + a.ffn)
         hessian, weight = _GPTQ_BYTES
         return states + max(layer, hessian * a.ffn**2 + weight * min(CALIBRATED_BLOCK, a.hidden * a.ffn))
-    if recipe.block_gptq:  # adds up Hessians, and keeps no inputs
+    if recipe.block_gptq:  # adds up Hessians, and keeps no inputs; what the layer took stays in the heap
         hessians = _HESSIAN_BYTES * BLOCK_COLUMNS * (3 * a.hidden + a.ffn)
-        return states + hessians + max(layer, _FIT_BYTES * ROWS * max(a.ffn, a.hidden))
+        return states + hessians + layer + _FIT_BYTES * ROWS * max(a.ffn, a.hidden)
     awq = _AWQ_BYTES * a.hidden * a.ffn if recipe.awq else 0
     return states + max(layer, awq, NNCF_BYTES * min(CALIBRATED_BLOCK, SCALE_ESTIMATION_FACTOR * a.hidden * a.ffn))
 

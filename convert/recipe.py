@@ -76,7 +76,7 @@ class Recipe:
     def cost(self) -> str:
         """The time to convert a 9B model on a laptop, in words."""
         slow = "hours" if self.gptq or self.scale else "an hour" if self.awq else ""
-        return slow or ("15 min" if self.block_gptq else "minutes")
+        return slow or ("20 min" if self.block_gptq else "minutes")
 
     @property
     def backup(self) -> Mode:

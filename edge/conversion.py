@@ -46,7 +46,7 @@ def convert(
     of GLM-4-0414 and GLM-Z1 do by YaRN: up to 131,072. `adapter` is the folder of a LoRA adapter (PEFT's), or several,
     each with an optional @WEIGHT: their updates are added to the weights.
 
-    Blocks until the folder is complete and verified: a quarter of an hour for 9B, or minutes with the recipe int4.
+    Blocks until the folder is complete and verified: twenty minutes for 9B on two cores, or two with the recipe int4.
     `progress` is called with every step, in this thread; an exception that it raises ends the conversion.
     `cancellation` may end it from any thread, before the current weight is finished: it raises ConversionCancelled.
     Neither leaves any files. A killed conversion is resumed by the next one of the same checkpoint and recipe.
