@@ -100,7 +100,7 @@ class Source(Protocol):
 
     @property
     def default_recipe(self) -> str:
-        """The recipe of a conversion for which none was chosen."""
+        """The recipe used when the user names none."""
         ...
 
     def reject_unsupported(self, recipe: Recipe) -> None:
@@ -137,7 +137,7 @@ class Source(Protocol):
 
 
 def make_plan(source: Source, recipe: Recipe, samples: Sequence[Sample], *, built_in: bool = False) -> ConversionPlan:
-    """Plan a conversion, with calibration texts that are `built_in` or the user's.
+    """Plan a conversion. `samples` are its calibration texts, `built_in` ones or the user's.
 
     Raise CheckpointError, ConversionError or TemplateError for what cannot be converted.
     """

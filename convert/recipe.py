@@ -12,7 +12,7 @@ Mode = Literal["int4_sym", "int4_asym", "nf4", "int8_sym", "int8_asym"]  # NNCF'
 MatrixKind = Literal["linear", "embedding", "head"]  # a tied head is its embedding
 
 DEFAULT = "int4-fit"
-PLAIN = "int4"  # the default for what texts cannot be fed to, or do not represent: ONNX files, vision models
+PLAIN = "int4"  # the default without calibration: for ONNX files, vision models and optimum-intel
 STORED = "stored"  # the default for weights that are quantised in 4 bits already
 SMALLEST_GROUP = 32
 _BLOCK_GPTQ_TOKENS = 4096  # beyond these, quality hardly gains and time does
@@ -148,8 +148,8 @@ class Recipe:
 
 
 def default_recipe(*, vision: bool) -> str:
-    """Return the recipe for a checkpoint in floats, or in 8 bits, for which none was chosen."""
-    return PLAIN if vision else DEFAULT  # the texts of a calibration have no pictures
+    """Return the name of the default recipe for a checkpoint whose weights are not in 4 bits already."""
+    return PLAIN if vision else DEFAULT  # calibration texts have no pictures
 
 
 _NPU = ("NPU", "CPU", "GPU")

@@ -20,7 +20,7 @@ from runtime.backends.openvino.npu import NPU
 from runtime.backends.openvino.paged_pipeline import step_tokens
 from runtime.backends.openvino.stateful import Stateful
 from runtime.backends.openvino.subprocess import SubprocessBackend
-from runtime.backends.remote import Remote
+from runtime.backends.remote.engine import Remote
 from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, EdgeError, PromptTooLong, RequestError, UnsupportedSetting

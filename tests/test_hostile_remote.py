@@ -14,7 +14,7 @@ from runtime.errors import BackendError, DeviceError, EdgeError
 from runtime.events import Finish
 
 pytest.importorskip("httpx2")
-from runtime.backends import remote, remote_client
+from runtime.backends.remote import client, engine
 
 from .test_remote import ask, events, misbehaving, send, text
 
@@ -29,11 +29,11 @@ def folder():
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(remote, "_WAITS", (0.01,))
-    for module in (remote, remote_client):
+    monkeypatch.setattr(engine, "_WAITS", (0.01,))
+    for module in (engine, client):
         monkeypatch.setattr(module, "SILENCE", 1.0)
-    monkeypatch.setattr(remote, "_STREAM", 2**16)
-    monkeypatch.setattr(remote, "_WHOLE", 2**20)
+    monkeypatch.setattr(engine, "_STREAM", 2**16)
+    monkeypatch.setattr(engine, "_WHOLE", 2**20)
 
 
 def raw(content, kind="application/json", status=200, **headers):

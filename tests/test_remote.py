@@ -25,8 +25,8 @@ from runtime.system.network import CERTIFICATE_VARIABLES
 from .serving import SERVE, free_port, serving
 
 httpx2 = pytest.importorskip("httpx2")
-from runtime.backends import remote, remote_client  # noqa: E402
-from runtime.backends.remote import Remote  # noqa: E402
+from runtime.backends.remote import client, engine  # noqa: E402
+from runtime.backends.remote.engine import Remote  # noqa: E402
 
 STOPS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 QUESTION = "[gMASK]<sop><|user|>\nWho are you?<|assistant|>"
@@ -40,8 +40,8 @@ def folder():
 
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch):
-    monkeypatch.setattr(remote, "_WAITS", (0.05, 0.05))
-    for module in (remote, remote_client):
+    monkeypatch.setattr(engine, "_WAITS", (0.05, 0.05))
+    for module in (engine, client):
         monkeypatch.setattr(module, "SILENCE", 1.0)
 
 
@@ -127,7 +127,7 @@ def ask(folder, url, *pieces, grammar=None, **sampling):
 
 
 def test_what_is_sent_and_what_comes_back(folder, monkeypatch):
-    monkeypatch.setenv(remote.KEY, "secret")
+    monkeypatch.setenv(client.KEY, "secret")
     counted = text("bc") | {"usage": {"completion_tokens": 3}}
     usage = {"choices": [], "usage": {"completion_tokens": 4}}
     with misbehaving(events(text("a"), counted, text("", "stop"), usage, "[DONE]")) as (url, bodies):

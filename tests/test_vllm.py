@@ -10,7 +10,7 @@ import pytest
 from edge.demo import CHECKPOINT
 from edge.export import export_template
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.remote import Remote
+from runtime.backends.remote.engine import Remote
 from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.events import Finish

@@ -72,7 +72,7 @@ class OnnxSource:
 
     @property
     def default_recipe(self) -> str:
-        """The recipe of a conversion for which none was chosen."""
+        """The recipe used when the user names none."""
         return PLAIN
 
     def reject_unsupported(self, recipe: Recipe) -> None:

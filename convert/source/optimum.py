@@ -56,7 +56,7 @@ class OptimumSource(SafetensorsSource):
 
     @property
     def default_recipe(self) -> str:
-        """The recipe of a conversion for which none was chosen."""
+        """The recipe used when the user names none."""
         return PLAIN
 
     def reject_unsupported(self, recipe: Recipe) -> None:

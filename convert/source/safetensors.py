@@ -64,8 +64,8 @@ class SafetensorsSource:
 
     @property
     def default_recipe(self) -> str:
-        """The recipe of a conversion for which none was chosen: `stored` for matrices in OpenVINO's int4, which another
-        recipe would quantise again."""
+        """The recipe used when the user names none: `stored` for matrices in OpenVINO's int4, since another recipe would
+        quantise them again."""
         forms = (stored_form(self.tensors.tensor(name)) for name in self.tensors.names)
         if any(form is not None and form.element.bitwidth == 4 for form in forms):
             return STORED

@@ -38,10 +38,10 @@ def token_ids(
     *,
     built_in: bool = False,
 ) -> list[npt.NDArray[np.int64]]:
-    """Return each sample's tokens, in the family's prompt format.
+    """Return the token ids of each sample, rendered by the chat template.
 
-    Raises TemplateError if the template rejects one: a template without a system message, or with a single call a
-    message, does so. Of a sample that is `built_in` the words alone are used then.
+    Some templates reject a system message, or several tool calls in a message. If the samples are `built_in`, the plain
+    text of a rejected one is used instead; a rejected sample of the user's raises TemplateError.
     """
     prompts = (_prompt(sample, family, template, built_in=built_in) for sample in samples)
     ids = ([id for piece in prompt for id in tokenizer.encode(piece)][:MAX_TOKENS] for prompt in prompts)
@@ -49,7 +49,7 @@ def token_ids(
 
 
 def at_most(texts: Sequence[npt.NDArray[np.int64]], tokens: int | None) -> list[npt.NDArray[np.int64]]:
-    """Return texts of at most so many tokens in all, drawn from the whole file; all texts if `tokens` is None."""
+    """Return texts, chosen at random, of at most `tokens` tokens in total; all texts if it is None."""
     found, left = {}, sum(map(len, texts)) if tokens is None else tokens
     for number in np.random.default_rng(0).permutation(len(texts)).tolist():
         if left > 0:

@@ -83,7 +83,7 @@ class TensorCheck(Protocol):
 
 
 def matrix_kind(name: str) -> MatrixKind:
-    """Return which of a recipe's modes is that of the matrix with this canonical name."""
+    """Return whether the matrix of this canonical name is the embedding, the head, or a linear layer."""
     return _KINDS.get(name, "linear")
 
 

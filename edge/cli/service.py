@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _install(args: argparse.Namespace, config: "Config") -> None:
-    from runtime.backends.remote_client import KEY
+    from runtime.backends.remote.client import KEY
     from runtime.errors import RequestError
     from runtime.system.files import expand_user, write_atomically
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from runtime.backends.backend import Options
 from runtime.backends.choose import choose, require_context
-from runtime.backends.remote_client import KEY
+from runtime.backends.remote.client import KEY
 from runtime.errors import DeviceError, RequestError
 from runtime.source import ModelSource, validate_adapters
 

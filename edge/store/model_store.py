@@ -53,8 +53,8 @@ def list_models() -> list[StoredModel]:
 
 
 def find_model(name: ModelName) -> StoredModel | None:
-    """Return a model of the store: of the recipe that is named, a default recipe, or the only one. None if there is
-    none; RequestError if several could be meant."""
+    """Return the model of the store with this name and recipe. A name without a recipe means the model of a default
+    recipe, or the only one. Returns None if there is none; raises RequestError if several could be meant."""
     found = {own.recipe: path for path in _folders() if (own := _own_name(path)) and _is_same(own, name)}
     if not found:
         return None

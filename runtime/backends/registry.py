@@ -16,7 +16,7 @@ from .openvino.batched import OpenVINO
 from .openvino.npu import NPU
 from .openvino.stateful import Stateful
 from .openvino.subprocess import SubprocessBackend
-from .remote import Remote
+from .remote.engine import Remote
 from .scripted import Scripted
 from .torch.engine import Torch
 from .torch.ipex import Ipex

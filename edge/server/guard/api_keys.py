@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from runtime.backends.remote_client import KEY
+from runtime.backends.remote.client import KEY
 from runtime.errors import RequestError
 from runtime.system.files import expand_user, read_bounded
 

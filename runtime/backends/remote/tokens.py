@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from ..errors import BackendError
-from ..events import TokenLogprob
-from ..vocabulary import Vocabulary
-from .backend import Delta
-from .remote_answer import Chunk
+from ...errors import BackendError
+from ...events import TokenLogprob
+from ...vocabulary import Vocabulary
+from ..backend import Delta
+from .answer import Chunk
 
 
 class LoggedTokenReader:

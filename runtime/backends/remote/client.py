@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..errors import DeviceError
-from ..system import network
+from ...errors import DeviceError
+from ...system import network
 
 KEY = "EDGE_API_KEY"
 CONNECT, SILENCE = 10.0, 300.0  # seconds: to connect, and between two parts of a response (a long prompt is prefilled)

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .. import strict_json
-from ..errors import BackendError
-from ..events import FinishReason
-from ..text import replace_controls
+from ... import strict_json
+from ...errors import BackendError
+from ...events import FinishReason
+from ...text import replace_controls
 
 _QUOTED = 300  # characters of what a server says
 

@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .. import strict_json
-from ..errors import RequestError
-from ..grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, TaggedArguments
-from ..grammar.printers.ebnf import EngineGrammar
-from ..grammar.rest import Rest
-from ..prompt.template import TextPrompt
-from ..sampling import SamplingParams
+from ... import strict_json
+from ...errors import RequestError
+from ...grammar.grammar import Choice, Ebnf, Grammar, JsonObject, JsonSchema, Regex, TaggedArguments
+from ...grammar.printers.ebnf import EngineGrammar
+from ...grammar.rest import Rest
+from ...prompt.template import TextPrompt
+from ...sampling import SamplingParams
 
 TRANSFORMERS_SETTINGS = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"})
 OPENAI_SETTINGS = TRANSFORMERS_SETTINGS | {"presence_penalty", "frequency_penalty", "logit_bias"}

@@ -5,8 +5,8 @@ from contextlib import closing
 from queue import SimpleQueue
 from threading import Thread
 
-from ..cancellation import Cancellation
-from .remote_answer import Chunk
+from ...cancellation import Cancellation
+from .answer import Chunk
 
 
 class RemoteReplyReader:

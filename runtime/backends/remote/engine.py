@@ -13,10 +13,10 @@ from contextlib import closing
 from importlib.util import find_spec
 from typing import Any, Self
 
-from .. import strict_json
-from ..cancellation import Cancellation
-from ..checkpoint.checkpoint import Checkpoint
-from ..errors import (
+from ... import strict_json
+from ...cancellation import Cancellation
+from ...checkpoint.checkpoint import Checkpoint
+from ...errors import (
     BackendError,
     DeviceError,
     EdgeError,
@@ -25,19 +25,19 @@ from ..errors import (
     UnsupportedGrammar,
     UnsupportedSetting,
 )
-from ..events import Finish, FinishReason, Usage
-from ..grammar.grammar import Grammar, JsonSchema, to_tree
-from ..grammar.printers.ebnf import EngineGrammar
-from ..grammar.rest import Rest
-from ..prompt.template import Prompt, TextPrompt, require_text
-from ..sampling import SamplingParams
-from ..source import ModelSource
-from ..system import network
-from ..system.installation import install_hint
-from ..vocabulary import Vocabulary
-from .backend import Backend, Delta, FoundDevice, Options, Request, require_supported
-from .remote_answer import Chunk, error_of, integer, is_same_model, limit_answer, read_chunk, rejection, shortened
-from .remote_body import (
+from ...events import Finish, FinishReason, Usage
+from ...grammar.grammar import Grammar, JsonSchema, to_tree
+from ...grammar.printers.ebnf import EngineGrammar
+from ...grammar.rest import Rest
+from ...prompt.template import Prompt, TextPrompt, require_text
+from ...sampling import SamplingParams
+from ...source import ModelSource
+from ...system import network
+from ...system.installation import install_hint
+from ...vocabulary import Vocabulary
+from ..backend import Backend, Delta, FoundDevice, Options, Request, require_supported
+from .answer import Chunk, error_of, integer, is_same_model, limit_answer, read_chunk, rejection, shortened
+from .body import (
     OPENAI_SETTINGS,
     TRANSFORMERS_SETTINGS,
     VLLM_SETTINGS,
@@ -46,9 +46,9 @@ from .remote_body import (
     transformers_body,
     vllm_body,
 )
-from .remote_client import KEY, SILENCE, create_client, unreachable
-from .remote_reader import RemoteReplyReader
-from .remote_tokens import LoggedTokenReader
+from .client import KEY, SILENCE, create_client, unreachable
+from .reader import RemoteReplyReader
+from .tokens import LoggedTokenReader
 
 _WAITS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
 _WHOLE = 8 * 2**20  # bytes of an answer that does not stream

@@ -1,0 +1,1 @@
+"""Engines on a server with the OpenAI API: ours, vLLM and others."""
