@@ -64,8 +64,8 @@ class SafetensorsSource:
 
     @property
     def default_recipe(self) -> str:
-        """The recipe used when the user names none: `stored` for matrices in OpenVINO's int4, since another recipe would
-        quantise them again."""
+        """The recipe used when the user names none: `stored` for matrices in OpenVINO's int4, which would otherwise be
+        quantised a second time."""
         forms = (stored_form(self.tensors.tensor(name)) for name in self.tensors.names)
         if any(form is not None and form.element.bitwidth == 4 for form in forms):
             return STORED
