@@ -28,9 +28,9 @@ from benchmarks.peers_report import markdown_table
 from convert.pipeline import convert
 from edge.catalogue import CatalogueEntry, models
 from runtime.backends.backend import Backend, Options
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.npu import EMULATED, NPU
-from runtime.backends.openvino.stateful import Stateful
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.single_request.npu import EMULATED, NPU
+from runtime.backends.openvino.single_request.stateful import Stateful
 from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.events import Reasoning, Text, ToolCall

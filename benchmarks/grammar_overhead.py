@@ -15,7 +15,7 @@ from pathlib import Path
 from edge import JsonObject, JsonSchema, ModelFolder, Regex
 from edge.bench import Summary, random_prompt
 from runtime.backends.backend import Backend, Options, Request
-from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.grammar.grammar import Grammar
 from runtime.sampling import SamplingParams
 

@@ -45,7 +45,7 @@ def run(folder: Path, threads: int, prompt: int, reply: int, *, kernel: bool, lo
     """Load the model in this process, and return what was measured. `lookup` is the number of drafted tokens."""
     start = time.perf_counter()
     from runtime.backends.backend import Options, Request
-    from runtime.backends.openvino.batched import OpenVINO
+    from runtime.backends.openvino.paged.batched import OpenVINO
     from runtime.folder.model_folder import ModelFolder
     from runtime.sampling import SamplingParams
 

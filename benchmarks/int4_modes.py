@@ -18,7 +18,7 @@ from convert.pipeline import convert
 from convert.recipe import RECIPES
 from edge.bench import random_prompt
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import SamplingParams
 

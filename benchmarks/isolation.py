@@ -32,9 +32,9 @@ import psutil
 
 import edge
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.prefix_cache import BLOCK
-from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.paged.prefix_cache import BLOCK
+from runtime.backends.openvino.process.backend import SubprocessBackend
 from runtime.errors import EdgeError
 from runtime.folder.model_folder import ModelFolder
 from runtime.grammar.grammar import Grammar, JsonSchema, Regex

@@ -2,7 +2,7 @@
 
     python -m benchmarks.logits FOLDER [--tokens 64] [--prompt 256] [--threads 2]
 
-OpenVINO's engine compiles the model a second time for them (runtime/backends/openvino/logits_model.py): seconds of the
+OpenVINO's engine compiles the model a second time for them (runtime/backends/openvino/logits/model.py): seconds of the
 first such request beyond those of the next, anonymous memory of the engine's process before and after, tokens a second
 of a reply with and without, and of a prompt whose log-probabilities are asked for. The IR has random or real weights.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.backends.backend import Options
-from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.openvino.process.backend import SubprocessBackend
 from runtime.events import Usage
 from runtime.folder.model_folder import ModelFolder
 from runtime.model import Model

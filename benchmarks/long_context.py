@@ -38,8 +38,8 @@ from convert.pipeline import convert
 from convert.recipe import RECIPES
 from edge.catalogue import get_entry
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino.prefix_cache import BLOCK
-from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.openvino.paged.prefix_cache import BLOCK
+from runtime.backends.openvino.process.backend import SubprocessBackend
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.long_context import extend_context
 from runtime.folder.model_folder import ModelFolder

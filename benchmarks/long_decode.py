@@ -27,7 +27,7 @@ from openvino._offline_transformations import paged_attention_transformation
 from convert.graph import decoder_inputs
 from runtime.backends.backend import Options
 from runtime.backends.openvino.genai import properties
-from runtime.backends.openvino.prefix_cache import BLOCK
+from runtime.backends.openvino.paged.prefix_cache import BLOCK
 from runtime.folder.ir_files import DECODER
 from runtime.folder.model_folder import ModelFolder
 from runtime.system.files import read_model_properties

@@ -27,7 +27,7 @@ from edge.demo import CHECKPOINT
 from edge.demo.training.dialogues import held_out
 from edge.evaluation.tool_calls import ToolCallTask, score
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.events import Finish
 from runtime.folder.model_folder import ModelFolder
 from runtime.model import Model

@@ -12,7 +12,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from edge.evaluation.corpus import built_in_samples
-from runtime.backends.openvino.prompt_lookup import NGRAM, DraftLength
+from runtime.backends.openvino.paged.prompt_lookup import NGRAM, DraftLength
 
 _WORDS = ("First,", "Besides,", "Then", "At last")  # of the model's own, between quotes
 

@@ -19,8 +19,8 @@ import psutil
 
 from edge.bench import random_prompt
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.int4.loading import find_mapped_weights
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.device.memory import estimate
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import SamplingParams

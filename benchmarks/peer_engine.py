@@ -22,7 +22,7 @@ Generate = Callable[
 
 def edge(model: str, threads: int, properties: dict[str, object]) -> tuple[Generate, str]:
     from runtime.backends.backend import Delta, Options, Request
-    from runtime.backends.openvino.batched import OpenVINO
+    from runtime.backends.openvino.paged.batched import OpenVINO
     from runtime.folder.model_folder import ModelFolder
     from runtime.sampling import SamplingParams
     from runtime.version import VERSION

@@ -18,8 +18,8 @@ from typing import Any
 from edge import Chat, Message, Model, ModelFolder, Sampling
 from edge.bench import Summary, random_prompt
 from runtime.backends.backend import Delta, Options
-from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.genai import properties
+from runtime.backends.openvino.paged.batched import OpenVINO
 
 
 @dataclass(frozen=True)

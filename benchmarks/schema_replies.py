@@ -29,7 +29,7 @@ import jsonschema
 from benchmarks.peers_report import markdown_table
 from benchmarks.schemas import SchemaCase, read_cases
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.errors import EdgeError
 from runtime.events import Finish, Text
 from runtime.folder.model_folder import ModelFolder

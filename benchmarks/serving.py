@@ -79,7 +79,7 @@ def pipeline_process(pipe: Any, folder: str) -> None:
 
     from runtime.backends.backend import Options
     from runtime.backends.openvino.genai import properties
-    from runtime.backends.openvino.paged_pipeline import step_tokens
+    from runtime.backends.openvino.paged.pipeline import step_tokens
 
     scheduler = genai.SchedulerConfig()
     scheduler.enable_prefix_caching = True

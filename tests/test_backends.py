@@ -15,11 +15,11 @@ from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.choose import choose
 from runtime.backends.echo import Echo
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.npu import NPU
-from runtime.backends.openvino.paged_pipeline import step_tokens
-from runtime.backends.openvino.stateful import Stateful
-from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.paged.pipeline import step_tokens
+from runtime.backends.openvino.process.backend import SubprocessBackend
+from runtime.backends.openvino.single_request.npu import NPU
+from runtime.backends.openvino.single_request.stateful import Stateful
 from runtime.backends.remote.engine import Remote
 from runtime.backends.torch.engine import Torch
 from runtime.checkpoint.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ import pytest
 from edge.cli import parser
 from edge.cli.help_format import HelpFormatter
 from edge.config.sections import section_keys
-from runtime.backends.openvino.npu import CONTEXT as NPU_CONTEXT
+from runtime.backends.openvino.single_request.npu import CONTEXT as NPU_CONTEXT
 from runtime.device.memory import CONTEXT
 from runtime.sampling import Sampling
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino.npu import EMULATED, NPU
+from runtime.backends.openvino.single_request.npu import EMULATED, NPU
 from runtime.folder import compile_cache as compiled
 from runtime.folder.model_folder import ModelFolder
 from runtime.sampling import SamplingParams

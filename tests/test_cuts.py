@@ -13,11 +13,11 @@ import pytest
 
 from edge.demo import CHECKPOINT
 from runtime.backends.backend import Backend, Delta, Options, Request
-from runtime.backends.openvino import engine_worker
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.npu import EMULATED, NPU
-from runtime.backends.openvino.stateful import Stateful
-from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.process import worker
+from runtime.backends.openvino.process.backend import SubprocessBackend
+from runtime.backends.openvino.single_request.npu import EMULATED, NPU
+from runtime.backends.openvino.single_request.stateful import Stateful
 from runtime.backends.torch.engine import Torch
 from runtime.cancellation import Cancellation
 from runtime.checkpoint.checkpoint import Checkpoint
@@ -333,10 +333,10 @@ class Endless:
 
 def test_an_engine_process_waits_for_its_readers_but_not_long(monkeypatch):
     """It generates nothing beyond a token at which the reply may be cut, unless nobody reads."""
-    monkeypatch.setattr(engine_worker, "_READING", 60.0)
+    monkeypatch.setattr(worker, "_READING", 60.0)
     here, there = Pipe()
     engine = Endless()
-    loop = Thread(target=engine_worker._EngineLoop(engine, there).run, daemon=True)
+    loop = Thread(target=worker._EngineLoop(engine, there).run, daemon=True)
     loop.start()
     here.send(("begin", 0, Request((), (), cancellation=None)))
     here.send(("read", 0, 0))
@@ -345,7 +345,7 @@ def test_an_engine_process_waits_for_its_readers_but_not_long(monkeypatch):
     first = int(next(written))
     for number in range(first, first + 4):
         if number == first + 3:
-            monkeypatch.setattr(engine_worker, "_READING", 1.0)
+            monkeypatch.setattr(worker, "_READING", 1.0)
         here.send(("read", 0, number))
         assert next(written) == str(number + 1)
         assert engine.steps == number + 1

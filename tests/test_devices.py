@@ -9,8 +9,8 @@ from convert.recipe import RECIPES
 from edge.catalogue import CATALOGUE
 from runtime.backends.backend import Options
 from runtime.backends.choose import assess_devices, choose, choose_automatically
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.npu import EMULATED, NPU
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.single_request.npu import EMULATED, NPU
 from runtime.device.machine import CPU, GPU, CUDACard, Machine, MissingComponent, NPUDevice
 from runtime.device.memory import LARGEST_ALLOCATION
 from runtime.errors import DeviceError, Notice

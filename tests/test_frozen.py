@@ -17,8 +17,9 @@ from types import ModuleType
 import pytest
 
 from edge.__pyinstaller import get_hook_dirs
-from runtime.backends.openvino import engine_process, grammar_admission
 from runtime.backends.openvino.availability import _cpu_plugin
+from runtime.backends.openvino.grammar import admission
+from runtime.backends.openvino.process import client
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -104,7 +105,7 @@ def test_the_hook_collects_what_is_loaded_by_name(monkeypatch):
         assert library in names
     assert {path for _, path in found["binaries"]} >= {"openvino/libs", "openvino_genai"}
     assert {path for _, path in found["datas"]} >= {"edge/server/static", "edge/demo/checkpoint"}
-    for entry in (engine_process._ENTRY, grammar_admission._ENTRY):
+    for entry in (client._ENTRY, admission._ENTRY):
         assert entry.partition(":")[0] in found["hiddenimports"]
 
 

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 import edge  # noqa: E402
 from convert.pipeline import convert  # noqa: E402
 from runtime.backends.backend import Options, Request  # noqa: E402
-from runtime.backends.openvino.batched import OpenVINO  # noqa: E402
+from runtime.backends.openvino.paged.batched import OpenVINO  # noqa: E402
 from runtime.chat_templates import DEFAULT, ChatTemplates  # noqa: E402
 from runtime.messages import Message  # noqa: E402
 from runtime.picture_size import PictureSize  # noqa: E402

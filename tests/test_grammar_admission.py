@@ -10,8 +10,8 @@ from itertools import islice
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino.grammar_admission import AdmittedGrammar, GrammarAdmission
-from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.openvino.grammar.admission import AdmittedGrammar, GrammarAdmission
+from runtime.backends.openvino.process.backend import SubprocessBackend
 from runtime.cancellation import Cancellation
 from runtime.errors import BackendError, UnsupportedGrammar
 from runtime.events import Finish
@@ -187,7 +187,7 @@ def test_who_waits_for_a_stopped_engine_gets_an_error(demo_folder, how):
 
 @pytest.mark.slow
 def test_processes_that_nothing_needs_are_ended(demo_folder, monkeypatch):
-    monkeypatch.setattr("runtime.backends.openvino.grammar_admission._REST", 0.3)
+    monkeypatch.setattr("runtime.backends.openvino.grammar.admission._REST", 0.3)
     trial = GrammarAdmission(demo_folder)
     try:
         for grammar in (Regex("[0-9]{3}"), LONG):

@@ -19,8 +19,8 @@ from edge.server.guard.body_budget import BodyBudget
 from edge.server.guard.json_values import MAX_VALUES, count_values
 from edge.server.limits import Limits
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.process.backend import SubprocessBackend
 from runtime.backends.openvino.text_slices import split_batches, split_text
 from runtime.errors import BackendError, PromptTooLong
 

@@ -12,12 +12,12 @@ import pytest
 import edge
 from edge.cli import main
 from runtime.backends.backend import Request
-from runtime.backends.openvino.batched import OpenVINO
 from runtime.backends.openvino.int4 import library
 from runtime.backends.openvino.int4.advice import describe_kernel
 from runtime.backends.openvino.int4.graph import count_weights, rewrite_graph, rewritten_folder
 from runtime.backends.openvino.int4.loading import find_mapped_weights, find_obstacle
-from runtime.backends.openvino.loading_progress import LoadingProgress
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.process.loading_progress import LoadingProgress
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import BackendError, RequestError
 from runtime.pictures import Picture

@@ -8,9 +8,9 @@ import pytest
 
 import edge
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino import engine_process
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.cache_reserve import reserve_cache
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.paged.cache_reserve import reserve_cache
+from runtime.backends.openvino.process import client
 from runtime.progress import Progress
 from runtime.sampling import SamplingParams
 
@@ -21,7 +21,7 @@ class Stopped(Exception):
 
 @pytest.fixture
 def often(monkeypatch):
-    monkeypatch.setattr(engine_process, "_REPORT", 0.01)
+    monkeypatch.setattr(client, "_REPORT", 0.01)
 
 
 def children():
@@ -67,7 +67,7 @@ def test_the_first_step_reserves_the_cache(demo_folder, monkeypatch, lookup):
     """The cancelled request counts, and a later one finds nothing of it."""
     reserved = []
     monkeypatch.setattr(
-        "runtime.backends.openvino.batched.reserve_cache",
+        "runtime.backends.openvino.paged.batched.reserve_cache",
         lambda *args: reserved.append(reserve_cache(*args)) or reserved[0],
     )
     engine = OpenVINO.load(demo_folder, "CPU", Options(lookup=lookup))

@@ -11,11 +11,12 @@ import pytest
 from runtime.backends.backend import Delta, Options, Request
 from runtime.backends.logits.token_logprobs import PromptScorer, most_probable, token_logprob
 from runtime.backends.logits.token_sampler import TokenSampler
-from runtime.backends.openvino import logits_model, logits_queue
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.npu import NPU
-from runtime.backends.openvino.stateful import Stateful
-from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.openvino.logits import model as logits_model
+from runtime.backends.openvino.logits import queue as logits_queue
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.process.backend import SubprocessBackend
+from runtime.backends.openvino.single_request.npu import NPU
+from runtime.backends.openvino.single_request.stateful import Stateful
 from runtime.errors import BackendError, RequestError, UnsupportedSetting
 from runtime.events import Finish, Logprobs, PromptLogprobs
 from runtime.grammar.grammar import Regex

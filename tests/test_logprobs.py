@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from runtime.backends.backend import Backend, Delta, Options, Request
-from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.events import Finish, Logprobs, Text, TokenLogprob, ToolCall
 from runtime.grammar.grammar import JsonObject, Regex
 from runtime.prompt.families import ReasoningMarks

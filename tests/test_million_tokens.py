@@ -8,7 +8,7 @@ import pytest
 from openvino._offline_transformations import paged_attention_transformation
 
 from convert.graph import build_decoder, decoder_inputs, inverse_frequencies, uncompressed_weights
-from runtime.backends.openvino.prefix_cache import BLOCK
+from runtime.backends.openvino.paged.prefix_cache import BLOCK
 from runtime.checkpoint.architecture import Architecture
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.device.memory import estimate_from_sizes

@@ -215,7 +215,7 @@ print(before - memory())
 LOAD_THREE = """
 import gc, os, signal, sys
 from runtime.backends.backend import Options
-from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.folder.model_folder import ModelFolder
 
 folder, loaded = ModelFolder.open(sys.argv[1]), []

@@ -12,8 +12,8 @@ import pytest
 from edge.demo.training.dialogues import LONG, make_dialogue
 from edge.demo.training.prompt import render
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.npu import EMULATED, NPU, lengths
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.single_request.npu import EMULATED, NPU, lengths
 from runtime.chat import Chat
 from runtime.errors import DeviceError, PromptTooLong
 from runtime.events import Finish, Text

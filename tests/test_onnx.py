@@ -21,8 +21,8 @@ from convert.source.onnx_decoder import OnnxDecoder
 from convert.weights.compress import compress
 from runtime.backends.backend import Options, Request
 from runtime.backends.choose import choose
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.stateful import Stateful
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.single_request.stateful import Stateful
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.tensors import CheckpointTensors
 from runtime.errors import BackendError, CheckpointError, ConversionError

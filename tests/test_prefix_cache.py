@@ -6,9 +6,9 @@ from contextlib import closing
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.paged_pipeline import step_tokens
-from runtime.backends.openvino.prefix_cache import BLOCK, PrefixCache
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.paged.pipeline import step_tokens
+from runtime.backends.openvino.paged.prefix_cache import BLOCK, PrefixCache
 from runtime.sampling import SamplingParams
 
 EXACT = Options(precision="f32", kv_precision="f32", activation_group=0, threads=1)

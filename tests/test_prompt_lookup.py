@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino import prompt_lookup
-from runtime.backends.openvino.batched import OpenVINO
-from runtime.backends.openvino.prompt_lookup import DraftLength
+from runtime.backends.openvino.paged import prompt_lookup
+from runtime.backends.openvino.paged.batched import OpenVINO
+from runtime.backends.openvino.paged.prompt_lookup import DraftLength
 from runtime.chat import Chat
 from runtime.errors import RequestError
 from runtime.grammar.grammar import JsonSchema

@@ -125,7 +125,7 @@ API = """
 import edge
 from edge.research import ResearchSession
 from runtime.backends.backend import Request
-from runtime.backends.openvino.subprocess import SubprocessBackend
+from runtime.backends.openvino.process.backend import SubprocessBackend
 
 folder = edge.ModelFolder.open({folder!r})
 def hour() -> int:

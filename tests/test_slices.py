@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino import cache_reserve
-from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged import cache_reserve
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.sampling import SamplingParams
 
 

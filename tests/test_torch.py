@@ -13,7 +13,7 @@ from convert.check.reference import logits as reference_logits
 from convert.pipeline import convert
 from edge.demo import CHECKPOINT
 from runtime.backends.backend import Delta, Options, Request
-from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.errors import BackendError, DeviceError, ModelFolderError, Notice, RequestError
 from runtime.events import Finish, ToolCall

@@ -10,7 +10,7 @@ import pytest
 from convert.pipeline import convert
 from convert.source.damage import DamageCheck
 from runtime.backends.backend import Options, Request
-from runtime.backends.openvino.batched import OpenVINO
+from runtime.backends.openvino.paged.batched import OpenVINO
 from runtime.checkpoint.checkpoint import Checkpoint
 from runtime.checkpoint.files.unmapped_file import UnmappedFile
 from runtime.checkpoint.tensors import CheckpointTensors

@@ -17,10 +17,10 @@ from edge.bench import benchmark  # noqa: E402
 from edge.demo import CHECKPOINT  # noqa: E402
 from edge.testing import Echo  # noqa: E402
 from runtime.backends.backend import Delta, Options, Request  # noqa: E402
-from runtime.backends.openvino import paged_pipeline  # noqa: E402
-from runtime.backends.openvino.batched import OpenVINO  # noqa: E402
-from runtime.backends.openvino.npu import EMULATED, NPU  # noqa: E402
-from runtime.backends.openvino.subprocess import SubprocessBackend  # noqa: E402
+from runtime.backends.openvino.paged import pipeline as paged_pipeline  # noqa: E402
+from runtime.backends.openvino.paged.batched import OpenVINO  # noqa: E402
+from runtime.backends.openvino.process.backend import SubprocessBackend  # noqa: E402
+from runtime.backends.openvino.single_request.npu import EMULATED, NPU  # noqa: E402
 from runtime.backends.openvino.vision import picture_reader  # noqa: E402
 from runtime.backends.openvino.vision.image_tower import ImageTower  # noqa: E402
 from runtime.cancellation import Cancellation  # noqa: E402

@@ -19,11 +19,11 @@ from ..folder.manifest import Manifest
 from ..source import ModelSource
 from .backend import Backend, FoundDevice, Options
 from .openvino.availability import unavailable_error
-from .openvino.batched import OpenVINO
 from .openvino.int4.loading import find_mapped_weights
-from .openvino.npu import CONTEXT as NPU_CONTEXT
-from .openvino.npu import NPU
-from .openvino.stateful import Stateful
+from .openvino.paged.batched import OpenVINO
+from .openvino.single_request.npu import CONTEXT as NPU_CONTEXT
+from .openvino.single_request.npu import NPU
+from .openvino.single_request.stateful import Stateful
 from .registry import BACKENDS, added_backends
 
 NPU_RECIPE = "int4-npu"

@@ -12,10 +12,10 @@ from importlib.metadata import entry_points
 from ..errors import DeviceError
 from .backend import Backend
 from .echo import Echo
-from .openvino.batched import OpenVINO
-from .openvino.npu import NPU
-from .openvino.stateful import Stateful
-from .openvino.subprocess import SubprocessBackend
+from .openvino.paged.batched import OpenVINO
+from .openvino.process.backend import SubprocessBackend
+from .openvino.single_request.npu import NPU
+from .openvino.single_request.stateful import Stateful
 from .remote.engine import Remote
 from .scripted import Scripted
 from .torch.engine import Torch

@@ -25,7 +25,7 @@ from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory, map_out_of_
 from ...text import one_line, quoted
 from ...vocabulary import TextDecoder, Vocabulary
 from ..backend import Backend, FoundDevice, Options, Request, require_prompt, require_supported
-from .grammar_admission import GrammarAdmission
+from .grammar.admission import GrammarAdmission
 from .text_slices import split_batches
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from ....pictures import Picture
 from ....prompt.picture_tokens import picture_tokens
 from ....sampling import SamplingParams
 from ...backend import Options, Request
-from ..logits_request import needed_settings
+from ..logits.request import needed_settings
 from ..prompt_input import Embeddings, PromptInput
 from .embedding import embed, picture_ids, prompt_shifts
 from .picture_reader import PictureReader, PictureReading

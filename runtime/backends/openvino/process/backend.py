@@ -15,23 +15,23 @@ from dataclasses import replace
 from threading import Condition, Thread
 from typing import Any, Self, TypeGuard
 
-from ...cancellation import Cancellation
-from ...errors import BackendError
-from ...events import Finish, Usage
-from ...grammar.grammar import Grammar
-from ...grammar.printers.ebnf import EngineGrammar
-from ...progress import Progress
-from ...prompt.template import Prompt
-from ...sampling import SamplingParams
-from ...source import ModelSource
-from ...system.native_effects import disable_alternate_signal_stack
-from ..backend import Backend, Delta, FoundDevice, Options, Request
-from .batched import OpenVINO
-from .engine_process import EngineBroken, EngineProcess
-from .genai import closed_error
-from .grammar_admission import AdmittedGrammar, GrammarAdmission
+from ....cancellation import Cancellation
+from ....errors import BackendError
+from ....events import Finish, Usage
+from ....grammar.grammar import Grammar
+from ....grammar.printers.ebnf import EngineGrammar
+from ....progress import Progress
+from ....prompt.template import Prompt
+from ....sampling import SamplingParams
+from ....source import ModelSource
+from ....system.native_effects import disable_alternate_signal_stack
+from ...backend import Backend, Delta, FoundDevice, Options, Request
+from ..genai import closed_error
+from ..grammar.admission import AdmittedGrammar, GrammarAdmission
+from ..logits.request import require_no_logits
+from ..paged.batched import OpenVINO
+from .client import EngineBroken, EngineProcess
 from .loading_progress import LoadingProgress
-from .logits_request import require_no_logits
 
 _PULSE = 0.05  # seconds between two checks of whether a waiting request was cancelled
 _DRAIN = 60.0  # seconds that requests under no new grammar wait for a process that is to be started again

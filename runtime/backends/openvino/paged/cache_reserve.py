@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from ...device.machine import free_memory
-from ...errors import BackendError
-from ...folder.model_folder import ModelFolder
+from ....device.machine import free_memory
+from ....errors import BackendError
+from ....folder.model_folder import ModelFolder
+from ..prompt_input import TokenIds
+from ..vision.prompts import VisionPrompts
 from .prefix_cache import BLOCK
-from .prompt_input import TokenIds
 from .prompt_lookup import with_lookup
-from .vision.prompts import VisionPrompts
 
 # The KV cache grows with what requests need at once, not with what could stay cached for the next turns: without a
 # floor a second chat throws out the first one's prefix. Pages that were never written take no memory on a CPU.

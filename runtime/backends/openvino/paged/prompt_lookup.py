@@ -11,9 +11,9 @@ text of a seed stays the same. GenAI's draft models do otherwise, so they are no
 
 from typing import Any
 
-from ...device.machine import detect_isa
-from ...folder.model_folder import ModelFolder
-from ..backend import Options
+from ....device.machine import detect_isa
+from ....folder.model_folder import ModelFolder
+from ...backend import Options
 
 # Tokens that a guess goes by: the last so many, or fewer where those do not stand anywhere before.
 NGRAM = 3

@@ -13,14 +13,14 @@ from heapq import heapify, heappush
 from itertools import count
 from threading import Condition, Event, Lock, Thread
 
-from ...cancellation import Cancellation
-from ...errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
-from ...folder.model_folder import ModelFolder
-from ...grammar.grammar import Choice, Grammar, JsonObject, to_tree
-from ...grammar.printers.ebnf import EngineGrammar, to_ebnf
-from ...grammar.rest import Rest
-from ...system.awake_time import PolledClock
-from ..child import Child
+from ....cancellation import Cancellation
+from ....errors import BackendError, EdgeError, RequestError, UnsupportedGrammar
+from ....folder.model_folder import ModelFolder
+from ....grammar.grammar import Choice, Grammar, JsonObject, to_tree
+from ....grammar.printers.ebnf import EngineGrammar, to_ebnf
+from ....grammar.rest import Rest
+from ....system.awake_time import PolledClock
+from ...child import Child
 
 LIMIT = 1.0  # CPU seconds
 _QUICK = 0.25  # CPU seconds, where others wait
@@ -35,7 +35,7 @@ _POLL = 0.01  # seconds
 _NICE, _NICEST = 3, 10  # of the quick process, for which others wait, and of the patient one
 _REST = 5.0  # seconds without a grammar after which processes are ended
 _SEND = 5  # seconds that the process has to read a grammar
-_ENTRY = "runtime.backends.openvino.grammar_worker:serve"
+_ENTRY = "runtime.backends.openvino.grammar.worker:serve"
 
 
 @dataclass(frozen=True, slots=True)

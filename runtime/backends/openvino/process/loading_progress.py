@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from ...device.memory import estimate, recorded_sizes
-from ...folder.model_folder import ModelFolder
-from ...progress import Progress
-from ..backend import Options
-from .int4.loading import find_mapped_weights
+from ....device.memory import estimate, recorded_sizes
+from ....folder.model_folder import ModelFolder
+from ....progress import Progress
+from ...backend import Options
+from ..int4.loading import find_mapped_weights
 
 _PROCESS = 200 * 2**20  # bytes of the process, with OpenVINO's libraries, before it reads weights
 _CONTEXT = 256  # tokens that the estimate is for: the first step has one

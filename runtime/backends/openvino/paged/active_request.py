@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 
-from ...errors import BackendError
-from ...events import Finish, TokenLogprob, Usage
-from ...vocabulary import TextDecoder
-from ..backend import Delta, Request
-from .prompt_input import PromptInput
+from ....errors import BackendError
+from ....events import Finish, TokenLogprob, Usage
+from ....vocabulary import TextDecoder
+from ...backend import Delta, Request
+from ..prompt_input import PromptInput
 from .prompt_lookup import DraftLength
 
 

@@ -9,18 +9,18 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread, Timer
 from typing import Any
 
-from ...cancellation import Cancellation
-from ...errors import BackendError
-from ...events import Finish, Usage
-from ...source import ModelSource
-from ...system.out_of_memory import HINT, reports_out_of_memory
-from ...text import one_line
-from ..backend import Delta, Options, Request
-from ..child import LOADING, Child
-from .genai import closed_error
+from ....cancellation import Cancellation
+from ....errors import BackendError
+from ....events import Finish, Usage
+from ....source import ModelSource
+from ....system.out_of_memory import HINT, reports_out_of_memory
+from ....text import one_line
+from ...backend import Delta, Options, Request
+from ...child import LOADING, Child
+from ..genai import closed_error
 from .loading_progress import LoadingProgress
 
-_ENTRY = "runtime.backends.openvino.engine_worker:serve"
+_ENTRY = "runtime.backends.openvino.process.worker:serve"
 _PULSE = 0.05  # seconds after which a request that waits for its first token can be closed; later the tokens serve
 _REPORT = 0.25  # seconds between two reports of a load
 _WATCH = 1.0  # seconds between two checks of the process, while somebody waits for it

@@ -8,13 +8,13 @@ from collections import deque
 from threading import Event, Lock, Thread, Timer
 from typing import TYPE_CHECKING
 
-from ...folder.model_folder import ModelFolder
-from ..backend import Options
-from .genai import map_error
-from .logits_request import LogitsRequest
+from ....folder.model_folder import ModelFolder
+from ...backend import Options
+from ..genai import map_error
+from .request import LogitsRequest
 
 if TYPE_CHECKING:
-    from .logits_model import LogitsModel
+    from .model import LogitsModel
 
 _RUNNING = 4  # requests with a KV cache at once
 _IDLE = 300.0  # seconds after the last request in which the model stays in memory
@@ -108,7 +108,7 @@ class LogitsQueue:
         return False
 
     def _load(self, loaded: Event) -> None:
-        from .logits_model import LogitsModel
+        from .model import LogitsModel
 
         try:
             model = LogitsModel(*self._loading)

@@ -7,12 +7,12 @@ cache, so longer prompts are rejected before it sees them. "NPUW:CPU" runs the s
 from dataclasses import replace
 from typing import Self
 
-from ...errors import DeviceError
-from ...folder.ir import IR, NPU_HINT
-from ...source import ModelSource
-from ..backend import FoundDevice, Options
-from .genai import find_devices, load_properties, require_model_folder
-from .serial import SingleRequestBackend
+from ....errors import DeviceError
+from ....folder.ir import IR, NPU_HINT
+from ....source import ModelSource
+from ...backend import FoundDevice, Options
+from ..genai import find_devices, load_properties, require_model_folder
+from .backend import SingleRequestBackend
 
 CONTEXT = 4096  # tokens of prompt and reply where none are asked for
 REPLY_TOKENS = 1024

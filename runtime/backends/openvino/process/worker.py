@@ -13,15 +13,15 @@ from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ...errors import BackendError, EdgeError
-from ...system.native_effects import set_onednn_cache_capacity
-from ...system.out_of_memory import HINT, MESSAGE, is_out_of_memory
-from ...text import one_line
-from ..backend import Delta, Request
-from .batched import OpenVINO, RunningRequest
-from .genai import map_error
-from .paged_pipeline import COMPILED_SHAPES
-from .vision.picture_reader import PictureReading
+from ....errors import BackendError, EdgeError
+from ....system.native_effects import set_onednn_cache_capacity
+from ....system.out_of_memory import HINT, MESSAGE, is_out_of_memory
+from ....text import one_line
+from ...backend import Delta, Request
+from ..genai import map_error
+from ..paged.batched import OpenVINO, RunningRequest
+from ..paged.pipeline import COMPILED_SHAPES
+from ..vision.picture_reader import PictureReading
 
 _ENCODING = 0.03  # seconds before each step
 _PICTURES = 0.05  # seconds between two looks at pictures that are read, if there is nothing else to do

@@ -11,15 +11,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ...errors import EdgeError, RequestError
-from ...folder.model_folder import ModelFolder
-from ...grammar.grammar import Grammar, JsonObject, to_tree
-from ...grammar.printers.ebnf import EngineGrammar, to_ebnf
-from ...sampling import SamplingParams
-from ...system.files import read_model_properties
-from ...system.heap import allocated_bytes
-from ..backend import Request
-from .genai import generation_config, map_error
+from ....errors import EdgeError, RequestError
+from ....folder.model_folder import ModelFolder
+from ....grammar.grammar import Grammar, JsonObject, to_tree
+from ....grammar.printers.ebnf import EngineGrammar, to_ebnf
+from ....sampling import SamplingParams
+from ....system.files import read_model_properties
+from ....system.heap import allocated_bytes
+from ...backend import Request
+from ..genai import generation_config, map_error
 
 _HIDDEN = 32  # one head
 _LEAST = 1 << 16  # bytes of a grammar; what it takes is measured with the request around it

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ...device.machine import free_memory
-from ...device.memory import CONTEXT, estimate, format_bytes
-from ...errors import BackendError
-from ...folder.ir_files import DECODER
-from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
-from ..backend import Options
-from ..logits.token_logprobs import Logits
-from .genai import load_properties
-from .int4.loading import kernel_folder
+from ....device.machine import free_memory
+from ....device.memory import CONTEXT, estimate, format_bytes
+from ....errors import BackendError
+from ....folder.ir_files import DECODER
+from ....folder.model_folder import CONVERT_AGAIN, ModelFolder
+from ...backend import Options
+from ...logits.token_logprobs import Logits
+from ..genai import load_properties
+from ..int4.loading import kernel_folder
 
 _SHAPES = 32  # compiled shapes that the CPU plugin keeps, as for the pipeline
 

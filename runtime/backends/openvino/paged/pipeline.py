@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...device.memory import CHUNK_TOKENS
-from ...folder.model_folder import CONVERT_AGAIN, ModelFolder
-from ...system.mapped_pages import release_mapped_pages
-from ..backend import Options
-from .genai import load_properties
-from .int4.loading import kernel_folder
+from ....device.memory import CHUNK_TOKENS
+from ....folder.model_folder import CONVERT_AGAIN, ModelFolder
+from ....system.mapped_pages import release_mapped_pages
+from ...backend import Options
+from ..genai import load_properties
+from ..int4.loading import kernel_folder
 from .prefix_cache import BLOCK
 from .prompt_lookup import DraftLength
 
@@ -39,7 +39,7 @@ def open_pipeline(folder: ModelFolder, device: str, options: Options, name: str)
     """
     import openvino_genai as genai
 
-    from .lora import adapter_properties
+    from ..lora import adapter_properties
 
     kind = device.partition(".")[0]
     scheduler = genai.SchedulerConfig()

@@ -5,11 +5,11 @@ It serves one request at a time, and reads every prompt from its beginning.
 
 from typing import Self
 
-from ...folder.model_folder import CONVERT_AGAIN
-from ...source import ModelSource
-from ..backend import Options
-from .genai import find_devices, load_properties, require_model_folder
-from .serial import SingleRequestBackend
+from ....folder.model_folder import CONVERT_AGAIN
+from ....source import ModelSource
+from ...backend import Options
+from ..genai import find_devices, load_properties, require_model_folder
+from .backend import SingleRequestBackend
 
 
 class Stateful(SingleRequestBackend):

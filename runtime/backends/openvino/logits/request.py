@@ -7,11 +7,11 @@ It has the settings that GenAI lacks or gets wrong: `frequency_penalty`, which G
 import time
 from typing import Any
 
-from ...errors import UnsupportedSetting
-from ...events import Finish, FinishReason, Usage
-from ...sampling import SamplingParams
-from ...vocabulary import Vocabulary
-from ..backend import Delta, Request
+from ....errors import UnsupportedSetting
+from ....events import Finish, FinishReason, Usage
+from ....sampling import SamplingParams
+from ....vocabulary import Vocabulary
+from ...backend import Delta, Request
 
 SETTINGS = ("frequency_penalty", "logit_bias", "top_logprobs", "prompt_logprobs")
 _SCORED = 32  # tokens of a prompt whose logits are in memory at once: 20 MB with GLM-4's vocabulary
@@ -39,8 +39,8 @@ class LogitsRequest:
     def __init__(
         self, request: Request, ids: list[int], stops: set[int], room: int, *, vocabulary: Vocabulary, start: float
     ) -> None:
-        from ..logits.token_logprobs import PromptScorer
-        from ..logits.token_sampler import TokenSampler
+        from ...logits.token_logprobs import PromptScorer
+        from ...logits.token_sampler import TokenSampler
 
         sampling = request.sampling
         self.request = request
@@ -104,7 +104,7 @@ class LogitsRequest:
         return Finish("cancelled", self._usage())
 
     def _generate(self, logits: Any) -> None:
-        from ..logits.token_logprobs import token_logprob
+        from ...logits.token_logprobs import token_logprob
 
         sampling = self.request.sampling
         token = self._sampler.choose(logits)

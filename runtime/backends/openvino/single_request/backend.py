@@ -9,10 +9,10 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any
 
-from ...events import Finish, Usage
-from ...folder.model_folder import ModelFolder
-from ..backend import Delta, Request, require_supported
-from .genai import SUPPORTED, GenAIBackend, map_error
+from ....events import Finish, Usage
+from ....folder.model_folder import ModelFolder
+from ...backend import Delta, Request, require_supported
+from ..genai import SUPPORTED, GenAIBackend, map_error
 
 
 class SingleRequestBackend(GenAIBackend):

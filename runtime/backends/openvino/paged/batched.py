@@ -19,16 +19,14 @@ from itertools import count
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
-from ...events import Finish, Usage
-from ...folder.ir_files import DECODER, LANGUAGE
-from ...folder.model_folder import ModelFolder
-from ...pictures import Picture
-from ...sampling import SamplingParams
-from ...source import ModelSource
-from ..backend import Delta, Options, Request
-from .active_request import ActiveRequest, PromptSlice, cache_full
-from .cache_reserve import prefill_config, reserve_cache
-from .genai import (
+from ....events import Finish, Usage
+from ....folder.ir_files import DECODER, LANGUAGE
+from ....folder.model_folder import ModelFolder
+from ....pictures import Picture
+from ....sampling import SamplingParams
+from ....source import ModelSource
+from ...backend import Delta, Options, Request
+from ..genai import (
     GenAIBackend,
     closed_error,
     find_devices,
@@ -36,14 +34,16 @@ from .genai import (
     require_model_folder,
     run_to_end,
 )
-from .logits_queue import LogitsQueue
-from .logits_request import LogitsRequest, needed_settings, require_no_logits
-from .paged_pipeline import TOKENS_BESIDE, open_pipeline, step_tokens
+from ..logits.queue import LogitsQueue
+from ..logits.request import LogitsRequest, needed_settings, require_no_logits
+from ..prompt_input import PromptInput, TokenIds
+from ..vision.picture_reader import PictureReading
+from ..vision.prompts import VisionPrompts, require_vision_options, require_vision_settings
+from .active_request import ActiveRequest, PromptSlice, cache_full
+from .cache_reserve import prefill_config, reserve_cache
+from .pipeline import TOKENS_BESIDE, open_pipeline, step_tokens
 from .prefix_cache import BLOCK, PrefixCache
-from .prompt_input import PromptInput, TokenIds
 from .prompt_lookup import DraftLength, with_lookup
-from .vision.picture_reader import PictureReading
-from .vision.prompts import VisionPrompts, require_vision_options, require_vision_settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,0 +1,1 @@
+"""Logits from the graph itself, where GenAI's log-probabilities do not suffice."""

@@ -1,0 +1,1 @@
+"""Engines on GenAI's pipelines for one request at a time."""
