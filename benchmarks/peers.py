@@ -7,7 +7,8 @@ Conversion: `edge convert`, optimum-cli, and llama.cpp's convert_hf_to_gguf.py w
 in a folder of its own. Inference: this project's runtime, bare OpenVINO GenAI on the same folder, and llama.cpp on its
 files, each in a new process, with the same random prompts. The contenders alternate, and each round begins with another
 one. A peer whose Python is not given is left out, and the report says so. On a machine that does other work, compare
-the CPU seconds with `--threads 1`: threads that wait for one another waste CPU time.
+the CPU seconds with `--threads 1`: threads that wait for one another waste CPU time. edge uses its int4 kernel if `edge
+kernel` has built it.
 
 Memory is the peak of anonymous memory; for inference, the pages of the model's file that the last tokens read are shown
 beside it. The memory bandwidth is that of a maximum over 1 GiB by as many threads, the better of before and after.
@@ -74,10 +75,10 @@ class Contender:
 
 def conversions(args: argparse.Namespace) -> Iterator[Conversion]:
     source, scratch = str(args.checkpoint), args.scratch
-    edge = (sys.executable, "-m", "edge", "convert", source, str(scratch / "edge" / "model"), "--recipe", "int4")
+    edge = (sys.executable, "-m", "edge", "convert", source, str(scratch / "edge" / "model"), "--recipe", args.recipe)
     yield Conversion("edge convert", scratch / "edge", (edge,), "model")
     if args.optimum:
-        # The same weight compression as the recipe int4.
+        # The compression of the recipe int4.
         options = "--task text-generation-with-past --weight-format int4 --sym --group-size 128 --ratio 1.0".split()
         tool = str(Path(args.optimum).with_name("optimum-cli"))
         command = (tool, "export", "openvino", "-m", source, *options, str(scratch / "optimum" / "model"))
@@ -220,6 +221,7 @@ def main() -> int:
     parser.add_argument("--optimum", metavar="PYTHON", help="one with optimum-intel, its optimum-cli beside it")
     parser.add_argument("--llama", metavar="PYTHON", help="one with llama-cpp-python")
     parser.add_argument("--llama-cpp", metavar="SOURCE", type=Path, help="llama.cpp's, for convert_hf_to_gguf.py")
+    parser.add_argument("--recipe", default="int4", help="of `edge convert` (int4, which optimum-cli is given, too)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each engine while it runs (all cores)")

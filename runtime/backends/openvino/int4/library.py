@@ -73,7 +73,10 @@ def build_library() -> Path:
     Raises BackendError on other platforms, without a compiler, or if the build or the check fails.
     """
     if not is_supported_platform():
-        raise BackendError("the int4 kernel is for Linux on x86-64", hint="OpenVINO's own products are used here")
+        raise BackendError(
+            "the int4 kernel is for Linux on x86-64",
+            hint="OpenVINO's own products are used here; on Windows, WSL is such a Linux",
+        )
     compiler = find_compiler()
     import openvino
 
