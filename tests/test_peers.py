@@ -27,7 +27,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="/proc
 )
 def test_a_peer_that_is_not_given_is_left_out(given, names):
     peers = {"optimum": None, "llama": None, "llama_cpp": None}
-    args = argparse.Namespace(checkpoint=Path("c"), scratch=Path("/s"), **(peers | given))
+    args = argparse.Namespace(checkpoint=Path("c"), scratch=Path("/s"), recipe="int4", **(peers | given))
     found = list(conversions(args))
     assert [conversion.name for conversion in found] == names
     assert all(any(str(one.folder / one.model) in command for command in one.commands) for one in found)
