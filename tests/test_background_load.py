@@ -87,6 +87,22 @@ def test_no_error_is_lost():
 SYSTEM = " ".join(f"Rule {number}: be brief, be kind, and name rule {number}." for number in range(20))
 
 
+class WatchedPrefill:
+    """The prefill, whose end can be waited for."""
+
+    def __init__(self):
+        self._ended = Event()
+
+    def __call__(self, chat, cancellation):
+        try:
+            prefill(chat, cancellation)
+        finally:
+            self._ended.set()
+
+    def wait(self):
+        assert self._ended.wait(60)
+
+
 @pytest.fixture(scope="module")
 def greedy(demo_folder):
     """Opens a chat in this process, which answers without chance."""
@@ -103,12 +119,13 @@ def greedy(demo_folder):
 def test_the_beginning_of_the_first_prompt_is_read_while_a_person_types(greedy, cancelled):
     with BackgroundLoad(greedy(SYSTEM)) as loading:
         alone = loading.result(print).send("Who are you?")
-    with BackgroundLoad(greedy(SYSTEM), prefill) as loading:
+    watched = WatchedPrefill()
+    with BackgroundLoad(greedy(SYSTEM), watched) as loading:
         chat = loading.result(print)
         if cancelled:
             loading.end_prefill()
         else:
-            loading.wait_for_prefill()
+            watched.wait()
         reply = chat.send("Who are you?")
         beginning = chat.model.count_tokens([edge.Message("system", SYSTEM)])
     assert str(reply) == str(alone)
@@ -120,8 +137,9 @@ def test_the_beginning_of_the_first_prompt_is_read_while_a_person_types(greedy, 
 def test_a_short_beginning_is_not_read(greedy):
     """It has a block of the prefix cache, but less than two."""
     system = SYSTEM[:70]
-    with BackgroundLoad(greedy(system), prefill) as loading:
-        loading.wait_for_prefill()
+    watched = WatchedPrefill()
+    with BackgroundLoad(greedy(system), watched) as loading:
+        watched.wait()
         chat = loading.result(print)
         assert 40 < chat.model.count_tokens([edge.Message("system", system), edge.Message("user", "?")]) < 64
         assert chat.send("Who are you?").usage.cached_tokens == 0
@@ -130,8 +148,9 @@ def test_a_short_beginning_is_not_read(greedy):
 def test_an_engine_that_keeps_nothing_reads_nothing_ahead(bare_folder):
     engine = Echo(["hi"])
     chat = edge.Chat(edge.Model(bare_folder, backend=engine), system=SYSTEM)
-    with BackgroundLoad(lambda _: chat, prefill) as loading:
-        loading.wait_for_prefill()
+    watched = WatchedPrefill()
+    with BackgroundLoad(lambda _: chat, watched):
+        watched.wait()
         assert engine.requests == []
 
 

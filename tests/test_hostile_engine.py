@@ -15,6 +15,9 @@ pytest.importorskip("starlette")
 pytest.importorskip("prometheus_client")
 httpx2 = pytest.importorskip("httpx2")
 
+from runtime.backends.openvino.grammar import admission  # noqa: E402
+from runtime.backends.openvino.process import client  # noqa: E402
+
 from .test_serve import program, serving  # noqa: E402
 from .test_server import CHAT, LONG, until  # noqa: E402
 
@@ -30,11 +33,14 @@ def serve(folders, log, prefix=()):
     return serving(command, log)
 
 
+WORKERS = {"engine": client._ENTRY, "grammar": admission._ENTRY}
+
+
 def workers(process, kind):
     """The ids of its processes of that kind."""
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children()
-        return [child.pid for child in children if any(f"{kind}_worker" in part for part in child.cmdline())]
+        return [child.pid for child in children if any(WORKERS[kind] in part for part in child.cmdline())]
     return []
 
 
@@ -65,16 +71,20 @@ def test_a_stopped_engine_is_told_by_its_name(demo_folder, tmp_path):
 @pytest.mark.parametrize("kind", ["engine", "grammar"])
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=lambda how: how.name)
 def test_sigterm_ends_it(demo_folder, tmp_path, kind, how):
-    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "string", "maxLength": 7}}}
+    one, another = (
+        {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "string", "maxLength": length}}}
+        for length in (6, 7)
+    )
     with serve([demo_folder.path], tmp_path / "log") as (url, process):
-        assert httpx2.post(f"{url}{CHAT}", json=LONG | {"max_tokens": 4}, timeout=60).status_code == 200
-        for one in workers(process, kind):
-            os.kill(one, how)
-        with asked(url, 4, response_format=schema) as running:
+        body = LONG | {"max_tokens": 4, "response_format": one}
+        assert httpx2.post(f"{url}{CHAT}", json=body, timeout=60).status_code == 200
+        (worker,) = workers(process, kind)
+        os.kill(worker, how)
+        with asked(url, 4, response_format=another) as running:
             time.sleep(0.5)
             process.send_signal(signal.SIGTERM)
             assert process.wait(GRACE + 5) == 0
-        assert all(isinstance(one.exception(), httpx2.TransportError | None) for one in running)
+        assert all(isinstance(reply.exception(), httpx2.TransportError | None) for reply in running)
 
 
 @pytest.mark.slow

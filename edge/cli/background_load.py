@@ -75,10 +75,6 @@ class BackgroundLoad:
         """End the prefill within a step of the engine, which keeps what it has read. Does not wait for that."""
         self._cancellation.cancel()
 
-    def wait_for_prefill(self) -> None:
-        """Wait for the end of the load and the prefill."""
-        self._thread.join()
-
     @property
     def status(self) -> str:
         """How far the load is, in words; "" at its end."""
