@@ -1,11 +1,14 @@
 """The benefit of prompt lookup: the tokens that a step yields, and the cost of a step of several tokens.
 
     python -m benchmarks.lookup FOLDER [--count 100] [--clients 16] [--rounds 3] [--threads 1]
+    python -m benchmarks.lookup FOLDER --kernel-costs 1.05 1.14 1.45 1.94
 
 The cost is measured on FOLDER, of full width: CPU milliseconds of a step after 256 tokens, including the head, with
 alternating lengths. Tokens are counted in greedy replies of the embedded checkpoint to its held-out dialogues, by kind,
 since random weights quote nothing; the tokens a second are its own, without and with lookup in turn. Edited code,
-documents and texts that quote nothing are replayed with FOLDER's tokenizer.
+documents and texts that quote nothing are replayed with FOLDER's tokenizer. `--kernel-costs` are those of steps that
+draft 1, 2, 4 and 6 tokens with the int4 kernel (`python -m benchmarks.int4_kernel FOLDER --drafts`), in place of
+OpenVINO's.
 """
 
 import argparse
@@ -38,6 +41,7 @@ from .peers_report import format_spread, markdown_table
 
 _PAST, _ROUNDS = 256, 12
 _DRAFTED = (1, 2, 4, 6, 8)  # tokens
+_KERNEL_DRAFTED = (1, 2, 4, 6)
 _SAMPLING = SamplingParams(max_new_tokens=60)
 
 
@@ -156,12 +160,17 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--kernel-costs", nargs=4, type=float, help="in steps of a single token")
     args = parser.parse_args()
-    seconds = step_costs(args.folder, [1, *(1 + length for length in _DRAFTED)], args.threads)
-    costs = {length: statistics.median(seconds[1 + length]) / statistics.median(seconds[1]) for length in _DRAFTED}
-    print(f"A step of one token takes {format_spread(seconds[1], 1e3)} CPU ms; with drafts, times that:\n")
-    print(markdown_table(list(map(str, costs)), [[f"{cost:.3f}" for cost in costs.values()]]))
-    print(markdown_table(("replayed texts", "tokens a step", "times faster"), replay(args.folder, costs)))
+    if args.kernel_costs:
+        costs = dict(zip(_KERNEL_DRAFTED, args.kernel_costs, strict=True))
+    else:
+        seconds = step_costs(args.folder, [1, *(1 + length for length in _DRAFTED)], args.threads)
+        costs = {length: statistics.median(seconds[1 + length]) / statistics.median(seconds[1]) for length in _DRAFTED}
+        print(f"A step of one token takes {format_spread(seconds[1], 1e3)} CPU ms; with drafts, times that:\n")
+        print(markdown_table(list(map(str, costs)), [[f"{cost:.3f}" for cost in costs.values()]]))
+    replayed = replay(args.folder, costs, kernel=bool(args.kernel_costs))
+    print(markdown_table(("replayed texts", "tokens a step", "times faster"), replayed))
     with tempfile.TemporaryDirectory() as scratch:
         for _ in convert(CHECKPOINT, demo := Path(scratch) / "demo", "int4"):
             pass

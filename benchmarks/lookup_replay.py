@@ -17,13 +17,13 @@ from runtime.backends.openvino.paged.prompt_lookup import NGRAM, DraftLength
 _WORDS = ("First,", "Besides,", "Then", "At last")  # of the model's own, between quotes
 
 
-def replay(folder: Path, costs: Mapping[int, float]) -> list[list[str]]:
+def replay(folder: Path, costs: Mapping[int, float], *, kernel: bool) -> list[list[str]]:
     """Return rows of the kind of text, the tokens of a step, and how many times faster that is. `costs` are those of a
-    step by the tokens that it drafts, in steps of a single token."""
+    step by the tokens that it drafts, in steps of a single token, with the int4 `kernel` or OpenVINO's products."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     rows = []
     for kind, pairs in replayed_texts().items():
-        drafts = DraftLength(None)
+        drafts = DraftLength(None, kernel=kernel)
         tokens, cost, steps = 0, 0.0, 0
         for prompt, reply in pairs:
             before, ids = (tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, reply))
