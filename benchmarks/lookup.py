@@ -36,12 +36,12 @@ from runtime.folder.model_folder import ModelFolder
 from runtime.model import Model
 from runtime.sampling import SamplingParams
 
+from .int4_kernel import DRAFTED as KERNEL_DRAFTED
 from .lookup_replay import replay
 from .peers_report import format_spread, markdown_table
 
 _PAST, _ROUNDS = 256, 12
 _DRAFTED = (1, 2, 4, 6, 8)  # tokens
-_KERNEL_DRAFTED = (1, 2, 4, 6)
 _SAMPLING = SamplingParams(max_new_tokens=60)
 
 
@@ -160,10 +160,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--kernel-costs", nargs=4, type=float, help="in steps of a single token")
+    parser.add_argument("--kernel-costs", nargs=len(KERNEL_DRAFTED), type=float, help="in steps of a single token")
     args = parser.parse_args()
     if args.kernel_costs:
-        costs = dict(zip(_KERNEL_DRAFTED, args.kernel_costs, strict=True))
+        costs = dict(zip(KERNEL_DRAFTED, args.kernel_costs, strict=True))
     else:
         seconds = step_costs(args.folder, [1, *(1 + length for length in _DRAFTED)], args.threads)
         costs = {length: statistics.median(seconds[1 + length]) / statistics.median(seconds[1]) for length in _DRAFTED}

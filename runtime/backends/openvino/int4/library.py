@@ -75,7 +75,7 @@ def build_library() -> Path:
     if not is_supported_platform():
         raise BackendError(
             "the int4 kernel is for Linux on x86-64",
-            hint="OpenVINO's own products are used here; on Windows, WSL is such a Linux",
+            hint="OpenVINO's own products are used here; on Windows, run edge in WSL to have it",
         )
     compiler = find_compiler()
     import openvino

@@ -21,8 +21,8 @@ NGRAM = 3
 # What a step costs by the tokens that it drafts, in steps of a single token: 9B's width, int4, one thread, AVX512-VNNI
 # (`python -m benchmarks.lookup FOLDER`). A step of nine tokens costs 1.43, of thirteen 2.1.
 _COSTS = {1: 1.035, 2: 1.05, 4: 1.13, 6: 1.19}
-# With the int4 kernel on one thread, which its products keep busy (`python -m benchmarks.int4_kernel FOLDER --drafts`).
-# On two, which wait for the memory, such steps cost 1.05, 1.14, 1.45 and 1.94.
+# With the int4 kernel, in a model of few layers (`python -m benchmarks.int4_kernel FOLDER --drafts`). At 40 layers such
+# steps cost 1.05, 1.14, 1.45 and 1.94 on two threads, 1.07, 1.43, 1.84 and 2.45 on one.
 _KERNEL_COSTS = {1: 1.24, 2: 1.42, 4: 1.68, 6: 1.86}
 _LONGEST = max(_COSTS)
 _ISA = "AVX512-VNNI"
